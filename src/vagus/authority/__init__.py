@@ -1,0 +1,1 @@
+"""The side that signs: hierarchy, issuance, revocation, publication; never verifies a peer."""

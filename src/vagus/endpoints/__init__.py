@@ -1,0 +1,1 @@
+"""Doors to the network: decode, authenticate, one call, encode."""

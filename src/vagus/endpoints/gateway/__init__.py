@@ -1,0 +1,1 @@
+"""The gate: lets a validated peer through to what stands behind it; terminates no TLS itself."""

@@ -1,0 +1,1 @@
+"""Devices: who they are, in what state, what they may do next."""

@@ -1,0 +1,1 @@
+"""What happened, tamper-evident; knows nothing of why."""

@@ -1,0 +1,1 @@
+"""SQL: tables, one writer, the sequences; no rule of the field lives here."""

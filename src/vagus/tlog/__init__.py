@@ -1,0 +1,1 @@
+"""Merkle-log formats: hashes, tiles, signed notes; pure, stores nothing."""

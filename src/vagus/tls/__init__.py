@@ -1,0 +1,1 @@
+"""The TLS handshake as bytes in and values out; owns no socket and trusts no peer."""

@@ -1,0 +1,1 @@
+"""The side that verifies: anchors, status, validation; never signs."""

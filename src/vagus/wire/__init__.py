@@ -1,0 +1,1 @@
+"""Protocol messages: bytes to frozen values and back; no I/O, no decision."""

@@ -1,0 +1,1 @@
+"""The device side: keys, enrolment, renewal, connection; knows nothing of the server's insides."""

@@ -1,0 +1,1 @@
+"""Tests mirror src; simulator/ is a hospital in memory."""
