@@ -1,0 +1,63 @@
+# The commands of the house. `make demo` and `make test` work on a bare clone: git, make, Python 3.11+ with venv.
+
+PYTHON ?= python3
+PIP_FLAGS = --quiet --disable-pip-version-check
+SOAK_MINUTES ?= 10
+export SOAK_MINUTES
+
+.PHONY: demo test interop soak bench lint format lock clean missing
+
+demo: .venv/ready
+	.venv/bin/python -m examples.demo $(DEMO_FLAGS)
+
+test: .venv/ready
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m "not interop and not soak"
+
+interop: .venv/ready
+	bash tests/interop/prepare.sh
+	.venv/bin/python -m pytest -rs -m interop
+
+soak: .venv/ready
+	.venv/bin/python -m pytest -s -rs -m soak
+
+bench: .venv/ready
+	.venv/bin/python -m bench
+
+lint: .venv/ready
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/lint-imports
+	.venv/bin/mypy
+
+format: .venv/ready
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+# requirements/*.txt are what pip installs, each file with its hash; pyproject.toml is what people edit
+LOCK = .tools/bin/uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+  --no-emit-find-links --custom-compile-command "make lock"
+lock:
+	test -x .tools/bin/uv || { $(PYTHON) -m venv .tools && .tools/bin/python -m pip install $(PIP_FLAGS) uv; }
+	$(LOCK) pyproject.toml --extra test --extra interop --extra postgres -o requirements/development.txt
+	$(LOCK) pyproject.toml -c requirements/development.txt -o requirements/vagus.txt
+	$(LOCK) pyproject.toml --extra hsm --extra reports -c requirements/development.txt -o requirements/optional.txt
+	$(LOCK) requirements/agent.in -c requirements/development.txt -o requirements/agent.txt
+	$(LOCK) requirements/build.in -o requirements/build.txt
+
+missing:
+	@command -v git >/dev/null || { echo "missing: git (apt-get install git)"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "missing: Python 3.11 or newer (apt-get install python3 python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "missing: Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1): make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "missing: Python's venv (apt-get install python3-venv)"; exit 1; }
+
+.venv/ready: requirements/build.txt requirements/development.txt pyproject.toml
+	@$(MAKE) --no-print-directory missing
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "installing what the project needs into .venv"
+	@.venv/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements/build.txt
+	@.venv/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements/development.txt
+	@.venv/bin/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis bench/results

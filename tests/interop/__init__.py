@@ -1,0 +1,1 @@
+"""Our certificates, lists and doors, judged by software that others wrote."""

@@ -1,0 +1,1 @@
+"""Long runs with a printed seed: kills, power cuts, simulated days."""

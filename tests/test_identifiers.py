@@ -1,0 +1,75 @@
+"""Identity names are canonical byte for byte, or they are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vagus.errors import Malformed
+from vagus.identifiers import DeviceId, DeviceName, UnitName, check_label, draw_serial, serial_bytes
+from vagus.reasons import Reason
+from vagus.testing import SeededEntropy
+
+DOMAIN = "devices.example"
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_any_128_bits_make_a_device_id_that_parses_back(raw: bytes) -> None:
+    device = DeviceId.draw(lambda _count: raw)
+    assert DeviceId(str(device)) == device
+    assert len(str(device)) == 26
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_a_device_name_parses_back_to_itself(raw: bytes) -> None:
+    name = DeviceName(DeviceId.draw(lambda _count: raw), UnitName("h1", "icu"), DOMAIN)
+    assert DeviceName.parse(str(name), DOMAIN) == name
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda name: name.upper(),
+        lambda name: name + ".",
+        lambda name: "*" + name[1:],
+        lambda name: "x." + name,
+        lambda name: name.replace(".icu.", "."),
+        lambda name: name.replace(DOMAIN, "devices.example.com"),
+        lambda name: name.replace(".icu.", ".ic_u."),
+        lambda name: name.replace(".icu.", ".-icu."),
+        lambda name: name.replace(".icu.", "..icu."),
+        lambda name: name + "\n",
+        lambda name: name.replace("." + DOMAIN, DOMAIN),
+    ],
+)
+def test_every_other_spelling_of_a_device_name_is_refused(changed: Callable[[str], str]) -> None:
+    name = str(DeviceName(DeviceId.draw(SeededEntropy(1)), UnitName("h1", "icu"), DOMAIN))
+    with pytest.raises(Malformed) as refused:
+        DeviceName.parse(changed(name), DOMAIN)
+    assert refused.value.reason is Reason.NON_CANONICAL
+
+
+@given(st.text(max_size=30))
+def test_labels_and_units_raise_only_our_error(text: str) -> None:
+    for parse in (check_label, UnitName.parse, DeviceId):
+        try:
+            assert str(parse(text)) == text
+        except Malformed as refused:
+            assert refused.reason is Reason.NON_CANONICAL
+
+
+def test_a_last_character_that_carries_more_than_128_bits_is_refused() -> None:
+    with pytest.raises(Malformed):
+        DeviceId("a" * 25 + "b")
+
+
+@given(st.binary(min_size=20, max_size=20))
+def test_serials_are_positive_and_twenty_octets(raw: bytes) -> None:
+    serial = draw_serial(lambda _count: raw)
+    assert serial > 0
+    assert len(serial_bytes(serial)) == 20
+    assert serial_bytes(serial)[0] < 0x80
+    assert serial_bytes(serial)[1:] == raw[1:]
