@@ -1,0 +1,196 @@
+"""EST bodies, paths and credentials as bytes and values (RFC 7030 as amended by RFC 8951); authenticates nobody.
+
+A body is base64 of DER, on one line or wrapped, whatever Content-Transfer-Encoding says (RFC 8951 3.1 and 3.2.2);
+bare DER is taken too, because embedded clients send it. Everything else is refused with what to change.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+from typing import Final
+
+from vagus.errors import LimitExceeded, Malformed
+from vagus.identifiers import check_label
+from vagus.reasons import Reason
+from vagus.x509.algorithms import KeyAlgorithm
+
+MAX_BODY: Final = 64 * 1024
+"""The largest body in octets that a decoder looks at: an RSA-4096 or ML-DSA-87 request is under 12 kB."""
+
+ROOT: Final = "/.well-known/est"
+PKCS10: Final = "application/pkcs10"
+CERTS_ONLY: Final = "application/pkcs7-mime; smime-type=certs-only"  # RFC 7030 4.2.3; libest wants the parameter
+CSR_ATTRIBUTES: Final = "application/csrattrs"
+
+_SEQUENCE = 0x30
+_WHITESPACE = b" \t\r\n"
+_LINE = 64
+_MAX_HEADER = 1024
+
+
+@unique
+class Operation(StrEnum):
+    """What RFC 7030 3.2.2 lets a client ask for; serverkeygen and fullcmc are left out on purpose."""
+
+    CACERTS = "cacerts"
+    SIMPLEENROLL = "simpleenroll"
+    SIMPLEREENROLL = "simplereenroll"
+    CSRATTRS = "csrattrs"
+
+
+@dataclass(frozen=True, slots=True)
+class EstPath:
+    """A request path taken apart: the operation, and the label of the authority where the path has one."""
+
+    operation: Operation
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BasicCredential:
+    """What HTTP Basic carried (RFC 7617). The password is kept out of every representation."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+def decode_path(path: str) -> EstPath:
+    """The operation and label that `path` names (RFC 7030 3.2.2).
+
+    Raises Malformed(NOT_FOUND) for everything that is not `/.well-known/est/[label/]operation`.
+    """
+    segments = path.removeprefix(ROOT + "/").split("/") if path.startswith(ROOT + "/") else []
+    try:
+        match segments:
+            case [operation]:
+                return EstPath(Operation(operation), None)
+            case [label, operation]:
+                return EstPath(Operation(operation), check_label(label))
+            case _:
+                pass
+    except (ValueError, Malformed):
+        pass
+    offered = ", ".join(Operation)
+    raise Malformed(Reason.NOT_FOUND, f"no EST operation at this path; offered under {ROOT}/[label/] are {offered}")
+
+
+def decode_body(body: bytes) -> bytes:
+    """The DER inside an EST body: base64 on one line or wrapped, or bare DER.
+
+    Raises LimitExceeded(TOO_LARGE) above MAX_BODY and Malformed(BAD_ENCODING).
+    """
+    if len(body) > MAX_BODY:
+        msg = f"body of {len(body)} octets exceeds the {MAX_BODY} that EST takes here; send the request alone"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_BODY, value=len(body))
+    text = body.strip(_WHITESPACE)
+    # base64 of a SEQUENCE always opens with "M", so the first octet tells both forms apart.
+    if body[:1] == bytes((_SEQUENCE,)):
+        return body
+    if not text:
+        raise Malformed(Reason.BAD_ENCODING, "the body is empty; send base64 of the DER request")
+    if text.startswith(b"-----"):
+        msg = "the body is PEM; send the base64 without the BEGIN and END lines (RFC 7030 4.2.1)"
+        raise Malformed(Reason.BAD_ENCODING, msg)
+    return _decode_base64(text)
+
+
+def _decode_base64(text: bytes) -> bytes:
+    """Strict base64 (RFC 4648 section 4) with white space ignored. Raises Malformed(BAD_ENCODING)."""
+    compact = text.translate(None, _WHITESPACE)
+    try:
+        decoded = base64.b64decode(compact, validate=True)
+    except (binascii.Error, ValueError):
+        decoded = b""
+    # Padding bits that are not zero would give one request several spellings (RFC 4648 3.5).
+    if not decoded or base64.b64encode(decoded) != compact:
+        msg = "the body is neither base64 nor DER; send base64 of the DER request, padded, in the standard alphabet"
+        raise Malformed(Reason.BAD_ENCODING, msg)
+    return decoded
+
+
+def encode_body(der: bytes, *, is_wrapped: bool = False) -> bytes:
+    """`der` as an EST body.
+
+    One line by default (strongSwan reads nothing else); wrapped at 64 characters with CRLF where a listener is set so
+    for clients that demand it (libest).
+    """
+    line = base64.b64encode(der)
+    if not is_wrapped:
+        return line
+    return b"".join(line[start : start + _LINE] + b"\r\n" for start in range(0, len(line), _LINE))
+
+
+def is_content_type(header: str | None, expected: str) -> bool:
+    """Whether a Content-Type header names `expected`; parameters and case are ignored (RFC 9110 8.3.1)."""
+    return header is not None and header.partition(";")[0].strip().lower() == expected.partition(";")[0]
+
+
+def decode_basic(header: str) -> BasicCredential | None:
+    """What an Authorization header of scheme Basic carries; None for another scheme (RFC 7617 section 2).
+
+    Raises Malformed(BAD_ENCODING) when it says Basic and does not decode.
+    """
+    scheme, _, value = header.strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        if len(value) > _MAX_HEADER:
+            raise ValueError
+        user, colon, password = base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")
+        if not colon:
+            raise ValueError
+    except ValueError:  # binascii.Error and UnicodeDecodeError are ValueErrors
+        msg = f"the Basic credential is not base64 of user:password within {_MAX_HEADER} characters"
+        raise Malformed(Reason.BAD_ENCODING, msg) from None
+    return BasicCredential(user, password)
+
+
+def encode_basic(credential: BasicCredential) -> str:
+    """The Authorization header that carries `credential`."""
+    return "Basic " + base64.b64encode(f"{credential.user}:{credential.password}".encode()).decode("ascii")
+
+
+def encode_csr_attributes(key: KeyAlgorithm) -> bytes:
+    """CsrAttrs (RFC 7030 4.5.2) that asks for a key of this kind and for nothing else: the profile gives the rest.
+
+    Curves: Attribute { id-ecPublicKey, { curve } }; RSA: Attribute { rsaEncryption, { bits } }; where the key's OID
+    says all (EdDSA, ML-DSA), that OID alone.
+    """
+    if key in _CURVES:
+        wanted = _der(0x30, _EC_PUBLIC_KEY, _der(0x31, _CURVES[key]))
+    elif key in _RSA_BITS:
+        bits = _RSA_BITS[key].to_bytes(2, "big")
+        wanted = _der(0x30, _RSA_ENCRYPTION, _der(0x31, _der(0x02, bits)))
+    else:
+        wanted = _BARE_OIDS[key]
+    return _der(0x30, wanted)
+
+
+def _der(tag: int, *parts: bytes) -> bytes:
+    """One short TLV; every part here is a constant far below 128 octets."""
+    body = b"".join(parts)
+    return bytes((tag, len(body))) + body
+
+
+def _oid(hexadecimal: str) -> bytes:
+    return _der(0x06, bytes.fromhex(hexadecimal))
+
+
+_EC_PUBLIC_KEY: Final = _oid("2a8648ce3d0201")
+_RSA_ENCRYPTION: Final = _oid("2a864886f70d010101")
+_CURVES: Final = {
+    KeyAlgorithm.P256: _oid("2a8648ce3d030107"),
+    KeyAlgorithm.P384: _oid("2b81040022"),
+    KeyAlgorithm.P521: _oid("2b81040023"),
+}
+_RSA_BITS: Final = {KeyAlgorithm.RSA2048: 2048, KeyAlgorithm.RSA3072: 3072, KeyAlgorithm.RSA4096: 4096}
+_BARE_OIDS: Final = {
+    KeyAlgorithm.ED25519: _oid("2b6570"),
+    KeyAlgorithm.ED448: _oid("2b6571"),
+    KeyAlgorithm.MLDSA44: _oid("608648016503040311"),
+    KeyAlgorithm.MLDSA65: _oid("608648016503040312"),
+    KeyAlgorithm.MLDSA87: _oid("608648016503040313"),
+}

@@ -1,0 +1,137 @@
+"""Certs-only CMS: what we write, OpenSSL's parser reads; what is not certs-only DER is refused with its reason."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vagus.errors import LimitExceeded, Malformed, VagusError
+from vagus.reasons import Reason
+from vagus.wire import cms
+
+
+def _certificate(name: str) -> x509.Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    start = datetime(2027, 1, 1, tzinfo=UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+
+
+@pytest.fixture(scope="module")
+def certificates() -> list[x509.Certificate]:
+    return [_certificate(f"certificate {number}") for number in range(3)]
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
+
+
+def test_what_we_write_others_read(certificates: list[x509.Certificate]) -> None:
+    message = cms.encode_certs_only(_der(one) for one in certificates)
+    assert {_der(one) for one in pkcs7.load_der_pkcs7_certificates(message)} == {_der(one) for one in certificates}
+
+
+def test_what_others_write_we_read(certificates: list[x509.Certificate]) -> None:
+    message = pkcs7.serialize_certificates(certificates, Encoding.DER)
+    assert set(cms.decode_certs_only(message)) == {_der(one) for one in certificates}
+
+
+def test_the_encoding_is_der_whatever_the_order(certificates: list[x509.Certificate]) -> None:
+    forwards = cms.encode_certs_only(_der(one) for one in certificates)
+    backwards = cms.encode_certs_only(_der(one) for one in reversed(certificates))
+    assert forwards == backwards
+
+
+def test_no_certificate_is_an_empty_answer() -> None:
+    assert cms.decode_certs_only(cms.encode_certs_only([])) == ()
+
+
+@given(st.lists(st.binary(max_size=300).map(lambda body: cms._tlv(0x30, body)), max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_what_is_encoded_decodes_to_itself(elements: list[bytes]) -> None:
+    assert sorted(cms.decode_certs_only(cms.encode_certs_only(elements))) == sorted(elements)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=120, deadline=None)
+def test_any_bytes_decode_or_are_refused_in_our_own_words(message: bytes) -> None:
+    with pytest.raises(VagusError):
+        cms.decode_certs_only(message)
+
+
+@given(st.integers(0, 500), st.integers(0, 255))
+@settings(max_examples=200, deadline=None)
+def test_a_changed_octet_never_escapes_as_another_error(at: int, value: int) -> None:
+    message = bytearray(cms.encode_certs_only([cms._tlv(0x30, b"x" * 40), cms._tlv(0x30, b"y" * 140)]))
+    message[at % len(message)] = value
+    try:
+        cms.decode_certs_only(bytes(message))
+    except VagusError as error:
+        assert error.reason in {Reason.NON_DER, Reason.BAD_ENCODING, Reason.BAD_VERSION, Reason.TOO_MANY}
+
+
+def _signed_data(*parts: bytes) -> bytes:
+    return cms._tlv(0x30, cms._ID_SIGNED_DATA + cms._tlv(0xA0, cms._tlv(0x30, b"".join(parts))))
+
+
+_NO_CONTENT = cms._tlv(0x30, cms._ID_DATA)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (b"", Reason.NON_DER),
+        (b"\x30", Reason.NON_DER),
+        (bytes.fromhex("3080" + "06092a864886f70d010702" + "0000"), Reason.NON_DER),  # indefinite length
+        (bytes.fromhex("30810b" + "06092a864886f70d010702"), Reason.NON_DER),  # a long form that is too long
+        (cms.encode_certs_only([]) + b"\x00", Reason.NON_DER),  # trailing octets
+        (cms._tlv(0x30, cms._ID_DATA + cms._tlv(0xA0, b"\x04\x00")), Reason.BAD_ENCODING),
+        (_signed_data(b"\x02\x01\x07", b"\x31\x00", _NO_CONTENT, b"\x31\x00"), Reason.BAD_VERSION),
+        (_signed_data(b"\x02\x01\x01", b"\x31\x00", _NO_CONTENT, b"\x31\x02\x30\x00"), Reason.BAD_ENCODING),  # signer
+        (
+            _signed_data(b"\x02\x01\x01", b"\x31\x00", cms._tlv(0x30, cms._ID_DATA + b"\xa0\x02\x04\x00"), b"\x31\x00"),
+            Reason.BAD_ENCODING,  # content
+        ),
+        (
+            _signed_data(b"\x02\x01\x01", b"\x31\x00", _NO_CONTENT, b"\xa0\x02\xa1\x00", b"\x31\x00"),
+            Reason.BAD_ENCODING,
+        ),
+    ],
+)
+def test_what_is_not_certs_only_is_refused(message: bytes, reason: Reason) -> None:
+    with pytest.raises(Malformed) as caught:
+        cms.decode_certs_only(message)
+    assert caught.value.reason is reason
+
+
+def test_crls_beside_the_certificates_are_passed_over() -> None:
+    message = _signed_data(
+        b"\x02\x01\x01", b"\x31\x00", _NO_CONTENT, b"\xa0\x02\x30\x00", b"\xa1\x02\x30\x00", b"\x31\x00"
+    )
+    assert cms.decode_certs_only(message) == (b"\x30\x00",)
+
+
+def test_limits_on_size_and_count() -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        cms.decode_certs_only(b"\x30" * (cms.MAX_MESSAGE + 1))
+    assert caught.value.reason is Reason.TOO_LARGE
+    with pytest.raises(LimitExceeded) as caught:
+        cms.decode_certs_only(cms.encode_certs_only([b"\x30\x00"] * (cms.MAX_CERTIFICATES + 1)))
+    assert caught.value.reason is Reason.TOO_MANY

@@ -1,0 +1,144 @@
+"""EST bodies, paths and credentials: every spelling that clients use is read, everything else says what to change."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vagus.errors import LimitExceeded, Malformed, VagusError
+from vagus.reasons import Reason
+from vagus.wire import est
+from vagus.x509.algorithms import KeyAlgorithm
+
+DER = bytes.fromhex("3003020105")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        base64.b64encode(DER),
+        base64.b64encode(DER) + b"\n",
+        b"\r\n" + base64.b64encode(DER) + b"\r\n",
+        est.encode_body(DER, is_wrapped=True),
+        DER,
+    ],
+)
+def test_a_body_is_read_in_every_spelling_that_clients_use(body: bytes) -> None:
+    assert est.decode_body(body) == DER
+
+
+@given(st.binary(min_size=1, max_size=400), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_what_is_encoded_decodes_to_itself(tail: bytes, is_wrapped: bool) -> None:
+    der = b"\x30" + tail
+    body = est.encode_body(der, is_wrapped=is_wrapped)
+    assert est.decode_body(body) == der
+    assert (b"\n" in body) == is_wrapped
+    assert all(len(line) <= 64 for line in body.splitlines()) or not is_wrapped
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=150, deadline=None)
+def test_any_body_decodes_or_is_refused_in_our_own_words(body: bytes) -> None:
+    try:
+        assert est.decode_body(body)
+    except VagusError as error:
+        assert error.reason is Reason.BAD_ENCODING
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"  \r\n",
+        b"-----BEGIN CERTIFICATE REQUEST-----\nMAMCAQU=\n-----END CERTIFICATE REQUEST-----",
+        b"MAMCAQU",  # no padding
+        b"MAMCAQV=",  # bits in the padding
+        b"MAMC-_U=",  # the URL alphabet
+        b"MAMCAQU=MAMCAQU=",
+        b"MAMCAQU=\x00",
+        b"hello",
+    ],
+)
+def test_a_body_that_is_neither_base64_nor_der_is_refused(body: bytes) -> None:
+    with pytest.raises(Malformed) as caught:
+        est.decode_body(body)
+    assert caught.value.reason is Reason.BAD_ENCODING
+
+
+def test_a_body_above_the_limit_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        est.decode_body(b"A" * (est.MAX_BODY + 1))
+    assert caught.value.reason is Reason.TOO_LARGE
+    assert caught.value.facts["limit"] == est.MAX_BODY
+
+
+def test_paths_name_an_operation_and_perhaps_a_label() -> None:
+    assert est.decode_path("/.well-known/est/cacerts") == est.EstPath(est.Operation.CACERTS, None)
+    assert est.decode_path("/.well-known/est/server/simpleenroll") == est.EstPath(est.Operation.SIMPLEENROLL, "server")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/.well-known/est",
+        "/.well-known/est/",
+        "/.well-known/est/serverkeygen",
+        "/.well-known/est/CACERTS",
+        "/.well-known/est/a/b/cacerts",
+        "/.well-known/est//cacerts",
+        "/.well-known/est/cacerts/",
+        "/.well-known/est/../cacerts",
+        "/.well-known/estcacerts",
+    ],
+)
+def test_other_paths_are_not_found(path: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        est.decode_path(path)
+    assert caught.value.reason is Reason.NOT_FOUND
+
+
+def test_a_content_type_is_compared_without_case_and_parameters() -> None:
+    assert est.is_content_type("Application/PKCS10; charset=us-ascii", est.PKCS10)
+    assert est.is_content_type("application/pkcs7-mime", est.CERTS_ONLY)
+    assert not est.is_content_type("application/pkcs10x", est.PKCS10)
+    assert not est.is_content_type(None, est.PKCS10)
+
+
+@given(st.text(st.characters(exclude_characters=":", exclude_categories=["Cs"]), max_size=40), st.text(max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_a_basic_credential_survives_the_header(user: str, password: str) -> None:
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        return
+    credential = est.BasicCredential(user, password)
+    assert est.decode_basic(est.encode_basic(credential)) == credential
+
+
+def test_a_basic_credential_never_shows_its_password() -> None:
+    assert "hunter2" not in repr(est.BasicCredential("est", "hunter2"))
+
+
+def test_another_scheme_is_no_basic_credential() -> None:
+    assert est.decode_basic("Digest username=x") is None
+
+
+@pytest.mark.parametrize("header", ["Basic", "Basic !!!", "Basic bm9jb2xvbg==", "Basic /w==", "basic " + "QUFB" * 1000])
+def test_a_broken_basic_credential_is_refused(header: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        est.decode_basic(header)
+    assert caught.value.reason is Reason.BAD_ENCODING
+
+
+def test_csr_attributes_ask_for_the_key_of_the_profile() -> None:
+    asked = {key: est.encode_csr_attributes(key) for key in KeyAlgorithm}
+    assert len(set(asked.values())) == len(KeyAlgorithm)
+    assert asked[KeyAlgorithm.P256] == bytes.fromhex(
+        "30173015" + "06072a8648ce3d0201" + "310a" + "06082a8648ce3d030107"
+    )
+    assert all(der[0] == 0x30 and der[1] == len(der) - 2 for der in asked.values())
