@@ -1,0 +1,374 @@
+"""The one thread that writes: it gathers acts into batches, numbers their ledger entries, commits, then answers.
+
+Who submits an act gets a future. It resolves only after the commit that covers the act has reached the disk, so
+whatever was answered is there after a power cut. The act itself decides what is written; nothing here does.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, Self, TypeVar
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from vagus.clock import Clock
+from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable, VagusError
+from vagus.reasons import Reason
+from vagus.records.database import Database, first_line, is_outage
+from vagus.records.tables import log_head, log_leaves
+from vagus.tlog.merkle import Frontier, leaf_hash
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
+
+MAX_ENTRY_BYTES = 65_535
+"""A C2SP entry bundle gives each entry a 16-bit length."""
+
+_MAX_QUEUED = 20_000
+_LINGER_SECONDS = 0.0005
+_SQLITE_BATCH = 256
+_POSTGRES_BATCH = 60  # PostgreSQL keeps 64 subtransactions a transaction in memory; more would slow its readers
+
+_OPEN = "SAVEPOINT act"
+_NEXT = "RELEASE SAVEPOINT act; SAVEPOINT act"
+_CLOSE = "RELEASE SAVEPOINT act"
+_UNDO = "ROLLBACK TO SAVEPOINT act"
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFacts:
+    """What a commit has made durable: the new size of the log and the new end of the revocation sequence."""
+
+    size: int
+    revocation_sequence: int
+    acts: int
+
+
+class Batch:
+    """What an act may do while its batch is open. An act must not keep it, nor commit or roll back by itself."""
+
+    def __init__(self, connection: Connection, at: int, frontier: Frontier, revocation_sequence: int) -> None:
+        self.connection = connection
+        """The connection of the transaction; every act of the batch sees what those before it wrote."""
+        self.at = at
+        """The moment of the batch, seconds since 1970 UTC: all its rows and entries carry the same."""
+        self._frontier = frontier
+        self._entries: list[bytes] = []
+        self._sequence = revocation_sequence
+        self._sequence_before = revocation_sequence
+
+    def append(self, entry: bytes) -> int:
+        """Add `entry` to the log and give its leaf index, the only order there is (design section 6.2).
+
+        Raises Malformed(TOO_LARGE) above 65,535 bytes, the most that an entry bundle can hold.
+        """
+        if len(entry) > MAX_ENTRY_BYTES:
+            msg = f"a ledger entry of {len(entry)} bytes exceeds the {MAX_ENTRY_BYTES} of a bundle; refer by hash"
+            raise Malformed(Reason.TOO_LARGE, msg, size=len(entry), limit=MAX_ENTRY_BYTES)
+        self._entries.append(entry)
+        return self._frontier.size + len(self._entries) - 1
+
+    def next_revocation(self) -> int:
+        """The next number of the gapless revocation sequence; the act writes a `revocation_events` row with it."""
+        self._sequence += 1
+        return self._sequence
+
+    def mark(self) -> tuple[int, int]:
+        """Where an act begins, for `undo`."""
+        return len(self._entries), self._sequence
+
+    def undo(self, mark: tuple[int, int]) -> None:
+        """Forget the entries and numbers taken since `mark`; the savepoint forgets the rows."""
+        length, self._sequence = mark
+        del self._entries[length:]
+
+    def seal(self) -> tuple[int, int]:
+        """Write leaves and head; gives the new size and revocation sequence."""
+        frontier, entries = self._frontier, self._entries
+        if not entries and self._sequence == self._sequence_before:
+            return frontier.size, self._sequence
+        if entries:
+            hashes = [leaf_hash(entry) for entry in entries]
+            rows = [
+                {"leaf_index": frontier.size + offset, "entry": entry, "leaf_hash": hashed}
+                for offset, (entry, hashed) in enumerate(zip(entries, hashes, strict=True))
+            ]
+            frontier = frontier.extend(hashes)
+            self.connection.execute(_INSERT_LEAVES, rows)
+        self.connection.execute(
+            _UPDATE_HEAD,
+            {
+                "size": frontier.size,
+                "frontier": frontier.encode(),
+                "root": frontier.root,
+                "revocation_sequence": self._sequence,
+            },
+        )
+        return frontier.size, self._sequence
+
+
+_INSERT_LEAVES = insert(log_leaves)
+_UPDATE_HEAD = update(log_head).where(log_head.c.id == 1)
+_LOCK_HEAD = select(
+    log_head.c.size, log_head.c.frontier, log_head.c.root, log_head.c.revocation_sequence
+).with_for_update()
+
+
+class _Pending(Generic[T]):
+    """An act in the queue with the future that waits for it."""
+
+    __slots__ = ("act", "future")
+
+    def __init__(self, act: Callable[[Batch], T]) -> None:
+        self.act = act
+        self.future: Future[T] = Future()
+
+
+class Writer:
+    """Group commit over one database; several processes may each have one on the same PostgreSQL database.
+
+    `kill_points` is called with "before-commit" and "after-commit" on the writing thread: durability tests end the
+    process there.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        kill_points: Callable[[str], None] | None = None,
+        max_batch: int | None = None,
+        max_queued: int = _MAX_QUEUED,
+        linger_seconds: float = _LINGER_SECONDS,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._kill_points = kill_points if kill_points is not None else _pass_by
+        self._max_batch = max_batch or (_SQLITE_BATCH if database.is_sqlite else _POSTGRES_BATCH)
+        self._max_queued = max_queued
+        self._linger_seconds = linger_seconds
+        self._queue: deque[_Pending[Any]] = deque()
+        self._changed = threading.Condition()
+        self._is_closing = False
+        self._callbacks: tuple[Callable[[CommitFacts], None], ...] = ()
+        self._connection: Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="vagus-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, act: Callable[[Batch], T]) -> Future[T]:
+        """Run `act` in the next batch; the future resolves to its result once the commit is on the disk.
+
+        An error that `act` raises undoes that act alone and reaches only its own future; a constraint that it
+        broke arrives as Conflict(ALREADY_EXISTS). Each act runs once: nothing is replayed. When the commit fails,
+        every future of the batch gets Unavailable(DATABASE_UNAVAILABLE); on a lost connection the commit may still
+        have happened, so repeat with the same request id.
+
+        Raises LimitExceeded(OVERLOADED) when too many acts wait, Unavailable(DATABASE_UNAVAILABLE) once closed.
+        """
+        pending = _Pending(act)
+        with self._changed:
+            if self._is_closing:
+                msg = "the writer is closed: this process is about to end; try again"
+                raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
+            if len(self._queue) >= self._max_queued:
+                msg = f"{len(self._queue)} acts wait for the disk, at most {self._max_queued} may; try again later"
+                raise LimitExceeded(Reason.OVERLOADED, msg, limit=self._max_queued)
+            self._queue.append(pending)
+            self._changed.notify()
+        return pending.future
+
+    def on_commit(self, callback: Callable[[CommitFacts], None]) -> None:
+        """Call `callback` on the writing thread after each commit and before its futures resolve; keep it short."""
+        self._callbacks = (*self._callbacks, callback)
+
+    def close(self) -> None:
+        """Commit what waits, then stop. Further acts are refused."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # the writing thread
+
+    def _run(self) -> None:
+        last = 0
+        try:
+            while batch := self._gather(last):
+                last = len(batch)
+                self._write(batch)
+        finally:
+            self._drop_connection()
+            with self._changed:  # only a death of this thread leaves acts behind
+                self._is_closing = True
+                left = list(self._queue)
+                self._queue.clear()
+            _fail(left, Unavailable(Reason.DATABASE_UNAVAILABLE, "the writer ended before this act; try again"))
+
+    def _gather(self, last: int) -> list[_Pending[Any]]:
+        """The next batch; empty when closed and drained.
+
+        After a batch of several, its submitters are just waking up: wait a moment for half of them, so that one
+        does not take the disk alone. A single submitter never waits.
+        """
+        with self._changed:
+            while not self._queue and not self._is_closing:
+                self._changed.wait()
+            if last > 1 and len(self._queue) < last // 2 and not self._is_closing:
+                deadline = time.monotonic() + self._linger_seconds
+                while len(self._queue) < last // 2 and (left := deadline - time.monotonic()) > 0:
+                    self._changed.wait(left)
+            count = min(len(self._queue), self._max_batch)
+            return [self._queue.popleft() for _ in range(count)]
+
+    def _write(self, batch: Sequence[_Pending[Any]]) -> None:
+        running = [pending for pending in batch if pending.future.set_running_or_notify_cancel()]
+        try:
+            with self._database.exclusive_turn():
+                done, facts = self._commit(running)
+        except SQLAlchemyError as error:
+            self._drop_connection()
+            msg = f"the batch was not committed ({first_line(error.__cause__ or error)}); try again"
+            failure = Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
+            failure.__cause__ = error
+            _fail(running, failure)
+            return
+        except VagusError as error:
+            self._drop_connection()
+            _fail(running, error)
+            return
+        except BaseException:
+            _fail(running, Unavailable(Reason.DATABASE_UNAVAILABLE, "the writer ended in the middle of a batch"))
+            raise
+        for callback in self._callbacks:
+            try:
+                callback(facts)
+            except Exception:  # noqa: BLE001  a follower's fault must not stop the writer
+                _LOG.exception("a follower of commits failed")
+        for pending, result in done:
+            pending.future.set_result(result)
+
+    def _commit(self, running: Sequence[_Pending[Any]]) -> tuple[list[tuple[_Pending[Any], Any]], CommitFacts]:
+        """Steps of a batch; what is returned is on the disk."""
+        connection = self._connection
+        if connection is None or connection.closed:
+            connection = self._connection = self._database.connect_writer()
+        refused: list[tuple[_Pending[Any], Exception]] = []
+        with connection.begin():
+            # 1. Lock the head: from here on no other process numbers leaves or revocations.
+            batch = self._open_batch(connection)
+            # 2. Run each act in its own savepoint.
+            done = self._run_acts(connection, batch, running, refused)
+            # 3. Write leaves, frontier, root and sequence beside the acts' own rows.
+            size, sequence = batch.seal()
+            self._kill_points("before-commit")
+            # 4. Leaving the block commits; the engine returns after its log is on the disk (synchronous = FULL).
+        self._kill_points("after-commit")
+        # 5. Only now may anyone be told.
+        for pending, error in refused:
+            pending.future.set_exception(error)
+        return done, CommitFacts(size, sequence, len(done))
+
+    def _open_batch(self, connection: Connection) -> Batch:
+        head = connection.execute(_LOCK_HEAD).one_or_none()
+        if head is None:
+            raise Misconfigured(Reason.SCHEMA_MISMATCH, "the database has no log head; run: vagus init")
+        frontier = Frontier.decode(head.size, head.frontier)
+        if frontier.root != head.root:
+            msg = f"the stored root of the log of {head.size} leaves does not fit its frontier; run: vagus audit verify"
+            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=head.size)
+        return Batch(connection, int(self._clock.now().timestamp()), frontier, head.revocation_sequence)
+
+    @staticmethod
+    def _run_acts(
+        connection: Connection,
+        batch: Batch,
+        running: Sequence[_Pending[Any]],
+        refused: list[tuple[_Pending[Any], Exception]],
+    ) -> list[tuple[_Pending[Any], Any]]:
+        savepoint = _savepoints(connection)
+        done: list[tuple[_Pending[Any], Any]] = []
+        savepoint(_OPEN)
+        for pending in running:
+            mark = batch.mark()
+            try:
+                result = pending.act(batch)
+            except SQLAlchemyError as error:
+                if is_outage(error) or not _is_open(connection):
+                    raise
+                refused.append((pending, _as_ours(error)))
+            except Exception as error:  # noqa: BLE001  whatever an act raises belongs to whoever submitted it
+                refused.append((pending, error))
+            else:
+                done.append((pending, result))
+                savepoint(_NEXT)
+                continue
+            savepoint(_UNDO)
+            batch.undo(mark)
+        savepoint(_CLOSE)
+        return done
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(SQLAlchemyError):
+                if not self._database.is_memory:  # a database in memory ends with its connection
+                    connection.invalidate()
+            with suppress(SQLAlchemyError):
+                connection.close()
+
+
+def _savepoints(connection: Connection) -> Callable[[str], None]:
+    """Runs savepoint statements straight on the driver: a tenth of the cost of SQLAlchemy's nested transactions."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name != "sqlite":  # psycopg sends several statements in one round trip
+        run_driver: Callable[[str], None] = driver.execute
+        return run_driver
+
+    def run(statement: str) -> None:
+        for part in statement.split("; "):
+            driver.execute(part)
+
+    return run
+
+
+def _is_open(connection: Connection) -> bool:
+    """Whether the transaction is still there: SQLite ends it by itself when the disk is full or fails."""
+    driver: Any = connection.connection.driver_connection
+    return bool(driver.in_transaction) if connection.dialect.name == "sqlite" else not driver.broken
+
+
+def _as_ours(error: SQLAlchemyError) -> Exception:
+    """A broken constraint as a conflict; any other statement error is a mistake of ours and stays what it is."""
+    if not isinstance(error, IntegrityError):
+        return error
+    conflict = Conflict(
+        Reason.ALREADY_EXISTS, f"this is already recorded or refers to nothing ({first_line(error.orig)})"
+    )
+    conflict.__cause__ = error
+    return conflict
+
+
+def _fail(pendings: Sequence[_Pending[Any]], error: Exception) -> None:
+    for pending in pendings:
+        future = pending.future
+        if not future.done() and (future.running() or future.set_running_or_notify_cancel()):
+            future.set_exception(error)
+
+
+def _pass_by(_point: str) -> None:
+    """The kill point of a server that is not under test."""
