@@ -1,0 +1,102 @@
+"""Reads a TOML file that people wrote into a pydantic model; a fault names file, key, remedy and is never repaired."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vagus.errors import Misconfigured
+from vagus.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Model = TypeVar("Model", bound="Document")
+
+_LARGEST = 4 * 1024 * 1024
+_SHOWN = 5
+
+
+class Document(BaseModel):
+    """A table of a file that people write: no unknown key, no silent conversion, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def load_document(path: Path, model: type[Model], reason: Reason) -> tuple[Model, bytes]:
+    """The file as a checked model, and its bytes.
+
+    Raises Misconfigured(reason) when the file is missing, too large, not UTF-8, not TOML or not what `model` asks for.
+    """
+    raw = read_document(path, reason)
+    return decode_document(raw, str(path), model, reason), raw
+
+
+def read_document(path: Path, reason: Reason) -> bytes:
+    """The bytes of a file that people wrote, at most one more than is allowed. Raises Misconfigured(reason)."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_LARGEST + 1)
+    except OSError as fault:
+        msg = f"{path}: cannot be read ({fault.strerror}); name a readable TOML file"
+        raise Misconfigured(reason, msg, file=str(path)) from fault
+
+
+def decode_document(raw: bytes, file: str, model: type[Model], reason: Reason) -> Model:
+    """The bytes of a TOML file as a checked model; `file` is what the messages call it.
+
+    Raises Misconfigured(reason).
+    """
+    return check_tables(decode_tables(raw, file, reason), file, model, reason)
+
+
+def decode_tables(raw: bytes, file: str, reason: Reason) -> dict[str, object]:
+    """The bytes of a TOML file as plain tables, unchecked beyond their form. Raises Misconfigured(reason)."""
+    if len(raw) > _LARGEST:
+        msg = f"{file}: larger than the {_LARGEST} bytes allowed; split it"
+        raise Misconfigured(reason, msg, file=file)
+    try:
+        return tomllib.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as fault:
+        msg = f"{file}: byte {fault.start} is not UTF-8; save the file as UTF-8"
+        raise Misconfigured(reason, msg, file=file) from fault
+    except (tomllib.TOMLDecodeError, RecursionError) as fault:
+        msg = f"{file}: not TOML: {fault or 'nested too deeply'}; correct the line"
+        raise Misconfigured(reason, msg, file=file) from fault
+
+
+def check_tables(tables: dict[str, object], file: str, model: type[Model], reason: Reason) -> Model:
+    """Plain tables as a checked model. Raises Misconfigured(reason) with every finding."""
+    try:
+        return model.model_validate(tables)
+    except ValidationError as fault:
+        raise _misconfigured(fault, file, reason) from fault
+
+
+def _misconfigured(fault: ValidationError, file: str, reason: Reason) -> Misconfigured:
+    """All findings in one error, the first ones spelt out, each with its key."""
+    findings = fault.errors(include_url=False, include_context=False, include_input=False)
+    lines = [f"{file}: {spell_key(one['loc'])}: {_remedy(one['type'], one['msg'])}" for one in findings[:_SHOWN]]
+    if len(findings) > _SHOWN:
+        lines.append(f"{file}: and {len(findings) - _SHOWN} more")
+    return Misconfigured(reason, "\n".join(lines), file=file, key=spell_key(findings[0]["loc"]), findings=len(findings))
+
+
+def spell_key(location: Sequence[int | str]) -> str:
+    """A place in a TOML file as people write it: `hospitals[2].units[0].label`, counted from 0."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "the whole file"
+
+
+def _remedy(kind: str, message: str) -> str:
+    said = message.removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        return "this key is unknown here; correct its spelling or delete it"
+    if kind == "missing":
+        return "this key is missing; add it"
+    return said[:1].lower() + said[1:]

@@ -1,0 +1,236 @@
+"""An installation's `vagus.toml` as frozen values, and the layout of its folder; opens nothing and constructs nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from vagus.errors import Conflict, Misconfigured, Unavailable
+from vagus.policy.documents import Document, decode_document, read_document
+from vagus.policy.plan_files import check_address
+from vagus.reasons import Reason
+
+FILE_NAME = "vagus.toml"
+DOCUMENTATION_ARC = "1.3.6.1.4.1.32473"  # RFC 5612: for examples, never for production
+
+_ORIGIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,120}(?:/[a-z0-9._-]{1,60})*\Z")
+_ARC = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,9})){2,12}\Z")
+_DATABASE = re.compile(r"(?:sqlite:///[^?#]+|postgresql\+psycopg://\S+)\Z")
+
+
+def _origin(text: str) -> str:
+    if not _ORIGIN.match(text):
+        raise ValueError(f"{text[:80]!r} is no origin such as log.hospital.example/vagus; lower case, no spaces")
+    return text
+
+
+def _arc(text: str) -> str:
+    if not _ARC.match(text):
+        raise ValueError(f"{text[:80]!r} is no object identifier of 3-13 arcs; write your own private arc")
+    return text
+
+
+def _database(text: str) -> str:
+    if not _DATABASE.match(text):
+        raise ValueError("not sqlite:///file or postgresql+psycopg://...; name one of the two")
+    return text
+
+
+class _InstallationTable(Document):
+    kind: Literal["hospital", "maker"]
+    origin: Annotated[str, AfterValidator(_origin)]
+    database: Annotated[str, AfterValidator(_database)] = "sqlite:///vagus.sqlite3"
+    policy_pack: str | None = None
+    oid_arc: Annotated[str, AfterValidator(_arc)] = DOCUMENTATION_ARC
+
+
+class _KeystoreTable(Document):
+    kdf: Literal["scrypt", "pbkdf2"] = "scrypt"
+
+
+class _ServeTable(Document):
+    handshake_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
+    header_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
+    stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    connections: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    sequence_bound_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
+    addresses: dict[str, Annotated[str, AfterValidator(check_address)]] = Field(default_factory=dict)
+    health: Annotated[str, AfterValidator(check_address)] | None = None
+
+
+class _SettingsFile(Document):
+    format: Literal[1]
+    installation: _InstallationTable
+    keystore: _KeystoreTable = _KeystoreTable()
+    serve: _ServeTable = _ServeTable()
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """Bounds of the serving process; times in seconds."""
+
+    handshake_seconds: float
+    header_seconds: float
+    stall_seconds: float
+    connections: int
+    connections_per_source: int
+    sequence_bound_seconds: float
+    addresses: tuple[tuple[str, str], ...]  # listener name -> host:port that overrides the plan's
+    health: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `vagus.toml` says, with the folder that it stands in."""
+
+    folder: Path
+    kind: str  # hospital, maker
+    origin: str  # the origin line of the ledger's checkpoints
+    database_url: str
+    policy_pack: Path | None  # None: the shipped one
+    oid_arc: str
+    kdf: Literal["scrypt", "pbkdf2"]
+    serve: ServeSettings
+
+    @property
+    def keystores(self) -> Path:
+        """One folder per authority, and `log`, `gate`."""
+        return self.folder / "keystores"
+
+    @property
+    def requests(self) -> Path:
+        """Certificate requests that wait for a ceremony or for a CA elsewhere."""
+        return self.folder / "requests"
+
+    @property
+    def published(self) -> Path:
+        """What a static file server may hand out: CRLs."""
+        return self.folder / "published"
+
+    @property
+    def log(self) -> Path:
+        """The ledger's tiles and its newest checkpoint."""
+        return self.folder / "log"
+
+    @property
+    def backups(self) -> Path:
+        """Where `backup` writes unless told otherwise."""
+        return self.folder / "backups"
+
+    @property
+    def plan(self) -> Path:
+        """The plan as it was last applied."""
+        return self.folder / "plan.toml"
+
+    @property
+    def database_file(self) -> Path | None:
+        """The SQLite file; None for a database server."""
+        if not self.database_url.startswith("sqlite:///"):
+            return None
+        return Path(self.database_url.removeprefix("sqlite:///"))
+
+    @property
+    def is_example_arc(self) -> bool:
+        """Whether certificates carry OIDs of the documentation arc, which is not for production."""
+        return self.oid_arc == DOCUMENTATION_ARC or self.oid_arc.startswith(DOCUMENTATION_ARC + ".")
+
+
+def load_settings(folder: Path) -> Settings:
+    """The settings of the installation in `folder`.
+
+    Raises Misconfigured(BAD_SETTINGS) naming file, key and remedy.
+    """
+    file = folder / FILE_NAME
+    if not file.exists():
+        msg = f"{file}: there is no installation here; run `vagus --dir {folder} init` or name another folder"
+        raise Misconfigured(Reason.BAD_SETTINGS, msg, file=str(file))
+    return decode_settings(read_document(file, Reason.BAD_SETTINGS), folder)
+
+
+def decode_settings(raw: bytes, folder: Path) -> Settings:
+    """The settings in the bytes of a `vagus.toml` that stands in `folder`. Raises Misconfigured(BAD_SETTINGS)."""
+    said = decode_document(raw, str(folder / FILE_NAME), _SettingsFile, Reason.BAD_SETTINGS)
+    return Settings(
+        folder=folder,
+        kind=said.installation.kind,
+        origin=said.installation.origin,
+        database_url=_absolute(said.installation.database, folder),
+        policy_pack=folder / said.installation.policy_pack if said.installation.policy_pack else None,
+        oid_arc=said.installation.oid_arc,
+        kdf=said.keystore.kdf,
+        serve=ServeSettings(
+            handshake_seconds=said.serve.handshake_seconds,
+            header_seconds=said.serve.header_seconds,
+            stall_seconds=said.serve.stall_seconds,
+            connections=said.serve.connections,
+            connections_per_source=said.serve.connections_per_source,
+            sequence_bound_seconds=said.serve.sequence_bound_seconds,
+            addresses=tuple(sorted(said.serve.addresses.items())),
+            health=said.serve.health,
+        ),
+    )
+
+
+def _absolute(database: str, folder: Path) -> str:
+    if not database.startswith("sqlite:///"):
+        return database
+    return "sqlite:///" + str((folder / database.removeprefix("sqlite:///")).absolute())
+
+
+def write_settings(folder: Path, *, kind: str, origin: str, database: str, kdf: str = "scrypt") -> Settings:
+    """Begin an installation: the folder (0700), its settings (0600) and nothing else.
+
+    Raises Misconfigured(BAD_SETTINGS) for a value that `vagus.toml` does not allow, Conflict(ALREADY_EXISTS) when an
+    installation stands there, Unavailable(DATABASE_UNAVAILABLE) when the folder cannot be written.
+    """
+    text = _TEMPLATE.format(kind=_quoted(kind), origin=_quoted(origin), database=_quoted(database), kdf=_quoted(kdf))
+    settings = decode_settings(text.encode(), folder)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        descriptor = os.open(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except FileExistsError as fault:
+        msg = f"{folder / FILE_NAME} stands already; use that installation or name another folder"
+        raise Conflict(Reason.ALREADY_EXISTS, msg, file=str(folder / FILE_NAME)) from fault
+    except OSError as fault:
+        msg = f"{folder}: cannot be written ({fault.strerror}); name a folder of your own"
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, file=str(folder)) from fault
+    return settings
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string; control characters are left to the reader to refuse."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+_TEMPLATE = """\
+# The settings of this installation. Every key is checked at each start; unknown keys are refused.
+format = 1
+
+[installation]
+kind = {kind}                     # hospital or maker; chosen once
+origin = {origin}                 # name of the ledger in its checkpoints; chosen once
+database = {database}             # sqlite:///file beside this one, or postgresql+psycopg://...
+oid_arc = "1.3.6.1.4.1.32473"     # documentation arc (RFC 5612): put your own private arc here before production
+
+[keystore]
+kdf = {kdf}                       # scrypt, or pbkdf2 where FIPS 140 is asked for
+
+[serve]
+handshake_seconds = 10.0
+header_seconds = 10.0
+stall_seconds = 60.0
+connections = 20000
+connections_per_source = 2000
+sequence_bound_seconds = 2.0      # a gate that lost the revocation sequence for longer applies the fail mode
+"""
