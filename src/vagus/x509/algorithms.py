@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from vagus.x509 import der
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class KeyAlgorithm(StrEnum):
@@ -33,3 +40,105 @@ class SignatureAlgorithm:
     oid: str
     identifier_der: bytes
     hash_name: str | None
+
+
+_HASHES = MappingProxyType(
+    {
+        "sha256": ("2.16.840.1.101.3.4.2.1", 32),
+        "sha384": ("2.16.840.1.101.3.4.2.2", 48),
+        "sha512": ("2.16.840.1.101.3.4.2.3", 64),
+    }
+)
+_RSASSA_PSS = "1.2.840.113549.1.1.10"
+_MGF1 = "1.2.840.113549.1.1.8"
+
+
+def _bare(name: str, oid: str, hash_name: str | None = None) -> SignatureAlgorithm:
+    """Parameters absent: RFC 5758 3.2 (ECDSA), RFC 8410 3 (EdDSA), RFC 9881 2 (ML-DSA)."""
+    return SignatureAlgorithm(name, oid, der.sequence(der.object_identifier(oid)), hash_name)
+
+
+def _rsa(name: str, oid: str, hash_name: str) -> SignatureAlgorithm:
+    """Parameters NULL: RFC 4055 section 5."""
+    return SignatureAlgorithm(name, oid, der.sequence(der.object_identifier(oid), der.NULL_DER), hash_name)
+
+
+def _pss_identifier(hash_name: str, hash_parameters: bytes) -> bytes:
+    """RFC 4055 3.1: hash, MGF1 over the same hash, salt as long as the hash, trailer by default."""
+    hash_oid, size = _HASHES[hash_name]
+    digest = der.sequence(der.object_identifier(hash_oid), hash_parameters)
+    return der.sequence(
+        der.object_identifier(_RSASSA_PSS),
+        der.sequence(
+            der.explicit(0, digest),
+            der.explicit(1, der.sequence(der.object_identifier(_MGF1), digest)),
+            der.explicit(2, der.integer(size)),
+        ),
+    )
+
+
+def _pss(name: str, hash_name: str) -> SignatureAlgorithm:
+    return SignatureAlgorithm(name, _RSASSA_PSS, _pss_identifier(hash_name, der.NULL_DER), hash_name)
+
+
+ECDSA_SHA256 = _bare("ecdsa-sha256", "1.2.840.10045.4.3.2", "sha256")
+ECDSA_SHA384 = _bare("ecdsa-sha384", "1.2.840.10045.4.3.3", "sha384")
+ECDSA_SHA512 = _bare("ecdsa-sha512", "1.2.840.10045.4.3.4", "sha512")
+RSA_SHA256 = _rsa("rsa-sha256", "1.2.840.113549.1.1.11", "sha256")
+RSA_SHA384 = _rsa("rsa-sha384", "1.2.840.113549.1.1.12", "sha384")
+RSA_SHA512 = _rsa("rsa-sha512", "1.2.840.113549.1.1.13", "sha512")
+RSA_PSS_SHA256 = _pss("rsa-pss-sha256", "sha256")
+RSA_PSS_SHA384 = _pss("rsa-pss-sha384", "sha384")
+RSA_PSS_SHA512 = _pss("rsa-pss-sha512", "sha512")
+ED25519 = _bare("ed25519", "1.3.101.112")
+ED448 = _bare("ed448", "1.3.101.113")
+MLDSA44 = _bare("ml-dsa-44", "2.16.840.1.101.3.4.3.17")
+MLDSA65 = _bare("ml-dsa-65", "2.16.840.1.101.3.4.3.18")
+MLDSA87 = _bare("ml-dsa-87", "2.16.840.1.101.3.4.3.19")
+
+_EVERY_EC = (ECDSA_SHA256, ECDSA_SHA384, ECDSA_SHA512)
+_EVERY_RSA = (RSA_SHA256, RSA_SHA384, RSA_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512)
+
+SIGNATURE_ALGORITHMS: Mapping[str, SignatureAlgorithm] = MappingProxyType(
+    {one.name: one for one in (*_EVERY_EC, *_EVERY_RSA, ED25519, ED448, MLDSA44, MLDSA65, MLDSA87)}
+)
+"""Every signature algorithm that we verify, by its name here. SHA-1 and MD5 are left out on purpose."""
+
+_BY_IDENTIFIER: Mapping[bytes, SignatureAlgorithm] = MappingProxyType(
+    {
+        **{one.identifier_der: one for one in SIGNATURE_ALGORITHMS.values()},
+        # RFC 4055 2.1: hash parameters absent must be accepted like NULL
+        **{_pss_identifier(one.hash_name or "", b""): one for one in (RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512)},
+    }
+)
+
+_SUITABLE: Mapping[KeyAlgorithm, tuple[SignatureAlgorithm, ...]] = MappingProxyType(
+    {
+        KeyAlgorithm.P256: (ECDSA_SHA256, ECDSA_SHA384, ECDSA_SHA512),
+        KeyAlgorithm.P384: (ECDSA_SHA384, ECDSA_SHA256, ECDSA_SHA512),
+        KeyAlgorithm.P521: (ECDSA_SHA512, ECDSA_SHA256, ECDSA_SHA384),
+        KeyAlgorithm.RSA2048: _EVERY_RSA,
+        KeyAlgorithm.RSA3072: _EVERY_RSA,
+        KeyAlgorithm.RSA4096: _EVERY_RSA,
+        KeyAlgorithm.ED25519: (ED25519,),
+        KeyAlgorithm.ED448: (ED448,),
+        KeyAlgorithm.MLDSA44: (MLDSA44,),
+        KeyAlgorithm.MLDSA65: (MLDSA65,),
+        KeyAlgorithm.MLDSA87: (MLDSA87,),
+    }
+)
+
+
+def default_signature_algorithm(key: KeyAlgorithm) -> SignatureAlgorithm:
+    """What a key of this kind signs with unless told otherwise: the hash as wide as the curve, RSA as PKCS#1 v1.5."""
+    return _SUITABLE[key][0]
+
+
+def suitable_signature_algorithms(key: KeyAlgorithm) -> tuple[SignatureAlgorithm, ...]:
+    """Every signature algorithm that a key of this kind can make, the default first."""
+    return _SUITABLE[key]
+
+
+def find_signature_algorithm(identifier_der: bytes) -> SignatureAlgorithm | None:
+    """The algorithm that a whole DER AlgorithmIdentifier names, parameters included; None when we do not know it."""
+    return _BY_IDENTIFIER.get(identifier_der)

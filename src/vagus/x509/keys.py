@@ -1,0 +1,382 @@
+"""Public keys as checked values, their strength, and signatures by them; holds no private key."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, padding, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from vagus.errors import Malformed, NotTrusted, PolicyRefusal
+from vagus.reasons import Reason
+from vagus.x509 import der
+from vagus.x509.algorithms import KeyAlgorithm, SignatureAlgorithm, find_signature_algorithm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+_RawKey: TypeAlias = (
+    ed25519.Ed25519PublicKey
+    | ed448.Ed448PublicKey
+    | mldsa.MLDSA44PublicKey
+    | mldsa.MLDSA65PublicKey
+    | mldsa.MLDSA87PublicKey
+)
+VerifyingKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | _RawKey
+_RAW_TYPES: Mapping[str, type[_RawKey]] = MappingProxyType(
+    {
+        "ed25519": ed25519.Ed25519PublicKey,
+        "ed448": ed448.Ed448PublicKey,
+        "ml-dsa-44": mldsa.MLDSA44PublicKey,
+        "ml-dsa-65": mldsa.MLDSA65PublicKey,
+        "ml-dsa-87": mldsa.MLDSA87PublicKey,
+    }
+)
+_RAW = tuple(_RAW_TYPES.values())
+_VERIFYING = (ec.EllipticCurvePublicKey, rsa.RSAPublicKey, *_RAW)
+
+LARGEST_KEY = 4096  # octets of a SubjectPublicKeyInfo: ML-DSA-87 needs 2,614, RSA-4096 550
+_EC_PUBLIC_KEY = "1.2.840.10045.2.1"
+_RSA_ENCRYPTION = "1.2.840.113549.1.1.1"
+
+# curve OID -> (algorithm, octets of a coordinate)
+_CURVES: Mapping[str, tuple[KeyAlgorithm, int]] = MappingProxyType(
+    {
+        "1.2.840.10045.3.1.7": (KeyAlgorithm.P256, 32),
+        "1.3.132.0.34": (KeyAlgorithm.P384, 48),
+        "1.3.132.0.35": (KeyAlgorithm.P521, 66),
+    }
+)
+# named curves under 256 bits (SEC 2, ANSI X9.62, RFC 5639): refused by name, so that the message can say why
+_SMALL_CURVES: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {
+        "1.3.132.0.6": ("secp112r1", 112),
+        "1.3.132.0.7": ("secp112r2", 112),
+        "1.3.132.0.28": ("secp128r1", 128),
+        "1.3.132.0.29": ("secp128r2", 128),
+        "1.3.132.0.9": ("secp160k1", 160),
+        "1.3.132.0.8": ("secp160r1", 160),
+        "1.3.132.0.30": ("secp160r2", 160),
+        "1.3.132.0.31": ("secp192k1", 192),
+        "1.2.840.10045.3.1.1": ("P-192", 192),
+        "1.2.840.10045.3.1.2": ("prime192v2", 192),
+        "1.2.840.10045.3.1.3": ("prime192v3", 192),
+        "1.3.132.0.32": ("secp224k1", 224),
+        "1.3.132.0.33": ("P-224", 224),
+        "1.2.840.10045.3.1.4": ("prime239v1", 239),
+        "1.2.840.10045.3.1.5": ("prime239v2", 239),
+        "1.2.840.10045.3.1.6": ("prime239v3", 239),
+        "1.3.132.0.4": ("sect113r1", 113),
+        "1.3.132.0.5": ("sect113r2", 113),
+        "1.3.132.0.22": ("sect131r1", 131),
+        "1.3.132.0.23": ("sect131r2", 131),
+        "1.3.132.0.1": ("sect163k1", 163),
+        "1.3.132.0.2": ("sect163r1", 163),
+        "1.3.132.0.15": ("sect163r2", 163),
+        "1.3.132.0.24": ("sect193r1", 193),
+        "1.3.132.0.25": ("sect193r2", 193),
+        "1.3.132.0.26": ("sect233k1", 233),
+        "1.3.132.0.27": ("sect233r1", 233),
+        "1.3.132.0.3": ("sect239k1", 239),
+        "1.3.36.3.3.2.8.1.1.1": ("brainpoolP160r1", 160),
+        "1.3.36.3.3.2.8.1.1.3": ("brainpoolP192r1", 192),
+        "1.3.36.3.3.2.8.1.1.5": ("brainpoolP224r1", 224),
+    }
+)
+_SMALLEST_CURVE = 256
+
+# key OID -> (algorithm, octets of the key); parameters absent (RFC 8410 3, RFC 9881 4)
+_RAW_KEYS: Mapping[str, tuple[KeyAlgorithm, int]] = MappingProxyType(
+    {
+        "1.3.101.112": (KeyAlgorithm.ED25519, 32),
+        "1.3.101.113": (KeyAlgorithm.ED448, 57),
+        "2.16.840.1.101.3.4.3.17": (KeyAlgorithm.MLDSA44, 1312),
+        "2.16.840.1.101.3.4.3.18": (KeyAlgorithm.MLDSA65, 1952),
+        "2.16.840.1.101.3.4.3.19": (KeyAlgorithm.MLDSA87, 2592),
+    }
+)
+_RSA_SIZES = MappingProxyType({2048: KeyAlgorithm.RSA2048, 3072: KeyAlgorithm.RSA3072, 4096: KeyAlgorithm.RSA4096})
+_RSA_ALGORITHMS = frozenset(_RSA_SIZES.values())
+_SMALLEST_RSA = 2048
+_SMALLEST_EXPONENT = 65537  # FIPS 186-5 A.1.1: 2^16 < e < 2^256, odd
+_LARGEST_EXPONENT_BITS = 256
+
+# every P-256 key starts with these octets and differs in the 64 after them: nothing else is left to check
+_FAST_PREFIX = 27
+_FAST_LENGTH = 91
+_FAST: Mapping[bytes, KeyAlgorithm] = MappingProxyType(
+    {bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"): KeyAlgorithm.P256}
+)
+
+_DIGESTS: Mapping[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = MappingProxyType(
+    {
+        "sha256": hashes.SHA256(),
+        "sha384": hashes.SHA384(),
+        "sha512": hashes.SHA512(),
+    }
+)
+_ECDSA = MappingProxyType({name: ec.ECDSA(digest) for name, digest in _DIGESTS.items()})
+_PSS = MappingProxyType(
+    {name: padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size) for name, digest in _DIGESTS.items()}
+)
+_PKCS1 = padding.PKCS1v15()
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A public key that decoded strictly, in its one allowed encoding, so that its hash names it."""
+
+    spki_der: bytes
+    spki_sha256: bytes
+    algorithm: KeyAlgorithm
+
+
+def decode_public_key(spki_der: bytes) -> PublicKey:
+    """A DER SubjectPublicKeyInfo (RFC 5280 4.1.2.7) of a kind this house knows.
+
+    Raises Malformed(NON_DER, BAD_ENCODING or EC_PARAMS) for what does not decode, and PolicyRefusal(WEAK_KEY or
+    UNSUPPORTED_ALGORITHM) for a readable key that nobody may use: small curves, RSA under 2048 bits, DSA.
+    """
+    return open_public_key(spki_der)[0]
+
+
+def open_public_key(spki_der: bytes) -> tuple[PublicKey, VerifyingKey]:
+    """As `decode_public_key`, with the library's key beside it, for whoever verifies with it at once."""
+    if len(spki_der) > LARGEST_KEY:
+        msg = f"public key has {len(spki_der)} octets, more than the {LARGEST_KEY} allowed; use P-256"
+        raise Malformed(Reason.TOO_LARGE, msg, octets=len(spki_der))
+    algorithm = _FAST.get(spki_der[:_FAST_PREFIX]) if len(spki_der) == _FAST_LENGTH else None
+    if algorithm is None:
+        algorithm = _read_algorithm(spki_der)
+    try:
+        key = load_der_public_key(spki_der)
+    except (ValueError, UnsupportedAlgorithm) as fault:  # a point off the curve, a zero modulus
+        msg = f"public key of kind {algorithm} does not hold ({fault}); make a new key pair"
+        raise Malformed(Reason.BAD_ENCODING, msg, algorithm=algorithm) from fault
+    public = PublicKey(bytes(spki_der), hashlib.sha256(spki_der).digest(), algorithm)
+    return public, _as_verifying(key)
+
+
+def _as_verifying(key: PublicKeyTypes) -> VerifyingKey:
+    if not isinstance(key, _VERIFYING):
+        msg = f"public key of type {type(key).__name__} cannot verify signatures; use P-256"
+        raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg)
+    return key
+
+
+def _read_algorithm(spki_der: bytes) -> KeyAlgorithm:
+    """Which kind of key it is, its encoding checked octet by octet."""
+    parts = der.read_children(der.read_only(spki_der, der.SEQUENCE))
+    if [tag for tag, _, _ in parts] != [der.SEQUENCE, der.BIT_STRING]:
+        msg = "SubjectPublicKeyInfo is not an AlgorithmIdentifier and a BIT STRING; send RFC 5280 4.1.2.7"
+        raise Malformed(Reason.BAD_ENCODING, msg)
+    identifier = der.read_children(parts[0][1])
+    bits = parts[1][1]
+    if not identifier or identifier[0][0] != der.OBJECT_IDENTIFIER or len(identifier) > 2 or bits[:1] != b"\x00":
+        msg = "the key's AlgorithmIdentifier or BIT STRING is not what RFC 5280 4.1.1.2 allows; make a new key pair"
+        raise Malformed(Reason.BAD_ENCODING, msg)
+    oid = der.decode_object_identifier(identifier[0][1])
+    parameters = identifier[1] if len(identifier) == 2 else None
+    if oid == _EC_PUBLIC_KEY:
+        return _read_curve(parameters, bits[1:])
+    if oid == _RSA_ENCRYPTION:
+        return _read_rsa_size(parameters, bits[1:])
+    if oid in _RAW_KEYS:
+        algorithm, size = _RAW_KEYS[oid]
+        if parameters is not None or len(bits) != 1 + size:
+            msg = f"{algorithm} key must have no parameters and {size} octets, got {len(bits) - 1}; make a new key pair"
+            raise Malformed(Reason.BAD_ENCODING, msg, algorithm=algorithm)
+        return algorithm
+    msg = f"key algorithm {oid} is not known here; use P-256, P-384, RSA-3072 or ML-DSA"
+    raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg, algorithm=oid)
+
+
+def _read_curve(parameters: tuple[int, bytes, bytes] | None, point: bytes) -> KeyAlgorithm:
+    """RFC 5480 2.1.1: namedCurve only. Explicit parameters let a forger choose the generator (CVE-2020-0601)."""
+    if parameters is None or parameters[0] != der.OBJECT_IDENTIFIER:
+        msg = "EC key names no curve (explicit or inherited parameters, RFC 5480 2.1.1); use the named curve P-256"
+        raise Malformed(Reason.EC_PARAMS, msg)
+    oid = der.decode_object_identifier(parameters[1])
+    if oid in _SMALL_CURVES:
+        name, bits = _SMALL_CURVES[oid]
+        msg = (
+            f"curve {name} has {bits} bits, fewer than the {_SMALLEST_CURVE} required: it gives about {bits // 2} bits "
+            "of security, and discrete logarithms on 112-bit curves were computed in 2009; make a P-256 key"
+        )
+        raise PolicyRefusal(Reason.WEAK_KEY, msg, curve=name, bits=bits)
+    if oid not in _CURVES:
+        msg = f"curve {oid} is not known here; use P-256, P-384 or P-521"
+        raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg, curve=oid)
+    algorithm, size = _CURVES[oid]
+    if len(point) != 1 + 2 * size or point[0] != 0x04:
+        # compressed and hybrid points would give one key several hashes, and a shared key could hide behind them
+        got = f"got {len(point)} octets"
+        msg = f"{algorithm} point must be uncompressed (04, then {2 * size} octets, RFC 5480 2.2), {got}"
+        raise Malformed(Reason.BAD_ENCODING, msg, algorithm=algorithm)
+    return algorithm
+
+
+def _read_rsa_size(parameters: tuple[int, bytes, bytes] | None, content: bytes) -> KeyAlgorithm:
+    """RFC 3279 2.3.1: parameters NULL, modulus and exponent as positive INTEGERs."""
+    if parameters is None or parameters[2] != der.NULL_DER:
+        msg = "RSA key's parameters must be NULL (RFC 3279 2.3.1); make a new key pair"
+        raise Malformed(Reason.BAD_ENCODING, msg)
+    modulus, exponent = _read_rsa(content)
+    bits = modulus.bit_length()
+    if bits < _SMALLEST_RSA:
+        msg = f"RSA modulus has {bits} bits, fewer than the {_SMALLEST_RSA} required; make a P-256 or RSA-3072 key"
+        raise PolicyRefusal(Reason.WEAK_KEY, msg, bits=bits)
+    if bits not in _RSA_SIZES:
+        msg = f"RSA modulus has {bits} bits; allowed are 2048, 3072 and 4096; make a P-256 or RSA-3072 key"
+        raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg, bits=bits)
+    if modulus % 2 == 0:
+        raise PolicyRefusal(Reason.WEAK_KEY, "RSA modulus is even, so it is factored; make a new key pair", bits=bits)
+    if exponent % 2 == 0 or exponent < _SMALLEST_EXPONENT or exponent.bit_length() > _LARGEST_EXPONENT_BITS:
+        shown = str(exponent) if exponent.bit_length() <= 64 else f"of {exponent.bit_length()} bits"
+        msg = f"RSA exponent {shown} is not odd from 65537 to 2^256 (FIPS 186-5 A.1.1); make a new key with 65537"
+        raise PolicyRefusal(Reason.WEAK_KEY, msg, bits=bits)
+    return _RSA_SIZES[bits]
+
+
+def _read_rsa(content: bytes) -> tuple[int, int]:
+    numbers = der.read_children(der.read_only(content, der.SEQUENCE))
+    if [tag for tag, _, _ in numbers] != [der.INTEGER, der.INTEGER]:
+        raise Malformed(Reason.BAD_ENCODING, "RSA key is not a modulus and an exponent; make a new key pair")
+    for _, octets, whole in numbers:
+        if not octets or octets[0] & 0x80 or der.integer(int.from_bytes(octets, "big")) != whole:
+            raise Malformed(Reason.NON_DER, "RSA modulus or exponent is negative or padded; make a new key pair")
+    return int.from_bytes(numbers[0][1], "big"), int.from_bytes(numbers[1][1], "big")
+
+
+# --- strength ----------------------------------------------------------------------------------------------------
+
+_SMALL_PRIMES = tuple(n for n in range(3, 752, 2) if all(n % d for d in range(3, math.isqrt(n) + 1, 2)))
+_PRIMORIAL = math.prod(_SMALL_PRIMES)
+_FERMAT_ROUNDS = 100  # CA/Browser Forum BR 6.1.1.3 asks for 100 rounds
+
+
+def _roca_markers() -> tuple[tuple[int, frozenset[int]], ...]:
+    """For each prime p up to 167, the powers of 65537 modulo p, where they do not fill the whole group."""
+    found: list[tuple[int, frozenset[int]]] = []
+    for prime in _SMALL_PRIMES:
+        if prime > 167:
+            break
+        powers, value = set[int](), 1
+        while value not in powers:
+            powers.add(value)
+            value = value * 65537 % prime
+        if len(powers) < prime - 1:
+            found.append((prime, frozenset(powers)))
+    return tuple(found)
+
+
+_ROCA = _roca_markers()
+
+
+def check_key_strength(key: PublicKey, allowed: frozenset[KeyAlgorithm]) -> None:
+    """Whether a profile that allows `allowed` may certify this key.
+
+    Raises PolicyRefusal(UNSUPPORTED_ALGORITHM) for another algorithm and PolicyRefusal(WEAK_KEY) for an RSA modulus
+    with a small factor, factors too close to each other (Fermat) or the mark of CVE-2017-15361 (ROCA).
+    """
+    if key.algorithm not in allowed:
+        names = ", ".join(sorted(allowed))
+        msg = f"key algorithm {key.algorithm} is not one of those that the profile allows: {names}; make such a key"
+        raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg, algorithm=key.algorithm)
+    if key.algorithm not in _RSA_ALGORITHMS:
+        return  # curves and ML-DSA parameter sets hold no weak keys that decode and lie on the curve
+    outer = der.read_children(der.read_only(key.spki_der, der.SEQUENCE))
+    modulus, _ = _read_rsa(outer[1][1][1:])
+    _check_modulus(modulus)
+
+
+def _check_modulus(modulus: int) -> None:
+    # 1. no small factor (SP 800-89 5.3.3)
+    if math.gcd(modulus, _PRIMORIAL) != 1:
+        raise _weak("has a factor below 752")
+    # 2. CVE-2017-15361: primes of the form k*M + (65537^a mod M) leave their mark in every small residue
+    if all(modulus % prime in powers for prime, powers in _ROCA):
+        raise _weak("bears the ROCA fingerprint (CVE-2017-15361): a faulty chip made it")
+    # 3. Fermat's method: factors that lie close together
+    middle = math.isqrt(modulus)
+    middle += middle * middle < modulus
+    for _ in range(_FERMAT_ROUNDS):
+        rest = middle * middle - modulus
+        root = math.isqrt(rest)
+        if root * root == rest:
+            raise _weak(f"is factored by Fermat's method within {_FERMAT_ROUNDS} steps: its primes lie too close")
+        middle += 1
+
+
+def _weak(why: str) -> PolicyRefusal:
+    return PolicyRefusal(Reason.WEAK_KEY, f"RSA modulus {why}; make a new key pair with another library or device")
+
+
+# --- names and signatures ----------------------------------------------------------------------------------------
+
+
+def key_identifier(spki_der: bytes) -> bytes:
+    """RFC 5280 4.2.1.2 method 1: SHA-1 of the key's BIT STRING content. A name for the key, never its protection.
+
+    Raises Malformed(NON_DER).
+    """
+    _, start, end = der.read_element(spki_der, 0, len(spki_der))
+    _, _, after_algorithm = der.read_element(spki_der, start, end)
+    _, bits, _ = der.read_element(spki_der, after_algorithm, end)
+    return hashlib.sha1(spki_der[bits + 1 : end], usedforsecurity=False).digest()
+
+
+@lru_cache(maxsize=4096)
+def _cached_key(spki_der: bytes) -> tuple[KeyAlgorithm, VerifyingKey]:
+    public, key = open_public_key(spki_der)
+    return public.algorithm, key
+
+
+def verify_signature(spki_der: bytes, algorithm_identifier_der: bytes, signature: bytes, message: bytes) -> None:
+    """That `signature` over `message` was made by the private half of `spki_der`, with the algorithm it names.
+
+    Keys seen before are not decoded again. Raises NotTrusted(BAD_SIGNATURE or UNSUPPORTED_ALGORITHM), and what
+    `decode_public_key` raises.
+    """
+    algorithm = find_signature_algorithm(algorithm_identifier_der)
+    if algorithm is None:
+        named = describe_algorithm(algorithm_identifier_der)
+        msg = f"signature algorithm {named} is not accepted; sign with SHA-256 or better"
+        raise NotTrusted(Reason.UNSUPPORTED_ALGORITHM, msg)
+    check_signature(_cached_key(bytes(spki_der))[1], algorithm, signature, message)
+
+
+def describe_algorithm(identifier_der: bytes) -> str:
+    """The OID in an AlgorithmIdentifier for a message, or its octets where it holds none."""
+    try:
+        return der.decode_object_identifier(der.read_children(der.read_only(identifier_der, der.SEQUENCE))[0][1])
+    except (Malformed, IndexError):
+        return identifier_der[:32].hex() or "(none)"
+
+
+def check_signature(key: VerifyingKey, algorithm: SignatureAlgorithm, signature: bytes, message: bytes) -> None:
+    """One verification with a key that is already open. Raises NotTrusted(BAD_SIGNATURE or SIG_ALG_MISMATCH)."""
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey) and algorithm.name.startswith("ecdsa-"):
+            key.verify(signature, message, _ECDSA[algorithm.hash_name or ""])
+        elif isinstance(key, rsa.RSAPublicKey) and algorithm.name.startswith("rsa-"):
+            digest = algorithm.hash_name or ""
+            scheme = _PSS[digest] if algorithm.name.startswith("rsa-pss-") else _PKCS1
+            key.verify(signature, message, scheme, _DIGESTS[digest])
+        elif isinstance(key, _RAW) and isinstance(key, _RAW_TYPES.get(algorithm.name, ())):
+            key.verify(signature, message)
+        else:
+            msg = f"a key of type {type(key).__name__} cannot make a signature of kind {algorithm.name}"
+            raise NotTrusted(Reason.SIG_ALG_MISMATCH, msg, algorithm=algorithm.name)
+    except InvalidSignature as fault:
+        msg = f"the {algorithm.name} signature does not verify with this key"
+        raise NotTrusted(Reason.BAD_SIGNATURE, msg, algorithm=algorithm.name) from fault

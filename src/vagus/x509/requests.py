@@ -1,0 +1,132 @@
+"""A PKCS#10 request as a checked value: its key is taken, the names in it are recorded and never used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
+from vagus.reasons import Reason
+from vagus.x509 import der
+from vagus.x509.algorithms import find_signature_algorithm
+from vagus.x509.keys import PublicKey, check_signature, describe_algorithm, open_public_key
+from vagus.x509.names import decode_general_names, decode_name, describe_name, read_text
+
+LARGEST_REQUEST = 64 * 1024
+_MOST_ATTRIBUTES = 32
+_MOST_RECORDED = 32
+_LONGEST_RECORDED = 200
+_EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
+_CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  the attribute's OID
+_SUBJECT_ALT_NAME = "2.5.29.17"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """A request whose signature verified. `recorded_names` are for the ledger and for eyes alone.
+
+    `subject_der` and `alternative_names_der` (the extension's value) exist so that a renewal can be compared with the
+    certificate that it renews (RFC 7030 4.2.2); `challenge_password` so that a request can be tied to its TLS session
+    (RFC 7030 3.5). Nothing of them enters a certificate.
+    """
+
+    der: bytes
+    public_key: PublicKey
+    recorded_names: tuple[str, ...]
+    subject_der: bytes
+    alternative_names_der: bytes | None
+    challenge_password: str | None
+
+
+def decode_request(request_der: bytes) -> CertificateRequest:
+    """A DER CertificationRequest (RFC 2986), at most 64 kB, whose own signature proves possession of the key.
+
+    Raises LimitExceeded(TOO_LARGE), Malformed(NON_DER, BAD_ENCODING, BAD_VERSION or EC_PARAMS),
+    PolicyRefusal(WEAK_KEY or UNSUPPORTED_ALGORITHM) and NotTrusted(POP_FAILED).
+    """
+    # 1. size first: nothing of an oversized body is read
+    if len(request_der) > LARGEST_REQUEST:
+        msg = f"request has {len(request_der)} octets, more than the {LARGEST_REQUEST} allowed; send the key alone"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, octets=len(request_der))
+    # 2. RFC 2986 4.2: CertificationRequestInfo, signatureAlgorithm, signature, and nothing after it
+    outer = der.read_children(der.read_only(request_der, der.SEQUENCE))
+    if [tag for tag, _, _ in outer] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING] or outer[2][1][:1] != b"\x00":
+        raise Malformed(Reason.BAD_ENCODING, "not a CertificationRequest (RFC 2986 4.2); send PKCS#10 in DER")
+    (_, info, info_der), (_, _, algorithm_der), (_, signature_bits, _) = outer
+    # 3. RFC 2986 4.1: version 0, subject, subjectPKInfo, attributes [0]
+    fields = der.read_children(info)
+    if [tag for tag, _, _ in fields] not in ([2, 0x30, 0x30, 0xA0], [2, 0x30, 0x30]):
+        raise Malformed(
+            Reason.BAD_ENCODING, "CertificationRequestInfo lacks a field (RFC 2986 4.1); send PKCS#10 in DER"
+        )
+    if fields[0][1] != b"\x00":
+        msg = f"request version is {fields[0][1].hex()}, only 0 (v1) exists (RFC 2986 4.1); send version 0"
+        raise Malformed(Reason.BAD_VERSION, msg)
+    # 4. the key: strict, named curves, no weak sizes
+    public_key, key = open_public_key(fields[2][2])
+    # 5. proof of possession
+    algorithm = find_signature_algorithm(algorithm_der)
+    if algorithm is None:
+        msg = f"request is signed with {describe_algorithm(algorithm_der)}, not accepted; sign with SHA-256 or better"
+        raise NotTrusted(Reason.POP_FAILED, msg)
+    try:
+        check_signature(key, algorithm, signature_bits[1:], info_der)
+    except NotTrusted as fault:
+        msg = "the request's signature does not verify with its own key; sign the request with the key that it carries"
+        raise NotTrusted(Reason.POP_FAILED, msg, algorithm=algorithm.name) from fault
+    # 6. what else it says: recorded, never used
+    return _record(request_der, public_key, fields[1][2], fields[3][1] if len(fields) == 4 else b"")
+
+
+def _record(request_der: bytes, public_key: PublicKey, subject_der: bytes, attributes: bytes) -> CertificateRequest:
+    names: list[str] = []
+    if decode_name(subject_der):
+        names.append("subject:" + describe_name(subject_der))
+    alternative: bytes | None = None
+    challenge: str | None = None
+    if attributes:
+        alternative, challenge = _read_attributes(attributes, names)
+    recorded = tuple(name[:_LONGEST_RECORDED] for name in names[:_MOST_RECORDED])
+    return CertificateRequest(bytes(request_der), public_key, recorded, subject_der, alternative, challenge)
+
+
+def _read_attributes(attributes: bytes, names: list[str]) -> tuple[bytes | None, str | None]:
+    """The subjectAltName asked for and the challenge password; appends every name and OID found to `names`."""
+    alternative: bytes | None = None
+    challenge: str | None = None
+    found = der.read_children(attributes)
+    if len(found) > _MOST_ATTRIBUTES:
+        msg = f"request has {len(found)} attributes, more than the {_MOST_ATTRIBUTES} allowed; send fewer"
+        raise LimitExceeded(Reason.TOO_MANY, msg, attributes=len(found))
+    for tag, content, _ in found:
+        parts = der.read_children(content) if tag == der.SEQUENCE else []
+        if [part[0] for part in parts] != [der.OBJECT_IDENTIFIER, der.SET]:
+            raise Malformed(
+                Reason.BAD_ENCODING, "an attribute is not type and values (RFC 2986 4.1); send PKCS#10 in DER"
+            )
+        oid = der.decode_object_identifier(parts[0][1])
+        values = der.read_children(parts[1][1])
+        if oid == _EXTENSION_REQUEST and len(values) == 1 and alternative is None:
+            alternative = _read_extensions(values[0][2], names)
+        elif oid == _CHALLENGE_PASSWORD and len(values) == 1:
+            challenge = read_text(values[0][0], values[0][1])  # a secret of the session: not recorded
+        else:
+            names.append(f"attribute:{oid}")
+    return alternative, challenge
+
+
+def _read_extensions(extensions_der: bytes, names: list[str]) -> bytes | None:
+    alternative: bytes | None = None
+    for _, content, _ in der.read_children(der.read_only(extensions_der, der.SEQUENCE)):
+        parts = der.read_children(content)
+        if len(parts) not in {2, 3} or parts[0][0] != der.OBJECT_IDENTIFIER or parts[-1][0] != der.OCTET_STRING:
+            raise Malformed(Reason.BAD_ENCODING, "a requested extension is not id and value (RFC 5280 4.1.2.9)")
+        oid = der.decode_object_identifier(parts[0][1])
+        if oid != _SUBJECT_ALT_NAME or alternative is not None:
+            names.append(f"extension:{oid}")
+            continue
+        alternative = parts[-1][1]
+        try:
+            names.extend(str(name) for name in decode_general_names(alternative))
+        except VagusError:
+            names.append("subjectAltName:#" + alternative[:64].hex())  # it is not used, so it may be nonsense
+    return alternative
