@@ -1,0 +1,137 @@
+"""Bytes sealed under a passphrase: one derivation per folder, AES-256-GCM per piece; knows nothing of keys or files.
+
+The nonce of a piece is a MAC over what is sealed (as in SIV modes): it repeats only when header and content repeat,
+which is the one repetition that gives nothing away, and no source of randomness is needed to add a piece.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from vagus.errors import IntegrityFailure, Malformed, NotAuthorised
+from vagus.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vagus.clock import Entropy
+    from vagus.keystore.passphrases import Passphrase
+
+Kdf = Literal["scrypt", "pbkdf2"]
+Header = dict[str, "str | int | list[str]"]
+
+_SCRYPT_COST = 2**17
+_UNSAFE_SCRYPT_COST = 2**10
+_PBKDF2_ROUNDS = 600_000
+_UNSAFE_PBKDF2_ROUNDS = 1_000
+_SALT_BYTES = 16
+_PROBE = b"vagus keystore probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """How a passphrase becomes a wrapping key: `cost` is scrypt's n (r = 8, p = 1) or PBKDF2-HMAC-SHA256's rounds."""
+
+    kdf: Kdf
+    cost: int
+    salt: bytes
+
+    @classmethod
+    def choose(cls, kdf: Kdf, entropy: Entropy, *, unsafe_fast: bool) -> Derivation:
+        """A new derivation with a fresh salt; `unsafe_fast` is for tests alone."""
+        costs = {
+            "scrypt": (_SCRYPT_COST, _UNSAFE_SCRYPT_COST),
+            "pbkdf2": (_PBKDF2_ROUNDS, _UNSAFE_PBKDF2_ROUNDS),
+        }
+        return cls(kdf, costs[kdf][unsafe_fast], entropy(_SALT_BYTES))
+
+    def __post_init__(self) -> None:
+        # The bounds keep a doctored file from asking for gigabytes of memory or for no work at all.
+        within = {
+            "scrypt": self.cost in {2**power for power in range(10, 21)},
+            "pbkdf2": _UNSAFE_PBKDF2_ROUNDS <= self.cost <= 100_000_000,
+        }
+        if not within.get(self.kdf, False) or not 8 <= len(self.salt) <= 64:
+            msg = f"key derivation {self.kdf!r} with cost {self.cost} and a salt of {len(self.salt)} bytes is not ours"
+            raise Malformed(Reason.BAD_ENCODING, msg)
+
+    @property
+    def is_strong(self) -> bool:
+        """Whether the cost is the one that design section 4 asks for."""
+        return self.cost >= {"scrypt": _SCRYPT_COST, "pbkdf2": _PBKDF2_ROUNDS}[self.kdf]
+
+    def derive(self, passphrase: Passphrase) -> Wrapping:
+        """The wrapping key; takes about 0.3 s and 128 MB at full cost."""
+        secret = passphrase.unsafe_reveal()
+        if self.kdf == "scrypt":
+            return Wrapping(Scrypt(salt=self.salt, length=64, n=self.cost, r=8, p=1).derive(secret))
+        return Wrapping(PBKDF2HMAC(hashes.SHA256(), 64, self.salt, self.cost).derive(secret))
+
+
+class Wrapping:
+    """A key that seals and opens pieces; never shows itself."""
+
+    __slots__ = ("_cipher", "_nonce_key")
+
+    def __init__(self, material: bytes) -> None:
+        self._cipher = AESGCM(material[:32])
+        self._nonce_key = material[32:]
+
+    def __repr__(self) -> str:
+        return "Wrapping(hidden)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a wrapping key is not pickled")
+
+    def seal(self, header: Mapping[str, object], content: bytes) -> bytes:
+        """Nonce and ciphertext of `content`, bound to every field of `header` (associated data)."""
+        bound = canonical(header)
+        nonce = hmac.digest(self._nonce_key, len(bound).to_bytes(8, "big") + bound + content, "sha256")[:12]
+        return nonce + self._cipher.encrypt(nonce, content, bound)
+
+    def open(self, header: Mapping[str, object], sealed: bytes) -> bytes:
+        """What `seal` was given. Raises IntegrityFailure(KEYSTORE_DAMAGED) when either is not as sealed."""
+        try:
+            return self._cipher.decrypt(sealed[:12], sealed[12:], canonical(header))
+        except (InvalidTag, ValueError):
+            msg = (
+                f"sealed piece {header.get('id', '')!s} does not open: it was altered, or belongs elsewhere; restore it"
+            )
+            raise IntegrityFailure(Reason.KEYSTORE_DAMAGED, msg) from None
+
+    def vary(self, label: bytes, content: bytes) -> bytes:
+        """32 bytes that nobody without this key foretells, the same for the same content: salts for exports."""
+        return hmac.digest(self._nonce_key, label + b"\0" + content, "sha256")
+
+    def probe(self, header: Mapping[str, object]) -> bytes:
+        """A sealed constant that tells a wrong passphrase from a damaged file."""
+        return self.seal(header, _PROBE)
+
+    def check_probe(self, header: Mapping[str, object], sealed: bytes, what: str) -> None:
+        """Raises NotAuthorised(PASSPHRASE_WRONG) when this key did not seal the probe."""
+        try:
+            content = self.open(header, sealed)
+        except IntegrityFailure:
+            content = b""
+        if not hmac.compare_digest(content, _PROBE):
+            raise NotAuthorised(Reason.PASSPHRASE_WRONG, f"the passphrase does not open {what}; check its source")
+
+
+def canonical(header: Mapping[str, object]) -> bytes:
+    """The one byte form of a header: JSON, keys sorted, no spaces, ASCII."""
+    return json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def checksum(header: Mapping[str, object]) -> str:
+    """SHA-256 of a header in hex: tells a damaged file before a passphrase is blamed. Guards against accidents only."""
+    return hashlib.sha256(canonical(header)).hexdigest()

@@ -1,0 +1,273 @@
+"""Keys in sealed files, one folder per authority and one passphrase per folder; decides nothing about their use.
+
+    keystore.toml    how the passphrase becomes the wrapping key, and a probe that tells a wrong passphrase
+    <key id>.key     AES-256-GCM over PKCS#8 DER; folder, key id, purposes, owner and format are associated data
+
+Python cannot wipe memory: an opened key lives in this process until it ends. Custody rests on who opens what.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, Unavailable
+from vagus.keystore import private_keys
+from vagus.keystore.files import check_private_file, check_private_folder, make_private_folder, write_new
+from vagus.keystore.sealing import Derivation, Kdf, Wrapping, canonical, checksum
+from vagus.keystore.signing import Purpose
+from vagus.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from vagus.clock import Entropy
+    from vagus.keystore.passphrases import Passphrase
+    from vagus.keystore.private_keys import SoftwareSigningKey
+    from vagus.x509.algorithms import KeyAlgorithm
+
+_FORMAT = 1
+_SETTINGS = "keystore.toml"
+_SUFFIX = ".key"
+_KEY_ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,78}[a-z0-9])?\Z")
+_LARGEST_FILE = 64 * 1024
+_AUTHORITY_PURPOSES = frozenset({Purpose.CERTIFICATE, Purpose.CRL})
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """What a key file says in clear. True only once the key has been loaded: then it was bound to the seal."""
+
+    key_id: str
+    purposes: frozenset[Purpose]
+    owner: str
+    algorithm: KeyAlgorithm
+
+
+class SoftwareKeystore:
+    """An opened keystore folder. Keys are read from it one by one; the passphrase is derived once."""
+
+    __slots__ = ("_derivation", "_folder", "_id", "_wrapping")
+
+    def __init__(self, folder: Path, keystore_id: str, derivation: Derivation, wrapping: Wrapping) -> None:
+        self._folder = folder
+        self._id = keystore_id
+        self._derivation = derivation
+        self._wrapping = wrapping
+
+    def __repr__(self) -> str:
+        return f"SoftwareKeystore({str(self._folder)!r})"
+
+    @property
+    def folder(self) -> Path:
+        """Where it rests."""
+        return self._folder
+
+    @property
+    def has_strong_derivation(self) -> bool:
+        """Whether its passphrase costs what design section 4 asks; `doctor` warns when not."""
+        return self._derivation.is_strong
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        passphrase: Passphrase,
+        *,
+        entropy: Entropy,
+        kdf: Kdf = "scrypt",
+        unsafe_fast: bool = False,
+    ) -> SoftwareKeystore:
+        """Make a keystore in `folder` (mode 0700), which may exist but may hold none yet.
+
+        `kdf` is scrypt, or pbkdf2 for FIPS sites; `unsafe_fast` weakens it for tests. Raises
+        Conflict(ALREADY_EXISTS), Misconfigured(PERMISSIONS_TOO_OPEN), Misconfigured(BAD_SETTINGS: passphrase short).
+        """
+        passphrase.check_length()
+        make_private_folder(folder)
+        if (folder / _SETTINGS).exists():
+            raise Conflict(Reason.ALREADY_EXISTS, f"{folder} holds a keystore already", path=str(folder))
+        derivation = Derivation.choose(kdf, entropy, unsafe_fast=unsafe_fast)
+        keystore_id = entropy(16).hex()
+        wrapping = derivation.derive(passphrase)
+        header = _header(keystore_id, derivation)
+        text = "".join(
+            f"{name} = {json.dumps(value)}\n"
+            for name, value in {
+                **header,
+                "probe": wrapping.probe(header).hex(),
+                "checksum": checksum(header),
+            }.items()
+        )
+        write_new(folder / _SETTINGS, text.encode("ascii"))
+        return cls(folder, keystore_id, derivation, wrapping)
+
+    @classmethod
+    def open(cls, folder: Path, passphrase: Passphrase) -> SoftwareKeystore:
+        """The keystore in `folder`, opened.
+
+        Raises Unavailable(KEY_NOT_OPEN: there is none), Misconfigured(PERMISSIONS_TOO_OPEN),
+        IntegrityFailure(KEYSTORE_DAMAGED), NotAuthorised(PASSPHRASE_WRONG).
+        """
+        path = folder / _SETTINGS
+        raw = _read_private(folder, path)
+        try:
+            found = tomllib.loads(raw.decode("ascii"))
+            probe = bytes.fromhex(found.pop("probe"))
+            expected = found.pop("checksum")
+            if expected != checksum(found) or found["format"] != _FORMAT:
+                raise _damaged(path)
+            derivation = Derivation(found["kdf"], found["cost"], bytes.fromhex(found["salt"]))
+            keystore_id = str(found["id"])
+        except (ValueError, KeyError, TypeError, AttributeError, Malformed):
+            raise _damaged(path) from None
+        wrapping = derivation.derive(passphrase)
+        wrapping.check_probe(_header(keystore_id, derivation), probe, f"keystore {folder}")
+        return cls(folder, keystore_id, derivation, wrapping)
+
+    def generate(
+        self, key_id: str, algorithm: KeyAlgorithm, purposes: Iterable[Purpose], owner: str
+    ) -> SoftwareSigningKey:
+        """A new key, on the disk before this returns. `owner` says whose it is, as in the `keys` table.
+
+        Raises Conflict(ALREADY_EXISTS), Misconfigured(PURPOSE_FORBIDDEN: a set of purposes that no key may have,
+        or Edwards curves for anything but checkpoints).
+        """
+        return self._keep(key_id, private_keys.generate(algorithm), algorithm, purposes, owner)
+
+    def import_pkcs8(
+        self, key_id: str, pem: bytes, password: Passphrase | None, purposes: Iterable[Purpose], owner: str
+    ) -> SoftwareSigningKey:
+        """A key made elsewhere, from PKCS#8 PEM, encrypted or (password None) in clear. Raises as `generate`.
+
+        Also NotAuthorised(PASSPHRASE_WRONG), Malformed(BAD_ENCODING), Refused(UNSUPPORTED_ALGORITHM).
+        """
+        secret = password.unsafe_reveal() if password else None
+        private = private_keys.decode_pem(pem, secret)
+        return self._keep(key_id, private, private_keys.algorithm_of(private), purposes, owner)
+
+    def export_pkcs8(self, key_id: str, password: Passphrase) -> bytes:
+        """The key as standard encrypted PKCS#8 PEM (PBES2: AES-256-CBC, PBKDF2-HMAC-SHA256 600,000 rounds)."""
+        password.check_length()
+        _, private = self._load(key_id)
+        salts = self._wrapping.vary(b"pkcs8 export", private_keys.encode_pkcs8(private))
+        return private_keys.encode_encrypted_pem(private, password.unsafe_reveal(), salts[:16], salts[16:])
+
+    def load(self, key_id: str) -> SoftwareSigningKey:
+        """The key `key_id`, ready to sign.
+
+        Raises Unavailable(KEY_NOT_OPEN: no such key here), IntegrityFailure(KEYSTORE_DAMAGED),
+        Misconfigured(PERMISSIONS_TOO_OPEN).
+        """
+        facts, private = self._load(key_id)
+        return private_keys.SoftwareSigningKey(key_id, facts.purposes, facts.algorithm, private)
+
+    def tls_key_pem(self, key_id: str) -> bytes:
+        """The key in clear as PKCS#8 PEM, for the TLS stack, which signs by itself.
+
+        Raises NotAuthorised(PURPOSE_FORBIDDEN) unless its only purpose is tls, and as `load`.
+        """
+        facts, private = self._load(key_id)
+        private_keys.check_purpose(key_id, facts.purposes, Purpose.TLS)
+        return private_keys.encode_clear_pem(private)
+
+    def has(self, key_id: str) -> bool:
+        """Whether a file of that key stands here."""
+        return self._path(key_id).exists()
+
+    def list_keys(self) -> tuple[KeyFacts, ...]:
+        """Every key here, by id, checked against its seal."""
+        ids = sorted(path.name.removesuffix(_SUFFIX) for path in self._folder.glob(f"[!.]*{_SUFFIX}"))
+        return tuple(self._load(key_id)[0] for key_id in ids)
+
+    def _path(self, key_id: str) -> Path:
+        if not _KEY_ID.match(key_id):
+            msg = f"key id {key_id!r} is not 1-80 characters of a-z, 0-9 and inner . _ -"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, value=key_id)
+        return self._folder / f"{key_id}{_SUFFIX}"
+
+    def _keep(
+        self,
+        key_id: str,
+        private: private_keys.PrivateKey,
+        algorithm: KeyAlgorithm,
+        purposes: Iterable[Purpose],
+        owner: str,
+    ) -> SoftwareSigningKey:
+        granted = _check_purposes(frozenset(purposes))
+        private_keys.check_algorithm_purposes(algorithm, granted)
+        header: dict[str, object] = {
+            "format": _FORMAT,
+            "keystore": self._id,
+            "id": key_id,
+            "purposes": sorted(granted),
+            "owner": owner,
+            "algorithm": algorithm,
+        }
+        sealed = self._wrapping.seal(header, private_keys.encode_pkcs8(private))
+        write_new(self._path(key_id), canonical({"header": header, "sealed": base64.b64encode(sealed).decode("ascii")}))
+        return private_keys.SoftwareSigningKey(key_id, granted, algorithm, private)
+
+    def _load(self, key_id: str) -> tuple[KeyFacts, private_keys.PrivateKey]:
+        path = self._path(key_id)
+        raw = _read_private(self._folder, path)
+        try:
+            found = json.loads(raw)
+            header = cast("dict[str, object]", found["header"])
+            sealed = base64.b64decode(found["sealed"], validate=True)
+            # A file copied over another opens well, but it is not the key that was asked for.
+            if (header["id"], header["keystore"], header["format"]) != (key_id, self._id, _FORMAT):
+                raise _damaged(path)
+            private = private_keys.decode_pkcs8(self._wrapping.open(header, sealed))
+            purposes = frozenset(Purpose(str(one)) for one in cast("list[str]", header["purposes"]))
+            facts = KeyFacts(key_id, purposes, str(header["owner"]), private_keys.algorithm_of(private))
+        except (ValueError, KeyError, TypeError, binascii.Error, RecursionError):
+            raise _damaged(path) from None
+        return facts, private
+
+
+def _check_purposes(purposes: frozenset[Purpose]) -> frozenset[Purpose]:
+    """Design section 4: a CA key has certificate and crl, every other key exactly one other purpose."""
+    if purposes == _AUTHORITY_PURPOSES or (len(purposes) == 1 and not purposes & _AUTHORITY_PURPOSES):
+        return purposes
+    named = ", ".join(sorted(purposes)) or "none"
+    msg = f"a key may have the purposes certificate and crl, or one of ocsp, checkpoint, tls, data; asked: {named}"
+    raise Misconfigured(Reason.PURPOSE_FORBIDDEN, msg)
+
+
+def _header(keystore_id: str, derivation: Derivation) -> dict[str, str | int]:
+    return {
+        "format": _FORMAT,
+        "id": keystore_id,
+        "kdf": derivation.kdf,
+        "cost": derivation.cost,
+        "salt": derivation.salt.hex(),
+    }
+
+
+def _read_private(folder: Path, path: Path) -> bytes:
+    try:
+        check_private_folder(folder)
+        check_private_file(path)
+        with path.open("rb") as stream:
+            raw = stream.read(_LARGEST_FILE + 1)
+    except FileNotFoundError:
+        msg = f"there is no {path}; create the keystore or key, or name the folder that holds it"
+        raise Unavailable(Reason.KEY_NOT_OPEN, msg, path=str(path)) from None
+    except OSError as failure:
+        msg = f"{path} cannot be read ({failure.strerror})"
+        raise Unavailable(Reason.KEY_NOT_OPEN, msg, path=str(path)) from None
+    if len(raw) > _LARGEST_FILE:
+        raise _damaged(path)
+    return raw
+
+
+def _damaged(path: Path) -> IntegrityFailure:
+    msg = f"{path} is damaged or not the file that belongs there; restore it from a backup"
+    return IntegrityFailure(Reason.KEYSTORE_DAMAGED, msg, path=str(path))
