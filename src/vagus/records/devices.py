@@ -1,0 +1,152 @@
+"""The inventory's rows, in and out, paged by key; which state may follow which is told in fleet/lifecycle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Row, bindparam, func, select
+
+from vagus.identifiers import DeviceId, UnitName
+from vagus.records.database import Connection
+from vagus.records.tables import devices, models
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRow:
+    """One device. `unit` is the compartment that owns it, `place` where it stands; times are seconds since 1970."""
+
+    id: DeviceId
+    unit: UnitName
+    model: str
+    profile: str
+    maker_serial: str
+    state: str
+    added_at: int
+    changed_at: int
+    udi: str | None = None
+    place: str | None = None
+    host_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFilter:
+    """Which devices a listing shows; what is None does not narrow."""
+
+    unit: UnitName | None = None
+    hospital: str | None = None
+    state: str | None = None
+    model: str | None = None
+    profile: str | None = None
+
+
+def insert_device(connection: Connection, device: DeviceRow) -> None:
+    """Add a device whose id, and whose model and maker serial together, are new."""
+    connection.execute(
+        devices.insert().values(
+            id=str(device.id),
+            unit=str(device.unit),
+            model=device.model,
+            profile=device.profile,
+            maker_serial=device.maker_serial,
+            udi=device.udi,
+            place=device.place,
+            state=device.state,
+            host_names=json.dumps(device.host_names) if device.host_names else None,
+            added_at=device.added_at,
+            changed_at=device.changed_at,
+        )
+    )
+
+
+def find_device(connection: Connection, device_id: DeviceId) -> DeviceRow | None:
+    """The device of this id."""
+    row = connection.execute(_DEVICE_BY_ID, {"id": device_id.text}).one_or_none()
+    return None if row is None else _device(row)
+
+
+def find_device_by_serial(connection: Connection, model: str, maker_serial: str) -> DeviceRow | None:
+    """The device that its maker numbered so."""
+    query = select(devices).where(devices.c.model == model, devices.c.maker_serial == maker_serial)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _device(row)
+
+
+def list_devices_under_anchor(connection: Connection, anchor_sha256: bytes, maker_serial: str) -> tuple[DeviceRow, ...]:
+    """The devices of this maker serial among the models that the anchor may vouch for: usually one or none."""
+    query = (
+        select(devices)
+        .join(models, models.c.name == devices.c.model)
+        .where(models.c.anchor_sha256 == anchor_sha256, devices.c.maker_serial == maker_serial)
+        .order_by(devices.c.id)
+    )
+    return tuple(_device(row) for row in connection.execute(query))
+
+
+def list_devices(
+    connection: Connection, narrow: DeviceFilter, *, after: DeviceId | None = None, limit: int = 100
+) -> tuple[DeviceRow, ...]:
+    """The next `limit` devices by id after `after`: a page costs the same wherever it lies."""
+    query = select(devices).where(*_conditions(narrow)).order_by(devices.c.id).limit(limit)
+    if after is not None:
+        query = query.where(devices.c.id > str(after))
+    return tuple(_device(row) for row in connection.execute(query))
+
+
+def count_devices_by_state(connection: Connection, narrow: DeviceFilter) -> dict[str, int]:
+    """How many devices are in each state."""
+    query = select(devices.c.state, func.count()).where(*_conditions(narrow)).group_by(devices.c.state)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def set_device_state(connection: Connection, device_id: DeviceId, *, before: str, after: str, at: int) -> bool:
+    """Move a device from one state to another; False when it was not in `before` any more."""
+    query = devices.update().where(devices.c.id == str(device_id), devices.c.state == before)
+    return connection.execute(query.values(state=after, changed_at=at)).rowcount == 1
+
+
+def set_device_unit(connection: Connection, device_id: DeviceId, unit: UnitName, *, at: int) -> None:
+    """Give a device to another compartment."""
+    query = devices.update().where(devices.c.id == str(device_id))
+    connection.execute(query.values(unit=str(unit), changed_at=at))
+
+
+def set_device_place(connection: Connection, device_id: DeviceId, place: str | None, *, at: int) -> None:
+    """Note where a device stands."""
+    query = devices.update().where(devices.c.id == str(device_id))
+    connection.execute(query.values(place=place, changed_at=at))
+
+
+_DEVICE_BY_ID = select(devices).where(devices.c.id == bindparam("id"))
+
+
+def _conditions(narrow: DeviceFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if narrow.unit is not None:
+        conditions.append(devices.c.unit == str(narrow.unit))
+    if narrow.hospital is not None:
+        # units are written hospital/unit, and "0" is the character after "/": a range that the index serves
+        conditions.append(devices.c.unit.between(f"{narrow.hospital}/", f"{narrow.hospital}0"))
+    if narrow.state is not None:
+        conditions.append(devices.c.state == narrow.state)
+    if narrow.model is not None:
+        conditions.append(devices.c.model == narrow.model)
+    if narrow.profile is not None:
+        conditions.append(devices.c.profile == narrow.profile)
+    return conditions
+
+
+def _device(row: Row[tuple[object, ...]]) -> DeviceRow:
+    return DeviceRow(
+        id=DeviceId(row.id),
+        unit=UnitName.parse(row.unit),
+        model=row.model,
+        profile=row.profile,
+        maker_serial=row.maker_serial,
+        state=row.state,
+        added_at=row.added_at,
+        changed_at=row.changed_at,
+        udi=row.udi,
+        place=row.place,
+        host_names=tuple(json.loads(row.host_names)) if row.host_names else (),
+    )

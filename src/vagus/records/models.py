@@ -1,0 +1,77 @@
+"""Device models and the makers' anchors that may vouch for them: rows in and out, no rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Row, select
+
+from vagus.records.database import Connection
+from vagus.records.tables import maker_anchors, models
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A model; `anchor_sha256` names the maker's anchor whose IDevIDs are believed for it, None: no IDevID is."""
+
+    name: str
+    maker: str
+    category: str
+    profile: str
+    anchor_sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MakerAnchorRow:
+    """A maker's anchor certificate."""
+
+    sha256: bytes
+    maker: str
+    certificate_der: bytes
+    added_at: int
+
+
+def put_model(connection: Connection, model: ModelRow) -> None:
+    """Insert `model`, or change a known one."""
+    values = {
+        "maker": model.maker,
+        "category": model.category,
+        "profile": model.profile,
+        "anchor_sha256": model.anchor_sha256,
+    }
+    changed = connection.execute(models.update().where(models.c.name == model.name).values(values))
+    if changed.rowcount == 0:
+        connection.execute(models.insert().values(name=model.name, **values))
+
+
+def find_model(connection: Connection, name: str) -> ModelRow | None:
+    """The model of this name."""
+    row = connection.execute(select(models).where(models.c.name == name)).one_or_none()
+    return None if row is None else _model(row)
+
+
+def list_models(connection: Connection) -> tuple[ModelRow, ...]:
+    """Every model, by name."""
+    return tuple(_model(row) for row in connection.execute(select(models).order_by(models.c.name)))
+
+
+def put_maker_anchor(connection: Connection, anchor: MakerAnchorRow) -> None:
+    """Keep a maker's anchor; one that is known already stays as it is."""
+    known = connection.execute(select(maker_anchors.c.sha256).where(maker_anchors.c.sha256 == anchor.sha256))
+    if known.one_or_none() is None:
+        values = {"maker": anchor.maker, "certificate_der": anchor.certificate_der, "added_at": anchor.added_at}
+        connection.execute(maker_anchors.insert().values(sha256=anchor.sha256, **values))
+
+
+def list_maker_anchors(connection: Connection) -> tuple[MakerAnchorRow, ...]:
+    """Every maker's anchor, by maker and age."""
+    query = select(maker_anchors).order_by(maker_anchors.c.maker, maker_anchors.c.added_at, maker_anchors.c.sha256)
+    return tuple(
+        MakerAnchorRow(bytes(row.sha256), row.maker, bytes(row.certificate_der), row.added_at)
+        for row in connection.execute(query)
+    )
+
+
+def _model(row: Row[tuple[object, ...]]) -> ModelRow:
+    anchor = None if row.anchor_sha256 is None else bytes(row.anchor_sha256)
+    return ModelRow(row.name, row.maker, row.category, row.profile, anchor)

@@ -1,0 +1,46 @@
+"""Issuing compartments and the titles that stand in their subjects: rows in and out, no rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Row, select
+
+from vagus.identifiers import UnitName
+from vagus.records.database import Connection
+from vagus.records.tables import units
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRow:
+    """A compartment: `organisation` becomes O, `title` becomes OU of what it issues."""
+
+    name: UnitName
+    organisation: str
+    title: str
+
+
+def put_unit(connection: Connection, unit: UnitRow) -> None:
+    """Insert `unit`, or give a known one its new titles."""
+    titles = {"organisation": unit.organisation, "title": unit.title}
+    changed = connection.execute(units.update().where(units.c.name == str(unit.name)).values(titles))
+    if changed.rowcount == 0:
+        connection.execute(units.insert().values(name=str(unit.name), hospital=unit.name.hospital, **titles))
+
+
+def find_unit(connection: Connection, name: UnitName) -> UnitRow | None:
+    """The compartment of this name."""
+    row = connection.execute(select(units).where(units.c.name == str(name))).one_or_none()
+    return None if row is None else _unit(row)
+
+
+def list_units(connection: Connection, hospital: str | None = None) -> tuple[UnitRow, ...]:
+    """Every compartment, or those of one hospital, by name."""
+    query = select(units).order_by(units.c.name)
+    if hospital is not None:
+        query = query.where(units.c.hospital == hospital)
+    return tuple(_unit(row) for row in connection.execute(query))
+
+
+def _unit(row: Row[tuple[object, ...]]) -> UnitRow:
+    return UnitRow(UnitName.parse(row.name), row.organisation, row.title)

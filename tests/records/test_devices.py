@@ -1,0 +1,99 @@
+"""The inventory's rows come back as they went in, are found by what people know, and page by key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from tests.records.inventory import ANCHOR, ER, ICU, device, stocked_database
+from vagus.identifiers import DeviceId, UnitName
+from vagus.records import devices
+from vagus.records.database import Database
+from vagus.records.devices import DeviceFilter
+from vagus.testing import SeededEntropy
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    with stocked_database() as stocked:
+        yield stocked
+
+
+def test_a_device_comes_back_as_it_went_in(database: Database) -> None:
+    row = replace(device(1), udi="(01)00844588003288", place="bay 4", host_names=("gw.h1.test", "10.0.0.4"))
+    with database.writing() as connection:
+        devices.insert_device(connection, row)
+    with database.reading() as connection:
+        assert devices.find_device(connection, row.id) == row
+        assert devices.find_device_by_serial(connection, "pump", "SN-1") == row
+        assert devices.find_device(connection, DeviceId.draw(SeededEntropy(9))) is None
+        assert devices.find_device_by_serial(connection, "monitor", "SN-1") is None
+
+
+def test_the_same_model_and_serial_is_one_device(database: Database) -> None:
+    with database.writing() as connection:
+        devices.insert_device(connection, device(1))
+    with pytest.raises(IntegrityError), database.writing() as connection:
+        devices.insert_device(connection, replace(device(1), id=DeviceId.draw(SeededEntropy(2))))
+
+
+def test_an_anchor_finds_only_devices_of_its_models(database: Database) -> None:
+    with database.writing() as connection:
+        devices.insert_device(connection, device(1))
+        devices.insert_device(connection, replace(device(2, model="monitor"), maker_serial="SN-1"))
+    with database.reading() as connection:
+        assert devices.list_devices_under_anchor(connection, ANCHOR, "SN-1") == (device(1),)
+        assert devices.list_devices_under_anchor(connection, b"other", "SN-1") == ()
+        assert devices.list_devices_under_anchor(connection, ANCHOR, "SN-2") == ()
+
+
+def test_pages_follow_each_other_without_gap_or_repeat(database: Database) -> None:
+    with database.writing() as connection:
+        for number in range(25):
+            devices.insert_device(connection, device(number))
+    seen: list[DeviceId] = []
+    with database.reading() as connection:
+        while page := devices.list_devices(connection, DeviceFilter(), after=seen[-1] if seen else None, limit=10):
+            seen.extend(row.id for row in page)
+    assert seen == sorted(device(number).id for number in range(25))
+
+
+def test_filters_narrow_and_do_not_mix_hospitals_of_like_names(database: Database) -> None:
+    elsewhere = replace(device(3, state="in_service"), unit=UnitName("h10", "icu"))
+    with database.writing() as connection:
+        for row in (device(1), device(2, unit=ER, model="monitor"), elsewhere):
+            devices.insert_device(connection, row)
+
+    def found(narrow: DeviceFilter) -> set[str]:
+        return {row.maker_serial for row in devices.list_devices(connection, narrow)}
+
+    with database.reading() as connection:
+        assert found(DeviceFilter(hospital="h1")) == {"SN-1", "SN-2"}
+        assert found(DeviceFilter(unit=ICU)) == {"SN-1"}
+        assert found(DeviceFilter(state="in_service")) == {"SN-3"}
+        assert found(DeviceFilter(model="monitor", profile="bedside")) == {"SN-2"}
+        assert devices.count_devices_by_state(connection, DeviceFilter(hospital="h10")) == {"in_service": 1}
+        assert devices.count_devices_by_state(connection, DeviceFilter()) == {"received": 2, "in_service": 1}
+
+
+def test_a_state_changes_only_from_where_it_was_believed_to_be(database: Database) -> None:
+    with database.writing() as connection:
+        devices.insert_device(connection, device(1))
+        assert devices.set_device_state(connection, device(1).id, before="received", after="commissioned", at=7)
+        assert not devices.set_device_state(connection, device(1).id, before="received", after="recalled", at=8)
+        row = devices.find_device(connection, device(1).id)
+    assert row is not None
+    assert (row.state, row.changed_at) == ("commissioned", 7)
+
+
+def test_unit_and_place_change(database: Database) -> None:
+    with database.writing() as connection:
+        devices.insert_device(connection, device(1))
+        devices.set_device_unit(connection, device(1).id, ER, at=7)
+        devices.set_device_place(connection, device(1).id, "bay 2", at=8)
+        row = devices.find_device(connection, device(1).id)
+    assert row is not None
+    assert (row.unit, row.place, row.changed_at) == (ER, "bay 2", 8)

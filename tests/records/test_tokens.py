@@ -1,0 +1,55 @@
+"""Tokens are kept by their hash and bound once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.records.inventory import device, stocked_database
+from vagus.records import tokens
+from vagus.records.database import Database
+from vagus.records.devices import insert_device
+from vagus.records.tokens import TokenRow
+
+HASH = hashlib.sha256(b"token").digest()
+ROW = TokenRow(HASH, device(1).id, 100, 200)
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    with stocked_database() as stocked:
+        with stocked.writing() as connection:
+            insert_device(connection, device(1))
+            tokens.insert_token(connection, ROW)
+        yield stocked
+
+
+def test_a_token_comes_back_as_it_went_in(database: Database) -> None:
+    with database.reading() as connection:
+        assert tokens.find_token(connection, HASH) == ROW
+        assert tokens.find_token(connection, b"other") is None
+        assert tokens.list_tokens_of(connection, device(1).id) == (ROW,)
+
+
+def test_the_first_key_binds_the_token_and_no_second_one_does(database: Database) -> None:
+    with database.writing() as connection:
+        assert tokens.bind_token(connection, HASH, b"key one", at=150)
+        assert not tokens.bind_token(connection, HASH, b"key two", at=151)
+        tokens.note_certificate(connection, HASH, 42)
+        bound = replace(ROW, bound_spki_sha256=b"key one", used_at=150, certificate_leaf_index=42)
+        assert tokens.find_token(connection, HASH) == bound
+
+
+def test_only_unused_tokens_are_ended(database: Database) -> None:
+    other = replace(ROW, token_sha256=b"other")
+    with database.writing() as connection:
+        tokens.insert_token(connection, other)
+        tokens.bind_token(connection, HASH, b"key", at=110)
+        assert tokens.expire_tokens_of(connection, device(1).id, at=120) == 1
+        assert tokens.find_token(connection, b"other") == replace(other, expires_at=120)
+        ended = tokens.find_token(connection, HASH)
+    assert ended is not None
+    assert ended.expires_at == 200
