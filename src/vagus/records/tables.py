@@ -212,6 +212,57 @@ crl_publications = Table(  # numbers never go back, also after a restore
     Column("crl_der", LargeBinary, nullable=False),
 )
 
+crl_deltas = Table(  # RFC 5280 5.2.4: what changed since the base that the delta names
+    "crl_deltas",
+    metadata,
+    Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
+    Column("shard", Integer, primary_key=True),
+    Column("base_number", BigInteger, nullable=False),
+    Column("base_sequence", Number, nullable=False),  # the revocation sequence that the base covers
+    Column("base_this_update", Seconds, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("next_update", Seconds, nullable=False),
+    Column("crl_der", LargeBinary),  # None until the first change after the base
+)
+
+crl_shards = Table(  # places given out in each shard, in blocks: a certificate's shard never changes
+    "crl_shards",
+    metadata,
+    Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
+    Column("shard", Integer, primary_key=True),
+    Column("places_taken", Integer, nullable=False),
+    Column("last_not_after", Number, nullable=False),  # when every certificate of the shard is past
+)
+
+leases = Table(  # who may do what only one process does at a time
+    "leases",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("holder", String(80), nullable=False),
+    Column("until", Seconds, nullable=False),
+)
+
+revocation_plans = Table(  # mass revocations: counted, approved, run in stages, paused, resumed
+    "revocation_plans",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("selection", Text, nullable=False),  # JSON: which certificates
+    Column("act", String(8), nullable=False),  # revoke, hold, release
+    Column("reason", Integer, nullable=False),
+    Column("counts", Text, nullable=False),  # JSON: what was shown before approval
+    Column("stages", Text, nullable=False),  # JSON: how many certificates in all after each stage
+    Column("approvals_needed", Integer, nullable=False),
+    Column("approvals", Text, nullable=False),  # JSON list of operators
+    Column("state", String(10), nullable=False),  # proposed, running, paused, done, stopped
+    Column("made_by", String(100), nullable=False),
+    Column("made_at", Seconds, nullable=False),
+    Column("newest_leaf", Number, nullable=False),  # certificates of later leaves are not touched
+    Column("position", Number, nullable=False),  # the last leaf done, -1 before the first
+    Column("done", Integer, nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("stopped_because", Text),
+)
+
 ocsp_responders = Table(
     "ocsp_responders",
     metadata,
