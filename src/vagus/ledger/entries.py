@@ -1,0 +1,458 @@
+"""What the ledger says: one frozen value per kind of entry, as canonical JSON; writes and judges nothing.
+
+An entry is `{"at":…,"kind":…,"v":1,…}`: keys sorted, no spaces, ASCII. It holds codes, numbers, digests and names that
+the house gave; never text that a peer sent. Whoever could be a person or a patient's device (`Owner` fields) is
+written as a salted hash: HMAC-SHA256 under the salt of the installation.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from vagus.errors import Malformed
+from vagus.reasons import Reason
+
+VERSION = 1
+
+Word: TypeAlias = Annotated[str, "word"]
+"""A code or a name that the house itself gave: printable ASCII without quotes, at most 120 characters."""
+Owner: TypeAlias = Annotated[str, "owner"]
+"""Who owns or acted, as `class:name`; hashed unless the class is one that names no person and no device."""
+Digest: TypeAlias = Annotated[bytes, "digest"]
+"""32 bytes."""
+Serial: TypeAlias = Annotated[int, "serial"]
+"""A certificate's serial number; written in hexadecimal, since JSON readers round large numbers."""
+
+_OPEN_OWNERS = frozenset({"authority", "ocsp", "server", "gate", "log", "job", "rule", "plan", "maker", "profile"})
+_HASHED = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_WORD = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/#@+=*-]{0,119}\Z")
+_DIGEST_BYTES = 32
+_MAX_NUMBER = (1 << 53) - 1  # the largest that every JSON reader keeps exact (RFC 8259 section 6)
+_MAX_SERIAL_DIGITS = 42
+
+
+@dataclass(frozen=True, slots=True)
+class Issuance:
+    """A certificate is about to be signed: commits to every byte of its TBS before the key is used."""
+
+    kind: ClassVar[str] = "issuance"
+    authority: Word  # name#generation
+    serial: Serial
+    tbs_sha256: Digest
+    spki_sha256: Digest
+    profile: Word
+    owner: Owner
+    request_id_hash: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A certificate is revoked for good; `sequence` is its place in the revocation sequence."""
+
+    kind: ClassVar[str] = "revocation"
+    authority: Word
+    serial: Serial
+    reason: int  # RFC 5280 5.3.1
+    sequence: int
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A certificate is suspended (certificateHold)."""
+
+    kind: ClassVar[str] = "hold"
+    authority: Word
+    serial: Serial
+    sequence: int
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A suspended certificate counts again."""
+
+    kind: ClassVar[str] = "release"
+    authority: Word
+    serial: Serial
+    sequence: int
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityCreated:
+    """An authority has a key."""
+
+    kind: ClassVar[str] = "authority-created"
+    authority: Word
+    authority_kind: Word
+    spki_sha256: Digest
+    parent: Word | None
+    is_offline: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityCertified:
+    """An authority has a certificate; `issuer` is None for a self-signed one and one that was signed elsewhere."""
+
+    kind: ClassVar[str] = "authority-certified"
+    authority: Word
+    serial: Serial
+    certificate_sha256: Digest
+    issuer: Word | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanApplied:
+    """A plan was applied; the numbers are what it added."""
+
+    kind: ClassVar[str] = "plan-applied"
+    plan_sha256: Digest
+    authorities: int
+    units: int
+    models: int
+    devices: int
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAdopted:
+    """A policy pack is in force from here on."""
+
+    kind: ClassVar[str] = "policy-adopted"
+    name: Word
+    version: Word
+    sha256: Digest
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorAct:
+    """Someone with rights did something that has no kind of its own; `detail_sha256` commits to what exactly."""
+
+    kind: ClassVar[str] = "operator-act"
+    act: Word
+    by: Owner
+    subject: Owner | None = None
+    detail_sha256: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CeremonyStep:
+    """One step of a ceremony with offline keys."""
+
+    kind: ClassVar[str] = "ceremony-step"
+    ceremony: Word
+    step: int
+    act: Word
+    by: Owner
+    authority: Word | None = None
+    detail_sha256: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAdded:
+    """A device is in the inventory."""
+
+    kind: ClassVar[str] = "device-added"
+    device: Owner
+    unit: Word
+    profile: Word
+    state: Word
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStateChanged:
+    """A device moved on in its life."""
+
+    kind: ClassVar[str] = "device-state-changed"
+    device: Owner
+    before: Word
+    state: Word
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMade:
+    """A one-time enrolment token exists."""
+
+    kind: ClassVar[str] = "token-made"
+    token_sha256: Digest
+    device: Owner
+    expires_at: int
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSpent:
+    """A token was bound to a key at its first use."""
+
+    kind: ClassVar[str] = "token-spent"
+    token_sha256: Digest
+    device: Owner
+    spki_sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticatedRefusal:
+    """Someone whom we know was refused; `road` names the door, `reason` is one of vagus.reasons."""
+
+    kind: ClassVar[str] = "refusal"
+    who: Owner
+    road: Word
+    reason: Word
+    subject: Owner | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateMinute:
+    """A minute of a gate's connection decisions: the head of its hash chain and the counts."""
+
+    kind: ClassVar[str] = "gate-minute"
+    gate: Word
+    minute: int  # minutes since 1970 UTC
+    root: Digest
+    admitted: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The database came back from a backup whose log had `size` leaves; nothing is issued until it is settled."""
+
+    kind: ClassVar[str] = "restored"
+    backup_sha256: Digest
+    size: int
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class GapAccepted:
+    """An operator settled the leaves [start, end) that a restore had lost."""
+
+    kind: ClassVar[str] = "gap-accepted"
+    start: int
+    end: int
+    act: Word  # revoked, accepted
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class IntentSettled:
+    """An intent left open by a crash was signed after all, or revoked."""
+
+    kind: ClassVar[str] = "intent-settled"
+    authority: Word
+    serial: Serial
+    outcome: Word  # signed, revoked
+
+
+@dataclass(frozen=True, slots=True)
+class CrlPublished:
+    """A revocation list was signed; it covers the revocation sequence up to `sequence`."""
+
+    kind: ClassVar[str] = "crl-published"
+    authority: Word
+    shard: int
+    number: Serial  # a CRL number may have 20 octets (RFC 5280 5.2.3)
+    this_update: int
+    next_update: int
+    sequence: int
+    crl_sha256: Digest
+
+
+Entry: TypeAlias = (
+    Issuance
+    | Revocation
+    | Hold
+    | Release
+    | AuthorityCreated
+    | AuthorityCertified
+    | PlanApplied
+    | PolicyAdopted
+    | OperatorAct
+    | CeremonyStep
+    | DeviceAdded
+    | DeviceStateChanged
+    | TokenMade
+    | TokenSpent
+    | AuthenticatedRefusal
+    | GateMinute
+    | Restored
+    | GapAccepted
+    | IntentSettled
+    | CrlPublished
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEntry:
+    """An entry with the moment of its batch, seconds since 1970 UTC."""
+
+    at: int
+    entry: Entry
+
+
+def conceal(salt: bytes, owner: str) -> str:
+    """`owner` as the ledger writes it: open classes (`authority:h1/icu#1`) as they are, all else as a salted hash.
+
+    The same owner has the same hash throughout one installation, so an auditor who is told a name can find its
+    entries; without the salt nobody can try names.
+    """
+    if _HASHED.match(owner) or owner.partition(":")[0] in _OPEN_OWNERS:
+        return owner
+    return "sha256:" + hmac.digest(salt, owner.encode(), "sha256").hex()
+
+
+def encode_entry(entry: Entry, *, at: int, salt: bytes) -> bytes:
+    """The bytes of `entry` in the log, written at `at` (seconds since 1970 UTC).
+
+    Raises Malformed(BAD_ENCODING) for a value that its field does not allow, such as text from outside.
+    """
+    document: dict[str, object] = {"at": at, "kind": entry.kind, "v": VERSION}
+    for name, codec in _CODECS[type(entry)].items():
+        value = getattr(entry, name)
+        if value is not None:
+            document[name] = codec.encode(name, value, salt)
+        elif not codec.is_optional:
+            raise _bad(f"{entry.kind}.{name} is missing")
+    return _dump(document)
+
+
+def decode_entry(encoded: bytes) -> LoggedEntry:
+    """The entry that `encode_entry` wrote, byte for byte: every other spelling of it is refused.
+
+    Raises Malformed(BAD_ENCODING), Malformed(BAD_VERSION).
+    """
+    try:
+        document = json.loads(encoded, parse_float=_no_float, parse_constant=_no_float)
+    except (ValueError, RecursionError) as error:
+        raise _bad("a ledger entry is not JSON") from error
+    if not isinstance(document, dict) or _dump_or_none(document) != encoded:
+        raise _bad("a ledger entry is not canonical JSON: sorted keys, no spaces, ASCII")
+    if document.pop("v", None) != VERSION:
+        raise Malformed(Reason.BAD_VERSION, f"a ledger entry is not of version {VERSION}; read it with a newer program")
+    at, form = document.pop("at", None), _KINDS.get(str(document.pop("kind", None)))
+    if form is None or type(at) is not int:
+        raise _bad("a ledger entry has no known kind or no time")
+    values: dict[str, Any] = {}
+    for name, codec in _CODECS[form].items():
+        if name in document:
+            values[name] = codec.decode(name, document.pop(name))
+        elif codec.is_optional:
+            values[name] = None
+        else:
+            raise _bad(f"{form.kind}.{name} is missing")
+    if document:
+        raise _bad(f"{form.kind} has no field {min(document)!r}")
+    return LoggedEntry(at, form(**values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """How one field is written and read."""
+
+    encode: Callable[[str, Any, bytes], object]
+    decode: Callable[[str, Any], object]
+    is_optional: bool
+
+
+def _check_word(name: str, value: object) -> str:
+    if not isinstance(value, str) or not _WORD.match(value):
+        raise _bad(f"{name} is not a word of at most 120 letters, digits and ._:/#@+=*-; refer to text by its digest")
+    return value
+
+
+def _check_owner(name: str, value: object) -> str:
+    word = _check_word(name, value)
+    if not (_HASHED.match(word) or word.partition(":")[0] in _OPEN_OWNERS):
+        raise _bad(f"{name} names someone who must be hashed")
+    return word
+
+
+def _check_number(name: str, value: object) -> int:
+    if type(value) is not int or not -_MAX_NUMBER <= value <= _MAX_NUMBER:
+        raise _bad(f"{name} is not a whole number below 2^53")
+    return value
+
+
+def _check_flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _bad(f"{name} is not true or false")
+    return value
+
+
+def _encode_digest(name: str, value: object, _salt: bytes) -> str:
+    if not isinstance(value, bytes) or len(value) != _DIGEST_BYTES:
+        raise _bad(f"{name} is not a digest of {_DIGEST_BYTES} bytes")
+    return value.hex()
+
+
+def _decode_digest(name: str, value: object) -> bytes:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise _bad(f"{name} is not a digest of {_DIGEST_BYTES} bytes in hexadecimal")
+    return bytes.fromhex(value)
+
+
+def _encode_serial(name: str, value: object, _salt: bytes) -> str:
+    if type(value) is not int or value < 0 or len(text := f"{value:x}") > _MAX_SERIAL_DIGITS:
+        raise _bad(f"{name} is not a positive number of at most 21 octets")
+    return text
+
+
+def _decode_serial(name: str, value: object) -> int:
+    if not isinstance(value, str) or not re.fullmatch(r"0|[1-9a-f][0-9a-f]{0,41}", value):
+        raise _bad(f"{name} is not a number in hexadecimal")
+    return int(value, 16)
+
+
+_FORMS: Mapping[object, tuple[Callable[[str, Any, bytes], object], Callable[[str, Any], object]]] = {
+    "word": (lambda name, value, _: _check_word(name, value), _check_word),
+    "owner": (lambda name, value, salt: _check_owner(name, conceal(salt, str(value))), _check_owner),
+    "digest": (_encode_digest, _decode_digest),
+    "serial": (_encode_serial, _decode_serial),
+    int: (lambda name, value, _: _check_number(name, value), _check_number),
+    bool: (lambda name, value, _: _check_flag(name, value), _check_flag),
+}
+
+
+def _codec(hint: object) -> _Codec:
+    is_optional = False
+    if get_origin(hint) in {Union, UnionType}:
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+        is_optional = True
+    form = get_args(hint)[1] if get_origin(hint) is Annotated else hint
+    return _Codec(*_FORMS[form], is_optional)
+
+
+_KINDS: Mapping[str, type[Entry]] = {form.kind: form for form in get_args(Entry)}
+_CODECS: Mapping[type[Entry], Mapping[str, _Codec]] = {
+    form: {field.name: _codec(get_type_hints(form, include_extras=True)[field.name]) for field in fields(form)}
+    for form in _KINDS.values()
+}
+
+
+def _dump(document: Mapping[str, object]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def _dump_or_none(document: Mapping[str, object]) -> bytes | None:
+    try:
+        return _dump(document)
+    except (ValueError, RecursionError):  # a lone surrogate, or nested beyond reason
+        return None
+
+
+def _no_float(_text: str) -> object:
+    raise ValueError
+
+
+def _bad(message: str) -> Malformed:
+    return Malformed(Reason.BAD_ENCODING, message)

@@ -1,0 +1,85 @@
+"""The one row that says what this database is: its log's origin, its salt, whether a restore is unsettled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Engine, insert, select, update
+
+from vagus.errors import Conflict, Malformed, Misconfigured
+from vagus.reasons import Reason
+from vagus.records.tables import installation
+
+_SALT_BYTES = 32
+_SALTS: WeakKeyDictionary[Engine, bytes] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What this database is. `salt` hides personal data in the ledger and never leaves the installation."""
+
+    origin: str
+    created_at: int
+    salt: bytes
+    restored_at: int | None = None
+    policy_sha256: bytes | None = None
+    group_domain: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Installation(origin={self.origin!r}, group_domain={self.group_domain!r})"
+
+
+def insert_installation(connection: Connection, new: Installation) -> None:
+    """Write the row, once in the life of a database.
+
+    Raises Conflict(ALREADY_EXISTS) when there is one, Malformed(BAD_ARGUMENT) for an origin that no checkpoint can
+    carry as its first line and key name (C2SP signed-note) or for a salt that is not 32 bytes.
+    """
+    if find_installation(connection) is not None:
+        raise Conflict(Reason.ALREADY_EXISTS, "this database already belongs to an installation; use an empty one")
+    if not new.origin or any(c.isspace() or c == "+" or not c.isprintable() for c in new.origin):
+        msg = f"origin {new.origin!r} is empty or has spaces or '+'; write it like log.example.org/vagus"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, origin=new.origin)
+    if len(new.salt) != _SALT_BYTES:
+        msg = f"a salt of {len(new.salt)} bytes is not {_SALT_BYTES}; draw it from the entropy source"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, size=len(new.salt))
+    row = {name: getattr(new, name) for name in Installation.__slots__}
+    connection.execute(insert(installation), {"id": 1, **row})
+
+
+def find_installation(connection: Connection) -> Installation | None:
+    """The row, if this database has one."""
+    table = installation.c
+    row = connection.execute(
+        select(
+            table.origin, table.created_at, table.salt, table.restored_at, table.policy_sha256, table.group_domain
+        ).where(table.id == 1)
+    ).one_or_none()
+    return None if row is None else Installation(*row)
+
+
+def load_installation(connection: Connection) -> Installation:
+    """The row. Raises Misconfigured(SCHEMA_MISMATCH) in a database that was never initialised."""
+    found = find_installation(connection)
+    if found is None:
+        raise Misconfigured(Reason.SCHEMA_MISMATCH, "the database belongs to no installation yet; run: vagus init")
+    return found
+
+
+def load_salt(connection: Connection) -> bytes:
+    """The salt, remembered for the connection's engine: it never changes in the life of a database."""
+    salt = _SALTS.get(connection.engine)
+    if salt is None:
+        salt = _SALTS[connection.engine] = load_installation(connection).salt
+    return salt
+
+
+def set_restored(connection: Connection, at: int | None) -> None:
+    """Note that this database came back from a backup at `at` and issues nothing, or None once that is settled."""
+    connection.execute(update(installation).where(installation.c.id == 1).values(restored_at=at))
+
+
+def set_policy(connection: Connection, sha256: bytes) -> None:
+    """Note the policy pack in force."""
+    connection.execute(update(installation).where(installation.c.id == 1).values(policy_sha256=sha256))
