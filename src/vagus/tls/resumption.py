@@ -1,0 +1,35 @@
+"""Remembers what stood above a leaf, for sessions that resume with the leaf alone; trusts none of it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+_LEAVES = 50_000
+_CHAIN_BYTES = 16_384  # longer chains are not worth keeping: the validator knows the house's own intermediates
+
+
+class ChainMemory:
+    """A bounded memory by leaf hash, oldest out first; one per ticket epoch, emptied by a new one."""
+
+    __slots__ = ("_chains", "_interned", "_limit")
+
+    def __init__(self, limit: int = _LEAVES) -> None:
+        self._limit = limit
+        self._chains: dict[bytes, tuple[bytes, ...]] = {}
+        self._interned: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
+
+    def remember(self, leaf_der: bytes, chain_der: tuple[bytes, ...]) -> None:
+        """Keep the chain that a full handshake showed above this leaf."""
+        if not chain_der or sum(map(len, chain_der)) > _CHAIN_BYTES:
+            return
+        if len(self._interned) >= self._limit // 50:
+            self._interned.clear()  # strangers' chains must not grow it; the chains in use stay alive below
+        key = sha256(leaf_der).digest()
+        self._chains.pop(key, None)
+        self._chains[key] = self._interned.setdefault(chain_der, chain_der)
+        if len(self._chains) > self._limit:
+            del self._chains[next(iter(self._chains))]
+
+    def recall(self, leaf_der: bytes) -> tuple[bytes, ...]:
+        """What stood above this leaf, or nothing: then the validator must know the intermediates itself."""
+        return self._chains.get(sha256(leaf_der).digest(), ())

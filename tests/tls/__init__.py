@@ -1,0 +1,1 @@
+"""Handshakes in memory, against an authority that lives for one test run."""
