@@ -1,0 +1,122 @@
+"""What an installation has, as a plan compares it: few wide readings and the bulk insertion of devices; no rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from vagus.records.devices import DeviceRow
+from vagus.records.tables import authorities, certificates, devices, installation, models, units
+
+_LIVE = ("intended", "issued", "held")
+_OWN_PROFILES = ("ocsp", "root", "device-ca", "issuing-ca", "sdc-ca", "infrastructure-ca", "line-ca", "tls-server")
+
+
+@dataclass(frozen=True, slots=True)
+class StandingAuthorityRow:
+    """The newest generation of an authority, and how many certificates of any of its generations are still good.
+
+    Its own responder's and listeners' certificates and those of authorities beneath it do not count.
+    """
+
+    name: str
+    kind: str
+    state: str
+    generation: int
+    live: int
+
+
+@dataclass(frozen=True, slots=True)
+class StandingDeviceRow:
+    """A device without what no plan speaks of."""
+
+    id: str
+    unit: str
+    model: str
+    maker_serial: str
+    place: str | None
+
+
+def list_standing_authorities(connection: Connection, *, at: int) -> tuple[StandingAuthorityRow, ...]:
+    """Every authority by name, with its live certificates at `at` (seconds since 1970)."""
+    live = (
+        select(authorities.c.name, func.count(certificates.c.leaf_index).label("live"))
+        .join(certificates, certificates.c.authority_id == authorities.c.id)
+        .where(certificates.c.state.in_(_LIVE), certificates.c.not_after > at)
+        .where(certificates.c.profile.not_in(_OWN_PROFILES))
+        .group_by(authorities.c.name)
+    )
+    counts = dict(connection.execute(live).tuples().all())
+    query = select(authorities.c.name, authorities.c.kind, authorities.c.state, authorities.c.generation)
+    newest: dict[str, StandingAuthorityRow] = {}
+    for row in connection.execute(query.order_by(authorities.c.name, authorities.c.generation)):
+        newest[row.name] = StandingAuthorityRow(row.name, row.kind, row.state, row.generation, counts.get(row.name, 0))
+    return tuple(newest.values())
+
+
+def list_standing_devices(connection: Connection) -> tuple[StandingDeviceRow, ...]:
+    """Every device of the inventory, narrow."""
+    query = select(devices.c.id, devices.c.unit, devices.c.model, devices.c.maker_serial, devices.c.place)
+    return tuple(
+        StandingDeviceRow(row.id, row.unit, row.model, row.maker_serial, row.place) for row in connection.execute(query)
+    )
+
+
+def list_known_serials(connection: Connection, model: str, serials: Sequence[str]) -> frozenset[str]:
+    """Which of these serial numbers of a model stand in the inventory already."""
+    query = select(devices.c.maker_serial).where(devices.c.model == model, devices.c.maker_serial.in_(serials))
+    return frozenset(connection.execute(query).scalars())
+
+
+def insert_devices(connection: Connection, rows: Sequence[DeviceRow]) -> None:
+    """Add many devices in one statement; each id, and each model with maker serial, must be new."""
+    if not rows:
+        return
+    connection.execute(
+        insert(devices),
+        [
+            {
+                "id": str(row.id),
+                "unit": str(row.unit),
+                "model": row.model,
+                "profile": row.profile,
+                "maker_serial": row.maker_serial,
+                "udi": row.udi,
+                "place": row.place,
+                "state": row.state,
+                "host_names": json.dumps(row.host_names) if row.host_names else None,
+                "added_at": row.added_at,
+                "changed_at": row.changed_at,
+            }
+            for row in rows
+        ],
+    )
+
+
+def set_group_domain(connection: Connection, domain: str) -> None:
+    """Note the domain under which every identity of the group stands; it never changes once certificates carry it."""
+    connection.execute(update(installation).where(installation.c.id == 1).values(group_domain=domain))
+
+
+def export_rows(connection: Connection) -> dict[str, list[dict[str, object]]]:
+    """Authorities, units, models and devices, by name, as plain values: two equal installations give equal rows."""
+    plain = (
+        (authorities, (authorities.c.name, authorities.c.generation)),
+        (units, (units.c.name,)),
+        (models, (models.c.name,)),
+        (devices, (devices.c.id,)),
+    )
+    return {
+        table.name: [
+            {name: _plain(value) for name, value in row.items() if name != "id" or table is devices}
+            for row in connection.execute(select(table).order_by(*order)).mappings()
+        ]
+        for table, order in plain
+    }
+
+
+def _plain(value: object) -> object:
+    return bytes(value).hex() if isinstance(value, bytes | memoryview) else value
