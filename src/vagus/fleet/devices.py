@@ -1,0 +1,187 @@
+"""The inventory: adding devices, moving them through their life, giving them to other units; issues nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final
+
+from vagus.clock import Entropy
+from vagus.errors import Conflict, Malformed, NotAuthorised
+from vagus.fleet.lifecycle import HAS_ENDED, DeviceState, check_move
+from vagus.identifiers import DeviceId, UnitName
+from vagus.ledger.append import append
+from vagus.ledger.entries import DeviceAdded, DeviceStateChanged, OperatorAct
+from vagus.reasons import Reason
+from vagus.records.database import Connection
+from vagus.records.devices import (
+    DeviceRow,
+    find_device,
+    find_device_by_serial,
+    insert_device,
+    set_device_place,
+    set_device_state,
+    set_device_unit,
+)
+from vagus.records.models import find_model
+from vagus.records.tokens import expire_tokens_of
+from vagus.records.units import find_unit
+from vagus.records.writer import Batch, Writer
+
+_LONGEST_SERIAL: Final = 80
+_LONGEST_PLACE: Final = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDevice:
+    """A device to add. The profile is the model's unless one is named; times and id are given by the house."""
+
+    unit: UnitName
+    model: str
+    maker_serial: str
+    profile: str | None = None
+    udi: str | None = None
+    place: str | None = None
+    host_names: tuple[str, ...] = ()
+    state: DeviceState = DeviceState.RECEIVED
+
+
+AtEnd = Callable[[Batch, DeviceId], None]
+"""What else happens, in the same act, when a device's life ends: its certificates are revoked."""
+
+
+class Inventory:
+    """The acts that change the inventory, each one writer act with its ledger entry."""
+
+    def __init__(self, writer: Writer, entropy: Entropy, *, at_end: AtEnd | None = None) -> None:
+        self._writer = writer
+        self._entropy = entropy
+        self._at_end = at_end
+
+    def add(self, new: NewDevice, *, by: str) -> Future[DeviceRow]:
+        """Add one device. The future raises as `add_device` does."""
+        device_id = DeviceId.draw(self._entropy)
+        return self._writer.submit(lambda batch: add_device(batch, new, device_id, by=by))
+
+    def add_all(self, many: Iterable[NewDevice], *, by: str) -> Future[tuple[DeviceRow, ...]]:
+        """Add devices, all of them or none."""
+        drawn = [(new, DeviceId.draw(self._entropy)) for new in many]
+        return self._writer.submit(
+            lambda batch: tuple(add_device(batch, new, device_id, by=by) for new, device_id in drawn)
+        )
+
+    def change_state(self, device_id: DeviceId, after: DeviceState, *, by: str) -> Future[DeviceRow]:
+        """Move a device on in its life; at its end its tokens expire and its certificates are revoked in the same act.
+
+        The future raises NotAuthorised(NOT_IN_INVENTORY), Conflict(DEVICE_STATE).
+        """
+        return self._writer.submit(
+            lambda batch: change_device_state(batch, device_id, after, by=by, at_end=self._at_end)
+        )
+
+    def transfer(self, device_id: DeviceId, unit: UnitName, *, by: str) -> Future[DeviceRow]:
+        """Give a device to another compartment: it must enrol there anew (design section 4).
+
+        The future raises NotAuthorised(NOT_IN_INVENTORY), Malformed(BAD_ARGUMENT), Conflict(DEVICE_STATE).
+        """
+        return self._writer.submit(lambda batch: transfer_device(batch, device_id, unit, by=by))
+
+    def place(self, device_id: DeviceId, place: str | None) -> Future[DeviceRow]:
+        """Note where a device stands. No ledger entry: it changes nothing that the device may do."""
+        if place is not None and len(place) > _LONGEST_PLACE:
+            msg = f"a place of {len(place)} characters exceeds the {_LONGEST_PLACE} that are kept; shorten it"
+            raise Malformed(Reason.BAD_ARGUMENT, msg)
+
+        def act(batch: Batch) -> DeviceRow:
+            load_device(batch.connection, device_id)
+            set_device_place(batch.connection, device_id, place, at=batch.at)
+            return load_device(batch.connection, device_id)
+
+        return self._writer.submit(act)
+
+
+def load_device(connection: Connection, device_id: DeviceId) -> DeviceRow:
+    """The device of this id. Raises NotAuthorised(NOT_IN_INVENTORY)."""
+    found = find_device(connection, device_id)
+    if found is None:
+        msg = f"device {device_id} is not in the inventory; add it first"
+        raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg, device=str(device_id))
+    return found
+
+
+def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) -> DeviceRow:
+    """Add a device inside a writer act.
+
+    Raises Conflict(ALREADY_EXISTS) for a known model and serial, Malformed(BAD_ARGUMENT) for an unknown model or unit
+    and for a serial number that is empty or too long.
+    """
+    connection = batch.connection
+    model = find_model(connection, new.model)
+    if model is None:
+        msg = f"model {new.model!r} is not in the inventory; add it to the plan"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, model=new.model)
+    if find_unit(connection, new.unit) is None:
+        msg = f"unit {new.unit} does not exist; add it to the plan"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, unit=str(new.unit))
+    if not 0 < len(new.maker_serial) <= _LONGEST_SERIAL or not new.maker_serial.isprintable():
+        msg = f"maker serial {new.maker_serial!r} is not 1-{_LONGEST_SERIAL} printable characters; correct it"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
+    known = find_device_by_serial(connection, new.model, new.maker_serial)
+    if known is not None:
+        msg = f"{new.model} with serial {new.maker_serial} is already in the inventory as {known.id}"
+        raise Conflict(Reason.ALREADY_EXISTS, msg, device=str(known.id))
+    row = DeviceRow(
+        id=device_id,
+        unit=new.unit,
+        model=new.model,
+        profile=new.profile or model.profile,
+        maker_serial=new.maker_serial,
+        state=new.state,
+        added_at=batch.at,
+        changed_at=batch.at,
+        udi=new.udi,
+        place=new.place,
+        host_names=new.host_names,
+    )
+    insert_device(connection, row)
+    append(batch, DeviceAdded(owner_of(device_id), str(row.unit), row.profile, row.state, by))
+    return row
+
+
+def change_device_state(
+    batch: Batch, device_id: DeviceId, after: DeviceState, *, by: str, at_end: AtEnd | None = None
+) -> DeviceRow:
+    """Move a device on in its life, inside a writer act. Raises as `Inventory.change_state` says."""
+    device = load_device(batch.connection, device_id)
+    before = DeviceState(device.state)
+    check_move(before, after)
+    if not set_device_state(batch.connection, device_id, before=before, after=after, at=batch.at):
+        msg = f"the device was changed by somebody else while it was {before}; look again"
+        raise Conflict(Reason.DEVICE_STATE, msg)
+    append(batch, DeviceStateChanged(owner_of(device_id), before, after, by))
+    if after in HAS_ENDED:
+        expire_tokens_of(batch.connection, device_id, at=batch.at)
+        if at_end is not None:
+            at_end(batch, device_id)
+    return load_device(batch.connection, device_id)
+
+
+def transfer_device(batch: Batch, device_id: DeviceId, unit: UnitName, *, by: str) -> DeviceRow:
+    """Give a device to another compartment, inside a writer act. Raises as `Inventory.transfer` says."""
+    device = load_device(batch.connection, device_id)
+    if DeviceState(device.state) in HAS_ENDED:
+        msg = f"the device is {device.state}; only a living device changes its unit"
+        raise Conflict(Reason.DEVICE_STATE, msg, state=device.state)
+    if find_unit(batch.connection, unit) is None:
+        msg = f"unit {unit} does not exist; add it to the plan"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, unit=str(unit))
+    if unit != device.unit:
+        set_device_unit(batch.connection, device_id, unit, at=batch.at)
+        append(batch, OperatorAct("device-transfer", by, subject=owner_of(device_id)))
+    return load_device(batch.connection, device_id)
+
+
+def owner_of(device_id: DeviceId) -> str:
+    """A device as the ledger and the tables of keys and certificates name their owner."""
+    return f"device:{device_id}"

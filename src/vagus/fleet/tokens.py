@@ -1,0 +1,136 @@
+"""One-time enrolment tokens: made for one device, bound to the first key that comes with them; issues nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from vagus.clock import Entropy
+from vagus.errors import Malformed, NotAuthorised
+from vagus.fleet.devices import load_device
+from vagus.fleet.lifecycle import MAY_ENROL, DeviceState, check_may
+from vagus.identifiers import DeviceId
+from vagus.ledger.append import append
+from vagus.ledger.entries import TokenMade, TokenSpent
+from vagus.reasons import Reason
+from vagus.records.database import Connection
+from vagus.records.tokens import TokenRow, bind_token, find_token, insert_token
+from vagus.records.writer import Batch, Writer
+
+REPEAT: Final = timedelta(hours=1)
+"""How long after its first use a token answers the same key with the same certificate."""
+
+LONGEST_LIFE: Final = timedelta(days=90)
+DEFAULT_LIFE: Final = timedelta(days=7)
+
+_BYTES = 20  # 160 random bits: 32 base32 characters without padding
+_CHARACTERS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class MadeToken:
+    """A token as its maker sees it once; afterwards only its hash exists."""
+
+    device_id: DeviceId
+    expires_at: int
+    text: str = field(repr=False)
+
+
+def draw_token(entropy: Entropy) -> str:
+    """A new token: 160 random bits as 32 lower-case base32 characters, which survive being read out aloud."""
+    return base64.b32encode(entropy(_BYTES)).decode("ascii").lower()
+
+
+def hash_token(text: str) -> bytes:
+    """The hash by which a token is known; case and the hyphens that people put between groups do not count.
+
+    Raises NotAuthorised(TOKEN_INVALID) for what cannot be a token.
+    """
+    compact = text.strip().replace("-", "").lower()
+    if len(compact) != _CHARACTERS or not compact.isascii() or not compact.isalnum():
+        raise _unknown()
+    return hashlib.sha256(compact.encode("ascii")).digest()
+
+
+class TokenOffice:
+    """Makes tokens. The text leaves in the answer and is kept nowhere."""
+
+    def __init__(self, writer: Writer, entropy: Entropy) -> None:
+        self._writer = writer
+        self._entropy = entropy
+
+    def make(self, device_id: DeviceId, *, by: str, life: timedelta = DEFAULT_LIFE) -> Future[MadeToken]:
+        """A token for a device that may enrol; the future resolves after the commit.
+
+        Raises Malformed(BAD_ARGUMENT) for a life above 90 days; the future NotAuthorised(NOT_IN_INVENTORY) and
+        Conflict(DEVICE_STATE).
+        """
+        if not timedelta(minutes=1) <= life <= LONGEST_LIFE:
+            msg = f"a token life of {life} is outside 1 minute to {LONGEST_LIFE.days} days; ask for less"
+            raise Malformed(Reason.BAD_ARGUMENT, msg)
+        text = draw_token(self._entropy)
+        return self._writer.submit(lambda batch: make_token(batch, text, device_id, life=life, by=by))
+
+
+def make_token(batch: Batch, text: str, device_id: DeviceId, *, life: timedelta, by: str) -> MadeToken:
+    """Write a drawn token down, inside a writer act."""
+    device = load_device(batch.connection, device_id)
+    check_may(DeviceState(device.state), MAY_ENROL, "enrol")
+    row = TokenRow(hash_token(text), device_id, batch.at, batch.at + int(life.total_seconds()))
+    insert_token(batch.connection, row)
+    append(batch, TokenMade(row.token_sha256, f"device:{device_id}", row.expires_at, by))
+    return MadeToken(device_id, row.expires_at, text)
+
+
+def find_bearer(connection: Connection, text: str, spki_sha256: bytes, *, at: int) -> TokenRow:
+    """The token that `text` is, if this key may spend or repeat it now; nothing is written.
+
+    Raises NotAuthorised(TOKEN_INVALID|TOKEN_EXPIRED|TOKEN_REUSED).
+    """
+    row = find_token(connection, hash_token(text))
+    if row is None:
+        raise _unknown()
+    check_token(row, spki_sha256, at=at)
+    return row
+
+
+def check_token(row: TokenRow, spki_sha256: bytes, *, at: int) -> None:
+    """Raises NotAuthorised(TOKEN_EXPIRED|TOKEN_REUSED) unless this key may spend or repeat the token at `at`."""
+    device = str(row.device_id)
+    # 1. Unused: only its date counts.
+    if row.bound_spki_sha256 is None or row.used_at is None:
+        if at >= row.expires_at:
+            raise NotAuthorised(Reason.TOKEN_EXPIRED, "the token has expired; ask for a new one", device=device)
+        return
+    # 2. Used with another key: somebody else holds the token. Told apart from expiry, because it is an alarm.
+    if row.bound_spki_sha256 != spki_sha256:
+        msg = "the token was used with another key; report it, and ask for a new one"
+        raise NotAuthorised(Reason.TOKEN_REUSED, msg, device=device)
+    # 3. The same key again: an answer that got lost is given again, for an hour.
+    if at - row.used_at > REPEAT.total_seconds():
+        msg = f"the token was used more than {int(REPEAT.total_seconds()) // 60} minutes ago; ask for a new one"
+        raise NotAuthorised(Reason.TOKEN_EXPIRED, msg, device=device)
+
+
+def spend_token(batch: Batch, token_sha256: bytes, spki_sha256: bytes) -> TokenRow:
+    """Bind the token to the key inside the writer act that also records the intent: both or neither.
+
+    What `find_bearer` saw may have changed since, so everything is asked again here, where acts have an order.
+    Raises NotAuthorised(TOKEN_INVALID|TOKEN_EXPIRED|TOKEN_REUSED).
+    """
+    row = find_token(batch.connection, token_sha256)
+    if row is None:
+        raise _unknown()
+    check_token(row, spki_sha256, at=batch.at)
+    if row.bound_spki_sha256 is None:
+        bind_token(batch.connection, token_sha256, spki_sha256, at=batch.at)
+        append(batch, TokenSpent(token_sha256, f"device:{row.device_id}", spki_sha256))
+    return row
+
+
+def _unknown() -> NotAuthorised:
+    return NotAuthorised(Reason.TOKEN_INVALID, "there is no such enrolment token; check its 32 characters")

@@ -1,0 +1,60 @@
+"""A database in memory with a writer, two units and two models, for tests of what changes the inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.records.inventory import ER, ICU, stocked_database
+from vagus.fleet.devices import Inventory, NewDevice
+from vagus.fleet.tokens import TokenOffice
+from vagus.ledger.entries import Entry, decode_entry
+from vagus.records.database import Connection, Database
+from vagus.records.devices import DeviceRow
+from vagus.records.installation import Installation, insert_installation
+from vagus.records.writer import Writer
+from vagus.testing import FrozenClock, SeededEntropy
+
+__all__ = ["BY", "ER", "ICU", "Stock", "stock"]
+
+BY = "operator:jane"
+
+
+@dataclass
+class Stock:
+    """Everything that an inventory needs, standing."""
+
+    database: Database
+    writer: Writer
+    clock: FrozenClock
+    inventory: Inventory
+    tokens: TokenOffice
+
+    def add(self, serial: str = "SN-1", **more: object) -> DeviceRow:
+        """A pump of the ICU."""
+        new = NewDevice(unit=ICU, model="pump", maker_serial=serial, **more)  # type: ignore[arg-type]
+        return self.inventory.add(new, by=BY).result(10)
+
+    def entries(self) -> list[Entry]:
+        """The ledger, decoded."""
+        with self.database.reading() as connection:
+            return ledger_entries(connection)
+
+
+def ledger_entries(connection: Connection) -> list[Entry]:
+    """The ledger, decoded."""
+    leaves = connection.exec_driver_sql("SELECT entry FROM log_leaves ORDER BY leaf_index")
+    return [decode_entry(row[0]).entry for row in leaves]
+
+
+@contextmanager
+def stock() -> Iterator[Stock]:
+    """A fresh one."""
+    clock = FrozenClock()
+    with stocked_database() as database:
+        with database.writing() as connection:
+            insert_installation(connection, Installation("log.test/h", 0, b"s" * 32, group_domain="group.test"))
+        with Writer(database, clock) as writer:
+            entropy = SeededEntropy(7)
+            yield Stock(database, writer, clock, Inventory(writer, entropy), TokenOffice(writer, entropy))

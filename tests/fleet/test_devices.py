@@ -1,0 +1,141 @@
+"""Every change of the inventory is one act with its ledger entry, and an impossible one changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from tests.fleet.inventory import BY, ER, ICU, Stock, stock
+from vagus.errors import Conflict, Malformed, NotAuthorised, VagusError
+from vagus.fleet.devices import Inventory, NewDevice, load_device, owner_of
+from vagus.fleet.lifecycle import DeviceState
+from vagus.identifiers import DeviceId, UnitName
+from vagus.ledger.entries import DeviceAdded, DeviceStateChanged, OperatorAct
+from vagus.reasons import Reason
+from vagus.records.tokens import list_tokens_of
+from vagus.testing import SeededEntropy
+
+
+@pytest.fixture
+def house() -> Iterator[Stock]:
+    with stock() as standing:
+        yield standing
+
+
+def _reason(future: Future[Any]) -> Reason:
+    error = future.exception(10)
+    assert isinstance(error, VagusError), error
+    return error.reason
+
+
+def test_a_device_takes_its_profile_from_its_model_and_leaves_an_entry(house: Stock) -> None:
+    added = house.add()
+    assert (added.profile, added.state, added.added_at) == ("bedside", "received", int(house.clock.now().timestamp()))
+    entry = house.entries()[-1]
+    assert isinstance(entry, DeviceAdded)
+    assert (entry.unit, entry.profile, entry.state) == ("h1/icu", "bedside", "received")
+    assert str(added.id) not in entry.device, "the ledger names no device in the clear"
+
+
+def test_many_devices_are_added_together_or_not_at_all(house: Stock) -> None:
+    good = NewDevice(unit=ICU, model="pump", maker_serial="A")
+    twice = house.inventory.add_all([good, good], by=BY)
+    assert isinstance(twice.exception(10), Conflict)
+    assert house.entries() == []
+    assert (
+        len(house.inventory.add_all([good, NewDevice(unit=ER, model="pump", maker_serial="B")], by=BY).result(10)) == 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        (NewDevice(unit=ICU, model="toaster", maker_serial="1"), Reason.BAD_ARGUMENT),
+        (NewDevice(unit=UnitName("h9", "icu"), model="pump", maker_serial="1"), Reason.BAD_ARGUMENT),
+        (NewDevice(unit=ICU, model="pump", maker_serial=""), Reason.BAD_ARGUMENT),
+        (NewDevice(unit=ICU, model="pump", maker_serial="x" * 81), Reason.BAD_ARGUMENT),
+        (NewDevice(unit=ICU, model="pump", maker_serial="a\nb"), Reason.BAD_ARGUMENT),
+        (NewDevice(unit=ER, model="pump", maker_serial="SN-1"), Reason.ALREADY_EXISTS),
+    ],
+)
+def test_what_cannot_be_added_is_refused(house: Stock, new: NewDevice, reason: Reason) -> None:
+    house.add()
+    assert _reason(house.inventory.add(new, by=BY)) is reason
+    assert len(house.entries()) == 1
+
+
+def test_a_state_moves_by_the_table_and_leaves_an_entry(house: Stock) -> None:
+    device = house.add()
+    moved = house.inventory.change_state(device.id, DeviceState.COMMISSIONED, by=BY).result(10)
+    assert moved.state == "commissioned"
+    entry = house.entries()[-1]
+    assert isinstance(entry, DeviceStateChanged)
+    assert (entry.before, entry.state) == ("received", "commissioned")
+    assert _reason(house.inventory.change_state(device.id, DeviceState.SHIPPED, by=BY)) is Reason.DEVICE_STATE
+
+
+def test_an_unknown_device_moves_nowhere(house: Stock) -> None:
+    stranger = DeviceId.draw(SeededEntropy(1))
+    assert _reason(house.inventory.change_state(stranger, DeviceState.RECALLED, by=BY)) is Reason.NOT_IN_INVENTORY
+    assert _reason(house.inventory.transfer(stranger, ER, by=BY)) is Reason.NOT_IN_INVENTORY
+    assert _reason(house.inventory.place(stranger, "bay 1")) is Reason.NOT_IN_INVENTORY
+    with house.database.reading() as connection, pytest.raises(NotAuthorised):
+        load_device(connection, stranger)
+
+
+def test_the_end_of_a_life_ends_tokens_and_certificates_in_the_same_act(house: Stock) -> None:
+    device = house.add()
+    house.tokens.make(device.id, by=BY).result(10)
+    ended: list[DeviceId] = []
+    inventory = Inventory(house.writer, SeededEntropy(1), at_end=lambda _, device_id: ended.append(device_id))
+    inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
+    assert ended == [device.id]
+    with house.database.reading() as connection:
+        assert [token.expires_at for token in list_tokens_of(connection, device.id)] == [
+            int(house.clock.now().timestamp())
+        ]
+
+
+def test_when_certificates_cannot_be_ended_the_device_lives_on(house: Stock) -> None:
+    device = house.add()
+
+    def fail(*_: object) -> None:
+        raise Conflict(Reason.AUTHORITY_UNKNOWN, "no")
+
+    inventory = Inventory(house.writer, SeededEntropy(1), at_end=fail)
+    assert _reason(inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY)) is Reason.AUTHORITY_UNKNOWN
+    with house.database.reading() as connection:
+        assert load_device(connection, device.id).state == "received"
+
+
+def test_a_transfer_changes_the_compartment_and_leaves_an_entry(house: Stock) -> None:
+    device = house.add()
+    assert house.inventory.transfer(device.id, ER, by=BY).result(10).unit == ER
+    entry = house.entries()[-1]
+    assert isinstance(entry, OperatorAct)
+    assert entry.act == "device-transfer"
+    assert house.inventory.transfer(device.id, ER, by=BY).result(10).unit == ER
+    assert len(house.entries()) == 2, "nothing changed, so nothing is written"
+    assert _reason(house.inventory.transfer(device.id, UnitName("h9", "er"), by=BY)) is Reason.BAD_ARGUMENT
+
+
+def test_the_ended_are_not_transferred(house: Stock) -> None:
+    device = house.add()
+    house.inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
+    assert _reason(house.inventory.transfer(device.id, ER, by=BY)) is Reason.DEVICE_STATE
+
+
+def test_a_place_is_noted_and_bounded(house: Stock) -> None:
+    device = house.add()
+    assert house.inventory.place(device.id, "bay 3").result(10).place == "bay 3"
+    with pytest.raises(Malformed) as caught:
+        house.inventory.place(device.id, "x" * 121)
+    assert caught.value.reason is Reason.BAD_ARGUMENT
+
+
+def test_owners_are_named_alike_everywhere() -> None:
+    device_id = DeviceId.draw(SeededEntropy(1))
+    assert owner_of(device_id) == f"device:{device_id}"

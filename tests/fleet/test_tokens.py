@@ -1,0 +1,130 @@
+"""A token is worth one key of one device, for a while; whoever comes second with another key is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fleet.inventory import BY, Stock, stock
+from vagus.errors import Malformed, NotAuthorised, VagusError
+from vagus.fleet import tokens
+from vagus.fleet.lifecycle import DeviceState
+from vagus.ledger.entries import TokenMade, TokenSpent
+from vagus.reasons import Reason
+from vagus.records.tokens import TokenRow
+from vagus.testing import SeededEntropy
+
+KEY = hashlib.sha256(b"key").digest()
+OTHER_KEY = hashlib.sha256(b"other key").digest()
+
+
+@pytest.fixture
+def house() -> Iterator[Stock]:
+    with stock() as standing:
+        yield standing
+
+
+def _made(house: Stock) -> tokens.MadeToken:
+    return house.tokens.make(house.add().id, by=BY).result(10)
+
+
+def _spend(house: Stock, text: str, key: bytes = KEY) -> TokenRow:
+    return house.writer.submit(lambda batch: tokens.spend_token(batch, tokens.hash_token(text), key)).result(10)
+
+
+def _refused(house: Stock, text: str, key: bytes = KEY) -> Reason:
+    with pytest.raises(NotAuthorised) as caught:
+        _spend(house, text, key)
+    with house.database.reading() as connection, pytest.raises(NotAuthorised) as seen:
+        tokens.find_bearer(connection, text, key, at=int(house.clock.now().timestamp()))
+    assert seen.value.reason is caught.value.reason
+    return caught.value.reason
+
+
+def test_a_token_has_160_random_bits_and_only_its_hash_is_kept(house: Stock) -> None:
+    made = _made(house)
+    assert len(made.text) == 32
+    assert made.text not in repr(made)
+    with house.database.reading() as connection:
+        (row,) = connection.exec_driver_sql("SELECT * FROM tokens").all()
+        assert made.text not in str(row)
+        assert row.token_sha256 == hashlib.sha256(made.text.encode()).digest()
+    assert isinstance(house.entries()[-1], TokenMade)
+
+
+def test_a_token_is_read_as_people_write_it() -> None:
+    text = tokens.draw_token(SeededEntropy(1))
+    spoken = "-".join(text[start : start + 4] for start in range(0, 32, 4)).upper()
+    assert tokens.hash_token(f" {spoken}\n") == tokens.hash_token(text)
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=80, deadline=None)
+def test_any_text_is_a_hash_or_refused(text: str) -> None:
+    try:
+        assert len(tokens.hash_token(text)) == 32
+    except VagusError as error:
+        assert error.reason is Reason.TOKEN_INVALID
+
+
+def test_the_first_use_binds_and_the_same_key_may_repeat_for_an_hour(house: Stock) -> None:
+    made = _made(house)
+    _spend(house, made.text)
+    assert isinstance(house.entries()[-1], TokenSpent)
+    entries = len(house.entries())
+    house.clock.advance(minutes=60)
+    _spend(house, made.text)
+    assert len(house.entries()) == entries, "a repetition is no second spending"
+    house.clock.advance(seconds=1)
+    assert _refused(house, made.text) is Reason.TOKEN_EXPIRED
+
+
+def test_another_key_is_refused_however_late_it_comes(house: Stock) -> None:
+    made = _made(house)
+    _spend(house, made.text)
+    assert _refused(house, made.text, OTHER_KEY) is Reason.TOKEN_REUSED
+    house.clock.advance(days=30)
+    assert _refused(house, made.text, OTHER_KEY) is Reason.TOKEN_REUSED
+
+
+def test_of_two_keys_in_one_batch_one_wins(house: Stock) -> None:
+    made = _made(house)
+    token = tokens.hash_token(made.text)
+    both = [
+        house.writer.submit(lambda batch, key=key: tokens.spend_token(batch, token, key)) for key in (KEY, OTHER_KEY)
+    ]
+    assert both[0].exception(10) is None
+    error = both[1].exception(10)
+    assert isinstance(error, NotAuthorised)
+    assert error.reason is Reason.TOKEN_REUSED
+
+
+def test_an_unused_token_expires(house: Stock) -> None:
+    made = _made(house)
+    house.clock.advance(days=7)
+    assert _refused(house, made.text) is Reason.TOKEN_EXPIRED
+
+
+def test_an_unknown_token_is_refused(house: Stock) -> None:
+    assert _refused(house, tokens.draw_token(SeededEntropy(99))) is Reason.TOKEN_INVALID
+
+
+@pytest.mark.parametrize("life", [timedelta(0), timedelta(days=91)])
+def test_a_life_out_of_bounds_is_refused(house: Stock, life: timedelta) -> None:
+    device = house.add()
+    with pytest.raises(Malformed) as caught:
+        house.tokens.make(device.id, by=BY, life=life)
+    assert caught.value.reason is Reason.BAD_ARGUMENT
+
+
+def test_a_device_that_may_not_enrol_gets_no_token(house: Stock) -> None:
+    device = house.add()
+    house.inventory.change_state(device.id, DeviceState.RECALLED, by=BY).result(10)
+    error = house.tokens.make(device.id, by=BY).exception(10)
+    assert isinstance(error, VagusError)
+    assert error.reason is Reason.DEVICE_STATE
