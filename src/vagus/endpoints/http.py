@@ -1,0 +1,315 @@
+"""How every HTTP door answers errors, bounds bodies and checks framing; knows no protocol above HTTP."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vagus.errors import LimitExceeded, Malformed, Unavailable, VagusError
+from vagus.reasons import Reason
+from vagus.wire.problems import CONTENT_TYPE, Problem, encode_problem, problem_from
+
+__all__ = [
+    "STATUS",
+    "ASGIApp",
+    "Headers",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "answering_errors",
+    "check_framing",
+    "check_target",
+    "problem_headers",
+    "read_body",
+    "refusing",
+    "send_answer",
+    "send_problem",
+    "status_of",
+]
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_log = logging.getLogger(__name__)
+_RETRY_SECONDS: Final = 5
+_MAX_LENGTH_DIGITS: Final = 18
+
+_BAD_REQUEST: Final = (
+    Reason.NON_DER,
+    Reason.BAD_ENCODING,
+    Reason.BAD_VERSION,
+    Reason.BAD_REQUEST,
+    Reason.BAD_ARGUMENT,
+    Reason.BUDGET_EXHAUSTED,
+    Reason.WEAK_KEY,
+    Reason.KEY_MISMATCH,
+    Reason.EC_PARAMS,
+    Reason.UNSUPPORTED_ALGORITHM,
+    Reason.POP_FAILED,
+    Reason.NAMES_CHANGED,
+    Reason.SMUGGLING,
+    Reason.TLS_HANDSHAKE,
+)
+_UNAUTHENTICATED: Final = (
+    Reason.CREDENTIAL_MISSING,
+    Reason.TOKEN_INVALID,
+    Reason.TOKEN_EXPIRED,
+    Reason.TOKEN_REUSED,
+    Reason.TOKEN_SPENT,
+)
+_FORBIDDEN: Final = (
+    Reason.KEY_BLOCKED,
+    Reason.UNTRUSTED_ANCHOR,
+    Reason.NO_PATH,
+    Reason.BAD_SIGNATURE,
+    Reason.SIG_ALG_MISMATCH,
+    Reason.NAME_CHAINING,
+    Reason.NOT_A_CA,
+    Reason.PATHLEN,
+    Reason.KEY_USAGE,
+    Reason.UNKNOWN_CRITICAL,
+    Reason.BAD_EXTENSION,
+    Reason.NAME_CONSTRAINT,
+    Reason.POLICY_REQUIRED,
+    Reason.POLICY_MAPPING,
+    Reason.PROFILE_VIOLATION,
+    Reason.EXPIRED,
+    Reason.EXPIRED_CA,
+    Reason.NOT_YET_VALID,
+    Reason.REVOKED,
+    Reason.REVOKED_CA,
+    Reason.ON_HOLD,
+    Reason.CRL_ROLLBACK,
+    Reason.CRL_INVALID,
+    Reason.CRL_SCOPE,
+    Reason.OCSP_INVALID,
+    Reason.OCSP_STALE,
+    Reason.OCSP_NONCE,
+    Reason.OCSP_RESPONDER,
+    Reason.OCSP_MISMATCH,
+    Reason.NOT_ISSUED,
+    Reason.NAME_MISMATCH,
+    Reason.NON_CANONICAL,
+    Reason.NAME_FORM,
+    Reason.IDENTITY_MISSING,
+    Reason.IDENTITY_AMBIGUOUS,
+    Reason.ROLE_MISSING,
+    Reason.ROLE_FORBIDDEN,
+    Reason.WRONG_COMPARTMENT,
+    Reason.POLICY_VIOLATION,
+    Reason.LIFETIME_TOO_LONG,
+    Reason.OUTLIVES_ISSUER,
+    Reason.LINT,
+    Reason.NOT_IN_INVENTORY,
+    Reason.DEVICE_STATE,
+    Reason.NOT_RENEWABLE,
+    Reason.PURPOSE_FORBIDDEN,
+)
+_CONFLICT: Final = (
+    Reason.KEY_REUSE,
+    Reason.CEREMONY_NEEDED,
+    Reason.AUTHORITY_IN_USE,
+    Reason.ALREADY_EXISTS,
+    Reason.RESTORE_UNSETTLED,
+)
+_UNAVAILABLE: Final = (
+    Reason.CLOCK_ROLLBACK,
+    Reason.STATUS_UNAVAILABLE,
+    Reason.STATUS_STALE,
+    Reason.UNSETTLED,
+    Reason.KEY_OFFLINE,
+    Reason.KEY_NOT_OPEN,
+    Reason.DATABASE_UNAVAILABLE,
+    Reason.OVERLOADED,
+    Reason.SEQUENCE_LOST,
+)
+_OUR_FAULT: Final = (
+    Reason.BAD_SETTINGS,
+    Reason.BAD_PLAN,
+    Reason.BAD_PACK,
+    Reason.KEYSTORE_DAMAGED,
+    Reason.PASSPHRASE_WRONG,
+    Reason.PERMISSIONS_TOO_OPEN,
+    Reason.DURABILITY_WEAK,
+    Reason.SCHEMA_MISMATCH,
+    Reason.LOG_TAMPERED,
+    Reason.LOG_TRUNCATED,
+    Reason.CHECKPOINT_INVALID,
+    Reason.BACKUP_DAMAGED,
+)
+
+STATUS: Final[Mapping[Reason, HTTPStatus]] = MappingProxyType(
+    dict.fromkeys(_BAD_REQUEST, HTTPStatus.BAD_REQUEST)
+    | dict.fromkeys(_UNAUTHENTICATED, HTTPStatus.UNAUTHORIZED)
+    | dict.fromkeys(_FORBIDDEN, HTTPStatus.FORBIDDEN)
+    | dict.fromkeys(_CONFLICT, HTTPStatus.CONFLICT)
+    | dict.fromkeys(_UNAVAILABLE, HTTPStatus.SERVICE_UNAVAILABLE)
+    | dict.fromkeys(_OUR_FAULT, HTTPStatus.INTERNAL_SERVER_ERROR)
+    | {
+        Reason.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        Reason.TOO_MANY: HTTPStatus.TOO_MANY_REQUESTS,
+        Reason.TIME_OUT: HTTPStatus.REQUEST_TIMEOUT,
+        Reason.NOT_FOUND: HTTPStatus.NOT_FOUND,
+        Reason.AUTHORITY_UNKNOWN: HTTPStatus.NOT_FOUND,
+        Reason.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+        Reason.UPGRADE_REFUSED: HTTPStatus.NOT_IMPLEMENTED,
+        Reason.UPSTREAM_UNREACHABLE: HTTPStatus.BAD_GATEWAY,
+        Reason.UPSTREAM_TIME_OUT: HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+"""What each reason is on HTTP where a door's own protocol says nothing else; a test holds that none is missing."""
+
+
+def status_of(error: VagusError) -> HTTPStatus:
+    """The status that `error` has on HTTP."""
+    return STATUS.get(error.reason, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def problem_headers(error: VagusError, status: int, size: int) -> list[tuple[bytes, bytes]]:
+    """The header fields of a problem: type, length, no caching, and when to come back."""
+    headers = [
+        (b"content-type", CONTENT_TYPE.encode("ascii")),
+        (b"content-length", b"%d" % size),
+        (b"cache-control", b"no-store"),
+    ]
+    if isinstance(error, Unavailable) or status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append((b"retry-after", b"%d" % _RETRY_SECONDS))
+    return headers
+
+
+async def send_answer(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
+    """One whole response; Content-Length is the caller's."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_problem(
+    send: Send, error: VagusError, *, status: int | None = None, headers: Headers = (), close: bool = False
+) -> None:
+    """Answer `error` as a problem document (RFC 9457); `close` ends the connection after it."""
+    chosen = int(status or status_of(error))
+    body = encode_problem(problem_from(error, chosen))
+    fields = [*problem_headers(error, chosen, len(body)), *headers]
+    if close:
+        fields.append((b"connection", b"close"))
+    await send_answer(send, chosen, fields, body)
+
+
+def refusing(error: VagusError, *, close: bool = True) -> ASGIApp:
+    """An application that answers every request with `error`."""
+
+    async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send_problem(send, error, close=close)
+
+    return refuse
+
+
+def answering_errors(app: ASGIApp) -> ASGIApp:
+    """`app`, with our errors answered as problems, and anything else as one that says nothing and is logged.
+
+    An error after the response has begun cannot be told any more: it goes on, and the server cuts the connection.
+    """
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def watching(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await app(scope, receive, watching)
+        except VagusError as error:
+            if has_begun:
+                raise
+            # What is left of a body that is too large is not worth reading: the connection ends with the answer.
+            await send_problem(send, error, close=isinstance(error, LimitExceeded))
+        except Exception:
+            if has_begun:
+                raise
+            _log.exception("a door failed; its client was told only that")
+            body = encode_problem(Problem(500, "INTERNAL", "this request failed through our own fault; it was logged"))
+            fields = [(b"content-type", CONTENT_TYPE.encode("ascii")), (b"content-length", b"%d" % len(body))]
+            await send_answer(send, 500, [*fields, (b"connection", b"close")], body)
+
+    return answering
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole request body, at most `limit` octets.
+
+    A declared length over the limit is refused before a byte is read. Raises LimitExceeded(TOO_LARGE), and
+    Malformed(BAD_REQUEST) when the client leaves in the middle.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value[:_MAX_LENGTH_DIGITS]) > limit:
+            raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Malformed(Reason.BAD_REQUEST, "the client left before its body was complete")
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _too_large(limit: int) -> LimitExceeded:
+    return LimitExceeded(
+        Reason.TOO_LARGE, f"the body exceeds the limit of {limit} octets; send a smaller one", limit=limit
+    )
+
+
+def check_framing(http_version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse what two HTTP implementations could cut in different places, before anyone acts on it.
+
+    Header names are lower case. Raises Malformed(SMUGGLING) and Malformed(BAD_REQUEST).
+    """
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    hosts = 0
+    for name, value in headers:
+        if name == b"content-length":
+            lengths.append(value)
+        elif name == b"transfer-encoding":
+            codings.append(value)
+        elif name == b"host":
+            hosts += 1
+        elif name.replace(b"_", b"-") in {b"content-length", b"transfer-encoding"}:
+            raise _smuggling("a header name that some servers read as Content-Length or Transfer-Encoding")
+    # 1. RFC 9112 6.3: both together are how requests are smuggled; nobody honest sends them.
+    if lengths and codings:
+        raise _smuggling("both Content-Length and Transfer-Encoding")
+    # 2. RFC 9112 6.1: chunked, alone and once, and only in HTTP/1.1.
+    if codings and (http_version != "1.1" or [each.strip(b" \t").lower() for each in codings] != [b"chunked"]):
+        raise _smuggling("a Transfer-Encoding other than a single 'chunked' on HTTP/1.1")
+    # 3. RFC 9110 8.6: one length, digits only.
+    if lengths and (len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > _MAX_LENGTH_DIGITS):
+        raise _smuggling("a Content-Length that is not one plain number")
+    # 4. RFC 9112 3.2: exactly one Host in HTTP/1.1.
+    if hosts > 1 or (http_version == "1.1" and hosts != 1):
+        raise Malformed(Reason.BAD_REQUEST, f"the request has {hosts} Host fields; HTTP/1.1 asks for exactly one")
+
+
+def check_target(target: bytes) -> None:
+    """Origin form only (RFC 9112 3.2): an absolute form may name another host than Host does.
+
+    Raises Malformed(BAD_REQUEST).
+    """
+    if not target.startswith(b"/") and target != b"*":
+        raise Malformed(Reason.BAD_REQUEST, "the request target is no path; this server is no forward proxy")
+
+
+def _smuggling(what: str) -> Malformed:
+    return Malformed(Reason.SMUGGLING, f"the request has {what}; servers disagree about where such a request ends")
