@@ -289,7 +289,8 @@ verifier_memory = Table(  # what a verifier must remember across restarts: CRL n
     "verifier_memory",
     metadata,
     Column("name", String(120), primary_key=True),
-    Column("number", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),  # clipped to 63 bits, for people
+    Column("octets", LargeBinary, nullable=False),  # the number itself, 20 octets, big-endian
     Column("at", Seconds, nullable=False),
 )
 

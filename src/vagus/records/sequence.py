@@ -1,0 +1,203 @@
+"""The gapless revocation sequence: written by revocations, followed by every gate; decides no revocation.
+
+A follower holds what is revoked or held in memory. In the process that writes it is up to date before the
+revocation's future resolves; other processes poll at most every 500 ms (design section 6.3).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import Connection, insert, select
+
+from vagus.clock import Clock
+from vagus.errors import IntegrityFailure, VagusError
+from vagus.identifiers import serial_bytes
+from vagus.reasons import Reason
+from vagus.records.database import Database
+from vagus.records.tables import log_head, revocation_events
+from vagus.records.writer import Batch, CommitFacts, Writer
+
+_LOG = logging.getLogger(__name__)
+
+MAX_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.25
+_ROWS = 5_000
+
+
+class Act(StrEnum):
+    """What an event does to a certificate."""
+
+    REVOKE = "revoke"
+    HOLD = "hold"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationEvent:
+    """One step of the sequence; `reason` is the code of RFC 5280 5.3.1, `at` in seconds since 1970 UTC."""
+
+    sequence: int
+    authority_id: int
+    serial: int
+    act: Act
+    reason: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedEntry:
+    """Why a certificate does not count now."""
+
+    authority_id: int
+    serial: int
+    is_hold: bool
+    reason: int
+    at: int
+    sequence: int
+
+
+def insert_event(batch: Batch, authority_id: int, serial: int, act: Act, reason: int) -> int:
+    """Add the next event of the sequence inside the act that revokes, holds or releases; gives its number."""
+    sequence = batch.next_revocation()
+    row = {
+        "sequence": sequence,
+        "authority_id": authority_id,
+        "serial": serial_bytes(serial),
+        "act": act.value,
+        "reason": reason,
+        "at": batch.at,
+    }
+    batch.connection.execute(insert(revocation_events), row)
+    return sequence
+
+
+def read_events(connection: Connection, after: int, limit: int = _ROWS) -> list[RevocationEvent]:
+    """At most `limit` events behind number `after`, in order."""
+    table = revocation_events.c
+    rows = connection.execute(
+        select(table.sequence, table.authority_id, table.serial, table.act, table.reason, table.at)
+        .where(table.sequence > after)
+        .order_by(table.sequence)
+        .limit(limit)
+    )
+    return [
+        RevocationEvent(sequence, authority_id, int.from_bytes(serial, "big"), Act(act), reason, at)
+        for sequence, authority_id, serial, act, reason, at in rows
+    ]
+
+
+class RevocationFollower:
+    """What is revoked or held, in memory and never far behind the database. Safe to ask from every thread.
+
+    `find` costs a dictionary look-up, so it can be asked for every request of every open connection.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        """Load the whole sequence. Raises Unavailable(DATABASE_UNAVAILABLE), IntegrityFailure(LOG_TAMPERED)."""
+        self._database = database
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._revoked: dict[tuple[int, int], RevokedEntry] = {}
+        self._position = 0
+        self._current_at = clock.now()
+        self._subscribers: tuple[Callable[[Sequence[RevocationEvent]], None], ...] = ()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.catch_up()
+
+    @property
+    def position(self) -> int:
+        """The number of the newest event that is held here; 0 before the first."""
+        return self._position
+
+    @property
+    def current_at(self) -> datetime:
+        """When this follower last knew that it was up to date."""
+        return self._current_at
+
+    def is_lost(self, at: datetime, bound: timedelta) -> bool:
+        """Whether at `at` it has not known itself up to date for longer than `bound`: apply the fail mode."""
+        return at - self._current_at > bound
+
+    def find(self, authority_id: int, serial: int) -> RevokedEntry | None:
+        """Why the certificate does not count now, or None."""
+        return self._revoked.get((authority_id, serial))
+
+    def subscribe(self, callback: Callable[[Sequence[RevocationEvent]], None]) -> None:
+        """Call `callback` with each run of new events, after `find` knows them; keep it short, it must not raise."""
+        self._subscribers = (*self._subscribers, callback)
+
+    def follow(self, writer: Writer) -> None:
+        """Catch up within each commit of this process that moved the sequence, before its futures resolve."""
+        writer.on_commit(self._on_commit)
+
+    def start(self, poll_seconds: float = _POLL_SECONDS) -> None:
+        """Poll on a thread of its own, at most every 500 ms, for what other processes revoke; end it with `close`."""
+        self._thread = threading.Thread(
+            target=self._poll, args=(min(poll_seconds, MAX_POLL_SECONDS),), name="vagus-revocations", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop polling."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def catch_up(self) -> int:
+        """Read what is new and give the position. Raises Unavailable, IntegrityFailure(LOG_TAMPERED) on a gap."""
+        with self._turn:
+            asked_at = self._clock.now()
+            events = self._read_new()
+            self._current_at = asked_at
+            if events:
+                for subscriber in self._subscribers:
+                    subscriber(events)
+            return self._position
+
+    def _read_new(self) -> list[RevocationEvent]:
+        with self._database.reading() as connection:
+            end = connection.execute(select(log_head.c.revocation_sequence).where(log_head.c.id == 1)).scalar_one()
+            if end < self._position:  # another, older database under the same name: nothing learnt from it is kept
+                msg = f"the revocation sequence went back from {self._position} to {end}; restart after a restore"
+                raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=self._position, found=end)
+            new: list[RevocationEvent] = []
+            while self._position < end:
+                events = read_events(connection, self._position)
+                self._apply(events, end)
+                new += events
+            return new
+
+    def _apply(self, events: Sequence[RevocationEvent], end: int) -> None:
+        numbers = [event.sequence for event in events]
+        expected = list(range(self._position + 1, self._position + 1 + len(events)))
+        if not events or numbers != expected:
+            msg = f"the revocation sequence has a gap behind {self._position} (it should reach {end}); see vagus audit"
+            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, position=self._position, end=end)
+        for event in events:
+            key = (event.authority_id, event.serial)
+            if event.act is Act.RELEASE:
+                self._revoked.pop(key, None)
+            else:
+                is_hold = event.act is Act.HOLD
+                self._revoked[key] = RevokedEntry(*key, is_hold, event.reason, event.at, event.sequence)
+        self._position = events[-1].sequence
+
+    def _on_commit(self, facts: CommitFacts) -> None:
+        if facts.revocation_sequence != self._position:
+            self.catch_up()
+        else:
+            self._current_at = self._clock.now()
+
+    def _poll(self, seconds: float) -> None:
+        while not self._stop.wait(seconds):
+            try:
+                self.catch_up()
+            except VagusError as error:  # `is_lost` tells; the next poll may find the database again
+                _LOG.warning("the revocation sequence cannot be followed: %s", error.message)

@@ -1,0 +1,136 @@
+"""Durable jobs: rows that business code inserts in its own transaction, taken under a lease; knows no kind of job.
+
+A job runs at least once. Its effects on the database count once, if its last act calls `finish` in the same
+transaction: a runner that lost its lease has that act undone (docs/adr/0004-durable-work.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
+
+from vagus.errors import Conflict
+from vagus.reasons import Reason
+from vagus.records.tables import work
+from vagus.records.writer import Batch, Writer
+
+LEASE_SECONDS = 60
+MAX_ATTEMPTS = 8
+_FIRST_PAUSE_SECONDS = 5
+_MAX_PAUSE_SECONDS = 3_600
+_MAX_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job under lease to one runner; `attempts` counts this run and tells a lost lease from a kept one."""
+
+    id: int
+    kind: str
+    key: str
+    payload: str
+    attempts: int
+    leased_by: str
+    leased_until: int
+
+
+def add_work(connection: Connection, kind: str, key: str, payload: str = "{}", *, run_after: int = 0) -> int:
+    """Add a job inside the caller's transaction; gives its id. `run_after` in seconds since 1970 UTC.
+
+    An unfinished job of the same kind and key stands for both: its id is given and nothing changes.
+    """
+    there = connection.execute(
+        select(work.c.id).where(work.c.kind == kind, work.c.key == key, work.c.done_at.is_(None)).limit(1)
+    ).scalar_one_or_none()
+    if there is not None:
+        return int(there)
+    row = {"kind": kind, "key": key, "payload": payload, "run_after": run_after, "attempts": 0}
+    return int(connection.execute(insert(work).returning(work.c.id), row).scalar_one())
+
+
+def count_open(connection: Connection, kind: str | None = None) -> int:
+    """How many jobs are not finished."""
+    from sqlalchemy import func
+
+    chosen = select(func.count()).select_from(work).where(work.c.done_at.is_(None))
+    return int(connection.execute(chosen if kind is None else chosen.where(work.c.kind == kind)).scalar_one())
+
+
+class WorkQueue:
+    """Takes, keeps and finishes jobs for one runner. `node` must differ between runners, also after a restart."""
+
+    def __init__(
+        self, writer: Writer, node: str, *, lease_seconds: int = LEASE_SECONDS, max_attempts: int = MAX_ATTEMPTS
+    ) -> None:
+        self._writer = writer
+        self._node = node
+        self._lease_seconds = lease_seconds
+        self._max_attempts = max_attempts
+
+    def take(self, kinds: Collection[str], limit: int = 1) -> Future[list[Job]]:
+        """Lease up to `limit` jobs that are due and free, the longest due first: never run, or whose lease ran out."""
+
+        def act(batch: Batch) -> list[Job]:
+            free = or_(work.c.leased_until.is_(None), work.c.leased_until < batch.at)
+            rows = batch.connection.execute(
+                select(work.c.id, work.c.kind, work.c.key, work.c.payload, work.c.attempts)
+                .where(work.c.done_at.is_(None), work.c.run_after <= batch.at, work.c.kind.in_(kinds), free)
+                .order_by(work.c.run_after, work.c.id)
+                .limit(limit)
+            ).all()
+            until = batch.at + self._lease_seconds
+            jobs = [Job(row.id, row.kind, row.key, row.payload, row.attempts + 1, self._node, until) for row in rows]
+            for job in jobs:
+                values = {"leased_by": job.leased_by, "leased_until": until, "attempts": job.attempts}
+                batch.connection.execute(update(work).where(work.c.id == job.id).values(**values))
+            return jobs
+
+        return self._writer.submit(act)
+
+    def heartbeat(self, job: Job) -> Future[Job]:
+        """Prolong the lease of a long job; the future raises Conflict(LEASE_LOST) when another runner has it."""
+
+        def act(batch: Batch) -> Job:
+            until = batch.at + self._lease_seconds
+            _change(batch, job, leased_until=until)
+            return replace(job, leased_until=until)
+
+        return self._writer.submit(act)
+
+    def finish(self, batch: Batch, job: Job) -> None:
+        """Mark the job done inside the act that holds its effects. Raises Conflict(LEASE_LOST), which undoes them."""
+        _change(batch, job, done_at=batch.at, leased_by=None, leased_until=None, last_error=None)
+
+    def fail(self, job: Job, error: str) -> Future[int | None]:
+        """Give the job back after an error; gives when it runs next, None when its attempts are used up.
+
+        The pause doubles from 5 s to at most an hour. A job that is given up is marked done with its error.
+        `error` is for operators: at most 500 characters are kept.
+        """
+
+        def act(batch: Batch) -> int | None:
+            freed = {"leased_by": None, "leased_until": None, "last_error": error[:_MAX_ERROR]}
+            if job.attempts >= self._max_attempts:
+                _change(batch, job, done_at=batch.at, **freed)
+                return None
+            pause = min(_FIRST_PAUSE_SECONDS << (job.attempts - 1), _MAX_PAUSE_SECONDS)
+            _change(batch, job, run_after=batch.at + pause, **freed)
+            return batch.at + pause
+
+        return self._writer.submit(act)
+
+
+def _change(batch: Batch, job: Job, **values: int | str | None) -> None:
+    """Change the row of `job` while its lease holds: the same runner and the same attempt."""
+    is_ours: ColumnElement[bool] = (
+        (work.c.id == job.id)
+        & (work.c.leased_by == job.leased_by)
+        & (work.c.attempts == job.attempts)
+        & work.c.done_at.is_(None)
+    )
+    if batch.connection.execute(update(work).where(is_ours).values(**values)).rowcount != 1:
+        msg = f"job {job.id} ({job.kind} {job.key}) outlived its lease and belongs to another runner; drop its result"
+        raise Conflict(Reason.LEASE_LOST, msg, job=job.id, attempts=job.attempts)
