@@ -1,0 +1,201 @@
+"""Authorities as rows, one for each generation: in, out and by name; who may sign is told in authority/hierarchy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Row, func, insert, select, update
+
+from vagus.records.database import Connection
+from vagus.records.tables import authorities, authority_chain
+
+REQUESTED = "requested"
+ACTIVE = "active"
+RETIRED = "retired"
+REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityRow:
+    """One generation of an authority; `certificate_der` is there once it was certified."""
+
+    id: int
+    name: str
+    generation: int
+    kind: str
+    parent_id: int | None
+    is_offline: bool
+    state: str
+    key_id: str
+    keystore: str
+    spki_sha256: bytes
+    request_der: bytes | None
+    certificate_der: bytes | None
+    not_before: int | None
+    not_after: int | None
+    constrain_dn: bool
+
+    @property
+    def reference(self) -> str:
+        """As people write it: `h1/icu#2`."""
+        return f"{self.name}#{self.generation}"
+
+    @property
+    def slug(self) -> str:
+        """As folders and URLs write the name: `h1.icu`."""
+        return slug_of(self.name)
+
+
+def slug_of(name: str) -> str:
+    """The name of an authority where a slash may not stand."""
+    return name.replace("/", ".")
+
+
+def insert_authority(
+    connection: Connection,
+    *,
+    name: str,
+    generation: int,
+    kind: str,
+    parent_id: int | None,
+    is_offline: bool,
+    key_id: str,
+    keystore: str,
+    spki_sha256: bytes,
+    request_der: bytes | None,
+    constrain_dn: bool = False,
+) -> int:
+    """Write down an authority that waits for its certificate; gives its id."""
+    inserted = connection.execute(
+        insert(authorities).values(
+            name=name,
+            generation=generation,
+            kind=kind,
+            parent_id=parent_id,
+            is_offline=is_offline,
+            state=REQUESTED,
+            key_id=key_id,
+            keystore=keystore,
+            spki_sha256=spki_sha256,
+            request_der=request_der,
+            constrain_dn=constrain_dn,
+        )
+    )
+    return int((inserted.inserted_primary_key or (0,))[0])
+
+
+def certify_authority(
+    connection: Connection,
+    authority_id: int,
+    certificate_der: bytes,
+    *,
+    not_before: int,
+    not_after: int,
+    parent_id: int | None,
+) -> None:
+    """Write down the certificate that an authority got; it is active from now on."""
+    connection.execute(
+        update(authorities)
+        .where(authorities.c.id == authority_id)
+        .values(
+            certificate_der=certificate_der,
+            not_before=not_before,
+            not_after=not_after,
+            parent_id=parent_id,
+            state=ACTIVE,
+        )
+    )
+
+
+def set_authority_state(connection: Connection, authority_id: int, state: str) -> None:
+    """Move an authority to `state`."""
+    connection.execute(update(authorities).where(authorities.c.id == authority_id).values(state=state))
+
+
+def set_chain(connection: Connection, authority_id: int, chain: tuple[bytes, ...]) -> None:
+    """The certificates above an authority whose parents are not rows here, nearest first."""
+    connection.execute(authority_chain.delete().where(authority_chain.c.authority_id == authority_id))
+    for position, der in enumerate(chain):
+        values = {"authority_id": authority_id, "position": position, "certificate_der": der}
+        connection.execute(insert(authority_chain), values)
+
+
+def load_chain(connection: Connection, row: AuthorityRow) -> tuple[bytes, ...]:
+    """The certificates above an authority, nearest first, its root last where the root is known here."""
+    found: list[bytes] = []
+    above: AuthorityRow | None = row
+    while above is not None:
+        if above.id != row.id and above.certificate_der is not None:
+            found.append(above.certificate_der)
+        foreign = select(authority_chain.c.certificate_der).where(authority_chain.c.authority_id == above.id)
+        found.extend(bytes(der) for der in connection.execute(foreign.order_by(authority_chain.c.position)).scalars())
+        above = None if above.parent_id is None else find_by_id(connection, above.parent_id)
+    return tuple(found)
+
+
+def find_by_id(connection: Connection, authority_id: int) -> AuthorityRow | None:
+    """The authority of this id."""
+    found = connection.execute(select(authorities).where(authorities.c.id == authority_id)).one_or_none()
+    return None if found is None else _row(found)
+
+
+def find_generation(connection: Connection, name: str, generation: int) -> AuthorityRow | None:
+    """One generation of an authority."""
+    query = select(authorities).where(authorities.c.name == name, authorities.c.generation == generation)
+    found = connection.execute(query).one_or_none()
+    return None if found is None else _row(found)
+
+
+def find_newest(connection: Connection, name: str, *, state: str | None = ACTIVE) -> AuthorityRow | None:
+    """The newest generation of an authority in `state` (None: in any)."""
+    query = select(authorities).where(authorities.c.name == name)
+    if state is not None:
+        query = query.where(authorities.c.state == state)
+    found = connection.execute(query.order_by(authorities.c.generation.desc()).limit(1)).one_or_none()
+    return None if found is None else _row(found)
+
+
+def find_by_key(connection: Connection, spki_sha256: bytes) -> AuthorityRow | None:
+    """The authority that holds this key."""
+    found = connection.execute(select(authorities).where(authorities.c.spki_sha256 == spki_sha256)).first()
+    return None if found is None else _row(found)
+
+
+def list_authorities(connection: Connection, *, state: str | None = None) -> tuple[AuthorityRow, ...]:
+    """Every authority (in `state`), in the order in which they were made."""
+    query = select(authorities).order_by(authorities.c.id)
+    if state is not None:
+        query = query.where(authorities.c.state == state)
+    return tuple(_row(found) for found in connection.execute(query))
+
+
+def list_children(connection: Connection, authority_id: int) -> tuple[AuthorityRow, ...]:
+    """The authorities right beneath one, in the order in which they were made."""
+    query = select(authorities).where(authorities.c.parent_id == authority_id).order_by(authorities.c.id)
+    return tuple(_row(found) for found in connection.execute(query))
+
+
+def next_generation(connection: Connection, name: str) -> int:
+    """The number that a re-key of `name` gets; 1 for a new authority."""
+    newest = connection.execute(select(func.max(authorities.c.generation)).where(authorities.c.name == name)).scalar()
+    return int(newest or 0) + 1
+
+
+def _row(found: Row[tuple[object, ...]]) -> AuthorityRow:
+    return AuthorityRow(
+        id=found.id,
+        name=found.name,
+        generation=found.generation,
+        kind=found.kind,
+        parent_id=found.parent_id,
+        is_offline=bool(found.is_offline),
+        state=found.state,
+        key_id=found.key_id,
+        keystore=found.keystore,
+        spki_sha256=bytes(found.spki_sha256),
+        request_der=None if found.request_der is None else bytes(found.request_der),
+        certificate_der=None if found.certificate_der is None else bytes(found.certificate_der),
+        not_before=found.not_before,
+        not_after=found.not_after,
+        constrain_dn=bool(found.constrain_dn),
+    )

@@ -1,0 +1,293 @@
+"""Certificates as rows, from the intent on: in, out and counted; what may be issued is told in authority/issuance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Row, and_, bindparam, func, insert, select, update
+
+from vagus.identifiers import serial_bytes
+from vagus.records.database import Connection
+from vagus.records.tables import authorities, certificate_bytes, certificates, crl_shards, keys
+
+INTENDED = "intended"
+ISSUED = "issued"
+REVOKED = "revoked"
+HELD = "held"
+
+NO_EXPIRY = 253402300799
+"""99991231235959Z (RFC 5280 4.1.2.5) in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRow:
+    """A certificate without its bytes; `leaf_index` is that of its issuance entry in the ledger."""
+
+    leaf_index: int
+    authority_id: int
+    serial: int
+    owner: str
+    device_id: str | None
+    profile: str
+    spki_sha256: bytes
+    request_id: str
+    not_before: int
+    not_after: int
+    shard: int
+    state: str = INTENDED
+    fingerprint: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeIntent:
+    """What one look tells before an intent is written: authority, key and request id."""
+
+    authority_state: str | None
+    key_owner: str | None
+    is_key_blocked: bool
+    leaf_index: int | None  # of the certificate that this request id has already
+
+
+_BEFORE = (
+    select(
+        authorities.c.state.label("authority_state"),
+        keys.c.owner.label("key_owner"),
+        keys.c.state.label("key_state"),
+        certificates.c.leaf_index,
+    )
+    .select_from(
+        authorities.outerjoin(keys, keys.c.spki_sha256 == bindparam("spki")).outerjoin(
+            certificates, certificates.c.request_id == bindparam("request")
+        )
+    )
+    .where(authorities.c.id == bindparam("authority"))
+)
+_INSERT = insert(certificates)
+_INSERT_BYTES = insert(certificate_bytes)
+_BY_LEAF = select(certificates).where(certificates.c.leaf_index == bindparam("leaf"))
+_BY_SERIAL = select(certificates).where(
+    certificates.c.authority_id == bindparam("authority"), certificates.c.serial == bindparam("number")
+)
+_BYTES = select(certificate_bytes.c.tbs_der, certificate_bytes.c.certificate_der).where(
+    certificate_bytes.c.leaf_index == bindparam("leaf")
+)
+_SIGNED = (
+    update(certificates)
+    .where(certificates.c.leaf_index == bindparam("leaf"), certificates.c.fingerprint.is_(None))
+    .values(fingerprint=bindparam("hash"))
+)
+_SETTLED = (
+    update(certificates)
+    .where(certificates.c.leaf_index == bindparam("leaf"), certificates.c.state == INTENDED)
+    .values(state=ISSUED)
+)
+_SIGNED_BYTES = (
+    update(certificate_bytes)
+    .where(certificate_bytes.c.leaf_index == bindparam("leaf"), certificate_bytes.c.certificate_der.is_(None))
+    .values(certificate_der=bindparam("der"))
+)
+
+
+def look_before_intent(connection: Connection, authority_id: int, spki_sha256: bytes, request_id: str) -> BeforeIntent:
+    """Everything that the intent's own transaction must check, in one statement."""
+    row = connection.execute(
+        _BEFORE, {"authority": authority_id, "spki": spki_sha256, "request": request_id}
+    ).one_or_none()
+    if row is None:
+        return BeforeIntent(None, None, is_key_blocked=False, leaf_index=None)
+    return BeforeIntent(row.authority_state, row.key_owner, row.key_state == "blocked", row.leaf_index)
+
+
+def insert_intent(connection: Connection, row: CertificateRow, tbs_der: bytes) -> None:
+    """Write a certificate down before it is signed."""
+    connection.execute(
+        _INSERT,
+        {
+            "leaf_index": row.leaf_index,
+            "authority_id": row.authority_id,
+            "serial": serial_bytes(row.serial),
+            "owner": row.owner,
+            "device_id": row.device_id,
+            "profile": row.profile,
+            "spki_sha256": row.spki_sha256,
+            "request_id": row.request_id,
+            "not_before": row.not_before,
+            "not_after": row.not_after,
+            "shard": row.shard,
+            "state": row.state,
+            "fingerprint": row.fingerprint,
+        },
+    )
+    connection.execute(_INSERT_BYTES, {"leaf_index": row.leaf_index, "tbs_der": tbs_der, "certificate_der": None})
+
+
+def note_signature(connection: Connection, leaf_index: int, certificate_der: bytes, fingerprint: bytes) -> bool:
+    """Keep the signed bytes unless some are kept already: the first signature of a TBS is the one that counts.
+
+    The state moves from intended to issued; one that was revoked meanwhile stays revoked. False: others were first.
+    """
+    connection.execute(_SETTLED, {"leaf": leaf_index})
+    if not connection.execute(_SIGNED, {"leaf": leaf_index, "hash": fingerprint}).rowcount:
+        return False
+    connection.execute(_SIGNED_BYTES, {"leaf": leaf_index, "der": certificate_der})
+    return True
+
+
+def set_state(connection: Connection, leaf_index: int, state: str) -> None:
+    """Move a certificate to `state`."""
+    connection.execute(update(certificates).where(certificates.c.leaf_index == leaf_index).values(state=state))
+
+
+def find_certificate(connection: Connection, authority_id: int, serial: int) -> CertificateRow | None:
+    """The certificate that (issuer, serial) names."""
+    found = connection.execute(_BY_SERIAL, {"authority": authority_id, "number": serial_bytes(serial)}).one_or_none()
+    return None if found is None else _row(found)
+
+
+def find_by_leaf(connection: Connection, leaf_index: int) -> CertificateRow | None:
+    """The certificate of this issuance entry."""
+    found = connection.execute(_BY_LEAF, {"leaf": leaf_index}).one_or_none()
+    return None if found is None else _row(found)
+
+
+def find_by_request(connection: Connection, request_id: str) -> CertificateRow | None:
+    """The certificate that a request id got."""
+    found = connection.execute(select(certificates).where(certificates.c.request_id == request_id)).one_or_none()
+    return None if found is None else _row(found)
+
+
+def find_by_fingerprint(connection: Connection, fingerprint: bytes) -> CertificateRow | None:
+    """The certificate whose DER has this SHA-256."""
+    found = connection.execute(select(certificates).where(certificates.c.fingerprint == fingerprint)).first()
+    return None if found is None else _row(found)
+
+
+def list_of_device(connection: Connection, device_id: str, *, alive_at: int = 0) -> tuple[CertificateRow, ...]:
+    """A device's certificates that end after `alive_at`, the one that ends last first."""
+    query = (
+        select(certificates)
+        .where(certificates.c.device_id == device_id, certificates.c.not_after > alive_at)
+        .order_by(certificates.c.not_after.desc(), certificates.c.leaf_index.desc())
+    )
+    return tuple(_row(found) for found in connection.execute(query))
+
+
+def list_of_key(connection: Connection, spki_sha256: bytes) -> tuple[CertificateRow, ...]:
+    """Every certificate for one key, oldest first."""
+    query = select(certificates).where(certificates.c.spki_sha256 == spki_sha256).order_by(certificates.c.leaf_index)
+    return tuple(_row(found) for found in connection.execute(query))
+
+
+def list_intended(connection: Connection, *, after: int = -1, count: int = 500) -> tuple[CertificateRow, ...]:
+    """Intents that no signature followed yet, in order."""
+    query = (
+        select(certificates)
+        .where(certificates.c.state == INTENDED, certificates.c.leaf_index > after)
+        .order_by(certificates.c.leaf_index)
+        .limit(count)
+    )
+    return tuple(_row(found) for found in connection.execute(query))
+
+
+def list_expiring(
+    connection: Connection, *, until: int, alive_at: int, after: tuple[int, int] = (0, -1), count: int = 500
+) -> tuple[CertificateRow, ...]:
+    """Certificates alive at `alive_at` that end by `until`, soonest first; `after` is the last (not_after, leaf)."""
+    ends, leaf = certificates.c.not_after, certificates.c.leaf_index
+    query = (
+        select(certificates)
+        .where(ends > alive_at, ends <= until, (ends > after[0]) | and_(ends == after[0], leaf > after[1]))
+        .where(certificates.c.state.in_((ISSUED, HELD)))
+        .order_by(ends, leaf)
+        .limit(count)
+    )
+    return tuple(_row(found) for found in connection.execute(query))
+
+
+def iterate_alive(connection: Connection, authority_id: int, *, alive_at: int) -> Iterator[CertificateRow]:
+    """Every signed certificate of an authority that ends after `alive_at`, in the order of their leaves."""
+    position = -1
+    query = (
+        select(certificates)
+        .where(
+            certificates.c.authority_id == authority_id,
+            certificates.c.not_after > alive_at,
+            certificates.c.state != INTENDED,
+            certificates.c.leaf_index > bindparam("position"),
+        )
+        .order_by(certificates.c.leaf_index)
+        .limit(1000)
+    )
+    while page := connection.execute(query, {"position": position}).all():
+        yield from map(_row, page)
+        position = page[-1].leaf_index
+
+
+def count_alive(connection: Connection, authority_id: int, *, alive_at: int) -> int:
+    """How many certificates of an authority end after `alive_at` and are not revoked."""
+    query = select(func.count()).where(
+        certificates.c.authority_id == authority_id,
+        certificates.c.not_after > alive_at,
+        certificates.c.state != REVOKED,
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def load_bytes(connection: Connection, leaf_index: int) -> tuple[bytes, bytes | None]:
+    """TBS and, once it was signed, the whole certificate. Raises LookupError: rows without bytes do not exist."""
+    found = connection.execute(_BYTES, {"leaf": leaf_index}).one_or_none()
+    if found is None:
+        msg = f"certificate row {leaf_index} has no bytes"
+        raise LookupError(msg)
+    return bytes(found.tbs_der), None if found.certificate_der is None else bytes(found.certificate_der)
+
+
+def find_shard(connection: Connection, authority_id: int) -> tuple[int, int] | None:
+    """The newest shard of an authority and how many of its places are taken."""
+    query = (
+        select(crl_shards.c.shard, crl_shards.c.places_taken)
+        .where(crl_shards.c.authority_id == authority_id)
+        .order_by(crl_shards.c.shard.desc())
+        .limit(1)
+    )
+    found = connection.execute(query).one_or_none()
+    return None if found is None else (found.shard, found.places_taken)
+
+
+def take_places(connection: Connection, authority_id: int, shard: int, count: int, last_not_after: int) -> None:
+    """Take `count` places in a shard, which begins with its first."""
+    mine = (crl_shards.c.authority_id == authority_id, crl_shards.c.shard == shard)
+    row = connection.execute(select(crl_shards.c.places_taken, crl_shards.c.last_not_after).where(*mine)).one_or_none()
+    if row is None:
+        values = {"authority_id": authority_id, "shard": shard}
+        connection.execute(insert(crl_shards), {**values, "places_taken": count, "last_not_after": last_not_after})
+        return
+    later = max(row.last_not_after, last_not_after)
+    connection.execute(
+        update(crl_shards).where(*mine).values(places_taken=row.places_taken + count, last_not_after=later)
+    )
+
+
+def list_shards(connection: Connection, authority_id: int) -> tuple[int, ...]:
+    """Every shard that certificates of an authority point to; a new authority has shard 0."""
+    query = select(crl_shards.c.shard).where(crl_shards.c.authority_id == authority_id).order_by(crl_shards.c.shard)
+    return tuple(connection.execute(query).scalars()) or (0,)
+
+
+def _row(found: Row[tuple[object, ...]]) -> CertificateRow:
+    return CertificateRow(
+        leaf_index=found.leaf_index,
+        authority_id=found.authority_id,
+        serial=int.from_bytes(found.serial, "big"),
+        owner=found.owner,
+        device_id=found.device_id,
+        profile=found.profile,
+        spki_sha256=bytes(found.spki_sha256),
+        request_id=found.request_id,
+        not_before=found.not_before,
+        not_after=found.not_after,
+        shard=found.shard,
+        state=found.state,
+        fingerprint=None if found.fingerprint is None else bytes(found.fingerprint),
+    )

@@ -1,0 +1,181 @@
+"""The newest CRL of each shard, deltas, OCSP responders and leases: rows in and out; signs and serves nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Row, delete, insert, select, update
+
+from vagus.records.database import Connection
+from vagus.records.tables import crl_deltas, crl_publications, leases, ocsp_responders
+
+COMPLETE = -1
+"""The shard number under which the complete list without IssuingDistributionPoint is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """The newest CRL of a shard; `sequence` is the place in the revocation sequence that it covers."""
+
+    authority_id: int
+    shard: int
+    number: int
+    this_update: int
+    next_update: int
+    sequence: int
+    crl_der: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaRow:
+    """The base that a shard's delta counts from, and the newest delta over it (None: nothing changed yet)."""
+
+    authority_id: int
+    shard: int
+    base_number: int
+    base_sequence: int
+    base_this_update: int
+    number: int
+    next_update: int
+    crl_der: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponderRow:
+    """The delegated OCSP responder of an authority: where its key rests, and its certificate."""
+
+    authority_id: int
+    key_id: str
+    keystore: str
+    certificate_der: bytes
+    not_after: int
+
+
+def put_publication(connection: Connection, publication: Publication) -> None:
+    """Keep this one as the newest of its shard."""
+    mine = (
+        crl_publications.c.authority_id == publication.authority_id,
+        crl_publications.c.shard == publication.shard,
+    )
+    values = {
+        "number": publication.number,
+        "this_update": publication.this_update,
+        "next_update": publication.next_update,
+        "sequence": publication.sequence,
+        "crl_der": publication.crl_der,
+    }
+    if not connection.execute(update(crl_publications).where(*mine).values(**values)).rowcount:
+        named = {"authority_id": publication.authority_id, "shard": publication.shard}
+        connection.execute(insert(crl_publications), {**named, **values})
+
+
+def find_publication(connection: Connection, authority_id: int, shard: int) -> Publication | None:
+    """The newest CRL of a shard."""
+    query = select(crl_publications).where(
+        crl_publications.c.authority_id == authority_id, crl_publications.c.shard == shard
+    )
+    found = connection.execute(query).one_or_none()
+    return None if found is None else _publication(found)
+
+
+def list_publications(connection: Connection, authority_id: int) -> tuple[Publication, ...]:
+    """The newest CRL of every shard of an authority, the complete list first."""
+    query = select(crl_publications).where(crl_publications.c.authority_id == authority_id)
+    return tuple(_publication(found) for found in connection.execute(query.order_by(crl_publications.c.shard)))
+
+
+def put_delta(connection: Connection, row: DeltaRow) -> None:
+    """Keep this as the newest delta of its shard."""
+    connection.execute(
+        delete(crl_deltas).where(crl_deltas.c.authority_id == row.authority_id, crl_deltas.c.shard == row.shard)
+    )
+    connection.execute(
+        insert(crl_deltas),
+        {
+            "authority_id": row.authority_id,
+            "shard": row.shard,
+            "base_number": row.base_number,
+            "base_sequence": row.base_sequence,
+            "base_this_update": row.base_this_update,
+            "number": row.number,
+            "next_update": row.next_update,
+            "crl_der": row.crl_der,
+        },
+    )
+
+
+def find_delta(connection: Connection, authority_id: int, shard: int) -> DeltaRow | None:
+    """Base and newest delta of a shard."""
+    query = select(crl_deltas).where(crl_deltas.c.authority_id == authority_id, crl_deltas.c.shard == shard)
+    found = connection.execute(query).one_or_none()
+    if found is None:
+        return None
+    return DeltaRow(
+        authority_id=found.authority_id,
+        shard=found.shard,
+        base_number=found.base_number,
+        base_sequence=found.base_sequence,
+        base_this_update=found.base_this_update,
+        number=found.number,
+        next_update=found.next_update,
+        crl_der=None if found.crl_der is None else bytes(found.crl_der),
+    )
+
+
+def put_responder(connection: Connection, row: ResponderRow) -> None:
+    """Keep this as the responder of its authority."""
+    connection.execute(delete(ocsp_responders).where(ocsp_responders.c.authority_id == row.authority_id))
+    connection.execute(
+        insert(ocsp_responders),
+        {
+            "authority_id": row.authority_id,
+            "key_id": row.key_id,
+            "keystore": row.keystore,
+            "certificate_der": row.certificate_der,
+            "not_after": row.not_after,
+        },
+    )
+
+
+def find_responder(connection: Connection, authority_id: int) -> ResponderRow | None:
+    """The responder of an authority."""
+    query = select(ocsp_responders).where(ocsp_responders.c.authority_id == authority_id)
+    found = connection.execute(query).one_or_none()
+    if found is None:
+        return None
+    return ResponderRow(
+        authority_id=found.authority_id,
+        key_id=found.key_id,
+        keystore=found.keystore,
+        certificate_der=bytes(found.certificate_der),
+        not_after=found.not_after,
+    )
+
+
+def take_lease(connection: Connection, name: str, holder: str, *, at: int, until: int) -> bool:
+    """Take or prolong a lease; False while another holder's runs."""
+    mine_or_past = (leases.c.holder == holder) | (leases.c.until <= at)
+    taken = update(leases).where(leases.c.name == name, mine_or_past).values(holder=holder, until=until)
+    if connection.execute(taken).rowcount:
+        return True
+    if connection.execute(select(leases.c.name).where(leases.c.name == name)).one_or_none() is not None:
+        return False
+    connection.execute(insert(leases), {"name": name, "holder": holder, "until": until})
+    return True
+
+
+def drop_lease(connection: Connection, name: str, holder: str) -> None:
+    """Give a lease back, so that the next holder need not wait."""
+    connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
+
+
+def _publication(found: Row[tuple[object, ...]]) -> Publication:
+    return Publication(
+        authority_id=found.authority_id,
+        shard=found.shard,
+        number=found.number,
+        this_update=found.this_update,
+        next_update=found.next_update,
+        sequence=found.sequence,
+        crl_der=bytes(found.crl_der),
+    )

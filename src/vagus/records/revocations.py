@@ -1,0 +1,169 @@
+"""What is revoked or on hold, and the gapless sequence of how it came so: rows in and out; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Row, bindparam, delete, func, insert, select
+
+from vagus.identifiers import serial_bytes
+from vagus.records.database import Connection
+from vagus.records.tables import revocation_events, revocations
+
+REVOKE = "revoke"
+HOLD = "hold"
+RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationRow:
+    """A certificate that is revoked or on hold now; `entry_der` is its element in every CRL."""
+
+    leaf_index: int
+    sequence: int
+    authority_id: int
+    serial: int
+    shard: int
+    reason: int
+    revoked_at: int
+    not_after: int
+    entry_der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationEvent:
+    """One step of the sequence that every gate follows."""
+
+    sequence: int
+    authority_id: int
+    serial: int
+    act: str
+    reason: int
+    at: int
+
+
+_INSERT = insert(revocations)
+_INSERT_EVENT = insert(revocation_events)
+_BY_LEAF = select(revocations).where(revocations.c.leaf_index == bindparam("leaf"))
+_ENTRIES = (
+    select(revocations.c.leaf_index, revocations.c.entry_der)
+    .where(
+        revocations.c.authority_id == bindparam("authority"),
+        revocations.c.shard == bindparam("shard"),
+        revocations.c.not_after >= bindparam("ends_from"),
+        revocations.c.leaf_index > bindparam("position"),
+    )
+    .order_by(revocations.c.leaf_index)
+    .limit(bindparam("count"))
+)
+_PAGE = 5000
+
+
+def put_revocation(connection: Connection, row: RevocationRow) -> None:
+    """Revoke or hold: replaces what stood for this certificate."""
+    connection.execute(delete(revocations).where(revocations.c.leaf_index == row.leaf_index))
+    connection.execute(
+        _INSERT,
+        {
+            "leaf_index": row.leaf_index,
+            "sequence": row.sequence,
+            "authority_id": row.authority_id,
+            "serial": serial_bytes(row.serial),
+            "shard": row.shard,
+            "reason": row.reason,
+            "revoked_at": row.revoked_at,
+            "not_after": row.not_after,
+            "entry_der": row.entry_der,
+        },
+    )
+
+
+def delete_revocation(connection: Connection, leaf_index: int) -> None:
+    """Release from hold: the certificate stands in no further CRL."""
+    connection.execute(delete(revocations).where(revocations.c.leaf_index == leaf_index))
+
+
+def insert_event(connection: Connection, event: RevocationEvent) -> None:
+    """One more step of the sequence, numbered by the batch."""
+    connection.execute(
+        _INSERT_EVENT,
+        {
+            "sequence": event.sequence,
+            "authority_id": event.authority_id,
+            "serial": serial_bytes(event.serial),
+            "act": event.act,
+            "reason": event.reason,
+            "at": event.at,
+        },
+    )
+
+
+def find_revocation(connection: Connection, leaf_index: int) -> RevocationRow | None:
+    """Whether and how a certificate is revoked or on hold."""
+    found = connection.execute(_BY_LEAF, {"leaf": leaf_index}).one_or_none()
+    return None if found is None else _row(found)
+
+
+def find_revoked_serial(connection: Connection, authority_id: int, serial: int) -> RevocationRow | None:
+    """As `find_revocation`, by (issuer, serial); needs no row in `certificates`' wide neighbours."""
+    query = select(revocations).where(
+        revocations.c.authority_id == authority_id, revocations.c.serial == serial_bytes(serial)
+    )
+    found = connection.execute(query).first()
+    return None if found is None else _row(found)
+
+
+def iterate_entries(connection: Connection, authority_id: int, shard: int, *, ends_from: int) -> Iterator[bytes]:
+    """The CRL entries of one shard whose certificates end at `ends_from` or later, in the order of their leaves."""
+    position = -1
+    values = {"authority": authority_id, "shard": shard, "ends_from": ends_from, "count": _PAGE}
+    while page := connection.execute(_ENTRIES, {**values, "position": position}).all():
+        for _, entry in page:
+            yield bytes(entry)
+        if len(page) < _PAGE:
+            return
+        position = page[-1].leaf_index
+
+
+def list_events(
+    connection: Connection, authority_id: int, *, after: int, until: int | None = None
+) -> tuple[RevocationEvent, ...]:
+    """The steps of one authority after a place in the sequence (and up to `until`)."""
+    query = select(revocation_events).where(
+        revocation_events.c.authority_id == authority_id, revocation_events.c.sequence > after
+    )
+    if until is not None:
+        query = query.where(revocation_events.c.sequence <= until)
+    return tuple(
+        RevocationEvent(row.sequence, row.authority_id, int.from_bytes(row.serial, "big"), row.act, row.reason, row.at)
+        for row in connection.execute(query.order_by(revocation_events.c.sequence))
+    )
+
+
+def newest_sequence(connection: Connection, authority_id: int | None = None) -> int:
+    """The end of the sequence, of all or as far as one authority is touched by it; 0 before the first step."""
+    query = select(func.max(revocation_events.c.sequence))
+    if authority_id is not None:
+        query = query.where(revocation_events.c.authority_id == authority_id)
+    return int(connection.execute(query).scalar() or 0)
+
+
+def count_revoked(connection: Connection, authority_id: int) -> int:
+    """How many certificates of an authority stand in `revocations`."""
+    query = select(func.count()).where(revocations.c.authority_id == authority_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def _row(found: Row[tuple[object, ...]]) -> RevocationRow:
+    return RevocationRow(
+        leaf_index=found.leaf_index,
+        sequence=found.sequence,
+        authority_id=found.authority_id,
+        serial=int.from_bytes(found.serial, "big"),
+        shard=found.shard,
+        reason=found.reason,
+        revoked_at=found.revoked_at,
+        not_after=found.not_after,
+        entry_der=bytes(found.entry_der),
+    )
