@@ -1,0 +1,223 @@
+"""A maker's manifest, the file that says which devices it made, and its way into an inventory; trusts no signature.
+
+Whether a device is the one that the manifest names is proved by its IDevID under the maker's anchor, never here; the
+anchor is what an operator vouches for, and its digest stands in the manifest so that the two files fit together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vagus.clock import Entropy
+from vagus.errors import Conflict, Malformed
+from vagus.fleet.lifecycle import DeviceState
+from vagus.identifiers import DeviceId, UnitName
+from vagus.ledger.append import append
+from vagus.ledger.entries import DeviceAdded, OperatorAct
+from vagus.reasons import Reason
+from vagus.records.devices import DeviceRow
+from vagus.records.models import MakerAnchorRow, ModelRow, find_model, put_maker_anchor, put_model
+from vagus.records.standing import insert_devices, list_known_serials
+from vagus.records.units import find_unit
+from vagus.records.writer import Batch
+
+FORMAT = 1
+KIND = "vagus-manifest"
+_LARGEST = 64 * 1024 * 1024
+_MOST = 1_000_000
+_PART = 500
+
+
+@dataclass(frozen=True, slots=True)
+class MadeModel:
+    """A product of the maker."""
+
+    name: str
+    category: str
+
+
+@dataclass(frozen=True, slots=True)
+class MadeDevice:
+    """A device that left the line; the digest of its birth certificate is for people who look."""
+
+    model: str
+    serial: str
+    idevid_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a maker made."""
+
+    maker: str
+    anchor_sha256: bytes
+    models: tuple[MadeModel, ...]
+    devices: tuple[MadeDevice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did: devices known before, added now, and left out because nobody said where they belong."""
+
+    maker: str
+    anchor_sha256: bytes
+    models: tuple[str, ...]
+    known: int
+    added: int
+    unknown: int
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The manifest as a JSON file."""
+    document = {
+        "kind": KIND,
+        "format": FORMAT,
+        "maker": manifest.maker,
+        "anchor_sha256": manifest.anchor_sha256.hex(),
+        "models": [{"name": one.name, "category": one.category} for one in manifest.models],
+        "devices": [
+            {"model": one.model, "serial": one.serial, "idevid_sha256": one.idevid_sha256} for one in manifest.devices
+        ],
+    }
+    return (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True) + "\n").encode("ascii")
+
+
+def decode_manifest(raw: bytes) -> Manifest:
+    """The manifest in a JSON file. Raises Malformed(BAD_ENCODING|BAD_VERSION|TOO_LARGE) saying what is wrong."""
+    if len(raw) > _LARGEST:
+        raise Malformed(Reason.TOO_LARGE, f"a manifest of more than {_LARGEST} bytes; ask the maker to split it")
+    try:
+        said: Any = json.loads(raw)
+        if said["kind"] != KIND:
+            raise _bad(f'its kind is not "{KIND}"')
+        if said["format"] != FORMAT:
+            msg = f"the manifest has format {said['format']!r}, this program reads {FORMAT}; ask for that format"
+            raise Malformed(Reason.BAD_VERSION, msg)
+        models = tuple(MadeModel(_word(one["name"]), _word(one["category"])) for one in said["models"])
+        devices = tuple(
+            MadeDevice(_word(one["model"]), _word(one["serial"]), one.get("idevid_sha256")) for one in said["devices"]
+        )
+        manifest = Manifest(_word(said["maker"]), bytes.fromhex(_word(said["anchor_sha256"])), models, devices)
+    except (ValueError, RecursionError):
+        raise _bad("it is not JSON, or a digest in it is not hexadecimal") from None
+    except KeyError as fault:
+        raise _bad(f"the key {fault} is missing") from None
+    except (TypeError, AttributeError):
+        raise _bad("a table or list in it has the wrong shape") from None
+    _check(manifest)
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    if len(manifest.devices) > _MOST:
+        raise Malformed(Reason.TOO_MANY, f"a manifest of more than {_MOST} devices; ask the maker to split it")
+    if len(manifest.anchor_sha256) != hashlib.sha256().digest_size:
+        raise _bad("anchor_sha256 is not the SHA-256 of a certificate")
+    known = {model.name for model in manifest.models}
+    for device in manifest.devices:
+        if device.model not in known:
+            raise _bad(f"device {device.serial!r} is of model {device.model!r}, which is not among its models")
+    if len({(one.model, one.serial) for one in manifest.devices}) != len(manifest.devices):
+        raise _bad("it names a device twice")
+
+
+class ManifestImport:
+    """Takes a manifest into the inventory, a part at a time; each part is a writer act, and all may be repeated."""
+
+    def __init__(self, manifest: Manifest, anchor_der: bytes, profile_of: Callable[[str], str | None]) -> None:
+        """Raises Conflict(KEY_MISMATCH) when `anchor_der` is not the anchor that the manifest was made under."""
+        if hashlib.sha256(anchor_der).digest() != manifest.anchor_sha256:
+            msg = (
+                "the manifest was made under another anchor than the one given; ask the maker for its root certificate"
+            )
+            raise Conflict(Reason.KEY_MISMATCH, msg, anchor=manifest.anchor_sha256.hex())
+        self.manifest = manifest
+        self._anchor_der = anchor_der
+        self._profile_of = profile_of
+
+    def parts(self) -> Sequence[Sequence[MadeDevice]]:
+        """The devices in parts of one writer act each."""
+        devices = self.manifest.devices
+        return [devices[at : at + _PART] for at in range(0, len(devices), _PART)]
+
+    def bind(self, batch: Batch, *, by: str) -> tuple[str, ...]:
+        """Keep the anchor and let it vouch for the maker's models; gives those that it vouches for now.
+
+        Raises Conflict(ALREADY_EXISTS) when a model belongs to another maker or another anchor vouches for it,
+        Malformed(BAD_REQUEST) for a category that the policy pack does not know.
+        """
+        made = self.manifest
+        put_maker_anchor(
+            batch.connection, MakerAnchorRow(made.anchor_sha256, made.maker, self._anchor_der, added_at=batch.at)
+        )
+        is_news = False
+        for model in made.models:
+            before = find_model(batch.connection, model.name)
+            if before is not None and before.maker != made.maker:
+                msg = f"model {model.name} belongs to {before.maker}, not to {made.maker}; correct the plan"
+                raise Conflict(Reason.ALREADY_EXISTS, msg, model=model.name)
+            if before is not None and before.anchor_sha256 not in {None, made.anchor_sha256}:
+                msg = f"another anchor vouches for model {model.name} already; name it in the plan to change that"
+                raise Conflict(Reason.ALREADY_EXISTS, msg, model=model.name)
+            category = model.category if before is None else before.category
+            profile = self._profile_of(category) if before is None else before.profile
+            if profile is None:
+                msg = f"the policy pack has no rule for category {category!r} of model {model.name}; add one"
+                raise Malformed(Reason.BAD_REQUEST, msg, category=category)
+            after = ModelRow(model.name, made.maker, category, profile, made.anchor_sha256)
+            if after != before:
+                put_model(batch.connection, after)
+                is_news = True
+        if is_news:
+            append(batch, OperatorAct("maker-anchor-bound", by, detail_sha256=made.anchor_sha256))
+        return tuple(model.name for model in made.models)
+
+    def take(
+        self, batch: Batch, part: Sequence[MadeDevice], unit: UnitName | None, entropy: Entropy, *, by: str
+    ) -> tuple[int, int]:
+        """Add those of `part` that are not in the inventory to `unit`; gives how many were known and are new.
+
+        With `unit` None nothing is added. Raises Malformed(BAD_ARGUMENT) for an unknown unit.
+        """
+        if unit is not None and find_unit(batch.connection, unit) is None:
+            msg = f"unit {unit} does not exist; add it to the plan"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, unit=str(unit))
+        fresh: list[MadeDevice] = []
+        for model in dict.fromkeys(one.model for one in part):
+            of_model = [one for one in part if one.model == model]
+            known = list_known_serials(batch.connection, model, [one.serial for one in of_model])
+            fresh += [one for one in of_model if one.serial not in known]
+        if unit is not None:
+            profiles = {model.name: find_model(batch.connection, model.name) for model in self.manifest.models}
+            rows = [
+                DeviceRow(
+                    id=DeviceId.draw(entropy),
+                    unit=unit,
+                    model=one.model,
+                    profile=known_model.profile,
+                    maker_serial=one.serial,
+                    state=DeviceState.RECEIVED,
+                    added_at=batch.at,
+                    changed_at=batch.at,
+                )
+                for one in fresh
+                if (known_model := profiles[one.model]) is not None
+            ]
+            insert_devices(batch.connection, rows)
+            for row in rows:
+                append(batch, DeviceAdded(f"device:{row.id}", str(unit), row.profile, row.state, by))
+        return len(part) - len(fresh), len(fresh)
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 80 or not value.isprintable():
+        raise _bad(f"{value!r:.100} is not 1-80 printable characters")
+    return value
+
+
+def _bad(finding: str) -> Malformed:
+    return Malformed(Reason.BAD_ENCODING, f"this is no maker's manifest: {finding}; ask the maker for another copy")
