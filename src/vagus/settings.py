@@ -1,4 +1,4 @@
-"""An installation's `vagus.toml` as frozen values, and the layout of its folder; opens nothing and constructs nothing."""
+"""An installation's `vagus.toml` as frozen values, and the layout of its folder; opens and constructs nothing."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class _InstallationTable(Document):
 
 class _KeystoreTable(Document):
     kdf: Literal["scrypt", "pbkdf2"] = "scrypt"
+    unsafe_fast: bool = False
 
 
 class _ServeTable(Document):
@@ -96,6 +97,7 @@ class Settings:
     policy_pack: Path | None  # None: the shipped one
     oid_arc: str
     kdf: Literal["scrypt", "pbkdf2"]
+    unsafe_fast_kdf: bool  # tests and demonstrations only; doctor says so
     serve: ServeSettings
 
     @property
@@ -164,6 +166,7 @@ def decode_settings(raw: bytes, folder: Path) -> Settings:
         policy_pack=folder / said.installation.policy_pack if said.installation.policy_pack else None,
         oid_arc=said.installation.oid_arc,
         kdf=said.keystore.kdf,
+        unsafe_fast_kdf=said.keystore.unsafe_fast,
         serve=ServeSettings(
             handshake_seconds=said.serve.handshake_seconds,
             header_seconds=said.serve.header_seconds,
@@ -183,19 +186,29 @@ def _absolute(database: str, folder: Path) -> str:
     return "sqlite:///" + str((folder / database.removeprefix("sqlite:///")).absolute())
 
 
-def write_settings(folder: Path, *, kind: str, origin: str, database: str, kdf: str = "scrypt") -> Settings:
+def write_settings(
+    folder: Path, *, kind: str, origin: str, database: str, kdf: str = "scrypt", unsafe_fast_kdf: bool = False
+) -> Settings:
     """Begin an installation: the folder (0700), its settings (0600) and nothing else.
 
     Raises Misconfigured(BAD_SETTINGS) for a value that `vagus.toml` does not allow, Conflict(ALREADY_EXISTS) when an
     installation stands there, Unavailable(DATABASE_UNAVAILABLE) when the folder cannot be written.
     """
-    text = _TEMPLATE.format(kind=_quoted(kind), origin=_quoted(origin), database=_quoted(database), kdf=_quoted(kdf))
+    text = _TEMPLATE.format(
+        kind=_quoted(kind),
+        origin=_quoted(origin),
+        database=_quoted(database),
+        kdf=_quoted(kdf),
+        unsafe_fast="unsafe_fast = true   # weak on purpose: tests and demonstrations only\n"
+        if unsafe_fast_kdf
+        else "",
+    )
     settings = decode_settings(text.encode(), folder)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         descriptor = os.open(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as stream:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -225,7 +238,7 @@ oid_arc = "1.3.6.1.4.1.32473"     # documentation arc (RFC 5612): put your own p
 
 [keystore]
 kdf = {kdf}                       # scrypt, or pbkdf2 where FIPS 140 is asked for
-
+{unsafe_fast}
 [serve]
 handshake_seconds = 10.0
 header_seconds = 10.0

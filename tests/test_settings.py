@@ -1,0 +1,87 @@
+"""Settings: what `init` writes can be read back, and every wrong key is named with its remedy."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from vagus.errors import Conflict, Misconfigured, Unavailable
+from vagus.reasons import Reason
+from vagus.settings import FILE_NAME, decode_settings, load_settings, write_settings
+
+WRITTEN = {"kind": "hospital", "origin": "log.example/vagus", "database": "sqlite:///vagus.sqlite3"}
+
+
+def text_of(tmp_path: Path) -> str:
+    folder = tmp_path / "house"
+    if not folder.exists():
+        write_settings(folder, **WRITTEN)
+    return (folder / FILE_NAME).read_text()
+
+
+def test_what_init_writes_is_read_back(tmp_path: Path) -> None:
+    folder = tmp_path / "house"
+    written = write_settings(folder, **WRITTEN)
+    assert load_settings(folder) == written
+    assert written.database_file == (folder / "vagus.sqlite3").absolute()
+    assert written.is_example_arc
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / FILE_NAME).stat().st_mode) == 0o600
+
+
+def test_a_server_database_has_no_file(tmp_path: Path) -> None:
+    written = write_settings(tmp_path / "house", **{**WRITTEN, "database": "postgresql+psycopg://localhost/vagus"})
+    assert written.database_file is None
+
+
+def test_the_weak_derivation_is_written_down(tmp_path: Path) -> None:
+    assert write_settings(tmp_path / "house", **WRITTEN, unsafe_fast_kdf=True).unsafe_fast_kdf
+    assert not write_settings(tmp_path / "other", **WRITTEN).unsafe_fast_kdf
+
+
+def test_an_installation_is_not_begun_twice(tmp_path: Path) -> None:
+    write_settings(tmp_path / "house", **WRITTEN)
+    with pytest.raises(Conflict) as caught:
+        write_settings(tmp_path / "house", **WRITTEN)
+    assert caught.value.reason is Reason.ALREADY_EXISTS
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable) as caught:
+        write_settings(tmp_path / "file" / "house", **WRITTEN)
+    assert caught.value.reason is Reason.DATABASE_UNAVAILABLE
+
+
+def test_a_folder_without_settings_says_how_to_begin(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="init") as caught:
+        load_settings(tmp_path)
+    assert caught.value.reason is Reason.BAD_SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('kind = "hospital"', 'kind = "clinic"', "installation.kind"),
+        ('origin = "log.example/vagus"', 'origin = "has space"', "installation.origin"),
+        ('"sqlite:///vagus.sqlite3"', '"mysql://x"', "installation.database"),
+        ('oid_arc = "1.3.6.1.4.1.32473"', 'oid_arc = "9.9"', "installation.oid_arc"),
+        ('kdf = "scrypt"', 'kdf = "md5"', "keystore.kdf"),
+        ("connections = 20000", "connections = 0", "serve.connections"),
+        ("handshake_seconds = 10.0", "handshake_seconds = -1.0", "serve.handshake_seconds"),
+        ("stall_seconds = 60.0", 'stall_seconds = "long"', "serve.stall_seconds"),
+        ("[serve]", '[serve]\nhealth = "nowhere"', "serve.health"),
+        ("[serve]", "[serve]\nunknown = 1", "serve.unknown"),
+        ("format = 1", "format = 9", "format"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key(tmp_path: Path, old: str, new: str, key: str) -> None:
+    text = text_of(tmp_path)
+    assert old in text
+    with pytest.raises(Misconfigured) as caught:
+        decode_settings(text.replace(old, new, 1).encode(), tmp_path)
+    assert caught.value.reason is Reason.BAD_SETTINGS
+    assert caught.value.facts["key"] == key
+    assert FILE_NAME in str(caught.value)
