@@ -1,4 +1,4 @@
-"""The gapless revocation sequence: written by revocations, followed by every gate; decides no revocation.
+"""The gapless revocation sequence: as every gate follows it; rows are written in `revocations`, decided in authority.
 
 A follower holds what is revoked or held in memory. In the process that writes it is up to date before the
 revocation's future resolves; other processes poll at most every 500 ms (design section 6.3).
@@ -11,43 +11,22 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from vagus.clock import Clock
 from vagus.errors import IntegrityFailure, VagusError
-from vagus.identifiers import serial_bytes
 from vagus.reasons import Reason
 from vagus.records.database import Database
+from vagus.records.revocations import HOLD, RELEASE, RevocationEvent
 from vagus.records.tables import log_head, revocation_events
-from vagus.records.writer import Batch, CommitFacts, Writer
+from vagus.records.writer import CommitFacts, Writer
 
 _LOG = logging.getLogger(__name__)
 
 MAX_POLL_SECONDS = 0.5
 _POLL_SECONDS = 0.25
 _ROWS = 5_000
-
-
-class Act(StrEnum):
-    """What an event does to a certificate."""
-
-    REVOKE = "revoke"
-    HOLD = "hold"
-    RELEASE = "release"
-
-
-@dataclass(frozen=True, slots=True)
-class RevocationEvent:
-    """One step of the sequence; `reason` is the code of RFC 5280 5.3.1, `at` in seconds since 1970 UTC."""
-
-    sequence: int
-    authority_id: int
-    serial: int
-    act: Act
-    reason: int
-    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +41,6 @@ class RevokedEntry:
     sequence: int
 
 
-def insert_event(batch: Batch, authority_id: int, serial: int, act: Act, reason: int) -> int:
-    """Add the next event of the sequence inside the act that revokes, holds or releases; gives its number."""
-    sequence = batch.next_revocation()
-    row = {
-        "sequence": sequence,
-        "authority_id": authority_id,
-        "serial": serial_bytes(serial),
-        "act": act.value,
-        "reason": reason,
-        "at": batch.at,
-    }
-    batch.connection.execute(insert(revocation_events), row)
-    return sequence
-
-
 def read_events(connection: Connection, after: int, limit: int = _ROWS) -> list[RevocationEvent]:
     """At most `limit` events behind number `after`, in order."""
     table = revocation_events.c
@@ -87,7 +51,7 @@ def read_events(connection: Connection, after: int, limit: int = _ROWS) -> list[
         .limit(limit)
     )
     return [
-        RevocationEvent(sequence, authority_id, int.from_bytes(serial, "big"), Act(act), reason, at)
+        RevocationEvent(sequence, authority_id, int.from_bytes(serial, "big"), act, reason, at)
         for sequence, authority_id, serial, act, reason, at in rows
     ]
 
@@ -182,10 +146,10 @@ class RevocationFollower:
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, position=self._position, end=end)
         for event in events:
             key = (event.authority_id, event.serial)
-            if event.act is Act.RELEASE:
+            if event.act == RELEASE:
                 self._revoked.pop(key, None)
             else:
-                is_hold = event.act is Act.HOLD
+                is_hold = event.act == HOLD
                 self._revoked[key] = RevokedEntry(*key, is_hold, event.reason, event.at, event.sequence)
         self._position = events[-1].sequence
 

@@ -1,0 +1,100 @@
+"""Holds the tables of certificates and revocations to the log while it is read; changes neither."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from vagus.errors import IntegrityFailure
+from vagus.ledger.entries import Entry, Hold, Issuance, Release, Revocation, conceal
+from vagus.reasons import Reason
+from vagus.records.audit import (
+    RecordedCertificate,
+    RecordedEvent,
+    iterate_recorded_certificates,
+    iterate_recorded_events,
+)
+from vagus.records.database import Connection
+from vagus.records.installation import load_salt
+
+_ACTS = {Revocation: "revoke", Hold: "hold", Release: "release"}
+
+
+class CrossCheck:
+    """Walks the tables beside the leaves, in one pass.
+
+    Every certificate has its entry, every issuance entry its certificate; every step of the revocation sequence has
+    its entry and the other way round.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._salt = load_salt(connection)
+        self._certificates: Iterator[RecordedCertificate] = iterate_recorded_certificates(connection)
+        self._events: Iterator[RecordedEvent] = iterate_recorded_events(connection)
+        self._next = next(self._certificates, None)
+        self.certificates = 0
+        self.revocations = 0
+
+    def take(self, index: int, entry: Entry) -> None:
+        """The next leaf. Raises IntegrityFailure(LOG_TAMPERED)."""
+        if self._next is not None and self._next.leaf_index < index:
+            raise _contradiction(self._next.leaf_index, "a certificate row has no issuance entry")
+        if isinstance(entry, Issuance):
+            self._take_issuance(index, entry)
+        elif isinstance(entry, Revocation | Hold | Release):
+            self._take_revocation(index, entry)
+
+    def finish(self, revocation_sequence: int) -> None:
+        """After the last leaf: nothing may be left over. Raises IntegrityFailure(LOG_TAMPERED)."""
+        if self._next is not None:
+            raise _contradiction(self._next.leaf_index, "a certificate row has no issuance entry")
+        left = next(self._events, None)
+        if left is not None:
+            msg = f"step {left.sequence} of the revocation sequence has no entry in the log"
+            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=left.sequence)
+        if self.revocations != revocation_sequence:
+            msg = f"the log holds {self.revocations} revocation steps, the head counts {revocation_sequence}"
+            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=revocation_sequence)
+
+    def _take_issuance(self, index: int, entry: Issuance) -> None:
+        row = self._next
+        if row is None or row.leaf_index != index:
+            raise _contradiction(index, "an issuance entry has no certificate row")
+        if row.tbs_der is None:
+            raise _contradiction(index, "a certificate row has lost its bytes")
+        recorded = Issuance(
+            authority=row.authority,
+            serial=row.serial,
+            tbs_sha256=hashlib.sha256(row.tbs_der).digest(),
+            spki_sha256=row.spki_sha256,
+            profile=row.profile,
+            owner=conceal(self._salt, row.owner),
+            request_id_hash=entry.request_id_hash,
+        )
+        if recorded != entry:
+            names = [name for name in Issuance.__slots__ if getattr(recorded, name) != getattr(entry, name)]
+            raise _contradiction(index, f"the certificate row differs from its issuance entry in {', '.join(names)}")
+        self.certificates += 1
+        self._next = next(self._certificates, None)
+
+    def _take_revocation(self, index: int, entry: Revocation | Hold | Release) -> None:
+        row = next(self._events, None)
+        reason = entry.reason if isinstance(entry, Revocation) else None
+        if row is None:
+            raise _contradiction(index, f"its revocation step {entry.sequence} is missing from the tables")
+        if (row.sequence, row.authority, row.serial, row.act) != (
+            entry.sequence,
+            entry.authority,
+            entry.serial,
+            _ACTS[type(entry)],
+        ) or (reason is not None and row.reason != reason):
+            raise _contradiction(index, f"it differs from step {row.sequence} of the revocation sequence in the tables")
+        if row.sequence != self.revocations + 1:
+            raise _contradiction(index, f"the revocation sequence jumps from {self.revocations} to {row.sequence}")
+        self.revocations += 1
+
+
+def _contradiction(index: int, what: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        Reason.LOG_TAMPERED, f"leaf {index} of the log and the tables disagree: {what}", index=index
+    )

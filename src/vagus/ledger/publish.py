@@ -1,0 +1,207 @@
+"""Projects the log into static files that anyone can serve and check; the database stays the log.
+
+Order of writing: tiles and bundles first, then their folders, the checkpoint last, each synced to the disk before
+the next. A crash at any point leaves the old checkpoint with all it needs; the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vagus.errors import IntegrityFailure, Unavailable
+from vagus.keystore.signing import Purpose, SigningKey
+from vagus.reasons import Reason
+from vagus.records.database import Database, sync_folder
+from vagus.records.installation import load_installation
+from vagus.records.log import Leaf, iterate_leaves, load_head
+from vagus.tlog.checkpoint import Checkpoint, NoteKey, encode_note, verify_checkpoint
+from vagus.tlog.merkle import EMPTY_ROOT, leaf_hash
+from vagus.tlog.tiles import CHECKPOINT, WIDTH, Tile, TileEdge, encode_bundle, tiles_of
+
+_FOLDER_MODE = 0o750
+_FILE_MODE = 0o640
+
+
+class LogPublisher:
+    """Publishes one log into one folder; a lock file keeps two publishers apart, also across processes."""
+
+    def __init__(self, database: Database, folder: Path, checkpoint_key: SigningKey) -> None:
+        """Raises Malformed(UNSUPPORTED_ALGORITHM) unless the key is Ed25519, Misconfigured(SCHEMA_MISMATCH)."""
+        self._database = database
+        self._folder = folder
+        self._signing_key = checkpoint_key
+        with database.reading() as connection:
+            origin = load_installation(connection).origin
+        self.key = NoteKey.of_spki(origin, checkpoint_key.spki_der)
+        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+
+    def publish(self) -> Checkpoint:
+        """Bring the folder up to the database's log and sign its head; gives what is published now.
+
+        Nothing is written when nothing is new. Raises IntegrityFailure(LOG_TRUNCATED) when the published checkpoint
+        is ahead of the database, IntegrityFailure(LOG_TAMPERED) when it is of another history,
+        IntegrityFailure(CHECKPOINT_INVALID), Unavailable(DATABASE_UNAVAILABLE) when the folder cannot be written:
+        nothing that contradicts an earlier checkpoint is ever signed (C2SP tlog-checkpoint, Signatures).
+        """
+        try:
+            with self._lock():
+                return self._publish()
+        except OSError as error:
+            msg = f"the log cannot be published in {self._folder}: {error.strerror}; check its disk and owner"
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, path=str(self._folder)) from error
+
+    def _publish(self) -> Checkpoint:
+        # 1. What is published, and the right edge of its tiles, which must lead to its root.
+        old = load_published(self._folder, self.key)
+        edge = self._load_edge(old)
+        with self._database.reading() as connection:
+            # 2. The head to reach; a log that lost leaves must not be signed.
+            head = load_head(connection)
+            if old is not None and head.size < old.size:
+                msg = (
+                    f"the database's log has {head.size} leaves, its published checkpoint {old.size}: "
+                    "leaves were lost; recover them from the published folder before going on"
+                )
+                raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, size=head.size, published=old.size)
+            if old is not None and old.size == head.size and old.root == head.root:
+                return old
+            # 3. New leaves into tiles and bundles.
+            files = _Files(self._folder)
+            files.fill(edge, iterate_leaves(connection, edge.size - edge.size % WIDTH, head.size))
+        # 4. The tiles, old and new, must lead to the head that the database holds.
+        root = edge.root if head.size else EMPTY_ROOT
+        if root != head.root:
+            msg = f"the tiles of {head.size} leaves do not lead to the root in the database; run: vagus audit verify"
+            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=head.size)
+        files.sync()
+        # 5. Only now the checkpoint, replaced as a whole.
+        new = Checkpoint(self.key.name, head.size, head.root)
+        signature = self._signing_key.sign(Purpose.CHECKPOINT, new.encode().encode())
+        write_durably(self._folder / CHECKPOINT, encode_note(new, self.key, signature))
+        # 6. Partial tiles of the old checkpoint may go once their full tile is there (C2SP tlog-tiles, Partial Tiles).
+        if old is not None:
+            _drop_partials(self._folder, old.size, head.size)
+        return new
+
+    def _load_edge(self, old: Checkpoint | None) -> TileEdge:
+        if old is None or old.size == 0:
+            return TileEdge()
+        edge = TileEdge.load(old.size, self._load_tile)
+        if edge.root != old.root:
+            msg = f"the published tiles do not lead to the root of their checkpoint of {old.size} leaves"
+            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=old.size)
+        return edge
+
+    def _load_tile(self, tile: Tile) -> bytes:
+        return load_tile(self._folder, tile)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        descriptor = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, _FILE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def load_published(folder: Path, key: NoteKey) -> Checkpoint | None:
+    """The checkpoint that stands in `folder`, verified; None when nothing was published yet.
+
+    Raises IntegrityFailure(CHECKPOINT_INVALID), Malformed(BAD_ENCODING).
+    """
+    try:
+        note = (folder / CHECKPOINT).read_bytes()
+    except FileNotFoundError:
+        return None
+    return verify_checkpoint(note, key)
+
+
+def load_tile(folder: Path, tile: Tile) -> bytes:
+    """The contents of a published tile: where a partial one is gone, the same width of the full one.
+
+    Raises IntegrityFailure(LOG_TAMPERED) when neither is there.
+    """
+    try:
+        return (folder / tile.path).read_bytes()
+    except FileNotFoundError:
+        pass
+    try:
+        if tile.level is not None:
+            return (folder / Tile(tile.level, tile.index).path).read_bytes()[: tile.width * 32]
+    except FileNotFoundError:
+        pass
+    msg = f"the published log lacks {tile.path}"
+    raise IntegrityFailure(Reason.LOG_TAMPERED, msg, path=tile.path)
+
+
+def write_durably(path: Path, contents: bytes) -> None:
+    """Replace `path` as a whole and sync it: after a power cut it holds the old contents or the new."""
+    _replace(path, contents)
+    sync_folder(path.parent)
+
+
+def _replace(path: Path, contents: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(contents)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    partial.replace(path)
+
+
+class _Files:
+    """Writes tiles, remembering the folders whose entries must reach the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._touched: set[Path] = set()
+
+    def write(self, tile: Tile, contents: bytes) -> None:
+        path = self._folder / tile.path
+        if not path.parent.is_dir():
+            path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            self._touched.update(parent for parent in path.parent.parents if parent.is_relative_to(self._folder))
+        self._touched.add(path.parent)
+        _replace(path, contents)
+
+    def fill(self, edge: TileEdge, leaves: Iterator[Leaf]) -> None:
+        """Write what `leaves` add to `edge`; they begin where the unfinished bundle does."""
+        bundle: list[bytes] = []
+        end = 0
+        for leaf in leaves:
+            bundle.append(leaf.entry)
+            end = leaf.index + 1
+            if end > edge.size:
+                for tile, contents in edge.append(leaf_hash(leaf.entry)):
+                    self.write(tile, contents)
+            if len(bundle) == WIDTH:
+                self.write(Tile(None, leaf.index // WIDTH), encode_bundle(bundle))
+                bundle.clear()
+        for tile, contents in edge.partial_tiles():
+            self.write(tile, contents)
+        if bundle:
+            self.write(Tile(None, end // WIDTH, len(bundle)), encode_bundle(bundle))
+
+    def sync(self) -> None:
+        for folder in sorted(self._touched, reverse=True):  # the deepest first: no name before what it names
+            sync_folder(folder)
+
+
+def _drop_partials(folder: Path, old_size: int, size: int) -> None:
+    """Remove the partial tiles of the old checkpoint where the full tile exists now. Losing this to a crash is fine."""
+    for tile in tiles_of(old_size):
+        full_end = (tile.index + 1) * WIDTH ** ((tile.level or 0) + 1)
+        if tile.width < WIDTH and full_end <= size:
+            partials = (folder / tile.path).parent
+            with suppress(OSError):
+                for partial in partials.iterdir():
+                    partial.unlink()
+                partials.rmdir()
