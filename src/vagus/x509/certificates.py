@@ -1,0 +1,289 @@
+"""A certificate parsed once into a frozen value, as path validation wants it; trusts nothing and verifies nothing.
+
+One odd extension does not make the certificate unreadable: what does not decode is kept as a fault, and the profile
+in force decides (RFC 5280 section 6 processes some extensions and passes over others).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TypeVar
+
+from vagus.errors import LimitExceeded, Malformed, VagusError
+from vagus.reasons import Reason
+from vagus.x509 import der_reading as der
+from vagus.x509 import extensions as ext
+from vagus.x509.extensions import (
+    AuthorityKeyId,
+    BasicConstraints,
+    NameConstraints,
+    Policies,
+    PolicyConstraints,
+)
+from vagus.x509.general_names import NO_NAMES, GeneralNames
+from vagus.x509.name_matching import DistinguishedName, decode_name
+
+MAX_CERTIFICATE = 131_072  # octets: the largest post-quantum certificate known is under 60 kB
+MAX_EXTENSIONS = 64
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """One extension as it stands: OID contents octets, criticality, the octets of extnValue."""
+
+    oid: bytes
+    is_critical: bool
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PathCertificate:
+    """What a path needs to know of a certificate; two are the same when their `sha256` is."""
+
+    der: bytes
+    sha256: bytes
+    tbs_der: bytes
+    version: int  # 1, 2 or 3
+    serial: int
+    serial_octets: bytes  # contents octets as they stand, for comparison and length rules
+    inner_algorithm_der: bytes
+    algorithm_der: bytes
+    signature: bytes
+    issuer: DistinguishedName
+    subject: DistinguishedName
+    not_before: datetime
+    not_after: datetime
+    spki_der: bytes
+    spki_sha256: bytes
+    extensions: Mapping[bytes, Extension]
+    faults: Mapping[bytes, VagusError]  # by OID: the known extensions that do not decode
+    basic_constraints: BasicConstraints | None
+    key_usage: int | None
+    purposes: frozenset[bytes] | None
+    names: GeneralNames  # of the subjectAltName
+    name_constraints: NameConstraints | None
+    policies: Policies | None
+    policy_mappings: tuple[tuple[bytes, bytes], ...]
+    policy_constraints: PolicyConstraints | None
+    inhibit_any_policy: int | None
+    authority_key_id: AuthorityKeyId | None
+    subject_key_id: bytes | None
+    is_self_issued: bool
+    label: str  # a short hash for messages: never text that the peer chose
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PathCertificate) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    @property
+    def is_ca(self) -> bool:
+        """Whether basicConstraints says cA."""
+        return self.basic_constraints is not None and self.basic_constraints.is_ca
+
+    def has(self, oid: bytes) -> bool:
+        """Whether the extension is there, decodable or not."""
+        return oid in self.extensions
+
+    def is_critical(self, oid: bytes) -> bool:
+        """Whether the extension is there and critical."""
+        extension = self.extensions.get(oid)
+        return extension is not None and extension.is_critical
+
+    def value_of(self, oid: bytes) -> bytes | None:
+        """The extnValue octets, None where the extension is absent."""
+        extension = self.extensions.get(oid)
+        return None if extension is None else extension.value
+
+
+def decode_certificate(certificate_der: bytes) -> PathCertificate:
+    """The certificate that fills `certificate_der`, parsed anew (use `CertificateCache` where it repeats).
+
+    Raises Malformed(NON_DER|BAD_VERSION|BAD_EXTENSION), LimitExceeded(TOO_LARGE|TOO_MANY).
+    """
+    if len(certificate_der) > MAX_CERTIFICATE:
+        msg = f"certificate of {len(certificate_der)} octets exceeds the {MAX_CERTIFICATE} that are read; shorten it"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_CERTIFICATE, value=len(certificate_der))
+    data = bytes(certificate_der)
+    digest = hashlib.sha256(data).digest()
+    # Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue }  (RFC 5280 4.1)
+    start, end = der.read_whole(data, der.SEQUENCE, "a Certificate")
+    tbs_first, tbs_end = der.read_expected(data, start, end, der.SEQUENCE, "tbsCertificate")
+    _, algorithm_end = der.read_expected(data, tbs_end, end, der.SEQUENCE, "signatureAlgorithm")
+    signature_start, signature_end = der.read_expected(data, algorithm_end, end, der.BIT_STRING, "signatureValue")
+    if signature_end != end:
+        der.fail("bytes after signatureValue")
+    version, at = _read_version(data, tbs_first, tbs_end)
+    # serialNumber
+    serial_start, at = der.read_expected(data, at, tbs_end, der.INTEGER, "serialNumber")
+    serial = der.integer_value(data, serial_start, at, "serialNumber")
+    serial_octets = data[serial_start:at]
+    # signature, issuer, validity, subject, subjectPublicKeyInfo
+    inner_start = at
+    _, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "signature")
+    inner_algorithm = data[inner_start:at]
+    issuer, at = _read_name(data, at, tbs_end, "issuer")
+    validity_start, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "validity")
+    not_before, not_after = _read_validity(data, validity_start, at)
+    subject, at = _read_name(data, at, tbs_end, "subject")
+    spki_start = at
+    _, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "subjectPublicKeyInfo")
+    spki_der = data[spki_start:at]
+    extensions = _read_tail(data, at, tbs_end, version)
+    decoded = _Decoded(extensions)
+    is_self_issued = issuer.matches(subject)
+    return PathCertificate(
+        der=data,
+        sha256=digest,
+        tbs_der=data[start:tbs_end],
+        version=version,
+        serial=serial,
+        serial_octets=serial_octets,
+        inner_algorithm_der=inner_algorithm,
+        algorithm_der=data[tbs_end:algorithm_end],
+        signature=der.whole_octets(data, signature_start, signature_end, "signatureValue"),
+        issuer=issuer,
+        subject=subject,
+        not_before=not_before,
+        not_after=not_after,
+        spki_der=spki_der,
+        spki_sha256=hashlib.sha256(spki_der).digest(),
+        extensions=MappingProxyType(extensions),
+        basic_constraints=decoded.take(ext.BASIC_CONSTRAINTS, ext.decode_basic_constraints),
+        key_usage=decoded.take(ext.KEY_USAGE, ext.decode_key_usage),
+        purposes=decoded.take(ext.EXTENDED_KEY_USAGE, ext.decode_extended_key_usage),
+        names=decoded.take(ext.SUBJECT_ALT_NAME, ext.decode_subject_alt_name) or NO_NAMES,
+        name_constraints=decoded.take(ext.NAME_CONSTRAINTS, ext.decode_name_constraints),
+        policies=decoded.take(ext.CERTIFICATE_POLICIES, ext.decode_policies),
+        policy_mappings=decoded.take(ext.POLICY_MAPPINGS, ext.decode_policy_mappings) or (),
+        policy_constraints=decoded.take(ext.POLICY_CONSTRAINTS, ext.decode_policy_constraints),
+        inhibit_any_policy=decoded.take(ext.INHIBIT_ANY_POLICY, ext.decode_inhibit_any_policy),
+        authority_key_id=decoded.take(ext.AUTHORITY_KEY_ID, ext.decode_authority_key_id),
+        subject_key_id=decoded.take(ext.SUBJECT_KEY_ID, ext.decode_subject_key_id),
+        faults=MappingProxyType(decoded.faults),
+        is_self_issued=is_self_issued,
+        label=digest[:8].hex(),
+    )
+
+
+class _Decoded:
+    """Decodes extensions by name and gathers those that fail."""
+
+    def __init__(self, extensions: dict[bytes, Extension]) -> None:
+        self._extensions = extensions
+        self.faults: dict[bytes, VagusError] = {}
+
+    def take(self, oid: bytes, decode: Callable[[bytes], _T]) -> _T | None:
+        extension = self._extensions.get(oid)
+        if extension is None:
+            return None
+        try:
+            return decode(extension.value)
+        except VagusError as error:
+            self.faults[oid] = error
+            return None
+
+
+def _read_version(data: bytes, at: int, end: int) -> tuple[int, int]:
+    if at >= end or data[at] != 0xA0:
+        return 1, at
+    _, first, last = der.read_element(data, at, end)
+    start, stop = der.read_expected(data, first, last, der.INTEGER, "version")
+    number = der.integer_value(data, start, stop, "version")
+    if stop != last or number not in {1, 2}:
+        msg = f"certificate version field {number} is neither v2 nor v3, or followed by bytes (RFC 5280 4.1.2.1)"
+        raise Malformed(Reason.BAD_VERSION, msg, value=number)
+    return number + 1, last
+
+
+def _read_name(data: bytes, at: int, end: int, what: str) -> tuple[DistinguishedName, int]:
+    _, stop = der.read_expected(data, at, end, der.SEQUENCE, what)
+    return decode_name(data[at:stop]), stop
+
+
+def _read_validity(data: bytes, start: int, end: int) -> tuple[datetime, datetime]:
+    tag, first, last = der.read_element(data, start, end)
+    not_before = der.time_value(data, tag, first, last, "notBefore")
+    tag, first, last = der.read_element(data, last, end)
+    not_after = der.time_value(data, tag, first, last, "notAfter")
+    if last != end:
+        der.fail("bytes after notAfter")
+    return not_before, not_after
+
+
+def _read_tail(data: bytes, at: int, end: int, version: int) -> dict[bytes, Extension]:
+    """issuerUniqueID, subjectUniqueID and extensions."""
+    previous = 0
+    while at < end:
+        tag, first, last = der.read_element(data, at, end)
+        if tag in {0x81, 0x82} and tag & 0x1F > previous:
+            if version == 1:
+                msg = "a unique identifier in a v1 certificate (RFC 5280 4.1.2.8); have it issued as v3 without"
+                raise Malformed(Reason.BAD_VERSION, msg)
+            der.bit_string_value(data, first, last, "a unique identifier")
+            previous = tag & 0x1F
+        elif tag == 0xA3 and last == end:
+            if version != 3:
+                msg = f"extensions in a v{version} certificate (RFC 5280 4.1.2.9); have it issued as v3"
+                raise Malformed(Reason.BAD_VERSION, msg, value=version)
+            list_start, list_end = der.read_expected(data, first, last, der.SEQUENCE, "extensions")
+            if list_end != last:
+                der.fail("bytes after extensions")
+            return read_extensions(data, list_start, list_end)
+        else:
+            der.fail(f"tbsCertificate ends with an unknown field of tag 0x{tag:02x}")
+        at = last
+    return {}
+
+
+def read_extensions(data: bytes, start: int, end: int) -> dict[bytes, Extension]:
+    """The extensions between `start` and `end` by OID.
+
+    Raises Malformed(NON_DER), Malformed(BAD_EXTENSION) for one that comes twice (RFC 5280 4.2),
+    LimitExceeded(TOO_MANY) beyond 64.
+    """
+    found: dict[bytes, Extension] = {}
+    while start < end:
+        first, last = der.read_expected(data, start, end, der.SEQUENCE, "an extension")
+        oid_start, oid_end = der.read_expected(data, first, last, der.OBJECT_IDENTIFIER, "extnID")
+        oid = data[oid_start:oid_end]
+        at = oid_end
+        is_critical = False
+        if at < last and data[at] == der.BOOLEAN:
+            _, bool_start, at = der.read_element(data, at, last)
+            is_critical = der.boolean_value(data, bool_start, at, "critical")
+            if not is_critical:
+                der.fail("critical FALSE is the default and must be left out")
+        value_start, value_end = der.read_expected(data, at, last, der.OCTET_STRING, "extnValue")
+        if value_end != last:
+            der.fail("bytes after extnValue")
+        if oid in found:
+            msg = f"extension {der.oid_text(oid)} occurs twice (RFC 5280 4.2); have it issued with one"
+            raise Malformed(Reason.BAD_EXTENSION, msg, oid=der.oid_text(oid))
+        der.check_oid(oid, "extnID")
+        if len(found) == MAX_EXTENSIONS:
+            msg = f"more than {MAX_EXTENSIONS} extensions; have it issued with fewer"
+            raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_EXTENSIONS)
+        found[oid] = Extension(oid, is_critical, data[value_start:value_end])
+        start = last
+    if not found:
+        der.fail("an empty list of extensions")
+    return found
+
+
+class CertificateCache:
+    """Parsed certificates by their bytes, the least recently used dropped. Safe to use from several threads."""
+
+    def __init__(self, size: int = 4096) -> None:
+        self._decode = lru_cache(maxsize=size)(decode_certificate)
+
+    def decode(self, certificate_der: bytes) -> PathCertificate:
+        """As `decode_certificate`, remembered. Only successes are kept."""
+        return self._decode(certificate_der)

@@ -1,0 +1,343 @@
+"""The certificate extensions that path validation and status checks read, each decoded strictly; no rule is applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vagus.x509 import der_reading as der
+from vagus.x509.general_names import (
+    GeneralName,
+    GeneralNames,
+    read_general_name,
+    read_general_names,
+)
+from vagus.x509.name_matching import RelativeName, decode_relative_name
+
+SUBJECT_KEY_ID = der.oid_contents("2.5.29.14")
+KEY_USAGE = der.oid_contents("2.5.29.15")
+SUBJECT_ALT_NAME = der.oid_contents("2.5.29.17")
+ISSUER_ALT_NAME = der.oid_contents("2.5.29.18")
+BASIC_CONSTRAINTS = der.oid_contents("2.5.29.19")
+CRL_NUMBER = der.oid_contents("2.5.29.20")
+REASON_CODE = der.oid_contents("2.5.29.21")
+DELTA_CRL_INDICATOR = der.oid_contents("2.5.29.27")
+ISSUING_DISTRIBUTION_POINT = der.oid_contents("2.5.29.28")
+CERTIFICATE_ISSUER = der.oid_contents("2.5.29.29")
+NAME_CONSTRAINTS = der.oid_contents("2.5.29.30")
+CRL_DISTRIBUTION_POINTS = der.oid_contents("2.5.29.31")
+CERTIFICATE_POLICIES = der.oid_contents("2.5.29.32")
+POLICY_MAPPINGS = der.oid_contents("2.5.29.33")
+AUTHORITY_KEY_ID = der.oid_contents("2.5.29.35")
+POLICY_CONSTRAINTS = der.oid_contents("2.5.29.36")
+EXTENDED_KEY_USAGE = der.oid_contents("2.5.29.37")
+FRESHEST_CRL = der.oid_contents("2.5.29.46")
+INHIBIT_ANY_POLICY = der.oid_contents("2.5.29.54")
+AUTHORITY_INFO_ACCESS = der.oid_contents("1.3.6.1.5.5.7.1.1")
+OCSP_NOCHECK = der.oid_contents("1.3.6.1.5.5.7.48.1.5")
+NO_REV_AVAIL = der.oid_contents("2.5.29.56")
+
+ANY_POLICY = der.oid_contents("2.5.29.32.0")
+ANY_EXTENDED_KEY_USAGE = der.oid_contents("2.5.29.37.0")
+_KNOWN_QUALIFIERS = frozenset({der.oid_contents("1.3.6.1.5.5.7.2.1"), der.oid_contents("1.3.6.1.5.5.7.2.2")})
+
+
+class UsageBit:
+    """The bits of keyUsage (RFC 5280 4.2.1.3)."""
+
+    DIGITAL_SIGNATURE = 1 << 0
+    KEY_AGREEMENT = 1 << 4
+    KEY_CERT_SIGN = 1 << 5
+    CRL_SIGN = 1 << 6
+    ENCIPHER_ONLY = 1 << 7
+    DECIPHER_ONLY = 1 << 8
+
+
+@dataclass(frozen=True, slots=True)
+class BasicConstraints:
+    """4.2.1.9. `path_length` is kept even where cA is false, so that a profile can object."""
+
+    is_ca: bool
+    path_length: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """4.2.1.4: the policy OIDs (contents octets) and whether a qualifier of unknown kind occurs."""
+
+    oids: tuple[bytes, ...]
+    has_unknown_qualifier: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConstraints:
+    """4.2.1.11."""
+
+    require_explicit: int | None
+    inhibit_mapping: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityKeyId:
+    """4.2.1.1."""
+
+    key_id: bytes | None
+    issuer: GeneralNames | None
+    serial: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NameConstraints:
+    """4.2.1.10: minimum is always 0 and maximum absent, anything else is refused on decoding."""
+
+    permitted: tuple[GeneralName, ...]
+    excluded: tuple[GeneralName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionPoint:
+    """4.2.1.13. Reasons are a bit set as in ReasonFlags; None means all of them."""
+
+    full_name: GeneralNames | None
+    relative_name: RelativeName | None
+    reasons: int | None
+    crl_issuer: GeneralNames | None
+
+
+def decode_basic_constraints(value: bytes) -> BasicConstraints:
+    """Raises Malformed(NON_DER)."""
+    start, end = der.read_whole(value, der.SEQUENCE, "basicConstraints")
+    is_ca = False
+    path_length = None
+    if start < end and value[start] == der.BOOLEAN:
+        _, first, start = der.read_element(value, start, end)
+        if not der.boolean_value(value, first, start, "cA"):
+            der.fail("cA FALSE is the default and must be left out")
+        is_ca = True
+    if start < end:
+        first, start = der.read_expected(value, start, end, der.INTEGER, "pathLenConstraint")
+        path_length = der.integer_value(value, first, start, "pathLenConstraint")
+        if path_length < 0:
+            der.fail("pathLenConstraint is negative")
+    if start < end:
+        der.fail("bytes after pathLenConstraint")
+    return BasicConstraints(is_ca, path_length)
+
+
+def decode_key_usage(value: bytes) -> int:
+    """The bits as a number, bit n for KeyUsage bit n. Raises Malformed(NON_DER), also when no bit is set."""
+    start, end = der.read_whole(value, der.BIT_STRING, "keyUsage")
+    bits = der.named_bits(value, start, end, "keyUsage")
+    if not bits:
+        der.fail("keyUsage sets no bit")
+    return bits
+
+
+def decode_oid_list(value: bytes, what: str) -> tuple[bytes, ...]:
+    """A SEQUENCE of at least one OBJECT IDENTIFIER, as contents octets. Raises Malformed(NON_DER)."""
+    start, end = der.read_whole(value, der.SEQUENCE, what)
+    oids = []
+    while start < end:
+        first, start = der.read_expected(value, start, end, der.OBJECT_IDENTIFIER, what)
+        der.check_oid(value[first:start], what)
+        oids.append(value[first:start])
+    if not oids:
+        der.fail(f"{what} is empty")
+    return tuple(oids)
+
+
+def decode_extended_key_usage(value: bytes) -> frozenset[bytes]:
+    """The purposes as contents octets. Raises Malformed(NON_DER)."""
+    return frozenset(decode_oid_list(value, "extendedKeyUsage"))
+
+
+def decode_subject_alt_name(value: bytes) -> GeneralNames:
+    """Raises Malformed(NON_DER), LimitExceeded(TOO_MANY)."""
+    start, end = der.read_whole(value, der.SEQUENCE, "subjectAltName")
+    return read_general_names(value, start, end, "subjectAltName")
+
+
+def decode_name_constraints(value: bytes) -> NameConstraints:
+    """Raises Malformed(NON_DER) for empty lists, a minimum, a maximum, or neither list."""
+    start, end = der.read_whole(value, der.SEQUENCE, "nameConstraints")
+    lists: dict[int, tuple[GeneralName, ...]] = {}
+    for tag, _, first, last in der.read_children(value, start, end):
+        if tag not in {0xA0, 0xA1} or tag in lists or (tag == 0xA0 and lists):
+            der.fail("nameConstraints holds something other than permitted and excluded subtrees")
+        lists[tag] = _read_subtrees(value, first, last)
+    if not lists:
+        der.fail("nameConstraints holds no subtree")
+    return NameConstraints(lists.get(0xA0, ()), lists.get(0xA1, ()))
+
+
+def _read_subtrees(value: bytes, start: int, end: int) -> tuple[GeneralName, ...]:
+    subtrees = []
+    while start < end:
+        first, last = der.read_expected(value, start, end, der.SEQUENCE, "a GeneralSubtree")
+        base, after = read_general_name(value, first, last)
+        if after != last:
+            der.fail("a GeneralSubtree has a minimum or maximum (4.2.1.10 allows neither)")
+        subtrees.append(base)
+        start = last
+    if not subtrees:
+        der.fail("an empty list of subtrees")
+    return tuple(subtrees)
+
+
+def decode_policies(value: bytes) -> Policies:
+    """Raises Malformed(NON_DER), also for a policy that is listed twice (4.2.1.4)."""
+    start, end = der.read_whole(value, der.SEQUENCE, "certificatePolicies")
+    oids: list[bytes] = []
+    has_unknown = False
+    while start < end:
+        first, last = der.read_expected(value, start, end, der.SEQUENCE, "PolicyInformation")
+        oid_start, oid_end = der.read_expected(value, first, last, der.OBJECT_IDENTIFIER, "policyIdentifier")
+        der.check_oid(value[oid_start:oid_end], "policyIdentifier")
+        oids.append(value[oid_start:oid_end])
+        if oid_end < last:
+            has_unknown |= _read_qualifiers(value, oid_end, last)
+        start = last
+    if not oids or len(set(oids)) != len(oids):
+        der.fail("certificatePolicies is empty or lists a policy twice")
+    return Policies(tuple(oids), has_unknown)
+
+
+def _read_qualifiers(value: bytes, start: int, end: int) -> bool:
+    first, last = der.read_expected(value, start, end, der.SEQUENCE, "policyQualifiers")
+    if last != end or first == last:
+        der.fail("policyQualifiers is empty or followed by bytes")
+    has_unknown = False
+    for tag, _, inner, outer in der.read_children(value, first, last):
+        if tag != der.SEQUENCE:
+            der.fail("a PolicyQualifierInfo is no SEQUENCE")
+        oid_start, oid_end = der.read_expected(value, inner, outer, der.OBJECT_IDENTIFIER, "policyQualifierId")
+        if oid_end == outer or der.read_element(value, oid_end, outer)[2] != outer:
+            der.fail("a PolicyQualifierInfo is not an identifier and one qualifier")
+        has_unknown |= value[oid_start:oid_end] not in _KNOWN_QUALIFIERS
+    return has_unknown
+
+
+def decode_policy_mappings(value: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Pairs of issuer domain policy and subject domain policy. Raises Malformed(NON_DER)."""
+    start, end = der.read_whole(value, der.SEQUENCE, "policyMappings")
+    pairs = []
+    while start < end:
+        first, last = der.read_expected(value, start, end, der.SEQUENCE, "a policy mapping")
+        left_start, left_end = der.read_expected(value, first, last, der.OBJECT_IDENTIFIER, "issuerDomainPolicy")
+        right_start, right_end = der.read_expected(value, left_end, last, der.OBJECT_IDENTIFIER, "subjectDomainPolicy")
+        if right_end != last:
+            der.fail("bytes after subjectDomainPolicy")
+        der.check_oid(value[left_start:left_end], "issuerDomainPolicy")
+        der.check_oid(value[right_start:right_end], "subjectDomainPolicy")
+        pairs.append((value[left_start:left_end], value[right_start:right_end]))
+        start = last
+    if not pairs:
+        der.fail("policyMappings is empty")
+    return tuple(pairs)
+
+
+def decode_policy_constraints(value: bytes) -> PolicyConstraints:
+    """Raises Malformed(NON_DER), also for the empty SEQUENCE (4.2.1.11)."""
+    start, end = der.read_whole(value, der.SEQUENCE, "policyConstraints")
+    counts: dict[int, int] = {}
+    for tag, _, first, last in der.read_children(value, start, end):
+        if tag not in {0x80, 0x81} or tag in counts or (tag == 0x80 and counts):
+            der.fail("policyConstraints holds an unknown field")
+        counts[tag] = _skip_count(value, first, last, "policyConstraints")
+    if not counts:
+        der.fail("policyConstraints is empty")
+    return PolicyConstraints(counts.get(0x80), counts.get(0x81))
+
+
+def decode_inhibit_any_policy(value: bytes) -> int:
+    """Raises Malformed(NON_DER)."""
+    start, end = der.read_whole(value, der.INTEGER, "inhibitAnyPolicy")
+    return _skip_count(value, start, end, "inhibitAnyPolicy")
+
+
+def _skip_count(value: bytes, start: int, end: int, what: str) -> int:
+    count = der.integer_value(value, start, end, what)
+    if count < 0:
+        der.fail(f"{what} holds a negative number of certificates")
+    return count
+
+
+def decode_authority_key_id(value: bytes) -> AuthorityKeyId:
+    """Raises Malformed(NON_DER)."""
+    start, end = der.read_whole(value, der.SEQUENCE, "authorityKeyIdentifier")
+    key_id = issuer = serial = None
+    previous = -1
+    for tag, _, first, last in der.read_children(value, start, end):
+        if tag not in {0x80, 0xA1, 0x82} or tag & 0x1F <= previous:
+            der.fail("authorityKeyIdentifier holds an unknown field")
+        previous = tag & 0x1F
+        if tag == 0x80:
+            key_id = value[first:last]
+        elif tag == 0xA1:
+            issuer = read_general_names(value, first, last, "authorityCertIssuer")
+        else:
+            serial = der.integer_value(value, first, last, "authorityCertSerialNumber")
+    return AuthorityKeyId(key_id, issuer, serial)
+
+
+def decode_subject_key_id(value: bytes) -> bytes:
+    """Raises Malformed(NON_DER)."""
+    start, end = der.read_whole(value, der.OCTET_STRING, "subjectKeyIdentifier")
+    return value[start:end]
+
+
+def decode_distribution_points(value: bytes) -> tuple[DistributionPoint, ...]:
+    """Either cRLDistributionPoints or freshestCRL. Raises Malformed(NON_DER), also for a point that says only reasons."""
+    start, end = der.read_whole(value, der.SEQUENCE, "CRL distribution points")
+    points = []
+    while start < end:
+        first, last = der.read_expected(value, start, end, der.SEQUENCE, "a distribution point")
+        points.append(_read_point(value, first, last))
+        start = last
+    if not points:
+        der.fail("a list of no distribution points")
+    return tuple(points)
+
+
+def _read_point(value: bytes, start: int, end: int) -> DistributionPoint:
+    full_name = relative_name = reasons = crl_issuer = None
+    previous = -1
+    for tag, _, first, last in der.read_children(value, start, end):
+        if tag not in {0xA0, 0x81, 0xA2} or tag & 0x1F <= previous:
+            der.fail("a distribution point holds an unknown field")
+        previous = tag & 0x1F
+        if tag == 0xA0:
+            full_name, relative_name = read_point_name(value, first, last)
+        elif tag == 0x81:
+            reasons = der.named_bits(value, first, last, "reasons")
+        else:
+            crl_issuer = read_general_names(value, first, last, "cRLIssuer")
+    if previous in {-1, 1}:
+        der.fail("a distribution point names neither itself nor an issuer")
+    return DistributionPoint(full_name, relative_name, reasons, crl_issuer)
+
+
+def read_point_name(value: bytes, start: int, end: int) -> tuple[GeneralNames | None, RelativeName | None]:
+    """A DistributionPointName: full names or the one RDN that the issuer's name lacks. Raises Malformed(NON_DER)."""
+    tag, first, last = der.read_element(value, start, end)
+    if last != end or tag not in {0xA0, 0xA1}:
+        der.fail("a DistributionPointName is neither full nor relative")
+    if tag == 0xA0:
+        return read_general_names(value, first, last, "fullName"), None
+    return None, decode_relative_name(value, first, last, [], [])
+
+
+def access_locations(value: bytes) -> tuple[tuple[bytes, GeneralName], ...]:
+    """The method (OID contents) and location of each AccessDescription (4.2.2.1). Raises Malformed(NON_DER)."""
+    start, end = der.read_whole(value, der.SEQUENCE, "authorityInfoAccess")
+    found = []
+    while start < end:
+        first, last = der.read_expected(value, start, end, der.SEQUENCE, "an AccessDescription")
+        oid_start, oid_end = der.read_expected(value, first, last, der.OBJECT_IDENTIFIER, "accessMethod")
+        location, after = read_general_name(value, oid_end, last)
+        if after != last:
+            der.fail("bytes after accessLocation")
+        found.append((value[oid_start:oid_end], location))
+        start = last
+    if not found:
+        der.fail("authorityInfoAccess is empty")
+    return tuple(found)

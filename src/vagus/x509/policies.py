@@ -1,0 +1,181 @@
+"""Certificate policies along a path: the policy graph of RFC 9618, which bounds what RFC 5280's tree does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.x509.certificates import PathCertificate
+from vagus.x509.extensions import ANY_POLICY
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInputs:
+    """The caller's choice, RFC 5280 6.1.1 (c) to (g). `acceptable` empty means any-policy."""
+
+    acceptable: frozenset[bytes] = frozenset()
+    require_explicit: bool = False
+    inhibit_mapping: bool = False
+    inhibit_any: bool = False
+
+
+@dataclass(slots=True)
+class _Node:
+    """A policy at one depth. Its name is its key in the level, so that a level holds each policy once."""
+
+    expected: frozenset[bytes]
+    parents: set[bytes] = field(default_factory=set)
+
+
+_Level = dict[bytes, _Node]
+
+
+class PolicyState:
+    """The policy variables of RFC 5280 6.1.2 while a path of `length` certificates is walked from the anchor down."""
+
+    def __init__(self, length: int, inputs: PolicyInputs) -> None:
+        never = length + 1
+        self._acceptable = inputs.acceptable
+        self._explicit = 0 if inputs.require_explicit else never
+        self._mapping = 0 if inputs.inhibit_mapping else never
+        self._inhibit_any = 0 if inputs.inhibit_any else never
+        self._levels: list[_Level] = [{ANY_POLICY: _Node(frozenset({ANY_POLICY}))}]
+        self._is_null = False
+
+    def constrain_by_anchor(self, anchor: PathCertificate) -> None:
+        """Take policies and their constraints from the anchor's own certificate (RFC 5937 section 3)."""
+        if anchor.policies is not None:
+            self._grow(anchor.policies.oids, allows_any=True)
+            self._map(anchor)
+        self._tighten(anchor, counts_itself=False)
+
+    def enter(self, certificate: PathCertificate, *, is_final: bool) -> None:
+        """Steps 6.1.3 (d), (e), (f) as RFC 9618 5.1 rewrites them. Raises NotTrusted(POLICY_REQUIRED)."""
+        if certificate.policies is None:
+            # (e) no certificatePolicies: the graph becomes NULL
+            self._is_null = True
+        elif not self._is_null:
+            # (d)
+            allows_any = self._inhibit_any > 0 or (not is_final and certificate.is_self_issued)
+            self._grow(certificate.policies.oids, allows_any=allows_any)
+        # (f)
+        if self._is_null and self._explicit <= 0:
+            _refuse(certificate)
+
+    def _grow(self, policies: Iterable[bytes], *, allows_any: bool) -> None:
+        above = self._levels[-1]
+        expecting: dict[bytes, set[bytes]] = {}
+        for name, node in above.items():
+            for expected in node.expected:
+                expecting.setdefault(expected, set()).add(name)
+        level: _Level = {}
+        has_any = False
+        for policy in policies:
+            if policy == ANY_POLICY:
+                has_any = True
+            elif policy in expecting:
+                # (d)(1)(i)
+                level[policy] = _Node(frozenset({policy}), expecting[policy])
+            elif ANY_POLICY in above:
+                # (d)(1)(ii)
+                level[policy] = _Node(frozenset({policy}), {ANY_POLICY})
+        if has_any and allows_any:
+            # (d)(2)
+            for policy, parents in expecting.items():
+                if policy not in level:
+                    level[policy] = _Node(frozenset({policy}), parents)
+        # (d)(3) nodes without children are left out when the set is read at the end; an empty level is NULL
+        self._levels.append(level)
+        self._is_null = not level
+
+    def leave(self, certificate: PathCertificate) -> None:
+        """Steps 6.1.4 (a), (b), (h), (i), (j) after a certificate that is not the last. Raises NotTrusted."""
+        self._map(certificate)
+        self._tighten(certificate, counts_itself=not certificate.is_self_issued)
+
+    def _map(self, certificate: PathCertificate) -> None:
+        mappings: dict[bytes, set[bytes]] = {}
+        for issuer_policy, subject_policy in certificate.policy_mappings:
+            # (a)
+            if ANY_POLICY in {issuer_policy, subject_policy}:
+                msg = f"certificate {certificate.label} maps anyPolicy (RFC 5280 4.2.1.5); re-issue without"
+                raise NotTrusted(Reason.POLICY_MAPPING, msg, certificate=certificate.label)
+            mappings.setdefault(issuer_policy, set()).add(subject_policy)
+        if self._is_null or not mappings:
+            return
+        level = self._levels[-1]
+        for issuer_policy, subject_policies in mappings.items():
+            if self._mapping > 0:
+                # (b)(1)
+                node = level.get(issuer_policy)
+                if node is not None:
+                    node.expected = frozenset(subject_policies)
+                elif ANY_POLICY in level:
+                    level[issuer_policy] = _Node(frozenset(subject_policies), {ANY_POLICY})
+            else:
+                # (b)(2)
+                level.pop(issuer_policy, None)
+        self._is_null = not level
+
+    def _tighten(self, certificate: PathCertificate, *, counts_itself: bool) -> None:
+        if counts_itself:
+            # (h)
+            self._explicit = max(self._explicit - 1, 0)
+            self._mapping = max(self._mapping - 1, 0)
+            self._inhibit_any = max(self._inhibit_any - 1, 0)
+        constraints = certificate.policy_constraints
+        if constraints is not None:
+            # (i)
+            if constraints.require_explicit is not None:
+                self._explicit = min(self._explicit, constraints.require_explicit)
+            if constraints.inhibit_mapping is not None:
+                self._mapping = min(self._mapping, constraints.inhibit_mapping)
+        if certificate.inhibit_any_policy is not None:
+            # (j)
+            self._inhibit_any = min(self._inhibit_any, certificate.inhibit_any_policy)
+
+    def finish(self, certificate: PathCertificate) -> frozenset[bytes]:
+        """Steps 6.1.5 (a), (b), (g) after the last certificate: the user-constrained-policy-set.
+
+        Raises NotTrusted(POLICY_REQUIRED).
+        """
+        # (a)
+        explicit = max(self._explicit - 1, 0)
+        # (b)
+        constraints = certificate.policy_constraints
+        if constraints is not None and constraints.require_explicit == 0:
+            explicit = 0
+        # (g)
+        allowed = self._user_constrained()
+        if explicit <= 0 and not allowed:
+            _refuse(certificate)
+        return allowed
+
+    def _user_constrained(self) -> frozenset[bytes]:
+        if self._is_null:
+            return frozenset()
+        authority: set[bytes] = set()
+        alive = set(self._levels[-1])
+        if ANY_POLICY in alive:
+            if self._acceptable:
+                return self._acceptable
+            authority.add(ANY_POLICY)
+        # the nodes that hang below anyPolicy name the policies in the terms of the anchor's domain
+        for level in reversed(self._levels[1:]):
+            parents: set[bytes] = set()
+            for policy in alive:
+                node = level[policy]
+                parents |= node.parents
+                if policy != ANY_POLICY and ANY_POLICY in node.parents:
+                    authority.add(policy)
+            alive = parents
+        if not self._acceptable:
+            return frozenset(authority)
+        return frozenset(authority) & self._acceptable
+
+
+def _refuse(certificate: PathCertificate) -> None:
+    msg = f"no certificate policy that is acceptable here holds along the path down to certificate {certificate.label}"
+    raise NotTrusted(Reason.POLICY_REQUIRED, f"{msg}; issue under an accepted policy", certificate=certificate.label)
