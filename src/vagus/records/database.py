@@ -41,6 +41,10 @@ __all__ = ["SCHEMA", "Connection", "Database", "open_database"]
 SCHEMA = "0001"
 """The newest migration: what `create` makes and `check_schema` asks for."""
 
+_VERSION_TABLE = """CREATE TABLE alembic_version (
+    version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+)"""  # as alembic itself makes it
+
 _BUSY_SECONDS = 10
 _MEMORY_SECONDS = 30
 _READERS = 8
@@ -141,7 +145,7 @@ class Database:
         with self.writing() as connection:
             if self._read_schema(connection) is None:
                 metadata.create_all(connection)
-                connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+                connection.execute(text(_VERSION_TABLE))
                 connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA})
                 insert_empty_head(connection)
         self.check_schema()
