@@ -1,0 +1,416 @@
+"""The rules between the keys of a policy pack, each finding with key and remedy; builds no value, reads no file."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from vagus.policy.values import DeviceClass, Exposure, FailMode, Function, spell_duration
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.oids import ANY_EXTENDED_KEY_USAGE, ANY_POLICY, OCSP_SIGNING, PURPOSES, SERVER_AUTH
+from vagus.x509.profiles import KeyUsage, Kind, NameForm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from vagus.policy.pack_files import AuthorityTable, PackFile, ProfileTable, RuleTable
+
+Finding = tuple[str, str]  # key, and a sentence with limit and remedy
+
+DOCUMENTATION_ARC = "1.3.6.1.4.1.32473"  # RFC 5612: for examples, never for production
+REQUIRED_PROFILES = (
+    "implant", "wearable", "home-hub", "bedside", "imaging", "gateway", "station", "technician", "idevid", "ocsp",
+    "audit-sign", "firmware-sign", "config-sign", "emergency", "tls-server",
+    "root", "device-ca", "issuing-ca", "sdc-ca", "infrastructure-ca", "line-ca",
+)  # fmt: skip
+
+_DAY = timedelta(days=1)
+_CA_USES = frozenset({KeyUsage.KEY_CERT_SIGN, KeyUsage.CRL_SIGN})
+_VERIFY_ONLY = frozenset({KeyAlgorithm.ED25519, KeyAlgorithm.ED448})
+_RSA = frozenset({KeyAlgorithm.RSA2048, KeyAlgorithm.RSA3072, KeyAlgorithm.RSA4096})
+_AT_HOME = frozenset({Exposure.IMPLANTED, Exposure.WORN, Exposure.HOME})
+_LONGEST_OF: Mapping[str, timedelta] = MappingProxyType(
+    {
+        "gateway": 365 * _DAY,
+        "station": 365 * _DAY,
+        "technician": _DAY,
+        "emergency": 3 * _DAY,
+        "ocsp": 30 * _DAY,
+        "audit-sign": 365 * _DAY,
+        "root": 20 * 365 * _DAY,
+        "device-ca": 12 * 365 * _DAY,
+        "issuing-ca": 6 * 365 * _DAY,
+        "sdc-ca": 6 * 365 * _DAY,
+        "infrastructure-ca": 6 * 365 * _DAY,
+    }
+)
+_LONGEST_CRITICAL = 2 * 365 * _DAY  # class III or life-sustaining
+_LONGEST_DEVICE = 3 * 365 * _DAY
+_LONGEST_SHORT_LIVED = 7 * _DAY
+_PARENTS: Mapping[str, str] = MappingProxyType(
+    {
+        "device_ca": "root",
+        "issuing_ca": "device_ca",
+        "sdc_ca": "root",
+        "infrastructure_ca": "root",
+        "line_ca": "maker_root",
+    }
+)
+_MUST_FAIL_SECURE = (Function.CONTROL, Function.PROGRAMMING, Function.FIRMWARE)
+_LONGEST_GRACE = _DAY
+_LONGEST_STATUS_AGE: Mapping[Function, timedelta] = MappingProxyType(
+    {
+        Function.CONTROL: _DAY,
+        Function.PROGRAMMING: _DAY,
+        Function.FIRMWARE: _DAY,
+    }
+)
+
+
+def find_faults(pack: PackFile) -> list[Finding]:
+    """Everything wrong with a pack whose types and spellings are right."""
+    return [
+        *_oids(pack),
+        *_presence(pack),
+        *(finding for name, table in pack.profiles.items() for finding in _profile(name, table)),
+        *(finding for name, table in pack.rules.items() for finding in _rule(name, table, pack)),
+        *_categories(pack),
+        *_functions(pack),
+        *_authorities(pack),
+        *_renewal(pack),
+        *_crl(pack),
+        *_ocsp(pack),
+        *_enrolment(pack),
+    ]
+
+
+def _oids(pack: PackFile) -> Iterator[Finding]:
+    is_documentation = pack.oids.arc == DOCUMENTATION_ARC or pack.oids.arc.startswith(DOCUMENTATION_ARC + ".")
+    if pack.oids.production and is_documentation:
+        yield (
+            "oids.production",
+            f"{DOCUMENTATION_ARC} is for examples (RFC 5612); set your own arc, or production = false",
+        )
+
+
+def _presence(pack: PackFile) -> Iterator[Finding]:
+    for name in REQUIRED_PROFILES:
+        if name not in pack.profiles:
+            yield f"profiles.{name}", "this profile is missing; every pack has it, so add its table"
+
+
+# --- profiles ----------------------------------------------------------------------------------------------------
+
+
+def _profile(name: str, table: ProfileTable) -> Iterator[Finding]:
+    here = f"profiles.{name}"
+    yield from _profile_keys(here, table)
+    yield from _profile_uses(here, table)
+    yield from _profile_purposes(here, table)
+    yield from _profile_lifetimes(here, name, table)
+    yield from _profile_pointers(here, name, table)
+    is_authority = table.kind is Kind.AUTHORITY
+    if is_authority and table.name_form is not NameForm.NONE:
+        yield f"{here}.name_form", 'an authority carries no subjectAltName; set name_form = "none"'
+    if not is_authority and table.path_length is not None:
+        yield f"{here}.path_length", "only authorities have a path length (RFC 5280 4.2.1.9); delete it"
+    if is_authority and table.path_length is None:
+        yield f"{here}.path_length", "an authority without a path length can sign any depth; add path_length"
+    for position, oid in enumerate(table.policies):
+        if oid == ANY_POLICY and not is_authority:
+            yield f"{here}.policies[{position}]", "anyPolicy is for authorities (RFC 5280 4.2.1.4); name a policy"
+        elif not _is_oid(oid):
+            yield f"{here}.policies[{position}]", f'{oid!r} is no OID; write numbers with dots, or "arc." and numbers'
+    if len(set(table.policies)) != len(table.policies):
+        yield f"{here}.policies", "a policy stands twice (RFC 5280 4.2.1.4 forbids it); delete one"
+
+
+def _profile_keys(here: str, table: ProfileTable) -> Iterator[Finding]:
+    keys = frozenset(table.keys)
+    if len(keys) != len(table.keys):
+        yield f"{here}.keys", "an algorithm stands twice; delete one"
+    for key in sorted(keys & _VERIFY_ONLY):
+        yield f"{here}.keys", f"{key} is verified but never certified here (design: EdDSA verifies only); delete it"
+    if KeyAlgorithm.RSA2048 in keys and table.kind is not Kind.END_ENTITY:
+        yield f"{here}.keys", "rsa2048 is too weak for an authority or responder; allow rsa3072 or more"
+    elif KeyAlgorithm.RSA2048 in keys and table.name_form is not NameForm.SERVER:
+        yield f"{here}.keys", "rsa2048 is allowed for legacy servers alone; allow rsa3072 or more, or p256"
+
+
+def _profile_uses(here: str, table: ProfileTable) -> Iterator[Finding]:
+    uses = frozenset(table.key_usage)
+    if len(uses) != len(table.key_usage):
+        yield f"{here}.key_usage", "a key usage stands twice; delete one"
+    if table.kind is Kind.AUTHORITY:
+        if uses != _CA_USES:
+            yield f"{here}.key_usage", "an authority has exactly keyCertSign and cRLSign; set these two"
+        return
+    if uses & _CA_USES:
+        yield f"{here}.key_usage", "keyCertSign and cRLSign are for authorities (RFC 5280 4.2.1.3); delete them"
+    if KeyUsage.DIGITAL_SIGNATURE not in uses:
+        yield f"{here}.key_usage", "TLS 1.3 and signing need digitalSignature; add it"
+    encipherment = uses & {KeyUsage.KEY_ENCIPHERMENT, KeyUsage.DATA_ENCIPHERMENT}
+    if encipherment and not frozenset(table.keys) <= _RSA:
+        names = ", ".join(sorted(encipherment))
+        yield f"{here}.key_usage", f"{names} is for RSA keys alone (RFC 8813 3); delete it, or allow RSA keys only"
+
+
+def _profile_purposes(here: str, table: ProfileTable) -> Iterator[Finding]:
+    key = f"{here}.extended_key_usage"
+    purposes = table.extended_key_usage
+    for position, purpose in enumerate(purposes):
+        if PURPOSES.get(purpose, purpose) == ANY_EXTENDED_KEY_USAGE:
+            yield f"{key}[{position}]", "anyExtendedKeyUsage grants every role; name the roles"
+        elif purpose not in PURPOSES and not _is_oid(purpose):
+            known = ", ".join(sorted(PURPOSES))
+            yield f"{key}[{position}]", f'{purpose!r} is not known; use one of {known}, an OID, or "arc." and numbers'
+    if len(set(purposes)) != len(purposes):
+        yield key, "a purpose stands twice; delete one"
+    yield from _purposes_of_kind(key, table, {PURPOSES.get(purpose, purpose) for purpose in purposes})
+
+
+def _purposes_of_kind(key: str, table: ProfileTable, resolved: set[str]) -> Iterator[Finding]:
+    if table.kind is Kind.AUTHORITY and resolved:
+        yield key, "authorities carry no extended key usage here: OpenSSL and others nest it differently; delete it"
+    if table.kind is Kind.END_ENTITY:
+        if not resolved and table.name_form is not NameForm.HARDWARE_MODULE:
+            yield key, "without purposes a certificate passes as client and as server; name its purposes"
+        if OCSP_SIGNING in resolved:
+            yield key, 'OCSPSigning lets its bearer forge status; only kind = "ocsp_responder" may have it'
+        if SERVER_AUTH in resolved and table.name_form in {NameForm.NONE, NameForm.HARDWARE_MODULE}:
+            yield key, "serverAuth needs a host name to match; choose another name_form or delete it"
+    if table.kind is Kind.OCSP_RESPONDER and resolved != {OCSP_SIGNING}:
+        yield key, "a responder has OCSPSigning and nothing else (RFC 6960 4.2.2.2); set it so"
+
+
+def _profile_lifetimes(here: str, name: str, table: ProfileTable) -> Iterator[Finding]:
+    default, longest = table.default_lifetime, table.longest_lifetime
+    may_be_unlimited = table.name_form is NameForm.HARDWARE_MODULE or name in {"maker-root", "line-ca"}
+    if not may_be_unlimited and (default is None or longest is None):
+        yield f"{here}.default_lifetime", "only IDevIDs and the maker's authorities may be unlimited; set a duration"
+        return
+    if longest is not None and (default is None or default > longest):
+        given = "unlimited" if default is None else spell_duration(default)
+        limit = spell_duration(longest)
+        yield f"{here}.default_lifetime", f"{given} exceeds longest_lifetime {limit}; lower one or raise the other"
+    bound = _LONGEST_OF.get(name)
+    if bound is not None and longest is not None and longest > bound:
+        given, limit = spell_duration(longest), spell_duration(bound)
+        yield f"{here}.longest_lifetime", f"{given} exceeds the {limit} that {name} may have at most; lower it"
+    if table.short_lived and longest is not None and longest > _LONGEST_SHORT_LIVED:
+        given, limit = spell_duration(longest), spell_duration(_LONGEST_SHORT_LIVED)
+        yield f"{here}.longest_lifetime", f"{given} exceeds the {limit} of a short-lived certificate; lower it"
+
+
+def _profile_pointers(here: str, name: str, table: ProfileTable) -> Iterator[Finding]:
+    has_pointer = table.crl_pointer or table.ocsp_pointer
+    if table.short_lived and has_pointer:
+        yield f"{here}.short_lived", "noRevAvail forbids CRL and OCSP pointers (RFC 9608 3); set both to false"
+    if table.short_lived and table.kind is Kind.AUTHORITY:
+        yield (
+            f"{here}.short_lived",
+            "noRevAvail never stands in an authority's certificate (RFC 9608 3); set it to false",
+        )
+    if table.kind is Kind.AUTHORITY:
+        if table.ocsp_pointer:
+            yield f"{here}.ocsp_pointer", "authorities are judged by CRL alone; set it to false"
+        is_root = name in {"root", "maker-root"}
+        if is_root is table.crl_pointer:
+            value = "false: nothing stands above a root" if is_root else "true: foreign verifiers read it"
+            yield f"{here}.crl_pointer", f"for this authority it must be {value}"
+    elif table.kind is Kind.OCSP_RESPONDER:
+        if not table.ocsp_nocheck or has_pointer:
+            yield f"{here}.ocsp_nocheck", "a responder has ocsp_nocheck = true and no pointers (RFC 6960 4.2.2.2.1)"
+        return
+    elif not has_pointer and not table.short_lived:
+        yield f"{here}.crl_pointer", "nobody could learn of a revocation; set a pointer to true, or short_lived = true"
+    if table.ocsp_nocheck:
+        yield f"{here}.ocsp_nocheck", "only a responder may be trusted unchecked (RFC 6960 4.2.2.2.1); set it to false"
+
+
+def _is_oid(text: str) -> bool:
+    parts = text.removeprefix("arc.").split(".")
+    numbers = all(part.isascii() and part.isdigit() and (part == "0" or part[0] != "0") for part in parts)
+    return numbers and (text.startswith("arc.") or (len(parts) > 2 and parts[0] in {"0", "1", "2"}))
+
+
+# --- rules and functions -----------------------------------------------------------------------------------------
+
+
+def _rule(name: str, table: RuleTable, pack: PackFile) -> Iterator[Finding]:
+    here = f"rules.{name}"
+    profile = pack.profiles.get(name)
+    if profile is None:
+        yield here, "no profile has this name; a rule is named after the profile that it governs"
+        return
+    if profile.kind is not Kind.END_ENTITY:
+        yield here, "authorities and responders are governed by [authorities] and [ocsp]; delete this rule"
+        return
+    is_critical = table.life_sustaining or table.device_class is DeviceClass.III
+    if table.device_class is DeviceClass.III and table.review_approvals < 2:
+        yield f"{here}.review_approvals", f"class III needs 2 approvals, {table.review_approvals} given; raise it"
+    if table.categories and table.device_class is None:
+        yield f"{here}.device_class", "a rule with device categories needs their highest FDA class; add it"
+    if table.tls_minimum == "1.2" and table.exposure in _AT_HOME:
+        where = table.exposure.value
+        yield (
+            f"{here}.tls_minimum",
+            f"TLS 1.2 shows the client certificate in clear, and this device is {where}; set 1.3",
+        )
+    longest = profile.longest_lifetime
+    if table.device_class is not None and longest is not None:
+        bound = _LONGEST_CRITICAL if is_critical else _LONGEST_DEVICE
+        if longest > bound:
+            why = "class III or life-sustaining" if is_critical else "device"
+            given, limit = spell_duration(longest), spell_duration(bound)
+            key = f"profiles.{name}.longest_lifetime"
+            yield key, f"{given} exceeds the {limit} of a {why} certificate; lower it"
+
+
+def _categories(pack: PackFile) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    for name, table in pack.rules.items():
+        for category in table.categories:
+            if category in seen:
+                text = f"category {category!r} already stands in rules.{seen[category]}; keep it in one rule"
+                yield f"rules.{name}.categories", text
+            seen[category] = name
+    for name, profile in pack.profiles.items():
+        is_asked_for = profile.kind is Kind.END_ENTITY
+        if is_asked_for and name not in pack.rules:
+            yield f"rules.{name}", "this profile has no rule, so nobody may have it; add a rule or delete the profile"
+
+
+def _functions(pack: PackFile) -> Iterator[Finding]:
+    for function in Function:
+        table = pack.functions.get(function)
+        here = f"functions.{function.value}"
+        if table is None:
+            yield here, "this function is missing; add its table"
+            continue
+        if function in _MUST_FAIL_SECURE and table.fail_mode is not FailMode.SECURE:
+            yield f"{here}.fail_mode", "control, programming and firmware fail secure; set it so"
+        if function in _MUST_FAIL_SECURE and not table.always_closes:
+            yield f"{here}.always_closes", "open sessions of a revoked bearer must close here; set it to true"
+        if table.fail_mode is FailMode.SECURE and table.grace:
+            yield f"{here}.grace", 'a function that fails secure has no grace; set "none"'
+        if table.grace > _LONGEST_GRACE:
+            given, limit = spell_duration(table.grace), spell_duration(_LONGEST_GRACE)
+            yield f"{here}.grace", f"{given} exceeds the {limit} that a grace may last; lower it"
+        bound = _LONGEST_STATUS_AGE.get(function, 7 * _DAY)
+        if table.status_max_age > bound:
+            given, limit = spell_duration(table.status_max_age), spell_duration(bound)
+            yield f"{here}.status_max_age", f"{given} exceeds the {limit} of {function.value}; lower it"
+
+
+# --- authorities and numbers -------------------------------------------------------------------------------------
+
+
+def _authorities(pack: PackFile) -> Iterator[Finding]:
+    leaf = max(
+        (
+            table.longest_lifetime
+            for table in pack.profiles.values()
+            if table.kind is Kind.END_ENTITY and table.longest_lifetime
+        ),
+        default=timedelta(0),
+    )
+    for kind in type(pack.authorities).model_fields:
+        table: AuthorityTable = getattr(pack.authorities, kind)
+        here = f"authorities.{kind}"
+        profile = pack.profiles.get(table.profile)
+        if profile is None or profile.kind is not Kind.AUTHORITY:
+            yield f"{here}.profile", f"{table.profile!r} is not an authority's profile of this pack; name one"
+            continue
+        if table.key not in profile.keys:
+            yield (
+                f"{here}.key",
+                f"{table.key} is not among profiles.{table.profile}.keys; add it there or choose another",
+            )
+        bound = profile.longest_lifetime
+        if bound is not None and (table.lifetime is None or table.lifetime > bound):
+            yield (
+                f"{here}.lifetime",
+                f"it exceeds profiles.{table.profile}.longest_lifetime {spell_duration(bound)}; lower it",
+            )
+        yield from _against_parent(kind, table, pack)
+        if kind == "issuing_ca" and table.rekey_after is not None and table.lifetime is not None:
+            spare = table.lifetime - table.rekey_after
+            if spare < leaf:
+                given, limit = spell_duration(spare), spell_duration(leaf)
+                yield (
+                    f"{here}.rekey_after",
+                    f"{given} would remain, less than the longest leaf's {limit}; re-key earlier",
+                )
+    yield from _custody(pack)
+
+
+def _custody(pack: PackFile) -> Iterator[Finding]:
+    for kind in ("root", "device_ca", "maker_root"):
+        if not getattr(pack.authorities, kind).offline:
+            yield f"authorities.{kind}.offline", "this key is opened in ceremonies only; set it to true"
+    for kind in ("issuing_ca", "sdc_ca", "infrastructure_ca", "line_ca"):
+        if getattr(pack.authorities, kind).offline:
+            yield f"authorities.{kind}.offline", "this authority issues day and night; set it to false"
+
+
+def _against_parent(kind: str, table: AuthorityTable, pack: PackFile) -> Iterator[Finding]:
+    name = _PARENTS.get(kind)
+    if name is None:
+        return
+    parent: AuthorityTable = getattr(pack.authorities, name)
+    if parent.lifetime is not None and (table.lifetime is None or table.lifetime > parent.lifetime):
+        limit = spell_duration(parent.lifetime)
+        yield f"authorities.{kind}.lifetime", f"it exceeds the {limit} of its issuer {name}; lower it"
+    above, below = pack.profiles.get(parent.profile), pack.profiles.get(table.profile)
+    if above and below and above.path_length is not None and (below.path_length or 0) >= above.path_length:
+        text = f"path length must be below its issuer's {above.path_length} (RFC 5280 4.2.1.9); lower it"
+        yield f"profiles.{table.profile}.path_length", text
+
+
+def _renewal(pack: PackFile) -> Iterator[Finding]:
+    renewal = pack.renewal
+    if renewal.critical >= renewal.window:
+        limit = spell_duration(renewal.window)
+        yield "renewal.critical", f"it must lie inside the window of {limit}; lower it or widen the window"
+    if any(later >= earlier for earlier, later in zip(renewal.alerts, renewal.alerts[1:], strict=False)):
+        yield "renewal.alerts", "alerts must come closer and closer to expiry; sort them from longest to shortest"
+
+
+def _crl(pack: PackFile) -> Iterator[Finding]:
+    crl = pack.crl
+    if crl.resign_every > _DAY:
+        yield "crl.resign_every", f"{spell_duration(crl.resign_every)} exceeds the 24h of online authorities; lower it"
+    if crl.publish_within > timedelta(seconds=60):
+        yield "crl.publish_within", f"{spell_duration(crl.publish_within)} exceeds the 60s after a revocation; lower it"
+    if not crl.shortest_next_update <= crl.next_update <= crl.longest_next_update:
+        yield "crl.next_update", "it lies outside shortest_next_update and longest_next_update; move it between them"
+    if crl.longest_next_update > 7 * _DAY:
+        yield "crl.longest_next_update", f"{spell_duration(crl.longest_next_update)} exceeds 7d; lower it"
+    if crl.resign_every * 2 > crl.shortest_next_update:
+        text = "one missed signature would lock out every good device; re-sign at least twice per shortest_next_update"
+        yield "crl.resign_every", text
+    if crl.shortest_interval < timedelta(seconds=1):
+        yield "crl.shortest_interval", "two lists in one second have equal thisUpdate; set at least 1s"
+    if crl.offline_alert >= crl.offline_next_update:
+        yield "crl.offline_alert", "the alert would come at once; set it below offline_next_update"
+
+
+def _ocsp(pack: PackFile) -> Iterator[Finding]:
+    ocsp = pack.ocsp
+    if ocsp.renew_after >= ocsp.presigned_lifetime:
+        yield "ocsp.renew_after", "answers would expire before they are renewed; set it below presigned_lifetime"
+    if ocsp.presigned_lifetime > _DAY:
+        yield "ocsp.presigned_lifetime", f"{spell_duration(ocsp.presigned_lifetime)} exceeds 24h; lower it"
+    if ocsp.http_max_age > timedelta(seconds=60):
+        yield "ocsp.http_max_age", f"{spell_duration(ocsp.http_max_age)} exceeds the 60s that caches may keep; lower it"
+    responder = pack.profiles.get("ocsp")
+    lifetime = responder.default_lifetime if responder else None
+    if lifetime is not None and ocsp.responder_renew_before >= lifetime:
+        yield "ocsp.responder_renew_before", f"it must be below the responder's {spell_duration(lifetime)}; lower it"
+
+
+def _enrolment(pack: PackFile) -> Iterator[Finding]:
+    if pack.enrolment.backdate > _DAY:
+        yield "enrolment.backdate", f"{spell_duration(pack.enrolment.backdate)} exceeds 24h; lower it"
