@@ -86,7 +86,9 @@ def make_token(batch: Batch, text: str, device_id: DeviceId, *, life: timedelta,
     return MadeToken(device_id, row.expires_at, text)
 
 
-def find_bearer(connection: Connection, text: str, spki_sha256: bytes, *, at: int) -> TokenRow:
+def find_bearer(
+    connection: Connection, text: str, spki_sha256: bytes, *, at: int, repeat: timedelta = REPEAT
+) -> TokenRow:
     """The token that `text` is, if this key may spend or repeat it now; nothing is written.
 
     Raises NotAuthorised(TOKEN_INVALID|TOKEN_EXPIRED|TOKEN_REUSED).
@@ -94,11 +96,11 @@ def find_bearer(connection: Connection, text: str, spki_sha256: bytes, *, at: in
     row = find_token(connection, hash_token(text))
     if row is None:
         raise _unknown()
-    check_token(row, spki_sha256, at=at)
+    check_token(row, spki_sha256, at=at, repeat=repeat)
     return row
 
 
-def check_token(row: TokenRow, spki_sha256: bytes, *, at: int) -> None:
+def check_token(row: TokenRow, spki_sha256: bytes, *, at: int, repeat: timedelta = REPEAT) -> None:
     """Raises NotAuthorised(TOKEN_EXPIRED|TOKEN_REUSED) unless this key may spend or repeat the token at `at`."""
     device = str(row.device_id)
     # 1. Unused: only its date counts.
@@ -111,12 +113,12 @@ def check_token(row: TokenRow, spki_sha256: bytes, *, at: int) -> None:
         msg = "the token was used with another key; report it, and ask for a new one"
         raise NotAuthorised(Reason.TOKEN_REUSED, msg, device=device)
     # 3. The same key again: an answer that got lost is given again, for an hour.
-    if at - row.used_at > REPEAT.total_seconds():
-        msg = f"the token was used more than {int(REPEAT.total_seconds()) // 60} minutes ago; ask for a new one"
+    if at - row.used_at > repeat.total_seconds():
+        msg = f"the token was used more than {int(repeat.total_seconds()) // 60} minutes ago; ask for a new one"
         raise NotAuthorised(Reason.TOKEN_EXPIRED, msg, device=device)
 
 
-def spend_token(batch: Batch, token_sha256: bytes, spki_sha256: bytes) -> TokenRow:
+def spend_token(batch: Batch, token_sha256: bytes, spki_sha256: bytes, *, repeat: timedelta = REPEAT) -> TokenRow:
     """Bind the token to the key inside the writer act that also records the intent: both or neither.
 
     What `find_bearer` saw may have changed since, so everything is asked again here, where acts have an order.
@@ -125,7 +127,7 @@ def spend_token(batch: Batch, token_sha256: bytes, spki_sha256: bytes) -> TokenR
     row = find_token(batch.connection, token_sha256)
     if row is None:
         raise _unknown()
-    check_token(row, spki_sha256, at=batch.at)
+    check_token(row, spki_sha256, at=batch.at, repeat=repeat)
     if row.bound_spki_sha256 is None:
         bind_token(batch.connection, token_sha256, spki_sha256, at=batch.at)
         append(batch, TokenSpent(token_sha256, f"device:{row.device_id}", spki_sha256))

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_MESSAGE: Final = 256 * 1024
-MAX_CERTIFICATES: Final = 32
-"""More than any chain plus the roll-over certificates of RFC 7030 4.1.3."""
+MAX_CERTIFICATES: Final = 256
+"""More than the authorities of a large hospital group plus the roll-over certificates of RFC 7030 4.1.3."""
 
 _INTEGER, _SEQUENCE, _SET, _CONTEXT_0, _CONTEXT_1 = 0x02, 0x30, 0x31, 0xA0, 0xA1
 _ID_DATA: Final = bytes.fromhex("06092a864886f70d010701")

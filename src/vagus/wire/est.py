@@ -77,14 +77,14 @@ def decode_path(path: str) -> EstPath:
     raise Malformed(Reason.NOT_FOUND, f"no EST operation at this path; offered under {ROOT}/[label/] are {offered}")
 
 
-def decode_body(body: bytes) -> bytes:
+def decode_body(body: bytes, *, limit: int = MAX_BODY) -> bytes:
     """The DER inside an EST body: base64 on one line or wrapped, or bare DER.
 
-    Raises LimitExceeded(TOO_LARGE) above MAX_BODY and Malformed(BAD_ENCODING).
+    Raises LimitExceeded(TOO_LARGE) above `limit` octets and Malformed(BAD_ENCODING).
     """
-    if len(body) > MAX_BODY:
-        msg = f"body of {len(body)} octets exceeds the {MAX_BODY} that EST takes here; send the request alone"
-        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_BODY, value=len(body))
+    if len(body) > limit:
+        msg = f"body of {len(body)} octets exceeds the {limit} that EST takes here; send the request alone"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=limit, value=len(body))
     text = body.strip(_WHITESPACE)
     # base64 of a SEQUENCE always opens with "M", so the first octet tells both forms apart.
     if body[:1] == bytes((_SEQUENCE,)):
