@@ -26,7 +26,6 @@ def test_what_init_writes_is_read_back(tmp_path: Path) -> None:
     written = write_settings(folder, **WRITTEN)
     assert load_settings(folder) == written
     assert written.database_file == (folder / "vagus.sqlite3").absolute()
-    assert written.is_example_arc
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / FILE_NAME).stat().st_mode) == 0o600
 
@@ -67,7 +66,6 @@ def test_a_folder_without_settings_says_how_to_begin(tmp_path: Path) -> None:
         ('kind = "hospital"', 'kind = "clinic"', "installation.kind"),
         ('origin = "log.example/vagus"', 'origin = "has space"', "installation.origin"),
         ('"sqlite:///vagus.sqlite3"', '"mysql://x"', "installation.database"),
-        ('oid_arc = "1.3.6.1.4.1.32473"', 'oid_arc = "9.9"', "installation.oid_arc"),
         ('kdf = "scrypt"', 'kdf = "md5"', "keystore.kdf"),
         ("connections = 20000", "connections = 0", "serve.connections"),
         ("handshake_seconds = 10.0", "handshake_seconds = -1.0", "serve.handshake_seconds"),

@@ -16,22 +16,14 @@ from vagus.policy.plan_files import check_address
 from vagus.reasons import Reason
 
 FILE_NAME = "vagus.toml"
-DOCUMENTATION_ARC = "1.3.6.1.4.1.32473"  # RFC 5612: for examples, never for production
 
 _ORIGIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,120}(?:/[a-z0-9._-]{1,60})*\Z")
-_ARC = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,9})){2,12}\Z")
 _DATABASE = re.compile(r"(?:sqlite:///[^?#]+|postgresql\+psycopg://\S+)\Z")
 
 
 def _origin(text: str) -> str:
     if not _ORIGIN.match(text):
         raise ValueError(f"{text[:80]!r} is no origin such as log.hospital.example/vagus; lower case, no spaces")
-    return text
-
-
-def _arc(text: str) -> str:
-    if not _ARC.match(text):
-        raise ValueError(f"{text[:80]!r} is no object identifier of 3-13 arcs; write your own private arc")
     return text
 
 
@@ -46,7 +38,6 @@ class _InstallationTable(Document):
     origin: Annotated[str, AfterValidator(_origin)]
     database: Annotated[str, AfterValidator(_database)] = "sqlite:///vagus.sqlite3"
     policy_pack: str | None = None
-    oid_arc: Annotated[str, AfterValidator(_arc)] = DOCUMENTATION_ARC
 
 
 class _KeystoreTable(Document):
@@ -95,7 +86,6 @@ class Settings:
     origin: str  # the origin line of the ledger's checkpoints
     database_url: str
     policy_pack: Path | None  # None: the shipped one
-    oid_arc: str
     kdf: Literal["scrypt", "pbkdf2"]
     unsafe_fast_kdf: bool  # tests and demonstrations only; doctor says so
     serve: ServeSettings
@@ -126,6 +116,11 @@ class Settings:
         return self.folder / "backups"
 
     @property
+    def log_key(self) -> Path:
+        """The ledger's verifier key (C2SP vkey); public."""
+        return self.folder / "log.vkey"
+
+    @property
     def plan(self) -> Path:
         """The plan as it was last applied."""
         return self.folder / "plan.toml"
@@ -136,11 +131,6 @@ class Settings:
         if not self.database_url.startswith("sqlite:///"):
             return None
         return Path(self.database_url.removeprefix("sqlite:///"))
-
-    @property
-    def is_example_arc(self) -> bool:
-        """Whether certificates carry OIDs of the documentation arc, which is not for production."""
-        return self.oid_arc == DOCUMENTATION_ARC or self.oid_arc.startswith(DOCUMENTATION_ARC + ".")
 
 
 def load_settings(folder: Path) -> Settings:
@@ -164,7 +154,6 @@ def decode_settings(raw: bytes, folder: Path) -> Settings:
         origin=said.installation.origin,
         database_url=_absolute(said.installation.database, folder),
         policy_pack=folder / said.installation.policy_pack if said.installation.policy_pack else None,
-        oid_arc=said.installation.oid_arc,
         kdf=said.keystore.kdf,
         unsafe_fast_kdf=said.keystore.unsafe_fast,
         serve=ServeSettings(
@@ -234,7 +223,7 @@ format = 1
 kind = {kind}                     # hospital or maker; chosen once
 origin = {origin}                 # name of the ledger in its checkpoints; chosen once
 database = {database}             # sqlite:///file beside this one, or postgresql+psycopg://...
-oid_arc = "1.3.6.1.4.1.32473"     # documentation arc (RFC 5612): put your own private arc here before production
+# policy_pack = "our-pack.toml"   # instead of the shipped iob-2026, whose OID arc is not for production
 
 [keystore]
 kdf = {kdf}                       # scrypt, or pbkdf2 where FIPS 140 is asked for
