@@ -1,0 +1,242 @@
+"""The agent's commands as steps that tell results; parses no arguments and prints nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, NotTrusted, Unavailable, VagusError
+from vagus.reasons import Reason
+from vagus_agent.connection import Patience, Route
+from vagus_agent.device import Device
+from vagus_agent.durable import make_private_folder, write_durably
+from vagus_agent.est import Token
+from vagus_agent.keys import DeviceKeyAlgorithm, build_idevid_request, decode_key, make_key
+from vagus_agent.probe import Probe
+from vagus_agent.renewal import renewal_moment, retry_wait
+from vagus_agent.state import StateFolder
+from vagus_agent.verification import identity_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from vagus.clock import Clock, Entropy
+    from vagus_agent.credentials import Credential
+    from vagus_agent.outcomes import Result
+
+COMMANDS: Final = ("request", "enrol", "renew", "connect", "run", "status", "probe")
+_MAX_TOKEN: Final = 512
+_SERIAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_LASTING: Final = (Conflict, Misconfigured, IntegrityFailure)
+"""Errors that waiting does not heal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line as values."""
+
+    command: str
+    state: Path
+    server: str | None = None
+    relay: str | None = None
+    anchors: Path | None = None
+    idevid_cert: Path | None = None
+    idevid_key: Path | None = None
+    token: str | None = None
+    key: str | None = None
+    category: str | None = None
+    log_key: str | None = None
+    serial: str | None = None
+    count: int = 5
+    interval: float = 0.0
+    connections: int = 1
+    resume: bool = False
+    force: bool = False
+    patience: float = 10.0
+    attempts: int = 8
+    as_json: bool = False
+    unsafe_clock_offset: float = 0.0
+
+
+def run_command(
+    options: Options, clock: Clock, entropy: Entropy, orders: Iterable[str], sleep: Callable[[float], None]
+) -> Iterator[Result]:
+    """The results of one command, as they come. Raises VagusError."""
+    folder = StateFolder(options.state)
+    if options.command == "status":
+        yield _status(folder, _device(options, folder, clock, entropy, keep=False))
+        return
+    with folder.locked():
+        if options.command == "request":
+            yield _request(options, folder)
+            return
+        device = _device(options, folder, clock, entropy, keep=True)
+        match options.command:
+            case "enrol":
+                credential = device.enrol(_load_token(options.token), is_forced=options.force)
+                yield _tell_credential(device, credential)
+            case "renew":
+                renewed = device.renew(is_forced=options.force)
+                yield {"ok": True, "renewed": False} if renewed is None else _tell_credential(device, renewed)
+            case "connect":
+                yield from _connect(options, device)
+            case "probe":
+                device.settle_clock()
+                yield from Probe(device).obey_all(orders)
+            case _:
+                yield from _run(options, device, entropy, sleep)
+
+
+def _device(options: Options, folder: StateFolder, clock: Clock, entropy: Entropy, *, keep: bool) -> Device:
+    told = folder.load_orders()
+    told = replace(
+        told,
+        server=Route.parse(options.server) if options.server else told.server,
+        relay=Route.parse(options.relay) if options.relay else told.relay,
+        category=options.category or told.category,
+        key_algorithm=DeviceKeyAlgorithm(options.key) if options.key else told.key_algorithm,
+        log_key=options.log_key or told.log_key,
+    )
+    if keep:
+        if options.anchors is not None:
+            folder.keep_anchors(options.anchors)
+        if (options.idevid_cert is None) != (options.idevid_key is None):
+            raise Misconfigured(Reason.BAD_ARGUMENT, "--idevid-cert and --idevid-key belong together; give both")
+        if options.idevid_cert is not None and options.idevid_key is not None:
+            folder.keep_idevid(options.idevid_cert, options.idevid_key)
+        folder.keep_orders(told)
+    patience = Patience(connect=options.patience, answer=max(options.patience, 1.0) * 3)
+    return Device(folder, told, system_clock=clock, entropy=entropy, patience=patience)
+
+
+def _request(options: Options, folder: StateFolder) -> Result:
+    """A key and a request for the maker's line, made once: the key never leaves the device."""
+    if options.serial is None or not _SERIAL.match(options.serial):
+        msg = "request needs --serial with the maker's serial number: 1-64 of letters, digits, '.', '_' and '-'"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
+    target = folder.path / "idevid"
+    make_private_folder(target)
+    if not (target / "key.pem").exists():
+        write_durably(target / "key.pem", make_key(DeviceKeyAlgorithm(options.key or DeviceKeyAlgorithm.P256)))
+    key = decode_key((target / "key.pem").read_bytes())
+    write_durably(target / "request.csr", build_idevid_request(key, options.serial))
+    return {"ok": True, "serial": options.serial, "request": str(target / "request.csr")}
+
+
+def _connect(options: Options, device: Device) -> Iterator[Result]:
+    device.settle_clock()
+    session = None
+    for number in range(1, options.connections + 1):
+        sent, ticket = device.connect(options.count, session if options.resume else None)
+        session = ticket
+        yield {
+            "ok": True,
+            "connection": number,
+            "lines": sent.lines,
+            "resumed": sent.resumed,
+            "group": sent.group,
+            "clock_corrected": device.clock.is_corrected() or None,
+        }
+
+
+def _run(options: Options, device: Device, entropy: Entropy, sleep: Callable[[float], None]) -> Iterator[Result]:
+    """Enrol where needed, renew when due, send telemetry batch after batch; waits longer after each failure."""
+    token, batch, failures = _load_token(options.token), 0, 0
+    due = None
+    while options.count == 0 or batch < options.count:
+        try:
+            credential = device.enrol(token)
+            token = None
+            if due is None:
+                due = renewal_moment(device.window_of(credential), entropy)
+                yield _tell_credential(device, credential)
+            if device.clock.now() >= due:
+                renewed = device.renew()
+                due = None
+                if renewed is not None:
+                    yield _tell_credential(device, renewed)
+            sent = device.stream(1)
+        except _LASTING:
+            raise
+        except VagusError as error:
+            failures += 1
+            if failures >= options.attempts:
+                raise
+            wait = retry_wait(failures, entropy)
+            asked = error.facts.get("retry_after") if isinstance(error, Unavailable) else None
+            yield _tell_retry(error, max(wait, float(asked or 0)))
+            sleep(max(wait, float(asked or 0)))
+            continue
+        failures = 0
+        batch += 1
+        yield {"ok": True, "batch": batch, "lines": sent.lines, "resumed": sent.resumed}
+        if options.interval > 0 and (options.count == 0 or batch < options.count):
+            sleep(options.interval)
+
+
+def _tell_retry(error: VagusError, wait: float) -> Result:
+    return {"ok": False, "reason": str(error.reason), "message": error.message, "again_in": round(wait, 1)}
+
+
+def _tell_credential(device: Device, credential: Credential) -> Result:
+    leaf = credential.leaf
+    return {
+        "ok": True,
+        "name": identity_of(leaf),
+        "generation": credential.generation,
+        "issuer": leaf.issuer.rfc4514_string(),
+        "serial": f"{leaf.serial_number:x}",
+        "not_after": leaf.not_valid_after_utc.isoformat(),
+        "renew_from": device.window_of(credential).opens.isoformat(),
+    }
+
+
+def _status(folder: StateFolder, device: Device) -> Result:
+    """What the folder holds, read without changing anything."""
+    with suppress(VagusError):
+        credential = device.store.find_current()
+        if credential is not None:
+            clock_problem, seen = None, device.log.load()
+            try:
+                device.check_clock()
+            except NotTrusted as error:
+                clock_problem = error.message
+            return {
+                **_tell_credential(device, credential),
+                "proven": credential.is_proven,
+                "expired": device.clock.now() > credential.leaf.not_valid_after_utc,
+                "checkpoint_size": None if seen is None else seen.size,
+                "clock_problem": clock_problem,
+            }
+    damaged = (folder.path / "current").exists()
+    return {"ok": True, "name": None, "enrolled": False, "damaged": damaged or None}
+
+
+def _load_token(source: str | None) -> Token | None:
+    """The token behind `fd:N`, `file:PATH` or `env:NAME`. Raises Misconfigured(BAD_ARGUMENT)."""
+    if source is None:
+        return None
+    kind, _, where = source.partition(":")
+    try:
+        match kind:
+            case "fd":
+                with os.fdopen(int(where), "rb") as file:
+                    text = file.read(_MAX_TOKEN + 1).decode("ascii").strip()
+            case "file":
+                with Path(where).open("rb") as file:
+                    text = file.read(_MAX_TOKEN + 1).decode("ascii").strip()
+            case "env":
+                text = os.environ.pop(where)
+            case _:
+                raise ValueError
+    except (OSError, ValueError, KeyError):
+        msg = "--token takes fd:3, file:/path or env:NAME and reads the token there; the source given holds none"
+        raise Misconfigured(Reason.BAD_ARGUMENT, msg) from None
+    if not 0 < len(text) <= _MAX_TOKEN or not text.isprintable():
+        msg = f"the token has {len(text)} characters; 1-{_MAX_TOKEN} printable ones are possible"
+        raise Misconfigured(Reason.BAD_ARGUMENT, msg)
+    return Token(text)

@@ -1,0 +1,263 @@
+"""One checked TLS connection from the device to a server, blocking and bounded in time; knows nothing of EST.
+
+The server is verified after its last handshake message and *before* our own flight leaves: a server that is not the
+hospital's gets neither an application byte nor our certificate (TLS 1.3 sends that in the client's last flight).
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from vagus.errors import Malformed, NotTrusted, Unavailable
+from vagus.reasons import Reason
+from vagus.tls import ClientContext, ClientTls, Credential, Peer, Session, TlsStream
+from vagus_agent.http import Response, ResponseReader, encode_request
+from vagus_agent.verification import verify_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+    from types import TracebackType
+
+    from cryptography.x509 import Certificate
+
+_PIECE: Final = 65_536
+_ROUTE = re.compile(
+    r"(?:(?P<scheme>https|tcp)://)?(?P<name>[a-z0-9.-]{1,253}|\[[0-9a-f:]{2,39}\])"
+    r"(?:=(?P<address>[A-Za-z0-9.-]{1,253}|\[[0-9a-f:]{2,39}\]))?:(?P<port>[0-9]{1,5})\Z"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a server is: the name its certificate must show, the address to dial, and what is spoken there."""
+
+    name: str
+    address: str
+    port: int
+    is_raw: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Route:
+        """`[https://|tcp://]name[=address]:port`, as in `enrol.h1.example=10.0.0.7:8443`.
+
+        Raises Malformed(BAD_ARGUMENT).
+        """
+        match = _ROUTE.match(text.strip())
+        if match is None or not 0 < int(match["port"]) < 65536:
+            msg = f"{text!r} is not [https://|tcp://]name[=address]:port, as in enrol.h1.example:8443"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
+        name = match["name"].strip("[]")
+        return cls(name, (match["address"] or name).strip("[]"), int(match["port"]), match["scheme"] == "tcp")
+
+    def __str__(self) -> str:
+        where = self.name if self.name == self.address else f"{self.name}={self.address}"
+        return f"{'tcp://' if self.is_raw else ''}{where}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the device waits, in seconds: for a connection with its handshake, and for one answer."""
+
+    connect: float = 10.0
+    answer: float = 30.0
+
+
+class Caller:
+    """Opens connections with one identity (or none) to servers under the pinned anchors."""
+
+    def __init__(
+        self,
+        anchors: Sequence[Certificate],
+        our_credential: Credential | None,
+        now: Callable[[], datetime | None],
+        patience: Patience | None = None,
+    ) -> None:
+        """`now` None: the clock is below its floor, so dates are left out (only for the enrolment listener)."""
+        self._anchors = anchors
+        self._now = now
+        self._patience = patience or Patience()
+        self._http = ClientContext(ClientTls(credential=our_credential))
+        self._raw = ClientContext(ClientTls(credential=our_credential, alpn=()))
+
+    def open(self, route: Route, session: Session | None = None) -> Channel:
+        """A connection whose server has been verified; resumed where `session` still counts at the server.
+
+        Raises Unavailable(UPSTREAM_UNREACHABLE, TIME_OUT), NotTrusted(TLS_HANDSHAKE) and what `verify_server` raises.
+        """
+        deadline = time.monotonic() + self._patience.connect
+        dialled = _dial(route, self._patience.connect)
+        try:
+            stream = (self._raw if route.is_raw else self._http).new_stream(route.name, session)
+            wire = _Wire(dialled, stream, route)
+            wire.shake_hands(deadline)
+            peer = stream.peer()
+            shown = (() if peer.leaf_der is None else (peer.leaf_der,)) + peer.chain_der
+            server = verify_server(shown, anchors=self._anchors, host=route.name, at=self._now())
+            wire.flush(deadline)  # only now does our certificate leave
+        except BaseException:
+            dialled.close()
+            raise
+        return Channel(wire, peer, server, route, self._patience)
+
+
+class Channel:
+    """A verified connection: bytes both ways, and HTTP on top for those who want it."""
+
+    def __init__(self, wire: _Wire, peer: Peer, server: Certificate, route: Route, patience: Patience) -> None:
+        self._wire = wire
+        self._patience = patience
+        self.peer = peer
+        self.server = server
+        self.route = route
+        self.is_reusable = True
+        """Whether another request may follow: the server has not said or shown that it closes."""
+
+    def send(self, data: bytes) -> None:
+        """Encrypt and send. Raises Unavailable(UPSTREAM_UNREACHABLE, TIME_OUT), Malformed(TLS_HANDSHAKE)."""
+        self._wire.stream.write(data)
+        self._wire.flush(time.monotonic() + self._patience.answer)
+
+    def receive(self, within: float | None = None) -> bytes:
+        """What arrives next, b"" once the server has closed; waits `within` seconds, else as long as for an answer.
+
+        Raises Unavailable(TIME_OUT, UPSTREAM_UNREACHABLE); NotTrusted(TLS_HANDSHAKE) when the server breaks TLS off,
+        which is how it refuses a certificate in TLS 1.3.
+        """
+        return self._wire.read(time.monotonic() + (self._patience.answer if within is None else within))
+
+    def ask(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Response:
+        """The answer to one HTTP request; the connection stays open where both sides keep it.
+
+        Raises what `send`, `receive` and ResponseReader raise.
+        """
+        self.send(encode_request(method, path, self.route.name, headers=headers, body=body))
+        reader = ResponseReader()
+        deadline = time.monotonic() + self._patience.answer
+        self.is_reusable = False
+        while True:
+            data = self._wire.read(deadline)
+            response = reader.feed(data) if data else reader.end()
+            if response is not None:
+                self.is_reusable = response.keeps_alive
+                return response
+
+    def session(self) -> Session | None:
+        """What a later connection may resume with; it comes with the first bytes that the server sends."""
+        return self._wire.stream.session()
+
+    def close(self) -> None:
+        """Say goodbye (close_notify) and hang up."""
+        self._wire.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Wire:
+    """A socket and the TLS stream over it."""
+
+    def __init__(self, dialled: socket.socket, stream: TlsStream, route: Route) -> None:
+        self._socket = dialled
+        self.stream = stream
+        self._route = route
+
+    def shake_hands(self, deadline: float) -> None:
+        """Until our last flight waits to be sent; it is not sent here."""
+        try:
+            while not self.stream.handshake():
+                self.flush(deadline)
+                data = self._receive(deadline)
+                if not data:
+                    msg = f"{self._route} hung up during the TLS handshake; check its address and its listener"
+                    raise Unavailable(Reason.UPSTREAM_UNREACHABLE, msg)
+                self.stream.feed(data)
+        except NotTrusted:
+            with suppress(Unavailable):
+                self.flush(deadline)  # our alert
+            raise
+
+    def read(self, deadline: float) -> bytes:
+        while True:
+            try:
+                data = self.stream.read()
+            except Malformed as error:  # an alert: the server looked at our certificate and broke off
+                msg = f"{self._route} broke the connection off: {error.message}"
+                raise NotTrusted(Reason.TLS_HANDSHAKE, msg) from None
+            if self.stream.has_answer:
+                self.flush(deadline)
+            if data is not None:
+                return data
+            data = self._receive(deadline)
+            if not data:
+                return b""
+            self.stream.feed(data)
+
+    def flush(self, deadline: float) -> None:
+        data = self.stream.take()
+        if not data:
+            return
+        try:
+            self._socket.settimeout(_left(deadline, self._route))
+            self._socket.sendall(data)
+        except TimeoutError:
+            raise _late(self._route) from None
+        except OSError as error:
+            raise _unreachable(self._route, error) from None
+
+    def close(self) -> None:
+        self.stream.close()
+        with suppress(Unavailable):
+            self.flush(time.monotonic() + 1.0)
+        self._socket.close()
+
+    def _receive(self, deadline: float) -> bytes:
+        try:
+            self._socket.settimeout(_left(deadline, self._route))
+            return self._socket.recv(_PIECE)
+        except TimeoutError:
+            raise _late(self._route) from None
+        except ConnectionResetError:
+            return b""
+        except OSError as error:
+            raise _unreachable(self._route, error) from None
+
+
+def _dial(route: Route, patience: float) -> socket.socket:
+    try:
+        dialled = socket.create_connection((route.address, route.port), timeout=patience)
+        dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except TimeoutError:
+        raise _late(route) from None
+    except (OSError, UnicodeError) as error:
+        raise _unreachable(route, error) from None
+    return dialled
+
+
+def _left(deadline: float, route: Route) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise _late(route)
+    return left
+
+
+def _late(route: Route) -> Unavailable:
+    msg = f"{route} did not answer in time; check the network between this device and the server"
+    return Unavailable(Reason.TIME_OUT, msg, server=str(route))
+
+
+def _unreachable(route: Route, error: Exception) -> Unavailable:
+    msg = f"{route} cannot be reached ({error}); check the address, the network and that the server runs"
+    return Unavailable(Reason.UPSTREAM_UNREACHABLE, msg, server=str(route))

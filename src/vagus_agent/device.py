@@ -1,0 +1,331 @@
+"""What a device does with its identity: enrol, renew, connect, stay alive; decides nothing about trust by itself.
+
+Every act leaves the state folder working, whatever happens in the middle of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+
+from vagus.errors import Conflict, Malformed, Misconfigured, NotAuthorised, NotTrusted, Refused, Unavailable, VagusError
+from vagus.reasons import Reason
+from vagus.tls import Credential as TlsCredential
+from vagus.tls import Session
+from vagus_agent import est
+from vagus_agent.clock_floor import ClockFloor, CorrectedClock
+from vagus_agent.connection import Caller, Channel, Patience, Route
+from vagus_agent.credentials import Credential, CredentialStore
+from vagus_agent.est import Token, check_answer
+from vagus_agent.keys import build_request, public_key_der
+from vagus_agent.log_memory import LogMemory
+from vagus_agent.renewal import RenewalWindow, renewal_window
+from vagus_agent.signed_time import find_crl_path, load_signed_time
+from vagus_agent.telemetry import TelemetrySource
+from vagus_agent.verification import decode_chain, identity_of, verify_issued
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vagus.clock import Clock, Entropy
+    from vagus_agent.state import Orders, StateFolder
+
+_HOPELESS: Final = frozenset(
+    {Reason.WEAK_KEY, Reason.KEY_REUSE, Reason.KEY_BLOCKED, Reason.POP_FAILED, Reason.KEY_MISMATCH, Reason.EC_PARAMS}
+)
+"""Refusals of the key itself: asking again with it is useless, so it is dropped."""
+
+TELEMETRY_PATH: Final = "/telemetry"
+_NDJSON: Final = "application/x-ndjson"
+_ACK_BYTES: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one connection carried."""
+
+    lines: int
+    resumed: bool
+    group: str | None
+    version: int
+
+
+class Device:
+    """One device and its folder."""
+
+    def __init__(
+        self,
+        folder: StateFolder,
+        orders: Orders,
+        *,
+        system_clock: Clock,
+        entropy: Entropy,
+        patience: Patience | None = None,
+        crash_point: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        self._folder = folder
+        self._orders = orders
+        self._entropy = entropy
+        self._patience = patience or Patience()
+        self._floor = ClockFloor(folder.path / "clock-floor.json")
+        self.clock = CorrectedClock(system_clock)
+        self.store = CredentialStore(folder.path, crash_point)
+        self.log = LogMemory(folder.path / "checkpoint", orders.log_key)
+        self._callers: dict[int | None, Caller] = {}
+        self._source: TelemetrySource | None = None
+        self._held: Channel | None = None
+
+    # the clock -------------------------------------------------------------------------------------------------
+
+    def check_clock(self) -> None:
+        """Raises NotTrusted(CLOCK_ROLLBACK) below the floor."""
+        self._floor.check(self.clock.now())
+
+    def settle_clock(self) -> None:
+        """Make sure that dates mean something: at the floor or above, else from signed time (design section 7).
+
+        Below the floor only the enrolment listener is called, without our certificate, under the pinned anchors and
+        with dates left out. Raises NotTrusted(CLOCK_ROLLBACK) where no signed time is to be had.
+        """
+        try:
+            self.check_clock()
+        except NotTrusted as wrong:
+            caller = Caller(self._folder.load_anchors(), None, lambda: None, self._patience)
+            try:
+                with caller.open(self._server()) as channel:
+                    self._learn(channel)
+            except (Unavailable, Refused, Malformed, Misconfigured) as error:
+                msg = f"{wrong.message}. Signed time was asked for: {error.message}"
+                raise NotTrusted(Reason.CLOCK_ROLLBACK, msg) from None
+            self.check_clock()
+
+    def _learn(self, channel: Channel) -> None:
+        """Remember the newest checkpoint and the newest CRL; what was signed lifts the floor and corrects the clock."""
+        self.log.refresh(channel)
+        path = find_crl_path(channel.server)
+        signed_at = None if path is None else load_signed_time(channel, path, self._folder.load_anchors())
+        if signed_at is not None:
+            self._floor.raise_to(signed_at, "the newest CRL of the hospital's infrastructure authority")
+            self.clock.learn(signed_at)
+
+    # enrolment -------------------------------------------------------------------------------------------------
+
+    def enrol(self, token: Token | None = None, *, is_forced: bool = False) -> Credential:
+        """A first certificate, by the maker's certificate or a one-time token; the present one if it still holds.
+
+        Raises Conflict(CREDENTIAL_MISSING) with neither, and what settle_clock, Caller.open, est and verify_issued
+        raise. On any error the pair on disk stays as it was.
+        """
+        self.settle_clock()
+        self.store.open()
+        current = self.store.find_current()
+        if current is not None and not is_forced and self.clock.now() <= current.leaf.not_valid_after_utc:
+            return current
+        idevid = self._folder.find_idevid()
+        if token is None and idevid is None:
+            msg = "nothing proves this device yet; give --idevid-cert and --idevid-key, or --token"
+            raise Conflict(Reason.CREDENTIAL_MISSING, msg)
+        # A token speaks for itself: with both, the maker's certificate still opens the connection.
+        return self._obtain(self._caller(idevid, None), lambda ch, req: est.enrol(ch, req, token), current=None)
+
+    def renew(self, *, is_forced: bool = False) -> Credential | None:
+        """A new certificate and key by the current ones, inside the window; None outside it.
+
+        Raises NotTrusted(EXPIRED) when it is too late, Conflict(CREDENTIAL_MISSING) before the first enrolment.
+        """
+        self.settle_clock()
+        self.store.open()
+        current = self._current()
+        if not is_forced and not self.window_of(current).is_open(self.clock.now()):
+            return None
+        return self._obtain(self._caller_for(current), est.reenrol, current=current.leaf)
+
+    def window_of(self, credential: Credential) -> RenewalWindow:
+        """When the credential may be renewed."""
+        leaf = credential.leaf
+        return renewal_window(leaf.not_valid_before_utc, leaf.not_valid_after_utc)
+
+    def _obtain(
+        self,
+        caller: Caller,
+        ask: Callable[[Channel, bytes], tuple[bytes, ...]],
+        *,
+        current: x509.Certificate | None,
+    ) -> Credential:
+        # 1. The key is durable before the request leaves: a lost answer is asked for again with the same key.
+        pending = self.store.begin(self._orders.key_algorithm)
+        request = build_request(pending.key, current)
+        # 2. Over a connection whose server is verified, the authorities first, then the request (RFC 7030 4.1, 4.2).
+        try:
+            with caller.open(self._server()) as channel:
+                authorities = decode_chain(est.load_cacerts(channel), limit=est.MAX_AUTHORITIES)
+                issued = decode_chain(ask(channel, request))
+                self._learn(channel)
+        except NotAuthorised as error:
+            if error.reason in _HOPELESS:
+                self.store.abandon()
+            raise
+        # 3. What came back is ours, from this hospital, and holds now; only then does it replace anything.
+        chain = verify_issued(
+            issued,
+            our_key_der=public_key_der(pending.key),
+            authorities=authorities,
+            current=current,
+            at=self.clock.now(),
+        )
+        credential = self.store.complete(pending, chain)
+        self._floor.raise_to(credential.leaf.not_valid_before_utc, "our own certificate")
+        return credential
+
+    # connections -----------------------------------------------------------------------------------------------
+
+    def open_relay(self, session: Session | None = None) -> tuple[Channel, Credential]:
+        """A connection to the relay with our certificate.
+
+        Raises NotTrusted(CLOCK_ROLLBACK, EXPIRED, NOT_YET_VALID) before anything is dialled, and what Caller.open does.
+        """
+        self.check_clock()
+        self.store.open()
+        current = self._current()
+        if self._orders.relay is None:
+            raise Misconfigured(Reason.BAD_ARGUMENT, "no relay is known; give --relay name:port once")
+        return self._caller_for(current).open(self._orders.relay, session), current
+
+    def send(self, channel: Channel, lines: int) -> int:
+        """Send telemetry over an open connection; the number of lines that the other side took.
+
+        Raises NotAuthorised with the gate's reason (HTTP), NotTrusted(TLS_HANDSHAKE) where it closes instead.
+        """
+        source = self._telemetry()
+        body = source.lines(lines, self.clock.now())
+        if channel.route.is_raw:
+            return _send_raw(channel, body, lines)
+        response = channel.ask("POST", TELEMETRY_PATH, headers={"Content-Type": _NDJSON}, body=body)
+        if not 200 <= response.status < 300:
+            check_answer(response)
+        return lines
+
+    def connect(self, lines: int, session: Session | None = None) -> tuple[Sent, Session | None]:
+        """One connection that sends `lines` and ends; its success proves the certificate in use.
+
+        A certificate that no server ever took falls back to the one before it, once.
+        """
+        self.hang_up()
+        try:
+            sent = self._begin(lines, session)
+            return sent, None if self._held is None else self._held.session()
+        finally:
+            self.hang_up()
+
+    def stream(self, lines: int) -> Sent:
+        """Send over the connection that is held from before, else over a new one, which is held from then on."""
+        held = self._held
+        if held is not None and held.is_reusable:
+            try:
+                return _tell_sent(self.send(held, lines), held)
+            except NotAuthorised:
+                self.hang_up()
+                raise
+            except VagusError:
+                pass  # an idle connection may have been closed in the meantime; a new one tells what is wrong
+        self.hang_up()
+        return self._begin(lines, None)
+
+    def hang_up(self) -> None:
+        """Close the connection that is held, if any."""
+        if self._held is not None:
+            self._held.close()
+        self._held = None
+
+    def _begin(self, lines: int, session: Session | None) -> Sent:
+        try:
+            return self._begin_once(lines, session)
+        except Refused as refusal:
+            self.hang_up()
+            current = self.store.find_current()
+            previous = None if current is None or not self._may_blame(refusal) else self.store.step_back(current)
+            if previous is None or self.clock.now() > previous.leaf.not_valid_after_utc:
+                raise
+            return self._begin_once(lines, None)
+
+    def _begin_once(self, lines: int, session: Session | None) -> Sent:
+        self._held, credential = self.open_relay(session)
+        sent = self.send(self._held, lines)
+        self.store.prove(credential)
+        return _tell_sent(sent, self._held)
+
+    @staticmethod
+    def _may_blame(refusal: Refused) -> bool:
+        """Whether the refusal may be about our new certificate rather than about the server or the clock."""
+        return isinstance(refusal, NotAuthorised) or refusal.reason is Reason.TLS_HANDSHAKE
+
+    def refresh_log(self) -> None:
+        """Fetch the newest checkpoint and keep it. Raises IntegrityFailure where the log went back."""
+        self.store.open()
+        with self._caller_for(self._current()).open(self._server()) as channel:
+            self._learn(channel)
+
+    # pieces ----------------------------------------------------------------------------------------------------
+
+    def _current(self) -> Credential:
+        """The pair in use, valid now."""
+        current = self.store.find_current()
+        if current is None:
+            msg = "this device has no certificate yet; run vagus-agent enrol"
+            raise Conflict(Reason.CREDENTIAL_MISSING, msg)
+        now = self.clock.now()
+        if now > current.leaf.not_valid_after_utc:
+            end = current.leaf.not_valid_after_utc.isoformat()
+            msg = f"our certificate expired on {end}; check the clock ({now.isoformat()}), then enrol again"
+            raise NotTrusted(Reason.EXPIRED, msg, not_after=end)
+        if now + timedelta(minutes=5) < current.leaf.not_valid_before_utc:
+            begin = current.leaf.not_valid_before_utc.isoformat()
+            msg = f"our certificate is valid from {begin} and the clock says {now.isoformat()}; set the clock"
+            raise NotTrusted(Reason.NOT_YET_VALID, msg, not_before=begin)
+        return current
+
+    def _server(self) -> Route:
+        if self._orders.server is None:
+            raise Misconfigured(Reason.BAD_ARGUMENT, "no enrolment server is known; give --server name:port once")
+        return self._orders.server
+
+    def _caller_for(self, credential: Credential) -> Caller:
+        return self._caller(TlsCredential(credential.chain_pem, credential.key_pem), credential.generation)
+
+    def _caller(self, credential: TlsCredential | None, generation: int | None) -> Caller:
+        """The caller of a generation is kept: sessions resume within it."""
+        caller = self._callers.get(generation)
+        if caller is None or generation is None:
+            caller = Caller(self._folder.load_anchors(), credential, self.clock.now, self._patience)
+            self._callers = {generation: caller}
+        return caller
+
+    def _telemetry(self) -> TelemetrySource:
+        if self._source is None:
+            name = identity_of(self._current().leaf).partition(".")[0]
+            self._source = TelemetrySource(name, self._orders.category, self._entropy)
+        return self._source
+
+
+def _tell_sent(lines: int, channel: Channel) -> Sent:
+    peer = channel.peer
+    return Sent(lines, peer.resumed, peer.group, peer.version)
+
+
+def _send_raw(channel: Channel, body: bytes, lines: int) -> int:
+    """Lines over a raw relay: the upstream answers one line for each, which tells a refusal from a success."""
+    channel.send(body)
+    acknowledged, read = 0, 0
+    while acknowledged < lines:
+        data = channel.receive()
+        if not data:
+            msg = f"{channel.route} closed the connection after {acknowledged} of {lines} lines: it does not admit us"
+            raise NotTrusted(Reason.TLS_HANDSHAKE, msg, acknowledged=acknowledged)
+        acknowledged += data.count(b"\n")
+        read += len(data)
+        if read > _ACK_BYTES:
+            raise Malformed(Reason.TOO_LARGE, f"the upstream answers with over {_ACK_BYTES} bytes; it is not ours")
+    return acknowledged

@@ -1,0 +1,64 @@
+"""The newest checkpoint of the hospital's log that this device has seen: it may grow and never go back; reads no entry.
+
+Thousands of devices that remember are what makes a truncated or forked log come to light (design section 6).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from vagus.errors import IntegrityFailure
+from vagus.reasons import Reason
+from vagus.tlog.checkpoint import Checkpoint, NoteKey, verify_checkpoint
+from vagus_agent.durable import write_durably
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vagus_agent.est import Exchange
+
+CHECKPOINT_PATH: Final = "/log/checkpoint"
+
+
+class LogMemory:
+    """One signed note on disk. Without the log's verifier key nothing is fetched and nothing kept."""
+
+    def __init__(self, path: Path, verifier_key: str | None) -> None:
+        """Raises Malformed(BAD_ENCODING) for a verifier key that does not decode."""
+        self._path = path
+        self._key = None if verifier_key is None else NoteKey.decode(verifier_key)
+
+    def load(self) -> Checkpoint | None:
+        """The newest checkpoint seen. Raises IntegrityFailure(CHECKPOINT_INVALID) when our own copy is damaged."""
+        if self._key is None or not self._path.exists():
+            return None
+        return verify_checkpoint(self._path.read_bytes(), self._key)
+
+    def refresh(self, exchange: Exchange) -> Checkpoint | None:
+        """Ask for the present checkpoint and keep it when it is newer; None where the server offers none.
+
+        Raises IntegrityFailure: LOG_TRUNCATED for a smaller tree, LOG_TAMPERED for another tree of the same size,
+        CHECKPOINT_INVALID for a wrong signature. What is kept stays, as evidence.
+        """
+        if self._key is None:
+            return None
+        response = exchange.ask("GET", CHECKPOINT_PATH)
+        if response.status != 200:
+            return None
+        offered = verify_checkpoint(response.body, self._key)
+        kept = self.load()
+        if kept is not None and offered.size < kept.size:
+            msg = (
+                f"the log has {offered.size} entries and had {kept.size} before: it was cut back; "
+                f"keep {self._path} as evidence and tell the hospital's security officer"
+            )
+            raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, size=offered.size, known=kept.size)
+        if kept is not None and offered.size == kept.size and offered.root != kept.root:
+            msg = (
+                f"the log's root at {kept.size} entries is another than before: it was rewritten; "
+                f"keep {self._path} as evidence and tell the hospital's security officer"
+            )
+            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=kept.size)
+        if kept is None or offered.size > kept.size:
+            write_durably(self._path, response.body)
+        return offered

@@ -1,0 +1,78 @@
+"""What a command tells its caller: one table from errors to exit codes, one shape for results; does no work."""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from vagus.errors import (
+    Conflict,
+    IntegrityFailure,
+    LimitExceeded,
+    Malformed,
+    Misconfigured,
+    Refused,
+    Unavailable,
+    VagusError,
+)
+from vagus.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Value: TypeAlias = str | int | float | bool | None
+Result: TypeAlias = "Mapping[str, Value]"
+
+
+class Exit(IntEnum):
+    """Documented exit codes; those up to 5 mean what they mean for `vagus`."""
+
+    DONE = 0
+    REFUSED = 1  # we refuse the server, or it refuses us
+    BAD_INPUT = 2  # an option or a file that people wrote
+    ACTION_NEEDED = 3  # somebody has to give something: a token, the maker's certificate, the free folder
+    UNAVAILABLE = 4  # try again later
+    INTEGRITY = 5  # our own files, or the log, contradict themselves
+    CLOCK = 6  # the clock of this device cannot be right
+    EXPIRED = 7  # our certificate is over
+
+
+_BY_REASON: Final = {Reason.CLOCK_ROLLBACK: Exit.CLOCK, Reason.EXPIRED: Exit.EXPIRED}
+_BY_KIND: Final[tuple[tuple[type[VagusError], Exit], ...]] = (
+    (Conflict, Exit.ACTION_NEEDED),
+    (Refused, Exit.REFUSED),
+    (Misconfigured, Exit.BAD_INPUT),
+    (IntegrityFailure, Exit.INTEGRITY),
+    (Unavailable, Exit.UNAVAILABLE),
+    (LimitExceeded, Exit.REFUSED),
+    (Malformed, Exit.REFUSED),
+)
+
+
+def exit_code(error: VagusError) -> Exit:
+    """The exit code for an error; bad arguments are told from a server's malformed answers by their reason."""
+    if error.reason is Reason.BAD_ARGUMENT:
+        return Exit.BAD_INPUT
+    by_reason = _BY_REASON.get(error.reason)
+    if by_reason is not None:
+        return by_reason
+    return next(code for kind, code in _BY_KIND if isinstance(error, kind))
+
+
+def failure(error: VagusError) -> Result:
+    """The error as a result for programs."""
+    return {"ok": False, "reason": str(error.reason), "message": error.message, "exit": int(exit_code(error))}
+
+
+def encode_result(result: Result) -> str:
+    """One line of JSON."""
+    return json.dumps(dict(result), separators=(",", ":"), ensure_ascii=True)
+
+
+def describe_result(result: Result) -> str:
+    """The result for people."""
+    if result.get("ok") is False:
+        return f"{result['reason']}: {result['message']}"
+    shown = ((key.replace("_", " "), value) for key, value in result.items() if key != "ok" and value is not None)
+    return "\n".join(f"{key:16} {value}" for key, value in shown)

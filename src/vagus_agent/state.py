@@ -1,0 +1,153 @@
+"""The agent's one folder: lock, what it was told last, anchors, the maker's certificate; connects nowhere."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from vagus.errors import Conflict, Malformed, Misconfigured
+from vagus.reasons import Reason
+from vagus.tls import Credential as TlsCredential
+from vagus_agent.connection import Route
+from vagus_agent.durable import load_private, make_private_folder, write_durably
+from vagus_agent.keys import DeviceKeyAlgorithm, decode_certificates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cryptography.x509 import Certificate
+
+_MAX_FILE: Final = 1024 * 1024
+_KEYS: Final = ("server", "relay", "category", "key_algorithm", "log_key")
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the agent was told: where its servers are, what it is, which key it makes."""
+
+    server: Route | None = None
+    relay: Route | None = None
+    category: str = "device"
+    key_algorithm: DeviceKeyAlgorithm = DeviceKeyAlgorithm.P256
+    log_key: str | None = None
+    """The log's verifier key as C2SP writes it: `name+hash+base64`."""
+
+
+class StateFolder:
+    """STATE/agent.json, anchors.pem, idevid/{certificate,key}.pem, lock; the rest belongs to other modules."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self) -> None:
+        """Make it, readable by its owner alone."""
+        try:
+            make_private_folder(self.path)
+        except OSError as error:
+            msg = f"the state folder {self.path} cannot be made ({error.strerror}); give another --state"
+            raise Misconfigured(Reason.BAD_ARGUMENT, msg) from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder: two agents must not renew one certificate. Raises Conflict(ALREADY_EXISTS)."""
+        self.create()
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            msg = f"another vagus-agent works in {self.path}; stop it or wait for its end"
+            raise Conflict(Reason.ALREADY_EXISTS, msg) from None
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def load_orders(self) -> Orders:
+        """What was told last; defaults where nothing was. Raises Misconfigured(BAD_SETTINGS) for a damaged file."""
+        path = self.path / "agent.json"
+        if not path.exists():
+            return Orders()
+        try:
+            document = json.loads(_load_bounded(path))
+            if not isinstance(document, dict) or not all(isinstance(document.get(k), str | None) for k in _KEYS):
+                raise ValueError
+            return Orders(
+                server=_optional_route(document.get("server")),
+                relay=_optional_route(document.get("relay")),
+                category=str(document.get("category") or "device"),
+                key_algorithm=DeviceKeyAlgorithm(str(document.get("key_algorithm") or "p256")),
+                log_key=document.get("log_key"),
+            )
+        except (ValueError, RecursionError, Malformed) as error:
+            msg = f"{path} is damaged ({error}); remove it and give --server, --relay and --category again"
+            raise Misconfigured(Reason.BAD_SETTINGS, msg, path=str(path)) from None
+
+    def keep_orders(self, orders: Orders) -> None:
+        """Remember them for later commands."""
+        document = {
+            "server": None if orders.server is None else str(orders.server),
+            "relay": None if orders.relay is None else str(orders.relay),
+            "category": orders.category,
+            "key_algorithm": orders.key_algorithm.value,
+            "log_key": orders.log_key,
+        }
+        content = json.dumps(document, indent=1).encode("ascii")
+        path = self.path / "agent.json"
+        if not path.exists() or path.read_bytes() != content:
+            write_durably(path, content)
+
+    def load_anchors(self) -> tuple[Certificate, ...]:
+        """The pinned anchors. Raises Misconfigured(BAD_SETTINGS) before any were given."""
+        path = self.path / "anchors.pem"
+        if not path.exists():
+            msg = "no anchor is pinned; give --anchors FILE with the hospital's infrastructure CA, brought by hand"
+            raise Misconfigured(Reason.BAD_SETTINGS, msg, path=str(path))
+        return decode_certificates(_load_bounded(path), str(path))
+
+    def keep_anchors(self, source: Path) -> None:
+        """Pin the anchors of a file. Raises Misconfigured(BAD_SETTINGS), Malformed(BAD_ENCODING)."""
+        content = _load_bounded(source)
+        if not decode_certificates(content, str(source)):
+            raise Malformed(Reason.BAD_ENCODING, f"{source} holds no certificate; give the anchors as PEM")
+        path = self.path / "anchors.pem"
+        if not path.exists() or path.read_bytes() != content:
+            write_durably(path, content)
+
+    def keep_idevid(self, certificate: Path, key: Path) -> None:
+        """Take the maker's certificate and its key into the folder."""
+        folder = self.path / "idevid"
+        make_private_folder(folder)
+        for source, name in ((key, "key.pem"), (certificate, "certificate.pem")):
+            content = _load_bounded(source)
+            if not (folder / name).exists() or (folder / name).read_bytes() != content:
+                write_durably(folder / name, content)
+
+    def find_idevid(self) -> TlsCredential | None:
+        """The maker's certificate and key as a TLS credential, if the device has them."""
+        folder = self.path / "idevid"
+        if not (folder / "certificate.pem").exists() or not (folder / "key.pem").exists():
+            return None
+        return TlsCredential((folder / "certificate.pem").read_bytes(), load_private(folder / "key.pem"))
+
+
+def _optional_route(text: str | None) -> Route | None:
+    return None if text is None else Route.parse(text)
+
+
+def _load_bounded(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE + 1)
+    except OSError as error:
+        msg = f"{path} cannot be read ({error.strerror}); check the name and its permissions"
+        raise Misconfigured(Reason.BAD_SETTINGS, msg, path=str(path)) from None
+    if len(content) > _MAX_FILE:
+        msg = f"{path} is over {_MAX_FILE} bytes; that is no file of certificates or settings"
+        raise Misconfigured(Reason.TOO_LARGE, msg, path=str(path))
+    return content
