@@ -38,8 +38,7 @@ def test_the_first_key_binds_the_token_and_no_second_one_does(database: Database
     with database.writing() as connection:
         assert tokens.bind_token(connection, HASH, b"key one", at=150)
         assert not tokens.bind_token(connection, HASH, b"key two", at=151)
-        tokens.note_certificate(connection, HASH, 42)
-        bound = replace(ROW, bound_spki_sha256=b"key one", used_at=150, certificate_leaf_index=42)
+        bound = replace(ROW, bound_spki_sha256=b"key one", used_at=150)
         assert tokens.find_token(connection, HASH) == bound
 
 

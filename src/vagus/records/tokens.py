@@ -8,7 +8,7 @@ from sqlalchemy import Row, select
 
 from vagus.identifiers import DeviceId
 from vagus.records.database import Connection
-from vagus.records.tables import tokens
+from vagus.records.tables import certificates, tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,9 @@ def bind_token(connection: Connection, token_sha256: bytes, spki_sha256: bytes, 
     return connection.execute(unused.values(bound_spki_sha256=spki_sha256, used_at=at)).rowcount == 1
 
 
-def note_certificate(connection: Connection, token_sha256: bytes, leaf_index: int) -> None:
-    """Write down which certificate the token was spent for."""
+def note_certificate(connection: Connection, token_sha256: bytes, request_id: str) -> None:
+    """Write down which certificate the token was spent for: the one that this request id got."""
+    leaf_index = select(certificates.c.leaf_index).where(certificates.c.request_id == request_id).scalar_subquery()
     query = tokens.update().where(tokens.c.token_sha256 == token_sha256)
     connection.execute(query.values(certificate_leaf_index=leaf_index))
 
