@@ -1,0 +1,1 @@
+"""Merkle-log formats: laws, known answers, other implementations."""

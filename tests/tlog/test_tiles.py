@@ -1,0 +1,186 @@
+"""Tiles: the numbers of the C2SP text, and that tiles lead to the same roots and proofs as the leaves."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vagus.errors import Malformed
+from vagus.reasons import Reason
+from vagus.tlog.merkle import (
+    MemoryTree,
+    consistency_proof,
+    inclusion_proof,
+    leaf_hash,
+    tree_root,
+    verify_consistency,
+    verify_inclusion,
+)
+from vagus.tlog.tiles import (
+    Tile,
+    TileEdge,
+    decode_bundle,
+    decode_tile,
+    encode_bundle,
+    encode_tile,
+    tile_reader,
+    tiles_of,
+)
+
+SIZE = 66_000  # two levels of full tiles and the beginning of a third
+LEAVES = [leaf_hash(number.to_bytes(4, "big")) for number in range(SIZE)]
+TREE = MemoryTree.of(LEAVES)
+
+
+def publish(size: int, start: TileEdge | None = None) -> tuple[dict[str, bytes], TileEdge]:
+    edge = start or TileEdge()
+    files: dict[str, bytes] = {}
+    for leaf in LEAVES[edge.size : size]:
+        files.update((tile.path, contents) for tile, contents in edge.append(leaf))
+    files.update((tile.path, contents) for tile, contents in edge.partial_tiles())
+    return files, edge
+
+
+FILES, EDGE = publish(SIZE)
+
+
+@pytest.mark.parametrize(
+    ("tile", "path"),
+    [
+        (Tile(0, 0), "tile/0/000"),
+        (Tile(1, 1234067), "tile/1/x001/x234/067"),  # the example of the specification
+        (Tile(0, 273, 112), "tile/0/273.p/112"),
+        (Tile(None, 999), "tile/entries/999"),
+        (Tile(None, 1000, 1), "tile/entries/x001/000.p/1"),
+        (Tile(63, 5), "tile/63/005"),
+    ],
+)
+def test_paths_are_those_of_the_specification(tile: Tile, path: str) -> None:
+    assert tile.path == path
+    assert Tile.parse(path) == tile
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tile/0/0",
+        "tile/00/000",
+        "tile/64/000",
+        "tile/0/x000/001",
+        "tile/0/x1/000",
+        "tile/0/001/002",
+        "tile/0/000.p/0",
+        "tile/0/000.p/256",
+        "tile/0/000.p/01",
+        "tile/data/000",
+        "tile/0/000/",
+        "tile/0/000\n",
+        "../tile/0/000",
+        "",
+    ],
+)
+def test_a_second_spelling_of_a_tile_is_no_tile(path: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        Tile.parse(path)
+    assert caught.value.reason is Reason.NON_CANONICAL
+
+
+@given(st.integers(0, 63) | st.none(), st.integers(0, 10**10), st.integers(1, 256))
+@settings(max_examples=100)
+def test_every_path_parses_back(level: int | None, index: int, width: int) -> None:
+    tile = Tile(level, index, width)
+    assert Tile.parse(tile.path) == tile
+
+
+@pytest.mark.parametrize("arguments", [(0, -1, 1), (0, 0, 0), (0, 0, 257), (64, 0, 1)])
+def test_a_tile_that_cannot_be_is_refused(arguments: tuple[int, int, int]) -> None:
+    with pytest.raises(Malformed) as caught:
+        Tile(*arguments)
+    assert caught.value.reason is Reason.BAD_ARGUMENT
+
+
+def test_a_tree_of_seventy_thousand_has_the_tiles_that_the_specification_counts() -> None:
+    assert list(tiles_of(70_000)) == [Tile(None, 273, 112), Tile(0, 273, 112), Tile(1, 1, 17), Tile(2, 0, 1)]
+    assert list(tiles_of(256)) == [Tile(None, 0), Tile(0, 0), Tile(1, 0, 1)]
+    assert not list(tiles_of(0))
+
+
+def test_the_files_of_a_tree_are_exactly_those() -> None:
+    names = set(FILES)
+    assert {f"tile/0/{index:03d}" for index in range(257)} <= names
+    assert {"tile/0/257.p/208", "tile/1/000", "tile/1/001.p/1", "tile/2/000.p/1"} <= names
+    assert len(names) == 257 + 4
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_tiles_give_the_roots_and_proofs_of_the_tree(data: st.DataObject) -> None:
+    read = tile_reader(SIZE, lambda tile: FILES[tile.path])
+    assert EDGE.root == TREE.root()
+    index = data.draw(st.integers(0, SIZE - 1))
+    verify_inclusion(LEAVES[index], index, SIZE, inclusion_proof(index, SIZE, read), TREE.root())
+    old_size = data.draw(st.integers(1, SIZE))
+    proof = consistency_proof(old_size, SIZE, read)
+    assert proof == consistency_proof(old_size, SIZE, TREE.read)
+    verify_consistency(old_size, TREE.root(old_size), SIZE, TREE.root(), proof)
+    assert tree_root(old_size, read) == TREE.root(old_size)
+
+
+@given(st.integers(1, 1_100), st.integers(0, 1_100))
+@settings(max_examples=40)
+def test_an_edge_loaded_from_its_tiles_grows_like_one_never_put_down(first: int, more: int) -> None:
+    files, edge = publish(first)
+    assert edge.root == TREE.root(first)
+    again = TileEdge.load(first, lambda tile: files[tile.path])
+    assert again.root == edge.root
+    grown, again = publish(first + more, again)
+    whole, _ = publish(first + more)
+    assert again.root == TREE.root(first + more)
+    assert {**files, **grown}.items() >= whole.items()
+
+
+def test_an_incomplete_subtree_is_not_read() -> None:
+    read = tile_reader(300, lambda tile: FILES[f"tile/{tile.level}/{tile.index:03d}"][: tile.width * 32])
+    assert read(5, 8) == TREE.read(5, 8)  # leaves 256 to 287
+    for level, index in [(6, 4), (0, 300), (8, 1)]:
+        with pytest.raises(Malformed):
+            read(level, index)
+
+
+def test_a_tree_without_leaves_has_no_tiles_and_no_tile_root() -> None:
+    assert not list(TileEdge().partial_tiles())
+    with pytest.raises(Malformed):
+        _ = TileEdge().root
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20))
+@settings(max_examples=60)
+def test_bundles_come_back(entries: list[bytes]) -> None:
+    assert decode_bundle(encode_bundle(entries), len(entries)) == tuple(entries)
+
+
+@pytest.mark.parametrize("contents", [b"\x00", b"\x00\x01", b"\x00\x02a", b"\x00\x01ab"])
+def test_a_bundle_that_ends_inside_an_entry_is_refused(contents: bytes) -> None:
+    with pytest.raises(Malformed) as caught:
+        decode_bundle(contents, 1)
+    assert caught.value.reason is Reason.BAD_ENCODING
+
+
+def test_a_bundle_holds_as_many_entries_as_its_name_says() -> None:
+    with pytest.raises(Malformed):
+        decode_bundle(encode_bundle([b"a", b"b"]), 1)
+
+
+def test_an_entry_larger_than_two_octets_of_length_is_refused() -> None:
+    assert len(encode_bundle([b"a" * 65_535])) == 65_537
+    with pytest.raises(Malformed) as caught:
+        encode_bundle([b"a" * 65_536])
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_a_tile_of_another_width_is_refused() -> None:
+    assert decode_tile(encode_tile(LEAVES[:3]), 3) == tuple(LEAVES[:3])
+    with pytest.raises(Malformed) as caught:
+        decode_tile(encode_tile(LEAVES[:3]), 4)
+    assert caught.value.reason is Reason.BAD_ENCODING
