@@ -1,0 +1,449 @@
+"""The one road to a signature under a certificate; decodes no request and decides no one's rights.
+
+    prepare   policy, names, lifetime; TBS built and linted: pure, nothing written
+    record    inside a writer act: request id, key, intent and ledger entry in one transaction
+    issue     a token that only `record` gives, once: signs, and lets the certificate go
+    settle    at start: signs what was intended and not signed, or revokes it
+
+The certificate exists from the intent's commit on: its ledger leaf commits to every byte that will be signed
+(design section 6.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from vagus.authority import revocation
+from vagus.authority.issuers import Issuer, OpenIssuers
+from vagus.errors import Conflict, IntegrityFailure, PolicyRefusal, VagusError
+from vagus.identifiers import draw_serial
+from vagus.keystore.signing import Purpose, SigningKey
+from vagus.ledger.append import append
+from vagus.ledger.entries import IntentSettled
+from vagus.ledger.entries import Issuance as IssuanceEntry
+from vagus.reasons import Reason
+from vagus.records import authorities as authority_rows
+from vagus.records import certificates as rows
+from vagus.records import keys as key_rows
+from vagus.records.certificates import CertificateRow
+from vagus.x509 import der
+from vagus.x509.crl_building import RevocationReason
+from vagus.x509.keys import PublicKey, check_key_strength
+from vagus.x509.lints import check_tbs
+from vagus.x509.names import HardwareModule, SubjectFields, encode_subject
+from vagus.x509.profiles import Kind, Profile
+from vagus.x509.templates import Contents, NameConstraintSpec, assemble, build_tbs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vagus.clock import Clock, Entropy
+    from vagus.policy.values import PolicyPack
+    from vagus.records.writer import Batch, Writer
+
+_LONGEST_REQUEST_ID = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuanceOrder:
+    """What shall be certified. Everything comes from profile and inventory; of a CSR only the key.
+
+    `request_id` makes it repeatable: the same id gives the same certificate. `owner` is who owns the key for ever
+    (`device:<id>`, `authority:h1/icu#1`). `lifetime` None takes the profile's own. `subject_der` stands in place of
+    `subject` where a name must be kept byte for byte.
+    """
+
+    request_id: str
+    profile: str
+    owner: str
+    public_key: PublicKey
+    subject: SubjectFields | None
+    device_id: str | None = None
+    dns_names: tuple[str, ...] = ()
+    ip_addresses: tuple[str, ...] = ()
+    hardware_module: HardwareModule | None = None
+    lifetime: timedelta | None = None
+    subject_der: bytes | None = None
+    name_constraints: NameConstraintSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A checked, linted TBS that nobody has promised yet."""
+
+    order: IssuanceOrder
+    issuer: Issuer
+    serial: int
+    shard: int
+    not_before: int
+    not_after: int
+    tbs_der: bytes
+    tbs_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCertificate:
+    """A certificate that may leave the house."""
+
+    der: bytes
+    leaf_index: int
+    serial: int
+    issuer: Issuer
+
+
+class IssuanceToken:
+    """The right to sign one committed intent, once. Made by `Issuance.record`; one made elsewhere is worth nothing."""
+
+    __slots__ = ("_promise",)
+
+    def __init__(self) -> None:
+        self._promise: list[_Promise] = []
+
+    def __repr__(self) -> str:
+        return f"IssuanceToken({'unspent' if self._promise else 'spent'})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """What a token stands for. `maker` is the Issuance that recorded it: no other may redeem it."""
+
+    maker: object = field(repr=False)
+    issuer: Issuer
+    leaf_index: int
+    serial: int
+    tbs_der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SettleReport:
+    """What became of the intents that a crash left open: their leaf indices. `left` belong to issuers not open here."""
+
+    signed: tuple[int, ...]
+    revoked: tuple[int, ...]
+    left: tuple[int, ...]
+
+
+class Issuance:
+    """Issues under one policy pack through one writer. Safe to use from several threads.
+
+    `kill_points` is called with "intent-committed" (before the key is used) and "signed" (before the answer):
+    durability tests end the process there.
+    """
+
+    def __init__(
+        self,
+        pack: PolicyPack,
+        writer: Writer,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        kill_points: Callable[[str], None] | None = None,
+    ) -> None:
+        self._pack = pack
+        self._writer = writer
+        self._clock = clock
+        self._entropy = entropy
+        self._kill_points = kill_points if kill_points is not None else _pass_by
+
+    def prepare(self, order: IssuanceOrder, issuer: Issuer) -> Prepared:
+        """Check the order against the policy, build the TBS and lint it. Touches neither key nor database.
+
+        Raises PolicyRefusal (POLICY_VIOLATION, WEAK_KEY, UNSUPPORTED_ALGORITHM, LIFETIME_TOO_LONG, OUTLIVES_ISSUER,
+        LINT) and Malformed(NON_CANONICAL) for names that cannot be encoded.
+        """
+        # 1. the profile is in the pack, and this kind of authority issues it
+        profile = self._pack.profile(order.profile)
+        _check_role(profile, issuer, is_self_signed=issuer.certificate is None)
+        if not 1 <= len(order.request_id) <= _LONGEST_REQUEST_ID:
+            msg = f"a request id has 1-{_LONGEST_REQUEST_ID} characters, this one {len(order.request_id)}"
+            raise PolicyRefusal(Reason.BAD_ARGUMENT, msg)
+        # 2. the key is one that the profile allows, and no weak one
+        check_key_strength(order.public_key, profile.key_algorithms)
+        # 3. the lifetime fits the profile and the issuer
+        now = self._clock.now().replace(microsecond=0)
+        not_before, not_after = _validity(self._pack, profile, order.lifetime, issuer, now)
+        # 4. the TBS: serial of 20 octets, 158 of its bits random (RFC 5280 4.1.2.2)
+        serial, shard = draw_serial(self._entropy), issuer.shards.current
+        is_self_signed = issuer.certificate is None
+        tbs_der = build_tbs(
+            Contents(
+                profile=profile,
+                public_key=order.public_key,
+                subject_der=_subject(order),
+                serial=serial,
+                not_before=not_before,
+                not_after=not_after,
+                dns_names=order.dns_names,
+                ip_addresses=order.ip_addresses,
+                hardware_module=order.hardware_module,
+                crl_url=issuer.crl_url(shard) if profile.has_crl_pointer else None,
+                ocsp_url=issuer.ocsp_url if profile.has_ocsp_pointer else None,
+                ca_issuers_url=None if is_self_signed else issuer.certificate_url,
+                name_constraints=order.name_constraints,
+            ),
+            issuer.facts,
+        )
+        # 5. lints, before any key is used
+        check_tbs(tbs_der, profile, issuer.facts)
+        return Prepared(
+            order=order,
+            issuer=issuer,
+            serial=serial,
+            shard=shard,
+            not_before=int(not_before.timestamp()),
+            not_after=rows.NO_EXPIRY if not_after is None else int(not_after.timestamp()),
+            tbs_der=tbs_der,
+            tbs_sha256=hashlib.sha256(tbs_der).digest(),
+        )
+
+    def record(self, prepared: Prepared, batch: Batch) -> IssuanceToken | IssuedCertificate:
+        """Write the intent down, inside an act of the writer; what comes back counts once the act's future resolves.
+
+        A request id that was seen before gives its own certificate, or a token for its own TBS. Raises
+        Conflict(AUTHORITY_UNKNOWN, AUTHORITY_IN_USE: not active, KEY_BLOCKED, KEY_REUSE, ALREADY_EXISTS: the request
+        id was for another key or owner) and Unavailable(UNSETTLED).
+        """
+        order, issuer, connection = prepared.order, prepared.issuer, batch.connection
+        spki_sha256 = order.public_key.spki_sha256
+        # 1. the authority, the key and the request id, in one look under the batch's lock
+        before = rows.look_before_intent(connection, issuer.authority_id, spki_sha256, order.request_id)
+        if before.leaf_index is not None:
+            return self._repeat(prepared, batch, before.leaf_index)
+        _check_authority(before.authority_state, issuer)
+        _check_key(before, order.owner)
+        if before.key_owner is None:
+            key_rows.insert_key(connection, spki_sha256, order.owner, at=batch.at)
+        # 2. the ledger entry, whose index is the certificate's place in the one order of the house
+        leaf_index = append(
+            batch,
+            IssuanceEntry(
+                authority=issuer.reference,
+                serial=prepared.serial,
+                tbs_sha256=prepared.tbs_sha256,
+                spki_sha256=spki_sha256,
+                profile=order.profile,
+                owner=order.owner,
+                request_id_hash=hashlib.sha256(order.request_id.encode()).digest(),
+            ),
+        )
+        # 3. the intent
+        row = CertificateRow(
+            leaf_index=leaf_index,
+            authority_id=issuer.authority_id,
+            serial=prepared.serial,
+            owner=order.owner,
+            device_id=order.device_id,
+            profile=order.profile,
+            spki_sha256=spki_sha256,
+            request_id=order.request_id,
+            not_before=prepared.not_before,
+            not_after=prepared.not_after,
+            shard=prepared.shard,
+        )
+        rows.insert_intent(connection, row, prepared.tbs_der)
+        issuer.shards.note(connection, prepared.not_after)
+        # 4. the token; whoever holds it before the commit cannot have it from the future
+        return self._token(issuer, leaf_index, prepared.serial, prepared.tbs_der)
+
+    def commit(self, prepared: Prepared) -> Future[IssuanceToken | IssuedCertificate]:
+        """`record` as an act of its own."""
+        return self._writer.submit(lambda batch: self.record(prepared, batch))
+
+    def issue(self, token: IssuanceToken) -> IssuedCertificate:
+        """Sign the intent that `token` stands for. The answer may leave as soon as this returns.
+
+        Where the signature is reproducible its row rides a later batch, and a crash before it loses nothing: `settle`
+        makes the same bytes. Elsewhere the row is awaited, and the first signature of a TBS is the one that counts.
+        Raises Conflict(TOKEN_SPENT) for a token that was used, made by hand, or recorded by another Issuance.
+        """
+        # 1. the token is spent whatever happens next; `pop` is atomic, so two threads cannot both have it
+        promise = token._promise.pop() if token._promise else None  # noqa: SLF001  the two classes are one mechanism
+        if promise is None or promise.maker is not self:
+            msg = "an issuance token signs once, and only where it was recorded; record the order again"
+            raise Conflict(Reason.TOKEN_SPENT, msg)
+        self._kill_points("intent-committed")
+        # 2. the signature
+        signed = _sign(promise)
+        self._kill_points("signed")
+        # 3. its row
+        fingerprint = hashlib.sha256(signed).digest()
+        if promise.issuer.key.is_reproducible:
+            with suppress(VagusError):  # an overloaded writer may drop it: the intent stands, and settles
+                self._writer.submit(
+                    lambda batch: rows.note_signature(batch.connection, promise.leaf_index, signed, fingerprint)
+                )
+        else:
+            signed = self._writer.submit(lambda batch: _keep_first(batch, promise.leaf_index, signed)).result()
+        return IssuedCertificate(signed, promise.leaf_index, promise.serial, promise.issuer)
+
+    def issue_now(self, order: IssuanceOrder, issuer: Issuer) -> IssuedCertificate:
+        """All steps in a row, waiting for the commit: for ceremonies, responders and the command line."""
+        recorded = self.commit(self.prepare(order, issuer)).result()
+        return recorded if isinstance(recorded, IssuedCertificate) else self.issue(recorded)
+
+    def settle(self, issuers: OpenIssuers) -> SettleReport:
+        """Close every open intent: sign the same TBS, or revoke it where its authority may not sign any more.
+
+        Called at start before any listener opens; until then OCSP says tryLater for them. Intents of issuers that
+        are not open here are left to the process that opens them.
+        """
+        signed: list[int] = []
+        revoked: list[int] = []
+        left: list[int] = []
+        after = -1
+        while page := self._intended(after):
+            for row in page:
+                issuer = issuers.find_by_id(row.authority_id)
+                if issuer is None:
+                    left.append(row.leaf_index)
+                elif self._settle_one(row, issuer):
+                    signed.append(row.leaf_index)
+                else:
+                    revoked.append(row.leaf_index)
+            after = page[-1].leaf_index
+        return SettleReport(tuple(signed), tuple(revoked), tuple(left))
+
+    def _intended(self, after: int) -> tuple[CertificateRow, ...]:
+        return self._writer.submit(lambda batch: rows.list_intended(batch.connection, after=after)).result()
+
+    def _settle_one(self, row: CertificateRow, issuer: Issuer) -> bool:
+        def act(batch: Batch) -> bool:
+            found = rows.find_by_leaf(batch.connection, row.leaf_index)
+            if found is None or found.state != rows.INTENDED:
+                return True  # its own process was faster
+            authority = authority_rows.find_by_id(batch.connection, issuer.authority_id)
+            tbs_der, _ = rows.load_bytes(batch.connection, row.leaf_index)
+            may_sign = authority is not None and authority.state != authority_rows.REVOKED
+            if may_sign:
+                signed = _sign(_Promise(self, issuer, row.leaf_index, row.serial, tbs_der))
+                rows.note_signature(batch.connection, row.leaf_index, signed, hashlib.sha256(signed).digest())
+            else:
+                by = "rule:settle"
+                revocation.revoke_row(batch, found, issuer.reference, RevocationReason.CESSATION_OF_OPERATION, by=by)
+            outcome = "signed" if may_sign else "revoked"
+            append(batch, IntentSettled(issuer.reference, row.serial, outcome))
+            return may_sign
+
+        return self._writer.submit(act).result()
+
+    def _repeat(self, prepared: Prepared, batch: Batch, leaf_index: int) -> IssuanceToken | IssuedCertificate:
+        """The certificate that this request id has already."""
+        order, issuer = prepared.order, prepared.issuer
+        row = rows.find_by_leaf(batch.connection, leaf_index)
+        if row is None or (row.spki_sha256, row.owner, row.profile) != (
+            order.public_key.spki_sha256,
+            order.owner,
+            order.profile,
+        ):
+            msg = f"request id {order.request_id} was used for another key, owner or profile; take a new one"
+            raise Conflict(Reason.ALREADY_EXISTS, msg, request_id=order.request_id)
+        tbs_der, certificate_der = rows.load_bytes(batch.connection, leaf_index)
+        if row.authority_id != issuer.authority_id:
+            msg = f"request id {order.request_id} was given to another generation of {issuer.name}; take a new one"
+            raise Conflict(Reason.ALREADY_EXISTS, msg, request_id=order.request_id)
+        if certificate_der is not None:
+            return IssuedCertificate(certificate_der, leaf_index, row.serial, issuer)
+        if row.state != rows.INTENDED:
+            msg = f"request id {order.request_id} was revoked before it was signed; take a new one"
+            raise Conflict(Reason.REVOKED, msg, request_id=order.request_id)
+        return self._token(issuer, leaf_index, row.serial, tbs_der)
+
+    def _token(self, issuer: Issuer, leaf_index: int, serial: int, tbs_der: bytes) -> IssuanceToken:
+        token = IssuanceToken()
+        token._promise.append(_Promise(self, issuer, leaf_index, serial, tbs_der))  # noqa: SLF001  as in `issue`
+        return token
+
+
+def sign_request(key: SigningKey, subject_der: bytes) -> bytes:
+    """A DER CertificationRequest (RFC 2986) for an authority's own key: subject and key, nothing else.
+
+    Here because only this module may ask a key for `certificate`. A CertificationRequestInfo begins with version 0
+    and cannot be read as a TBSCertificate of ours, which begins with [0].
+    """
+    info = der.sequence(der.integer(0), subject_der, key.spki_der, der.encode_tlv(0xA0, b""))
+    signature = key.sign(Purpose.CERTIFICATE, info)
+    return der.sequence(info, key.algorithm.identifier_der, der.bit_string(signature))
+
+
+def _sign(promise: _Promise) -> bytes:
+    key = promise.issuer.key
+    signature = key.sign(Purpose.CERTIFICATE, promise.tbs_der)
+    return assemble(promise.tbs_der, promise.issuer.facts.signature_algorithm, signature)
+
+
+def _keep_first(batch: Batch, leaf_index: int, signed: bytes) -> bytes:
+    """Keep `signed` unless another signature of the same TBS was faster; gives the one that counts."""
+    if rows.note_signature(batch.connection, leaf_index, signed, hashlib.sha256(signed).digest()):
+        return signed
+    _, kept = rows.load_bytes(batch.connection, leaf_index)
+    if kept is None:
+        msg = f"certificate {leaf_index} is marked as signed and has no bytes; run: vagus audit verify"
+        raise IntegrityFailure(Reason.LOG_TAMPERED, msg, leaf_index=leaf_index)
+    return kept
+
+
+def _subject(order: IssuanceOrder) -> bytes:
+    if order.subject_der is not None:
+        return order.subject_der
+    return encode_subject(order.subject) if order.subject is not None else der.sequence()
+
+
+def _check_role(profile: Profile, issuer: Issuer, *, is_self_signed: bool) -> None:
+    """Offline authorities certify authorities, online ones certify the rest; each certifies its own OCSP responder."""
+    if profile.kind is Kind.OCSP_RESPONDER or is_self_signed:
+        return
+    if (profile.kind is Kind.AUTHORITY) is not issuer.is_offline:
+        what = "an authority" if profile.kind is Kind.AUTHORITY else "a device or server"
+        msg = f"{issuer.name} ({issuer.kind}) may not certify {what}; ask the authority whose work it is"
+        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, authority=issuer.reference, profile=profile.name)
+
+
+def _check_authority(state: str | None, issuer: Issuer) -> None:
+    if state is None:
+        msg = f"{issuer.reference} is not in this database; is it the right installation?"
+        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=issuer.reference)
+    # A root that signs itself is `requested` until its certificate is there.
+    allowed = authority_rows.ACTIVE if issuer.certificate is not None else authority_rows.REQUESTED
+    if state != allowed:
+        msg = f"{issuer.reference} is {state}, so it issues nothing new; ask its newest generation"
+        raise Conflict(Reason.AUTHORITY_IN_USE, msg, authority=issuer.reference, state=state)
+
+
+def _check_key(before: rows.BeforeIntent, owner: str) -> None:
+    """Design section 4: a key belongs to one owner for ever."""
+    if before.is_key_blocked:
+        msg = "this key is blocked: it was compromised, leaked, or is an authority's; make a new key pair"
+        raise Conflict(Reason.KEY_BLOCKED, msg)
+    if before.key_owner is not None and before.key_owner != owner:
+        msg = "this key belongs to another owner already; make a new key pair on each device"
+        raise Conflict(Reason.KEY_REUSE, msg)
+
+
+def _validity(
+    pack: PolicyPack, profile: Profile, lifetime: timedelta | None, issuer: Issuer, now: datetime
+) -> tuple[datetime, datetime | None]:
+    """The first and the last moment; None is 99991231235959Z. Backdated, but not to before the issuer."""
+    given = pack.check_lifetime(profile, lifetime)
+    if given is not None and given <= timedelta():
+        msg = f"a lifetime of {given} is none; ask for more, or leave it to profile {profile.name}"
+        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, profile=profile.name)
+    not_before = now - pack.enrolment.backdate
+    if issuer.not_before is not None and issuer.not_before > not_before:
+        not_before = issuer.not_before
+    not_after = None if given is None else now + given
+    end = issuer.facts.not_after
+    if end is not None and (not_after is None or not_after > end):
+        wish = "without end" if not_after is None else f"until {not_after.astimezone(UTC):%Y-%m-%d}"
+        remedy = "re-key the issuer or ask for less"
+        msg = f"a certificate {wish} would outlive {issuer.reference}, which ends on {end:%Y-%m-%d}; {remedy}"
+        raise PolicyRefusal(Reason.OUTLIVES_ISSUER, msg, authority=issuer.reference, not_after=f"{end:%Y-%m-%d}")
+    return not_before, not_after
+
+
+def _pass_by(_: str) -> None:
+    return

@@ -1,0 +1,186 @@
+"""Authorities with an opened key, ready to sign; opens online keys alone, and only those that were named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vagus.authority.shards import ShardPlan, load_shard_plan
+from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, Unavailable
+from vagus.keystore.software import SoftwareKeystore
+from vagus.policy.plans import AuthorityKind
+from vagus.reasons import Reason
+from vagus.records import authorities as rows
+from vagus.records.authorities import AuthorityRow, slug_of
+from vagus.x509 import Certificate
+from vagus.x509.loading import decode_certificate
+from vagus.x509.templates import IssuerFacts, issuer_facts
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from vagus.keystore.passphrases import Passphrase
+    from vagus.keystore.signing import SigningKey
+    from vagus.records.database import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuer:
+    """One generation of an authority with its key. `certificate` is None only for a root that is about to sign itself.
+
+    `chain_der` are the certificates above it, nearest first; `status_url` is where its CRLs and OCSP answers are.
+    """
+
+    authority_id: int
+    name: str
+    generation: int
+    kind: AuthorityKind
+    certificate: Certificate | None
+    certificate_der: bytes
+    chain_der: tuple[bytes, ...]
+    facts: IssuerFacts
+    key: SigningKey
+    status_url: str
+    not_before: datetime | None = None
+    shards: ShardPlan = field(compare=False)
+
+    def __post_init__(self) -> None:
+        if self.key.spki_der != self.facts.spki_der:
+            msg = f"the key of {self.reference} is not the one in its certificate; restore its keystore"
+            raise IntegrityFailure(Reason.KEY_MISMATCH, msg, authority=self.reference)
+
+    @property
+    def reference(self) -> str:
+        """As people write it: `h1/icu#2`."""
+        return f"{self.name}#{self.generation}"
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether its key is opened in ceremonies only."""
+        return self.kind.is_offline
+
+    def crl_url(self, shard: int) -> str:
+        """Where a shard of its CRL is: the CDP of the shard's certificates and the IDP of the list."""
+        return f"{self._place}/{shard}.crl"
+
+    @property
+    def complete_crl_url(self) -> str:
+        """Where its complete list is; stands in no certificate."""
+        return f"{self._place}/complete.crl"
+
+    def delta_url(self, shard: int) -> str:
+        """Where the delta over a shard is."""
+        return f"{self._place}/{shard}.delta.crl"
+
+    @property
+    def ocsp_url(self) -> str:
+        """Where its OCSP answers are."""
+        return f"{self.status_url}/ocsp"
+
+    @property
+    def certificate_url(self) -> str:
+        """Where its certificate is, for caIssuers."""
+        return f"{self.status_url}/ca/{slug_of(self.name)}/{self.generation}.cer"
+
+    @property
+    def _place(self) -> str:
+        return f"{self.status_url}/crl/{slug_of(self.name)}/{self.generation}"
+
+
+class OpenIssuers(Mapping[str, Issuer]):
+    """Issuers by name (`h1/icu`: the newest generation) and by reference (`h1/icu#1`); iterates over names."""
+
+    def __init__(self, every: tuple[Issuer, ...]) -> None:
+        self._every = every
+        self._newest = {one.name: one for one in sorted(every, key=lambda one: one.generation)}
+        self._by_reference = {one.reference: one for one in every}
+
+    def every(self) -> tuple[Issuer, ...]:
+        """Each live generation of each authority."""
+        return self._every
+
+    def find_by_id(self, authority_id: int) -> Issuer | None:
+        """The issuer of this row."""
+        return next((one for one in self._every if one.authority_id == authority_id), None)
+
+    def __getitem__(self, name: str) -> Issuer:
+        return self._newest[name] if name in self._newest else self._by_reference[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._newest)
+
+    def __len__(self) -> int:
+        return len(self._newest)
+
+
+def open_issuers(
+    connection: Connection,
+    keystores_folder: Path,
+    passphrases: Mapping[str, Passphrase],
+    names: tuple[str, ...] | frozenset[str],
+    *,
+    status_url: str,
+) -> OpenIssuers:
+    """The named authorities, every live generation, with their keys; no other keystore is touched.
+
+    `passphrases` are keyed by authority name. Raises NotAuthorised(KEY_OFFLINE) for an authority whose key is opened
+    in ceremonies only, before its keystore is looked at; Conflict(AUTHORITY_UNKNOWN), Conflict(CEREMONY_NEEDED: it
+    has no certificate yet), Unavailable(KEY_NOT_OPEN: no passphrase), and what the keystore raises.
+    """
+    found: list[Issuer] = []
+    for name in sorted(names):
+        live = _live_generations(connection, name)
+        for row in live:
+            if row.is_offline or AuthorityKind(row.kind).is_offline:
+                msg = (
+                    f"{name} is an offline authority: its key is opened in a ceremony only; take it out of --issue-for"
+                )
+                raise NotAuthorised(Reason.KEY_OFFLINE, msg, authority=name)
+        keystore = open_keystore(keystores_folder, passphrases, name)
+        found.extend(make_issuer(connection, row, keystore.load(row.key_id), status_url=status_url) for row in live)
+    return OpenIssuers(tuple(found))
+
+
+def _live_generations(connection: Connection, name: str) -> tuple[AuthorityRow, ...]:
+    every = [row for row in rows.list_authorities(connection) if row.name == name]
+    if not every:
+        msg = f"there is no authority {name!r}; the plan names those that there are"
+        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
+    live = tuple(row for row in every if row.state in {rows.ACTIVE, rows.RETIRED} and row.certificate_der is not None)
+    if not live:
+        msg = f"{name} has no certificate yet; run: vagus ceremony"
+        raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=name)
+    return live
+
+
+def open_keystore(folder: Path, passphrases: Mapping[str, Passphrase], name: str) -> SoftwareKeystore:
+    """The keystore of an authority by the house layout. Raises Unavailable(KEY_NOT_OPEN) and what opening raises."""
+    passphrase = passphrases.get(name)
+    if passphrase is None:
+        msg = f"no passphrase came for the keystore of {name}; name its source"
+        raise Unavailable(Reason.KEY_NOT_OPEN, msg, authority=name)
+    return SoftwareKeystore.open(folder / slug_of(name), passphrase)
+
+
+def make_issuer(connection: Connection, row: AuthorityRow, key: SigningKey, *, status_url: str) -> Issuer:
+    """The issuer of a certified row. Raises IntegrityFailure(KEY_MISMATCH) when the key is not the certificate's."""
+    if row.certificate_der is None:
+        msg = f"{row.reference} has no certificate yet; run: vagus ceremony"
+        raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
+    certificate = decode_certificate(row.certificate_der)
+    return Issuer(
+        authority_id=row.id,
+        name=row.name,
+        generation=row.generation,
+        kind=AuthorityKind(row.kind),
+        certificate=certificate,
+        certificate_der=row.certificate_der,
+        chain_der=rows.load_chain(connection, row),
+        facts=issuer_facts(certificate, signature_algorithm=key.algorithm, generation=row.generation),
+        key=key,
+        status_url=status_url,
+        not_before=certificate.not_valid_before_utc,
+        shards=load_shard_plan(connection, row.id),
+    )

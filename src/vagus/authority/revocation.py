@@ -1,0 +1,243 @@
+"""Revokes, holds and releases certificates: one commit, and every gate knows; publishes no list.
+
+Each act writes, in one transaction: what stands in every later CRL (encoded once), the next number of the gapless
+sequence that gates follow, the certificate's state, and a ledger entry. No CRL is waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from vagus.errors import Conflict, PolicyRefusal
+from vagus.ledger.append import append
+from vagus.ledger.entries import Hold, Release, Revocation
+from vagus.reasons import Reason
+from vagus.records import authorities as authority_rows
+from vagus.records import certificates as certificate_rows
+from vagus.records import keys as key_rows
+from vagus.records import revocations as rows
+from vagus.records.revocations import RevocationEvent, RevocationRow
+from vagus.x509.crl_building import RevocationReason, encode_crl_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
+
+    from vagus.records.certificates import CertificateRow
+    from vagus.records.writer import Batch, Writer
+
+    _RowAct = Callable[[CertificateRow, str], int]
+
+_COMPROMISE = frozenset(
+    {RevocationReason.KEY_COMPROMISE, RevocationReason.CA_COMPROMISE, RevocationReason.AA_COMPROMISE}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """What became of a device's or key's certificates: how many changed, and the sequence after the last."""
+
+    count: int
+    sequence: int
+
+
+class Revocations:
+    """The acts of revocation, each through the one writer. `by` is who asked (`operator:…`, `rule:…`).
+
+    Every future resolves after the commit: from then on the gates of this process refuse, others within 500 ms.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def revoke(self, authority_id: int, serial: int, reason: RevocationReason, *, by: str) -> Future[int]:
+        """Revoke one certificate for good; gives its place in the sequence. Again, it changes nothing.
+
+        The future raises Conflict(NOT_ISSUED) for a serial that this authority never issued.
+        """
+        return self._writer.submit(lambda batch: revoke_row(batch, *_find(batch, authority_id, serial), reason, by=by))
+
+    def hold(self, authority_id: int, serial: int, *, by: str) -> Future[int]:
+        """Suspend one certificate until it is released or revoked. Raises as `revoke`, and Conflict(REVOKED)."""
+        return self._writer.submit(lambda batch: hold_row(batch, *_find(batch, authority_id, serial), by=by))
+
+    def release(self, authority_id: int, serial: int, *, by: str) -> Future[int]:
+        """End a hold. Raises as `revoke`, Conflict(REVOKED), and Conflict(NOT_FOUND) when there is no hold."""
+        return self._writer.submit(lambda batch: release_row(batch, *_find(batch, authority_id, serial), by=by))
+
+    def revoke_device(self, device_id: str, reason: RevocationReason, *, by: str) -> Future[Revoked]:
+        """Revoke every certificate of a device that is not past, in one transaction."""
+        return self._writer.submit(lambda batch: revoke_device(batch, device_id, reason, by=by))
+
+    def hold_device(self, device_id: str, *, by: str) -> Future[Revoked]:
+        """Suspend every certificate of a device that is neither past nor revoked."""
+        return self._writer.submit(lambda batch: hold_device(batch, device_id, by=by))
+
+    def release_device(self, device_id: str, *, by: str) -> Future[Revoked]:
+        """End every hold on a device's certificates."""
+        return self._writer.submit(lambda batch: release_device(batch, device_id, by=by))
+
+    def revoke_key(self, spki_sha256: bytes, reason: RevocationReason, *, by: str) -> Future[Revoked]:
+        """Revoke every certificate for one public key; a key that nobody showed yet is blocked all the same."""
+        return self._writer.submit(lambda batch: revoke_key(batch, spki_sha256, reason, by=by))
+
+
+def revoke_device(batch: Batch, device_id: str, reason: RevocationReason, *, by: str) -> Revoked:
+    """`Revocations.revoke_device` inside an act that does more."""
+    return _each(batch, _alive(batch, device_id), lambda row, name: revoke_row(batch, row, name, reason, by=by))
+
+
+def hold_device(batch: Batch, device_id: str, *, by: str) -> Revoked:
+    """`Revocations.hold_device` inside an act that does more."""
+    live = [row for row in _alive(batch, device_id) if row.state != certificate_rows.REVOKED]
+    return _each(batch, live, lambda row, name: hold_row(batch, row, name, by=by))
+
+
+def release_device(batch: Batch, device_id: str, *, by: str) -> Revoked:
+    """`Revocations.release_device` inside an act that does more."""
+    held = [row for row in _alive(batch, device_id) if row.state == certificate_rows.HELD]
+    return _each(batch, held, lambda row, name: release_row(batch, row, name, by=by))
+
+
+def revoke_key(batch: Batch, spki_sha256: bytes, reason: RevocationReason, *, by: str) -> Revoked:
+    """`Revocations.revoke_key` inside an act that does more."""
+    if reason in _COMPROMISE:
+        key_rows.block_key(batch.connection, spki_sha256, "rule:compromised", at=batch.at)
+    alive = [row for row in certificate_rows.list_of_key(batch.connection, spki_sha256) if row.not_after > batch.at]
+    return _each(batch, alive, lambda row, name: revoke_row(batch, row, name, reason, by=by))
+
+
+def revoke_row(batch: Batch, row: CertificateRow, reference: str, reason: RevocationReason, *, by: str) -> int:
+    """Revoke `row`, issued by the authority `reference`; gives its place in the sequence.
+
+    A second revocation changes nothing, unless it is the first that speaks of a compromise. Raises
+    PolicyRefusal(POLICY_VIOLATION) for reasons that are not a revocation's own and for a root's own certificate.
+    """
+    # 1. what may not be: hold and removeFromCRL have their own acts; a root cannot speak against itself
+    if reason in {RevocationReason.CERTIFICATE_HOLD, RevocationReason.REMOVE_FROM_CRL}:
+        msg = f"{reason.spelling} is no reason to revoke; use hold or release"
+        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, reason=reason.spelling)
+    if row.owner == f"authority:{reference}":
+        msg = f"{reference} is a root and cannot be revoked by its own list; take it out of the anchors"
+        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, authority=reference)
+    # 2. a compromised key is never certified again, whoever brings it
+    if reason in _COMPROMISE:
+        key_rows.block_key(batch.connection, row.spki_sha256, row.owner, at=batch.at)
+    # 3. once revoked stays revoked
+    before = rows.find_revocation(batch.connection, row.leaf_index)
+    says_more = reason in _COMPROMISE and (before is None or before.reason not in _COMPROMISE)
+    if before is not None and row.state == certificate_rows.REVOKED and not says_more:
+        return before.sequence
+    # 4. sequence, CRL entry, state, ledger
+    sequence = _write(batch, row, rows.REVOKE, reason)
+    certificate_rows.set_state(batch.connection, row.leaf_index, certificate_rows.REVOKED)
+    _note_authority(batch, row)
+    append(batch, Revocation(reference, row.serial, int(reason), sequence, by))
+    return sequence
+
+
+def hold_row(batch: Batch, row: CertificateRow, reference: str, *, by: str) -> int:
+    """Suspend `row`; gives its place in the sequence. A second hold changes nothing.
+
+    Raises Conflict(REVOKED), and PolicyRefusal(POLICY_VIOLATION) for an authority: what it signed meanwhile would
+    come back with it.
+    """
+    if row.owner.startswith("authority:"):
+        msg = f"{row.owner} is an authority and cannot be held; revoke it"
+        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
+    if row.state == certificate_rows.REVOKED:
+        raise _revoked(row, reference)
+    before = rows.find_revocation(batch.connection, row.leaf_index)
+    if before is not None:
+        return before.sequence
+    sequence = _write(batch, row, rows.HOLD, RevocationReason.CERTIFICATE_HOLD)
+    certificate_rows.set_state(batch.connection, row.leaf_index, certificate_rows.HELD)
+    append(batch, Hold(reference, row.serial, sequence, by))
+    return sequence
+
+
+def release_row(batch: Batch, row: CertificateRow, reference: str, *, by: str) -> int:
+    """End the hold on `row`; gives its place in the sequence. Raises Conflict(REVOKED or NOT_FOUND)."""
+    if row.state == certificate_rows.REVOKED:
+        raise _revoked(row, reference)
+    if row.state != certificate_rows.HELD:
+        msg = f"certificate {row.serial:x} of {reference} is not on hold, so there is nothing to release"
+        raise Conflict(Reason.NOT_FOUND, msg, serial=f"{row.serial:x}")
+    sequence = _number(batch, row, rows.RELEASE, RevocationReason.REMOVE_FROM_CRL)
+    rows.delete_revocation(batch.connection, row.leaf_index)
+    # A certificate that was held before it was signed is an intent again, and settles as one.
+    state = certificate_rows.INTENDED if row.fingerprint is None else certificate_rows.ISSUED
+    certificate_rows.set_state(batch.connection, row.leaf_index, state)
+    append(batch, Release(reference, row.serial, sequence, by))
+    return sequence
+
+
+def _number(batch: Batch, row: CertificateRow, act: str, reason: RevocationReason) -> int:
+    sequence = batch.next_revocation()
+    event = RevocationEvent(sequence, row.authority_id, row.serial, act, int(reason), batch.at)
+    rows.insert_event(batch.connection, event)
+    return sequence
+
+
+def _write(batch: Batch, row: CertificateRow, act: str, reason: RevocationReason) -> int:
+    sequence = _number(batch, row, act, reason)
+    rows.put_revocation(
+        batch.connection,
+        RevocationRow(
+            leaf_index=row.leaf_index,
+            sequence=sequence,
+            authority_id=row.authority_id,
+            serial=row.serial,
+            shard=row.shard,
+            reason=int(reason),
+            revoked_at=batch.at,
+            not_after=row.not_after,
+            entry_der=encode_crl_entry(row.serial, datetime.fromtimestamp(batch.at, UTC), reason),
+        ),
+    )
+    return sequence
+
+
+def _note_authority(batch: Batch, row: CertificateRow) -> None:
+    """An authority whose certificate is revoked issues nothing any more, from this commit on."""
+    if not row.owner.startswith("authority:"):
+        return
+    name, _, generation = row.owner.removeprefix("authority:").partition("#")
+    below = authority_rows.find_generation(batch.connection, name, int(generation))
+    if below is not None:
+        authority_rows.set_authority_state(batch.connection, below.id, authority_rows.REVOKED)
+
+
+def _find(batch: Batch, authority_id: int, serial: int) -> tuple[CertificateRow, str]:
+    row = certificate_rows.find_certificate(batch.connection, authority_id, serial)
+    if row is None:
+        msg = f"authority {authority_id} never issued serial {serial:x}; check issuer and serial"
+        raise Conflict(Reason.NOT_ISSUED, msg, authority_id=authority_id, serial=f"{serial:x}")
+    return row, _reference(batch, authority_id)
+
+
+def _reference(batch: Batch, authority_id: int) -> str:
+    found = authority_rows.find_by_id(batch.connection, authority_id)
+    if found is None:
+        msg = f"there is no authority of id {authority_id}"
+        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority_id=authority_id)
+    return found.reference
+
+
+def _alive(batch: Batch, device_id: str) -> tuple[CertificateRow, ...]:
+    return certificate_rows.list_of_device(batch.connection, device_id, alive_at=batch.at)
+
+
+def _each(batch: Batch, found: Iterable[CertificateRow], act: _RowAct) -> Revoked:
+    count = sequence = 0
+    for row in found:
+        sequence = max(sequence, act(row, _reference(batch, row.authority_id)))
+        count += 1
+    return Revoked(count, sequence)
+
+
+def _revoked(row: CertificateRow, reference: str) -> Conflict:
+    msg = f"certificate {row.serial:x} of {reference} is revoked for good; enrol anew"
+    return Conflict(Reason.REVOKED, msg, serial=f"{row.serial:x}")

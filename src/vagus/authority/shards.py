@@ -1,0 +1,64 @@
+"""Which CRL shard the next certificate of an authority belongs to; publishes nothing.
+
+A shard is filled and then left: a certificate's shard never changes, old shards empty themselves as certificates
+expire, and what a full shard weighs is known beforehand. Places are taken in blocks, so that several servers fill
+one shard without a row written for each certificate.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from vagus.records import certificates as rows
+
+if TYPE_CHECKING:
+    from vagus.records.database import Connection
+
+FIRST_SHARD_PLACES = 20_000
+"""An authority has one CRL until it has issued this many certificates."""
+SHARD_PLACES = 18_000
+"""Further shards: an entry with reason has 53 octets, so a full one stays under 1 MB."""
+BLOCK = 250
+"""Places taken at once; a killed process wastes at most these."""
+
+
+class ShardPlan:
+    """The present shard of one authority in one process. Safe to ask from several threads."""
+
+    __slots__ = ("_authority_id", "_current", "_left", "_turn")
+
+    def __init__(self, authority_id: int, current: int = 0) -> None:
+        self._authority_id = authority_id
+        self._current = current
+        self._left = 0
+        self._turn = threading.Lock()
+
+    @property
+    def current(self) -> int:
+        """The shard whose URL the next certificate carries."""
+        return self._current
+
+    def note(self, connection: Connection, not_after: int) -> None:
+        """One more certificate has its place; called in its intent's transaction.
+
+        An act that is undone may leave its place empty, and certificates that were prepared before the shard was
+        full still enter it: neither comes near the margin.
+        """
+        with self._turn:
+            if self._left > 0:
+                self._left -= 1
+                return
+            newest = rows.find_shard(connection, self._authority_id) or (0, 0)
+            shard, taken = max(newest, (self._current, 0))
+            rows.take_places(connection, self._authority_id, shard, BLOCK, not_after)
+            self._left = BLOCK - 1
+            is_full = taken + BLOCK >= (FIRST_SHARD_PLACES if shard == 0 else SHARD_PLACES)
+            self._current = shard + 1 if is_full else shard
+
+
+def load_shard_plan(connection: Connection, authority_id: int) -> ShardPlan:
+    """Where the authority's certificates stand now."""
+    shard, taken = rows.find_shard(connection, authority_id) or (0, 0)
+    is_full = taken >= (FIRST_SHARD_PLACES if shard == 0 else SHARD_PLACES)
+    return ShardPlan(authority_id, shard + 1 if is_full else shard)
