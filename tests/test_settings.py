@@ -9,21 +9,25 @@ import pytest
 
 from vagus.errors import Conflict, Misconfigured, Unavailable
 from vagus.reasons import Reason
-from vagus.settings import FILE_NAME, decode_settings, load_settings, write_settings
+from vagus.settings import FILE_NAME, Settings, decode_settings, load_settings, write_settings
 
-WRITTEN = {"kind": "hospital", "origin": "log.example/vagus", "database": "sqlite:///vagus.sqlite3"}
+
+def begin(folder: Path, *, database: str = "sqlite:///vagus.sqlite3", unsafe_fast_kdf: bool = False) -> Settings:
+    return write_settings(
+        folder, kind="hospital", origin="log.example/vagus", database=database, unsafe_fast_kdf=unsafe_fast_kdf
+    )
 
 
 def text_of(tmp_path: Path) -> str:
     folder = tmp_path / "house"
     if not folder.exists():
-        write_settings(folder, **WRITTEN)
+        begin(folder)
     return (folder / FILE_NAME).read_text()
 
 
 def test_what_init_writes_is_read_back(tmp_path: Path) -> None:
     folder = tmp_path / "house"
-    written = write_settings(folder, **WRITTEN)
+    written = begin(folder)
     assert load_settings(folder) == written
     assert written.database_file == (folder / "vagus.sqlite3").absolute()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -31,26 +35,26 @@ def test_what_init_writes_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_server_database_has_no_file(tmp_path: Path) -> None:
-    written = write_settings(tmp_path / "house", **{**WRITTEN, "database": "postgresql+psycopg://localhost/vagus"})
+    written = begin(tmp_path / "house", database="postgresql+psycopg://localhost/vagus")
     assert written.database_file is None
 
 
 def test_the_weak_derivation_is_written_down(tmp_path: Path) -> None:
-    assert write_settings(tmp_path / "house", **WRITTEN, unsafe_fast_kdf=True).unsafe_fast_kdf
-    assert not write_settings(tmp_path / "other", **WRITTEN).unsafe_fast_kdf
+    assert begin(tmp_path / "house", unsafe_fast_kdf=True).unsafe_fast_kdf
+    assert not begin(tmp_path / "other").unsafe_fast_kdf
 
 
 def test_an_installation_is_not_begun_twice(tmp_path: Path) -> None:
-    write_settings(tmp_path / "house", **WRITTEN)
+    begin(tmp_path / "house")
     with pytest.raises(Conflict) as caught:
-        write_settings(tmp_path / "house", **WRITTEN)
+        begin(tmp_path / "house")
     assert caught.value.reason is Reason.ALREADY_EXISTS
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable) as caught:
-        write_settings(tmp_path / "file" / "house", **WRITTEN)
+        begin(tmp_path / "file" / "house")
     assert caught.value.reason is Reason.DATABASE_UNAVAILABLE
 
 

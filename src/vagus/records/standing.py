@@ -49,7 +49,7 @@ def list_standing_authorities(connection: Connection, *, at: int) -> tuple[Stand
         .where(certificates.c.profile.not_in(_OWN_PROFILES))
         .group_by(authorities.c.name)
     )
-    counts: dict[str, int] = dict(connection.execute(live).tuples().all())
+    counts = {row.name: int(row.live) for row in connection.execute(live)}
     query = select(authorities.c.name, authorities.c.kind, authorities.c.state, authorities.c.generation)
     newest: dict[str, StandingAuthorityRow] = {}
     for row in connection.execute(query.order_by(authorities.c.name, authorities.c.generation)):
