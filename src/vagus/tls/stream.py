@@ -77,7 +77,7 @@ class TlsStream:
     def read(self) -> bytes | None:
         """Plaintext of one record; None when more ciphertext is needed, b"" once the other side has closed cleanly.
 
-        Raises Malformed(TLS_HANDSHAKE) for records that do not authenticate and for fatal alerts.
+        Raises Malformed(TLS_HANDSHAKE) for records that do not authenticate, NotTrusted(TLS_HANDSHAKE) for an alert.
         """
         if self._skip is not None and self._records <= (self._skip > 0):
             return None
@@ -173,4 +173,8 @@ def _fail_handshake(error: SSL.Error) -> NoReturn:
 
 def _fail_record(error: SSL.Error) -> NoReturn:
     detail = _detail(error)
+    if "alert" in detail:  # a TLS 1.3 server may refuse the client's certificate after the client's last flight
+        raise NotTrusted(
+            Reason.TLS_HANDSHAKE, f"the other side ended the TLS connection: {detail}", detail=detail
+        ) from error
     raise Malformed(Reason.TLS_HANDSHAKE, f"the TLS connection failed: {detail}", detail=detail) from error

@@ -1,0 +1,224 @@
+"""Open connections and the right each one has to stay open; decides no right itself, it asks for the verdict again.
+
+A verdict is good for one position of the revocation sequence and for a bounded time. A request on a kept-alive
+connection asks again when either has moved on; a revocation asks again for every connection whose path holds the
+serial; a slow sweep asks for all of them, which is how expiry and a device's new state reach an idle stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from vagus.endpoints.gateway.decisions import Guest, Outcome, Record, decide, path_serials
+from vagus.errors import Unavailable, VagusError
+from vagus.reasons import Reason
+from vagus.tls import Peer
+
+Admit = Callable[[Peer, str], Guest]
+"""The verdict on a peer from a source address; raises VagusError. Runs on the event loop: well under a millisecond."""
+Lost = Callable[[Guest, VagusError], Literal["close", "degrade"]]
+
+_log = logging.getLogger(__name__)
+_SLICE_SECONDS = 0.005
+VERDICT_SECONDS = 30.0
+
+
+def as_the_guest_says(guest: Guest, _error: VagusError) -> Literal["close", "degrade"]:
+    """What the policy of the guest's own function wants when its verdict no longer holds."""
+    return "degrade" if guest.session_on_revocation == "degrade" else "close"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How one listener judges."""
+
+    listener: str
+    admit: Admit | None
+    record: Record
+    position: Callable[[], object]
+    """Moves whenever a verdict may have changed: the position of the revocation sequence, at least."""
+    lost: Lost = as_the_guest_says
+    verdict_seconds: float = VERDICT_SECONDS
+
+
+class Standing:
+    """The right of one peer on one connection: its latest verdict and whether that still holds."""
+
+    __slots__ = ("_judged_at", "_position", "degraded", "guest", "peer", "refusal", "rules", "source")
+
+    def __init__(self, rules: Rules, peer: Peer, source: str) -> None:
+        self.rules = rules
+        self.peer = peer
+        self.source = source
+        self.guest: Guest | None = None
+        self.refusal: VagusError | None = None
+        self.degraded: VagusError | None = None
+        self._position: object = None
+        self._judged_at = 0.0
+        self.judge()
+
+    def judge(self) -> None:
+        """Ask for the verdict anew. What is not one of our errors is a fault of ours, and lets nobody in."""
+        # The position comes first: a revocation that lands while the verdict is made leaves it looking old.
+        self._position, self._judged_at = self.rules.position(), time.monotonic()
+        if self.rules.admit is None:
+            return
+        try:
+            self.guest = self.rules.admit(self.peer, self.source)
+        except VagusError as error:
+            self.refusal = error
+        except Exception:  # noqa: BLE001  whatever fails here must refuse, not admit
+            _log.exception("the verdict on a peer failed; it is refused")
+            self.refusal = Unavailable(Reason.STATUS_UNAVAILABLE, "no verdict could be reached; try again later")
+        else:
+            self.refusal = None
+
+    def is_current(self) -> bool:
+        """Whether nothing has happened since the verdict that could change it."""
+        return (
+            self._position == self.rules.position() and time.monotonic() - self._judged_at < self.rules.verdict_seconds
+        )
+
+    def find_objection(self) -> VagusError | None:
+        """Why this connection may not go on now, or None; a degraded one may, and says so in `degraded`.
+
+        Changes of mind are recorded once each.
+        """
+        if self.rules.admit is None or self.is_current():
+            return None if self.degraded is not None else self.refusal
+        was_admitted = self.refusal is None
+        self.judge()
+        if self.refusal is None:
+            self.degraded = None
+            return None
+        if self.guest is not None and self.rules.lost(self.guest, self.refusal) == "degrade":
+            if self.degraded is None:
+                self.tell(Outcome.DEGRADED, self.refusal)
+            self.degraded = self.refusal
+            return None
+        if was_admitted or self.degraded is not None:
+            self.degraded = None
+            self.tell(Outcome.CLOSED, self.refusal)
+        return self.refusal
+
+    def tell(self, outcome: Outcome, error: VagusError | None = None, detail: str = "") -> None:
+        """Record a decision about this peer."""
+        self.rules.record(
+            decide(
+                self.rules.listener,
+                self.source,
+                outcome,
+                peer=self.peer,
+                guest=self.guest,
+                error=error,
+                detail=detail,
+            )
+        )
+
+
+class OpenConnection(Protocol):
+    """What the registry can do with a connection."""
+
+    @property
+    def standing(self) -> Standing | None:
+        """Its right to be open; None before the handshake is through."""
+        ...
+
+    def cut(self) -> None:
+        """End it now, with a reset."""
+        ...
+
+
+class Revocation(Protocol):
+    """One event of the revocation sequence."""
+
+    @property
+    def serial(self) -> int:
+        """The certificate it is about; the issuer is the verdict's affair."""
+        ...
+
+
+class RevocationFeed(Protocol):
+    """Who tells of revocations, from any thread: `records.sequence.RevocationFollower` is one."""
+
+    def subscribe(self, callback: Callable[[Sequence[Revocation]], None]) -> None:
+        """Have `callback` called with each run of new events."""
+        ...
+
+
+@dataclass(slots=True)
+class OpenConnections:
+    """Every open connection that was admitted, found by the serials of its path."""
+
+    _by_serial: dict[int, set[OpenConnection]] = field(default_factory=dict)
+    _serials: dict[OpenConnection, Collection[int]] = field(default_factory=dict)
+    _loop: asyncio.AbstractEventLoop | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __len__(self) -> int:
+        return len(self._serials)
+
+    def add(self, connection: OpenConnection) -> None:
+        """Hold `connection` to the revocation sequence until it is discarded."""
+        standing = connection.standing
+        if standing is None or standing.rules.admit is None:
+            return
+        serials = path_serials(standing.guest) if standing.guest is not None else frozenset[int]()
+        self._serials[connection] = serials
+        for serial in serials:
+            self._by_serial.setdefault(serial, set()).add(connection)
+
+    def discard(self, connection: OpenConnection) -> None:
+        """Forget a connection that has ended."""
+        for serial in self._serials.pop(connection, ()):
+            holders = self._by_serial[serial]
+            holders.discard(connection)
+            if not holders:
+                del self._by_serial[serial]
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Work on `loop`: the one that owns the connections."""
+        self._loop = loop
+
+    def follow(self, feed: RevocationFeed) -> None:
+        """Hold every open connection to `feed` from now on; its callbacks may come from any thread."""
+        feed.subscribe(self._on_events)
+
+    def _on_events(self, events: Sequence[Revocation]) -> None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return  # nothing is open yet, or any more: new connections are judged at their handshake
+        with suppress(RuntimeError):  # closed just now
+            loop.call_soon_threadsafe(self.notify, [event.serial for event in events])
+
+    def notify(self, serials: Iterable[int]) -> None:
+        """Ask again for every connection with one of these certificates in its path (on the loop's thread)."""
+        found: dict[OpenConnection, None] = {}
+        for serial in serials:
+            found.update(dict.fromkeys(self._by_serial.get(serial, ())))
+        if found:
+            task = asyncio.get_running_loop().create_task(self._ask_again(list(found)))
+            self._tasks.add(task)  # the loop itself holds tasks weakly
+            task.add_done_callback(self._tasks.discard)
+
+    async def sweep(self, every_seconds: float) -> None:
+        """Ask for all of them again and again, a pass in about `every_seconds`; ends by cancellation."""
+        while True:
+            await asyncio.sleep(every_seconds)
+            await self._ask_again(list(self._serials))
+
+    async def _ask_again(self, connections: list[OpenConnection]) -> None:
+        until = time.monotonic() + _SLICE_SECONDS
+        for connection in connections:
+            standing = connection.standing
+            if connection in self._serials and standing is not None and standing.find_objection() is not None:
+                connection.cut()
+            if time.monotonic() > until:  # others are served in between
+                await asyncio.sleep(0)
+                until = time.monotonic() + _SLICE_SECONDS

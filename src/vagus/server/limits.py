@@ -1,0 +1,82 @@
+"""What a listener allows in time, number and size, and who has how much of it; closes nothing itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+_IPV6_SITE = ~((1 << 64) - 1)  # one subscriber usually holds a whole /64, so that is what counts as one source
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one listener; every time in seconds."""
+
+    handshake_seconds: float = 10.0
+    header_seconds: float = 20.0
+    """From the first byte of a request, or the end of the handshake, until its header is complete."""
+    stall_seconds: float = 30.0
+    """For a client that neither takes what we send nor sends what we wait for."""
+    keep_alive_seconds: float = 75.0
+    linger_seconds: float = 2.0
+    """For the other side to read our last words before the socket goes."""
+    connections: int = 8_000
+    connections_per_source: int = 4_000
+    """A ward's devices may share one address behind a router, so this is no per-device figure."""
+    header_bytes: int = 65_536
+    header_fields: int = 100
+
+    @property
+    def tick_seconds(self) -> float:
+        """How often deadlines are looked at: fine enough for the shortest."""
+        shortest = min(self.handshake_seconds, self.header_seconds, self.stall_seconds, self.linger_seconds, 4.0)
+        return max(0.02, shortest / 4)
+
+
+class Occupancy:
+    """How many connections a listener has, in all and by source."""
+
+    __slots__ = ("_by_source", "_limits", "_total", "turned_away")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._by_source: Counter[str] = Counter()
+        self._total = 0
+        self.turned_away = 0
+        """Connections closed at once because a cap was reached, since the start."""
+
+    def __len__(self) -> int:
+        return self._total
+
+    def enter(self, source: str) -> bool:
+        """Take a place; False, and counted, when there is none."""
+        key = _site(source)
+        if self._total >= self._limits.connections or self._by_source[key] >= self._limits.connections_per_source:
+            self.turned_away += 1  # reading a Counter adds no entry
+            return False
+        self._total += 1
+        self._by_source[key] += 1
+        return True
+
+    def leave(self, source: str) -> None:
+        """Give the place back."""
+        key = _site(source)
+        self._total -= 1
+        self._by_source[key] -= 1
+        if self._by_source[key] <= 0:
+            del self._by_source[key]
+
+
+def _site(source: str) -> str:
+    if ":" not in source:
+        return source
+    try:
+        address = ip_address(source.partition("%")[0])
+    except ValueError:
+        return source
+    if not isinstance(address, IPv6Address):
+        return source
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Address(int(address) & _IPV6_SITE))

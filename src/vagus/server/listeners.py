@@ -1,0 +1,295 @@
+"""Listeners as values, and several of them served in one event loop; builds no application and judges nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import format_datetime
+from types import MappingProxyType
+from typing import Literal
+
+import uvloop
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from vagus.clock import Clock
+from vagus.endpoints.gateway.decisions import GateDecision, Guest, Record
+from vagus.endpoints.http import ASGIApp, answering_errors
+from vagus.errors import Misconfigured
+from vagus.reasons import Reason
+from vagus.server.connections import (
+    VERDICT_SECONDS,
+    Admit,
+    Lost,
+    OpenConnections,
+    RevocationFeed,
+    Rules,
+    Standing,
+    as_the_guest_says,
+)
+from vagus.server.gate import Gate
+from vagus.server.http_protocol import GateHttp
+from vagus.server.limits import Limits
+from vagus.server.plain import PlainConnection
+from vagus.server.tls_transport import TlsConnection
+from vagus.tls import Peer, ServerContext
+
+OnRefusal = Literal["answer", "close", "tell"]
+"""`answer`: 403 problem and close. `close`: nothing. `tell`: the application is told in its scope and must decide."""
+
+_SPARE_FILES = 256  # database, log, keystores, upstream connections
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedStream:
+    """What a raw stream's protocol may know of its client."""
+
+    listener: str
+    source: str
+    peer: Peer
+    guest: Guest | None
+    record: Record
+
+
+def record_nothing(_decision: GateDecision) -> None:
+    """For listeners whose connections nobody wants to hear of."""
+
+
+def never_moves() -> object:
+    """The position of a house in which nothing is ever revoked."""
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSpec:
+    """One listener: an address, who may come in, and what stands behind it (`app` or `stream`, not both).
+
+    An `app` finds in `scope["extensions"]["tls"]`: `peer` (None without TLS), `admitted` (what `admit` gave),
+    `refusal` (only where `on_refusal` is `tell`), `degraded` (an error, while policy lets a lost verdict go on) and
+    `listener`.
+    """
+
+    name: str
+    host: str
+    port: int
+    """0 lets the system choose; `RunningListeners.addresses` tells what it chose."""
+    app: ASGIApp | None = None
+    stream: Callable[[AdmittedStream], asyncio.Protocol] | None = None
+    tls: ServerContext | None = None
+    admit: Admit | None = None
+    """Called after each handshake, full or resumed, before any application byte, and again as `position` moves."""
+    position: Callable[[], object] = never_moves
+    """Any value that changes whenever a verdict may have: the position of the revocation sequence, at least."""
+    on_refusal: OnRefusal = "answer"
+    lost: Lost = as_the_guest_says
+    record: Record = record_nothing
+    limits: Limits = field(default_factory=Limits)
+    verdict_seconds: float = VERDICT_SECONDS
+    """How long a verdict is good although nothing was revoked: expiry and device states reach a stream by then."""
+    shares_port: bool = False
+    """SO_REUSEPORT: several processes serve this address."""
+
+    def __post_init__(self) -> None:
+        if (self.app is None) == (self.stream is None):
+            raise _unusable(self.name, "needs either an HTTP application or a stream protocol")
+        if self.tls is None and (self.admit is not None or self.stream is not None):
+            raise _unusable(self.name, "has no TLS, so it can judge nobody and must carry no stream")
+
+
+def _unusable(name: str, what: str) -> Misconfigured:
+    return Misconfigured(Reason.BAD_SETTINGS, f"listener {name} {what}; correct its settings", listener=name)
+
+
+class RunningListeners:
+    """Listeners that serve, until `stop`."""
+
+    def __init__(self, clock: Clock, connections: OpenConnections) -> None:
+        self.connections = connections
+        self.addresses: Mapping[str, tuple[str, int]] = MappingProxyType({})
+        """The bound host and port of each listener, by its name."""
+        self._clock = clock
+        self._gates: list[Gate] = []
+        self._servers: list[asyncio.Server] = []
+        self._states: list[ServerState] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def _open(self, spec: ListenerSpec) -> tuple[str, int]:
+        rules = Rules(
+            spec.name, spec.admit, spec.record, spec.position, lost=spec.lost, verdict_seconds=spec.verdict_seconds
+        )
+        # A raw stream has no words for a refusal, and nobody behind it who could be told.
+        gate = Gate(rules, spec.limits, self.connections, "close" if spec.stream is not None else spec.on_refusal)
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(
+                self._factory(spec, gate),
+                spec.host,
+                spec.port,
+                backlog=2048,
+                reuse_port=spec.shares_port or None,
+            )
+        except OSError as error:
+            what = f"cannot listen on {spec.host}:{spec.port} ({error.strerror or error}); choose a free address"
+            raise _unusable(spec.name, what) from error
+        self._gates.append(gate)
+        self._servers.append(server)
+        self._tasks.append(loop.create_task(self._tick(gate)))
+        host, port = server.sockets[0].getsockname()[:2]
+        return str(host), int(port)
+
+    def _factory(self, spec: ListenerSpec, gate: Gate) -> Callable[[], asyncio.Protocol]:
+        tls = spec.tls
+        if spec.stream is not None and tls is not None:
+            make = spec.stream
+
+            def raw(_connection: TlsConnection, standing: Standing) -> asyncio.Protocol:
+                return make(
+                    AdmittedStream(spec.name, standing.source, standing.peer, standing.guest, standing.rules.record)
+                )
+
+            return lambda: TlsConnection(gate, tls, raw)
+        config, state = _uvicorn(spec), ServerState()
+        self._states.append(state)
+        if tls is None:
+            return lambda: PlainConnection(gate, lambda: GateHttp(config, state, gate, None))
+        return lambda: TlsConnection(gate, tls, lambda _, standing: GateHttp(config, state, gate, standing))
+
+    async def _tick(self, gate: Gate) -> None:
+        """Deadlines, and the Date field (RFC 9110 6.6.1)."""
+        loop = asyncio.get_running_loop()
+        while True:
+            date = format_datetime(self._clock.now(), usegmt=True).encode("ascii")
+            for state in self._states:
+                state.default_headers = [(b"date", date)]
+            await asyncio.sleep(gate.limits.tick_seconds)
+            gate.tick(loop.time())
+
+    def counts(self) -> Mapping[str, tuple[int, int]]:
+        """For each listener: connections open now, and connections turned away at a cap since the start."""
+        return {gate.rules.listener: (len(gate.occupancy), gate.occupancy.turned_away) for gate in self._gates}
+
+    async def stop(self, grace_seconds: float = 5.0) -> None:
+        """Accept nothing more, let answers that are under way finish for `grace_seconds`, then cut what is left."""
+        for server in self._servers:
+            server.close()
+        for state in self._states:
+            for connection in list(state.connections):
+                connection.shutdown()
+        await self._wait_for_ends(grace_seconds)
+        for gate in self._gates:
+            for end in list(gate.closers.values()):
+                end()
+        await self._wait_for_ends(1.0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        requests = {task for state in self._states for task in state.tasks}
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+
+    async def _wait_for_ends(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while any(gate.closers for gate in self._gates) and loop.time() < until:  # noqa: ASYNC110  once in a life
+            await asyncio.sleep(0.01)
+
+
+def _uvicorn(spec: ListenerSpec) -> Config:
+    """What uvicorn's protocol wants to know; its server, signals, logging and proxy headers are not used."""
+    config = Config(
+        answering_errors(spec.app) if spec.app is not None else "",
+        http=GateHttp,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        access_log=False,
+        log_config=None,
+        timeout_keep_alive=int(spec.limits.keep_alive_seconds),
+    )
+    config.load()
+    return config
+
+
+async def start(
+    listeners: Sequence[ListenerSpec], *, clock: Clock, feeds: Sequence[RevocationFeed] = ()
+) -> RunningListeners:
+    """Open all listeners in the running loop, or none. `feeds` tell of revocations, from any thread.
+
+    Raises Misconfigured(BAD_SETTINGS) for an address that cannot be had.
+    """
+    connections = OpenConnections()
+    connections.bind(asyncio.get_running_loop())
+    for feed in feeds:
+        connections.follow(feed)
+    running = RunningListeners(clock, connections)
+    addresses: dict[str, tuple[str, int]] = {}
+    try:
+        for spec in listeners:
+            if spec.name in addresses:
+                raise _unusable(spec.name, "has the name of another one")
+            addresses[spec.name] = await running._open(spec)  # noqa: SLF001  its only maker
+    except Misconfigured:
+        await running.stop(0)
+        raise
+    running.addresses = MappingProxyType(addresses)
+    every = min((spec.verdict_seconds for spec in listeners), default=VERDICT_SECONDS)
+    running._tasks.append(asyncio.get_running_loop().create_task(connections.sweep(every)))  # noqa: SLF001
+    return running
+
+
+async def serve(
+    listeners: Sequence[ListenerSpec],
+    *,
+    clock: Clock,
+    until: asyncio.Event,
+    feeds: Sequence[RevocationFeed] = (),
+    started: Callable[[RunningListeners], None] | None = None,
+    grace_seconds: float = 5.0,
+) -> None:
+    """Serve until `until` is set; `started` is told once every listener is open."""
+    running = await start(listeners, clock=clock, feeds=feeds)
+    try:
+        if started is not None:
+            started(running)
+        await until.wait()
+    finally:
+        await running.stop(grace_seconds)
+
+
+def run(
+    listeners: Sequence[ListenerSpec],
+    *,
+    clock: Clock,
+    feeds: Sequence[RevocationFeed] = (),
+    started: Callable[[RunningListeners], None] | None = None,
+    grace_seconds: float = 5.0,
+) -> None:
+    """Serve on uvloop in this (main) thread until SIGTERM or SIGINT."""
+    raise_file_limit(sum(spec.limits.connections for spec in listeners) + _SPARE_FILES)
+
+    async def main() -> None:
+        until = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, until.set)
+        await serve(listeners, clock=clock, until=until, feeds=feeds, started=started, grace_seconds=grace_seconds)
+
+    uvloop.run(main())
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Ask for `wanted` open files, as far as the system allows without privileges; gives what there is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    goal = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < goal:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (goal, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

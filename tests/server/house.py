@@ -1,0 +1,336 @@
+"""A gate that serves in a thread, a door that judges real certificates, and a client that can misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+import uvloop
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+
+from tests.tls.authority import TestAuthority, authority
+from vagus.endpoints.gateway.decisions import GateDecision, Outcome
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.server.listeners import ListenerSpec, RunningListeners, start
+from vagus.testing import FrozenClock
+from vagus.tls import ClientContext, ClientTls, Credential, Peer, Session
+
+PATIENCE = 10.0
+
+
+@dataclass(frozen=True)
+class Link:
+    """One certificate of a path."""
+
+    der: bytes
+    serial: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who was found."""
+
+    device_name: str | None
+    path: tuple[Link, ...]
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A verdict that admits."""
+
+    identity: Identity
+    session_on_revocation: Literal["close", "degrade"] = "close"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One revocation."""
+
+    serial: int
+
+
+@dataclass
+class Door:
+    """Judges by signature up to the root and by a set of revoked serials; knows the house's own intermediates."""
+
+    house: TestAuthority = field(default_factory=authority)
+    session_on_revocation: Literal["close", "degrade"] = "close"
+    position: int = 0
+    judged: int = 0
+    revoked: set[int] = field(default_factory=set)
+    decisions: list[GateDecision] = field(default_factory=list)
+    _callbacks: list[Callable[[Sequence[Event]], None]] = field(default_factory=list)
+
+    def admit(self, peer: Peer, source: str) -> Admitted:
+        self.judged += 1
+        assert source == "127.0.0.1"
+        if peer.leaf_der is None:
+            raise NotTrusted(Reason.CREDENTIAL_MISSING, "this listener asks for a certificate; show one")
+        known = {self.house.issuing.certificate.subject: self.house.issuing.certificate}
+        path = [x509.load_der_x509_certificate(peer.leaf_der)]
+        shown = [x509.load_der_x509_certificate(der) for der in peer.chain_der]
+        for _ in range(5):
+            if path[-1].issuer == self.house.root.certificate.subject:
+                break
+            above = [each for each in shown if each.subject == path[-1].issuer]
+            path.append(above[0] if above else known[path[-1].issuer])
+        try:
+            for below, above_it in zip(path, [*path[1:], self.house.root.certificate], strict=True):
+                below.verify_directly_issued_by(above_it)
+        except InvalidSignature:
+            raise NotTrusted(Reason.BAD_SIGNATURE, "a signature in the path does not verify") from None
+        for place, certificate in enumerate(path):
+            if certificate.serial_number in self.revoked:
+                raise NotTrusted(Reason.REVOKED_CA if place else Reason.REVOKED, "the certificate is revoked")
+        name = path[0].subject.rfc4514_string().removeprefix("CN=")
+        links = tuple(Link(each.public_bytes(serialization.Encoding.DER), each.serial_number) for each in path)
+        return Admitted(Identity(name, links), self.session_on_revocation)
+
+    def subscribe(self, callback: Callable[[Sequence[Event]], None]) -> None:
+        self._callbacks.append(callback)
+
+    def revoke(self, serial: int) -> None:
+        self.revoked.add(serial)
+        self.position += 1
+        for callback in self._callbacks:
+            callback([Event(serial)])
+
+    def told(self, outcome: Outcome) -> list[GateDecision]:
+        return [each for each in self.decisions if each.outcome is outcome]
+
+    def wait_told(self, outcome: Outcome, count: int = 1) -> GateDecision:
+        wait_until(lambda: len(self.told(outcome)) >= count)
+        return self.told(outcome)[-1]
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Look again and again; a test that waits in vain says so."""
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.005)
+
+
+@dataclass
+class Served:
+    """Listeners that serve in a thread of their own."""
+
+    loop: asyncio.AbstractEventLoop
+    running: RunningListeners
+
+    def port(self, name: str = "gate") -> int:
+        return self.running.addresses[name][1]
+
+    def on_loop(self, act: Callable[[], object]) -> object:
+        """Do something on the loop's thread and wait for it."""
+        done: Future[object] = Future()
+        self.loop.call_soon_threadsafe(lambda: done.set_result(act()))
+        return done.result(PATIENCE)
+
+
+@contextmanager
+def serving(*specs: ListenerSpec, doors: Sequence[Door] = (), grace: float = 0.2) -> Iterator[Served]:
+    """Serve `specs` until the block ends."""
+    ready: Future[Served] = Future()
+    failures: list[dict[str, object]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(context))
+        try:
+            running = await start(specs, clock=FrozenClock(), feeds=doors)
+        except BaseException as error:
+            ready.set_exception(error)
+            raise
+        stop = asyncio.Event()
+        stops.append(lambda: loop.call_soon_threadsafe(stop.set))
+        ready.set_result(Served(loop, running))
+        await stop.wait()
+        await running.stop(grace)
+
+    stops: list[Callable[[], object]] = []
+
+    def body() -> None:
+        try:
+            uvloop.run(main())
+        except Exception:
+            if not ready.done() or ready.exception() is None:
+                raise
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    try:
+        yield ready.result(PATIENCE)
+    finally:
+        if stops:
+            stops[0]()
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "the listeners do not stop"
+    assert not failures, failures
+
+
+@dataclass(frozen=True)
+class Response:
+    """What an HTTP server answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Client:
+    """A TLS client over a blocking socket."""
+
+    def __init__(
+        self,
+        port: int,
+        credential: Credential | None = None,
+        *,
+        context: ClientContext | None = None,
+        session: Session | None = None,
+    ) -> None:
+        self.context = context or ClientContext(ClientTls(credential=credential, anchors_der=(authority().root.der,)))
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.stream = self.context.new_stream("localhost", session)
+        self.buffer = b""
+        try:
+            self._shake()
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def _shake(self) -> None:
+        while not self.stream.handshake():
+            self.flush()
+            data = self.socket.recv(65_536)
+            if not data:
+                raise ConnectionResetError("closed in the handshake")
+            self.stream.feed(data)
+        self.flush()
+
+    def flush(self) -> None:
+        self.socket.sendall(self.stream.take())
+
+    def send(self, data: bytes) -> None:
+        self.stream.write(data)
+        self.flush()
+
+    def receive(self) -> bytes:
+        """The next plaintext; b"" after close_notify. Raises ConnectionError when the stream is cut."""
+        if self.buffer:
+            data, self.buffer = self.buffer, b""
+            return data
+        while (got := self.stream.read()) is None:
+            if self.stream.has_answer:
+                self.flush()
+            data = self.socket.recv(262_144)
+            if not data:
+                raise ConnectionResetError("FIN without close_notify")
+            self.stream.feed(data)
+        return got
+
+    def receive_exactly(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        have = 0
+        while have < size:
+            data = self.receive()
+            if not data:
+                raise ConnectionResetError(f"closed after {have} of {size}")
+            parts.append(data)
+            have += len(data)
+        whole = b"".join(parts)
+        self.buffer = whole[size:]
+        return whole[:size]
+
+    def receive_until(self, mark: bytes) -> bytes:
+        whole = b""
+        while mark not in whole:
+            data = self.receive()
+            if not data:
+                raise ConnectionResetError("closed")
+            whole += data
+        at = whole.index(mark) + len(mark)
+        self.buffer = whole[at:] + self.buffer
+        return whole[:at]
+
+    def is_closed(self) -> bool:
+        """Whether the other side has ended the connection, waiting for it."""
+        try:
+            return self.receive() == b""
+        except ConnectionError:
+            return True
+
+    def was_cut(self) -> bool:
+        """Whether the end came without close_notify."""
+        try:
+            while self.receive():
+                pass
+        except ConnectionError:
+            return True
+        return False
+
+    def close_notify(self) -> None:
+        self.stream.close()
+        self.flush()
+
+    def reset(self) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def read_response(self, *, is_head: bool = False) -> Response:
+        head = self.receive_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+        status = int(head[0].split(" ")[1])
+        if is_head or status in {100, 204, 304}:
+            return Response(status, headers, b"")
+        if headers.get("transfer-encoding") == "chunked":
+            body = b""
+            while size := int(self.receive_until(b"\r\n"), 16):
+                body += self.receive_exactly(size)
+                self.receive_exactly(2)
+            self.receive_exactly(2)
+            return Response(status, headers, body)
+        return Response(status, headers, self.receive_exactly(int(headers.get("content-length", "0"))))
+
+    def get(self, path: str = "/", extra: str = "") -> Response:
+        self.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode())
+        return self.read_response()
+
+    def post(self, body: bytes, path: str = "/", extra: str = "") -> Response:
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
+        self.send(head.encode() + body)
+        return self.read_response()
+
+
+class PlainClient(Client):
+    """The same words without TLS."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.buffer = b""
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def receive(self) -> bytes:
+        if self.buffer:
+            data, self.buffer = self.buffer, b""
+            return data
+        return self.socket.recv(262_144)
