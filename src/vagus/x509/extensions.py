@@ -286,7 +286,7 @@ def decode_subject_key_id(value: bytes) -> bytes:
 
 
 def decode_distribution_points(value: bytes) -> tuple[DistributionPoint, ...]:
-    """Either cRLDistributionPoints or freshestCRL. Raises Malformed(NON_DER), also for a point that says only reasons."""
+    """Either cRLDistributionPoints or freshestCRL. Raises Malformed(NON_DER), also for a point with reasons alone."""
     start, end = der.read_whole(value, der.SEQUENCE, "CRL distribution points")
     points = []
     while start < end:

@@ -31,12 +31,17 @@ class PathAnchor:
     spki_der: bytes
     spki_sha256: bytes
     certificate: PathCertificate | None
-    label: str
+    sha256: bytes  # of the certificate, or of the key where there is none
+
+    @property
+    def label(self) -> str:
+        """A short hash for messages."""
+        return self.sha256[:8].hex()
 
     @classmethod
     def from_certificate(cls, certificate: PathCertificate) -> PathAnchor:
         """The anchor that a certificate describes; it need not be self-signed."""
-        return cls(certificate.subject, certificate.spki_der, certificate.spki_sha256, certificate, certificate.label)
+        return cls(certificate.subject, certificate.spki_der, certificate.spki_sha256, certificate, certificate.sha256)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,103 @@
+"""The anchors that a listener or bundle accepts, and the clock floor; fetches nothing and trusts nothing by itself."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from vagus.errors import Malformed, Misconfigured, NotTrusted, VagusError
+from vagus.reasons import Reason
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.paths import PathAnchor
+
+Anchor = PathAnchor
+"""A trusted name and key; compared by both, so that a look-alike of the name is a stranger (RFC 5280 6.1.1 (d))."""
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s*([A-Za-z0-9+/=\s]*?)-----END CERTIFICATE-----")
+
+
+def certificates_in_pem(pem: bytes) -> list[bytes]:
+    """The DER of each certificate in a PEM text, whatever stands between them. Raises Malformed(BAD_ENCODING)."""
+    found = []
+    for body in _PEM.findall(pem):
+        try:
+            found.append(base64.b64decode(b"".join(body.split()), validate=True))
+        except binascii.Error as error:
+            msg = "a certificate in the PEM text is not base64; export it anew"
+            raise Malformed(Reason.BAD_ENCODING, msg) from error
+    if not found:
+        raise Malformed(
+            Reason.BAD_ENCODING, "the PEM text holds no certificate; give -----BEGIN CERTIFICATE----- blocks"
+        )
+    return found
+
+
+class AnchorSet:
+    """Some anchors. Frozen; swap the whole set where it changes."""
+
+    def __init__(self, anchors: Iterable[Anchor]) -> None:
+        self._anchors = tuple(anchors)
+
+    @classmethod
+    def from_der(cls, certificates: Iterable[bytes]) -> AnchorSet:
+        """Anchors from DER certificates, self-signed or not. Raises Malformed, LimitExceeded."""
+        return cls(PathAnchor.from_certificate(decode_certificate(der)) for der in certificates)
+
+    @classmethod
+    def from_pem(cls, pem: bytes | str) -> AnchorSet:
+        """Anchors from PEM text. Raises Malformed(BAD_ENCODING|…), LimitExceeded."""
+        text = pem.encode("utf-8") if isinstance(pem, str) else pem
+        return cls.from_der(certificates_in_pem(text))
+
+    @classmethod
+    def load(cls, path: Path) -> AnchorSet:
+        """Anchors from a file of PEM or of one certificate. Raises Misconfigured(BAD_SETTINGS) naming the file."""
+        try:
+            content = path.read_bytes()
+            return cls.from_pem(content) if b"-----BEGIN" in content else cls.from_der([content])
+        except (OSError, VagusError) as error:
+            msg = f"anchor file {path} cannot be used: {error}; export the root as PEM or DER"
+            raise Misconfigured(Reason.BAD_SETTINGS, msg, file=str(path)) from error
+
+    def __iter__(self) -> Iterator[Anchor]:
+        return iter(self._anchors)
+
+    def __len__(self) -> int:
+        return len(self._anchors)
+
+    def with_anchors(self, more: Iterable[Anchor]) -> AnchorSet:
+        """These and more."""
+        return AnchorSet((*self._anchors, *more))
+
+
+class ClockFloor:
+    """A moment that has certainly passed: a clock that shows less was set back (experiments B15).
+
+    Raise it with the build time, each verified checkpoint and each verified CRL's thisUpdate. `slack` forgives clocks
+    of several machines that differ.
+    """
+
+    def __init__(
+        self, floor: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, slack: timedelta = timedelta(minutes=5)
+    ) -> None:
+        self._floor = floor
+        self._slack = slack
+
+    @property
+    def moment(self) -> datetime:
+        """The highest moment known to have passed."""
+        return self._floor
+
+    def raise_to(self, moment: datetime) -> None:
+        """Learn of a later moment; an earlier one changes nothing."""
+        self._floor = max(self._floor, moment)
+
+    def check(self, at: datetime) -> None:
+        """Raises NotTrusted(CLOCK_ROLLBACK) when `at` lies before what has certainly passed."""
+        if at + self._slack < self._floor:
+            msg = f"the clock shows {at:%Y-%m-%d %H:%M:%S} UTC, but {self._floor:%Y-%m-%d %H:%M:%S} has passed"
+            raise NotTrusted(Reason.CLOCK_ROLLBACK, f"{msg}; set the clock, until then nothing is trusted")

@@ -1,0 +1,128 @@
+"""Whether a certificate still holds: the port of all sources of status, and the small ones; reads no CRL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol, runtime_checkable
+
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.x509.certificates import PathCertificate
+from vagus.x509.paths import ValidPath
+
+_DEFINITE = frozenset({Reason.REVOKED, Reason.REVOKED_CA, Reason.ON_HOLD, Reason.NOT_ISSUED})
+
+
+class StatusSource(Protocol):
+    """Whoever knows about revocation. Safe to use from several threads; asked anew for every connection."""
+
+    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        """Return when `certificate`, issued by `issuer`, holds at `at`.
+
+        Raises NotTrusted(REVOKED|ON_HOLD) when it does not, NotTrusted(STATUS_UNAVAILABLE|STATUS_STALE) and the like
+        when this source cannot tell. Never returns in doubt.
+        """
+        ...
+
+
+@runtime_checkable
+class PathStatusSource(Protocol):
+    """A source that wants the whole path, because CRL signers must lead to the same anchor (RFC 5280 6.3.3 (f))."""
+
+    def check_path_status(self, path: ValidPath, at: datetime) -> None:
+        """As `StatusSource.check_status` for every certificate of the path."""
+        ...
+
+
+def check_path(source: StatusSource | PathStatusSource, path: ValidPath, at: datetime) -> None:
+    """Ask `source` about every certificate of the path, the leaf first.
+
+    Raises NotTrusted as the source does; what is revoked above the leaf comes as REVOKED_CA.
+    """
+    if isinstance(source, PathStatusSource):
+        source.check_path_status(path, at)
+        return
+    for index, certificate in enumerate(path.certificates):
+        issuer = issuer_in(path, index)
+        try:
+            source.check_status(certificate, issuer, at)
+        except NotTrusted as refusal:
+            if index == 0:
+                raise
+            raise as_of_authority(refusal) from refusal
+
+
+def issuer_in(path: ValidPath, index: int) -> PathCertificate:
+    """The certificate of whoever issued `path.certificates[index]`. Raises NotTrusted(STATUS_UNAVAILABLE)."""
+    if index + 1 < len(path.certificates):
+        return path.certificates[index + 1]
+    if path.anchor.certificate is None:
+        msg = f"anchor {path.anchor.label} is a bare key; give its certificate, so that status can be asked"
+        raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg)
+    return path.anchor.certificate
+
+
+def as_of_authority(refusal: NotTrusted) -> NotTrusted:
+    """The same refusal as said of an authority."""
+    if refusal.reason is not Reason.REVOKED:
+        return refusal
+    return NotTrusted(Reason.REVOKED_CA, refusal.message, **refusal.facts)
+
+
+class UnsafeNoStatus:
+    """Asks nobody: every certificate holds. For commissioning benches and tests of paths, never for a listener."""
+
+    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        """Nothing is checked."""
+
+
+class FirstAnswer:
+    """Several sources in order: the first that knows decides, and nobody's silence opens the door.
+
+    Order matters: put the source that learns of revocations first (the house's own sequence before a stapled
+    response).
+    """
+
+    def __init__(self, sources: Sequence[StatusSource]) -> None:
+        self._sources = tuple(sources)
+
+    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        """Raises NotTrusted: the definite answer of the first that has one, else the last one's reason for silence."""
+        silence = NotTrusted(Reason.STATUS_UNAVAILABLE, "no source of revocation status is configured; configure one")
+        for source in self._sources:
+            try:
+                source.check_status(certificate, issuer, at)
+            except NotTrusted as refusal:
+                if refusal.reason in _DEFINITE:
+                    raise
+                silence = refusal
+            else:
+                return
+        raise silence
+
+
+class BoundedGrace:
+    """Lets a stale answer pass for a bounded time and says so each time: the fail mode of telemetry (design section 5).
+
+    Revoked stays revoked, and silence (STATUS_UNAVAILABLE) is no answer at all. `told` hears of each use.
+    """
+
+    def __init__(self, source: StatusSource, grace: timedelta, told: Callable[[NotTrusted], None]) -> None:
+        self._source = source
+        self._grace = grace
+        self._told = told
+
+    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        """Raises NotTrusted as the source does, but not STATUS_STALE within the grace."""
+        try:
+            self._source.check_status(certificate, issuer, at)
+        except NotTrusted as refusal:
+            stale_for = refusal.facts.get("stale_seconds")
+            if (
+                refusal.reason is not Reason.STATUS_STALE
+                or not isinstance(stale_for, int)
+                or stale_for > self._grace.total_seconds()
+            ):
+                raise
+            self._told(refusal)

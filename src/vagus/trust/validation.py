@@ -1,0 +1,205 @@
+"""The one question of this house: who is this peer, and may it be believed; opens no connection and caches no verdict.
+
+Signatures and parsed certificates are remembered by content hash, since neither ever changes. Whether a certificate
+is revoked is asked anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum, unique
+from types import MappingProxyType
+
+from vagus.errors import Malformed, NotTrusted, VagusError
+from vagus.identifiers import DeviceName
+from vagus.reasons import Reason
+from vagus.trust.anchors import AnchorSet, ClockFloor
+from vagus.trust.status import PathStatusSource, StatusSource, check_path
+from vagus.x509.budgets import DEFAULT_LIMITS, Limits, check_input
+from vagus.x509.certificates import CertificateCache, PathCertificate
+from vagus.x509.der_reading import oid_contents
+from vagus.x509.identity import check_host
+from vagus.x509.path_checks import PathInputs
+from vagus.x509.path_rules import DEVICE, IDEVID, PathRules
+from vagus.x509.paths import Pool, Search, ValidPath, find_path, pool_of_peer
+from vagus.x509.policies import PolicyInputs
+from vagus.x509.signatures import SignatureVerdicts
+
+_CLIENT_AUTH = oid_contents("1.3.6.1.5.5.7.3.2")
+
+
+@unique
+class Role(StrEnum):
+    """What the peer's key is used for; each stands for one extendedKeyUsage (design section 5)."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    IDEVID = "idevid"  # 802.1AR: clientAuth or no extendedKeyUsage at all
+    SDC_PROVIDER = "sdc-provider"
+    SDC_CONSUMER = "sdc-consumer"
+    NETWORK_ACCESS = "network-access"
+    SAFETY = "safety"
+    CONFIGURATION_SIGNER = "configuration-signer"
+    FIRMWARE_SIGNER = "firmware-signer"
+    OCSP_RESPONDER = "ocsp-responder"
+
+
+PURPOSES: Mapping[Role, bytes] = MappingProxyType(
+    {
+        Role.CLIENT: _CLIENT_AUTH,
+        Role.SERVER: oid_contents("1.3.6.1.5.5.7.3.1"),
+        Role.IDEVID: _CLIENT_AUTH,
+        Role.SDC_PROVIDER: oid_contents("1.2.840.10004.20701.1.1"),
+        Role.SDC_CONSUMER: oid_contents("1.2.840.10004.20701.1.2"),
+        Role.NETWORK_ACCESS: oid_contents("1.3.6.1.5.5.7.3.14"),  # eapOverLAN, RFC 4334
+        Role.SAFETY: oid_contents("1.3.6.1.5.5.7.3.44"),  # safetyCommunication, RFC 9809
+        Role.CONFIGURATION_SIGNER: oid_contents("1.3.6.1.5.5.7.3.41"),  # configSigning, RFC 9809
+        Role.FIRMWARE_SIGNER: oid_contents("1.3.6.1.5.5.7.3.43"),  # updatePackageSigning, RFC 9809
+        Role.OCSP_RESPONDER: oid_contents("1.3.6.1.5.5.7.3.9"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """Whom the caller expects.
+
+    `needs_identity`: the leaf names exactly one device below `group_domain`, in one of `units` ("h1/icu") if given.
+    `host_name`: the leaf names this host or address (RFC 9525). `policy`: accepted certificate policies.
+    """
+
+    role: Role
+    group_domain: str | None = None
+    units: frozenset[str] | None = None
+    needs_identity: bool = True
+    host_name: str | None = None
+    policy: PolicyInputs = field(default_factory=PolicyInputs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedIdentity:
+    """A peer that was believed, and why: the path goes from the leaf to the certificate that the anchor issued."""
+
+    device_name: DeviceName | None
+    leaf_sha256: bytes
+    issuer_der: bytes
+    serial: int
+    not_after: datetime
+    path: tuple[PathCertificate, ...]
+    anchor_sha256: bytes
+    policies: frozenset[bytes] = frozenset()
+
+
+class Validator:
+    """Believes or refuses peers against one set of anchors, one source of status and one profile.
+
+    `known` are intermediates of the house: a resumed TLS session brings the leaf only. Safe to use from several
+    threads; make a new one where anchors change.
+    """
+
+    def __init__(
+        self,
+        anchors: AnchorSet,
+        status: StatusSource | PathStatusSource,
+        *,
+        profile: PathRules = DEVICE,
+        known: Iterable[bytes] = (),
+        floor: ClockFloor | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        certificates: CertificateCache | None = None,
+        verdicts: SignatureVerdicts | None = None,
+    ) -> None:
+        self._certificates = certificates or CertificateCache()
+        self._verdicts = verdicts or SignatureVerdicts()
+        self._pool = Pool(anchors, [self._certificates.decode(der) for der in known])
+        self._status = status
+        self._profile = profile
+        self._floor = floor
+        self._limits = limits
+
+    def validate(
+        self, leaf_der: bytes, chain_der: Sequence[bytes], expectation: Expectation, at: datetime
+    ) -> AcceptedIdentity:
+        """The identity behind `leaf_der`, the certificate whose key the peer has proved to hold.
+
+        `chain_der` is what the peer sent beside it, in any order. Raises NotTrusted, Malformed or LimitExceeded with
+        the reason; whatever the bytes are, nothing else.
+        """
+        # 1. A clock that was set back revives expired certificates: refuse before any date is read.
+        if self._floor is not None:
+            self._floor.check(at)
+        # 2. Parse: strict DER, bounded size; each certificate once.
+        check_input(len(chain_der), len(leaf_der) + sum(map(len, chain_der)), self._limits)
+        leaf = self._certificates.decode(leaf_der)
+        extra = pool_of_peer(self._readable(chain_der), self._limits)
+        # 3. RFC 5280 section 6.1 over the paths that lead to an anchor, and 6.3 (status) over each that holds.
+        path = find_path(leaf, self._search(extra, expectation, at))
+        # 4. The names: one identity, no form beside it, the compartment; or the host that was asked for.
+        device_name = check_identity(leaf, expectation)
+        return AcceptedIdentity(
+            device_name=device_name,
+            leaf_sha256=leaf.sha256,
+            issuer_der=leaf.issuer.der,
+            serial=leaf.serial,
+            not_after=leaf.not_after,
+            path=path.certificates,
+            anchor_sha256=path.anchor.sha256,
+            policies=path.policies,
+        )
+
+    def _readable(self, chain_der: Sequence[bytes]) -> list[PathCertificate]:
+        """What a peer sends beside its leaf is a hint: what does not parse cannot help and does no harm."""
+        found = []
+        for certificate_der in chain_der:
+            try:
+                found.append(self._certificates.decode(certificate_der))
+            except VagusError:
+                continue
+        return found
+
+    def _search(self, extra: Pool, expectation: Expectation, at: datetime) -> Search:
+        def accept(path: ValidPath) -> None:
+            check_path(self._status, path, at)
+
+        is_idevid = expectation.role is Role.IDEVID and self._profile is DEVICE
+        return Search(
+            pool=self._pool,
+            extra=extra,
+            rules=IDEVID if is_idevid else self._profile,
+            inputs=PathInputs(at=at, purposes=frozenset({PURPOSES[expectation.role]}), policy=expectation.policy),
+            verdicts=self._verdicts,
+            limits=self._limits,
+            accept=accept,
+        )
+
+
+def check_identity(leaf: PathCertificate, expectation: Expectation) -> DeviceName | None:
+    """The device that the leaf names, None where no identity is needed.
+
+    Design section 4: exactly one dNSName and nothing beside it; the common name is never read.
+    Raises NotTrusted(IDENTITY_MISSING|IDENTITY_AMBIGUOUS|NAME_FORM|NON_CANONICAL|WRONG_COMPARTMENT|NAME_MISMATCH).
+    """
+    if expectation.host_name is not None:
+        check_host(leaf, expectation.host_name, allows_wildcards=False)
+    if not expectation.needs_identity or expectation.group_domain is None:
+        return None
+    names = leaf.names
+    if not names.dns:
+        msg = f"certificate {leaf.label} names no device in a dNSName; enrol it here"
+        raise NotTrusted(Reason.IDENTITY_MISSING, msg, certificate=leaf.label)
+    if len(names.dns) > 1:
+        msg = f"certificate {leaf.label} has {len(names.dns)} dNSNames where an identity is exactly one"
+        raise NotTrusted(Reason.IDENTITY_AMBIGUOUS, msg, certificate=leaf.label)
+    if names.count > 1:
+        msg = f"certificate {leaf.label} holds names of other forms beside its identity; issue it with one dNSName"
+        raise NotTrusted(Reason.NAME_FORM, msg, certificate=leaf.label)
+    try:
+        device_name = DeviceName.parse(names.dns[0], expectation.group_domain)
+    except Malformed as fault:
+        raise NotTrusted(fault.reason, fault.message, certificate=leaf.label) from fault
+    if expectation.units is not None and str(device_name.unit) not in expectation.units:
+        msg = f"certificate {leaf.label} is of unit {device_name.unit}, which is not let in here"
+        raise NotTrusted(Reason.WRONG_COMPARTMENT, msg, certificate=leaf.label, unit=str(device_name.unit))
+    return device_name
