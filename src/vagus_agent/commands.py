@@ -191,6 +191,7 @@ def _tell_credential(device: Device, credential: Credential) -> Result:
         "issuer": leaf.issuer.rfc4514_string(),
         "serial": f"{leaf.serial_number:x}",
         "not_after": leaf.not_valid_after_utc.isoformat(),
+        "side_problem": device.side_problem,
         "renew_from": device.window_of(credential).opens.isoformat(),
     }
 

@@ -77,6 +77,8 @@ class Device:
         self._callers: dict[int | None, Caller] = {}
         self._source: TelemetrySource | None = None
         self._held: Channel | None = None
+        self.side_problem: str | None = None
+        """What was wrong with the log or the CRL while something else succeeded."""
 
     # the clock -------------------------------------------------------------------------------------------------
 
@@ -110,6 +112,13 @@ class Device:
         if signed_at is not None:
             self._floor.raise_to(signed_at, "the newest CRL of the hospital's infrastructure authority")
             self.clock.learn(signed_at)
+
+    def _learn_on_the_way(self, channel: Channel) -> None:
+        """As `_learn`, but what is wrong there stops no enrolment: a device must not fall silent over a log."""
+        try:
+            self._learn(channel)
+        except VagusError as error:
+            self.side_problem = f"{error.reason}: {error.message}"
 
     # enrolment -------------------------------------------------------------------------------------------------
 
@@ -163,7 +172,7 @@ class Device:
             with caller.open(self._server()) as channel:
                 authorities = decode_chain(est.load_cacerts(channel), limit=est.MAX_AUTHORITIES)
                 issued = decode_chain(ask(channel, request))
-                self._learn(channel)
+                self._learn_on_the_way(channel)
         except NotAuthorised as error:
             if error.reason in _HOPELESS:
                 self.store.abandon()

@@ -48,17 +48,28 @@ class LogMemory:
         offered = verify_checkpoint(response.body, self._key)
         kept = self.load()
         if kept is not None and offered.size < kept.size:
+            self._keep_evidence(response.body)
             msg = (
                 f"the log has {offered.size} entries and had {kept.size} before: it was cut back; "
-                f"keep {self._path} as evidence and tell the hospital's security officer"
+                f"keep {self._path} and {self._evidence.name} as evidence and tell the hospital's security officer"
             )
             raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, size=offered.size, known=kept.size)
         if kept is not None and offered.size == kept.size and offered.root != kept.root:
+            self._keep_evidence(response.body)
             msg = (
                 f"the log's root at {kept.size} entries is another than before: it was rewritten; "
-                f"keep {self._path} as evidence and tell the hospital's security officer"
+                f"keep {self._path} and {self._evidence.name} as evidence and tell the hospital's security officer"
             )
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=kept.size)
         if kept is None or offered.size > kept.size:
             write_durably(self._path, response.body)
         return offered
+
+    @property
+    def _evidence(self) -> Path:
+        return self._path.with_name(f"{self._path.name}.conflict")
+
+    def _keep_evidence(self, note: bytes) -> None:
+        """The first note that contradicts ours: both are signed, so together they prove what the log did."""
+        if not self._evidence.exists():
+            write_durably(self._evidence, note)

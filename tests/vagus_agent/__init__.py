@@ -1,0 +1,1 @@
+"""The device side, against servers on loopback with real sockets and real TLS."""

@@ -1,0 +1,59 @@
+"""A hospital made once, and a device that trusts it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.vagus_agent.hospital import Hierarchy, Server
+from vagus.testing import FrozenClock, SeededEntropy
+from vagus_agent.connection import Patience
+from vagus_agent.device import Device
+from vagus_agent.state import Orders, StateFolder
+
+MakeDevice = Callable[..., Device]
+
+
+@pytest.fixture(scope="session")
+def hierarchy() -> Hierarchy:
+    return Hierarchy()
+
+
+@pytest.fixture
+def server(hierarchy: Hierarchy) -> Iterator[Server]:
+    with Server(hierarchy) as running:
+        yield running
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock()
+
+
+@pytest.fixture
+def make_device(tmp_path: Path, hierarchy: Hierarchy, server: Server, clock: FrozenClock) -> MakeDevice:
+    """Builds a device in one folder with pinned anchors and the maker's certificate; call again for a restart."""
+
+    def make(*, has_idevid: bool = True, crash_point: Callable[[str], None] | None = None, **orders: object) -> Device:
+        folder = StateFolder(tmp_path / "state")
+        folder.create()
+        (tmp_path / "anchors.pem").write_bytes(hierarchy.infrastructure.pem)
+        folder.keep_anchors(tmp_path / "anchors.pem")
+        if has_idevid and folder.find_idevid() is None:
+            idevid = hierarchy.idevid()
+            (tmp_path / "idevid.pem").write_bytes(idevid.chain_pem)
+            (tmp_path / "idevid-key.pem").write_bytes(idevid.key_pem)
+            folder.keep_idevid(tmp_path / "idevid.pem", tmp_path / "idevid-key.pem")
+        told = {"server": server.route(), "relay": server.route(), "category": "infusion-pump", **orders}
+        return Device(
+            folder,
+            Orders(**told),  # type: ignore[arg-type]
+            system_clock=clock,
+            entropy=SeededEntropy(1),
+            patience=Patience(connect=5, answer=5),
+            crash_point=crash_point or (lambda _name: None),
+        )
+
+    return make

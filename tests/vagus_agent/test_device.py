@@ -1,0 +1,416 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.vagus_agent.conftest import MakeDevice
+from tests.vagus_agent.hospital import DEVICE_NAME, HOST, Behaviour, Hierarchy, Server, problem
+from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, NotTrusted, Unavailable, VagusError
+from vagus.reasons import Reason
+from vagus.testing import NOON, FrozenClock
+from vagus.tlog.checkpoint import Checkpoint, NoteKey, encode_note
+from vagus_agent.connection import Route
+from vagus_agent.device import Device
+from vagus_agent.est import Token
+from vagus_agent.keys import DeviceKeyAlgorithm, certified_key_der
+from vagus_agent.verification import identity_of
+
+
+def reason_of(error: pytest.ExceptionInfo[VagusError]) -> Reason:
+    return error.value.reason
+
+
+class TestEnrolment:
+    def test_with_the_makers_certificate_gives_a_pair_that_connects(
+        self, make_device: MakeDevice, server: Server
+    ) -> None:
+        device = make_device()
+        credential = device.enrol()
+        assert identity_of(credential.leaf) == DEVICE_NAME
+        sent, _ = device.connect(3)
+        assert sent.lines == 3
+        telemetry = server.requests[-1]
+        assert telemetry.path == "/telemetry"
+        lines = [json.loads(line) for line in telemetry.body.splitlines()]
+        assert [line["sequence"] for line in lines] == [1, 2, 3]
+        assert lines[0]["category"] == "infusion-pump"
+        assert telemetry.peer.leaf_der is not None
+        assert len(telemetry.peer.chain_der) == 2  # unit CA and device CA, without the root
+
+    def test_with_a_token_needs_no_certificate(self, make_device: MakeDevice, server: Server) -> None:
+        server.behaviour.token = "once-only-0123456789"
+        device = make_device(has_idevid=False)
+        assert device.enrol(Token("once-only-0123456789")).generation == 1
+        assert all(peer.leaf_der is None for peer in server.peers)
+
+    def test_without_any_proof_says_what_to_give(self, make_device: MakeDevice) -> None:
+        with pytest.raises(Conflict, match="--token") as error:
+            make_device(has_idevid=False).enrol()
+        assert reason_of(error) is Reason.CREDENTIAL_MISSING
+
+    def test_twice_keeps_the_first_certificate(self, make_device: MakeDevice, server: Server) -> None:
+        first = make_device().enrol()
+        asked = len(server.requests)
+        assert make_device().enrol().leaf == first.leaf
+        assert len(server.requests) == asked
+
+    @pytest.mark.parametrize("algorithm", list(DeviceKeyAlgorithm))
+    def test_makes_every_kind_of_key(self, make_device: MakeDevice, algorithm: DeviceKeyAlgorithm) -> None:
+        device = make_device(key_algorithm=algorithm)
+        device.enrol()
+        assert device.connect(1)[0].lines == 1
+
+    def test_a_lost_answer_is_asked_for_again_with_the_same_key(self, make_device: MakeDevice, server: Server) -> None:
+        server.behaviour.drops_before_answer = 1
+        with pytest.raises(VagusError):
+            make_device().enrol()
+        make_device().enrol()
+        posts = [request.body for request in server.requests if request.method == "POST"]
+        assert len(posts) == 2
+        keys = {certified_key_der(make_device().store.find_current().leaf)}  # type: ignore[union-attr]
+        assert len(keys) == 1
+
+    @pytest.mark.parametrize(
+        ("bend", "reason"),
+        [
+            ({"wrong_key": True}, Reason.KEY_MISMATCH),
+            ({"name": ""}, Reason.IDENTITY_MISSING),
+            ({"not_before": timedelta(days=2)}, Reason.NOT_YET_VALID),
+            ({"not_before": timedelta(days=-20), "lifetime": timedelta(days=3)}, Reason.EXPIRED),
+        ],
+    )
+    def test_a_certificate_that_is_not_ours_replaces_nothing(
+        self, make_device: MakeDevice, server: Server, bend: dict[str, object], reason: Reason
+    ) -> None:
+        for name, value in bend.items():
+            setattr(server.behaviour, name, value)
+        device = make_device()
+        with pytest.raises(NotTrusted) as error:
+            device.enrol()
+        assert reason_of(error) is reason
+        assert device.store.find_current() is None
+
+    @pytest.mark.parametrize("reason", [Reason.NOT_IN_INVENTORY, Reason.DEVICE_STATE, Reason.TOKEN_REUSED])
+    def test_a_refusal_carries_the_servers_reason_and_a_remedy(
+        self, make_device: MakeDevice, server: Server, reason: Reason
+    ) -> None:
+        server.behaviour.refuse["simpleenroll"] = problem(403, reason)
+        with pytest.raises(NotAuthorised, match=";") as error:
+            make_device().enrol()
+        assert reason_of(error) is reason
+
+    def test_a_refused_key_is_dropped_and_another_made(self, make_device: MakeDevice, server: Server) -> None:
+        server.behaviour.refuse["simpleenroll"] = problem(403, Reason.KEY_BLOCKED)
+        device = make_device()
+        with pytest.raises(NotAuthorised):
+            device.enrol()
+        assert not (device.store._state / "pending").exists()
+
+    @pytest.mark.parametrize("status", [202, 429, 500, 503])
+    def test_what_may_pass_later_is_unavailable(self, make_device: MakeDevice, server: Server, status: int) -> None:
+        server.behaviour.refuse["simpleenroll"] = (status, b"busy")
+        with pytest.raises(Unavailable):
+            make_device().enrol()
+
+    def test_an_answer_cut_short_leaves_the_pending_key(self, make_device: MakeDevice, server: Server) -> None:
+        server.behaviour.cut_answer = 40
+        device = make_device()
+        with pytest.raises(VagusError) as error:
+            device.enrol()
+        assert reason_of(error) is Reason.BAD_ENCODING
+        assert (device.store._state / "pending" / "key.pem").exists()
+
+
+class TestRenewal:
+    def test_waits_for_its_window(self, make_device: MakeDevice, clock: FrozenClock) -> None:
+        device = make_device()
+        device.enrol()
+        clock.set(NOON + timedelta(days=300))
+        assert make_device().renew() is None
+
+    def test_inside_the_window_swaps_key_and_certificate_and_keeps_the_name(
+        self, make_device: MakeDevice, server: Server, clock: FrozenClock
+    ) -> None:
+        old = make_device().enrol()
+        server.behaviour.now = clock.advance(days=310)
+        renewed = make_device().renew()
+        assert renewed is not None
+        assert renewed.generation == 2
+        assert certified_key_der(renewed.leaf) != certified_key_der(old.leaf)
+        assert server.requests[-3].path.endswith("cacerts") or any(
+            request.path.endswith("simplereenroll") for request in server.requests
+        )
+
+    def test_keeps_the_old_pair_until_the_new_one_has_worked(
+        self, make_device: MakeDevice, server: Server, clock: FrozenClock
+    ) -> None:
+        device = make_device()
+        device.enrol()
+        device.connect(1)
+        server.behaviour.now = clock.advance(days=310)
+        device.renew()
+        assert device.store.find_previous() is not None
+        device.connect(1)
+        assert device.store.find_previous() is None
+
+    def test_a_new_pair_that_the_gate_refuses_gives_way_to_the_old_one(
+        self, make_device: MakeDevice, server: Server, clock: FrozenClock
+    ) -> None:
+        device = make_device()
+        first = device.enrol()
+        device.connect(1)
+        server.behaviour.now = clock.advance(days=310)
+        renewed = device.renew()
+        assert renewed is not None
+        refused = renewed.leaf.public_bytes(Encoding.DER)
+        answer = server._answer
+        server._answer = lambda request: (  # type: ignore[method-assign]
+            b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n" if request.peer.leaf_der == refused else answer(request)
+        )
+        assert device.connect(1)[0].lines == 1
+        current = device.store.find_current()
+        assert current is not None
+        assert current.leaf == first.leaf
+
+    def test_of_an_expired_certificate_says_so_and_asks_nobody(
+        self, make_device: MakeDevice, server: Server, clock: FrozenClock
+    ) -> None:
+        make_device().enrol()
+        asked = len(server.peers)
+        clock.advance(days=400)
+        with pytest.raises(NotTrusted, match="enrol again") as error:
+            make_device().renew()
+        assert reason_of(error) is Reason.EXPIRED
+        assert len(server.peers) == asked
+
+    def test_refuses_another_name(self, make_device: MakeDevice, server: Server, clock: FrozenClock) -> None:
+        before = make_device().enrol()
+        server.behaviour.now = clock.advance(days=310)
+        server.behaviour.name = DEVICE_NAME.replace("icu", "er")
+        with pytest.raises(NotTrusted) as error:
+            make_device().renew()
+        assert reason_of(error) is Reason.NAMES_CHANGED
+        current = make_device().store.find_current()
+        assert current is not None
+        assert current.leaf == before.leaf
+
+
+class TestRogues:
+    """Each beside its benign twin in TestEnrolment and below: only the server differs."""
+
+    @pytest.mark.parametrize(
+        "kind", ["look-alike", "other hospital", "expired", "not yet valid", "no role", "critical"]
+    )
+    def test_get_no_application_byte_and_not_even_our_certificate(
+        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server, kind: str
+    ) -> None:
+        device = make_device()
+        device.enrol()
+        rogue, reason = hierarchy, Reason.UNTRUSTED_ANCHOR
+        changes: dict[str, object] = {}
+        match kind:
+            case "look-alike":
+                rogue = Hierarchy()  # the same names, other keys
+            case "other hospital":
+                rogue = Hierarchy("h2")
+                rogue.root = hierarchy.root
+            case "expired":
+                changes, reason = {"lifetime": timedelta(minutes=1)}, Reason.EXPIRED
+            case "not yet valid":
+                changes, reason = {"not_before": NOON + timedelta(days=1)}, Reason.NOT_YET_VALID
+            case "no role":
+                changes, reason = {"is_server": False}, Reason.ROLE_MISSING
+            case _:
+                odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.32473.9"), b"\x05\x00")
+                changes, reason = {"critical": odd}, Reason.UNKNOWN_CRITICAL
+        with Server(rogue, rogue.server_credential(changes=changes)) as station:
+            fooled = make_device(relay=station.route())
+            with pytest.raises(NotTrusted) as error:
+                fooled.connect(2)
+        assert reason_of(error) is reason
+        assert station.application_bytes == 0
+        assert station.peers == []  # the handshake never ended, so our certificate never left
+        assert device.connect(2)[0].lines == 2  # the twin
+
+    def test_under_another_name_are_refused(self, make_device: MakeDevice, server: Server) -> None:
+        make_device().enrol()
+        with pytest.raises(NotTrusted) as error:
+            make_device(relay=server.route("gate.h1.group.example")).connect(1)
+        assert reason_of(error) is Reason.NAME_MISMATCH
+
+    def test_that_speak_no_tls_or_hang_up_are_unreachable_or_broken(
+        self, make_device: MakeDevice, server: Server
+    ) -> None:
+        make_device().enrol()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def greet() -> None:
+                peer, _ = listener.accept()
+                with peer:
+                    peer.sendall(b"220 mail.example ESMTP\r\n")
+                    peer.recv(4096)
+
+            thread = threading.Thread(target=greet)
+            thread.start()
+            route = Route(HOST, "127.0.0.1", listener.getsockname()[1])
+            with pytest.raises(VagusError) as error:
+                make_device(relay=route).connect(1)
+            thread.join(10)
+        assert reason_of(error) in {Reason.TLS_HANDSHAKE, Reason.UPSTREAM_UNREACHABLE}
+
+    def test_an_absent_server_is_unavailable(self, make_device: MakeDevice) -> None:
+        make_device().enrol()
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+        with pytest.raises(Unavailable, match="check the address") as error:
+            make_device(relay=Route(HOST, "127.0.0.1", port)).connect(1)
+        assert reason_of(error) is Reason.UPSTREAM_UNREACHABLE
+
+
+class TestConnections:
+    def test_resume_with_the_ticket_of_the_last_one(self, make_device: MakeDevice, server: Server) -> None:
+        device = make_device()
+        device.enrol()
+        first, ticket = device.connect(1)
+        second, _ = device.connect(1, ticket)
+        assert (first.resumed, second.resumed) == (False, True)
+
+    def test_a_stream_stays_on_one_connection(self, make_device: MakeDevice, server: Server) -> None:
+        device = make_device()
+        device.enrol()
+        before = len(server.peers)
+        for _ in range(4):
+            device.stream(1)
+        device.hang_up()
+        assert len(server.peers) == before + 1
+
+    def test_a_stream_comes_back_after_the_server_closed(self, make_device: MakeDevice, server: Server) -> None:
+        device = make_device()
+        device.enrol()
+        server.behaviour.closes_after_answer = True
+        assert [device.stream(1).lines for _ in range(3)] == [1, 1, 1]
+        device.hang_up()
+
+    def test_a_403_names_the_gates_reason(self, make_device: MakeDevice, server: Server) -> None:
+        device = make_device()
+        device.enrol()
+        server.behaviour.refuse["/telemetry"] = problem(403, Reason.REVOKED)
+        with pytest.raises(NotAuthorised, match="biomedical engineering") as error:
+            device.connect(1)
+        assert reason_of(error) is Reason.REVOKED
+
+    def test_raw_lines_are_acknowledged_one_by_one(
+        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server
+    ) -> None:
+        make_device().enrol()
+        with Server(hierarchy, is_raw=True) as relay:
+            assert make_device(relay=relay.route()).connect(7)[0].lines == 7
+
+    def test_a_raw_relay_that_closes_does_not_admit_us(
+        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server
+    ) -> None:
+        make_device().enrol()
+        with (
+            Server(hierarchy, behaviour=Behaviour(admits=False), is_raw=True) as relay,
+            pytest.raises(NotTrusted, match="does not admit us") as error,
+        ):
+            make_device(relay=relay.route()).connect(1)
+        assert reason_of(error) is Reason.TLS_HANDSHAKE
+
+
+class TestClock:
+    def test_below_the_floor_with_a_reachable_server_takes_signed_time(
+        self, make_device: MakeDevice, server: Server, clock: FrozenClock
+    ) -> None:
+        make_device().enrol()
+        clock.set(NOON.replace(year=1970))
+        device = make_device()
+        device.settle_clock()
+        assert device.clock.is_corrected()
+        assert device.clock.now() == NOON
+        assert device.connect(1)[0].lines == 1
+        assert server.peers[-2].leaf_der is None  # asked without showing who we are
+
+    def test_below_the_floor_without_signed_time_believes_no_date(
+        self, make_device: MakeDevice, server: Server, clock: FrozenClock
+    ) -> None:
+        make_device().enrol()
+        server.behaviour.serves_crl = False
+        clock.set(NOON.replace(year=1970))
+        relayed = len([r for r in server.requests if r.path == "/telemetry"])
+        acts: tuple[Callable[[Device], object], ...] = (
+            Device.settle_clock,
+            lambda device: device.connect(1),
+            Device.enrol,
+            Device.renew,
+        )
+        for act in acts:
+            with pytest.raises(NotTrusted, match="set the clock") as error:
+                act(make_device())
+            assert reason_of(error) is Reason.CLOCK_ROLLBACK
+        assert len([r for r in server.requests if r.path == "/telemetry"]) == relayed
+
+    def test_below_the_floor_a_rogues_time_is_worth_nothing(
+        self, make_device: MakeDevice, server: Server, clock: FrozenClock
+    ) -> None:
+        make_device().enrol()
+        clock.set(NOON.replace(year=1970))
+        with Server(Hierarchy()) as rogue:
+            with pytest.raises(NotTrusted) as error:
+                make_device(server=rogue.route()).settle_clock()
+            assert rogue.application_bytes == 0
+        assert reason_of(error) is Reason.CLOCK_ROLLBACK
+
+    def test_the_floor_survives_restarts_and_never_sinks(
+        self, make_device: MakeDevice, server: Server, clock: FrozenClock
+    ) -> None:
+        server.behaviour.now = clock.advance(days=100)
+        make_device().enrol()
+        clock.set(NOON + timedelta(days=10))
+        with pytest.raises(NotTrusted) as error:
+            make_device().check_clock()
+        assert reason_of(error) is Reason.CLOCK_ROLLBACK
+
+
+class TestLogMemory:
+    @staticmethod
+    def note(key: Ed25519PrivateKey, size: int, root: bytes = b"r" * 32) -> tuple[str, bytes]:
+        name = NoteKey("log.example/h", key.public_key().public_bytes_raw())
+        head = Checkpoint("log.example/h", size, root)
+        return name.encode(), encode_note(head, name, key.sign(head.encode().encode()))
+
+    def test_keeps_the_newest_and_refuses_to_go_back(
+        self, make_device: MakeDevice, server: Server, tmp_path: Path
+    ) -> None:
+        key = Ed25519PrivateKey.generate()
+        verifier, server.behaviour.checkpoint = self.note(key, 10)
+        device = make_device(log_key=verifier)
+        device.enrol()
+        server.behaviour.checkpoint = self.note(key, 12)[1]
+        device.refresh_log()
+        for size, root, reason in ((11, b"r" * 32, Reason.LOG_TRUNCATED), (12, b"x" * 32, Reason.LOG_TAMPERED)):
+            server.behaviour.checkpoint = self.note(key, size, root)[1]
+            with pytest.raises(IntegrityFailure) as error:
+                device.refresh_log()
+            assert reason_of(error) is reason
+        kept = device.log.load()
+        assert kept is not None
+        assert kept.size == 12
+
+    def test_a_strangers_signature_is_refused(self, make_device: MakeDevice, server: Server) -> None:
+        verifier, _ = self.note(Ed25519PrivateKey.generate(), 10)
+        device = make_device(log_key=verifier)
+        device.enrol()
+        server.behaviour.checkpoint = self.note(Ed25519PrivateKey.generate(), 10)[1]
+        with pytest.raises(IntegrityFailure) as error:
+            device.refresh_log()
+        assert reason_of(error) is Reason.CHECKPOINT_INVALID

@@ -1,0 +1,178 @@
+"""The program as a process of its own: options, output, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.vagus_agent.hospital import Behaviour, Hierarchy, Server, problem
+from vagus.reasons import Reason
+
+REPOSITORY = Path(__file__).parents[2]
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+class Agent:
+    """Runs `vagus-agent` in one state folder against one server."""
+
+    def __init__(self, folder: Path, hierarchy: Hierarchy, server: Server) -> None:
+        self.folder = folder
+        idevid = hierarchy.idevid()
+        (folder / "anchors.pem").write_bytes(hierarchy.infrastructure.pem)
+        (folder / "idevid.pem").write_bytes(idevid.chain_pem)
+        (folder / "idevid-key.pem").write_bytes(idevid.key_pem)
+        self.proof = ["--idevid-cert", str(folder / "idevid.pem"), "--idevid-key", str(folder / "idevid-key.pem")]
+        self.where = ["--server", str(server.route()), "--relay", str(server.route())]
+        self.where += ["--anchors", str(folder / "anchors.pem")]
+
+    def command(self, *arguments: str) -> list[str]:
+        command = [sys.executable, "-m", "vagus_agent", *arguments, "--state", str(self.folder / "state")]
+        return [*command, "--json", "--patience", "5"]
+
+    def run(self, *arguments: str, feed: str = "", **environment: str) -> tuple[int, list[dict[str, object]]]:
+        done = subprocess.run(
+            self.command(*arguments),
+            input=feed,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), **environment},
+        )
+        assert done.stderr == ""
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def present() -> Hierarchy:
+    """Authorities valid today: the program reads the real clock."""
+    return Hierarchy(now=NOW)
+
+
+@pytest.fixture
+def station(present: Hierarchy) -> Iterator[Server]:
+    """Not yet running: a test says when it is."""
+    credential = present.server_credential(changes={"not_before": NOW - timedelta(hours=1)})
+    server = Server(present, credential, Behaviour(now=NOW))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, present: Hierarchy, station: Server) -> Agent:
+    return Agent(tmp_path, present, station)
+
+
+def test_a_life_in_six_commands(agent: Agent, station: Server) -> None:
+    with station:
+        code, [enrolled] = agent.run("enrol", *agent.where, *agent.proof, "--category", "ventilator")
+        assert (code, enrolled["ok"], enrolled["generation"]) == (0, True, 1)
+        code, [first, second] = agent.run("connect", "--connections", "2", "--resume", "--count", "3")
+        assert (code, first["resumed"], second["resumed"], second["lines"]) == (0, False, True, 3)
+        code, [renewed] = agent.run("renew")
+        assert (code, renewed) == (0, {"ok": True, "renewed": False})
+        code, [renewed] = agent.run("renew", "--force")
+        assert (code, renewed["generation"]) == (0, 2)
+        code, results = agent.run("run", "--count", "3")
+        assert (code, [r["batch"] for r in results if "batch" in r]) == (0, [1, 2, 3])
+        code, [status] = agent.run("status")
+        assert (code, status["generation"], status["proven"], status["expired"]) == (0, 2, True, False)
+    telemetry = [json.loads(r.body.splitlines()[0]) for r in station.requests if r.path == "/telemetry"]
+    assert {line["category"] for line in telemetry} == {"ventilator"}
+
+
+def test_a_token_comes_from_the_environment_and_never_from_the_command_line(agent: Agent, station: Server) -> None:
+    station.behaviour.token = "once-only-0123456789"
+    with station:
+        code, [result] = agent.run("enrol", *agent.where, "--token", "once-only-0123456789")
+        assert (code, result["reason"]) == (2, "BAD_ARGUMENT")
+        assert "once-only" not in str(result)
+        code, _ = agent.run("enrol", *agent.where, "--token", "env:T", T="once-only-0123456789")
+        assert code == 0
+
+
+def test_the_probe_obeys_its_orders(agent: Agent, station: Server) -> None:
+    with station:
+        agent.run("enrol", *agent.where, *agent.proof)
+        orders = "send 1\nopen\nsend 2\nclose\nresume\nsend 1\nwatch 1\nwatch\nnonsense\nquit\nopen\n"
+        code, answers = agent.run("probe", feed=orders)
+    assert code == 0
+    assert [answer["ok"] for answer in answers] == [False, True, True, True, True, True, True, False, False]
+    assert (answers[1]["resumed"], answers[4]["resumed"]) == (False, True)
+    assert answers[6]["closed"] is False
+
+
+def test_exit_codes(agent: Agent, station: Server, present: Hierarchy, tmp_path: Path) -> None:
+    code, [result] = agent.run("connect")
+    assert (code, result["reason"]) == (3, "CREDENTIAL_MISSING")
+    code, [result] = agent.run("enrol", "--server", "not a server")
+    assert (code, result["reason"]) == (2, "BAD_ARGUMENT")
+    code, [result] = agent.run("enrol", "--anchors", str(tmp_path / "nowhere"))
+    assert (code, result["reason"]) == (2, "BAD_SETTINGS")
+    with station:
+        agent.run("enrol", *agent.where, *agent.proof)
+        code, [result] = agent.run("connect", "--unsafe-clock-offset", str(400 * 86400))
+        assert (code, result["reason"]) == (7, "EXPIRED")
+        station.behaviour.refuse["/telemetry"] = problem(403, Reason.REVOKED)
+        code, [result] = agent.run("connect")
+        assert (code, result["reason"]) == (1, "REVOKED")
+        station.behaviour.serves_crl = False
+        code, [result] = agent.run("connect", "--unsafe-clock-offset", "-1000000000")
+        assert (code, result["reason"]) == (6, "CLOCK_ROLLBACK")
+    code, [result] = agent.run("connect")
+    assert (code, result["reason"]) == (4, "UPSTREAM_UNREACHABLE")
+    for path in (tmp_path / "state" / "credentials").glob("*/key.pem"):
+        path.write_bytes(b"junk")
+    code, [result] = agent.run("connect")
+    assert (code, result["reason"]) == (5, "KEYSTORE_DAMAGED")
+
+
+def test_two_agents_never_share_a_folder(agent: Agent, station: Server) -> None:
+    with station:
+        agent.run("enrol", *agent.where, *agent.proof)
+        with subprocess.Popen(
+            agent.command("probe"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as holder:
+            assert holder.stdin is not None
+            assert holder.stdout is not None
+            holder.stdin.write("open\n")
+            holder.stdin.flush()
+            holder.stdout.readline()
+            code, [result] = agent.run("renew")
+            assert (code, result["reason"]) == (3, "ALREADY_EXISTS")
+            assert agent.run("status")[0] == 0
+            holder.stdin.close()
+
+
+def test_run_gives_up_after_its_attempts_and_says_why(agent: Agent, station: Server) -> None:
+    with station:
+        agent.run("enrol", *agent.where, *agent.proof)
+    code, results = agent.run("run", "--attempts", "2")
+    assert code == 4
+    assert [result.get("reason") for result in results] == [None, "UPSTREAM_UNREACHABLE", "UPSTREAM_UNREACHABLE"]
+    assert "again_in" in results[1]
+
+
+def test_a_request_for_the_makers_line_keeps_its_key_at_home(agent: Agent, tmp_path: Path) -> None:
+    code, [result] = agent.run("request", "--serial", "AIP3-0007")
+    assert code == 0
+    csr = x509.load_pem_x509_csr(Path(str(result["request"])).read_bytes())
+    assert csr.subject.rfc4514_string() == "2.5.4.5=AIP3-0007"
+    again = agent.run("request", "--serial", "AIP3-0007")[1][0]
+    assert x509.load_pem_x509_csr(Path(str(again["request"])).read_bytes()).public_key() == csr.public_key()
+    assert agent.run("request", "--serial", "a b")[1][0]["reason"] == "BAD_ARGUMENT"
+
+
+def test_the_program_starts_without_sql_or_a_web_server() -> None:
+    script = "import vagus_agent.__main__, sys; print(*sorted(m for m in sys.modules if '.' not in m))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"sqlalchemy", "pydantic", "starlette", "uvicorn", "typer", "rich", "structlog"}
