@@ -90,7 +90,7 @@ def test_the_end_of_a_life_ends_tokens_and_certificates_in_the_same_act(house: S
     device = house.add()
     house.tokens.make(device.id, by=BY).result(10)
     ended: list[DeviceId] = []
-    inventory = Inventory(house.writer, SeededEntropy(1), at_end=lambda _, device_id: ended.append(device_id))
+    inventory = Inventory(house.writer, SeededEntropy(1), at_end=lambda _, device_id, __: ended.append(device_id))
     inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
     assert ended == [device.id]
     with house.database.reading() as connection:

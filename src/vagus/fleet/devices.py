@@ -7,9 +7,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
+from vagus.authority.revocation import Revoked, revoke_device
 from vagus.clock import Entropy
 from vagus.errors import Conflict, Malformed, NotAuthorised
-from vagus.fleet.lifecycle import HAS_ENDED, DeviceState, check_move
+from vagus.fleet.lifecycle import HAS_ENDED, MOVES, DeviceState, check_move
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceAdded, DeviceStateChanged, OperatorAct
@@ -28,6 +29,7 @@ from vagus.records.models import find_model
 from vagus.records.tokens import expire_tokens_of
 from vagus.records.units import find_unit
 from vagus.records.writer import Batch, Writer
+from vagus.x509.crl_building import RevocationReason
 
 _LONGEST_SERIAL: Final = 80
 _LONGEST_PLACE: Final = 120
@@ -47,14 +49,19 @@ class NewDevice:
     state: DeviceState = DeviceState.RECEIVED
 
 
-AtEnd = Callable[[Batch, DeviceId], None]
-"""What else happens, in the same act, when a device's life ends: its certificates are revoked."""
+AtEnd = Callable[[Batch, DeviceId, str], None]
+"""What else happens, in the same act, when a device's life ends, and by whom."""
+
+
+def revoke_at_end(batch: Batch, device_id: DeviceId, by: str) -> None:
+    """Revoke every certificate of a device whose life has ended."""
+    revoke_device(batch, str(device_id), RevocationReason.CESSATION_OF_OPERATION, by=by)
 
 
 class Inventory:
     """The acts that change the inventory, each one writer act with its ledger entry."""
 
-    def __init__(self, writer: Writer, entropy: Entropy, *, at_end: AtEnd | None = None) -> None:
+    def __init__(self, writer: Writer, entropy: Entropy, *, at_end: AtEnd = revoke_at_end) -> None:
         self._writer = writer
         self._entropy = entropy
         self._at_end = at_end
@@ -79,6 +86,14 @@ class Inventory:
         return self._writer.submit(
             lambda batch: change_device_state(batch, device_id, after, by=by, at_end=self._at_end)
         )
+
+    def lock_out(self, device_id: DeviceId, reason: RevocationReason, *, by: str) -> Future[Revoked]:
+        """Revoke every certificate of a device and, where its state allows, quarantine it, in one act.
+
+        Revocation alone leaves a door open: with the maker's certificate the device would enrol anew at once.
+        The future raises NotAuthorised(NOT_IN_INVENTORY) and what revoking raises.
+        """
+        return self._writer.submit(lambda batch: lock_out_device(batch, device_id, reason, by=by))
 
     def transfer(self, device_id: DeviceId, unit: UnitName, *, by: str) -> Future[DeviceRow]:
         """Give a device to another compartment: it must enrol there anew (design section 4).
@@ -150,7 +165,7 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
 
 
 def change_device_state(
-    batch: Batch, device_id: DeviceId, after: DeviceState, *, by: str, at_end: AtEnd | None = None
+    batch: Batch, device_id: DeviceId, after: DeviceState, *, by: str, at_end: AtEnd = revoke_at_end
 ) -> DeviceRow:
     """Move a device on in its life, inside a writer act. Raises as `Inventory.change_state` says."""
     device = load_device(batch.connection, device_id)
@@ -162,9 +177,18 @@ def change_device_state(
     append(batch, DeviceStateChanged(owner_of(device_id), before, after, by))
     if after in HAS_ENDED:
         expire_tokens_of(batch.connection, device_id, at=batch.at)
-        if at_end is not None:
-            at_end(batch, device_id)
+        at_end(batch, device_id, by)
     return load_device(batch.connection, device_id)
+
+
+def lock_out_device(batch: Batch, device_id: DeviceId, reason: RevocationReason, *, by: str) -> Revoked:
+    """`Inventory.lock_out`, inside a writer act."""
+    state = DeviceState(load_device(batch.connection, device_id).state)
+    revoked = revoke_device(batch, str(device_id), reason, by=by)
+    expire_tokens_of(batch.connection, device_id, at=batch.at)
+    if DeviceState.QUARANTINED in MOVES[state]:
+        change_device_state(batch, device_id, DeviceState.QUARANTINED, by=by)
+    return revoked
 
 
 def transfer_device(batch: Batch, device_id: DeviceId, unit: UnitName, *, by: str) -> DeviceRow:
