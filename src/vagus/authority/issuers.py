@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vagus.authority.shards import ShardPlan, load_shard_plan
-from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, Unavailable
-from vagus.keystore.software import SoftwareKeystore
+from vagus.errors import Conflict, IntegrityFailure, NotAuthorised
 from vagus.policy.plans import AuthorityKind
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
@@ -18,11 +17,11 @@ from vagus.x509.loading import decode_certificate
 from vagus.x509.templates import IssuerFacts, issuer_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from datetime import datetime
-    from pathlib import Path
 
-    from vagus.keystore.passphrases import Passphrase
     from vagus.keystore.signing import SigningKey
+    from vagus.keystore.software import SoftwareKeystore
     from vagus.records.database import Connection
 
 
@@ -116,30 +115,25 @@ class OpenIssuers(Mapping[str, Issuer]):
 
 
 def open_issuers(
-    connection: Connection,
-    keystores_folder: Path,
-    passphrases: Mapping[str, Passphrase],
-    names: tuple[str, ...] | frozenset[str],
-    *,
-    status_url: str,
+    connection: Connection, keystore_of: Callable[[str], SoftwareKeystore], names: Iterable[str], *, status_url: str
 ) -> OpenIssuers:
     """The named authorities, every live generation, with their keys; no other keystore is touched.
 
-    `passphrases` are keyed by authority name. Raises NotAuthorised(KEY_OFFLINE) for an authority whose key is opened
-    in ceremonies only, before its keystore is looked at; Conflict(AUTHORITY_UNKNOWN), Conflict(CEREMONY_NEEDED: it
-    has no certificate yet), Unavailable(KEY_NOT_OPEN: no passphrase), and what the keystore raises.
+    `keystore_of` opens the keystore of an authority by its name. Raises NotAuthorised(KEY_OFFLINE) for an authority
+    whose key is opened in ceremonies only, before any keystore is looked at; Conflict(AUTHORITY_UNKNOWN),
+    Conflict(CEREMONY_NEEDED: it has no certificate yet), and what the keystore raises.
     """
+    live = {name: _live_generations(connection, name) for name in sorted(set(names))}
+    for name, generations in live.items():
+        if any(row.is_offline or AuthorityKind(row.kind).is_offline for row in generations):
+            msg = f"{name} is an offline authority: its key is opened in a ceremony only; take it out of --issue-for"
+            raise NotAuthorised(Reason.KEY_OFFLINE, msg, authority=name)
     found: list[Issuer] = []
-    for name in sorted(names):
-        live = _live_generations(connection, name)
-        for row in live:
-            if row.is_offline or AuthorityKind(row.kind).is_offline:
-                msg = (
-                    f"{name} is an offline authority: its key is opened in a ceremony only; take it out of --issue-for"
-                )
-                raise NotAuthorised(Reason.KEY_OFFLINE, msg, authority=name)
-        keystore = open_keystore(keystores_folder, passphrases, name)
-        found.extend(make_issuer(connection, row, keystore.load(row.key_id), status_url=status_url) for row in live)
+    for name, generations in live.items():
+        keystore = keystore_of(name)
+        found.extend(
+            make_issuer(connection, row, keystore.load(row.key_id), status_url=status_url) for row in generations
+        )
     return OpenIssuers(tuple(found))
 
 
@@ -153,15 +147,6 @@ def _live_generations(connection: Connection, name: str) -> tuple[AuthorityRow, 
         msg = f"{name} has no certificate yet; run: vagus ceremony"
         raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=name)
     return live
-
-
-def open_keystore(folder: Path, passphrases: Mapping[str, Passphrase], name: str) -> SoftwareKeystore:
-    """The keystore of an authority by the house layout. Raises Unavailable(KEY_NOT_OPEN) and what opening raises."""
-    passphrase = passphrases.get(name)
-    if passphrase is None:
-        msg = f"no passphrase came for the keystore of {name}; name its source"
-        raise Unavailable(Reason.KEY_NOT_OPEN, msg, authority=name)
-    return SoftwareKeystore.open(folder / slug_of(name), passphrase)
 
 
 def make_issuer(connection: Connection, row: AuthorityRow, key: SigningKey, *, status_url: str) -> Issuer:
