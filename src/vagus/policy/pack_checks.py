@@ -57,6 +57,7 @@ _PARENTS: Mapping[str, str] = MappingProxyType(
         "line_ca": "maker_root",
     }
 )
+_NAME_CONSTRAINED = frozenset({"device-ca", "issuing-ca", "sdc-ca"})
 _MUST_FAIL_SECURE = (Function.CONTROL, Function.PROGRAMMING, Function.FIRMWARE)
 _LONGEST_GRACE = _DAY
 _LONGEST_STATUS_AGE: Mapping[Function, timedelta] = MappingProxyType(
@@ -117,6 +118,9 @@ def _profile(name: str, table: ProfileTable) -> Iterator[Finding]:
         yield f"{here}.path_length", "only authorities have a path length (RFC 5280 4.2.1.9); delete it"
     if is_authority and table.path_length is None:
         yield f"{here}.path_length", "an authority without a path length can sign any depth; add path_length"
+    if table.name_constrained is not (name in _NAME_CONSTRAINED):
+        value = "true: its names end at its subtree" if name in _NAME_CONSTRAINED else "false"
+        yield f"{here}.name_constrained", f"for this profile it must be {value}"
     for position, oid in enumerate(table.policies):
         if oid == ANY_POLICY and not is_authority:
             yield f"{here}.policies[{position}]", "anyPolicy is for authorities (RFC 5280 4.2.1.4); name a policy"

@@ -66,6 +66,7 @@ class ProfileTable(Document):
     ocsp_nocheck: bool = False
     path_length: Annotated[int, Field(ge=0, le=10)] | None = None
     policies: list[str] = Field(default_factory=list)
+    name_constrained: bool = False
 
 
 class RuleTable(Document):

@@ -101,6 +101,7 @@ def _profile(name: str, table: ProfileTable, arc: str) -> Profile:
         has_ocsp_nocheck=table.ocsp_nocheck,
         path_length=table.path_length,
         certificate_policies=tuple(_resolve(policy, arc) for policy in table.policies),
+        is_name_constrained=table.name_constrained,
     )
 
 

@@ -154,9 +154,7 @@ def open_public_key(spki_der: bytes) -> tuple[PublicKey, VerifyingKey]:
     if len(spki_der) > LARGEST_KEY:
         msg = f"public key has {len(spki_der)} octets, more than the {LARGEST_KEY} allowed; use P-256"
         raise Malformed(Reason.TOO_LARGE, msg, octets=len(spki_der))
-    algorithm = _FAST.get(spki_der[:_FAST_PREFIX]) if len(spki_der) == _FAST_LENGTH else None
-    if algorithm is None:
-        algorithm = _read_algorithm(spki_der)
+    algorithm = read_key_algorithm(spki_der)
     try:
         key = load_der_public_key(spki_der)
     except (ValueError, UnsupportedAlgorithm) as fault:  # a point off the curve, a zero modulus
@@ -173,8 +171,13 @@ def _as_verifying(key: PublicKeyTypes) -> VerifyingKey:
     return key
 
 
-def _read_algorithm(spki_der: bytes) -> KeyAlgorithm:
-    """Which kind of key it is, its encoding checked octet by octet."""
+def read_key_algorithm(spki_der: bytes) -> KeyAlgorithm:
+    """Which kind of key it is, its encoding checked octet by octet; whether a point lies on its curve is left open.
+
+    Raises as `decode_public_key` does.
+    """
+    if len(spki_der) == _FAST_LENGTH and spki_der[:_FAST_PREFIX] in _FAST:
+        return _FAST[spki_der[:_FAST_PREFIX]]
     parts = der.read_children(der.read_only(spki_der, der.SEQUENCE))
     if [tag for tag, _, _ in parts] != [der.SEQUENCE, der.BIT_STRING]:
         msg = "SubjectPublicKeyInfo is not an AlgorithmIdentifier and a BIT STRING; send RFC 5280 4.1.2.7"

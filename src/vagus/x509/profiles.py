@@ -59,3 +59,4 @@ class Profile:
     has_ocsp_nocheck: bool = False  # RFC 6960 4.2.2.2.1
     path_length: int | None = None  # authorities only
     certificate_policies: tuple[str, ...] = field(default=())
+    is_name_constrained: bool = False  # authorities that must carry nameConstraints (design section 4)

@@ -1,0 +1,72 @@
+"""What RFC 8813 and RFC 9881 ask of key usages, and RFC 9549 and the CA/Browser Forum of host names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vagus.x509 import oids
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.lints.registry import Document
+from vagus.x509.names import GeneralNameForm
+from vagus.x509.profiles import KeyUsage
+
+if TYPE_CHECKING:
+    from vagus.x509.lints.draft import Draft
+
+RFC8813 = Document("RFC 8813", "rfc8813")
+RFC9881 = Document("RFC 9881", "rfc9881")
+RFC9549 = Document("RFC 9549", "rfc9549")
+CABF = Document("CA/Browser Forum TLS Baseline Requirements", "cabf")
+
+_EC = frozenset({KeyAlgorithm.P256, KeyAlgorithm.P384, KeyAlgorithm.P521})
+_MLDSA = frozenset({KeyAlgorithm.MLDSA44, KeyAlgorithm.MLDSA65, KeyAlgorithm.MLDSA87})
+_ENCIPHERMENT = frozenset({KeyUsage.KEY_ENCIPHERMENT, KeyUsage.DATA_ENCIPHERMENT})
+
+
+@RFC8813.lint("encipherment", "3")
+def ec_encipherment(draft: Draft) -> str | None:
+    """An EC key enciphers nothing."""
+    is_odd = draft.key_algorithm in _EC and _ENCIPHERMENT & (draft.key_usage or frozenset())
+    return "an EC key with keyEncipherment or dataEncipherment" if is_odd else None
+
+
+@RFC9881.lint("key-usage", "5")
+def mldsa_key_usage(draft: Draft) -> str | None:
+    """An ML-DSA key signs and does nothing else."""
+    forbidden = _ENCIPHERMENT | {KeyUsage.KEY_AGREEMENT}
+    is_odd = draft.key_algorithm in _MLDSA and forbidden & (draft.key_usage or frozenset())
+    return "an ML-DSA key with encipherment or keyAgreement" if is_odd else None
+
+
+@RFC9549.lint("a-labels", "2.2")
+def a_labels(draft: Draft) -> str | None:
+    """Internationalised labels stand in their ASCII form, and `--` in third place is kept for it."""
+    for name in draft.names:
+        if name.form is not GeneralNameForm.DNS_NAME or b"--" not in name.content:
+            continue
+        for label in name.content.split(b"."):
+            if label[2:4] != b"--":
+                continue
+            try:
+                is_known = label.lower().startswith(b"xn--") and bool(label[4:].decode("punycode"))
+            except (UnicodeError, ValueError):
+                is_known = False
+            if not is_known:
+                return f"label {label.decode('ascii', 'replace')!r} is no A-label"
+    return None
+
+
+@CABF.lint("server-name", "7.1.2.7.12")
+def server_name(draft: Draft) -> str | None:
+    """Whoever may be a TLS server has a host name or an address to match."""
+    if oids.SERVER_AUTH not in (draft.purposes or ()):
+        return None
+    forms = {name.form for name in draft.names}
+    is_named = bool(forms & {GeneralNameForm.DNS_NAME, GeneralNameForm.IP_ADDRESS})
+    return None if is_named else "serverAuth without a dNSName or iPAddress"
+
+
+@CABF.lint("any-purpose", "7.1.2.7.10")
+def any_purpose(draft: Draft) -> str | None:
+    """The purpose anyExtendedKeyUsage would make every role out of one."""
+    return "anyExtendedKeyUsage is present" if oids.ANY_EXTENDED_KEY_USAGE in (draft.purposes or ()) else None

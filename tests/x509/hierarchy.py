@@ -1,0 +1,193 @@
+"""Throwaway keys and a hierarchy built by our own templates, for tests alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import TypeAlias
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from vagus.identifiers import DeviceId, draw_serial
+from vagus.policy.packs import load_pack
+from vagus.policy.values import PolicyPack
+from vagus.testing import SeededEntropy
+from vagus.x509 import Certificate
+from vagus.x509.algorithms import SignatureAlgorithm, default_signature_algorithm
+from vagus.x509.keys import PublicKey, decode_public_key
+from vagus.x509.names import HardwareModule, SubjectFields, encode_subject
+from vagus.x509.profiles import Kind, NameForm
+from vagus.x509.templates import (
+    Contents,
+    IssuerFacts,
+    NameConstraintSpec,
+    assemble,
+    build_tbs,
+    device_subtree_constraints,
+    issuer_facts,
+    sdc_constraints,
+    self_issuer,
+)
+
+NOT_BEFORE = datetime(2027, 3, 1, 11, 0, 0, tzinfo=UTC)
+GROUP = "five-hospitals.example"
+UNIT = f"icu.h1.{GROUP}"
+DEVICE = DeviceId.draw(SeededEntropy(7)).text
+STATUS = "http://status.five-hospitals.example"
+
+PrivateKey: TypeAlias = (
+    ec.EllipticCurvePrivateKey
+    | rsa.RSAPrivateKey
+    | mldsa.MLDSA44PrivateKey
+    | mldsa.MLDSA65PrivateKey
+    | mldsa.MLDSA87PrivateKey
+)
+_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+
+
+@cache
+def pack() -> PolicyPack:
+    """The shipped pack."""
+    return load_pack()
+
+
+@cache
+def private_key(kind: str, number: int = 0) -> PrivateKey:
+    """One key per kind and number, made once for the whole run."""
+    match kind:
+        case "p256":
+            return ec.generate_private_key(ec.SECP256R1())
+        case "p384":
+            return ec.generate_private_key(ec.SECP384R1())
+        case "p521":
+            return ec.generate_private_key(ec.SECP521R1())
+        case "mldsa44":
+            return mldsa.MLDSA44PrivateKey.generate()
+        case "mldsa65":
+            return mldsa.MLDSA65PrivateKey.generate()
+        case "mldsa87":
+            return mldsa.MLDSA87PrivateKey.generate()
+        case _:
+            return rsa.generate_private_key(65537, int(kind.removeprefix("rsa")))
+
+
+def spki_of(key: PrivateKey) -> bytes:
+    """The key's SubjectPublicKeyInfo."""
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def public_key(kind: str = "p256", number: int = 0) -> PublicKey:
+    """The public half as our own value."""
+    return decode_public_key(spki_of(private_key(kind, number)))
+
+
+def sign(key: PrivateKey, algorithm: SignatureAlgorithm, message: bytes) -> bytes:
+    """A signature as it stands in a certificate."""
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key.sign(message, ec.ECDSA(_HASHES[algorithm.hash_name or ""]))
+    if isinstance(key, rsa.RSAPrivateKey):
+        digest = _HASHES[algorithm.hash_name or ""]
+        if algorithm.name.startswith("rsa-pss"):
+            scheme = padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size)
+            return key.sign(message, scheme, digest)
+        return key.sign(message, padding.PKCS1v15(), digest)
+    return key.sign(message)
+
+
+def contents(profile: str, **changes: object) -> Contents:
+    """What a good certificate of a profile holds, with the named fields changed."""
+    chosen = pack().profiles[profile]
+    lifetime = chosen.default_lifetime
+    is_authority = chosen.kind is Kind.AUTHORITY
+    subject = SubjectFields("Harbour General Hospital", "Intensive Care", DEVICE)
+    dns_names: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    module: HardwareModule | None = None
+    if chosen.name_form is NameForm.DEVICE:
+        dns_names = (f"{DEVICE}.{UNIT}",)
+    elif chosen.name_form is NameForm.SERVER:
+        dns_names, addresses = (f"gate.h1.{GROUP}",), ("10.3.7.21", "2001:db8::7")
+        subject = SubjectFields("Harbour General Hospital", None, "gate")
+    elif chosen.name_form is NameForm.HARDWARE_MODULE:
+        module = HardwareModule("1.3.6.1.4.1.32473.9.1", b"AIP3-000001")
+        subject = SubjectFields("Aorta Devices", None, "Aorta IP3", serial_number="AIP3-000001")
+    else:
+        subject = SubjectFields("Harbour General Hospital", None, f"Test {profile}")
+    constraints: NameConstraintSpec | None = None
+    if chosen.is_name_constrained:
+        constraints = (
+            sdc_constraints([f"sdc.h1.{GROUP}"]) if profile == "sdc-ca" else device_subtree_constraints(f"h1.{GROUP}")
+        )
+    made = Contents(
+        profile=chosen,
+        public_key=public_key("p384" if "p256" not in chosen.key_algorithms else "p256"),
+        subject_der=encode_subject(subject),
+        serial=draw_serial(SeededEntropy(1)),
+        not_before=NOT_BEFORE,
+        not_after=None if lifetime is None else NOT_BEFORE + lifetime,
+        dns_names=dns_names,
+        ip_addresses=addresses,
+        hardware_module=module,
+        crl_url=f"{STATUS}/crl/h1.icu/1/0.crl",
+        ocsp_url=f"{STATUS}/ocsp",
+        ca_issuers_url=None if is_authority and not chosen.has_crl_pointer else f"{STATUS}/ca/h1.icu/1.cer",
+        name_constraints=constraints,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A throwaway authority: its certificate and its key."""
+
+    certificate: Certificate
+    key: PrivateKey
+    facts: IssuerFacts
+
+    @property
+    def der(self) -> bytes:
+        """Its certificate in DER."""
+        return self.certificate.public_bytes(Encoding.DER)
+
+    def issue(self, wanted: Contents) -> bytes:
+        """A signed certificate, unlinted."""
+        tbs = build_tbs(wanted, self.facts)
+        return assemble(tbs, self.facts.signature_algorithm, sign(self.key, self.facts.signature_algorithm, tbs))
+
+
+def root(kind: str = "p384", profile: str = "root", subject: bytes | None = None) -> Authority:
+    """A self-signed root."""
+    key = private_key(kind, 100)
+    public = decode_public_key(spki_of(key))
+    name = subject or encode_subject(SubjectFields("Five Hospitals", None, "Five Hospitals Root", country="CH"))
+    wanted = contents(profile, subject_der=name, public_key=public, crl_url=None, ca_issuers_url=None)
+    algorithm = default_signature_algorithm(public.algorithm)
+    facts = self_issuer(name, public, wanted.not_after)
+    tbs = build_tbs(wanted, facts)
+    certificate = x509.load_der_x509_certificate(assemble(tbs, algorithm, sign(key, algorithm, tbs)))
+    return Authority(certificate, key, issuer_facts(certificate))
+
+
+def under(parent: Authority, profile: str, kind: str, number: int, **changes: object) -> Authority:
+    """A subordinate authority that ends with its parent at the latest."""
+    key = private_key(kind, number)
+    wanted = contents(profile, public_key=decode_public_key(spki_of(key)), **changes)
+    limit = parent.facts.not_after
+    if limit is not None and wanted.not_after is not None and wanted.not_after > limit:
+        wanted = replace(wanted, not_after=limit - timedelta(days=1))
+    certificate = x509.load_der_x509_certificate(parent.issue(wanted))
+    return Authority(certificate, key, issuer_facts(certificate))
+
+
+def chain(kind: str = "p256", root_kind: str = "p384") -> tuple[Authority, Authority, Authority]:
+    """Root, device CA of hospital h1, issuing CA of its ICU."""
+    top = root(root_kind)
+    device_name = encode_subject(SubjectFields("Harbour General Hospital", None, "Harbour General Hospital Device CA"))
+    unit_name = encode_subject(SubjectFields("Harbour General Hospital", "Intensive Care", "Intensive Care Issuing CA"))
+    device = under(top, "device-ca", root_kind, 101, subject_der=device_name)
+    spec = device_subtree_constraints(UNIT)
+    return top, device, under(device, "issuing-ca", kind, 102, subject_der=unit_name, name_constraints=spec)
