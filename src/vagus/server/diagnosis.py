@@ -1,0 +1,243 @@
+"""What `vagus doctor` looks at: each check gives a finding and a remedy; repairs nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from vagus.errors import VagusError
+from vagus.ledger.entries import decode_entry
+from vagus.ledger.publish import load_published
+from vagus.policy.plans import AuthorityKind
+from vagus.records.authorities import ACTIVE, REQUESTED, AuthorityRow, list_authorities
+from vagus.records.log import iterate_leaves, load_head
+from vagus.records.publications import find_responder, list_publications
+from vagus.tlog.checkpoint import NoteKey
+from vagus.wiring import House
+
+_FSYNC_ROUNDS = 15
+_SLOW_FSYNC_MS = 20.0
+_CLOCK_SLACK = timedelta(minutes=5)
+_NO_EXPIRY = 253402300799
+
+
+class State(StrEnum):
+    """How a check came out."""
+
+    WELL = "well"
+    WARNING = "warning"
+    FAILING = "failing"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's table; `remedy` is empty where all is well."""
+
+    check: str
+    state: State
+    finding: str
+    remedy: str = ""
+
+
+def diagnose(house: House) -> Iterator[Finding]:
+    """Every finding, in the order of what stands on what. A check that fails to run is itself a finding."""
+    checks: tuple[tuple[str, Callable[[House], Iterator[Finding]]], ...] = (
+        ("permissions", _permissions),
+        ("policy pack", _policy),
+        ("database", _durability),
+        ("fsync", _fsync),
+        ("clock", _clock),
+        ("ledger", _ledger),
+        ("restore", _restore),
+        ("ceremony", _ceremonies),
+        ("authorities", _authorities),
+        ("status", _status),
+    )
+    for name, check in checks:
+        try:
+            yield from check(house)
+        except VagusError as error:
+            yield Finding(name, State.FAILING, error.message)
+        except OSError as error:
+            yield Finding(name, State.FAILING, f"{error.filename or ''}: {error.strerror or error}")
+
+
+def _permissions(house: House) -> Iterator[Finding]:
+    """Secrets are the owner's alone."""
+    settings = house.settings
+    wanted = [(settings.folder, 0o700), (settings.keystores, 0o700)]
+    wanted += [(path, 0o600) for path in (settings.folder / "vagus.toml", settings.plan) if path.exists()]
+    if settings.database_file is not None:
+        wanted.append((settings.database_file, 0o600))
+    if settings.keystores.is_dir():
+        for path in sorted(settings.keystores.rglob("*")):
+            wanted.append((path, 0o700 if path.is_dir() else 0o600))
+    open_to_others = [
+        (path, mode) for path, mode in wanted if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077 & ~mode
+    ]
+    if not open_to_others:
+        yield Finding("permissions", State.WELL, f"{len(wanted)} files and folders are their owner's alone")
+    for path, mode in open_to_others:
+        shown = stat.S_IMODE(path.stat().st_mode)
+        is_public = path.name == "plan.toml"
+        state = State.WARNING if is_public else State.FAILING
+        yield Finding("permissions", state, f"{path} has mode {shown:04o}", f"chmod {mode:04o} {path}")
+
+
+def _policy(house: House) -> Iterator[Finding]:
+    pack = house.pack
+    adopted = house.installation.policy_sha256
+    if adopted is not None and adopted.hex() != pack.sha256:
+        finding = f"the pack in use ({pack.name} {pack.version}) is not the one that the ledger knows"
+        yield Finding("policy pack", State.WARNING, finding, "vagus serve adopts it with an entry")
+    else:
+        yield Finding("policy pack", State.WELL, f"{pack.name} {pack.version}")
+    if not pack.is_production_arc:
+        finding = f"OID arc {pack.arc} is for documentation"
+        yield Finding("policy pack", State.WARNING, finding, "name a pack with your own arc before production")
+    if house.settings.unsafe_fast_kdf:
+        finding = "keystores are made with a weak derivation"
+        yield Finding("keystores", State.WARNING, finding, "only for tests: begin a new installation for production")
+
+
+def _durability(house: House) -> Iterator[Finding]:
+    house.database.check_schema()
+    house.database.check_durability()
+    settings = ", ".join(f"{name} {value}" for name, value in house.database.describe_durability())
+    yield Finding("database", State.WELL, f"durable: {settings}")
+
+
+def _fsync(house: House) -> Iterator[Finding]:
+    """The floor under every answer: how long this disk takes to keep a promise."""
+    place = house.settings.database_file
+    folder = house.settings.folder if place is None else place.parent
+    times: list[float] = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(_FSYNC_ROUNDS):
+            file.write(bytes(4096))
+            file.flush()
+            begun = time.monotonic()
+            os.fdatasync(file.fileno())
+            times.append((time.monotonic() - begun) * 1000)
+    median = statistics.median(times)
+    if median > _SLOW_FSYNC_MS:
+        remedy = "answers wait for it: put the database on a faster disk"
+        yield Finding("fsync", State.WARNING, f"{median:.2f} ms", remedy)
+    else:
+        yield Finding("fsync", State.WELL, f"{median:.2f} ms (slowest of {_FSYNC_ROUNDS}: {max(times):.2f} ms)")
+
+
+def _clock(house: House) -> Iterator[Finding]:
+    """The newest entry of the ledger has passed: a clock that shows less was set back."""
+    now = house.clock.now()
+    with house.database.reading() as connection:
+        size = load_head(connection).size
+        newest = [leaf.entry for leaf in iterate_leaves(connection, max(0, size - 1), size)]
+    floor = datetime.fromtimestamp(decode_entry(newest[0]).at, UTC) if newest else now
+    if now + _CLOCK_SLACK < floor:
+        finding = (
+            f"the clock shows {now:%Y-%m-%d %H:%M:%S}Z, the ledger's newest entry is of {floor:%Y-%m-%d %H:%M:%S}Z"
+        )
+        yield Finding("clock", State.FAILING, finding, "set the clock before anything is issued")
+    else:
+        yield Finding("clock", State.WELL, f"{now:%Y-%m-%d %H:%M:%S}Z, behind no entry of the ledger")
+
+
+def _ledger(house: House) -> Iterator[Finding]:
+    published = load_published(house.settings.log, NoteKey.decode(house.log_verifier))
+    with house.database.reading() as connection:
+        head = load_head(connection)
+    if published is None:
+        yield Finding("ledger", State.WARNING, f"{head.size} entries, none published", "vagus serve publishes them")
+    elif published.size > head.size:
+        finding = f"{head.size} entries, but {published.size} were published"
+        yield Finding("ledger", State.FAILING, finding, "entries were lost: vagus audit verify")
+    else:
+        yield Finding("ledger", State.WELL, f"{head.size} entries, {published.size} published")
+
+
+def _restore(house: House) -> Iterator[Finding]:
+    restored_at = house.installation.restored_at
+    if restored_at is not None:
+        finding = f"restored at {_spell(restored_at)}, the gap is open: nothing is issued"
+        yield Finding("restore", State.FAILING, finding, "vagus restore-gap")
+
+
+def _ceremonies(house: House) -> Iterator[Finding]:
+    with house.database.reading() as connection:
+        waiting = [row.reference for row in list_authorities(connection, state=REQUESTED)]
+    if waiting:
+        finding = f"{len(waiting)} authorities wait for their certificate: {', '.join(waiting[:5])}"
+        yield Finding("ceremony", State.WARNING, finding, "vagus ceremony")
+
+
+def _authorities(house: House) -> Iterator[Finding]:
+    """Who can still issue for how long; re-keying falls due before expiry."""
+    now = int(house.clock.now().timestamp())
+    sound = 0
+    for row in _active(house):
+        if row.not_after is None or row.not_after >= _NO_EXPIRY:
+            sound += 1
+            continue
+        left = row.not_after - now
+        rule = house.pack.authorities.of_kind(row.kind, is_maker=house.settings.kind == "maker")
+        rekey_at = (
+            None
+            if rule.rekey_after is None or row.not_before is None
+            else row.not_before + int(rule.rekey_after.total_seconds())
+        )
+        remedy = f"vagus ca roll {row.name}"
+        if left <= 0:
+            yield Finding("authorities", State.FAILING, f"{row.reference} expired at {_spell(row.not_after)}", remedy)
+        elif rekey_at is not None and now >= rekey_at:
+            yield Finding("authorities", State.WARNING, f"{row.reference} is due for a new key", remedy)
+        elif left < 365 * 86400:
+            yield Finding("authorities", State.WARNING, f"{row.reference} ends at {_spell(row.not_after)}", remedy)
+        else:
+            sound += 1
+    if sound:
+        yield Finding("authorities", State.WELL, f"{sound} active, none near its end")
+
+
+def _status(house: House) -> Iterator[Finding]:
+    """A stale list locks out every good device, so it is told long before."""
+    now = int(house.clock.now().timestamp())
+    rules = house.pack.crl
+    fresh = 0
+    with house.database.reading() as connection:
+        for row in _active(house):
+            is_offline = AuthorityKind(row.kind).is_offline
+            remedy = "vagus ceremony --lists" if is_offline else f"vagus serve --issue-for {row.name}"
+            lists = list_publications(connection, row.id)
+            if not lists:
+                yield Finding("CRL", State.WARNING, f"{row.reference} has published no list yet", remedy)
+            for one in lists:
+                left = one.next_update - now
+                alert = rules.offline_alert.total_seconds() if is_offline else rules.resign_every.total_seconds()
+                if left <= 0:
+                    yield Finding("CRL", State.FAILING, f"{row.reference}/{one.shard} is stale", remedy)
+                elif left < alert:
+                    yield Finding("CRL", State.WARNING, f"{row.reference}/{one.shard}: {left // 3600} h left", remedy)
+                else:
+                    fresh += 1
+            responder = None if is_offline else find_responder(connection, row.id)
+            if responder is not None and responder.not_after <= now:
+                yield Finding("OCSP", State.FAILING, f"the responder of {row.reference} expired", remedy)
+    if fresh:
+        yield Finding("CRL", State.WELL, f"{fresh} lists are fresh")
+
+
+def _active(house: House) -> tuple[AuthorityRow, ...]:
+    with house.database.reading() as connection:
+        return list_authorities(connection, state=ACTIVE)
+
+
+def _spell(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}Z"

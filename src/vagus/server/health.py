@@ -1,0 +1,73 @@
+"""What a serving process says of itself, on an address for operators; judges nothing else and names no device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+
+from vagus.clock import Clock
+from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
+from vagus.records.sequence import RevocationFollower
+from vagus.server.jobs import Jobs
+
+Counts = Callable[[], Mapping[str, tuple[int, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Sees the parts of a serving process that can fail by themselves."""
+
+    clock: Clock
+    follower: RevocationFollower
+    jobs: Jobs
+    bound: timedelta
+    counts: Counts
+
+    def report(self) -> tuple[bool, dict[str, object]]:
+        """Whether all is well, and the facts as plain values."""
+        is_lost = self.follower.is_lost(self.clock.now(), self.bound)
+        states = self.jobs.states()
+        failing = sorted(name for name, state in states.items() if state.in_a_row)
+        facts: dict[str, object] = {
+            "status": "failing" if is_lost or failing else "well",
+            "sequence": {
+                "position": self.follower.position,
+                "is_lost": is_lost,
+                "bound_seconds": self.bound.total_seconds(),
+                "seen_at": int(self.follower.current_at.timestamp()),
+            },
+            "work": {
+                name: {"runs": state.runs, "failures": state.failures, "last_error": state.last_error}
+                for name, state in states.items()
+            },
+            "listeners": {
+                name: {"open": open_now, "turned_away": turned_away}
+                for name, (open_now, turned_away) in self.counts().items()
+            },
+        }
+        return not (is_lost or failing), facts
+
+
+def health_app(health: Health) -> ASGIApp:
+    """GET /health: 200 when all is well, 503 when something fails, JSON in both cases; 404 for the rest."""
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["path"] != "/health" or scope["method"] not in {"GET", "HEAD"}:
+            await send_answer(send, HTTPStatus.NOT_FOUND, [(b"content-length", b"0")])
+            return
+        is_well, facts = health.report()
+        body = json.dumps(facts, sort_keys=True).encode("ascii")
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+        ]
+        status = HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
+        await send_answer(send, status, headers, b"" if scope["method"] == "HEAD" else body)
+
+    return app

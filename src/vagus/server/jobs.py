@@ -1,0 +1,129 @@
+"""Periodic work of a serving process, each task on its own rhythm; knows none of the tasks' sense.
+
+Tasks run one at a time on one thread: signing lists must not compete with the event loop for more than one core. A
+task that fails is told of, counted, and tried again at its next turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vagus.errors import VagusError
+
+_LOG = logging.getLogger(__name__)
+_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something to do every so often. `act` gives how many seconds until its next turn, or None for `every_seconds`."""
+
+    name: str
+    every_seconds: float
+    act: Callable[[], float | None]
+
+
+@dataclass(slots=True)
+class TaskState:
+    """How a task has fared; times are of the monotonic clock."""
+
+    due_at: float
+    runs: int = 0
+    failures: int = 0
+    in_a_row: int = 0
+    last_error: str | None = None
+    last_success_at: float | None = None
+
+
+@dataclass(slots=True)
+class _Turn:
+    task: Task
+    state: TaskState = field(default_factory=lambda: TaskState(time.monotonic()))
+
+
+class Jobs:
+    """The tasks of one process, from `start` to `stop`."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._turns = {task.name: _Turn(task) for task in tasks}
+        self._changed = threading.Condition()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="vagus-jobs", daemon=True)
+
+    def run_all(self) -> None:
+        """Give every task its turn now, on this thread, letting errors pass: before the first listener opens."""
+        for turn in self._turns.values():
+            pause = turn.task.act()
+            self._succeed(turn, pause)
+
+    def start(self) -> None:
+        """Go on in the background."""
+        self._thread.start()
+
+    def nudge(self, name: str) -> None:
+        """Give a task its turn as soon as possible: a revocation must not wait for the rhythm. From any thread."""
+        with self._changed:
+            turn = self._turns.get(name)
+            if turn is not None:
+                turn.state.due_at = time.monotonic()
+                self._changed.notify()
+
+    def stop(self) -> None:
+        """End after the task that runs now."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def states(self) -> Mapping[str, TaskState]:
+        """How each task fares, for /health and metrics."""
+        return {name: turn.state for name, turn in self._turns.items()}
+
+    def _run(self) -> None:
+        while (turn := self._next()) is not None:
+            turn.state.due_at = float("inf")  # a nudge during the run asks for another one
+            try:
+                pause = turn.task.act()
+            except Exception as error:  # noqa: BLE001  one failing task must not end the others
+                self._fail(turn, error)
+            else:
+                self._succeed(turn, pause)
+
+    def _next(self) -> _Turn | None:
+        """The task whose turn it is, waiting for it; None once stopping."""
+        with self._changed:
+            while not self._is_stopping:
+                if not self._turns:
+                    self._changed.wait()
+                    continue
+                turn = min(self._turns.values(), key=lambda one: one.state.due_at)
+                left = turn.state.due_at - time.monotonic()
+                if left <= 0:
+                    return turn
+                self._changed.wait(min(left, 60.0))
+        return None
+
+    def _succeed(self, turn: _Turn, pause: float | None) -> None:
+        now = time.monotonic()
+        turn.state.runs += 1
+        turn.state.in_a_row = 0
+        turn.state.last_error = None
+        turn.state.last_success_at = now
+        self._schedule(turn, turn.task.every_seconds if pause is None else pause)
+
+    def _fail(self, turn: _Turn, error: Exception) -> None:
+        turn.state.runs += 1
+        turn.state.failures += 1
+        turn.state.in_a_row += 1
+        turn.state.last_error = error.reason.value if isinstance(error, VagusError) else type(error).__name__
+        _LOG.error("periodic work %s failed: %s", turn.task.name, error)
+        self._schedule(turn, min(_RETRY_SECONDS * 2 ** min(turn.state.in_a_row - 1, 6), turn.task.every_seconds))
+
+    def _schedule(self, turn: _Turn, seconds: float) -> None:
+        with self._changed:
+            turn.state.due_at = min(turn.state.due_at, time.monotonic() + seconds)

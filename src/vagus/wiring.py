@@ -1,0 +1,395 @@
+"""The only place that constructs: real clock, real entropy, and an installation's parts made from its settings.
+
+A House opens things when they are first asked for, so that a short command pays for what it uses alone.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from vagus.errors import Conflict, Malformed, NotAuthorised, Unavailable
+from vagus.keystore.signing import Purpose
+from vagus.keystore.software import SoftwareKeystore
+from vagus.keystore.sources import PassphraseSources
+from vagus.policy.packs import load_pack
+from vagus.policy.values import PolicyPack
+from vagus.reasons import Reason
+from vagus.records.authorities import slug_of
+from vagus.records.database import Database, open_database
+from vagus.records.installation import Installation, insert_installation, load_installation, set_policy
+from vagus.records.writer import Batch, Writer
+from vagus.settings import Settings, load_settings, write_settings
+from vagus.x509.algorithms import KeyAlgorithm
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from vagus.authority.hierarchy import Hierarchy, OpenIssuers
+    from vagus.authority.issuance import Issuance
+    from vagus.authority.revocation import Revocations, Revoked
+    from vagus.fleet.devices import Inventory
+    from vagus.fleet.manifests import Imported
+    from vagus.fleet.plans import Planning
+    from vagus.fleet.tokens import TokenOffice
+    from vagus.keystore.private_keys import SoftwareSigningKey
+    from vagus.keystore.sealing import Kdf
+    from vagus.policy.plans import PlannedAuthority
+    from vagus.records.devices import DeviceRow
+    from vagus.records.sequence import RevocationFollower
+
+CHECKPOINT_KEY = "checkpoint"
+LOG_KEYSTORE = "log"
+_OPERATOR = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class RealClock:
+    """The system's clock."""
+
+    def now(self) -> datetime:
+        """The present moment in UTC."""
+        return datetime.now(UTC)
+
+
+def real_entropy(count: int) -> bytes:
+    """Bytes from the operating system's generator."""
+    return secrets.token_bytes(count)
+
+
+class House:
+    """One installation, its parts made on demand and closed together; a context manager."""
+
+    def __init__(self, settings: Settings, sources: PassphraseSources) -> None:
+        self.settings = settings
+        self.sources = sources
+        self.clock = RealClock()
+        self.entropy = real_entropy
+        self._closers: list[Callable[[], None]] = []
+        self._keystores: dict[str, SoftwareKeystore] = {}
+
+    # life
+
+    @classmethod
+    def open(cls, folder: Path, *, passphrase_sources: Sequence[str] = ()) -> Self:
+        """The installation in `folder`. Raises Misconfigured(BAD_SETTINGS), Malformed(BAD_ARGUMENT)."""
+        return cls(load_settings(folder), PassphraseSources(passphrase_sources))
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        *,
+        kind: str,
+        origin: str,
+        database: str,
+        kdf: Kdf = "scrypt",
+        unsafe_fast_kdf: bool = False,
+        passphrase_sources: Sequence[str] = (),
+    ) -> Self:
+        """Begin an installation in `folder`: settings, database, the ledger's key and its first entry.
+
+        Raises Unavailable(KEY_NOT_OPEN) before anything is written when no passphrase came for the ledger's key, and
+        what `write_settings` and keystores raise.
+        """
+        sources = PassphraseSources(passphrase_sources)
+        sources.get(LOG_KEYSTORE).check_length()
+        written = write_settings(
+            folder, kind=kind, origin=origin, database=database, kdf=kdf, unsafe_fast_kdf=unsafe_fast_kdf
+        )
+        house = cls(written, sources)
+        try:
+            house._begin()
+        except BaseException:
+            house.close()
+            raise
+        return house
+
+    def _begin(self) -> None:
+        pack = self.pack
+        self.database.create()
+        first = Installation(self.settings.origin, int(self.clock.now().timestamp()), self.entropy(32))
+        operator = self.operator
+
+        def act(batch: Batch) -> None:
+            from vagus.ledger.append import append
+            from vagus.ledger.entries import PolicyAdopted
+
+            insert_installation(batch.connection, first)
+            digest = bytes.fromhex(pack.sha256)
+            set_policy(batch.connection, digest)
+            append(batch, PolicyAdopted(pack.name, pack.version, digest, operator))
+
+        keystore = self.keystore_or_new(LOG_KEYSTORE)
+        keystore.generate(CHECKPOINT_KEY, KeyAlgorithm.ED25519, {Purpose.CHECKPOINT}, f"log:{self.settings.origin}")
+        self.writer.submit(act).result()
+        from vagus.ledger.publish import write_durably
+        from vagus.tlog.checkpoint import NoteKey
+
+        key = NoteKey.of_spki(self.settings.origin, keystore.load(CHECKPOINT_KEY).spki_der)
+        write_durably(self.settings.log_key, (key.encode() + "\n").encode())
+
+    def close(self) -> None:
+        """Close what was opened, the newest first."""
+        while self._closers:
+            self._closers.pop()()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # what everything stands on
+
+    @cached_property
+    def pack(self) -> PolicyPack:
+        """The policy pack that the settings name, or the shipped one."""
+        return load_pack(self.settings.policy_pack)
+
+    @cached_property
+    def database(self) -> Database:
+        """The database, its schema checked unless it is being created."""
+        database = open_database(self.settings.database_url)
+        self._closers.append(database.close)
+        return database
+
+    @cached_property
+    def writer(self) -> Writer:
+        """The one writer of this process; refuses to work where a commit could be lost."""
+        self.database.check_schema()
+        self.database.check_durability()
+        writer = Writer(self.database, self.clock)
+        self._closers.append(writer.close)
+        return writer
+
+    @cached_property
+    def follower(self) -> RevocationFollower:
+        """What is revoked or held, in step with this process's writer."""
+        from vagus.records.sequence import RevocationFollower
+
+        follower = RevocationFollower(self.database, self.clock)
+        follower.follow(self.writer)
+        self._closers.append(follower.close)
+        return follower
+
+    @property
+    def installation(self) -> Installation:
+        """What the database says of itself, as of now."""
+        with self.database.reading() as connection:
+            return load_installation(connection)
+
+    @cached_property
+    def operator(self) -> str:
+        """Who runs this command, as the ledger hashes it."""
+        try:
+            name = getpass.getuser()
+        except (OSError, KeyError):
+            name = str(os.getuid())
+        return "operator:" + (_OPERATOR.sub("-", name)[:80] or "unknown")
+
+    def check_settled(self) -> None:
+        """Raises Conflict(RESTORE_UNSETTLED) while the gap behind a restore is open: then nothing is issued."""
+        if self.installation.restored_at is not None:
+            msg = (
+                "this system was restored and does not know what was issued since its backup; close the gap with "
+                "`vagus restore-gap` before it issues anything"
+            )
+            raise Conflict(Reason.RESTORE_UNSETTLED, msg)
+
+    # keystores
+
+    def keystore(self, name: str) -> SoftwareKeystore:
+        """The opened keystore `name` ("h1/icu", "log"). Raises Unavailable(KEY_NOT_OPEN) and what opening raises."""
+        if name not in self._keystores:
+            folder = self.settings.keystores / slug_of(name)
+            self._keystores[name] = SoftwareKeystore.open(folder, self.sources.get(name))
+        return self._keystores[name]
+
+    def keystore_or_new(self, name: str) -> SoftwareKeystore:
+        """The keystore `name`, made now if there is none."""
+        folder = self.settings.keystores / slug_of(name)
+        if (folder / "keystore.toml").exists():
+            return self.keystore(name)
+        self.settings.keystores.mkdir(mode=0o700, exist_ok=True)
+        made = SoftwareKeystore.create(
+            folder,
+            self.sources.get(name),
+            entropy=self.entropy,
+            kdf=self.settings.kdf,
+            unsafe_fast=self.settings.unsafe_fast_kdf,
+        )
+        self._keystores[name] = made
+        return made
+
+    @property
+    def log_verifier(self) -> str:
+        """The ledger's verifier key as C2SP vkey. Raises Unavailable(CHECKPOINT_INVALID) when its file is gone."""
+        try:
+            return self.settings.log_key.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as fault:
+            msg = f"{self.settings.log_key}: the ledger's public key cannot be read; restore it from a backup"
+            raise Unavailable(Reason.CHECKPOINT_INVALID, msg) from fault
+
+    def checkpoint_key(self) -> SoftwareSigningKey:
+        """The key that signs the ledger's checkpoints."""
+        return self.keystore(LOG_KEYSTORE).load(CHECKPOINT_KEY)
+
+    # authorities
+
+    @cached_property
+    def hierarchy(self) -> Hierarchy:
+        """The acts that change which authorities there are."""
+        from vagus.authority.hierarchy import Hierarchy
+
+        return Hierarchy(
+            self.pack,
+            self.writer,
+            keystore_or_new=self.keystore_or_new,
+            requests=self.settings.requests,
+            is_maker=self.settings.kind == "maker",
+        )
+
+    @cached_property
+    def issuance(self) -> Issuance:
+        """The one road to a signature. Raises Conflict(RESTORE_UNSETTLED) while the gap behind a restore is open."""
+        from vagus.authority.issuance import Issuance
+
+        self.check_settled()
+        return Issuance(self.pack, self.writer, self.clock, self.entropy)
+
+    @cached_property
+    def revocations(self) -> Revocations:
+        """The acts of revocation."""
+        from vagus.authority.revocation import Revocations
+
+        return Revocations(self.writer)
+
+    @cached_property
+    def planning(self) -> Planning:
+        """Compares plans with this installation and applies them."""
+        from vagus.fleet.plans import Planning
+
+        return Planning(
+            self.database,
+            lambda: self.writer,
+            self.clock,
+            self.entropy,
+            kind=self.settings.kind,
+            profile_of=self.profile_of,
+            request_authority=self.request_authority,
+            adopted=self.settings.plan,
+        )
+
+    def request_authority(self, planned: PlannedAuthority, by: str) -> None:
+        """Make key and request of a planned authority; the next generation where the last one has retired."""
+        from vagus.records.authorities import REQUESTED, find_newest
+
+        self.check_settled()
+        with self.database.reading() as connection:
+            newest = find_newest(connection, planned.name, state=None)
+        self.hierarchy.request(planned, by=by, is_rekey=newest is not None and newest.state != REQUESTED)
+
+    @property
+    def status_url(self) -> str:
+        """Where this installation's CRLs and OCSP answers are, as the plan in force says."""
+        return self.planning.load_adopted().status_url
+
+    def open_issuers(self, names: Iterable[str]) -> OpenIssuers:
+        """The named online authorities with their keys, every live generation; each name's passphrase is asked for.
+
+        Raises as `authority.issuers.open_issuers`.
+        """
+        from vagus.authority.hierarchy import open_issuers
+
+        with self.database.reading() as connection:
+            return open_issuers(connection, self.keystore, names, status_url=self.status_url)
+
+    # the fleet
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """The acts that change the inventory; a device's end revokes its certificates in the same act."""
+        from vagus.fleet.devices import Inventory
+
+        return Inventory(self.writer, self.entropy)
+
+    @cached_property
+    def tokens(self) -> TokenOffice:
+        """Makes enrolment tokens."""
+        from vagus.fleet.tokens import TokenOffice
+
+        return TokenOffice(self.writer, self.entropy)
+
+    def find_device(self, text: str) -> DeviceRow:
+        """The device that a person named: its id, or MODEL:SERIAL. Raises NotAuthorised(NOT_IN_INVENTORY)."""
+        from vagus.fleet.devices import load_device
+        from vagus.identifiers import DeviceId
+        from vagus.records.devices import find_device_by_serial
+
+        model, colon, serial = text.rpartition(":")
+        with self.database.reading() as connection:
+            if not colon:
+                return load_device(connection, DeviceId(text))
+            found = find_device_by_serial(connection, model, serial)
+        if found is None:
+            msg = f"no {model} with serial {serial} is in the inventory; see `vagus device list --model`"
+            raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg)
+        return found
+
+    def authority_names(self) -> dict[int, str]:
+        """The reference (`h1/icu#2`) of every authority, by its row's id."""
+        from vagus.records.authorities import list_authorities
+
+        with self.database.reading() as connection:
+            return {row.id: row.reference for row in list_authorities(connection)}
+
+    def revoke_device(self, device_id: DeviceId, reason: str, *, by: str) -> Revoked:
+        """Revoke every live certificate of a device. Raises Malformed(BAD_ARGUMENT) for a reason that X.509 lacks."""
+        from vagus.x509.crl_building import RevocationReason
+
+        found = {one.spelling.lower(): one for one in RevocationReason}.get(reason.lower())
+        if found is None:
+            names = ", ".join(one.spelling for one in RevocationReason)
+            msg = f"{reason!r} is no revocation reason; there are {names} (RFC 5280 5.3.1)"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, value=reason)
+        return self.revocations.revoke_device(str(device_id), found, by=by).result()
+
+    def import_manifest(self, file: Path, anchor: Path, unit: UnitName | None, *, by: str) -> Imported:
+        """Take a maker's manifest into the inventory, a part at a time. Raises as `ManifestImport`."""
+        from vagus.fleet.manifests import Imported, ManifestImport, decode_manifest
+        from vagus.x509.pem import decode_certificates
+
+        manifest = decode_manifest(file.read_bytes())
+        taking = ManifestImport(manifest, decode_certificates(anchor.read_bytes())[0], self.profile_of)
+        models = self.writer.submit(partial(taking.bind, by=by)).result()
+        known = fresh = 0
+        for part in taking.parts():
+            act = partial(taking.take, part=part, unit=unit, entropy=self.entropy, by=by)
+            had, new = self.writer.submit(act).result()
+            known, fresh = known + had, fresh + new
+        added = fresh if unit is not None else 0
+        return Imported(manifest.maker, manifest.anchor_sha256, models, known, added, fresh - added)
+
+    def export(self) -> dict[str, object]:
+        """Everything that a plan speaks of, and the ledger's size and root, as plain values."""
+        from vagus.records.log import load_head
+        from vagus.records.standing import export_rows
+
+        with self.database.reading() as connection:
+            head = load_head(connection)
+            rows: dict[str, object] = dict(export_rows(connection))
+        return {**rows, "ledger": {"size": head.size, "root": head.root.hex()}}
+
+    def profile_of(self, category: str) -> str | None:
+        """The profile of a device category; None where the pack has no rule for it."""
+        found = (rule.profile for rule in self.pack.rules.values() if category in rule.categories)
+        return next(found, None)
