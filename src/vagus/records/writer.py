@@ -240,16 +240,16 @@ class Writer:
         try:
             with self._database.exclusive_turn():
                 done, facts = self._commit(running)
-        except SQLAlchemyError as error:
+        except VagusError as error:
+            self._drop_connection()
+            _fail(running, error)
+            return
+        except Exception as error:  # noqa: BLE001  whatever broke the batch, the thread lives on for the next
             self._drop_connection()
             msg = f"the batch was not committed ({first_line(error.__cause__ or error)}); try again"
             failure = Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
             failure.__cause__ = error
             _fail(running, failure)
-            return
-        except VagusError as error:
-            self._drop_connection()
-            _fail(running, error)
             return
         except BaseException:
             _fail(running, Unavailable(Reason.DATABASE_UNAVAILABLE, "the writer ended in the middle of a batch"))
@@ -277,6 +277,9 @@ class Writer:
             size, sequence = batch.seal()
             self._kill_points("before-commit")
             # 4. Leaving the block commits; the engine returns after its log is on the disk (synchronous = FULL).
+            #    Both drivers take a commit without a sound transaction for a success, so ask first.
+            if not _is_sound(connection):
+                raise _TransactionLost("the transaction ended before its commit")
         self._kill_points("after-commit")
         # 5. Only now may anyone be told.
         for pending, error in refused:
@@ -307,6 +310,7 @@ class Writer:
             mark = batch.mark()
             try:
                 result = pending.act(batch)
+                savepoint(_NEXT)
             except SQLAlchemyError as error:
                 if is_outage(error) or not _is_open(connection):
                     raise
@@ -315,7 +319,6 @@ class Writer:
                 refused.append((pending, error))
             else:
                 done.append((pending, result))
-                savepoint(_NEXT)
                 continue
             savepoint(_UNDO)
             batch.undo(mark)
@@ -332,16 +335,22 @@ class Writer:
                 connection.close()
 
 
+class _TransactionLost(SQLAlchemyError):
+    """The transaction is not what the batch takes it for."""
+
+
 def _savepoints(connection: Connection) -> Callable[[str], None]:
     """Runs savepoint statements straight on the driver: a tenth of the cost of SQLAlchemy's nested transactions."""
     driver: Any = connection.connection.driver_connection
-    if connection.dialect.name != "sqlite":  # psycopg sends several statements in one round trip
-        run_driver: Callable[[str], None] = driver.execute
-        return run_driver
+    is_sqlite = connection.dialect.name == "sqlite"
 
     def run(statement: str) -> None:
-        for part in statement.split("; "):
-            driver.execute(part)
+        try:
+            # psycopg sends several statements in one round trip; sqlite3 takes one at a time
+            for part in statement.split("; ") if is_sqlite else (statement,):
+                driver.execute(part)
+        except Exception as error:
+            raise _TransactionLost(first_line(error)) from error
 
     return run
 
@@ -350,6 +359,14 @@ def _is_open(connection: Connection) -> bool:
     """Whether the transaction is still there: SQLite ends it by itself when the disk is full or fails."""
     driver: Any = connection.connection.driver_connection
     return bool(driver.in_transaction) if connection.dialect.name == "sqlite" else not driver.broken
+
+
+def _is_sound(connection: Connection) -> bool:
+    """Whether the transaction is there and a commit would keep it: PostgreSQL turns that of a failed one around."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        return bool(driver.in_transaction)
+    return str(driver.info.transaction_status.name) == "INTRANS"
 
 
 def _as_ours(error: SQLAlchemyError) -> Exception:
