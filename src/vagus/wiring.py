@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vagus.fleet.manifests import Imported
     from vagus.fleet.plans import Planning
     from vagus.fleet.tokens import TokenOffice
+    from vagus.identifiers import DeviceId, UnitName
     from vagus.keystore.private_keys import SoftwareSigningKey
     from vagus.keystore.sealing import Kdf
     from vagus.policy.plans import PlannedAuthority
