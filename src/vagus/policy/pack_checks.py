@@ -416,5 +416,5 @@ def _ocsp(pack: PackFile) -> Iterator[Finding]:
 
 
 def _enrolment(pack: PackFile) -> Iterator[Finding]:
-    if pack.enrolment.backdate > _DAY:
-        yield "enrolment.backdate", f"{spell_duration(pack.enrolment.backdate)} exceeds 24h; lower it"
+    if pack.enrolment.backdate > timedelta(hours=1):  # the lint on lifetimes allows for as much
+        yield "enrolment.backdate", f"{spell_duration(pack.enrolment.backdate)} exceeds 1h; lower it"

@@ -30,6 +30,8 @@ from vagus.x509.profiles import Profile
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+__all__ = ["SHIPPED", "PolicyPack", "decode_pack", "load_pack"]
+
 SHIPPED = Path(__file__).parent / "packs" / "iob-2026.toml"
 _SHOWN = 5
 
