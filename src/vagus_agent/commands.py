@@ -43,6 +43,7 @@ class Options:
     state: Path
     server: str | None = None
     relay: str | None = None
+    status: str | None = None
     anchors: Path | None = None
     idevid_cert: Path | None = None
     idevid_key: Path | None = None
@@ -97,6 +98,7 @@ def _device(options: Options, folder: StateFolder, clock: Clock, entropy: Entrop
         told,
         server=Route.parse(options.server) if options.server else told.server,
         relay=Route.parse(options.relay) if options.relay else told.relay,
+        status=Route.parse(options.status) if options.status else told.status,
         category=options.category or told.category,
         key_algorithm=DeviceKeyAlgorithm(options.key) if options.key else told.key_algorithm,
         log_key=options.log_key or told.log_key,

@@ -19,9 +19,10 @@ from vagus_agent import est
 from vagus_agent.clock_floor import ClockFloor, CorrectedClock
 from vagus_agent.connection import Caller, Channel, Patience, Route
 from vagus_agent.credentials import Credential, CredentialStore
-from vagus_agent.est import Token, check_answer
+from vagus_agent.est import Exchange, Token, check_answer
 from vagus_agent.keys import build_request, public_key_der
 from vagus_agent.log_memory import LogMemory
+from vagus_agent.plain import PlainExchange
 from vagus_agent.renewal import RenewalWindow, renewal_window
 from vagus_agent.signed_time import find_crl_path, load_signed_time
 from vagus_agent.telemetry import TelemetrySource
@@ -105,13 +106,22 @@ class Device:
             self.check_clock()
 
     def _learn(self, channel: Channel) -> None:
-        """Remember the newest checkpoint and the newest CRL; what was signed lifts the floor and corrects the clock."""
-        self.log.refresh(channel)
+        """Remember the newest checkpoint and the newest CRL; what was signed lifts the floor and corrects the clock.
+
+        Both are signed in themselves, so the status server may give what the enrolment server does not.
+        """
+        sources: list[Exchange] = [channel]
+        if self._orders.status is not None:
+            sources.append(PlainExchange(self._orders.status, self._patience))
+        any(self.log.refresh(source) is not None for source in sources)
         path = find_crl_path(channel.server)
-        signed_at = None if path is None else load_signed_time(channel, path, self._folder.load_anchors())
-        if signed_at is not None:
-            self._floor.raise_to(signed_at, "the newest CRL of the hospital's infrastructure authority")
-            self.clock.learn(signed_at)
+        anchors = self._folder.load_anchors()
+        for source in sources if path is not None else ():
+            signed_at = load_signed_time(source, path or "", anchors)
+            if signed_at is not None:
+                self._floor.raise_to(signed_at, "the newest CRL of the hospital's infrastructure authority")
+                self.clock.learn(signed_at)
+                break
 
     def _learn_on_the_way(self, channel: Channel) -> None:
         """As `_learn`, but what is wrong there stops no enrolment: a device must not fall silent over a log."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 _MAX_FILE: Final = 1024 * 1024
-_KEYS: Final = ("server", "relay", "category", "key_algorithm", "log_key")
+_KEYS: Final = ("server", "relay", "status", "category", "key_algorithm", "log_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Orders:
 
     server: Route | None = None
     relay: Route | None = None
+    status: Route | None = None
+    """Plain HTTP, for CRLs and checkpoints that the enrolment server does not give."""
     category: str = "device"
     key_algorithm: DeviceKeyAlgorithm = DeviceKeyAlgorithm.P256
     log_key: str | None = None
@@ -80,6 +82,7 @@ class StateFolder:
             return Orders(
                 server=_optional_route(document.get("server")),
                 relay=_optional_route(document.get("relay")),
+                status=_optional_route(document.get("status")),
                 category=str(document.get("category") or "device"),
                 key_algorithm=DeviceKeyAlgorithm(str(document.get("key_algorithm") or "p256")),
                 log_key=document.get("log_key"),
@@ -93,6 +96,7 @@ class StateFolder:
         document = {
             "server": None if orders.server is None else str(orders.server),
             "relay": None if orders.relay is None else str(orders.relay),
+            "status": None if orders.status is None else str(orders.status),
             "category": orders.category,
             "key_algorithm": orders.key_algorithm.value,
             "log_key": orders.log_key,

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -414,3 +415,35 @@ class TestLogMemory:
         with pytest.raises(IntegrityFailure) as error:
             device.refresh_log()
         assert reason_of(error) is Reason.CHECKPOINT_INVALID
+
+    def test_the_status_server_gives_what_the_enrolment_server_does_not(
+        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server, clock: FrozenClock
+    ) -> None:
+        key = Ed25519PrivateKey.generate()
+        verifier, note = self.note(key, 7)
+        pages = {"/crl/h1.infra/1/0.crl": hierarchy.infrastructure.crl(NOON), "/log/checkpoint": note}
+
+        class Pages(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(pages[self.path])
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        make_device().enrol()
+        server.behaviour.serves_crl = False
+        clock.set(NOON.replace(year=1970))
+        with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as status:
+            thread = threading.Thread(target=status.serve_forever)
+            thread.start()
+            route = Route("status.example", "127.0.0.1", status.server_port)
+            device = make_device(status=route, log_key=verifier)
+            device.settle_clock()
+            status.shutdown()
+            thread.join(10)
+        assert device.clock.now() == NOON
+        kept = device.log.load()
+        assert kept is not None
+        assert kept.size == 7

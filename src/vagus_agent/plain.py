@@ -1,0 +1,52 @@
+"""HTTP without TLS, for what is signed in itself (CRLs, checkpoints); carries no secret and believes nothing."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from vagus.errors import Unavailable
+from vagus.reasons import Reason
+from vagus_agent.http import Response, ResponseReader, encode_request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vagus_agent.connection import Patience, Route
+
+_PIECE = 65_536
+
+
+class PlainExchange:
+    """One connection for each question, to the hospital's status server."""
+
+    def __init__(self, route: Route, patience: Patience) -> None:
+        self._route = route
+        self._patience = patience
+
+    def ask(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Response:
+        """The answer. Raises Unavailable(UPSTREAM_UNREACHABLE, TIME_OUT) and what ResponseReader raises."""
+        request = encode_request(
+            method, path, self._route.name, headers={**(headers or {}), "Connection": "close"}, body=body
+        )
+        deadline = time.monotonic() + self._patience.answer
+        reader = ResponseReader()
+        try:
+            address = (self._route.address, self._route.port)
+            with socket.create_connection(address, timeout=self._patience.connect) as dialled:
+                dialled.sendall(request)
+                while True:
+                    dialled.settimeout(max(0.001, deadline - time.monotonic()))
+                    data = dialled.recv(_PIECE)
+                    response = reader.feed(data) if data else reader.end()
+                    if response is not None:
+                        return response
+        except TimeoutError:
+            msg = f"{self._route} did not answer in time; check the network between this device and the server"
+            raise Unavailable(Reason.TIME_OUT, msg, server=str(self._route)) from None
+        except (OSError, UnicodeError) as error:
+            msg = f"{self._route} cannot be reached ({error}); check the address, the network and that it runs"
+            raise Unavailable(Reason.UPSTREAM_UNREACHABLE, msg, server=str(self._route)) from None
