@@ -1,0 +1,370 @@
+"""Status from CRLs held in memory: complete, partitioned, indirect and delta lists (RFC 5280 6.3.3); fetches none.
+
+A CRL enters only when a CA that leads to an anchor has signed it, and never when a newer one of its kind was seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Protocol
+
+from vagus.errors import NotTrusted, VagusError
+from vagus.reasons import Reason
+from vagus.trust.anchors import ClockFloor
+from vagus.trust.status import as_of_authority, issuer_in
+from vagus.x509 import extensions as ext
+from vagus.x509.certificates import PathCertificate
+from vagus.x509.crl_scope import covered_reasons, distribution_points, speaks_for, updates
+from vagus.x509.crls import ALL_REASONS, CERTIFICATE_HOLD, REMOVE_FROM_CRL, Crl, Name, decode_crl, verify_crl
+from vagus.x509.path_checks import PathInputs
+from vagus.x509.path_rules import PKIX, PathRules
+from vagus.x509.paths import PathAnchor, Pool, Search, ValidPath, find_path
+from vagus.x509.signatures import SignatureVerdicts
+
+_DEEPEST = 3  # CRL signers whose own status needs CRLs of other signers, and so on
+
+
+@dataclass(frozen=True, slots=True)
+class CrlMark:
+    """The newest CRL seen of one kind: its number (thisUpdate in seconds where it has none) and its thisUpdate."""
+
+    number: int
+    at: int
+
+
+class CrlMemory(Protocol):
+    """Remembers marks over a restart (table verifier_memory). Marks never go back."""
+
+    def find(self, name: str) -> CrlMark | None:
+        """The mark under `name`."""
+        ...
+
+    def remember(self, name: str, mark: CrlMark) -> None:
+        """Keep `mark` under `name`; durable when it returns."""
+        ...
+
+
+class VolatileCrlMemory:
+    """Marks in memory alone: for tests and for verifiers that get fresh CRLs from an authority at each start."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, CrlMark] = {}
+
+    def find(self, name: str) -> CrlMark | None:
+        """The mark under `name`."""
+        return self._marks.get(name)
+
+    def remember(self, name: str, mark: CrlMark) -> None:
+        """Keep `mark` under `name`."""
+        self._marks[name] = mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrlRules:
+    """What is asked of CRLs beyond RFC 5280.
+
+    `longest_life` bounds the age of a CRL whatever its nextUpdate says, and is what makes one without nextUpdate usable
+    at all (5.1.2.5 requires the field). `slack`: how far an issuer's clock may run ahead of ours.
+    """
+
+    longest_life: timedelta | None = None
+    slack: timedelta = timedelta(minutes=5)
+    uses_deltas: bool = True
+    accepts_indirect: bool = True
+    honours_no_rev_avail: bool = True  # RFC 9608 4: an end entity that says noRevAvail is not asked about
+    path: PathRules = PKIX  # for the paths of CRL signers
+
+
+DEFAULT_CRL_RULES = CrlRules()
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A verified CRL, the key that signed it and the certificates of that key."""
+
+    crl: Crl
+    spki_sha256: bytes
+    signers: tuple[PathCertificate, ...]
+
+    @property
+    def kind(self) -> tuple[Name, bytes, bool, bytes]:
+        return self.crl.issuer.relative_names, self.crl.scope_der, self.crl.is_delta, self.spki_sha256
+
+
+_ByIssuer = Mapping[Name, tuple[_Loaded, ...]]
+
+
+class CrlStatus:
+    """A `PathStatusSource` over CRLs. Safe to use from several threads: loading swaps the whole set at once.
+
+    `pool` holds the anchors and the CA certificates that may sign CRLs. `certificates` are asked about in full; the
+    leaf alone suffices nowhere, since a revoked CA must be seen.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        rules: CrlRules = DEFAULT_CRL_RULES,
+        memory: CrlMemory | None = None,
+        verdicts: SignatureVerdicts | None = None,
+        floor: ClockFloor | None = None,
+    ) -> None:
+        self._pool = pool
+        self._rules = rules
+        self._memory = memory or VolatileCrlMemory()
+        self._verdicts = verdicts or SignatureVerdicts()
+        self._floor = floor
+        self._lock = threading.Lock()
+        self._by_issuer: _ByIssuer = MappingProxyType({})
+
+    # --- loading
+
+    def load(self, crl_der: bytes, at: datetime) -> Crl:
+        """Take a CRL into use in place of the older one of its issuer, scope and key.
+
+        Raises NotTrusted(CRL_INVALID|BAD_SIGNATURE|KEY_USAGE|…) when no CA known here signed it,
+        NotTrusted(CRL_ROLLBACK) when a newer one was seen, Malformed and LimitExceeded for what does not decode.
+        """
+        crl = decode_crl(crl_der)
+        signers = self._find_signers(crl, at)
+        loaded = _Loaded(crl, signers[0].spki_sha256, signers)
+        with self._lock:
+            self._check_newest(loaded)
+            same_name = [
+                other for other in self._by_issuer.get(crl.issuer.relative_names, ()) if other.kind != loaded.kind
+            ]
+            self._by_issuer = MappingProxyType({**self._by_issuer, crl.issuer.relative_names: (loaded, *same_name)})
+        if self._floor is not None:
+            self._floor.raise_to(min(crl.this_update, at))
+        return crl
+
+    def _find_signers(self, crl: Crl, at: datetime) -> tuple[PathCertificate, ...]:
+        """6.3.3 (f), (g): the certificates whose key signed the CRL and that lead to an anchor."""
+        anchors = [anchor.certificate for anchor in self._pool.anchors_named(crl.issuer)]
+        known = self._pool.certificates_named(crl.issuer)
+        refusal: VagusError = NotTrusted(
+            Reason.CRL_INVALID, f"CRL {crl.label} is of an issuer that is not known here; add its CA certificate"
+        )
+        signers: list[PathCertificate] = []
+        for candidate in (*anchors, *known):
+            if candidate is None or (signers and candidate.spki_sha256 != signers[0].spki_sha256):
+                continue
+            try:
+                verify_crl(crl, candidate, self._verdicts, unsafe_legacy=self._rules.path.unsafe_legacy)
+                if candidate not in anchors:
+                    self._path_of(candidate, at)
+            except VagusError as fault:
+                refusal = fault
+            else:
+                signers.append(candidate)
+        if not signers:
+            raise refusal
+        return tuple(signers)
+
+    def _path_of(self, signer: PathCertificate, at: datetime) -> ValidPath:
+        # longer than needed for CRLs of the past: the caller gives the moment at which it asks
+        return find_path(
+            signer,
+            Search(
+                pool=self._pool,
+                extra=Pool(()),
+                rules=self._rules.path,
+                inputs=PathInputs(at=at),
+                verdicts=self._verdicts,
+            ),
+        )
+
+    def _check_newest(self, loaded: _Loaded) -> None:
+        """Experiments C23 and section 0 item 6: numbers and dates of a kind of CRL only grow, also over a restart."""
+        crl = loaded.crl
+        kind = hashlib.sha256(b"\0".join((crl.issuer.der, crl.scope_der, bytes([crl.is_delta]), loaded.spki_sha256)))
+        name = f"crl:{kind.hexdigest()}"
+        at = int(crl.this_update.timestamp())
+        mark = CrlMark(at if crl.number is None else crl.number, at)
+        newest = self._memory.find(name)
+        if newest is not None:
+            if mark.number < newest.number or mark.at < newest.at:
+                msg = (
+                    f"CRL {crl.label} (number {crl.number}, {crl.this_update:%Y-%m-%d %H:%M:%S} UTC) is older than one"
+                )
+                msg = f"{msg} already seen (number {newest.number}); fetch the newest"
+                raise NotTrusted(Reason.CRL_ROLLBACK, msg, crl=crl.label)
+            if mark == newest:
+                return
+        self._memory.remember(name, mark)
+
+    # --- asking
+
+    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        """As `StatusSource.check_status`. CRL signers other than the issuer may lead to any anchor of the pool."""
+        self._check(certificate, issuer, None, at, ())
+
+    def check_path_status(self, path: ValidPath, at: datetime) -> None:
+        """Every certificate of the path; CRL signers must lead to the anchor of the path (6.3.3 (f))."""
+        for index, certificate in enumerate(path.certificates):
+            try:
+                self._check(certificate, issuer_in(path, index), path.anchor, at, ())
+            except NotTrusted as refusal:
+                if index == 0:
+                    raise
+                raise as_of_authority(refusal) from refusal
+
+    def _check(
+        self,
+        certificate: PathCertificate,
+        issuer: PathCertificate,
+        anchor: PathAnchor | None,
+        at: datetime,
+        asking: tuple[bytes, ...],
+    ) -> None:
+        """6.3.3 for one certificate. `asking`: the CRLs whose signers are being asked about, against circles."""
+        if self._rules.honours_no_rev_avail and certificate.has(ext.NO_REV_AVAIL) and not certificate.is_ca:
+            return
+        reasons = 0
+        fault: VagusError = NotTrusted(
+            Reason.STATUS_UNAVAILABLE,
+            f"no CRL here speaks for certificate {certificate.label}; load its issuer's",
+            certificate=certificate.label,
+        )
+        for loaded, covered in self._candidates(certificate):
+            try:
+                self._check_signer(loaded, issuer, anchor, at, asking)
+                self._check_fresh(loaded.crl, at)
+            except VagusError as refusal:
+                fault = refusal
+                continue
+            # (i), (j), (k): every usable list is read, so that one that is silent hides nothing
+            self._check_listed(loaded, certificate, at)
+            # (l)
+            reasons |= covered
+        if reasons == ALL_REASONS:
+            return
+        if reasons and fault.reason is Reason.STATUS_UNAVAILABLE:
+            msg = f"the CRLs for certificate {certificate.label} leave out some revocation reasons; load the others"
+            raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
+        raise fault
+
+    def _candidates(self, certificate: PathCertificate) -> Iterator[tuple[_Loaded, int]]:
+        """(a) to (e): the complete lists that speak for the certificate, with the reasons they answer for."""
+        for point in distribution_points(certificate):
+            issuers = point.crl_issuer.directories if point.crl_issuer is not None else (certificate.issuer,)
+            for issuer in issuers:
+                for loaded in self._by_issuer.get(issuer.relative_names, ()):
+                    crl = loaded.crl
+                    if crl.is_delta or (crl.scope.is_indirect and not self._rules.accepts_indirect):
+                        continue
+                    if speaks_for(crl, point, certificate):
+                        yield loaded, covered_reasons(crl, point)
+
+    def _check_signer(
+        self,
+        loaded: _Loaded,
+        issuer: PathCertificate,
+        anchor: PathAnchor | None,
+        at: datetime,
+        asking: tuple[bytes, ...],
+    ) -> None:
+        """(f): the key of the issuer itself, the anchor's, or one whose own path holds and leads to the same anchor."""
+        if issuer.spki_sha256 == loaded.spki_sha256 and issuer.subject.matches(loaded.crl.issuer):
+            # the path of the issuer is what the caller has just validated
+            if issuer.key_usage is not None and not issuer.key_usage & ext.UsageBit.CRL_SIGN:
+                msg = f"certificate {issuer.label} signed CRL {loaded.crl.label}, but its keyUsage lacks cRLSign"
+                raise NotTrusted(Reason.KEY_USAGE, msg, certificate=issuer.label)
+            return
+        if anchor is not None and anchor.spki_sha256 == loaded.spki_sha256:
+            return
+        fault: VagusError | None = None
+        for signer in loaded.signers:
+            try:
+                self._check_separate_signer(signer, loaded.crl, anchor, at, asking)
+            except VagusError as refusal:
+                fault = refusal
+            else:
+                return
+        if fault is not None:
+            raise fault
+
+    def _check_separate_signer(
+        self, signer: PathCertificate, crl: Crl, anchor: PathAnchor | None, at: datetime, asking: tuple[bytes, ...]
+    ) -> None:
+        if any(other.certificate == signer for other in self._pool.anchors_named(signer.subject)):
+            return
+        path = self._path_of(signer, at)
+        if anchor is not None and path.anchor.spki_sha256 != anchor.spki_sha256:
+            msg = f"CRL {crl.label} leads to another anchor than the certificate it speaks for; load the right one"
+            raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
+        if crl.sha256 in asking:
+            # a list signed by this very key is where a new key's status stands (PKITS 4.5): it closes the circle
+            return
+        if len(asking) >= _DEEPEST:
+            msg = f"CRL {crl.label} needs a chain of more than {_DEEPEST} CRL signers; publish simpler lists"
+            raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, crl=crl.label)
+        for index, certificate in enumerate(path.certificates):
+            self._check(certificate, issuer_in(path, index), path.anchor, at, (*asking, crl.sha256))
+
+    def _check_fresh(self, crl: Crl, at: datetime) -> None:
+        if crl.this_update > at + self._rules.slack:
+            msg = f"CRL {crl.label} is dated {crl.this_update:%Y-%m-%d %H:%M:%S} UTC, in the future; check the clocks"
+            raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
+        ends: list[datetime] = [] if crl.next_update is None else [crl.next_update]
+        if self._rules.longest_life is not None:
+            ends.append(crl.this_update + self._rules.longest_life)
+        if not ends:
+            msg = f"CRL {crl.label} has no nextUpdate (RFC 5280 5.1.2.5), so its age has no bound; have one set"
+            raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
+        end = min(ends)
+        if at > end:
+            stale = int((at - end).total_seconds())
+            msg = f"CRL {crl.label} was to be replaced by {end:%Y-%m-%d %H:%M:%S} UTC; fetch the newest"
+            raise NotTrusted(Reason.STATUS_STALE, msg, crl=crl.label, stale_seconds=stale)
+
+    def _check_listed(self, loaded: _Loaded, certificate: PathCertificate, at: datetime) -> None:
+        reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_octets)
+        delta = self._newest_delta(loaded, at)
+        if delta is not None:
+            change = delta.find_reason(certificate.issuer, certificate.serial_octets)
+            if change == REMOVE_FROM_CRL:
+                # 5.3.1: only a hold (or an expired entry) is ever taken back
+                reason = None if reason in {CERTIFICATE_HOLD, REMOVE_FROM_CRL, None} else reason
+            elif change is not None:
+                reason = change
+        if reason is None:
+            return
+        if reason == CERTIFICATE_HOLD:
+            msg = f"certificate {certificate.label} is on hold; release it or replace it"
+            raise NotTrusted(Reason.ON_HOLD, msg, certificate=certificate.label, code=reason)
+        msg = f"certificate {certificate.label} is revoked (reason code {reason}); replace it"
+        raise NotTrusted(Reason.REVOKED, msg, certificate=certificate.label, code=reason)
+
+    def _newest_delta(self, base: _Loaded, at: datetime) -> Crl | None:
+        """(c), (h): the newest usable delta of this base by the same key."""
+        if not self._rules.uses_deltas or base.crl.number is None:
+            return None
+        deltas = [
+            other.crl
+            for other in self._by_issuer.get(base.crl.issuer.relative_names, ())
+            if other.spki_sha256 == base.spki_sha256 and updates(other.crl, base.crl) and self._is_fresh(other.crl, at)
+        ]
+        return max(deltas, key=_number, default=None)
+
+    def _is_fresh(self, crl: Crl, at: datetime) -> bool:
+        try:
+            self._check_fresh(crl, at)
+        except NotTrusted:
+            return False
+        return True
+
+    @property
+    def loaded(self) -> Sequence[Crl]:
+        """The CRLs in use, for health reports."""
+        return [entry.crl for entries in self._by_issuer.values() for entry in entries]
+
+
+def _number(crl: Crl) -> int:
+    return crl.number or 0
