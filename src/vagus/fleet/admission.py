@@ -1,0 +1,207 @@
+"""Who may pass a listener: the validator's verdict, then the inventory's; opens and closes no connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum, unique
+from typing import Final
+
+from vagus.clock import Clock
+from vagus.errors import NotAuthorised, NotTrusted
+from vagus.fleet.idevid import find_idevid_device
+from vagus.fleet.lifecycle import MAY_CONNECT, MAY_ENROL, DeviceState, check_may
+from vagus.identifiers import DeviceId
+from vagus.policy.values import Function, PolicyPack, SessionOnRevocation
+from vagus.reasons import Reason
+from vagus.records.database import Connection, Database
+from vagus.records.devices import DeviceRow, find_device
+from vagus.tls.peer import Peer
+from vagus.trust.validation import AcceptedIdentity, Expectation, Role, Validator
+
+_TLS_VERSIONS: Final = {"1.2": 0x0303, "1.3": 0x0304}
+_FOREIGN: Final = frozenset({Reason.UNTRUSTED_ANCHOR, Reason.NO_PATH})
+
+
+@unique
+class Evidence(StrEnum):
+    """What a peer proved at its handshake."""
+
+    NONE = "none"
+    LDEVID = "ldevid"  # a current certificate of this house
+    IDEVID = "idevid"  # the maker's certificate (802.1AR), on enrolment listeners alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerRules:
+    """Whom a listener lets in. None means that nothing narrows.
+
+    `function` is what its connections are for, None for an enrolment listener. `units` are compartments written
+    h1/icu; `profiles` are what a device may be; `registration_authorities` are the devices whose connections may
+    carry other devices' requests, each with its token.
+    """
+
+    function: Function | None
+    group_domain: str
+    role: Role = Role.CLIENT
+    units: frozenset[str] | None = None
+    profiles: frozenset[str] | None = None
+    needs_certificate: bool = True
+    registration_authorities: frozenset[DeviceId] = field(default=frozenset())
+
+    @property
+    def is_enrolment(self) -> bool:
+        """Whether devices come here for certificates and for nothing else."""
+        return self.function is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """Somebody who may pass: what was proved, which device it is, and what revocation does to the open session."""
+
+    evidence: Evidence
+    function: Function | None
+    identity: AcceptedIdentity | None = None
+    device: DeviceRow | None = None
+    session_on_revocation: SessionOnRevocation = SessionOnRevocation.CLOSE
+    is_registration_authority: bool = False
+
+    @property
+    def unit(self) -> str | None:
+        """The compartment that owns the device, as the inventory has it."""
+        return None if self.device is None else str(self.device.unit)
+
+
+class Admission:
+    """Asks the validator, then the inventory. Safe to use from several threads.
+
+    `makers` validates IDevIDs against the makers' anchors alone; None where no listener takes them.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        pack: PolicyPack,
+        clock: Clock,
+        validator: Validator,
+        *,
+        makers: Validator | None = None,
+    ) -> None:
+        self._database = database
+        self._pack = pack
+        self._clock = clock
+        self._validator = validator
+        self._makers = makers
+
+    def use(self, validator: Validator, makers: Validator | None) -> None:
+        """Swap the anchors: new connections see the new ones."""
+        self._validator, self._makers = validator, makers
+
+    def admit(self, peer: Peer, rules: ListenerRules) -> Admitted:
+        """The peer as somebody who may pass this listener.
+
+        Raises NotAuthorised(CREDENTIAL_MISSING|NOT_IN_INVENTORY|WRONG_COMPARTMENT|ROLE_FORBIDDEN|
+        IDENTITY_AMBIGUOUS), NotTrusted with the validator's reason, Conflict(DEVICE_STATE), Unavailable.
+        """
+        at = self._clock.now()
+        # 1. A certificate, where the listener wants one. A bad certificate is never taken for none.
+        if peer.leaf_der is None:
+            if rules.needs_certificate:
+                msg = "this listener wants a client certificate; enrol first, then connect with it"
+                raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
+            return Admitted(evidence=Evidence.NONE, function=rules.function)
+        # 2. RFC 5280 section 6, names, role, compartment, status: the house's anchors first.
+        expectation = Expectation(
+            role=rules.role,
+            group_domain=rules.group_domain,
+            units=rules.units,
+            needs_identity=True,
+            host_name=None,
+        )
+        try:
+            identity = self._validator.validate(peer.leaf_der, peer.chain_der, expectation, at)
+        except NotTrusted as error:
+            # 3. 802.1AR: a maker's certificate counts on enrolment listeners alone, against makers' anchors alone.
+            if not rules.is_enrolment or self._makers is None or error.reason not in _FOREIGN:
+                raise
+            return self._admit_idevid(peer, rules, self._makers, at)
+        # 4. What the inventory knows of the device now.
+        with self._database.reading() as connection:
+            device = _find_named(connection, identity)
+        return self._admit_device(peer, identity, device, rules, at)
+
+    def _admit_device(
+        self, peer: Peer, identity: AcceptedIdentity, device: DeviceRow, rules: ListenerRules, at: datetime
+    ) -> Admitted:
+        if rules.function is None:
+            check_may(DeviceState(device.state), MAY_ENROL, "enrol")
+        else:
+            check_may(DeviceState(device.state), MAY_CONNECT, "connect")
+            self._check_rule(peer, device, rules.function)
+        self._check_compartment(identity, device, at)
+        if rules.profiles is not None and device.profile not in rules.profiles:
+            allowed = ", ".join(sorted(rules.profiles))
+            msg = f"a device of profile {device.profile} has no business here; allowed are {allowed}"
+            raise NotAuthorised(Reason.ROLE_FORBIDDEN, msg, device=str(device.id))
+        return Admitted(
+            evidence=Evidence.LDEVID,
+            function=rules.function,
+            identity=identity,
+            device=device,
+            session_on_revocation=self._session_on_revocation(device, rules.function),
+            is_registration_authority=device.id in rules.registration_authorities,
+        )
+
+    def _admit_idevid(self, peer: Peer, rules: ListenerRules, makers: Validator, at: datetime) -> Admitted:
+        assert peer.leaf_der is not None  # noqa: S101  step 1 of admit
+        expectation = Expectation(role=Role.IDEVID, group_domain=None, units=None, needs_identity=False, host_name=None)
+        identity = makers.validate(peer.leaf_der, peer.chain_der, expectation, at)
+        with self._database.reading() as connection:
+            device = find_idevid_device(connection, identity)
+        check_may(DeviceState(device.state), MAY_ENROL, "enrol")
+        if rules.units is not None and str(device.unit) not in rules.units:
+            msg = f"the device belongs to {device.unit}, which does not enrol here; use the listener of its hospital"
+            raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
+        return Admitted(evidence=Evidence.IDEVID, function=rules.function, identity=identity, device=device)
+
+    def _session_on_revocation(self, device: DeviceRow, function: Function | None) -> SessionOnRevocation:
+        """What becomes of the open session (design section 6.3): enrolment and control always close."""
+        if function is None:
+            return SessionOnRevocation.CLOSE
+        return self._pack.session_on_revocation(device.profile, function)
+
+    def _check_rule(self, peer: Peer, device: DeviceRow, function: Function) -> None:
+        """The policy of the device's profile: what it may connect for, and over which TLS.
+
+        Raises NotAuthorised(ROLE_FORBIDDEN|PROFILE_VIOLATION), PolicyRefusal(POLICY_VIOLATION).
+        """
+        rule = self._pack.rule(device.profile)
+        if function not in rule.functions:
+            allowed = ", ".join(sorted(rule.functions)) or "nothing"
+            msg = f"profile {device.profile} may connect for {allowed}, and this listener is for {function}"
+            raise NotAuthorised(Reason.ROLE_FORBIDDEN, msg, device=str(device.id))
+        # TLS 1.2 shows the client certificate to everybody on the way (design section 4).
+        if peer.version < _TLS_VERSIONS[rule.tls_minimum]:
+            msg = f"profile {device.profile} wants TLS {rule.tls_minimum} or newer; update the device's software"
+            raise NotAuthorised(Reason.PROFILE_VIOLATION, msg, device=str(device.id))
+
+    def _check_compartment(self, identity: AcceptedIdentity, device: DeviceRow, at: datetime) -> None:
+        """Raises NotAuthorised(WRONG_COMPARTMENT) when the device left the certificate's compartment long ago."""
+        if identity.device_name is None or identity.device_name.unit == device.unit:
+            return
+        overlap = self._pack.renewal.transfer_overlap
+        if at.timestamp() - device.changed_at > overlap.total_seconds():
+            hours = int(overlap.total_seconds()) // 3600
+            msg = f"the device was transferred to {device.unit} more than {hours} h ago; enrol it there"
+            raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
+
+
+def _find_named(connection: Connection, identity: AcceptedIdentity) -> DeviceRow:
+    """The device that the certificate names. Raises NotAuthorised(IDENTITY_AMBIGUOUS|NOT_IN_INVENTORY)."""
+    if identity.device_name is None:
+        raise NotAuthorised(Reason.IDENTITY_MISSING, "the certificate names no device of this house")
+    device = find_device(connection, identity.device_name.device)
+    if device is None:
+        msg = "the certificate is good, but its device is not in the inventory; add it or revoke the certificate"
+        raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg, device=str(identity.device_name.device))
+    return device

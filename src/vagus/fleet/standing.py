@@ -1,0 +1,122 @@
+"""Whether a certificate of this house stands: the revocation sequence and the record of what was issued; no chain.
+
+Foreign issuers (an imported authority's root, makers) have their own status source.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from vagus.errors import NotTrusted
+from vagus.policy.values import Function, PolicyPack
+from vagus.reasons import Reason
+from vagus.records.authorities import find_by_key
+from vagus.records.certificates import find_certificate, load_bytes
+from vagus.records.database import Connection, Database
+from vagus.records.sequence import RevocationFollower
+from vagus.trust.status import StatusSource
+from vagus.x509.certificates import PathCertificate
+
+_MOST_REMEMBERED: Final = 200_000  # 32-byte hashes: about 20 MB
+
+
+class DatabaseStatus:
+    """A StatusSource over the follower of the revocation sequence. Safe to ask from several threads.
+
+    `bound` is how long the sequence may be out of sight before nobody is trusted any more; `elsewhere` answers for
+    certificates whose issuer is no authority of this house.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        follower: RevocationFollower,
+        *,
+        bound: timedelta,
+        elsewhere: StatusSource | None = None,
+    ) -> None:
+        self._database = database
+        self._follower = follower
+        self._bound = bound
+        self._elsewhere = elsewhere
+        self._turn = threading.Lock()
+        self._authorities: Mapping[bytes, int] = {}  # by the SHA-256 of the issuer's key
+        self._issued: set[bytes] = set()  # certificates that were found to be ours, by their SHA-256
+
+    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        """Raises NotTrusted unless `certificate`, whose signature by `issuer` is verified, stands at `at`.
+
+        REVOKED, ON_HOLD; NOT_ISSUED for one that this house never issued, although its key signed it; SEQUENCE_LOST
+        when the sequence has been out of sight for too long; STATUS_UNAVAILABLE for a foreign issuer.
+        """
+        # 1. Whose certificate it is.
+        authority_id = self._authorities.get(issuer.spki_sha256)
+        if authority_id is None:
+            authority_id = self._find_authority(issuer)
+        if authority_id is None:
+            if self._elsewhere is None:
+                msg = "the certificate's issuer is no authority of this house, and nobody here knows its status"
+                raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg)
+            self._elsewhere.check_status(certificate, issuer, at)
+            return
+        # 2. Revoked or held: a dictionary in memory, as new as the last commit or poll.
+        entry = self._follower.find(authority_id, certificate.serial)
+        if entry is not None:
+            if entry.is_hold:
+                raise NotTrusted(Reason.ON_HOLD, "the certificate is suspended; ask those who suspended it")
+            msg = "the certificate is revoked; enrol again if the inventory still wants the device"
+            raise NotTrusted(Reason.REVOKED, msg, crl_reason=entry.reason)
+        # 3. A sequence that is out of sight proves nothing (design section 6.3).
+        if self._follower.is_lost(at, self._bound):
+            msg = f"the revocation sequence was last seen more than {self._bound} ago; check the database"
+            raise NotTrusted(Reason.SEQUENCE_LOST, msg, bound=int(self._bound.total_seconds()))
+        # 4. A good signature is not enough: what no intent covers, a thief of the key has signed.
+        if certificate.sha256 not in self._issued:
+            self._check_issued(authority_id, certificate)
+
+    def _check_issued(self, authority_id: int, certificate: PathCertificate) -> None:
+        with self._database.reading() as connection:
+            is_settled = _is_ours(connection, authority_id, certificate)
+        if is_settled is None:
+            msg = "no record says that this house issued the certificate; its issuer's key may be stolen"
+            raise NotTrusted(Reason.NOT_ISSUED, msg, authority=authority_id)
+        if is_settled:
+            with self._turn:
+                if len(self._issued) >= _MOST_REMEMBERED:
+                    self._issued.clear()
+                self._issued.add(certificate.sha256)
+
+    def _find_authority(self, issuer: PathCertificate) -> int | None:
+        with self._database.reading() as connection:
+            row = find_by_key(connection, issuer.spki_sha256)
+        if row is None:
+            return None
+        with self._turn:
+            self._authorities = {**self._authorities, issuer.spki_sha256: row.id}
+        return row.id
+
+
+def _is_ours(connection: Connection, authority_id: int, certificate: PathCertificate) -> bool | None:
+    """None: never issued. True: these very bytes. False: the row of its signature is still on its way to the disk.
+
+    An intent commits to the TBS before the key is used, so the same TBS under a good signature is what was intended.
+    """
+    row = find_certificate(connection, authority_id, certificate.serial)
+    if row is None:
+        return None
+    if row.fingerprint is not None:
+        return True if row.fingerprint == certificate.sha256 else None
+    tbs_der, _ = load_bytes(connection, row.leaf_index)
+    return False if tbs_der == certificate.tbs_der else None
+
+
+def bound_for(pack: PolicyPack, function: Function | None) -> timedelta:
+    """How long the sequence may be out of sight for connections of `function`; enrolment is held as control is.
+
+    Functions that fail operational have a bounded grace beyond the age that their status may have (design section 5).
+    """
+    rule = pack.functions[Function.CONTROL if function is None else function]
+    return rule.status_max_age + rule.grace

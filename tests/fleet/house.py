@@ -1,0 +1,356 @@
+"""A hospital in memory that can enrol: root, h1, its units and infrastructure, and a maker with a line; no sockets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from tests.fleet.inventory import BY, ICU, Stock, stock
+from vagus.authority.issuance import Issuance, IssuedCertificate
+from vagus.authority.issuers import OpenIssuers, make_issuer
+from vagus.authority.revocation import Revocations
+from vagus.fleet.admission import Admission, Admitted, ListenerRules
+from vagus.fleet.enrolment import Enrolment
+from vagus.fleet.standing import DatabaseStatus
+from vagus.identifiers import DeviceName, UnitName, draw_serial
+from vagus.keystore.passphrases import Passphrase
+from vagus.keystore.signing import Purpose, SigningKey
+from vagus.keystore.software import SoftwareKeystore
+from vagus.policy.packs import load_pack
+from vagus.policy.values import PolicyPack
+from vagus.records import authorities as rows
+from vagus.records.devices import DeviceRow
+from vagus.records.models import MakerAnchorRow, ModelRow, put_maker_anchor, put_model
+from vagus.records.sequence import RevocationFollower
+from vagus.records.units import UnitRow, put_unit
+from vagus.testing import NOON, SeededEntropy
+from vagus.tls import Peer
+from vagus.trust.anchors import AnchorSet
+from vagus.trust.status import UnsafeNoStatus
+from vagus.trust.validation import Validator
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.keys import decode_public_key
+from vagus.x509.loading import decode_certificate
+from vagus.x509.names import HardwareModule, SubjectFields, encode_subject
+from vagus.x509.requests import CertificateRequest, decode_request
+from vagus.x509.templates import (
+    Contents,
+    IssuerFacts,
+    NameConstraintSpec,
+    assemble,
+    build_tbs,
+    device_subtree_constraints,
+    issuer_facts,
+    self_issuer,
+)
+
+GROUP = "group.test"
+STATUS_URL = "http://status.h.test"
+HARDWARE_TYPE = "1.3.6.1.4.1.32473.7.1"
+
+
+@cache
+def pack() -> PolicyPack:
+    """The shipped policy."""
+    return load_pack()
+
+
+@dataclass
+class Authority:
+    """A certification authority for tests: certificate and key in one hand."""
+
+    key: SigningKey
+    der: bytes
+    facts: IssuerFacts
+    authority_id: int = 0
+
+
+class Forge:
+    """Makes authorities and birth certificates the short way, without ceremonies."""
+
+    def __init__(self, folder: Path, *, seed: int = 11) -> None:
+        self.entropy = SeededEntropy(seed)
+        passphrase = Passphrase("correct horse battery staple")
+        self.keystore = SoftwareKeystore.create(folder, passphrase, entropy=self.entropy, unsafe_fast=True)
+
+    def authority(
+        self, name: str, profile: str, parent: Authority | None, constraints: NameConstraintSpec | None = None
+    ) -> Authority:
+        """An authority under `parent`, or a root."""
+        key_id = name.replace("/", ".")
+        purposes = {Purpose.CERTIFICATE, Purpose.CRL}
+        key = self.keystore.generate(key_id, KeyAlgorithm.P256, purposes, f"authority:{name}#1")
+        subject = encode_subject(SubjectFields(organisation="Hospital h1", common_name=f"{name} CA"))
+        not_after = NOON + timedelta(days=2000)
+        public = decode_public_key(key.spki_der)
+        issuer = parent.facts if parent is not None else self_issuer(subject, public, not_after)
+        contents = Contents(
+            profile=pack().profiles[profile],
+            public_key=public,
+            subject_der=subject,
+            serial=draw_serial(self.entropy),
+            not_before=NOON - timedelta(days=1),
+            not_after=not_after,
+            crl_url=None if parent is None else f"{STATUS_URL}/crl/{name}.crl",
+            name_constraints=constraints,
+        )
+        der = self.sign(contents, issuer, (parent or Authority(key, b"", issuer)).key)
+        return Authority(key, der, issuer_facts(decode_certificate(der)))
+
+    def birth_certificate(self, line: Authority, serial: str, *, in_subject: bool = False) -> tuple[bytes, bytes]:
+        """An IDevID and its key's SPKI."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        public = decode_public_key(spki(key))
+        subject = SubjectFields(organisation="Acme", serial_number=serial if in_subject else None)
+        contents = Contents(
+            profile=pack().profiles["idevid"],
+            public_key=public,
+            subject_der=encode_subject(subject),
+            serial=draw_serial(self.entropy),
+            not_before=NOON - timedelta(days=1),
+            not_after=None,
+            hardware_module=None if in_subject else HardwareModule(HARDWARE_TYPE, serial.encode()),
+            crl_url=f"{STATUS_URL}/crl/line/1/0.crl",
+        )
+        return self.sign(contents, line.facts, line.key), public.spki_der
+
+    def copy(
+        self, der: bytes, issuer: Authority, *, serial: int | None = None, lifetime: timedelta | None = None
+    ) -> bytes:
+        """A certificate with the same names and, unless told, serial, for another key, signed by `issuer`."""
+        original = x509.load_der_x509_certificate(der)
+        names = original.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        contents = Contents(
+            profile=pack().profiles["bedside"],
+            public_key=decode_public_key(spki(new_key())),
+            subject_der=original.subject.public_bytes(),
+            serial=original.serial_number if serial is None else serial,
+            not_before=original.not_valid_before_utc,
+            not_after=original.not_valid_before_utc + (lifetime or timedelta(days=300)),
+            dns_names=tuple(names.get_values_for_type(x509.DNSName)),
+            crl_url=f"{STATUS_URL}/crl/h1.icu/1/0.crl",
+        )
+        return self.sign(contents, issuer.facts, issuer.key)
+
+    @staticmethod
+    def sign(contents: Contents, issuer: IssuerFacts, key: SigningKey) -> bytes:
+        """The certificate."""
+        tbs = build_tbs(contents, issuer)
+        return assemble(tbs, issuer.signature_algorithm, key.sign(Purpose.CERTIFICATE, tbs))
+
+
+@dataclass
+class House:
+    """Everything that an enrolment needs, standing."""
+
+    stock: Stock
+    forge: Forge
+    root: Authority
+    h1: Authority
+    units: dict[str, Authority]
+    line: Authority
+    maker_root: Authority
+    issuers: OpenIssuers
+    issuance: Issuance
+    enrolment: Enrolment
+    revocations: Revocations
+    follower: RevocationFollower
+    admission: Admission
+
+    def admit(self, leaf: bytes | None, *chain: bytes, rules: ListenerRules | None = None) -> Admitted:
+        """The verdict on a peer that shows these certificates."""
+        return self.admission.admit(peer(leaf, *chain), rules or ENROLMENT)
+
+    def admit_device(self, issued: IssuedCertificate, rules: ListenerRules | None = None) -> Admitted:
+        """The verdict on a device with a certificate of its own."""
+        return self.admit(
+            issued.der, *issued.issuer.chain_der[:0], issued.issuer.certificate_der, self.h1.der, rules=rules
+        )
+
+    def token(self, device: DeviceRow) -> str:
+        """A token of that device."""
+        return self.stock.tokens.make(device.id, by=BY).result(10).text
+
+    def name(self, device: DeviceRow, unit: UnitName | None = None) -> str:
+        """The identity name of a device."""
+        return str(DeviceName(device.id, unit or device.unit, GROUP))
+
+
+ENROLMENT = ListenerRules(function=None, group_domain=GROUP, needs_certificate=False)
+
+
+def peer(leaf: bytes | None, *chain: bytes, version: int = 0x0304) -> Peer:
+    """A peer whose handshake is through."""
+    return Peer(
+        version=version,
+        cipher="TLS_AES_256_GCM_SHA384",
+        group="X25519MLKEM768",
+        sni=None,
+        alpn=None,
+        resumed=False,
+        leaf_der=leaf,
+        chain_der=chain,
+    )
+
+
+def spki(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The public key as DER."""
+    from cryptography.hazmat.primitives.serialization import PublicFormat
+
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def request_der(
+    key: ec.EllipticCurvePrivateKey, *, subject: bytes | None = None, dns_names: tuple[str, ...] = ()
+) -> bytes:
+    """A CSR; `subject` is the DER of a certificate whose subject is copied."""
+    name = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "whoever")])
+        if subject is None
+        else x509.load_der_x509_certificate(subject).subject
+    )
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+    if dns_names:
+        names = x509.SubjectAlternativeName([x509.DNSName(each) for each in dns_names])
+        builder = builder.add_extension(names, critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """A device's key."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def request(
+    key: ec.EllipticCurvePrivateKey | None = None, *, subject: bytes | None = None, dns_names: tuple[str, ...] = ()
+) -> CertificateRequest:
+    """A decoded CSR, of a new key unless one is given."""
+    return decode_request(request_der(key or new_key(), subject=subject, dns_names=dns_names))
+
+
+@contextmanager
+def house() -> Iterator[House]:
+    """A fresh one: units h1/icu, h1/er and h1/infra issue; model "pump" is vouched for by the maker."""
+    with TemporaryDirectory() as folder, stock() as standing:
+        forge = Forge(Path(folder) / "keys")
+        root = forge.authority("root", "root", None)
+        h1 = forge.authority("h1", "device-ca", root, device_subtree_constraints(f"h1.{GROUP}"))
+        units = {
+            name: forge.authority(
+                name, "issuing-ca", h1, device_subtree_constraints(UnitName.parse(name).domain(GROUP))
+            )
+            for name in ("h1/icu", "h1/er")
+        }
+        units["h1/infra"] = forge.authority("h1/infra", "infrastructure-ca", root)
+        maker_root = forge.authority("maker-root", "root", None)
+        line = forge.authority("line", "line-ca", maker_root)
+        issuers = _write_down(standing, root, h1, units, maker_root)
+        issuance = Issuance(pack(), standing.writer, standing.clock, SeededEntropy(23))
+        follower = RevocationFollower(standing.database, standing.clock)
+        follower.follow(standing.writer)
+        status = DatabaseStatus(standing.database, follower, bound=timedelta(hours=24), elsewhere=None)
+        validator = Validator(AnchorSet.from_der((root.der,)), status)
+        makers = Validator(AnchorSet.from_der((maker_root.der,)), UnsafeNoStatus())
+        yield House(
+            stock=standing,
+            forge=forge,
+            root=root,
+            h1=h1,
+            units=units,
+            line=line,
+            maker_root=maker_root,
+            issuers=issuers,
+            issuance=issuance,
+            enrolment=Enrolment(standing.database, standing.writer, issuance, issuers, group_domain=GROUP),
+            revocations=Revocations(standing.writer),
+            follower=follower,
+            admission=Admission(standing.database, pack(), standing.clock, validator, makers=makers),
+        )
+        follower.close()
+
+
+def _write_down(
+    standing: Stock, root: Authority, h1: Authority, units: dict[str, Authority], maker_root: Authority
+) -> OpenIssuers:
+    kinds = {"root": "root", "h1": "device_ca", "h1/icu": "issuing_ca", "h1/er": "issuing_ca"}
+    kinds["h1/infra"] = "infrastructure_ca"
+    parents = {"h1": root, "h1/icu": h1, "h1/er": h1, "h1/infra": root}
+    everyone = {"root": root, "h1": h1, **units}
+    anchor = hashlib.sha256(maker_root.der).digest()
+    with standing.database.writing() as connection:
+        for name, authority in everyone.items():
+            authority.authority_id = rows.insert_authority(
+                connection,
+                name=name,
+                generation=1,
+                kind=kinds[name],
+                parent_id=None,
+                is_offline=name in {"root", "h1"},
+                key_id=name.replace("/", "."),
+                keystore=name.replace("/", "."),
+                spki_sha256=hashlib.sha256(authority.key.spki_der).digest(),
+                request_der=None,
+            )
+            parent = parents.get(name)
+            _certify(connection, authority, parent)
+        put_unit(connection, UnitRow(ICU, "Hospital h1", "Intensive Care"))
+        put_maker_anchor(connection, MakerAnchorRow(anchor, "Acme", maker_root.der, 0))
+        put_model(connection, ModelRow("pump", "Acme", "infusion-pump", "bedside", anchor))
+    issuers = []
+    with standing.database.reading() as connection:
+        for name, authority in units.items():
+            row = rows.find_generation(connection, name, 1)
+            assert row is not None
+            issuers.append(make_issuer(connection, row, authority.key, status_url=STATUS_URL))
+    return OpenIssuers(tuple(issuers))
+
+
+def _certify(connection: object, authority: Authority, parent: Authority | None) -> None:
+    from vagus.records.certificates import ISSUED, CertificateRow, insert_intent, note_signature
+    from vagus.records.database import Connection
+
+    assert isinstance(connection, Connection)
+    certificate = x509.load_der_x509_certificate(authority.der)
+    ends = int(certificate.not_valid_after_utc.timestamp())
+    rows.certify_authority(
+        connection,
+        authority.authority_id,
+        authority.der,
+        not_before=int(certificate.not_valid_before_utc.timestamp()),
+        not_after=ends,
+        parent_id=None if parent is None else parent.authority_id,
+    )
+    if parent is None:
+        return
+    leaf_index = -authority.authority_id  # beside the ledger, whose entries the tests count
+    insert_intent(
+        connection,
+        CertificateRow(
+            leaf_index=leaf_index,
+            authority_id=parent.authority_id,
+            serial=certificate.serial_number,
+            owner=f"authority:{authority.authority_id}",
+            device_id=None,
+            profile="issuing-ca",
+            spki_sha256=hashlib.sha256(authority.key.spki_der).digest(),
+            request_id=f"authority-{authority.authority_id}",
+            not_before=0,
+            not_after=ends,
+            shard=0,
+            state=ISSUED,
+        ),
+        certificate.tbs_certificate_bytes,
+    )
+    note_signature(connection, leaf_index, authority.der, hashlib.sha256(authority.der).digest())

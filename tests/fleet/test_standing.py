@@ -1,0 +1,105 @@
+"""Whether a certificate of the house stands, and what is said when nobody can know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from tests.fleet.house import House, house, pack, request
+from tests.fleet.inventory import BY
+from vagus.errors import NotTrusted
+from vagus.fleet.enrolment import EnrolmentRequest, Kind
+from vagus.fleet.standing import DatabaseStatus, bound_for
+from vagus.policy.values import Function
+from vagus.reasons import Reason
+from vagus.trust.status import UnsafeNoStatus
+from vagus.x509.certificates import PathCertificate, decode_certificate
+from vagus.x509.crl_building import RevocationReason
+
+
+@pytest.fixture
+def standing() -> Iterator[House]:
+    with house() as built:
+        yield built
+
+
+def _pair(standing: House) -> tuple[PathCertificate, PathCertificate]:
+    """A device's certificate and its issuer's."""
+    device = standing.stock.add("SN-1")
+    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=standing.token(device))
+    issued = standing.enrolment.enrol(wish, standing.stock.clock.now())
+    standing.stock.writer.submit(lambda _: None).result(10)  # the row of the signature is written
+    return decode_certificate(issued.der), decode_certificate(issued.issuer.certificate_der)
+
+
+def _status(standing: House, **more: object) -> DatabaseStatus:
+    bound = timedelta(hours=1)
+    return DatabaseStatus(standing.stock.database, standing.follower, bound=bound, **more)  # type: ignore[arg-type]
+
+
+def _reason(status: DatabaseStatus, leaf: PathCertificate, issuer: PathCertificate, standing: House) -> Reason:
+    with pytest.raises(NotTrusted) as caught:
+        status.check_status(leaf, issuer, standing.stock.clock.now())
+    return caught.value.reason
+
+
+def test_what_was_issued_stands_until_it_is_revoked(standing: House) -> None:
+    leaf, issuer = _pair(standing)
+    status, at = _status(standing), standing.stock.clock.now()
+    for _ in range(2):  # the second time from memory
+        status.check_status(leaf, issuer, at)
+    authority_id = standing.issuers["h1/icu"].authority_id
+    standing.revocations.hold(authority_id, leaf.serial, by=BY).result(10)
+    assert _reason(status, leaf, issuer, standing) is Reason.ON_HOLD
+    standing.revocations.revoke(authority_id, leaf.serial, RevocationReason.UNSPECIFIED, by=BY).result(10)
+    assert _reason(status, leaf, issuer, standing) is Reason.REVOKED
+
+
+def test_a_certificate_counts_before_the_row_of_its_signature_is_written(standing: House) -> None:
+    leaf, issuer = _pair(standing)
+    with standing.stock.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE certificates SET fingerprint = NULL WHERE device_id IS NOT NULL")
+    _status(standing).check_status(leaf, issuer, standing.stock.clock.now())
+
+
+def test_the_same_serial_with_other_contents_is_not_ours(standing: House) -> None:
+    leaf, issuer = _pair(standing)
+    shadow = decode_certificate(standing.forge.copy(leaf.der, standing.units["h1/icu"]))
+    assert shadow.serial == leaf.serial
+    assert _reason(_status(standing), shadow, issuer, standing) is Reason.NOT_ISSUED
+    with standing.stock.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE certificates SET fingerprint = NULL WHERE device_id IS NOT NULL")
+    other = decode_certificate(standing.forge.copy(leaf.der, standing.units["h1/icu"], lifetime=timedelta(days=9)))
+    assert _reason(_status(standing), other, issuer, standing) is Reason.NOT_ISSUED
+
+
+def test_a_serial_that_was_never_given_is_not_ours(standing: House) -> None:
+    leaf, issuer = _pair(standing)
+    stolen = decode_certificate(standing.forge.copy(leaf.der, standing.units["h1/icu"], serial=12345))
+    assert _reason(_status(standing), stolen, issuer, standing) is Reason.NOT_ISSUED
+
+
+def test_a_sequence_out_of_sight_proves_nothing(standing: House) -> None:
+    leaf, issuer = _pair(standing)
+    status = _status(standing)
+    standing.stock.clock.advance(minutes=59)
+    status.check_status(leaf, issuer, standing.stock.clock.now())
+    standing.stock.clock.advance(minutes=2)
+    assert _reason(status, leaf, issuer, standing) is Reason.SEQUENCE_LOST
+    standing.follower.catch_up()
+    status.check_status(leaf, issuer, standing.stock.clock.now())
+
+
+def test_a_foreign_issuer_is_somebody_elses_to_judge(standing: House) -> None:
+    birth, _ = standing.forge.birth_certificate(standing.line, "SN-1")
+    leaf, issuer = decode_certificate(birth), decode_certificate(standing.line.der)
+    assert _reason(_status(standing), leaf, issuer, standing) is Reason.STATUS_UNAVAILABLE
+    _status(standing, elsewhere=UnsafeNoStatus()).check_status(leaf, issuer, standing.stock.clock.now())
+
+
+def test_bounds_follow_the_policy_of_the_function() -> None:
+    assert bound_for(pack(), None) == bound_for(pack(), Function.CONTROL)
+    assert bound_for(pack(), Function.CONTROL) == pack().functions[Function.CONTROL].status_max_age
+    assert bound_for(pack(), Function.TELEMETRY) > bound_for(pack(), Function.CONTROL)
