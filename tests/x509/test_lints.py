@@ -1,0 +1,539 @@
+"""One negative certificate per lint: a good TBS with exactly one thing wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.x509.hierarchy import DEVICE, NOT_BEFORE, UNIT, Authority, chain, contents, pack, public_key, root, under
+from vagus.errors import PolicyRefusal
+from vagus.reasons import Reason
+from vagus.x509 import der, oids
+from vagus.x509.algorithms import ECDSA_SHA512, KeyAlgorithm
+from vagus.x509.keys import key_identifier
+from vagus.x509.lints import DOCUMENTS, LINTS, check_tbs, find_findings
+from vagus.x509.names import HardwareModule, SubjectFields, encode_hardware_module, encode_subject
+from vagus.x509.profiles import KeyUsage, NameForm, Profile
+from vagus.x509.tbs import decode_tbs
+from vagus.x509.templates import IssuerFacts, build_tbs, device_subtree_constraints, extension
+
+
+@dataclass
+class Parts:
+    """A TBS taken apart into its elements, so that one of them can be spoilt."""
+
+    profile: Profile
+    issuer: IssuerFacts
+    version: bytes
+    serial: bytes
+    signature: bytes
+    issuer_name: bytes
+    validity: bytes
+    subject: bytes
+    spki: bytes
+    extensions: list[tuple[str, bool, bytes]]
+    unique_ids: bytes = b""
+    raw: Callable[[bytes], bytes] = field(default=lambda tbs: tbs)
+
+    def encode(self) -> bytes:
+        extensions = der.sequence(
+            *(extension(oid, value, is_critical=is_critical) for oid, is_critical, value in self.extensions)
+        )
+        return self.raw(
+            der.sequence(
+                self.version,
+                self.serial,
+                self.signature,
+                self.issuer_name,
+                self.validity,
+                self.subject,
+                self.spki,
+                self.unique_ids,
+                der.explicit(3, extensions),
+            )
+        )
+
+    def put(self, oid: str, value: bytes, *, is_critical: bool = False) -> None:
+        """Replaces an extension in its place, or adds it."""
+        made = (oid, is_critical, value)
+        places = [place for place, (found, _, _) in enumerate(self.extensions) if found == oid]
+        if places:
+            self.extensions[places[0]] = made
+        else:
+            self.extensions.append(made)
+
+    def drop(self, oid: str) -> None:
+        self.extensions = [one for one in self.extensions if one[0] != oid]
+
+    def turn(self, oid: str, *, is_critical: bool) -> None:
+        self.extensions = [(one, is_critical if one == oid else was, value) for one, was, value in self.extensions]
+
+    def name(self, *names: bytes) -> None:
+        self.put(oids.SUBJECT_ALT_NAME, der.sequence(*names))
+
+
+def parts_of(profile: str, issuer: Authority, **changes: object) -> Parts:
+    wanted = contents(profile, **changes)
+    tbs = build_tbs(wanted, issuer.facts)
+    fields = decode_tbs(tbs)
+    elements = [whole for _, _, whole in der.read_children(der.read_only(tbs, der.SEQUENCE))]
+    return Parts(
+        profile=wanted.profile,
+        issuer=issuer.facts,
+        version=elements[0],
+        serial=elements[1],
+        signature=elements[2],
+        issuer_name=elements[3],
+        validity=elements[4],
+        subject=elements[5],
+        spki=elements[6],
+        extensions=[(one.oid, one.is_critical, one.value) for one in fields.extensions],
+    )
+
+
+def device() -> Parts:
+    return parts_of("bedside", chain()[2])
+
+
+def server() -> Parts:
+    return parts_of("tls-server", under(root(), "infrastructure-ca", "p256", 103))
+
+
+def responder() -> Parts:
+    return parts_of("ocsp", chain()[2])
+
+
+def unit_authority() -> Parts:
+    name = encode_subject(SubjectFields("Harbour General Hospital", "ICU", "ICU Issuing CA"))
+    spec = device_subtree_constraints(UNIT)
+    return parts_of("issuing-ca", chain()[1], subject_der=name, name_constraints=spec)
+
+
+def idevid() -> Parts:
+    maker = root(profile="maker-root", subject=encode_subject(SubjectFields("Aorta Devices", None, "Aorta Root")))
+    return parts_of("idevid", under(maker, "line-ca", "p256", 104))
+
+
+def short_lived() -> Parts:
+    """Nobody's profile in the shipped pack: a certificate too short-lived to revoke."""
+    parts = parts_of("technician", chain()[2])
+    parts.profile = replace(parts.profile, is_short_lived=True, has_crl_pointer=False, has_ocsp_pointer=False)
+    parts.drop(oids.CRL_DISTRIBUTION_POINTS)
+    parts.drop(oids.AUTHORITY_INFO_ACCESS)
+    parts.put(oids.NO_REV_AVAIL, der.NULL_DER)
+    return parts
+
+
+@dataclass(frozen=True)
+class Negative:
+    """What to spoil in which good certificate, and which other lints must speak too, because one fault is two."""
+
+    good: Callable[[], Parts]
+    spoil: Callable[[Parts], object]
+    also: frozenset[str] = frozenset()
+
+
+def spoils(good: Callable[[], Parts], *also: str) -> Callable[[Callable[[Parts], object]], Negative]:
+    return lambda spoil: Negative(good, spoil, frozenset(also))
+
+
+def assign(**values: object) -> Callable[[Parts], object]:
+    def spoil(parts: Parts) -> None:
+        for name, value in values.items():
+            assert hasattr(parts, name)
+            setattr(parts, name, value)
+
+    return spoil
+
+
+def validity(not_before: bytes, not_after: bytes) -> Callable[[Parts], object]:
+    return assign(validity=der.sequence(not_before, not_after))
+
+
+def dns(text: str) -> bytes:
+    return der.implicit(2, text.encode())
+
+
+def uri_point(uri: str) -> bytes:
+    return der.sequence(der.sequence(der.explicit(0, der.encode_tlv(0xA0, der.implicit(6, uri.encode())))))
+
+
+def access(*pairs: tuple[str, str]) -> bytes:
+    return der.sequence(
+        *(der.sequence(der.object_identifier(method), der.implicit(6, uri.encode())) for method, uri in pairs)
+    )
+
+
+def subtree(tag: int, content: bytes, tail: bytes = b"") -> bytes:
+    return der.sequence(der.encode_tlv(tag, content) + tail)
+
+
+def attribute(oid: str, tag: int, text: bytes) -> bytes:
+    return der.encode_tlv(der.SET, der.sequence(der.object_identifier(oid), der.encode_tlv(tag, text)))
+
+
+def subject(*attributes: bytes) -> Callable[[Parts], object]:
+    return assign(subject=der.sequence(*attributes))
+
+
+def key(kind: str) -> Callable[[Parts], object]:
+    """Another key, with its own key identifier."""
+
+    def spoil(parts: Parts) -> None:
+        parts.spki = public_key(kind).spki_der
+        parts.put(oids.SUBJECT_KEY_IDENTIFIER, der.octet_string(key_identifier(parts.spki)))
+
+    return spoil
+
+
+def uses(*found: int) -> bytes:
+    return der.named_bits(found)
+
+
+CN = attribute("2.5.4.3", der.UTF8_STRING, DEVICE.encode())
+ORGANISATION = attribute("2.5.4.10", der.UTF8_STRING, b"Harbour General Hospital")
+GOOD_DNS = dns(f"{DEVICE}.{UNIT}")
+OCSP = (oids.OCSP_ACCESS, "http://status.five-hospitals.example/ocsp")
+EMPTY = b"\x30\x00"
+
+
+def repeat_extension(parts: Parts) -> None:
+    parts.extensions.append(parts.extensions[0])
+
+
+def allow(**changes: object) -> Callable[[Parts], object]:
+    """A profile that lets one house rule pass, so that another document's rule stands alone."""
+
+    def spoil(parts: Parts) -> None:
+        parts.profile = replace(parts.profile, **changes)  # type: ignore[arg-type]
+
+    return spoil
+
+
+def both(*spoilers: Callable[[Parts], object]) -> Callable[[Parts], object]:
+    def spoil(parts: Parts) -> None:
+        for one in spoilers:
+            one(parts)
+
+    return spoil
+
+
+def puts(oid: str, value: bytes, *, is_critical: bool = False) -> Callable[[Parts], object]:
+    return lambda parts: parts.put(oid, value, is_critical=is_critical)
+
+
+def drops(oid: str) -> Callable[[Parts], object]:
+    return lambda parts: parts.drop(oid)
+
+
+def turns(oid: str, *, is_critical: bool) -> Callable[[Parts], object]:
+    return lambda parts: parts.turn(oid, is_critical=is_critical)
+
+
+def names(*found: bytes) -> Callable[[Parts], object]:
+    return lambda parts: parts.name(*found)
+
+
+YEAR_2049 = der.encode_tlv(der.GENERALIZED_TIME, b"20280301110000Z")
+BEFORE, AFTER = der.time(NOT_BEFORE), der.time(NOT_BEFORE + timedelta(days=300))
+MLDSA = frozenset({KeyAlgorithm.MLDSA44})
+SIGN_AND_ENCIPHER = frozenset({KeyUsage.DIGITAL_SIGNATURE, KeyUsage.KEY_ENCIPHERMENT})
+SIGN_AND_AGREE = frozenset({KeyUsage.DIGITAL_SIGNATURE, KeyUsage.KEY_AGREEMENT})
+ALL_ADDRESSES = der.encode_tlv(0xA1, subtree(0x87, bytes(8)) + subtree(0x87, bytes(32)))
+NOWHERE_MAIL = subtree(0x81, b"none.invalid")
+PERMITTED = der.encode_tlv(0xA0, subtree(0x82, UNIT.encode()) + NOWHERE_MAIL)
+
+NEGATIVES: dict[str, Negative] = {
+    # --- RFC 5280
+    "rfc5280-der": spoils(device)(puts(oids.KEY_USAGE, bytes.fromhex("03020780") + b"\x00", is_critical=True)),
+    "rfc5280-version": spoils(device)(assign(version=b"\xa0\x03\x02\x01\x01")),
+    "rfc5280-serial-positive": spoils(device)(
+        # the 20 octets of a negative number with as many bits as a good one
+        assign(serial=der.integer(-(1 << 158)))
+    ),
+    "rfc5280-serial-length": spoils(device, "house-serial-size")(assign(serial=der.integer(1 << 159))),
+    "rfc5280-signature-algorithm": spoils(device)(assign(signature=ECDSA_SHA512.identifier_der)),
+    "rfc5280-issuer-name": spoils(device)(
+        assign(issuer_name=encode_subject(SubjectFields("Harbour General Hospital")))
+    ),
+    "rfc5280-time-form": spoils(device)(validity(BEFORE, YEAR_2049)),
+    "rfc5280-time-order": spoils(device)(validity(AFTER, BEFORE)),
+    "rfc5280-ca-subject": spoils(unit_authority)(assign(subject=EMPTY)),
+    "rfc5280-empty-subject": spoils(device, "house-identity-common-name")(assign(subject=EMPTY)),
+    "rfc5280-san-criticality": spoils(device)(turns(oids.SUBJECT_ALT_NAME, is_critical=True)),
+    "rfc5280-subject-strings": spoils(device)(subject(attribute("2.5.4.10", 0x14, b"Harbour"), CN)),
+    "rfc5280-subject-bounds": spoils(device)(subject(attribute("2.5.4.10", der.UTF8_STRING, b"x" * 65), CN)),
+    "rfc5280-unique-ids": spoils(device)(assign(unique_ids=der.encode_tlv(0x82, b"\x00\x01"))),
+    "rfc5280-extensions-once": spoils(device)(repeat_extension),
+    "rfc5280-aki": spoils(device)(puts(oids.AUTHORITY_KEY_IDENTIFIER, der.sequence(der.implicit(0, bytes(20))))),
+    "rfc5280-aki-critical": spoils(device)(turns(oids.AUTHORITY_KEY_IDENTIFIER, is_critical=True)),
+    "rfc5280-ski": spoils(device)(drops(oids.SUBJECT_KEY_IDENTIFIER)),
+    "rfc5280-ski-critical": spoils(device)(turns(oids.SUBJECT_KEY_IDENTIFIER, is_critical=True)),
+    "rfc5280-ku-present": spoils(device)(drops(oids.KEY_USAGE)),
+    "rfc5280-ku-critical": spoils(device)(turns(oids.KEY_USAGE, is_critical=False)),
+    "rfc5280-ku-cert-sign": spoils(device, "house-key-usage")(puts(oids.KEY_USAGE, uses(0, 5), is_critical=True)),
+    "rfc5280-policies-once": spoils(device)(
+        puts(
+            oids.CERTIFICATE_POLICIES,
+            der.sequence(*[der.sequence(der.object_identifier("1.3.6.1.4.1.32473.2.13"))] * 2),
+        )
+    ),
+    "rfc5280-san-host-name": spoils(server)(names(dns("gate_1.h1.five-hospitals.example"))),
+    "rfc5280-san-address": spoils(server)(names(der.implicit(7, b"\x0a\x03\x07"))),
+    "rfc5280-bc-of-authority": spoils(unit_authority)(turns(oids.BASIC_CONSTRAINTS, is_critical=False)),
+    "rfc5280-bc-path-length": spoils(device, "house-authority")(
+        puts(oids.BASIC_CONSTRAINTS, der.sequence(der.integer(0)), is_critical=True)
+    ),
+    "rfc5280-path-length-of-issuer": spoils(unit_authority, "house-authority")(
+        puts(oids.BASIC_CONSTRAINTS, der.sequence(der.TRUE_DER, der.integer(1)), is_critical=True)
+    ),
+    "rfc5280-nc-ca-only": spoils(device)(
+        both(
+            allow(is_name_constrained=True),
+            puts(oids.NAME_CONSTRAINTS, der.sequence(PERMITTED, ALL_ADDRESSES), is_critical=True),
+        )
+    ),
+    "rfc5280-nc-critical": spoils(unit_authority)(turns(oids.NAME_CONSTRAINTS, is_critical=False)),
+    "rfc5280-nc-subtrees": spoils(unit_authority)(
+        puts(
+            oids.NAME_CONSTRAINTS,
+            der.sequence(
+                der.encode_tlv(0xA0, subtree(0x82, UNIT.encode(), der.implicit(1, b"\x02")) + NOWHERE_MAIL),
+                ALL_ADDRESSES,
+            ),
+            is_critical=True,
+        )
+    ),
+    "rfc5280-eku-not-empty": spoils(idevid)(puts(oids.EXTENDED_KEY_USAGE, EMPTY)),
+    "rfc5280-cdp-uri": spoils(device)(turns(oids.CRL_DISTRIBUTION_POINTS, is_critical=True)),
+    "rfc5280-aia-uri": spoils(device)(
+        puts(oids.AUTHORITY_INFO_ACCESS, access(OCSP, (oids.CA_ISSUERS_ACCESS, "ca.cer")))
+    ),
+    # --- RFC 6960
+    "rfc6960-responder-purpose": spoils(responder)(
+        both(
+            puts(oids.EXTENDED_KEY_USAGE, der.sequence(der.object_identifier(oids.CLIENT_AUTH))),
+            allow(extended_key_usage=(oids.CLIENT_AUTH,)),
+        )
+    ),
+    "rfc6960-responder-purpose-elsewhere": spoils(device)(
+        both(
+            puts(oids.EXTENDED_KEY_USAGE, der.sequence(der.object_identifier(oids.OCSP_SIGNING))),
+            allow(extended_key_usage=(oids.OCSP_SIGNING,)),
+        )
+    ),
+    "rfc6960-nocheck": spoils(device)(puts(oids.OCSP_NOCHECK, der.NULL_DER)),
+    "rfc6960-nocheck-value": spoils(responder)(puts(oids.OCSP_NOCHECK, EMPTY)),
+    # --- RFC 9608
+    "rfc9608-value": spoils(short_lived)(puts(oids.NO_REV_AVAIL, der.NULL_DER, is_critical=True)),
+    "rfc9608-authority": spoils(unit_authority)(
+        both(
+            puts(oids.NO_REV_AVAIL, der.NULL_DER),
+            drops(oids.CRL_DISTRIBUTION_POINTS),
+            allow(is_short_lived=True, has_crl_pointer=False, has_ocsp_pointer=False),
+        )
+    ),
+    "rfc9608-crl-pointer": spoils(short_lived)(
+        both(
+            puts(oids.CRL_DISTRIBUTION_POINTS, uri_point("http://status.five-hospitals.example/0.crl")),
+            allow(has_crl_pointer=True),
+        )
+    ),
+    "rfc9608-ocsp-pointer": spoils(short_lived)(
+        both(puts(oids.AUTHORITY_INFO_ACCESS, access(OCSP)), allow(has_ocsp_pointer=True))
+    ),
+    # --- keys and host names
+    "rfc8813-encipherment": spoils(device)(
+        both(puts(oids.KEY_USAGE, uses(0, 2), is_critical=True), allow(key_usage=SIGN_AND_ENCIPHER))
+    ),
+    "rfc9881-key-usage": spoils(device)(
+        both(
+            key("mldsa44"),
+            puts(oids.KEY_USAGE, uses(0, 4), is_critical=True),
+            allow(key_usage=SIGN_AND_AGREE, key_algorithms=MLDSA),
+        )
+    ),
+    "rfc9549-a-labels": spoils(server)(names(dns("zz--gate.h1.five-hospitals.example"))),
+    "cabf-server-name": spoils(server)(both(drops(oids.SUBJECT_ALT_NAME), allow(name_form=NameForm.NONE))),
+    "cabf-any-purpose": spoils(device)(
+        both(
+            puts(oids.EXTENDED_KEY_USAGE, der.sequence(der.object_identifier(oids.ANY_EXTENDED_KEY_USAGE))),
+            allow(extended_key_usage=(oids.ANY_EXTENDED_KEY_USAGE,)),
+        )
+    ),
+    # --- IEEE 802.1AR
+    "8021ar-no-expiry": spoils(idevid)(validity(BEFORE, der.time(datetime(2060, 1, 1, tzinfo=UTC)))),
+    "8021ar-subject-serial": spoils(idevid)(
+        assign(subject=encode_subject(SubjectFields("Aorta Devices", None, "AIP3-000001")))
+    ),
+    "8021ar-key-usage": spoils(idevid)(
+        both(
+            puts(oids.KEY_USAGE, uses(1), is_critical=True),
+            allow(key_usage=frozenset({KeyUsage.CONTENT_COMMITMENT})),
+        )
+    ),
+    "8021ar-purposes": spoils(idevid)(
+        both(
+            puts(oids.EXTENDED_KEY_USAGE, der.sequence(der.object_identifier(oids.CODE_SIGNING))),
+            allow(extended_key_usage=(oids.CODE_SIGNING,)),
+        )
+    ),
+    "8021ar-hardware-module": spoils(idevid)(
+        names(
+            der.encode_tlv(
+                0xA0, der.object_identifier("1.3.6.1.5.5.7.8.4") + der.explicit(0, der.sequence(der.integer(1)))
+            )
+        )
+    ),
+    # --- house
+    "house-extensions-listed": spoils(device)(puts("1.3.6.1.4.1.32473.1.9", der.NULL_DER)),
+    "house-basic-constraints": spoils(device)(drops(oids.BASIC_CONSTRAINTS)),
+    "house-authority": spoils(unit_authority, "rfc5280-ku-cert-sign", "rfc5280-nc-ca-only")(
+        puts(oids.BASIC_CONSTRAINTS, EMPTY, is_critical=True)
+    ),
+    "house-key-usage": spoils(device)(puts(oids.KEY_USAGE, uses(0, 1), is_critical=True)),
+    "house-purposes": spoils(device)(
+        puts(oids.EXTENDED_KEY_USAGE, der.sequence(der.object_identifier(oids.CODE_SIGNING)))
+    ),
+    "house-policies": spoils(device)(drops(oids.CERTIFICATE_POLICIES)),
+    "house-key-algorithm": spoils(device)(key("p521")),
+    "house-lifetime": spoils(device)(
+        validity(BEFORE, der.time(NOT_BEFORE + timedelta(days=3 * 365, hours=1, seconds=1)))
+    ),
+    "house-outlives-issuer": spoils(device)(
+        both(validity(BEFORE, der.time(datetime(2036, 1, 1, tzinfo=UTC))), allow(longest_lifetime=None))
+    ),
+    "house-serial-size": spoils(device)(assign(serial=der.integer(1 << 63))),
+    "house-name-form": spoils(device)(
+        names(GOOD_DNS, der.implicit(6, b"urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6"))
+    ),
+    "house-identity-canonical": spoils(device, "house-identity-common-name")(names(dns(f"{DEVICE.upper()}.{UNIT}"))),
+    "house-identity-common-name": spoils(device)(
+        assign(subject=encode_subject(SubjectFields("Harbour General Hospital", "ER", "another")))
+    ),
+    "house-subject-attributes": spoils(device)(
+        subject(ORGANISATION, attribute("2.5.4.5", der.PRINTABLE_STRING, b"SN0001"), CN)
+    ),
+    "house-subtree": spoils(device)(names(dns(f"{DEVICE}.er.h1.five-hospitals.example"))),
+    "house-wildcard": spoils(server)(names(dns("*.h1.five-hospitals.example"))),
+    "house-name-constraints": spoils(unit_authority)(
+        puts(oids.NAME_CONSTRAINTS, der.sequence(PERMITTED), is_critical=True)
+    ),
+    "house-crl-pointer": spoils(device)(drops(oids.CRL_DISTRIBUTION_POINTS)),
+    "house-ocsp-pointer": spoils(device)(puts(oids.AUTHORITY_INFO_ACCESS, access((OCSP[0], "https://status/ocsp")))),
+    "house-access-methods": spoils(device)(
+        puts(oids.AUTHORITY_INFO_ACCESS, access(OCSP, ("1.3.6.1.5.5.7.48.3", "http://status/tsa")))
+    ),
+    "house-short-lived": spoils(short_lived)(drops(oids.NO_REV_AVAIL)),
+}
+
+
+@pytest.mark.parametrize("good", [device, server, responder, unit_authority, idevid, short_lived])
+def test_the_good_certificates_break_no_rule(good: Callable[[], Parts]) -> None:
+    parts = good()
+    assert find_findings(parts.encode(), parts.profile, parts.issuer) == ()
+    check_tbs(parts.encode(), parts.profile, parts.issuer)
+
+
+@pytest.mark.parametrize("name", sorted(NEGATIVES))
+def test_each_negative_breaks_its_own_rule_and_no_undeclared_one(name: str) -> None:
+    negative = NEGATIVES[name]
+    parts = negative.good()
+    negative.spoil(parts)
+    findings = find_findings(parts.encode(), parts.profile, parts.issuer)
+    assert {one.lint.id for one in findings} == {name} | negative.also, [str(one) for one in findings]
+
+
+def test_every_lint_has_a_negative_certificate() -> None:
+    assert {lint.id for lint in LINTS} == set(NEGATIVES)
+
+
+def test_every_lint_names_its_document_and_clause() -> None:
+    assert len({lint.id for lint in LINTS}) == len(LINTS)
+    assert all(lint.document and lint.clause for lint in LINTS)
+    assert sum(len(document.lints) for document in DOCUMENTS) == len(LINTS)
+
+
+def test_a_refusal_lists_every_finding_with_its_document() -> None:
+    parts = device()
+    parts.drop(oids.KEY_USAGE)
+    parts.serial = der.integer(5)
+    with pytest.raises(PolicyRefusal) as refusal:
+        check_tbs(parts.encode(), parts.profile, parts.issuer)
+    assert refusal.value.reason is Reason.LINT
+    assert refusal.value.facts["lints"] == "rfc5280-ku-present,house-serial-size"
+    assert "RFC 5280 4.2.1.3" in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda tbs: tbs[:-1], lambda tbs: tbs + b"\x00", lambda _: b"", lambda tbs: b"\x30\x80" + tbs]
+)
+def test_a_tbs_that_does_not_decode_is_refused_under_the_der_rule(spoil: Callable[[bytes], bytes]) -> None:
+    parts = device()
+    parts.raw = spoil
+    findings = find_findings(parts.encode(), parts.profile, parts.issuer)
+    assert [one.lint.id for one in findings] == ["rfc5280-der"]
+
+
+@pytest.mark.parametrize(
+    ("oid", "value"),
+    [
+        (oids.SUBJECT_ALT_NAME, EMPTY),
+        (oids.SUBJECT_ALT_NAME, b"\x30\x03\x82\x05a"),
+        (oids.BASIC_CONSTRAINTS, der.sequence(b"\x01\x01\x00")),  # FALSE is the default and never written
+        (oids.BASIC_CONSTRAINTS, der.sequence(b"\x01\x01\x01")),
+        (oids.KEY_USAGE, bytes.fromhex("03020080")),  # trailing zero bits
+        (oids.EXTENDED_KEY_USAGE, der.sequence(der.integer(1))),
+        (oids.CERTIFICATE_POLICIES, der.sequence(der.integer(1))),
+        (oids.CRL_DISTRIBUTION_POINTS, der.sequence(der.sequence(der.explicit(1, EMPTY)))),
+        (oids.AUTHORITY_INFO_ACCESS, der.sequence(EMPTY)),
+        (oids.AUTHORITY_KEY_IDENTIFIER, der.sequence(der.implicit(0, bytes(20)), der.implicit(2, b"\x01"))),
+        (oids.SUBJECT_KEY_IDENTIFIER, der.integer(1)),
+    ],
+)
+def test_an_extension_that_is_not_der_of_its_type_is_found(oid: str, value: bytes) -> None:
+    parts = device()
+    was_critical = {one: is_critical for one, is_critical, _ in parts.extensions}[oid]
+    parts.put(oid, value, is_critical=was_critical)
+    assert "rfc5280-der" in {one.lint.id for one in find_findings(parts.encode(), parts.profile, parts.issuer)}
+
+
+def test_a_key_of_an_unknown_kind_is_found_and_never_signed() -> None:
+    parts = device()
+    parts.spki = der.sequence(der.sequence(der.object_identifier("1.2.3.4")), der.bit_string(b"key"))
+    found = {one.lint.id for one in find_findings(parts.encode(), parts.profile, parts.issuer)}
+    assert "rfc5280-der" in found
+
+
+def test_an_idevid_may_have_client_authentication_but_a_foreign_other_name_it_may_not() -> None:
+    parts = idevid()
+    parts.profile = replace(parts.profile, extended_key_usage=(oids.CLIENT_AUTH,))
+    parts.put(oids.EXTENDED_KEY_USAGE, der.sequence(der.object_identifier(oids.CLIENT_AUTH)))
+    assert find_findings(parts.encode(), parts.profile, parts.issuer) == ()
+    parts.name(der.encode_tlv(0xA0, der.object_identifier("1.3.6.1.4.1.311.20.2.3") + der.explicit(0, b"\x0c\x01a")))
+    assert [one.lint.id for one in find_findings(parts.encode(), parts.profile, parts.issuer)] == ["house-name-form"]
+    parts.name(encode_hardware_module(HardwareModule("1.3.6.1.4.1.32473.9.1", b"x")))
+    assert find_findings(parts.encode(), parts.profile, parts.issuer) == ()
+
+
+def test_a_re_keyed_authority_signed_by_its_older_self_does_not_count_in_the_path() -> None:
+    device_ca = chain()[1]
+    parts = parts_of("device-ca", device_ca, subject_der=device_ca.facts.subject_der)
+    assert "rfc5280-path-length-of-issuer" not in {
+        one.lint.id for one in find_findings(parts.encode(), parts.profile, parts.issuer)
+    }
+
+
+def test_the_shipped_profiles_pass_under_their_authorities() -> None:
+    unit = chain()[2]
+    infrastructure = under(root(), "infrastructure-ca", "p256", 103)
+    maker = root(profile="maker-root", subject=encode_subject(SubjectFields("Aorta Devices", None, "Aorta Root")))
+    line = under(maker, "line-ca", "p256", 104)
+    for name, profile in pack().profiles.items():
+        if profile.path_length is not None:
+            continue
+        issuer = {"tls-server": infrastructure, "idevid": line}.get(name, unit)
+        check_tbs(build_tbs(contents(name), issuer.facts), profile, issuer.facts)
