@@ -1,0 +1,66 @@
+"""The installation's row: written once, its salt never shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from vagus.errors import Conflict, Malformed, Misconfigured
+from vagus.reasons import Reason
+from vagus.records.database import Database
+from vagus.records.installation import (
+    Installation,
+    find_installation,
+    insert_installation,
+    load_installation,
+    load_salt,
+    set_policy,
+    set_restored,
+)
+
+MINE = Installation("log.example.org/vagus", 1_800_000_000, b"s" * 32, group_domain="h.example")
+
+
+def test_it_comes_back_and_changes_only_where_it_may(database: Database) -> None:
+    with database.writing() as connection:
+        insert_installation(connection, MINE)
+        assert load_installation(connection) == MINE
+        set_restored(connection, 5)
+        set_policy(connection, b"p" * 32)
+    with database.reading() as connection:
+        found = load_installation(connection)
+        assert (found.restored_at, found.policy_sha256) == (5, b"p" * 32)
+        assert load_salt(connection) == load_salt(connection) == MINE.salt
+
+
+def test_a_database_belongs_to_one_installation(database: Database) -> None:
+    with database.writing() as connection:
+        insert_installation(connection, MINE)
+        with pytest.raises(Conflict) as caught:
+            insert_installation(connection, MINE)
+    assert caught.value.reason is Reason.ALREADY_EXISTS
+
+
+def test_a_database_without_one_says_what_to_do(database: Database) -> None:
+    with database.reading() as connection:
+        assert find_installation(connection) is None
+        with pytest.raises(Misconfigured) as caught:
+            load_salt(connection)
+    assert caught.value.reason is Reason.SCHEMA_MISMATCH
+    assert "vagus init" in caught.value.message
+
+
+@pytest.mark.parametrize("origin", ["", "two words", "a+b", "line\nfeed"])
+def test_an_origin_that_no_checkpoint_can_carry_is_refused(database: Database, origin: str) -> None:
+    with database.writing() as connection, pytest.raises(Malformed) as caught:
+        insert_installation(connection, Installation(origin, 0, b"s" * 32))
+    assert caught.value.reason is Reason.BAD_ARGUMENT
+
+
+def test_a_short_salt_is_refused(database: Database) -> None:
+    with database.writing() as connection, pytest.raises(Malformed):
+        insert_installation(connection, Installation("a", 0, b"s"))
+
+
+def test_the_salt_is_not_shown() -> None:
+    assert "salt" not in repr(MINE)
+    assert "ssss" not in repr(MINE)

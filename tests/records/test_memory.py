@@ -1,0 +1,48 @@
+"""A verifier's memory: the highest stays, over restarts, and never goes back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vagus.errors import Malformed
+from vagus.reasons import Reason
+from vagus.records.database import Database, open_database
+from vagus.records.memory import Remembered, find_remembered, remember
+
+LARGEST = (1 << 160) - 1  # 20 octets, as RFC 5280 5.2.3 allows a CRL number
+
+
+def test_nothing_is_remembered_at_first(database: Database) -> None:
+    with database.reading() as connection:
+        assert find_remembered(connection, "crl:a") is None
+
+
+@pytest.mark.parametrize("number", [0, 1, (1 << 63) - 1, 1 << 63, LARGEST])
+def test_a_number_of_up_to_twenty_octets_comes_back(database: Database, number: int) -> None:
+    with database.writing() as connection:
+        assert remember(connection, "crl:a", number, 7) == Remembered("crl:a", number, 7)
+    with database.reading() as connection:
+        assert find_remembered(connection, "crl:a") == Remembered("crl:a", number, 7)
+
+
+@given(st.lists(st.integers(0, LARGEST) | st.integers(0, 5), min_size=1, max_size=8))
+@settings(max_examples=25)
+def test_the_highest_stays_whatever_the_order(numbers: list[int]) -> None:
+    database = open_database("sqlite://")
+    database.create()
+    with database.writing() as connection:
+        for at, number in enumerate(numbers):
+            highest = max(numbers[: at + 1])
+            assert remember(connection, "crl:a", number, at).number == highest
+        found = find_remembered(connection, "crl:a")
+    assert found == Remembered("crl:a", max(numbers), numbers.index(max(numbers)))
+    database.close()
+
+
+@pytest.mark.parametrize(("name", "number"), [("a", -1), ("a", LARGEST + 1), ("", 1), ("a" * 121, 1)])
+def test_what_does_not_fit_is_refused(database: Database, name: str, number: int) -> None:
+    with database.writing() as connection, pytest.raises(Malformed) as caught:
+        remember(connection, name, number, 0)
+    assert caught.value.reason is Reason.BAD_ARGUMENT

@@ -1,0 +1,158 @@
+"""Following the revocation sequence: at once in process, by polling elsewhere, never over a gap."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from vagus.errors import IntegrityFailure
+from vagus.reasons import Reason
+from vagus.records.database import Database, open_database
+from vagus.records.revocations import HOLD, RELEASE, REVOKE, RevocationEvent, insert_event
+from vagus.records.sequence import RevocationFollower
+from vagus.records.tables import log_head, revocation_events
+from vagus.records.writer import Batch, Writer
+from vagus.testing import FrozenClock
+
+
+@pytest.fixture
+def writer(database: Database) -> Iterator[Writer]:
+    with Writer(database, FrozenClock()) as made:
+        yield made
+
+
+def step(writer: Writer, serial: int, act: str = REVOKE, authority_id: int = 1) -> int:
+    def write(batch: Batch) -> int:
+        sequence = batch.next_revocation()
+        insert_event(batch.connection, RevocationEvent(sequence, authority_id, serial, act, 4, batch.at))
+        return sequence
+
+    return writer.submit(write).result(10)
+
+
+def test_in_process_it_knows_before_the_future_resolves(writer: Writer, database: Database) -> None:
+    follower = RevocationFollower(database, FrozenClock())
+    follower.follow(writer)
+    assert follower.find(1, 7) is None
+    sequence = step(writer, 7)
+    found = follower.find(1, 7)
+    assert found is not None
+    assert (found.sequence, found.is_hold, found.reason) == (sequence, False, 4)
+    assert follower.position == sequence
+    assert follower.find(2, 7) is None  # a serial means nothing without its issuer
+
+
+def test_a_hold_is_released_and_a_revocation_stays(writer: Writer, database: Database) -> None:
+    follower = RevocationFollower(database, FrozenClock())
+    follower.follow(writer)
+    step(writer, 7, HOLD)
+    held = follower.find(1, 7)
+    assert held is not None
+    assert held.is_hold
+    step(writer, 7, RELEASE)
+    assert follower.find(1, 7) is None
+    step(writer, 7, HOLD)
+    step(writer, 7, REVOKE)
+    revoked = follower.find(1, 7)
+    assert revoked is not None
+    assert not revoked.is_hold
+
+
+def test_one_that_starts_late_loads_everything(writer: Writer, database: Database) -> None:
+    serials = [(1 << 158) + number for number in range(30)]
+    for serial in serials:
+        step(writer, serial)
+    follower = RevocationFollower(database, FrozenClock())
+    assert follower.position == 30
+    assert all(follower.find(1, serial) for serial in serials)
+
+
+def test_it_polls_what_another_process_wrote(writer: Writer, database: Database, database_url: str) -> None:
+    elsewhere = database if database.is_memory else open_database(database_url)
+    follower = RevocationFollower(elsewhere, FrozenClock())
+    came = threading.Event()
+    follower.subscribe(lambda _: came.set())
+    follower.start(poll_seconds=0.02)
+    step(writer, 9)
+    assert came.wait(5)
+    assert follower.find(1, 9) is not None
+    follower.close()
+    if elsewhere is not database:
+        elsewhere.close()
+
+
+def test_subscribers_get_each_event_once_and_in_order(writer: Writer, database: Database) -> None:
+    told: list[int] = []
+
+    def remember(events: Sequence[RevocationEvent]) -> None:
+        told.extend(event.sequence for event in events)
+
+    follower = RevocationFollower(database, FrozenClock())
+    follower.follow(writer)
+    follower.subscribe(remember)
+    for serial in range(1, 6):
+        step(writer, serial)
+        follower.catch_up()
+    assert told == [1, 2, 3, 4, 5]
+
+
+def test_it_is_lost_when_it_has_not_been_current_for_longer_than_its_bound(writer: Writer, database: Database) -> None:
+    clock, bound = FrozenClock(), timedelta(seconds=30)
+    follower = RevocationFollower(database, clock)
+    assert not follower.is_lost(clock.now(), bound)
+    assert not follower.is_lost(clock.advance(seconds=30), bound)
+    assert follower.is_lost(clock.advance(seconds=1), bound)
+    follower.catch_up()
+    assert not follower.is_lost(clock.now(), bound)
+    assert follower.current_at == clock.now()
+
+
+def test_a_commit_without_revocations_keeps_it_current(writer: Writer, database: Database) -> None:
+    clock = FrozenClock()
+    follower = RevocationFollower(database, clock)
+    follower.follow(writer)
+    clock.advance(seconds=60)
+    writer.submit(lambda batch: batch.append(b"x")).result(10)
+    assert not follower.is_lost(clock.now(), timedelta(seconds=1))
+
+
+def test_a_gap_is_never_passed_over(writer: Writer, database: Database) -> None:
+    for serial in (1, 2, 3):
+        step(writer, serial)
+    with database.writing() as connection:
+        connection.execute(revocation_events.delete().where(revocation_events.c.sequence == 2))
+    with pytest.raises(IntegrityFailure) as caught:
+        RevocationFollower(database, FrozenClock())
+    assert caught.value.reason is Reason.LOG_TAMPERED
+
+
+def test_a_sequence_that_went_back_is_an_older_database(writer: Writer, database: Database) -> None:
+    step(writer, 1)
+    follower = RevocationFollower(database, FrozenClock())
+    with database.writing() as connection:
+        connection.execute(update(log_head).values(revocation_sequence=0))
+    with pytest.raises(IntegrityFailure) as caught:
+        follower.catch_up()
+    assert caught.value.reason is Reason.LOG_TRUNCATED
+    assert follower.find(1, 1) is not None
+
+
+def test_polling_lives_through_an_outage(writer: Writer, database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    follower = RevocationFollower(database, FrozenClock())
+    with database.writing() as connection:
+        connection.execute(update(log_head).values(revocation_sequence=1))  # promised, not there
+    follower.start(poll_seconds=0.01)
+    deadline = time.monotonic() + 5
+    while "cannot be followed" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with database.writing() as connection:
+        insert_event(connection, RevocationEvent(1, 1, 5, REVOKE, 4, 0))
+    while follower.find(1, 5) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    follower.close()
+    assert follower.find(1, 5) is not None

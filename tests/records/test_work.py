@@ -1,0 +1,157 @@
+"""Durable jobs: taken once at a time, taken over from the dead, their effects counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import select
+
+from vagus.errors import Conflict
+from vagus.reasons import Reason
+from vagus.records.database import Database
+from vagus.records.memory import find_remembered, remember
+from vagus.records.tables import work
+from vagus.records.work import Job, WorkQueue, add_work, count_open
+from vagus.records.writer import Batch, Writer
+from vagus.testing import FrozenClock
+
+
+@dataclass
+class Bench:
+    database: Database
+    clock: FrozenClock
+    writer: Writer
+    one: WorkQueue
+    two: WorkQueue
+
+    def add(self, key: str, run_after: int = 0) -> int:
+        return self.writer.submit(
+            lambda batch: add_work(batch.connection, "renew", key, '{"n":1}', run_after=run_after)
+        ).result(10)
+
+    def finish(self, queue: WorkQueue, job: Job) -> None:
+        def act(batch: Batch) -> None:
+            remember(batch.connection, f"done:{job.key}", job.attempts, 0)
+            queue.finish(batch, job)
+
+        self.writer.submit(act).result(10)
+
+
+@pytest.fixture
+def bench(database: Database) -> Iterator[Bench]:
+    clock = FrozenClock()
+    with Writer(database, clock) as writer:
+        yield Bench(
+            database,
+            clock,
+            writer,
+            WorkQueue(writer, "one", lease_seconds=60),
+            WorkQueue(writer, "two", max_attempts=2),
+        )
+
+
+def test_a_job_is_taken_by_one_runner_and_finished_once(bench: Bench) -> None:
+    job_id = bench.add("a")
+    (job,) = bench.one.take(["renew"]).result(10)
+    assert (job.id, job.key, job.payload, job.attempts, job.leased_by) == (job_id, "a", '{"n":1}', 1, "one")
+    assert bench.two.take(["renew"]).result(10) == []
+    bench.finish(bench.one, job)
+    bench.clock.advance(hours=1)
+    assert bench.two.take(["renew"]).result(10) == []
+    with bench.database.reading() as connection:
+        assert count_open(connection) == 0
+
+
+def test_jobs_come_due_in_order_and_only_of_the_kinds_asked_for(bench: Bench) -> None:
+    now = int(bench.clock.now().timestamp())
+    for key, run_after in [("late", now + 10), ("second", now - 1), ("first", now - 5)]:
+        bench.add(key, run_after)
+    assert bench.one.take(["other"], 9).result(10) == []
+    assert [job.key for job in bench.one.take(["renew"], 9).result(10)] == ["first", "second"]
+    bench.clock.advance(seconds=10)
+    assert [job.key for job in bench.one.take(["renew"], 9).result(10)] == ["late"]
+
+
+def test_an_unfinished_job_of_the_same_key_stands_for_both(bench: Bench) -> None:
+    first = bench.add("a")
+    assert bench.add("a") == first
+    (job,) = bench.one.take(["renew"]).result(10)
+    assert bench.add("a") == first
+    bench.finish(bench.one, job)
+    assert bench.add("a") != first
+    with bench.database.reading() as connection:
+        assert (count_open(connection, "renew"), count_open(connection, "other")) == (1, 0)
+
+
+def test_a_dead_runners_job_is_taken_over_and_its_late_effects_are_undone(bench: Bench) -> None:
+    bench.add("a")
+    (dead,) = bench.one.take(["renew"]).result(10)
+    bench.clock.advance(seconds=61)
+    (taken,) = bench.two.take(["renew"]).result(10)
+    assert taken.attempts == 2
+    with pytest.raises(Conflict) as caught:
+        bench.finish(bench.one, dead)
+    assert caught.value.reason is Reason.LEASE_LOST
+    with bench.database.reading() as connection:
+        assert find_remembered(connection, "done:a") is None
+    bench.finish(bench.two, taken)
+    with bench.database.reading() as connection:
+        found = find_remembered(connection, "done:a")
+    assert found is not None
+    assert found.number == 2
+
+
+def test_the_same_runner_after_its_restart_has_lost_its_old_lease(bench: Bench) -> None:
+    bench.add("a")
+    (old,) = bench.one.take(["renew"]).result(10)
+    bench.clock.advance(seconds=61)
+    (new,) = bench.one.take(["renew"]).result(10)
+    with pytest.raises(Conflict):
+        bench.finish(bench.one, old)
+    bench.finish(bench.one, new)
+
+
+def test_a_heartbeat_keeps_a_long_job(bench: Bench) -> None:
+    bench.add("a")
+    (job,) = bench.one.take(["renew"]).result(10)
+    for _ in range(3):
+        bench.clock.advance(seconds=50)
+        job = bench.one.heartbeat(job).result(10)
+        assert bench.two.take(["renew"]).result(10) == []
+    bench.clock.advance(seconds=61)
+    bench.two.take(["renew"]).result(10)
+    with pytest.raises(Conflict) as caught:
+        bench.one.heartbeat(job).result(10)
+    assert caught.value.reason is Reason.LEASE_LOST
+
+
+def test_a_failed_job_waits_longer_each_time_and_is_given_up_with_its_error(bench: Bench) -> None:
+    bench.add("a")
+    now = int(bench.clock.now().timestamp())
+    (job,) = bench.two.take(["renew"]).result(10)
+    assert bench.two.fail(job, "the responder did not answer").result(10) == now + 5
+    assert bench.two.take(["renew"]).result(10) == []
+    bench.clock.advance(seconds=5)
+    (job,) = bench.two.take(["renew"]).result(10)
+    assert bench.two.fail(job, "x" * 900).result(10) is None
+    with bench.database.reading() as connection:
+        row = connection.execute(select(work.c.done_at, work.c.last_error)).one()
+    assert row.done_at == now + 5
+    assert len(row.last_error) == 500
+
+
+def test_pauses_double_up_to_an_hour(bench: Bench) -> None:
+    bench.add("a")
+    patient = WorkQueue(bench.writer, "patient", max_attempts=99)
+    pauses = []
+    for _ in range(13):
+        now = int(bench.clock.now().timestamp())
+        (job,) = patient.take(["renew"]).result(10)
+        next_run = patient.fail(job, "no").result(10)
+        assert next_run is not None
+        pauses.append(next_run - now)
+        bench.clock.advance(seconds=pauses[-1])
+    assert pauses[:4] == [5, 10, 20, 40]
+    assert max(pauses) == pauses[-1] == 3600
