@@ -74,7 +74,7 @@ class SoftwareSigningKey:
         self._key_id = key_id
         self._purposes = purposes
         self._algorithm = default_signature_algorithm(key_algorithm)
-        self._spki_der = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self._spki_der = spki_of(private)
         # ML-DSA of the library is hedged (FIPS 204 3.4): each signature differs.
         self._is_reproducible = not isinstance(private, tuple(kind for kind, _ in _ML_DSA))
         self._sign = _signer(private, self._algorithm)
@@ -166,6 +166,11 @@ def algorithm_of(private: PrivateKey) -> KeyAlgorithm:
         known = ", ".join(KeyAlgorithm)
         raise Refused(Reason.UNSUPPORTED_ALGORITHM, f"a private key of this kind or size is none of {known}")
     return found
+
+
+def spki_of(private: PrivateKey) -> bytes:
+    """The public half as DER SubjectPublicKeyInfo."""
+    return private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def encode_pkcs8(private: PrivateKey) -> bytes:

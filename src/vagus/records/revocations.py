@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Row, bindparam, delete, func, insert, select
+from sqlalchemy import Row, and_, bindparam, delete, func, insert, select
 
 from vagus.identifiers import serial_bytes
 from vagus.records.database import Connection
-from vagus.records.tables import revocation_events, revocations
+from vagus.records.tables import certificates, revocation_events, revocations
 
 REVOKE = "revoke"
 HOLD = "hold"
@@ -147,6 +147,25 @@ def newest_sequence(connection: Connection, authority_id: int | None = None) -> 
     if authority_id is not None:
         query = query.where(revocation_events.c.authority_id == authority_id)
     return int(connection.execute(query).scalar() or 0)
+
+
+def newest_by_shard(connection: Connection, authority_id: int, *, after: int) -> dict[int, int]:
+    """For each shard that anything touched behind `after`: the newest step of the sequence that did."""
+    query = (
+        select(certificates.c.shard, func.max(revocation_events.c.sequence))
+        .select_from(
+            revocation_events.join(
+                certificates,
+                and_(
+                    certificates.c.authority_id == revocation_events.c.authority_id,
+                    certificates.c.serial == revocation_events.c.serial,
+                ),
+            )
+        )
+        .where(revocation_events.c.authority_id == authority_id, revocation_events.c.sequence > after)
+        .group_by(certificates.c.shard)
+    )
+    return dict(connection.execute(query).tuples().all())
 
 
 def count_revoked(connection: Connection, authority_id: int) -> int:

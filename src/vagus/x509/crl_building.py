@@ -143,6 +143,14 @@ def assemble_crl(tbs_der: bytes, algorithm: SignatureAlgorithm, signature: bytes
     return b"".join((_header(der.SEQUENCE, len(tbs_der) + len(tail)), tbs_der, tail))
 
 
+def split_crl(crl_der: bytes) -> tuple[bytes, bytes, bytes]:
+    """TBS, AlgorithmIdentifier and signature of a list, each as its own octets. Raises Malformed(NON_DER)."""
+    parts = der.read_children(der.read_only(crl_der, der.SEQUENCE))
+    if [tag for tag, _, _ in parts] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
+        raise Malformed(Reason.NON_DER, "not a DER CertificateList (RFC 5280 5.1); send the list as it was made")
+    return parts[0][2], parts[1][2], parts[2][1][1:]
+
+
 def next_crl_number(previous: int, at: datetime) -> int:
     """Grows by time, and past the newest known number when a clock went back or a backup was restored."""
     return max(previous + 1, int(at.timestamp() * 1000))

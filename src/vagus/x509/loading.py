@@ -1,8 +1,7 @@
-"""Certificates of any origin from DER or PEM, with our errors; trusts nothing and verifies nothing."""
+"""Certificates of any origin as the library's own value, with our errors; trusts nothing and verifies nothing."""
 
 from __future__ import annotations
 
-import base64
 import warnings
 
 from cryptography import x509
@@ -28,32 +27,3 @@ def decode_certificate(certificate_der: bytes) -> Certificate:
     except ValueError as fault:
         msg = f"not a DER certificate ({fault}); export it as X.509 DER or PEM"
         raise Malformed(Reason.BAD_ENCODING, msg) from fault
-
-
-def decode_certificates_pem(pem: bytes) -> tuple[bytes, ...]:
-    """The DER of every certificate in a PEM file, in the order of the file; text between them is passed over.
-
-    Raises Malformed(BAD_ENCODING) when there is none or one does not decode.
-    """
-    begin, end = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
-    found: list[bytes] = []
-    for part in pem.split(begin)[1:]:
-        body, mark, _ = part.partition(end)
-        try:
-            der = base64.b64decode(b"".join(body.split()), validate=True) if mark else b""
-        except ValueError:
-            der = b""
-        if not der:
-            raise Malformed(Reason.BAD_ENCODING, "a PEM certificate is cut off or not base64; export it again")
-        decode_certificate(der)
-        found.append(der)
-    if not found:
-        raise Malformed(Reason.BAD_ENCODING, "there is no PEM certificate in this file; export it as such")
-    return tuple(found)
-
-
-def encode_pem(der: bytes, label: str = "CERTIFICATE") -> bytes:
-    """DER as PEM (RFC 7468): CERTIFICATE, X509 CRL, CERTIFICATE REQUEST."""
-    text = base64.b64encode(der).decode("ascii")
-    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode("ascii")

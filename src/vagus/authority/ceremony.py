@@ -1,0 +1,282 @@
+"""The only place where offline keys are opened: certifies authorities, signs their lists, seals emergency lists.
+
+Every step is an entry in the ledger before the next begins. A ceremony that was cut off is simply held again: what
+was certified stays, and request ids make the same certificates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vagus.authority import emergency
+from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate
+from vagus.authority.issuers import Issuer, make_issuer
+from vagus.authority.shards import ShardPlan
+from vagus.errors import Conflict, IntegrityFailure, NotTrusted
+from vagus.ledger.append import append
+from vagus.ledger.entries import AuthorityCertified, CeremonyStep
+from vagus.policy.plans import AuthorityKind
+from vagus.reasons import Reason
+from vagus.records import authorities as rows
+from vagus.records import certificates as certificate_rows
+from vagus.records.installation import load_installation
+from vagus.x509 import names
+from vagus.x509.requests import CertificateRequest, decode_request
+from vagus.x509.templates import (
+    NameConstraintSpec,
+    device_subtree_constraints,
+    sdc_constraints,
+    self_issuer,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vagus.authority.publishing import CrlPublisher
+    from vagus.clock import Entropy
+    from vagus.keystore.envelopes import EnvelopeSealer
+    from vagus.keystore.signing import SigningKey
+    from vagus.keystore.software import SoftwareKeystore
+    from vagus.policy.values import PolicyPack
+    from vagus.records.authorities import AuthorityRow
+    from vagus.records.database import Connection, Database
+    from vagus.records.writer import Batch, Writer
+
+
+@dataclass(frozen=True, slots=True)
+class CeremonyReport:
+    """What a ceremony did: references of authorities certified and lists signed, envelopes sealed."""
+
+    ceremony: str
+    certified: tuple[str, ...]
+    lists: tuple[str, ...]
+    sealed: tuple[Path, ...]
+
+
+@dataclass(slots=True)
+class _Journal:
+    """The steps of one ceremony, numbered."""
+
+    writer: Writer
+    ceremony: str
+    by: str
+    step: int = 0
+
+    def note(self, act: str, authority: str | None = None, detail: bytes | None = None) -> None:
+        """Write a step down and wait until it is on the disk."""
+        self.step += 1
+        digest = None if detail is None else hashlib.sha256(detail).digest()
+        entry = CeremonyStep(self.ceremony, self.step, act, self.by, authority, digest)
+        self.writer.submit(lambda batch: append(batch, entry)).result()
+
+
+@dataclass(slots=True)
+class _Done:
+    certified: list[str] = field(default_factory=list)
+    lists: list[str] = field(default_factory=list)
+    sealed: list[Path] = field(default_factory=list)
+
+
+class Ceremony:
+    """A ceremony over one installation.
+
+    `keystore_of` opens the keystore of an authority by its name; `sealer` seals emergency lists (None: none are
+    made); `advance` hears of each finished step. `is_maker` as for Hierarchy.
+    """
+
+    def __init__(
+        self,
+        pack: PolicyPack,
+        database: Database,
+        writer: Writer,
+        entropy: Entropy,
+        *,
+        issuance: Issuance,
+        publisher: CrlPublisher,
+        keystore_of: Callable[[str], SoftwareKeystore],
+        status_url: str,
+        by: str,
+        sealer: EnvelopeSealer | None = None,
+        is_maker: bool = False,
+        advance: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._pack = pack
+        self._database = database
+        self._writer = writer
+        self._entropy = entropy
+        self._issuance = issuance
+        self._publisher = publisher
+        self._keystore_of = keystore_of
+        self._status_url = status_url
+        self._by = by
+        self._sealer = sealer
+        self._is_maker = is_maker
+        self._advance = advance
+
+    def find_pending(self) -> tuple[AuthorityRow, ...]:
+        """The requests that this ceremony would certify, parents first: those whose parent is an authority here."""
+        with self._database.reading() as connection:
+            return find_pending(connection)
+
+    def hold(self) -> CeremonyReport:
+        """Certify every pending request, then sign the lists of each offline authority and seal what they may need.
+
+        Raises NotTrusted(POP_FAILED), IntegrityFailure(KEY_MISMATCH) for a request that is not what its row says,
+        and what issuing, keystores and publishing raise. What was certified before an error stays.
+        """
+        journal = _Journal(self._writer, f"ceremony-{self._entropy(8).hex()}", self._by)
+        journal.note("begin")
+        done = _Done()
+        # 1. certify, parents before children
+        for row in self.find_pending():
+            self._certify(row, journal)
+            done.certified.append(row.reference)
+            self._advance(row.reference)
+        # 2. lists of every offline authority that lives, those without anything new included
+        for issuer in self._offline_issuers():
+            for publication in self._publisher.publish_all(issuer):
+                journal.note("sign-list", issuer.reference, publication.crl_der)
+                done.lists.append(f"{issuer.reference}/{publication.shard}")
+            # 3. with them, sealed, a list per subordinate that revokes it
+            if self._sealer is not None:
+                done.sealed.extend(self._seal(issuer, self._sealer, journal))
+            self._advance(f"{issuer.reference} lists")
+        journal.note("end")
+        return CeremonyReport(journal.ceremony, tuple(done.certified), tuple(done.lists), tuple(done.sealed))
+
+    def _certify(self, row: AuthorityRow, journal: _Journal) -> None:
+        # 1. the request is the row's: its own signature, and the key that was written down
+        if row.request_der is None:
+            msg = f"{row.reference} was imported and has no request; finish its import"
+            raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
+        request = decode_request(row.request_der)
+        if request.public_key.spki_sha256 != row.spki_sha256:
+            msg = f"the request of {row.reference} carries another key than its row; look into the ledger"
+            raise IntegrityFailure(Reason.KEY_MISMATCH, msg, authority=row.reference)
+        journal.note("open-request", row.reference, row.request_der)
+        # 2. the key that signs it: its own for a root, else that of the newest generation above
+        with self._database.reading() as connection:
+            issuer = self._issuer_for(connection, row, request)
+            constraints = self._constraints(connection, row, request)
+        journal.note("open-key", issuer.reference)
+        # 3. the one road to a signature; the request id makes a second ceremony give the same certificate
+        order = IssuanceOrder(
+            request_id=f"authority:{row.reference}",
+            profile=self._pack.authorities.of_kind(row.kind, is_maker=self._is_maker).profile,
+            owner=f"authority:{row.reference}",
+            public_key=request.public_key,
+            subject=None,
+            subject_der=request.subject_der,
+            name_constraints=constraints,
+        )
+        issued = self._issuance.issue_now(order, issuer)
+        # 4. the authority is active
+        self._writer.submit(lambda batch: self._activate(batch, row, issuer, issued)).result()
+        journal.note("certify", row.reference, issued.der)
+
+    def _activate(self, batch: Batch, row: AuthorityRow, issuer: Issuer, issued: IssuedCertificate) -> None:
+        found = certificate_rows.find_by_leaf(batch.connection, issued.leaf_index)
+        if found is None:
+            msg = f"the certificate of {row.reference} has no row; run: vagus audit verify"
+            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, authority=row.reference)
+        parent_id = None if issuer.authority_id == row.id else issuer.authority_id
+        rows.certify_authority(
+            batch.connection,
+            row.id,
+            issued.der,
+            not_before=found.not_before,
+            not_after=found.not_after,
+            parent_id=parent_id,
+        )
+        above = None if parent_id is None else issuer.reference
+        append(batch, AuthorityCertified(row.reference, issued.serial, hashlib.sha256(issued.der).digest(), above))
+
+    def _issuer_for(self, connection: Connection, row: AuthorityRow, request: CertificateRequest) -> Issuer:
+        if row.kind == AuthorityKind.ROOT:
+            key = self._key(row)
+            return Issuer(
+                authority_id=row.id,
+                name=row.name,
+                generation=row.generation,
+                kind=AuthorityKind.ROOT,
+                certificate=None,
+                certificate_der=b"",
+                chain_der=(),
+                facts=self_issuer(request.subject_der, request.public_key, None, signature_algorithm=key.algorithm),
+                key=key,
+                status_url=self._status_url,
+                shards=ShardPlan(row.id),
+            )
+        parent = None if row.parent_id is None else rows.find_by_id(connection, row.parent_id)
+        newest = None if parent is None else rows.find_newest(connection, parent.name)
+        if newest is None:
+            msg = f"the authority above {row.reference} has no certificate; certify it first"
+            raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
+        return make_issuer(connection, newest, self._key(newest), status_url=self._status_url)
+
+    def _key(self, row: AuthorityRow) -> SigningKey:
+        return self._keystore_of(row.name).load(row.key_id)
+
+    def _constraints(
+        self, connection: Connection, row: AuthorityRow, request: CertificateRequest
+    ) -> NameConstraintSpec | None:
+        """Design section 4: what an authority may name follows from its own name, not from its request."""
+        kind = AuthorityKind(row.kind)
+        if kind in {AuthorityKind.ROOT, AuthorityKind.INFRASTRUCTURE_CA, AuthorityKind.LINE_CA}:
+            return None
+        group_domain = load_installation(connection).group_domain
+        if group_domain is None:
+            msg = f"the group has no domain yet, so {row.reference} cannot be constrained; apply the plan first"
+            raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
+        hospital, _, unit = row.name.partition("/")
+        if kind is AuthorityKind.SDC_CA:
+            return sdc_constraints((f"{hospital}.{group_domain}",))
+        domain = f"{unit}.{hospital}.{group_domain}" if unit else f"{hospital}.{group_domain}"
+        fields = _directory_fields(request.subject_der, with_unit=bool(unit)) if row.constrain_dn else None
+        return device_subtree_constraints(domain, constrain_dn=fields)
+
+    def _offline_issuers(self) -> tuple[Issuer, ...]:
+        with self._database.reading() as connection:
+            live = [
+                row
+                for row in rows.list_authorities(connection)
+                if row.is_offline and row.state in {rows.ACTIVE, rows.RETIRED} and row.certificate_der is not None
+            ]
+        found: list[Issuer] = []
+        for row in live:
+            key = self._key(row)
+            with self._database.reading() as connection:
+                found.append(make_issuer(connection, row, key, status_url=self._status_url))
+        return tuple(found)
+
+    def _seal(self, issuer: Issuer, sealer: EnvelopeSealer, journal: _Journal) -> tuple[Path, ...]:
+        folder = self._keystore_of(issuer.name).folder / "emergency"
+        made = emergency.seal_lists(self._database, self._publisher, issuer, sealer, folder)
+        for place, content in made.items():
+            journal.note("seal-emergency-list", issuer.reference, content)
+            self._advance(place.name)
+        return tuple(made)
+
+
+def find_pending(connection: Connection) -> tuple[AuthorityRow, ...]:
+    """Requests that a ceremony can certify, parents first; those for a CA elsewhere are not among them."""
+    waiting = [row for row in rows.list_authorities(connection, state=rows.REQUESTED) if row.request_der is not None]
+    order: Mapping[str, int] = {AuthorityKind.ROOT: 0, AuthorityKind.DEVICE_CA: 1}
+    here = [row for row in waiting if row.kind == AuthorityKind.ROOT or row.parent_id is not None]
+    return tuple(sorted(here, key=lambda row: (order.get(row.kind, 2), row.id)))
+
+
+def _directory_fields(subject_der: bytes, *, with_unit: bool) -> names.SubjectFields:
+    """Organisation (and unit) of an authority's own subject, for its directoryName constraint."""
+    texts = {
+        oid: names.read_text(tag, content)
+        for attributes in names.decode_name(subject_der)
+        for oid, tag, content in attributes
+    }
+    if names.ORGANISATION not in texts:
+        raise NotTrusted(Reason.NAME_CONSTRAINT, "the request names no organisation to constrain to; request it anew")
+    unit = texts.get(names.UNIT) if with_unit else None
+    return names.SubjectFields(texts[names.ORGANISATION], unit, country=texts.get(names.COUNTRY))

@@ -1,0 +1,269 @@
+"""Authorities come into being here: requested, certified elsewhere, imported, re-keyed, retired; signs no certificate.
+
+A request is a key in a keystore and a row with a CSR; a ceremony (or a CA elsewhere) makes an authority of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vagus.authority import imports
+from vagus.authority.issuance import sign_request
+from vagus.authority.issuers import Issuer, OpenIssuers, make_issuer, open_issuers
+from vagus.errors import Conflict
+from vagus.keystore import files
+from vagus.keystore.signing import Purpose
+from vagus.ledger.append import append
+from vagus.ledger.entries import AuthorityCertified, AuthorityCreated, OperatorAct
+from vagus.policy.plans import AuthorityKind, PlannedAuthority
+from vagus.reasons import Reason
+from vagus.records import authorities as rows
+from vagus.records import keys as key_rows
+from vagus.records.authorities import AuthorityRow, slug_of
+from vagus.x509.keys import decode_public_key
+from vagus.x509.names import SubjectFields, encode_subject
+from vagus.x509.pem import encode_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from vagus.keystore.passphrases import Passphrase
+    from vagus.keystore.private_keys import SoftwareSigningKey
+    from vagus.keystore.software import SoftwareKeystore
+    from vagus.policy.values import AuthorityRule, PolicyPack
+    from vagus.records.writer import Batch, Writer
+    from vagus.x509.algorithms import KeyAlgorithm
+
+__all__ = ["Hierarchy", "Issuer", "OpenIssuers", "make_issuer", "open_issuers"]
+
+_CA_PURPOSES = (Purpose.CERTIFICATE, Purpose.CRL)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedAuthority:
+    """An authority that waits for its certificate."""
+
+    authority_id: int
+    reference: str
+    request_der: bytes
+
+
+class Hierarchy:
+    """The acts that change which authorities there are. `is_maker`: a maker's root has rules of its own.
+
+    `keystore_or_new` opens the keystore of an authority by its name, making it when there is none.
+    """
+
+    def __init__(
+        self,
+        pack: PolicyPack,
+        writer: Writer,
+        *,
+        keystore_or_new: Callable[[str], SoftwareKeystore],
+        requests: Path,
+        is_maker: bool = False,
+    ) -> None:
+        self._pack = pack
+        self._writer = writer
+        self._keystore_or_new = keystore_or_new
+        self._requests = requests
+        self._is_maker = is_maker
+
+    def rule(self, kind: AuthorityKind) -> AuthorityRule:
+        """What the policy says of this kind of authority here."""
+        return self._pack.authorities.of_kind(kind, is_maker=self._is_maker)
+
+    def request(
+        self,
+        planned: PlannedAuthority,
+        *,
+        by: str,
+        is_rekey: bool = False,
+        key_algorithm: KeyAlgorithm | None = None,
+    ) -> RequestedAuthority:
+        """Make the key and the request of a planned authority; its CSR also lands in the folder of requests.
+
+        Repeated, or after a crash at any point, it gives the same request. `is_rekey` makes the next generation of an
+        authority that stands already. Raises Conflict(ALREADY_EXISTS) and what keystores raise.
+        """
+        # 1. which generation: one that waits already, the first, or the next
+        newest = self._find_newest(planned.name)
+        if newest is not None and newest.state == rows.REQUESTED and newest.request_der is not None:
+            self._write_request(newest.name, newest.generation, newest.request_der)
+            return RequestedAuthority(newest.id, newest.reference, newest.request_der)
+        if newest is not None and not is_rekey:
+            msg = f"authority {newest.reference} exists already; re-key it for a new generation"
+            raise Conflict(Reason.ALREADY_EXISTS, msg, authority=newest.reference)
+        generation = 1 if newest is None else newest.generation + 1
+        # 2. the key, on the disk first: a row never names a key that is not there
+        key = self._key(planned.name, generation, key_algorithm or self.rule(planned.kind).key_algorithm)
+        # 3. the request. Each generation has a name of its own, so that one's list never speaks for another's
+        #    certificates (RFC 5280 5: a CRL's scope hangs on its issuer's name).
+        request_der = sign_request(key, _subject_der(planned, generation))
+        # 4. row, key's owner and ledger entry in one transaction
+        authority_id = self._writer.submit(
+            lambda batch: self._record(batch, planned, generation, key, request_der, by)
+        ).result()
+        self._write_request(planned.name, generation, request_der)
+        return RequestedAuthority(authority_id, f"{planned.name}#{generation}", request_der)
+
+    def accept_certificate(self, name: str, chain_pem: bytes, *, by: str) -> str:
+        """Take in what a CA elsewhere made of our request: the certificate first, then those above it.
+
+        Gives the reference of the authority, which is active from now on. Raises Conflict(AUTHORITY_UNKNOWN),
+        Conflict(ALREADY_EXISTS), Conflict(KEY_MISMATCH), and as `imports.check_authority`.
+        """
+        row = self._find_newest(name)
+        if row is None:
+            raise Conflict(Reason.AUTHORITY_UNKNOWN, f"there is no authority {name!r} that waits", authority=name)
+        if row.state != rows.REQUESTED:
+            msg = f"{row.reference} has its certificate already; re-key it for a new generation"
+            raise Conflict(Reason.ALREADY_EXISTS, msg, authority=row.reference)
+        found = imports.read_chain(chain_pem)
+        if found.public_key.spki_sha256 != row.spki_sha256:
+            msg = f"this certificate is for another key than that of {row.reference}; send its own request"
+            raise Conflict(Reason.KEY_MISMATCH, msg, authority=row.reference)
+        imports.check_authority(found, self._profile_keys(AuthorityKind(row.kind)))
+        self._writer.submit(lambda batch: _certify(batch, row.id, row.reference, found, by=by)).result()
+        return row.reference
+
+    def import_authority(
+        self,
+        planned: PlannedAuthority,
+        chain_pem: bytes,
+        key_pem: bytes,
+        password: Passphrase | None,
+        *,
+        by: str,
+    ) -> str:
+        """Take over an existing CA with its key; gives its reference. Its name and extensions stay byte for byte.
+
+        Raises Conflict(ALREADY_EXISTS), Conflict(KEY_MISMATCH), as `imports.check_authority`, and what importing a
+        key raises.
+        """
+        # 1. the certificates, before any key is touched
+        found = imports.read_chain(chain_pem)
+        imports.check_authority(found, self._profile_keys(planned.kind))
+        newest = self._find_newest(planned.name)
+        if newest is not None and newest.state == rows.REQUESTED:
+            msg = f"{newest.reference} waits for a certificate; import under another name or finish it first"
+            raise Conflict(Reason.ALREADY_EXISTS, msg, authority=newest.reference)
+        generation = 1 if newest is None else newest.generation + 1
+        # 2. the key, which must be the certificate's
+        imports.check_key_pair(found, key_pem, password)
+        keystore, key_id = self._keystore_or_new(planned.name), _key_id(generation)
+        if keystore.has(key_id):  # left by an import that was cut off
+            key = keystore.load(key_id)
+        else:
+            owner = f"authority:{planned.name}#{generation}"
+            key = keystore.import_pkcs8(key_id, key_pem, password, _CA_PURPOSES, owner)
+        if key.spki_der != found.public_key.spki_der:
+            msg = f"keystore {slug_of(planned.name)} holds another key as {key_id}; move it away first"
+            raise Conflict(Reason.KEY_MISMATCH, msg, authority=planned.name)
+
+        # 3. row and certificate in one transaction
+        def act(batch: Batch) -> None:
+            authority_id = self._record(batch, planned, generation, key, None, by)
+            _certify(batch, authority_id, f"{planned.name}#{generation}", found, by=by)
+
+        self._writer.submit(act).result()
+        return f"{planned.name}#{generation}"
+
+    def retire(self, name: str, generation: int, *, by: str) -> None:
+        """No new certificates from this generation; lists and answers go on. Raises Conflict(AUTHORITY_UNKNOWN)."""
+
+        def act(batch: Batch) -> None:
+            row = rows.find_generation(batch.connection, name, generation)
+            if row is None or row.state != rows.ACTIVE:
+                msg = f"there is no active authority {name}#{generation} to retire"
+                raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=f"{name}#{generation}")
+            rows.set_authority_state(batch.connection, row.id, rows.RETIRED)
+            append(batch, OperatorAct("authority-retired", by, subject=f"authority:{row.reference}"))
+
+        self._writer.submit(act).result()
+
+    def _profile_keys(self, kind: AuthorityKind) -> frozenset[KeyAlgorithm]:
+        return self._pack.profile(self.rule(kind).profile).key_algorithms
+
+    def _find_newest(self, name: str) -> AuthorityRow | None:
+        return self._writer.submit(lambda batch: rows.find_newest(batch.connection, name, state=None)).result()
+
+    def _key(self, name: str, generation: int, algorithm: KeyAlgorithm) -> SoftwareSigningKey:
+        keystore, key_id = self._keystore_or_new(name), _key_id(generation)
+        if keystore.has(key_id):  # left by a request that was cut off
+            return keystore.load(key_id)
+        return keystore.generate(key_id, algorithm, _CA_PURPOSES, f"authority:{name}#{generation}")
+
+    def _record(
+        self,
+        batch: Batch,
+        planned: PlannedAuthority,
+        generation: int,
+        key: SoftwareSigningKey,
+        request_der: bytes | None,
+        by: str,
+    ) -> int:
+        connection, reference = batch.connection, f"{planned.name}#{generation}"
+        parent = rows.find_newest(connection, planned.parent, state=None) if planned.parent is not None else None
+        public_key = decode_public_key(key.spki_der)
+        owner = key_rows.find_key(connection, public_key.spki_sha256)
+        if owner is not None and (owner.is_blocked or owner.owner != f"authority:{reference}"):
+            msg = f"the key of {reference} belongs to another owner already; make a new one"
+            raise Conflict(Reason.KEY_REUSE, msg, authority=reference)
+        if owner is None:
+            key_rows.insert_key(connection, public_key.spki_sha256, f"authority:{reference}", at=batch.at)
+        authority_id = rows.insert_authority(
+            connection,
+            name=planned.name,
+            generation=generation,
+            kind=planned.kind,
+            parent_id=None if parent is None else parent.id,
+            is_offline=self.rule(planned.kind).is_offline,
+            key_id=key.key_id,
+            keystore=slug_of(planned.name),
+            spki_sha256=public_key.spki_sha256,
+            request_der=request_der,
+            constrain_dn=planned.constrain_dn,
+        )
+        above = None if parent is None else parent.reference
+        is_offline = self.rule(planned.kind).is_offline
+        append(batch, AuthorityCreated(reference, planned.kind, public_key.spki_sha256, above, is_offline))
+        append(batch, OperatorAct("authority-requested", by, subject=f"authority:{reference}"))
+        return authority_id
+
+    def _write_request(self, name: str, generation: int, request_der: bytes) -> None:
+        self._requests.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place = self._requests / f"{slug_of(name)}.{generation}.csr"
+        files.replace(place, encode_block(request_der, "CERTIFICATE REQUEST"))
+
+
+def _certify(batch: Batch, authority_id: int, reference: str, found: imports.ImportedChain, *, by: str) -> None:
+    above = found.chain_der[0] if found.chain_der else None
+    parent = None if above is None else imports.find_row_of(batch.connection, above)
+    imports.refuse_expired(found, batch.at)
+    rows.certify_authority(
+        batch.connection,
+        authority_id,
+        found.certificate_der,
+        not_before=found.not_before,
+        not_after=found.not_after,
+        parent_id=None if parent is None else parent.id,
+    )
+    # Above a parent that stands here its own chain follows; only foreign certificates are kept beside the row.
+    rows.set_chain(batch.connection, authority_id, () if parent is not None else found.chain_der)
+    imports.block_foreign_keys(batch, found)
+    certified = AuthorityCertified(reference, found.serial, found.sha256, None if parent is None else parent.reference)
+    append(batch, certified)
+    append(batch, OperatorAct("authority-certified", by, subject=f"authority:{reference}"))
+
+
+def _subject_der(planned: PlannedAuthority, generation: int) -> bytes:
+    common_name = planned.common_name if generation == 1 else f"{planned.common_name} G{generation}"
+    fields = SubjectFields(planned.organisation, planned.unit, common_name, planned.country)
+    return encode_subject(fields)
+
+
+def _key_id(generation: int) -> str:
+    return f"ca-{generation}"

@@ -1,0 +1,180 @@
+"""A small installation in memory: one hospital with two units, its keys on a scratch disk, its clock frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from vagus.authority.ceremony import Ceremony, CeremonyReport
+from vagus.authority.hierarchy import Hierarchy
+from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate
+from vagus.authority.issuers import OpenIssuers, open_issuers
+from vagus.authority.publishing import CrlPublisher
+from vagus.authority.revocation import Revocations
+from vagus.identifiers import DeviceId
+from vagus.keystore.envelopes import EnvelopeSealer
+from vagus.keystore.passphrases import Passphrase
+from vagus.keystore.software import SoftwareKeystore
+from vagus.policy.packs import load_pack
+from vagus.policy.plans import AuthorityKind, PlannedAuthority
+from vagus.policy.values import PolicyPack
+from vagus.records.authorities import slug_of
+from vagus.records.database import Database, open_database
+from vagus.records.installation import Installation as InstallationRow
+from vagus.records.installation import insert_installation
+from vagus.records.writer import Writer
+from vagus.testing import FrozenClock, SeededEntropy
+from vagus.x509.keys import PublicKey, decode_public_key
+from vagus.x509.names import SubjectFields
+
+GROUP = "group.example"
+STATUS_URL = "http://status.group.example"
+SECRET = Passphrase("correct horse battery")
+BY = "operator:tests"
+
+ROOT = PlannedAuthority("root", AuthorityKind.ROOT, None, "Group", None, "Group Root", None, None, constrain_dn=False)
+H1 = PlannedAuthority(
+    "h1", AuthorityKind.DEVICE_CA, "root", "Hospital 1", None, "Hospital 1 Devices", None, f"h1.{GROUP}", False
+)
+ICU = PlannedAuthority(
+    "h1/icu", AuthorityKind.ISSUING_CA, "h1", "Hospital 1", "ICU", "ICU Issuing CA", None, f"icu.h1.{GROUP}", False
+)
+ER = PlannedAuthority(
+    "h1/er", AuthorityKind.ISSUING_CA, "h1", "Hospital 1", "ER", "ER Issuing CA", None, f"er.h1.{GROUP}", False
+)
+SDC = PlannedAuthority(
+    "h1/sdc", AuthorityKind.SDC_CA, "root", "Hospital 1", "SDC", "SDC CA", None, f"h1.{GROUP}", constrain_dn=False
+)
+INFRA = PlannedAuthority(
+    "h1/infra", AuthorityKind.INFRASTRUCTURE_CA, "root", "Hospital 1", "Infra", "Infra CA", None, None, False
+)
+EVERY = (ROOT, H1, ICU, ER, SDC, INFRA)
+
+
+def public_key_of(private: ec.EllipticCurvePrivateKey) -> PublicKey:
+    """The public half as our value."""
+    der = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return decode_public_key(der)
+
+
+def new_public_key() -> PublicKey:
+    """A public key that nobody has shown yet."""
+    return public_key_of(ec.generate_private_key(ec.SECP256R1()))
+
+
+@dataclass
+class Installation:
+    """Every part of the signing side over one database."""
+
+    folder: Path
+    database: Database
+    clock: FrozenClock
+    entropy: SeededEntropy
+    pack: PolicyPack
+    writer: Writer
+    kdf_is_fast: bool = True
+    keystores: dict[str, SoftwareKeystore] = field(default_factory=dict)
+    opened: list[str] = field(default_factory=list)
+
+    def keystore(self, name: str) -> SoftwareKeystore:
+        """The keystore of an authority, made when there is none."""
+        self.opened.append(name)
+        if name not in self.keystores:
+            place = self.folder / "keystores" / slug_of(name)
+            if (place / "keystore.toml").exists():
+                self.keystores[name] = SoftwareKeystore.open(place, SECRET)
+            else:
+                self.keystores[name] = SoftwareKeystore.create(place, SECRET, entropy=self.entropy, unsafe_fast=True)
+        return self.keystores[name]
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        return Hierarchy(
+            self.pack, self.writer, keystore_or_new=self.keystore, requests=self.folder / "requests"
+        )
+
+    def issuance(self, **extra: Any) -> Issuance:
+        return Issuance(self.pack, self.writer, self.clock, self.entropy, **extra)
+
+    @property
+    def publisher(self) -> CrlPublisher:
+        return CrlPublisher(self.pack, self.database, self.writer, self.clock, folder=self.folder / "published")
+
+    @property
+    def revocations(self) -> Revocations:
+        return Revocations(self.writer)
+
+    def ceremony(self, *, sealed: bool = False) -> Ceremony:
+        sealer = EnvelopeSealer(SECRET, entropy=self.entropy, unsafe_fast=True) if sealed else None
+        return Ceremony(
+            self.pack,
+            self.database,
+            self.writer,
+            self.entropy,
+            issuance=self.issuance(),
+            publisher=self.publisher,
+            keystore_of=self.keystore,
+            status_url=STATUS_URL,
+            by=BY,
+            sealer=sealer,
+        )
+
+    def build(self, *planned: PlannedAuthority, sealed: bool = False) -> CeremonyReport:
+        """Request every authority and hold one ceremony."""
+        for one in planned or EVERY:
+            self.hierarchy.request(one, by=BY)
+        return self.ceremony(sealed=sealed).hold()
+
+    def issuers(self, *names: str) -> OpenIssuers:
+        with self.database.reading() as connection:
+            return open_issuers(connection, self.keystore, names, status_url=STATUS_URL)
+
+    def order(self, *, unit: str = "icu", request_id: str = "r1", **changes: Any) -> IssuanceOrder:
+        """An order for a bedside device of that unit."""
+        device = str(DeviceId.draw(self.entropy))
+        fields: dict[str, Any] = {
+            "request_id": request_id,
+            "profile": "bedside",
+            "owner": f"device:{device}",
+            "device_id": device,
+            "public_key": changes.pop("public_key", None) or new_public_key(),
+            "subject": SubjectFields("Hospital 1", unit.upper(), device),
+            "dns_names": (f"{device}.{unit}.h1.{GROUP}",),
+        }
+        return IssuanceOrder(**{**fields, **changes})
+
+    def issue(self, issuers: OpenIssuers, *, unit: str = "icu", **changes: Any) -> IssuedCertificate:
+        """A certificate of a new device."""
+        order = self.order(unit=unit, **{"request_id": f"r{self.entropy(6).hex()}", **changes})
+        return self.issuance().issue_now(order, issuers[f"h1/{unit}"])
+
+    def settle(self) -> None:
+        """Wait until every act submitted so far is on the disk."""
+        self.writer.submit(lambda _: None).result()
+
+    def advance(self, **by: float) -> None:
+        self.clock.advance(**by)
+
+
+@contextmanager
+def new_installation(folder: Path, url: str = "sqlite://") -> Iterator[Installation]:
+    """An installation without any authority."""
+    database = open_database(url)
+    database.create()
+    clock, entropy = FrozenClock(), SeededEntropy(1)
+    with database.writing() as connection:
+        row = InstallationRow("log.group.example", int(clock.now().timestamp()), entropy(32), group_domain=GROUP)
+        insert_installation(connection, row)
+    with Writer(database, clock) as writer:
+        yield Installation(folder, database, clock, entropy, load_pack(), writer)
+    database.close()
+
+
+HOUR = timedelta(hours=1)
