@@ -17,8 +17,8 @@ from vagus.errors import VagusError
 from vagus.tls import Credential, ServerContext, ServerTls
 
 
-def look_alike(genuine: x509.Certificate, host: str) -> Credential:
-    """A self-signed copy of an authority, name for name, and a station's certificate for `host` under it."""
+def look_alike(genuine: x509.Certificate, host: str) -> tuple[Credential, bytes]:
+    """A station's certificate for `host` under a self-signed copy, name for name, of an authority; and that copy."""
     now = datetime.now(UTC)
     authority_key, station_key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP256R1())
     usage = genuine.extensions.get_extension_for_class(x509.KeyUsage)
@@ -49,13 +49,15 @@ def look_alike(genuine: x509.Certificate, host: str) -> Credential:
     )
     pem = serialization.Encoding.PEM
     key = station_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return Credential(station.public_bytes(pem) + authority.public_bytes(pem), key)
+    copy = authority.public_bytes(pem)
+    return Credential(station.public_bytes(pem) + copy, key), copy
 
 
 class Rogue:
     """Listens on a port of its own; `calls` connections came, `canary_bytes` of plaintext were caught."""
 
-    def __init__(self, credential: Credential) -> None:
+    def __init__(self, spoof: tuple[Credential, bytes]) -> None:
+        credential, self.anchor_pem = spoof
         self._context = ServerContext(credential, ServerTls(client_auth="optional"))
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._socket.getsockname()[1])

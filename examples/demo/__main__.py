@@ -1,0 +1,185 @@
+"""`python -m examples.demo [--stay]`: the main job from two plans to devices let in and devices refused, in one run.
+
+Exit code 0 when every check held. Everything happens on loopback and in a scratch folder that is removed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+
+from examples.demo import scenes
+from examples.demo.fleet import Device, Outcome, everyone, told
+from examples.demo.plans import MAKER, Doors, Made, fleet, write_hospital_plan, write_maker_plan
+from examples.demo.stage import Broken, Stage
+
+LINES = 3
+ISSUING = ("h1/icu", "h1/er", "h1/dialysis", "h1/imaging", "h1/remote-care", "h1/infra", "h2/icu", "h2/infra")
+
+
+def main() -> None:
+    """Play it."""
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    parser.add_argument("--stay", action="store_true", help="keep serving at the end, until interrupted")
+    parser.add_argument("--keep", metavar="FOLDER", type=Path, help="play in this folder and leave it")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="vagus-demo-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    stage = Stage(folder)
+    try:
+        cast = play(stage)
+        _tell_end(stage)
+        if options.stay:
+            _stay(cast)
+    except Broken as error:
+        stage.check(False, "the demonstration came to its end", error)
+    except KeyboardInterrupt:
+        stage.failed.append("interrupted")
+    finally:
+        stage.clean_up()
+        if options.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    if stage.failed:
+        print(f"\n{len(stage.failed)} of {stage.checked} checks did not hold: " + "; ".join(stage.failed))
+    sys.exit(1 if stage.failed else 0)
+
+
+def play(stage: Stage) -> scenes.Cast:
+    """All scenes in order."""
+    doors, made = Doors.draw(), fleet()
+    devices = tuple(Device(stage, each, stage.folder / "devices" / each.serial) for each in made)
+    maker, files = _make_devices(stage, doors, devices)
+    hospital, anchors = _found_hospitals(stage, doors, files)
+    _open_doors(stage, hospital, doors)
+    cast = scenes.Cast(stage, hospital, maker, doors, devices, anchors)
+    kept = _enrol(cast)
+    scenes.revoked_pump(cast)
+    scenes.spoofed_station(cast)
+    scenes.other_unit(cast)
+    scanner = Device(stage, Made("h1/imaging", "Meridian CT", "ct-scanner", "MCT-000001"), stage.folder / "scanner")
+    scenes.used_token(cast, scanner, told(doors, scanner.made, anchors))
+    scenes.stale_clock(cast)
+    scenes.renewal(cast)
+    scenes.ledger(cast, kept)
+    return cast
+
+
+def _make_devices(stage: Stage, doors: Doors, devices: tuple[Device, ...]) -> tuple[Path, Path]:
+    """The maker's side: a root, a line, and a birth certificate for each device. Gives what it hands over."""
+    stage.chapter(f"The maker, {MAKER}: an installation of its own, and {len(devices)} devices with birth certificates")
+    maker, files = stage.folder / "maker", stage.folder / "handed-over"
+    files.mkdir()
+    stage.vagus(maker, "init", "--kind", "maker", seal=True)
+    write_maker_plan(stage.folder / "maker.toml", doors)
+    stage.vagus(maker, "plan", "apply", str(stage.folder / "maker.toml"), "--yes", "--ceremony", seal=True)
+    born = everyone(devices, lambda device: device.run("request", "--serial", device.made.serial))
+    requests = stage.folder / "requests"
+    requests.mkdir()
+    for device in devices:
+        shutil.copy(device.state / "idevid" / "request.csr", requests / f"{device.made.serial}.csr")
+    stage.check(all(o.code == 0 for o in born.values()), "every device made its own key; only requests left them")
+    serials = [word for device in devices for word in ("--serial", device.made.serial)]
+    births = stage.folder / "births"
+    arguments = ("maker", "make-idevids", "--requests", str(requests), "--out", str(births), *serials)
+    done = stage.vagus_json(maker, *arguments, seal=True)
+    stage.check(done["issued"] == len(devices), f"the line CA issued {done['issued']} IDevIDs", done)
+    for device in devices:
+        shutil.copy(births / device.made.serial / "certificate.pem", device.state / "idevid" / "certificate.pem")
+    stage.vagus(maker, "maker", "manifest", "--out", str(files / "manifest.json"))
+    stage.vagus(maker, "ca", "export", "root", "--out", str(files / "maker-root.pem"))
+    return maker, files
+
+
+def _found_hospitals(stage: Stage, doors: Doors, files: Path) -> tuple[Path, dict[str, Path]]:
+    """The hospital group's side, up to an inventory that knows the maker's devices."""
+    stage.chapter("The hospital group: five hospitals, 39 units, 2,000 devices, from one plan")
+    hospital = stage.folder / "hospital"
+    stage.vagus(hospital, "init", "--kind", "hospital", seal=True)
+    plan = stage.folder / "hospitals.toml"
+    write_hospital_plan(plan, doors)
+    begun = time.monotonic()
+    applied = stage.vagus_json(hospital, "plan", "apply", str(plan), "--yes", "--ceremony", seal=True)
+    took = time.monotonic() - begun
+    stage.check(applied["devices"] == 2000, f"plan applied, root ceremony held ({took:.0f} s)", applied)
+    before = stage.vagus(hospital, "export")
+    stage.vagus(hospital, "plan", "apply", str(plan), "--yes", "--ceremony", seal=True)
+    stage.check(before == stage.vagus(hospital, "export"), "a second apply changes not one byte")
+    arguments = ("device", "import", str(files / "manifest.json"), "--anchor", str(files / "maker-root.pem"))
+    taken = stage.vagus_json(hospital, *arguments)
+    stage.check(taken["known"] > 0, f"the maker's manifest and anchor came as files: {taken['known']} devices", taken)
+    anchors = {label: stage.folder / f"{label}-anchor.pem" for label in ("h1", "h2")}
+    for label, path in anchors.items():
+        stage.vagus(hospital, "ca", "export", f"{label}/infra", "--out", str(path))
+    return hospital, anchors
+
+
+def _open_doors(stage: Stage, hospital: Path, doors: Doors) -> None:
+    """Stores behind the gate, and the server that opens only the keys it issues with."""
+    stage.chapter("Serving: status, enrolment and gates; offline keys stay closed")
+    for ports in ((doors.store, doors.store_raw), (doors.store_h2, doors.store_h2_raw)):
+        command = [sys.executable, "-m", "examples.demo.upstream", *map(str, ports)]
+        process = stage.start(command, stage.folder / "upstream.log")
+        stage.wait_for_port(ports[0], process, stage.folder / "upstream.log")
+    server = stage.serve(hospital, "--issue-for", ",".join(ISSUING))
+    for door in doors.hospital_doors:
+        stage.wait_for_port(door.port, server, hospital / "serve.log")
+    stage.check(server.poll() is None, f"one process serves {len(doors.hospital_doors)} doors")
+
+
+def _enrol(cast: scenes.Cast) -> Path:
+    """Sixty agents, each a process: enrol with the maker's certificate, then telemetry through the gate."""
+    stage, devices = cast.stage, cast.devices
+    stage.chapter(f"{len(devices)} devices enrol with their IDevIDs and stream telemetry through the gate")
+    key = (cast.hospital / "log.vkey").read_text("ascii").strip()
+
+    def live(device: Device) -> Outcome:
+        return device.run("run", *told(cast.doors, device.made, cast.anchors), "--log-key", key, "--count", str(LINES))
+
+    begun = time.monotonic()
+    outcomes = everyone(devices, live)
+    took = time.monotonic() - begun
+    bad = [f"{device.label}: {outcome}" for device, outcome in outcomes.items() if outcome.code != 0]
+    stage.check(not bad, f"{len(devices) - len(bad)} of {len(devices)} enrolled and connected ({took:.0f} s)", bad[:3])
+    received = cast.counts()
+    per_device = received["lines"]
+    ours = [device for device in devices if device.made.hospital == "h1"]
+    whole = sum(1 for lines in per_device.values() if lines == LINES)
+    stage.check(whole == len(ours), f"the store behind the gate has {LINES} lines of each of {whole} devices", received)
+    certified = received["certified_requests"]
+    stage.check(certified == LINES * len(ours), f"each request came with its Client-Cert (RFC 9440): {certified}")
+    kinds = sorted({device.made.category for device in devices})
+    stage.say(f"{len(kinds)} kinds: {', '.join(kinds)}")
+    kept = stage.folder / "kept.checkpoint"
+    shutil.copy(cast.hospital / "log" / "checkpoint", kept)
+    return kept
+
+
+def _tell_end(stage: Stage) -> None:
+    took = time.monotonic() - stage.began
+    print(f"\n{stage.checked - len(stage.failed)} of {stage.checked} checks held in {took:.0f} s.", flush=True)
+
+
+def _stay(cast: scenes.Cast) -> None:
+    print(f"\nStill serving from {cast.hospital}; press Ctrl-C to end.")
+    for door in cast.doors.hospital_doors:
+        print(f"  {door.name:16} {door.route}")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        print("\nstopped")
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

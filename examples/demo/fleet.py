@@ -1,0 +1,131 @@
+"""The devices of the demonstration: one folder and one process of `vagus-agent` for each; holds no key itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from examples.demo.plans import Doors, Made
+from examples.demo.stage import Broken, Stage
+
+AT_ONCE: Final = 4
+Answer = dict[str, Any]
+
+
+class Outcome:
+    """What one command of an agent came to."""
+
+    def __init__(self, code: int, results: list[Answer], said: str) -> None:
+        self.code = code
+        self.results = results
+        self.said = said
+
+    @property
+    def last(self) -> Answer:
+        """The last result."""
+        return self.results[-1] if self.results else {}
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was refused; None when it was not."""
+        return self.last.get("reason")
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}, {self.last or self.said}"
+
+
+class Device:
+    """One device: its folder, and the program that lives in it."""
+
+    def __init__(self, stage: Stage, made: Made, folder: Path) -> None:
+        self.made = made
+        self.state = folder
+        self._stage = stage
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def label(self) -> str:
+        """How people speak of it."""
+        return f"{self.made.category} {self.made.serial} of {self.made.unit}"
+
+    @property
+    def name(self) -> str:
+        """Its identity, once enrolled."""
+        return str(self.run("status").last["name"])
+
+    def run(self, command: str, *options: str, **environment: str) -> Outcome:
+        """One command, as a process of its own."""
+        done = self._stage.run(self._command(command, *options), **environment)
+        try:
+            results = [json.loads(line) for line in done.stdout.splitlines()]
+        except ValueError:
+            results = []
+        return Outcome(done.returncode, results, done.stdout[-500:] + done.stderr[-2000:])
+
+    def probe(self) -> Probe:
+        """The agent holding a connection under our orders."""
+        return Probe(self._stage.talk(self._command("probe"), self._stage.folder / "probes.log"))
+
+    def _command(self, command: str, *options: str) -> list[str]:
+        return [sys.executable, "-m", "vagus_agent", command, "--state", str(self.state), "--json", *options]
+
+
+class Probe:
+    """An agent that opens, resumes and sends when it is told to."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def ask(self, order: str) -> Answer:
+        """The answer to one order."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise Broken("the agent's pipes are gone")
+        self._process.stdin.write(order + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise Broken(f"the agent ended while it was told to {order!r}")
+        answer: Answer = json.loads(line)
+        return answer
+
+    def give(self, order: str) -> None:
+        """Tell it something and do not wait for the answer."""
+        if self._process.stdin is not None:
+            self._process.stdin.write(order + "\n")
+            self._process.stdin.flush()
+
+    def hear(self) -> Answer:
+        """The next answer."""
+        if self._process.stdout is None:
+            raise Broken("the agent's pipes are gone")
+        answer: Answer = json.loads(self._process.stdout.readline() or "{}")
+        return answer
+
+    def end(self) -> None:
+        """Let it go."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait(20)
+
+
+def everyone(devices: Iterable[Device], act: Callable[[Device], Outcome]) -> dict[Device, Outcome]:
+    """The same act by every device, a few processes at once (two cores)."""
+    many = list(devices)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(many, pool.map(act, many), strict=True))
+
+
+def told(doors: Doors, device: Made, anchors: dict[str, Path]) -> list[str]:
+    """What the installer tells a device: its servers, its anchor, what it is."""
+    enrol, telemetry = (
+        (doors.enrol, doors.telemetry) if device.hospital == "h1" else (doors.enrol_h2, doors.telemetry_h2)
+    )
+    return [
+        *("--server", enrol.route, "--relay", telemetry.route, "--status", f"127.0.0.1:{doors.status.port}"),
+        *("--anchors", str(anchors[device.hospital]), "--category", device.category),
+    ]

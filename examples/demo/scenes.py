@@ -1,0 +1,243 @@
+"""The scenes: each shows a refusal beside its benign twin, the same device with only the fault taken away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from examples.demo.fleet import Device, Outcome, Probe
+from examples.demo.plans import Doors
+from examples.demo.rogue import Rogue, look_alike
+from examples.demo.stage import Stage
+
+CLOSED_WITHIN: Final = 2.0
+"""Seconds from the commit of a revocation to the end of an open control connection (design section 6)."""
+
+_SHORT: Final = ("--patience", "4", "--count", "2")
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who and what the scenes play with."""
+
+    stage: Stage
+    hospital: Path
+    maker: Path
+    doors: Doors
+    devices: tuple[Device, ...]
+    anchors: dict[str, Path]
+
+    def device(self, unit: str, category: str, number: int = 0) -> Device:
+        """A device of a unit and category."""
+        found = [d for d in self.devices if d.made.unit == unit and d.made.category == category]
+        return found[number]
+
+    def counts(self, port: int | None = None) -> dict[str, Any]:
+        """What the telemetry store behind the gate has received."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{port or self.doors.store}/counts", timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def passes(cast: Cast, outcome: Outcome, text: str) -> None:
+    """The twin: it works."""
+    cast.stage.check(outcome.code == 0, text, outcome)
+
+
+def refused(cast: Cast, outcome: Outcome, reasons: set[str], text: str) -> None:
+    """The fault: it is refused, for the right reason and by our own exit code, never by accident."""
+    cast.stage.check(outcome.code not in {0, 2} and outcome.reason in reasons, f"{text} [{outcome.reason}]", outcome)
+
+
+def revoked_pump(cast: Cast) -> None:
+    """New, resumed and open connections of a pump before and after its revocation; its neighbour stays."""
+    stage, control = cast.stage, cast.doors.control.route
+    stage.chapter("A pump is revoked: its new, resumed and open connections end; its neighbour's go on")
+    pump, neighbour = cast.device("h1/icu", "infusion-pump", 0), cast.device("h1/icu", "infusion-pump", 1)
+    for device in (pump, neighbour):
+        passes(cast, device.run("connect", "--relay", control, *_SHORT), f"{device.label} works at the control gate")
+    open_pump, open_neighbour = pump.probe(), neighbour.probe()
+    for probe in (open_pump, open_neighbour):
+        probe.ask("open")
+        stage.check(probe.ask("send 1").get("ok") is True, "an open control connection carries a line")
+    _revoke_under(cast, pump, open_pump, open_neighbour)
+    open_pump.end()
+    open_neighbour.end()
+    _resumptions(cast)
+    refused(cast, pump.run("connect", *_SHORT), {"REVOKED"}, "a new connection of the revoked pump is refused")
+    passes(cast, neighbour.run("connect", *_SHORT), "a new connection of its neighbour passes")
+
+
+def _revoke_under(cast: Cast, pump: Device, open_pump: Probe, open_neighbour: Probe) -> None:
+    open_pump.give("watch 30")
+    open_neighbour.give("watch 4")
+    model = pump.made.model
+    done = cast.stage.vagus_json(
+        cast.hospital, "device", "revoke", f"{model}:{pump.made.serial}", "--reason", "keyCompromise", "--yes"
+    )
+    cast.stage.check(done["revoked"] >= 1, "vagus device revoke took every certificate of the pump", done)
+    neighbour_saw, pump_saw = open_neighbour.hear(), open_pump.hear()
+    cast.stage.check(pump_saw.get("closed") is True, "the pump's open control connection was closed", pump_saw)
+    cast.stage.check(neighbour_saw.get("closed") is False, "its neighbour's open connection stayed", neighbour_saw)
+    cast.stage.check(open_neighbour.ask("send 1").get("ok") is True, "and still carries lines")
+
+
+def _resumptions(cast: Cast) -> None:
+    """Tickets: the telemetry gate gives them, so the same device resumes before its revocation and not after."""
+    stage = cast.stage
+    pump = cast.device("h1/icu", "infusion-pump", 2)
+    pump.run("connect", "--relay", cast.doors.telemetry.route, *_SHORT)
+    probe = pump.probe()
+    probe.ask("open")
+    probe.ask("send 1")
+    before = probe.ask("resume")
+    sent = probe.ask("send 1")
+    holds = before.get("resumed") is True and sent.get("ok") is True
+    stage.check(holds, f"{pump.label} resumes its TLS session and is let in", before)
+    probe.ask("close")
+    cast.stage.vagus(cast.hospital, "device", "revoke", f"{pump.made.model}:{pump.made.serial}", "--yes")
+    after = probe.ask("resume")
+    told = probe.ask("send 1")
+    is_refused = told.get("ok") is False and told.get("reason") in {"REVOKED", "TLS_HANDSHAKE"}
+    stage.check(
+        is_refused, f"after its revocation the resumed session is refused [{told.get('reason')}]", (after, told)
+    )
+    probe.end()
+
+
+def spoofed_station(cast: Cast) -> None:
+    """A self-signed look-alike of the authority, and another hospital's genuine station."""
+    stage, doors = cast.stage, cast.doors
+    stage.chapter("A spoofed station: devices give it nothing, not one byte, not even their certificate")
+    pump = cast.device("h1/er", "infusion-pump", 0)
+    genuine = x509.load_pem_x509_certificate(cast.anchors["h1"].read_bytes())
+    with Rogue(look_alike(genuine, doors.telemetry.host)) as rogue:
+        route = f"{doors.telemetry.host}=127.0.0.1:{rogue.port}"
+        outcome = pump.run("connect", "--relay", route, *_SHORT)
+        refused(cast, outcome, {"UNTRUSTED_ANCHOR"}, f"{pump.label} refuses a look-alike of its authority")
+        stage.check(rogue.calls == 1, "the rogue was really called", rogue.calls)
+        caught = (
+            f"canary bytes caught by the rogue: {rogue.canary_bytes}; certificates shown to it: {rogue.certificates}"
+        )
+        stage.check(rogue.canary_bytes == 0 and rogue.certificates == 0, caught)
+        passes(cast, pump.run("connect", "--relay", doors.telemetry.route, *_SHORT), "the genuine gate passes")
+        _show_that_the_rogue_counts(cast, pump, rogue, route)
+    before = cast.counts(doors.store_h2)["bytes"]
+    outcome = pump.run("connect", "--relay", doors.telemetry_h2.route, *_SHORT)
+    refused(cast, outcome, {"UNTRUSTED_ANCHOR"}, "another hospital's genuine station is refused")
+    after = cast.counts(doors.store_h2)["bytes"]
+    stage.check(before == after, f"canary bytes behind the other hospital's station: {after - before}")
+    twin = cast.device("h2/icu", "infusion-pump")
+    passes(cast, twin.run("connect", *_SHORT), f"{twin.label}, whose own station it is, passes there")
+    stage.check(cast.counts(doors.store_h2)["bytes"] > after, "and its lines arrive")
+
+
+def _show_that_the_rogue_counts(cast: Cast, pump: Device, rogue: Rogue, route: str) -> None:
+    """The counter is no dummy: a copy of the device that was made to trust the rogue fills it."""
+    fooled = Device(cast.stage, pump.made, cast.stage.folder / "fooled")
+    shutil.copytree(pump.state, fooled.state, symlinks=True, dirs_exist_ok=True)
+    own = cast.stage.folder / "rogue-anchor.pem"
+    own.write_bytes(rogue.anchor_pem)
+    outcome = fooled.run("connect", "--relay", route, "--anchors", str(own), *_SHORT)
+    counted = (
+        f"(a copy of the device that pins the rogue's own root gives it {rogue.canary_bytes} bytes: it does count)"
+    )
+    cast.stage.check(outcome.code == 0 and rogue.canary_bytes > 0, counted, outcome)
+
+
+def other_unit(cast: Cast) -> None:
+    """A gate for one unit's control refuses the neighbour unit's device, which is welcome at the common gate."""
+    cast.stage.chapter("A device of another unit")
+    doors, stranger, own = cast.doors, cast.device("h1/er", "infusion-pump", 1), cast.device("h1/icu", "ventilator")
+    outcome = stranger.run("connect", "--relay", doors.control.route, *_SHORT)
+    refused(cast, outcome, {"WRONG_COMPARTMENT"}, f"{stranger.label} at the control gate of h1/icu is refused")
+    passes(cast, stranger.run("connect", "--relay", doors.telemetry.route, *_SHORT), "at the hospital's gate it passes")
+    passes(
+        cast, own.run("connect", "--relay", doors.control.route, *_SHORT), f"{own.label} passes at that control gate"
+    )
+
+
+def used_token(cast: Cast, scanner: Device, told: list[str]) -> None:
+    """A one-time token enrols one key; the same key may ask again, another key may not."""
+    stage = cast.stage
+    stage.chapter("A one-time token, for a scanner without a maker's certificate")
+    made = stage.vagus_json(cast.hospital, "token", "make", f"{scanner.made.model}:{scanner.made.serial}")
+    first = scanner.run("enrol", *told, "--token", "env:ENROLMENT_TOKEN", ENROLMENT_TOKEN=made["token"])
+    passes(cast, first, f"{scanner.label} enrols with its token")
+    thief = Device(stage, scanner.made, stage.folder / "thief")
+    stolen = thief.run("enrol", *told, "--token", "env:ENROLMENT_TOKEN", ENROLMENT_TOKEN=made["token"])
+    refused(cast, stolen, {"TOKEN_REUSED", "TOKEN_SPENT"}, "the same token with another key is refused")
+    passes(cast, scanner.run("connect", *_SHORT), "the scanner's certificate works")
+    invented = thief.run("enrol", *told, "--token", "env:ENROLMENT_TOKEN", ENROLMENT_TOKEN="a" * 40)
+    refused(cast, invented, {"TOKEN_INVALID"}, "an invented token is refused")
+
+
+def stale_clock(cast: Cast) -> None:
+    """A device that wakes in the past believes no date until something signed tells it the time."""
+    stage, monitor = cast.stage, cast.device("h1/icu", "patient-monitor")
+    stage.chapter("A stale clock")
+    long_ago = ("--unsafe-clock-offset", str(-20 * 365 * 86400))
+    alone = ("--server", "enrol.nowhere.example=127.0.0.1:9", "--status", "127.0.0.1:9")
+    outcome = monitor.run("connect", *long_ago, *alone, *_SHORT)
+    refused(cast, outcome, {"CLOCK_ROLLBACK"}, f"{monitor.label}, woken 20 years ago and cut off, refuses to connect")
+    known = ("--server", cast.doors.enrol.route, "--status", f"127.0.0.1:{cast.doors.status.port}")
+    healed = monitor.run("connect", *long_ago, *known, *_SHORT)
+    passes(cast, healed, "with the same clock it asks for signed time under its pinned anchor, and connects")
+    stage.check(healed.last.get("clock_corrected") is True, "and says that its clock was wrong", healed)
+    passes(cast, monitor.run("connect", *_SHORT), "with a right clock it connects at once")
+
+
+def renewal(cast: Cast) -> None:
+    """Outside its window a device keeps its certificate; inside it gets another key, and the old pair stays a while."""
+    stage, device = cast.stage, cast.device("h1/remote-care", "glucose-monitor")
+    stage.chapter("A renewal")
+    before = device.run("status").last
+    early = device.run("renew")
+    stage.check(early.code == 0 and early.last.get("renewed") is False, "a fresh certificate is not renewed", early)
+    inside = ("--unsafe-clock-offset", str(320 * 86400))
+    renewed = device.run("renew", *inside)
+    again = device.run("status").last
+    is_new = (
+        renewed.code == 0 and again.get("serial") != before.get("serial") and again.get("name") == before.get("name")
+    )
+    stage.check(is_new, f"{device.label}, 320 days on: a new certificate and key, the same name", renewed)
+    stage.check(again.get("proven") is False, "the old pair is kept until the new one has worked")
+    passes(cast, device.run("connect", *_SHORT), "the new certificate works")
+    stage.check(device.run("status").last.get("proven") is True, "and the old pair is gone")
+
+
+def ledger(cast: Cast, kept: Path) -> None:
+    """The log is whole and holds what happened; a copy cut back to an earlier day is caught."""
+    stage = cast.stage
+    stage.chapter("The log")
+    report = stage.vagus_json(cast.hospital, "audit", "verify", "--against", str(kept))
+    stage.check(True, f"every entry verified, against a checkpoint that was kept outside: {_short(report)}")
+    published = cast.hospital / "log"
+    key = (cast.hospital / "log.vkey").read_text("ascii").strip()
+    options = (
+        "audit",
+        "verify",
+        "--published",
+        "{}",
+        "--key",
+        key,
+        "--against",
+        str(cast.stage.folder / "late.checkpoint"),
+    )
+    shutil.copy(published / "checkpoint", cast.stage.folder / "late.checkpoint")
+    whole = [option.format(published) for option in options]
+    stage.check(stage.vagus(cast.hospital, *whole) != "", "the published log verifies too")
+    cut = cast.stage.folder / "cut-log"
+    shutil.copytree(published, cut)
+    shutil.copy(kept, cut / "checkpoint")
+    stage.vagus(cast.hospital, *[option.format(cut) for option in options], expect=5)
+    stage.check(True, "a copy cut back to the kept checkpoint is caught against the newest one, exit code 5")
+
+
+def _short(report: object) -> str:
+    return json.dumps(report)[:160]
