@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from vagus.authority import revocation
-from vagus.authority.publishing import ends_from, list_entries, sign_list, write_public
+from vagus.authority.publishing import ends_from, list_entries, scope_url, sign_list, write_public
 from vagus.errors import Conflict, IntegrityFailure
 from vagus.keystore import files
 from vagus.keystore.envelopes import open_envelope
@@ -88,7 +88,7 @@ def _lists_without(
             this_update=this_update,
             next_update=publisher.next_update(issuer, this_update),
             entries=entries,
-            shard_url=None if shard == COMPLETE else issuer.crl_url(shard),
+            shard_url=scope_url(issuer, shard),
         )
         lists.append(
             {

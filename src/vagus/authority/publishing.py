@@ -159,7 +159,7 @@ class CrlPublisher:
             this_update=now,
             next_update=next_update,
             entries=facts.entries,
-            shard_url=None if shard == COMPLETE else issuer.crl_url(shard),
+            shard_url=scope_url(issuer, shard),
         )
         return Publication(
             authority_id=issuer.authority_id,
@@ -176,6 +176,15 @@ def sign_list(issuer: Issuer, contents: CrlContents) -> bytes:
     """A signed DER CertificateList."""
     tbs_der = build_crl_tbs(contents, issuer.facts)
     return assemble_crl(tbs_der, issuer.facts.signature_algorithm, issuer.key.sign(Purpose.CRL, tbs_der))
+
+
+def scope_url(issuer: Issuer, shard: int) -> str | None:
+    """What a list's IssuingDistributionPoint says; None where the list speaks for all that its issuer issued.
+
+    Offline authorities have one shard for ever, and their lists no such extension: whoever checks the root itself,
+    which has no CDP (`openssl verify -crl_check_all`), finds no scope in one that has.
+    """
+    return None if shard == COMPLETE or issuer.is_offline else issuer.crl_url(shard)
 
 
 def ends_from(previous: Publication | None, now: datetime) -> int:
