@@ -1,0 +1,94 @@
+"""Signature algorithms are known by their whole identifier, parameters included."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.x509.hierarchy import private_key, sign, spki_of
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.x509 import der
+from vagus.x509.algorithms import (
+    RSA_PSS_SHA256,
+    RSA_SHA256,
+    SIGNATURE_ALGORITHMS,
+    KeyAlgorithm,
+    default_signature_algorithm,
+    find_signature_algorithm,
+    suitable_signature_algorithms,
+)
+from vagus.x509.keys import verify_signature
+
+
+def test_every_algorithm_is_found_by_its_identifier() -> None:
+    for algorithm in SIGNATURE_ALGORITHMS.values():
+        assert find_signature_algorithm(algorithm.identifier_der) is algorithm
+
+
+def test_every_key_has_a_default_among_its_suitable_algorithms() -> None:
+    for key in KeyAlgorithm:
+        assert default_signature_algorithm(key) is suitable_signature_algorithms(key)[0]
+    assert default_signature_algorithm(KeyAlgorithm.P384).hash_name == "sha384"
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    [
+        der.sequence(der.object_identifier("1.2.840.113549.1.1.5"), der.NULL_DER),  # sha1WithRSAEncryption
+        der.sequence(der.object_identifier("1.2.840.10045.4.1")),  # ecdsa-with-SHA1
+        der.sequence(der.object_identifier("1.2.840.10045.4.3.2"), der.NULL_DER),  # RFC 5758 3.2: parameters absent
+        der.sequence(der.object_identifier("1.2.840.113549.1.1.10")),  # PSS by default means SHA-1
+        RSA_SHA256.identifier_der[:-2],
+        b"",
+    ],
+)
+def test_what_we_do_not_verify_is_not_found(identifier: bytes) -> None:
+    assert find_signature_algorithm(identifier) is None
+    with pytest.raises(NotTrusted) as refusal:
+        verify_signature(spki_of(private_key("p256")), identifier, b"signature", b"message")
+    assert refusal.value.reason is Reason.UNSUPPORTED_ALGORITHM
+
+
+def test_pss_is_known_with_hash_parameters_null_and_absent() -> None:
+    null = RSA_PSS_SHA256.identifier_der
+    digest = der.sequence(der.object_identifier("2.16.840.1.101.3.4.2.1"))
+    absent = der.sequence(
+        der.object_identifier("1.2.840.113549.1.1.10"),
+        der.sequence(
+            der.explicit(0, digest),
+            der.explicit(1, der.sequence(der.object_identifier("1.2.840.113549.1.1.8"), digest)),
+            der.explicit(2, der.integer(32)),
+        ),
+    )
+    assert null != absent
+    assert find_signature_algorithm(absent) is RSA_PSS_SHA256
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *(
+            (kind, one.name)
+            for kind in ("p256", "p384", "p521")
+            for one in suitable_signature_algorithms(KeyAlgorithm(kind))
+        ),
+        *(("rsa2048", one.name) for one in suitable_signature_algorithms(KeyAlgorithm.RSA2048)),
+        ("mldsa44", "ml-dsa-44"),
+        ("mldsa65", "ml-dsa-65"),
+        ("mldsa87", "ml-dsa-87"),
+    ],
+)
+def test_signatures_of_every_kind_verify_and_fail_when_one_bit_differs(kind: str, name: str) -> None:
+    algorithm, key = SIGNATURE_ALGORITHMS[name], private_key(kind)
+    signature = sign(key, algorithm, b"message")
+    verify_signature(spki_of(key), algorithm.identifier_der, signature, b"message")
+    for wrong, message in ((signature, b"massage"), (signature[:-1] + bytes((signature[-1] ^ 1,)), b"message")):
+        with pytest.raises(NotTrusted) as refusal:
+            verify_signature(spki_of(key), algorithm.identifier_der, wrong, message)
+        assert refusal.value.reason is Reason.BAD_SIGNATURE
+
+
+def test_a_key_of_another_kind_is_a_mismatch() -> None:
+    with pytest.raises(NotTrusted) as refusal:
+        verify_signature(spki_of(private_key("p256")), RSA_SHA256.identifier_der, b"x", b"message")
+    assert refusal.value.reason is Reason.SIG_ALG_MISMATCH
