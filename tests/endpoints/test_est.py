@@ -1,0 +1,263 @@
+"""EST over the raw application: every status of RFC 7030, every reason mapped, and 2,000 devices in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from cryptography import x509
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.types import ASGIApp
+
+from tests.endpoints.calls import Answer, ask, call
+from tests.fleet.house import House, house, new_key, request_der
+from tests.fleet.inventory import BY, ICU
+from vagus.endpoints.est import EST_STATUS, est_app
+from vagus.errors import NotTrusted
+from vagus.fleet.admission import Admitted
+from vagus.fleet.devices import NewDevice
+from vagus.fleet.lifecycle import DeviceState
+from vagus.reasons import Reason
+from vagus.wire import est
+from vagus.wire.cms import decode_certs_only
+
+ENROL = "/.well-known/est/simpleenroll"
+REENROL = "/.well-known/est/simplereenroll"
+PKCS10 = {"Content-Type": "application/pkcs10"}
+_SERIALS = count()
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[House]:
+    with house() as built:
+        yield built
+
+
+@pytest.fixture(scope="module")
+def app(standing: House) -> ASGIApp:
+    return _app(standing)
+
+
+def _app(standing: House, *, is_wrapped: bool = False) -> ASGIApp:
+    authorities = [standing.root.der, standing.h1.der, standing.units["h1/icu"].der]
+    return est_app(
+        enrolment=standing.enrolment,
+        ca_certificates=lambda _label, _peer: authorities,
+        clock=standing.stock.clock,
+        is_wrapped=is_wrapped,
+    )
+
+
+def _basic(token: str, user: str = "device") -> dict[str, str]:
+    return {**PKCS10, "Authorization": est.encode_basic(est.BasicCredential(user, token))}
+
+
+def _token(standing: House) -> str:
+    return standing.token(standing.stock.add(f"SN-{next(_SERIALS)}"))
+
+
+def _certificate(answer: Answer) -> x509.Certificate:
+    assert answer.status == 200, answer.body
+    assert answer.headers["content-type"] == "application/pkcs7-mime; smime-type=certs-only"
+    assert int(answer.headers["content-length"]) == len(answer.body)
+    (der,) = decode_certs_only(est.decode_body(answer.body))
+    return x509.load_der_x509_certificate(der)
+
+
+def _check_refused(answer: Answer, status: int, reason: Reason) -> None:
+    assert (answer.status, answer.problem.reason) == (status, reason.value)
+    assert answer.problem.detail
+    assert ("www-authenticate" in answer.headers) == (status == 401)
+    assert ("retry-after" in answer.headers) == (status == 503)
+
+
+def test_every_reason_has_a_status_and_none_but_our_own_faults_is_a_500() -> None:
+    assert set(EST_STATUS) == set(Reason)
+    assert EST_STATUS[Reason.TOKEN_REUSED] == 403
+    assert EST_STATUS[Reason.CREDENTIAL_MISSING] == 401
+    assert EST_STATUS[Reason.NAMES_CHANGED] == 400
+    assert EST_STATUS[Reason.KEY_NOT_OPEN] == 503
+    ours = {reason for reason, status in EST_STATUS.items() if status == 500}
+    theirs = {Reason.NON_DER, Reason.POP_FAILED, Reason.WEAK_KEY, Reason.EC_PARAMS, Reason.LINT, Reason.REVOKED}
+    assert not ours & theirs
+
+
+def test_cacerts_are_for_everybody(app: ASGIApp, standing: House) -> None:
+    for path in ("/.well-known/est/cacerts", "/.well-known/est/server/cacerts"):
+        answer = call(app, "GET", path)
+        assert answer.status == 200
+        assert answer.headers["content-type"] == "application/pkcs7-mime; smime-type=certs-only"
+        assert set(decode_certs_only(est.decode_body(answer.body))) >= {standing.root.der, standing.h1.der}
+
+
+def test_attributes_ask_for_a_key_and_nothing_else(app: ASGIApp) -> None:
+    answer = call(app, "GET", "/.well-known/est/csrattrs")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/csrattrs")
+    assert est.decode_body(answer.body)[:2] == b"\x30\x17"
+
+
+def test_every_spelling_of_a_body_is_enrolled(app: ASGIApp, standing: House) -> None:
+    for spell in (lambda der: der, est.encode_body, lambda der: est.encode_body(der, is_wrapped=True)):
+        for extra in ({}, {"Content-Transfer-Encoding": "base64"}, {"Content-Transfer-Encoding": "binary"}):
+            body = spell(request_der(new_key()))
+            answer = call(app, "POST", ENROL, body, headers={**_basic(_token(standing)), **extra})
+            assert _certificate(answer).subject
+
+
+def test_a_body_in_pieces_is_one_body(app: ASGIApp, standing: House) -> None:
+    body = est.encode_body(request_der(new_key()))
+    parts = [body[start : start + 100] for start in range(0, len(body), 100)]
+    assert _certificate(call(app, "POST", ENROL, body, headers=_basic(_token(standing)), parts=parts))
+
+
+def test_answers_are_wrapped_where_the_listener_is_set_so(standing: House) -> None:
+    answer = call(_app(standing, is_wrapped=True), "GET", "/.well-known/est/cacerts")
+    assert max(map(len, answer.body.splitlines())) == 64
+    assert decode_certs_only(est.decode_body(answer.body))
+
+
+def test_a_renewal_goes_over_the_same_door(app: ASGIApp, standing: House) -> None:
+    device = standing.stock.add(f"SN-{next(_SERIALS)}")
+    first = call(app, "POST", ENROL, request_der(new_key()), headers=_basic(standing.token(device)))
+    (der,) = decode_certs_only(est.decode_body(first.body))
+    tls = {"admitted": standing.admit(der, standing.units["h1/icu"].der, standing.h1.der)}
+    good = request_der(new_key(), subject=der, dns_names=(standing.name(device),))
+    assert _certificate(call(app, "POST", REENROL, good, headers=PKCS10, tls=tls)).serial_number
+    bad = request_der(new_key(), subject=der, dns_names=("other.test",))
+    _check_refused(call(app, "POST", REENROL, bad, headers=PKCS10, tls=tls), 400, Reason.NAMES_CHANGED)
+
+
+def test_no_credential_is_401_and_says_which_scheme(app: ASGIApp) -> None:
+    body = request_der(new_key())
+    for headers in (PKCS10, {**PKCS10, "Authorization": "Bearer x"}):
+        answer = call(app, "POST", ENROL, body, headers=headers)
+        _check_refused(answer, 401, Reason.CREDENTIAL_MISSING)
+        assert answer.headers["www-authenticate"].startswith("Basic ")
+    broken = {**PKCS10, "Authorization": "Basic !!"}
+    _check_refused(call(app, "POST", ENROL, body, headers=broken), 400, Reason.BAD_ENCODING)
+
+
+def test_bad_tokens(app: ASGIApp, standing: House) -> None:
+    body, token = request_der(new_key()), _token(standing)
+    _check_refused(call(app, "POST", ENROL, body, headers=_basic("x" * 32)), 401, Reason.TOKEN_INVALID)
+    assert _certificate(call(app, "POST", ENROL, body, headers=_basic(token)))
+    other = request_der(new_key())
+    _check_refused(call(app, "POST", ENROL, other, headers=_basic(token)), 403, Reason.TOKEN_REUSED)
+
+
+def test_a_peer_that_the_listener_refused_is_never_anonymous(app: ASGIApp, standing: House) -> None:
+    tls = {"admitted": None, "refusal": NotTrusted(Reason.REVOKED, "the certificate is revoked")}
+    body = request_der(new_key())
+    answer = call(app, "POST", ENROL, body, headers=_basic(_token(standing)), tls=tls)
+    _check_refused(answer, 403, Reason.REVOKED)
+
+
+def test_a_device_in_the_wrong_state_is_403(app: ASGIApp, standing: House) -> None:
+    device = standing.stock.add(f"SN-{next(_SERIALS)}")
+    idevid, _ = standing.forge.birth_certificate(standing.line, device.maker_serial)
+    admitted: Admitted = standing.admit(idevid, standing.line.der)
+    standing.stock.inventory.change_state(device.id, DeviceState.RECALLED, by=BY).result(10)
+    answer = call(app, "POST", ENROL, request_der(new_key()), headers=PKCS10, tls={"admitted": admitted})
+    _check_refused(answer, 403, Reason.DEVICE_STATE)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/.well-known/est/serverkeygen", 404),
+        ("GET", "/", 404),
+        ("GET", "/.well-known/est/nolabel/cacerts", 404),
+        ("POST", "/.well-known/est/cacerts", 405),
+        ("GET", ENROL, 405),
+        ("DELETE", REENROL, 405),
+    ],
+)
+def test_paths_and_methods(app: ASGIApp, method: str, path: str, status: int) -> None:
+    answer = call(app, method, path)
+    assert answer.status == status
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+def test_another_media_type_is_415(app: ASGIApp, standing: House) -> None:
+    headers = {**_basic(_token(standing)), "Content-Type": "application/json"}
+    answer = call(app, "POST", ENROL, b"{}", headers=headers)
+    assert (answer.status, answer.headers["accept"]) == (415, "application/pkcs10")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (b"", 400, Reason.BAD_ENCODING),
+        (b"\x30", 400, Reason.NON_DER),
+        (b"MA==", 400, Reason.NON_DER),
+        (b"-----BEGIN CERTIFICATE REQUEST-----", 400, Reason.BAD_ENCODING),
+        (b"M" * 1_000_000, 413, Reason.TOO_LARGE),
+    ],
+)
+def test_bad_bodies_are_the_clients_fault_and_spend_no_token(
+    app: ASGIApp, standing: House, body: bytes, status: int, reason: Reason
+) -> None:
+    token = _token(standing)
+    _check_refused(call(app, "POST", ENROL, body, headers=_basic(token)), status, reason)
+    assert _certificate(call(app, "POST", ENROL, request_der(new_key()), headers=_basic(token)))
+
+
+def test_a_request_without_proof_of_possession_is_refused(app: ASGIApp, standing: House) -> None:
+    der = bytearray(request_der(new_key()))
+    der[-1] ^= 1
+    answer = call(app, "POST", ENROL, base64.b64encode(bytes(der)), headers=_basic(_token(standing)))
+    _check_refused(answer, 400, Reason.POP_FAILED)
+
+
+def test_a_client_that_leaves_in_the_middle_changes_nothing(app: ASGIApp, standing: House) -> None:
+    token = _token(standing)
+    answer = call(app, "POST", ENROL, b"x" * 10, headers=_basic(token), parts=[])
+    assert answer.status == 400
+    assert _certificate(call(app, "POST", ENROL, request_der(new_key()), headers=_basic(token)))
+
+
+@given(body=st.binary(max_size=400))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_body_nobody_sees_a_500(app: ASGIApp, unused_token: str, body: bytes) -> None:
+    assert call(app, "POST", ENROL, body, headers=_basic(unused_token)).status == 400
+
+
+@pytest.fixture
+def unused_token(standing: House) -> str:
+    return _token(standing)
+
+
+def test_two_thousand_devices_enrol_in_seconds(standing: House, app: ASGIApp) -> None:
+    """The whole road in process: token, CSR, policy, lints, intent, ledger, signature, CMS."""
+    total = 2_000
+    new = [NewDevice(unit=ICU, model="pump", maker_serial=f"ROAD-{number}") for number in range(total)]
+    devices = standing.stock.inventory.add_all(new, by=BY).result(60)
+    made = [standing.stock.tokens.make(device.id, by=BY) for device in devices]
+    tokens = [one.result(60).text for one in made]
+    bodies = [est.encode_body(request_der(new_key())) for _ in range(total)]
+
+    async def enrol_all() -> list[Answer]:
+        gate = asyncio.Semaphore(100)
+
+        async def one(token: str, body: bytes) -> Answer:
+            async with gate:
+                return await ask(app, "POST", ENROL, body, headers=_basic(token))
+
+        return await asyncio.gather(*(one(token, body) for token, body in zip(tokens, bodies, strict=True)))
+
+    started = time.process_time()
+    answers = asyncio.run(enrol_all())
+    spent = time.process_time() - started
+    serials = {_certificate(answer).serial_number for answer in answers}
+    assert len(serials) == total
+    assert spent < 20, f"2,000 enrolments took {spent:.1f} s of CPU"
+    with standing.stock.database.reading() as connection:
+        states = connection.exec_driver_sql(
+            "SELECT state, COUNT(*) FROM devices WHERE maker_serial LIKE 'ROAD-%' GROUP BY state"
+        ).all()
+    assert [tuple(row) for row in states] == [("commissioned", total)]
