@@ -69,7 +69,7 @@ class CrossCheck:
             spki_sha256=row.spki_sha256,
             profile=row.profile,
             owner=conceal(self._salt, row.owner),
-            request_id_hash=entry.request_id_hash,
+            request_id_hash=hashlib.sha256(row.request_id.encode()).digest(),
         )
         if recorded != entry:
             names = [name for name in Issuance.__slots__ if getattr(recorded, name) != getattr(entry, name)]

@@ -1,0 +1,18 @@
+"""The small installation that ledger tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """An installation in memory that publishes into a folder of the test."""
+    made = World.make(tmp_path)
+    yield made
+    made.close()

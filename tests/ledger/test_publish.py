@@ -1,0 +1,226 @@
+"""Publication: tiles before the checkpoint, over any crash, never two histories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.ledger.world import ORIGIN, CheckpointKey, World
+from vagus.errors import IntegrityFailure, Malformed, Unavailable
+from vagus.keystore.signing import Purpose
+from vagus.ledger import publish as publish_module
+from vagus.ledger.publish import LogPublisher, load_published, load_tile
+from vagus.ledger.verify import verify_log, verify_published
+from vagus.reasons import Reason
+from vagus.records.log import iterate_leaves, load_head
+from vagus.records.tables import installation, log_head, log_leaves
+from vagus.tlog.checkpoint import Checkpoint, NoteKey, verify_checkpoint
+from vagus.tlog.merkle import Frontier, leaf_hash
+from vagus.tlog.tiles import Tile, decode_bundle
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def check_folder(world: World) -> Checkpoint:
+    report = verify_log(world.folder, public_key=world.key.public_key)
+    published = verify_published(world.database, world.folder, public_key=world.key.public_key)
+    assert (published.size, published.root) == (report.size, report.root)
+    return published
+
+
+def test_the_checkpoint_is_the_databases_head(world: World) -> None:
+    world.note(3)
+    published = world.publisher().publish()
+    with world.database.reading() as connection:
+        head = load_head(connection)
+    assert published == Checkpoint(ORIGIN, head.size, head.root) == check_folder(world)
+    note = (world.folder / "checkpoint").read_bytes()
+    assert verify_checkpoint(note, world.publisher().key) == published
+
+
+def test_an_empty_log_is_published_too(world: World) -> None:
+    assert world.publisher().publish().size == 0
+    assert check_folder(world).size == 0
+    world.note(1)
+    assert world.publisher().publish().size == 1
+
+
+@given(st.lists(st.integers(1, 3) | st.integers(200, 300), min_size=2, max_size=3))
+@settings(max_examples=5, deadline=None)
+def test_growing_in_steps_gives_the_files_of_one_step_and_the_partial_ones_between(steps: list[int]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        world = World.make(Path(scratch))
+        publisher = world.publisher()
+        for step in steps:
+            world.note(step)
+            publisher.publish()
+            check_folder(world)
+        grown = tree(world.folder)
+        at_once = LogPublisher(world.database, Path(scratch) / "again", world.key)
+        at_once.publish()
+        again = tree(Path(scratch) / "again")
+        assert again.items() <= grown.items()
+        assert all(".p/" in name for name in grown.keys() - again.keys())  # of checkpoints in between
+        world.close()
+
+
+def test_files_lie_where_the_specification_puts_them(world: World) -> None:
+    world.note(258)
+    world.publisher().publish()
+    assert set(tree(world.folder)) == {
+        "checkpoint",
+        "tile/0/000",
+        "tile/0/001.p/2",
+        "tile/1/000.p/1",
+        "tile/entries/000",
+        "tile/entries/001.p/2",
+    }
+    with world.database.reading() as connection:
+        entries = tuple(leaf.entry for leaf in iterate_leaves(connection, 256))
+    assert decode_bundle((world.folder / "tile/entries/001.p/2").read_bytes(), 2) == entries
+
+
+def test_partial_tiles_go_when_their_full_tile_is_there(world: World) -> None:
+    publisher = world.publisher()
+    world.note(10)
+    publisher.publish()
+    assert "tile/0/000.p/10" in tree(world.folder)
+    world.note(246)
+    publisher.publish()
+    names = set(tree(world.folder))
+    assert names == {"checkpoint", "tile/0/000", "tile/1/000.p/1", "tile/entries/000"}
+    assert load_tile(world.folder, Tile(0, 0, 10)) == (world.folder / "tile/0/000").read_bytes()[:320]
+
+
+def test_nothing_is_written_when_nothing_is_new(world: World) -> None:
+    world.note(2)
+    publisher = world.publisher()
+    first = publisher.publish()
+    before = (world.folder / "checkpoint").stat().st_mtime_ns
+    assert publisher.publish() == first
+    assert (world.folder / "checkpoint").stat().st_mtime_ns == before
+
+
+def test_a_crash_at_any_write_leaves_the_old_checkpoint_whole_and_the_next_run_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Crash(BaseException):
+        pass
+
+    world.note(250)
+    world.publisher().publish()
+    original = publish_module._replace
+    published = check_folder(world).size
+    writes = 0
+    for crash_at in range(1, 8):
+        world.note(256)
+        count = 0
+
+        def write(path: Path, contents: bytes) -> None:
+            nonlocal count, writes
+            count += 1
+            writes = max(writes, count)
+            if count == crash_at:  # noqa: B023
+                path.with_name(f".{path.name}.partial").write_bytes(contents[: len(contents) // 2])
+                raise Crash
+            original(path, contents)
+
+        monkeypatch.setattr(publish_module, "_replace", write)
+        try:
+            world.publisher().publish()
+        except Crash:
+            assert verify_log(world.folder, public_key=world.key.public_key).size == published
+        monkeypatch.setattr(publish_module, "_replace", original)
+        published = world.publisher().publish().size
+        assert check_folder(world).size == published == 250 + 256 * crash_at
+    assert writes == 6
+
+
+def test_a_database_that_lost_leaves_is_never_signed(world: World) -> None:
+    world.note(5)
+    world.publisher().publish()
+    world.note(3)
+    frontier = Frontier()
+    with world.database.writing() as connection:
+        for leaf in list(iterate_leaves(connection, 0, 4)):
+            frontier = frontier.append(leaf.leaf_hash)
+        connection.execute(log_leaves.delete().where(log_leaves.c.leaf_index >= 4))
+        connection.execute(log_head.update().values(size=4, frontier=frontier.encode(), root=frontier.root))
+    with pytest.raises(IntegrityFailure) as caught:
+        world.publisher().publish()
+    assert caught.value.reason is Reason.LOG_TRUNCATED
+    assert load_published(world.folder, world.publisher().key) is not None
+
+
+@pytest.mark.parametrize("more", [0, 3])
+def test_another_history_of_the_same_length_is_never_signed(world: World, more: int) -> None:
+    world.note(5)
+    world.publisher().publish()
+    frontier = Frontier().extend(leaf_hash(b"forged %d" % number) for number in range(5))
+    with world.database.writing() as connection:
+        for number in range(5):
+            entry = b"forged %d" % number
+            connection.execute(
+                log_leaves.update()
+                .where(log_leaves.c.leaf_index == number)
+                .values(entry=entry, leaf_hash=leaf_hash(entry))
+            )
+        connection.execute(log_head.update().values(frontier=frontier.encode(), root=frontier.root))
+    world.note(more)
+    with pytest.raises(IntegrityFailure) as caught:
+        world.publisher().publish()
+    assert caught.value.reason is Reason.LOG_TAMPERED
+
+
+@pytest.mark.parametrize("name", ["tile/0/000.p/5", "checkpoint"])
+def test_published_files_that_were_changed_are_not_built_upon(world: World, name: str) -> None:
+    world.note(5)
+    world.publisher().publish()
+    contents = bytearray((world.folder / name).read_bytes())
+    contents[25] ^= 1
+    (world.folder / name).write_bytes(contents)
+    world.note(1)
+    with pytest.raises((IntegrityFailure, Malformed)):
+        world.publisher().publish()
+
+
+def test_a_checkpoint_of_another_key_is_not_continued(world: World) -> None:
+    world.note(5)
+    world.publisher().publish()
+    stranger = LogPublisher(world.database, world.folder, CheckpointKey(2))
+    with pytest.raises(IntegrityFailure) as caught:
+        stranger.publish()
+    assert caught.value.reason is Reason.CHECKPOINT_INVALID
+
+
+def test_a_folder_that_cannot_be_written_is_unavailable(world: World) -> None:
+    world.note(1)
+    publisher = world.publisher()
+    (world.folder / "tile").write_bytes(b"in the way")
+    with pytest.raises(Unavailable) as caught:
+        publisher.publish()
+    assert caught.value.reason is Reason.DATABASE_UNAVAILABLE
+
+
+def test_the_key_is_asked_for_a_checkpoint_and_nothing_else(world: World) -> None:
+    world.note(1)
+    world.key.purposes = frozenset({Purpose.DATA})
+    with pytest.raises(Exception, match="signs checkpoints"):
+        world.publisher().publish()
+
+
+def test_the_name_of_the_key_is_the_origin(world: World) -> None:
+    with world.database.writing() as connection:
+        connection.execute(installation.update().values(origin="renamed.example/log"))
+    assert world.publisher().key == NoteKey("renamed.example/log", world.key.public_key)

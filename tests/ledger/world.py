@@ -1,0 +1,162 @@
+"""A small installation with a log: authorities, certificates and revocations as the house would write them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from vagus.errors import NotAuthorised
+from vagus.identifiers import draw_serial, serial_bytes
+from vagus.keystore.signing import Purpose
+from vagus.ledger.append import append
+from vagus.ledger.entries import Hold, Issuance, Release, Revocation, TokenSpent
+from vagus.ledger.publish import LogPublisher
+from vagus.reasons import Reason
+from vagus.records.database import Database, open_database
+from vagus.records.installation import Installation, insert_installation
+from vagus.records.tables import authorities, certificate_bytes, certificates, revocation_events
+from vagus.records.writer import Batch, Writer
+from vagus.testing import FrozenClock, SeededEntropy
+from vagus.tlog.checkpoint import NoteKey
+from vagus.x509.algorithms import SignatureAlgorithm
+
+ORIGIN = "log.example.org/vagus"
+SALT = b"s" * 32
+
+
+class CheckpointKey:
+    """An Ed25519 key that signs checkpoints only."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self._private = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
+        self.key_id = "log"
+        self.purposes = frozenset({Purpose.CHECKPOINT})
+        self.algorithm = SignatureAlgorithm("ed25519", "1.3.101.112", bytes.fromhex("300506032b6570"), None)
+        self.spki_der = self._private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.is_reproducible = True
+
+    def sign(self, purpose: Purpose, message: bytes) -> bytes:
+        if purpose not in self.purposes:
+            raise NotAuthorised(Reason.PURPOSE_FORBIDDEN, "this key signs checkpoints")
+        return self._private.sign(message)
+
+    @property
+    def public_key(self) -> bytes:
+        return NoteKey.of_spki(ORIGIN, self.spki_der).public_key
+
+
+@dataclass
+class World:
+    """A database with its writer, one authority, and a published folder."""
+
+    database: Database
+    writer: Writer
+    clock: FrozenClock
+    entropy: SeededEntropy
+    folder: Path
+    key: CheckpointKey
+
+    @classmethod
+    def make(cls, folder: Path, url: str = "sqlite://") -> World:
+        database = open_database(url)
+        database.create()
+        with database.writing() as connection:
+            insert_installation(connection, Installation(ORIGIN, 0, SALT))
+            connection.execute(
+                authorities.insert().values(
+                    id=1,
+                    name="h1/icu",
+                    generation=1,
+                    kind="issuing_ca",
+                    is_offline=False,
+                    state="active",
+                    key_id="k",
+                    keystore="h1.icu",
+                    spki_sha256=bytes(32),
+                    constrain_dn=False,
+                )
+            )
+        clock = FrozenClock()
+        return cls(database, Writer(database, clock), clock, SeededEntropy(), folder / "log", CheckpointKey())
+
+    def close(self) -> None:
+        self.writer.close()
+        self.database.close()
+
+    def publisher(self) -> LogPublisher:
+        return LogPublisher(self.database, self.folder, self.key)
+
+    def issue(self, count: int = 1) -> list[int]:
+        """Certificates with their entries; gives their serials."""
+        serials = [draw_serial(self.entropy) for _ in range(count)]
+        for future in [self.writer.submit(self._issuance(serial)) for serial in serials]:
+            future.result(30)
+        return serials
+
+    def _issuance(self, serial: int) -> Callable[[Batch], int]:
+        def act(batch: Batch) -> int:
+            tbs = b"tbs " + serial_bytes(serial)
+            spki = hashlib.sha256(b"key " + tbs).digest()
+            request_id = f"request-{serial:x}"
+            index = append(
+                batch,
+                Issuance(
+                    authority="h1/icu#1",
+                    serial=serial,
+                    tbs_sha256=hashlib.sha256(tbs).digest(),
+                    spki_sha256=spki,
+                    profile="bedside",
+                    owner="device:aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                    request_id_hash=hashlib.sha256(request_id.encode()).digest(),
+                ),
+            )
+            batch.connection.execute(
+                certificates.insert().values(
+                    leaf_index=index,
+                    authority_id=1,
+                    serial=serial_bytes(serial),
+                    owner="device:aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                    profile="bedside",
+                    spki_sha256=spki,
+                    request_id=request_id,
+                    not_before=0,
+                    not_after=1,
+                    shard=0,
+                    state="issued",
+                )
+            )
+            batch.connection.execute(certificate_bytes.insert().values(leaf_index=index, tbs_der=tbs))
+            return index
+
+        return act
+
+    def change(self, serial: int, act: str = "revoke") -> int:
+        """Revoke, hold or release with its event and entry; gives the step's number."""
+
+        def write(batch: Batch) -> int:
+            sequence = batch.next_revocation()
+            batch.connection.execute(
+                revocation_events.insert().values(
+                    sequence=sequence, authority_id=1, serial=serial_bytes(serial), act=act, reason=4, at=batch.at
+                )
+            )
+            if act == "revoke":
+                append(batch, Revocation("h1/icu#1", serial, 4, sequence, "operator:someone"))
+            else:
+                append(batch, (Hold if act == "hold" else Release)("h1/icu#1", serial, sequence, "rule:watch"))
+            return sequence
+
+        return self.writer.submit(write).result(30)
+
+    def note(self, count: int = 1) -> None:
+        """Entries of another kind."""
+        for future in [
+            self.writer.submit(lambda batch: append(batch, TokenSpent(bytes(32), "device:a", bytes(32))))
+            for _ in range(count)
+        ]:
+            future.result(30)
