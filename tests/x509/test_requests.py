@@ -1,0 +1,269 @@
+"""A request gives its key: everything else in it is recorded, bounded, or refused."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.x509.hierarchy import private_key, sign, spki_of
+from vagus.errors import LimitExceeded, Malformed, NotTrusted, PolicyRefusal, VagusError
+from vagus.reasons import Reason
+from vagus.x509 import der
+from vagus.x509.algorithms import ECDSA_SHA256, SignatureAlgorithm
+from vagus.x509.names import SubjectFields, encode_subject
+from vagus.x509.requests import CertificateRequest, decode_request
+
+SUBJECT = encode_subject(SubjectFields("Evil Corp", None, "pump-1"))
+
+
+def request(
+    *attributes: bytes,
+    version: bytes = der.integer(0),
+    subject: bytes = SUBJECT,
+    spki: bytes | None = None,
+    algorithm: SignatureAlgorithm = ECDSA_SHA256,
+    message: bytes | None = None,
+) -> bytes:
+    """A request assembled by hand, signed by the P-256 key."""
+    key = private_key("p256")
+    body = der.sequence(version, subject, spki or spki_of(key), der.encode_tlv(0xA0, b"".join(attributes)))
+    signature = sign(key, ECDSA_SHA256, body if message is None else message)
+    return der.sequence(body, algorithm.identifier_der, der.bit_string(signature))
+
+
+def attribute(oid: str, *values: bytes) -> bytes:
+    return der.sequence(der.object_identifier(oid), der.set_of(values))
+
+
+def asking(*extensions: bytes) -> bytes:
+    return attribute("1.2.840.113549.1.9.14", der.sequence(*extensions))
+
+
+def extension(oid: str, value: bytes) -> bytes:
+    return der.sequence(der.object_identifier(oid), der.octet_string(value))
+
+
+@pytest.mark.parametrize("kind", ["p256", "p384", "p521", "rsa2048", "rsa4096", "mldsa44", "mldsa65", "mldsa87"])
+def test_requests_of_every_kind_of_key_prove_possession(kind: str) -> None:
+    key = private_key(kind)
+    digest = None if kind.startswith("mldsa") else hashes.SHA256()
+    made = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, digest)
+    decoded = decode_request(made.public_bytes(Encoding.DER))
+    assert decoded.public_key.algorithm == kind
+    assert decoded.public_key.spki_der == spki_of(key)
+    assert decoded.recorded_names == ()
+    assert decoded.challenge_password is None
+
+
+def test_a_pss_request_proves_possession() -> None:
+    key = private_key("rsa2048")
+    assert isinstance(key, rsa.RSAPrivateKey)
+    scheme = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
+    made = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .sign(key, hashes.SHA256(), rsa_padding=scheme)
+    )
+    assert decode_request(made.public_bytes(Encoding.DER)).public_key.algorithm == "rsa2048"
+
+
+def hostile() -> x509.CertificateSigningRequest:
+    """A request that asks for everything."""
+    builder = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name.from_rfc4514_string("CN=*.h1.example,O=Root of all,C=CH"))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=5), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING]), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [
+                    x509.DNSName("*.er.h1.five-hospitals.example"),
+                    x509.UniformResourceIdentifier("https://none.invalid/"),
+                    x509.RFC822Name("root@none.invalid"),
+                    x509.IPAddress(ipaddress.ip_address("10.0.0.1")),
+                    x509.RegisteredID(x509.ObjectIdentifier("1.2.3")),
+                ]
+            ),
+            critical=True,
+        )
+    )
+    for number in range(10):
+        builder = builder.add_attribute(x509.ObjectIdentifier(f"1.3.6.1.4.1.32473.7.{number}"), b"hostile")
+    key = private_key("p256")
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return builder.add_attribute(x509.oid.AttributeOID.CHALLENGE_PASSWORD, b"guess").sign(key, hashes.SHA256())
+
+
+def test_hostile_names_are_recorded_and_the_key_is_taken() -> None:
+    decoded = decode_request(hostile().public_bytes(Encoding.DER))
+    assert decoded.public_key.spki_der == spki_of(private_key("p256"))
+    assert "subject:C=CH, O=Root of all, CN=*.h1.example" in decoded.recorded_names
+    assert "dNSName:*.er.h1.five-hospitals.example" in decoded.recorded_names
+    assert "iPAddress:10.0.0.1" in decoded.recorded_names
+    assert "extension:2.5.29.19" in decoded.recorded_names
+    assert "attribute:1.3.6.1.4.1.32473.7.9" in decoded.recorded_names
+    assert decoded.alternative_names_der is not None
+    assert decoded.challenge_password == "guess"
+    assert not any("guess" in name for name in decoded.recorded_names)
+
+
+def test_what_is_recorded_is_bounded() -> None:
+    names = der.sequence(
+        *(der.implicit(2, b"a" * 5000) for _ in range(10)), *(der.implicit(2, b"b") for _ in range(500))
+    )
+    decoded = decode_request(request(asking(extension("2.5.29.17", names))))
+    assert len(decoded.recorded_names) == 32
+    assert max(map(len, decoded.recorded_names)) == 200
+
+
+def test_a_nonsense_alternative_name_is_recorded_as_octets() -> None:
+    decoded = decode_request(request(asking(extension("2.5.29.17", b"\xff\xff"))))
+    assert decoded.recorded_names[-1] == "subjectAltName:#ffff"
+
+
+def test_the_attributes_may_be_absent() -> None:
+    key = private_key("p256")
+    body = der.sequence(der.integer(0), SUBJECT, spki_of(key))
+    made = der.sequence(body, ECDSA_SHA256.identifier_der, der.bit_string(sign(key, ECDSA_SHA256, body)))
+    assert decode_request(made).recorded_names == ("subject:O=Evil Corp, CN=pump-1",)
+
+
+def test_a_request_signed_by_another_key_is_refused() -> None:
+    with pytest.raises(NotTrusted) as refusal:
+        decode_request(request(spki=spki_of(private_key("p256", 1))))
+    assert refusal.value.reason is Reason.POP_FAILED
+
+
+def test_a_request_changed_after_signing_is_refused() -> None:
+    with pytest.raises(NotTrusted) as refusal:
+        decode_request(request(message=b"something else"))
+    assert refusal.value.reason is Reason.POP_FAILED
+
+
+def test_a_request_signed_with_sha1_or_another_algorithm_is_refused() -> None:
+    sha1 = SignatureAlgorithm(
+        "ecdsa-sha1", "1.2.840.10045.4.1", der.sequence(der.object_identifier("1.2.840.10045.4.1")), "sha1"
+    )
+    rsa_sha256 = der.sequence(der.object_identifier("1.2.840.113549.1.1.11"), der.NULL_DER)
+    for algorithm in (sha1, SignatureAlgorithm("rsa", "", rsa_sha256, "sha256")):
+        with pytest.raises(NotTrusted) as refusal:
+            decode_request(request(algorithm=algorithm))
+        assert refusal.value.reason is Reason.POP_FAILED
+
+
+def test_a_weak_key_is_refused_before_its_signature_is_looked_at() -> None:
+    weak = der.sequence(
+        der.sequence(der.object_identifier("1.2.840.10045.2.1"), der.object_identifier("1.3.132.0.33")),
+        der.bit_string(b"\x04" + bytes(56)),
+    )
+    with pytest.raises(PolicyRefusal) as refusal:
+        decode_request(request(spki=weak))
+    assert refusal.value.reason is Reason.WEAK_KEY
+
+
+def test_another_version_is_refused() -> None:
+    with pytest.raises(Malformed) as refusal:
+        decode_request(request(version=der.integer(1)))
+    assert refusal.value.reason is Reason.BAD_VERSION
+
+
+def test_an_oversized_request_is_refused_unread() -> None:
+    with pytest.raises(LimitExceeded) as refusal:
+        decode_request(bytes(1_000_000))
+    assert refusal.value.reason is Reason.TOO_LARGE
+
+
+def test_too_many_attributes_are_refused() -> None:
+    many = [attribute(f"1.2.3.{number}", der.NULL_DER) for number in range(33)]
+    with pytest.raises(LimitExceeded) as refusal:
+        decode_request(request(*many))
+    assert refusal.value.reason is Reason.TOO_MANY
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        (der.integer(1),),
+        (der.sequence(der.integer(1)),),
+        (asking(der.integer(1)),),
+        (asking(der.sequence(der.object_identifier("2.5.29.17"))),),
+        (attribute("1.2.840.113549.1.9.14", der.integer(1)),),
+    ],
+)
+def test_attributes_of_another_shape_are_refused(attributes: tuple[bytes, ...]) -> None:
+    with pytest.raises(Malformed) as refusal:
+        decode_request(request(*attributes))
+    assert refusal.value.reason in {Reason.BAD_ENCODING, Reason.NON_DER}
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"",
+        b"\x30",
+        b"\x00",
+        b"-----BEGIN CERTIFICATE REQUEST-----",
+        base64.b64encode(request()),
+        request()[:-1],
+        request() + b"\x00",
+        der.sequence(),
+        der.sequence(der.sequence(), der.sequence(), der.bit_string(b"")),
+        der.sequence(der.sequence(), ECDSA_SHA256.identifier_der, der.bit_string(b"", 1)),
+    ],
+)
+def test_what_is_no_request_is_malformed(octets: bytes) -> None:
+    with pytest.raises(Malformed) as refusal:
+        decode_request(octets)
+    assert refusal.value.reason in {Reason.NON_DER, Reason.BAD_ENCODING}
+
+
+def test_non_shortest_lengths_are_refused() -> None:
+    good = request()
+    assert good[1] == 0x81
+    padded = bytes((0x30, 0x82, 0x00, good[2])) + good[3:]
+    with pytest.raises(Malformed) as refusal:
+        decode_request(padded)
+    assert refusal.value.reason is Reason.NON_DER
+
+
+@given(st.binary(max_size=400))
+def test_arbitrary_octets_raise_only_our_errors(octets: bytes) -> None:
+    with pytest.raises(VagusError):
+        decode_request(octets)
+
+
+GOOD = request(asking(extension("2.5.29.17", der.sequence(der.implicit(2, b"pump")))), attribute("1.2.3", der.NULL_DER))
+WHOLE = decode_request(GOOD)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(max_examples=300)
+def test_no_changed_octet_passes_as_the_signed_request(changes: list[tuple[int, int]]) -> None:
+    octets = bytearray(GOOD)
+    for place, value in changes:
+        octets[place] = value
+    try:
+        decoded: CertificateRequest = decode_request(bytes(octets))
+    except VagusError:
+        return
+    # only the randomness of the signature may differ, never what was signed
+    assert (decoded.public_key, decoded.subject_der) == (WHOLE.public_key, WHOLE.subject_der)
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=150)
+def test_signed_nonsense_raises_only_our_errors(nonsense: bytes) -> None:
+    try:
+        decoded = decode_request(request(nonsense, subject=der.sequence(nonsense)))
+        assert all(len(name) <= 200 for name in decoded.recorded_names)
+        decode_request(request(asking(extension("2.5.29.17", nonsense))))
+    except VagusError:
+        pass
