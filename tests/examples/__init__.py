@@ -1,0 +1,1 @@
+"""What the examples stand on; the demonstration itself is run by `make demo`."""
