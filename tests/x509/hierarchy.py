@@ -55,9 +55,14 @@ def pack() -> PolicyPack:
     return load_pack()
 
 
-@cache
 def private_key(kind: str, number: int = 0) -> PrivateKey:
     """One key per kind and number, made once for the whole run."""
+    return _make_key(kind, number)
+
+
+@cache
+def _make_key(kind: str, number: int) -> PrivateKey:
+    assert number >= 0  # only tells keys of a kind apart
     match kind:
         case "p256":
             return ec.generate_private_key(ec.SECP256R1())
