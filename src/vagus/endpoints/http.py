@@ -116,6 +116,7 @@ _CONFLICT: Final = (
     Reason.AUTHORITY_IN_USE,
     Reason.ALREADY_EXISTS,
     Reason.RESTORE_UNSETTLED,
+    Reason.LEASE_LOST,
 )
 _UNAVAILABLE: Final = (
     Reason.CLOCK_ROLLBACK,
@@ -200,11 +201,11 @@ async def send_problem(
     await send_answer(send, chosen, fields, body)
 
 
-def refusing(error: VagusError, *, close: bool = True) -> ASGIApp:
+def refusing(error: VagusError, *, status: int | None = None, close: bool = True) -> ASGIApp:
     """An application that answers every request with `error`."""
 
     async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_problem(send, error, close=close)
+        await send_problem(send, error, status=status, close=close)
 
     return refuse
 

@@ -15,6 +15,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.http import check_framing, check_target, problem_headers, refusing, status_of
 from vagus.errors import LimitExceeded, Malformed, NotAuthorised, VagusError
 from vagus.reasons import Reason
@@ -25,6 +26,7 @@ from vagus.wire.problems import encode_problem, problem_from
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
+_PIPELINED = 32
 _TOO_LARGE_HEADER = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
@@ -101,7 +103,7 @@ class GateHttp(HttpToolsProtocol):
         super().on_message_begin()
         self._is_in_header = True
         self._field_octets = 0
-        self.scope["extensions"] = {"tls": self._tls}
+        self.scope["extensions"] = {"tls": self._tls, "reset": self.transport.abort}  # type: ignore[dict-item]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field. Fields of a chunked body's trailer end nowhere: uvicorn would add them to the header."""
@@ -117,12 +119,17 @@ class GateHttp(HttpToolsProtocol):
         self._is_in_header = False
         self._deadline = self.loop.time() + self._gate.limits.stall_seconds
         error = self._find_fault()
+        if error is not None:
+            self._tell(error)
         self.app = (
             self._app
             if error is None
             else refusing(error, status=_TOO_LARGE_HEADER if error.reason is Reason.TOO_LARGE else None)
         )
         super().on_headers_complete()
+        if len(self.pipeline) > _PIPELINED:  # the queue is answered, and the connection ends with its last
+            self._is_over = True
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -140,10 +147,17 @@ class GateHttp(HttpToolsProtocol):
             check_target(self.url)
         except VagusError as error:
             return error
-        upgrade = self._get_upgrade()
-        if upgrade is not None and b"websocket" in upgrade:
-            return NotAuthorised(Reason.UPGRADE_REFUSED, "this server speaks HTTP only and no WebSocket")
+        if self.parser.should_upgrade():
+            has_body = any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
+            if has_body:  # llhttp takes an upgrade's body for the other protocol: the next server might not
+                return Malformed(Reason.SMUGGLING, "the request asks for an upgrade and has a body; send it without")
+            if b"websocket" in (self._get_upgrade() or b""):
+                return NotAuthorised(Reason.UPGRADE_REFUSED, "this server speaks HTTP only and no WebSocket")
         return None
+
+    def _tell(self, error: VagusError) -> None:
+        if self._standing is not None:
+            self._standing.tell(Outcome.REFUSED, error)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Each request is held to the verdict as it is now, also one that waited behind another."""
@@ -192,6 +206,7 @@ class GateHttp(HttpToolsProtocol):
         self._is_over = True
         if self.transport.is_closing():
             return
+        self._tell(error)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:  # an earlier, whole request: it gets its answer, and the connection ends with that

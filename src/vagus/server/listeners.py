@@ -59,6 +59,10 @@ def record_nothing(_decision: GateDecision) -> None:
     """For listeners whose connections nobody wants to hear of."""
 
 
+def do_nothing() -> None:
+    """For applications that keep nothing open."""
+
+
 def never_moves() -> object:
     """The position of a house in which nothing is ever revoked."""
     return 0
@@ -90,6 +94,8 @@ class ListenerSpec:
     limits: Limits = field(default_factory=Limits)
     verdict_seconds: float = VERDICT_SECONDS
     """How long a verdict is good although nothing was revoked: expiry and device states reach a stream by then."""
+    close: Callable[[], None] = do_nothing
+    """Called at the end, for what the application keeps open: `HttpRelay.close`."""
     shares_port: bool = False
     """SO_REUSEPORT: several processes serve this address."""
 
@@ -113,6 +119,7 @@ class RunningListeners:
         """The bound host and port of each listener, by its name."""
         self._clock = clock
         self._gates: list[Gate] = []
+        self._closes: list[Callable[[], None]] = []
         self._servers: list[asyncio.Server] = []
         self._states: list[ServerState] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -136,6 +143,7 @@ class RunningListeners:
             what = f"cannot listen on {spec.host}:{spec.port} ({error.strerror or error}); choose a free address"
             raise _unusable(spec.name, what) from error
         self._gates.append(gate)
+        self._closes.append(spec.close)
         self._servers.append(server)
         self._tasks.append(loop.create_task(self._tick(gate)))
         host, port = server.sockets[0].getsockname()[:2]
@@ -191,6 +199,9 @@ class RunningListeners:
         for request in requests:
             request.cancel()
         await asyncio.gather(*requests, return_exceptions=True)
+        for close in self._closes:
+            close()
+        await asyncio.sleep(0)  # transports close on the loop's next turn
 
     async def _wait_for_ends(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()

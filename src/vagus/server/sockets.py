@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from contextlib import suppress
 from typing import Any
 
+from vagus.endpoints.gateway.upstream import reset
 from vagus.errors import LimitExceeded, VagusError
 from vagus.reasons import Reason
 from vagus.server.connections import Standing
 from vagus.server.gate import Gate, source_of
-
-
-def reset(transport: asyncio.BaseTransport) -> None:
-    """Abort with a real RST: uvloop's abort alone ends with a clean FIN, and a cut stream must not look complete."""
-    raw = transport.get_extra_info("socket")
-    if raw is not None:
-        with suppress(OSError):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    if isinstance(transport, asyncio.WriteTransport):
-        transport.abort()
 
 
 class AcceptedSocket(asyncio.Transport, asyncio.Protocol):

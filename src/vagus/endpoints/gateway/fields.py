@@ -1,0 +1,91 @@
+"""Which header fields cross the gate, in both directions, and the ones that tell the upstream who asks (RFC 9440)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from vagus.endpoints.gateway.decisions import Guest
+from vagus.endpoints.http import Headers
+from vagus.tls import Peer
+
+Field = tuple[bytes, bytes]
+
+# RFC 9110 7.6.1: for one connection only. Content-Length is ours to set: we know how the body really comes.
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-authentication-info",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+        b"content-length",
+    }
+)
+# What servers behind a gate believe about who asks: only the gate may say it.
+_IDENTITY: Final = frozenset({b"client-cert", b"client-cert-chain", b"forwarded", b"x-real-ip", b"remote-user"})
+_IDENTITY_PREFIXES: Final = (
+    b"x-forwarded-",
+    b"x-client-cert",
+    b"x-ssl-",
+    b"ssl-client-",
+    b"x-tls-client-",
+    b"x-remote-user",
+    b"x-arr-clientcert",
+)
+_VIA: Final = (b"via", b"1.1 vagus")
+
+
+def _is_identity(name: bytes) -> bool:
+    # CGI and WSGI read "client_cert" and "client-cert" as one name.
+    plain = name.replace(b"_", b"-")
+    return plain in _IDENTITY or plain.startswith(_IDENTITY_PREFIXES)
+
+
+def _named_by_connection(headers: Headers) -> set[bytes]:
+    return {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
+
+
+def _byte_sequence(der: bytes) -> bytes:
+    """RFC 8941 3.3.5."""
+    return b":" + base64.b64encode(der) + b":"
+
+
+def identity_fields(peer: Peer | None, guest: Guest | None) -> list[Field]:
+    """Client-Cert and Client-Cert-Chain (RFC 9440 2): the leaf, and what stands above it in the validated path.
+
+    Without a verdict of ours nothing is said: a certificate that nobody validated must not look like one.
+    """
+    if peer is None or peer.leaf_der is None or guest is None:
+        return []
+    fields = [(b"client-cert", _byte_sequence(peer.leaf_der))]
+    path = guest.identity.path if guest.identity is not None else ()
+    above = [_byte_sequence(link.der) for link in path[1:]]
+    if above:
+        fields.append((b"client-cert-chain", b", ".join(above)))
+    return fields
+
+
+def request_fields(headers: Headers, identity: Sequence[Field], source: str, framing: Iterable[Field]) -> list[Field]:
+    """The fields of a request as the upstream gets them; names in `headers` are lower case."""
+    dropped = _HOP_BY_HOP | _named_by_connection(headers)
+    kept = [
+        (name, value)
+        for name, value in headers
+        if name == b"host" or not (name in dropped or name == b"expect" or _is_identity(name))
+    ]
+    told = [(b"x-forwarded-for", source.encode("ascii", "replace")), (b"x-forwarded-proto", b"https"), _VIA]
+    return [*kept, *identity, *told, *framing]
+
+
+def response_fields(headers: Headers) -> list[Field]:
+    """The fields of an answer as the client gets them, without framing; Date is the gate's own."""
+    dropped = _HOP_BY_HOP | _named_by_connection(headers) | {b"date"}
+    return [(name, value) for name, value in headers if name not in dropped]

@@ -1,0 +1,301 @@
+"""Carries an admitted client's HTTP requests to one upstream and the answers back; judges nobody.
+
+Bodies stream both ways and at the reader's speed. Upstream connections are kept for the same peer only: should an
+upstream ever answer out of step, what it says cannot reach anybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from vagus.endpoints.gateway.decisions import Guest, Outcome, Record, decide
+from vagus.endpoints.gateway.fields import identity_fields, request_fields, response_fields
+from vagus.endpoints.gateway.upstream import Head, Upstream, UpstreamBroken, UpstreamConnection, connect, unreachable
+from vagus.endpoints.http import Receive, Scope, Send, send_problem
+from vagus.errors import NotAuthorised, Unavailable, VagusError
+from vagus.reasons import Reason
+from vagus.tls import Peer
+
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_BODILESS: Final = frozenset({204, 304})
+_FINAL: Final = 200  # RFC 9110 15.2: below are interim answers
+_CONTINUE_SECONDS: Final = 1.0
+_IDLE_SECONDS: Final = 20.0
+_IDLE_PEERS: Final = 2_000
+
+Reset = Callable[[], None]
+Keep = Callable[["_Exchange", UpstreamConnection], None]
+
+
+class ClientGone(Exception):
+    """The client left before the answer was whole."""
+
+
+class HttpRelay:
+    """An ASGI application that stands for one upstream."""
+
+    def __init__(self, upstream: Upstream, record: Record) -> None:
+        self._upstream = upstream
+        self._record = record
+        self._idle: OrderedDict[bytes, list[UpstreamConnection]] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Relay one request."""
+        exchange = _Exchange(scope, receive, send, self._upstream)
+        try:
+            await self._relay(exchange)
+        except ClientGone:
+            return
+        except VagusError as error:
+            self._tell(exchange, error)
+            if not exchange.has_begun:
+                await send_problem(send, error, close=True)
+                return
+            # The answer has begun, so only a cut connection can say that it is not whole.
+            exchange.reset_client()
+
+    async def _relay(self, exchange: _Exchange) -> None:
+        if exchange.method == "CONNECT":
+            raise NotAuthorised(Reason.METHOD_NOT_ALLOWED, "this gate opens no tunnels; use the relay listener")
+        for is_last_try in (False, True):
+            connection = self._find_idle(exchange) if not is_last_try else None
+            was_idle = connection is not None
+            if connection is None:
+                connection = await connect(self._upstream)
+            try:
+                await exchange.run(connection, self._keep)
+            except UpstreamBroken as error:
+                # RFC 9110 9.2.2: what was safe, bodiless and unanswered on a kept connection may be asked once more.
+                if was_idle and not connection.has_answered and exchange.is_repeatable:
+                    continue
+                raise unreachable(self._upstream, error) from error
+            return
+
+    def close(self) -> None:
+        """Close what is kept for later requests."""
+        for kept in self._idle.values():
+            for connection in kept:
+                connection.transport.close()
+        self._idle.clear()
+
+    def _tell(self, exchange: _Exchange, error: VagusError) -> None:
+        self._record(
+            decide(
+                exchange.listener,
+                exchange.source,
+                Outcome.FAILED,
+                peer=exchange.peer,
+                guest=exchange.guest,
+                error=error,
+            )
+        )
+
+    def _find_idle(self, exchange: _Exchange) -> UpstreamConnection | None:
+        if exchange.method not in _SAFE:
+            return None  # a kept connection may just be closing, and such a request must not be asked twice
+        kept = self._idle.get(exchange.key, [])
+        now = asyncio.get_running_loop().time()
+        while kept:
+            connection = kept.pop()
+            if connection.is_reusable and now - connection.idle_since < _IDLE_SECONDS:
+                return connection
+            connection.transport.close()
+        return None
+
+    def _keep(self, exchange: _Exchange, connection: UpstreamConnection) -> None:
+        if not connection.is_reusable:
+            connection.transport.close()
+            return
+        connection.idle_since = asyncio.get_running_loop().time()
+        kept = self._idle.setdefault(exchange.key, [])
+        self._idle.move_to_end(exchange.key)
+        kept.append(connection)
+        surplus = kept[: -self._upstream.idle_per_peer]
+        del kept[: -self._upstream.idle_per_peer]
+        if len(self._idle) > _IDLE_PEERS:
+            surplus += self._idle.popitem(last=False)[1]
+        for each in surplus:
+            each.transport.close()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, upstream: Upstream) -> None:
+        extensions: dict[str, Any] = scope.get("extensions", {})
+        tls: dict[str, Any] = extensions.get("tls", {})
+        self.method: str = scope["method"]
+        self.peer: Peer | None = tls.get("peer")
+        self.guest: Guest | None = tls.get("admitted")
+        self.listener: str = tls.get("listener", "")
+        client = scope.get("client")
+        self.source: str = client[0] if client else ""
+        self.key: bytes = (self.peer.leaf_der or b"") if self.peer is not None else b""
+        self.reset_client: Reset = extensions.get("reset", lambda: None)
+        self.has_begun = False
+        self._is_client_gone = self._is_answered = False
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._upstream = upstream
+        self._framing, self._has_body = _framing_of(scope)
+        self._expects_continue = any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"]
+        )
+        self._go_on = asyncio.Event()
+        self._is_asked = asyncio.Event()
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether asking twice can do no harm."""
+        return self.method in _SAFE and not self._has_body
+
+    def _request_head(self) -> bytes:
+        scope = self._scope
+        framing = [*self._framing]
+        if self._has_body and self._expects_continue:
+            framing.append((b"expect", b"100-continue"))
+        fields = request_fields(scope["headers"], identity_fields(self.peer, self.guest), self.source, framing)
+        target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        lines = [b"%s %s HTTP/1.1\r\n" % (self.method.encode("ascii"), target)]
+        lines += [name + b": " + value + b"\r\n" for name, value in fields]
+        return b"".join([*lines, b"\r\n"])
+
+    async def run(self, connection: UpstreamConnection, keep: Keep) -> None:
+        """Ask, and carry body and answer side by side; `keep` gets the connection once the upstream has said all.
+
+        Raises UpstreamBroken, Unavailable, ClientGone.
+        """
+        connection.ask(self._request_head(), is_head_request=self.method == "HEAD")
+        if not self._has_body:
+            self._is_asked.set()
+        if not (self._has_body and self._expects_continue):
+            self._go_on.set()
+        upwards = asyncio.create_task(self._carry_body(connection))
+        try:
+            await self._carry_answer(connection, keep)
+        except UpstreamBroken:
+            if self._is_client_gone:
+                raise ClientGone from None
+            raise
+        except BaseException:
+            if not self._is_answered:
+                connection.give_up()
+            raise
+        finally:
+            upwards.cancel()
+            await asyncio.gather(upwards, return_exceptions=True)
+
+    async def _carry_body(self, connection: UpstreamConnection) -> None:
+        """Client to upstream; then wait for the client to leave, which ends the upstream's work too."""
+        await self._go_on.wait()
+        is_chunked = self._framing == _CHUNKED
+        is_whole = False
+        with suppress(UpstreamBroken):  # the answer's side meets it too, behind what the upstream said before
+            while True:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    if not self._is_answered:
+                        self._is_client_gone = True
+                        connection.give_up()
+                    return
+                if is_whole:
+                    continue
+                body: bytes = message.get("body", b"")
+                is_whole = not message.get("more_body", False)
+                if body and self._has_body:
+                    await connection.write(b"%x\r\n%s\r\n" % (len(body), body) if is_chunked else body)
+                if is_whole:
+                    if is_chunked:
+                        await connection.write(b"0\r\n\r\n")
+                    self._is_asked.set()
+
+    async def _carry_answer(self, connection: UpstreamConnection, keep: Keep) -> None:
+        """Upstream to client."""
+        head = await self._wait_for_head(connection)
+        headers = response_fields(head.headers)
+        lengths = [value for name, value in head.headers if name == b"content-length"]
+        if lengths and head.status not in _BODILESS:
+            headers.append((b"content-length", lengths[0]))
+        if not self._is_asked.is_set():
+            headers.append((b"connection", b"close"))  # the rest of the body is nobody's any more
+        self.has_begun = True
+        await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
+        while True:
+            try:
+                async with asyncio.timeout(self._upstream.silence_seconds):
+                    part = await connection.next()
+            except TimeoutError as error:
+                raise self._late("a part of its answer", self._upstream.silence_seconds) from error
+            body = part if isinstance(part, bytes) else b""
+            is_last = part is None or connection.is_at_end
+            if is_last:
+                self._finish(connection, keep)  # first: the client's next request may come with its last octet
+            await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
+            if is_last:
+                return
+
+    def _finish(self, connection: UpstreamConnection, keep: Keep) -> None:
+        self._is_answered = True
+        if self._is_asked.is_set():
+            keep(self, connection)
+        else:
+            connection.give_up()  # answered before it had the whole body
+
+    async def _wait_for_head(self, connection: UpstreamConnection) -> Head:
+        """The final header; the upstream's time runs from the end of the request."""
+        if not self._is_asked.is_set() and (head := await self._head_before_the_body_ends(connection)) is not None:
+            return head
+        try:
+            async with asyncio.timeout(self._upstream.response_seconds):
+                while True:
+                    event = await connection.next()
+                    if isinstance(event, Head) and event.status >= _FINAL:
+                        return event
+        except TimeoutError as error:
+            raise self._late("an answer", self._upstream.response_seconds) from error
+
+    async def _head_before_the_body_ends(self, connection: UpstreamConnection) -> Head | None:
+        """An answer that comes while the body is still on its way; 100 Continue lets the body begin."""
+        asked = asyncio.create_task(self._is_asked.wait())
+        coming = asyncio.create_task(connection.next())
+        try:
+            if not self._go_on.is_set():
+                await asyncio.wait({coming}, timeout=_CONTINUE_SECONDS)
+            while True:
+                if coming.done():
+                    event = coming.result()
+                    if isinstance(event, Head) and event.status >= _FINAL:
+                        return event
+                    coming = asyncio.create_task(connection.next())
+                self._go_on.set()  # 100 Continue came, or a server that knows nothing of it stays silent
+                await asyncio.wait({coming, asked}, return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    return None
+        finally:
+            for task in (coming, asked):
+                task.cancel()
+            await asyncio.gather(coming, asked, return_exceptions=True)
+
+    def _late(self, what: str, seconds: float) -> Unavailable:
+        where = f"{self._upstream.host}:{self._upstream.port}"
+        return Unavailable(
+            Reason.UPSTREAM_TIME_OUT, f"{where} behind this gate did not send {what} within {seconds:g} s"
+        )
+
+
+_CHUNKED: Final = [(b"transfer-encoding", b"chunked")]
+
+
+def _framing_of(scope: Scope) -> tuple[list[tuple[bytes, bytes]], bool]:
+    """How the body goes on, decided anew from what the server has checked already."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return _CHUNKED, True
+        if name == b"content-length":
+            return [(b"content-length", b"%d" % int(value))], int(value) > 0
+    return [], False

@@ -1,0 +1,241 @@
+"""What stands behind the gate: its address, and one HTTP/1.1 connection to it; knows nothing of whom it is used for."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import httptools
+
+from vagus.errors import Unavailable
+from vagus.reasons import Reason
+
+_HIGH = 131_072
+_HEADER_OCTETS = 131_072
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What stands behind the gate, on a network of its own."""
+
+    host: str
+    port: int
+    connect_seconds: float = 5.0
+    response_seconds: float = 60.0
+    """For HTTP: from the end of the request until the header of the answer."""
+    silence_seconds: float = 300.0
+    """For HTTP: the longest pause inside an answer's body."""
+    idle_per_peer: int = 2
+    """For HTTP: connections kept for the next request of the same peer; never shared between peers."""
+
+
+def unreachable(upstream: Upstream, error: Exception) -> Unavailable:
+    """The upstream did not take a connection."""
+    what = "no answer" if isinstance(error, TimeoutError) else str(getattr(error, "strerror", None) or error)
+    return Unavailable(
+        Reason.UPSTREAM_UNREACHABLE,
+        f"{upstream.host}:{upstream.port} behind this gate takes no connection ({what}); try again later",
+    )
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Abort with a real RST, so that what was cut does not look complete (uvloop's abort alone sends a clean FIN)."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        with suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The header of an answer; names in lower case."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+class UpstreamBroken(ConnectionError):
+    """The upstream ended in the middle, or what it says is no HTTP answer to one request."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection, one request at a time; bounded in what it holds in either direction."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._events: deque[Head | bytes | None] = deque()  # None: the answer is whole
+        self._held = 0
+        self._head: list[tuple[bytes, bytes]] = []
+        self._head_octets = 0
+        self._fresh = asyncio.Event()
+        self._may_write = asyncio.Event()
+        self._may_write.set()
+        self._is_head_request = self._is_answering = self._is_bounded = False
+        self._has_head = False
+        self.failure: Exception | None = None
+        self.has_answered = False
+        """Whether a byte of an answer to the present request has come: then it must not be asked again."""
+        self.is_reusable = False
+        self.idle_since = 0.0
+
+    # From the socket
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected."""
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Octets of the answer."""
+        if not self._is_answering:
+            self._fail(UpstreamBroken("the upstream speaks before it is asked"))
+            return
+        self.has_answered = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(UpstreamBroken(f"the upstream's answer is not HTTP/1.1 ({error})"))
+        if not self._has_head:
+            self._head_octets += len(data)
+            if self._head_octets > _HEADER_OCTETS:
+                self._fail(UpstreamBroken(f"the upstream's header exceeds {_HEADER_OCTETS} octets"))
+        if self._held > _HIGH:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The end; for an answer without a length that is how it ends (RFC 9112 6.3)."""
+        if self._is_answering and self._has_head and not self._is_bounded:
+            self._finish()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gone."""
+        self.is_reusable = False
+        if self.failure is None:
+            self.failure = exc or UpstreamBroken("the upstream closed the connection before its answer was whole")
+        self._fresh.set()
+        self._may_write.set()
+
+    def pause_writing(self) -> None:
+        """It does not read."""
+        self._may_write.clear()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._may_write.set()
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = self.failure or error
+        self._fresh.set()
+        reset(self.transport)
+
+    # The parser's callbacks
+
+    def on_message_begin(self) -> None:
+        """An answer begins, or an interim one."""
+        self._head = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field; those of a trailer are dropped."""
+        if not self._has_head:
+            self._head.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The header is whole."""
+        if not self._is_answering:
+            raise UpstreamBroken("more than one answer to one request")
+        status = self._parser.get_status_code()
+        if status == 101:
+            raise UpstreamBroken("the upstream switches protocols, which nobody asked for")
+        self._put(Head(status, self._head))
+        if status < 200:
+            return  # the final answer is still to come
+        self._has_head = True
+        names = {name for name, _ in self._head}
+        self._is_bounded = (
+            self._is_head_request or status in {204, 304} or bool(names & {b"content-length", b"transfer-encoding"})
+        )
+        self.is_reusable = self._is_bounded and self._parser.should_keep_alive()
+        if self._is_head_request:
+            # llhttp would wait for a body that a HEAD answer never has.
+            self.is_reusable = False
+            self._finish()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if self._is_answering:
+            self._put(body)
+            self._held += len(body)
+
+    def on_message_complete(self) -> None:
+        """An answer is whole, unless it was an interim one."""
+        if self._is_answering and self._has_head:
+            self._finish()
+
+    def _put(self, event: Head | bytes | None) -> None:
+        self._events.append(event)
+        self._fresh.set()
+
+    def _finish(self) -> None:
+        self._is_answering = False
+        self._put(None)
+
+    # For the relay
+
+    def ask(self, head: bytes, *, is_head_request: bool) -> None:
+        """Send the header of a request."""
+        self._events.clear()
+        self._held = self._head_octets = 0
+        self._is_head_request = is_head_request
+        self._is_answering, self._has_head = True, False
+        self.has_answered = self.is_reusable = False
+        self.transport.write(head)
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of the body, when the upstream takes it. Raises ConnectionError."""
+        await self._may_write.wait()
+        if self.failure is not None:
+            raise UpstreamBroken(str(self.failure))
+        self.transport.write(data)
+
+    async def next(self) -> Head | bytes | None:
+        """A header (interim ones too), a part of the body, or None at the end. Raises UpstreamBroken."""
+        while not self._events:
+            if self.failure is not None:
+                raise UpstreamBroken(str(self.failure))
+            self._fresh.clear()
+            await self._fresh.wait()
+        event = self._events.popleft()
+        if isinstance(event, bytes):
+            was_full = self._held > _HIGH
+            self._held -= len(event)
+            if was_full and self._held <= _HIGH and not self.transport.is_closing():
+                self.transport.resume_reading()
+        return event
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether nothing of the answer is left to come."""
+        return bool(self._events) and self._events[0] is None
+
+    def give_up(self) -> None:
+        """End it now, with a reset: the upstream must not take for complete what was cut."""
+        self.is_reusable = False
+        self.failure = self.failure or UpstreamBroken("given up")
+        reset(self.transport)
+
+
+async def connect(upstream: Upstream) -> UpstreamConnection:
+    """A new connection. Raises Unavailable(UPSTREAM_UNREACHABLE)."""
+    try:
+        async with asyncio.timeout(upstream.connect_seconds):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                UpstreamConnection, upstream.host, upstream.port
+            )
+    except OSError as error:  # a time-out is one
+        raise unreachable(upstream, error) from error
+    return connection

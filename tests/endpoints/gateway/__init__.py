@@ -1,0 +1,1 @@
+"""The relay between real sockets: a gate in front, an upstream of every temper behind."""
