@@ -62,10 +62,18 @@ class World:
     key: CheckpointKey
 
     @classmethod
-    def make(cls, folder: Path, url: str = "sqlite://") -> World:
+    def make(cls, folder: Path, url: str = "sqlite://", *, is_created: bool = True) -> World:
         database = open_database(url)
-        database.create()
-        with database.writing() as connection:
+        clock = FrozenClock()
+        made = cls(database, Writer(database, clock), clock, SeededEntropy(), folder / "log", CheckpointKey())
+        if is_created:
+            made.begin()
+        return made
+
+    def begin(self) -> None:
+        """Make the tables, the installation's row and its one authority."""
+        self.database.create()
+        with self.database.writing() as connection:
             insert_installation(connection, Installation(ORIGIN, 0, SALT))
             connection.execute(
                 authorities.insert().values(
@@ -81,8 +89,6 @@ class World:
                     constrain_dn=False,
                 )
             )
-        clock = FrozenClock()
-        return cls(database, Writer(database, clock), clock, SeededEntropy(), folder / "log", CheckpointKey())
 
     def close(self) -> None:
         self.writer.close()
@@ -94,11 +100,13 @@ class World:
     def issue(self, count: int = 1) -> list[int]:
         """Certificates with their entries; gives their serials."""
         serials = [draw_serial(self.entropy) for _ in range(count)]
-        for future in [self.writer.submit(self._issuance(serial)) for serial in serials]:
+        for future in [self.writer.submit(self.issuance(serial)) for serial in serials]:
             future.result(30)
         return serials
 
-    def _issuance(self, serial: int) -> Callable[[Batch], int]:
+    def issuance(self, serial: int) -> Callable[[Batch], int]:
+        """The act that writes one certificate down; gives its leaf index."""
+
         def act(batch: Batch) -> int:
             tbs = b"tbs " + serial_bytes(serial)
             spki = hashlib.sha256(b"key " + tbs).digest()
