@@ -122,20 +122,22 @@ class Planning:
         todo = found.difference
         return len(todo.authorities) + len(todo.retired) + len(todo.devices) + 2
 
-    def apply(self, found: Comparison, *, by: str, advance: Advance) -> Applied:
+    def apply(self, found: Comparison, *, by: str, advance: Advance, with_offline: bool = True) -> Applied:
         """Make it so. Safe to repeat; what another run did meanwhile is left alone.
 
+        Without `with_offline` the keys of offline authorities are left to the ceremony, which makes them.
         Raises Conflict(AUTHORITY_IN_USE) and what requesting an authority raises.
         """
         todo = found.difference
-        done = Applied(len(todo.authorities), len(todo.units), len(todo.models), len(todo.devices), len(todo.retired))
+        requested = [one for one in todo.authorities if with_offline or not one.kind.is_offline]
+        done = Applied(len(requested), len(todo.units), len(todo.models), len(todo.devices), len(todo.retired))
         if todo.is_empty:
             return done
         # 1. Words first: units and models that devices and authorities refer to.
         self._writer().submit(lambda batch: self._record_words(batch, found)).result()
         advance(1)
         # 2. Authorities, parents before children: keys are made, requests wait for their ceremony.
-        for one in todo.authorities:
+        for one in requested:
             self._request_authority(one, by)
             advance(1)
         # 3. Authorities that the plan no longer has, children before parents.

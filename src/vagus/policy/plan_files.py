@@ -16,6 +16,7 @@ _TITLE = re.compile(r"[^\x00-\x1f\x7f]{1,64}\Z")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._+-]{0,78}[A-Za-z0-9+])?\Z")
 _PREFIX = re.compile(r"[A-Z0-9](?:[A-Z0-9-]{0,30}[A-Z0-9])?\Z")
 _CATEGORY = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
+_DEVICE = re.compile(r"[^:\x00-\x1f]{1,80}:[^:\x00-\x1f]{1,80}\Z")
 _COUNTRY = re.compile(r"[A-Z]{2}\Z")
 _URL = re.compile(r"http://(?P<host>[^/:?#@\s]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/[A-Za-z0-9._~-]+)*)\Z")
 _ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})\Z")
@@ -68,6 +69,7 @@ Country = Annotated[str, _matches(_COUNTRY, "two capital letters (ISO 3166)")]
 HostName = Annotated[str, AfterValidator(_host_name)]
 StatusUrl = Annotated[str, AfterValidator(_url)]
 Address = Annotated[str, AfterValidator(check_address)]
+DeviceReference = Annotated[str, _matches(_DEVICE, "MODEL:SERIAL, as in Keystone Gate:KGW-000001")]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -130,6 +132,7 @@ class ListenerTable(Document):
     function: Literal["telemetry", "alarm", "control", "programming", "firmware", "imaging"] = "telemetry"
     upstream: Address | None = None
     tls_minimum: Literal["1.2", "1.3"] = "1.3"
+    registration_authorities: list[DeviceReference] = Field(default_factory=list)  # MODEL:SERIAL; enrolment alone
 
 
 class HospitalFile(Document):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 RESERVED_UNITS = frozenset({"sdc", "infra"})
-RESERVED_HOSPITALS = frozenset({"root", "line", "log", "gate"})
+RESERVED_HOSPITALS = frozenset({"root", "line", "log", "gate", "ocsp", "emergency"})
 _LONGEST_IDENTITY = 128
 _MOST_DEVICES = 1_000_000
 
@@ -130,6 +130,7 @@ class PlannedListener:
     function: str
     upstream: tuple[str, int] | None
     tls_minimum: str
+    registration_authorities: tuple[tuple[str, str], ...] = ()  # (model, maker's serial) of devices that carry requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +331,8 @@ class _Reader:
                 self.refuse(f"{key}.host_names", "a TLS door needs at least one host name for its certificate; add it")
         if (table.upstream is not None) is not (kind in {ListenerKind.RELAY_HTTP, ListenerKind.RELAY_TCP}):
             self.refuse(f"{key}.upstream", "a relay needs an upstream host:port and no other door has one; correct it")
+        if table.registration_authorities and kind is not ListenerKind.ENROLMENT:
+            self.refuse(f"{key}.registration_authorities", "only an enrolment door has them; delete the key")
         host, port = split_address(table.address)
         return PlannedListener(
             name=table.name,
@@ -342,6 +345,9 @@ class _Reader:
             function=table.function,
             upstream=split_address(table.upstream) if table.upstream else None,
             tls_minimum=table.tls_minimum,
+            registration_authorities=tuple(
+                (one.partition(":")[0], one.partition(":")[2]) for one in table.registration_authorities
+            ),
         )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from vagus.records.devices import DeviceRow
 from vagus.records.tables import authorities, certificates, devices, installation, models, units
 
+_OWNERS = 500
 _LIVE = ("intended", "issued", "held")
 _OWN_PROFILES = ("ocsp", "root", "device-ca", "issuing-ca", "sdc-ca", "infrastructure-ca", "line-ca", "tls-server")
 
@@ -94,6 +95,36 @@ def insert_devices(connection: Connection, rows: Sequence[DeviceRow]) -> None:
             for row in rows
         ],
     )
+
+
+def link_parent(connection: Connection, name: str, parent: str) -> bool:
+    """Write down which authority a waiting request is for, once that one exists; False when there was nothing to do.
+
+    Requests of online authorities may be made before the ceremony that makes the offline key above them.
+    """
+    newest = (
+        select(authorities.c.id).where(authorities.c.name == parent).order_by(authorities.c.generation.desc()).limit(1)
+    )
+    above = connection.execute(newest).scalar_one_or_none()
+    if above is None:
+        return False
+    waiting = update(authorities).where(
+        authorities.c.name == name, authorities.c.state == "requested", authorities.c.parent_id.is_(None)
+    )
+    return connection.execute(waiting.values(parent_id=above)).rowcount > 0
+
+
+def list_fingerprints(connection: Connection, owners: Sequence[str]) -> dict[str, bytes]:
+    """The SHA-256 of the newest certificate of each of these owners that has a signed one."""
+    found: dict[str, bytes] = {}
+    for at in range(0, len(owners), _OWNERS):
+        query = (
+            select(certificates.c.owner, certificates.c.fingerprint)
+            .where(certificates.c.owner.in_(owners[at : at + _OWNERS]), certificates.c.fingerprint.is_not(None))
+            .order_by(certificates.c.leaf_index)
+        )
+        found.update({row.owner: bytes(row.fingerprint) for row in connection.execute(query)})
+    return found
 
 
 def set_group_domain(connection: Connection, domain: str) -> None:

@@ -1,0 +1,84 @@
+"""Gathers the commands into one program and turns every error into a message and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from vagus.cli import (
+    archive,
+    audit,
+    authorities,
+    ceremony,
+    devices,
+    doctor,
+    installation,
+    maker,
+    plan,
+    serve,
+    tokens,
+    validate,
+)
+from vagus.cli.failures import describe, exit_code, program_version
+
+application = typer.Typer(
+    name="vagus",
+    help="X.509 trust platform for the Internet of Bodies.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Exit codes: 0 done, 1 refused, 2 wrong use, 3 needs an act first, 4 not available, 5 integrity failure.",
+)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"vagus {program_version()}")
+        raise typer.Exit
+
+
+@application.callback()
+def choose_installation(
+    context: typer.Context,
+    folder: Annotated[
+        Path, typer.Option("--dir", envvar="VAGUS_DIR", metavar="DIR", help="The installation's folder.")
+    ] = Path(),
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """X.509 trust platform for the Internet of Bodies."""
+    context.obj = folder
+
+
+for part in (
+    installation,
+    plan,
+    ceremony,
+    authorities,
+    devices,
+    tokens,
+    serve,
+    validate,
+    audit,
+    archive,
+    doctor,
+    maker,
+):
+    part.register(application)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and leave with its exit code; nothing that goes wrong shows a traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        application(args=given, prog_name="vagus")
+    except Exception as error:  # noqa: BLE001  the outermost door: whatever went wrong becomes a message and a code
+        typer.echo(describe(error, is_json="--json" in given), err=True)
+        sys.exit(exit_code(error))
+    sys.exit(0)

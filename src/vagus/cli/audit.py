@@ -1,0 +1,131 @@
+"""`vagus audit verify|show|checkpoint`: the ledger checked and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vagus.cli.devices import spell_time
+from vagus.cli.options import folder_of, open_house
+from vagus.cli.output import JsonOption, Output
+
+if TYPE_CHECKING:
+    from vagus.cli.output import Row
+    from vagus.tlog.checkpoint import Checkpoint, NoteKey
+
+
+def register(application: typer.Typer) -> None:
+    """Add the commands of this file."""
+    group = typer.Typer(help="The tamper-evident ledger.", no_args_is_help=True, rich_markup_mode=None)
+    group.command("verify")(verify)
+    group.command("show")(show)
+    group.command("checkpoint")(checkpoint)
+    application.add_typer(group, name="audit")
+
+
+def verify(
+    context: typer.Context,
+    *,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="A checkpoint that was kept elsewhere.")
+    ] = None,
+    published: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Check this published log instead of the database.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="VKEY", help="The log's verifier key; the installation's own by default.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Check every entry of the ledger, in the database or as published, and against an older checkpoint."""
+    from vagus.ledger.verify import verify_log
+
+    output = Output(json)
+    if published is not None and key is not None:
+        note_key = _decode_key(key)
+        report = verify_log(published, public_key=note_key.public_key, against=_load(against, note_key))
+    else:
+        with open_house(context) as house:
+            note_key = _decode_key(key or house.log_verifier)
+            report = verify_log(
+                published or house.database, public_key=note_key.public_key, against=_load(against, note_key)
+            )
+    output.facts(
+        {
+            "verdict": "sound",
+            "origin": report.origin,
+            "size": report.size,
+            "root": report.root.hex(),
+            "certificates": report.certificates,
+            "revocations": report.revocations,
+            "against": report.against,
+            "caveat": report.caveat,
+        }
+    )
+
+
+def show(
+    context: typer.Context,
+    *,
+    start: Annotated[
+        int | None, typer.Option("--from", min=0, help="The first leaf; the newest ones if left out.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
+    kind: Annotated[str | None, typer.Option(help="Only entries of this kind.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show entries of the ledger in their order."""
+    from dataclasses import fields
+
+    from vagus.ledger.entries import decode_entry
+    from vagus.records.log import iterate_leaves, load_head
+
+    rows: list[Row] = []
+    with open_house(context) as house, house.database.reading() as connection:
+        size = load_head(connection).size
+        first = max(0, size - limit) if start is None and kind is None else start or 0
+        for leaf in iterate_leaves(connection, first, size) if first < size else ():
+            logged = decode_entry(leaf.entry)
+            if kind is not None and logged.entry.kind != kind:
+                continue
+            said = {field.name: getattr(logged.entry, field.name) for field in fields(logged.entry)}
+            facts = " ".join(f"{name}={_spell(name, value)}" for name, value in said.items() if value is not None)
+            rows.append({"leaf": leaf.index, "at": spell_time(logged.at), "kind": logged.entry.kind, "facts": facts})
+            if len(rows) == limit:
+                break
+    Output(json).rows("Ledger", ("leaf", "at", "kind", "facts"), rows)
+
+
+def checkpoint(context: typer.Context, *, json: JsonOption = False) -> None:
+    """Show the checkpoint that is published now; `serve` publishes, this only reads."""
+    from vagus.errors import Unavailable
+    from vagus.ledger.publish import load_published
+    from vagus.reasons import Reason
+    from vagus.settings import load_settings
+
+    with open_house(context) as house:
+        key = _decode_key(house.log_verifier)
+        found = load_published(load_settings(folder_of(context)).log, key)
+    if found is None:
+        raise Unavailable(Reason.CHECKPOINT_INVALID, "nothing is published yet; `vagus serve` publishes the ledger")
+    Output(json).facts({"origin": found.origin, "size": found.size, "root": found.root.hex()})
+
+
+def _decode_key(text: str) -> NoteKey:
+    from vagus.tlog.checkpoint import NoteKey
+
+    return NoteKey.decode(text.strip())
+
+
+def _load(against: Path | None, key: NoteKey) -> Checkpoint | None:
+    from vagus.tlog.checkpoint import verify_checkpoint
+
+    return None if against is None else verify_checkpoint(against.read_bytes(), key)
+
+
+def _spell(name: str, value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    return f"{value:x}" if name == "serial" and isinstance(value, int) else str(value)

@@ -1,0 +1,235 @@
+"""`vagus ca list|show|export|request|accept|import|roll|retire`: authorities from the outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vagus.cli.devices import spell_time
+from vagus.cli.failures import STATE
+from vagus.cli.options import PassphraseOption, open_house
+from vagus.cli.output import JsonOption, Output
+
+if TYPE_CHECKING:
+    from vagus.cli.output import Row
+    from vagus.policy.plans import PlannedAuthority
+    from vagus.records.authorities import AuthorityRow
+    from vagus.wiring import House
+
+NameArgument = Annotated[str, typer.Argument(metavar="AUTHORITY", help="h1/icu, or h1/icu#2 for one generation.")]
+
+
+def register(application: typer.Typer) -> None:
+    """Add the commands of this file."""
+    group = typer.Typer(help="Authorities.", no_args_is_help=True, rich_markup_mode=None)
+    for name, command in (
+        ("list", list_all),
+        ("show", show),
+        ("export", export),
+        ("request", request),
+        ("accept", accept),
+        ("import", import_existing),
+        ("roll", roll),
+        ("retire", retire),
+    ):
+        group.command(name)(command)
+    application.add_typer(group, name="ca")
+
+
+def list_all(context: typer.Context, *, json: JsonOption = False) -> None:
+    """List every generation of every authority."""
+    from vagus.records.authorities import list_authorities
+
+    with open_house(context) as house, house.database.reading() as connection:
+        found = list_authorities(connection)
+    rows: list[Row] = [
+        {
+            "authority": row.reference,
+            "kind": row.kind,
+            "state": row.state,
+            "custody": "offline" if row.is_offline else "online",
+            "not_after": None if row.not_after is None else spell_time(row.not_after),
+        }
+        for row in sorted(found, key=lambda row: (row.name, row.generation))
+    ]
+    Output(json).rows("Authorities", ("authority", "kind", "state", "custody", "not_after"), rows)
+
+
+def show(context: typer.Context, authority: NameArgument, *, json: JsonOption = False) -> None:
+    """Show one authority."""
+    import hashlib
+
+    from vagus.records.authorities import find_by_id
+    from vagus.records.certificates import count_alive
+
+    with open_house(context) as house:
+        row = _find(house, authority)
+        now = int(house.clock.now().timestamp())
+        with house.database.reading() as connection:
+            above = None if row.parent_id is None else find_by_id(connection, row.parent_id)
+            alive = count_alive(connection, row.id, alive_at=now)
+    Output(json).facts(
+        {
+            "authority": row.reference,
+            "kind": row.kind,
+            "state": row.state,
+            "custody": "offline" if row.is_offline else "online",
+            "parent": None if above is None else above.reference,
+            "not_before": None if row.not_before is None else spell_time(row.not_before),
+            "not_after": None if row.not_after is None else spell_time(row.not_after),
+            "key_sha256": row.spki_sha256.hex(),
+            "certificate_sha256": None
+            if row.certificate_der is None
+            else hashlib.sha256(row.certificate_der).hexdigest(),
+            "live_certificates": alive,
+        }
+    )
+
+
+def export(
+    context: typer.Context,
+    authority: NameArgument,
+    *,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")] = None,
+    chain: Annotated[bool, typer.Option("--chain", help="With the certificates above it.")] = False,
+) -> None:
+    """Write an authority's certificate as PEM: an anchor for others, a bundle with --chain."""
+    from vagus.errors import Conflict
+    from vagus.reasons import Reason
+    from vagus.records.authorities import load_chain
+    from vagus.x509.pem import encode_certificates
+
+    with open_house(context) as house:
+        row = _find(house, authority)
+        if row.certificate_der is None:
+            msg = f"{row.reference} has no certificate yet; run: vagus ceremony"
+            raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
+        with house.database.reading() as connection:
+            above = load_chain(connection, row) if chain else ()
+    _write(encode_certificates((row.certificate_der, *above)), out)
+
+
+def request(
+    context: typer.Context,
+    authority: NameArgument,
+    *,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")] = None,
+) -> None:
+    """Write the request of an authority that waits, for a CA that lives elsewhere."""
+    from vagus.errors import Conflict
+    from vagus.reasons import Reason
+    from vagus.x509.pem import encode_block
+
+    with open_house(context) as house:
+        row = _find(house, authority)
+    if row.request_der is None or row.state != "requested":
+        msg = f"{row.reference} does not wait for a certificate; `vagus ca roll` makes a new generation"
+        raise Conflict(Reason.ALREADY_EXISTS, msg, authority=row.reference)
+    _write(encode_block(row.request_der, "CERTIFICATE REQUEST"), out)
+
+
+def accept(
+    context: typer.Context,
+    authority: NameArgument,
+    chain: Annotated[Path, typer.Argument(metavar="CHAIN", help="Its certificate and those above it, PEM.")],
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Take in the certificate that a CA elsewhere made of our request."""
+    with open_house(context) as house:
+        reference = house.hierarchy.accept_certificate(authority, chain.read_bytes(), by=house.operator)
+    Output(json).facts({"authority": reference, "state": "active"})
+
+
+def import_existing(
+    context: typer.Context,
+    authority: Annotated[str, typer.Argument(metavar="AUTHORITY", help="Its name in the plan, as in h1/icu.")],
+    chain: Annotated[Path, typer.Argument(metavar="CHAIN", help="Its certificate and those above it, PEM.")],
+    key: Annotated[Path, typer.Argument(metavar="KEY", help="Its private key, PKCS#8 PEM.")],
+    *,
+    key_password: Annotated[
+        str | None, typer.Option(metavar="fd:N|file:PATH|env:NAME", help="Where the key's own password is read from.")
+    ] = None,
+    passphrase_source: PassphraseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take over an existing CA with its key; its name and extensions stay byte for byte."""
+    from vagus.keystore.passphrases import read_passphrase
+
+    password = None if key_password is None else read_passphrase(key_password)
+    with open_house(context, passphrase_source) as house:
+        reference = house.hierarchy.import_authority(
+            _planned(house, authority), chain.read_bytes(), key.read_bytes(), password, by=house.operator
+        )
+    Output(json).facts({"authority": reference, "state": "active"})
+
+
+def roll(
+    context: typer.Context,
+    authority: Annotated[str, typer.Argument(metavar="AUTHORITY", help="Its name, as in h1/icu.")],
+    *,
+    passphrase_source: PassphraseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Begin the next generation: a new key and a request that waits for its ceremony; the old one goes on."""
+    with open_house(context, passphrase_source) as house:
+        made = house.hierarchy.request(_planned(house, authority), by=house.operator, is_rekey=True)
+    Output(json).facts({"authority": made.reference, "state": "requested"})
+    typer.echo("vagus: ceremony needed: 1 request", err=True)
+    raise typer.Exit(STATE)
+
+
+def retire(
+    context: typer.Context,
+    authority: Annotated[str, typer.Argument(metavar="AUTHORITY#GENERATION", help="The generation, as in h1/icu#1.")],
+    *,
+    json: JsonOption = False,
+) -> None:
+    """End new certificates from one generation; its lists and answers go on."""
+    with open_house(context) as house:
+        row = _find(house, authority)
+        house.hierarchy.retire(row.name, row.generation, by=house.operator)
+    Output(json).facts({"authority": row.reference, "state": "retired"})
+
+
+def _find(house: House, text: str) -> AuthorityRow:
+    """The generation that `text` names, or the newest active one, or the newest of all."""
+    from vagus.errors import Conflict
+    from vagus.reasons import Reason
+    from vagus.records.authorities import find_generation, find_newest
+
+    name, mark, generation = text.partition("#")
+    with house.database.reading() as connection:
+        if mark:
+            found = (
+                find_generation(connection, name, int(generation))
+                if generation.isascii() and generation.isdigit()
+                else None
+            )
+        else:
+            found = find_newest(connection, name) or find_newest(connection, name, state=None)
+    if found is None:
+        msg = f"there is no authority {text!r}; `vagus ca list` names those that there are"
+        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
+    return found
+
+
+def _planned(house: House, name: str) -> PlannedAuthority:
+    """The authority as the plan in force has it."""
+    from vagus.errors import Conflict
+    from vagus.reasons import Reason
+
+    for one in house.planning.load_adopted().authorities():
+        if one.name == name:
+            return one
+    msg = f"the plan has no authority {name!r}; add its unit to the plan and apply it"
+    raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
+
+
+def _write(pem: bytes, out: Path | None) -> None:
+    if out is None:
+        typer.echo(pem.decode("ascii"), nl=False)
+    else:
+        out.write_bytes(pem)

@@ -1,0 +1,50 @@
+"""`vagus ceremony`: the only command that opens offline keys."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vagus.cli.failures import REFUSED
+from vagus.cli.options import PassphraseOption, open_house
+from vagus.cli.output import JsonOption, Output, YesOption, confirm
+
+
+def register(application: typer.Typer) -> None:
+    """Add the command of this file."""
+    application.command("ceremony")(ceremony)
+
+
+def ceremony(
+    context: typer.Context,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what waits.")] = False,
+    yes: YesOption = False,
+    passphrase_source: PassphraseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make offline keys, certify every waiting request, sign the offline lists and seal emergency lists.
+
+    Held again without anything waiting it renews the lists of the offline authorities. Each step is in the ledger.
+    """
+    from vagus.server.ceremonies import find_waiting, hold_ceremony
+
+    output = Output(json)
+    with open_house(context, passphrase_source) as house:
+        waiting = find_waiting(house)
+        if dry_run:
+            output.rows("Waiting", ("authority",), [{"authority": name} for name in waiting])
+            return
+        if not confirm(f"Open the offline keys and certify {len(waiting)} requests?", is_assumed=yes):
+            raise typer.Exit(REFUSED)
+        with output.progress("Ceremony", len(waiting)) as advance:
+            report = hold_ceremony(house, by=house.operator, advance=lambda _step: advance(1))
+    output.facts(
+        {
+            "ceremony": report.ceremony,
+            "certified": list(report.certified),
+            "lists": list(report.lists),
+            "sealed": len(report.sealed),
+        }
+    )

@@ -1,0 +1,90 @@
+"""Every error as a message for people, one line for programs and a documented exit code; catches nothing by itself.
+
+0  done; accepted; sound
+1  refused: not trusted, not authorised, forbidden by policy; `doctor` found something
+2  wrong use: arguments, or a file that people wrote or named (plan, pack, settings, certificate, manifest)
+3  the present state forbids it or asks for an act first (ceremony needed, authority in use)
+4  not available now: disk, database, network, keys not open; try again
+5  our own data contradict each other: stop and look (log, keystore, backup)
+70 an error of the program itself; please report what it prints
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from vagus.errors import (
+    Conflict,
+    IntegrityFailure,
+    LimitExceeded,
+    Malformed,
+    Misconfigured,
+    Refused,
+    Unavailable,
+    VagusError,
+)
+
+DONE, REFUSED, USAGE, STATE, UNAVAILABLE, INTEGRITY, DEFECT = 0, 1, 2, 3, 4, 5, 70
+
+_CODES: tuple[tuple[type[VagusError], int], ...] = (
+    (Malformed, USAGE),
+    (Misconfigured, USAGE),
+    (Conflict, STATE),
+    (Refused, REFUSED),
+    (LimitExceeded, USAGE),
+    (Unavailable, UNAVAILABLE),
+    (IntegrityFailure, INTEGRITY),
+)
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code that tells a script what kind of error this was."""
+    if isinstance(error, VagusError):
+        return next((code for kind, code in _CODES if isinstance(error, kind)), DEFECT)
+    return UNAVAILABLE if isinstance(error, OSError) else DEFECT
+
+
+def describe(error: BaseException, *, is_json: bool) -> str:
+    """What goes to standard error: sentence and reason for people, one JSON object for programs; never a traceback."""
+    if isinstance(error, VagusError):
+        reason, message, facts = error.reason.value, error.message, dict(error.facts)
+    elif isinstance(error, OSError):
+        reason, message, facts = "OS_ERROR", _operating_system(error), {}
+    else:
+        reason, message, facts = "DEFECT", _defect(error), {}
+    if is_json:
+        return json.dumps({"error": {"reason": reason, "message": message, "facts": facts}}, sort_keys=True)
+    return f"vagus: {message}\nvagus: reason {reason}"
+
+
+def _operating_system(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or type(error).__name__}; check the path, its owner and the space on the disk"
+
+
+def _defect(error: BaseException) -> str:
+    """Where it happened and what it was, so that a report can be written without a debugger."""
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    place = "unknown place"
+    if innermost is not None:
+        code = innermost.tb_frame.f_code
+        place = f"{Path(code.co_filename).name}:{innermost.tb_lineno} in {code.co_name}"
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    what = f"{type(error).__name__}: {error}"[:300]
+    return (
+        f"this is an error of the program, not yours; nothing half-done was committed. Please report: "
+        f"vagus {program_version()}, Python {python}, {place}, {what}"
+    )
+
+
+def program_version() -> str:
+    """The installed version, or "unknown" in a checkout that is not installed."""
+    try:
+        return version("vagus")
+    except PackageNotFoundError:
+        return "unknown"

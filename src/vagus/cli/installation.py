@@ -1,0 +1,89 @@
+"""`vagus init`, `vagus export` and `vagus upgrade`: an installation begins, shows what it has, and moves on."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import typer
+
+from vagus.cli.options import PassphraseOption, folder_of, open_house
+from vagus.cli.output import JsonOption, Output
+
+
+def register(application: typer.Typer) -> None:
+    """Add the commands of this file."""
+    application.command("init")(init)
+    application.command("export")(export)
+    application.command("upgrade")(upgrade)
+
+
+def init(
+    context: typer.Context,
+    *,
+    kind: Annotated[
+        Literal["hospital", "maker"], typer.Option(help="Whose installation this is; chosen once.")
+    ] = "hospital",
+    origin: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The ledger's name in its checkpoints; chosen once.")
+    ] = None,
+    database: Annotated[
+        str, typer.Option(metavar="URL", help="sqlite:///file in the folder, or postgresql+psycopg://...")
+    ] = "sqlite:///vagus.sqlite3",
+    kdf: Annotated[
+        Literal["scrypt", "pbkdf2"], typer.Option(help="Key derivation of keystores; pbkdf2 for FIPS sites.")
+    ] = "scrypt",
+    unsafe_fast_kdf: Annotated[
+        bool, typer.Option("--unsafe-fast-kdf", help="Weak derivation, for tests and demonstrations only.")
+    ] = False,
+    passphrase_source: PassphraseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Begin an installation in --dir: settings, database, ledger and its checkpoint key."""
+    from vagus.wiring import House
+
+    folder = folder_of(context)
+    name = origin or re.sub(r"[^a-z0-9.-]+", "-", folder.absolute().name.lower()).strip("-.") + ".vagus.internal"
+    with House.create(
+        folder,
+        kind=kind,
+        origin=name,
+        database=database,
+        kdf=kdf,
+        unsafe_fast_kdf=unsafe_fast_kdf,
+        passphrase_sources=passphrase_source or (),
+    ) as house:
+        output = Output(json)
+        output.facts(
+            {
+                "folder": str(folder),
+                "kind": kind,
+                "origin": name,
+                "policy_pack": f"{house.pack.name} {house.pack.version}",
+                "log_key": house.log_verifier,
+                "oid_arc": house.pack.arc,
+            }
+        )
+        if not house.pack.is_production_arc:
+            output.say("The OID arc is for documentation: name a policy pack with your own arc before production.")
+
+
+def export(context: typer.Context) -> None:
+    """Print everything that a plan speaks of, and the ledger's size and root, as canonical JSON."""
+    import json as encoder
+
+    with open_house(context) as house:
+        typer.echo(encoder.dumps(house.export(), indent=1, sort_keys=True, ensure_ascii=True))
+
+
+def upgrade(context: typer.Context) -> None:
+    """Bring the database of an older release to this one."""
+    from vagus.records.database import SCHEMA, open_database
+    from vagus.settings import load_settings
+
+    database = open_database(load_settings(folder_of(context)).database_url)
+    try:
+        database.upgrade()
+    finally:
+        database.close()
+    typer.echo(f"The database has schema {SCHEMA}.")

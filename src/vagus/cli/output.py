@@ -1,0 +1,97 @@
+"""Tables for people, JSON for programs, progress bars for long work; decides nothing about what is said."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+import typer
+
+Cell: TypeAlias = str | int | float | bool | None
+Row: TypeAlias = Mapping[str, Cell | Sequence[Cell]]
+Advance: TypeAlias = Callable[[int], None]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a command's findings go: standard output; questions and progress go to standard error."""
+
+    is_json: bool
+
+    def rows(self, title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """A table, or a JSON array of objects."""
+        if self.is_json:
+            _print_json(list(rows))
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=title, title_justify="left", header_style="bold")
+        for column in columns:
+            table.add_column(column.replace("_", " "), overflow="fold")
+        for row in rows:
+            table.add_row(*(_spell(row.get(column)) for column in columns))
+        # A pipe has no width: lines must not be broken at 80 columns there.
+        console = Console(width=None if sys.stdout.isatty() else 220, highlight=False, markup=False)
+        if rows:
+            console.print(table)
+        else:
+            console.print(f"{title}: none")
+
+    def facts(self, facts: Row) -> None:
+        """Named values: one a line, or one JSON object."""
+        if self.is_json:
+            _print_json(facts)
+            return
+        width = max((len(name) for name in facts), default=0)
+        for name, value in facts.items():
+            typer.echo(f"{name.replace('_', ' '):<{width}}  {_spell(value)}")
+
+    def say(self, sentence: str) -> None:
+        """A remark for people; programs are spared it."""
+        if not self.is_json:
+            typer.echo(sentence)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Advance]:
+        """A progress bar on standard error while the block runs; quiet for programs and pipes."""
+        if self.is_json or not sys.stderr.isatty():
+            yield lambda _steps: None
+            return
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda steps: bar.advance(task, steps)
+
+
+def confirm(question: str, *, is_assumed: bool) -> bool:
+    """Ask on a terminal; without one the answer is no, and `--yes` says so beforehand."""
+    if is_assumed:
+        return True
+    if not sys.stdin.isatty():
+        typer.echo(f"{question} No terminal to ask on: give --yes.", err=True)
+        return False
+    return typer.confirm(question, err=True)
+
+
+def _spell(value: Cell | Sequence[Cell]) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str | int | float):
+        return str(value)
+    return ", ".join(_spell(one) for one in value) or "-"
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True))

@@ -1,0 +1,89 @@
+"""`vagus plan check|apply`: what a plan would change, and changing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vagus.cli.failures import REFUSED, STATE
+from vagus.cli.options import PassphraseOption, open_house
+from vagus.cli.output import JsonOption, Output, YesOption, confirm
+
+if TYPE_CHECKING:
+    from vagus.fleet.plan_differences import Difference
+
+PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a TOML file.")]
+
+
+def register(application: typer.Typer) -> None:
+    """Add the commands of this file."""
+    group = typer.Typer(help="What is wanted, and making it so.", no_args_is_help=True, rich_markup_mode=None)
+    group.command("check")(check)
+    group.command("apply")(apply)
+    application.add_typer(group, name="plan")
+
+
+def check(context: typer.Context, file: PlanArgument, *, json: JsonOption = False) -> None:
+    """Show what applying PLAN would change. Exit code 0: nothing or something, both are answers."""
+    with open_house(context) as house:
+        _show(Output(json), house.planning.compare(file).difference)
+
+
+def apply(
+    context: typer.Context,
+    file: PlanArgument,
+    *,
+    ceremony: Annotated[
+        bool, typer.Option("--ceremony", help="Hold the ceremony now: offline keys are made and sign here.")
+    ] = False,
+    yes: YesOption = False,
+    passphrase_source: PassphraseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make it so: units, models, authorities, devices. A second apply changes nothing.
+
+    Without --ceremony the requests of new authorities are written and the command ends with exit code 3.
+    """
+    from vagus.server.ceremonies import find_waiting, hold_ceremony
+
+    output = Output(json)
+    with open_house(context, passphrase_source) as house:
+        found = house.planning.compare(file)
+        if not json:
+            _show(output, found.difference)
+        if not found.difference.is_empty and not confirm("Apply this plan?", is_assumed=yes):
+            raise typer.Exit(REFUSED)
+        with output.progress("Applying", house.planning.steps(found)) as advance:
+            applied = house.planning.apply(found, by=house.operator, advance=advance, with_offline=ceremony)
+        if ceremony:
+            with output.progress("Ceremony", len(find_waiting(house))) as advance:
+                hold_ceremony(house, by=house.operator, advance=lambda _step: advance(1))
+        waiting = find_waiting(house)
+        output.facts(
+            {
+                "authorities": applied.authorities,
+                "units": applied.units,
+                "models": applied.models,
+                "devices": applied.devices,
+                "retired": applied.retired,
+                "waiting": list(waiting),
+            }
+        )
+        if waiting:
+            typer.echo(f"vagus: ceremony needed: {len(waiting)} requests", err=True)
+            raise typer.Exit(STATE)
+
+
+def _show(output: Output, found: Difference) -> None:
+    output.rows(
+        "Changes",
+        ("act", "what", "name", "detail"),
+        [
+            {"act": change.act.value, "what": change.what, "name": change.name, "detail": change.detail}
+            for change in found.changes
+        ],
+    )
+    for remark in found.remarks:
+        output.say(f"Note: {remark}.")

@@ -1,0 +1,42 @@
+"""`vagus serve`: the serving process."""
+
+from __future__ import annotations
+
+import json as encoder
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from vagus.cli.options import PassphraseOption, open_house
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def register(application: typer.Typer) -> None:
+    """Add the command of this file."""
+    application.command("serve")(serve)
+
+
+def serve(
+    context: typer.Context,
+    *,
+    issue_for: Annotated[
+        str,
+        typer.Option(metavar="NAME,NAME", help="Online authorities whose keys are opened: h1/icu,h1/infra; or `all`."),
+    ] = "",
+    role: Annotated[
+        Literal["all", "status"], typer.Option(help="`status`: lists, OCSP and the ledger alone; nothing is issued.")
+    ] = "all",
+    passphrase_source: PassphraseOption = None,
+) -> None:
+    """Serve until SIGTERM. Prints one JSON line with the bound addresses once everything is ready."""
+    from vagus.server.serving import serve as run
+
+    with open_house(context, passphrase_source) as house:
+        names = tuple(name.strip() for name in issue_for.split(",") if name.strip())
+        run(house, issue_for=names, is_status_only=role == "status", ready=_tell)
+
+
+def _tell(facts: Mapping[str, object]) -> None:
+    typer.echo(encoder.dumps(facts, sort_keys=True))

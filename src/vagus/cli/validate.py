@@ -1,0 +1,148 @@
+"""`vagus validate`: the verifier by itself, over files; needs no installation and asks no network."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vagus.cli.failures import REFUSED
+from vagus.cli.output import JsonOption, Output
+
+if TYPE_CHECKING:
+    from vagus.trust.anchors import AnchorSet
+    from vagus.trust.status import PathStatusSource, StatusSource
+    from vagus.trust.validation import Role
+
+_MOST_BYTES = 16 * 1024 * 1024
+
+
+def register(application: typer.Typer) -> None:
+    """Add the command of this file."""
+    application.command("validate")(validate)
+
+
+def validate(
+    leaf: Annotated[Path, typer.Argument(metavar="LEAF", help="The certificate to judge, PEM or DER.")],
+    chain: Annotated[
+        list[Path] | None, typer.Argument(metavar="[CHAIN]...", help="Certificates that may lead to an anchor.")
+    ] = None,
+    *,
+    anchors: Annotated[list[Path], typer.Option(metavar="FILE", help="Trust anchors, PEM or DER. Repeatable.")],
+    role: Annotated[str, typer.Option(help="What the certificate is shown as: client, server ...")],
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="ISO 8601, as in 2027-03-01T12:00:00Z; now if left out.")
+    ] = None,
+    crl: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Revocation lists. Repeatable.")] = None,
+    unsafe_no_status: Annotated[
+        bool, typer.Option("--unsafe-no-status", help="Do not ask whether anything is revoked.")
+    ] = False,
+    group_domain: Annotated[
+        str | None, typer.Option(metavar="DOMAIN", help="The identity must lie under this domain.")
+    ] = None,
+    unit: Annotated[
+        list[str] | None, typer.Option(metavar="HOSPITAL/UNIT", help="Accepted compartments. Repeatable.")
+    ] = None,
+    host_name: Annotated[str | None, typer.Option(metavar="NAME", help="The server must carry this name.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Judge a certificate: exit code 0 accepted, 1 refused with a stable reason."""
+    from vagus.errors import NotTrusted
+    from vagus.trust.anchors import AnchorSet
+    from vagus.trust.validation import Expectation, Validator
+    from vagus.x509.pem import decode_certificates
+
+    moment = _decode_time(at)
+    output = Output(json)
+    presented = [der for path in (leaf, *(chain or ())) for der in decode_certificates(_read(path))]
+    trusted = AnchorSet.from_der([der for path in anchors for der in decode_certificates(_read(path))])
+    expectation = Expectation(
+        role=_decode_role(role),
+        group_domain=group_domain,
+        units=frozenset(unit) if unit else None,
+        needs_identity=group_domain is not None,
+        host_name=host_name,
+    )
+    try:
+        status = _status(crl or (), presented[1:], trusted, moment, is_unsafe=unsafe_no_status)
+        accepted = Validator(trusted, status).validate(presented[0], presented[1:], expectation, moment)
+    except NotTrusted as refusal:
+        facts = {name: value for name, value in refusal.facts.items() if name not in {"verdict", "reason", "message"}}
+        output.facts({"verdict": "refused", "reason": refusal.reason.value, "message": refusal.message, **facts})
+        raise typer.Exit(REFUSED) from refusal
+    output.facts(
+        {
+            "verdict": "accepted",
+            "at": moment.isoformat().replace("+00:00", "Z"),
+            "identity": None if accepted.device_name is None else str(accepted.device_name),
+            "serial": f"{accepted.serial:x}",
+            "leaf_sha256": accepted.leaf_sha256.hex(),
+            "anchor_sha256": accepted.anchor_sha256.hex(),
+            "not_after": accepted.not_after.isoformat().replace("+00:00", "Z"),
+            "path_length": len(accepted.path),
+        }
+    )
+
+
+def _read(path: Path) -> bytes:
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
+
+    with path.open("rb") as stream:
+        raw = stream.read(_MOST_BYTES + 1)
+    if len(raw) > _MOST_BYTES:
+        raise Malformed(Reason.TOO_LARGE, f"{path} is larger than {_MOST_BYTES} bytes; is it the right file?")
+    return raw
+
+
+def _status(
+    lists: list[Path] | tuple[Path, ...], known: list[bytes], trusted: AnchorSet, at: datetime, *, is_unsafe: bool
+) -> StatusSource | PathStatusSource:
+    """The lists as a source of status; each must be signed by an authority that leads to an anchor."""
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
+    from vagus.trust.crl_status import CrlStatus
+    from vagus.trust.status import UnsafeNoStatus
+    from vagus.x509.certificates import decode_certificate
+    from vagus.x509.paths import Pool
+    from vagus.x509.pem import decode_blocks
+
+    if is_unsafe:
+        return UnsafeNoStatus()
+    if not lists:
+        msg = "without revocation lists nothing is known about revocation; give --crl FILE, or --unsafe-no-status"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
+    status = CrlStatus(Pool(trusted, [decode_certificate(der) for der in known]))
+    for path in lists:
+        for der in decode_blocks(_read(path), "X509 CRL"):
+            status.load(der, at)
+    return status
+
+
+def _decode_role(text: str) -> Role:
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
+    from vagus.trust.validation import Role
+
+    try:
+        return Role(text)
+    except ValueError:
+        msg = f"{text!r} is not a role; there are {', '.join(Role)}"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text) from None
+
+
+def _decode_time(text: str | None) -> datetime:
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
+    from vagus.wiring import RealClock
+
+    if text is None:
+        return RealClock().now()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        msg = f"{text!r} is not a time; write it as 2027-03-01T12:00:00Z"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,140 @@
+"""Takes a consistent backup of a serving installation and brings one back; the gap behind it is `restored_gap`'s work.
+
+What comes back is marked as restored before its folder gets its name, so that no moment exists in which it could issue.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vagus.archive import digest_of, pack, unpack
+from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured
+from vagus.ledger.append import append
+from vagus.ledger.entries import OperatorAct, Restored
+from vagus.reasons import Reason
+from vagus.records.backup import copy_database, restore_database
+from vagus.records.installation import set_restored
+from vagus.records.log import load_head
+from vagus.records.writer import Batch
+from vagus.settings import FILE_NAME, load_settings
+from vagus.wiring import House
+
+_DATABASE = "database.sqlite3"
+_CHECKPOINT = "log/checkpoint"
+_FOLDERS = ("keystores", "requests", "sealed")
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that was taken."""
+
+    file: Path
+    sha256: bytes
+    log_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredSystem:
+    """What came back, and how much its ledger knew."""
+
+    folder: Path
+    sha256: bytes
+    log_size: int
+
+
+def take_backup(house: House, target: Path, *, by: str) -> Backup:
+    """Write database, sealed keystores, policy, plan, settings and newest checkpoint into the new file `target`.
+
+    The installation may serve meanwhile. Raises Conflict(ALREADY_EXISTS), Misconfigured(BAD_ARGUMENT) on PostgreSQL,
+    Unavailable(DATABASE_UNAVAILABLE).
+    """
+    settings = house.settings
+    if target.exists():
+        raise Conflict(Reason.ALREADY_EXISTS, f"{target} stands already; name another file", file=str(target))
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as scratch:
+        # 1. The database first: keys are made before the rows that name them, so no key can be missing below.
+        copy = Path(scratch) / _DATABASE
+        size = copy_database(house.database, copy)
+        # 2. Everything else, as files.
+        files = [(_DATABASE, copy), *_files(settings.folder)]
+        if settings.policy_pack is not None:
+            files.append((_inside(settings.policy_pack, settings.folder), settings.policy_pack))
+        facts: dict[str, str | int | None] = {
+            "origin": settings.origin,
+            "kind": settings.kind,
+            "log_size": size,
+            "made_at": int(house.clock.now().timestamp()),
+        }
+        digest = pack(target, files, facts)
+    # 3. The ledger knows which backups there are.
+    house.writer.submit(lambda batch: append(batch, OperatorAct("backup-taken", by, detail_sha256=digest))).result()
+    return Backup(target, digest, size)
+
+
+def restore(archive: Path, folder: Path) -> RestoredSystem:
+    """Bring the installation in `archive` back as the new `folder`; it answers status and issues nothing.
+
+    Raises IntegrityFailure(BACKUP_DAMAGED) before anything appears, Conflict(ALREADY_EXISTS).
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise Conflict(Reason.ALREADY_EXISTS, f"{folder} is not empty; restore into a new folder", folder=str(folder))
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.absolute().with_name(f".{folder.absolute().name}.restoring")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        # 1. Everything checked, into a folder that nobody knows.
+        manifest = unpack(archive, partial)
+        size = manifest.facts.get("log_size")
+        if not isinstance(size, int) or not (partial / _DATABASE).exists() or not (partial / FILE_NAME).exists():
+            msg = "this backup is damaged: it lacks the database, the settings or the ledger's size; take another one"
+            raise IntegrityFailure(Reason.BACKUP_DAMAGED, msg)
+        settings = load_settings(partial)
+        place = settings.database_file
+        if place is None or not place.is_relative_to(partial):
+            msg = fx
+            raise Misconfigured(Reason.BAD_SETTINGS, msg, key="installation.database")
+        if restore_database(partial / _DATABASE, place) != size:
+            raise IntegrityFailure(Reason.BACKUP_DAMAGED, "the database does not have the size that the backup says")
+        if place != partial / _DATABASE:
+            (partial / _DATABASE).unlink()
+        # 2. Marked as restored, in the database and in the ledger, before it gets its name.
+        digest = digest_of(archive)
+        with House.open(partial) as house:
+            by = house.operator
+
+            def act(batch: Batch) -> None:
+                set_restored(batch.connection, batch.at)
+                append(batch, Restored(digest, load_head(batch.connection).size, by))
+
+            house.writer.submit(act).result()
+        # 3. Its name.
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return RestoredSystem(folder, digest, size)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for name in (FILE_NAME, "plan.toml", "log.vkey", _CHECKPOINT):
+        if (folder / name).exists():
+            yield name, folder / name
+    for part in _FOLDERS:
+        for path in sorted((folder / part).rglob("*")):
+            if path.is_file() and not path.name.startswith("."):
+                yield path.relative_to(folder).as_posix(), path
+
+
+def _inside(path: Path, folder: Path) -> str:
+    try:
+        return path.resolve().relative_to(folder.resolve()).as_posix()
+    except ValueError:
+        msg = f"policy pack {path} lies outside the installation's folder; move it in, so that backups hold it"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(path)) from None

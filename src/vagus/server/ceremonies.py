@@ -1,0 +1,79 @@
+"""Prepares and holds a ceremony over an installation; what a ceremony does is told in `authority.ceremony`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from vagus.authority.ceremony import Ceremony, CeremonyReport
+from vagus.authority.publishing import CrlPublisher
+from vagus.keystore.envelopes import EnvelopeSealer
+from vagus.records.authorities import REQUESTED, list_authorities
+from vagus.records.standing import link_parent
+from vagus.wiring import House
+
+if TYPE_CHECKING:
+    from vagus.policy.plans import PlannedAuthority
+    from vagus.records.writer import Batch
+
+EMERGENCY = "emergency"
+"""The name under which a passphrase source for sealed emergency lists is given."""
+
+
+def find_waiting(house: House) -> tuple[str, ...]:
+    """The authorities that wait for a ceremony: requested, or planned and offline, so that it makes their key."""
+    planned = house.planning.load_adopted().authorities() if house.settings.plan.exists() else ()
+    with house.database.reading() as connection:
+        standing = list_authorities(connection)
+    alive = {row.name for row in standing if row.state in {"requested", "active"}}
+    missing = [one.name for one in planned if one.kind.is_offline and one.name not in alive]
+    return (*missing, *(row.reference for row in standing if row.state == REQUESTED))
+
+
+def hold_ceremony(house: House, *, by: str, advance: Callable[[str], None]) -> CeremonyReport:
+    """Make the offline keys that the plan still lacks, certify every request, sign the offline lists.
+
+    Raises Unavailable(KEY_NOT_OPEN) without a passphrase source for an offline keystore, Conflict(CEREMONY_NEEDED)
+    when no plan was applied, Conflict(RESTORE_UNSETTLED), and as `Ceremony.hold`.
+    """
+    house.check_settled()
+    planned = house.planning.load_adopted().authorities()
+    # 1. Offline keys are made here and nowhere else.
+    waiting = set(find_waiting(house))
+    for one in planned:
+        if one.kind.is_offline and one.name in waiting:
+            house.request_authority(one, by)
+            advance(one.name)
+    # 2. Requests that were made before the authority above them learn of it.
+    house.writer.submit(lambda batch: _link(batch, planned)).result()
+    # 3. Certificates, lists, sealed lists.
+    passphrase = house.sources.find(EMERGENCY)
+    sealer = None
+    if passphrase is not None and house.settings.kind == "hospital":
+        sealer = EnvelopeSealer(
+            passphrase,
+            entropy=house.entropy,
+            kdf=house.settings.kdf,
+            unsafe_fast=house.settings.unsafe_fast_kdf,
+        )
+    ceremony = Ceremony(
+        house.pack,
+        house.database,
+        house.writer,
+        house.entropy,
+        issuance=house.issuance,
+        publisher=CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=house.settings.published),
+        keystore_of=house.keystore,
+        status_url=house.status_url,
+        by=by,
+        sealer=sealer,
+        is_maker=house.settings.kind == "maker",
+        advance=advance,
+    )
+    return ceremony.hold()
+
+
+def _link(batch: Batch, planned: tuple[PlannedAuthority, ...]) -> None:
+    for one in planned:
+        if one.parent is not None:
+            link_parent(batch.connection, one.name, one.parent)

@@ -1,0 +1,131 @@
+"""The certificates that our own doors show: made when missing or near their end, kept as keys in keystore `gate`.
+
+They are issued by the hospital's infrastructure CA over the same road as everybody's, and found again in the record of
+what was issued: beside the key nothing has to be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from vagus.authority.issuance import IssuanceOrder
+from vagus.authority.issuers import Issuer
+from vagus.errors import Unavailable
+from vagus.keystore.signing import Purpose
+from vagus.policy.plans import HospitalPlan, PlannedListener
+from vagus.reasons import Reason
+from vagus.records.authorities import find_by_id
+from vagus.records.certificates import ISSUED, CertificateRow, list_of_key, load_bytes
+from vagus.tls import Credential
+from vagus.wiring import House
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.keys import PublicKey, decode_public_key
+from vagus.x509.names import SubjectFields
+from vagus.x509.pem import encode_certificates
+
+GATE_KEYSTORE = "gate"
+_PROFILE = "tls-server"
+
+
+@dataclass(frozen=True, slots=True)
+class DoorCertificate:
+    """What a door shows, and which certificate it is: for stapling and for renewal."""
+
+    credential: Credential
+    certificate_der: bytes
+    issuer_der: bytes
+    serial: int
+    not_after: int
+
+
+class DoorCertificates:
+    """Makes and finds the certificates of doors."""
+
+    def __init__(self, house: House, plan: HospitalPlan, issuers: Mapping[str, Issuer]) -> None:
+        self._house = house
+        self._titles = {one.label: one.title for one in plan.hospitals}
+        self._issuers = issuers
+
+    def provide(self, listener: PlannedListener) -> DoorCertificate:
+        """The certificate of a door, issued now when there is none with its names and enough life.
+
+        Raises Unavailable(KEY_NOT_OPEN) when one is due and the infrastructure CA is not open here.
+        """
+        keystore = self._house.keystore_or_new(GATE_KEYSTORE)
+        key_id = f"tls-{listener.name}"
+        owner = f"server:{listener.name}"
+        key = (
+            keystore.load(key_id)
+            if keystore.has(key_id)
+            else keystore.generate(key_id, KeyAlgorithm.P256, {Purpose.TLS}, owner)
+        )
+        public_key = decode_public_key(key.spki_der)
+        found = self._find(public_key, listener)
+        if found is None:
+            self._issue(public_key, listener, owner)
+            found = self._find(public_key, listener)
+        if found is None:
+            msg = f"the certificate of listener {listener.name} was issued and is not on record; see vagus audit verify"
+            raise Unavailable(Reason.UNSETTLED, msg, listener=listener.name)
+        row, der, issuer_der = found
+        chain = encode_certificates((der, issuer_der))
+        credential = Credential(chain, keystore.tls_key_pem(key_id))
+        return DoorCertificate(credential, der, issuer_der, row.serial, row.not_after)
+
+    def _find(self, key: PublicKey, listener: PlannedListener) -> tuple[CertificateRow, bytes, bytes] | None:
+        """The certificate of this key with these names that ends last, unless its renewal is due."""
+        now = self._house.clock.now().timestamp()
+        with self._house.database.reading() as connection:
+            alive = [row for row in list_of_key(connection, key.spki_sha256) if row.state == ISSUED]
+            for row in sorted(alive, key=lambda row: -row.not_after):
+                _, der = load_bytes(connection, row.leaf_index)
+                above = find_by_id(connection, row.authority_id)
+                window = self._house.pack.renewal.window.total_seconds()
+                if der is None or above is None or above.certificate_der is None or row.not_after - now <= window:
+                    continue
+                names = decode_certificate(der).names
+                dns_names, addresses = _split(listener)
+                if set(names.dns) == set(dns_names) and len(names.dns) + len(addresses) == names.count:
+                    return row, der, above.certificate_der
+        return None
+
+    def _issue(self, key: PublicKey, listener: PlannedListener, owner: str) -> None:
+        authority = f"{listener.hospital}/infra"
+        issuer = self._issuers.get(authority)
+        if issuer is None:
+            msg = f"listener {listener.name} needs a certificate of {authority}; add it to --issue-for"
+            raise Unavailable(Reason.KEY_NOT_OPEN, msg, authority=authority)
+        dns_names, addresses = _split(listener)
+        now = int(self._house.clock.now().timestamp())
+        self._house.issuance.issue_now(
+            IssuanceOrder(
+                request_id=f"{owner}:{key.spki_sha256.hex()[:16]}:{now}",
+                profile=_PROFILE,
+                owner=owner,
+                public_key=key,
+                subject=SubjectFields(
+                    organisation=self._titles.get(listener.hospital or "", "Vagus"),
+                    common_name=listener.host_names[0][:64],
+                ),
+                dns_names=dns_names,
+                ip_addresses=addresses,
+            ),
+            issuer,
+        )
+        # The signature's row rides a later batch; waiting for one more act makes sure that it is there.
+        self._house.writer.submit(lambda batch: batch.at).result()
+
+
+def _split(listener: PlannedListener) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Host names and addresses apart: they stand in different name forms (RFC 5280 4.2.1.6)."""
+    dns_names: list[str] = []
+    addresses: list[str] = []
+    for name in listener.host_names:
+        try:
+            addresses.append(str(ip_address(name)))
+        except ValueError:
+            dns_names.append(name)
+    return tuple(dns_names), tuple(addresses)

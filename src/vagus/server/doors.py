@@ -1,0 +1,307 @@
+"""Turns the planned listeners into listeners that can be served: anchors, rules, applications; opens no socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from vagus.authority.issuers import OpenIssuers
+from vagus.endpoints.est import est_app
+from vagus.endpoints.gateway.decisions import Guest, Record
+from vagus.endpoints.gateway.http_relay import HttpRelay
+from vagus.endpoints.gateway.tcp_relay import tcp_relay
+from vagus.endpoints.gateway.upstream import Upstream
+from vagus.endpoints.http import ASGIApp
+from vagus.errors import Misconfigured, NotTrusted
+from vagus.fleet.admission import Admission, Admitted, ListenerRules
+from vagus.fleet.enrolment import Enrolment
+from vagus.fleet.standing import DatabaseStatus, bound_for
+from vagus.identifiers import DeviceId
+from vagus.policy.plans import HospitalPlan, ListenerKind, PlannedListener
+from vagus.policy.values import Function
+from vagus.reasons import Reason
+from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_authorities
+from vagus.records.devices import find_device_by_serial
+from vagus.records.models import list_maker_anchors
+from vagus.server.credentials import DoorCertificate, DoorCertificates
+from vagus.server.limits import Limits
+from vagus.server.listeners import ListenerSpec
+from vagus.server.log_files import log_files_app
+from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
+from vagus.trust.anchors import AnchorSet
+from vagus.trust.crl_status import CrlStatus
+from vagus.trust.validation import Validator
+from vagus.wiring import House
+from vagus.x509.paths import Pool, ValidPath
+from vagus.x509.pem import decode_blocks
+
+_LIVE = frozenset({ACTIVE, RETIRED})
+
+
+@dataclass(slots=True)
+class TlsDoor:
+    """A door whose certificate is renewed while it serves."""
+
+    listener: PlannedListener
+    context: ServerContext
+    certificate: DoorCertificate
+
+
+@dataclass(slots=True)
+class Doors:
+    """The listeners of one process, and what must be looked after while they serve."""
+
+    specs: list[ListenerSpec] = field(default_factory=list)
+    tls: list[TlsDoor] = field(default_factory=list)
+    relays: list[HttpRelay] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class MakersStatus:
+    """What is known of birth certificates' status: a maker's lists where its files are here, else the inventory alone.
+
+    802.1AR asks for no revocation of IDevIDs, and a hospital that cannot reach a maker must still enrol. A list that is
+    here binds: revoked is refused, and a stale list is told as such.
+    """
+
+    lists: CrlStatus | None
+
+    def check_path_status(self, path: ValidPath, at: datetime) -> None:
+        """Raises NotTrusted as the lists say; silence about an issuer passes."""
+        if self.lists is None:
+            return
+        try:
+            self.lists.check_path_status(path, at)
+        except NotTrusted as refusal:
+            if refusal.reason is not Reason.STATUS_UNAVAILABLE:
+                raise
+
+
+class DoorBuilder:
+    """Builds the doors of one serving process."""
+
+    def __init__(
+        self,
+        house: House,
+        plan: HospitalPlan,
+        issuers: OpenIssuers,
+        *,
+        record: Record,
+        staple_of: Callable[[DoorCertificate], Staple],
+    ) -> None:
+        self._house = house
+        self._plan = plan
+        self._issuers = issuers
+        self._record = record
+        self._staple_of = staple_of
+        self._certificates = DoorCertificates(house, plan, issuers)
+        with house.database.reading() as connection:
+            self._authorities = [
+                row for row in list_authorities(connection) if row.state in _LIVE and row.certificate_der is not None
+            ]
+            self._makers = [row.certificate_der for row in list_maker_anchors(connection)]
+
+    def build(self) -> Doors:
+        """Every TLS listener of the plan. Raises Misconfigured(BAD_PLAN), Unavailable(KEY_NOT_OPEN)."""
+        doors = Doors()
+        for listener in self._plan.listeners:
+            if listener.kind is not ListenerKind.STATUS:
+                self._add(doors, listener)
+        return doors
+
+    def renew(self, door: TlsDoor) -> bool:
+        """Swap in a new certificate where the door's is due; whether it was."""
+        found = self._certificates.provide(door.listener)
+        if found.certificate_der == door.certificate.certificate_der:
+            return False
+        door.certificate = found
+        door.context.swap(credential=found.credential, staple=self._staple_of(found))
+        return True
+
+    def _add(self, doors: Doors, listener: PlannedListener) -> None:
+        self._check_tls_minimum(listener)
+        is_enrolment = listener.kind is ListenerKind.ENROLMENT
+        certificate = self._certificates.provide(listener)
+        settings = ServerTls(
+            client_auth="optional" if is_enrolment else "required",
+            minimum_version=TLS_1_2 if listener.tls_minimum == "1.2" else TLS_1_3,
+            tickets=not is_enrolment and Function(listener.function) not in _always_closing(self._house),
+            alpn=() if listener.kind is ListenerKind.RELAY_TCP else ("http/1.1",),
+        )
+        context = ServerContext(certificate.credential, settings, staple=self._staple_of(certificate))
+        doors.tls.append(TlsDoor(listener, context, certificate))
+        admission = self._admission(listener)
+        rules = self._rules(listener)
+
+        def admit(peer: Peer, _source: str) -> Guest:
+            return admission.admit(peer, rules)
+
+        app: ASGIApp | None = None
+        stream = None
+        if is_enrolment:
+            app = log_files_app(self._house.settings.log, self._est(listener))
+        elif listener.upstream is not None and listener.kind is ListenerKind.RELAY_HTTP:
+            relay = HttpRelay(Upstream(*listener.upstream), self._record)
+            doors.relays.append(relay)
+            app = relay
+        elif listener.upstream is not None:
+            stream = tcp_relay(Upstream(*listener.upstream))
+        host, port = address_of(self._house, listener)
+        doors.specs.append(
+            ListenerSpec(
+                name=listener.name,
+                host=host,
+                port=port,
+                app=app,
+                stream=stream,
+                tls=context,
+                admit=admit,
+                position=lambda: self._house.follower.position,
+                on_refusal="answer",
+                record=self._record,
+                limits=limits_of(self._house),
+            )
+        )
+
+    def _admission(self, listener: PlannedListener) -> Admission:
+        """Anchored in the hospital's own device CA: another hospital's certificates lead nowhere here."""
+        hospital = listener.hospital or ""
+        anchors = AnchorSet.from_der(self._certificates_of(lambda row: row.name == hospital))
+        known = self._certificates_of(lambda row: row.name in listener.units)
+        function = None if listener.kind is ListenerKind.ENROLMENT else Function(listener.function)
+        status = DatabaseStatus(self._house.database, self._house.follower, bound=bound_for(self._house.pack, function))
+        makers = None
+        if listener.kind is ListenerKind.ENROLMENT and self._makers:
+            makers = Validator(AnchorSet.from_der(self._makers), MakersStatus(self._makers_lists()))
+        return Admission(
+            self._house.database,
+            self._house.pack,
+            self._house.clock,
+            Validator(anchors, status, known=known),
+            makers=makers,
+        )
+
+    def _makers_lists(self) -> CrlStatus | None:
+        folder = self._house.settings.folder / "makers"
+        files = sorted(folder.glob("*.crl")) if folder.is_dir() else []
+        if not files:
+            return None
+        status = CrlStatus(Pool(AnchorSet.from_der(self._makers), []))
+        for file in files:
+            for der in decode_blocks(file.read_bytes(), "X509 CRL"):
+                status.load(der, self._house.clock.now())
+        return status
+
+    def _rules(self, listener: PlannedListener) -> ListenerRules:
+        if listener.kind is ListenerKind.ENROLMENT:
+            return ListenerRules(
+                function=None,
+                group_domain=self._plan.group_domain,
+                units=listener.units,
+                needs_certificate=False,
+                registration_authorities=self._registration_authorities(listener),
+            )
+        function = Function(listener.function)
+        profiles = frozenset(profile for profile, rule in self._house.pack.rules.items() if function in rule.functions)
+        return ListenerRules(
+            function=function,
+            group_domain=self._plan.group_domain,
+            units=listener.units,
+            profiles=profiles,
+        )
+
+    def _registration_authorities(self, listener: PlannedListener) -> frozenset[DeviceId]:
+        found: set[DeviceId] = set()
+        with self._house.database.reading() as connection:
+            for model, serial in listener.registration_authorities:
+                device = find_device_by_serial(connection, model, serial)
+                if device is None:
+                    msg = f"listeners.{listener.name}: registration authority {model}:{serial} is not in the inventory"
+                    raise Misconfigured(Reason.BAD_PLAN, f"{msg}; add it or correct the plan", listener=listener.name)
+                found.add(device.id)
+        return frozenset(found)
+
+    def _est(self, listener: PlannedListener) -> ASGIApp:
+        enrolment = Enrolment(
+            self._house.database,
+            self._house.writer,
+            self._house.issuance,
+            self._issuers,
+            group_domain=self._plan.group_domain,
+        )
+        return est_app(
+            enrolment=enrolment,
+            ca_certificates=lambda _label, admitted: self._ca_certificates(listener, admitted),
+            clock=self._house.clock,
+        )
+
+    def _ca_certificates(self, listener: PlannedListener, admitted: Admitted | None) -> tuple[bytes, ...]:
+        """RFC 7030 4.1.3: what a device needs to build its own path and to know our doors: no other hospital's.
+
+        A device that is known gets its own compartment alone; a large hospital has more than a device can keep.
+        """
+        units = listener.units
+        if admitted is not None and admitted.device is not None and admitted.unit is not None:
+            units = frozenset({admitted.unit})
+        hospital = listener.hospital or ""
+        names = {*units, hospital, f"{hospital}/infra", "root"}
+        return self._certificates_of(lambda row: row.name in names)
+
+    def _certificates_of(self, belongs: Callable[[AuthorityRow], bool]) -> tuple[bytes, ...]:
+        return tuple(
+            row.certificate_der for row in self._authorities if row.certificate_der is not None and belongs(row)
+        )
+
+    def _check_tls_minimum(self, listener: PlannedListener) -> None:
+        """TLS 1.2 shows the client's certificate in clear: never where implants or home devices connect."""
+        if listener.tls_minimum != "1.2":
+            return
+        categories: Mapping[str, str] = {model.name: model.category for model in self._plan.models}
+        for group in self._plan.devices:
+            profile = self._house.profile_of(categories[group.model])
+            if str(group.unit) in listener.units and profile is not None:
+                rule = self._house.pack.rules[profile]
+                if rule.tls_minimum == "1.3":
+                    msg = (
+                        f"listeners.{listener.name}.tls_minimum: {group.unit} has devices of profile {profile}, whose "
+                        f"certificates TLS 1.2 would show in clear; set 1.3, or leave that unit out"
+                    )
+                    raise Misconfigured(Reason.BAD_PLAN, msg, listener=listener.name)
+
+
+def status_spec(house: House, listener: PlannedListener, app: ASGIApp) -> ListenerSpec:
+    """The plain listener of lists and answers."""
+    host, port = address_of(house, listener)
+    return ListenerSpec(name=listener.name, host=host, port=port, app=app, limits=limits_of(house))
+
+
+def address_of(house: House, listener: PlannedListener) -> tuple[str, int]:
+    """Where a listener binds: the settings of this node may put it elsewhere than the plan."""
+    for name, address in house.settings.serve.addresses:
+        if name == listener.name:
+            host, _, port = address.rpartition(":")
+            return host.strip("[]"), int(port)
+    return listener.host, listener.port
+
+
+def limits_of(house: House) -> Limits:
+    """The bounds of the settings."""
+    serve = house.settings.serve
+    return Limits(
+        handshake_seconds=serve.handshake_seconds,
+        header_seconds=serve.header_seconds,
+        stall_seconds=serve.stall_seconds,
+        connections=serve.connections,
+        connections_per_source=serve.connections_per_source,
+    )
+
+
+def sequence_bound(house: House) -> timedelta:
+    """How long this node may not know the newest revocation before it says so."""
+    return timedelta(seconds=house.settings.serve.sequence_bound_seconds)
+
+
+def _always_closing(house: House) -> frozenset[Function]:
+    """Functions without session tickets: every connection is a full handshake (design section 8)."""
+    return frozenset(function for function, rule in house.pack.functions.items() if rule.always_closes)

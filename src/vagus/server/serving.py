@@ -1,0 +1,219 @@
+"""The serving process from start to stop: keys opened, intents settled, lists signed, and only then doors opened."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
+from urllib.parse import urlsplit
+
+from vagus.authority.answers import OcspDesk, PublishedLists
+from vagus.authority.issuers import OpenIssuers
+from vagus.authority.publishing import CrlPublisher
+from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.clock import Clock
+from vagus.endpoints.http import ASGIApp
+from vagus.endpoints.revocation_status import OcspSource, Publications, status_app
+from vagus.errors import Conflict, VagusError
+from vagus.ledger.publish import LogPublisher
+from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
+from vagus.reasons import Reason
+from vagus.records.authorities import ACTIVE, list_authorities
+from vagus.server.credentials import DoorCertificate
+from vagus.server.doors import DoorBuilder, Doors, sequence_bound, status_spec
+from vagus.server.gate_log import GateLog
+from vagus.server.health import Health, health_app
+from vagus.server.jobs import Jobs, Task
+from vagus.server.listeners import ListenerSpec, RunningListeners, run
+from vagus.server.log_files import log_files_app, under_prefix
+from vagus.tls import Staple
+from vagus.wiring import LOG_KEYSTORE, House
+from vagus.x509 import der
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.ocsp_building import cert_id
+
+_LOG = logging.getLogger(__name__)
+ALL = "all"
+_HOUR = 3600.0
+
+Ready = Callable[[Mapping[str, object]], None]
+
+
+@dataclass(slots=True)
+class Stapler:
+    """Gives a door the newest OCSP answer about its own certificate."""
+
+    desk: OcspDesk
+    clock: Clock
+
+    def of(self, certificate: DoorCertificate) -> Staple:
+        """A staple for one certificate; empty where no answer can be had, for a handshake must not fail for it."""
+        issuer = decode_certificate(certificate.issuer_der)
+        asked = cert_id(issuer.subject.der, issuer.spki_der, certificate.serial)
+        request_der = der.sequence(der.sequence(der.sequence(der.sequence(asked))))  # one certificate, nothing optional
+
+        def staple() -> bytes:
+            try:
+                return self.desk.answer(request_der, self.clock.now()).response_der
+            except VagusError as error:
+                _LOG.warning("no OCSP answer to staple: %s", error.message)
+                return b""
+
+        return staple
+
+
+@dataclass(slots=True)
+class Serving:
+    """The parts of one serving process, while it runs."""
+
+    house: House
+    plan: Plan
+    issuers: OpenIssuers
+    desk: OcspDesk
+    gate_log: GateLog
+    doors: Doors = field(default_factory=Doors)
+    builder: DoorBuilder | None = None
+
+
+def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready: Ready) -> None:
+    """Serve until SIGTERM; `ready` is told the bound addresses once every listener is open.
+
+    Raises what opening keys, settling and signing raise, before any listener opens.
+    """
+    # 1. The plan in force, and whether this system may issue at all.
+    plan = house.planning.load_adopted()
+    if not is_status_only:
+        house.check_settled()
+    # 2. The keys that were named, and no other.
+    issuers = house.open_issuers(_names(house, issue_for))
+    # 3. Intents that a crash left open are closed before anybody can ask about them.
+    if not is_status_only:
+        report = house.issuance.settle(issuers)
+        if report.signed or report.revoked:
+            _LOG.warning("settled open intents: %d signed, %d revoked", len(report.signed), len(report.revoked))
+    # 4. Responders, lists, ledger: what peers will ask for is there before they can.
+    serving = _prepare(house, plan, issuers, is_status_only=is_status_only)
+    jobs = Jobs(_tasks(serving, is_status_only=is_status_only))
+    jobs.run_all()
+    # 5. The doors.
+    status = _status_app(serving)
+    specs = [status_spec(house, one, status) for one in plan.listeners if one.kind is ListenerKind.STATUS]
+    if isinstance(plan, HospitalPlan) and not is_status_only:
+        stapler = Stapler(serving.desk, house.clock)
+        serving.builder = DoorBuilder(house, plan, issuers, record=serving.gate_log.record, staple_of=stapler.of)
+        serving.doors = serving.builder.build()
+        specs += serving.doors.specs
+    _run(serving, specs, jobs, ready)
+
+
+def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, ready: Ready) -> None:
+    house = serving.house
+    house.follower.start()
+    house.follower.subscribe(lambda _events: jobs.nudge("lists"))
+    running: list[RunningListeners] = []
+    health = Health(
+        house.clock, house.follower, jobs, sequence_bound(house), lambda: running[0].counts() if running else {}
+    )
+    if house.settings.serve.health is not None:
+        host, _, port = house.settings.serve.health.rpartition(":")
+        specs.append(ListenerSpec(name="health", host=host.strip("[]"), port=int(port), app=health_app(health)))
+    if not specs:
+        msg = "the plan has no listener that this process could open; add one under [[listeners]]"
+        raise Conflict(Reason.BAD_PLAN, msg)
+
+    def started(now: RunningListeners) -> None:
+        running.append(now)
+        jobs.start()
+        addresses = {name: f"{host}:{port}" for name, (host, port) in now.addresses.items()}
+        ready(
+            {"ready": True, "listeners": addresses, "issuers": sorted(one.reference for one in serving.issuers.every())}
+        )
+
+    try:
+        run(specs, clock=house.clock, feeds=[house.follower], started=started)
+    finally:
+        jobs.stop()
+        serving.gate_log.close()
+
+
+def _names(house: House, issue_for: Sequence[str]) -> tuple[str, ...]:
+    """The names given, or every active online authority for `all`."""
+    if tuple(issue_for) != (ALL,):
+        return tuple(dict.fromkeys(issue_for))
+    with house.database.reading() as connection:
+        active = list_authorities(connection, state=ACTIVE)
+    return tuple(dict.fromkeys(row.name for row in active if not AuthorityKind(row.kind).is_offline))
+
+
+def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: bool) -> Serving:
+    """Responders of the open authorities are made or renewed; all that are on record answer."""
+    keystore = house.keystore_or_new(OCSP_KEYSTORE)
+    if not is_status_only:
+        office = ResponderOffice(house.database, house.writer, house.clock, house.issuance, keystore)
+        for issuer in issuers.every():
+            office.renew_due(issuer)
+    with house.database.reading() as connection:
+        responders = open_responders(connection, keystore)
+    desk = OcspDesk(house.database, house.follower, house.pack.ocsp, responders, sequence_bound=sequence_bound(house))
+    gate_log = GateLog(house.settings.folder / "gates", house.clock, house.writer)
+    return Serving(house, plan, issuers, desk, gate_log)
+
+
+def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
+    house = serving.house
+    publisher = CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=house.settings.published)
+    for issuer in serving.issuers.every():
+        publisher.write_files(issuer)
+    tasks = [
+        Task("lists", 1.0, partial(_publish_lists, serving, publisher)),
+        Task("answers", 60.0, partial(_presign, serving)),
+        Task("gates", 5.0, serving.gate_log.flush),
+    ]
+    if house.sources.find(LOG_KEYSTORE) is not None:
+        log = LogPublisher(house.database, house.settings.log, house.checkpoint_key())
+        tasks.append(Task("ledger", 1.0, partial(_publish_log, log)))
+    if not is_status_only:
+        tasks.append(Task("certificates", _HOUR, partial(_renew, serving)))
+    return tasks
+
+
+def _publish_lists(serving: Serving, publisher: CrlPublisher) -> None:
+    for issuer in serving.issuers.every():
+        publisher.publish_due(issuer)
+
+
+def _presign(serving: Serving) -> None:
+    serving.desk.presign(serving.house.clock.now())
+
+
+def _publish_log(log: LogPublisher) -> None:
+    log.publish()
+
+
+def _renew(serving: Serving) -> None:
+    """Responders and door certificates past their time get new ones without a restart."""
+    house = serving.house
+    keystore = house.keystore(OCSP_KEYSTORE)
+    office = ResponderOffice(house.database, house.writer, house.clock, house.issuance, keystore)
+    renewed = [issuer.reference for issuer in serving.issuers.every() if office.renew_due(issuer)]
+    if renewed:
+        with house.database.reading() as connection:
+            serving.desk.take_over(open_responders(connection, keystore))
+    if serving.builder is not None:
+        for door in serving.doors.tls:
+            serving.builder.renew(door)
+
+
+def _status_app(serving: Serving) -> ASGIApp:
+    house = serving.house
+    # `authority` and `endpoints` each have their own dataclasses of one shape: neither room depends on the other.
+    app = status_app(
+        publications=cast("Publications", PublishedLists(house.database)),
+        ocsp=cast("OcspSource", serving.desk),
+        clock=house.clock,
+        max_age=house.pack.ocsp.http_max_age,
+    )
+    prefix = urlsplit(serving.plan.status_url).path
+    return under_prefix(prefix, log_files_app(house.settings.log, app))
