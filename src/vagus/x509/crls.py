@@ -210,7 +210,7 @@ def _scope(extensions: Mapping[bytes, Extension]) -> IssuingDistributionPoint:
         if number == 0:
             full_name, relative_name = ext.read_point_name(value, first, last)
         elif number == 3:
-            reasons = der.named_bits(value, first, last, "onlySomeReasons")
+            reasons = der.named_bits(value, first, last, "onlySomeReasons", may_trail=True)
         elif not der.boolean_value(value, first, last, "a flag of issuingDistributionPoint"):
             der.fail("a flag of issuingDistributionPoint is FALSE, its default")
         else:

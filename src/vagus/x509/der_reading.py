@@ -126,10 +126,13 @@ def whole_octets(data: bytes, start: int, end: int, what: str) -> bytes:
     return octets
 
 
-def named_bits(data: bytes, start: int, end: int, what: str) -> int:
-    """A named bit list as a number whose bit n is bit n of the list, trailing zeros removed (X.690 11.2.2)."""
+def named_bits(data: bytes, start: int, end: int, what: str, *, may_trail: bool = False) -> int:
+    """A named bit list as a number whose bit n is bit n of the list, trailing zeros removed (X.690 11.2.2).
+
+    `may_trail` lets trailing zeros pass, where lists in use have them and no meaning hangs on it.
+    """
     octets, unused = bit_string_value(data, start, end, what)
-    if octets and not (octets[-1] >> unused) & 1:
+    if not may_trail and octets and not (octets[-1] >> unused) & 1:
         fail(f"{what} is a named bit list with trailing zero bits")
     flags = 0
     for index in range(8 * len(octets) - unused):

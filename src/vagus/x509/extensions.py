@@ -109,10 +109,9 @@ def decode_basic_constraints(value: bytes) -> BasicConstraints:
     is_ca = False
     path_length = None
     if start < end and value[start] == der.BOOLEAN:
+        # an explicit cA FALSE breaks X.690 11.5 and stands in many a certificate in use: it can mean one thing only
         _, first, start = der.read_element(value, start, end)
-        if not der.boolean_value(value, first, start, "cA"):
-            der.fail("cA FALSE is the default and must be left out")
-        is_ca = True
+        is_ca = der.boolean_value(value, first, start, "cA")
     if start < end:
         first, start = der.read_expected(value, start, end, der.INTEGER, "pathLenConstraint")
         path_length = der.integer_value(value, first, start, "pathLenConstraint")
@@ -308,10 +307,10 @@ def _read_point(value: bytes, start: int, end: int) -> DistributionPoint:
         if tag == 0xA0:
             full_name, relative_name = read_point_name(value, first, last)
         elif tag == 0x81:
-            reasons = der.named_bits(value, first, last, "reasons")
+            reasons = der.named_bits(value, first, last, "reasons", may_trail=True)
         else:
             crl_issuer = read_general_names(value, first, last, "cRLIssuer")
-    if previous in {-1, 1}:
+    if full_name is None and relative_name is None and crl_issuer is None:
         der.fail("a distribution point names neither itself nor an issuer")
     return DistributionPoint(full_name, relative_name, reasons, crl_issuer)
 

@@ -6,6 +6,7 @@ Section 6 asks for none of it: `pkix` runs through here without an objection.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
@@ -129,7 +130,7 @@ def _without_authority_key_id(rules: PathRules) -> PathRules:
     return replace(rules, requires_authority_key_id=False)
 
 
-def check_leaf_form(leaf: PathCertificate, rules: PathRules) -> None:
+def check_leaf_form(leaf: PathCertificate, rules: PathRules, is_public_suffix: Callable[[str], bool] | None) -> None:
     """The rules for the target alone. Raises NotTrusted."""
     if rules.forbids_ca_leaf and leaf.is_ca:
         _object(leaf, "is a CA where an end entity belongs (BR 7.1.2.7.8, 802.1AR 8.10)")
@@ -146,6 +147,10 @@ def check_leaf_form(leaf: PathCertificate, rules: PathRules) -> None:
         _check_common_names(leaf)
     if rules.forbids_wildcards and any("*" in name for name in leaf.names.dns):
         _object(leaf, "has a wildcard name where one device is named", Reason.NAME_FORM)
+    if rules.forbids_public_suffix_wildcard and is_public_suffix is not None:
+        for name in leaf.names.dns:
+            if name.startswith("*.") and is_public_suffix(name[2:].lower()):
+                _object(leaf, "has a wildcard over a whole public suffix (BR 3.2.2.6)", Reason.NAME_FORM)
     if rules.name_forms is not None and not leaf.names.forms <= rules.name_forms:
         extra = ", ".join(sorted(Form(form).name for form in leaf.names.forms - rules.name_forms))
         _object(leaf, f"holds names of the form {extra}, which the profile does not list", Reason.NAME_FORM)

@@ -69,10 +69,12 @@ class CertId:
     serial_octets: bytes
 
     def names(self, certificate: PathCertificate, issuer: PathCertificate) -> bool:
-        """Whether it is `certificate`, issued by `issuer`."""
+        """Whether it is `certificate`, issued by `issuer`. 4.1.1: the name is hashed as the issuer itself writes it."""
         if self.serial_octets != certificate.serial_octets or not self.hash_name:
             return False
-        return self.name_hash == hashlib.new(self.hash_name, certificate.issuer.der).digest() and (
+        if not certificate.issuer.matches(issuer.subject):
+            return False
+        return self.name_hash == hashlib.new(self.hash_name, issuer.subject.der).digest() and (
             self.key_hash == hashlib.new(self.hash_name, key_octets(issuer.spki_der)).digest()
         )
 

@@ -143,8 +143,9 @@ def _check_delegate(
         raise NotTrusted(Reason.ROLE_MISSING, f"certificate {label} lacks id-kp-OCSPSigning")
     if delegate.key_usage is not None and not delegate.key_usage & ext.UsageBit.DIGITAL_SIGNATURE:
         raise NotTrusted(Reason.KEY_USAGE, f"certificate {label} lacks digitalSignature")
-    if delegate.faults or any(
-        extension.is_critical and oid not in _DELEGATE_EXTENSIONS for oid, extension in delegate.extensions.items()
+    if any(
+        extension.is_critical and (oid not in _DELEGATE_EXTENSIONS or oid in delegate.faults)
+        for oid, extension in delegate.extensions.items()
     ):
         raise NotTrusted(Reason.UNKNOWN_CRITICAL, f"certificate {label} has extensions that are not understood")
     if not delegate.not_before <= at or at.replace(microsecond=0) > delegate.not_after:

@@ -5,7 +5,7 @@ The numbers in brackets are those of RFC 5280; steps left out say so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -16,7 +16,7 @@ from vagus.x509 import extensions as ext
 from vagus.x509.budgets import Budget
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.constraints import CompiledConstraints, check_names, compile_constraints
-from vagus.x509.der_reading import oid_text
+from vagus.x509.der_reading import oid_contents, oid_text
 from vagus.x509.form_checks import check_anchor_form, check_form, check_leaf_form
 from vagus.x509.path_rules import PathRules
 from vagus.x509.policies import PolicyInputs, PolicyState
@@ -45,6 +45,11 @@ _PROCESSED = frozenset(
     }
 )
 
+_TLS_PURPOSES = frozenset({oid_contents("1.3.6.1.5.5.7.3.1"), oid_contents("1.3.6.1.5.5.7.3.2")})
+_SIGNING_PURPOSES = frozenset(
+    {oid_contents("1.3.6.1.5.5.7.3.3"), oid_contents("1.3.6.1.5.5.7.3.8"), oid_contents("1.3.6.1.5.5.7.3.9")}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class PathInputs:
@@ -54,6 +59,7 @@ class PathInputs:
     purposes: frozenset[bytes] = frozenset()  # any of these extendedKeyUsage OIDs suits; empty = purpose not asked
     policy: PolicyInputs = field(default_factory=PolicyInputs)
     longest_path: int = 32  # certificates between anchor and target, self-issued ones too
+    is_public_suffix: Callable[[str], bool] | None = None  # the public suffix list, where a profile wants one
     known_critical: frozenset[bytes] = frozenset()  # further extensions that the caller itself processes
 
 
@@ -113,7 +119,7 @@ def check_path(
     # 6.1.5 (c) to (e) give the caller the key, which the certificate carries; (f)
     _check_critical(target, inputs)
     _check_purpose(target, rules, inputs, is_final=True)
-    check_leaf_form(target, rules)
+    check_leaf_form(target, rules, inputs.is_public_suffix)
     # 6.1.5 (a), (b), (g)
     return policy.finish(target)
 
@@ -132,6 +138,8 @@ def _enter_anchor(
     if rules.checks_anchor_key:
         _check_key(anchor, rules, is_final=False)
     check_anchor_form(anchor, rules)
+    if rules.requires_anchor_ca:
+        check_issuer(anchor)
     if rules.applies_anchor_constraints:
         _check_faults(anchor)
         _add_constraints(anchor, rules, constraints)
@@ -214,19 +222,23 @@ def _check_critical(certificate: PathCertificate, inputs: PathInputs) -> None:
 
 
 def _check_purpose(certificate: PathCertificate, rules: PathRules, inputs: PathInputs, *, is_final: bool) -> None:
-    """4.2.1.12. For CA certificates nesting is custom, not RFC; anyExtendedKeyUsage in them always stands for all."""
+    """4.2.1.12. For CA certificates nesting is custom, not RFC."""
     purposes = certificate.purposes
     if purposes is None:
         if is_final and rules.requires_purpose:
             msg = f"certificate {certificate.label} has no extendedKeyUsage, so it has no role; issue it with one"
             raise NotTrusted(Reason.ROLE_MISSING, msg, certificate=certificate.label)
         return
+    if is_final and rules.forbids_mixed_purposes and purposes & _SIGNING_PURPOSES and purposes & _TLS_PURPOSES:
+        msg = f"certificate {certificate.label} is for TLS and for signing code, times or status (BR 7.1.2.7.10)"
+        raise NotTrusted(Reason.ROLE_FORBIDDEN, f"{msg}; issue one for each", certificate=certificate.label)
     if not inputs.purposes or not (is_final or rules.nests_purposes):
         return
     if is_final and not rules.accepts_any_purpose and ext.ANY_EXTENDED_KEY_USAGE in purposes:
         msg = f"certificate {certificate.label} claims every purpose (anyExtendedKeyUsage); issue it for its role"
         raise NotTrusted(Reason.ROLE_FORBIDDEN, msg, certificate=certificate.label)
-    if not purposes & inputs.purposes and ext.ANY_EXTENDED_KEY_USAGE not in purposes:
+    stands_for_all = ext.ANY_EXTENDED_KEY_USAGE in purposes and (is_final or rules.accepts_any_purpose_above)
+    if not purposes & inputs.purposes and not stands_for_all:
         msg = f"certificate {certificate.label} is not for the purpose asked; issue one for this role"
         raise NotTrusted(Reason.ROLE_FORBIDDEN, msg, certificate=certificate.label)
 

@@ -21,6 +21,8 @@ class PathRules:
     to the application)."""
     applies_anchor_validity: bool = False
     """The anchor's certificate must be in date (6.1.1 (d) names no validity)."""
+    requires_anchor_ca: bool = False
+    """The anchor's certificate is v3 and says cA, whatever else of it binds."""
     checks_anchor_form: bool = False
     """The rules on form below also bind the anchor's certificate."""
 
@@ -53,9 +55,10 @@ class PathRules:
     # --- extendedKeyUsage (4.2.1.12 leaves the CA certificates to the application)
     requires_purpose: bool = False  # the leaf has an extendedKeyUsage
     accepts_any_purpose: bool = True  # anyExtendedKeyUsage in the leaf stands for every purpose
+    accepts_any_purpose_above: bool = True  # the same in the certificates of CAs
     nests_purposes: bool = True  # an intermediate's extendedKeyUsage must hold the purpose, too
     forbids_anchor_purpose: bool = False  # BR 7.1.2.1.2
-    only_listed_purposes: bool = False  # the leaf holds no purpose beyond what the caller allows
+    forbids_mixed_purposes: bool = False  # BR 7.1.2.7.10: not for TLS and for code, time stamps or OCSP at once
 
     # --- keys and signatures
     smallest_rsa: int = 1024  # bits
@@ -114,6 +117,7 @@ WEBPKI = PathRules(
     accepts_any_purpose=False,
     requires_purpose=True,
     forbids_anchor_purpose=True,
+    forbids_mixed_purposes=True,
     smallest_rsa=2048,
     smallest_leaf_rsa=2048,
     rsa_in_octets=True,
