@@ -15,7 +15,6 @@ from vagus.errors import Misconfigured
 from vagus.reasons import Reason
 from vagus.testing import NOON
 from vagus.tls import ClientContext, Credential, Peer, ServerContext, ServerTls, Session
-from vagus.tls.resumption import ChainMemory
 
 
 def session_of(server: ServerContext, client: ClientContext) -> Session:
@@ -66,16 +65,6 @@ class TestResumption:
         client = client_context(pump().credential)
         session = session_of(server_context(), client)
         assert not resume(server_context(), client, session).resumed
-
-    def test_the_memory_of_chains_is_bounded(self) -> None:
-        memory = ChainMemory(limit=100)
-        for number in range(300):
-            memory.remember(b"leaf %d" % number, (b"chain %d" % number,))
-        memory.remember(b"huge", (b"x" * 20_000,))
-        assert memory.recall(b"leaf 299") == (b"chain 299",)
-        assert memory.recall(b"leaf 0") == ()
-        assert memory.recall(b"huge") == ()
-        assert len(memory._chains) == 100
 
 
 class TestSwap:

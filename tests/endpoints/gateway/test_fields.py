@@ -1,0 +1,46 @@
+"""Which fields cross the gate, as values."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.server.house import Admitted, Identity, Link
+from vagus.endpoints.gateway.fields import identity_fields, request_fields, response_fields
+from vagus.tls import Peer
+
+PEER = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=b"leaf", chain_der=(b"what the client sent",))
+GUEST = Admitted(Identity("pump", (Link(b"leaf", 1), Link(b"issuing", 2), Link(b"middle", 3))))
+
+
+class TestIdentity:
+    def test_the_chain_is_the_validated_one_and_not_what_was_sent(self) -> None:
+        assert identity_fields(PEER, GUEST) == [
+            (b"client-cert", b":bGVhZg==:"),
+            (b"client-cert-chain", b":aXNzdWluZw==:, :bWlkZGxl:"),
+        ]
+
+    def test_without_a_verdict_nothing_is_said(self) -> None:
+        assert identity_fields(PEER, None) == []
+        assert identity_fields(None, None) == []
+
+
+names = st.text("clientcrtha-_", min_size=1, max_size=20).map(str.encode)
+
+
+@given(names)
+def test_no_spelling_of_a_name_of_ours_crosses(name: bytes) -> None:
+    kept = request_fields([(name, b"forged")], [], "10.0.0.1", [])
+    is_ours = name.replace(b"_", b"-") in {b"client-cert", b"client-cert-chain"}
+    assert ((name, b"forged") in kept) != is_ours
+
+
+def test_answers_lose_what_is_for_one_connection_only() -> None:
+    headers = [
+        (b"connection", b"keep-alive, X-Mine"),
+        (b"x-mine", b"1"),
+        (b"keep-alive", b"5"),
+        (b"transfer-encoding", b"chunked"),
+        (b"etag", b'"a"'),
+    ]
+    assert response_fields(headers) == [(b"etag", b'"a"')]

@@ -1,0 +1,185 @@
+"""Raw streams through the gate: every octet, every end and every reset, each on its own side."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.endpoints.gateway.upstreams import raw_upstream, reset_at_close, unused_port
+from tests.server.house import Client, Door, Served, serving, wait_until
+from tests.server.test_listeners import gate
+from tests.tls.authority import pump, stranger
+from vagus.endpoints.gateway.decisions import Outcome
+from vagus.endpoints.gateway.tcp_relay import tcp_relay
+from vagus.endpoints.gateway.upstream import Upstream
+from vagus.reasons import Reason
+
+
+@contextlib.contextmanager
+def relaying(port: int, door: Door) -> Iterator[Served]:
+    """A gate before the upstream at `port`."""
+    with serving(gate(door, app=None, stream=tcp_relay(Upstream("127.0.0.1", port))), doors=[door]) as served:
+        yield served
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+def echo(connection: socket.socket) -> None:
+    """Give back every octet, and the end last."""
+    while data := connection.recv(65_536):
+        connection.sendall(data)
+    connection.shutdown(socket.SHUT_WR)
+
+
+class TestEnds:
+    def test_megabytes_go_through_and_come_back_and_both_sides_end(self, door: Door) -> None:
+        sent = hashlib.sha256(b"seed").digest() * 65_536
+        with (
+            raw_upstream(echo) as port,
+            relaying(port, door) as served,
+            Client(served.port(), pump().credential) as client,
+        ):
+            got = b""
+            for at in range(0, len(sent), 262_144):
+                client.send(sent[at : at + 262_144])
+                got += client.receive_exactly(262_144)
+            client.close_notify()
+            assert client.receive() == b""
+            assert got == sent
+            wait_until(lambda: served.running.counts()["gate"][0] == 0)
+
+    def test_the_client_may_end_first_and_still_read_the_answer(self, door: Door) -> None:
+        def total(connection: socket.socket) -> None:
+            size = 0
+            while data := connection.recv(65_536):
+                size += len(data)
+            connection.sendall(b"%d octets" % size)
+
+        with (
+            raw_upstream(total) as port,
+            relaying(port, door) as served,
+            Client(served.port(), pump().credential) as client,
+        ):
+            client.send(b"x" * 100_000)
+            client.close_notify()
+            assert client.receive_until(b"octets") == b"100000 octets"
+            assert client.receive() == b""
+
+    def test_the_upstream_may_end_first_and_still_read_the_rest(self, door: Door) -> None:
+        got: list[bytes] = []
+
+        def hello(connection: socket.socket) -> None:
+            connection.sendall(b"hello")
+            connection.shutdown(socket.SHUT_WR)
+            while data := connection.recv(65_536):
+                got.append(data)
+            got.append(b"<end>")
+
+        with (
+            raw_upstream(hello) as port,
+            relaying(port, door) as served,
+            Client(served.port(), pump().credential) as client,
+        ):
+            assert client.receive_until(b"hello") == b"hello"
+            assert client.receive() == b""
+            client.send(b"still here")
+            client.close_notify()
+            wait_until(lambda: b"".join(got) == b"still here<end>")
+
+    @pytest.mark.parametrize("how", ["reset", "fin"])
+    def test_a_client_that_is_cut_does_not_look_complete_upstream(self, door: Door, how: str) -> None:
+        ends: list[str] = []
+
+        def watch(connection: socket.socket) -> None:
+            try:
+                while connection.recv(65_536):
+                    pass
+                ends.append("a complete end")
+            except ConnectionResetError:
+                ends.append("reset")
+
+        with raw_upstream(watch) as port, relaying(port, door) as served:
+            client = Client(served.port(), pump().credential)
+            client.send(b"half of a mess")
+            wait_until(lambda: len(door.told(Outcome.ADMITTED)) == 1)
+            if how == "reset":
+                client.reset()
+            else:
+                client.socket.close()  # FIN without close_notify: a truncated stream
+            wait_until(lambda: bool(ends))
+        assert ends == ["reset"]
+
+    def test_an_upstream_that_is_reset_cuts_the_client(self, door: Door) -> None:
+        def half(connection: socket.socket) -> None:
+            connection.sendall(b"half")
+            connection.recv(1)
+            reset_at_close(connection)
+
+        with (
+            raw_upstream(half) as port,
+            relaying(port, door) as served,
+            Client(served.port(), pump().credential) as client,
+        ):
+            assert client.receive() == b"half"
+            client.send(b"x")
+            assert client.was_cut()
+
+    def test_an_upstream_that_is_not_there_is_told_and_the_client_cut(self, door: Door) -> None:
+        with relaying(unused_port(), door) as served, Client(served.port(), pump().credential) as client:
+            assert client.was_cut()
+        assert door.wait_told(Outcome.FAILED).reason is Reason.UPSTREAM_UNREACHABLE
+
+    def test_a_refused_client_reaches_nobody(self, door: Door) -> None:
+        reached: list[bytes] = []
+
+        with (
+            raw_upstream(lambda connection: reached.append(connection.recv(100))) as port,
+            relaying(port, door) as served,
+            Client(served.port(), stranger().issue("pump.icu.h1.test").credential) as client,
+        ):
+            with contextlib.suppress(ConnectionError):
+                client.send(b"canary")
+            assert client.is_closed()
+        assert reached == []
+        assert door.told(Outcome.REFUSED)[0].reason is Reason.BAD_SIGNATURE
+
+
+class TestPressure:
+    def test_an_upstream_that_does_not_read_stops_the_client(self, door: Door) -> None:
+        done: list[bool] = []
+        with (
+            raw_upstream(lambda _: wait_until(lambda: bool(done))) as port,
+            relaying(port, door) as served,
+            Client(served.port(), pump().credential) as client,
+        ):
+            client.socket.settimeout(0.3)
+            sent = 0
+            with contextlib.suppress(TimeoutError):
+                while sent < 100_000_000:
+                    client.send(b"x" * 65_536)
+                    sent += 65_536
+            done.append(True)
+        assert sent < 30_000_000  # the kernel's buffers, not ours
+
+    def test_a_client_that_does_not_read_stops_the_upstream_and_is_cut_in_time(self, door: Door) -> None:
+        sent: list[int] = []
+
+        def flood(connection: socket.socket) -> None:
+            while True:
+                sent.append(connection.send(b"x" * 65_536))
+
+        with (
+            raw_upstream(flood) as port,
+            relaying(port, door) as served,
+            Client(served.port(), pump().credential),
+        ):
+            assert door.wait_told(Outcome.FAILED).reason is Reason.TIME_OUT
+            wait_until(lambda: served.running.counts()["gate"][0] == 0)
+        assert sum(sent) < 30_000_000

@@ -1,0 +1,170 @@
+"""Errors as HTTP answers, bodies with a bound, framing without two readings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vagus.endpoints.http import (
+    STATUS,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    answering_errors,
+    check_framing,
+    check_target,
+    read_body,
+    refusing,
+    send_answer,
+    status_of,
+)
+from vagus.errors import IntegrityFailure, LimitExceeded, Malformed, NotTrusted, Unavailable, VagusError
+from vagus.reasons import Reason
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_has_its_status(reason: Reason) -> None:
+    assert 400 <= STATUS[reason] <= 504
+
+
+def run(app: object, scope: Scope | None = None, messages: list[Message] | None = None) -> list[Message]:
+    """What an application sends."""
+    sent: list[Message] = []
+    waiting = list(messages or [{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Message:
+        return waiting.pop(0) if waiting else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope or {"type": "http", "headers": []}, receive, send))  # type: ignore[operator]
+    return sent
+
+
+class TestProblems:
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (NotTrusted(Reason.REVOKED, "the certificate is revoked"), 403),
+            (Malformed(Reason.NON_DER, "not DER"), 400),
+            (LimitExceeded(Reason.TOO_LARGE, "too large"), 413),
+            (Unavailable(Reason.OVERLOADED, "busy"), 503),
+            (IntegrityFailure(Reason.LOG_TAMPERED, "stop"), 500),
+        ],
+    )
+    def test_an_error_is_a_problem_document_with_its_reason(self, error: VagusError, status: int) -> None:
+        start, body = run(refusing(error))
+        headers = dict(start["headers"])
+        assert (start["status"], status_of(error)) == (status, status)
+        assert headers[b"content-type"] == b"application/problem+json"
+        assert headers[b"content-length"] == b"%d" % len(body["body"])
+        assert headers[b"cache-control"] == b"no-store"
+        assert (b"retry-after" in headers) == (status == 503)
+        document = json.loads(body["body"])
+        assert (document["status"], document["reason"], document["detail"]) == (status, error.reason, error.message)
+
+    def test_an_error_after_the_answer_began_is_left_to_the_server(self) -> None:
+        async def late(_scope: Scope, _receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            raise Unavailable(Reason.OVERLOADED, "busy")
+
+        with pytest.raises(Unavailable):
+            run(answering_errors(late))
+
+    def test_a_fault_of_ours_says_nothing_of_itself(self) -> None:
+        async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            raise KeyError("secret")
+
+        start, body = run(answering_errors(broken))
+        assert start["status"] == 500
+        assert b"secret" not in body["body"]
+
+
+class TestBodies:
+    @staticmethod
+    def read(limit: int, *parts: bytes, declared: bytes | None = None, is_cut: bool = False) -> bytes:
+        got: list[bytes] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            got.append(await read_body(scope, receive, limit))
+            await send_answer(send, 200, [])
+
+        headers = [] if declared is None else [(b"content-length", declared)]
+        messages: list[Message] = [
+            {"type": "http.request", "body": part, "more_body": is_cut or place < len(parts) - 1}
+            for place, part in enumerate(parts)
+        ]
+        run(app, {"type": "http", "headers": headers}, messages)
+        return got[0]
+
+    def test_a_body_up_to_the_limit_is_whole(self) -> None:
+        assert self.read(10, b"hello", b"", b"world") == b"helloworld"
+
+    def test_one_octet_more_is_too_large_declared_or_not(self) -> None:
+        for parts, declared in (((b"",), b"11"), ((b"hello", b" world"), None), ((b"",), b"9" * 5000)):
+            with pytest.raises(LimitExceeded) as refusal:
+                self.read(10, *parts, declared=declared)
+            assert refusal.value.reason is Reason.TOO_LARGE
+
+    def test_a_client_that_leaves_is_told_apart_from_an_empty_body(self) -> None:
+        with pytest.raises(Malformed) as refusal:
+            self.read(10, b"half", is_cut=True)
+        assert refusal.value.reason is Reason.BAD_REQUEST
+
+
+class TestFraming:
+    HOST = (b"host", b"x")
+
+    def test_plain_requests_pass(self) -> None:
+        check_framing("1.1", [self.HOST])
+        check_framing("1.1", [self.HOST, (b"content-length", b"0")])
+        check_framing("1.1", [self.HOST, (b"transfer-encoding", b" Chunked ")])
+        check_framing("1.0", [])
+        check_target(b"/a?b")
+        check_target(b"*")
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            [(b"content-length", b"1"), (b"transfer-encoding", b"chunked")],
+            [(b"content-length", b"1"), (b"content-length", b"1")],
+            [(b"content-length", b"0x1")],
+            [(b"content-length", b"")],
+            [(b"content-length", b"1" * 19)],
+            [(b"transfer-encoding", b"gzip, chunked")],
+            [(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")],
+            [(b"content_length", b"1")],
+            [(b"transfer_encoding", b"chunked")],
+        ],
+    )
+    def test_two_readings_are_smuggling(self, fields: list[tuple[bytes, bytes]]) -> None:
+        with pytest.raises(Malformed) as refusal:
+            check_framing("1.1", [self.HOST, *fields])
+        assert refusal.value.reason is Reason.SMUGGLING
+
+    def test_chunked_is_no_word_of_http_1_0(self) -> None:
+        with pytest.raises(Malformed) as refusal:
+            check_framing("1.0", [(b"transfer-encoding", b"chunked")])
+        assert refusal.value.reason is Reason.SMUGGLING
+
+    def test_hosts_and_targets(self) -> None:
+        for hosts in ([], [self.HOST, self.HOST]):
+            with pytest.raises(Malformed) as refusal:
+                check_framing("1.1", hosts)
+            assert refusal.value.reason is Reason.BAD_REQUEST
+        for target in (b"http://x/", b"x:443", b""):
+            with pytest.raises(Malformed):
+                check_target(target)
+
+    @given(st.lists(st.tuples(st.sampled_from([b"content-length", b"transfer-encoding", b"host"]), st.binary())))
+    def test_nothing_but_our_own_errors_comes_out(self, fields: list[tuple[bytes, bytes]]) -> None:
+        try:
+            check_framing("1.1", fields)
+        except Malformed as error:
+            assert error.reason in {Reason.SMUGGLING, Reason.BAD_REQUEST}

@@ -1,0 +1,156 @@
+"""The contract with uvicorn's httptools protocol: time-outs, bounds and words that it does not have of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+
+from tests.server.house import Client, Door, PlainClient, serving, wait_until
+from tests.server.test_listeners import LIMITS, echo, gate
+from tests.tls.authority import pump
+from vagus.endpoints.http import Receive, Scope, Send, read_body, send_answer
+from vagus.reasons import Reason
+from vagus.server.limits import Limits
+from vagus.server.listeners import ListenerSpec
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+class TestTimeOuts:
+    @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"])
+    def test_a_request_that_does_not_come_to_its_end_is_answered_408(self, door: Door, sent: bytes) -> None:
+        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+            if sent:
+                client.send(sent)
+            response = client.read_response()
+            assert (response.status, json.loads(response.body)["reason"]) == (408, Reason.TIME_OUT)
+            assert client.is_closed()
+
+    def test_a_header_that_drips_gains_no_time(self, door: Door) -> None:
+        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+            client.socket.settimeout(0.05)
+            answer = b""
+            for number in range(200):
+                with contextlib.suppress(TimeoutError, ConnectionError):
+                    client.send(b"E" if number else b"G")
+                    answer = answer or client.receive()
+                if answer:
+                    break
+            assert answer.startswith(b"HTTP/1.1 408 ")
+
+    def test_an_idle_kept_connection_is_closed_in_time(self, door: Door) -> None:
+        short = Limits(keep_alive_seconds=1, linger_seconds=0.2)
+        with serving(gate(door, limits=short)) as served, Client(served.port(), pump().credential) as client:
+            assert client.get().status == 200
+            assert client.receive() == b""
+
+
+class TestBounds:
+    @pytest.mark.parametrize("count", [1, 300])
+    def test_a_header_too_large_is_431_in_one_piece_or_in_many(self, door: Door, count: int) -> None:
+        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
+            for _ in range(count):
+                try:
+                    client.send(b"A: " + b"b" * (100_000 // count) + b"\r\n")
+                except ConnectionError:
+                    break
+            response = client.read_response()
+            assert (response.status, json.loads(response.body)["reason"]) == (431, Reason.TOO_LARGE)
+            assert client.is_closed()
+
+    def test_too_many_fields_are_431(self, door: Door) -> None:
+        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+            assert client.get("/", "A: b\r\n" * 150).status == 431
+
+    def test_a_body_too_large_is_413_before_and_after_it_is_sent(self, door: Door) -> None:
+        async def small(scope: Scope, receive: Receive, send: Send) -> None:
+            await read_body(scope, receive, 1000)
+            await send_answer(send, 200, [(b"content-length", b"0")])
+
+        with serving(gate(door, app=small)) as served:
+            with Client(served.port(), pump().credential) as client:
+                client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n")
+                response = client.read_response()
+                assert (response.status, json.loads(response.body)["reason"]) == (413, Reason.TOO_LARGE)
+            with Client(served.port(), pump().credential) as client:
+                head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                client.send(head + b"800\r\n" + b"x" * 2048 + b"\r\n")
+                assert client.read_response().status == 413
+                assert client.is_closed()
+            with Client(served.port(), pump().credential) as client:
+                assert client.post(b"x" * 1000).status == 200
+
+    def test_a_queue_of_requests_is_bounded(self, door: Door) -> None:
+        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
+            answered = 0
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    assert client.read_response().status == 200
+                    answered += 1
+            assert 30 < answered < 500
+
+
+class TestWords:
+    def test_a_request_behind_a_good_one_that_does_not_parse_leaves_the_good_one_its_answer(self, door: Door) -> None:
+        async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
+            await asyncio.sleep(0.05)
+            await send_answer(send, 200, [(b"content-length", b"4")], b"good")
+
+        with serving(gate(door, app=slow)) as served, Client(served.port(), pump().credential) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n")
+            assert client.read_response().body == b"good"
+            assert client.is_closed()
+
+    def test_an_application_that_fails_is_500_without_a_word_of_why(
+        self, door: Door, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            raise ZeroDivisionError("secret detail")
+
+        with serving(gate(door, app=broken)) as served, Client(served.port(), pump().credential) as client:
+            response = client.get()
+        assert response.status == 500
+        assert b"secret" not in response.body
+        assert "secret detail" in caplog.text
+
+    def test_forwarding_headers_change_nothing_that_the_application_sees(self, door: Door) -> None:
+        async def who(scope: Scope, _receive: Receive, send: Send) -> None:
+            text = f"{scope['client'][0]} {scope['scheme']}".encode()
+            await send_answer(send, 200, [(b"content-length", b"%d" % len(text))], text)
+
+        with serving(gate(door, app=who)) as served, Client(served.port(), pump().credential) as client:
+            forged = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: gopher\r\n"
+            assert client.get("/", forged).body == b"127.0.0.1 https"
+
+
+class TestPlain:
+    def test_the_same_bounds_hold_without_tls(self) -> None:
+        spec = ListenerSpec("gate", "127.0.0.1", 0, app=echo, limits=LIMITS)
+        with serving(spec) as served:
+            with PlainClient(served.port()) as client:
+                assert client.post(b"x" * 1_000_000).body == b"x" * 1_000_000
+                assert client.get().status == 200
+            with PlainClient(served.port()) as client:
+                client.send(b"POST / HT")
+                assert client.read_response().status == 408
+                assert client.is_closed()
+            with PlainClient(served.port()) as client:
+                client.send(b"\x16\x03\x01 TLS on a plain port")
+                assert client.read_response().status == 400
+            wait_until(lambda: served.running.counts()["gate"][0] == 0)
+
+    def test_a_plain_client_that_asks_for_h2c_is_served_twice(self) -> None:
+        # Java's HTTP client does so with every first request.
+        with serving(ListenerSpec("gate", "127.0.0.1", 0, app=echo, limits=LIMITS)) as served:
+            for _ in range(2):
+                with PlainClient(served.port()) as client:
+                    assert client.get("/", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n").status == 200
+                    assert client.is_closed()
