@@ -127,6 +127,9 @@ class Validator:
         `chain_der` is what the peer sent beside it, in any order. Raises NotTrusted, Malformed or LimitExceeded with
         the reason; whatever the bytes are, nothing else.
         """
+        # 0. Dates without a zone compare with nothing.
+        if at.tzinfo is None:
+            raise Malformed(Reason.BAD_ARGUMENT, "the time to validate at has no time zone; give UTC")
         # 1. A clock that was set back revives expired certificates: refuse before any date is read.
         if self._floor is not None:
             self._floor.check(at)

@@ -30,6 +30,7 @@ from vagus.x509.name_matching import DistinguishedName, decode_name
 
 MAX_CERTIFICATE = 131_072  # octets: the largest post-quantum certificate known is under 60 kB
 MAX_EXTENSIONS = 64
+_CACHEABLE = 10_240  # octets: above an ML-DSA-87 certificate
 _T = TypeVar("_T")
 
 
@@ -279,11 +280,16 @@ def read_extensions(data: bytes, start: int, end: int) -> dict[bytes, Extension]
 
 
 class CertificateCache:
-    """Parsed certificates by their bytes, the least recently used dropped. Safe to use from several threads."""
+    """Parsed certificates by their bytes, the least recently used dropped. Safe to use from several threads.
+
+    Large ones are parsed each time, so that a flood of strangers' certificates holds some 100 MB at most.
+    """
 
     def __init__(self, size: int = 4096) -> None:
         self._decode = lru_cache(maxsize=size)(decode_certificate)
 
     def decode(self, certificate_der: bytes) -> PathCertificate:
         """As `decode_certificate`, remembered. Only successes are kept."""
+        if len(certificate_der) > _CACHEABLE:
+            return decode_certificate(certificate_der)
         return self._decode(certificate_der)

@@ -21,6 +21,7 @@ from vagus.x509.path_rules import PathRules
 from vagus.x509.signatures import SignatureVerdicts
 
 Name = tuple[RelativeName, ...]
+_FINAL = frozenset({Reason.REVOKED, Reason.ON_HOLD})  # of the target: no other path makes it good
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ class _Walk:
             if search.accept is not None:
                 search.accept(found)
         except (NotTrusted, Malformed) as refusal:
-            if refusal.reason is Reason.REVOKED_CA and search.rules.bans_revoked_keys:
+            if refusal.reason in _FINAL or (refusal.reason is Reason.REVOKED_CA and search.rules.bans_revoked_keys):
                 raise
             self._refusal = self._refusal or refusal
             return None

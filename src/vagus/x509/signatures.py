@@ -25,6 +25,7 @@ _RSASSA_PSS = der.oid_contents("1.2.840.113549.1.1.10")
 _MGF1 = der.oid_contents("1.2.840.113549.1.1.8")
 _DSA = der.oid_contents("1.2.840.10040.4.1")
 _MAX_KEY = 16_384  # octets of SubjectPublicKeyInfo: SLH-DSA, Falcon and RSA-16384 lie below
+_MAX_IDENTIFIER = 256  # octets of AlgorithmIdentifier: RSASSA-PSS needs some 70
 _MAX_MODULUS = 8192  # bits: a larger RSA key costs the verifier milliseconds for each signature
 _MAX_EXPONENT = 64  # bits, for the same reason
 
@@ -91,13 +92,19 @@ class KeyFacts:
     is_legacy: bool = False
 
 
-@lru_cache(maxsize=256)
 def decode_scheme(identifier_der: bytes) -> Scheme:
     """The scheme that a whole DER AlgorithmIdentifier names.
 
     Raises Malformed(NON_DER), NotTrusted(UNSUPPORTED_ALGORITHM) for what is not verified here, MD5 and the
     unknown among it, and for parameters that RFC 4055, 5758, 8410 and 9881 do not allow.
     """
+    if len(identifier_der) > _MAX_IDENTIFIER:
+        raise _unsupported(f"signature algorithm identifier of {len(identifier_der)} octets")
+    return _decode_scheme(identifier_der)
+
+
+@lru_cache(maxsize=256)
+def _decode_scheme(identifier_der: bytes) -> Scheme:
     start, end = der.read_whole(identifier_der, der.SEQUENCE, "an AlgorithmIdentifier")
     first, last = der.read_expected(identifier_der, start, end, der.OBJECT_IDENTIFIER, "an algorithm")
     oid = identifier_der[first:last]
@@ -159,13 +166,19 @@ def _unsupported(what: str) -> NotTrusted:
     return NotTrusted(Reason.UNSUPPORTED_ALGORITHM, f"{what}; use ECDSA or RSA with SHA-2, EdDSA or ML-DSA")
 
 
-@lru_cache(maxsize=4096)
 def key_facts(spki_der: bytes) -> KeyFacts:
     """What kind of key a SubjectPublicKeyInfo holds, without loading it.
 
     Raises Malformed(NON_DER|EC_PARAMS), NotTrusted(WEAK_KEY) for curves under 256 bits and unreadable RSA numbers,
     NotTrusted(UNSUPPORTED_ALGORITHM).
     """
+    if len(spki_der) > _MAX_KEY:
+        raise _unsupported(f"public key of {len(spki_der)} octets, more than {_MAX_KEY}")
+    return _key_facts(spki_der)
+
+
+@lru_cache(maxsize=4096)
+def _key_facts(spki_der: bytes) -> KeyFacts:
     start, end = der.read_whole(spki_der, der.SEQUENCE, "subjectPublicKeyInfo")
     algorithm_start, algorithm_end = der.read_expected(spki_der, start, end, der.SEQUENCE, "algorithm of the key")
     bits_start, bits_end = der.read_expected(spki_der, algorithm_end, end, der.BIT_STRING, "subjectPublicKey")
@@ -231,8 +244,6 @@ Verify = Callable[[bytes, bytes], None]
 @lru_cache(maxsize=4096)
 def _verifier(spki_der: bytes, algorithm_der: bytes) -> Verify:
     """A function of (signature, message) for this key and algorithm; made once per pair, since loading costs."""
-    if len(spki_der) > _MAX_KEY:
-        raise NotTrusted(Reason.UNSUPPORTED_ALGORITHM, f"public key over {_MAX_KEY} octets; use a smaller one")
     scheme = decode_scheme(algorithm_der)
     facts = key_facts(spki_der)
     allowed = {scheme.family, "rsa"} if scheme.family == "rsa-pss" else {scheme.family}
@@ -286,6 +297,7 @@ def verify_signed(
     """
     if not unsafe_legacy and decode_scheme(algorithm_der).is_legacy:
         raise _unsupported("a signature with SHA-1 or DSA")
+    key_facts(spki_der)  # bounds the key before it becomes part of a cache
     verify = _verifier(spki_der, algorithm_der)
     try:
         verify(signature, message)
