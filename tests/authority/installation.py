@@ -96,9 +96,7 @@ class Installation:
 
     @property
     def hierarchy(self) -> Hierarchy:
-        return Hierarchy(
-            self.pack, self.writer, keystore_or_new=self.keystore, requests=self.folder / "requests"
-        )
+        return Hierarchy(self.pack, self.writer, keystore_or_new=self.keystore, requests=self.folder / "requests")
 
     def issuance(self, **extra: Any) -> Issuance:
         return Issuance(self.pack, self.writer, self.clock, self.entropy, **extra)

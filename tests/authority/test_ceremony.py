@@ -1,10 +1,236 @@
-"""A ceremony certifies what was requested, journals each step, and signs the lists of the offline keys."""
+"""A ceremony certifies what was requested, journals each step, and is the one place where offline keys are opened."""
 
 from __future__ import annotations
 
-from tests.authority.installation import BY, EVERY, GROUP, ICU, STATUS_URL, Installation
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+import vagus
+from tests.authority.installation import BY, ER, EVERY, GROUP, H1, ICU, INFRA, ROOT, SDC, STATUS_URL, Installation
+from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, NotTrusted, Unavailable
+from vagus.ledger.entries import AuthorityCertified, AuthorityCreated, CeremonyStep, Entry, decode_entry
+from vagus.reasons import Reason
+from vagus.records import authorities as rows
+from vagus.records import certificates as certificate_rows
+from vagus.records.tables import authorities, log_leaves
+
+
+def certificate_of(built: Installation, name: str) -> x509.Certificate:
+    with built.database.reading() as connection:
+        row = rows.find_newest(connection, name)
+    assert row is not None
+    return x509.load_der_x509_certificate(row.certificate_der or b"")
+
+
+def entries(built: Installation) -> list[Entry]:
+    with built.database.reading() as connection:
+        raw = connection.execute(log_leaves.select().order_by(log_leaves.c.leaf_index)).all()
+    return [decode_entry(row.entry).entry for row in raw]
+
+
+def constraints_of(built: Installation, name: str) -> x509.NameConstraints | None:
+    try:
+        found = certificate_of(built, name).extensions.get_extension_for_class(x509.NameConstraints)
+    except x509.ExtensionNotFound:
+        return None
+    assert found.critical
+    return found.value
 
 
 def test_one_ceremony_makes_the_whole_hierarchy(installation: Installation) -> None:
     report = installation.build()
     assert report.certified == ("root#1", "h1#1", "h1/icu#1", "h1/er#1", "h1/sdc#1", "h1/infra#1")
+    assert report.lists == ("root#1/0", "root#1/-1", "h1#1/0", "h1#1/-1")
+    for below, above in (("h1", "root"), ("h1/icu", "h1"), ("h1/er", "h1"), ("h1/sdc", "root"), ("h1/infra", "root")):
+        certificate_of(installation, below).verify_directly_issued_by(certificate_of(installation, above))
+
+
+def test_each_branch_carries_the_constraints_of_the_design(built: Installation) -> None:
+    for name, domain in (("h1", f"h1.{GROUP}"), ("h1/icu", f"icu.h1.{GROUP}")):
+        found = constraints_of(built, name)
+        assert found is not None
+        permitted = {(type(one).__name__, str(one.value)) for one in found.permitted_subtrees or ()}
+        excluded = {str(one.value) for one in found.excluded_subtrees or ()}
+        assert permitted == {
+            ("DNSName", domain),
+            ("UniformResourceIdentifier", "none.invalid"),
+            ("RFC822Name", "none.invalid"),
+        }
+        assert excluded == {"0.0.0.0/0", "::/0"}
+    sdc = constraints_of(built, "h1/sdc")
+    assert sdc is not None
+    assert not any(isinstance(one, x509.UniformResourceIdentifier) for one in sdc.permitted_subtrees or ())
+    assert constraints_of(built, "h1/infra") is None
+    assert constraints_of(built, "root") is None
+
+
+def test_constrain_dn_adds_the_directory_name(installation: Installation) -> None:
+    planned = [replace(one, constrain_dn=True) if one in {H1, ICU} else one for one in (ROOT, H1, ICU)]
+    installation.build(*planned)
+    found = constraints_of(installation, "h1/icu")
+    assert found is not None
+    (name,) = (one.value for one in found.permitted_subtrees or () if isinstance(one, x509.DirectoryName))
+    assert name.rfc4514_string() == "OU=ICU,O=Hospital 1"
+
+
+def test_authorities_have_a_list_to_be_revoked_by_and_no_ocsp(built: Installation) -> None:
+    points = certificate_of(built, "h1/icu").extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    access = certificate_of(built, "h1/icu").extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    assert [name.value for name in points[0].full_name or []] == [f"{STATUS_URL}/crl/h1/1/0.crl"]
+    assert [str(one.access_location.value) for one in access] == [f"{STATUS_URL}/ca/h1/1.cer"]
+    with pytest.raises(x509.ExtensionNotFound):
+        certificate_of(built, "root").extensions.get_extension_for_class(x509.CRLDistributionPoints)
+
+
+def test_lifetimes_follow_the_policy(built: Installation) -> None:
+    years = {"root": 20, "h1": 12, "h1/icu": 6, "h1/sdc": 6, "h1/infra": 6}
+    for name, expected in years.items():
+        assert (certificate_of(built, name).not_valid_after_utc - built.clock.now()).days == expected * 365
+
+
+def test_each_step_stands_in_the_ledger_in_order(built: Installation) -> None:
+    steps = [entry for entry in entries(built) if isinstance(entry, CeremonyStep)]
+    assert [step.step for step in steps] == list(range(1, len(steps) + 1))
+    assert len({step.ceremony for step in steps}) == 1
+    assert (steps[0].act, steps[-1].act) == ("begin", "end")
+    icu = [step.act for step in steps if step.authority == "h1/icu#1"]
+    assert icu == ["open-request", "certify"]
+    created = [entry.authority for entry in entries(built) if isinstance(entry, AuthorityCreated)]
+    certified = {entry.authority: entry.issuer for entry in entries(built) if isinstance(entry, AuthorityCertified)}
+    assert created == [f"{one.name}#1" for one in EVERY]
+    assert certified == {
+        "root#1": None,
+        "h1#1": "root#1",
+        "h1/icu#1": "h1#1",
+        "h1/er#1": "h1#1",
+        "h1/sdc#1": "root#1",
+        "h1/infra#1": "root#1",
+    }
+
+
+def test_every_authority_is_a_certificate_row_with_an_issuance_entry(built: Installation) -> None:
+    with built.database.reading() as connection:
+        for one in EVERY:
+            row = certificate_rows.find_by_request(connection, f"authority:{one.name}#1")
+            assert row is not None
+            assert row.owner == f"authority:{one.name}#1"
+
+
+def test_a_second_ceremony_has_only_lists_to_sign(built: Installation) -> None:
+    built.advance(seconds=5)
+    before = certificate_of(built, "h1/icu")
+    report = built.ceremony().hold()
+    assert report.certified == ()
+    assert report.lists == ("root#1/0", "root#1/-1", "h1#1/0", "h1#1/-1")
+    assert certificate_of(built, "h1/icu") == before
+
+
+def test_a_ceremony_that_was_cut_off_is_held_again(installation: Installation) -> None:
+    class Cut(Exception): ...
+
+    for one in EVERY:
+        installation.hierarchy.request(one, by=BY)
+    ceremony = installation.ceremony()
+
+    def cut(step: str) -> None:
+        if step == "h1#1":
+            raise Cut
+
+    ceremony._advance = cut
+    with pytest.raises(Cut):
+        ceremony.hold()
+    root = certificate_of(installation, "root")
+    assert [row.reference for row in installation.ceremony().find_pending()] == [
+        "h1/icu#1",
+        "h1/er#1",
+        "h1/sdc#1",
+        "h1/infra#1",
+    ]
+    assert installation.ceremony().hold().certified == ("h1/icu#1", "h1/er#1", "h1/sdc#1", "h1/infra#1")
+    assert certificate_of(installation, "root") == root
+
+
+def test_a_request_whose_row_was_edited_is_not_certified(installation: Installation) -> None:
+    for one in (ROOT, H1, ICU, ER):
+        installation.hierarchy.request(one, by=BY)
+    with installation.database.reading() as connection:
+        foreign = rows.find_newest(connection, "h1/er", state=None)
+        own = rows.find_newest(connection, "h1/icu", state=None)
+    assert foreign is not None
+    assert own is not None
+    broken = bytearray(own.request_der or b"")
+    broken[-1] ^= 1
+    for request, failure, reason in (
+        (foreign.request_der, IntegrityFailure, Reason.KEY_MISMATCH),
+        (bytes(broken), NotTrusted, Reason.POP_FAILED),
+    ):
+        with installation.database.writing() as connection:
+            edit = authorities.update().where(authorities.c.id == own.id)
+            connection.execute(edit.values(request_der=request))
+        with pytest.raises(failure) as refusal:
+            installation.ceremony().hold()
+        assert refusal.value.reason is reason
+
+
+# custody
+
+
+def test_serving_cannot_open_an_offline_key(built: Installation) -> None:
+    for name in ("root", "h1"):
+        built.opened.clear()
+        with pytest.raises(NotAuthorised) as refusal:
+            built.issuers("h1/icu", name)
+        assert refusal.value.reason is Reason.KEY_OFFLINE
+        assert built.opened == [], "not even a keystore that it may open was touched"
+
+
+def test_a_server_for_one_unit_holds_no_key_of_another(built: Installation) -> None:
+    built.opened.clear()
+    issuers = built.issuers("h1/icu")
+    assert built.opened == ["h1/icu"]
+    assert set(issuers) == {"h1/icu"}
+    with pytest.raises(KeyError):
+        issuers["h1/er"]
+    with built.database.reading() as connection:
+        er = rows.find_newest(connection, "h1/er")
+    assert er is not None
+    assert issuers.find_by_id(er.id) is None
+    assert (built.folder / "keystores" / "h1.icu").is_dir()
+    with pytest.raises(Unavailable) as refusal:
+        built.keystore("h1/icu").load("ca-9")
+    assert refusal.value.reason is Reason.KEY_NOT_OPEN
+
+
+def test_an_issuer_with_a_strangers_key_is_not_built(built: Installation) -> None:
+    issuers = built.issuers("h1/icu", "h1/er")
+    with pytest.raises(IntegrityFailure) as refusal:
+        replace(issuers["h1/icu"], key=issuers["h1/er"].key)
+    assert refusal.value.reason is Reason.KEY_MISMATCH
+
+
+def test_names_that_are_not_there_or_not_certified_are_told(installation: Installation) -> None:
+    with pytest.raises(Conflict) as refusal:
+        installation.issuers("h9/icu")
+    assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN
+    installation.hierarchy.request(INFRA, by=BY)
+    with pytest.raises(Conflict) as refusal:
+        installation.issuers("h1/infra")
+    assert refusal.value.reason is Reason.CEREMONY_NEEDED
+    assert SDC.name == "h1/sdc"
+
+
+def test_within_authority_only_the_ceremony_asks_for_offline_keystores() -> None:
+    """`open_issuers` refuses offline rows before it asks; nothing else of this room opens a keystore by name."""
+    room = Path(vagus.__file__).parent / "authority"
+    openers = set()
+    for path in room.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+                if name in {"keystore_of", "_keystore_of", "SoftwareKeystore"}:
+                    openers.add(path.name)
+    assert openers == {"issuers.py", "ceremony.py"}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, Unavailable
 from vagus.keystore import private_keys
-from vagus.keystore.files import check_private_file, check_private_folder, make_private_folder, write_new
+from vagus.keystore.files import check_private_file, check_private_folder, make_private_folder, sync_folder, write_new
 from vagus.keystore.sealing import Derivation, Kdf, Wrapping, canonical, checksum
 from vagus.keystore.signing import Purpose
 from vagus.reasons import Reason
@@ -176,6 +176,11 @@ class SoftwareKeystore:
         facts, private = self._load(key_id)
         private_keys.check_purpose(key_id, facts.purposes, Purpose.TLS)
         return private_keys.encode_clear_pem(private)
+
+    def destroy(self, key_id: str) -> None:
+        """Unlink the file of a key; nothing happens where there is none. Copies and backups are not reached."""
+        self._path(key_id).unlink(missing_ok=True)
+        sync_folder(self._folder)
 
     def has(self, key_id: str) -> bool:
         """Whether a file of that key stands here."""

@@ -34,8 +34,8 @@ class DeltaRow:
     shard: int
     base_number: int
     base_sequence: int
-    base_this_update: int
     number: int
+    this_update: int
     next_update: int
     crl_der: bytes | None
 
@@ -78,6 +78,13 @@ def find_publication(connection: Connection, authority_id: int, shard: int) -> P
     return None if found is None else _publication(found)
 
 
+def find_number(connection: Connection, authority_id: int, shard: int, *, is_delta: bool) -> int | None:
+    """The number of the newest list (or delta) of a shard, without its bytes."""
+    table = crl_deltas if is_delta else crl_publications
+    query = select(table.c.number).where(table.c.authority_id == authority_id, table.c.shard == shard)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def list_publications(connection: Connection, authority_id: int) -> tuple[Publication, ...]:
     """The newest CRL of every shard of an authority, the complete list first."""
     query = select(crl_publications).where(crl_publications.c.authority_id == authority_id)
@@ -96,8 +103,8 @@ def put_delta(connection: Connection, row: DeltaRow) -> None:
             "shard": row.shard,
             "base_number": row.base_number,
             "base_sequence": row.base_sequence,
-            "base_this_update": row.base_this_update,
             "number": row.number,
+            "this_update": row.this_update,
             "next_update": row.next_update,
             "crl_der": row.crl_der,
         },
@@ -115,8 +122,8 @@ def find_delta(connection: Connection, authority_id: int, shard: int) -> DeltaRo
         shard=found.shard,
         base_number=found.base_number,
         base_sequence=found.base_sequence,
-        base_this_update=found.base_this_update,
         number=found.number,
+        this_update=found.this_update,
         next_update=found.next_update,
         crl_der=None if found.crl_der is None else bytes(found.crl_der),
     )

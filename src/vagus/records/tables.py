@@ -219,7 +219,7 @@ crl_deltas = Table(  # RFC 5280 5.2.4: what changed since the base that the delt
     Column("shard", Integer, primary_key=True),
     Column("base_number", BigInteger, nullable=False),
     Column("base_sequence", Number, nullable=False),  # the revocation sequence that the base covers
-    Column("base_this_update", Seconds, nullable=False),
+    Column("this_update", Seconds, nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("next_update", Seconds, nullable=False),
     Column("crl_der", LargeBinary),  # None until the first change after the base

@@ -218,7 +218,7 @@ crl_deltas = Table(
     Column("shard", Integer, primary_key=True),
     Column("base_number", BigInteger, nullable=False),
     Column("base_sequence", Number, nullable=False),
-    Column("base_this_update", Seconds, nullable=False),
+    Column("this_update", Seconds, nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("next_update", Seconds, nullable=False),
     Column("crl_der", LargeBinary),

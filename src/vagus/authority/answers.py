@@ -1,0 +1,327 @@
+"""What relying parties ask of us: OCSP answers, signed now or kept, and the newest lists; revokes nothing.
+
+A kept answer dies with the revocation that contradicts it: the follower of the sequence speaks first, within the
+process before the revocation's own future resolves, elsewhere within half a second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from vagus.authority.responders import Responder
+from vagus.errors import Conflict, Refused, Unavailable
+from vagus.keystore.signing import Purpose
+from vagus.reasons import Reason
+from vagus.records import authorities as authority_rows
+from vagus.records import certificates as certificate_rows
+from vagus.records import publications as publication_rows
+from vagus.x509 import der
+from vagus.x509.crl_building import RevocationReason
+from vagus.x509.ocsp import CertId, decode_ocsp_request
+from vagus.x509.ocsp_building import SingleAnswer, build_response_tbs, cert_id, wrap_signed
+
+if TYPE_CHECKING:
+    from vagus.policy.values import OcspRules
+    from vagus.records.database import Database
+    from vagus.records.revocations import RevocationEvent
+    from vagus.records.sequence import RevocationFollower, RevokedEntry
+
+_MOST_KEPT = 1_000_000
+_MOST_KNOWN = 2_000_000
+_LONGEST_KEPT_REQUEST = 300
+SEQUENCE_BOUND = timedelta(seconds=2)
+"""How long a process may not know the newest revocation before it answers tryLater."""
+
+
+@dataclass(frozen=True, slots=True)
+class OcspAnswer:
+    """A whole OCSPResponse. `next_update` None: nobody may keep it, it answers a nonce."""
+
+    response_der: bytes
+    this_update: datetime
+    next_update: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedList:
+    """A CRL as published."""
+
+    crl_der: bytes
+    this_update: datetime
+    next_update: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An answer without the responder's certificate, which all answers of an authority share."""
+
+    signed: bytes
+    responder: Responder
+    serial: int
+    this_update: datetime
+    next_update: datetime
+    renew_at: datetime
+
+
+class OcspDesk:
+    """Answers for the authorities whose responders it was given. Safe to ask from several threads."""
+
+    def __init__(
+        self,
+        database: Database,
+        follower: RevocationFollower,
+        rules: OcspRules,
+        responders: Iterable[Responder],
+        *,
+        most_kept: int = _MOST_KEPT,
+        sequence_bound: timedelta = SEQUENCE_BOUND,
+    ) -> None:
+        self._database = database
+        self._follower = follower
+        self._rules = rules
+        self._most_kept = most_kept
+        self._sequence_bound = sequence_bound
+        self._turn = threading.Lock()
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._requests_of: dict[tuple[int, int], set[bytes]] = {}
+        self._known: dict[tuple[int, int], None] = {}
+        self._by_hash: dict[tuple[str, bytes, bytes], Responder] = {}
+        self.take_over(responders)
+        follower.subscribe(self._forget)
+
+    def take_over(self, responders: Iterable[Responder]) -> None:
+        """Answer with these from now on; called again after a responder was renewed."""
+        self._by_hash = {named: one for one in responders for named in one.asked_as}
+
+    def answer(self, request_der: bytes, at: datetime) -> OcspAnswer:
+        """The response to an OCSPRequest at `at`.
+
+        Raises Malformed and LimitExceeded for what is no request, Refused(AUTHORITY_UNKNOWN) for another's
+        certificates, Unavailable(UNSETTLED) for an intent that is not signed yet, and Unavailable(SEQUENCE_LOST) when
+        this process does not know what is revoked.
+        """
+        # 1. an answer that is kept, for the same question octet for octet
+        if self._follower.is_lost(at, self._sequence_bound):
+            msg = "this responder lost the revocation sequence, so it answers nothing; try later"
+            raise Unavailable(Reason.SEQUENCE_LOST, msg)
+        kept = self._kept.get(request_der)
+        if kept is not None and at < kept.renew_at:
+            return _wrap(kept)
+        # 2. the question, and who answers it
+        request = decode_ocsp_request(request_der)
+        responder = self._find_responder(request.asked)
+        # 3. status of each; what the sequence says is noted before, so that nothing outlives what contradicts it
+        position = self._follower.position
+        this_update = at.astimezone(UTC).replace(microsecond=0)
+        next_update = this_update + self._rules.presigned_lifetime
+        answers = [self._status(responder, one, this_update, next_update) for one in request.asked]
+        # 4. sign
+        signed = _sign(responder, answers, this_update, request.nonce)
+        if request.nonce is not None or len(answers) > 1 or not answers[0].is_known:
+            is_new = request.nonce is not None or not answers[0].is_known
+            whole = wrap_signed(signed, responder.certificate_der)
+            return OcspAnswer(whole, this_update, None if is_new else next_update)
+        # 5. keep it
+        renew_at = this_update + self._rules.renew_after
+        made = _Kept(signed, responder, request.asked[0].serial, this_update, next_update, renew_at)
+        if len(request_der) <= _LONGEST_KEPT_REQUEST:
+            self._keep(request_der, made, position)
+        return _wrap(made)
+
+    def presign(self, at: datetime, *, most: int | None = None) -> int:
+        """Sign and keep an answer for every live certificate that has none, as common clients ask; how many.
+
+        The sweep that runs in the background: about 25,000 a second on one core. `most` bounds one run.
+        """
+        count = 0
+        limit = self._most_kept if most is None else most
+        for responder in {id(one): one for one in self._by_hash.values()}.values():
+            with self._database.reading() as connection:
+                rows = certificate_rows.iterate_alive(connection, responder.authority_id, alive_at=int(at.timestamp()))
+                for row in rows:
+                    if count >= limit:
+                        return count
+                    self._know((responder.authority_id, row.serial))
+                    request_der = _common_request(responder, row.serial)
+                    kept = self._kept.get(request_der)
+                    if kept is None or at >= kept.renew_at or kept.responder is not responder:
+                        self._presign_one(responder, row.serial, request_der, at)
+                        count += 1
+        return count
+
+    def _presign_one(self, responder: Responder, serial: int, request_der: bytes, at: datetime) -> None:
+        position = self._follower.position
+        this_update = at.astimezone(UTC).replace(microsecond=0)
+        next_update = this_update + self._rules.presigned_lifetime
+        identifier = cert_id(responder.issuer_subject_der, responder.issuer_spki_der, serial)
+        entry = self._follower.find(responder.authority_id, serial)
+        answer = _single(identifier, entry, this_update, next_update)
+        signed = _sign(responder, [answer], this_update, None)
+        renew_at = this_update + self._rules.renew_after
+        self._keep(request_der, _Kept(signed, responder, serial, this_update, next_update, renew_at), position)
+
+    @property
+    def kept(self) -> int:
+        """How many answers are kept."""
+        return len(self._kept)
+
+    def _find_responder(self, asked: Sequence[CertId]) -> Responder:
+        found = {self._by_hash.get((one.hash_name, one.name_hash, one.key_hash)) for one in asked}
+        responder = found.pop()
+        if responder is None or found:
+            msg = "this responder does not speak for the issuer that was asked for; ask at the certificate's own URL"
+            raise Refused(Reason.AUTHORITY_UNKNOWN, msg)
+        return responder
+
+    def _status(
+        self, responder: Responder, asked: CertId, this_update: datetime, next_update: datetime
+    ) -> SingleAnswer:
+        entry = self._follower.find(responder.authority_id, asked.serial)
+        if entry is None and not self._is_issued(responder, asked.serial):
+            return SingleAnswer(
+                cert_id_der=asked.der,
+                is_known=False,
+                revoked_at=None,
+                reason=None,
+                this_update=this_update,
+                next_update=next_update,
+            )
+        return _single(asked.der, entry, this_update, next_update)
+
+    def _is_issued(self, responder: Responder, serial: int) -> bool:
+        """Whether the authority issued it: asked of the database once, for an issued certificate stays one."""
+        named = (responder.authority_id, serial)
+        if named in self._known:
+            return True
+        if serial <= 0 or serial.bit_length() > 160:
+            return False
+        with self._database.reading() as connection:
+            row = certificate_rows.find_certificate(connection, responder.authority_id, serial)
+        if row is None:
+            return False
+        if row.state == certificate_rows.INTENDED:
+            msg = f"certificate {serial:x} of {responder.reference} is being issued; try later"
+            raise Unavailable(Reason.UNSETTLED, msg)
+        self._know(named)
+        return True
+
+    def _know(self, named: tuple[int, int]) -> None:
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[named] = None
+
+    def _keep(self, request_der: bytes, made: _Kept, position: int) -> None:
+        with self._turn:
+            # An event that came after the status was looked up may contradict it: then nothing is kept.
+            if self._follower.position != position:
+                return
+            self._kept[request_der] = made
+            self._kept.move_to_end(request_der)
+            self._requests_of.setdefault((made.responder.authority_id, made.serial), set()).add(request_der)
+            while len(self._kept) > self._most_kept:
+                oldest, gone = self._kept.popitem(last=False)
+                self._drop_index(oldest, gone)
+
+    def _drop_index(self, request_der: bytes, gone: _Kept) -> None:
+        named = (gone.responder.authority_id, gone.serial)
+        requests = self._requests_of.get(named)
+        if requests is not None:
+            requests.discard(request_der)
+            if not requests:
+                del self._requests_of[named]
+
+    def _forget(self, events: Sequence[RevocationEvent]) -> None:
+        with self._turn:
+            for event in events:
+                for request_der in self._requests_of.pop((event.authority_id, event.serial), ()):
+                    self._kept.pop(request_der, None)
+
+
+class PublishedLists:
+    """The newest lists and the certificates of authorities, for whoever hands them out."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lists: dict[tuple[str, int, int, bool], tuple[int, PublishedList]] = {}
+
+    def find_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
+        """The newest list of a shard (-1: the complete one). The bytes are read again only when the number moved."""
+        named = (name, generation, shard, is_delta)
+        with self._database.reading() as connection:
+            authority = authority_rows.find_generation(connection, name, generation)
+            if authority is None:
+                return None
+            number = publication_rows.find_number(connection, authority.id, shard, is_delta=is_delta)
+            if number is None:
+                return None
+            kept = self._lists.get(named)
+            if kept is not None and kept[0] == number:
+                return kept[1]
+            found = (
+                _delta(publication_rows.find_delta(connection, authority.id, shard))
+                if is_delta
+                else _full(publication_rows.find_publication(connection, authority.id, shard))
+            )
+        if found is not None:
+            self._lists[named] = (number, found)
+        return found
+
+    def find_certificate(self, name: str, generation: int) -> bytes | None:
+        """The certificate of an authority, for caIssuers."""
+        with self._database.reading() as connection:
+            row = authority_rows.find_generation(connection, name, generation)
+        return None if row is None else row.certificate_der
+
+
+def _full(row: publication_rows.Publication | None) -> PublishedList | None:
+    if row is None:
+        return None
+    return PublishedList(row.crl_der, _moment(row.this_update), _moment(row.next_update))
+
+
+def _delta(row: publication_rows.DeltaRow | None) -> PublishedList | None:
+    if row is None or row.crl_der is None:
+        return None
+    return PublishedList(row.crl_der, _moment(row.this_update), _moment(row.next_update))
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _single(
+    cert_id_der: bytes, entry: RevokedEntry | None, this_update: datetime, next_update: datetime
+) -> SingleAnswer:
+    return SingleAnswer(
+        cert_id_der=cert_id_der,
+        is_known=True,
+        revoked_at=None if entry is None else _moment(entry.at),
+        reason=None if entry is None else RevocationReason(entry.reason),
+        this_update=this_update,
+        next_update=next_update,
+    )
+
+
+def _sign(responder: Responder, answers: Sequence[SingleAnswer], produced_at: datetime, nonce: bytes | None) -> bytes:
+    if produced_at.timestamp() >= responder.not_after:
+        msg = f"the responder certificate of {responder.reference} has expired; renew it where the authority's key is"
+        raise Conflict(Reason.OCSP_STALE, msg, authority=responder.reference)
+    tbs_der = build_response_tbs(answers, responder.key_hash, produced_at, nonce)
+    signature = responder.key.sign(Purpose.OCSP, tbs_der)
+    return tbs_der + responder.key.algorithm.identifier_der + der.bit_string(signature)
+
+
+def _wrap(kept: _Kept) -> OcspAnswer:
+    whole = wrap_signed(kept.signed, kept.responder.certificate_der)
+    return OcspAnswer(whole, kept.this_update, kept.next_update)
+
+
+def _common_request(responder: Responder, serial: int) -> bytes:
+    """The OCSPRequest for one certificate as common clients encode it: SHA-1, no nonce, nothing optional."""
+    identifier = cert_id(responder.issuer_subject_der, responder.issuer_spki_der, serial)
+    return der.sequence(der.sequence(der.sequence(der.sequence(identifier))))

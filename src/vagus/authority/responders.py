@@ -1,0 +1,149 @@
+"""The delegated OCSP responders of online authorities: made, renewed at half life, opened; answers no request.
+
+Their keys rest in a keystore of their own, so that a process that answers needs no authority's key or passphrase.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vagus.authority.issuance import Issuance, IssuanceOrder
+from vagus.errors import IntegrityFailure
+from vagus.keystore.signing import Purpose
+from vagus.reasons import Reason
+from vagus.records import authorities as authority_rows
+from vagus.records import publications as rows
+from vagus.records.authorities import slug_of
+from vagus.records.publications import ResponderRow
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.keys import decode_public_key
+from vagus.x509.loading import decode_certificate
+from vagus.x509.names import SubjectFields
+from vagus.x509.ocsp_building import issuer_hashes, responder_key_hash
+from vagus.x509.tbs import decode_tbs
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from vagus.authority.issuers import Issuer
+    from vagus.clock import Clock
+    from vagus.keystore.signing import SigningKey
+    from vagus.keystore.software import SoftwareKeystore
+    from vagus.records.authorities import AuthorityRow
+    from vagus.records.database import Connection, Database
+    from vagus.records.writer import Writer
+
+OCSP_KEYSTORE = "ocsp"
+"""The name of the keystore that holds every responder's key; no hospital may be called so."""
+
+_PROFILE = "ocsp"
+_HASH_NAMES = ("sha1", "sha256", "sha384", "sha512")
+
+
+@dataclass(frozen=True, slots=True)
+class Responder:
+    """Who answers for one authority, which clients name by one of `asked_as`: (hash, name hash, key hash)."""
+
+    authority_id: int
+    reference: str
+    issuer_subject_der: bytes
+    issuer_spki_der: bytes
+    certificate_der: bytes
+    not_after: int
+    key: SigningKey = field(repr=False)
+    key_hash: bytes
+    asked_as: tuple[tuple[str, bytes, bytes], ...]
+
+
+class ResponderOffice:
+    """Keeps every online authority of this process with a responder whose certificate is in its first half."""
+
+    def __init__(
+        self, database: Database, writer: Writer, clock: Clock, issuance: Issuance, keystore: SoftwareKeystore
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+        self._issuance = issuance
+        self._keystore = keystore
+
+    def renew_due(self, issuer: Issuer) -> bool:
+        """Make or renew the responder of `issuer` where it is missing or past half its life; whether it was.
+
+        Repeated after a crash it takes up the key that was left. Raises what issuing and keystores raise.
+        """
+        # 1. is it time? RFC 6960 says nothing; half of life leaves a week for whatever keeps us from renewing
+        with self._database.reading() as connection:
+            present = rows.find_responder(connection, issuer.authority_id)
+        if present is not None and self._clock.now() < _half_life(present.certificate_der):
+            return False
+        # 2. a new key for each certificate, on the disk first
+        key_id = self._next_key_id(issuer, present)
+        if self._keystore.has(key_id):
+            key = self._keystore.load(key_id)
+        else:
+            owner = f"ocsp:{issuer.reference}"
+            key = self._keystore.generate(key_id, KeyAlgorithm.P256, [Purpose.OCSP], owner)
+        # 3. certified by the authority itself (RFC 6960 4.2.2.2), with nocheck from the profile
+        order = IssuanceOrder(
+            request_id=f"ocsp:{key_id}",
+            profile=_PROFILE,
+            owner=f"ocsp:{issuer.reference}",
+            public_key=decode_public_key(key.spki_der),
+            subject=SubjectFields("OCSP", None, f"{slug_of(issuer.name)} {key_id.rpartition('.')[2]}"),
+        )
+        issued = self._issuance.issue_now(order, issuer)
+        # 4. the row; only then may the key before it go
+        row = ResponderRow(
+            authority_id=issuer.authority_id,
+            key_id=key_id,
+            keystore=OCSP_KEYSTORE,
+            certificate_der=issued.der,
+            not_after=int(decode_certificate(issued.der).not_valid_after_utc.timestamp()),
+        )
+        self._writer.submit(lambda batch: rows.put_responder(batch.connection, row)).result()
+        if present is not None:
+            self._keystore.destroy(present.key_id)
+        return True
+
+    @staticmethod
+    def _next_key_id(issuer: Issuer, present: ResponderRow | None) -> str:
+        number = 1 if present is None else int(present.key_id.rpartition(".")[2]) + 1
+        return f"{slug_of(issuer.name)}.{issuer.generation}.{number}"
+
+
+def open_responders(connection: Connection, keystore: SoftwareKeystore) -> tuple[Responder, ...]:
+    """Every responder that this database knows, with its key. Raises what the keystore raises."""
+    found: list[Responder] = []
+    for authority in authority_rows.list_authorities(connection):
+        row = rows.find_responder(connection, authority.id)
+        if row is not None and authority.certificate_der is not None:
+            found.append(_make(authority, row, keystore.load(row.key_id)))
+    return tuple(found)
+
+
+def _make(authority: AuthorityRow, row: ResponderRow, key: SigningKey) -> Responder:
+    issuer = decode_tbs(decode_certificate(authority.certificate_der or b"").tbs_certificate_bytes)
+    own = decode_tbs(decode_certificate(row.certificate_der).tbs_certificate_bytes)
+    if own.spki_der != key.spki_der:
+        msg = f"the responder key of {authority.reference} is not its certificate's; restore the keystore"
+        raise IntegrityFailure(Reason.KEY_MISMATCH, msg, authority=authority.reference)
+    asked_as = tuple((name, *issuer_hashes(issuer.subject_der, issuer.spki_der, name)) for name in _HASH_NAMES)
+    return Responder(
+        authority_id=authority.id,
+        reference=authority.reference,
+        issuer_subject_der=issuer.subject_der,
+        issuer_spki_der=issuer.spki_der,
+        certificate_der=row.certificate_der,
+        not_after=row.not_after,
+        key=key,
+        key_hash=responder_key_hash(key.spki_der),
+        asked_as=asked_as,
+    )
+
+
+def _half_life(certificate_der: bytes) -> datetime:
+    certificate = decode_certificate(certificate_der)
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return begin + (end - begin) / 2

@@ -1,0 +1,423 @@
+"""Issuance: the order decides every field, the intent is committed before the key signs, and a token signs once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from tests.authority.installation import GROUP, STATUS_URL, Installation, new_public_key, public_key_of
+from vagus.authority.issuance import Issuance, IssuanceToken, IssuedCertificate
+from vagus.authority.issuers import OpenIssuers
+from vagus.errors import Conflict, PolicyRefusal, Refused
+from vagus.keystore.passphrases import Passphrase
+from vagus.keystore.signing import Purpose
+from vagus.ledger.entries import Issuance as IssuanceEntry
+from vagus.ledger.entries import decode_entry
+from vagus.reasons import Reason
+from vagus.records import authorities as authority_rows
+from vagus.records import certificates as rows
+from vagus.records import keys as key_rows
+from vagus.records.tables import log_leaves
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.crl_building import RevocationReason
+from vagus.x509.keys import decode_public_key
+
+
+@pytest.fixture
+def issuers(built: Installation) -> OpenIssuers:
+    return built.issuers("h1/icu", "h1/er")
+
+
+def record(built: Installation, issuance: Issuance, order_id: str = "r1") -> IssuanceToken:
+    order = built.order(request_id=order_id)
+    token = issuance.commit(issuance.prepare(order, built.issuers("h1/icu")["h1/icu"])).result()
+    assert isinstance(token, IssuanceToken)
+    return token
+
+
+def test_a_device_gets_what_profile_and_inventory_say(built: Installation, issuers: OpenIssuers) -> None:
+    order = built.order()
+    issued = built.issuance().issue_now(order, issuers["h1/icu"])
+    certificate = x509.load_der_x509_certificate(issued.der)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    assert names.get_values_for_type(x509.DNSName) == list(order.dns_names)
+    assert [name.value for name in points[0].full_name or []] == [f"{STATUS_URL}/crl/h1.icu/1/0.crl"]
+    assert certificate.serial_number == issued.serial
+    assert certificate.serial_number.to_bytes(20, "big")[0] & 0xC0 == 0x40
+    assert built.clock.now() - certificate.not_valid_before_utc == timedelta(hours=1)
+    assert certificate.not_valid_after_utc - built.clock.now() == timedelta(days=730)
+    issuer = x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der)
+    certificate.verify_directly_issued_by(issuer)
+    assert certificate.issuer.public_bytes() == issuer.subject.public_bytes()
+
+
+def test_the_row_carries_the_index_of_its_ledger_entry_and_the_leaf_commits_to_the_tbs(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    issued = built.issue(issuers)
+    built.settle()
+    with built.database.reading() as connection:
+        row = rows.find_by_leaf(connection, issued.leaf_index)
+        raw = connection.execute(log_leaves.select().where(log_leaves.c.leaf_index == issued.leaf_index)).one()
+        tbs, der = rows.load_bytes(connection, issued.leaf_index)
+    entry = decode_entry(raw.entry).entry
+    assert isinstance(entry, IssuanceEntry)
+    assert row is not None
+    certificate = x509.load_der_x509_certificate(issued.der)
+    assert tbs == certificate.tbs_certificate_bytes
+    assert entry.tbs_sha256 == hashlib.sha256(tbs).digest()
+    assert entry.serial == issued.serial == row.serial
+    assert entry.authority == "h1/icu#1"
+    assert entry.owner.startswith("sha256:"), "who owns a device's key is no one's business"
+    assert (row.state, row.shard, der) == (rows.ISSUED, 0, issued.der)
+    assert row.fingerprint == hashlib.sha256(issued.der).digest()
+
+
+def test_a_repeated_request_id_gives_the_same_certificate(built: Installation, issuers: OpenIssuers) -> None:
+    order = built.order(request_id="again")
+    first = built.issuance().issue_now(order, issuers["h1/icu"])
+    built.settle()
+    built.advance(days=2)
+    again = built.issuance().issue_now(order, issuers["h1/icu"])
+    assert (again.der, again.leaf_index, again.serial) == (first.der, first.leaf_index, first.serial)
+
+
+def test_a_repeated_request_id_signs_the_same_tbs_when_only_the_intent_exists(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    issuance, order = built.issuance(), built.order(request_id="again")
+    lost = issuance.commit(issuance.prepare(order, issuers["h1/icu"])).result()
+    assert isinstance(lost, IssuanceToken)
+    built.advance(minutes=5)
+    again = built.issuance().issue_now(order, issuers["h1/icu"])
+    assert issuance.issue(lost).der == again.der
+
+
+def test_a_request_id_serves_one_order_alone(built: Installation, issuers: OpenIssuers) -> None:
+    order = built.order(request_id="mine")
+    built.issuance().issue_now(order, issuers["h1/icu"])
+    for other in (
+        replace(order, public_key=new_public_key()),
+        replace(order, owner="device:other", public_key=order.public_key),
+        replace(order, profile="imaging"),
+    ):
+        with pytest.raises(Conflict) as refusal:
+            built.issuance().issue_now(other, issuers["h1/icu"])
+        assert refusal.value.reason is Reason.ALREADY_EXISTS
+    with pytest.raises(Conflict):
+        built.issuance().issue_now(replace(order, dns_names=(f"{order.device_id}.er.h1.{GROUP}",)), issuers["h1/er"])
+
+
+# tokens
+
+
+def test_a_token_signs_once(built: Installation) -> None:
+    issuance = built.issuance()
+    token = record(built, issuance)
+    assert issuance.issue(token).der
+    with pytest.raises(Conflict) as refusal:
+        issuance.issue(token)
+    assert refusal.value.reason is Reason.TOKEN_SPENT
+
+
+def test_a_token_made_by_hand_is_worth_nothing(built: Installation) -> None:
+    with pytest.raises(Conflict) as refusal:
+        built.issuance().issue(IssuanceToken())
+    assert refusal.value.reason is Reason.TOKEN_SPENT
+
+
+def test_a_token_is_redeemed_where_it_was_recorded_or_nowhere(built: Installation) -> None:
+    mine, other = built.issuance(), built.issuance()
+    token = record(built, mine)
+    with pytest.raises(Conflict) as refusal:
+        other.issue(token)
+    assert refusal.value.reason is Reason.TOKEN_SPENT
+    with pytest.raises(Conflict):
+        mine.issue(token)
+
+
+def test_of_many_threads_with_one_token_one_signs(built: Installation) -> None:
+    issuance = built.issuance()
+    token = record(built, issuance)
+    start = threading.Barrier(8)
+
+    def redeem() -> bool:
+        start.wait()
+        try:
+            return bool(issuance.issue(token).der)
+        except Conflict:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(future.result() for future in [pool.submit(redeem) for _ in range(8)]) == 1
+
+
+# keys
+
+
+def test_a_key_belongs_to_one_owner_for_ever(built: Installation, issuers: OpenIssuers) -> None:
+    order = built.order()
+    built.issuance().issue_now(order, issuers["h1/icu"])
+    twin = built.order(request_id="r2", public_key=order.public_key)
+    with pytest.raises(Conflict) as refusal:
+        built.issuance().issue_now(twin, issuers["h1/icu"])
+    assert refusal.value.reason is Reason.KEY_REUSE
+    assert built.issuance().issue_now(replace(order, request_id="r3"), issuers["h1/icu"]).der, "its owner may"
+
+
+def test_a_compromised_key_is_never_certified_again(built: Installation, issuers: OpenIssuers) -> None:
+    order = built.order()
+    issued = built.issuance().issue_now(order, issuers["h1/icu"])
+    authority_id = issued.issuer.authority_id
+    built.revocations.revoke(authority_id, issued.serial, RevocationReason.KEY_COMPROMISE, by="operator:x").result()
+    with pytest.raises(Conflict) as refusal:
+        built.issuance().issue_now(replace(order, request_id="r2"), issuers["h1/icu"])
+    assert refusal.value.reason is Reason.KEY_BLOCKED
+
+
+def test_no_device_gets_the_key_of_an_authority(built: Installation, issuers: OpenIssuers) -> None:
+    authority_key = decode_public_key(issuers["h1/er"].facts.spki_der)
+    with pytest.raises(Conflict) as refusal:
+        built.issuance().issue_now(built.order(public_key=authority_key), issuers["h1/icu"])
+    assert refusal.value.reason is Reason.KEY_REUSE
+
+
+def test_a_leaked_key_that_was_blocked_before_anyone_showed_it_is_refused(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    order = built.order()
+    built.writer.submit(
+        lambda batch: key_rows.block_key(batch.connection, order.public_key.spki_sha256, "rule:leaked", at=batch.at)
+    ).result()
+    with pytest.raises(Conflict) as refusal:
+        built.issuance().issue_now(order, issuers["h1/icu"])
+    assert refusal.value.reason is Reason.KEY_BLOCKED
+
+
+def test_weak_keys_are_refused_before_anything_is_written(built: Installation, issuers: OpenIssuers) -> None:
+    small = rsa.generate_private_key(65537, 2048).public_key()
+    der = small.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(Refused) as refusal:
+        built.issuance().prepare(built.order(public_key=decode_public_key(der)), issuers["h1/icu"])
+    assert refusal.value.reason is Reason.UNSUPPORTED_ALGORITHM
+    with pytest.raises(Refused) as refusal:
+        built.order(public_key=public_key_of(ec.generate_private_key(ec.SECP224R1())))
+    assert refusal.value.reason is Reason.WEAK_KEY
+
+
+# policy
+
+
+def test_a_lifetime_beyond_the_profile_is_refused_with_both_numbers(built: Installation, issuers: OpenIssuers) -> None:
+    with pytest.raises(PolicyRefusal, match=r"1096d.*1095d") as refusal:
+        built.issuance().prepare(built.order(lifetime=timedelta(days=1096)), issuers["h1/icu"])
+    assert refusal.value.reason is Reason.LIFETIME_TOO_LONG
+    assert built.issuance().prepare(built.order(lifetime=timedelta(days=1095)), issuers["h1/icu"])
+
+
+@pytest.mark.parametrize("lifetime", [timedelta(), timedelta(days=-1)])
+def test_a_lifetime_of_nothing_is_refused(built: Installation, issuers: OpenIssuers, lifetime: timedelta) -> None:
+    with pytest.raises(PolicyRefusal) as refusal:
+        built.issuance().prepare(built.order(lifetime=lifetime), issuers["h1/icu"])
+    assert refusal.value.reason is Reason.POLICY_VIOLATION
+
+
+def test_a_certificate_that_would_outlive_its_issuer_is_refused_with_the_date(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    end = issuers["h1/icu"].facts.not_after
+    assert end is not None
+    built.clock.set(end - timedelta(days=730, seconds=-1))
+    with pytest.raises(PolicyRefusal, match=f"ends on {end:%Y-%m-%d}") as refusal:
+        built.issuance().prepare(built.order(), issuers["h1/icu"])
+    assert refusal.value.reason is Reason.OUTLIVES_ISSUER
+    built.clock.set(end - timedelta(days=730))
+    assert built.issuance().prepare(built.order(), issuers["h1/icu"])
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason"),
+    [("nothing", Reason.POLICY_VIOLATION), ("issuing-ca", Reason.POLICY_VIOLATION), ("root", Reason.POLICY_VIOLATION)],
+)
+def test_an_online_authority_certifies_no_authority(
+    built: Installation, issuers: OpenIssuers, profile: str, reason: Reason
+) -> None:
+    with pytest.raises(PolicyRefusal) as refusal:
+        built.issuance().prepare(built.order(profile=profile), issuers["h1/icu"])
+    assert refusal.value.reason is reason
+
+
+def test_a_name_outside_the_issuers_subtree_is_refused_by_a_lint(built: Installation, issuers: OpenIssuers) -> None:
+    order = built.order(unit="er")
+    with pytest.raises(PolicyRefusal) as refusal:
+        built.issuance().prepare(order, issuers["h1/icu"])
+    assert refusal.value.reason is Reason.LINT
+    assert built.issuance().prepare(order, issuers["h1/er"])
+
+
+@pytest.mark.parametrize("request_id", ["", "x" * 101])
+def test_a_request_id_has_a_bound(built: Installation, issuers: OpenIssuers, request_id: str) -> None:
+    with pytest.raises(PolicyRefusal) as refusal:
+        built.issuance().prepare(built.order(request_id=request_id), issuers["h1/icu"])
+    assert refusal.value.reason is Reason.BAD_ARGUMENT
+
+
+@pytest.mark.parametrize("state", [authority_rows.RETIRED, authority_rows.REVOKED, authority_rows.REQUESTED])
+def test_an_authority_that_is_not_active_issues_nothing_new(
+    built: Installation, issuers: OpenIssuers, state: str
+) -> None:
+    issuer = issuers["h1/icu"]
+    built.writer.submit(
+        lambda batch: authority_rows.set_authority_state(batch.connection, issuer.authority_id, state)
+    ).result()
+    with pytest.raises(Conflict) as refusal:
+        built.issue(issuers)
+    assert refusal.value.reason is Reason.AUTHORITY_IN_USE
+
+
+def test_a_refused_record_leaves_nothing_behind(built: Installation, issuers: OpenIssuers) -> None:
+    order = built.order()
+    built.issuance().issue_now(order, issuers["h1/icu"])
+    built.settle()
+
+    def size() -> int:
+        with built.database.reading() as connection:
+            return len(connection.execute(log_leaves.select()).all())
+
+    before = size()
+    with pytest.raises(Conflict):
+        built.issuance().issue_now(built.order(request_id="r2", public_key=order.public_key), issuers["h1/icu"])
+    assert size() == before
+    with built.database.reading() as connection:
+        assert rows.find_by_request(connection, "r2") is None
+
+
+# after a crash
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+def killed_at(point: str, built: Installation) -> Issuance:
+    def kill(here: str) -> None:
+        if here == point:
+            raise Killed
+
+    return built.issuance(kill_points=kill)
+
+
+@pytest.mark.parametrize("point", ["intent-committed", "signed"])
+def test_an_intent_that_a_crash_left_open_is_signed_at_start(
+    built: Installation, issuers: OpenIssuers, point: str
+) -> None:
+    order = built.order(request_id="cut")
+    with pytest.raises(Killed):
+        killed_at(point, built).issue_now(order, issuers["h1/icu"])
+    with built.database.reading() as connection:
+        row = rows.find_by_request(connection, "cut")
+    assert row is not None
+    assert row.state == rows.INTENDED
+    report = built.issuance().settle(issuers)
+    assert (report.signed, report.revoked, report.left) == ((row.leaf_index,), (), ())
+    assert built.issuance().settle(issuers).signed == ()
+    again = built.issuance().issue_now(order, issuers["h1/icu"])
+    assert x509.load_der_x509_certificate(again.der).serial_number == row.serial
+    assert again.leaf_index == row.leaf_index
+
+
+def test_an_intent_of_a_revoked_authority_is_revoked_at_start(built: Installation, issuers: OpenIssuers) -> None:
+    with pytest.raises(Killed):
+        killed_at("intent-committed", built).issue_now(built.order(request_id="cut"), issuers["h1/icu"])
+    authority_id = issuers["h1/icu"].authority_id
+    built.writer.submit(
+        lambda batch: authority_rows.set_authority_state(batch.connection, authority_id, authority_rows.REVOKED)
+    ).result()
+    assert len(built.issuance().settle(issuers).revoked) == 1
+    with built.database.reading() as connection:
+        row = rows.find_by_request(connection, "cut")
+    assert row is not None
+    assert row.state == rows.REVOKED
+
+
+def test_intents_of_issuers_that_are_not_open_here_are_left(built: Installation, issuers: OpenIssuers) -> None:
+    with pytest.raises(Killed):
+        killed_at("intent-committed", built).issue_now(built.order(), issuers["h1/icu"])
+    assert len(built.issuance().settle(built.issuers("h1/er")).left) == 1
+
+
+def test_a_certificate_revoked_before_its_signature_stays_revoked(built: Installation, issuers: OpenIssuers) -> None:
+    issuance = built.issuance()
+    token = record(built, issuance, "early")
+    with built.database.reading() as connection:
+        row = rows.find_by_request(connection, "early")
+    assert row is not None
+    built.revocations.revoke(row.authority_id, row.serial, RevocationReason.UNSPECIFIED, by="operator:x").result()
+    issuance.issue(token)
+    built.settle()
+    with built.database.reading() as connection:
+        after = rows.find_by_leaf(connection, row.leaf_index)
+    assert after is not None
+    assert after.state == rows.REVOKED
+
+
+# signatures that differ each time
+
+
+def test_of_two_different_signatures_of_one_tbs_the_first_counts(built: Installation) -> None:
+    from tests.authority.installation import BY, ICU
+
+    built.hierarchy.request(ICU, by=BY, is_rekey=True, key_algorithm=KeyAlgorithm.MLDSA44)
+    built.ceremony().hold()
+    issuer = built.issuers("h1/icu")["h1/icu"]
+    assert issuer.generation == 2
+    assert not issuer.key.is_reproducible
+    issuance, order = built.issuance(), built.order(request_id="pq")
+    prepared = issuance.prepare(order, issuer)
+    tokens = [issuance.commit(prepared).result(), issuance.commit(prepared).result()]
+    ders = {issuance.issue(token).der for token in tokens if isinstance(token, IssuanceToken)}
+    assert len(ders) == 1
+    assert issuance.issue_now(order, issuer).der in ders
+
+
+def test_only_issuance_asks_a_key_for_certificates() -> None:
+    from pathlib import Path
+
+    import vagus
+
+    source = Path(vagus.__file__).parent
+    users = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if "Purpose.CERTIFICATE" in path.read_text()
+    }
+    signing = {user for user in users if "sign(Purpose.CERTIFICATE" in (source / user).read_text()}
+    assert signing == {"authority/issuance.py"}
+
+
+def test_prepare_and_issue_are_within_reach_of_the_bar(built: Installation, issuers: OpenIssuers) -> None:
+    """The bar of 4,000 a second is measured in bench; here only that nothing grew by an order of magnitude."""
+    issuance, issuer = built.issuance(), issuers["h1/icu"]
+    orders = [built.order(request_id=f"t{number}") for number in range(100)]
+    begin = time.process_time()
+    prepared = [issuance.prepare(order, issuer) for order in orders]
+    for one in prepared:
+        issuer.key.sign(Purpose.CERTIFICATE, one.tbs_der)
+    assert time.process_time() - begin < 100 * 0.002
+
+
+def test_a_passphrase_never_reaches_an_issuer(built: Installation, issuers: OpenIssuers) -> None:
+    assert "correct horse" not in repr(issuers["h1/icu"])
+    assert isinstance(Passphrase("x" * 8), Passphrase)
+    issued = built.issue(issuers)
+    assert isinstance(issued, IssuedCertificate)
