@@ -431,7 +431,83 @@ NEGATIVES: dict[str, Negative] = {
 }
 
 
-@pytest.mark.parametrize("good", [device, server, responder, unit_authority, idevid, short_lived])
+def infrastructure() -> Parts:
+    return parts_of("infrastructure-ca", root())
+
+
+# further ways to break a rule that has its certificate above
+VARIANTS: list[tuple[str, Negative]] = [
+    ("rfc5280-issuer-name", spoils(device)(assign(issuer_name=EMPTY))),
+    ("rfc5280-aki", spoils(device)(drops(oids.AUTHORITY_KEY_IDENTIFIER))),
+    ("rfc5280-ski", spoils(device)(puts(oids.SUBJECT_KEY_IDENTIFIER, der.octet_string(bytes(20))))),
+    ("rfc5280-ku-present", spoils(device)(puts(oids.KEY_USAGE, uses(), is_critical=True))),
+    ("rfc5280-policies-once", spoils(device, "house-policies")(puts(oids.CERTIFICATE_POLICIES, EMPTY))),
+    ("rfc5280-time-form", spoils(device)(validity(der.encode_tlv(0x18, b"20270301110000Z"), AFTER))),
+    (
+        "rfc5280-subject-strings",
+        spoils(device)(subject(attribute("2.5.4.6", der.UTF8_STRING, b"CH"), ORGANISATION, CN)),
+    ),
+    ("rfc5280-subject-bounds", spoils(device)(subject(attribute("2.5.4.10", der.UTF8_STRING, b""), CN))),
+    ("rfc5280-san-host-name", spoils(server)(names(dns("gate..example")))),
+    ("rfc5280-san-host-name", spoils(server)(names(dns("gate.h1.five-hospitals.example.")))),
+    ("rfc5280-san-host-name", spoils(server)(names(dns("a" * 64 + ".example")))),
+    ("rfc5280-bc-of-authority", spoils(infrastructure)(drops(oids.BASIC_CONSTRAINTS))),
+    (
+        "rfc5280-path-length-of-issuer",
+        spoils(lambda: parts_of("infrastructure-ca", chain()[2]))(lambda _: None),
+    ),
+    ("rfc5280-nc-subtrees", spoils(unit_authority)(puts(oids.NAME_CONSTRAINTS, EMPTY, is_critical=True))),
+    (
+        "rfc5280-nc-subtrees",
+        spoils(unit_authority, "house-name-constraints")(
+            puts(
+                oids.NAME_CONSTRAINTS,
+                der.sequence(PERMITTED, der.encode_tlv(0xA1, subtree(0x87, bytes(4)))),
+                is_critical=True,
+            )
+        ),
+    ),
+    (
+        "rfc5280-der",
+        spoils(unit_authority)(puts(oids.NAME_CONSTRAINTS, der.sequence(der.integer(1)), is_critical=True)),
+    ),
+    (
+        "rfc5280-der",
+        spoils(device)(
+            puts(
+                oids.CERTIFICATE_POLICIES,
+                der.sequence(der.sequence(der.object_identifier("1.3.6.1.4.1.32473.2.13"), der.sequence())),
+            )
+        ),
+    ),
+    ("rfc5280-cdp-uri", spoils(device, "house-crl-pointer")(puts(oids.CRL_DISTRIBUTION_POINTS, uri_point("h1/0.crl")))),
+    ("rfc5280-cdp-uri", spoils(device)(puts(oids.CRL_DISTRIBUTION_POINTS, der.sequence(EMPTY)))),
+    ("rfc5280-aia-uri", spoils(device)(turns(oids.AUTHORITY_INFO_ACCESS, is_critical=True))),
+    ("rfc9549-a-labels", spoils(server)(names(dns("xn--99999999.example")))),
+    ("house-crl-pointer", spoils(device)(puts(oids.CRL_DISTRIBUTION_POINTS, uri_point("https://status/0.crl")))),
+    ("house-crl-pointer", spoils(device)(puts(oids.CRL_DISTRIBUTION_POINTS, uri_point("ldap://status/0.crl")))),
+    ("house-name-constraints", spoils(unit_authority)(drops(oids.NAME_CONSTRAINTS))),
+    (
+        "house-name-constraints",
+        spoils(infrastructure)(puts(oids.NAME_CONSTRAINTS, der.sequence(PERMITTED, ALL_ADDRESSES), is_critical=True)),
+    ),
+    ("house-ocsp-pointer", spoils(device)(drops(oids.AUTHORITY_INFO_ACCESS))),
+    ("house-name-form", spoils(device)(drops(oids.SUBJECT_ALT_NAME))),
+    ("house-name-form", spoils(device)(names(GOOD_DNS, GOOD_DNS))),
+    ("house-name-form", spoils(device)(names(der.implicit(8, bytes.fromhex("2a0304"))))),
+    ("house-name-form", spoils(server, "cabf-server-name")(names(der.implicit(1, b"a@none.invalid")))),
+    ("house-name-form", spoils(responder)(names(GOOD_DNS))),
+    (
+        "house-identity-canonical",
+        spoils(device, "house-identity-common-name", "house-wildcard")(names(dns(f"*.{UNIT}"))),
+    ),
+    ("house-identity-canonical", spoils(device, "house-identity-common-name")(names(dns(UNIT)))),
+    ("house-short-lived", spoils(responder)(puts(oids.NO_REV_AVAIL, der.NULL_DER))),
+    ("rfc6960-nocheck", spoils(responder)(drops(oids.OCSP_NOCHECK))),
+]
+
+
+@pytest.mark.parametrize("good", [infrastructure, device, server, responder, unit_authority, idevid, short_lived])
 def test_the_good_certificates_break_no_rule(good: Callable[[], Parts]) -> None:
     parts = good()
     assert find_findings(parts.encode(), parts.profile, parts.issuer) == ()
@@ -445,6 +521,21 @@ def test_each_negative_breaks_its_own_rule_and_no_undeclared_one(name: str) -> N
     negative.spoil(parts)
     findings = find_findings(parts.encode(), parts.profile, parts.issuer)
     assert {one.lint.id for one in findings} == {name} | negative.also, [str(one) for one in findings]
+
+
+@pytest.mark.parametrize("place", range(len(VARIANTS)))
+def test_a_rule_is_broken_in_more_than_one_way(place: int) -> None:
+    name, negative = VARIANTS[place]
+    parts = negative.good()
+    negative.spoil(parts)
+    findings = find_findings(parts.encode(), parts.profile, parts.issuer)
+    assert {one.lint.id for one in findings} == {name} | negative.also, [str(one) for one in findings]
+
+
+def test_a_label_in_its_ascii_form_passes() -> None:
+    parts = server()
+    parts.name(dns("xn--klinik-sd-w9a.example"), dns("a--b.example"))
+    assert find_findings(parts.encode(), parts.profile, parts.issuer) == ()
 
 
 def test_every_lint_has_a_negative_certificate() -> None:

@@ -395,8 +395,6 @@ def _crl(pack: PackFile) -> Iterator[Finding]:
     if crl.resign_every * 2 > crl.shortest_next_update:
         text = "one missed signature would lock out every good device; re-sign at least twice per shortest_next_update"
         yield "crl.resign_every", text
-    if crl.shortest_interval < timedelta(seconds=1):
-        yield "crl.shortest_interval", "two lists in one second have equal thisUpdate; set at least 1s"
     if crl.offline_alert >= crl.offline_next_update:
         yield "crl.offline_alert", "the alert would come at once; set it below offline_next_update"
 

@@ -109,11 +109,7 @@ def _attribute(oid: str, tag: int, text: str) -> bytes:
     if tag == der.PRINTABLE_STRING and not _PRINTABLE.issuperset(text):
         msg = f"{what} {text!r} holds characters that PrintableString lacks; use letters, digits and ' ()+,-./:=?"
         raise Malformed(Reason.NON_CANONICAL, msg, value=text)
-    try:
-        content = text.encode("utf-8")
-    except UnicodeEncodeError as fault:
-        raise Malformed(Reason.NON_CANONICAL, f"{what} {text!r} is not Unicode text; correct it", value=what) from fault
-    return der.encode_tlv(der.SET, der.sequence(der.object_identifier(oid), der.encode_tlv(tag, content)))
+    return der.encode_tlv(der.SET, der.sequence(der.object_identifier(oid), der.encode_tlv(tag, text.encode("utf-8"))))
 
 
 def decode_name(name_der: bytes) -> tuple[tuple[tuple[str, int, bytes], ...], ...]:
