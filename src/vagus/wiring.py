@@ -72,6 +72,7 @@ class House:
         self.sources = sources
         self.clock = RealClock()
         self.entropy = real_entropy
+        self.kill_points: Callable[[str], None] | None = None  # durability tests end the process there
         self._closers: list[Callable[[], None]] = []
         self._keystores: dict[str, SoftwareKeystore] = {}
 
@@ -168,7 +169,7 @@ class House:
         """The one writer of this process; refuses to work where a commit could be lost."""
         self.database.check_schema()
         self.database.check_durability()
-        writer = Writer(self.database, self.clock)
+        writer = Writer(self.database, self.clock, kill_points=self.kill_points)
         self._closers.append(writer.close)
         return writer
 
@@ -265,7 +266,7 @@ class House:
         from vagus.authority.issuance import Issuance
 
         self.check_settled()
-        return Issuance(self.pack, self.writer, self.clock, self.entropy)
+        return Issuance(self.pack, self.writer, self.clock, self.entropy, kill_points=self.kill_points)
 
     @cached_property
     def revocations(self) -> Revocations:
