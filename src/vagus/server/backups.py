@@ -1,4 +1,4 @@
-"""Takes a consistent backup of a serving installation and brings one back; the gap behind it is `restored_gap`'s work.
+"""Takes a consistent backup of a serving installation and brings one back; its gap is `restored_gap`'s work.
 
 What comes back is marked as restored before its folder gets its name, so that no moment exists in which it could issue.
 """
@@ -96,12 +96,16 @@ def restore(archive: Path, folder: Path) -> RestoredSystem:
         settings = load_settings(partial)
         place = settings.database_file
         if place is None or not place.is_relative_to(partial):
-            msg = fx
+            msg = f"{FILE_NAME}: installation.database lies outside the folder; restore it with its own tools"
             raise Misconfigured(Reason.BAD_SETTINGS, msg, key="installation.database")
         if restore_database(partial / _DATABASE, place) != size:
             raise IntegrityFailure(Reason.BACKUP_DAMAGED, "the database does not have the size that the backup says")
         if place != partial / _DATABASE:
             (partial / _DATABASE).unlink()
+        # A checkpoint without its tiles is no published log; it is kept beside, for comparison.
+        if (partial / _CHECKPOINT).exists():
+            (partial / _CHECKPOINT).rename(partial / "backup.checkpoint")
+            (partial / _CHECKPOINT).parent.rmdir()
         # 2. Marked as restored, in the database and in the ledger, before it gets its name.
         digest = digest_of(archive)
         with House.open(partial) as house:

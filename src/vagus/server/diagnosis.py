@@ -73,12 +73,11 @@ def _permissions(house: House) -> Iterator[Finding]:
     """Secrets are the owner's alone."""
     settings = house.settings
     wanted = [(settings.folder, 0o700), (settings.keystores, 0o700)]
-    wanted += [(path, 0o600) for path in (settings.folder / "vagus.toml", settings.plan) if path.exists()]
+    wanted.append((settings.folder / "vagus.toml", 0o600))
     if settings.database_file is not None:
         wanted.append((settings.database_file, 0o600))
     if settings.keystores.is_dir():
-        for path in sorted(settings.keystores.rglob("*")):
-            wanted.append((path, 0o700 if path.is_dir() else 0o600))
+        wanted += [(path, 0o700 if path.is_dir() else 0o600) for path in sorted(settings.keystores.rglob("*"))]
     open_to_others = [
         (path, mode) for path, mode in wanted if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077 & ~mode
     ]
@@ -86,9 +85,7 @@ def _permissions(house: House) -> Iterator[Finding]:
         yield Finding("permissions", State.WELL, f"{len(wanted)} files and folders are their owner's alone")
     for path, mode in open_to_others:
         shown = stat.S_IMODE(path.stat().st_mode)
-        is_public = path.name == "plan.toml"
-        state = State.WARNING if is_public else State.FAILING
-        yield Finding("permissions", state, f"{path} has mode {shown:04o}", f"chmod {mode:04o} {path}")
+        yield Finding("permissions", State.FAILING, f"{path} has mode {shown:04o}", f"chmod {mode:04o} {path}")
 
 
 def _policy(house: House) -> Iterator[Finding]:
@@ -211,13 +208,14 @@ def _status(house: House) -> Iterator[Finding]:
     now = int(house.clock.now().timestamp())
     rules = house.pack.crl
     fresh = 0
+    silent: list[str] = []
     with house.database.reading() as connection:
         for row in _active(house):
             is_offline = AuthorityKind(row.kind).is_offline
-            remedy = "vagus ceremony --lists" if is_offline else f"vagus serve --issue-for {row.name}"
+            remedy = "vagus ceremony" if is_offline else f"vagus serve --issue-for {row.name}"
             lists = list_publications(connection, row.id)
             if not lists:
-                yield Finding("CRL", State.WARNING, f"{row.reference} has published no list yet", remedy)
+                silent.append(row.name)
             for one in lists:
                 left = one.next_update - now
                 alert = rules.offline_alert.total_seconds() if is_offline else rules.resign_every.total_seconds()
@@ -230,6 +228,9 @@ def _status(house: House) -> Iterator[Finding]:
             responder = None if is_offline else find_responder(connection, row.id)
             if responder is not None and responder.not_after <= now:
                 yield Finding("OCSP", State.FAILING, f"the responder of {row.reference} expired", remedy)
+    if silent:
+        finding = f"{len(silent)} authorities have published no list yet: {', '.join(silent[:5])}"
+        yield Finding("CRL", State.WARNING, finding, "vagus serve --issue-for NAME")
     if fresh:
         yield Finding("CRL", State.WELL, f"{fresh} lists are fresh")
 

@@ -171,7 +171,8 @@ def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
         Task("answers", 60.0, partial(_presign, serving)),
         Task("gates", 5.0, serving.gate_log.flush),
     ]
-    if house.sources.find(LOG_KEYSTORE) is not None:
+    # While the gap behind a restore is open, no checkpoint is signed: it might contradict one that is out.
+    if house.sources.find(LOG_KEYSTORE) is not None and house.installation.restored_at is None:
         log = LogPublisher(house.database, house.settings.log, house.checkpoint_key())
         tasks.append(Task("ledger", 1.0, partial(_publish_log, log)))
     if not is_status_only:
