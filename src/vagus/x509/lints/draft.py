@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from vagus.errors import VagusError
 from vagus.x509 import der, oids
 from vagus.x509.keys import key_identifier, read_key_algorithm
-from vagus.x509.names import GeneralName, decode_general_names, decode_name
+from vagus.x509.names import GeneralName, GeneralNameForm, decode_general_names, decode_name
 from vagus.x509.tbs import TbsFields, decode_tbs
 from vagus.x509.templates import KEY_USAGE_BITS
 
@@ -54,6 +54,7 @@ class Draft:
     purposes: tuple[str, ...] | None
     basic: tuple[bool, int | None] | None
     names: tuple[GeneralName, ...]
+    host_names: tuple[bytes, ...]  # the dNSNames among them
     policies: tuple[str, ...] | None
     crl_points: tuple[tuple[str, ...], ...] | None  # per distribution point its URIs
     access: tuple[tuple[str, int, str], ...] | None  # method, tag of the location, text
@@ -91,6 +92,7 @@ def decode_draft(tbs_der: bytes, profile: Profile, issuer: IssuerFacts) -> Draft
             faults.append(f"{what} does not decode ({fault})")
             return None
 
+    names = read(oids.SUBJECT_ALT_NAME, decode_general_names) or ()
     return Draft(
         fields=fields,
         profile=profile,
@@ -103,7 +105,8 @@ def decode_draft(tbs_der: bytes, profile: Profile, issuer: IssuerFacts) -> Draft
         key_usage=read(oids.KEY_USAGE, _key_usage),
         purposes=read(oids.EXTENDED_KEY_USAGE, _object_identifiers),
         basic=read(oids.BASIC_CONSTRAINTS, _basic_constraints),
-        names=read(oids.SUBJECT_ALT_NAME, decode_general_names) or (),
+        names=names,
+        host_names=tuple([name.content for name in names if name.form is GeneralNameForm.DNS_NAME]),
         policies=read(oids.CERTIFICATE_POLICIES, _policies),
         crl_points=read(oids.CRL_DISTRIBUTION_POINTS, _crl_points),
         access=read(oids.AUTHORITY_INFO_ACCESS, _access),

@@ -153,10 +153,8 @@ _HARDWARE_MODULE = der.object_identifier("1.3.6.1.5.5.7.8.4")
 
 def _identity(draft: Draft) -> bytes | None:
     """The identity of a device certificate, where there is one to judge."""
-    if draft.profile.name_form is not NameForm.DEVICE or len(draft.names) != 1:
-        return None
-    name = draft.names[0]
-    return name.content if name.form is GeneralNameForm.DNS_NAME else None
+    is_device = draft.profile.name_form is NameForm.DEVICE and len(draft.host_names) == len(draft.names) == 1
+    return draft.host_names[0] if is_device else None
 
 
 @HOUSE.lint("identity-canonical", "section 4")
@@ -196,19 +194,17 @@ def subtree(draft: Draft) -> str | None:
     permitted = draft.issuer.permitted_dns
     if not permitted:
         return None
-    for name in draft.names:
-        if name.form is GeneralNameForm.DNS_NAME:
-            text = name.content.decode("ascii", "replace").lower()
-            if not any(text == one or text.endswith("." + one) for one in permitted):
-                return f"dNSName {text!r} lies outside the issuer's {', '.join(permitted)}"
+    for name in draft.host_names:
+        text = name.decode("ascii", "replace").lower()
+        if not any(text == one or text.endswith("." + one) for one in permitted):
+            return f"dNSName {text!r} lies outside the issuer's {', '.join(permitted)}"
     return None
 
 
 @HOUSE.lint("wildcard", "section 4")
 def wildcard(draft: Draft) -> str | None:
     """No wildcard: a certificate names who it is for."""
-    is_odd = any(name.form is GeneralNameForm.DNS_NAME and b"*" in name.content for name in draft.names)
-    return "a dNSName has a wildcard" if is_odd else None
+    return "a dNSName has a wildcard" if any(b"*" in name for name in draft.host_names) else None
 
 
 @HOUSE.lint("name-constraints", "section 4")

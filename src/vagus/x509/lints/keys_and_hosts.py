@@ -41,19 +41,19 @@ def mldsa_key_usage(draft: Draft) -> str | None:
 @RFC9549.lint("a-labels", "2.2")
 def a_labels(draft: Draft) -> str | None:
     """Internationalised labels stand in their ASCII form, and `--` in third place is kept for it."""
-    for name in draft.names:
-        if name.form is not GeneralNameForm.DNS_NAME or b"--" not in name.content:
-            continue
-        for label in name.content.split(b"."):
-            if label[2:4] != b"--":
-                continue
-            try:
-                is_known = label.lower().startswith(b"xn--") and bool(label[4:].decode("punycode"))
-            except (UnicodeError, ValueError):
-                is_known = False
-            if not is_known:
-                return f"label {label.decode('ascii', 'replace')!r} is no A-label"
+    for name in draft.host_names:
+        if b"--" in name:
+            for label in name.split(b"."):
+                if label[2:4] == b"--" and not _is_a_label(label.lower()):
+                    return f"label {label.decode('ascii', 'replace')!r} is no A-label"
     return None
+
+
+def _is_a_label(label: bytes) -> bool:
+    try:
+        return label.startswith(b"xn--") and bool(label[4:].decode("punycode"))
+    except (UnicodeError, ValueError):
+        return False
 
 
 @CABF.lint("server-name", "7.1.2.7.12")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,12 @@ _BOUNDS: Mapping[str, int] = MappingProxyType(
 )
 _STRINGS = frozenset({der.UTF8_STRING, der.PRINTABLE_STRING})
 _PRINTABLE_ONLY = frozenset({COUNTRY, SERIAL_NUMBER, "2.5.4.46"})
+
+
+@lru_cache(maxsize=1024)
+def _is_absolute(uri: str) -> bool:
+    """Whether it has a scheme and a host."""
+    return _URI.match(uri) is not None
 
 
 @RFC5280.lint("der", "4.1")
@@ -221,10 +228,10 @@ def policies_once(draft: Draft) -> str | None:
 @RFC5280.lint("san-host-name", "4.2.1.6")
 def host_name_syntax(draft: Draft) -> str | None:
     """DNSName in the preferred name syntax of RFC 1034."""
-    for name in draft.names:
+    for name in draft.host_names:
         # a wildcard label is not this rule's matter: the house forbids it
-        if name.form is GeneralNameForm.DNS_NAME and not _HOST_NAME.match(name.content.removeprefix(b"*.")):
-            return f"dNSName {name.text!r} is not a host name"
+        if not _HOST_NAME.match(name.removeprefix(b"*.")):
+            return f"dNSName {name.decode('ascii', 'replace')!r} is not a host name"
     return None
 
 
@@ -309,7 +316,7 @@ def crl_point_uri(draft: Draft) -> str | None:
     if draft.is_critical(oids.CRL_DISTRIBUTION_POINTS):
         return "cRLDistributionPoints is critical"
     for uris in draft.crl_points or ():
-        if not uris or not all(_URI.match(uri) for uri in uris):
+        if not uris or not all(_is_absolute(uri) for uri in uris):
             return "a distribution point lacks an absolute URI"
     return None
 
@@ -320,6 +327,6 @@ def access_uri(draft: Draft) -> str | None:
     if draft.is_critical(oids.AUTHORITY_INFO_ACCESS):
         return "authorityInfoAccess is critical"
     for _, tag, location in draft.access or ():
-        if tag != 0x86 or not _URI.match(location):
+        if tag != 0x86 or not _is_absolute(location):
             return f"access location {location!r} is not an absolute URI"
     return None
