@@ -59,7 +59,8 @@ def play(stage: Stage) -> scenes.Cast:
     hospital, anchors = _found_hospitals(stage, doors, files)
     _open_doors(stage, hospital, doors)
     cast = scenes.Cast(stage, hospital, maker, doors, devices, anchors)
-    kept = _enrol(cast)
+    _enrol(cast)
+    kept = scenes.keep_memory(cast)
     scenes.revoked_pump(cast)
     scenes.spoofed_station(cast)
     scenes.other_unit(cast)
@@ -134,7 +135,7 @@ def _open_doors(stage: Stage, hospital: Path, doors: Doors) -> None:
     stage.check(server.poll() is None, f"one process serves {len(doors.hospital_doors)} doors")
 
 
-def _enrol(cast: scenes.Cast) -> Path:
+def _enrol(cast: scenes.Cast) -> None:
     """Sixty agents, each a process: enrol with the maker's certificate, then telemetry through the gate."""
     stage, devices = cast.stage, cast.devices
     stage.chapter(f"{len(devices)} devices enrol with their IDevIDs and stream telemetry through the gate")
@@ -157,9 +158,9 @@ def _enrol(cast: scenes.Cast) -> Path:
     stage.check(certified == LINES * len(ours), f"each request came with its Client-Cert (RFC 9440): {certified}")
     kinds = sorted({device.made.category for device in devices})
     stage.say(f"{len(kinds)} kinds: {', '.join(kinds)}")
-    kept = stage.folder / "kept.checkpoint"
-    shutil.copy(cast.hospital / "log" / "checkpoint", kept)
-    return kept
+    hub = cast.device("h1/remote-care", "home-hub")
+    raw = hub.run("connect", "--relay", cast.doors.lines.route, "--count", "5")
+    stage.check(raw.last.get("lines") == 5, f"{hub.label} also streams raw lines through the TCP gate", raw)
 
 
 def _tell_end(stage: Stage) -> None:

@@ -67,9 +67,9 @@ class Device:
             results = []
         return Outcome(done.returncode, results, done.stdout[-500:] + done.stderr[-2000:])
 
-    def probe(self) -> Probe:
-        """The agent holding a connection under our orders."""
-        return Probe(self._stage.talk(self._command("probe"), self._stage.folder / "probes.log"))
+    def probe(self, route: str) -> Probe:
+        """The agent holding a connection to `route` under our orders."""
+        return Probe(self._stage.talk(self._command("probe", "--relay", route), self._stage.folder / "probes.log"))
 
     def _command(self, command: str, *options: str) -> list[str]:
         return [sys.executable, "-m", "vagus_agent", command, "--state", str(self.state), "--json", *options]

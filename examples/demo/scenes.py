@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import time
 import urllib.request
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +22,14 @@ CLOSED_WITHIN: Final = 2.0
 """Seconds from the commit of a revocation to the end of an open control connection (design section 6)."""
 
 _SHORT: Final = ("--patience", "4", "--count", "2")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What somebody else remembers of the log."""
+
+    checkpoint: Path
+    copy: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,7 @@ def revoked_pump(cast: Cast) -> None:
     pump, neighbour = cast.device("h1/icu", "infusion-pump", 0), cast.device("h1/icu", "infusion-pump", 1)
     for device in (pump, neighbour):
         passes(cast, device.run("connect", "--relay", control, *_SHORT), f"{device.label} works at the control gate")
-    open_pump, open_neighbour = pump.probe(), neighbour.probe()
+    open_pump, open_neighbour = pump.probe(control), neighbour.probe(control)
     for probe in (open_pump, open_neighbour):
         probe.ask("open")
         stage.check(probe.ask("send 1").get("ok") is True, "an open control connection carries a line")
@@ -96,8 +106,7 @@ def _resumptions(cast: Cast) -> None:
     """Tickets: the telemetry gate gives them, so the same device resumes before its revocation and not after."""
     stage = cast.stage
     pump = cast.device("h1/icu", "infusion-pump", 2)
-    pump.run("connect", "--relay", cast.doors.telemetry.route, *_SHORT)
-    probe = pump.probe()
+    probe = pump.probe(cast.doors.telemetry.route)
     probe.ask("open")
     probe.ask("send 1")
     before = probe.ask("resume")
@@ -212,33 +221,54 @@ def renewal(cast: Cast) -> None:
     stage.check(device.run("status").last.get("proven") is True, "and the old pair is gone")
 
 
-def ledger(cast: Cast, kept: Path) -> None:
-    """The log is whole and holds what happened; a copy cut back to an earlier day is caught."""
+def keep_memory(cast: Cast) -> Kept:
+    """A second memory of the log: a checkpoint kept elsewhere, and an honest copy of the installation of today."""
+    folder = cast.stage.folder / "kept"
+    folder.mkdir()
+    shutil.copy(cast.hospital / "log" / "checkpoint", folder / "checkpoint")
+    copy = folder / "copy"
+    copy.mkdir(mode=0o700)
+    for name in ("vagus.toml", "log.vkey", "plan.toml"):
+        shutil.copy(cast.hospital / name, copy / name)
+    with (
+        closing(sqlite3.connect(f"file:{cast.hospital / 'vagus.sqlite3'}?mode=ro", uri=True)) as source,
+        closing(sqlite3.connect(copy / "vagus.sqlite3")) as target,
+    ):
+        source.backup(target)
+    (copy / "vagus.sqlite3").chmod(0o600)
+    return Kept(folder / "checkpoint", copy)
+
+
+def ledger(cast: Cast, kept: Kept) -> None:
+    """The log is whole and holds what happened; a copy that ends earlier is sound in itself and caught all the same."""
     stage = cast.stage
     stage.chapter("The log")
-    report = stage.vagus_json(cast.hospital, "audit", "verify", "--against", str(kept))
-    stage.check(True, f"every entry verified, against a checkpoint that was kept outside: {_short(report)}")
-    published = cast.hospital / "log"
+    whole = stage.vagus_json(cast.hospital, "audit", "verify", "--against", str(kept.checkpoint))
+    said = f"{whole['size']} entries verified, against a checkpoint of {whole['against']} that was kept elsewhere"
+    stage.check(whole["verdict"] == "sound" and whole["size"] > whole["against"], said, whole)
+    remembered = cast.device("h1/er", "patient-monitor").run("status").last.get("checkpoint_size")
+    stage.check(bool(remembered), f"devices remember it too: a patient monitor keeps its head of {remembered} entries")
+    cut = stage.vagus_json(kept.copy, "audit", "verify")
+    said = f"a copy that was cut back to {cut['size']} entries looks sound, and says what it cannot know"
+    stage.check(cut["verdict"] == "sound" and bool(cut["caveat"]), said, cut)
+    stage.vagus(kept.copy, "audit", "verify", "--against", str(kept.checkpoint))
+    stage.check(True, "against the earlier checkpoint it passes: the copy itself is honest")
+    late = stage.folder / "late.checkpoint"
+    shutil.copy(cast.hospital / "log" / "checkpoint", late)
+    stage.vagus(cast.hospital, "audit", "verify", "--against", str(late))
+    stage.vagus(kept.copy, "audit", "verify", "--against", str(late), expect=5)
+    stage.check(True, "against the newest checkpoint the whole log passes and the copy is caught, exit code 5")
+    _cut_published(cast, kept, late)
+
+
+def _cut_published(cast: Cast, kept: Kept, late: Path) -> None:
+    """The same for the tiles that anybody may mirror."""
+    stage, published = cast.stage, cast.hospital / "log"
     key = (cast.hospital / "log.vkey").read_text("ascii").strip()
-    options = (
-        "audit",
-        "verify",
-        "--published",
-        "{}",
-        "--key",
-        key,
-        "--against",
-        str(cast.stage.folder / "late.checkpoint"),
-    )
-    shutil.copy(published / "checkpoint", cast.stage.folder / "late.checkpoint")
-    whole = [option.format(published) for option in options]
-    stage.check(stage.vagus(cast.hospital, *whole) != "", "the published log verifies too")
-    cut = cast.stage.folder / "cut-log"
+    cut = stage.folder / "cut-log"
     shutil.copytree(published, cut)
-    shutil.copy(kept, cut / "checkpoint")
-    stage.vagus(cast.hospital, *[option.format(cut) for option in options], expect=5)
-    stage.check(True, "a copy cut back to the kept checkpoint is caught against the newest one, exit code 5")
-
-
-def _short(report: object) -> str:
-    return json.dumps(report)[:160]
+    shutil.copy(kept.checkpoint, cut / "checkpoint")
+    options = ("audit", "verify", "--key", key, "--against", str(late), "--published")
+    stage.vagus(cast.hospital, *options, str(published))
+    stage.vagus(cast.hospital, *options, str(cut), expect=5)
+    stage.check(True, "so do the published tiles, and so is a mirror of them that was cut back")

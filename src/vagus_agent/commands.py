@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, NotTrusted, Unavailable, VagusError
 from vagus.reasons import Reason
-from vagus_agent.connection import Patience, Route
-from vagus_agent.device import Device
 from vagus_agent.durable import make_private_folder, write_durably
-from vagus_agent.est import Token
 from vagus_agent.keys import DeviceKeyAlgorithm, build_idevid_request, decode_key, make_key
-from vagus_agent.probe import Probe
 from vagus_agent.renewal import renewal_moment, retry_wait
+from vagus_agent.routes import Patience, Route
 from vagus_agent.state import StateFolder
 from vagus_agent.verification import identity_of
 
@@ -26,9 +23,14 @@ if TYPE_CHECKING:
 
     from vagus.clock import Clock, Entropy
     from vagus_agent.credentials import Credential
+    from vagus_agent.device import Device
+    from vagus_agent.est import Token
     from vagus_agent.outcomes import Result
 
 COMMANDS: Final = ("request", "enrol", "renew", "connect", "run", "status", "probe")
+_REMEMBERING: Final = ("enrol", "run")
+"""What these are told holds until they are told otherwise; the others take it for once."""
+
 _MAX_TOKEN: Final = 512
 _SERIAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _LASTING: Final = (Conflict, Misconfigured, IntegrityFailure)
@@ -67,15 +69,16 @@ def run_command(
     options: Options, clock: Clock, entropy: Entropy, orders: Iterable[str], sleep: Callable[[float], None]
 ) -> Iterator[Result]:
     """The results of one command, as they come. Raises VagusError."""
-    folder = StateFolder(options.state)
+    keeps = options.command in _REMEMBERING
+    folder = StateFolder(options.state, anchors=None if keeps else options.anchors)
     if options.command == "status":
-        yield _status(folder, _device(options, folder, clock, entropy, keep=False))
+        yield _status(folder, _device(options, folder, clock, entropy, keeps=False))
         return
     with folder.locked():
         if options.command == "request":
             yield _request(options, folder)
             return
-        device = _device(options, folder, clock, entropy, keep=True)
+        device = _device(options, folder, clock, entropy, keeps=keeps)
         match options.command:
             case "enrol":
                 credential = device.enrol(_load_token(options.token), is_forced=options.force)
@@ -86,13 +89,17 @@ def run_command(
             case "connect":
                 yield from _connect(options, device)
             case "probe":
+                from vagus_agent.probe import Probe
+
                 device.settle_clock()
                 yield from Probe(device).obey_all(orders)
             case _:
                 yield from _run(options, device, entropy, sleep)
 
 
-def _device(options: Options, folder: StateFolder, clock: Clock, entropy: Entropy, *, keep: bool) -> Device:
+def _device(options: Options, folder: StateFolder, clock: Clock, entropy: Entropy, *, keeps: bool) -> Device:
+    from vagus_agent.device import Device  # loads TLS and the protocols, which `request` does without
+
     told = folder.load_orders()
     told = replace(
         told,
@@ -103,7 +110,7 @@ def _device(options: Options, folder: StateFolder, clock: Clock, entropy: Entrop
         key_algorithm=DeviceKeyAlgorithm(options.key) if options.key else told.key_algorithm,
         log_key=options.log_key or told.log_key,
     )
-    if keep:
+    if keeps:
         if options.anchors is not None:
             folder.keep_anchors(options.anchors)
         if (options.idevid_cert is None) != (options.idevid_key is None):
@@ -223,6 +230,8 @@ def _load_token(source: str | None) -> Token | None:
     """The token behind `fd:N`, `file:PATH` or `env:NAME`. Raises Misconfigured(BAD_ARGUMENT)."""
     if source is None:
         return None
+    from vagus_agent.est import Token
+
     kind, _, where = source.partition(":")
     try:
         match kind:

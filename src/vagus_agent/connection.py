@@ -6,17 +6,16 @@ hospital's gets neither an application byte nor our certificate (TLS 1.3 sends t
 
 from __future__ import annotations
 
-import re
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from vagus.errors import Malformed, NotTrusted, Unavailable
 from vagus.reasons import Reason
 from vagus.tls import ClientContext, ClientTls, Credential, Peer, Session, TlsStream
 from vagus_agent.http import Response, ResponseReader, encode_request
+from vagus_agent.routes import Patience, Route
 from vagus_agent.verification import verify_server
 
 if TYPE_CHECKING:
@@ -27,45 +26,6 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 _PIECE: Final = 65_536
-_ROUTE = re.compile(
-    r"(?:(?P<scheme>https|tcp)://)?(?P<name>[a-z0-9.-]{1,253}|\[[0-9a-f:]{2,39}\])"
-    r"(?:=(?P<address>[A-Za-z0-9.-]{1,253}|\[[0-9a-f:]{2,39}\]))?:(?P<port>[0-9]{1,5})\Z"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a server is: the name its certificate must show, the address to dial, and what is spoken there."""
-
-    name: str
-    address: str
-    port: int
-    is_raw: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> Route:
-        """`[https://|tcp://]name[=address]:port`, as in `enrol.h1.example=10.0.0.7:8443`.
-
-        Raises Malformed(BAD_ARGUMENT).
-        """
-        match = _ROUTE.match(text.strip())
-        if match is None or not 0 < int(match["port"]) < 65536:
-            msg = f"{text!r} is not [https://|tcp://]name[=address]:port, as in enrol.h1.example:8443"
-            raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
-        name = match["name"].strip("[]")
-        return cls(name, (match["address"] or name).strip("[]"), int(match["port"]), match["scheme"] == "tcp")
-
-    def __str__(self) -> str:
-        where = self.name if self.name == self.address else f"{self.name}={self.address}"
-        return f"{'tcp://' if self.is_raw else ''}{where}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the device waits, in seconds: for a connection with its handshake, and for one answer."""
-
-    connect: float = 10.0
-    answer: float = 30.0
 
 
 class Caller:

@@ -17,13 +17,14 @@ from vagus.tls import Credential as TlsCredential
 from vagus.tls import Session
 from vagus_agent import est
 from vagus_agent.clock_floor import ClockFloor, CorrectedClock
-from vagus_agent.connection import Caller, Channel, Patience, Route
+from vagus_agent.connection import Caller, Channel
 from vagus_agent.credentials import Credential, CredentialStore
 from vagus_agent.est import Exchange, Token, check_answer
 from vagus_agent.keys import build_request, public_key_der
 from vagus_agent.log_memory import LogMemory
 from vagus_agent.plain import PlainExchange
 from vagus_agent.renewal import RenewalWindow, renewal_window
+from vagus_agent.routes import Patience, Route
 from vagus_agent.signed_time import find_crl_path, load_signed_time
 from vagus_agent.telemetry import TelemetrySource
 from vagus_agent.verification import decode_chain, identity_of, verify_issued

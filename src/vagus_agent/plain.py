@@ -13,7 +13,7 @@ from vagus_agent.http import Response, ResponseReader, encode_request
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vagus_agent.connection import Patience, Route
+    from vagus_agent.routes import Patience, Route
 
 _PIECE = 65_536
 

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.reasons import Reason
-from vagus.tls import Credential as TlsCredential
-from vagus_agent.connection import Route
 from vagus_agent.durable import load_private, make_private_folder, write_durably
 from vagus_agent.keys import DeviceKeyAlgorithm, decode_certificates
+from vagus_agent.routes import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from cryptography.x509 import Certificate
+
+    from vagus.tls import Credential as TlsCredential
 
 _MAX_FILE: Final = 1024 * 1024
 _KEYS: Final = ("server", "relay", "status", "category", "key_algorithm", "log_key")
@@ -43,8 +44,10 @@ class Orders:
 class StateFolder:
     """STATE/agent.json, anchors.pem, idevid/{certificate,key}.pem, lock; the rest belongs to other modules."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, anchors: Path | None = None) -> None:
+        """`anchors` counts instead of the pinned ones and is not remembered."""
         self.path = path
+        self._anchors = anchors or path / "anchors.pem"
 
     def create(self) -> None:
         """Make it, readable by its owner alone."""
@@ -108,7 +111,7 @@ class StateFolder:
 
     def load_anchors(self) -> tuple[Certificate, ...]:
         """The pinned anchors. Raises Misconfigured(BAD_SETTINGS) before any were given."""
-        path = self.path / "anchors.pem"
+        path = self._anchors
         if not path.exists():
             msg = "no anchor is pinned; give --anchors FILE with the hospital's infrastructure CA, brought by hand"
             raise Misconfigured(Reason.BAD_SETTINGS, msg, path=str(path))
@@ -137,6 +140,8 @@ class StateFolder:
         folder = self.path / "idevid"
         if not (folder / "certificate.pem").exists() or not (folder / "key.pem").exists():
             return None
+        from vagus.tls import Credential as TlsCredential  # loads OpenSSL, which not every command needs
+
         return TlsCredential((folder / "certificate.pem").read_bytes(), load_private(folder / "key.pem"))
 
 

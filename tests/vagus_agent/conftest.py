@@ -9,8 +9,8 @@ import pytest
 
 from tests.vagus_agent.hospital import Hierarchy, Server
 from vagus.testing import FrozenClock, SeededEntropy
-from vagus_agent.connection import Patience
 from vagus_agent.device import Device
+from vagus_agent.routes import Patience
 from vagus_agent.state import Orders, StateFolder
 
 MakeDevice = Callable[..., Device]

@@ -20,7 +20,7 @@ from vagus.errors import Malformed, NotTrusted
 from vagus.testing import NOON
 from vagus.tls import Credential, Peer, ServerContext, ServerTls, TlsStream
 from vagus.wire.cms import encode_certs_only
-from vagus_agent.connection import Route
+from vagus_agent.routes import Route
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -19,10 +19,10 @@ from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, NotTrusted, 
 from vagus.reasons import Reason
 from vagus.testing import NOON, FrozenClock
 from vagus.tlog.checkpoint import Checkpoint, NoteKey, encode_note
-from vagus_agent.connection import Route
 from vagus_agent.device import Device
 from vagus_agent.est import Token
 from vagus_agent.keys import DeviceKeyAlgorithm, certified_key_der
+from vagus_agent.routes import Route
 from vagus_agent.verification import identity_of
 
 

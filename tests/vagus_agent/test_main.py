@@ -176,3 +176,14 @@ def test_the_program_starts_without_sql_or_a_web_server() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     loaded = set(done.stdout.split())
     assert not loaded & {"sqlalchemy", "pydantic", "starlette", "uvicorn", "typer", "rich", "structlog"}
+
+
+def test_a_relay_and_anchors_given_to_connect_count_once(agent: Agent, station: Server, tmp_path: Path) -> None:
+    strange = tmp_path / "strange.pem"
+    strange.write_bytes(Hierarchy(now=NOW).infrastructure.pem)
+    with station:
+        agent.run("enrol", *agent.where, *agent.proof)
+        assert agent.run("connect", "--relay", "gate.example=127.0.0.1:9")[0] == 4
+        code, [result] = agent.run("connect", "--anchors", str(strange))
+        assert (code, result["reason"]) == (1, "UNTRUSTED_ANCHOR")
+        assert agent.run("connect")[0] == 0
