@@ -1,0 +1,303 @@
+"""CRLs, OCSP answers and authorities' certificates over plain HTTP, as a raw ASGI application; signs nothing.
+
+    GET|HEAD /crl/{slug}/{generation}/{shard}.crl       RFC 5280 4.2.1.13; complete.crl, {shard}.delta.crl
+    POST /ocsp, GET /ocsp/{base64}                      RFC 6960 appendix A.1, RFC 5019
+    GET|HEAD /ca/{slug}/{generation}.cer                RFC 5280 4.2.2.1, caIssuers
+
+No TLS: everything here is signed or a certificate, and a client that checks a certificate cannot need one to do so.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from enum import IntEnum
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from vagus.authority.answers import OcspAnswer, PublishedList
+from vagus.clock import Clock
+from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, answering_errors, read_body, send_answer, send_problem
+from vagus.errors import LimitExceeded, Malformed, VagusError
+from vagus.reasons import Reason
+
+MAX_OCSP_BODY: Final = 16 * 1024
+"""The largest OCSP request that is read: a hundred certificates in one question."""
+
+MAX_OCSP_PATH: Final = 4 * 1024
+"""The largest base64 in a path; RFC 5019 section 5 sends more than 255 octets by POST."""
+
+OCSP_REQUEST: Final = "application/ocsp-request"
+_OCSP_RESPONSE: Final = b"application/ocsp-response"
+_CRL: Final = b"application/pkix-crl"  # RFC 2585 section 4.2
+_CERTIFICATE: Final = b"application/pkix-cert"
+
+_CRL_PATH = re.compile(r"/crl/([a-z0-9.-]{1,80})/([1-9][0-9]{0,3})/(complete|0|[1-9][0-9]{0,8})(\.delta)?\.crl\Z")
+_CERTIFICATE_PATH = re.compile(r"/ca/([a-z0-9.-]{1,80})/([1-9][0-9]{0,3})\.cer\Z")
+
+_log = logging.getLogger(__name__)
+
+
+class OcspStatus(IntEnum):
+    """OCSPResponseStatus (RFC 6960 4.2.1) of answers that carry no certificate's status."""
+
+    MALFORMED_REQUEST = 1
+    INTERNAL_ERROR = 2
+    TRY_LATER = 3
+    SIG_REQUIRED = 5
+    UNAUTHORIZED = 6
+
+
+_TRY_LATER: Final = (
+    Reason.UNSETTLED,
+    Reason.STATUS_UNAVAILABLE,
+    Reason.STATUS_STALE,
+    Reason.KEY_NOT_OPEN,
+    Reason.DATABASE_UNAVAILABLE,
+    Reason.SEQUENCE_LOST,
+    Reason.OVERLOADED,
+    Reason.TIME_OUT,
+    Reason.BUDGET_EXHAUSTED,
+)
+_MALFORMED: Final = (
+    Reason.NON_DER,
+    Reason.BAD_ENCODING,
+    Reason.BAD_VERSION,
+    Reason.BAD_REQUEST,
+    Reason.BAD_ARGUMENT,
+    Reason.BAD_EXTENSION,
+    Reason.UNKNOWN_CRITICAL,
+    Reason.TOO_LARGE,
+    Reason.TOO_MANY,
+    Reason.OCSP_INVALID,
+    Reason.OCSP_NONCE,
+    Reason.UNSUPPORTED_ALGORITHM,
+)
+_UNAUTHORIZED: Final = (  # RFC 5019 2.2.3: not our issuer, or nothing authoritative to say
+    Reason.AUTHORITY_UNKNOWN,
+    Reason.NOT_FOUND,
+    Reason.OCSP_MISMATCH,
+    Reason.OCSP_RESPONDER,
+    Reason.OCSP_STALE,  # our responder's certificate has run out: nothing authoritative to say
+    Reason.KEY_OFFLINE,
+)
+
+OCSP_STATUS: Final[Mapping[Reason, OcspStatus]] = MappingProxyType(
+    dict.fromkeys(Reason, OcspStatus.INTERNAL_ERROR)
+    | dict.fromkeys(_TRY_LATER, OcspStatus.TRY_LATER)
+    | dict.fromkeys(_MALFORMED, OcspStatus.MALFORMED_REQUEST)
+    | dict.fromkeys(_UNAUTHORIZED, OcspStatus.UNAUTHORIZED)
+)
+"""What each reason is in OCSP; what is not named is a fault of ours, internalError."""
+
+
+class Publications(Protocol):
+    """Where CRLs and certificates come from. `shard` -1 is the complete list. All may be asked for every request."""
+
+    def find_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
+        """The newest CRL of an authority's shard; None for one that there is not."""
+        ...
+
+    def find_certificate(self, name: str, generation: int) -> bytes | None:
+        """The certificate of an authority."""
+        ...
+
+
+class OcspSource(Protocol):
+    """Answers OCSP requests."""
+
+    def answer(self, request_der: bytes, at: datetime) -> OcspAnswer:
+        """The response to a request. Raises VagusError, which OCSP_STATUS turns into a response of its own."""
+        ...
+
+
+def status_app(*, publications: Publications, ocsp: OcspSource, clock: Clock, max_age: timedelta) -> ASGIApp:
+    """The application. `max_age` is how long caches on the way may keep what they got (design section 5: 60 s)."""
+    return answering_errors(_Door(publications, ocsp, clock, max_age))
+
+
+def encode_ocsp_error(status: OcspStatus) -> bytes:
+    """OCSPResponse with a status and nothing else (RFC 6960 4.2.1)."""
+    return bytes((0x30, 0x03, 0x0A, 0x01, status))
+
+
+class _Door:
+    """One application; holds no state of a request."""
+
+    def __init__(self, publications: Publications, ocsp: OcspSource, clock: Clock, max_age: timedelta) -> None:
+        self._publications = publications
+        self._ocsp = ocsp
+        self._clock = clock
+        self._max_age = max_age
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path == "/ocsp" or path.startswith("/ocsp/"):
+            await self._answer_ocsp(scope, receive, send)
+        elif found := _CRL_PATH.match(path):
+            name, generation, shard, delta = found.groups()
+            await self._send_list(scope, send, name, int(generation), shard, is_delta=delta is not None)
+        elif found := _CERTIFICATE_PATH.match(path):
+            name, generation = found.groups()
+            await self._send_certificate(scope, send, name, int(generation))
+        else:
+            raise Malformed(Reason.NOT_FOUND, "nothing is published at this path")
+
+    # lists and certificates
+
+    async def _send_list(
+        self, scope: Scope, send: Send, slug: str, generation: int, shard: str, *, is_delta: bool
+    ) -> None:
+        if not await _is_reading(scope, send):
+            return
+        number = -1 if shard == "complete" else int(shard)
+        found = self._publications.find_list(_name_of(slug), generation, number, is_delta=is_delta)
+        if found is None:
+            raise Malformed(Reason.NOT_FOUND, "no such revocation list is published")
+        headers = self._caching(found.crl_der, found.this_update, found.next_update)
+        await _send_fresh(scope, send, _CRL, found.crl_der, headers)
+
+    async def _send_certificate(self, scope: Scope, send: Send, slug: str, generation: int) -> None:
+        if not await _is_reading(scope, send):
+            return
+        certificate = self._publications.find_certificate(_name_of(slug), generation)
+        if certificate is None:
+            raise Malformed(Reason.NOT_FOUND, "no such authority has a certificate here")
+        headers = [(b"etag", _etag(certificate)), (b"cache-control", b"public, max-age=86400")]
+        await _send_fresh(scope, send, _CERTIFICATE, certificate, headers)
+
+    def _caching(self, body: bytes, this_update: datetime, next_update: datetime) -> list[tuple[bytes, bytes]]:
+        """RFC 5019 section 6.2. No cache may outlive nextUpdate, and none may keep it longer than the policy's age."""
+        left = next_update - self._clock.now()
+        age = max(0, int(min(left, self._max_age).total_seconds()))
+        return [
+            (b"etag", _etag(body)),
+            (b"last-modified", _http_date(this_update)),
+            (b"expires", _http_date(next_update)),
+            (b"cache-control", b"public, max-age=%d, no-transform, must-revalidate" % age),
+        ]
+
+    # OCSP
+
+    async def _answer_ocsp(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method: str = scope["method"]
+        if method not in {"GET", "POST"}:
+            await _refuse_method(send, b"GET, POST")
+            return
+        try:
+            if method == "POST":
+                request_der = await _read_request(scope, receive)
+            else:
+                request_der = _decode_path(scope["path"])
+            answer = self._ocsp.answer(request_der, self._clock.now())
+        except VagusError as error:
+            await _send_ocsp_error(send, OCSP_STATUS[error.reason], error)
+            return
+        except Exception:  # noqa: BLE001  an OCSP client understands OCSP alone
+            _log.exception("an OCSP request failed through our own fault")
+            await _send_ocsp_error(send, OcspStatus.INTERNAL_ERROR, None)
+            return
+        body = answer.response_der
+        # RFC 5019 section 6: answers to a nonce are for one client; POST is not cached, but its headers do no harm.
+        if answer.next_update is None:
+            headers = [(b"cache-control", b"no-store")]
+        else:
+            headers = self._caching(body, answer.this_update, answer.next_update)
+        await _send_fresh(scope, send, _OCSP_RESPONSE, body, headers)
+
+
+async def _read_request(scope: Scope, receive: Receive) -> bytes:
+    """The body of a POST (RFC 6960 A.1). A wrong Content-Type is refused; a missing one, which is common, is not."""
+    headers = dict(scope["headers"])
+    content_type = headers.get(b"content-type", OCSP_REQUEST.encode()).split(b";")[0].strip().lower()
+    if content_type != OCSP_REQUEST.encode():
+        raise Malformed(Reason.BAD_REQUEST, f"the body must be {OCSP_REQUEST}; set Content-Type so")
+    return await read_body(scope, receive, MAX_OCSP_BODY)
+
+
+def _decode_path(path: str) -> bytes:
+    """The request of a GET (RFC 6960 A.1): base64 behind /ocsp/, percent-encoded or, as many send it, not.
+
+    Raises LimitExceeded(TOO_LARGE), Malformed(BAD_ENCODING).
+    """
+    text = path.removeprefix("/ocsp").lstrip("/")
+    if len(text) > MAX_OCSP_PATH:
+        msg = f"the request in the path has {len(text)} characters, allowed are {MAX_OCSP_PATH}; send it by POST"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_OCSP_PATH, value=len(text))
+    try:
+        decoded = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        decoded = b""
+    if not decoded:
+        raise Malformed(Reason.BAD_ENCODING, "the path holds no base64 of an OCSP request (RFC 6960 A.1)")
+    return decoded
+
+
+async def _send_ocsp_error(send: Send, status: OcspStatus, error: VagusError | None) -> None:
+    """HTTP 200 with an OCSP status, as RFC 6960 A.2 has it; only what no OCSP client sends is an HTTP error."""
+    body = encode_ocsp_error(status)
+    code = HTTPStatus.OK
+    if isinstance(error, LimitExceeded) and error.reason is Reason.TOO_LARGE:
+        code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    headers = [
+        (b"content-type", _OCSP_RESPONSE),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    if code != HTTPStatus.OK:
+        headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
+    await send_answer(send, code, headers, body)
+
+
+async def _is_reading(scope: Scope, send: Send) -> bool:
+    if scope["method"] in {"GET", "HEAD"}:
+        return True
+    await _refuse_method(send, b"GET, HEAD")
+    return False
+
+
+async def _refuse_method(send: Send, allowed: bytes) -> None:
+    error = Malformed(Reason.METHOD_NOT_ALLOWED, f"here only {allowed.decode()} are answered")
+    await send_problem(send, error, status=HTTPStatus.METHOD_NOT_ALLOWED, headers=[(b"allow", allowed)])
+
+
+async def _send_fresh(
+    scope: Scope, send: Send, content_type: bytes, body: bytes, headers: Sequence[tuple[bytes, bytes]]
+) -> None:
+    """200 with the body, its head alone for HEAD, or 304 where the client has it already (RFC 9110 13.1.2, 13.1.3)."""
+    fields = dict(scope["headers"])
+    own = dict(headers)
+    wanted = fields.get(b"if-none-match")
+    if wanted is not None:
+        tags = {tag.strip().removeprefix(b"W/") for tag in wanted.split(b",")}
+        is_known = b"*" in tags or own.get(b"etag") in tags
+    else:
+        since = fields.get(b"if-modified-since")
+        is_known = since is not None and since == own.get(b"last-modified")
+    if is_known and own.get(b"etag") is not None and scope["method"] in {"GET", "HEAD"}:
+        await send_answer(send, HTTPStatus.NOT_MODIFIED, headers)
+        return
+    head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
+    await send_answer(send, HTTPStatus.OK, head, b"" if scope["method"] == "HEAD" else body)
+
+
+def _name_of(slug: str) -> str:
+    """The authority that a slug names: labels have no dots, so the way back is one."""
+    return slug.replace(".", "/")
+
+
+def _etag(body: bytes) -> bytes:
+    return b'"' + hashlib.sha256(body).hexdigest()[:40].encode("ascii") + b'"'
+
+
+def _http_date(moment: datetime) -> bytes:
+    return format_datetime(moment.astimezone(UTC).replace(microsecond=0), usegmt=True).encode("ascii")
