@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import (
     ArgumentError,
+    DatabaseError,
     DBAPIError,
     InterfaceError,
     InternalError,
@@ -250,8 +251,11 @@ def unavailable_as_ours() -> Iterator[None]:
 
 def is_outage(error: SQLAlchemyError) -> bool:
     """Whether the database failed, not the statement: connection lost, locked, full, unreadable."""
-    return isinstance(error, OperationalError | InterfaceError | InternalError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
+    # A file that is no database, or a malformed one, comes as the bare class: not a fault of the statement either.
+    return (
+        isinstance(error, OperationalError | InterfaceError | InternalError)
+        or type(error) is DatabaseError
+        or (isinstance(error, DBAPIError) and error.connection_invalidated)
     )
 
 
