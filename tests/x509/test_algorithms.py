@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tests.x509.hierarchy import private_key, sign, spki_of
-from vagus.errors import NotTrusted
+from vagus.errors import Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.algorithms import (
@@ -86,6 +89,36 @@ def test_signatures_of_every_kind_verify_and_fail_when_one_bit_differs(kind: str
         with pytest.raises(NotTrusted) as refusal:
             verify_signature(spki_of(key), algorithm.identifier_der, wrong, message)
         assert refusal.value.reason is Reason.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "count"),
+    [
+        ("ecdsa_secp256r1_sha256_test.json", "ecdsa-sha256", 484),
+        ("ed25519_test.json", "ed25519", 151),
+        ("mldsa_44_verify_test.json", "ml-dsa-44", 150),
+    ],
+)
+def test_verdicts_are_those_of_wycheproof(vectors: Path, file: str, name: str, count: int) -> None:
+    identifier = SIGNATURE_ALGORITHMS[name].identifier_der
+    seen = 0
+    for group in json.loads((vectors / "wycheproof" / file).read_text())["testGroups"]:
+        if "publicKeyDer" not in group:
+            continue  # a key that no SubjectPublicKeyInfo can hold
+        for case in group["tests"]:
+            if case.get("ctx"):
+                continue  # certificates sign with the empty context (RFC 9881 section 3)
+            seen += 1
+            signature, message = bytes.fromhex(case["sig"]), bytes.fromhex(case["msg"])
+            try:
+                verify_signature(bytes.fromhex(group["publicKeyDer"]), identifier, signature, message)
+                verdict = "valid"
+            except (NotTrusted, Malformed) as refusal:
+                is_bad_key = "IncorrectPublicKeyLength" in case["flags"]
+                assert refusal.reason is (Reason.BAD_ENCODING if is_bad_key else Reason.BAD_SIGNATURE)
+                verdict = "invalid"
+            assert verdict == case["result"], (case["tcId"], case["comment"])
+    assert seen >= count
 
 
 def test_a_key_of_another_kind_is_a_mismatch() -> None:
