@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 
 from vagus.errors import IntegrityFailure
-from vagus.ledger.entries import Entry, Hold, Issuance, Release, Revocation, conceal
+from vagus.ledger.entries import Entry, GapAccepted, Hold, Issuance, Release, Revocation, conceal
 from vagus.reasons import Reason
 from vagus.records.audit import (
     RecordedCertificate,
@@ -24,7 +24,8 @@ class CrossCheck:
     """Walks the tables beside the leaves, in one pass.
 
     Every certificate has its entry, every issuance entry its certificate; every step of the revocation sequence has
-    its entry and the other way round.
+    its entry and the other way round. Certificates that a restore lost are excused by the GapAccepted entry with
+    which an operator settled them.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -32,6 +33,7 @@ class CrossCheck:
         self._certificates: Iterator[RecordedCertificate] = iterate_recorded_certificates(connection)
         self._events: Iterator[RecordedEvent] = iterate_recorded_events(connection)
         self._next = next(self._certificates, None)
+        self._lost: dict[int, str] = {}  # issuance entries without their certificate's bytes, and what is missing
         self.certificates = 0
         self.revocations = 0
 
@@ -43,11 +45,15 @@ class CrossCheck:
             self._take_issuance(index, entry)
         elif isinstance(entry, Revocation | Hold | Release):
             self._take_revocation(index, entry)
+        elif isinstance(entry, GapAccepted):
+            self._lost = {at: what for at, what in self._lost.items() if not entry.start <= at < min(entry.end, index)}
 
     def finish(self, revocation_sequence: int) -> None:
         """After the last leaf: nothing may be left over. Raises IntegrityFailure(LOG_TAMPERED)."""
         if self._next is not None:
             raise _contradiction(self._next.leaf_index, "a certificate row has no issuance entry")
+        for index, what in self._lost.items():
+            raise _contradiction(index, what)
         left = next(self._events, None)
         if left is not None:
             msg = f"step {left.sequence} of the revocation sequence has no entry in the log"
@@ -59,17 +65,19 @@ class CrossCheck:
     def _take_issuance(self, index: int, entry: Issuance) -> None:
         row = self._next
         if row is None or row.leaf_index != index:
-            raise _contradiction(index, "an issuance entry has no certificate row")
+            self._lost[index] = "an issuance entry has no certificate row"
+            return
         if row.tbs_der is None:
-            raise _contradiction(index, "a certificate row has lost its bytes")
+            self._lost[index] = "a certificate row has lost its bytes"
+        is_lost = row.tbs_der is None
         recorded = Issuance(
             authority=row.authority,
             serial=row.serial,
-            tbs_sha256=hashlib.sha256(row.tbs_der).digest(),
+            tbs_sha256=entry.tbs_sha256 if row.tbs_der is None else hashlib.sha256(row.tbs_der).digest(),
             spki_sha256=row.spki_sha256,
             profile=row.profile,
             owner=conceal(self._salt, row.owner),
-            request_id_hash=hashlib.sha256(row.request_id.encode()).digest(),
+            request_id_hash=entry.request_id_hash if is_lost else hashlib.sha256(row.request_id.encode()).digest(),
         )
         if recorded != entry:
             names = [name for name in Issuance.__slots__ if getattr(recorded, name) != getattr(entry, name)]

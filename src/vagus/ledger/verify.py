@@ -111,7 +111,7 @@ def _verify_folder(folder: Path, public_key: bytes, against: Checkpoint | None) 
     # 3. Entries hash to the level-0 tiles, these to all tiles above.
     edge, frontier = TileEdge(), Frontier()
     hashes = _published_hashes(folder, published.size)
-    for index, (entry, stored) in enumerate(zip(_published_entries(folder, published.size), hashes, strict=True)):
+    for index, (entry, stored) in enumerate(zip(published_entries(folder, published.size), hashes, strict=True)):
         if leaf_hash(entry) != stored:
             raise _tampered(index, "its entry does not hash to its place in the level-0 tile")
         _decode(index, entry)
@@ -144,7 +144,8 @@ def _published_hashes(folder: Path, size: int) -> Iterator[bytes]:
         yield from (contents[at : at + HASH_BYTES] for at in range(0, len(contents), HASH_BYTES))
 
 
-def _published_entries(folder: Path, size: int) -> Iterator[bytes]:
+def published_entries(folder: Path, size: int) -> Iterator[bytes]:
+    """The entries of the first `size` leaves in a published folder. Raises IntegrityFailure(LOG_TAMPERED)."""
     for tile in _row(None, size):
         try:
             yield from decode_bundle(load_tile(folder, tile), tile.width)

@@ -1,0 +1,168 @@
+"""Puts leaves that a restored database has lost back from the published log, so that the log has one history.
+
+Entries come back byte for byte; the rows behind them do not. A lost certificate gets a row without its bytes, so that
+it can be revoked and listed; steps of the revocation sequence get theirs back whole. Whether lost certificates are
+revoked or accepted is an operator's decision, taken elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vagus.errors import IntegrityFailure
+from vagus.ledger.entries import Hold, Issuance, LoggedEntry, Release, Revocation, conceal, decode_entry
+from vagus.ledger.publish import load_published
+from vagus.ledger.verify import published_entries, verify_log
+from vagus.reasons import Reason
+from vagus.records import authorities as authority_rows
+from vagus.records import certificates as certificate_rows
+from vagus.records import keys as key_rows
+from vagus.records import revocations as rows
+from vagus.records.certificates import NO_EXPIRY, CertificateRow
+from vagus.records.database import Connection
+from vagus.records.installation import load_salt
+from vagus.records.log import load_head
+from vagus.records.lost import insert_lost_certificate, list_device_ids
+from vagus.records.revocations import HOLD, RELEASE, REVOKE, RevocationEvent, RevocationRow
+from vagus.records.writer import Batch, Writer
+from vagus.tlog.checkpoint import Checkpoint, NoteKey
+from vagus.tlog.merkle import Frontier, leaf_hash
+from vagus.x509.crl_building import RevocationReason, encode_crl_entry
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredGap:
+    """What came back: the leaves [start, end), their certificates as (authority, serial), entries by kind."""
+
+    start: int
+    end: int
+    certificates: tuple[tuple[str, int], ...]
+    kinds: Mapping[str, int]
+
+
+def recover_leaves(writer: Writer, folder: Path, key: NoteKey) -> RecoveredGap:
+    """Append every leaf that the published log in `folder` has beyond the database, in one transaction.
+
+    Call it on a restored database before anything else is appended, while nothing serves. Gives an empty gap when
+    nothing was lost. Raises IntegrityFailure(LOG_TAMPERED) when the two logs part before the database ends,
+    IntegrityFailure(CHECKPOINT_INVALID), and whatever `verify_log` finds wrong with the folder.
+    """
+    # 1. The published log must be sound as a whole: its entries become ours.
+    published = load_published(folder, key)
+    if published is None:
+        msg = f"{folder} holds no checkpoint: nothing can be recovered from there"
+        raise IntegrityFailure(Reason.CHECKPOINT_INVALID, msg, path=str(folder))
+    verify_log(folder, public_key=key.public_key)
+    entries = tuple(published_entries(folder, published.size))
+    return writer.submit(lambda batch: _append(batch, published, entries)).result()
+
+
+def _append(batch: Batch, published: Checkpoint, entries: tuple[bytes, ...]) -> RecoveredGap:
+    # 2. What the database has must be the beginning of what was published.
+    head = load_head(batch.connection)
+    if head.size >= published.size:
+        return RecoveredGap(head.size, head.size, (), {})
+    if Frontier().extend(leaf_hash(entry) for entry in entries[: head.size]).root != head.root:
+        msg = f"the database's {head.size} leaves are not the beginning of the published log: they are two histories"
+        raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=head.size)
+    # 3. The lost entries at their old places, and the rows that can be had from them.
+    owners = _owners(batch.connection)
+    certificates: list[tuple[str, int]] = []
+    kinds: Counter[str] = Counter()
+    for index, encoded in enumerate(entries[head.size :], head.size):
+        if batch.append(encoded) != index:
+            msg = "something else was appended while leaves were being recovered; stop every other process"
+            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, index=index)
+        logged = decode_entry(encoded)
+        kinds[logged.entry.kind] += 1
+        if isinstance(logged.entry, Issuance):
+            _insert_certificate(batch, index, logged, logged.entry, owners)
+            certificates.append((logged.entry.authority, logged.entry.serial))
+        elif isinstance(logged.entry, Revocation | Hold | Release):
+            _insert_step(batch, index, logged, logged.entry)
+    return RecoveredGap(head.size, published.size, tuple(certificates), dict(kinds))
+
+
+def _owners(connection: Connection) -> Mapping[str, str]:
+    """The devices of the inventory by their hash in the ledger: to whom a lost certificate belongs."""
+    salt = load_salt(connection)
+    owners = (f"device:{device_id}" for device_id in list_device_ids(connection))
+    return {conceal(salt, owner): owner for owner in owners}
+
+
+def _insert_certificate(
+    batch: Batch, index: int, logged: LoggedEntry, entry: Issuance, owners: Mapping[str, str]
+) -> None:
+    authority_id = _find_authority(batch.connection, entry.authority)
+    if authority_id is None:
+        return  # its authority was made in the gap too and went with its key; the entry alone remains
+    owner = owners.get(entry.owner, entry.owner)
+    row = CertificateRow(
+        leaf_index=index,
+        authority_id=authority_id,
+        serial=entry.serial,
+        owner=owner,
+        device_id=owner.removeprefix("device:") if owner.startswith("device:") else None,
+        profile=entry.profile,
+        spki_sha256=entry.spki_sha256,
+        request_id=f"lost:{index}",
+        not_before=logged.at,
+        not_after=NO_EXPIRY,  # unknown: once revoked it stays in every list
+        shard=0,
+        state=certificate_rows.ISSUED,
+        fingerprint=b"",  # unknown, and no open intent: nothing here could sign it again
+    )
+    insert_lost_certificate(batch.connection, row)
+    if key_rows.find_key(batch.connection, entry.spki_sha256) is None:
+        key_rows.insert_key(batch.connection, entry.spki_sha256, owner, at=logged.at)
+
+
+def _insert_step(batch: Batch, index: int, logged: LoggedEntry, entry: Revocation | Hold | Release) -> None:
+    sequence = batch.next_revocation()
+    authority_id = _find_authority(batch.connection, entry.authority)
+    if sequence != entry.sequence or authority_id is None:
+        msg = f"leaf {index} is step {entry.sequence} of {entry.authority}, which does not follow on what is here"
+        raise IntegrityFailure(Reason.LOG_TAMPERED, msg, index=index)
+    act, state, reason = _STEPS[type(entry)]
+    if isinstance(entry, Revocation):
+        reason = RevocationReason(entry.reason)
+    event = RevocationEvent(sequence, authority_id, entry.serial, act, int(reason), logged.at)
+    rows.insert_event(batch.connection, event)
+    certificate = certificate_rows.find_certificate(batch.connection, authority_id, entry.serial)
+    if certificate is None:
+        raise IntegrityFailure(Reason.LOG_TAMPERED, f"leaf {index} revokes a certificate that was never issued")
+    certificate_rows.set_state(batch.connection, certificate.leaf_index, state)
+    if act == RELEASE:
+        rows.delete_revocation(batch.connection, certificate.leaf_index)
+        return
+    rows.put_revocation(
+        batch.connection,
+        RevocationRow(
+            leaf_index=certificate.leaf_index,
+            sequence=sequence,
+            authority_id=authority_id,
+            serial=entry.serial,
+            shard=certificate.shard,
+            reason=int(reason),
+            revoked_at=logged.at,
+            not_after=certificate.not_after,
+            entry_der=encode_crl_entry(entry.serial, datetime.fromtimestamp(logged.at, UTC), reason),
+        ),
+    )
+
+
+_STEPS = {
+    Revocation: (REVOKE, certificate_rows.REVOKED, RevocationReason.UNSPECIFIED),
+    Hold: (HOLD, certificate_rows.HELD, RevocationReason.CERTIFICATE_HOLD),
+    Release: (RELEASE, certificate_rows.ISSUED, RevocationReason.REMOVE_FROM_CRL),
+}
+
+
+def _find_authority(connection: Connection, reference: str) -> int | None:
+    name, _, generation = reference.partition("#")
+    found = authority_rows.find_generation(connection, name, int(generation))
+    return None if found is None else found.id

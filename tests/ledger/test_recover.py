@@ -1,0 +1,184 @@
+"""After a restore: the lost leaves come back from the published log, and one history goes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from tests.ledger.world import CheckpointKey, World
+from vagus.errors import IntegrityFailure
+from vagus.ledger.append import append
+from vagus.ledger.entries import GapAccepted
+from vagus.ledger.publish import LogPublisher
+from vagus.ledger.recover import recover_leaves
+from vagus.ledger.verify import verify_log, verify_published
+from vagus.reasons import Reason
+from vagus.records.backup import copy_database, restore_database
+from vagus.records.certificates import find_certificate, list_intended, list_of_device
+from vagus.records.database import open_database
+from vagus.records.keys import find_key
+from vagus.records.lost import count_lost
+from vagus.records.revocations import find_revoked_serial
+from vagus.records.sequence import RevocationFollower
+from vagus.records.tables import devices, models, units
+from vagus.records.writer import Writer
+from vagus.testing import FrozenClock, SeededEntropy
+
+DEVICE = "a" * 26
+
+
+@pytest.fixture
+def lived(tmp_path: Path) -> Iterator[World]:
+    """An installation with one device, on disk."""
+    made = World.make(tmp_path, f"sqlite:///{tmp_path / 'vagus.sqlite3'}")
+    with made.database.writing() as connection:
+        connection.execute(units.insert().values(name="h1/icu", hospital="h1", organisation="H", title="I"))
+        connection.execute(models.insert().values(name="m", maker="k", category="infusion-pump", profile="bedside"))
+        connection.execute(
+            devices.insert().values(
+                id=DEVICE, unit="h1/icu", model="m", profile="bedside", maker_serial="1", state="in_service",
+                added_at=0, changed_at=0,
+            )
+        )  # fmt: skip
+    yield made
+    made.close()
+
+
+def restored(lived: World, copy: Path, place: Path) -> World:
+    restore_database(copy, place)
+    database = open_database(f"sqlite:///{place}")
+    clock = FrozenClock()
+    return World(database, Writer(database, clock), clock, SeededEntropy(9), lived.folder, lived.key)
+
+
+def test_a_restored_log_goes_on_with_its_own_history(lived: World, tmp_path: Path) -> None:
+    kept = lived.issue(20)
+    lived.change(kept[0])
+    copy_database(lived.database, tmp_path / "backup")
+    lost = lived.issue(300)
+    lived.change(kept[1])
+    lived.change(lost[0])
+    lived.change(lost[1], "hold")
+    lived.change(lost[2], "hold")
+    lived.change(lost[2], "release")
+    published = lived.publisher().publish()
+
+    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
+    with pytest.raises(IntegrityFailure) as caught:
+        again.publisher().publish()
+    assert caught.value.reason is Reason.LOG_TRUNCATED
+
+    gap = recover_leaves(again.writer, lived.folder, again.publisher().key)
+    assert (gap.start, gap.end) == (21, published.size)
+    assert gap.certificates == tuple(("h1/icu#1", serial) for serial in lost)
+    assert gap.kinds == {"issuance": 300, "revocation": 2, "hold": 2, "release": 1}
+    assert verify_published(again.database, lived.folder, public_key=again.key.public_key) == published
+
+    # the gap is open until an operator settles it, and says so
+    with pytest.raises(IntegrityFailure) as caught:
+        verify_log(again.database, public_key=again.key.public_key)
+    assert caught.value.facts["index"] == 21
+    again.writer.submit(
+        lambda batch: append(batch, GapAccepted(gap.start, gap.end, "revoked", "operator:someone"))
+    ).result(10)
+    report = verify_log(again.database, public_key=again.key.public_key, against=published)
+    assert (report.certificates, report.revocations) == (320, 6)
+
+    # and the log goes on
+    again.issue(5)
+    assert again.publisher().publish().size == published.size + 6
+    verify_log(lived.folder, public_key=again.key.public_key, against=published)
+    again.close()
+
+
+def test_lost_certificates_can_be_found_and_refused(lived: World, tmp_path: Path) -> None:
+    lived.issue(1)
+    copy_database(lived.database, tmp_path / "backup")
+    good, revoked, held = lived.issue(3)
+    lived.change(revoked)
+    lived.change(held, "hold")
+    lived.publisher().publish()
+    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
+    recover_leaves(again.writer, lived.folder, again.publisher().key)
+    with again.database.reading() as connection:
+        rows = {serial: find_certificate(connection, 1, serial) for serial in (good, revoked, held)}
+        assert [row.state for row in rows.values() if row] == ["issued", "revoked", "held"]
+        assert [row.device_id for row in rows.values() if row] == [DEVICE] * 3
+        assert len(list_of_device(connection, DEVICE)) == 3
+        assert list_intended(connection) == ()  # nothing that a start would try to sign again
+        assert count_lost(connection) == 3
+        assert find_revoked_serial(connection, 1, good) is None
+        for serial, reason in ((revoked, 4), (held, 6)):
+            found = find_revoked_serial(connection, 1, serial)
+            assert found is not None
+            assert found.reason == reason
+        row = rows[good]
+        assert row is not None
+        key = find_key(connection, row.spki_sha256)
+        assert key is not None
+        assert key.owner == f"device:{DEVICE}"
+    follower = RevocationFollower(again.database, FrozenClock())
+    assert follower.find(1, revoked) is not None
+    assert follower.find(1, good) is None
+    again.close()
+
+
+def test_nothing_is_recovered_where_nothing_was_lost(lived: World) -> None:
+    lived.issue(3)
+    lived.publisher().publish()
+    lived.issue(2)
+    gap = recover_leaves(lived.writer, lived.folder, lived.publisher().key)
+    assert (gap.start, gap.end, gap.certificates) == (5, 5, ())
+
+
+def test_another_history_is_not_recovered(lived: World, tmp_path: Path) -> None:
+    lived.issue(3)
+    copy_database(lived.database, tmp_path / "backup")
+    lived.issue(5)
+    lived.publisher().publish()
+    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
+    again.note(1)  # something was appended before the recovery: the two logs part here
+    with pytest.raises(IntegrityFailure) as caught:
+        recover_leaves(again.writer, lived.folder, again.publisher().key)
+    assert caught.value.reason is Reason.LOG_TAMPERED
+    with again.database.reading() as connection:
+        assert count_lost(connection) == 0
+    again.close()
+
+
+def test_a_folder_that_does_not_verify_gives_nothing_back(lived: World, tmp_path: Path) -> None:
+    lived.issue(3)
+    key = lived.publisher().key
+    with pytest.raises(IntegrityFailure) as caught:
+        recover_leaves(lived.writer, tmp_path / "nothing", key)
+    assert caught.value.reason is Reason.CHECKPOINT_INVALID
+    LogPublisher(lived.database, tmp_path / "strange", CheckpointKey(5)).publish()
+    with pytest.raises(IntegrityFailure) as caught:
+        recover_leaves(lived.writer, tmp_path / "strange", key)
+    assert caught.value.reason is Reason.CHECKPOINT_INVALID
+    lived.publisher().publish()
+    shutil.rmtree(lived.folder / "tile/entries")
+    with pytest.raises(IntegrityFailure) as caught:
+        recover_leaves(lived.writer, lived.folder, key)
+    assert caught.value.reason is Reason.LOG_TAMPERED
+
+
+def test_an_authority_that_was_made_in_the_gap_leaves_only_its_entries(lived: World, tmp_path: Path) -> None:
+    from vagus.ledger.entries import Issuance
+
+    lived.issue(1)
+    copy_database(lived.database, tmp_path / "backup")
+    entry = Issuance("h1/new#1", 5, bytes(32), bytes(32), "bedside", "device:x", bytes(32))
+    lived.writer.submit(lambda batch: append(batch, entry)).result(10)
+    lived.publisher().publish()
+    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
+    gap = recover_leaves(again.writer, lived.folder, again.publisher().key)
+    assert gap.certificates == (("h1/new#1", 5),)
+    with again.database.reading() as connection:
+        assert connection.execute(select(devices.c.id)).scalars().all() == [DEVICE]
+        assert count_lost(connection) == 0
+    again.close()
