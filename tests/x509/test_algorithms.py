@@ -42,6 +42,7 @@ def test_every_key_has_a_default_among_its_suitable_algorithms() -> None:
         der.sequence(der.object_identifier("1.2.840.10045.4.3.2"), der.NULL_DER),  # RFC 5758 3.2: parameters absent
         der.sequence(der.object_identifier("1.2.840.113549.1.1.10")),  # PSS by default means SHA-1
         RSA_SHA256.identifier_der[:-2],
+        der.sequence(der.object_identifier(RSA_SHA256.oid), der.sequence()),
         b"",
     ],
 )
@@ -50,6 +51,10 @@ def test_what_we_do_not_verify_is_not_found(identifier: bytes) -> None:
     with pytest.raises(NotTrusted) as refusal:
         verify_signature(spki_of(private_key("p256")), identifier, b"signature", b"message")
     assert refusal.value.reason is Reason.UNSUPPORTED_ALGORITHM
+
+
+def test_pkcs1_is_known_with_parameters_null_and_absent() -> None:
+    assert find_signature_algorithm(der.sequence(der.object_identifier(RSA_SHA256.oid))) is RSA_SHA256
 
 
 def test_pss_is_known_with_hash_parameters_null_and_absent() -> None:

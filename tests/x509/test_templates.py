@@ -374,6 +374,32 @@ def test_the_key_identifier_of_an_imported_authority_is_taken_as_it_stands() -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("permitted", "expected"),
+    [
+        ([x509.DNSName(".H1.example"), x509.DNSName("h2.example")], ("h1.example", "h2.example")),
+        ([x509.DNSName("")], ("",)),
+        ([x509.RFC822Name("none.invalid")], ()),
+    ],
+)
+def test_the_constraints_of_an_imported_authority_are_read_as_subtrees(
+    permitted: list[x509.GeneralName], expected: tuple[str, ...]
+) -> None:
+    key = private_key("p384", 300)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    name = x509.Name.from_rfc4514_string("CN=Foreign Root,O=Elsewhere")
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 7, NOT_BEFORE, NOT_BEFORE + timedelta(days=8000))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.NameConstraints(permitted, None), critical=True)
+        .sign(key, hashes.SHA384())
+    )
+    facts = issuer_facts(made)
+    assert facts.permitted_dns == expected
+    wanted = contents("bedside", dns_names=(f"{DEVICE}.icu.h1.example",))
+    check_tbs(build_tbs(wanted, facts), wanted.profile, facts)
+
+
 def test_an_issuer_may_sign_with_another_algorithm_of_its_key() -> None:
     key = private_key("rsa3072", 301)
     public = decode_public_key(spki_of(key))

@@ -117,9 +117,9 @@ def _read_permitted_dns(value: bytes) -> tuple[str, ...]:
         if tag != 0xA0:
             continue
         for _, subtree, _ in der.read_children(content):
-            base = der.read_children(subtree)[0]
-            if base[0] == 0x82:
-                found.append(base[1].decode("ascii", "replace"))
+            for inner, name, _ in der.read_children(subtree):
+                if inner == 0x82:
+                    found.append(name.decode("ascii", "replace").lower().removeprefix("."))
     return tuple(found)
 
 

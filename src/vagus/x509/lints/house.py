@@ -196,7 +196,7 @@ def subtree(draft: Draft) -> str | None:
         return None
     for name in draft.host_names:
         text = name.decode("ascii", "replace").lower()
-        if not any(text == one or text.endswith("." + one) for one in permitted):
+        if not any(text == one or text.endswith("." + one) or not one for one in permitted):
             return f"dNSName {text!r} lies outside the issuer's {', '.join(permitted)}"
     return None
 
