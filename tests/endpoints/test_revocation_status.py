@@ -1,0 +1,267 @@
+"""The status door with real lists and answers: what others read, what caches may keep, what errors become."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.types import ASGIApp
+
+from tests.endpoints.calls import Answer, call
+from tests.fleet.house import House, house, pack, request
+from tests.fleet.inventory import BY
+from vagus.authority.answers import OcspDesk, PublishedLists
+from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.publishing import CrlPublisher
+from vagus.authority.responders import ResponderOffice, open_responders
+from vagus.endpoints.revocation_status import MAX_OCSP_BODY, OCSP_STATUS, OcspStatus, encode_ocsp_error, status_app
+from vagus.fleet.enrolment import EnrolmentRequest, Kind
+from vagus.keystore.passphrases import Passphrase
+from vagus.keystore.software import SoftwareKeystore
+from vagus.reasons import Reason
+from vagus.testing import SeededEntropy
+from vagus.x509.crl_building import RevocationReason
+
+AGE = timedelta(seconds=60)
+POST = {"Content-Type": "application/ocsp-request"}
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with house() as built:
+        stock = built.stock
+        folder: Path = tmp_path_factory.mktemp("ocsp") / "keys"
+        passphrase = Passphrase("correct horse battery staple")
+        keystore = SoftwareKeystore.create(folder, passphrase, entropy=SeededEntropy(5), unsafe_fast=True)
+        office = ResponderOffice(stock.database, stock.writer, stock.clock, built.issuance, keystore)
+        office.renew_due(built.issuers["h1/icu"])
+        _publisher(built).publish_all(built.issuers["h1/icu"])
+        built.keystore = keystore  # type: ignore[attr-defined]
+        yield built
+
+
+@pytest.fixture(scope="module")
+def app(standing: House) -> ASGIApp:
+    stock = standing.stock
+    with stock.database.reading() as connection:
+        responders = open_responders(connection, standing.keystore)  # type: ignore[attr-defined]
+    desk = OcspDesk(stock.database, standing.follower, pack().ocsp, responders)
+    return status_app(publications=PublishedLists(stock.database), ocsp=desk, clock=stock.clock, max_age=AGE)
+
+
+def _publisher(standing: House) -> CrlPublisher:
+    stock = standing.stock
+    return CrlPublisher(pack(), stock.database, stock.writer, stock.clock, folder=None)
+
+
+_NUMBERS = iter(range(1000))
+
+
+@pytest.fixture
+def issued(standing: House) -> IssuedCertificate:
+    device = standing.stock.add(f"SN-{next(_NUMBERS)}")
+    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=standing.token(device))
+    found = standing.enrolment.enrol(wish, standing.stock.clock.now())
+    standing.stock.writer.submit(lambda _: None).result(10)
+    return found
+
+
+def _question(issued: IssuedCertificate, *, serial: int | None = None, nonce: bytes | None = None) -> bytes:
+    issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
+    leaf = x509.load_der_x509_certificate(issued.der)
+    builder = ocsp.OCSPRequestBuilder()
+    if serial is None:
+        builder = builder.add_certificate(leaf, issuer, hashes.SHA1())
+    else:
+        like = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA256()).build()
+        builder = builder.add_certificate_by_hash(like.issuer_name_hash, like.issuer_key_hash, serial, hashes.SHA256())
+    if nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    return builder.build().public_bytes(Encoding.DER)
+
+
+def _response(answer: Answer) -> ocsp.OCSPResponse:
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/ocsp-response"
+    assert int(answer.headers["content-length"]) == len(answer.body)
+    return ocsp.load_der_ocsp_response(answer.body)
+
+
+def test_every_reason_has_an_ocsp_status() -> None:
+    assert set(OCSP_STATUS) == set(Reason)
+    assert OCSP_STATUS[Reason.NON_DER] is OcspStatus.MALFORMED_REQUEST
+    assert OCSP_STATUS[Reason.UNSETTLED] is OcspStatus.TRY_LATER
+    assert OCSP_STATUS[Reason.AUTHORITY_UNKNOWN] is OcspStatus.UNAUTHORIZED
+    assert OCSP_STATUS[Reason.LOG_TAMPERED] is OcspStatus.INTERNAL_ERROR
+
+
+@pytest.mark.parametrize("status", OcspStatus)
+def test_errors_are_responses_that_others_read(status: OcspStatus) -> None:
+    assert ocsp.load_der_ocsp_response(encode_ocsp_error(status)).response_status.value == status.value
+
+
+def test_a_list_is_what_was_published_and_may_be_kept_a_minute(app: ASGIApp, standing: House) -> None:
+    answer = call(app, "GET", "/crl/h1.icu/1/0.crl")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/pkix-crl")
+    crl = x509.load_der_x509_crl(answer.body)
+    certificate = standing.issuers["h1/icu"].certificate
+    assert certificate is not None
+    assert crl.issuer == certificate.subject
+    assert answer.headers["cache-control"] == "public, max-age=60, no-transform, must-revalidate"
+    assert answer.headers["last-modified"].endswith("GMT")
+    assert call(app, "GET", "/crl/h1.icu/1/complete.crl").status == 200
+
+
+def test_a_client_that_has_the_list_gets_no_body(app: ASGIApp) -> None:
+    first = call(app, "GET", "/crl/h1.icu/1/0.crl")
+    for headers in (
+        {"If-None-Match": first.headers["etag"]},
+        {"If-None-Match": f'"other", W/{first.headers["etag"]}'},
+        {"If-None-Match": "*"},
+        {"If-Modified-Since": first.headers["last-modified"]},
+    ):
+        again = call(app, "GET", "/crl/h1.icu/1/0.crl", headers=headers)
+        assert (again.status, again.body) == (304, b"")
+        assert again.headers["etag"] == first.headers["etag"]
+    other = {"If-None-Match": '"other"', "If-Modified-Since": first.headers["last-modified"]}
+    assert call(app, "GET", "/crl/h1.icu/1/0.crl", headers=other).status == 200, "the tag outranks the date"
+
+
+def test_head_tells_the_size_and_sends_nothing(app: ASGIApp) -> None:
+    whole = call(app, "GET", "/crl/h1.icu/1/0.crl")
+    head = call(app, "HEAD", "/crl/h1.icu/1/0.crl")
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-length"] == str(len(whole.body))
+
+
+def test_an_authoritys_certificate(app: ASGIApp, standing: House) -> None:
+    answer = call(app, "GET", "/ca/h1.icu/1.cer")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/pkix-cert")
+    assert answer.body == standing.issuers["h1/icu"].certificate_der
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/crl/h1.icu/1/9.crl",
+        "/crl/h9.icu/1/0.crl",
+        "/crl/h1.icu/2/0.crl",
+        "/crl/h1.icu/01/0.crl",
+        "/ca/x/1.cer",
+        "/crl/h1.icu/1/0.delta.crl",
+        "/crl/../ca/h1.icu/1.cer",
+        "/crl/h1.icu/1/0.crl/",
+        "/ocspx",
+        "/ca/h1.icu/1.cer%00",
+    ],
+)
+def test_what_is_not_published_is_not_found(app: ASGIApp, path: str) -> None:
+    answer = call(app, "GET", path)
+    assert (answer.status, answer.problem.reason) == (404, "NOT_FOUND")
+
+
+def test_methods(app: ASGIApp) -> None:
+    for path, allowed in (
+        ("/crl/h1.icu/1/0.crl", "GET, HEAD"),
+        ("/ca/h1.icu/1.cer", "GET, HEAD"),
+        ("/ocsp", "GET, POST"),
+    ):
+        answer = call(app, "DELETE", path)
+        assert (answer.status, answer.headers["allow"]) == (405, allowed)
+
+
+def test_good_revoked_and_never_issued(app: ASGIApp, standing: House, issued: IssuedCertificate) -> None:
+    good = _response(call(app, "POST", "/ocsp", _question(issued), headers=POST))
+    assert good.certificate_status is ocsp.OCSPCertStatus.GOOD
+    revoked = standing.revocations.revoke(
+        issued.issuer.authority_id, issued.serial, RevocationReason.KEY_COMPROMISE, by=BY
+    )
+    revoked.result(10)
+    bad = _response(call(app, "POST", "/ocsp", _question(issued), headers=POST))
+    assert bad.certificate_status is ocsp.OCSPCertStatus.REVOKED
+    assert bad.revocation_reason is x509.ReasonFlags.key_compromise
+    unknown = _response(call(app, "POST", "/ocsp", _question(issued, serial=4711), headers=POST))
+    assert unknown.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
+
+
+def test_answers_may_be_kept_a_minute_and_answers_to_a_nonce_never(app: ASGIApp, issued: IssuedCertificate) -> None:
+    kept = call(app, "POST", "/ocsp", _question(issued), headers=POST)
+    assert kept.headers["cache-control"] == "public, max-age=60, no-transform, must-revalidate"
+    assert kept.headers["expires"] > ""
+    nonce = bytes(range(32))
+    live = call(app, "POST", "/ocsp", _question(issued, nonce=nonce), headers=POST)
+    assert live.headers["cache-control"] == "no-store"
+    assert "etag" not in live.headers
+    assert _response(live).extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
+
+
+def test_a_question_in_the_path_in_every_spelling(app: ASGIApp, issued: IssuedCertificate) -> None:
+    text = base64.b64encode(_question(issued)).decode()
+    spellings = [text, text.rstrip("="), "/" + text, unquote(text.replace("+", "%2B").replace("/", "%2F"))]
+    for spelling in spellings:
+        answer = call(app, "GET", f"/ocsp/{spelling}")
+        assert _response(answer).certificate_status is ocsp.OCSPCertStatus.GOOD
+    again = call(app, "GET", f"/ocsp/{text}", headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+
+
+def test_a_post_is_never_answered_with_304(app: ASGIApp, issued: IssuedCertificate) -> None:
+    assert call(app, "POST", "/ocsp", _question(issued), headers={**POST, "If-None-Match": "*"}).status == 200
+
+
+def _status(answer: Answer) -> int:
+    return int(_response(answer).response_status.value)
+
+
+@pytest.mark.parametrize("body", [b"", b"\x30", b"\x30\x00", b"garbage", b"\x30\x03\x02\x01\x05"])
+def test_what_is_no_question_is_malformed(app: ASGIApp, body: bytes) -> None:
+    assert _status(call(app, "POST", "/ocsp", body, headers=POST)) == OcspStatus.MALFORMED_REQUEST
+    text = base64.b64encode(body).decode()
+    assert _status(call(app, "GET", f"/ocsp/{text}")) == OcspStatus.MALFORMED_REQUEST
+
+
+def test_another_media_type_is_malformed_and_none_at_all_is_forgiven(app: ASGIApp, issued: IssuedCertificate) -> None:
+    wrong = call(app, "POST", "/ocsp", _question(issued), headers={"Content-Type": "text/plain"})
+    assert _status(wrong) == OcspStatus.MALFORMED_REQUEST
+    assert _response(call(app, "POST", "/ocsp", _question(issued))).certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+def test_an_issuer_that_is_not_ours_is_unauthorized(app: ASGIApp, issued: IssuedCertificate) -> None:
+    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(b"x" * 20, b"y" * 20, 7, hashes.SHA1())
+    body = builder.build().public_bytes(Encoding.DER)
+    assert _status(call(app, "POST", "/ocsp", body, headers=POST)) == OcspStatus.UNAUTHORIZED
+
+
+def test_oversized_questions_are_refused_unread(app: ASGIApp) -> None:
+    answer = call(app, "POST", "/ocsp", b"x" * (MAX_OCSP_BODY + 1), headers=POST)
+    assert answer.status == 413
+    assert ocsp.load_der_ocsp_response(answer.body).response_status.value == OcspStatus.MALFORMED_REQUEST
+    assert call(app, "GET", "/ocsp/" + "A" * 5000).status == 413
+
+
+def test_a_responder_that_lost_the_sequence_says_try_later(
+    app: ASGIApp, standing: House, issued: IssuedCertificate
+) -> None:
+    standing.stock.clock.advance(seconds=10)
+    try:
+        assert _status(call(app, "POST", "/ocsp", _question(issued), headers=POST)) == OcspStatus.TRY_LATER
+    finally:
+        standing.follower.catch_up()
+    assert _response(call(app, "POST", "/ocsp", _question(issued), headers=POST)).certificate_status.value == 0
+
+
+@given(body=st.binary(max_size=300))
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_posted_an_ocsp_response_comes_back(app: ASGIApp, body: bytes) -> None:
+    assert _status(call(app, "POST", "/ocsp", body, headers=POST)) in {1, 6}
