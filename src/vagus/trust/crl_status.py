@@ -20,7 +20,16 @@ from vagus.trust.status import as_of_authority, issuer_in
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crl_scope import covered_reasons, distribution_points, speaks_for, updates
-from vagus.x509.crls import ALL_REASONS, CERTIFICATE_HOLD, REMOVE_FROM_CRL, Crl, Name, decode_crl, verify_crl
+from vagus.x509.crls import (
+    ALL_REASONS,
+    CERTIFICATE_HOLD,
+    EVERYTHING,
+    REMOVE_FROM_CRL,
+    Crl,
+    Name,
+    decode_crl,
+    verify_crl,
+)
 from vagus.x509.path_checks import PathInputs
 from vagus.x509.path_rules import PKIX, PathRules
 from vagus.x509.paths import PathAnchor, Pool, Search, ValidPath, find_path
@@ -227,37 +236,45 @@ class CrlStatus:
         if self._rules.honours_no_rev_avail and certificate.has(ext.NO_REV_AVAIL) and not certificate.is_ca:
             return
         reasons = 0
-        fault: VagusError = NotTrusted(
-            Reason.STATUS_UNAVAILABLE,
-            f"no CRL here speaks for certificate {certificate.label}; load its issuer's",
-            certificate=certificate.label,
-        )
+        fault: VagusError | None = None
         for loaded, covered in self._candidates(certificate):
+            if reasons == ALL_REASONS and loaded.crl.scope is not EVERYTHING:
+                break
             try:
                 self._check_signer(loaded, issuer, anchor, at, asking)
                 self._check_fresh(loaded.crl, at)
             except VagusError as refusal:
                 fault = refusal
                 continue
-            # (i), (j), (k): every usable list is read, so that one that is silent hides nothing
+            # (i), (j), (k): the lists of an old and a new key are both read, so that a silent one hides nothing
             self._check_listed(loaded, certificate, at)
             # (l)
             reasons |= covered
         if reasons == ALL_REASONS:
             return
-        if reasons and fault.reason is Reason.STATUS_UNAVAILABLE:
-            msg = f"the CRLs for certificate {certificate.label} leave out some revocation reasons; load the others"
-            raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
-        raise fault
+        if fault is not None:
+            raise fault
+        what = "leave out some revocation reasons" if reasons else "do not speak of it"
+        msg = f"the CRLs here {what}: certificate {certificate.label}; load its issuer's newest"
+        raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
 
     def _candidates(self, certificate: PathCertificate) -> Iterator[tuple[_Loaded, int]]:
-        """(a) to (e): the complete lists that speak for the certificate, with the reasons they answer for."""
+        """(a) to (e): the complete lists that speak for the certificate, with the reasons they answer for.
+
+        First the lists that cover all that the issuer issues; they need no distribution point (see `ANYWHERE`).
+        """
+        of_issuer = self._by_issuer.get(certificate.issuer.relative_names, ())
+        for loaded in of_issuer:
+            if loaded.crl.scope is EVERYTHING and not loaded.crl.is_delta:
+                yield loaded, ALL_REASONS
         for point in distribution_points(certificate):
             issuers = point.crl_issuer.directories if point.crl_issuer is not None else (certificate.issuer,)
             for issuer in issuers:
                 for loaded in self._by_issuer.get(issuer.relative_names, ()):
                     crl = loaded.crl
-                    if crl.is_delta or (crl.scope.is_indirect and not self._rules.accepts_indirect):
+                    if crl.is_delta or crl.scope is EVERYTHING:
+                        continue
+                    if crl.scope.is_indirect and not self._rules.accepts_indirect:
                         continue
                     if speaks_for(crl, point, certificate):
                         yield loaded, covered_reasons(crl, point)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from vagus.errors import NotTrusted
@@ -35,14 +36,15 @@ class PathStatusSource(Protocol):
         ...
 
 
-def check_path(source: StatusSource | PathStatusSource, path: ValidPath, at: datetime) -> None:
-    """Ask `source` about every certificate of the path, the leaf first.
-
-    Raises NotTrusted as the source does; what is revoked above the leaf comes as REVOKED_CA.
-    """
+def status_check(source: StatusSource | PathStatusSource) -> Callable[[ValidPath, datetime], None]:
+    """How to ask `source` about every certificate of a path: by the whole path if it can, else one by one."""
     if isinstance(source, PathStatusSource):
-        source.check_path_status(path, at)
-        return
+        return source.check_path_status
+    return partial(_check_each, source)
+
+
+def _check_each(source: StatusSource, path: ValidPath, at: datetime) -> None:
+    """The leaf first. Raises NotTrusted as the source does; what is revoked above the leaf comes as REVOKED_CA."""
     for index, certificate in enumerate(path.certificates):
         issuer = issuer_in(path, index)
         try:

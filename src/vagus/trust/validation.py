@@ -16,7 +16,7 @@ from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.identifiers import DeviceName
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
-from vagus.trust.status import PathStatusSource, StatusSource, check_path
+from vagus.trust.status import PathStatusSource, StatusSource, status_check
 from vagus.x509.budgets import DEFAULT_LIMITS, Limits, check_input
 from vagus.x509.certificates import CertificateCache, PathCertificate
 from vagus.x509.der_reading import oid_contents
@@ -114,7 +114,7 @@ class Validator:
         self._certificates = certificates or CertificateCache()
         self._verdicts = verdicts or SignatureVerdicts()
         self._pool = Pool(anchors, [self._certificates.decode(der) for der in known])
-        self._status = status
+        self._check_status = status_check(status)
         self._profile = profile
         self._floor = floor
         self._limits = limits
@@ -164,7 +164,7 @@ class Validator:
 
     def _search(self, extra: Pool, expectation: Expectation, at: datetime) -> Search:
         def accept(path: ValidPath) -> None:
-            check_path(self._status, path, at)
+            self._check_status(path, at)
 
         is_idevid = expectation.role is Role.IDEVID and self._profile is DEVICE
         return Search(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any
 
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
@@ -31,7 +31,6 @@ from vagus.x509.name_matching import DistinguishedName, decode_name
 MAX_CERTIFICATE = 131_072  # octets: the largest post-quantum certificate known is under 60 kB
 MAX_EXTENSIONS = 64
 _CACHEABLE = 10_240  # octets: above an ML-DSA-87 certificate
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +137,15 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
     _, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "subjectPublicKeyInfo")
     spki_der = data[spki_start:at]
     extensions = _read_tail(data, at, tbs_end, version)
-    decoded = _Decoded(extensions)
-    is_self_issued = issuer.matches(subject)
+    faults: dict[bytes, VagusError] = {}
+    found: dict[bytes, Any] = {}
+    for oid in extensions:
+        decode = _DECODERS.get(oid)
+        if decode is not None:
+            try:
+                found[oid] = decode(extensions[oid].value)
+            except VagusError as fault:
+                faults[oid] = fault
     return PathCertificate(
         der=data,
         sha256=digest,
@@ -157,39 +163,38 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
         spki_der=spki_der,
         spki_sha256=hashlib.sha256(spki_der).digest(),
         extensions=MappingProxyType(extensions),
-        basic_constraints=decoded.take(ext.BASIC_CONSTRAINTS, ext.decode_basic_constraints),
-        key_usage=decoded.take(ext.KEY_USAGE, ext.decode_key_usage),
-        purposes=decoded.take(ext.EXTENDED_KEY_USAGE, ext.decode_extended_key_usage),
-        names=decoded.take(ext.SUBJECT_ALT_NAME, ext.decode_subject_alt_name) or NO_NAMES,
-        name_constraints=decoded.take(ext.NAME_CONSTRAINTS, ext.decode_name_constraints),
-        policies=decoded.take(ext.CERTIFICATE_POLICIES, ext.decode_policies),
-        policy_mappings=decoded.take(ext.POLICY_MAPPINGS, ext.decode_policy_mappings) or (),
-        policy_constraints=decoded.take(ext.POLICY_CONSTRAINTS, ext.decode_policy_constraints),
-        inhibit_any_policy=decoded.take(ext.INHIBIT_ANY_POLICY, ext.decode_inhibit_any_policy),
-        authority_key_id=decoded.take(ext.AUTHORITY_KEY_ID, ext.decode_authority_key_id),
-        subject_key_id=decoded.take(ext.SUBJECT_KEY_ID, ext.decode_subject_key_id),
-        faults=MappingProxyType(decoded.faults),
-        is_self_issued=is_self_issued,
+        faults=MappingProxyType(faults),
+        basic_constraints=found.get(ext.BASIC_CONSTRAINTS),
+        key_usage=found.get(ext.KEY_USAGE),
+        purposes=found.get(ext.EXTENDED_KEY_USAGE),
+        names=found.get(ext.SUBJECT_ALT_NAME, NO_NAMES),
+        name_constraints=found.get(ext.NAME_CONSTRAINTS),
+        policies=found.get(ext.CERTIFICATE_POLICIES),
+        policy_mappings=found.get(ext.POLICY_MAPPINGS, ()),
+        policy_constraints=found.get(ext.POLICY_CONSTRAINTS),
+        inhibit_any_policy=found.get(ext.INHIBIT_ANY_POLICY),
+        authority_key_id=found.get(ext.AUTHORITY_KEY_ID),
+        subject_key_id=found.get(ext.SUBJECT_KEY_ID),
+        is_self_issued=issuer.matches(subject),
         label=digest[:8].hex(),
     )
 
 
-class _Decoded:
-    """Decodes extensions by name and gathers those that fail."""
-
-    def __init__(self, extensions: dict[bytes, Extension]) -> None:
-        self._extensions = extensions
-        self.faults: dict[bytes, VagusError] = {}
-
-    def take(self, oid: bytes, decode: Callable[[bytes], _T]) -> _T | None:
-        extension = self._extensions.get(oid)
-        if extension is None:
-            return None
-        try:
-            return decode(extension.value)
-        except VagusError as error:
-            self.faults[oid] = error
-            return None
+_DECODERS: Mapping[bytes, Callable[[bytes], object]] = MappingProxyType(
+    {
+        ext.BASIC_CONSTRAINTS: ext.decode_basic_constraints,
+        ext.KEY_USAGE: ext.decode_key_usage,
+        ext.EXTENDED_KEY_USAGE: ext.decode_extended_key_usage,
+        ext.SUBJECT_ALT_NAME: ext.decode_subject_alt_name,
+        ext.NAME_CONSTRAINTS: ext.decode_name_constraints,
+        ext.CERTIFICATE_POLICIES: ext.decode_policies,
+        ext.POLICY_MAPPINGS: ext.decode_policy_mappings,
+        ext.POLICY_CONSTRAINTS: ext.decode_policy_constraints,
+        ext.INHIBIT_ANY_POLICY: ext.decode_inhibit_any_policy,
+        ext.AUTHORITY_KEY_ID: ext.decode_authority_key_id,
+        ext.SUBJECT_KEY_ID: ext.decode_subject_key_id,
+    }
+)
 
 
 def _read_version(data: bytes, at: int, end: int) -> tuple[int, int]:

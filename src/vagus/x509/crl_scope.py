@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crls import ALL_REASONS, Crl, Name
@@ -14,6 +16,7 @@ ANYWHERE = DistributionPoint(full_name=None, relative_name=None, reasons=None, c
 certificate issuer", for CRLs that no distribution point of the certificate names."""
 
 
+@lru_cache(maxsize=4096)
 def distribution_points(certificate: PathCertificate) -> tuple[DistributionPoint, ...]:
     """The certificate's own points, then the implied one. Raises Malformed(NON_DER) for an unreadable extension."""
     value = certificate.value_of(ext.CRL_DISTRIBUTION_POINTS)

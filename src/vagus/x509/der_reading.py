@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NoReturn
 
 from vagus.errors import Malformed
@@ -66,6 +66,11 @@ def fail(what: str, *, reason: Reason = Reason.NON_DER) -> NoReturn:
 
 def read_expected(data: bytes, at: int, end: int, tag: int, what: str) -> tuple[int, int]:
     """Start and end of the contents of the element at `at`, which must have `tag`. Raises Malformed(NON_DER)."""
+    start = at + 2
+    if start <= end and data[at] == tag:
+        stop = start + data[at + 1]
+        if data[at + 1] < 0x80 and stop <= end:  # the usual case, without a second call
+            return start, stop
     found, start, stop = read_element(data, at, end)
     if found != tag:
         fail(f"{what} has tag 0x{found:02x} where 0x{tag:02x} belongs")
@@ -74,8 +79,9 @@ def read_expected(data: bytes, at: int, end: int, tag: int, what: str) -> tuple[
 
 def read_whole(data: bytes, tag: int, what: str) -> tuple[int, int]:
     """As `read_expected` for the one element that fills `data`. Raises Malformed(NON_DER)."""
-    start, stop = read_expected(data, 0, len(data), tag, what)
-    if stop != len(data):
+    end = len(data)
+    start, stop = read_expected(data, 0, end, tag, what)
+    if stop != end:
         fail(f"bytes after {what}")
     return start, stop
 
@@ -155,16 +161,11 @@ def time_value(data: bytes, tag: int, start: int, end: int, what: str) -> dateti
         text = (b"20" if text < b"50" else b"19") + text
     elif tag != GENERALIZED_TIME or not _GENERALIZED_TIME.match(text):
         fail(f"{what} is not a GeneralizedTime of the form YYYYMMDDHHMMSSZ")
+    digits = text.decode("ascii")
+    if digits.startswith("0000"):
+        digits = "0001" + digits[4:]
     try:
-        return datetime(
-            int(text[0:4]) or 1,
-            int(text[4:6]),
-            int(text[6:8]),
-            int(text[8:10]),
-            int(text[10:12]),
-            int(text[12:14]),
-            tzinfo=UTC,
-        )
+        return datetime.fromisoformat(f"{digits[:8]}T{digits[8:14]}+00:00")
     except ValueError:
         fail(f"{what} is not a moment of the calendar")
 

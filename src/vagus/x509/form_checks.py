@@ -102,6 +102,8 @@ def _check_names_form(certificate: PathCertificate) -> None:
 
 
 def _is_address(text: str) -> bool:
+    if not text[-1:].isdigit() and ":" not in text:
+        return False
     try:
         ipaddress.ip_address(text)
     except ValueError:

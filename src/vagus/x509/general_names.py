@@ -108,31 +108,31 @@ def read_general_names(data: bytes, start: int, end: int, what: str, *, may_be_e
     """
     if start == end and not may_be_empty:
         der.fail(f"{what} holds no name")
-    by_form: dict[Form, list[NameValue]] = {}
+    texts: dict[Form, list[str]] = {}
+    addresses: list[bytes] = []
+    directories: list[DistinguishedName] = []
     others: list[tuple[Form, bytes]] = []
     count = 0
     while start < end:
         name, start = read_general_name(data, start, end)
+        value = name.value
         count += 1
         if count > MAX_NAMES:
             msg = f"{what} holds more than {MAX_NAMES} names; split it over several certificates"
             raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_NAMES)
-        if name.form in _GATHERED:
-            by_form.setdefault(name.form, []).append(name.value)
-        elif isinstance(name.value, bytes):
-            others.append((name.form, name.value))
+        if isinstance(value, str):
+            texts.setdefault(name.form, []).append(value)
+        elif isinstance(value, DistinguishedName):
+            directories.append(value)
+        elif name.form is Form.IP:
+            addresses.append(value)
+        else:
+            others.append((name.form, value))
     return GeneralNames(
-        dns=_texts(by_form, Form.DNS),
-        emails=_texts(by_form, Form.EMAIL),
-        uris=_texts(by_form, Form.URI),
-        addresses=tuple(value for value in by_form.get(Form.IP, ()) if isinstance(value, bytes)),
-        directories=tuple(value for value in by_form.get(Form.DIRECTORY, ()) if isinstance(value, DistinguishedName)),
+        dns=tuple(texts.get(Form.DNS, ())),
+        emails=tuple(texts.get(Form.EMAIL, ())),
+        uris=tuple(texts.get(Form.URI, ())),
+        addresses=tuple(addresses),
+        directories=tuple(directories),
         others=tuple(others),
     )
-
-
-_GATHERED = frozenset({Form.DNS, Form.EMAIL, Form.URI, Form.IP, Form.DIRECTORY})
-
-
-def _texts(by_form: dict[Form, list[NameValue]], form: Form) -> tuple[str, ...]:
-    return tuple(value for value in by_form.get(form, ()) if isinstance(value, str))
