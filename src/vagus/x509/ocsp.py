@@ -205,7 +205,9 @@ def _nonce(extensions: Mapping[bytes, Extension]) -> bytes | None:
     if extension is None:
         return None
     value = extension.value
-    if value[:1] == b"\x04" and len(value) >= 2 and value[1] == len(value) - 2:
+    if value[:3] == b"\x04\x81\x80" and len(value) == 3 + 128:  # from 128 octets on the length takes two
+        value = value[3:]
+    elif value[:1] == b"\x04" and len(value) >= 2 and value[1] == len(value) - 2:
         value = value[2:]
     if not 1 <= len(value) <= 128:
         msg = f"an OCSP nonce of {len(value)} octets; RFC 9654 allows 1 to 128, send 32"
