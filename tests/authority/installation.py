@@ -136,7 +136,7 @@ class Installation:
 
     def order(self, *, unit: str = "icu", request_id: str = "r1", **changes: Any) -> IssuanceOrder:
         """An order for a bedside device of that unit."""
-        device = str(DeviceId.draw(self.entropy))
+        device = changes.pop("device", None) or str(DeviceId.draw(self.entropy))
         fields: dict[str, Any] = {
             "request_id": request_id,
             "profile": "bedside",

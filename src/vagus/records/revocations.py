@@ -152,7 +152,7 @@ def newest_sequence(connection: Connection, authority_id: int | None = None) -> 
 def newest_by_shard(connection: Connection, authority_id: int, *, after: int) -> dict[int, int]:
     """For each shard that anything touched behind `after`: the newest step of the sequence that did."""
     query = (
-        select(certificates.c.shard, func.max(revocation_events.c.sequence))
+        select(certificates.c.shard, func.max(revocation_events.c.sequence).label("newest"))
         .select_from(
             revocation_events.join(
                 certificates,
@@ -165,7 +165,7 @@ def newest_by_shard(connection: Connection, authority_id: int, *, after: int) ->
         .where(revocation_events.c.authority_id == authority_id, revocation_events.c.sequence > after)
         .group_by(certificates.c.shard)
     )
-    return dict(connection.execute(query).tuples().all())
+    return {row.shard: row.newest for row in connection.execute(query)}
 
 
 def count_revoked(connection: Connection, authority_id: int) -> int:

@@ -1,0 +1,372 @@
+"""OCSP answers tell the truth of this moment, in the form that was asked for; lists come with their times."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.authority.installation import BY, SECRET, Installation
+from vagus.authority.answers import OcspDesk, PublishedLists
+from vagus.authority.issuance import IssuanceToken, IssuedCertificate
+from vagus.authority.issuers import OpenIssuers
+from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.errors import Conflict, Refused, Unavailable, VagusError
+from vagus.keystore.signing import Purpose
+from vagus.keystore.software import SoftwareKeystore
+from vagus.reasons import Reason
+from vagus.records import certificates as rows
+from vagus.records.publications import COMPLETE
+from vagus.records.sequence import RevocationFollower
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.crl_building import RevocationReason
+
+needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
+
+
+@pytest.fixture
+def issuers(built: Installation) -> OpenIssuers:
+    return built.issuers("h1/icu", "h1/er")
+
+
+def office(built: Installation) -> ResponderOffice:
+    keystore = built.keystore(OCSP_KEYSTORE)
+    return ResponderOffice(built.database, built.writer, built.clock, built.issuance(), keystore)
+
+
+@pytest.fixture
+def desk(built: Installation, issuers: OpenIssuers) -> OcspDesk:
+    """Answers for h1/icu; its follower is in step with the writer."""
+    assert office(built).renew_due(issuers["h1/icu"])
+    follower = RevocationFollower(built.database, built.clock)
+    follower.follow(built.writer)
+    with built.database.reading() as connection:
+        responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    return OcspDesk(built.database, follower, built.pack.ocsp, responders)
+
+
+def question(
+    issued: IssuedCertificate, algorithm: hashes.HashAlgorithm | None = None, nonce: bytes | None = None
+) -> bytes:
+    issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
+    leaf = x509.load_der_x509_certificate(issued.der)
+    builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, algorithm or hashes.SHA1())
+    if nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    return builder.build().public_bytes(Encoding.DER)
+
+
+def ask(built: Installation, desk: OcspDesk, request: bytes) -> ocsp.OCSPResponse:
+    built.settle()
+    return ocsp.load_der_ocsp_response(desk.answer(request, built.clock.now()).response_der)
+
+
+def test_a_good_certificate_is_good_and_signed_by_its_delegate(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    response = ask(built, desk, question(built.issue(issuers)))
+    assert response.certificate_status is ocsp.OCSPCertStatus.GOOD
+    (responder,) = response.certificates
+    responder.verify_directly_issued_by(x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der))
+    usage = responder.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.OCSP_SIGNING]
+    assert responder.extensions.get_extension_for_class(x509.OCSPNoCheck)
+    key = responder.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(response.signature, response.tbs_response_bytes, ec.ECDSA(hashes.SHA256()))
+    assert response.this_update_utc == built.clock.now()
+    assert response.next_update_utc == built.clock.now() + timedelta(hours=12)
+    assert response.responder_key_hash == x509.SubjectKeyIdentifier.from_public_key(key).digest
+
+
+def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    issued = built.issue(issuers)
+    assert ask(built, desk, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
+    name = (issued.issuer.authority_id, issued.serial)
+    built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    response = ask(built, desk, question(issued))
+    assert response.certificate_status is ocsp.OCSPCertStatus.REVOKED
+    assert response.revocation_time_utc == built.clock.now()
+    assert response.revocation_reason is x509.ReasonFlags.key_compromise
+
+
+def test_a_hold_is_told_and_a_release_too(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+    issued = built.issue(issuers)
+    name = (issued.issuer.authority_id, issued.serial)
+    built.revocations.hold(*name, by=BY).result()
+    assert ask(built, desk, question(issued)).revocation_reason is x509.ReasonFlags.certificate_hold
+    built.revocations.release(*name, by=BY).result()
+    assert ask(built, desk, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+@pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256()])
+def test_the_certificate_is_named_as_it_was_asked_for(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, algorithm: hashes.HashAlgorithm
+) -> None:
+    request_der = question(built.issue(issuers), algorithm)
+    request, response = ocsp.load_der_ocsp_request(request_der), ask(built, desk, request_der)
+    assert response.hash_algorithm.name == algorithm.name
+    assert response.issuer_key_hash == request.issuer_key_hash
+    assert response.issuer_name_hash == request.issuer_name_hash
+    assert response.serial_number == request.serial_number
+
+
+def test_a_serial_that_was_never_issued_is_unknown_and_kept_by_nobody(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    issuer = x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der)
+    name = hashlib.sha1(issuer.subject.public_bytes(), usedforsecurity=False).digest()
+    key = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
+    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, key, 4711, hashes.SHA1())
+    request = builder.build().public_bytes(Encoding.DER)
+    assert ask(built, desk, request).certificate_status is ocsp.OCSPCertStatus.UNKNOWN
+    assert desk.answer(request, built.clock.now()).next_update is None
+    assert desk.kept == 0
+
+
+def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    issuance, order = built.issuance(), built.order()
+    token = issuance.commit(issuance.prepare(order, issuers["h1/icu"])).result()
+    assert isinstance(token, IssuanceToken)
+    issued = issuance.issue(token)
+    with built.database.writing() as connection:
+        rows.set_state(connection, issued.leaf_index, rows.INTENDED)
+    with pytest.raises(Unavailable) as refusal:
+        desk.answer(question(issued), built.clock.now())
+    assert refusal.value.reason is Reason.UNSETTLED
+    built.issuance().settle(issuers)
+    assert ask(built, desk, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+def test_another_authoritys_certificate_is_not_answered_for(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    foreign = built.issue(issuers, unit="er")
+    with pytest.raises(Refused) as refusal:
+        desk.answer(question(foreign), built.clock.now())
+    assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN
+
+
+@pytest.mark.parametrize("length", [1, 16, 32, 128])
+def test_a_nonce_comes_back_and_the_answer_is_kept_by_nobody(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, length: int
+) -> None:
+    nonce = bytes(range(length))
+    request = question(built.issue(issuers), nonce=nonce)
+    response = ask(built, desk, request)
+    assert response.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
+    assert desk.answer(request, built.clock.now()).next_update is None
+    assert desk.kept == 0
+
+
+@pytest.mark.parametrize("length", [129, 300])
+def test_a_nonce_beyond_rfc_9654_is_refused(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, length: int
+) -> None:
+    with pytest.raises(VagusError) as refusal:
+        desk.answer(question(built.issue(issuers), nonce=b"n" * length), built.clock.now())
+    assert refusal.value.reason in {Reason.OCSP_NONCE, Reason.BAD_REQUEST}
+
+
+def test_an_answer_is_signed_once_in_six_hours(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+    request = question(built.issue(issuers))
+    first = ask(built, desk, request)
+    built.advance(hours=5, minutes=59)
+    desk._follower.catch_up()
+    assert ask(built, desk, request).public_bytes(Encoding.DER) == first.public_bytes(Encoding.DER)
+    built.advance(minutes=1)
+    desk._follower.catch_up()
+    assert ask(built, desk, request).this_update_utc == built.clock.now()
+
+
+def test_the_sweep_keeps_an_answer_for_every_live_certificate(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    many = [built.issue(issuers) for _ in range(6)]
+    short = built.issue(issuers, lifetime=timedelta(hours=1))
+    built.settle()
+    built.revocations.revoke(short.issuer.authority_id, many[0].serial, RevocationReason.SUPERSEDED, by=BY).result()
+    built.advance(hours=2)
+    desk._follower.catch_up()
+    assert desk.presign(built.clock.now(), most=4) == 4
+    live_with_responder = 7
+    assert desk.presign(built.clock.now()) == live_with_responder - 4
+    assert desk.presign(built.clock.now()) == 0
+    before = desk.kept
+    statuses = [ask(built, desk, question(one)).certificate_status for one in many]
+    assert statuses == [ocsp.OCSPCertStatus.REVOKED, *[ocsp.OCSPCertStatus.GOOD] * 5]
+    assert desk.kept == before, "the sweep's own keys are what common clients ask with"
+
+
+def test_a_kept_answer_dies_with_the_revocation_that_contradicts_it(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    one, other = built.issue(issuers), built.issue(issuers)
+    for issued in (one, other):
+        ask(built, desk, question(issued))
+    built.revocations.revoke(one.issuer.authority_id, one.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    assert desk.kept == 1
+
+
+def test_what_is_kept_has_a_bound(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+    desk._most_kept = 3
+    for _ in range(5):
+        ask(built, desk, question(built.issue(issuers)))
+    assert desk.kept == 3
+    assert sum(map(len, desk._requests_of.values())) == 3
+
+
+def test_a_desk_that_lost_the_sequence_answers_nothing(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    request = question(built.issue(issuers))
+    ask(built, desk, request)
+    with pytest.raises(Unavailable) as refusal:
+        desk.answer(request, built.clock.now() + timedelta(seconds=3))
+    assert refusal.value.reason is Reason.SEQUENCE_LOST
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(junk=st.binary(max_size=120), cut=st.integers(0, 90), flip=st.integers(1, 255))
+def test_no_bytes_make_the_desk_fail_otherwise_than_by_its_own_errors(
+    built: Installation, desk: OcspDesk, junk: bytes, cut: int, flip: int
+) -> None:
+    issuer = x509.load_der_x509_certificate(built.issuers("h1/icu")["h1/icu"].certificate_der)
+    key = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
+    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(b"n" * 20, key, 5, hashes.SHA1())
+    genuine = bytearray(builder.build().public_bytes(Encoding.DER))
+    genuine[min(cut, len(genuine) - 1)] ^= flip
+    for request in (junk, bytes(genuine), bytes(genuine[:cut])):
+        try:
+            desk.answer(request, built.clock.now())
+        except VagusError as failure:
+            assert failure.reason in set(Reason)
+
+
+# responders
+
+
+def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
+    built.advance(days=6, hours=23)
+    assert not office(built).renew_due(issuer)
+    built.advance(hours=2)
+    assert office(built).renew_due(issuer)
+    assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.2"]
+    with built.database.reading() as connection:
+        (renewed,) = open_responders(connection, keys)
+    desk.take_over([renewed])
+    desk._follower.catch_up()
+    issued = built.issue(issuers)
+    (shown,) = ask(built, desk, question(issued)).certificates
+    assert shown.public_bytes(Encoding.DER) == renewed.certificate_der
+
+
+def test_a_responder_key_that_a_crash_left_is_taken_up(built: Installation, issuers: OpenIssuers) -> None:
+    keys = built.keystore(OCSP_KEYSTORE)
+    left = keys.generate("h1.icu.1.1", KeyAlgorithm.P256, [Purpose.OCSP], "ocsp:h1/icu#1")
+    assert office(built).renew_due(issuers["h1/icu"])
+    with built.database.reading() as connection:
+        (made,) = open_responders(connection, keys)
+    assert made.key.spki_der == left.spki_der
+
+
+def test_an_expired_responder_signs_nothing(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+    issued = built.issue(issuers)
+    built.settle()
+    built.advance(days=15)
+    desk._follower.catch_up()
+    with pytest.raises(Conflict) as refusal:
+        desk.answer(question(issued), built.clock.now())
+    assert refusal.value.reason is Reason.OCSP_STALE
+
+
+def test_answering_needs_no_key_of_an_authority(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+    issued = built.issue(issuers)
+    built.settle()
+    opened = SoftwareKeystore.open(built.folder / "keystores" / OCSP_KEYSTORE, SECRET)
+    assert {key.owner for key in opened.list_keys()} == {"ocsp:h1/icu#1"}
+    shutil.rmtree(built.folder / "keystores" / "h1.icu")
+    follower = RevocationFollower(built.database, built.clock)
+    with built.database.reading() as connection:
+        status = OcspDesk(built.database, follower, built.pack.ocsp, open_responders(connection, opened))
+    answer = ocsp.load_der_ocsp_response(status.answer(question(issued), built.clock.now()).response_der)
+    assert answer.certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+# lists
+
+
+def test_lists_and_certificates_are_found_by_name(built: Installation, issuers: OpenIssuers) -> None:
+    lists = PublishedLists(built.database)
+    assert lists.find_list("h1/icu", 1, 0) is None
+    (shard, complete) = built.publisher.publish_all(issuers["h1/icu"])
+    found = lists.find_list("h1/icu", 1, 0)
+    assert found is not None
+    assert (found.crl_der, found.this_update) == (shard.crl_der, built.clock.now())
+    again = lists.find_list("h1/icu", 1, 0)
+    assert again is found, "the bytes are not read again"
+    whole = lists.find_list("h1/icu", 1, COMPLETE)
+    assert whole is not None
+    assert whole.crl_der == complete.crl_der
+    assert lists.find_list("h1/icu", 2, 0) is None
+    assert lists.find_list("h1/icu", 1, 7) is None
+    assert lists.find_list("h1/icu", 1, 0, is_delta=True) is None
+    assert lists.find_certificate("h1/icu", 1) == issuers["h1/icu"].certificate_der
+    assert lists.find_certificate("h9/icu", 1) is None
+    built.advance(hours=6)
+    built.publisher.publish_due(issuers["h1/icu"])
+    newer = lists.find_list("h1/icu", 1, 0)
+    assert newer is not None
+    assert newer.this_update == built.clock.now()
+
+
+@needs_openssl
+def test_openssl_understands_the_answers(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, tmp_path: Path
+) -> None:
+    good, bad = built.issue(issuers), built.issue(issuers)
+    built.revocations.revoke(bad.issuer.authority_id, bad.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    chain = [good.issuer.certificate_der, *good.issuer.chain_der]
+    pems = [x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in chain]
+    (tmp_path / "icu.pem").write_bytes(pems[0])
+    (tmp_path / "chain.pem").write_bytes(b"".join(pems))
+    at = str(int(built.clock.now().timestamp()) + 1)
+    for name, issued, digest in (("good", good, "-sha1"), ("revoked", bad, "-sha1"), ("good", good, "-sha256")):
+        leaf = x509.load_der_x509_certificate(issued.der)
+        (tmp_path / "leaf.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
+        base = ["openssl", "ocsp", "-issuer", "icu.pem", digest, "-cert", "leaf.pem"]
+        subprocess.run([*base, "-reqout", "request.der"], cwd=tmp_path, check=True, capture_output=True)
+        request = (tmp_path / "request.der").read_bytes()
+        built.settle()
+        (tmp_path / "response.der").write_bytes(desk.answer(request, built.clock.now()).response_der)
+        done = subprocess.run(
+            [
+                *(*base, "-reqin", "request.der", "-respin", "response.der", "-CAfile", "chain.pem", "-attime", at),
+                *("-validity_period", "999999999", "-no_nonce"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Response verify OK" in done.stderr, done.stderr
+        assert f"leaf.pem: {name}" in done.stdout, done.stdout + done.stderr

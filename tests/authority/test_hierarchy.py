@@ -1,0 +1,352 @@
+"""Authorities are requested, imported as others made them, certified elsewhere, and re-keyed beside the old."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from tests.authority.installation import BY, H1, ICU, ROOT, Installation, new_installation
+from vagus.errors import Conflict, NotTrusted, Refused, VagusError
+from vagus.keystore.passphrases import Passphrase
+from vagus.reasons import Reason
+from vagus.records import authorities as rows
+from vagus.x509.requests import decode_request
+
+PRIVATE = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+OTHER = Passphrase("staple correct horse")
+
+
+# requests
+
+
+def test_a_request_is_a_key_a_row_and_a_file(installation: Installation) -> None:
+    requested = installation.hierarchy.request(ROOT, by=BY)
+    csr = x509.load_pem_x509_csr((installation.folder / "requests" / "root.1.csr").read_bytes())
+    assert csr.is_signature_valid
+    assert csr.public_bytes(serialization.Encoding.DER) == requested.request_der
+    assert csr.subject.rfc4514_string() == "CN=Group Root,O=Group"
+    assert (
+        decode_request(requested.request_der).public_key.spki_der == installation.keystore("root").load("ca-1").spki_der
+    )
+
+
+def test_a_repeated_request_is_the_same_request(installation: Installation) -> None:
+    first = installation.hierarchy.request(ROOT, by=BY)
+    (installation.folder / "requests" / "root.1.csr").unlink()
+    assert installation.hierarchy.request(ROOT, by=BY) == first
+    assert (installation.folder / "requests" / "root.1.csr").exists()
+
+
+def test_a_key_that_a_crash_left_behind_is_taken_up(installation: Installation) -> None:
+    installation.hierarchy.request(ROOT, by=BY)
+    left = installation.keystore("h1")
+    key = installation.hierarchy._key("h1", 1, installation.hierarchy.rule(H1.kind).key_algorithm)
+    requested = installation.hierarchy.request(H1, by=BY)
+    assert decode_request(requested.request_der).public_key.spki_der == key.spki_der
+    assert [one.key_id for one in left.list_keys()] == ["ca-1"]
+
+
+def test_what_stands_is_not_requested_again(built: Installation) -> None:
+    with pytest.raises(Conflict) as refusal:
+        built.hierarchy.request(ICU, by=BY)
+    assert refusal.value.reason is Reason.ALREADY_EXISTS
+
+
+# rollover
+
+
+def test_after_a_rollover_both_generations_live_and_the_newest_issues(built: Installation) -> None:
+    old = built.issue(built.issuers("h1/icu"))
+    built.advance(days=900)
+    built.hierarchy.request(ICU, by=BY, is_rekey=True)
+    assert built.ceremony().hold().certified == ("h1/icu#2",)
+    issuers = built.issuers("h1/icu")
+    assert [one.reference for one in issuers.every()] == ["h1/icu#1", "h1/icu#2"]
+    assert issuers["h1/icu"].reference == "h1/icu#2"
+    assert issuers["h1/icu#1"].reference == "h1/icu#1"
+    new = built.issue(issuers)
+    for issued, generation in ((old, 1), (new, 2)):
+        issuer = x509.load_der_x509_certificate(issuers[f"h1/icu#{generation}"].certificate_der)
+        x509.load_der_x509_certificate(issued.der).verify_directly_issued_by(issuer)
+    subjects = {one.facts.subject_der for one in issuers.every()}
+    assert len(subjects) == 2, "one generation's list never speaks for the other's certificates"
+    for issuer_of_both in issuers.every():
+        assert built.publisher.publish_all(issuer_of_both)
+
+
+def test_a_retired_generation_still_signs_lists_and_nothing_else(built: Installation) -> None:
+    built.hierarchy.request(ICU, by=BY, is_rekey=True)
+    built.ceremony().hold()
+    built.hierarchy.retire("h1/icu", 1, by=BY)
+    issuers = built.issuers("h1/icu")
+    built.advance(seconds=2)
+    assert built.publisher.publish_all(issuers["h1/icu#1"])
+    with pytest.raises(Conflict) as refusal:
+        built.issuance().issue_now(built.order(), issuers["h1/icu#1"])
+    assert refusal.value.reason is Reason.AUTHORITY_IN_USE
+    with pytest.raises(Conflict) as refusal:
+        built.hierarchy.retire("h1/icu", 1, by=BY)
+    assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN
+
+
+def test_a_root_rolls_over_too(built: Installation) -> None:
+    built.hierarchy.request(ROOT, by=BY, is_rekey=True)
+    assert built.ceremony().hold().certified == ("root#2",)
+    built.hierarchy.request(replace(H1, name="h2"), by=BY)
+    assert built.ceremony().hold().certified == ("h2#1",)
+    with built.database.reading() as connection:
+        h1, h2 = rows.find_newest(connection, "h1"), rows.find_newest(connection, "h2")
+        assert h1 is not None
+        assert h2 is not None
+        parents = [rows.find_by_id(connection, one.parent_id or 0) for one in (h1, h2)]
+    assert [parent.reference for parent in parents if parent] == ["root#1", "root#2"]
+
+
+# a root that lives elsewhere
+
+
+class Elsewhere:
+    """A CA of somebody else."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+        self.key = ec.generate_private_key(ec.SECP384R1())
+        self.name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Elsewhere")])
+        self.root = self.certify(self.name, self.key.public_key(), path_length=3)
+
+    def certify(
+        self,
+        subject: x509.Name,
+        public: ec.EllipticCurvePublicKey,
+        *,
+        path_length: int | None = 1,
+        is_ca: bool = True,
+        can_revoke: bool = True,
+        odd: bool = False,
+        days: int = 4000,
+    ) -> x509.Certificate:
+        usage = x509.KeyUsage(
+            digital_signature=False,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=can_revoke,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        builder = (
+            x509.CertificateBuilder(self.name, subject, public, x509.random_serial_number())
+            .not_valid_before(self.at - timedelta(days=1))
+            .not_valid_after(self.at + timedelta(days=days))
+            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=path_length if is_ca else None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        )
+        if odd:
+            foreign = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
+            builder = builder.add_extension(foreign, critical=True)
+        return builder.sign(self.key, hashes.SHA384())
+
+    def pem(self, *certificates: x509.Certificate) -> bytes:
+        return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (*certificates, self.root))
+
+
+FOREIGN = replace(H1, parent=None)
+
+
+def test_a_certificate_comes_in_for_a_request_that_went_out(installation: Installation) -> None:
+    elsewhere = Elsewhere(installation.clock.now())
+    installation.hierarchy.request(FOREIGN, by=BY)
+    csr = x509.load_pem_x509_csr((installation.folder / "requests" / "h1.1.csr").read_bytes())
+    public = csr.public_key()
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    assert installation.ceremony().find_pending() == (), "no ceremony here can certify it"
+    made = elsewhere.certify(csr.subject, public)
+    assert installation.hierarchy.accept_certificate("h1", elsewhere.pem(made), by=BY) == "h1#1"
+    installation.hierarchy.request(ICU, by=BY)
+    assert installation.ceremony().hold().certified == ("h1/icu#1",)
+    issuer = installation.issuers("h1/icu")["h1/icu"]
+    assert [x509.load_der_x509_certificate(one) for one in issuer.chain_der] == [made, elsewhere.root]
+    assert installation.issue(installation.issuers("h1/icu")).der
+    with pytest.raises(Conflict) as refusal:
+        installation.hierarchy.accept_certificate("h1", elsewhere.pem(made), by=BY)
+    assert refusal.value.reason is Reason.ALREADY_EXISTS
+
+
+def test_a_certificate_that_is_not_ours_to_use_does_not_come_in(installation: Installation) -> None:
+    elsewhere = Elsewhere(installation.clock.now())
+    installation.hierarchy.request(FOREIGN, by=BY)
+    csr = x509.load_pem_x509_csr((installation.folder / "requests" / "h1.1.csr").read_bytes())
+    public = csr.public_key()
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    stranger = Elsewhere(installation.clock.now())
+    good = elsewhere.certify(csr.subject, public)
+    cases: list[tuple[bytes, Reason]] = [
+        (elsewhere.pem(elsewhere.certify(csr.subject, stranger.key.public_key())), Reason.KEY_MISMATCH),
+        (elsewhere.pem(elsewhere.certify(csr.subject, public, is_ca=False)), Reason.NOT_A_CA),
+        (elsewhere.pem(elsewhere.certify(csr.subject, public, can_revoke=False)), Reason.KEY_USAGE),
+        (elsewhere.pem(elsewhere.certify(csr.subject, public, odd=True)), Reason.UNKNOWN_CRITICAL),
+        (elsewhere.pem(elsewhere.certify(csr.subject, public, days=0)), Reason.EXPIRED_CA),
+        (stranger.pem(good), Reason.BAD_SIGNATURE),
+        (elsewhere.pem(good, stranger.certify(csr.subject, public)), Reason.NAME_CHAINING),
+        (b"nothing", Reason.BAD_ENCODING),
+    ]
+    for pem, reason in cases:
+        with pytest.raises(VagusError) as refusal:
+            installation.hierarchy.accept_certificate("h1", pem, by=BY)
+        assert refusal.value.reason is reason
+    with pytest.raises(Conflict) as unknown:
+        installation.hierarchy.accept_certificate("h9", elsewhere.pem(good), by=BY)
+    assert unknown.value.reason is Reason.AUTHORITY_UNKNOWN
+    assert installation.hierarchy.accept_certificate("h1", elsewhere.pem(good), by=BY) == "h1#1"
+
+
+def test_no_device_gets_the_key_of_a_foreign_root(installation: Installation) -> None:
+    from tests.authority.installation import public_key_of
+
+    elsewhere = Elsewhere(installation.clock.now())
+    key = ec.generate_private_key(ec.SECP384R1())
+    made = elsewhere.certify(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Ours")]), key.public_key())
+    installation.hierarchy.import_authority(
+        replace(ICU, parent=None), elsewhere.pem(made), key.private_bytes(*PRIVATE), None, by=BY
+    )
+    with pytest.raises(Conflict) as refusal:
+        installation.issuance().issue_now(
+            installation.order(public_key=public_key_of(elsewhere.key)), installation.issuers("h1/icu")["h1/icu"]
+        )
+    assert refusal.value.reason is Reason.KEY_BLOCKED
+
+
+# import
+
+
+def test_a_pair_that_does_not_match_is_not_imported(installation: Installation) -> None:
+    elsewhere = Elsewhere(installation.clock.now())
+    key = ec.generate_private_key(ec.SECP384R1())
+    made = elsewhere.certify(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Ours")]), key.public_key())
+    planned = replace(ICU, parent=None)
+    wrong = ec.generate_private_key(ec.SECP384R1())
+    with pytest.raises(Conflict) as refusal:
+        installation.hierarchy.import_authority(
+            planned, elsewhere.pem(made), wrong.private_bytes(*PRIVATE), None, by=BY
+        )
+    assert refusal.value.reason is Reason.KEY_MISMATCH
+    assert not (installation.folder / "keystores").exists(), "no key was kept"
+    weak = rsa.generate_private_key(65537, 2048)
+    small = x509.CertificateBuilder(
+        made.subject, made.subject, weak.public_key(), 5, made.not_valid_before_utc, made.not_valid_after_utc
+    )
+    small = small.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    pem = small.sign(weak, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    with pytest.raises(Refused) as weakness:
+        installation.hierarchy.import_authority(planned, pem, weak.private_bytes(*PRIVATE), None, by=BY)
+    assert weakness.value.reason is Reason.UNSUPPORTED_ALGORITHM
+
+
+OPENSSL_CONFIG = """
+[req]
+distinguished_name = dn
+prompt = no
+string_mask = {mask}
+[dn]
+C = DE
+O = Klinik am See
+OU = Alt-CA
+CN = Issuing CA 2019
+[ca]
+basicConstraints = critical,CA:TRUE,pathlen:0
+keyUsage = critical,keyCertSign,cRLSign,digitalSignature
+subjectKeyIdentifier = hash
+nsComment = "made by hand"
+certificatePolicies = 1.3.6.1.4.1.99999.7,@cps
+1.3.6.1.4.1.99999.42 = ASN1:UTF8String:foreign
+[cps]
+policyIdentifier = 1.3.6.1.4.1.99999.8
+CPS.1 = "https://klinik.example/cps"
+"""
+
+needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
+
+
+@needs_openssl
+@pytest.mark.parametrize(
+    ("algorithm", "mask"),
+    [
+        (["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384", "-sha384"], "utf8only"),
+        (["-newkey", "rsa:3072", "-sha256"], "nombstr"),  # T61String and PrintableString names, as old CAs have them
+    ],
+)
+def test_a_ca_made_by_openssl_is_imported_and_its_name_kept_byte_for_byte(
+    tmp_path: Path, algorithm: list[str], mask: str
+) -> None:
+    (tmp_path / "ca.cnf").write_text(OPENSSL_CONFIG.format(mask=mask))
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-config", "ca.cnf", "-extensions", "ca", "-days", "3650", *algorithm),
+            *("-keyout", "ca.key", "-out", "ca.pem", "-passout", "pass:staple correct horse"),
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    pem = (tmp_path / "ca.pem").read_bytes()
+    theirs = x509.load_pem_x509_certificate(pem)
+    with new_installation(tmp_path / "house") as installation:
+        installation.clock.set(datetime.now(UTC))
+        reference = installation.hierarchy.import_authority(
+            replace(ICU, parent=None), pem, (tmp_path / "ca.key").read_bytes(), OTHER, by=BY
+        )
+        assert reference == "h1/icu#1"
+        issuers = installation.issuers("h1/icu")
+        issued = installation.issue(issuers)
+        ours = x509.load_der_x509_certificate(issued.der)
+        assert ours.issuer.public_bytes() == theirs.subject.public_bytes()
+        ours.verify_directly_issued_by(theirs)
+        identifier = theirs.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        pointer = ours.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        assert pointer.key_identifier == identifier
+        assert issuers["h1/icu"].certificate_der == theirs.public_bytes(serialization.Encoding.DER)
+        assert installation.publisher.publish_all(issuers["h1/icu"])
+        (tmp_path / "leaf.pem").write_bytes(ours.public_bytes(serialization.Encoding.PEM))
+        lists = (installation.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl").read_bytes()
+        (tmp_path / "list.pem").write_bytes(x509.load_der_x509_crl(lists).public_bytes(serialization.Encoding.PEM))
+    verified = subprocess.run(
+        ["openssl", "verify", "-x509_strict", "-crl_check", "-CAfile", "ca.pem", "-CRLfile", "list.pem", "leaf.pem"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert verified.stdout == "leaf.pem: OK\n", verified.stderr
+
+
+def test_an_import_beside_a_waiting_request_is_refused(installation: Installation) -> None:
+    elsewhere = Elsewhere(installation.clock.now())
+    installation.hierarchy.request(FOREIGN, by=BY)
+    with pytest.raises(Conflict) as refusal:
+        installation.hierarchy.import_authority(
+            FOREIGN, elsewhere.pem(), elsewhere.key.private_bytes(*PRIVATE), None, by=BY
+        )
+    assert refusal.value.reason is Reason.ALREADY_EXISTS
+
+
+def test_a_chain_out_of_order_is_refused(installation: Installation) -> None:
+    elsewhere = Elsewhere(installation.clock.now())
+    key = ec.generate_private_key(ec.SECP384R1())
+    made = elsewhere.certify(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Ours")]), key.public_key())
+    backwards = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (elsewhere.root, made))
+    with pytest.raises(NotTrusted) as refusal:
+        installation.hierarchy.import_authority(
+            replace(ICU, parent=None), backwards, key.private_bytes(*PRIVATE), None, by=BY
+        )
+    assert refusal.value.reason is Reason.NAME_CHAINING

@@ -1,0 +1,216 @@
+"""Revocation is one commit that moves the sequence, the state, the lists to come and the ledger together."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.authority.installation import ICU, Installation, new_public_key
+from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.issuers import OpenIssuers
+from vagus.authority.revocation import Revoked
+from vagus.errors import Conflict, PolicyRefusal
+from vagus.ledger.entries import Entry, Hold, Release, Revocation, decode_entry
+from vagus.reasons import Reason
+from vagus.records import authorities as authority_rows
+from vagus.records import certificates as rows
+from vagus.records import revocations as revocation_rows
+from vagus.records.sequence import RevocationFollower
+from vagus.records.tables import log_leaves
+from vagus.x509.crl_building import RevocationReason, encode_crl_entry
+
+BY = "operator:alice"
+COMPROMISE = RevocationReason.KEY_COMPROMISE
+
+
+@pytest.fixture
+def issuers(built: Installation) -> OpenIssuers:
+    return built.issuers("h1/icu")
+
+
+def certificate(built: Installation, issued: IssuedCertificate) -> rows.CertificateRow:
+    built.settle()
+    with built.database.reading() as connection:
+        found = rows.find_by_leaf(connection, issued.leaf_index)
+    assert found is not None
+    return found
+
+
+def entries(built: Installation) -> list[Entry]:
+    with built.database.reading() as connection:
+        raw = connection.execute(log_leaves.select().order_by(log_leaves.c.leaf_index)).all()
+    found = (decode_entry(row.entry).entry for row in raw)
+    return [entry for entry in found if isinstance(entry, Revocation | Hold | Release)]
+
+
+def test_one_commit_writes_sequence_entry_state_and_ledger(built: Installation, issuers: OpenIssuers) -> None:
+    issued = built.issue(issuers)
+    follower = RevocationFollower(built.database, built.clock)
+    follower.follow(built.writer)
+    authority_id = issued.issuer.authority_id
+    sequence = built.revocations.revoke(authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    assert sequence == 1
+    found = follower.find(authority_id, issued.serial)
+    assert found is not None, "the gates of this process know before the answer leaves"
+    assert (found.reason, found.is_hold) == (RevocationReason.SUPERSEDED, False)
+    with built.database.reading() as connection:
+        row = revocation_rows.find_revocation(connection, issued.leaf_index)
+    assert row is not None
+    assert row.entry_der == encode_crl_entry(issued.serial, built.clock.now(), RevocationReason.SUPERSEDED)
+    assert row.shard == certificate(built, issued).shard
+    assert certificate(built, issued).state == rows.REVOKED
+    (entry,) = entries(built)
+    assert isinstance(entry, Revocation)
+    assert (entry.authority, entry.serial, entry.reason, entry.sequence) == ("h1/icu#1", issued.serial, 4, 1)
+    assert "alice" not in entry.by
+
+
+def test_a_serial_that_was_never_issued_cannot_be_revoked(built: Installation, issuers: OpenIssuers) -> None:
+    for act in (
+        built.revocations.revoke(issuers["h1/icu"].authority_id, 4711, COMPROMISE, by=BY),
+        built.revocations.hold(issuers["h1/icu"].authority_id, 4711, by=BY),
+        built.revocations.release(99, 4711, by=BY),
+    ):
+        with pytest.raises(Conflict) as refusal:
+            act.result()
+        assert refusal.value.reason is Reason.NOT_ISSUED
+
+
+def test_revoked_stays_revoked_and_again_changes_nothing(built: Installation, issuers: OpenIssuers) -> None:
+    issued = built.issue(issuers)
+    name = (issued.issuer.authority_id, issued.serial)
+    first = built.revocations.revoke(*name, RevocationReason.SUPERSEDED, by=BY).result()
+    assert built.revocations.revoke(*name, RevocationReason.CESSATION_OF_OPERATION, by=BY).result() == first
+    for act in (built.revocations.hold(*name, by=BY), built.revocations.release(*name, by=BY)):
+        with pytest.raises(Conflict) as refusal:
+            act.result()
+        assert refusal.value.reason is Reason.REVOKED
+    assert len(entries(built)) == 1
+
+
+def test_a_compromise_learnt_later_is_said_in_a_second_step(built: Installation, issuers: OpenIssuers) -> None:
+    issued = built.issue(issuers)
+    name = (issued.issuer.authority_id, issued.serial)
+    built.revocations.revoke(*name, RevocationReason.SUPERSEDED, by=BY).result()
+    assert built.revocations.revoke(*name, COMPROMISE, by=BY).result() == 2
+    assert built.revocations.revoke(*name, COMPROMISE, by=BY).result() == 2
+    with built.database.reading() as connection:
+        row = revocation_rows.find_revocation(connection, issued.leaf_index)
+    assert row is not None
+    assert row.reason == COMPROMISE
+
+
+def test_a_hold_is_released_or_becomes_a_revocation(built: Installation, issuers: OpenIssuers) -> None:
+    one, other = built.issue(issuers), built.issue(issuers)
+    follower = RevocationFollower(built.database, built.clock)
+    follower.follow(built.writer)
+    for issued in (one, other):
+        name = (issued.issuer.authority_id, issued.serial)
+        held = built.revocations.hold(*name, by=BY).result()
+        assert built.revocations.hold(*name, by=BY).result() == held
+        assert certificate(built, issued).state == rows.HELD
+    built.revocations.release(one.issuer.authority_id, one.serial, by=BY).result()
+    built.revocations.revoke(other.issuer.authority_id, other.serial, COMPROMISE, by=BY).result()
+    assert certificate(built, one).state == rows.ISSUED
+    assert certificate(built, other).state == rows.REVOKED
+    assert follower.find(one.issuer.authority_id, one.serial) is None
+    found = follower.find(other.issuer.authority_id, other.serial)
+    assert found is not None
+    assert not found.is_hold
+    with pytest.raises(Conflict) as refusal:
+        built.revocations.release(one.issuer.authority_id, one.serial, by=BY).result()
+    assert refusal.value.reason is Reason.NOT_FOUND
+    assert [type(entry) for entry in entries(built)] == [Hold, Hold, Release, Revocation]
+
+
+def test_a_device_goes_with_all_its_certificates(built: Installation, issuers: OpenIssuers) -> None:
+    first = built.issue(issuers)
+    device = certificate(built, first).device_id
+    assert device is not None
+    second = built.issue(issuers, device=device)
+    bystander = built.issue(issuers)
+    assert built.revocations.hold_device(device, by=BY).result() == Revoked(2, 2)
+    assert built.revocations.release_device(device, by=BY).result() == Revoked(2, 4)
+    assert built.revocations.revoke_device(device, COMPROMISE, by=BY).result() == Revoked(2, 6)
+    assert built.revocations.hold_device(device, by=BY).result() == Revoked(0, 0)
+    states = [certificate(built, one).state for one in (first, second, bystander)]
+    assert states == [rows.REVOKED, rows.REVOKED, rows.ISSUED]
+    assert built.revocations.revoke_device("nobody", COMPROMISE, by=BY).result() == Revoked(0, 0)
+
+
+def test_a_device_whose_certificates_are_past_leaves_nothing_to_revoke(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    device = certificate(built, built.issue(issuers)).device_id
+    built.advance(days=731)
+    assert built.revocations.revoke_device(device or "", COMPROMISE, by=BY).result() == Revoked(0, 0)
+
+
+def test_a_key_goes_with_all_its_certificates_and_comes_never_back(built: Installation, issuers: OpenIssuers) -> None:
+    order = built.order()
+    issued = built.issuance().issue_now(order, issuers["h1/icu"])
+    spki = order.public_key.spki_sha256
+    assert built.revocations.revoke_key(spki, COMPROMISE, by=BY).result().count == 1
+    assert certificate(built, issued).state == rows.REVOKED
+    unseen = new_public_key()
+    assert built.revocations.revoke_key(unseen.spki_sha256, COMPROMISE, by=BY).result() == Revoked(0, 0)
+    with pytest.raises(Conflict) as refusal:
+        built.issue(issuers, public_key=unseen)
+    assert refusal.value.reason is Reason.KEY_BLOCKED
+
+
+def test_a_revoked_authority_issues_nothing_from_that_commit_on(built: Installation, issuers: OpenIssuers) -> None:
+    with built.database.reading() as connection:
+        row = rows.find_by_request(connection, "authority:h1/icu#1")
+    assert row is not None
+    built.revocations.revoke(row.authority_id, row.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
+    with built.database.reading() as connection:
+        authority = authority_rows.find_newest(connection, ICU.name, state=None)
+    assert authority is not None
+    assert authority.state == authority_rows.REVOKED
+    with pytest.raises(Conflict) as refusal:
+        built.issue(issuers)
+    assert refusal.value.reason is Reason.AUTHORITY_IN_USE
+
+
+def test_authorities_are_not_held_and_roots_not_revoked(built: Installation) -> None:
+    with built.database.reading() as connection:
+        icu = rows.find_by_request(connection, "authority:h1/icu#1")
+        root = rows.find_by_request(connection, "authority:root#1")
+    assert icu is not None
+    assert root is not None
+    for act in (
+        built.revocations.hold(icu.authority_id, icu.serial, by=BY),
+        built.revocations.revoke(root.authority_id, root.serial, COMPROMISE, by=BY),
+    ):
+        with pytest.raises(PolicyRefusal) as refusal:
+            act.result()
+        assert refusal.value.reason is Reason.POLICY_VIOLATION
+
+
+@pytest.mark.parametrize("reason", [RevocationReason.CERTIFICATE_HOLD, RevocationReason.REMOVE_FROM_CRL])
+def test_hold_and_remove_are_no_reasons_to_revoke(
+    built: Installation, issuers: OpenIssuers, reason: RevocationReason
+) -> None:
+    issued = built.issue(issuers)
+    with pytest.raises(PolicyRefusal) as refusal:
+        built.revocations.revoke(issued.issuer.authority_id, issued.serial, reason, by=BY).result()
+    assert refusal.value.reason is Reason.POLICY_VIOLATION
+    assert certificate(built, issued).state == rows.ISSUED
+
+
+def test_the_sequence_has_no_gap_whatever_is_refused_between(built: Installation, issuers: OpenIssuers) -> None:
+    issued = [built.issue(issuers) for _ in range(5)]
+    futures = []
+    for one in issued:
+        name = (one.issuer.authority_id, one.serial)
+        futures += [
+            built.revocations.hold(*name, by=BY),
+            built.revocations.revoke(name[0], 99, COMPROMISE, by=BY),
+            built.revocations.revoke(*name, COMPROMISE, by=BY),
+            built.revocations.hold(*name, by=BY),
+        ]
+    for future in futures:
+        future.exception()
+    with built.database.reading() as connection:
+        events = revocation_rows.list_events(connection, issued[0].issuer.authority_id, after=0)
+    assert [event.sequence for event in events] == list(range(1, 11))
