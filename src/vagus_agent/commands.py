@@ -94,7 +94,10 @@ def run_command(
                 device.settle_clock()
                 yield from Probe(device).obey_all(orders)
             case _:
-                yield from _run(options, device, entropy, sleep)
+                try:
+                    yield from _run(options, device, entropy, sleep)
+                finally:
+                    device.hang_up()
 
 
 def _device(options: Options, folder: StateFolder, clock: Clock, entropy: Entropy, *, keeps: bool) -> Device:

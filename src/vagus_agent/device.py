@@ -70,6 +70,7 @@ class Device:
     ) -> None:
         self._folder = folder
         self._orders = orders
+        self._relay = orders.relay
         self._entropy = entropy
         self._patience = patience or Patience()
         self._floor = ClockFloor(folder.path / "clock-floor.json")
@@ -197,6 +198,7 @@ class Device:
             at=self.clock.now(),
         )
         credential = self.store.complete(pending, chain)
+        self.hang_up()  # what is held open still speaks for the old certificate
         self._floor.raise_to(credential.leaf.not_valid_before_utc, "our own certificate")
         return credential
 
@@ -210,9 +212,9 @@ class Device:
         self.check_clock()
         self.store.open()
         current = self._current()
-        if self._orders.relay is None:
-            raise Misconfigured(Reason.BAD_ARGUMENT, "no relay is known; give --relay name:port once")
-        return self._caller_for(current).open(self._orders.relay, session), current
+        if self._relay is None:
+            raise Misconfigured(Reason.BAD_ARGUMENT, "no relay is known; give --relay name:port")
+        return self._caller_for(current).open(self._relay, session), current
 
     def send(self, channel: Channel, lines: int) -> int:
         """Send telemetry over an open connection; the number of lines that the other side took.
@@ -265,16 +267,31 @@ class Device:
             return self._begin_once(lines, session)
         except Refused as refusal:
             self.hang_up()
-            current = self.store.find_current()
-            previous = None if current is None or not self._may_blame(refusal) else self.store.step_back(current)
-            if previous is None or self.clock.now() > previous.leaf.not_valid_after_utc:
+            sent = self._begin_with_previous(lines) if self._may_blame(refusal) else None
+            if sent is None:
                 raise
-            return self._begin_once(lines, None)
+            return sent
 
     def _begin_once(self, lines: int, session: Session | None) -> Sent:
         self._held, credential = self.open_relay(session)
         sent = self.send(self._held, lines)
         self.store.prove(credential)
+        return _tell_sent(sent, self._held)
+
+    def _begin_with_previous(self, lines: int) -> Sent | None:
+        """Where the pair in use never worked, the one before it; it comes into use again only if it does work."""
+        current, previous = self.store.find_current(), self.store.find_previous()
+        if current is None or current.is_proven or previous is None or self._relay is None:
+            return None
+        if self.clock.now() > previous.leaf.not_valid_after_utc:
+            return None
+        try:
+            self._held = self._caller_for(previous).open(self._relay)
+            sent = self.send(self._held, lines)
+        except VagusError:
+            self.hang_up()
+            return None
+        self.store.step_back(current)
         return _tell_sent(sent, self._held)
 
     @staticmethod
@@ -309,7 +326,7 @@ class Device:
 
     def _server(self) -> Route:
         if self._orders.server is None:
-            raise Misconfigured(Reason.BAD_ARGUMENT, "no enrolment server is known; give --server name:port once")
+            raise Misconfigured(Reason.BAD_ARGUMENT, "no enrolment server is known; give --server name:port")
         return self._orders.server
 
     def _caller_for(self, credential: Credential) -> Caller:

@@ -188,6 +188,7 @@ class Behaviour:
     serves_crl: bool = True
     wrong_key: bool = False
     cut_answer: int = 0
+    retry_after: int | None = None
     closes_after_answer: bool = False
     drops_before_answer: int = 0
     admits: bool = True
@@ -332,7 +333,7 @@ class Server:
         operation = request.path.rpartition("/")[2]
         refusal = self.behaviour.refuse.get(request.path) or self.behaviour.refuse.get(operation)
         if refusal is not None:
-            return _encode(refusal[0], refusal[1], "application/problem+json")
+            return _encode(refusal[0], refusal[1], "application/problem+json", self.behaviour.retry_after)
         h = self.hierarchy
         if request.path == CRL_PATH and self.behaviour.serves_crl:
             return _encode(200, h.infrastructure.crl(self.behaviour.now), "application/pkix-crl")
@@ -385,10 +386,12 @@ def _encode_certificates(*ders: bytes) -> bytes:
     return _encode(200, body, "application/pkcs7-mime; smime-type=certs-only")
 
 
-def _encode(status: int, body: bytes, content_type: str | None) -> bytes:
+def _encode(status: int, body: bytes, content_type: str | None, retry_after: int | None = None) -> bytes:
     head = f"HTTP/1.1 {status} Whatever\r\n"
     if status != 204:
         head += f"Content-Length: {len(body)}\r\n"
+    if retry_after is not None:
+        head += f"Retry-After: {retry_after}\r\n"
     if content_type is not None:
         head += f"Content-Type: {content_type}\r\n"
     return head.encode() + b"\r\n" + body

@@ -182,6 +182,22 @@ class TestRenewal:
         assert current is not None
         assert current.leaf == first.leaf
 
+    def test_a_refusal_of_the_device_itself_is_not_blamed_on_the_new_pair(
+        self, make_device: MakeDevice, server: Server, clock: FrozenClock
+    ) -> None:
+        device = make_device()
+        device.enrol()
+        device.connect(1)
+        server.behaviour.now = clock.advance(days=310)
+        device.renew()
+        server.behaviour.refuse["/telemetry"] = problem(403, Reason.WRONG_COMPARTMENT)
+        with pytest.raises(NotAuthorised) as error:
+            device.connect(1)
+        assert reason_of(error) is Reason.WRONG_COMPARTMENT
+        current = device.store.find_current()
+        assert current is not None
+        assert current.generation == 2
+
     def test_of_an_expired_certificate_says_so_and_asks_nobody(
         self, make_device: MakeDevice, server: Server, clock: FrozenClock
     ) -> None:
