@@ -1,0 +1,1 @@
+"""What was answered is there after any kill: a server that dies at named points, clients that remember, an oracle."""

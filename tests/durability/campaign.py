@@ -1,0 +1,112 @@
+"""Kills a server again and again while devices enrol and are revoked, then asks the oracle."""
+
+from __future__ import annotations
+
+import queue
+import random
+import ssl
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+
+from tests.durability.clients import Clients, Wish
+from tests.durability.installation import (
+    ServerProcess,
+    infrastructure_anchor,
+    make_installation,
+    make_tokens,
+    vagus,
+)
+from tests.durability.journal import Journal
+from tests.durability.oracle import Oracle
+from vagus.settings import load_settings
+
+BETWEEN = ("after-commit", "intent-committed", "signed")
+"""The windows between an intent's commit and its answer."""
+POINTS = (*BETWEEN, "before-commit", "random")
+_PER_KILL = 24  # devices for each kill; most kills need fewer
+
+
+@dataclass
+class Campaign:
+    """One run: `kills` kills of one server, at points drawn from `seed`."""
+
+    folder: Path
+    kills: int
+    seed: int
+    database: str | None = None
+    windows: Counter[str] = field(default_factory=Counter)
+    left_open: Counter[str] = field(default_factory=Counter)
+
+    def run(self) -> None:
+        """Kill, restart, repeat; then check everything that was ever answered."""
+        draw = random.Random(self.seed)
+        devices = make_installation(self.folder, devices=min(4999, 40 + self.kills * _PER_KILL), database=self.database)
+        tokens = make_tokens(self.folder, devices)
+        journal = Journal(self.folder / "journal")
+        oracle = Oracle(load_settings(self.folder).database_url, journal)
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trust.load_verify_locations(cadata=infrastructure_anchor(self.folder))
+        trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the anchor is the infrastructure CA, not the root
+        clients = Clients([Wish(device, token) for device, token in tokens.items()], journal, trust)
+        clients.start()
+        for kill in range(self.kills):
+            # at least every second kill falls between commit and answer
+            point = draw.choice(BETWEEN) if kill % 2 == 0 else draw.choice(POINTS)
+            self._one_life(clients, journal, point, draw)
+            clients.address = None
+            intents = oracle.open_intents()
+            self.windows[point] += 1
+            self.left_open[point] += intents > 0
+        self._last_life(clients, oracle)
+        clients.stop()
+        journal.close()
+        print(f"kills by window {dict(self.windows)}, intents left open by {dict(self.left_open)}")  # noqa: T201
+        assert not clients.failures, clients.failures[:3]
+        assert oracle.open_intents() == 0, "an intent was left open by a server that served"
+        assert oracle.check_tables() == len(devices)
+        vagus(self.folder, "audit", "verify", "--against", str(self.folder / "log" / "checkpoint"))
+
+    def _one_life(self, clients: Clients, journal: Journal, point: str, draw: random.Random) -> None:
+        server = ServerProcess(self.folder, "none" if point == "random" else point, draw.randint(1, 8))
+        assert server.wait_ready(), (self.folder / "server.err").read_text()[-2000:]
+        clients.address = server.addresses["enrol-h1"]
+        deadline = time.monotonic() + (draw.uniform(0.02, 0.4) if point == "random" else 20)
+        while time.monotonic() < deadline:
+            if server.has_ended():
+                break
+            self._revoke_one(clients, journal, server)
+        is_killed = server.has_ended()
+        server.kill()
+        assert is_killed or point == "random", f"{point} was never passed"
+
+    @staticmethod
+    def _revoke_one(clients: Clients, journal: Journal, server: ServerProcess) -> None:
+        """Every fourth certificate that arrives is revoked at once."""
+        try:
+            der = clients.received.get(timeout=0.02)
+        except queue.Empty:
+            return
+        certificate = x509.load_der_x509_certificate(der)
+        if certificate.serial_number % 4:
+            return
+        common_name = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
+        device = common_name if isinstance(common_name, str) else common_name.decode()
+        journal.note("revoking", device=device)
+        if server.revoke(device):
+            journal.note("revoked", device=device)
+
+    def _last_life(self, clients: Clients, oracle: Oracle) -> None:
+        server = ServerProcess(self.folder)
+        assert server.wait_ready(), (self.folder / "server.err").read_text()[-2000:]
+        clients.address = server.addresses["enrol-h1"]
+        deadline = time.monotonic() + 120
+        while not clients.is_idle and time.monotonic() < deadline:
+            time.sleep(0.1)
+        clients.stop()
+        issuer = x509.load_pem_x509_certificate(vagus(self.folder, "ca", "export", "h1/icu").encode())
+        oracle.check_published(server.addresses["status"], issuer, range(0, 400, 4))
+        assert server.stop() == 0

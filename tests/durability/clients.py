@@ -1,0 +1,128 @@
+"""Devices that enrol with tokens over real TLS and repeat the same request until somebody answers."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import queue
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs7
+
+from tests.durability.journal import Journal
+
+_PATIENCE_SECONDS = 120
+
+
+@dataclass
+class Wish:
+    """One device's wish for a certificate: the same token and CSR at every try."""
+
+    device: str
+    token: str
+    csr: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        self.csr = base64.b64encode(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with the CSR."""
+        basic = base64.b64encode(f"{self.device}:{self.token}".encode()).decode()
+        return {"Content-Type": "application/pkcs10", "Authorization": f"Basic {basic}"}
+
+
+class DoorConnection(http.client.HTTPSConnection):
+    """HTTPS to a loopback address whose certificate must show the door's own host name."""
+
+    def __init__(self, address: tuple[str, int], host_name: str, trust: ssl.SSLContext) -> None:
+        super().__init__(*address, timeout=20)
+        self._name, self._trust = host_name, trust
+
+    def connect(self) -> None:
+        """TCP, then TLS under the door's name."""
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._trust.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def enrol(connection: http.client.HTTPSConnection, wish: Wish) -> bytes:
+    """The certificate's DER. Raises ConnectionError when nobody answered, RuntimeError for a refusal."""
+    connection.request("POST", "/.well-known/est/simpleenroll", wish.csr, wish.headers)
+    answer = connection.getresponse()
+    body = answer.read()
+    if answer.status == 503:
+        raise ConnectionError("try again later")
+    if answer.status != 200:
+        raise RuntimeError(f"{answer.status}: {body[:300]!r}")
+    certificates = pkcs7.load_der_pkcs7_certificates(base64.b64decode(body))
+    return certificates[0].public_bytes(serialization.Encoding.DER)
+
+
+class Clients:
+    """Threads that take wishes from a queue and fulfil each, however often the server dies."""
+
+    def __init__(self, wishes: list[Wish], journal: Journal, trust: ssl.SSLContext, count: int = 4) -> None:
+        self._queue: queue.SimpleQueue[Wish] = queue.SimpleQueue()
+        for wish in wishes:
+            self._queue.put(wish)
+        self._journal, self._trust = journal, trust
+        self.address: tuple[str, int] | None = None
+        self.failures: list[str] = []
+        self.received: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._is_over = False
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Let each thread finish what it has in hand, and wait for them."""
+        self._is_over = True
+        for thread in self._threads:
+            thread.join(_PATIENCE_SECONDS)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every wish is fulfilled."""
+        return self._queue.empty()
+
+    def _run(self) -> None:
+        connection: DoorConnection | None = None
+        while not self._is_over:
+            try:
+                wish = self._queue.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            deadline = time.monotonic() + _PATIENCE_SECONDS
+            while time.monotonic() < deadline:
+                at = self.address
+                if at is None:
+                    time.sleep(0.02)
+                    continue
+                try:
+                    connection = connection or DoorConnection(at, "enrol.test.example", self._trust)
+                    der = enrol(connection, wish)
+                except (OSError, http.client.HTTPException):
+                    if connection is not None:
+                        connection.close()
+                    connection = None
+                    time.sleep(0.05)
+                    continue
+                except RuntimeError as refused:
+                    self.failures.append(f"{wish.device}: {refused}")
+                    break
+                self._journal.note("certificate", device=wish.device, der=der.hex())
+                self.received.put(der)
+                break
+        if connection is not None:
+            connection.close()

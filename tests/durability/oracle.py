@@ -1,0 +1,130 @@
+"""What the outside was told, held against database, ledger, CRL and OCSP; reads tables by its own SQL."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509 import ocsp
+from sqlalchemy import text
+
+from tests.durability.journal import Journal
+from vagus.records.database import open_database
+
+_PUBLISHED_WITHIN = 30.0  # seconds; policy promises 60 and aims for 5
+
+
+_OPEN_INTENTS = text("SELECT count(*) FROM certificates WHERE state = 'intended'")
+_ONE = text(
+    "SELECT c.state, c.device_id, b.certificate_der, l.entry FROM certificates c"
+    " JOIN certificate_bytes b ON b.leaf_index = c.leaf_index"
+    " JOIN log_leaves l ON l.leaf_index = c.leaf_index WHERE c.serial = :serial"
+)
+_TWICE = text("SELECT device_id FROM certificates WHERE device_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1")
+
+
+class Oracle:
+    """Asks every place where a certificate or a revocation must have left its mark."""
+
+    def __init__(self, database_url: str, journal: Journal) -> None:
+        self._url = database_url
+        self._journal = journal
+
+    def open_intents(self) -> int:
+        """Intents whose signature is not recorded: what a kill between commit and answer leaves."""
+        database = open_database(self._url)
+        try:
+            with database.reading() as connection:
+                found: int = connection.execute(_OPEN_INTENTS).scalar_one()
+                return found
+        finally:
+            database.close()
+
+    def check_tables(self) -> int:
+        """Every certificate received is in table and ledger, byte for byte; gives how many there are."""
+        received = [
+            x509.load_der_x509_certificate(bytes.fromhex(one["der"])) for one in self._journal.lines("certificate")
+        ]
+        revoked = {one["device"] for one in self._journal.lines("revoked")}
+        database = open_database(self._url)
+        try:
+            with database.reading() as connection:
+                for certificate in received:
+                    serial = certificate.serial_number.to_bytes(20, "big")
+                    row = connection.execute(_ONE, {"serial": serial}).one()
+                    tbs = hashlib.sha256(certificate.tbs_certificate_bytes).hexdigest()
+                    assert tbs in bytes(row.entry).decode("ascii"), "the ledger's leaf commits to another TBS"
+                    if row.state != "intended":  # its row may still be on its way when we look at a running server
+                        assert bytes(row.certificate_der) == certificate.public_bytes(serialization.Encoding.DER)
+                    assert (row.state == "revoked") or (row.device_id not in revoked), "a revocation was forgotten"
+                assert not connection.execute(_TWICE).all(), "a repeated request made a second certificate"
+        finally:
+            database.close()
+        return len(received)
+
+    def check_published(self, status: tuple[str, int], issuer: x509.Certificate, sample: Sequence[int]) -> None:
+        """OCSP and CRL, asked over HTTP, agree with what was received; `sample` picks whom to ask about."""
+        received = [
+            x509.load_der_x509_certificate(bytes.fromhex(one["der"])) for one in self._journal.lines("certificate")
+        ]
+        told = {one["device"] for one in self._journal.lines("revoked")}
+        begun = {one["device"] for one in self._journal.lines("revoking")}
+        of_device = dict(zip((one["device"] for one in self._journal.lines("certificate")), received, strict=True))
+        revoked = {of_device[device].serial_number for device in told}
+        self._check_crl(status, received, issuer, revoked)
+        for at in sample:
+            device, certificate = list(of_device.items())[at % len(of_device)]
+            answer = _ask_ocsp(status, certificate, issuer)
+            if device in told:
+                assert answer is ocsp.OCSPCertStatus.REVOKED
+            elif device not in begun:  # begun and unanswered: either is right
+                assert answer is ocsp.OCSPCertStatus.GOOD
+
+    def _received(self) -> list[x509.Certificate]:
+        lines = self._journal.lines("certificate")
+        return [x509.load_der_x509_certificate(bytes.fromhex(one["der"])) for one in lines]
+
+    @staticmethod
+    def _check_crl(
+        status: tuple[str, int], received: Sequence[x509.Certificate], issuer: x509.Certificate, revoked: set[int]
+    ) -> None:
+        missing = set(revoked)
+        deadline = time.monotonic() + _PUBLISHED_WITHIN
+        while True:
+            points = received[0].extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+            names = points[0].full_name
+            assert names is not None
+            crl = x509.load_der_x509_crl(_fetch(status, urlsplit(names[0].value).path))
+            key = issuer.public_key()
+            assert crl.is_signature_valid(key)  # type: ignore[arg-type]
+            missing -= {entry.serial_number for entry in crl}
+            if not missing:
+                return
+            assert time.monotonic() < deadline, f"{len(missing)} revocations are in no CRL"
+            time.sleep(0.5)
+
+
+def _fetch(status: tuple[str, int], path: str) -> bytes:
+    connection = http.client.HTTPConnection(*status, timeout=20)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    assert answer.status == 200, (path, answer.status, body[:200])
+    return body
+
+
+def _ask_ocsp(status: tuple[str, int], certificate: x509.Certificate, issuer: x509.Certificate) -> ocsp.OCSPCertStatus:
+    request = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, hashes.SHA256()).build()
+    connection = http.client.HTTPConnection(*status, timeout=20)
+    headers = {"Content-Type": "application/ocsp-request"}
+    connection.request("POST", "/ocsp", request.public_bytes(serialization.Encoding.DER), headers)
+    answer = ocsp.load_der_ocsp_response(connection.getresponse().read())
+    connection.close()
+    assert answer.response_status is ocsp.OCSPResponseStatus.SUCCESSFUL, answer.response_status
+    return answer.certificate_status

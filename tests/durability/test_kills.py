@@ -1,0 +1,14 @@
+"""Ten kills in the middle of enrolment and revocation lose nothing that was answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.durability.campaign import BETWEEN, Campaign
+
+
+def test_nothing_that_was_answered_is_lost_in_ten_kills(tmp_path: Path, soak_seed: int) -> None:
+    campaign = Campaign(tmp_path / "hospital", kills=10, seed=soak_seed)
+    campaign.run()
+    assert sum(campaign.windows.values()) == 10
+    assert sum(campaign.windows[point] for point in BETWEEN) * 3 >= 10
