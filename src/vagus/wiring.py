@@ -249,9 +249,10 @@ class House:
 
     @cached_property
     def hierarchy(self) -> Hierarchy:
-        """The acts that change which authorities there are."""
+        """The acts that change which authorities there are. Raises Conflict(RESTORE_UNSETTLED) as `issuance`."""
         from vagus.authority.hierarchy import Hierarchy
 
+        self.check_settled()
         return Hierarchy(
             self.pack,
             self.writer,
@@ -295,7 +296,6 @@ class House:
         """Make key and request of a planned authority; the next generation where the last one has retired."""
         from vagus.records.authorities import REQUESTED, find_newest
 
-        self.check_settled()
         with self.database.reading() as connection:
             newest = find_newest(connection, planned.name, state=None)
         self.hierarchy.request(planned, by=by, is_rekey=newest is not None and newest.state != REQUESTED)

@@ -1,0 +1,209 @@
+"""A hospital's commands from the plan to the token, as an operator types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import PLAN, done, run
+
+
+def written(folder: Path, text: str = PLAN) -> str:
+    path = folder.parent / "plan.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_check_shows_what_would_change_and_changes_nothing(fresh: Path) -> None:
+    changes = done(fresh, "plan", "check", written(fresh), "--json").facts
+    assert {"act": "add", "what": "authority", "name": "h1/icu", "detail": "issuing-ca, online"} in changes
+    assert {"act": "add", "what": "devices", "name": "h1/icu Aorta IP3", "detail": "3"} in changes
+    assert done(fresh, "ca", "list", "--json").facts == []
+    assert not (fresh / "plan.toml").exists()
+
+
+def test_apply_without_a_ceremony_writes_requests_and_stops(fresh: Path) -> None:
+    stopped = run(fresh, "plan", "apply", written(fresh), "--yes", "--json")
+    assert stopped.code == 3
+    assert "ceremony needed: 5 requests" in stopped.err
+    assert sorted(path.name for path in (fresh / "requests").iterdir()) == [
+        "h1.icu.1.csr",
+        "h1.infra.1.csr",
+        "h1.sdc.1.csr",
+    ]
+    assert not (fresh / "keystores" / "root").exists(), "offline keys are made in the ceremony"
+    assert done(fresh, "device", "list", "--json").facts[0]["state"] == "received"
+
+
+def test_the_ceremony_makes_offline_keys_and_certifies_what_waits(fresh: Path) -> None:
+    run(fresh, "plan", "apply", written(fresh), "--yes")
+    waiting = done(fresh, "ceremony", "--dry-run", "--json").facts
+    assert len(waiting) == 5
+    held = done(fresh, "ceremony", "--yes", "--json").facts
+    assert held["certified"] == ["root#1", "h1#1", "h1/sdc#1", "h1/infra#1", "h1/icu#1"]
+    assert held["sealed"] == 4
+    states = {row["authority"]: row["state"] for row in done(fresh, "ca", "list", "--json").facts}
+    assert set(states.values()) == {"active"}
+    shown = done(fresh, "ca", "show", "h1/icu", "--json").facts
+    assert shown["parent"] == "h1#1"
+    assert done(fresh, "plan", "apply", written(fresh), "--yes").code == 0
+
+
+def test_a_second_apply_leaves_a_byte_equal_export(hospital: Path) -> None:
+    before = done(hospital, "export").out
+    again = done(hospital, "plan", "apply", written(hospital), "--yes", "--json").facts
+    assert again["devices"] == again["authorities"] == 0
+    assert done(hospital, "export").out == before
+
+
+def test_apply_asks_and_a_no_changes_nothing(fresh: Path) -> None:
+    refused = run(fresh, "plan", "apply", written(fresh))
+    assert refused.code == 1
+    assert "--yes" in refused.err
+    assert done(fresh, "ca", "list", "--json").facts == []
+
+
+def test_a_bad_plan_is_refused_with_file_key_and_remedy(fresh: Path) -> None:
+    refused = run(fresh, "plan", "check", written(fresh, PLAN.replace('"icu"', '"sdc"')))
+    assert (refused.code, refused.reason) == (2, "BAD_PLAN")
+    assert "hospitals[0].units[0].label" in refused.err
+    assert "rename" in refused.err
+
+
+def test_a_plan_with_a_category_that_the_pack_lacks_is_refused(fresh: Path) -> None:
+    refused = run(fresh, "plan", "check", written(fresh, PLAN.replace("infusion-pump", "toaster")))
+    assert (refused.code, refused.reason) == (2, "BAD_PLAN")
+
+
+def test_a_wrong_passphrase_is_told(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_PASSPHRASE", "another passphrase")
+    refused = run(hospital, "ceremony", "--yes")
+    assert (refused.code, refused.reason) == (1, "PASSPHRASE_WRONG")
+
+
+def test_devices_are_added_listed_shown_moved_and_given_tokens(hospital: Path) -> None:
+    new = ("device", "add", "--unit", "h1/icu", "--model", "Aorta IP3", "--serial", "X1")
+    added = done(hospital, *new, "--json").facts
+    assert added["profile"] == "bedside"
+    again = run(hospital, *new)
+    assert (again.code, again.reason) == (3, "ALREADY_EXISTS")
+    listed = done(hospital, "device", "list", "--unit", "h1/icu", "--json").facts
+    assert len(listed) == 4
+    shown = done(hospital, "device", "show", "Aorta IP3:X1", "--json").facts
+    assert shown["device"]["id"] == added["id"]
+    token = done(hospital, "token", "make", added["id"], "--json").facts
+    assert len(token["token"]) == 32
+    done(hospital, "device", "state", added["id"], "commissioned")
+    moved = done(hospital, "device", "state", added["id"], "quarantined", "--json").facts
+    assert moved["state"] == "quarantined"
+    refused = run(hospital, "token", "make", added["id"])
+    assert (refused.code, refused.reason) == (3, "DEVICE_STATE")
+    revoked = done(hospital, "device", "revoke", added["id"], "--yes", "--json").facts
+    assert revoked["revoked"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (("device", "show", "nobody"), 2, "NON_CANONICAL"),
+        (("device", "show", "Aorta IP3:none"), 1, "NOT_IN_INVENTORY"),
+        (("device", "list", "--unit", "icu"), 2, "NON_CANONICAL"),
+        (("device", "list", "--state", "lost"), 2, "BAD_ARGUMENT"),
+        (("device", "add", "--unit", "h1/er", "--model", "Aorta IP3", "--serial", "1"), 2, "BAD_ARGUMENT"),
+        (("device", "revoke", "Aorta IP3:AIP3-000001", "--reason", "boredom", "--yes"), 2, "BAD_ARGUMENT"),
+        (("ca", "show", "h9"), 3, "AUTHORITY_UNKNOWN"),
+        (("ca", "show", "h1/icu#x"), 3, "AUTHORITY_UNKNOWN"),
+        (("ca", "request", "h1/icu"), 3, "ALREADY_EXISTS"),
+        (("ca", "retire", "h1/icu#7"), 3, "AUTHORITY_UNKNOWN"),
+        (("serve", "--issue-for", "h1"), 1, "KEY_OFFLINE"),
+        (("serve", "--issue-for", "h9/icu"), 3, "AUTHORITY_UNKNOWN"),
+        (("maker", "make-idevids", "--out", "x", "--unsafe-make-keys"), 3, "AUTHORITY_UNKNOWN"),
+    ],
+)
+def test_what_cannot_be_done_has_its_reason(hospital: Path, arguments: tuple[str, ...], code: int, reason: str) -> None:
+    refused = run(hospital, *arguments)
+    assert (refused.code, refused.reason) == (code, reason)
+
+
+def test_an_authority_is_rolled_and_both_generations_stand(hospital: Path) -> None:
+    rolled = run(hospital, "ca", "roll", "h1/icu", "--json")
+    assert rolled.code == 3
+    assert rolled.facts["authority"] == "h1/icu#2"
+    done(hospital, "ceremony", "--yes")
+    states = {row["authority"]: row["state"] for row in done(hospital, "ca", "list", "--json").facts}
+    assert states["h1/icu#1"] == states["h1/icu#2"] == "active"
+    done(hospital, "ca", "retire", "h1/icu#1")
+    states = {row["authority"]: row["state"] for row in done(hospital, "ca", "list", "--json").facts}
+    assert states["h1/icu#1"] == "retired"
+
+
+def test_certificates_are_exported_as_pem(hospital: Path, tmp_path: Path) -> None:
+    assert done(hospital, "ca", "export", "root").out.count("BEGIN CERTIFICATE") == 1
+    done(hospital, "ca", "export", "h1/icu", "--chain", "--out", str(tmp_path / "chain.pem"))
+    assert (tmp_path / "chain.pem").read_text().count("BEGIN CERTIFICATE") == 3
+
+
+def test_the_ledger_is_verified_shown_and_a_cut_is_told(hospital: Path) -> None:
+    report = done(hospital, "audit", "verify", "--json").facts
+    assert report["verdict"] == "sound"
+    assert "cannot be excluded" in report["caveat"]
+    shown = done(hospital, "audit", "show", "--limit", "5", "--json").facts
+    assert len(shown) == 5
+    ceremony = done(hospital, "audit", "show", "--kind", "ceremony-step", "--json").facts
+    assert ceremony[0]["facts"].split()[1] == "step=1"
+    nothing = run(hospital, "audit", "checkpoint")
+    assert (nothing.code, nothing.reason) == (4, "CHECKPOINT_INVALID")
+
+
+def test_the_doctor_warns_and_is_content(hospital: Path) -> None:
+    findings = done(hospital, "doctor", "--json").facts
+    states = {one["check"]: one["state"] for one in findings}
+    assert states["permissions"] == states["database"] == states["clock"] == "well"
+    assert states["keystores"] == "warning", "a weak derivation is told"
+
+
+def test_the_doctor_fails_for_keys_that_others_can_read(hospital: Path) -> None:
+    (hospital / "keystores" / "log" / "keystore.toml").chmod(0o644)
+    failing = run(hospital, "doctor", "--json")
+    assert failing.code == 1
+    assert any(one["check"] == "permissions" and one["state"] == "failing" for one in json.loads(failing.out))
+
+
+def test_a_manifest_is_taken_in_with_its_anchor(hospital: Path, maker: Path, tmp_path: Path) -> None:
+    born, manifest, anchor = tmp_path / "born", str(tmp_path / "manifest.json"), str(tmp_path / "anchor.pem")
+    made = done(maker, "maker", "make-idevids", "--out", str(born), "--unsafe-make-keys", "--json").facts
+    assert made["issued"] == 3
+    assert (born / "AIP3-000001" / "certificate.pem").read_text().count("BEGIN CERTIFICATE") == 2
+    again = done(
+        maker,
+        "maker",
+        "make-idevids",
+        "--out",
+        str(tmp_path / "again"),
+        "--unsafe-make-keys",
+        "--serial",
+        "AIP3-000002",
+        "--json",
+    )
+    assert again.facts["issued"] == 1
+    assert done(maker, "maker", "manifest", "--out", manifest, "--json").facts["certified"] == 3
+    done(maker, "ca", "export", "root", "--out", anchor)
+    taken = done(hospital, "device", "import", manifest, "--anchor", anchor, "--json").facts
+    assert (taken["known"], taken["added"], taken["unknown"]) == (3, 0, 0)
+    repeated = done(hospital, "device", "import", manifest, "--anchor", anchor, "--json").facts
+    assert repeated == taken
+    other = str(tmp_path / "other.pem")
+    done(hospital, "ca", "export", "root", "--out", other)
+    refused = run(hospital, "device", "import", manifest, "--anchor", other)
+    assert (refused.code, refused.reason) == (3, "KEY_MISMATCH")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"kind": "vagus-manifest", "format": 2}', b"\xff", b"[1]"])
+def test_what_is_no_manifest_is_refused(hospital: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest").write_bytes(content)
+    done(hospital, "ca", "export", "root", "--out", str(tmp_path / "anchor.pem"))
+    refused = run(hospital, "device", "import", str(tmp_path / "manifest"), "--anchor", str(tmp_path / "anchor.pem"))
+    assert refused.code == 2
+    assert refused.reason in {"BAD_ENCODING", "BAD_VERSION"}
