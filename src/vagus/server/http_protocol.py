@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.http import check_framing, check_target, problem_headers, refusing, status_of
-from vagus.errors import LimitExceeded, Malformed, NotAuthorised, VagusError
+from vagus.errors import LimitExceeded, Malformed, NotAuthorised, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.server.connections import Standing
 from vagus.server.gate import Gate
@@ -165,7 +165,10 @@ class GateHttp(HttpToolsProtocol):
         if standing is not None:
             objection = standing.find_objection()
             if objection is not None and self._gate.on_refusal != "tell":
-                app = refusing(objection)  # type: ignore[assignment]
+                # 401 would ask for HTTP credentials (RFC 9110 15.5.2), and 400 for another request; here it is the peer
+                # that is refused, whatever the request is.
+                status = None if isinstance(objection, Unavailable) else HTTPStatus.FORBIDDEN
+                app = refusing(objection, status=status)  # type: ignore[assignment]
             self._tls.update(admitted=standing.guest, refusal=objection, degraded=standing.degraded)
         super()._start_asgi_task(cycle, app)
 
