@@ -90,7 +90,7 @@ def test_a_token_buys_what_the_inventory_says_and_nothing_that_the_request_says(
         (token,) = list_tokens_of(connection, device.id)
     assert token.certificate_leaf_index == issued.leaf_index
     kinds = [type(entry) for entry in standing.stock.entries()[-3:]]
-    assert kinds[:2] == [TokenSpent, IssuanceEntry]
+    assert kinds[:2] == [IssuanceEntry, TokenSpent]
 
 
 def test_the_same_token_and_key_get_the_same_certificate_for_an_hour(standing: House, device: DeviceRow) -> None:

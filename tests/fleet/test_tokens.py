@@ -18,6 +18,7 @@ from vagus.fleet.lifecycle import DeviceState
 from vagus.ledger.entries import TokenMade, TokenSpent
 from vagus.reasons import Reason
 from vagus.records.tokens import TokenRow
+from vagus.records.writer import Batch
 from vagus.testing import SeededEntropy
 
 KEY = hashlib.sha256(b"key").digest()
@@ -35,7 +36,13 @@ def _made(house: Stock) -> tokens.MadeToken:
 
 
 def _spend(house: Stock, text: str, key: bytes = KEY) -> TokenRow:
-    return house.writer.submit(lambda batch: tokens.spend_token(batch, tokens.hash_token(text), key)).result(10)
+    return house.writer.submit(lambda batch: _spending(batch, tokens.hash_token(text), key)).result(10)
+
+
+def _spending(batch: Batch, token_sha256: bytes, key: bytes) -> TokenRow:
+    row = tokens.check_spendable(batch, token_sha256, key)
+    tokens.spend_token(batch, row, key)
+    return row
 
 
 def _refused(house: Stock, text: str, key: bytes = KEY) -> Reason:
@@ -96,10 +103,7 @@ def test_another_key_is_refused_however_late_it_comes(house: Stock) -> None:
 def test_of_two_keys_in_one_batch_one_wins(house: Stock) -> None:
     made = _made(house)
     token = tokens.hash_token(made.text)
-    both = [
-        house.writer.submit(partial(tokens.spend_token, token_sha256=token, spki_sha256=key))
-        for key in (KEY, OTHER_KEY)
-    ]
+    both = [house.writer.submit(partial(_spending, token_sha256=token, key=key)) for key in (KEY, OTHER_KEY)]
     assert both[0].exception(10) is None
     error = both[1].exception(10)
     assert isinstance(error, NotAuthorised)

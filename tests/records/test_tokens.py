@@ -36,8 +36,8 @@ def test_a_token_comes_back_as_it_went_in(database: Database) -> None:
 
 def test_the_first_key_binds_the_token_and_no_second_one_does(database: Database) -> None:
     with database.writing() as connection:
-        assert tokens.bind_token(connection, HASH, b"key one", at=150)
-        assert not tokens.bind_token(connection, HASH, b"key two", at=151)
+        assert tokens.bind_token(connection, HASH, b"key one", request_id=None, at=150)
+        assert not tokens.bind_token(connection, HASH, b"key two", request_id="none", at=151)
         bound = replace(ROW, bound_spki_sha256=b"key one", used_at=150)
         assert tokens.find_token(connection, HASH) == bound
 
@@ -46,7 +46,7 @@ def test_only_unused_tokens_are_ended(database: Database) -> None:
     other = replace(ROW, token_sha256=b"other")
     with database.writing() as connection:
         tokens.insert_token(connection, other)
-        tokens.bind_token(connection, HASH, b"key", at=110)
+        tokens.bind_token(connection, HASH, b"key", request_id=None, at=110)
         assert tokens.expire_tokens_of(connection, device(1).id, at=120) == 1
         assert tokens.find_token(connection, b"other") == replace(other, expires_at=120)
         ended = tokens.find_token(connection, HASH)

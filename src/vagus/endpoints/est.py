@@ -7,10 +7,12 @@ which TLS 1.3 does not have.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from vagus.clock import Clock
 from vagus.endpoints.http import (
@@ -104,6 +106,7 @@ class _Door:
         self._labels = labels
         self._csr_attributes = est.encode_csr_attributes(csr_key)
         self._is_wrapped = is_wrapped
+        self._waiting: _Commits | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -161,10 +164,16 @@ class _Door:
             ),
             self._clock.now(),
         )
-        await asyncio.wrap_future(pending.committed)
+        await self._commits().wait_for(pending.committed)
         issued = pending.finish()
         # 6. RFC 7030 4.2.3: the issued certificate alone.
         await self._send_body(send, est.CERTS_ONLY, encode_certs_only((issued.der,)))
+
+    def _commits(self) -> _Commits:
+        loop = asyncio.get_running_loop()
+        if self._waiting is None or self._waiting.loop is not loop:
+            self._waiting = _Commits(loop)
+        return self._waiting
 
     async def _send_body(self, send: Send, content_type: str, der: bytes) -> None:
         body = est.encode_body(der, is_wrapped=self._is_wrapped)
@@ -175,6 +184,38 @@ class _Door:
             (b"cache-control", b"no-store"),
         ]
         await send_answer(send, 200, headers, body)
+
+
+class _Commits:
+    """Lets requests wait for commits, and wakes the event loop once for all that one commit resolves.
+
+    asyncio.wrap_future wakes it for each: a system call and a change of threads, more than a signature costs.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._resolved: deque[asyncio.Future[None]] = deque()
+        self._is_called = False
+
+    async def wait_for(self, committed: Future[Any]) -> None:
+        """Return once `committed` has its result or its error; neither is looked at here."""
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        committed.add_done_callback(lambda _: self._note(waiter))
+        await waiter
+
+    def _note(self, waiter: asyncio.Future[None]) -> None:
+        """On the writing thread. The order matters: what is appended before the look at the flag is released."""
+        self._resolved.append(waiter)
+        if not self._is_called:
+            self._is_called = True
+            self.loop.call_soon_threadsafe(self._release)
+
+    def _release(self) -> None:
+        self._is_called = False
+        while self._resolved:
+            waiter = self._resolved.popleft()
+            if not waiter.done():  # its request may have been cancelled
+                waiter.set_result(None)
 
 
 def _admitted(scope: Scope) -> Admitted | None:

@@ -22,7 +22,7 @@ from vagus.fleet.admission import Admitted, Evidence
 from vagus.fleet.devices import load_device, owner_of
 from vagus.fleet.lifecycle import MAY_ENROL, MAY_RENEW, DeviceState, check_may
 from vagus.fleet.refusals import RefusalNotes
-from vagus.fleet.tokens import REPEAT, find_bearer, spend_token
+from vagus.fleet.tokens import REPEAT, check_spendable, find_bearer, spend_token
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceStateChanged
@@ -30,7 +30,6 @@ from vagus.reasons import Reason
 from vagus.records.certificates import REVOKED, find_by_leaf
 from vagus.records.database import Connection, Database
 from vagus.records.devices import DeviceRow, set_device_state
-from vagus.records.tokens import note_certificate
 from vagus.records.units import UnitRow, find_unit
 from vagus.records.writer import Batch, Writer
 from vagus.x509.certificates import PathCertificate
@@ -269,17 +268,17 @@ class Enrolment:
         if (device.unit, device.profile) != (applicant.device.unit, applicant.device.profile):
             msg = "the inventory changed the device's unit or profile just now; send the request again"
             raise Unavailable(Reason.OVERLOADED, msg)
-        # 2. The token is bound to this key by this act or was before, to no other.
+        # 2. The token is still worth this key, and no other.
+        key, token = request.csr.public_key.spki_sha256, None
         if applicant.token_sha256 is not None:
-            key = request.csr.public_key.spki_sha256
-            spend_token(batch, applicant.token_sha256, key, repeat=self._token_repeat)
-        # 3. The intent, with its ledger entry.
+            token = check_spendable(batch, applicant.token_sha256, key, repeat=self._token_repeat)
+        # 3. The intent with its ledger entry, and the token bound to it: both or neither.
         outcome = self._issuance.record(prepared, batch)
         if isinstance(outcome, IssuedCertificate):
             _check_still_good(batch.connection, outcome)
             return outcome
-        if applicant.token_sha256 is not None:
-            note_certificate(batch.connection, applicant.token_sha256, prepared.order.request_id)
+        if token is not None:
+            spend_token(batch, token, key, request_id=prepared.order.request_id)
         # 4. The first certificate commissions a device.
         if state is DeviceState.RECEIVED:
             after = DeviceState.COMMISSIONED

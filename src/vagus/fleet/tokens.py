@@ -118,20 +118,26 @@ def check_token(row: TokenRow, spki_sha256: bytes, *, at: int, repeat: timedelta
         raise NotAuthorised(Reason.TOKEN_EXPIRED, msg, device=device)
 
 
-def spend_token(batch: Batch, token_sha256: bytes, spki_sha256: bytes, *, repeat: timedelta = REPEAT) -> TokenRow:
-    """Bind the token to the key inside the writer act that also records the intent: both or neither.
+def check_spendable(batch: Batch, token_sha256: bytes, spki_sha256: bytes, *, repeat: timedelta = REPEAT) -> TokenRow:
+    """Ask everything that `find_bearer` asked again inside the writer act, where acts have an order.
 
-    What `find_bearer` saw may have changed since, so everything is asked again here, where acts have an order.
     Raises NotAuthorised(TOKEN_INVALID|TOKEN_EXPIRED|TOKEN_REUSED).
     """
     row = find_token(batch.connection, token_sha256)
     if row is None:
         raise _unknown()
     check_token(row, spki_sha256, at=batch.at, repeat=repeat)
-    if row.bound_spki_sha256 is None:
-        bind_token(batch.connection, token_sha256, spki_sha256, at=batch.at)
-        append(batch, TokenSpent(token_sha256, f"device:{row.device_id}", spki_sha256))
     return row
+
+
+def spend_token(batch: Batch, row: TokenRow, spki_sha256: bytes, *, request_id: str | None = None) -> None:
+    """Bind the token to the key, in the writer act that recorded the intent of `request_id`: both or neither.
+
+    A token that this key has spent before stays as it is.
+    """
+    if row.bound_spki_sha256 is None:
+        bind_token(batch.connection, row.token_sha256, spki_sha256, request_id=request_id, at=batch.at)
+        append(batch, TokenSpent(row.token_sha256, f"device:{row.device_id}", spki_sha256))
 
 
 def _unknown() -> NotAuthorised:

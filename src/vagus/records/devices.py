@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Row, bindparam, func, select
+from sqlalchemy import ColumnElement, Row, bindparam, func, insert, select, update
 
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records.database import Connection
@@ -40,47 +40,59 @@ class DeviceFilter:
     profile: str | None = None
 
 
+# Statements are made once: making one costs as much as running it.
+_INSERT = insert(devices)
+_BY_ID = select(devices).where(devices.c.id == bindparam("id"))
+_BY_SERIAL = select(devices).where(devices.c.model == bindparam("model"), devices.c.maker_serial == bindparam("serial"))
+_UNDER_ANCHOR = (
+    select(devices)
+    .join(models, models.c.name == devices.c.model)
+    .where(models.c.anchor_sha256 == bindparam("anchor"), devices.c.maker_serial == bindparam("serial"))
+    .order_by(devices.c.id)
+)
+_MOVE = (
+    update(devices)
+    .where(devices.c.id == bindparam("device"), devices.c.state == bindparam("before"))
+    .values(state=bindparam("after"), changed_at=bindparam("at"))
+)
+
+
 def insert_device(connection: Connection, device: DeviceRow) -> None:
     """Add a device whose id, and whose model and maker serial together, are new."""
     connection.execute(
-        devices.insert().values(
-            id=str(device.id),
-            unit=str(device.unit),
-            model=device.model,
-            profile=device.profile,
-            maker_serial=device.maker_serial,
-            udi=device.udi,
-            place=device.place,
-            state=device.state,
-            host_names=json.dumps(device.host_names) if device.host_names else None,
-            added_at=device.added_at,
-            changed_at=device.changed_at,
-        )
+        _INSERT,
+        {
+            "id": str(device.id),
+            "unit": str(device.unit),
+            "model": device.model,
+            "profile": device.profile,
+            "maker_serial": device.maker_serial,
+            "udi": device.udi,
+            "place": device.place,
+            "state": device.state,
+            "host_names": json.dumps(device.host_names) if device.host_names else None,
+            "added_at": device.added_at,
+            "changed_at": device.changed_at,
+        },
     )
 
 
 def find_device(connection: Connection, device_id: DeviceId) -> DeviceRow | None:
     """The device of this id."""
-    row = connection.execute(_DEVICE_BY_ID, {"id": device_id.text}).one_or_none()
+    row = connection.execute(_BY_ID, {"id": device_id.text}).one_or_none()
     return None if row is None else _device(row)
 
 
 def find_device_by_serial(connection: Connection, model: str, maker_serial: str) -> DeviceRow | None:
     """The device that its maker numbered so."""
-    query = select(devices).where(devices.c.model == model, devices.c.maker_serial == maker_serial)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_BY_SERIAL, {"model": model, "serial": maker_serial}).one_or_none()
     return None if row is None else _device(row)
 
 
 def list_devices_under_anchor(connection: Connection, anchor_sha256: bytes, maker_serial: str) -> tuple[DeviceRow, ...]:
     """The devices of this maker serial among the models that the anchor may vouch for: usually one or none."""
-    query = (
-        select(devices)
-        .join(models, models.c.name == devices.c.model)
-        .where(models.c.anchor_sha256 == anchor_sha256, devices.c.maker_serial == maker_serial)
-        .order_by(devices.c.id)
-    )
-    return tuple(_device(row) for row in connection.execute(query))
+    rows = connection.execute(_UNDER_ANCHOR, {"anchor": anchor_sha256, "serial": maker_serial})
+    return tuple(_device(row) for row in rows)
 
 
 def list_devices(
@@ -101,8 +113,8 @@ def count_devices_by_state(connection: Connection, narrow: DeviceFilter) -> dict
 
 def set_device_state(connection: Connection, device_id: DeviceId, *, before: str, after: str, at: int) -> bool:
     """Move a device from one state to another; False when it was not in `before` any more."""
-    query = devices.update().where(devices.c.id == str(device_id), devices.c.state == before)
-    return connection.execute(query.values(state=after, changed_at=at)).rowcount == 1
+    values = {"device": device_id.text, "before": str(before), "after": str(after), "at": at}
+    return connection.execute(_MOVE, values).rowcount == 1
 
 
 def set_device_unit(connection: Connection, device_id: DeviceId, unit: UnitName, *, at: int) -> None:
@@ -115,9 +127,6 @@ def set_device_place(connection: Connection, device_id: DeviceId, place: str | N
     """Note where a device stands."""
     query = devices.update().where(devices.c.id == str(device_id))
     connection.execute(query.values(place=place, changed_at=at))
-
-
-_DEVICE_BY_ID = select(devices).where(devices.c.id == bindparam("id"))
 
 
 def _conditions(narrow: DeviceFilter) -> list[ColumnElement[bool]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, select
 
 from vagus.records.database import Connection
 from vagus.records.tables import maker_anchors, models
+
+_BY_NAME = select(models).where(models.c.name == bindparam("model"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def put_model(connection: Connection, model: ModelRow) -> None:
 
 def find_model(connection: Connection, name: str) -> ModelRow | None:
     """The model of this name."""
-    row = connection.execute(select(models).where(models.c.name == name)).one_or_none()
+    row = connection.execute(_BY_NAME, {"model": name}).one_or_none()
     return None if row is None else _model(row)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, insert, select, update
 
 from vagus.identifiers import DeviceId
 from vagus.records.database import Connection
@@ -24,21 +24,38 @@ class TokenRow:
     certificate_leaf_index: int | None = None
 
 
+# Statements are made once: making one costs as much as running it.
+_INSERT = insert(tokens)
+_BY_HASH = select(tokens).where(tokens.c.token_sha256 == bindparam("token"))
+_BIND = (
+    update(tokens)
+    .where(tokens.c.token_sha256 == bindparam("token"), tokens.c.bound_spki_sha256.is_(None))
+    .values(
+        bound_spki_sha256=bindparam("key"),
+        used_at=bindparam("at"),
+        certificate_leaf_index=select(certificates.c.leaf_index)
+        .where(certificates.c.request_id == bindparam("request"))
+        .scalar_subquery(),
+    )
+)
+
+
 def insert_token(connection: Connection, token: TokenRow) -> None:
     """Add a token that nobody has used."""
     connection.execute(
-        tokens.insert().values(
-            token_sha256=token.token_sha256,
-            device_id=str(token.device_id),
-            made_at=token.made_at,
-            expires_at=token.expires_at,
-        )
+        _INSERT,
+        {
+            "token_sha256": token.token_sha256,
+            "device_id": str(token.device_id),
+            "made_at": token.made_at,
+            "expires_at": token.expires_at,
+        },
     )
 
 
 def find_token(connection: Connection, token_sha256: bytes) -> TokenRow | None:
     """The token of this hash."""
-    row = connection.execute(select(tokens).where(tokens.c.token_sha256 == token_sha256)).one_or_none()
+    row = connection.execute(_BY_HASH, {"token": token_sha256}).one_or_none()
     return None if row is None else _token(row)
 
 
@@ -48,17 +65,12 @@ def list_tokens_of(connection: Connection, device_id: DeviceId) -> tuple[TokenRo
     return tuple(_token(row) for row in connection.execute(query))
 
 
-def bind_token(connection: Connection, token_sha256: bytes, spki_sha256: bytes, *, at: int) -> bool:
-    """Bind an unused token to a key; False when somebody was faster."""
-    unused = tokens.update().where(tokens.c.token_sha256 == token_sha256, tokens.c.bound_spki_sha256.is_(None))
-    return connection.execute(unused.values(bound_spki_sha256=spki_sha256, used_at=at)).rowcount == 1
-
-
-def note_certificate(connection: Connection, token_sha256: bytes, request_id: str) -> None:
-    """Write down which certificate the token was spent for: the one that this request id got."""
-    leaf_index = select(certificates.c.leaf_index).where(certificates.c.request_id == request_id).scalar_subquery()
-    query = tokens.update().where(tokens.c.token_sha256 == token_sha256)
-    connection.execute(query.values(certificate_leaf_index=leaf_index))
+def bind_token(
+    connection: Connection, token_sha256: bytes, spki_sha256: bytes, *, request_id: str | None, at: int
+) -> bool:
+    """Bind an unused token to a key, and to the certificate that this request id got; False: somebody was faster."""
+    values = {"token": token_sha256, "key": spki_sha256, "request": request_id, "at": at}
+    return connection.execute(_BIND, values).rowcount == 1
 
 
 def expire_tokens_of(connection: Connection, device_id: DeviceId, *, at: int) -> int:

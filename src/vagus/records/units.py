@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, select
 
 from vagus.identifiers import UnitName
 from vagus.records.database import Connection
 from vagus.records.tables import units
+
+_BY_NAME = select(units).where(units.c.name == bindparam("unit"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ def put_unit(connection: Connection, unit: UnitRow) -> None:
 
 def find_unit(connection: Connection, name: UnitName) -> UnitRow | None:
     """The compartment of this name."""
-    row = connection.execute(select(units).where(units.c.name == str(name))).one_or_none()
+    row = connection.execute(_BY_NAME, {"unit": str(name)}).one_or_none()
     return None if row is None else _unit(row)
 
 
