@@ -26,12 +26,13 @@ BLOCK = 250
 class ShardPlan:
     """The present shard of one authority in one process. Safe to ask from several threads."""
 
-    __slots__ = ("_authority_id", "_current", "_left", "_turn")
+    __slots__ = ("_authority_id", "_current", "_full", "_left", "_turn")
 
     def __init__(self, authority_id: int, current: int = 0) -> None:
         self._authority_id = authority_id
         self._current = current
-        self._left = 0
+        self._left: dict[int, int] = {}
+        self._full: set[int] = set()
         self._turn = threading.Lock()
 
     @property
@@ -39,26 +40,36 @@ class ShardPlan:
         """The shard whose URL the next certificate carries."""
         return self._current
 
-    def note(self, connection: Connection, not_after: int) -> None:
-        """One more certificate has its place; called in its intent's transaction.
+    def note(self, connection: Connection, shard: int) -> None:
+        """A certificate that carries `shard` takes its place there; called in its intent's transaction.
 
-        An act that is undone may leave its place empty, and certificates that were prepared before the shard was
-        full still enter it: neither comes near the margin.
+        A place is taken in that very shard, so a shard that any certificate names has a row and is published. An act
+        that is undone may leave its place empty, and certificates that were prepared before the shard was full still
+        enter it: neither comes near the margin.
         """
         with self._turn:
-            if self._left > 0:
-                self._left -= 1
-                return
-            newest = rows.find_shard(connection, self._authority_id) or (0, 0)
-            shard, taken = max(newest, (self._current, 0))
-            rows.take_places(connection, self._authority_id, shard, BLOCK, not_after)
-            self._left = BLOCK - 1
-            is_full = taken + BLOCK >= (FIRST_SHARD_PLACES if shard == 0 else SHARD_PLACES)
-            self._current = shard + 1 if is_full else shard
+            left = self._left.get(shard, 0)
+            if left == 0:
+                left = BLOCK
+                taken = rows.take_places(connection, self._authority_id, shard, BLOCK)
+                if taken >= places_of(shard):
+                    self._full.add(shard)
+                if taken > places_of(shard):  # another server had the last block
+                    self._move_on(shard)
+            self._left[shard] = left - 1
+            if left == 1 and shard in self._full:
+                self._move_on(shard)
+
+    def _move_on(self, shard: int) -> None:
+        self._current = max(self._current, shard + 1)
+
+
+def places_of(shard: int) -> int:
+    """How many certificates a shard is given."""
+    return FIRST_SHARD_PLACES if shard == 0 else SHARD_PLACES
 
 
 def load_shard_plan(connection: Connection, authority_id: int) -> ShardPlan:
     """Where the authority's certificates stand now."""
     shard, taken = rows.find_shard(connection, authority_id) or (0, 0)
-    is_full = taken >= (FIRST_SHARD_PLACES if shard == 0 else SHARD_PLACES)
-    return ShardPlan(authority_id, shard + 1 if is_full else shard)
+    return ShardPlan(authority_id, shard if taken < places_of(shard) else shard + 1)

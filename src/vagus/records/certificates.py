@@ -255,18 +255,16 @@ def find_shard(connection: Connection, authority_id: int) -> tuple[int, int] | N
     return None if found is None else (found.shard, found.places_taken)
 
 
-def take_places(connection: Connection, authority_id: int, shard: int, count: int, last_not_after: int) -> None:
-    """Take `count` places in a shard, which begins with its first."""
+def take_places(connection: Connection, authority_id: int, shard: int, count: int) -> int:
+    """Take `count` places in a shard, which begins with its first; gives how many are taken now."""
     mine = (crl_shards.c.authority_id == authority_id, crl_shards.c.shard == shard)
-    row = connection.execute(select(crl_shards.c.places_taken, crl_shards.c.last_not_after).where(*mine)).one_or_none()
-    if row is None:
-        values = {"authority_id": authority_id, "shard": shard}
-        connection.execute(insert(crl_shards), {**values, "places_taken": count, "last_not_after": last_not_after})
-        return
-    later = max(row.last_not_after, last_not_after)
-    connection.execute(
-        update(crl_shards).where(*mine).values(places_taken=row.places_taken + count, last_not_after=later)
-    )
+    taken = connection.execute(select(crl_shards.c.places_taken).where(*mine)).scalar_one_or_none()
+    if taken is None:
+        values = {"authority_id": authority_id, "shard": shard, "places_taken": count}
+        connection.execute(insert(crl_shards), values)
+        return count
+    connection.execute(update(crl_shards).where(*mine).values(places_taken=taken + count))
+    return int(taken) + count
 
 
 def list_shards(connection: Connection, authority_id: int) -> tuple[int, ...]:

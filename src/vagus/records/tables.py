@@ -231,7 +231,6 @@ crl_shards = Table(  # places given out in each shard, in blocks: a certificate'
     Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
     Column("shard", Integer, primary_key=True),
     Column("places_taken", Integer, nullable=False),
-    Column("last_not_after", Number, nullable=False),  # when every certificate of the shard is past
 )
 
 leases = Table(  # who may do what only one process does at a time

@@ -230,7 +230,6 @@ crl_shards = Table(
     Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
     Column("shard", Integer, primary_key=True),
     Column("places_taken", Integer, nullable=False),
-    Column("last_not_after", Number, nullable=False),
 )
 
 leases = Table(

@@ -1,0 +1,141 @@
+"""A sealed list revokes a subordinate without the offline key, once, and only while it is the newest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.authority.installation import BY, SECRET, Installation
+from vagus.authority.emergency import publish_sealed
+from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, VagusError
+from vagus.keystore.envelopes import EnvelopeSealer, open_envelope, read_label
+from vagus.keystore.passphrases import Passphrase
+from vagus.reasons import Reason
+from vagus.records import authorities as rows
+from vagus.testing import SeededEntropy
+
+
+@pytest.fixture
+def sealed(installation: Installation) -> Installation:
+    installation.build(sealed=True)
+    return installation
+
+
+def envelope(sealed: Installation, above: str, below: str) -> Path:
+    return sealed.folder / "keystores" / above / "emergency" / f"{below}.1.sealed"
+
+
+def current_list(sealed: Installation, slug: str, name: str = "0") -> x509.CertificateRevocationList:
+    place = sealed.folder / "published" / "crl" / slug / "1" / f"{name}.crl"
+    return x509.load_der_x509_crl(place.read_bytes())
+
+
+def publish(sealed: Installation, place: Path) -> tuple[str, ...]:
+    folder = sealed.folder / "published"
+    return publish_sealed(place.read_bytes(), SECRET, sealed.writer, folder=folder, by=BY)
+
+
+def number_of(crl: x509.CertificateRevocationList) -> int:
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def test_each_subordinate_of_each_offline_authority_has_one(sealed: Installation) -> None:
+    found = {(place.parent.parent.name, place.name) for place in sealed.folder.rglob("*.sealed")}
+    assert found == {
+        ("root", "h1.1.sealed"),
+        ("root", "h1.sdc.1.sealed"),
+        ("root", "h1.infra.1.sealed"),
+        ("h1", "h1.icu.1.sealed"),
+        ("h1", "h1.er.1.sealed"),
+    }
+    for place in sealed.folder.rglob("*.sealed"):
+        assert place.stat().st_mode & 0o777 == 0o600
+    assert read_label(envelope(sealed, "h1", "h1.icu").read_bytes()) == {"issuer": "h1#1", "revokes": "h1/icu#1"}
+
+
+def test_it_revokes_the_subordinate_without_any_key(sealed: Installation) -> None:
+    issuers = sealed.issuers("h1/icu")
+    before = current_list(sealed, "h1")
+    sealed.opened.clear()
+    sealed.advance(days=30)
+    assert publish(sealed, envelope(sealed, "h1", "h1.icu")) == ("h1/icu#1", "h1#1/0", "h1#1/-1")
+    assert sealed.opened == []
+    icu = x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der)
+    for name in ("0", "complete"):
+        after = current_list(sealed, "h1", name)
+        entry = after.get_revoked_certificate_by_serial_number(icu.serial_number)
+        assert entry is not None
+        reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+        assert reason is x509.ReasonFlags.ca_compromise
+    after = current_list(sealed, "h1")
+    h1 = x509.load_der_x509_certificate(issuers["h1/icu"].chain_der[0])
+    key = h1.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert after.is_signature_valid(key)
+    assert number_of(after) > number_of(before)
+    assert after.last_update_utc > before.last_update_utc
+    assert after.last_update_utc <= sealed.clock.now()
+    with sealed.database.reading() as connection:
+        row = rows.find_newest(connection, "h1/icu", state=None)
+    assert row is not None
+    assert row.state == rows.REVOKED
+    with pytest.raises(Conflict) as refusal:
+        sealed.issue(issuers)
+    assert refusal.value.reason is Reason.AUTHORITY_IN_USE
+
+
+def test_after_one_was_published_the_others_wait_for_a_ceremony(sealed: Installation) -> None:
+    publish(sealed, envelope(sealed, "h1", "h1.icu"))
+    with pytest.raises(Conflict) as refusal:
+        publish(sealed, envelope(sealed, "h1", "h1.er"))
+    assert refusal.value.reason is Reason.CEREMONY_NEEDED
+    icu_serial = next(iter(current_list(sealed, "h1"))).serial_number
+    sealed.advance(minutes=5)
+    sealed.ceremony(sealed=True).hold()
+    publish(sealed, envelope(sealed, "h1", "h1.er"))
+    serials = {entry.serial_number for entry in current_list(sealed, "h1")}
+    assert len(serials) == 2
+    assert icu_serial in serials, "the new envelope knows of the first"
+
+
+def test_an_envelope_of_yesterdays_ceremony_replaces_nothing_newer(sealed: Installation) -> None:
+    old = envelope(sealed, "root", "h1").read_bytes()
+    sealed.advance(days=1)
+    sealed.ceremony(sealed=True).hold()
+    with pytest.raises(Conflict) as refusal:
+        publish_sealed(old, SECRET, sealed.writer, folder=None, by=BY)
+    assert refusal.value.reason is Reason.CEREMONY_NEEDED
+
+
+def test_an_expired_envelope_is_refused(sealed: Installation) -> None:
+    sealed.advance(days=181)
+    with pytest.raises(IntegrityFailure) as refusal:
+        publish(sealed, envelope(sealed, "h1", "h1.icu"))
+    assert refusal.value.reason is Reason.STATUS_STALE
+
+
+def test_envelopes_open_for_their_passphrase_and_unaltered_alone(sealed: Installation) -> None:
+    content = envelope(sealed, "h1", "h1.icu").read_bytes()
+    with pytest.raises(NotAuthorised) as refusal:
+        publish_sealed(content, Passphrase("staple correct horse"), sealed.writer, folder=None, by=BY)
+    assert refusal.value.reason is Reason.PASSPHRASE_WRONG
+    doctored = json.loads(content)
+    doctored["header"]["label"]["revokes"] = "h1/er#1"
+    for broken in (json.dumps(doctored).encode(), content[:-40], b"", b"[]", b"{}", content.replace(b"scrypt", b"s")):
+        with pytest.raises(VagusError) as failure:
+            publish_sealed(broken, SECRET, sealed.writer, folder=None, by=BY)
+        assert failure.value.reason in {Reason.KEYSTORE_DAMAGED, Reason.PASSPHRASE_WRONG}
+
+
+def test_an_envelope_of_another_installation_is_refused(sealed: Installation) -> None:
+    sealer = EnvelopeSealer(SECRET, entropy=SeededEntropy(5), unsafe_fast=True)
+    label: dict[str, str | int] = {"issuer": "h9#1", "revokes": "h9/icu#1"}
+    content = sealer.seal(label, b"[]")
+    assert open_envelope(content, SECRET) == (label, b"[]")
+    with pytest.raises(Conflict) as refusal:
+        publish_sealed(content, SECRET, sealed.writer, folder=None, by=BY)
+    assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN

@@ -1,0 +1,99 @@
+"""One list until twenty thousand certificates, then further shards that stay under a megabyte."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+
+from tests.authority.installation import STATUS_URL, Installation
+from vagus.authority import shards
+from vagus.authority.shards import BLOCK, FIRST_SHARD_PLACES, SHARD_PLACES, ShardPlan, load_shard_plan
+from vagus.records import certificates as rows
+from vagus.x509.crl_building import CrlContents, RevocationReason, build_crl_tbs, encode_crl_entry
+
+
+def fill(built: Installation, plan: ShardPlan, count: int) -> list[int]:
+    """Note `count` certificates; the shard before each."""
+
+    def act(batch: object) -> list[int]:
+        found = []
+        for _ in range(count):
+            found.append(plan.current)
+            plan.note(batch.connection, found[-1])  # type: ignore[attr-defined]
+        return found
+
+    return built.writer.submit(act).result()
+
+
+def authority_id(built: Installation) -> int:
+    return built.issuers("h1/icu")["h1/icu"].authority_id
+
+
+def test_the_first_twenty_thousand_share_one_list(built: Installation) -> None:
+    plan = ShardPlan(authority_id(built))
+    found = fill(built, plan, FIRST_SHARD_PLACES + SHARD_PLACES + 10)
+    counts = {shard: found.count(shard) for shard in set(found)}
+    assert counts == {0: FIRST_SHARD_PLACES, 1: SHARD_PLACES, 2: 10}
+    assert found == sorted(found), "shards are filled one after the other"
+
+
+def test_a_full_shard_weighs_less_than_a_megabyte(built: Installation) -> None:
+    at = datetime(2027, 3, 1, tzinfo=UTC)
+    entry = encode_crl_entry((1 << 159) - 1, at, RevocationReason.KEY_COMPROMISE)
+    assert len(entry) == 53
+    issuer = built.issuers("h1/icu")["h1/icu"]
+    contents = CrlContents(
+        number=1,
+        this_update=at,
+        next_update=at.replace(day=8),
+        entries=[entry] * (SHARD_PLACES + BLOCK),
+        shard_url=issuer.crl_url(1),
+    )
+    assert len(build_crl_tbs(contents, issuer.facts)) < 1_000_000
+
+
+def test_two_servers_fill_one_shard_together(built: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FIRST_SHARD_PLACES", 1000)
+    monkeypatch.setattr(shards, "SHARD_PLACES", 1000)
+    one, other = (ShardPlan(authority_id(built)) for _ in range(2))
+    found = []
+    for _ in range(9):
+        found += fill(built, one, 250) + fill(built, other, 250)
+    counts = [found.count(shard) for shard in range(5)]
+    assert all(count <= 1000 + 2 * BLOCK for count in counts)
+    with built.database.reading() as connection:
+        assert max(rows.list_shards(connection, authority_id(built))) >= 3
+
+
+def test_a_restart_goes_on_where_the_table_stands(built: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FIRST_SHARD_PLACES", 500)
+    fill(built, ShardPlan(authority_id(built)), 500)
+    with built.database.reading() as connection:
+        assert load_shard_plan(connection, authority_id(built)).current == 1
+        assert load_shard_plan(connection, 99).current == 0
+
+
+def test_a_certificate_carries_its_shard_and_so_does_its_list(
+    built: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "FIRST_SHARD_PLACES", 250)
+    issuers = built.issuers("h1/icu")
+    first = built.issue(issuers)
+    fill(built, issuers["h1/icu"].shards, 249)
+    second = built.issue(issuers)
+    built.settle()
+    with built.database.reading() as connection:
+        found = [rows.find_by_leaf(connection, one.leaf_index) for one in (first, second)]
+    assert [row.shard for row in found if row] == [0, 1]
+    certificate = x509.load_der_x509_certificate(second.der)
+    (point,) = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    assert [name.value for name in point.full_name or []] == [f"{STATUS_URL}/crl/h1.icu/1/1.crl"]
+    built.revocations.revoke(
+        second.issuer.authority_id, second.serial, RevocationReason.SUPERSEDED, by="operator:x"
+    ).result()
+    built.publisher.publish_due(issuers["h1/icu"])
+    folder = built.folder / "published" / "crl" / "h1.icu" / "1"
+    listed = {path.name: len(x509.load_der_x509_crl(path.read_bytes())) for path in sorted(folder.iterdir())}
+    assert listed == {"0.crl": 0, "1.crl": 1, "complete.crl": 1}
