@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vagus_agent.credentials import Credential
     from vagus_agent.device import Device
     from vagus_agent.est import Token
-    from vagus_agent.outcomes import Result
+    from vagus_agent.outcomes import Result, Value
 
 COMMANDS: Final = ("request", "enrol", "renew", "connect", "run", "status", "probe")
 _REMEMBERING: Final = ("enrol", "run")
@@ -171,6 +171,7 @@ def _run(options: Options, device: Device, entropy: Entropy, sleep: Callable[[fl
                 due = None
                 if renewed is not None:
                     yield _tell_credential(device, renewed)
+            device.refresh_if_due()
             sent = device.stream(1)
         except _LASTING:
             raise
@@ -185,9 +186,15 @@ def _run(options: Options, device: Device, entropy: Entropy, sleep: Callable[[fl
             continue
         failures = 0
         batch += 1
-        yield {"ok": True, "batch": batch, "lines": sent.lines, "resumed": sent.resumed}
+        yield {"ok": True, "batch": batch, "lines": sent.lines, "resumed": sent.resumed} | _tell_side_problem(device)
         if options.interval > 0 and (options.count == 0 or batch < options.count):
             sleep(options.interval)
+
+
+def _tell_side_problem(device: Device) -> dict[str, Value]:
+    """What was wrong with log or list since the last result, once."""
+    problem, device.side_problem = device.side_problem, None
+    return {} if problem is None else {"side_problem": problem}
 
 
 def _tell_retry(error: VagusError, wait: float) -> Result:

@@ -37,10 +37,15 @@ class Caller:
         our_credential: Credential | None,
         now: Callable[[], datetime | None],
         patience: Patience | None = None,
+        check: Callable[[Certificate], None] = lambda _server: None,
     ) -> None:
-        """`now` None: the clock is below its floor, so dates are left out (only for the enrolment listener)."""
+        """`now` gives None below the clock's floor: dates are left out then (only for the enrolment listener).
+
+        `check` may refuse a server that verified, by raising: it knows which ones were revoked.
+        """
         self._anchors = anchors
         self._now = now
+        self._check = check
         self._patience = patience or Patience()
         self._http = ClientContext(ClientTls(credential=our_credential))
         self._raw = ClientContext(ClientTls(credential=our_credential, alpn=()))
@@ -59,6 +64,7 @@ class Caller:
             peer = stream.peer()
             shown = (() if peer.leaf_der is None else (peer.leaf_der,)) + peer.chain_der
             server = verify_server(shown, anchors=self._anchors, host=route.name, at=self._now())
+            self._check(server)
             wire.flush(deadline)  # only now does our certificate leave
         except BaseException:
             dialled.close()

@@ -21,16 +21,17 @@ from vagus_agent.connection import Caller, Channel
 from vagus_agent.credentials import Credential, CredentialStore
 from vagus_agent.est import Exchange, Token, check_answer
 from vagus_agent.keys import build_request, public_key_der
+from vagus_agent.list_memory import ListMemory, find_crl_path
 from vagus_agent.log_memory import LogMemory
 from vagus_agent.plain import PlainExchange
 from vagus_agent.renewal import RenewalWindow, renewal_window
 from vagus_agent.routes import Patience, Route
-from vagus_agent.signed_time import find_crl_path, load_signed_time
 from vagus_agent.telemetry import TelemetrySource
 from vagus_agent.verification import decode_chain, identity_of, verify_issued
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from vagus.clock import Clock, Entropy
     from vagus_agent.state import Orders, StateFolder
@@ -39,6 +40,9 @@ _HOPELESS: Final = frozenset(
     {Reason.WEAK_KEY, Reason.KEY_REUSE, Reason.KEY_BLOCKED, Reason.POP_FAILED, Reason.KEY_MISMATCH, Reason.EC_PARAMS}
 )
 """Refusals of the key itself: asking again with it is useless, so it is dropped."""
+
+_REFRESH: Final = timedelta(hours=6)
+"""How old the device's knowledge of the log and of revoked servers may grow."""
 
 TELEMETRY_PATH: Final = "/telemetry"
 _NDJSON: Final = "application/x-ndjson"
@@ -77,9 +81,11 @@ class Device:
         self.clock = CorrectedClock(system_clock)
         self.store = CredentialStore(folder.path, crash_point)
         self.log = LogMemory(folder.path / "checkpoint", orders.log_key)
+        self.lists = ListMemory(folder.path / "infrastructure.crl")
         self._callers: dict[int | None, Caller] = {}
         self._source: TelemetrySource | None = None
         self._held: Channel | None = None
+        self._learned_at: datetime | None = None
         self.side_problem: str | None = None
         """What was wrong with the log or the CRL while something else succeeded."""
 
@@ -98,7 +104,7 @@ class Device:
         try:
             self.check_clock()
         except NotTrusted as wrong:
-            caller = Caller(self._folder.load_anchors(), None, lambda: None, self._patience)
+            caller = self._new_caller(None, now=lambda: None)
             try:
                 with caller.open(self._server()) as channel:
                     self._learn(channel)
@@ -108,10 +114,11 @@ class Device:
             self.check_clock()
 
     def _learn(self, channel: Channel) -> None:
-        """Remember the newest checkpoint and the newest CRL; what was signed lifts the floor and corrects the clock.
+        """Remember the newest checkpoint and the newest list; what was signed lifts the floor and corrects the clock.
 
         Both are signed in themselves, so the status server may give what the enrolment server does not.
         """
+        self._learned_at = self.clock.now()
         sources: list[Exchange] = [channel]
         if self._orders.status is not None:
             sources.append(PlainExchange(self._orders.status, self._patience))
@@ -119,7 +126,7 @@ class Device:
         path = find_crl_path(channel.server)
         anchors = self._folder.load_anchors()
         for source in sources if path is not None else ():
-            signed_at = load_signed_time(source, path or "", anchors)
+            signed_at = self.lists.refresh(source, path or "", anchors)
             if signed_at is not None:
                 self._floor.raise_to(signed_at, "the newest CRL of the hospital's infrastructure authority")
                 self.clock.learn(signed_at)
@@ -299,11 +306,21 @@ class Device:
         """Whether the refusal may be about our new certificate rather than about the server or the clock."""
         return isinstance(refusal, NotAuthorised) or refusal.reason is Reason.TLS_HANDSHAKE
 
-    def refresh_log(self) -> None:
-        """Fetch the newest checkpoint and keep it. Raises IntegrityFailure where the log went back."""
+    def refresh(self) -> None:
+        """Fetch the newest checkpoint and list and keep them. Raises IntegrityFailure where the log went back."""
         self.store.open()
         with self._caller_for(self._current()).open(self._server()) as channel:
             self._learn(channel)
+
+    def refresh_if_due(self) -> None:
+        """As `refresh`, when the last time is over six hours ago; what goes wrong is kept for telling, not raised."""
+        if self._learned_at is not None and self.clock.now() < self._learned_at + _REFRESH:
+            return
+        self._learned_at = self.clock.now()
+        try:
+            self.refresh()
+        except VagusError as error:
+            self.side_problem = f"{error.reason}: {error.message}"
 
     # pieces ----------------------------------------------------------------------------------------------------
 
@@ -336,9 +353,15 @@ class Device:
         """The caller of a generation is kept: sessions resume within it."""
         caller = self._callers.get(generation)
         if caller is None or generation is None:
-            caller = Caller(self._folder.load_anchors(), credential, self.clock.now, self._patience)
+            caller = self._new_caller(credential, now=self.clock.now)
             self._callers = {generation: caller}
         return caller
+
+    def _new_caller(self, credential: TlsCredential | None, *, now: Callable[[], datetime | None]) -> Caller:
+        anchors = self._folder.load_anchors()
+        return Caller(
+            anchors, credential, now, self._patience, check=lambda server: self.lists.check_server(server, anchors)
+        )
 
     def _telemetry(self) -> TelemetrySource:
         if self._source is None:

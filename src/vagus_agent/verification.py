@@ -74,7 +74,7 @@ def verify_server(
     _check_server_role(leaf)
     # 6. The exact name (RFC 9525 6.3): dNSName or iPAddress; the common name and wildcards never count.
     _check_host(leaf, host)
-    # Revocation is left out on purpose here: the server's short-lived status answer is the caller's to ask for.
+    # Revocation is left out here on purpose: it needs the device's newest list (list_memory), and this is pure.
     return leaf
 
 

@@ -85,10 +85,15 @@ class Authority:
             builder = builder.add_extension(critical, critical=True)
         return builder.sign(self.key, hashes.SHA256())
 
-    def crl(self, at: datetime) -> bytes:
-        """An empty CRL signed at `at`."""
+    def crl(self, at: datetime, revoked: tuple[int, ...] = (), *, is_delta: bool = False) -> bytes:
+        """A CRL signed at `at`."""
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
         builder = builder.last_update(at).next_update(at + timedelta(days=7))
+        if is_delta:
+            builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+        for serial in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at).build()
+            builder = builder.add_revoked_certificate(entry)
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
@@ -186,6 +191,7 @@ class Behaviour:
     refuse: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     checkpoint: bytes | None = None
     serves_crl: bool = True
+    revoked: tuple[int, ...] = ()
     wrong_key: bool = False
     cut_answer: int = 0
     retry_after: int | None = None
@@ -213,7 +219,9 @@ class Server:
         self.application_bytes = 0
         self._is_raw = is_raw
         settings = tls or ServerTls(client_auth="optional", alpn=() if is_raw else ("http/1.1",))
-        self._context = ServerContext(credential or hierarchy.server_credential(), settings)
+        own = credential or hierarchy.server_credential()
+        self.serial = x509.load_pem_x509_certificate(own.chain_pem).serial_number
+        self._context = ServerContext(own, settings)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
@@ -336,7 +344,9 @@ class Server:
             return _encode(refusal[0], refusal[1], "application/problem+json", self.behaviour.retry_after)
         h = self.hierarchy
         if request.path == CRL_PATH and self.behaviour.serves_crl:
-            return _encode(200, h.infrastructure.crl(self.behaviour.now), "application/pkix-crl")
+            return _encode(
+                200, h.infrastructure.crl(self.behaviour.now, self.behaviour.revoked), "application/pkix-crl"
+            )
         if request.path == "/log/checkpoint" and self.behaviour.checkpoint is not None:
             return _encode(200, self.behaviour.checkpoint, "text/plain")
         if request.path == "/telemetry":

@@ -293,6 +293,41 @@ class TestRogues:
         assert reason_of(error) is Reason.UPSTREAM_UNREACHABLE
 
 
+class TestRevokedServers:
+    def test_are_refused_once_the_list_is_known_and_get_no_byte(
+        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server, clock: FrozenClock
+    ) -> None:
+        device = make_device()
+        device.enrol()
+        with Server(hierarchy) as stolen:
+            astray = make_device(relay=stolen.route())
+            assert astray.connect(1)[0].lines == 1
+            before = stolen.application_bytes
+            server.behaviour.now = clock.advance(hours=7)
+            server.behaviour.revoked = (stolen.serial,)
+            astray.refresh()
+            with pytest.raises(NotTrusted, match="do not use this server") as error:
+                astray.connect(1)
+            assert stolen.application_bytes == before
+        assert reason_of(error) is Reason.REVOKED
+        assert make_device().connect(1)[0].lines == 1
+
+    def test_stay_revoked_when_an_older_list_is_replayed(
+        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server, clock: FrozenClock
+    ) -> None:
+        make_device().enrol()
+        with Server(hierarchy) as stolen:
+            astray = make_device(relay=stolen.route())
+            server.behaviour.now = clock.advance(hours=7)
+            server.behaviour.revoked = (stolen.serial,)
+            astray.refresh()
+            server.behaviour.now, server.behaviour.revoked = NOON, ()
+            astray.refresh()
+            with pytest.raises(NotTrusted) as error:
+                astray.connect(1)
+        assert reason_of(error) is Reason.REVOKED
+
+
 class TestConnections:
     def test_resume_with_the_ticket_of_the_last_one(self, make_device: MakeDevice, server: Server) -> None:
         device = make_device()
@@ -413,11 +448,11 @@ class TestLogMemory:
         device = make_device(log_key=verifier)
         device.enrol()
         server.behaviour.checkpoint = self.note(key, 12)[1]
-        device.refresh_log()
+        device.refresh()
         for size, root, reason in ((11, b"r" * 32, Reason.LOG_TRUNCATED), (12, b"x" * 32, Reason.LOG_TAMPERED)):
             server.behaviour.checkpoint = self.note(key, size, root)[1]
             with pytest.raises(IntegrityFailure) as error:
-                device.refresh_log()
+                device.refresh()
             assert reason_of(error) is reason
         kept = device.log.load()
         assert kept is not None
@@ -429,7 +464,7 @@ class TestLogMemory:
         device.enrol()
         server.behaviour.checkpoint = self.note(Ed25519PrivateKey.generate(), 10)[1]
         with pytest.raises(IntegrityFailure) as error:
-            device.refresh_log()
+            device.refresh()
         assert reason_of(error) is Reason.CHECKPOINT_INVALID
 
     def test_the_status_server_gives_what_the_enrolment_server_does_not(
