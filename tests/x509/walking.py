@@ -1,0 +1,62 @@
+"""One call that asks the path search, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import pytest
+
+from tests.x509.chains import AT, CLIENT_AUTH, Made
+from vagus.errors import VagusError
+from vagus.reasons import Reason
+from vagus.x509.budgets import DEFAULT_LIMITS, Limits
+from vagus.x509.der_reading import oid_contents
+from vagus.x509.path_checks import PathInputs
+from vagus.x509.path_rules import PKIX, PathRules
+from vagus.x509.paths import Pool, Search, ValidPath, find_path
+from vagus.x509.policies import PolicyInputs
+from vagus.x509.signatures import SignatureVerdicts
+
+
+def walk(
+    target: Made,
+    sent: Sequence[Made],
+    anchors: Sequence[Made],
+    rules: PathRules = PKIX,
+    *,
+    at: datetime = AT,
+    purpose: str | None = CLIENT_AUTH,
+    policy: PolicyInputs | None = None,
+    longest_path: int = 32,
+    limits: Limits = DEFAULT_LIMITS,
+    accept: Callable[[ValidPath], None] | None = None,
+    is_public_suffix: Callable[[str], bool] | None = None,
+) -> ValidPath:
+    """The path, or the error."""
+    inputs = PathInputs(
+        at=at,
+        purposes=frozenset() if purpose is None else frozenset({oid_contents(purpose)}),
+        policy=policy or PolicyInputs(),
+        longest_path=longest_path,
+        is_public_suffix=is_public_suffix,
+    )
+    search = Search(
+        pool=Pool([anchor.anchor for anchor in anchors]),
+        extra=Pool((), [made.parsed for made in sent]),
+        rules=rules,
+        inputs=inputs,
+        verdicts=SignatureVerdicts(),
+        limits=limits,
+        accept=accept,
+    )
+    return find_path(target.parsed, search)
+
+
+def refusal(
+    target: Made, sent: Sequence[Made], anchors: Sequence[Made], rules: PathRules = PKIX, **more: object
+) -> Reason:
+    """The reason for which the path is refused."""
+    with pytest.raises(VagusError) as caught:
+        walk(target, sent, anchors, rules, **more)  # type: ignore[arg-type]
+    return caught.value.reason
