@@ -232,6 +232,14 @@ def test_a_registration_authority_carries_tokens_of_other_devices_and_needs_one_
     assert _dns_names(_enrol(standing, Kind.REENROL, peer=peer, csr=own).der) == [standing.name(device)]
 
 
+def test_a_token_works_at_the_doors_of_its_own_compartment_alone(standing: House, device: DeviceRow) -> None:
+    only_er = ListenerRules(function=None, group_domain=GROUP, needs_certificate=False, units=frozenset({"h1/er"}))
+    token = standing.token(device)
+    stranger = standing.admit(None, rules=only_er)
+    assert _refused(standing, peer=stranger, token=token) is Reason.WRONG_COMPARTMENT
+    assert _enrol(standing, peer=standing.admit(None), token=token).der
+
+
 @pytest.mark.parametrize("state", [DeviceState.QUARANTINED, DeviceState.RECALLED, DeviceState.DECOMMISSIONED])
 def test_a_device_that_left_service_obtains_nothing(standing: House, device: DeviceRow, state: DeviceState) -> None:
     issued, _, peer = _enrolled(standing, device)

@@ -65,6 +65,7 @@ class Admitted:
     device: DeviceRow | None = None
     session_on_revocation: SessionOnRevocation = SessionOnRevocation.CLOSE
     is_registration_authority: bool = False
+    served_units: frozenset[str] | None = None  # the compartments of the listener; None: every one
 
     @property
     def unit(self) -> str | None:
@@ -109,7 +110,7 @@ class Admission:
             if rules.needs_certificate:
                 msg = "this listener wants a client certificate; enrol first, then connect with it"
                 raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
-            return Admitted(evidence=Evidence.NONE, function=rules.function)
+            return Admitted(evidence=Evidence.NONE, function=rules.function, served_units=rules.units)
         # 2. RFC 5280 section 6, names, role, compartment, status: the house's anchors first.
         expectation = Expectation(
             role=rules.role,
@@ -150,6 +151,7 @@ class Admission:
             device=device,
             session_on_revocation=self._session_on_revocation(device, rules.function),
             is_registration_authority=device.id in rules.registration_authorities,
+            served_units=rules.units,
         )
 
     def _admit_idevid(self, peer: Peer, rules: ListenerRules, makers: Validator, at: datetime) -> Admitted:
@@ -162,7 +164,13 @@ class Admission:
         if rules.units is not None and str(device.unit) not in rules.units:
             msg = f"the device belongs to {device.unit}, which does not enrol here; use the listener of its hospital"
             raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
-        return Admitted(evidence=Evidence.IDEVID, function=rules.function, identity=identity, device=device)
+        return Admitted(
+            evidence=Evidence.IDEVID,
+            function=rules.function,
+            identity=identity,
+            device=device,
+            served_units=rules.units,
+        )
 
     def _session_on_revocation(self, device: DeviceRow, function: Function | None) -> SessionOnRevocation:
         """What becomes of the open session (design section 6.3): enrolment and control always close."""

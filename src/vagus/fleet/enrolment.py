@@ -121,7 +121,8 @@ class Enrolment:
     def begin(self, request: EnrolmentRequest, at: datetime) -> PendingEnrolment:
         """Check evidence, state and names, prepare the certificate, and hand its intent to the writer.
 
-        Raises NotAuthorised(CREDENTIAL_MISSING|TOKEN_*|IDENTITY_AMBIGUOUS|NOT_IN_INVENTORY|NOT_RENEWABLE),
+        Raises NotAuthorised(CREDENTIAL_MISSING|TOKEN_*|IDENTITY_AMBIGUOUS|NOT_IN_INVENTORY|
+        NOT_RENEWABLE|WRONG_COMPARTMENT),
         Conflict(DEVICE_STATE|NAMES_CHANGED), Unavailable(KEY_NOT_OPEN), and what issuance refuses. A
         refusal of somebody known makes a ledger entry; `committed` may raise the same errors.
         """
@@ -134,6 +135,7 @@ class Enrolment:
             device = applicant.device
             who = device.id
             check_may(DeviceState(device.state), *_may(request.kind))
+            _check_served(request.peer, device)
             # 2. RFC 7030 4.2.2: a renewal keeps its names. RFC 7030 4.2.1 leaves them to us: the inventory decides.
             if request.kind is Kind.REENROL:
                 self._check_renewal(request, device)
@@ -299,6 +301,16 @@ class Enrolment:
         error = None if future.cancelled() else future.exception()
         if isinstance(error, Refused):
             self._note(who, error)
+
+
+def _check_served(peer: Admitted | None, device: DeviceRow) -> None:
+    """Raises NotAuthorised(WRONG_COMPARTMENT) where the listener serves other compartments than the device's.
+
+    A token works at the doors of its device's hospital alone, whoever carries it.
+    """
+    if peer is not None and peer.served_units is not None and str(device.unit) not in peer.served_units:
+        msg = f"the device belongs to {device.unit}, which does not enrol here; use the listener of its hospital"
+        raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg)
 
 
 def _check_still_good(connection: Connection, repeated: IssuedCertificate) -> None:
