@@ -1,0 +1,124 @@
+"""`vagus validate` over files: accepted, or refused with a stable reason; what it cannot know it says."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import done, run
+from tests.cli.test_archive import issue_to_first_device
+from vagus.authority.publishing import CrlPublisher
+from vagus.records.certificates import list_of_device, load_bytes
+from vagus.wiring import House
+from vagus.x509.pem import encode_block, encode_certificates
+
+
+@pytest.fixture
+def papers(hospital: Path, tmp_path: Path) -> Path:
+    """A folder with leaf.pem, chain.pem, root.pem and the lists of every authority above the leaf."""
+    issue_to_first_device(hospital)
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    done(hospital, "ca", "export", "h1/icu", "--out", str(folder / "icu.pem"))
+    done(hospital, "ca", "export", "h1", "--out", str(folder / "h1.pem"))
+    done(hospital, "ca", "export", "root", "--out", str(folder / "root.pem"))
+    with House.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
+        device = house.find_device("Aorta IP3:AIP3-000001")
+        with house.database.reading() as connection:
+            (row,) = list_of_device(connection, str(device.id))
+            _, der = load_bytes(connection, row.leaf_index)
+        assert der is not None
+        (folder / "leaf.pem").write_bytes(encode_certificates([der]))
+        write_lists(house, folder)
+    return folder
+
+
+def write_lists(house: House, folder: Path) -> None:
+    publisher = CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=house.settings.published)
+    for issuer in house.open_issuers(["h1/icu"]).every():
+        publisher.publish_all(issuer)
+    lists = sorted(house.settings.published.rglob("0.crl"))
+    (folder / "lists.pem").write_bytes(b"".join(encode_block(path.read_bytes(), "X509 CRL") for path in lists))
+
+
+def asked(papers: Path, *more: str) -> list[str]:
+    return [
+        "validate",
+        str(papers / "leaf.pem"),
+        str(papers / "icu.pem"),
+        str(papers / "h1.pem"),
+        "--anchors",
+        str(papers / "root.pem"),
+        "--role",
+        "client",
+        "--crl",
+        str(papers / "lists.pem"),
+        "--json",
+        *more,
+    ]
+
+
+def test_a_good_certificate_is_accepted_with_its_identity(papers: Path) -> None:
+    accepted = done(papers, *asked(papers, "--group-domain", "test.example", "--unit", "h1/icu")).facts
+    assert accepted["verdict"] == "accepted"
+    assert accepted["identity"].endswith(".icu.h1.test.example")
+    assert accepted["path_length"] == 3
+
+
+def test_a_revoked_certificate_is_refused(papers: Path, hospital: Path) -> None:
+    done(hospital, "device", "revoke", "Aorta IP3:AIP3-000001", "--yes")
+    with House.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
+        time.sleep(1.1)  # at most one list a second: thisUpdate strictly grows
+        write_lists(house, papers)
+    refused = run(papers, *asked(papers))
+    assert refused.code == 1
+    assert (refused.facts["verdict"], refused.facts["reason"]) == ("refused", "REVOKED")
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (("--at", "2050-01-01T00:00:00Z"), "EXPIRED"),
+        (("--at", "2001-01-01T00:00:00Z"), "CRL_INVALID"),
+        (("--group-domain", "test.example", "--unit", "h1/er"), "WRONG_COMPARTMENT"),
+        (("--group-domain", "other.example"), "NON_CANONICAL"),
+        (("--host-name", "www.example"), "NAME_MISMATCH"),
+    ],
+)
+def test_each_fault_has_its_reason(papers: Path, more: tuple[str, ...], reason: str) -> None:
+    refused = run(papers, *asked(papers, *more))
+    assert refused.code == 1
+    assert refused.facts["reason"] in {reason, "NOT_YET_VALID", "EXPIRED_CA", "STATUS_STALE"}
+
+
+def test_a_stranger_to_the_anchors_is_refused(papers: Path, maker: Path) -> None:
+    done(maker, "ca", "export", "root", "--out", str(papers / "root.pem"))
+    refused = run(papers, *asked(papers))
+    assert refused.code == 1
+
+
+def test_nothing_is_assumed_about_revocation(papers: Path) -> None:
+    arguments = [one for one in asked(papers) if one not in {"--crl", str(papers / "lists.pem")}]
+    refused = run(papers, *arguments)
+    assert refused.code == 2
+    assert "BAD_ARGUMENT" in refused.err
+    assert done(papers, *arguments, "--unsafe-no-status").facts["verdict"] == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [(("--at", "yesterday"), 2), (("--role", "king"), 2), (("--anchors", "none.pem"), 4)],
+)
+def test_wrong_arguments_are_told(papers: Path, more: tuple[str, ...], code: int) -> None:
+    assert run(papers, *asked(papers, *more)).code == code
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"0", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", b"\x30\x80"]
+)
+def test_what_is_no_certificate_is_refused(papers: Path, content: bytes) -> None:
+    (papers / "leaf.pem").write_bytes(content)
+    refused = run(papers, *asked(papers))
+    assert refused.code in {1, 2}

@@ -1,0 +1,124 @@
+"""What gates decide is kept in a chain of lines, and each minute's end stands in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vagus.endpoints.gateway.decisions import GateDecision, Outcome
+from vagus.ledger.entries import GateMinute, decode_entry
+from vagus.reasons import Reason
+from vagus.records.database import Database, open_database
+from vagus.records.installation import Installation, insert_installation
+from vagus.records.log import iterate_leaves
+from vagus.records.writer import Writer
+from vagus.server.gate_log import GateLog
+from vagus.testing import FrozenClock
+
+
+def decision(outcome: Outcome = Outcome.ADMITTED, reason: Reason | None = None) -> GateDecision:
+    return GateDecision("telemetry", "192.0.2.1", outcome, reason, "what the gate said", serial=0xABC)
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock()
+
+
+@pytest.fixture
+def writer(clock: FrozenClock) -> Iterator[Writer]:
+    database = open_database("sqlite://")
+    database.create()
+    writer = Writer(database, clock)
+    writer.submit(lambda batch: insert_installation(batch.connection, Installation("log.test", 0, bytes(32)))).result()
+    writer_database[writer] = database
+    yield writer
+    writer.close()
+    writer_database.pop(writer).close()
+
+
+writer_database: dict[Writer, Database] = {}
+
+
+def minutes(writer: Writer) -> list[GateMinute]:
+    with writer_database[writer].reading() as connection:
+        entries = [decode_entry(leaf.entry).entry for leaf in iterate_leaves(connection)]
+    return [entry for entry in entries if isinstance(entry, GateMinute)]
+
+
+def lines_of(folder: Path) -> list[bytes]:
+    (path,) = (folder / "telemetry").iterdir()
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_lines_are_a_chain_and_the_minute_commits_to_the_last(
+    tmp_path: Path, clock: FrozenClock, writer: Writer
+) -> None:
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    log.record(decision(Outcome.REFUSED, Reason.REVOKED))
+    log.flush()
+    assert minutes(writer) == [], "a minute that is not over is not told yet"
+    clock.advance(minutes=1)
+    log.flush()
+    lines = lines_of(tmp_path)
+    head = bytes(32)
+    for line in lines:
+        assert json.loads(line)["before"] == head.hex()
+        head = hashlib.sha256(line).digest()
+    (entry,) = minutes(writer)
+    assert (entry.root, entry.admitted, entry.refused) == (head, 1, 1)
+    log.close()
+    assert len(minutes(writer)) == 1
+
+
+def test_a_line_says_what_was_decided_and_why(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+    heard: list[str] = []
+    log = GateLog(tmp_path, clock, writer, heard=heard.append)
+    log.record(decision(Outcome.REFUSED, Reason.REVOKED))
+    log.close()
+    said = json.loads(heard[0])
+    assert (said["outcome"], said["reason"], said["serial"], said["source"]) == (
+        "refused",
+        "REVOKED",
+        "abc",
+        "192.0.2.1",
+    )
+
+
+def test_the_last_minute_is_told_at_the_end(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    log.close()
+    assert [entry.admitted for entry in minutes(writer)] == [1]
+
+
+def test_the_chain_goes_on_after_a_restart_and_over_midnight(
+    tmp_path: Path, clock: FrozenClock, writer: Writer
+) -> None:
+    for _ in range(2):
+        log = GateLog(tmp_path, clock, writer)
+        log.record(decision())
+        log.close()
+    first, second = lines_of(tmp_path)
+    assert json.loads(second)["before"] == hashlib.sha256(first).hexdigest()
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    clock.advance(days=1)
+    log.record(decision())
+    log.close()
+    older, newer = sorted((tmp_path / "telemetry").iterdir())
+    last = older.read_bytes().splitlines(keepends=True)[-1]
+    assert json.loads(newer.read_bytes())["before"] == hashlib.sha256(last).hexdigest()
+
+
+def test_a_full_disk_stops_no_gate(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+    (tmp_path / "telemetry").write_text("a file where a folder should be")
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    log.close()
+    assert minutes(writer) == []

@@ -1,0 +1,109 @@
+"""Periodic work: on its rhythm, at once when nudged, and never ended by a failure."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from vagus.errors import Unavailable
+from vagus.reasons import Reason
+from vagus.server.jobs import Jobs, Task
+
+PATIENCE = 10.0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_every_task_has_its_turn_before_the_start() -> None:
+    ran: list[str] = []
+    jobs = Jobs([Task("one", 60, lambda: ran.append("one")), Task("two", 60, lambda: ran.append("two"))])
+    jobs.run_all()
+    assert ran == ["one", "two"]
+    assert jobs.states()["one"].runs == 1
+
+
+def test_an_error_before_the_start_stops_the_start() -> None:
+    def fail() -> None:
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "no")
+
+    with pytest.raises(Unavailable):
+        Jobs([Task("one", 60, fail)]).run_all()
+
+
+def test_a_task_comes_again() -> None:
+    ran = threading.Semaphore(0)
+    jobs = Jobs([Task("one", 0.01, ran.release)])
+    jobs.start()
+    for _ in range(3):
+        assert ran.acquire(timeout=PATIENCE)
+    jobs.stop()
+
+
+def test_a_task_may_say_when_it_wants_to_come_again() -> None:
+    count = [0]
+
+    def act() -> float:
+        count[0] += 1
+        return 0.01 if count[0] < 3 else 60.0
+
+    jobs = Jobs([Task("one", 60, act)])
+    jobs.start()
+    wait_for(lambda: count[0] == 3)
+    jobs.stop()
+
+
+def test_a_nudge_gives_a_turn_at_once_and_an_unknown_one_does_nothing() -> None:
+    ran = threading.Semaphore(0)
+    jobs = Jobs([Task("slow", 3600, ran.release)])
+    jobs.start()
+    assert ran.acquire(timeout=PATIENCE)
+    jobs.nudge("slow")
+    jobs.nudge("nobody")
+    assert ran.acquire(timeout=PATIENCE)
+    jobs.stop()
+
+
+def test_a_nudge_while_it_runs_asks_for_another_run() -> None:
+    begun, may_end, ran = threading.Event(), threading.Event(), [0]
+
+    def act() -> None:
+        ran[0] += 1
+        begun.set()
+        may_end.wait(PATIENCE)
+
+    jobs = Jobs([Task("one", 3600, act)])
+    jobs.start()
+    assert begun.wait(PATIENCE)
+    jobs.nudge("one")
+    may_end.set()
+    wait_for(lambda: ran[0] == 2)
+    jobs.stop()
+
+
+def test_a_failure_is_told_and_ends_nothing() -> None:
+    ran = threading.Semaphore(0)
+
+    def fail() -> None:
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the disk is away")
+
+    jobs = Jobs([Task("bad", 0.01, fail), Task("good", 0.01, ran.release)])
+    jobs.start()
+    for _ in range(3):
+        assert ran.acquire(timeout=PATIENCE)
+    wait_for(lambda: jobs.states()["bad"].in_a_row >= 2)
+    jobs.stop()
+    assert jobs.states()["bad"].last_error == "DATABASE_UNAVAILABLE"
+
+
+def test_nothing_to_do_can_be_stopped() -> None:
+    jobs = Jobs([])
+    jobs.start()
+    jobs.stop()
