@@ -36,6 +36,7 @@ _KNOWN = frozenset(
         _EXPIRED_CERTS_ON_CRL,
     }
 )
+_SEEN = 65_536
 _REASON_CODES = frozenset({0, 1, 2, 3, 4, 5, 6, 8, 9, 10})
 Name = tuple[RelativeName, ...]
 Entries = Mapping[Name, Mapping[bytes, int]]
@@ -226,36 +227,42 @@ def _read_entries(data: bytes, at: int, end: int, crl_issuer: Name, *, is_v2: bo
     """The revokedCertificates, in one loop that makes no call for an entry of the usual shape."""
     listed: dict[bytes, int] = {}
     by_issuer: dict[Name, dict[bytes, int]] = {crl_issuer: listed}
-    known_times: set[bytes] = set()
+    # what follows the serial number (date and extensions) repeats from entry to entry: checked once, then looked up
+    seen: dict[bytes, int] = {}
     while at < end:
         first, stop = der.read_expected(data, at, end, der.SEQUENCE, "a revoked certificate")
         # userCertificate
-        serial_start = first + 2
         if stop - first < 4 or data[first] != der.INTEGER or data[first + 1] > 0x7F:
             der.fail("a revoked certificate without a serial number")
+        serial_start = first + 2
         serial_end = serial_start + data[first + 1]
         if serial_end > stop:
             der.fail("a serial number reaches beyond its entry")
         if data[serial_start] in {0x00, 0xFF}:
             der.integer_value(data, serial_start, serial_end, "a serial number")
-        # revocationDate
-        tag, time_start, time_end = der.read_element(data, serial_end, stop)
-        moment = data[serial_end:time_end]
-        if moment not in known_times:
-            der.time_value(data, tag, time_start, time_end, "revocationDate")
-            if len(known_times) < 65_536:
-                known_times.add(moment)
-        reason = 0
-        if time_end != stop:
-            if not is_v2:
-                der.fail("an entry of a v1 CRL has extensions")
-            reason, issuer = _read_entry_extensions(data, time_end, stop)
+        # revocationDate, crlEntryExtensions
+        rest = data[serial_end:stop]
+        reason = seen.get(rest)
+        if reason is None:
+            reason, issuer = _read_rest(data, serial_end, stop, is_v2=is_v2)
             if issuer is not None:
                 # 5.3.3: it holds for this entry and the following ones
                 listed = by_issuer.setdefault(issuer.relative_names, {})
+            elif len(seen) < _SEEN:
+                seen[rest] = reason
         listed[data[serial_start:serial_end]] = reason
         at = stop
     return MappingProxyType(by_issuer)
+
+
+def _read_rest(data: bytes, start: int, end: int, *, is_v2: bool) -> tuple[int, DistinguishedName | None]:
+    tag, first, last = der.read_element(data, start, end)
+    der.time_value(data, tag, first, last, "revocationDate")
+    if last == end:
+        return 0, None
+    if not is_v2:
+        der.fail("an entry of a v1 CRL has extensions")
+    return _read_entry_extensions(data, last, end)
 
 
 def _read_entry_extensions(data: bytes, at: int, end: int) -> tuple[int, DistinguishedName | None]:
