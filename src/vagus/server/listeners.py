@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -142,6 +143,8 @@ class RunningListeners:
         except OSError as error:
             what = f"cannot listen on {spec.host}:{spec.port} ({error.strerror or error}); choose a free address"
             raise _unusable(spec.name, what) from error
+        for listening in server.sockets:
+            _keep_alive(listening)
         self._gates.append(gate)
         self._closes.append(spec.close)
         self._servers.append(server)
@@ -208,6 +211,14 @@ class RunningListeners:
         until = loop.time() + seconds
         while any(gate.closers for gate in self._gates) and loop.time() < until:  # noqa: ASYNC110  once in a life
             await asyncio.sleep(0.01)
+
+
+def _keep_alive(listening: socket.socket) -> None:
+    """Accepted sockets inherit it: a device that lost its network leaves an idle stream within two minutes."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, option):  # Linux names
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _uvicorn(spec: ListenerSpec) -> Config:
