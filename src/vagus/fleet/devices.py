@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from vagus.authority.revocation import Revoked, revoke_device
 from vagus.clock import Entropy
 from vagus.errors import Conflict, Malformed, NotAuthorised
 from vagus.fleet.lifecycle import HAS_ENDED, MOVES, DeviceState, check_move
+from vagus.fleet.transfers import plan_superseding
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceAdded, DeviceStateChanged, OperatorAct
@@ -30,6 +32,9 @@ from vagus.records.tokens import expire_tokens_of
 from vagus.records.units import find_unit
 from vagus.records.writer import Batch, Writer
 from vagus.x509.crl_building import RevocationReason
+
+TRANSFER_OVERLAP: Final = timedelta(hours=24)
+"""How long both certificates live when a device changes its compartment (design section 4)."""
 
 _LONGEST_SERIAL: Final = 80
 _LONGEST_PLACE: Final = 120
@@ -61,10 +66,18 @@ def revoke_at_end(batch: Batch, device_id: DeviceId, by: str) -> None:
 class Inventory:
     """The acts that change the inventory, each one writer act with its ledger entry."""
 
-    def __init__(self, writer: Writer, entropy: Entropy, *, at_end: AtEnd = revoke_at_end) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        entropy: Entropy,
+        *,
+        at_end: AtEnd = revoke_at_end,
+        overlap: timedelta = TRANSFER_OVERLAP,
+    ) -> None:
         self._writer = writer
         self._entropy = entropy
         self._at_end = at_end
+        self._overlap = overlap
 
     def add(self, new: NewDevice, *, by: str) -> Future[DeviceRow]:
         """Add one device. The future raises as `add_device` does."""
@@ -96,11 +109,11 @@ class Inventory:
         return self._writer.submit(lambda batch: lock_out_device(batch, device_id, reason, by=by))
 
     def transfer(self, device_id: DeviceId, unit: UnitName, *, by: str) -> Future[DeviceRow]:
-        """Give a device to another compartment: it must enrol there anew (design section 4).
+        """Give a device to another compartment: it must enrol there anew within a day (design section 4).
 
         The future raises NotAuthorised(NOT_IN_INVENTORY), Malformed(BAD_ARGUMENT), Conflict(DEVICE_STATE).
         """
-        return self._writer.submit(lambda batch: transfer_device(batch, device_id, unit, by=by))
+        return self._writer.submit(lambda batch: transfer_device(batch, device_id, unit, by=by, overlap=self._overlap))
 
     def place(self, device_id: DeviceId, place: str | None) -> Future[DeviceRow]:
         """Note where a device stands. No ledger entry: it changes nothing that the device may do."""
@@ -191,8 +204,13 @@ def lock_out_device(batch: Batch, device_id: DeviceId, reason: RevocationReason,
     return revoked
 
 
-def transfer_device(batch: Batch, device_id: DeviceId, unit: UnitName, *, by: str) -> DeviceRow:
-    """Give a device to another compartment, inside a writer act. Raises as `Inventory.transfer` says."""
+def transfer_device(
+    batch: Batch, device_id: DeviceId, unit: UnitName, *, by: str, overlap: timedelta = TRANSFER_OVERLAP
+) -> DeviceRow:
+    """Give a device to another compartment, inside a writer act; `overlap` later its old certificates end.
+
+    Raises as `Inventory.transfer` says.
+    """
     device = load_device(batch.connection, device_id)
     if DeviceState(device.state) in HAS_ENDED:
         msg = f"the device is {device.state}; only a living device changes its unit"
@@ -203,6 +221,7 @@ def transfer_device(batch: Batch, device_id: DeviceId, unit: UnitName, *, by: st
     if unit != device.unit:
         set_device_unit(batch.connection, device_id, unit, at=batch.at)
         append(batch, OperatorAct("device-transfer", by, subject=owner_of(device_id)))
+        plan_superseding(batch.connection, device_id, unit, run_after=batch.at + int(overlap.total_seconds()))
     return load_device(batch.connection, device_id)
 
 

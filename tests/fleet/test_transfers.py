@@ -1,0 +1,77 @@
+"""A day after a transfer the old compartment's certificates end, once, and only where the device still belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fleet.house import House, house, request
+from tests.fleet.inventory import BY, ER, ICU
+from vagus.authority.issuance import IssuedCertificate
+from vagus.errors import VagusError
+from vagus.fleet.enrolment import EnrolmentRequest, Kind
+from vagus.fleet.transfers import KIND, Superseding
+from vagus.ledger.entries import Revocation
+from vagus.reasons import Reason
+from vagus.records.devices import DeviceRow
+from vagus.records.work import count_open
+
+
+@pytest.fixture
+def standing() -> Iterator[House]:
+    with house() as built:
+        yield built
+
+
+def _enrol(standing: House, device: DeviceRow, **more: object) -> IssuedCertificate:
+    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=standing.token(device), **more)  # type: ignore[arg-type]
+    issued = standing.enrolment.enrol(wish, standing.stock.clock.now())
+    standing.stock.writer.submit(lambda _: None).result(10)
+    return issued
+
+
+def _work(standing: House) -> int:
+    with standing.stock.database.reading() as connection:
+        return count_open(connection, KIND)
+
+
+def test_the_old_certificate_lives_a_day_and_is_then_superseded(standing: House) -> None:
+    device = standing.stock.add("SN-1", host_names=("gw.h1.group.test",))
+    old, server = _enrol(standing, device), _enrol(standing, device, label="server")
+    standing.stock.inventory.transfer(device.id, ER, by=BY).result(10)
+    new = _enrol(standing, device)
+    superseding = Superseding(standing.stock.writer, "node-1")
+    assert superseding.run_due() == 0
+    standing.stock.clock.advance(hours=24)
+    assert superseding.run_due() == 1
+    assert (superseding.run_due(), _work(standing)) == (0, 0)
+    standing.follower.catch_up()
+    with pytest.raises(VagusError) as caught:
+        standing.admit_device(old)
+    assert caught.value.reason is Reason.REVOKED
+    assert standing.admit_device(new).unit == "h1/er"
+    assert standing.follower.find(server.issuer.authority_id, server.serial) is None, "a host name is of no compartment"
+    assert [entry.reason for entry in standing.stock.entries() if isinstance(entry, Revocation)] == [4]
+
+
+def test_a_device_that_moved_on_or_back_has_its_own_day(standing: House) -> None:
+    device = standing.stock.add("SN-1")
+    first = _enrol(standing, device)
+    standing.stock.inventory.transfer(device.id, ER, by=BY).result(10)
+    standing.stock.clock.advance(hours=12)
+    standing.stock.inventory.transfer(device.id, ICU, by=BY).result(10)
+    superseding = Superseding(standing.stock.writer, "node-1")
+    standing.stock.clock.advance(hours=24)
+    assert superseding.run_due() == 0
+    assert _work(standing) == 0
+    standing.follower.catch_up()
+    assert standing.admit_device(first).unit == "h1/icu"
+
+
+def test_two_nodes_do_it_once(standing: House) -> None:
+    device = standing.stock.add("SN-1")
+    _enrol(standing, device)
+    standing.stock.inventory.transfer(device.id, ER, by=BY).result(10)
+    standing.stock.clock.advance(hours=24)
+    assert sum(Superseding(standing.stock.writer, f"node-{number}").run_due() for number in range(2)) == 1
