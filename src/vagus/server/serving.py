@@ -17,6 +17,7 @@ from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp
 from vagus.endpoints.revocation_status import OcspSource, Publications, status_app
 from vagus.errors import Conflict, VagusError
+from vagus.fleet.transfers import Superseding
 from vagus.ledger.publish import LogPublisher
 from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
 from vagus.reasons import Reason
@@ -177,12 +178,18 @@ def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
         tasks.append(Task("ledger", 1.0, partial(_publish_log, log)))
     if not is_status_only:
         tasks.append(Task("certificates", _HOUR, partial(_renew, serving)))
+        superseding = Superseding(house.writer, f"serve-{house.entropy(8).hex()}")
+        tasks.append(Task("transfers", 300.0, partial(_supersede, superseding)))
     return tasks
 
 
 def _publish_lists(serving: Serving, publisher: CrlPublisher) -> None:
     for issuer in serving.issuers.every():
         publisher.publish_due(issuer)
+
+
+def _supersede(superseding: Superseding) -> None:
+    superseding.run_due()
 
 
 def _presign(serving: Serving) -> None:
