@@ -1,0 +1,102 @@
+"""Certificates exist from their intent on; the first signature counts; shards give places in blocks."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from tests.records.signing import authority, certificate
+from vagus.records import certificates as rows
+from vagus.records.database import Database
+from vagus.records.keys import block_key, insert_key
+
+
+def test_one_look_tells_authority_key_and_request(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        known = certificate(connection, ca, 5)
+        insert_key(connection, b"k" * 32, "device:a", at=1)
+        assert rows.look_before_intent(connection, 99, b"k" * 32, "r5") == rows.BeforeIntent(None, None, False, None)
+        assert rows.look_before_intent(connection, ca, b"z" * 32, "new") == rows.BeforeIntent(
+            "active", None, False, None
+        )
+        assert rows.look_before_intent(connection, ca, b"k" * 32, "r5") == rows.BeforeIntent(
+            "active", "device:a", False, known.leaf_index
+        )
+        block_key(connection, b"k" * 32, "rule:x", at=2)
+        assert rows.look_before_intent(connection, ca, b"k" * 32, "x").is_key_blocked
+
+
+def test_an_intent_is_found_by_each_of_its_names(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        row = certificate(connection, ca, 5)
+        assert rows.find_by_leaf(connection, 5) == row
+        assert rows.find_certificate(connection, ca, row.serial) == row
+        assert rows.find_by_request(connection, "r5") == row
+        assert rows.list_of_key(connection, row.spki_sha256) == (row,)
+        assert rows.load_bytes(connection, 5) == (b"tbs 5", None)
+        assert rows.find_certificate(connection, ca, 1) is None
+        with pytest.raises(LookupError):
+            rows.load_bytes(connection, 6)
+
+
+@pytest.mark.parametrize("twin", [{"serial": 0x40 << 152 | 5}, {"request_id": "r5"}])
+def test_no_serial_and_no_request_id_comes_twice(database: Database, twin: dict[str, object]) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        certificate(connection, ca, 5)
+        with pytest.raises(IntegrityError):
+            certificate(connection, ca, 6, **twin)
+
+
+def test_the_first_signature_counts(database: Database) -> None:
+    with database.writing() as connection:
+        certificate(connection, authority(connection), 5)
+        assert rows.note_signature(connection, 5, b"first", b"1" * 32)
+        assert not rows.note_signature(connection, 5, b"second", b"2" * 32)
+        assert rows.load_bytes(connection, 5) == (b"tbs 5", b"first")
+        found = rows.find_by_fingerprint(connection, b"1" * 32)
+        assert found is not None
+        assert found.state == rows.ISSUED
+        assert rows.find_by_fingerprint(connection, b"2" * 32) is None
+
+
+def test_what_was_revoked_before_its_signature_stays_revoked(database: Database) -> None:
+    with database.writing() as connection:
+        certificate(connection, authority(connection), 5)
+        rows.set_state(connection, 5, rows.REVOKED)
+        assert rows.note_signature(connection, 5, b"der", b"1" * 32)
+        found = rows.find_by_leaf(connection, 5)
+        assert found is not None
+        assert found.state == rows.REVOKED
+
+
+def test_lists_go_page_by_page_in_order(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        for leaf in range(7):
+            certificate(connection, ca, leaf, device_id="a" if leaf % 2 else "b")
+        assert [row.leaf_index for row in rows.list_intended(connection, after=2, count=3)] == [3, 4, 5]
+        for leaf in range(5):
+            rows.note_signature(connection, leaf, b"der", bytes([leaf]) * 32)
+        assert [row.leaf_index for row in rows.list_intended(connection)] == [5, 6]
+        assert [row.leaf_index for row in rows.list_of_device(connection, "a")] == [5, 3, 1]
+        assert [row.leaf_index for row in rows.list_of_device(connection, "a", alive_at=1003)] == [5]
+        assert [row.leaf_index for row in rows.iterate_alive(connection, ca, alive_at=1001)] == [2, 3, 4]
+        soon = rows.list_expiring(connection, until=1003, alive_at=1000, count=2)
+        assert [row.leaf_index for row in soon] == [1, 2]
+        after = (soon[-1].not_after, soon[-1].leaf_index)
+        assert [row.leaf_index for row in rows.list_expiring(connection, until=1003, alive_at=1000, after=after)] == [3]
+        rows.set_state(connection, 4, rows.REVOKED)
+        assert rows.count_alive(connection, ca, alive_at=1001) == 4
+
+
+def test_places_are_taken_in_blocks(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        assert rows.find_shard(connection, ca) is None
+        assert rows.list_shards(connection, ca) == (0,)
+        assert [rows.take_places(connection, ca, shard, 250) for shard in (0, 0, 1)] == [250, 500, 250]
+        assert rows.find_shard(connection, ca) == (1, 250)
+        assert rows.list_shards(connection, ca) == (0, 1)

@@ -1,0 +1,80 @@
+"""One newest list per shard, one responder per authority, one holder per lease."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.records.signing import authority
+from vagus.records import publications as rows
+from vagus.records.database import Database
+from vagus.records.publications import COMPLETE, DeltaRow, Publication, ResponderRow
+
+
+def publication(authority_id: int, shard: int = 0, number: int = 7) -> Publication:
+    return Publication(
+        authority_id=authority_id,
+        shard=shard,
+        number=number,
+        this_update=100,
+        next_update=200,
+        sequence=3,
+        crl_der=b"list",
+    )
+
+
+def test_the_newest_list_takes_the_place_of_the_one_before(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        assert rows.find_publication(connection, ca, 0) is None
+        for shard in (0, COMPLETE):
+            rows.put_publication(connection, publication(ca, shard))
+        newer = publication(ca, number=1 << 50)
+        rows.put_publication(connection, newer)
+        assert rows.find_publication(connection, ca, 0) == newer
+        assert rows.find_number(connection, ca, 0, is_delta=False) == 1 << 50
+        assert rows.find_number(connection, ca, 5, is_delta=False) is None
+        assert rows.list_publications(connection, ca) == (publication(ca, COMPLETE), newer)
+
+
+def test_a_delta_keeps_its_base(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        row = DeltaRow(
+            authority_id=ca,
+            shard=0,
+            base_number=5,
+            base_sequence=2,
+            number=6,
+            this_update=100,
+            next_update=200,
+            crl_der=None,
+        )
+        assert rows.find_delta(connection, ca, 0) is None
+        rows.put_delta(connection, row)
+        assert rows.find_delta(connection, ca, 0) == row
+        rows.put_delta(connection, replace(row, number=7, crl_der=b"delta"))
+        assert rows.find_delta(connection, ca, 0) == replace(row, number=7, crl_der=b"delta")
+        assert rows.find_number(connection, ca, 0, is_delta=True) == 7
+
+
+def test_a_responder_is_replaced(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        row = ResponderRow(authority_id=ca, key_id="k.1", keystore="ocsp", certificate_der=b"der", not_after=9)
+        assert rows.find_responder(connection, ca) is None
+        rows.put_responder(connection, row)
+        rows.put_responder(connection, replace(row, key_id="k.2"))
+        assert rows.find_responder(connection, ca) == replace(row, key_id="k.2")
+
+
+def test_a_lease_has_one_holder_until_it_ends_or_is_given_back(database: Database) -> None:
+    with database.writing() as connection:
+        assert rows.take_lease(connection, "crl:1", "one", at=100, until=130)
+        assert rows.take_lease(connection, "crl:1", "one", at=110, until=140)
+        assert not rows.take_lease(connection, "crl:1", "two", at=139, until=170)
+        assert rows.take_lease(connection, "crl:2", "two", at=139, until=170)
+        assert rows.take_lease(connection, "crl:1", "two", at=140, until=170)
+        rows.drop_lease(connection, "crl:1", "one")
+        assert not rows.take_lease(connection, "crl:1", "one", at=150, until=180)
+        rows.drop_lease(connection, "crl:1", "two")
+        assert rows.take_lease(connection, "crl:1", "one", at=150, until=180)
