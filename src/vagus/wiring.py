@@ -9,7 +9,9 @@ import getpass
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +21,9 @@ from vagus.errors import Conflict, Malformed, NotAuthorised, Unavailable
 from vagus.keystore.signing import Purpose
 from vagus.keystore.software import SoftwareKeystore
 from vagus.keystore.sources import PassphraseSources
+from vagus.ledger.append import append
+from vagus.ledger.entries import PolicyAdopted
+from vagus.ledger.publish import write_durably
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
@@ -26,7 +31,8 @@ from vagus.records.authorities import slug_of
 from vagus.records.database import Database, open_database
 from vagus.records.installation import Installation, insert_installation, load_installation, set_policy
 from vagus.records.writer import Batch, Writer
-from vagus.settings import Settings, load_settings, write_settings
+from vagus.settings import FILE_NAME, Settings, load_settings, write_settings
+from vagus.tlog.checkpoint import NoteKey
 from vagus.x509.algorithms import KeyAlgorithm
 
 if TYPE_CHECKING:
@@ -110,30 +116,17 @@ class House:
             house._begin()
         except BaseException:
             house.close()
+            _take_back(written)
             raise
         return house
 
     def _begin(self) -> None:
-        pack = self.pack
         self.database.create()
         first = Installation(self.settings.origin, int(self.clock.now().timestamp()), self.entropy(32))
-        operator = self.operator
-
-        def act(batch: Batch) -> None:
-            from vagus.ledger.append import append
-            from vagus.ledger.entries import PolicyAdopted
-
-            insert_installation(batch.connection, first)
-            digest = bytes.fromhex(pack.sha256)
-            set_policy(batch.connection, digest)
-            append(batch, PolicyAdopted(pack.name, pack.version, digest, operator))
-
         keystore = self.keystore_or_new(LOG_KEYSTORE)
         keystore.generate(CHECKPOINT_KEY, KeyAlgorithm.ED25519, {Purpose.CHECKPOINT}, f"log:{self.settings.origin}")
-        self.writer.submit(act).result()
-        from vagus.ledger.publish import write_durably
-        from vagus.tlog.checkpoint import NoteKey
-
+        self.writer.submit(lambda batch: insert_installation(batch.connection, first)).result()
+        self.adopt_policy()
         key = NoteKey.of_spki(self.settings.origin, keystore.load(CHECKPOINT_KEY).spki_der)
         write_durably(self.settings.log_key, (key.encode() + "\n").encode())
 
@@ -206,6 +199,20 @@ class House:
                 "`vagus restore-gap` before it issues anything"
             )
             raise Conflict(Reason.RESTORE_UNSETTLED, msg)
+
+    def adopt_policy(self) -> bool:
+        """Write into the ledger which policy pack is in force, where it is another than before; whether it was."""
+        pack, operator = self.pack, self.operator
+        digest = bytes.fromhex(pack.sha256)
+        if self.installation.policy_sha256 == digest:
+            return False
+
+        def act(batch: Batch) -> None:
+            set_policy(batch.connection, digest)
+            append(batch, PolicyAdopted(pack.name, pack.version, digest, operator))
+
+        self.writer.submit(act).result()
+        return True
 
     # keystores
 
@@ -395,3 +402,15 @@ class House:
         """The profile of a device category; None where the pack has no rule for it."""
         found = (rule.profile for rule in self.pack.rules.values() if category in rule.categories)
         return next(found, None)
+
+
+def _take_back(settings: Settings) -> None:
+    """Remove what `create` made before it failed, so that the same command can be given again; foreign files stay."""
+    shutil.rmtree(settings.keystores, ignore_errors=True)
+    made = [settings.folder / FILE_NAME, settings.log_key]
+    if (file := settings.database_file) is not None and file.parent == settings.folder.absolute():
+        made += [file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))]
+    for path in made:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        settings.folder.rmdir()

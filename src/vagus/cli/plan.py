@@ -55,6 +55,7 @@ def apply(
             _show(output, found.difference)
         if not found.difference.is_empty and not confirm("Apply this plan?", is_assumed=yes):
             raise typer.Exit(REFUSED)
+        house.adopt_policy()
         with output.progress("Applying", house.planning.steps(found)) as advance:
             applied = house.planning.apply(found, by=house.operator, advance=advance, with_offline=ceremony)
         if ceremony:

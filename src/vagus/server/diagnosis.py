@@ -93,7 +93,9 @@ def _policy(house: House) -> Iterator[Finding]:
     adopted = house.installation.policy_sha256
     if adopted is not None and adopted.hex() != pack.sha256:
         finding = f"the pack in use ({pack.name} {pack.version}) is not the one that the ledger knows"
-        yield Finding("policy pack", State.WARNING, finding, "vagus serve adopts it with an entry")
+        yield Finding(
+            "policy pack", State.WARNING, finding, "vagus serve adopts it"
+        )
     else:
         yield Finding("policy pack", State.WELL, f"{pack.name} {pack.version}")
     if not pack.is_production_arc:

@@ -55,6 +55,7 @@ class Doors:
     specs: list[ListenerSpec] = field(default_factory=list)
     tls: list[TlsDoor] = field(default_factory=list)
     relays: list[HttpRelay] = field(default_factory=list)
+    admissions: list[tuple[PlannedListener, Admission]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +97,7 @@ class DoorBuilder:
         self._record = record
         self._staple_of = staple_of
         self._certificates = DoorCertificates(house, plan, issuers)
-        with house.database.reading() as connection:
-            self._authorities = [
-                row for row in list_authorities(connection) if row.state in _LIVE and row.certificate_der is not None
-            ]
-            self._makers = [row.certificate_der for row in list_maker_anchors(connection)]
+        self._authorities, self._makers = self._look()
 
     def build(self) -> Doors:
         """Every TLS listener of the plan. Raises Misconfigured(BAD_PLAN), Unavailable(KEY_NOT_OPEN)."""
@@ -109,6 +106,23 @@ class DoorBuilder:
             if listener.kind is not ListenerKind.STATUS:
                 self._add(doors, listener)
         return doors
+
+    def refresh(self, doors: Doors) -> bool:
+        """Let the doors know of new generations of authorities and new makers; whether there were any."""
+        found = self._look()
+        if found == (self._authorities, self._makers):
+            return False
+        self._authorities, self._makers = found
+        for listener, admission in doors.admissions:
+            admission.use(*self._validators(listener))
+        return True
+
+    def _look(self) -> tuple[tuple[AuthorityRow, ...], tuple[bytes, ...]]:
+        """The authorities that live, and the makers' anchors."""
+        with self._house.database.reading() as connection:
+            every = list_authorities(connection)
+            makers = tuple(row.certificate_der for row in list_maker_anchors(connection))
+        return tuple(row for row in every if row.state in _LIVE and row.certificate_der is not None), makers
 
     def renew(self, door: TlsDoor) -> bool:
         """Swap in a new certificate where the door's is due; whether it was."""
@@ -131,7 +145,10 @@ class DoorBuilder:
         )
         context = ServerContext(certificate.credential, settings, staple=self._staple_of(certificate))
         doors.tls.append(TlsDoor(listener, context, certificate))
-        admission = self._admission(listener)
+        house = self._house
+        validator, makers = self._validators(listener)
+        admission = Admission(house.database, house.pack, house.clock, validator, makers=makers)
+        doors.admissions.append((listener, admission))
         rules = self._rules(listener)
 
         def admit(peer: Peer, _source: str) -> Guest:
@@ -164,23 +181,20 @@ class DoorBuilder:
             )
         )
 
-    def _admission(self, listener: PlannedListener) -> Admission:
-        """Anchored in the hospital's own device CA: another hospital's certificates lead nowhere here."""
-        hospital = listener.hospital or ""
+    def _validators(self, listener: PlannedListener) -> tuple[Validator, Validator | None]:
+        """Anchored in the hospital's own device CA: another hospital's certificates lead nowhere here.
+
+        The second one is for birth certificates, at enrolment doors alone.
+        """
+        house, hospital = self._house, listener.hospital or ""
         anchors = AnchorSet.from_der(self._certificates_of(lambda row: row.name == hospital))
         known = self._certificates_of(lambda row: row.name in listener.units)
         function = None if listener.kind is ListenerKind.ENROLMENT else Function(listener.function)
-        status = DatabaseStatus(self._house.database, self._house.follower, bound=bound_for(self._house.pack, function))
+        status = DatabaseStatus(house.database, house.follower, bound=bound_for(house.pack, function))
         makers = None
         if listener.kind is ListenerKind.ENROLMENT and self._makers:
             makers = Validator(AnchorSet.from_der(self._makers), MakersStatus(self._makers_lists()))
-        return Admission(
-            self._house.database,
-            self._house.pack,
-            self._house.clock,
-            Validator(anchors, status, known=known),
-            makers=makers,
-        )
+        return Validator(anchors, status, known=known), makers
 
     def _makers_lists(self) -> CrlStatus | None:
         folder = self._house.settings.folder / "makers"

@@ -87,6 +87,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
     plan = house.planning.load_adopted()
     if not is_status_only:
         house.check_settled()
+        house.adopt_policy()
     # 2. The keys that were named, and no other.
     issuers = house.open_issuers(_names(house, issue_for))
     # 3. Intents that a crash left open are closed before anybody can ask about them.
@@ -178,6 +179,7 @@ def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
         tasks.append(Task("ledger", 1.0, partial(_publish_log, log)))
     if not is_status_only:
         tasks.append(Task("certificates", _HOUR, partial(_renew, serving)))
+        tasks.append(Task("anchors", 2.0, partial(_refresh, serving)))
         superseding = Superseding(house.writer, f"serve-{house.entropy(8).hex()}")
         tasks.append(Task("transfers", 300.0, partial(_supersede, superseding)))
     return tasks
@@ -212,6 +214,12 @@ def _renew(serving: Serving) -> None:
     if serving.builder is not None:
         for door in serving.doors.tls:
             serving.builder.renew(door)
+
+
+def _refresh(serving: Serving) -> None:
+    """A maker whose manifest was taken in a moment ago, an authority that was re-keyed: no restart for them."""
+    if serving.builder is not None:
+        serving.builder.refresh(serving.doors)
 
 
 def _status_app(serving: Serving) -> ASGIApp:
