@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import PLAN, done, run
+from tests.cli.test_archive import issue_to_first_device
 
 
 def written(folder: Path, text: str = PLAN) -> str:
@@ -207,3 +208,54 @@ def test_what_is_no_manifest_is_refused(hospital: Path, tmp_path: Path, content:
     refused = run(hospital, "device", "import", str(tmp_path / "manifest"), "--anchor", str(tmp_path / "anchor.pem"))
     assert refused.code == 2
     assert refused.reason in {"BAD_ENCODING", "BAD_VERSION"}
+
+
+def test_an_authority_is_revoked_in_an_emergency_without_its_parents_key(hospital: Path) -> None:
+    envelope = hospital / "keystores" / "h1" / "emergency" / "h1.icu.1.sealed"
+    done(hospital, "ca", "emergency", str(envelope), "--yes")
+    assert done(hospital, "ca", "show", "h1/icu#1", "--json").facts["state"] == "revoked"
+    refused = run(hospital, "serve", "--issue-for", "h1/icu")
+    assert refused.code == 3
+    no_envelope = run(hospital, "ca", "emergency", str(hospital / "vagus.toml"), "--yes")
+    assert (no_envelope.code, no_envelope.reason) == (5, "KEYSTORE_DAMAGED")
+
+
+def test_certificates_are_held_and_released(hospital: Path) -> None:
+    issue_to_first_device(hospital)
+    device = "Aorta IP3:AIP3-000001"
+    assert done(hospital, "device", "hold", device, "--json").facts["held"] == 1
+    assert done(hospital, "device", "show", device, "--json").facts["certificates"][0]["state"] == "held"
+    assert done(hospital, "device", "release", device, "--json").facts["released"] == 1
+    assert done(hospital, "device", "show", device, "--json").facts["certificates"][0]["state"] == "issued"
+
+
+def test_the_end_of_a_devices_life_revokes_its_certificates(hospital: Path) -> None:
+    issue_to_first_device(hospital)
+    device = "Aorta IP3:AIP3-000001"
+    done(hospital, "device", "state", device, "decommissioned")
+    assert done(hospital, "device", "show", device, "--json").facts["certificates"][0]["state"] == "revoked"
+
+
+def test_a_plan_does_not_remove_an_authority_that_devices_rely_on(hospital: Path) -> None:
+    issue_to_first_device(hospital)
+    without = PLAN.replace('label = "icu", title = "Intensive Care"', 'label = "er", title = "Emergency"')
+    without = without.replace('unit = "icu"', 'unit = "er"')
+    refused = run(hospital, "plan", "check", written(hospital, without))
+    assert (refused.code, refused.reason) == (3, "AUTHORITY_IN_USE")
+
+
+def test_another_policy_pack_is_adopted_with_an_entry(hospital: Path) -> None:
+    from vagus.policy.packs import SHIPPED
+
+    own = SHIPPED.read_text().replace('version = "', 'version = "9', 1)
+    (hospital / "own.toml").write_text(own)
+    settings = hospital / "vagus.toml"
+    text = settings.read_text().replace('# policy_pack = "our-pack.toml"', 'policy_pack = "own.toml" #')
+    settings.write_text(text)
+    findings = done(hospital, "doctor", "--json").facts
+    assert any(one["check"] == "policy pack" and one["state"] == "warning" for one in findings)
+    done(hospital, "plan", "apply", written(hospital), "--yes")
+    assert len(done(hospital, "audit", "show", "--kind", "policy-adopted", "--json").facts) == 2
+    settings.write_text(text.replace("own.toml", "none.toml"))
+    refused = run(hospital, "plan", "check", written(hospital))
+    assert (refused.code, refused.reason) == (2, "BAD_PACK")

@@ -1,4 +1,4 @@
-"""`vagus ca list|show|export|request|accept|import|roll|retire`: authorities from the outside."""
+"""`vagus ca list|show|export|request|accept|import|roll|retire|emergency`: authorities from the outside."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.devices import spell_time
-from vagus.cli.failures import STATE
+from vagus.cli.failures import REFUSED, STATE
 from vagus.cli.options import PassphraseOption, open_house
-from vagus.cli.output import JsonOption, Output
+from vagus.cli.output import JsonOption, Output, YesOption, confirm
 
 if TYPE_CHECKING:
     from vagus.cli.output import Row
@@ -33,6 +33,7 @@ def register(application: typer.Typer) -> None:
         ("import", import_existing),
         ("roll", roll),
         ("retire", retire),
+        ("emergency", emergency),
     ):
         group.command(name)(command)
     application.add_typer(group, name="ca")
@@ -192,6 +193,37 @@ def retire(
         row = _find(house, authority)
         house.hierarchy.retire(row.name, row.generation, by=house.operator)
     Output(json).facts({"authority": row.reference, "state": "retired"})
+
+
+def emergency(
+    context: typer.Context,
+    envelope: Annotated[
+        Path, typer.Argument(metavar="ENVELOPE", help="A sealed list: keystores/AUTHORITY/emergency/*.sealed.")
+    ],
+    *,
+    yes: YesOption = False,
+    passphrase_source: PassphraseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Revoke a subordinate authority now, with the list that the last ceremony sealed; no offline key is opened."""
+    from vagus.authority.emergency import publish_sealed
+    from vagus.keystore.envelopes import read_label
+
+    content = envelope.read_bytes()
+    label = read_label(content)
+    with open_house(context, passphrase_source) as house:
+        question = f"Revoke {label.get('revokes')} with everything beneath it, for good?"
+        if not confirm(question, is_assumed=yes):
+            raise typer.Exit(REFUSED)
+        revoked, *lists = publish_sealed(
+            content,
+            house.sources.get("emergency"),
+            house.writer,
+            folder=house.settings.published,
+            by=house.operator,
+        )
+    Output(json).facts({"revoked": revoked, "lists": lists})
+    typer.echo("vagus: hold a ceremony soon: the sealed lists of the others know nothing of this", err=True)
 
 
 def _find(house: House, text: str) -> AuthorityRow:

@@ -1,4 +1,4 @@
-"""`vagus device add|list|show|revoke|state|transfer|import`: the inventory from the outside."""
+"""`vagus device add|list|show|state|transfer|revoke|hold|release|import`: the inventory from the outside."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def register(application: typer.Typer) -> None:
         ("state", state),
         ("transfer", transfer),
         ("revoke", revoke),
+        ("hold", hold),
+        ("release", release),
         ("import", import_manifest),
     ):
         group.command(name)(command)
@@ -173,6 +175,22 @@ def revoke(
             raise typer.Exit(REFUSED)
         revoked = house.revoke_device(found.id, reason, by=house.operator)
         Output(json).facts({"device": str(found.id), "revoked": revoked.count, "sequence": revoked.sequence})
+
+
+def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
+    """Suspend every certificate of a device until it is released or revoked."""
+    with open_house(context) as house:
+        found = house.find_device(device)
+        held = house.revocations.hold_device(str(found.id), by=house.operator).result()
+    Output(json).facts({"device": str(found.id), "held": held.count, "sequence": held.sequence})
+
+
+def release(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
+    """End every hold on a device's certificates."""
+    with open_house(context) as house:
+        found = house.find_device(device)
+        released = house.revocations.release_device(str(found.id), by=house.operator).result()
+    Output(json).facts({"device": str(found.id), "released": released.count, "sequence": released.sequence})
 
 
 def import_manifest(
