@@ -236,8 +236,8 @@ def _read_entries(data: bytes, at: int, end: int, crl_issuer: Name, *, is_v2: bo
             der.fail("a revoked certificate without a serial number")
         serial_start = first + 2
         serial_end = serial_start + data[first + 1]
-        if serial_end > stop:
-            der.fail("a serial number reaches beyond its entry")
+        if not serial_start < serial_end <= stop:
+            der.fail("a serial number is empty or reaches beyond its entry")
         if data[serial_start] in {0x00, 0xFF}:
             der.integer_value(data, serial_start, serial_end, "a serial number")
         # revocationDate, crlEntryExtensions

@@ -1,0 +1,378 @@
+"""Status from CRLs: every kind of list, who may sign it, how old it may be, and that it never opens in doubt."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.x509 import chains
+from tests.x509.chains import AT, DAY, Listed, Made, crl, crl_points, point, point_name, root, scope
+from vagus.errors import NotTrusted, VagusError
+from vagus.reasons import Reason
+from vagus.trust.anchors import ClockFloor
+from vagus.trust.crl_status import DEFAULT_CRL_RULES, CrlMark, CrlRules, CrlStatus, VolatileCrlMemory
+from vagus.x509.paths import Pool, ValidPath
+
+ROOT = root()
+CA = ROOT.ca("O=Harbour,CN=CA")
+HOUR = timedelta(hours=1)
+HERE, THERE = ("uri", "http://status.example/1.crl"), ("uri", "http://status.example/2.crl")
+
+
+def status(
+    *crls: bytes, known: Sequence[Made] = (CA,), rules: CrlRules = DEFAULT_CRL_RULES, at: datetime = AT
+) -> CrlStatus:
+    made = CrlStatus(Pool([ROOT.anchor], [one.parsed for one in known]), rules=rules)
+    for content in crls:
+        made.load(content, at)
+    return made
+
+
+def ask(source: CrlStatus, leaf: Made, issuer: Made = CA, at: datetime = AT) -> None:
+    source.check_status(leaf.parsed, issuer.parsed, at)
+
+
+def refused(source: CrlStatus, leaf: Made, issuer: Made = CA, at: datetime = AT) -> Reason:
+    with pytest.raises(VagusError) as caught:
+        ask(source, leaf, issuer, at)
+    return caught.value.reason
+
+
+def unloadable(source: CrlStatus, content: bytes, at: datetime = AT) -> Reason:
+    with pytest.raises(VagusError) as caught:
+        source.load(content, at)
+    return caught.value.reason
+
+
+def serial(made: Made) -> int:
+    return made.parsed.serial
+
+
+# --- complete lists ----------------------------------------------------------------------------------------------
+
+
+def test_a_listed_certificate_is_refused_and_its_neighbour_is_not() -> None:
+    leaf, neighbour, held = CA.leaf(), CA.leaf(), CA.leaf()
+    source = status(crl(CA, [Listed(serial(leaf), 1), Listed(serial(held), 6)]))
+    assert refused(source, leaf) is Reason.REVOKED
+    assert refused(source, held) is Reason.ON_HOLD
+    ask(source, neighbour)
+
+
+def test_without_a_list_nothing_is_known() -> None:
+    """C22, C34: silence is not consent."""
+    assert refused(status(), CA.leaf()) is Reason.STATUS_UNAVAILABLE
+    other = ROOT.ca("CN=Other")
+    assert refused(status(crl(other), known=(CA, other)), CA.leaf()) is Reason.STATUS_UNAVAILABLE
+
+
+def test_the_serial_of_another_issuer_says_nothing() -> None:
+    leaf = CA.leaf(serial=42)
+    other = ROOT.ca("CN=Other")
+    source = status(crl(CA), crl(other, [Listed(42)]), known=(CA, other))
+    ask(source, leaf)
+
+
+def test_a_list_is_believed_from_its_own_issuer_only() -> None:
+    """C25, C26."""
+    forged = chains.make("O=Harbour,CN=CA", (chains.basic(), chains.CA_USAGE))
+    assert unloadable(status(), crl(forged)) is Reason.BAD_SIGNATURE
+    assert unloadable(status(), crl(CA, flip=4)) is Reason.BAD_SIGNATURE
+    assert unloadable(status(), crl(root("CN=Stranger"))) is Reason.CRL_INVALID
+    mute = ROOT.issue("CN=Mute", (chains.basic(), chains.usage(5)))
+    assert unloadable(status(known=(mute,)), crl(mute)) is Reason.KEY_USAGE
+    homeless = root("CN=Homeless")
+    assert unloadable(status(known=(homeless,)), crl(homeless)) in {Reason.UNTRUSTED_ANCHOR, Reason.NO_PATH}
+    assert unloadable(status(), b"\x30\x00") is Reason.NON_DER
+
+
+def test_a_certificate_without_crl_sign_makes_the_issuers_list_useless() -> None:
+    mute = ROOT.issue("O=Harbour,CN=CA", (chains.basic(), chains.usage(5)), private=CA.private)
+    source = status(crl(CA))
+    assert refused(source, CA.leaf(), mute) is Reason.KEY_USAGE
+
+
+def test_age_is_bounded() -> None:
+    leaf = CA.leaf()
+    source = status(crl(CA, next_update=AT))
+    ask(source, leaf, at=AT)
+    assert refused(source, leaf, at=AT + timedelta(seconds=1)) is Reason.STATUS_STALE
+    assert refused(status(crl(CA, this_update=AT + HOUR), at=AT + HOUR), leaf) is Reason.CRL_INVALID
+    assert refused(status(crl(CA, next_update=None)), leaf) is Reason.CRL_INVALID
+    week = CrlRules(longest_life=timedelta(days=7))
+    ask(status(crl(CA, next_update=None), rules=week), leaf)
+    assert refused(status(crl(CA, this_update=AT - 8 * DAY, next_update=AT + DAY), rules=week), leaf) is (
+        Reason.STATUS_STALE
+    )
+
+
+def test_how_stale_is_told_for_whoever_grants_grace() -> None:
+    source = status(crl(CA, next_update=AT - HOUR, this_update=AT - DAY))
+    with pytest.raises(NotTrusted) as caught:
+        ask(source, CA.leaf())
+    assert caught.value.facts["stale_seconds"] == 3600
+
+
+# --- newest only -------------------------------------------------------------------------------------------------
+
+
+def test_a_newer_list_replaces_the_older_at_once() -> None:
+    leaf = CA.leaf()
+    source = status(crl(CA, number=1, this_update=AT - 2 * HOUR))
+    ask(source, leaf)
+    source.load(crl(CA, [Listed(serial(leaf))], number=2, this_update=AT - HOUR), AT)
+    assert refused(source, leaf) is Reason.REVOKED
+    assert [one.number for one in source.loaded] == [2]
+
+
+def test_an_older_list_is_refused_also_after_a_restart() -> None:
+    """C23."""
+    memory = VolatileCrlMemory()
+    pool = Pool([ROOT.anchor], [CA.parsed])
+    old = crl(CA, number=1, this_update=AT - 2 * HOUR)
+    new = crl(CA, number=2, this_update=AT - HOUR)
+    first = CrlStatus(pool, memory=memory)
+    first.load(new, AT)
+    assert unloadable(first, old) is Reason.CRL_ROLLBACK
+    again = CrlStatus(pool, memory=memory)
+    assert unloadable(again, old) is Reason.CRL_ROLLBACK
+    again.load(new, AT)
+    assert unloadable(again, crl(CA, number=3, this_update=AT - 2 * HOUR)) is Reason.CRL_ROLLBACK
+    assert unloadable(again, crl(CA, number=1, this_update=AT)) is Reason.CRL_ROLLBACK
+
+
+def test_two_lists_of_one_second_go_by_their_number() -> None:
+    """C24, where OpenSSL keeps the first."""
+    leaf = CA.leaf()
+    source = status(crl(CA, number=1), crl(CA, [Listed(serial(leaf))], number=2))
+    assert refused(source, leaf) is Reason.REVOKED
+    assert unloadable(source, crl(CA, number=1)) is Reason.CRL_ROLLBACK
+
+
+def test_lists_without_number_go_by_their_date() -> None:
+    source = status(crl(CA, number=None, this_update=AT - HOUR))
+    assert unloadable(source, crl(CA, number=None, this_update=AT - 2 * HOUR)) is Reason.CRL_ROLLBACK
+    source.load(crl(CA, number=None, this_update=AT - HOUR / 2), AT)
+
+
+def test_a_forged_list_with_a_high_number_locks_nobody_out() -> None:
+    memory = VolatileCrlMemory()
+    source = CrlStatus(Pool([ROOT.anchor], [CA.parsed]), memory=memory)
+    forged = chains.make("O=Harbour,CN=CA", (chains.basic(), chains.CA_USAGE))
+    assert unloadable(source, crl(forged, number=1 << 100)) is Reason.BAD_SIGNATURE
+    source.load(crl(CA, number=1), AT)
+
+
+def test_marks_are_of_an_issuer_a_scope_and_a_key() -> None:
+    memory = VolatileCrlMemory()
+    source = CrlStatus(Pool([ROOT.anchor], [CA.parsed]), memory=memory)
+    source.load(crl(CA, number=9), AT)
+    source.load(crl(CA, [], scope(point_name(HERE)), number=3), AT)
+    source.load(crl(ROOT, number=1), AT)
+    source.load(crl(CA, number=4, base=3), AT)
+    assert len(source.loaded) == 4
+    memory.remember("x", CrlMark(1, 2))
+    assert memory.find("x") == CrlMark(1, 2)
+
+
+def test_a_verified_list_raises_the_clock_floor() -> None:
+    floor = ClockFloor(AT - 90 * DAY)
+    source = CrlStatus(Pool([ROOT.anchor], [CA.parsed]), floor=floor)
+    source.load(crl(CA, this_update=AT - HOUR), AT)
+    assert floor.moment == AT - HOUR
+    with pytest.raises(NotTrusted):
+        floor.check(AT - 2 * HOUR)
+
+
+# --- partitions and reasons --------------------------------------------------------------------------------------
+
+
+def test_a_shard_speaks_for_the_certificates_that_point_to_it() -> None:
+    """C27."""
+    mine = CA.leaf(crl_points(point(point_name(HERE))))
+    other = CA.leaf(crl_points(point(point_name(THERE))))
+    source = status(crl(CA, [Listed(serial(mine))], scope(point_name(HERE))))
+    assert refused(source, mine) is Reason.REVOKED
+    assert refused(source, other) is Reason.STATUS_UNAVAILABLE
+    source.load(crl(CA, [], scope(point_name(THERE))), AT)
+    ask(source, other)
+
+
+def test_a_relative_point_name_is_completed_by_the_issuers_name() -> None:
+    relative = chains.attribute("OU", "shard 1")
+    mine = CA.leaf(crl_points(point(point_name(relative=relative))))
+    full = "O=Harbour,CN=CA,OU=shard 1"
+    ask(status(crl(CA, [], scope(point_name(relative=relative)))), mine)
+    ask(status(crl(CA, [], scope(point_name(("directory", full))))), mine)
+    other = status(crl(CA, [], scope(point_name(("directory", "O=Harbour,CN=CA,OU=shard 2")))))
+    assert refused(other, mine) is Reason.STATUS_UNAVAILABLE
+
+
+def test_lists_for_users_and_for_cas_are_told_apart() -> None:
+    leaf, sub = CA.leaf(), CA.ca("CN=Sub")
+    users = status(crl(CA, [], scope(only_user=True)))
+    authorities = status(crl(CA, [], scope(only_ca=True)))
+    ask(users, leaf)
+    ask(authorities, sub)
+    assert refused(users, sub) is Reason.STATUS_UNAVAILABLE
+    assert refused(authorities, leaf) is Reason.STATUS_UNAVAILABLE
+    assert refused(status(crl(CA, [], scope(only_attribute=True))), leaf) is Reason.STATUS_UNAVAILABLE
+
+
+def test_reasons_add_up_or_nothing_is_known() -> None:
+    leaf = CA.leaf()
+    some = crl(CA, [], scope(reasons=(1, 2)))
+    rest = crl(CA, [], scope(reasons=(3, 4, 5, 6, 7, 8)))
+    assert refused(status(some), leaf) is Reason.STATUS_UNAVAILABLE
+    ask(status(some, rest), leaf)
+    listed = crl(CA, [Listed(serial(leaf), 4)], scope(reasons=(3, 4, 5, 6, 7, 8)))
+    assert refused(status(some, listed), leaf) is Reason.REVOKED
+
+
+# --- indirect lists ----------------------------------------------------------------------------------------------
+
+
+def test_an_indirect_list_speaks_for_those_who_name_its_issuer() -> None:
+    clerk = ROOT.issue("O=Harbour,CN=Clerk", (chains.usage(6),))
+    leaf = CA.leaf(crl_points(point(point_name(HERE), issuer="O=Harbour,CN=Clerk")))
+    silent = CA.leaf(crl_points(point(point_name(HERE))))
+    listed = crl(clerk, [Listed(serial(leaf), 1, issuer="O=Harbour,CN=CA")], scope(point_name(HERE), indirect=True))
+    clean = crl(clerk, [Listed(serial(leaf), 1, issuer="CN=Other")], scope(point_name(HERE), indirect=True))
+    of_root = crl(ROOT)
+    assert refused(status(listed, of_root, known=(CA, clerk)), leaf) is Reason.REVOKED
+    ask(status(clean, of_root, known=(CA, clerk)), leaf)
+    assert refused(status(clean, of_root, known=(CA, clerk)), silent) is Reason.STATUS_UNAVAILABLE
+    direct = crl(clerk, [], scope(point_name(HERE)))
+    assert refused(status(direct, of_root, known=(CA, clerk)), leaf) is Reason.STATUS_UNAVAILABLE
+    no_indirect = CrlRules(accepts_indirect=False)
+    assert refused(status(clean, of_root, known=(CA, clerk), rules=no_indirect), leaf) is Reason.STATUS_UNAVAILABLE
+
+
+def test_the_signer_of_an_indirect_list_must_itself_hold() -> None:
+    clerk = ROOT.issue("O=Harbour,CN=Clerk", (chains.usage(6),))
+    leaf = CA.leaf(crl_points(point(point_name(HERE), issuer="O=Harbour,CN=Clerk")))
+    listed = crl(clerk, [], scope(point_name(HERE), indirect=True))
+    assert refused(status(listed, crl(ROOT, [Listed(serial(clerk))]), known=(CA, clerk)), leaf) is Reason.REVOKED
+    assert refused(status(listed, known=(CA, clerk)), leaf) is Reason.STATUS_UNAVAILABLE
+
+
+def test_the_signer_of_a_list_must_lead_to_the_same_anchor() -> None:
+    """6.3.3 (f)."""
+    foreign = root("CN=Foreign Root")
+    impostor = foreign.ca("O=Harbour,CN=CA")
+    source = CrlStatus(Pool([ROOT.anchor, foreign.anchor], [CA.parsed, impostor.parsed]))
+    source.load(crl(impostor), AT)
+    source.load(crl(foreign), AT)
+    source.load(crl(ROOT), AT)
+    leaf = CA.leaf()
+    path = ValidPath((leaf.parsed, CA.parsed), ROOT.anchor, frozenset())
+    with pytest.raises(NotTrusted) as caught:
+        source.check_path_status(path, AT)
+    assert caught.value.reason is Reason.CRL_INVALID
+    source.load(crl(CA), AT)
+    source.check_path_status(path, AT)
+
+
+# --- delta lists -------------------------------------------------------------------------------------------------
+
+
+def test_a_delta_adds_and_lifts_holds() -> None:
+    """C33."""
+    added, lifted, kept = CA.leaf(), CA.leaf(), CA.leaf()
+    base = crl(CA, [Listed(serial(lifted), 6), Listed(serial(kept), 1)], number=5)
+    delta = crl(CA, [Listed(serial(added), 4), Listed(serial(lifted), 8), Listed(serial(kept), 8)], number=6, base=5)
+    source = status(base, delta)
+    assert refused(source, added) is Reason.REVOKED
+    ask(source, lifted)
+    # removeFromCRL takes back a hold, never a revocation
+    assert refused(source, kept) is Reason.REVOKED
+    without = status(base, delta, rules=CrlRules(uses_deltas=False))
+    ask(without, added)
+    assert refused(without, lifted) is Reason.ON_HOLD
+
+
+@pytest.mark.parametrize(("number", "base"), [(6, 7), (4, 3)], ids=["builds on a later base", "is older than the base"])
+def test_a_delta_that_does_not_fit_its_base_changes_nothing(number: int, base: int) -> None:
+    leaf = CA.leaf()
+    source = status(crl(CA, number=5), crl(CA, [Listed(serial(leaf))], number=number, base=base))
+    ask(source, leaf)
+
+
+def test_a_delta_alone_is_no_status() -> None:
+    source = status(crl(CA, number=6, base=5))
+    assert refused(source, CA.leaf()) is Reason.STATUS_UNAVAILABLE
+
+
+def test_a_stale_delta_is_passed_over() -> None:
+    leaf = CA.leaf()
+    stale = crl(CA, [Listed(serial(leaf))], number=6, base=5, this_update=AT - DAY, next_update=AT - HOUR)
+    ask(status(crl(CA, number=5), stale), leaf)
+
+
+# --- keys that roll over -----------------------------------------------------------------------------------------
+
+
+def test_a_new_key_of_the_ca_signs_for_the_old_ones_certificates() -> None:
+    fresh = ROOT.ca("O=Harbour,CN=CA")
+    leaf = CA.leaf()
+    by_new = crl(fresh, [Listed(serial(leaf))])
+    assert refused(status(by_new, crl(ROOT), known=(CA, fresh)), leaf) is Reason.REVOKED
+    ask(status(crl(fresh), crl(ROOT), known=(CA, fresh)), leaf)
+    # both generations publish: what either lists is revoked
+    assert refused(status(by_new, crl(CA), crl(ROOT), known=(CA, fresh)), leaf) is Reason.REVOKED
+
+
+def test_a_revoked_key_signs_no_more_lists() -> None:
+    fresh = ROOT.ca("O=Harbour,CN=CA")
+    source = status(crl(fresh), crl(ROOT, [Listed(serial(fresh))]), known=(CA, fresh))
+    assert refused(source, CA.leaf()) is Reason.REVOKED
+
+
+# --- the rest ----------------------------------------------------------------------------------------------------
+
+
+def test_a_short_lived_certificate_says_that_nobody_need_be_asked() -> None:
+    """RFC 9608; a CA that says so is asked about all the same."""
+    short = CA.leaf(chains.NO_REV_AVAIL)
+    ask(status(), short)
+    strict = CrlRules(honours_no_rev_avail=False)
+    assert refused(status(rules=strict), short) is Reason.STATUS_UNAVAILABLE
+    assert refused(status(), CA.ca("CN=Sub", chains.NO_REV_AVAIL)) is Reason.STATUS_UNAVAILABLE
+
+
+def test_a_path_is_asked_about_from_the_leaf_to_the_anchor() -> None:
+    leaf = CA.leaf()
+    path = ValidPath((leaf.parsed, CA.parsed), ROOT.anchor, frozenset())
+    source = status(crl(CA), crl(ROOT))
+    source.check_path_status(path, AT)
+    source.load(crl(ROOT, [Listed(serial(CA))], number=2), AT)
+    with pytest.raises(NotTrusted) as caught:
+        source.check_path_status(path, AT)
+    assert caught.value.reason is Reason.REVOKED_CA
+
+
+def test_lists_are_swapped_while_others_ask() -> None:
+    leaf = CA.leaf()
+    source = status(crl(CA, number=1))
+    contents = [crl(CA, [Listed(n) for n in range(1, 50)], number=number) for number in range(2, 30)]
+    faults: list[Exception] = []
+
+    def asking() -> None:
+        try:
+            for _ in range(300):
+                ask(source, leaf)
+        except Exception as fault:  # noqa: BLE001  shown below
+            faults.append(fault)
+
+    threads = [threading.Thread(target=asking) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for content in contents:
+        source.load(content, AT)
+    for thread in threads:
+        thread.join(30)
+    assert not faults
+    assert [one.number for one in source.loaded] == [29]

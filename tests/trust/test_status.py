@@ -1,0 +1,82 @@
+"""The small sources of status: none of them opens a door in doubt."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.x509.chains import AT, root
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource, UnsafeNoStatus, as_of_authority
+from vagus.x509.certificates import PathCertificate
+
+ROOT = root()
+LEAF = ROOT.leaf()
+
+
+class Says:
+    """A source that always gives the same answer; a real one in that it implements the port."""
+
+    def __init__(self, reason: Reason | None, **facts: int) -> None:
+        self.reason = reason
+        self.facts = facts
+        self.asked = 0
+
+    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        self.asked += 1
+        if self.reason is not None:
+            raise NotTrusted(self.reason, "as told", **self.facts)
+
+
+def ask(source: StatusSource) -> None:
+    source.check_status(LEAF.parsed, ROOT.parsed, AT)
+
+
+def refused(source: StatusSource) -> Reason:
+    with pytest.raises(NotTrusted) as caught:
+        ask(source)
+    return caught.value.reason
+
+
+def test_the_first_source_that_knows_decides() -> None:
+    later = Says(Reason.REVOKED)
+    ask(FirstAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(None), later]))
+    assert later.asked == 0
+    assert refused(FirstAnswer([Says(Reason.STATUS_STALE), later])) is Reason.REVOKED
+    for definite in (Reason.REVOKED, Reason.ON_HOLD, Reason.NOT_ISSUED):
+        assert refused(FirstAnswer([Says(definite), Says(None)])) is definite
+
+
+def test_silence_of_all_is_no_consent() -> None:
+    assert refused(FirstAnswer([])) is Reason.STATUS_UNAVAILABLE
+    assert refused(FirstAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE
+
+
+def test_grace_is_bounded_told_and_for_stale_answers_only() -> None:
+    told: list[NotTrusted] = []
+    hour = timedelta(hours=1)
+    ask(BoundedGrace(Says(Reason.STATUS_STALE, stale_seconds=3600), hour, told.append))
+    assert [one.reason for one in told] == [Reason.STATUS_STALE]
+    ask(BoundedGrace(Says(None), hour, told.append))
+    for source in (
+        Says(Reason.STATUS_STALE, stale_seconds=3601),
+        Says(Reason.STATUS_STALE),
+        Says(Reason.STATUS_UNAVAILABLE, stale_seconds=1),
+        Says(Reason.REVOKED, stale_seconds=1),
+        Says(Reason.CRL_ROLLBACK, stale_seconds=1),
+    ):
+        assert refused(BoundedGrace(source, hour, told.append)) is source.reason
+    assert len(told) == 1
+
+
+def test_a_revoked_authority_is_told_from_a_revoked_leaf() -> None:
+    assert as_of_authority(NotTrusted(Reason.REVOKED, "x", code=1)).reason is Reason.REVOKED_CA
+    assert as_of_authority(NotTrusted(Reason.REVOKED, "x", code=1)).facts["code"] == 1
+    assert as_of_authority(NotTrusted(Reason.ON_HOLD, "x")).reason is Reason.ON_HOLD
+
+
+def test_asking_nobody_is_named_unsafe() -> None:
+    ask(UnsafeNoStatus())
+    assert UnsafeNoStatus.__name__.startswith("Unsafe")
