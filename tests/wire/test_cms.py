@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
 from vagus.wire import cms
+from vagus.x509 import der
 
 
 def _certificate(name: str) -> x509.Certificate:
@@ -63,7 +64,7 @@ def test_no_certificate_is_an_empty_answer() -> None:
     assert cms.decode_certs_only(cms.encode_certs_only([])) == ()
 
 
-@given(st.lists(st.binary(max_size=300).map(lambda body: cms._tlv(0x30, body)), max_size=8))
+@given(st.lists(st.binary(max_size=300).map(lambda body: der.encode_tlv(0x30, body)), max_size=8))
 @settings(max_examples=60, deadline=None)
 def test_what_is_encoded_decodes_to_itself(elements: list[bytes]) -> None:
     assert sorted(cms.decode_certs_only(cms.encode_certs_only(elements))) == sorted(elements)
@@ -79,7 +80,7 @@ def test_any_bytes_decode_or_are_refused_in_our_own_words(message: bytes) -> Non
 @given(st.integers(0, 500), st.integers(0, 255))
 @settings(max_examples=200, deadline=None)
 def test_a_changed_octet_never_escapes_as_another_error(at: int, value: int) -> None:
-    message = bytearray(cms.encode_certs_only([cms._tlv(0x30, b"x" * 40), cms._tlv(0x30, b"y" * 140)]))
+    message = bytearray(cms.encode_certs_only([der.encode_tlv(0x30, b"x" * 40), der.encode_tlv(0x30, b"y" * 140)]))
     message[at % len(message)] = value
     try:
         cms.decode_certs_only(bytes(message))
@@ -88,10 +89,10 @@ def test_a_changed_octet_never_escapes_as_another_error(at: int, value: int) -> 
 
 
 def _signed_data(*parts: bytes) -> bytes:
-    return cms._tlv(0x30, cms._ID_SIGNED_DATA + cms._tlv(0xA0, cms._tlv(0x30, b"".join(parts))))
+    return der.encode_tlv(0x30, cms._ID_SIGNED_DATA + der.encode_tlv(0xA0, der.encode_tlv(0x30, b"".join(parts))))
 
 
-_NO_CONTENT = cms._tlv(0x30, cms._ID_DATA)
+_NO_CONTENT = der.encode_tlv(0x30, cms._ID_DATA)
 
 
 @pytest.mark.parametrize(
@@ -102,11 +103,13 @@ _NO_CONTENT = cms._tlv(0x30, cms._ID_DATA)
         (bytes.fromhex("3080" + "06092a864886f70d010702" + "0000"), Reason.NON_DER),  # indefinite length
         (bytes.fromhex("30810b" + "06092a864886f70d010702"), Reason.NON_DER),  # a long form that is too long
         (cms.encode_certs_only([]) + b"\x00", Reason.NON_DER),  # trailing octets
-        (cms._tlv(0x30, cms._ID_DATA + cms._tlv(0xA0, b"\x04\x00")), Reason.BAD_ENCODING),
+        (der.encode_tlv(0x30, cms._ID_DATA + der.encode_tlv(0xA0, b"\x04\x00")), Reason.BAD_ENCODING),
         (_signed_data(b"\x02\x01\x07", b"\x31\x00", _NO_CONTENT, b"\x31\x00"), Reason.BAD_VERSION),
         (_signed_data(b"\x02\x01\x01", b"\x31\x00", _NO_CONTENT, b"\x31\x02\x30\x00"), Reason.BAD_ENCODING),  # signer
         (
-            _signed_data(b"\x02\x01\x01", b"\x31\x00", cms._tlv(0x30, cms._ID_DATA + b"\xa0\x02\x04\x00"), b"\x31\x00"),
+            _signed_data(
+                b"\x02\x01\x01", b"\x31\x00", der.encode_tlv(0x30, cms._ID_DATA + b"\xa0\x02\x04\x00"), b"\x31\x00"
+            ),
             Reason.BAD_ENCODING,  # content
         ),
         (

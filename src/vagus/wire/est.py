@@ -15,6 +15,7 @@ from typing import Final
 from vagus.errors import LimitExceeded, Malformed
 from vagus.identifiers import check_label
 from vagus.reasons import Reason
+from vagus.x509 import der
 from vagus.x509.algorithms import KeyAlgorithm
 
 MAX_BODY: Final = 64 * 1024
@@ -25,7 +26,6 @@ PKCS10: Final = "application/pkcs10"
 CERTS_ONLY: Final = "application/pkcs7-mime; smime-type=certs-only"  # RFC 7030 4.2.3; libest wants the parameter
 CSR_ATTRIBUTES: Final = "application/csrattrs"
 
-_SEQUENCE = 0x30
 _WHITESPACE = b" \t\r\n"
 _LINE = 64
 _MAX_HEADER = 1024
@@ -87,7 +87,7 @@ def decode_body(body: bytes, *, limit: int = MAX_BODY) -> bytes:
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=limit, value=len(body))
     text = body.strip(_WHITESPACE)
     # base64 of a SEQUENCE always opens with "M", so the first octet tells both forms apart.
-    if body[:1] == bytes((_SEQUENCE,)):
+    if body[:1] == bytes((der.SEQUENCE,)):
         return body
     if not text:
         raise Malformed(Reason.BAD_ENCODING, "the body is empty; send base64 of the DER request")
@@ -111,13 +111,13 @@ def _decode_base64(text: bytes) -> bytes:
     return decoded
 
 
-def encode_body(der: bytes, *, is_wrapped: bool = False) -> bytes:
-    """`der` as an EST body.
+def encode_body(der_bytes: bytes, *, is_wrapped: bool = False) -> bytes:
+    """`der_bytes` as an EST body.
 
     One line by default (strongSwan reads nothing else); wrapped at 64 characters with CRLF where a listener is set so
     for clients that demand it (libest).
     """
-    line = base64.b64encode(der)
+    line = base64.b64encode(der_bytes)
     if not is_wrapped:
         return line
     return b"".join(line[start : start + _LINE] + b"\r\n" for start in range(0, len(line), _LINE))
@@ -160,37 +160,26 @@ def encode_csr_attributes(key: KeyAlgorithm) -> bytes:
     says all (EdDSA, ML-DSA), that OID alone.
     """
     if key in _CURVES:
-        wanted = _der(0x30, _EC_PUBLIC_KEY, _der(0x31, _CURVES[key]))
+        wanted = der.sequence(_EC_PUBLIC_KEY, der.set_of([der.object_identifier(_CURVES[key])]))
     elif key in _RSA_BITS:
-        bits = _RSA_BITS[key].to_bytes(2, "big")
-        wanted = _der(0x30, _RSA_ENCRYPTION, _der(0x31, _der(0x02, bits)))
+        wanted = der.sequence(_RSA_ENCRYPTION, der.set_of([der.integer(_RSA_BITS[key])]))
     else:
-        wanted = _BARE_OIDS[key]
-    return _der(0x30, wanted)
+        wanted = der.object_identifier(_BARE_OIDS[key])
+    return der.sequence(wanted)
 
 
-def _der(tag: int, *parts: bytes) -> bytes:
-    """One short TLV; every part here is a constant far below 128 octets."""
-    body = b"".join(parts)
-    return bytes((tag, len(body))) + body
-
-
-def _oid(hexadecimal: str) -> bytes:
-    return _der(0x06, bytes.fromhex(hexadecimal))
-
-
-_EC_PUBLIC_KEY: Final = _oid("2a8648ce3d0201")
-_RSA_ENCRYPTION: Final = _oid("2a864886f70d010101")
+_EC_PUBLIC_KEY: Final = der.object_identifier("1.2.840.10045.2.1")
+_RSA_ENCRYPTION: Final = der.object_identifier("1.2.840.113549.1.1.1")
 _CURVES: Final = {
-    KeyAlgorithm.P256: _oid("2a8648ce3d030107"),
-    KeyAlgorithm.P384: _oid("2b81040022"),
-    KeyAlgorithm.P521: _oid("2b81040023"),
+    KeyAlgorithm.P256: "1.2.840.10045.3.1.7",
+    KeyAlgorithm.P384: "1.3.132.0.34",
+    KeyAlgorithm.P521: "1.3.132.0.35",
 }
 _RSA_BITS: Final = {KeyAlgorithm.RSA2048: 2048, KeyAlgorithm.RSA3072: 3072, KeyAlgorithm.RSA4096: 4096}
 _BARE_OIDS: Final = {
-    KeyAlgorithm.ED25519: _oid("2b6570"),
-    KeyAlgorithm.ED448: _oid("2b6571"),
-    KeyAlgorithm.MLDSA44: _oid("608648016503040311"),
-    KeyAlgorithm.MLDSA65: _oid("608648016503040312"),
-    KeyAlgorithm.MLDSA87: _oid("608648016503040313"),
+    KeyAlgorithm.ED25519: "1.3.101.112",
+    KeyAlgorithm.ED448: "1.3.101.113",
+    KeyAlgorithm.MLDSA44: "2.16.840.1.101.3.4.3.17",
+    KeyAlgorithm.MLDSA65: "2.16.840.1.101.3.4.3.18",
+    KeyAlgorithm.MLDSA87: "2.16.840.1.101.3.4.3.19",
 }
