@@ -18,23 +18,14 @@ from vagus.tls import Credential, ServerContext, ServerTls
 
 
 def look_alike(genuine: x509.Certificate, host: str) -> tuple[Credential, bytes]:
-    """A station's certificate for `host` under a self-signed copy, name for name, of an authority; and that copy."""
+    """A station's certificate for `host` under copies, name for name, of an authority and of its root; and that root.
+
+    Whoever compares names, serial numbers or dates finds no difference to the genuine chain; only the keys differ.
+    """
     now = datetime.now(UTC)
-    authority_key, station_key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP256R1())
-    usage = genuine.extensions.get_extension_for_class(x509.KeyUsage)
-    constraints = genuine.extensions.get_extension_for_class(x509.BasicConstraints)
-    authority = (
-        x509.CertificateBuilder()
-        .subject_name(genuine.subject)
-        .issuer_name(genuine.subject)
-        .public_key(authority_key.public_key())
-        .serial_number(genuine.serial_number)
-        .not_valid_before(genuine.not_valid_before_utc)
-        .not_valid_after(genuine.not_valid_after_utc)
-        .add_extension(usage.value, critical=usage.critical)
-        .add_extension(constraints.value, critical=constraints.critical)
-        .sign(authority_key, hashes.SHA384())
-    )
+    root_key, authority_key, station_key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(3))
+    root = _copy(genuine, genuine.issuer, root_key).sign(root_key, hashes.SHA384())
+    authority = _copy(genuine, genuine.subject, authority_key).sign(root_key, hashes.SHA384())
     station = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([]))
@@ -49,8 +40,24 @@ def look_alike(genuine: x509.Certificate, host: str) -> tuple[Credential, bytes]
     )
     pem = serialization.Encoding.PEM
     key = station_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    copy = authority.public_bytes(pem)
-    return Credential(station.public_bytes(pem) + copy, key), copy
+    chain = b"".join(certificate.public_bytes(pem) for certificate in (station, authority, root))
+    return Credential(chain, key), root.public_bytes(pem)
+
+
+def _copy(genuine: x509.Certificate, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    """An authority called `subject`, issued under the name that issued `genuine`, with its serial, dates and usage."""
+    usage = genuine.extensions.get_extension_for_class(x509.KeyUsage)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(genuine.issuer)
+        .public_key(key.public_key())
+        .serial_number(genuine.serial_number)
+        .not_valid_before(genuine.not_valid_before_utc)
+        .not_valid_after(genuine.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(usage.value, critical=usage.critical)
+    )
 
 
 class Rogue:

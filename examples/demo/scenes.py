@@ -131,7 +131,7 @@ def spoofed_station(cast: Cast) -> None:
     with Rogue(look_alike(genuine, doors.telemetry.host)) as rogue:
         route = f"{doors.telemetry.host}=127.0.0.1:{rogue.port}"
         outcome = pump.run("connect", "--relay", route, *_SHORT)
-        refused(cast, outcome, {"UNTRUSTED_ANCHOR"}, f"{pump.label} refuses a look-alike of its authority")
+        refused(cast, outcome, {"UNTRUSTED_ANCHOR"}, f"{pump.label} refuses a look-alike of root and authority")
         stage.check(rogue.calls == 1, "the rogue was really called", rogue.calls)
         caught = (
             f"canary bytes caught by the rogue: {rogue.canary_bytes}; certificates shown to it: {rogue.certificates}"
