@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,6 +59,29 @@ class Served:
         return body
 
 
+@contextlib.contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """`vagus serve` from its ready line to its end."""
+    with (folder / "serve.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vagus", "--dir", str(folder), "serve", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(SOURCES)},
+        )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line, (folder / "serve.log").read_text()
+        yield process, json.loads(line)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+        process.stdout.close()
+
+
 @pytest.fixture
 def served(fresh: Path) -> Iterator[Served]:
     seen: list[str | None] = []
@@ -77,22 +102,8 @@ upstream = "127.0.0.1:{upstream.server_port}"
 """
     )
     done(fresh, "plan", "apply", str(plan), "--yes", "--ceremony")
-    with (fresh / "serve.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vagus", "--dir", str(fresh), "serve", "--issue-for", "h1/icu,h1/infra"],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(SOURCES)},
-        )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, (fresh / "serve.log").read_text()
-    yield Served(fresh, process, json.loads(line), seen)
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    process.wait(PATIENCE)
-    process.stdout.close()
+    with serving(fresh, "--issue-for", "h1/icu,h1/infra") as (process, ready):
+        yield Served(fresh, process, ready, seen)
     upstream.shutdown()
     thread.join()
     upstream.server_close()
@@ -168,13 +179,45 @@ def test_status_is_served_and_the_process_stops_cleanly(served: Served) -> None:
     assert done(served.folder, "audit", "checkpoint", "--json").facts["size"] > 0
 
 
-def test_a_backup_is_taken_while_it_serves(served: Served) -> None:
+def test_a_backup_taken_while_it_serves_comes_back_and_answers_status(served: Served) -> None:
     file = served.folder.parent / "backup.tar"
     done(served.folder, "backup", str(file))
     assert served.process.poll() is None
     back = served.folder.parent / "back"
     done(back, "restore", str(file))
     assert done(back, "audit", "verify", "--json").facts["verdict"] == "sound"
+    with serving(back, "--role", "status", "--issue-for", "h1/icu") as (_, ready):
+        assert list(ready["listeners"]) == ["status"]
+        port = int(ready["listeners"]["status"].rpartition(":")[2])
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/crl/h1.icu/1/0.crl", timeout=PATIENCE) as answer:
+            assert answer.read(1) == b"0"
+
+
+def test_a_maker_taken_in_while_it_serves_is_known_at_once(served: Served, maker: Path, tmp_path: Path) -> None:
+    done(maker, "maker", "make-idevids", "--out", str(tmp_path / "born"), "--unsafe-make-keys")
+    done(maker, "maker", "manifest", "--out", str(tmp_path / "manifest.json"))
+    done(maker, "ca", "export", "root", "--out", str(tmp_path / "maker.pem"))
+    done(served.folder, "ca", "export", "h1/infra", "--out", str(tmp_path / "anchors.pem"))
+    done(served.folder, "device", "import", str(tmp_path / "manifest.json"), "--anchor", str(tmp_path / "maker.pem"))
+    born = tmp_path / "born" / "AIP3-000002"
+    arguments = [
+        "enrol",
+        "--server",
+        f"enrol.h1.test.example=127.0.0.1:{served.port('enrol')}",
+        "--anchors",
+        str(tmp_path / "anchors.pem"),
+        "--idevid-cert",
+        str(born / "certificate.pem"),
+        "--idevid-key",
+        str(born / "key.pem"),
+    ]
+    until = time.monotonic() + PATIENCE
+    code, said = agent(tmp_path / "device", *arguments)
+    while code != 0 and time.monotonic() < until:  # the doors look for new makers every other second
+        code, said = agent(tmp_path / "device", *arguments)
+    assert code == 0, said
+    shown = done(served.folder, "device", "show", "Aorta IP3:AIP3-000002", "--json").facts
+    assert shown["device"]["state"] == "commissioned"
 
 
 def test_an_apply_that_is_killed_converges(fresh: Path) -> None:
