@@ -118,7 +118,7 @@ def _resumptions(cast: Cast) -> None:
     after = probe.ask("resume")
     told = probe.ask("send 1")
     is_refused = told.get("ok") is False and told.get("reason") in {"REVOKED", "TLS_HANDSHAKE"}
-    stage.check(is_refused, f"after its revocation it is refused [{told.get('reason')}]", (after, told))
+    stage.check(is_refused, f"after its revocation its ticket helps no more [{told.get('reason')}]", (after, told))
     probe.end()
 
 
