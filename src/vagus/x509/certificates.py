@@ -113,19 +113,11 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_CERTIFICATE, value=len(certificate_der))
     data = bytes(certificate_der)
     digest = hashlib.sha256(data).digest()
-    # Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue }  (RFC 5280 4.1)
-    start, end = der.read_whole(data, der.SEQUENCE, "a Certificate")
-    tbs_first, tbs_end = der.read_expected(data, start, end, der.SEQUENCE, "tbsCertificate")
-    _, algorithm_end = der.read_expected(data, tbs_end, end, der.SEQUENCE, "signatureAlgorithm")
-    signature_start, signature_end = der.read_expected(data, algorithm_end, end, der.BIT_STRING, "signatureValue")
-    if signature_end != end:
-        der.fail("bytes after signatureValue")
+    start, tbs_first, tbs_end, algorithm_end, signature_start, end = _read_envelope(data)
     version, at = _read_version(data, tbs_first, tbs_end)
-    # serialNumber
     serial_start, at = der.read_expected(data, at, tbs_end, der.INTEGER, "serialNumber")
     serial = der.integer_value(data, serial_start, at, "serialNumber")
     serial_octets = data[serial_start:at]
-    # signature, issuer, validity, subject, subjectPublicKeyInfo
     inner_start = at
     _, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "signature")
     inner_algorithm = data[inner_start:at]
@@ -137,15 +129,7 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
     _, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "subjectPublicKeyInfo")
     spki_der = data[spki_start:at]
     extensions = _read_tail(data, at, tbs_end, version)
-    faults: dict[bytes, VagusError] = {}
-    found: dict[bytes, Any] = {}
-    for oid in extensions:
-        decode = _DECODERS.get(oid)
-        if decode is not None:
-            try:
-                found[oid] = decode(extensions[oid].value)
-            except VagusError as fault:
-                faults[oid] = fault
+    found, faults = _decode_extensions(extensions)
     return PathCertificate(
         der=data,
         sha256=digest,
@@ -155,7 +139,7 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
         serial_octets=serial_octets,
         inner_algorithm_der=inner_algorithm,
         algorithm_der=data[tbs_end:algorithm_end],
-        signature=der.whole_octets(data, signature_start, signature_end, "signatureValue"),
+        signature=der.whole_octets(data, signature_start, end, "signatureValue"),
         issuer=issuer,
         subject=subject,
         not_before=not_before,
@@ -178,6 +162,31 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
         is_self_issued=issuer.matches(subject),
         label=digest[:8].hex(),
     )
+
+
+def _read_envelope(data: bytes) -> tuple[int, int, int, int, int, int]:
+    """Where the three parts lie: { tbsCertificate, signatureAlgorithm, signatureValue } (RFC 5280 4.1)."""
+    start, end = der.read_whole(data, der.SEQUENCE, "a Certificate")
+    tbs_first, tbs_end = der.read_expected(data, start, end, der.SEQUENCE, "tbsCertificate")
+    _, algorithm_end = der.read_expected(data, tbs_end, end, der.SEQUENCE, "signatureAlgorithm")
+    signature_start, signature_end = der.read_expected(data, algorithm_end, end, der.BIT_STRING, "signatureValue")
+    if signature_end != end:
+        der.fail("bytes after signatureValue")
+    return start, tbs_first, tbs_end, algorithm_end, signature_start, end
+
+
+def _decode_extensions(extensions: Mapping[bytes, Extension]) -> tuple[dict[bytes, Any], dict[bytes, VagusError]]:
+    """Each known extension decoded, or its fault kept: one odd extension must not make the certificate unreadable."""
+    found: dict[bytes, Any] = {}
+    faults: dict[bytes, VagusError] = {}
+    for oid in extensions:
+        decode = _DECODERS.get(oid)
+        if decode is not None:
+            try:
+                found[oid] = decode(extensions[oid].value)
+            except VagusError as fault:
+                faults[oid] = fault
+    return found, faults
 
 
 _DECODERS: Mapping[bytes, Callable[[bytes], object]] = MappingProxyType(
