@@ -224,6 +224,8 @@ def test_paths_are_no_longer_than_was_asked() -> None:
     leaf = second.leaf()
     walk(leaf, [CA, second], [ROOT], longest_path=2)
     assert refusal(leaf, [CA, second], [ROOT], longest_path=1) is Reason.NO_PATH
+    rolled = CA.ca("O=Harbour,CN=CA")
+    walk(rolled.leaf(), [CA, rolled], [ROOT], longest_path=1)
 
 
 def test_purpose_is_part_of_the_search() -> None:

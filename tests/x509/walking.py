@@ -28,7 +28,7 @@ def walk(
     at: datetime = AT,
     purpose: str | None = CLIENT_AUTH,
     policy: PolicyInputs | None = None,
-    longest_path: int = 32,
+    longest_path: int = 16,
     limits: Limits = DEFAULT_LIMITS,
     accept: Callable[[ValidPath], None] | None = None,
     is_public_suffix: Callable[[str], bool] | None = None,

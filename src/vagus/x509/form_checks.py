@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
-from vagus.errors import NotTrusted
+from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
@@ -34,6 +34,8 @@ def check_form(certificate: PathCertificate, rules: PathRules, *, is_ca: bool) -
     _check_constraints_form(certificate, rules, is_ca=is_ca)
     if rules.forbids_critical_access and certificate.is_critical(ext.AUTHORITY_INFO_ACCESS):
         _object(certificate, "has a critical authorityInfoAccess (4.2.2.1)")
+    if rules.requires_readable_pointers:
+        _check_pointers(certificate)
     if rules.requires_subject and certificate.subject.is_empty:
         if is_ca:
             _object(certificate, "is a CA without a subject (4.1.2.6)")
@@ -41,6 +43,23 @@ def check_form(certificate: PathCertificate, rules: PathRules, *, is_ca: bool) -
             _object(certificate, "has no subject and no critical subjectAltName (4.2.1.6)")
     if rules.requires_valid_names:
         _check_names_form(certificate)
+
+
+def _check_pointers(certificate: PathCertificate) -> None:
+    for oid, decode in _POINTERS:
+        value = certificate.value_of(oid)
+        if value is not None:
+            try:
+                decode(value)
+            except VagusError as fault:
+                _object(certificate, f"has pointers that do not decode: {fault.message}", Reason.BAD_EXTENSION)
+
+
+_POINTERS: tuple[tuple[bytes, Callable[[bytes], object]], ...] = (
+    (ext.CRL_DISTRIBUTION_POINTS, ext.decode_distribution_points),
+    (ext.FRESHEST_CRL, ext.decode_distribution_points),
+    (ext.AUTHORITY_INFO_ACCESS, ext.access_locations),
+)
 
 
 def _check_key_ids(certificate: PathCertificate, rules: PathRules, *, is_ca: bool) -> None:
@@ -136,6 +155,8 @@ def check_leaf_form(leaf: PathCertificate, rules: PathRules, is_public_suffix: C
     """The rules for the target alone. Raises NotTrusted."""
     if rules.forbids_ca_leaf and leaf.is_ca:
         _object(leaf, "is a CA where an end entity belongs (BR 7.1.2.7.8, 802.1AR 8.10)")
+    if rules.forbids_critical_purpose and leaf.is_critical(ext.EXTENDED_KEY_USAGE):
+        _object(leaf, "has a critical extendedKeyUsage (BR 7.1.2.7.6)")
     has_names = leaf.has(ext.SUBJECT_ALT_NAME)
     if rules.requires_names and not has_names:
         _object(leaf, "has no subjectAltName (BR 7.1.2.7.12)", Reason.IDENTITY_MISSING)

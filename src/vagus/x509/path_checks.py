@@ -58,7 +58,7 @@ class PathInputs:
     at: datetime
     purposes: frozenset[bytes] = frozenset()  # any of these extendedKeyUsage OIDs suits; empty = purpose not asked
     policy: PolicyInputs = field(default_factory=PolicyInputs)
-    longest_path: int = 32  # certificates between anchor and target, self-issued ones too
+    longest_path: int = 16  # 6.1.2 (k): CAs between anchor and target, self-issued ones not counted
     is_public_suffix: Callable[[str], bool] | None = None  # the public suffix list, where a profile wants one
     known_critical: frozenset[bytes] = frozenset()  # further extensions that the caller itself processes
 

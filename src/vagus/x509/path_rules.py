@@ -38,6 +38,7 @@ class PathRules:
     forbids_leaf_constraints: bool = False  # 4.2.1.10: nameConstraints in CA certificates only
     forbids_idle_ca_bits: bool = False  # 4.2.1.3, 4.2.1.9: keyCertSign, pathLen and cA go together
     forbids_critical_access: bool = False  # 4.2.2.1: authorityInfoAccess MUST be non-critical
+    requires_readable_pointers: bool = False  # 4.2.1.13, 4.2.2.1: CRL and authority pointers decode, though unused
     requires_subject: bool = False  # 4.1.2.6, 4.2.1.6: a CA has a subject; without subject the SAN is critical
     requires_valid_names: bool = False  # 4.2.1.6: DNS, mail and address names are well-formed
     forbids_leading_dot: bool = False  # 4.2.1.10: no leading period in a dNSName subtree
@@ -54,6 +55,7 @@ class PathRules:
 
     # --- extendedKeyUsage (4.2.1.12 leaves the CA certificates to the application)
     requires_purpose: bool = False  # the leaf has an extendedKeyUsage
+    forbids_critical_purpose: bool = False  # BR 7.1.2.7.6: extendedKeyUsage of the leaf is not critical
     accepts_any_purpose: bool = True  # anyExtendedKeyUsage in the leaf stands for every purpose
     accepts_any_purpose_above: bool = True  # the same in the certificates of CAs
     nests_purposes: bool = True  # an intermediate's extendedKeyUsage must hold the purpose, too
@@ -94,6 +96,7 @@ RFC5280_STRICT = PathRules(
     forbids_leaf_constraints=True,
     forbids_idle_ca_bits=True,
     forbids_critical_access=True,
+    requires_readable_pointers=True,
     requires_subject=True,
     requires_valid_names=True,
     forbids_leading_dot=True,
@@ -110,9 +113,11 @@ WEBPKI = PathRules(
     requires_names=True,
     forbids_authority_key_issuer=True,
     forbids_idle_ca_bits=True,
+    requires_readable_pointers=True,
     requires_valid_names=True,
     forbids_ca_leaf=True,
     forbids_critical_names_with_subject=True,
+    forbids_critical_purpose=True,
     forbids_public_suffix_wildcard=True,
     accepts_any_purpose=False,
     requires_purpose=True,
