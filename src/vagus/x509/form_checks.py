@@ -166,6 +166,10 @@ def check_leaf_form(leaf: PathCertificate, rules: PathRules, is_public_suffix: C
         and not leaf.subject.is_empty
     ):
         _object(leaf, "has a subject and a critical subjectAltName (BR 7.1.2.7.12)")
+    _check_leaf_names(leaf, rules, is_public_suffix)
+
+
+def _check_leaf_names(leaf: PathCertificate, rules: PathRules, is_public_suffix: Callable[[str], bool] | None) -> None:
     if rules.common_name_in_names:
         _check_common_names(leaf)
     if rules.forbids_wildcards and any("*" in name for name in leaf.names.dns):

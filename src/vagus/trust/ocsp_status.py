@@ -1,0 +1,67 @@
+"""Status from OCSP responses that somebody else fetched, stapled ones above all; asks no responder."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import datetime
+
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.x509.certificates import PathCertificate
+from vagus.x509.ocsp_checks import DEFAULT_OCSP_RULES, OcspRules, check_response
+from vagus.x509.signatures import SignatureVerdicts
+
+
+class OcspStatus:
+    """A `StatusSource` over responses at hand. Safe to use from several threads.
+
+    Each response is verified anew for each question (its signature only once). A response that says revoked sticks:
+    an older one that says good, and would still be in date, no longer counts (RFC 6960 leaves replay to nextUpdate).
+    """
+
+    def __init__(
+        self, *, rules: OcspRules = DEFAULT_OCSP_RULES, verdicts: SignatureVerdicts | None = None, size: int = 4096
+    ) -> None:
+        self._rules = replace(rules, nonce=None)
+        self._verdicts = verdicts or SignatureVerdicts()
+        self._size = size
+        self._lock = threading.Lock()
+        self._responses: dict[bytes, bytes] = {}
+        self._newest: dict[bytes, datetime] = {}
+
+    def load(self, response_der: bytes, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        """Take a response for `certificate` into use if it answers for it, whatever it answers.
+
+        An older response than the one in use is passed over in silence.
+        Raises NotTrusted(OCSP_MISMATCH|OCSP_RESPONDER|BAD_SIGNATURE|OCSP_STALE|…) when it does not.
+        """
+        moment = self._moment(response_der, certificate, issuer, at)
+        with self._lock:
+            known = self._newest.get(certificate.sha256)
+            if known is not None and moment < known:
+                return
+            if len(self._responses) >= self._size and certificate.sha256 not in self._responses:
+                oldest = min(self._newest, key=lambda one: self._newest[one])
+                del self._responses[oldest], self._newest[oldest]
+            self._responses[certificate.sha256] = bytes(response_der)
+            self._newest[certificate.sha256] = moment
+
+    def _moment(
+        self, response_der: bytes, certificate: PathCertificate, issuer: PathCertificate, at: datetime
+    ) -> datetime:
+        try:
+            answer = check_response(response_der, certificate, issuer, at, self._verdicts, self._rules)
+        except NotTrusted as refusal:
+            if refusal.reason not in {Reason.REVOKED, Reason.ON_HOLD, Reason.NOT_ISSUED}:
+                raise
+            return at  # a bad answer is news of now: no response of the past replaces it
+        return answer.this_update
+
+    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        """As `StatusSource.check_status`. Raises NotTrusted(STATUS_UNAVAILABLE) without a response."""
+        response_der = self._responses.get(certificate.sha256)
+        if response_der is None:
+            msg = f"no OCSP response for certificate {certificate.label} is at hand; have it stapled or load a CRL"
+            raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
+        check_response(response_der, certificate, issuer, at, self._verdicts, self._rules)

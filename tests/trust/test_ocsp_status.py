@@ -1,0 +1,73 @@
+"""Responses at hand give status; the newest counts, and what was revoked stays so."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.x509.chains import AT, Made, ocsp_id, ocsp_response, revoked, root
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.trust.ocsp_status import OcspStatus
+
+ROOT = root()
+CA = ROOT.ca("O=Harbour,CN=CA")
+HOUR = timedelta(hours=1)
+
+
+def load(source: OcspStatus, leaf: Made, response: bytes, at: datetime = AT) -> None:
+    source.load(response, leaf.parsed, CA.parsed, at)
+
+
+def refused(source: OcspStatus, leaf: Made, at: datetime = AT) -> Reason:
+    with pytest.raises(NotTrusted) as caught:
+        source.check_status(leaf.parsed, CA.parsed, at)
+    return caught.value.reason
+
+
+def test_a_response_at_hand_answers_until_it_ends() -> None:
+    source, leaf = OcspStatus(), CA.leaf()
+    assert refused(source, leaf) is Reason.STATUS_UNAVAILABLE
+    load(source, leaf, ocsp_response(CA, ocsp_id(leaf, CA)))
+    source.check_status(leaf.parsed, CA.parsed, AT)
+    assert refused(source, leaf, AT + 13 * HOUR) is Reason.OCSP_STALE
+    assert refused(source, CA.leaf()) is Reason.STATUS_UNAVAILABLE
+
+
+def test_a_good_answer_of_the_past_does_not_undo_a_revocation() -> None:
+    source, leaf = OcspStatus(), CA.leaf()
+    good = ocsp_response(CA, ocsp_id(leaf, CA))
+    load(source, leaf, good)
+    load(source, leaf, ocsp_response(CA, ocsp_id(leaf, CA), revoked(1)))
+    load(source, leaf, good)
+    assert refused(source, leaf) is Reason.REVOKED
+
+
+def test_an_older_response_is_passed_over() -> None:
+    source, leaf = OcspStatus(), CA.leaf()
+    load(source, leaf, ocsp_response(CA, ocsp_id(leaf, CA), next_update=AT + 20 * HOUR))
+    load(source, leaf, ocsp_response(CA, ocsp_id(leaf, CA), this_update=AT - 5 * HOUR))
+    source.check_status(leaf.parsed, CA.parsed, AT + 15 * HOUR)
+
+
+def test_a_response_that_does_not_answer_is_not_taken() -> None:
+    source, leaf = OcspStatus(), CA.leaf()
+    stranger = root("CN=Stranger")
+    for response, reason in (
+        (ocsp_response(stranger, ocsp_id(leaf, CA)), Reason.OCSP_RESPONDER),
+        (ocsp_response(CA, ocsp_id(CA.leaf(), CA)), Reason.OCSP_MISMATCH),
+        (ocsp_response(CA, ocsp_id(leaf, CA), flip=3), Reason.BAD_SIGNATURE),
+    ):
+        with pytest.raises(NotTrusted) as caught:
+            load(source, leaf, response)
+        assert caught.value.reason is reason
+    assert refused(source, leaf) is Reason.STATUS_UNAVAILABLE
+
+
+def test_the_oldest_makes_room() -> None:
+    source, first, second, third = OcspStatus(size=2), CA.leaf(), CA.leaf(), CA.leaf()
+    for age, leaf in ((3, first), (2, second), (1, third)):
+        load(source, leaf, ocsp_response(CA, ocsp_id(leaf, CA), this_update=AT - age * HOUR))
+    assert refused(source, first) is Reason.STATUS_UNAVAILABLE
+    source.check_status(third.parsed, CA.parsed, AT)
