@@ -83,6 +83,22 @@ def test_the_hierarchy_has_three_branches_per_hospital_parents_first() -> None:
     ]
 
 
+def test_a_root_elsewhere_is_no_authority_of_ours() -> None:
+    plan = decode(SMALL.replace('domain = "test.example"', 'domain = "test.example"\nroot = "elsewhere"'))
+    parents = {one.name: one.parent for one in plan.authorities()}
+    assert parents == {"h1": None, "h1/sdc": None, "h1/infra": None, "h1/icu": "h1", "h1/er": "h1"}
+
+
+def test_registration_authorities_stand_at_enrolment_doors_alone() -> None:
+    named = 'hospital = "h1"\nregistration_authorities = ["Pump:P-000001"]'
+    assert decode(SMALL.replace('hospital = "h1"', named)).listeners[0].registration_authorities == (
+        ("Pump", "P-000001"),
+    )
+    with pytest.raises(Misconfigured) as caught:
+        decode(SMALL.replace('hospital = "h1"', 'registration_authorities = ["P"]\nhospital = "h1"'))
+    assert caught.value.facts["key"] == "listeners[0].registration_authorities[0]"
+
+
 def test_offline_are_roots_and_device_cas() -> None:
     offline = {kind for kind in AuthorityKind if kind.is_offline}
     assert offline == {AuthorityKind.ROOT, AuthorityKind.DEVICE_CA}

@@ -262,11 +262,20 @@ class Ceremony:
 
 
 def find_pending(connection: Connection) -> tuple[AuthorityRow, ...]:
-    """Requests that a ceremony can certify, parents first; those for a CA elsewhere are not among them."""
-    waiting = [row for row in rows.list_authorities(connection, state=rows.REQUESTED) if row.request_der is not None]
+    """Requests that a ceremony can certify, parents first.
+
+    Those for a CA elsewhere are not among them, nor what hangs beneath one whose certificate has not come in yet.
+    """
+    every = rows.list_authorities(connection)
     order: Mapping[str, int] = {AuthorityKind.ROOT: 0, AuthorityKind.DEVICE_CA: 1}
-    here = [row for row in waiting if row.kind == AuthorityKind.ROOT or row.parent_id is not None]
-    return tuple(sorted(here, key=lambda row: (order.get(row.kind, 2), row.id)))
+    waiting = [row for row in every if row.state == rows.REQUESTED and row.request_der is not None]
+    can_sign = {row.id for row in every if row.certificate_der is not None}
+    found: list[AuthorityRow] = []
+    for row in sorted(waiting, key=lambda row: (order.get(row.kind, 2), row.id)):
+        if row.kind == AuthorityKind.ROOT or row.parent_id in can_sign:
+            found.append(row)
+            can_sign.add(row.id)
+    return tuple(found)
 
 
 def _directory_fields(subject_der: bytes, *, with_unit: bool) -> names.SubjectFields:

@@ -81,6 +81,7 @@ class GroupTable(Document):
     status_url: StatusUrl
     country: Country | None = None
     constrain_dn: bool = False
+    root: Literal["here", "elsewhere"] = "here"  # elsewhere: our requests go out, its certificates come in
 
 
 class UnitTable(Document):

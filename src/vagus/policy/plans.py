@@ -152,6 +152,7 @@ class HospitalPlan:
     group_domain: str
     status_url: str
     constrain_dn: bool
+    has_own_root: bool  # False: the root lives elsewhere, and the three branches are certified by it
     hospitals: tuple[PlannedHospital, ...]
     models: tuple[PlannedModel, ...]
     devices: tuple[PlannedDevices, ...]
@@ -175,7 +176,7 @@ class HospitalPlan:
             domain=None,
             constrain_dn=False,
         )
-        found = [root]
+        found = [root] if self.has_own_root else []
         for hospital in self.hospitals:
             found.extend(self._branches(hospital))
         return tuple(found)
@@ -183,7 +184,9 @@ class HospitalPlan:
     def _branches(self, hospital: PlannedHospital) -> Iterator[PlannedAuthority]:
         domain = f"{hospital.label}.{self.group_domain}"
 
-        def planned(name: str, kind: AuthorityKind, parent: str, title: str, subtree: str | None) -> PlannedAuthority:
+        def planned(
+            name: str, kind: AuthorityKind, parent: str | None, title: str, subtree: str | None
+        ) -> PlannedAuthority:
             unit = None if kind is AuthorityKind.DEVICE_CA else title
             common_name = f"{title} {_TITLES[kind]}"
             constrain_dn = self.constrain_dn and kind in {AuthorityKind.DEVICE_CA, AuthorityKind.ISSUING_CA}
@@ -191,10 +194,10 @@ class HospitalPlan:
                 name, kind, parent, hospital.title, unit, common_name, self.country, subtree, constrain_dn
             )
 
-        label = hospital.label
-        yield planned(label, AuthorityKind.DEVICE_CA, "root", hospital.title, domain)
-        yield planned(f"{label}/sdc", AuthorityKind.SDC_CA, "root", hospital.title, domain)
-        yield planned(f"{label}/infra", AuthorityKind.INFRASTRUCTURE_CA, "root", hospital.title, None)
+        label, above = hospital.label, "root" if self.has_own_root else None
+        yield planned(label, AuthorityKind.DEVICE_CA, above, hospital.title, domain)
+        yield planned(f"{label}/sdc", AuthorityKind.SDC_CA, above, hospital.title, domain)
+        yield planned(f"{label}/infra", AuthorityKind.INFRASTRUCTURE_CA, above, hospital.title, None)
         for unit in hospital.units:
             yield planned(
                 str(unit.name), AuthorityKind.ISSUING_CA, label, unit.title, unit.name.domain(self.group_domain)
@@ -373,6 +376,7 @@ class _HospitalReader(_Reader):
             group_domain=file.group.domain,
             status_url=file.group.status_url,
             constrain_dn=file.group.constrain_dn,
+            has_own_root=file.group.root == "here",
             hospitals=hospitals,
             models=tuple(
                 PlannedModel(

@@ -1,0 +1,107 @@
+"""Authorities that others made: an existing root taken over, and a root that lives elsewhere (both made by openssl)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import PLAN, done, run
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
+
+EXTENSIONS = """
+[ca]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def make_root(folder: Path, *key: str) -> None:
+    (folder / "ca.cnf").write_text(EXTENSIONS)
+    openssl(folder, "genpkey", *key, "-out", "root.key")
+    subject = "/C=CH/O=An older trust/CN=A root of before"
+    openssl(folder, "req", "-new", "-key", "root.key", "-subj", subject, "-out", "root.csr")
+    openssl(
+        folder, "x509", "-req", "-in", "root.csr", "-signkey", "root.key", "-days", "9000", "-extfile", "ca.cnf",
+        "-extensions", "ca", "-out", "root.pem"
+    )  # fmt: skip
+
+
+def apply(folder: Path, text: str = PLAN) -> int:
+    plan = folder.parent / "plan.toml"
+    plan.write_text(text)
+    return run(folder, "plan", "apply", str(plan), "--yes").code
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"),
+        ("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072"),
+    ],
+    ids=["P-384", "RSA-3072"],
+)
+def test_an_existing_root_is_taken_over_and_certifies_the_hierarchy(
+    fresh: Path, tmp_path: Path, key: tuple[str, ...]
+) -> None:
+    make_root(tmp_path, *key)
+    assert apply(fresh) == 3
+    taken = done(fresh, "ca", "import", "root", str(tmp_path / "root.pem"), str(tmp_path / "root.key"), "--json")
+    assert taken.facts == {"authority": "root#1", "state": "active"}
+    held = done(fresh, "ceremony", "--yes", "--json").facts
+    assert held["certified"] == ["h1#1", "h1/sdc#1", "h1/infra#1", "h1/icu#1"]
+    assert done(fresh, "ca", "export", "root").out == (tmp_path / "root.pem").read_text()
+    done(fresh, "ca", "export", "h1/icu", "--out", str(tmp_path / "icu.pem"))
+    done(fresh, "ca", "export", "h1", "--out", str(tmp_path / "h1.pem"))
+    openssl(tmp_path, "verify", "-x509_strict", "-CAfile", "root.pem", "-untrusted", "h1.pem", "icu.pem")
+
+
+def test_a_key_that_is_not_the_certificates_is_refused(fresh: Path, tmp_path: Path) -> None:
+    make_root(tmp_path, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384")
+    openssl(
+        tmp_path, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384", "-out", "other.key"
+    )  # fmt: skip
+    apply(fresh)
+    refused = run(fresh, "ca", "import", "root", str(tmp_path / "root.pem"), str(tmp_path / "other.key"))
+    assert (refused.code, refused.reason) == (3, "KEY_MISMATCH")
+
+
+def test_requests_go_to_a_root_elsewhere_and_its_certificates_come_in(fresh: Path, tmp_path: Path) -> None:
+    make_root(tmp_path, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384")
+    text = PLAN.replace('domain = "test.example"', 'domain = "test.example"\nroot = "elsewhere"')
+    assert apply(fresh, text) == 3
+    held = done(fresh, "ceremony", "--yes", "--json").facts
+    assert held["certified"] == [], "what a root elsewhere must certify waits for it"
+    for name in ("h1", "h1/sdc", "h1/infra"):
+        stem = name.replace("/", ".")
+        done(fresh, "ca", "request", name, "--out", str(tmp_path / f"{stem}.csr"))
+        openssl(
+            tmp_path, "x509", "-req", "-in", f"{stem}.csr", "-CA", "root.pem", "-CAkey", "root.key", "-days", "4000",
+            "-extfile", "ca.cnf", "-extensions", "ca", "-out", f"{stem}.pem"
+        )  # fmt: skip
+        chain = tmp_path / f"{stem}.chain.pem"
+        chain.write_text((tmp_path / f"{stem}.pem").read_text() + (tmp_path / "root.pem").read_text())
+        accepted = done(fresh, "ca", "accept", name, str(chain), "--json").facts
+        assert accepted["state"] == "active"
+    held = done(fresh, "ceremony", "--yes", "--json").facts
+    assert held["certified"] == ["h1/icu#1"]
+    chain_text = done(fresh, "ca", "export", "h1/icu", "--chain").out
+    assert chain_text.count("BEGIN CERTIFICATE") == 3
+    again = run(fresh, "ca", "accept", "h1", str(tmp_path / "h1.chain.pem"))
+    assert (again.code, again.reason) == (3, "ALREADY_EXISTS")
+
+
+def test_a_certificate_for_another_key_is_not_accepted(fresh: Path, tmp_path: Path) -> None:
+    make_root(tmp_path, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384")
+    apply(fresh, PLAN.replace('domain = "test.example"', 'domain = "test.example"\nroot = "elsewhere"'))
+    refused = run(fresh, "ca", "accept", "h1/infra", str(tmp_path / "root.pem"))
+    assert (refused.code, refused.reason) == (3, "KEY_MISMATCH")
