@@ -13,7 +13,8 @@ class Row:
     """A figure beside the limit or peer that was measured in the same run.
 
     `ratio` is figure / limit for rates and limit / figure for durations: larger is better. `bar` is the figure that
-    design section 9 asks for on its reference machine, None where it asks for a ratio or nothing.
+    design section 9 asks for on its reference machine, None where it asks for a ratio or nothing. The ratio is what is
+    judged: where `reference_limit` tells what the limit was on that machine, the bar is scaled by what it is here.
     """
 
     path: str
@@ -24,6 +25,7 @@ class Row:
     is_rate: bool = True
     bar: float | None = None
     bar_ratio: float | None = None
+    reference_limit: float | None = None
     note: str = ""
 
     @property
@@ -32,17 +34,25 @@ class Row:
         return self.figure / self.limit if self.is_rate else self.limit / self.figure
 
     @property
+    def bar_here(self) -> float | None:
+        """The bar on this machine, which other work may share: scaled as the limit is."""
+        if self.bar is None or self.reference_limit is None:
+            return self.bar
+        return self.bar * self.limit / self.reference_limit
+
+    @property
     def is_met(self) -> bool | None:
         """Whether the bar is met here; None where there is no bar."""
         if self.bar_ratio is not None:
             return self.ratio >= self.bar_ratio
-        if self.bar is not None:
-            return self.figure >= self.bar if self.is_rate else self.figure <= self.bar
+        bar = self.bar_here
+        if bar is not None:
+            return self.figure >= bar if self.is_rate else self.figure <= bar
         return None
 
     def as_json(self) -> dict[str, object]:
         """What the result file holds."""
-        return {**asdict(self), "ratio": round(self.ratio, 4), "is_met": self.is_met}
+        return {**asdict(self), "ratio": round(self.ratio, 4), "bar_here": self.bar_here, "is_met": self.is_met}
 
 
 def cpu_rate(act: Callable[[], object], *, seconds: float = 0.6, rounds: int = 5) -> float:

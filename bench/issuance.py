@@ -1,0 +1,116 @@
+"""Issuing in one process: the pure part of it, and a batch of requests on a maker's line, durable and logged."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from bench.rig.installation import UNIT, hospital, maker, open_house
+from bench.rig.limits import REFERENCE_ISSUANCE, fsync_note, fsync_seconds, issuance_limit
+from bench.rows import Row, cpu_rate
+from vagus.authority.issuance import Issuance, IssuanceOrder
+from vagus.fleet.births import Birth, Line
+from vagus.identifiers import DeviceId
+from vagus.records.writer import Batch, Writer
+from vagus.x509.names import SubjectFields
+from vagus.x509.requests import decode_request
+
+_BIRTHS = 4_000
+_HARDWARE_TYPE = "1.3.6.1.4.1.32473.7.1"
+
+
+def new_request() -> bytes:
+    """A device's CSR, DER, with a new P-256 key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def rows() -> list[Row]:
+    """Rows 1 and 4 of design section 9."""
+    limit = issuance_limit()
+    return [_pure(limit), _bulk(limit)]
+
+
+class _NoDisk:
+    """Stands where the writer stands and drops what it is given: what is measured is everything but the disk."""
+
+    def submit(self, _act: Callable[[Batch], object]) -> Future[None]:
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+
+def _pure(limit: float) -> Row:
+    with hospital(1) as folder, open_house(folder) as house:
+        issuer = house.open_issuers([UNIT])[UNIT]
+        issuance = Issuance(house.pack, cast("Writer", _NoDisk()), house.clock, house.entropy)
+        requests = itertools.cycle([new_request() for _ in range(500)])
+        numbers = itertools.count()
+
+        def issue() -> None:
+            request = decode_request(next(requests))
+            device = DeviceId.draw(house.entropy)
+            order = IssuanceOrder(
+                request_id=f"bench-{next(numbers)}",
+                profile="bedside",
+                owner=f"device:{device}",
+                device_id=str(device),
+                public_key=request.public_key,
+                subject=SubjectFields("Bench Hospital", "Intensive Care", str(device)),
+                dns_names=(f"{device}.icu.h1.bench.example",),
+            )
+            prepared = issuance.prepare(order, issuer)
+            # `record` gives the token on the road; here it would be the disk that is measured.
+            token = issuance._token(issuer, 0, prepared.serial, prepared.tbs_der)  # noqa: SLF001
+            issuance.issue(token)
+
+        figure = cpu_rate(issue, seconds=0.8, rounds=5)
+    return Row(
+        path="issue: decode CSR, policy, TBS, lints, sign; no I/O",
+        figure=figure,
+        unit="/CPU-s",
+        limit_name="one verify + one sign",
+        limit=limit,
+        bar=4_000,
+        reference_limit=REFERENCE_ISSUANCE,
+        note="decode_request + prepare() + issue(), profile bedside, P-256",
+    )
+
+
+def _bulk(limit: float) -> Row:
+    with maker() as folder, open_house(folder) as house:
+        issuer = house.open_issuers(["line"])["line"]
+        line = Line(house.issuance, issuer, maker="Aorta Devices", country=None, hardware_type=_HARDWARE_TYPE)
+        batch = [new_request() for _ in range(_BIRTHS)]
+        disk = fsync_seconds(folder)
+        wall, cpu = time.perf_counter(), time.process_time()
+        births = [
+            Birth("Aorta IP3", f"AIP3-{number:06d}", decode_request(request).public_key)
+            for number, request in enumerate(batch)
+        ]
+        issued = line.issue(births, _no_progress)
+        house.writer.submit(lambda _: None).result()  # the last signatures are on the disk as well
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        assert len({one.serial for one in issued}) == _BIRTHS
+    return Row(
+        path="issue: bulk batch of CSRs, durable, logged",
+        figure=_BIRTHS / cpu,
+        unit="/CPU-s",
+        limit_name="one verify + one sign",
+        limit=limit,
+        bar=2_500,
+        reference_limit=REFERENCE_ISSUANCE,
+        note=f"{_BIRTHS} IDevIDs on the maker's line; {_BIRTHS / wall:,.0f}/s wall; {fsync_note(disk)}",
+    )
+
+
+def _no_progress(_count: int) -> None:
+    return

@@ -1,0 +1,1 @@
+"""What the benchmarks stand on: installations, serving processes on a core of their own, load, physical limits."""

@@ -1,0 +1,133 @@
+"""Installations on disk, made through the command line as an operator makes them; measures nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import select
+
+from vagus.identifiers import DeviceId
+from vagus.records.tables import devices
+from vagus.wiring import House
+
+PASSPHRASE = "a passphrase made for benchmarks alone"
+ENVIRONMENT = {**os.environ, "VAGUS_BENCH_PASSPHRASE": PASSPHRASE}
+SOURCE = "env:VAGUS_BENCH_PASSPHRASE"
+GROUP = "bench.example"
+ENROL_HOST = f"enrol.{GROUP}"
+UNIT = "h1/icu"
+
+_HOSPITAL = f"""
+kind = "hospital"
+format = 1
+
+[group]
+title = "Bench Group"
+domain = "{GROUP}"
+status_url = "http://status.{GROUP}"
+
+[[hospitals]]
+label = "h1"
+title = "Bench Hospital"
+units = [{{ label = "icu", title = "Intensive Care" }}]
+devices = [
+  {{ unit = "icu", model = "Aorta IP3", first = 1, count = @DEVICES@ }},
+  {{ unit = "icu", model = "Keystone Gate", first = 1, count = 1 }},
+]
+
+[[models]]
+name = "Aorta IP3"
+maker = "Aorta Devices"
+category = "infusion-pump"
+serial_prefix = "AIP3"
+
+[[models]]
+name = "Keystone Gate"
+maker = "Keystone"
+category = "device-gateway"
+serial_prefix = "KGW"
+
+[[listeners]]
+name = "status"
+kind = "status"
+address = "127.0.0.1:0"
+
+[[listeners]]
+name = "enrol-h1"
+kind = "enrolment"
+address = "127.0.0.1:0"
+hospital = "h1"
+host_names = ["{ENROL_HOST}"]
+registration_authorities = ["Keystone Gate:KGW-000001"]
+"""
+
+_MAKER = """
+kind = "maker"
+format = 1
+
+[maker]
+title = "Aorta Devices"
+status_url = "http://status.aorta.example"
+
+[[models]]
+name = "Aorta IP3"
+category = "infusion-pump"
+serial_prefix = "AIP3"
+"""
+
+
+def vagus(folder: Path, *arguments: str) -> str:
+    """What `vagus --dir FOLDER ARGUMENTS` prints. Raises RuntimeError with its words when it fails."""
+    command = [sys.executable, "-m", "vagus", "--dir", str(folder), *arguments]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise RuntimeError(f"vagus {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+@contextmanager
+def hospital(devices: int) -> Iterator[Path]:
+    """A hospital of one unit with so many pumps and one gateway that is a registration authority."""
+    with _installed("hospital", _HOSPITAL.replace("@DEVICES@", str(devices))) as folder:
+        yield folder
+
+
+@contextmanager
+def maker() -> Iterator[Path]:
+    """A maker with its line CA."""
+    with _installed("maker", _MAKER) as folder:
+        yield folder
+
+
+@contextmanager
+def _installed(kind: str, plan: str) -> Iterator[Path]:
+    scratch = Path(tempfile.mkdtemp(prefix="vagus-bench-"))
+    try:
+        folder = scratch / kind
+        vagus(folder, "init", "--kind", kind, "--unsafe-fast-kdf", "--passphrase-source", SOURCE)
+        (scratch / "plan.toml").write_text(plan)
+        apply = ("plan", "apply", str(scratch / "plan.toml"), "--yes", "--ceremony", "--passphrase-source", SOURCE)
+        vagus(folder, *apply)
+        yield folder
+    finally:
+        shutil.rmtree(scratch)
+
+
+def open_house(folder: Path) -> House:
+    """The installation in this process."""
+    os.environ["VAGUS_BENCH_PASSPHRASE"] = PASSPHRASE
+    return House.open(folder, passphrase_sources=[SOURCE])
+
+
+def devices_of(house: House, model: str) -> list[DeviceId]:
+    """The devices of a model, in the order of their identifiers."""
+    with house.database.reading() as connection:
+        query = select(devices.c.id).where(devices.c.model == model).order_by(devices.c.id)
+        return [DeviceId(found) for found in connection.execute(query).scalars()]
