@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the software that the interop tests talk to, where this machine lets us; each test says what it misses.
 set -u
-wanted=(openssl curl postgresql nginx-light haproxy mosquitto gnutls-bin wrk strace)
-programs=(openssl curl /usr/lib/postgresql nginx haproxy mosquitto certtool wrk strace)
+wanted=(openssl curl postgresql nginx-light haproxy mosquitto mosquitto-clients gnutls-bin freeradius eapoltest wrk strace)
+programs=(openssl curl /usr/lib/postgresql nginx haproxy mosquitto mosquitto_pub certtool freeradius eapol_test wrk strace)
 missing=()
 for at in "${!wanted[@]}"; do
   program=${programs[$at]}

@@ -1,0 +1,371 @@
+"""One hospital as an operator makes it, by the command line alone, serving while the tests of the session last.
+
+Its devices get their certificates over EST from the serving process. Two shards of the ICU's list are in use: the
+first is declared full before the server starts, so that devices enrolled by it are told the second.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs7
+
+from tests.durability.clients import DoorConnection
+from tests.durability.installation import ENVIRONMENT, PASSPHRASE, SOURCE, vagus
+from tests.endpoints.gateway.upstreams import Seen, http_upstream
+from tests.interop.programs import eventually
+from vagus.authority.issuance import IssuanceOrder
+from vagus.authority.shards import FIRST_SHARD_PLACES
+from vagus.identifiers import DeviceId, DeviceName
+from vagus.records.authorities import find_newest
+from vagus.records.certificates import take_places
+from vagus.wiring import House
+from vagus.x509.keys import decode_public_key
+from vagus.x509.names import SubjectFields
+
+DOMAIN = "test.example"
+STATUS_HOST = "status.test.example"
+SERVER_NAMES = ("web.test.example", "broker.test.example", "radius.test.example", "127.0.0.1")
+"""What the gateway in the ICU may show as a server; nginx, HAProxy, mosquitto and FreeRADIUS show it here."""
+
+_START_SECONDS = 90
+
+PLAN = """
+kind = "hospital"
+format = 1
+
+[group]
+title = "Test Group"
+country = "DE"
+domain = "test.example"
+status_url = "http://status.test.example"
+
+[[hospitals]]
+label = "h1"
+title = "Klinikum Süd"
+units = [
+  { label = "icu", title = "Intensive Care" },
+  { label = "er", title = "Emergency" },
+  { label = "remote-care", title = "Remote Care" },
+]
+devices = [
+  { unit = "icu", model = "Aorta IP3", first = 1, count = 40 },
+  { unit = "icu", model = "Keystone Gate", first = 1, count = 1, host_names = @NAMES@ },
+  { unit = "er", model = "Aorta IP3", first = 5001, count = 10 },
+  { unit = "remote-care", model = "Aorta Rhythm", first = 1, count = 4 },
+]
+
+[[models]]
+name = "Aorta IP3"
+maker = "Aorta Devices"
+category = "infusion-pump"
+serial_prefix = "AIP3"
+
+[[models]]
+name = "Aorta Rhythm"
+maker = "Aorta Devices"
+category = "pacemaker"
+serial_prefix = "ARH"
+
+[[models]]
+name = "Keystone Gate"
+maker = "Keystone"
+category = "device-gateway"
+serial_prefix = "KGW"
+
+[[listeners]]
+name = "status"
+kind = "status"
+address = "127.0.0.1:0"
+
+[[listeners]]
+name = "enrol"
+kind = "enrolment"
+address = "127.0.0.1:0"
+hospital = "h1"
+host_names = ["enrol.test.example"]
+
+[[listeners]]
+name = "control"
+kind = "relay-http"
+address = "127.0.0.1:0"
+hospital = "h1"
+units = ["icu"]
+host_names = ["control.test.example"]
+function = "control"
+upstream = "127.0.0.1:@UPSTREAM@"
+
+[[listeners]]
+name = "home"
+kind = "relay-http"
+address = "127.0.0.1:0"
+hospital = "h1"
+units = ["remote-care"]
+host_names = ["home.test.example"]
+upstream = "127.0.0.1:@UPSTREAM@"
+
+[[listeners]]
+name = "legacy"
+kind = "relay-http"
+address = "127.0.0.1:0"
+hospital = "h1"
+units = ["er"]
+host_names = ["legacy.test.example"]
+tls_minimum = "1.2"
+upstream = "127.0.0.1:@UPSTREAM@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Somebody with a certificate: files that every program here can read."""
+
+    name: str
+    device: str
+    leaf: Path  # the certificate alone, PEM
+    chain: Path  # with the authorities above it, without the root
+    key: Path  # PKCS#8 PEM, not encrypted
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The leaf, parsed by others than ourselves."""
+        return x509.load_pem_x509_certificate(self.leaf.read_bytes())
+
+    @property
+    def shard_url(self) -> str:
+        """Where its revocation list is, as its own certificate says."""
+        points = self.certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+        names = points[0].full_name
+        assert names is not None
+        url: str = names[0].value
+        return url
+
+
+class Hospital:
+    """The installation, its serving process, and the files that relying parties get from it."""
+
+    def __init__(self, folder: Path, database: str | None = None) -> None:
+        self.folder = folder / "installation"
+        self.files = folder / "files"
+        self.files.mkdir(parents=True)
+        self.seen = Seen()
+        self.addresses: dict[str, tuple[str, int]] = {}
+        self._database = database
+        self._devices: dict[str, list[str]] = {}
+        self._tokens: dict[str, str] = {}
+
+    # making it
+
+    def found(self, upstream: int) -> None:
+        """Plan, hierarchy, inventory, and the first shard of the ICU declared full."""
+        more = ("--database", self._database) if self._database else ()
+        self.vagus("init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE, *more)
+        plan = self.files / "plan.toml"
+        names = json.dumps(SERVER_NAMES)
+        plan.write_text(PLAN.replace("@UPSTREAM@", str(upstream)).replace("@NAMES@", names), encoding="utf-8")
+        self.vagus("plan", "apply", str(plan), "--yes", "--ceremony", "--passphrase-source", SOURCE)
+        for row in json.loads(self.vagus("device", "list", "--limit", "1000", "--json")):
+            kind = row["unit"] + ("/gate" if row["model"] == "Keystone Gate" else "")
+            self._devices.setdefault(kind, []).append(row["id"])
+        for authority in ("root", "h1", "h1/icu", "h1/er", "h1/remote-care", "h1/sdc", "h1/infra"):
+            self.vagus("ca", "export", authority, "--out", str(self.authority(authority)))
+        self._act_in_process()
+
+    def _act_in_process(self) -> None:
+        """What has no command or would take a process for each device: tokens, one SDC peer, a device in shard 0."""
+        passphrase = self.files / "passphrase"
+        passphrase.touch(0o600)
+        passphrase.write_text(PASSPHRASE)
+        with House.open(self.folder, passphrase_sources=[f"file:{passphrase}"]) as house:
+            everyone = [device for devices in self._devices.values() for device in devices]
+            made = [house.tokens.make(DeviceId(device), by="operator:test") for device in everyone]
+            self._tokens = {str(each.result().device_id): each.result().text for each in made}
+            self._issue_directly(house, "early", "h1/icu", "bedside", self._devices["h1/icu"].pop())
+            self._issue_directly(house, "sdc", "h1/sdc", "sdc-provider", self._devices["h1/icu"].pop())
+            with house.database.reading() as connection:
+                icu = find_newest(connection, "h1/icu")
+            assert icu is not None
+            authority_id = icu.id
+            house.writer.submit(
+                lambda batch: take_places(batch.connection, authority_id, 0, FIRST_SHARD_PLACES)
+            ).result()
+
+    def _issue_directly(self, house: House, name: str, authority: str, profile: str, device: str) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        spki = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        row = house.find_device(device)
+        order = IssuanceOrder(
+            request_id=f"test-{name}",
+            profile=profile,
+            owner=f"device:{device}",
+            device_id=device,
+            public_key=decode_public_key(spki),
+            subject=SubjectFields(organisation="Klinikum Süd", unit="Intensive Care", common_name=device),
+            dns_names=(str(DeviceName(row.id, row.unit, DOMAIN)),),
+        )
+        issued = house.issuance.issue_now(order, house.open_issuers([authority])[authority])
+        self._keep(name, device, x509.load_der_x509_certificate(issued.der), key, authority)
+
+    # while it serves
+
+    def vagus(self, *arguments: str, expected: int = 0) -> str:
+        """What `vagus ARGUMENTS` prints."""
+        return vagus(self.folder, *arguments, expected=expected)
+
+    def port(self, listener: str) -> int:
+        """Where a listener is."""
+        return self.addresses[listener][1]
+
+    @property
+    def status(self) -> str:
+        """The status listener as a URL."""
+        return f"http://127.0.0.1:{self.port('status')}"
+
+    def authority(self, name: str) -> Path:
+        """An authority's certificate, PEM."""
+        return self.files / f"ca-{name.replace('/', '.')}.pem"
+
+    def spare(self, unit: str = "h1/icu") -> tuple[str, str]:
+        """A device that has no certificate yet, and its token."""
+        device = self._devices[unit].pop()
+        return device, self._tokens[device]
+
+    def enrol(self, name: str, unit: str = "h1/icu", *, label: str | None = None) -> Bearer:
+        """A device of `unit` enrols over EST with its token; its files are called `name`."""
+        device, token = self.spare(unit)
+        key = ec.generate_private_key(ec.SECP256R1())
+        request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+        body = base64.b64encode(request.public_bytes(serialization.Encoding.DER))
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trust.load_verify_locations(self.authority("root"))
+        connection = DoorConnection(self.addresses["enrol"], "enrol.test.example", trust)
+        basic = base64.b64encode(f"{device}:{token}".encode()).decode()
+        headers = {"Content-Type": "application/pkcs10", "Authorization": f"Basic {basic}"}
+        road = "/.well-known/est/" + (f"{label}/" if label else "") + "simpleenroll"
+        try:
+            connection.request("POST", road, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        assert answer.status == http.client.OK, content
+        certificate = pkcs7.load_der_pkcs7_certificates(base64.b64decode(content))[0]
+        authority = unit.removesuffix("/gate") if label is None else "h1/infra"
+        return self._keep(name, device, certificate, key, authority)
+
+    def _keep(
+        self, name: str, device: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, authority: str
+    ) -> Bearer:
+        bearer = self.bearer(name, device)
+        pem = certificate.public_bytes(serialization.Encoding.PEM)
+        above = [authority] if authority in {"h1/infra", "h1/sdc"} else [authority, "h1"]
+        bearer.leaf.write_bytes(pem)
+        bearer.chain.write_bytes(pem + b"".join(self.authority(each).read_bytes() for each in above))
+        bearer.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        bearer.key.chmod(0o600)
+        return bearer
+
+    def bearer(self, name: str, device: str = "") -> Bearer:
+        """Whoever has the files called `name`."""
+        files = self.files
+        return Bearer(name, device, files / f"{name}.pem", files / f"{name}-chain.pem", files / f"{name}.key")
+
+    def revoke(self, bearer: Bearer, reason: str = "keyCompromise") -> None:
+        """Revoke a device's certificates from another process, and wait until its lists are out."""
+        self.vagus("device", "revoke", bearer.device, "--reason", reason, "--yes")
+        serial = bearer.certificate.serial_number
+        complete = bearer.shard_url.rpartition("/")[0] + "/complete.crl"
+
+        def is_listed() -> bool:
+            found = [self.list_at(url) for url in (bearer.shard_url, complete)]
+            return all(each.get_revoked_certificate_by_serial_number(serial) is not None for each in found)
+
+        eventually(is_listed, f"{bearer.name} in its lists")
+
+    def fetch(self, path: str) -> bytes:
+        """A file of the status listener."""
+        connection = http.client.HTTPConnection(*self.addresses["status"], timeout=20)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read()
+        finally:
+            connection.close()
+        assert answer.status == http.client.OK, f"{path}: {answer.status} {body[:200]!r}"
+        return body
+
+    def list_at(self, url: str) -> x509.CertificateRevocationList:
+        """The list that a certificate's distribution point names."""
+        return x509.load_der_x509_crl(self.fetch(url.removeprefix(f"http://{STATUS_HOST}")))
+
+    def lists(self, name: str, *wanted: str) -> Path:
+        """A PEM file of lists, each wanted as SLUG/SHARD: `root/0`, `h1.icu/complete`."""
+        path = self.files / f"{name}-crls.pem"
+        ders = []
+        for each in wanted:
+            slug, _, shard = each.partition("/")
+            ders.append(self.fetch(f"/crl/{slug}/1/{shard}.crl"))
+        path.write_bytes(b"".join(x509.load_der_x509_crl(der).public_bytes(serialization.Encoding.PEM) for der in ders))
+        return path
+
+
+@contextmanager
+def hospital(folder: Path, database: str | None = None) -> Iterator[Hospital]:
+    """A hospital that serves while the block lasts."""
+    with http_upstream() as (upstream, seen):
+        made = Hospital(folder, database)
+        made.seen = seen
+        made.found(upstream)
+        with _serving(made):
+            yield made
+
+
+@contextmanager
+def _serving(made: Hospital) -> Iterator[None]:
+    command = [sys.executable, "-m", "vagus", "--dir", str(made.folder), "serve", "--issue-for", "all"]
+    errors = made.folder / "server.err"
+    with errors.open("wb") as stream:
+        process = subprocess.Popen(
+            [*command, "--passphrase-source", SOURCE], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=stream, text=True
+        )
+    assert process.stdout is not None
+    watchdog = threading.Timer(_START_SECONDS, process.kill)
+    watchdog.start()
+    line = process.stdout.readline()
+    watchdog.cancel()
+    try:
+        assert line, f"the server does not start: {errors.read_text()[-3000:]}"
+        for name, address in json.loads(line)["listeners"].items():
+            host, _, port = address.rpartition(":")
+            made.addresses[name] = (host, int(port))
+        yield
+    finally:
+        process.terminate()
+        try:
+            code = process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait(10)
+        process.stdout.close()
+    said = errors.read_text()
+    assert code == 0, f"the server ended with {code}: {said[-3000:]}"
+    assert "Traceback" not in said, said[-3000:]

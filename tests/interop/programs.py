@@ -1,0 +1,129 @@
+"""Finds, runs and watches the programs that others wrote; each test that misses one is skipped with its name."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PATIENCE = 30.0
+_PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/go/bin", "/usr/sbin", "/usr/local/sbin", "/sbin"])
+_TRIES = 5  # a free port may be taken by somebody else before the program binds it
+
+
+def program(name: str) -> str:
+    """Where it is, or a skip that says what is missing."""
+    found = shutil.which(name, path=_PLACES)
+    if found is None:
+        pytest.skip(f"{name} is not installed here")
+    return found
+
+
+@functools.cache
+def version_of(name: str, *question: str) -> tuple[int, ...]:
+    """The numbers of a program's version, as its own answer to `question` tells them first."""
+    done = subprocess.run([program(name), *question], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", done.stdout + done.stderr)
+    assert found is not None, f"{name} does not tell its version"
+    return tuple(int(number) for number in found.groups(default="0"))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How a program ended and everything that it said."""
+
+    code: int
+    text: str
+    raw: bytes
+
+    def __contains__(self, words: str) -> bool:
+        return words in self.text
+
+
+def run(name: str, *words: str | Path, said: bytes = b"", seconds: float = PATIENCE, cwd: Path | None = None) -> Told:
+    """Run it to its end; standard output alone is `raw`, both together are `text`."""
+    command = [program(name), *map(str, words)]
+    done = subprocess.run(command, input=said, capture_output=True, timeout=seconds, check=False, cwd=cwd)
+    text = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
+    return Told(done.returncode, text, done.stdout)
+
+
+def succeed(name: str, *words: str | Path, said: bytes = b"") -> Told:
+    """Run it; anything but exit code 0 fails the test with what it said."""
+    told = run(name, *words, said=said)
+    assert told.code == 0, f"{name} {' '.join(map(str, words))}: {told.code}\n{told.text}"
+    return told
+
+
+def eventually(act: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    """Ask again and again until it holds; fail with `what` when it never does."""
+    deadline = time.monotonic() + seconds
+    while not act():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.1)
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port that nobody has at this moment."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def running(
+    command: Callable[[int], Sequence[str | Path]], folder: Path, *, is_ready: Callable[[int, Path], bool] | None = None
+) -> Iterator[tuple[int, Path]]:
+    """A server on a free port while the block lasts: `command` writes its files for a port and gives its words.
+
+    Gives the port and the file with everything that it said. It is ready when its port accepts, or as `is_ready` says.
+    """
+    said = folder / "said.log"
+    for attempt in range(_TRIES):
+        port = free_port()
+        words = [str(word) for word in command(port)]
+        with said.open("wb") as stream:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, cwd=folder
+            )
+        try:
+            if _wait(process, port, said, is_ready or _accepts):
+                yield port, said
+                return
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        assert attempt + 1 < _TRIES, f"{words[0]} does not start: {said.read_text(errors='replace')[-3000:]}"
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, said: Path, is_ready: Callable[[int, Path], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        if is_ready(port, said):
+            time.sleep(0.05)
+            return process.poll() is None  # whoever could not bind the port is gone by now
+        time.sleep(0.05)
+    return False
+
+
+def _accepts(port: int, _said: Path) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
