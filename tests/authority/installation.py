@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +67,21 @@ def new_public_key() -> PublicKey:
     return public_key_of(ec.generate_private_key(ec.SECP256R1()))
 
 
-@dataclass
 class Installation:
     """Every part of the signing side over one database."""
 
-    folder: Path
-    database: Database
-    clock: FrozenClock
-    entropy: SeededEntropy
-    pack: PolicyPack
-    writer: Writer
-    kdf_is_fast: bool = True
-    keystores: dict[str, SoftwareKeystore] = field(default_factory=dict)
-    opened: list[str] = field(default_factory=list)
+    def __init__(self, folder: Path, database: Database, clock: FrozenClock, entropy: SeededEntropy) -> None:
+        self.folder = folder
+        self.database = database
+        self.clock = clock
+        self.entropy = entropy
+        self.pack: PolicyPack = load_pack()
+        self.writer = Writer(database, clock)
+        self.keystores: dict[str, SoftwareKeystore] = {}
+        self.opened: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"Installation({self.folder})"
 
     def keystore(self, name: str) -> SoftwareKeystore:
         """The keystore of an authority, made when there is none."""
@@ -170,9 +170,7 @@ def new_installation(folder: Path, url: str = "sqlite://") -> Iterator[Installat
     with database.writing() as connection:
         row = InstallationRow("log.group.example", int(clock.now().timestamp()), entropy(32), group_domain=GROUP)
         insert_installation(connection, row)
-    with Writer(database, clock) as writer:
-        yield Installation(folder, database, clock, entropy, load_pack(), writer)
+    new = Installation(folder, database, clock, entropy)
+    with new.writer:
+        yield new
     database.close()
-
-
-HOUR = timedelta(hours=1)

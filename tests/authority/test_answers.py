@@ -145,6 +145,7 @@ def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
     token = issuance.commit(issuance.prepare(order, issuers["h1/icu"])).result()
     assert isinstance(token, IssuanceToken)
     issued = issuance.issue(token)
+    built.settle()
     with built.database.writing() as connection:
         rows.set_state(connection, issued.leaf_index, rows.INTENDED)
     with pytest.raises(Unavailable) as refusal:

@@ -141,9 +141,9 @@ class OcspDesk:
         count = 0
         limit = self._most_kept if most is None else most
         for responder in {id(one): one for one in self._by_hash.values()}.values():
-            with self._database.reading() as connection:
-                rows = certificate_rows.iterate_alive(connection, responder.authority_id, alive_at=int(at.timestamp()))
-                for row in rows:
+            after = -1
+            while page := self._alive(responder, at, after):
+                for row in page:
                     if count >= limit:
                         return count
                     self._know((responder.authority_id, row.serial))
@@ -152,7 +152,15 @@ class OcspDesk:
                     if kept is None or at >= kept.renew_at or kept.responder is not responder:
                         self._presign_one(responder, row.serial, request_der, at)
                         count += 1
+                after = page[-1].leaf_index
         return count
+
+    def _alive(self, responder: Responder, at: datetime, after: int) -> tuple[certificate_rows.CertificateRow, ...]:
+        """A page read at once: no snapshot stays open while answers are signed."""
+        with self._database.reading() as connection:
+            return certificate_rows.list_alive(
+                connection, responder.authority_id, alive_at=int(at.timestamp()), after=after
+            )
 
     def _presign_one(self, responder: Responder, serial: int, request_der: bytes, at: datetime) -> None:
         position = self._follower.position

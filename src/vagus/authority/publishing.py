@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from vagus.authority import deltas
+from vagus.authority.deltas import DeltaFacts
 from vagus.errors import Unavailable
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
@@ -23,7 +25,7 @@ from vagus.records import certificates as certificate_rows
 from vagus.records import publications as rows
 from vagus.records import revocations as revocation_rows
 from vagus.records.authorities import slug_of
-from vagus.records.publications import COMPLETE, Publication
+from vagus.records.publications import COMPLETE, DeltaRow, Publication
 from vagus.x509.crl_building import CrlContents, assemble_crl, build_crl_tbs, next_crl_number
 
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ _KEPT_AFTER_EXPIRY = timedelta(hours=24)
 """An expired entry stays this long: at least one list of the regular schedule appears in it (RFC 5280 3.3)."""
 
 
+_LEASE = timedelta(seconds=30)
+"""A server that died keeps the others waiting this long at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListFacts:
     """What one look at the database tells before a list is made; all of one snapshot."""
@@ -46,46 +52,79 @@ class ListFacts:
     previous: Publication | None
     sequence: int
     entries: tuple[bytes, ...]
+    delta: DeltaFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A signed list that nobody has yet, with its delta and the row that keeps it."""
+
+    publication: Publication
+    delta: DeltaRow | None
 
 
 class CrlPublisher:
-    """Publishes the lists of open issuers. `folder` None keeps rows alone."""
+    """Publishes the lists of open issuers. `folder` None keeps rows alone; `holder` names this process for leases."""
 
     def __init__(
-        self, pack: PolicyPack, database: Database, writer: Writer, clock: Clock, *, folder: Path | None
+        self,
+        pack: PolicyPack,
+        database: Database,
+        writer: Writer,
+        clock: Clock,
+        *,
+        folder: Path | None,
+        holder: str | None = None,
     ) -> None:
         self._pack = pack
         self._database = database
         self._writer = writer
         self._clock = clock
         self._folder = folder
+        self._holder = holder
 
     def publish_due(self, issuer: Issuer) -> tuple[Publication, ...]:
         """Publish what has something new to say or is due again; what was published in this second waits.
 
-        Called every second or so, and after revocations. Raises Unavailable(CLOCK_ROLLBACK).
+        Called every second or so, and after revocations. With a holder's name, only under this authority's lease, so
+        that of several servers one does the work. Raises Unavailable(CLOCK_ROLLBACK).
         """
-        now = self._now()
-        return tuple(done for shard in self.find_due(issuer, now) if (done := self.publish(issuer, shard)) is not None)
+        due = self.find_due(issuer, self._now())
+        if not due or not self._has_lease(issuer):
+            return ()
+        return tuple(done for shard in due if (done := self.publish(issuer, shard)) is not None)
 
     def find_due(self, issuer: Issuer, now: datetime) -> tuple[int, ...]:
         """The shards (and `COMPLETE`) whose list says less than the table, or is older than the schedule allows."""
-        at = int(now.timestamp())
         with self._database.reading() as connection:
-            published = {one.shard: one for one in rows.list_publications(connection, issuer.authority_id)}
+            published = {one.shard: one for one in rows.list_facts(connection, issuer.authority_id)}
             covered = min((one.sequence for one in published.values()), default=0)
             touched = revocation_rows.newest_by_shard(connection, issuer.authority_id, after=covered)
             shards = certificate_rows.list_shards(connection, issuer.authority_id)
         touched[COMPLETE] = max(touched.values(), default=0)
-        resign_every = int(self._pack.crl.resign_every.total_seconds())
-        if issuer.is_offline:  # its key is opened in ceremonies alone: what is due is due there
-            resign_every = int(self._pack.crl.offline_next_update.total_seconds() // 2)
-        due: list[int] = []
-        for shard in (*shards, COMPLETE):
+
+        def is_due(shard: int) -> bool:
             newest = published.get(shard)
-            if newest is None or touched.get(shard, 0) > newest.sequence or at - newest.this_update >= resign_every:
-                due.append(shard)
-        return tuple(due)
+            if newest is None or self._is_stale(newest, now, issuer):
+                return True
+            return touched.get(shard, 0) > newest.sequence and not self._may_wait(newest, now, len(shards))
+
+        return tuple(shard for shard in (*shards, COMPLETE) if is_due(shard))
+
+    def _may_wait(self, newest: Publication, now: datetime, shards: int) -> bool:
+        """The complete list of a large issuer gathers half a minute of revocations: it holds those of every shard."""
+        patience = int(self._pack.crl.publish_within.total_seconds()) // 2
+        return newest.shard == COMPLETE and shards > 1 and int(now.timestamp()) - newest.this_update < patience
+
+    def _has_lease(self, issuer: Issuer) -> bool:
+        holder = self._holder
+        if holder is None:
+            return True
+        name = f"crl:{issuer.authority_id}"
+        until = int((self._clock.now() + _LEASE).timestamp())
+        return self._writer.submit(
+            lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, until=until)
+        ).result()
 
     def publish_all(self, issuer: Issuer) -> tuple[Publication, ...]:
         """Publish every list of an issuer now; those of this very second stand. For ceremonies and first starts."""
@@ -108,24 +147,27 @@ class CrlPublisher:
         made = self._make(issuer, shard, facts, now)
         # 3. keep it, unless another server was faster
         kept = self._writer.submit(lambda batch: _keep(batch, issuer, made)).result()
-        # 4. the file; a crash before it leaves the row, from which the file is written again at start
-        self.write_file(issuer, kept)
+        # 4. the files; a crash before them leaves the rows, from which they are written again at start
+        self._write_shard(issuer, kept, made.delta if kept is made.publication else None)
         return kept
 
     def write_files(self, issuer: Issuer) -> None:
         """Write every newest list of an issuer that the folder lacks or has older; at start, after a crash."""
         with self._database.reading() as connection:
             newest = rows.list_publications(connection, issuer.authority_id)
+            deltas = {one.shard: rows.find_delta(connection, issuer.authority_id, one.shard) for one in newest}
         for one in newest:
-            self.write_file(issuer, one)
+            self._write_shard(issuer, one, deltas[one.shard])
 
-    def write_file(self, issuer: Issuer, publication: Publication) -> None:
-        """Put a list where it is handed out, atomically."""
+    def _write_shard(self, issuer: Issuer, publication: Publication, delta: DeltaRow | None) -> None:
+        """Put a list and its delta where they are handed out, the list first: it is never older than its delta."""
         if self._folder is None:
             return
+        folder = self._folder / "crl" / slug_of(issuer.name) / str(issuer.generation)
         name = "complete" if publication.shard == COMPLETE else str(publication.shard)
-        place = self._folder / "crl" / slug_of(issuer.name) / str(issuer.generation) / f"{name}.crl"
-        write_public(place, publication.crl_der)
+        write_public(folder / f"{name}.crl", publication.crl_der)
+        if delta is not None and delta.crl_der is not None:
+            write_public(folder / f"{name}.delta.crl", delta.crl_der)
 
     def next_update(self, issuer: Issuer, this_update: datetime) -> datetime:
         """How long a list made at `this_update` holds."""
@@ -140,7 +182,9 @@ class CrlPublisher:
             previous = rows.find_publication(connection, issuer.authority_id, shard)
             sequence = revocation_rows.newest_sequence(connection)
             entries = tuple(list_entries(connection, issuer.authority_id, shard, ends_from(previous, now)))
-        return ListFacts(previous, sequence, entries)
+            is_scheduled = previous is None or self._is_stale(previous, now, issuer)
+            delta = deltas.look(connection, issuer, shard, is_scheduled=is_scheduled)
+        return ListFacts(previous, sequence, entries, delta)
 
     def _is_time(self, previous: Publication, now: datetime, issuer: Issuer) -> bool:
         """Whether a second has passed since; a list from the future stops everything."""
@@ -151,7 +195,14 @@ class CrlPublisher:
             raise Unavailable(Reason.CLOCK_ROLLBACK, f"{msg}; set the clock", authority=issuer.reference)
         return at - previous.this_update >= int(self._pack.crl.shortest_interval.total_seconds())
 
-    def _make(self, issuer: Issuer, shard: int, facts: ListFacts, now: datetime) -> Publication:
+    def _is_stale(self, previous: Publication, now: datetime, issuer: Issuer) -> bool:
+        """Whether the regular schedule asks for a new list, whatever is in it."""
+        every = self._pack.crl.resign_every
+        if issuer.is_offline:  # its key is opened in ceremonies alone: what is due is due there
+            every = self._pack.crl.offline_next_update / 2
+        return int(now.timestamp()) - previous.this_update >= int(every.total_seconds())
+
+    def _make(self, issuer: Issuer, shard: int, facts: ListFacts, now: datetime) -> Made:
         previous = 0 if facts.previous is None else facts.previous.number
         next_update = self.next_update(issuer, now)
         contents = CrlContents(
@@ -161,7 +212,10 @@ class CrlPublisher:
             entries=facts.entries,
             shard_url=scope_url(issuer, shard),
         )
-        return Publication(
+        delta = None if facts.delta is None else deltas.delta_contents(facts.delta, issuer, contents, shard)
+        if delta is not None:
+            contents = replace(contents, freshest_url=issuer.delta_url(shard))
+        publication = Publication(
             authority_id=issuer.authority_id,
             shard=shard,
             number=contents.number,
@@ -170,6 +224,10 @@ class CrlPublisher:
             sequence=facts.sequence,
             crl_der=sign_list(issuer, contents),
         )
+        if facts.delta is None:
+            return Made(publication, None)
+        delta_der = None if delta is None else sign_list(issuer, delta)
+        return Made(publication, deltas.next_row(facts.delta, publication, delta_der))
 
 
 def sign_list(issuer: Issuer, contents: CrlContents) -> bytes:
@@ -200,11 +258,14 @@ def list_entries(connection: Connection, authority_id: int, shard: int, since: i
         yield from revocation_rows.iterate_entries(connection, authority_id, one, ends_from=since)
 
 
-def _keep(batch: Batch, issuer: Issuer, made: Publication) -> Publication:
+def _keep(batch: Batch, issuer: Issuer, both: Made) -> Publication:
+    made = both.publication
     newest = rows.find_publication(batch.connection, made.authority_id, made.shard)
     if newest is not None and (newest.number >= made.number or newest.this_update >= made.this_update):
         return newest
     rows.put_publication(batch.connection, made)
+    if both.delta is not None:
+        rows.put_delta(batch.connection, both.delta)
     append(
         batch,
         CrlPublished(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Row, and_, bindparam, func, insert, select, update
@@ -205,23 +204,22 @@ def list_expiring(
     return tuple(_row(found) for found in connection.execute(query))
 
 
-def iterate_alive(connection: Connection, authority_id: int, *, alive_at: int) -> Iterator[CertificateRow]:
-    """Every signed certificate of an authority that ends after `alive_at`, in the order of their leaves."""
-    position = -1
+def list_alive(
+    connection: Connection, authority_id: int, *, alive_at: int, after: int = -1, count: int = 1000
+) -> tuple[CertificateRow, ...]:
+    """Signed certificates of an authority that end after `alive_at`, by leaf, from behind `after` on."""
     query = (
         select(certificates)
         .where(
             certificates.c.authority_id == authority_id,
             certificates.c.not_after > alive_at,
             certificates.c.state != INTENDED,
-            certificates.c.leaf_index > bindparam("position"),
+            certificates.c.leaf_index > after,
         )
         .order_by(certificates.c.leaf_index)
-        .limit(1000)
+        .limit(count)
     )
-    while page := connection.execute(query, {"position": position}).all():
-        yield from map(_row, page)
-        position = page[-1].leaf_index
+    return tuple(_row(found) for found in connection.execute(query))
 
 
 def count_alive(connection: Connection, authority_id: int, *, alive_at: int) -> int:

@@ -168,6 +168,43 @@ def newest_by_shard(connection: Connection, authority_id: int, *, after: int) ->
     return {row.shard: row.newest for row in connection.execute(query)}
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a certificate since a place in the sequence: its entry now, None where it was released."""
+
+    serial: int
+    entry_der: bytes | None
+    at: int
+
+
+def list_changes(connection: Connection, authority_id: int, shard: int, *, after: int, most: int) -> tuple[Change, ...]:
+    """Every certificate of a shard that anything happened to behind `after`, in the order of leaves; at most `most`."""
+    query = (
+        select(certificates.c.serial, revocations.c.entry_der, func.max(revocation_events.c.at).label("at"))
+        .select_from(
+            revocation_events.join(
+                certificates,
+                and_(
+                    certificates.c.authority_id == revocation_events.c.authority_id,
+                    certificates.c.serial == revocation_events.c.serial,
+                ),
+            ).outerjoin(revocations, revocations.c.leaf_index == certificates.c.leaf_index)
+        )
+        .where(
+            revocation_events.c.authority_id == authority_id,
+            revocation_events.c.sequence > after,
+            certificates.c.shard == shard,
+        )
+        .group_by(certificates.c.leaf_index, certificates.c.serial, revocations.c.entry_der)
+        .order_by(certificates.c.leaf_index)
+        .limit(most)
+    )
+    return tuple(
+        Change(int.from_bytes(row.serial, "big"), None if row.entry_der is None else bytes(row.entry_der), row.at)
+        for row in connection.execute(query)
+    )
+
+
 def count_revoked(connection: Connection, authority_id: int) -> int:
     """How many certificates of an authority stand in `revocations`."""
     query = select(func.count()).where(revocations.c.authority_id == authority_id)
