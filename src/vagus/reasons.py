@@ -89,6 +89,7 @@ class Reason(StrEnum):
     OUTLIVES_ISSUER = "OUTLIVES_ISSUER"
     LINT = "LINT"
     TOKEN_SPENT = "TOKEN_SPENT"  # noqa: S105  a reason code, not a secret
+    APPROVAL_MISSING = "APPROVAL_MISSING"
     # enrolment and inventory
     NOT_IN_INVENTORY = "NOT_IN_INVENTORY"
     DEVICE_STATE = "DEVICE_STATE"

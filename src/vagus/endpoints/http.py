@@ -113,6 +113,7 @@ _FORBIDDEN: Final = (
 _CONFLICT: Final = (
     Reason.KEY_REUSE,
     Reason.CEREMONY_NEEDED,
+    Reason.APPROVAL_MISSING,
     Reason.AUTHORITY_IN_USE,
     Reason.ALREADY_EXISTS,
     Reason.RESTORE_UNSETTLED,
