@@ -122,6 +122,12 @@ CASES: list[tuple[str, object, Chain, Reason]] = [
     ("requires_valid_names", True, leaf(san(("dns", "10.0.0.1"))), Reason.NAME_FORM),
     ("requires_valid_names", True, leaf(san(("ip", b"\x0a\0\0"))), Reason.NAME_FORM),
     ("requires_valid_names", True, leaf(san(("email", "nobody"))), Reason.NAME_FORM),
+    (
+        "requires_signing_leaf",
+        True,
+        (CA.issue("CN=x", (usage(2), purposes(CLIENT_AUTH))), [CA], ROOT),
+        Reason.KEY_USAGE,
+    ),
     ("forbids_ca_leaf", True, (CA, [], ROOT), Reason.PROFILE_VIOLATION),
     ("requires_names", True, leaf(), Reason.IDENTITY_MISSING),
     (

@@ -153,6 +153,9 @@ def _without_authority_key_id(rules: PathRules) -> PathRules:
 
 def check_leaf_form(leaf: PathCertificate, rules: PathRules, is_public_suffix: Callable[[str], bool] | None) -> None:
     """The rules for the target alone. Raises NotTrusted."""
+    usage = leaf.key_usage
+    if rules.requires_signing_leaf and usage is not None and not usage & ext.UsageBit.DIGITAL_SIGNATURE:
+        _object(leaf, "may not sign by its keyUsage, which TLS 1.3 needs (RFC 8446 4.4.2.2)", Reason.KEY_USAGE)
     if rules.forbids_ca_leaf and leaf.is_ca:
         _object(leaf, "is a CA where an end entity belongs (BR 7.1.2.7.8, 802.1AR 8.10)")
     if rules.forbids_critical_purpose and leaf.is_critical(ext.EXTENDED_KEY_USAGE):

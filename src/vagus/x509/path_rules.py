@@ -45,6 +45,7 @@ class PathRules:
     requires_ca_key_usage: bool = False  # 4.2.1.3: a CA has keyUsage
 
     # --- the leaf
+    requires_signing_leaf: bool = False  # RFC 8446 4.4.2.2: keyUsage, if present, has digitalSignature
     forbids_ca_leaf: bool = False  # BR 7.1.2.7.8; 802.1AR 8.10: an IDevID or LDevID is no CA
     forbids_critical_names_with_subject: bool = False  # BR 7.1.2.7.12: SAN is critical only without a subject
     requires_names: bool = False  # BR 7.1.2.7.12; design 4: a subjectAltName in the leaf
@@ -144,6 +145,7 @@ DEVICE = PathRules(
     forbids_idle_ca_bits=True,
     requires_subject=True,
     requires_valid_names=True,
+    requires_signing_leaf=True,
     forbids_ca_leaf=True,
     forbids_wildcards=True,
     requires_purpose=True,

@@ -1,0 +1,134 @@
+"""Large input has stated bounds: what lies within them is answered, what lies beyond is refused before it costs.
+
+Time is CPU seconds with ample room for slow machines; the counts are what bounds the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.x509 import chains
+from tests.x509.chains import AT, Ext, Made, constraints, root, san
+from tests.x509.walking import refusal, walk
+from vagus.errors import VagusError
+from vagus.reasons import Reason
+from vagus.trust.anchors import AnchorSet
+from vagus.trust.status import UnsafeNoStatus
+from vagus.trust.validation import Expectation, Role, Validator
+from vagus.x509 import der
+from vagus.x509.budgets import DEFAULT_LIMITS
+from vagus.x509.certificates import MAX_CERTIFICATE
+
+ROOT = root()
+CA = ROOT.ca("O=Harbour,CN=CA")
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    start = time.process_time()
+    yield
+    assert time.process_time() - start < seconds
+
+
+def test_a_certificate_of_100_kb_is_answered() -> None:
+    leaf = CA.leaf(Ext(chains.UNKNOWN, bytes(100_000)), san(("dns", "a.example")))
+    assert 100_000 < len(leaf.der) <= MAX_CERTIFICATE
+    with within(1):
+        walk(leaf, [CA], [ROOT])
+
+
+def test_a_certificate_of_140_kb_is_refused() -> None:
+    with within(1), pytest.raises(VagusError) as caught:
+        CA.leaf(Ext(chains.UNKNOWN, bytes(140_000))).parsed  # noqa: B018  parsing is the point
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+def many_names(count: int) -> Made:
+    return CA.leaf(san(*(("dns", f"h{number}.x") for number in range(count))))
+
+
+def test_ten_thousand_names_are_answered() -> None:
+    leaf = many_names(10_000)
+    with within(3):
+        walk(leaf, [CA], [ROOT])
+
+
+def test_ten_thousand_names_under_few_constraints_are_answered_and_under_many_refused() -> None:
+    few = ROOT.ca("CN=Few", constraints([("dns", "x")], [("dns", "secret.x")]))
+    many = ROOT.ca("CN=Many", constraints([("dns", f"h{number}.x") for number in range(1_000)]))
+    names = san(*(("dns", f"h{number % 900}.x") for number in range(10_000)))
+    with within(3):
+        walk(few.leaf(names), [few], [ROOT])
+        # 10,000 names times 1,000 subtrees: ten million comparisons
+        assert refusal(many.leaf(names), [many], [ROOT]) is Reason.BUDGET_EXHAUSTED
+
+
+def test_a_thousand_constraints_are_answered() -> None:
+    every: list[tuple[str, str | bytes]] = [("dns", f"d{number}.x") for number in range(250)]
+    every += [("email", f"m{number}.x") for number in range(250)]
+    every += [("ip", bytes([10, number, 0, 0, 255, 255, 0, 0])) for number in range(250)]
+    every += [("directory", f"O=Org {number}") for number in range(250)]
+    ca = ROOT.ca("CN=Many", constraints(every))
+    inside = ca.leaf(san(("dns", "a.d249.x"), ("email", "a@m0.x"), ("ip", b"\x0a\xf9\0\1")), subject="O=Org 7,CN=a")
+    outside = ca.leaf(san(("dns", "a.d250.x")), subject="O=Org 7,CN=a")
+    with within(2):
+        walk(inside, [ca], [ROOT])
+        assert refusal(outside, [ca], [ROOT]) is Reason.NAME_CONSTRAINT
+
+
+def test_constraints_in_every_ca_of_a_long_chain_are_counted_together() -> None:
+    issuer, sent = ROOT, []
+    for number in range(10):
+        issuer = issuer.ca(f"CN=CA {number}", constraints([("dns", f"h{one}.x") for one in range(300)]))
+        sent.append(issuer)
+    leaf = issuer.leaf(san(*(("dns", f"h{one}.x") for one in range(300))))
+    with within(5):
+        assert refusal(leaf, sent, [ROOT]) is Reason.BUDGET_EXHAUSTED
+
+
+def test_ten_thousand_crossed_intermediates_are_answered_within_the_counts() -> None:
+    """A hundred names, each certified by each: no path leads to an anchor, and the search must not try them all."""
+    keys = [chains.key("p256", number) for number in range(1, 39)]
+    makers = [root(f"CN=X{number}", private=keys[number % 38]) for number in range(100)]
+    chain = [maker.der for maker in makers]
+    for maker in makers:
+        chain += [
+            maker.ca(f"CN=X{number}", private=keys[number % 38]).der
+            for number in range(100)
+            if makers[number] is not maker
+        ]
+    assert len(chain) == 10_000
+    target = makers[0].leaf(san(("dns", "a.example")))
+    validator = Validator(AnchorSet([ROOT.anchor]), UnsafeNoStatus())
+    with within(20), pytest.raises(VagusError) as caught:
+        validator.validate(target.der, chain, Expectation(role=Role.CLIENT, needs_identity=False), AT)
+    assert caught.value.reason in {Reason.BUDGET_EXHAUSTED, Reason.NO_PATH}
+
+
+def test_more_than_sixteen_megabytes_are_not_read() -> None:
+    validator = Validator(AnchorSet([ROOT.anchor]), UnsafeNoStatus())
+    huge = [bytes(1 << 20)] * 17
+    with within(1), pytest.raises(VagusError) as caught:
+        validator.validate(CA.leaf().der, huge, Expectation(role=Role.CLIENT, needs_identity=False), AT)
+    assert caught.value.reason is Reason.TOO_LARGE
+    assert DEFAULT_LIMITS.octets == 16 << 20
+
+
+def test_deep_nesting_costs_no_stack() -> None:
+    nested = b""
+    for _ in range(20_000):
+        nested = der.sequence(nested)
+    with within(2):
+        walk(CA.leaf(Ext(chains.UNKNOWN, nested)), [CA], [ROOT])
+        broken = CA.leaf(Ext("2.5.29.30", nested))
+        assert refusal(broken, [CA], [ROOT]) is Reason.BAD_EXTENSION
+
+
+def test_names_of_many_attributes_are_answered() -> None:
+    subject = ",".join(f"OU=unit {number}" for number in range(3_000))
+    with within(2):
+        walk(CA.leaf(subject=subject), [CA], [ROOT])

@@ -1,0 +1,260 @@
+"""Mutated certificates, CRLs, OCSP messages: our own errors or a value, inside the bounds, and no hang."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.x509 import chains
+from tests.x509.chains import AT, Listed, Made, crl, ocsp_id, ocsp_request, ocsp_response, root, sign
+from tests.x509.random_chains import scenario
+from vagus.errors import VagusError
+from vagus.reasons import Reason
+from vagus.trust.anchors import AnchorSet
+from vagus.trust.crl_status import CrlStatus
+from vagus.trust.status import UnsafeNoStatus
+from vagus.trust.validation import Expectation, Role, Validator
+from vagus.x509 import der
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.crls import decode_crl
+from vagus.x509.ocsp import decode_ocsp_request, decode_ocsp_response
+from vagus.x509.ocsp_checks import check_response
+from vagus.x509.path_rules import PKIX, RFC5280_STRICT
+from vagus.x509.paths import Pool
+from vagus.x509.signatures import SignatureVerdicts
+
+CASES = 2_000
+WATCHDOG = 5  # seconds of wall clock for one input
+ROOT = root()
+CA = ROOT.ca("O=Harbour,CN=CA", chains.constraints([("dns", "h1.example")]), chains.policies("1.2.3"))
+ANYBODY = Expectation(role=Role.CLIENT, needs_identity=False)
+VALIDATORS = [Validator(AnchorSet([ROOT.anchor]), UnsafeNoStatus(), profile=rules) for rules in (PKIX, RFC5280_STRICT)]
+ID = ocsp_id(CA, ROOT)
+
+
+@contextmanager
+def watchdog() -> Iterator[None]:
+    """Fail instead of hanging."""
+
+    def bark(_number: int, _frame: FrameType | None) -> None:
+        msg = f"an input took more than {WATCHDOG} s"
+        raise TimeoutError(msg)
+
+    previous = signal.signal(signal.SIGALRM, bark)
+    signal.setitimer(signal.ITIMER_REAL, WATCHDOG)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+# --- mutation ----------------------------------------------------------------------------------------------------
+
+
+def elements(content: bytes, start: int, end: int) -> list[tuple[int, int]]:
+    """Every element of a structure, those inside constructed ones and octet strings, too."""
+    found = []
+    while start < end:
+        try:
+            tag, first, last = der.read_element(content, start, end)
+        except VagusError:
+            break
+        found.append((start, last))
+        if tag & 0x20 or tag == der.OCTET_STRING:
+            found += elements(content, first, last)
+        start = last
+    return found
+
+
+def mutate(content: bytes, rng: random.Random) -> bytes:
+    """One to four changes, of bytes or of whole elements; lengths above a changed element are not mended."""
+    octets = bytearray(content)
+    for _ in range(rng.choice([1, 1, 1, 2, 4])):
+        if not octets:
+            break
+        at = rng.randrange(len(octets))
+        spans = elements(bytes(octets), 0, len(octets))
+        match rng.randrange(8):
+            case 0:
+                octets[at] ^= 1 << rng.randrange(8)
+            case 1:
+                octets[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, 0x30, 0x05])
+            case 2:
+                del octets[at : at + rng.randrange(1, 9)]
+            case 3:
+                octets[at:at] = rng.randbytes(rng.randrange(1, 9))
+            case 4 if spans:
+                start, end = rng.choice(spans)
+                octets[start:end] = b""
+            case 5 if spans:
+                start, end = rng.choice(spans)
+                octets[start:start] = octets[start:end]
+            case 6 if len(spans) > 1:
+                (start, end), (other_start, other_end) = rng.sample(spans, 2)
+                octets[start:end] = octets[other_start:other_end]
+            case _:
+                octets = octets[:at]
+    return bytes(octets)
+
+
+def mend(content: bytes, rng: random.Random) -> bytes:
+    """Replace one element by another and mend all lengths, so that the change lies deep and the rest still parses."""
+
+    def rebuild(start: int, end: int) -> bytes:
+        parts = []
+        while start < end:
+            tag, first, last = der.read_element(content, start, end)
+            if start == victim:
+                parts.append(replacement)
+            elif tag & 0x20:
+                parts.append(der.encode_tlv(tag, rebuild(first, last)))
+            else:
+                parts.append(content[start:last])
+            start = last
+        return b"".join(parts)
+
+    spans = [span for span in elements(content, 0, len(content)) if span[0]]
+    victim, end = rng.choice(spans)
+    donor = rng.choice(spans)
+    tag = content[victim]
+    replacement = rng.choice(
+        [
+            content[donor[0] : donor[1]],
+            b"",
+            content[victim:end] * 2,
+            bytes([rng.randrange(1, 255)]) + content[victim + 1 : end],
+            der.encode_tlv(tag, rng.randbytes(rng.randrange(20))) if tag & 0x1F != 0x1F else b"",
+        ]
+    )
+    return rebuild(0, len(content))
+
+
+def resign(content: bytes, issuer: Made) -> bytes:
+    """The same to-be-signed part under a true signature, so that what lies behind the signature check is reached."""
+    try:
+        _, first, end = der.read_element(content, 0, len(content))
+        _, _, tbs_end = der.read_element(content, first, end)
+    except VagusError:
+        return content
+    tbs = content[first:tbs_end]
+    return der.sequence(tbs, chains.algorithm_of(issuer.private), der.bit_string(sign(issuer.private, tbs)))
+
+
+# --- the readers under fire --------------------------------------------------------------------------------------
+
+
+def fire_certificate(rng: random.Random) -> Reason | None:
+    case = scenario(rng.randrange(1 << 30))
+    victim = rng.choice([*case.sent, case.target])
+    content = mutate(victim.der, rng) if rng.random() < 0.5 else mend(victim.der, rng)
+    if rng.random() < 0.6:
+        content = resign(content, CA)
+    validator = rng.choice(VALIDATORS)
+    chain = [made.der for made in case.sent] + [CA.der]
+    as_target = rng.random() < 0.7
+    leaf = content if as_target else CA.leaf().der
+    try:
+        validator.validate(leaf, chain if as_target else [content, *chain], ANYBODY, AT)
+    except VagusError as refused:
+        return refused.reason
+    return None
+
+
+def fire_crl(rng: random.Random) -> Reason | None:
+    listed = [Listed(number, rng.choice([None, 1, 6])) for number in range(1, 6)]
+    good = crl(CA, listed, chains.aki(CA.private), number=rng.randrange(1 << 40))
+    content = mutate(good, rng) if rng.random() < 0.5 else mend(good, rng)
+    if rng.random() < 0.6:
+        content = resign(content, CA)
+    status = CrlStatus(Pool([ROOT.anchor], [CA.parsed]))
+    try:
+        decode_crl(content)
+        status.load(content, AT)
+        status.check_status(CA.leaf().parsed, CA.parsed, AT)
+    except VagusError as refused:
+        return refused.reason
+    return None
+
+
+def fire_ocsp(rng: random.Random) -> Reason | None:
+    good = ocsp_response(ROOT, ID, extensions=[chains.nonce(b"n" * 16)], certificates=[CA])
+    content = mutate(good, rng) if rng.random() < 0.5 else mend(good, rng)
+    try:
+        decode_ocsp_response(content)
+        check_response(content, CA.parsed, ROOT.parsed, AT, SignatureVerdicts())
+    except VagusError as refused:
+        return refused.reason
+    return None
+
+
+def fire_request(rng: random.Random) -> Reason | None:
+    good = ocsp_request(ID, ID, extensions=[chains.nonce(b"n" * 32)])
+    try:
+        decode_ocsp_request(mutate(good, rng) if rng.random() < 0.5 else mend(good, rng))
+    except VagusError as refused:
+        return refused.reason
+    return None
+
+
+FIRES: dict[str, Callable[[random.Random], Reason | None]] = {
+    "certificate": fire_certificate,
+    "crl": fire_crl,
+    "ocsp": fire_ocsp,
+    "request": fire_request,
+}
+SHARES = {"certificate": 0.55, "crl": 0.25, "ocsp": 0.15, "request": 0.05}
+
+
+def run(kind: str, seeds: range) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for seed in seeds:
+        with watchdog():
+            try:
+                reason = FIRES[kind](random.Random(f"{kind} {seed}"))
+            except VagusError as unexpected:
+                pytest.fail(f"{kind} seed {seed}: {unexpected}")
+            except Exception as crash:
+                crash.add_note(f"fuzz: {kind}, seed {seed}")
+                raise
+        counts[reason or "accepted"] += 1
+    return counts
+
+
+@pytest.mark.parametrize("kind", sorted(FIRES))
+def test_two_thousand_mutants_get_our_reasons(kind: str) -> None:
+    count = int(CASES * SHARES[kind])
+    start = time.process_time()
+    counts = run(kind, range(count))
+    assert time.process_time() - start < 60
+    assert sum(counts.values()) == count
+    assert len(counts) >= 2, counts
+
+
+@pytest.mark.soak
+def test_many_more_mutants_get_our_reasons(soak_seed: int, soak_seconds: float) -> None:
+    """At least 20,000, and as many as the soak's time allows."""
+    start, done, counts = time.monotonic(), 0, Counter[str]()
+    while done < 20_000 or time.monotonic() - start < soak_seconds:
+        for kind, share in SHARES.items():
+            first = soak_seed * 1_000_003 + done
+            counts += run(kind, range(first, first + int(1000 * share)))
+        done += 1000
+    print(f"fuzz: {done} mutants, seed {soak_seed}: {dict(counts)}")  # noqa: T201
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_octets_get_our_reasons(content: bytes) -> None:
+    for decode in (decode_certificate, decode_crl, decode_ocsp_request, decode_ocsp_response):
+        with pytest.raises(VagusError):
+            decode(content)
