@@ -1,4 +1,4 @@
-"""Runs every benchmark that is here, prints a table and writes JSON; judges nothing but bars that design section 9 names."""
+"""Runs every benchmark that is here, prints JSON and a table; judges nothing but bars that the design names."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""EST against the real serving process on one core, the load on the other: many devices behind one registration
-authority, and devices that each make a handshake of their own.
+"""EST against the real serving process on one core, the load on the other.
+
+Many devices behind one registration authority, and devices that each make a handshake of their own.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ class _Party:
     key: ec.EllipticCurvePrivateKey
 
     def request(self) -> bytes:
-        """simpleenroll with the one-time token (RFC 7030 3.2.3), as octets."""
+        """Simpleenroll with the one-time token (RFC 7030 3.2.3), as octets."""
         builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         body = base64.b64encode(builder.sign(self.key, hashes.SHA256()).public_bytes(_DER))
         basic = base64.b64encode(f"{self.device}:{self.token}".encode())
         return _post("simpleenroll", body, b"Authorization: Basic " + basic + b"\r\n")
 
     def renewal(self, certificate: x509.Certificate) -> bytes:
-        """simplereenroll with a new key and the names of the certificate (RFC 7030 4.2.2), as octets."""
+        """Simplereenroll with a new key and the names of the certificate (RFC 7030 4.2.2), as octets."""
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         builder = x509.CertificateSigningRequestBuilder().subject_name(certificate.subject)
         builder = builder.add_extension(names.value, critical=names.critical)

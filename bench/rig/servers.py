@@ -30,7 +30,7 @@ def cpu_seconds(pid: int) -> float:
 
 @contextmanager
 def on_load_core() -> Iterator[None]:
-    """This process on the highest core, away from the servers, until the end of the block."""
+    """Our process on the highest core, away from the servers, until the end of the block."""
     os.sched_setaffinity(0, LOAD_CORE)
     try:
         yield

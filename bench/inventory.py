@@ -1,0 +1,90 @@
+"""Pages of a large inventory, under every filter and from anywhere, beside a page through the bare driver."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.rig.fleet import MODELS, SIZE, STATES, UNITS, fill_devices
+from bench.rig.load import percentile
+from bench.rows import Row
+from vagus.identifiers import DeviceId, UnitName
+from vagus.records.database import open_database
+from vagus.records.devices import DeviceFilter, list_devices
+from vagus.testing import SeededEntropy
+
+_PAGE = 50
+_READS = 600
+
+Narrow = Callable[[random.Random], DeviceFilter]
+_FILTERS: dict[str, Narrow] = {
+    "none": lambda _: DeviceFilter(),
+    "unit": lambda drawn: DeviceFilter(unit=UnitName.parse(drawn.choice(UNITS))),
+    "hospital": lambda drawn: DeviceFilter(hospital=drawn.choice(UNITS).split("/")[0]),
+    "state": lambda drawn: DeviceFilter(state=drawn.choice(STATES)[0]),
+    "model": lambda drawn: DeviceFilter(model=drawn.choice(MODELS)[0]),
+    "profile": lambda drawn: DeviceFilter(profile=drawn.choice(MODELS)[1]),
+    "unit and state": lambda drawn: DeviceFilter(
+        unit=UnitName.parse(drawn.choice(UNITS)), state=drawn.choice(STATES)[0]
+    ),
+    "hospital, state, model": lambda drawn: DeviceFilter(
+        hospital=drawn.choice(UNITS).split("/")[0], state=drawn.choice(STATES)[0], model=drawn.choice(MODELS)[0]
+    ),
+    "a model that none is of": lambda _: DeviceFilter(model="Model 99"),
+}
+
+
+def rows() -> list[Row]:
+    """Row 8 of design section 9."""
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "vagus.sqlite3"
+        database = open_database(f"sqlite:///{file}")
+        database.create()
+        start = time.perf_counter()
+        fill_devices(file, SIZE)
+        made = time.perf_counter() - start
+        drawn, entropy = random.Random(1), SeededEntropy(2)
+        waits: dict[str, list[float]] = {}
+        used: list[float] = []
+        for name, narrow in _FILTERS.items():
+            waits[name] = []
+            for _ in range(_READS // len(_FILTERS)):
+                wanted, after = narrow(drawn), DeviceId.draw(entropy)
+                wall, cpu = time.perf_counter(), time.thread_time()
+                with database.reading() as connection:
+                    list_devices(connection, wanted, after=after, limit=_PAGE)
+                waits[name].append(time.perf_counter() - wall)
+                used.append(time.thread_time() - cpu)
+        bare = _bare(file, entropy)
+        database.close()
+    every = [wait for found in waits.values() for wait in found]
+    worst, slow = max(((percentile(found, 0.99), name) for name, found in waits.items()))
+    return [
+        Row(
+            path=f"inventory: a page of {_PAGE} of {SIZE:,} devices, any filter, p99",
+            figure=percentile(every, 0.99) * 1e3,
+            unit="ms",
+            limit_name="ms, p99 of a page without filter, bare sqlite3",
+            limit=percentile(bare, 0.99) * 1e3,
+            is_rate=False,
+            bar=10,
+            note=f"CPU p99 {percentile(used, 0.99) * 1e3:.1f} ms; slowest: {slow}, {worst * 1e3:.1f} ms;"
+            f" median {percentile(every, 0.5) * 1e3:.1f} ms; set-up {made:.0f} s",
+        )
+    ]
+
+
+def _bare(file: Path, entropy: SeededEntropy) -> Sequence[float]:
+    connection = sqlite3.connect(file)
+    waits = []
+    for _ in range(_READS):
+        after = DeviceId.draw(entropy).text
+        start = time.perf_counter()
+        connection.execute("SELECT * FROM devices WHERE id > ? ORDER BY id LIMIT ?", (after, _PAGE)).fetchall()
+        waits.append(time.perf_counter() - start)
+    connection.close()
+    return waits

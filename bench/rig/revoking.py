@@ -1,0 +1,44 @@
+"""The real serving process, told on standard input what to revoke: `python -m bench.rig.revoking DIR`.
+
+Each line `<authority> <serial in hex>` is answered with the seconds from the call to its future's result.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.rig.installation import UNIT, open_house
+from vagus.server.serving import serve
+from vagus.wiring import House
+from vagus.x509.crl_building import RevocationReason
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    with open_house(Path(sys.argv[1])) as house:
+
+        def ready(facts: Mapping[str, object]) -> None:
+            print(json.dumps(facts), flush=True)
+            threading.Thread(target=_revoke_as_told, args=(house,), daemon=True).start()
+
+        serve(house, issue_for=(UNIT, "h1/infra"), is_status_only=False, ready=ready)
+
+
+def _revoke_as_told(house: House) -> None:
+    for line in sys.stdin:
+        authority, serial = line.split()
+        start = time.perf_counter()
+        revoked = house.revocations.revoke(
+            int(authority), int(serial, 16), RevocationReason.KEY_COMPROMISE, by="operator:bench"
+        )
+        revoked.result()
+        print(time.perf_counter() - start, flush=True)
+
+
+if __name__ == "__main__":
+    main()
