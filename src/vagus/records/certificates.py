@@ -141,25 +141,25 @@ def set_state(connection: Connection, leaf_index: int, state: str) -> None:
 def find_certificate(connection: Connection, authority_id: int, serial: int) -> CertificateRow | None:
     """The certificate that (issuer, serial) names."""
     found = connection.execute(_BY_SERIAL, {"authority": authority_id, "number": serial_bytes(serial)}).one_or_none()
-    return None if found is None else _row(found)
+    return None if found is None else read_row(found)
 
 
 def find_by_leaf(connection: Connection, leaf_index: int) -> CertificateRow | None:
     """The certificate of this issuance entry."""
     found = connection.execute(_BY_LEAF, {"leaf": leaf_index}).one_or_none()
-    return None if found is None else _row(found)
+    return None if found is None else read_row(found)
 
 
 def find_by_request(connection: Connection, request_id: str) -> CertificateRow | None:
     """The certificate that a request id got."""
     found = connection.execute(select(certificates).where(certificates.c.request_id == request_id)).one_or_none()
-    return None if found is None else _row(found)
+    return None if found is None else read_row(found)
 
 
 def find_by_fingerprint(connection: Connection, fingerprint: bytes) -> CertificateRow | None:
     """The certificate whose DER has this SHA-256."""
     found = connection.execute(select(certificates).where(certificates.c.fingerprint == fingerprint)).first()
-    return None if found is None else _row(found)
+    return None if found is None else read_row(found)
 
 
 def list_of_device(connection: Connection, device_id: str, *, alive_at: int = 0) -> tuple[CertificateRow, ...]:
@@ -169,13 +169,13 @@ def list_of_device(connection: Connection, device_id: str, *, alive_at: int = 0)
         .where(certificates.c.device_id == device_id, certificates.c.not_after > alive_at)
         .order_by(certificates.c.not_after.desc(), certificates.c.leaf_index.desc())
     )
-    return tuple(_row(found) for found in connection.execute(query))
+    return tuple(read_row(found) for found in connection.execute(query))
 
 
 def list_of_key(connection: Connection, spki_sha256: bytes) -> tuple[CertificateRow, ...]:
     """Every certificate for one key, oldest first."""
     query = select(certificates).where(certificates.c.spki_sha256 == spki_sha256).order_by(certificates.c.leaf_index)
-    return tuple(_row(found) for found in connection.execute(query))
+    return tuple(read_row(found) for found in connection.execute(query))
 
 
 def list_intended(connection: Connection, *, after: int = -1, count: int = 500) -> tuple[CertificateRow, ...]:
@@ -186,7 +186,7 @@ def list_intended(connection: Connection, *, after: int = -1, count: int = 500) 
         .order_by(certificates.c.leaf_index)
         .limit(count)
     )
-    return tuple(_row(found) for found in connection.execute(query))
+    return tuple(read_row(found) for found in connection.execute(query))
 
 
 def list_expiring(
@@ -201,7 +201,7 @@ def list_expiring(
         .order_by(ends, leaf)
         .limit(count)
     )
-    return tuple(_row(found) for found in connection.execute(query))
+    return tuple(read_row(found) for found in connection.execute(query))
 
 
 def list_alive(
@@ -219,7 +219,7 @@ def list_alive(
         .order_by(certificates.c.leaf_index)
         .limit(count)
     )
-    return tuple(_row(found) for found in connection.execute(query))
+    return tuple(read_row(found) for found in connection.execute(query))
 
 
 def count_alive(connection: Connection, authority_id: int, *, alive_at: int) -> int:
@@ -271,7 +271,8 @@ def list_shards(connection: Connection, authority_id: int) -> tuple[int, ...]:
     return tuple(connection.execute(query).scalars()) or (0,)
 
 
-def _row(found: Row[tuple[object, ...]]) -> CertificateRow:
+def read_row(found: Row[tuple[object, ...]]) -> CertificateRow:
+    """A whole row of `certificates` as a value."""
     return CertificateRow(
         leaf_index=found.leaf_index,
         authority_id=found.authority_id,

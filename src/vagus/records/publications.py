@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 
 from vagus.records.database import Connection
 from vagus.records.tables import crl_deltas, crl_publications, leases, ocsp_responders
@@ -83,6 +83,13 @@ def find_number(connection: Connection, authority_id: int, shard: int, *, is_del
     table = crl_deltas if is_delta else crl_publications
     query = select(table.c.number).where(table.c.authority_id == authority_id, table.c.shard == shard)
     return connection.execute(query).scalar_one_or_none()
+
+
+def find_size(connection: Connection, authority_id: int, shard: int) -> int:
+    """The octets of the newest list of a shard, without reading them; 0 before the first."""
+    table = crl_publications
+    query = select(func.length(table.c.crl_der)).where(table.c.authority_id == authority_id, table.c.shard == shard)
+    return int(connection.execute(query).scalar_one_or_none() or 0)
 
 
 def list_publications(connection: Connection, authority_id: int) -> tuple[Publication, ...]:

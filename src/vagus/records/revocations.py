@@ -205,6 +205,15 @@ def list_changes(connection: Connection, authority_id: int, shard: int, *, after
     )
 
 
+def oldest_behind(connection: Connection, authority_id: int, *, after: int) -> int | None:
+    """When the first step of an authority behind `after` was made, seconds since 1970 UTC; None without one."""
+    query = select(func.min(revocation_events.c.at)).where(
+        revocation_events.c.authority_id == authority_id, revocation_events.c.sequence > after
+    )
+    found = connection.execute(query).scalar()
+    return None if found is None else int(found)
+
+
 def count_revoked(connection: Connection, authority_id: int) -> int:
     """How many certificates of an authority stand in `revocations`."""
     query = select(func.count()).where(revocations.c.authority_id == authority_id)

@@ -1,0 +1,126 @@
+"""Many certificates at once: which, how many, and page by page; decides nothing about them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import ColumnElement, func, select
+
+from vagus.records.certificates import CertificateRow, read_row
+from vagus.records.database import Connection
+from vagus.records.tables import certificates
+
+LIVE = ("intended", "issued", "held")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Certificates for which all that is given holds; `issued_from` and `issued_until` in seconds, both inclusive."""
+
+    authority_ids: tuple[int, ...] = ()
+    owners: tuple[str, ...] = ()
+    profile: str | None = None
+    spki_sha256: bytes | None = None
+    issued_from: int | None = None
+    issued_until: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all is asked, which would be every certificate there is."""
+        return not (self.authority_ids or self.owners or self.profile or self.spki_sha256 or self.issued_from)
+
+    def encode(self) -> str:
+        """As it is kept: JSON with sorted keys."""
+        found = asdict(self)
+        found["spki_sha256"] = None if self.spki_sha256 is None else self.spki_sha256.hex()
+        return json.dumps(found, sort_keys=True)
+
+    @classmethod
+    def decode(cls, text: str) -> Selection:
+        """What `encode` wrote."""
+        found = json.loads(text)
+        return cls(
+            authority_ids=tuple(found["authority_ids"]),
+            owners=tuple(found["owners"]),
+            profile=found["profile"],
+            spki_sha256=None if found["spki_sha256"] is None else bytes.fromhex(found["spki_sha256"]),
+            issued_from=found["issued_from"],
+            issued_until=found["issued_until"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionCount:
+    """How much a selection is: of one authority, shard and profile."""
+
+    authority_id: int
+    shard: int
+    profile: str
+    certificates: int
+    devices: int
+
+
+def count_selected(
+    connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE
+) -> tuple[SelectionCount, ...]:
+    """What a selection holds now, by authority, shard and profile; devices that have several count in each."""
+    group = (certificates.c.authority_id, certificates.c.shard, certificates.c.profile)
+    query = (
+        select(
+            *group,
+            func.count().label("certificates"),
+            func.count(certificates.c.device_id.distinct()).label("devices"),
+        )
+        .where(*_conditions(selection, alive_at, states))
+        .group_by(*group)
+        .order_by(*group)
+    )
+    return tuple(
+        SelectionCount(row.authority_id, row.shard, row.profile, row.certificates, row.devices)
+        for row in connection.execute(query)
+    )
+
+
+def list_selected(
+    connection: Connection,
+    selection: Selection,
+    *,
+    alive_at: int,
+    after: int,
+    until: int,
+    count: int,
+    states: tuple[str, ...] = LIVE,
+) -> tuple[CertificateRow, ...]:
+    """A selection by leaf: from behind leaf `after` up to leaf `until`, at most `count`."""
+    query = (
+        select(certificates)
+        .where(*_conditions(selection, alive_at, states))
+        .where(certificates.c.leaf_index > after, certificates.c.leaf_index <= until)
+        .order_by(certificates.c.leaf_index)
+        .limit(count)
+    )
+    return tuple(read_row(found) for found in connection.execute(query))
+
+
+def newest_leaf(connection: Connection) -> int:
+    """The leaf of the certificate that was intended last; -1 before the first."""
+    newest = connection.execute(select(func.max(certificates.c.leaf_index))).scalar()
+    return -1 if newest is None else int(newest)
+
+
+def _conditions(selection: Selection, alive_at: int, states: tuple[str, ...]) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = [certificates.c.not_after > alive_at, certificates.c.state.in_(states)]
+    if selection.authority_ids:
+        found.append(certificates.c.authority_id.in_(selection.authority_ids))
+    if selection.owners:
+        found.append(certificates.c.owner.in_(selection.owners))
+    if selection.profile is not None:
+        found.append(certificates.c.profile == selection.profile)
+    if selection.spki_sha256 is not None:
+        found.append(certificates.c.spki_sha256 == selection.spki_sha256)
+    if selection.issued_from is not None:
+        found.append(certificates.c.not_before >= selection.issued_from)
+    if selection.issued_until is not None:
+        found.append(certificates.c.not_before <= selection.issued_until)
+    return found

@@ -1,0 +1,265 @@
+"""A mass revocation shows its counts first, waits for its approvals, goes in stages and survives being killed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.authority.installation import Installation
+from vagus.authority import mass_revocation
+from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.issuers import OpenIssuers
+from vagus.authority.mass_revocation import MassRevocation, lists_behind
+from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
+from vagus.ledger.entries import OperatorAct, decode_entry
+from vagus.reasons import Reason
+from vagus.records import certificates as rows
+from vagus.records import revocation_plans as plan_rows
+from vagus.records import revocations as revocation_rows
+from vagus.records.revocation_plans import RevocationPlanRow
+from vagus.records.revocations import HOLD, RELEASE, REVOKE
+from vagus.records.selections import Selection
+from vagus.records.tables import log_leaves
+from vagus.x509.crl_building import RevocationReason
+
+ALICE, BOB = "operator:alice", "operator:bob"
+COMPROMISE = RevocationReason.CA_COMPROMISE
+
+
+@pytest.fixture
+def issuers(built: Installation) -> OpenIssuers:
+    return built.issuers("h1/icu", "h1/er")
+
+
+@pytest.fixture
+def fleet(built: Installation, issuers: OpenIssuers) -> list[IssuedCertificate]:
+    found = [built.issue(issuers) for _ in range(20)]
+    built.issue(issuers, unit="er")
+    built.settle()
+    return found
+
+
+def mass(built: Installation) -> MassRevocation:
+    return MassRevocation(built.pack, built.database, built.writer, built.clock)
+
+
+def unit_of(issuers: OpenIssuers) -> Selection:
+    return Selection(authority_ids=(issuers["h1/icu"].authority_id,))
+
+
+def propose(built: Installation, issuers: OpenIssuers, **changes: object) -> RevocationPlanRow:
+    selection = changes.pop("selection", unit_of(issuers))
+    assert isinstance(selection, Selection)
+    return mass(built).propose(selection, REVOKE, COMPROMISE, by=ALICE, **changes)  # type: ignore[arg-type]
+
+
+def states(built: Installation, fleet: list[IssuedCertificate]) -> list[str]:
+    with built.database.reading() as connection:
+        found = [rows.find_by_leaf(connection, one.leaf_index) for one in fleet]
+    return [row.state for row in found if row]
+
+
+def test_the_counts_come_first_and_write_nothing(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    built.publisher.publish_all(issuers["h1/icu"])
+    forecast = mass(built).forecast(unit_of(issuers), REVOKE)
+    assert (forecast.certificates, forecast.devices, forecast.ocsp_answers) == (20, 20, 20)
+    assert forecast.list_octets == 20 * 53
+    assert 20 * 53 < forecast.largest_list_octets < 20 * 53 + 800
+    assert forecast.approvals_needed == 1
+    assert set(states(built, fleet)) == {rows.ISSUED}
+    with built.database.reading() as connection:
+        assert plan_rows.list_plans(connection) == ()
+
+
+def test_stages_run_one_by_one_until_all_is_done(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    plan = propose(built, issuers, stages=(10, 50))
+    assert plan.stages == (2, 10, 20)
+    told = []
+    for done, state in ((2, "paused"), (10, "paused"), (20, "done")):
+        row = mass(built).run(plan.id, by=ALICE, advance=lambda one: told.append(one.done))
+        assert (row.done, row.state) == (done, state)
+        assert states(built, fleet).count(rows.REVOKED) == done
+    assert told == [2, 10, 20]
+    with pytest.raises(Conflict) as refusal:
+        mass(built).run(plan.id, by=ALICE)
+    assert refusal.value.reason is Reason.DEVICE_STATE
+    built.publisher.publish_due(issuers["h1/icu"])
+    with built.database.reading() as connection:
+        assert revocation_rows.count_revoked(connection, issuers["h1/icu"].authority_id) == 20
+        assert revocation_rows.count_revoked(connection, issuers["h1/er"].authority_id) == 0
+
+
+def test_policy_asks_for_a_second_person(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    built.issue(issuers, profile="life-support")
+    plan = propose(built, issuers)
+    assert plan.approvals_needed == 2
+    with pytest.raises(NotAuthorised) as refusal:
+        mass(built).run(plan.id, by=ALICE)
+    assert refusal.value.reason is Reason.APPROVAL_MISSING
+    with pytest.raises(Conflict) as twice:
+        mass(built).approve(plan.id, by=ALICE)
+    assert twice.value.reason is Reason.ALREADY_EXISTS
+    assert mass(built).approve(plan.id, by=BOB).approvals == (ALICE, BOB)
+    assert mass(built).run(plan.id, by=ALICE).state == "paused"
+
+
+def test_an_interrupted_stage_goes_on_where_it_stood(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException): ...
+
+    monkeypatch.setattr(mass_revocation, "STEP", 3)
+    plan = propose(built, issuers, stages=(50,))
+
+    def kill(_: RevocationPlanRow) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        mass(built).run(plan.id, by=ALICE, advance=kill)
+    with built.database.reading() as connection:
+        cut = plan_rows.find_plan(connection, plan.id)
+    assert cut is not None
+    assert (cut.state, cut.done) == ("running", 3)
+    assert mass(built).run(plan.id, by=ALICE).done == 10
+    assert mass(built).run(plan.id, by=ALICE).done == 20
+    with built.database.reading() as connection:
+        events = revocation_rows.list_events(connection, issuers["h1/icu"].authority_id, after=0)
+    assert [event.sequence for event in events] == list(range(1, 21)), "each certificate once"
+
+
+def test_a_stop_condition_ends_a_plan_and_says_why(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mass_revocation, "STEP", 3)
+    plan = propose(built, issuers, stages=(50,))
+    row = mass(built).run(plan.id, by=ALICE, stop=lambda one: "enough" if one.done >= 6 else None)
+    assert (row.state, row.done, row.stopped_because) == ("stopped", 6, "enough")
+    with pytest.raises(Conflict):
+        mass(built).run(plan.id, by=ALICE)
+
+
+def test_lists_that_fall_behind_are_a_reason_to_stop(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    stop = lists_behind(built.database, built.clock, timedelta(seconds=60))
+    built.publisher.publish_all(issuers["h1/icu"])
+    plan = propose(built, issuers)
+    row = mass(built).run(plan.id, by=ALICE, stop=stop)
+    assert stop(row) is None
+    built.advance(seconds=61)
+    assert stop(row) == "lists-behind"
+    built.publisher.publish_due(issuers["h1/icu"])
+    assert stop(row) is None
+
+
+def test_another_process_may_pause_a_run(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mass_revocation, "STEP", 3)
+    plan = propose(built, issuers, stages=(50,))
+
+    def pause(row: RevocationPlanRow) -> None:
+        if row.done == 6:
+            mass(built).pause(plan.id, by=BOB)
+
+    row = mass(built).run(plan.id, by=ALICE, advance=pause)
+    assert (row.state, row.done) == ("paused", 6)
+    assert mass(built).run(plan.id, by=ALICE).done == 10
+
+
+def test_a_unit_can_be_held_and_released_as_a_whole(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    built.revocations.revoke(fleet[0].issuer.authority_id, fleet[0].serial, COMPROMISE, by=ALICE).result()
+    everything: dict[str, tuple[int, ...]] = {"stages": ()}
+    hold = mass(built).propose(
+        unit_of(issuers), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=everything["stages"]
+    )
+    assert mass(built).run(hold.id, by=ALICE).state == "done"
+    assert states(built, fleet) == [rows.REVOKED, *[rows.HELD] * 19]
+    release = mass(built).propose(
+        unit_of(issuers), RELEASE, RevocationReason.REMOVE_FROM_CRL, by=ALICE, stages=everything["stages"]
+    )
+    assert release.counts["list_octets"] == 0
+    assert mass(built).run(release.id, by=ALICE).state == "done"
+    assert states(built, fleet) == [rows.REVOKED, *[rows.ISSUED] * 19]
+
+
+def test_what_was_issued_after_the_proposal_is_left_alone(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    plan = propose(built, issuers, stages=())
+    later = built.issue(issuers)
+    assert mass(built).run(plan.id, by=ALICE).done == 20
+    assert states(built, [later]) == [rows.ISSUED]
+
+
+def test_devices_keys_profiles_and_times_can_be_named(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    with built.database.reading() as connection:
+        first = rows.find_by_leaf(connection, fleet[0].leaf_index)
+    assert first is not None
+    built.advance(days=1)
+    built.issue(issuers, profile="imaging")
+    since = int((built.clock.now() - timedelta(hours=2)).timestamp())
+    for selection, count in (
+        (Selection(owners=(first.owner,)), 1),
+        (Selection(spki_sha256=first.spki_sha256), 1),
+        (Selection(profile="imaging"), 1),
+        (Selection(issued_from=since), 1),
+        (Selection(profile="bedside", issued_until=since), 21),
+    ):
+        assert Selection.decode(selection.encode()) == selection
+        assert mass(built).forecast(selection, REVOKE).certificates == count
+
+
+def test_what_makes_no_plan_is_refused(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    unit = unit_of(issuers)
+    cases: list[tuple[Selection, str, RevocationReason, tuple[int, ...], Reason]] = [
+        (Selection(), REVOKE, COMPROMISE, (), Reason.POLICY_VIOLATION),
+        (unit, HOLD, COMPROMISE, (), Reason.POLICY_VIOLATION),
+        (unit, REVOKE, RevocationReason.CERTIFICATE_HOLD, (), Reason.POLICY_VIOLATION),
+        (unit, RELEASE, RevocationReason.CERTIFICATE_HOLD, (), Reason.POLICY_VIOLATION),
+        (unit, REVOKE, COMPROMISE, (50, 10), Reason.POLICY_VIOLATION),
+        (unit, REVOKE, COMPROMISE, (0,), Reason.POLICY_VIOLATION),
+        (Selection(profile="idevid"), REVOKE, COMPROMISE, (), Reason.NOT_FOUND),
+    ]
+    for selection, act, reason, stages, expected in cases:
+        with pytest.raises((PolicyRefusal, Conflict)) as refusal:
+            mass(built).propose(selection, act, reason, by=ALICE, stages=stages)
+        assert refusal.value.reason is expected
+    with pytest.raises(Conflict) as unknown:
+        mass(built).run(99, by=ALICE)
+    assert unknown.value.reason is Reason.NOT_FOUND
+
+
+def test_each_act_on_a_plan_is_in_the_ledger_without_names_of_people(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    plan = propose(built, issuers, stages=(50,))
+    mass(built).run(plan.id, by=ALICE)
+    mass(built).stop(plan.id, by=BOB, because="second-thoughts")
+    with built.database.reading() as connection:
+        raw = connection.execute(log_leaves.select().order_by(log_leaves.c.leaf_index)).all()
+    acts = [
+        entry
+        for row in raw
+        if isinstance(entry := decode_entry(row.entry).entry, OperatorAct) and entry.act.startswith("mass-")
+    ]
+    assert [entry.act for entry in acts] == [
+        "mass-revocation-proposed",
+        "mass-revocation-running",
+        "mass-revocation-stage-done",
+        "mass-revocation-stopped",
+    ]
+    assert all(entry.by.startswith("sha256:") for entry in acts)
