@@ -1,40 +1,76 @@
-"""Installations for the tests of the command line: a fresh one, and one whose hierarchy stands."""
+"""Installations for the tests of the command line: a fresh one, and one whose hierarchy stands.
+
+Each is founded once for each test process; a test gets a copy of its folder and may do to it what it likes.
+"""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import MAKER_PLAN, PLAN, done
 
+_ENVIRONMENT = {
+    "TEST_PASSPHRASE": "correct horse battery",
+    "VAGUS_PASSPHRASE_SOURCE": "env:TEST_PASSPHRASE",
+    "NO_COLOR": "1",
+}
 
-@pytest.fixture(autouse=True)
-def passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_PASSPHRASE", "correct horse battery")
-    monkeypatch.setenv("VAGUS_PASSPHRASE_SOURCE", "env:TEST_PASSPHRASE")
-    monkeypatch.setenv("NO_COLOR", "1")
+
+@pytest.fixture(scope="session", autouse=True)
+def passphrase() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield
 
 
-@pytest.fixture
-def fresh(tmp_path: Path) -> Path:
-    folder = tmp_path / "hospital"
+@pytest.fixture(scope="session")
+def fresh_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fresh") / "hospital"
     done(folder, "init", "--unsafe-fast-kdf", "--origin", "log.test")
     return folder
 
 
-@pytest.fixture
-def hospital(fresh: Path) -> Path:
-    plan = fresh.parent / "plan.toml"
+@pytest.fixture(scope="session")
+def hospital_once(fresh_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copied(fresh_once, tmp_path_factory.mktemp("founded"))
+    plan = folder.parent / "plan.toml"
     plan.write_text(PLAN)
-    done(fresh, "plan", "apply", str(plan), "--yes", "--ceremony")
-    return fresh
+    done(folder, "plan", "apply", str(plan), "--yes", "--ceremony")
+    return folder
 
 
-@pytest.fixture
-def maker(tmp_path: Path) -> Path:
-    folder, plan = tmp_path / "maker", tmp_path / "maker.toml"
+@pytest.fixture(scope="session")
+def maker_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "maker"
+    plan = folder.parent / "maker.toml"
     plan.write_text(MAKER_PLAN)
     done(folder, "init", "--kind", "maker", "--unsafe-fast-kdf")
     done(folder, "plan", "apply", str(plan), "--yes", "--ceremony")
     return folder
+
+
+@pytest.fixture
+def fresh(fresh_once: Path, tmp_path: Path) -> Path:
+    return copied(fresh_once, tmp_path)
+
+
+@pytest.fixture
+def hospital(hospital_once: Path, tmp_path: Path) -> Path:
+    shutil.copy(hospital_once.parent / "plan.toml", tmp_path)
+    return copied(hospital_once, tmp_path)
+
+
+@pytest.fixture
+def maker(maker_once: Path, tmp_path: Path) -> Path:
+    shutil.copy(maker_once.parent / "maker.toml", tmp_path)
+    return copied(maker_once, tmp_path)
+
+
+def copied(folder: Path, place: Path) -> Path:
+    """A copy of an installation that nobody has open."""
+    return Path(shutil.copytree(folder, place / folder.name))

@@ -23,6 +23,7 @@ from tests.cli.running import PLAN, done, run
 
 SOURCES = [str(Path(__file__).parents[2] / "src")]
 PATIENCE = 60
+POLL = 1.0  # another process looks for revocations every 250 ms, and says nothing when it has looked
 
 
 class Upstream(BaseHTTPRequestHandler):
@@ -157,6 +158,7 @@ def test_a_device_is_let_in_and_after_its_revocation_refused(served: Served, tmp
     # refused
     revoked = done(served.folder, "device", "revoke", "Aorta IP3:AIP3-000001", "--yes", "--json").facts
     assert revoked["revoked"] == 1
+    time.sleep(POLL)
     count = len(served.seen)
     code, said = agent(state, "connect", "--count", "2", "--attempts", "1")
     assert code != 0
