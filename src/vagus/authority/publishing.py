@@ -261,7 +261,10 @@ def list_entries(connection: Connection, authority_id: int, shard: int, since: i
 def _keep(batch: Batch, issuer: Issuer, both: Made) -> Publication:
     made = both.publication
     newest = rows.find_publication(batch.connection, made.authority_id, made.shard)
-    if newest is not None and (newest.number >= made.number or newest.this_update >= made.this_update):
+    # Newer by the clock is not enough: a list from an older snapshot would take a revocation back for a moment.
+    if newest is not None and (
+        newest.number >= made.number or newest.this_update >= made.this_update or newest.sequence > made.sequence
+    ):
         return newest
     rows.put_publication(batch.connection, made)
     if both.delta is not None:

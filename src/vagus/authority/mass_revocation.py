@@ -1,0 +1,332 @@
+"""Many certificates revoked, held or released by plan: counted, approved, run in stages; publishes no list.
+
+    proposed -> running -> paused -> running ... -> done
+    stopped: from any of these, by an operator or a stop condition
+
+Each step of a run is one transaction with its place in the plan: killed anywhere, it goes on where it stood. A stage
+ends in `paused`, so that somebody looks before the next. Certificates issued after the proposal are not touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from vagus.authority import revocation
+from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
+from vagus.ledger.append import append
+from vagus.ledger.entries import OperatorAct
+from vagus.reasons import Reason
+from vagus.records import authorities as authority_rows
+from vagus.records import publications, selections
+from vagus.records import revocation_plans as rows
+from vagus.records import revocations as revocation_rows
+from vagus.records.revocation_plans import RevocationPlanRow
+from vagus.records.selections import Selection, SelectionCount
+from vagus.x509.crl_building import RevocationReason
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from vagus.clock import Clock
+    from vagus.policy.values import PolicyPack
+    from vagus.records.certificates import CertificateRow
+    from vagus.records.database import Connection, Database
+    from vagus.records.writer import Batch, Writer
+
+DEFAULT_STAGES = (1, 10, 50)
+"""Percent of the certificates after each stage but the last, which does the rest."""
+STEP = 200
+"""Certificates in one transaction: about 0.1 s during which nobody else writes."""
+
+_ENTRY_OCTETS = 53
+_STATES = {
+    rows.PROPOSED: (rows.RUNNING, rows.STOPPED),
+    rows.PAUSED: (rows.RUNNING, rows.STOPPED),
+    rows.RUNNING: (rows.RUNNING, rows.PAUSED, rows.STOPPED, rows.DONE),
+}
+_BEFORE = {
+    revocation_rows.REVOKE: ("intended", "issued", "held"),
+    revocation_rows.HOLD: ("intended", "issued"),
+    revocation_rows.RELEASE: ("held",),
+}
+
+StopCondition = Callable[[RevocationPlanRow], str | None]
+"""Asked after each step: why the plan must stop now, or None. A word such as `lists-behind`, no sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a plan would do, shown before anybody approves it.
+
+    `list_octets` is by how much all shards together grow, `largest_list_octets` the largest of them after it, and
+    `ocsp_answers` how many kept answers die and are signed again when asked for.
+    """
+
+    certificates: int
+    devices: int
+    list_octets: int
+    largest_list_octets: int
+    ocsp_answers: int
+    approvals_needed: int
+
+
+class MassRevocation:
+    """The acts around plans. `by` names who acts; an operator approves once."""
+
+    def __init__(self, pack: PolicyPack, database: Database, writer: Writer, clock: Clock) -> None:
+        self._pack = pack
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+
+    def forecast(self, selection: Selection, act: str) -> Forecast:
+        """The counts; nothing is written. Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything."""
+        _check_selection(selection)
+        at = int(self._clock.now().timestamp())
+        with self._database.reading() as connection:
+            counts = selections.count_selected(connection, selection, alive_at=at, states=_BEFORE[act])
+            return self._forecast(connection, counts, act)
+
+    def propose(
+        self,
+        selection: Selection,
+        act: str,
+        reason: RevocationReason,
+        *,
+        by: str,
+        stages: tuple[int, ...] = DEFAULT_STAGES,
+    ) -> RevocationPlanRow:
+        """Write a plan down with its counts; proposing is the proposer's approval. `stages` are growing percents.
+
+        Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything, an odd reason or odd stages, and
+        Conflict(NOT_FOUND) when there is nothing to do.
+        """
+        forecast = self.forecast(selection, act)
+        _check_reason(act, reason)
+        if list(stages) != sorted(set(stages)) or not all(0 < one < 100 for one in stages):
+            msg = f"stages {stages} are not growing percents between 1 and 99; write them as 1, 10, 50"
+            raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
+        if forecast.certificates == 0:
+            raise Conflict(Reason.NOT_FOUND, "nothing that lives is selected, so there is nothing to do")
+        ends = {max(1, forecast.certificates * one // 100) for one in stages} | {forecast.certificates}
+
+        def write(batch: Batch) -> RevocationPlanRow:
+            row = RevocationPlanRow(
+                id=0,
+                selection=selection,
+                act=act,
+                reason=int(reason),
+                counts={
+                    "certificates": forecast.certificates,
+                    "devices": forecast.devices,
+                    "list_octets": forecast.list_octets,
+                    "largest_list_octets": forecast.largest_list_octets,
+                    "ocsp_answers": forecast.ocsp_answers,
+                },
+                stages=tuple(sorted(ends)),
+                approvals_needed=forecast.approvals_needed,
+                approvals=(by,),
+                state=rows.PROPOSED,
+                made_by=by,
+                made_at=batch.at,
+                newest_leaf=selections.newest_leaf(batch.connection),
+                position=-1,
+                done=0,
+                stage=0,
+                stopped_because=None,
+            )
+            made = replace(row, id=rows.insert_plan(batch.connection, row))
+            _log(batch, "mass-revocation-proposed", made, by)
+            return made
+
+        return self._writer.submit(write).result()
+
+    def approve(self, plan_id: int, *, by: str) -> RevocationPlanRow:
+        """One more approval. Raises Conflict(NOT_FOUND, ALREADY_EXISTS: this operator approved before)."""
+
+        def write(batch: Batch) -> RevocationPlanRow:
+            row = _find(batch.connection, plan_id)
+            if by in row.approvals:
+                msg = f"{by} approved plan {plan_id} already; another person must"
+                raise Conflict(Reason.ALREADY_EXISTS, msg, plan=plan_id)
+            return _keep(batch, replace(row, approvals=(*row.approvals, by)), "mass-revocation-approved", by)
+
+        return self._writer.submit(write).result()
+
+    def run(
+        self,
+        plan_id: int,
+        *,
+        by: str,
+        stop: StopCondition = lambda _: None,
+        advance: Callable[[RevocationPlanRow], None] = lambda _: None,
+    ) -> RevocationPlanRow:
+        """Run the next stage, or what is left of the one that was cut off; gives the plan as it stands then.
+
+        Raises NotAuthorised(APPROVAL_MISSING), Conflict(NOT_FOUND, DEVICE_STATE: done or stopped).
+        """
+        row = self._writer.submit(lambda batch: _begin(batch, plan_id, by)).result()
+        while row.state == rows.RUNNING:
+            before, row = row, self._writer.submit(lambda batch: _step(batch, plan_id, by)).result()
+            if row.done == before.done:  # paused by somebody else, or nothing was left
+                continue
+            advance(row)
+            why = stop(row) if row.state == rows.RUNNING else None
+            if why is not None:
+                row = self.stop(plan_id, by=by, because=why)
+        return row
+
+    def pause(self, plan_id: int, *, by: str) -> RevocationPlanRow:
+        """Let a running plan pause after the step that it is at; from any process."""
+        return self._writer.submit(lambda batch: _move(batch, plan_id, rows.PAUSED, by)).result()
+
+    def stop(self, plan_id: int, *, by: str, because: str | None = None) -> RevocationPlanRow:
+        """End a plan for good. What it did stays done."""
+        return self._writer.submit(lambda batch: _move(batch, plan_id, rows.STOPPED, by, because)).result()
+
+    def _forecast(self, connection: Connection, counts: tuple[SelectionCount, ...], act: str) -> Forecast:
+        grows = 0 if act == revocation_rows.RELEASE else _ENTRY_OCTETS
+        added: dict[tuple[int, int], int] = {}
+        for one in counts:
+            key = (one.authority_id, one.shard)
+            added[key] = added.get(key, 0) + one.certificates * grows
+        sizes = [
+            publications.find_size(connection, authority_id, shard) + octets
+            for (authority_id, shard), octets in added.items()
+        ]
+        total = sum(one.certificates for one in counts)
+        return Forecast(
+            certificates=total,
+            devices=sum(one.devices for one in counts),
+            list_octets=sum(added.values()),
+            largest_list_octets=max(sizes, default=0),
+            ocsp_answers=total,
+            approvals_needed=max((self._approvals(one.profile) for one in counts), default=1),
+        )
+
+    def _approvals(self, profile: str) -> int:
+        """What the policy asks for a profile's bearers; authorities' and servers' own need two persons."""
+        rule = self._pack.rules.get(profile)
+        return 2 if rule is None else max(1, rule.review_approvals)
+
+
+def lists_behind(database: Database, clock: Clock, patience: timedelta) -> StopCondition:
+    """A stop condition: some revocation is older than `patience` and in no published list yet."""
+
+    def behind(row: RevocationPlanRow) -> str | None:
+        before = int((clock.now() - patience).timestamp())
+        with database.reading() as connection:
+            for authority_id in row.selection.authority_ids:
+                covered = [one.sequence for one in publications.list_facts(connection, authority_id) if one.shard >= 0]
+                waiting = revocation_rows.oldest_behind(connection, authority_id, after=min(covered, default=0))
+                if waiting is not None and waiting < before:
+                    return "lists-behind"
+        return None
+
+    return behind
+
+
+def _begin(batch: Batch, plan_id: int, by: str) -> RevocationPlanRow:
+    row = _find(batch.connection, plan_id)
+    if len(row.approvals) < row.approvals_needed:
+        msg = (
+            f"plan {plan_id} has {len(row.approvals)} of {row.approvals_needed} approvals; have another person approve"
+        )
+        raise NotAuthorised(Reason.APPROVAL_MISSING, msg, plan=plan_id)
+    return _move(batch, plan_id, rows.RUNNING, by)
+
+
+def _step(batch: Batch, plan_id: int, by: str) -> RevocationPlanRow:
+    """One transaction: at most STEP certificates, and the place in the plan."""
+    row = _find(batch.connection, plan_id)
+    if row.state != rows.RUNNING:
+        return row
+    room = row.stages[row.stage] - row.done
+    found = selections.list_selected(
+        batch.connection,
+        row.selection,
+        alive_at=batch.at,
+        after=row.position,
+        until=row.newest_leaf,
+        count=max(0, min(STEP, room)),
+        states=_BEFORE[row.act],
+    )
+    names: dict[int, str] = {}
+    for one in found:
+        reference = names.get(one.authority_id) or _reference(batch.connection, one.authority_id)
+        names[one.authority_id] = reference
+        _apply(batch, row, one, reference, by)
+    done = row.done + len(found)
+    position = found[-1].leaf_index if found else row.position
+    row = replace(row, done=done, position=position)
+    if not found and room > 0:  # fewer lived on than were counted
+        return _keep(batch, replace(row, state=rows.DONE), "mass-revocation-done", by)
+    if done < row.stages[row.stage]:
+        rows.update_plan(batch.connection, row)
+        return row
+    if row.stage + 1 == len(row.stages):
+        return _keep(batch, replace(row, state=rows.DONE), "mass-revocation-done", by)
+    return _keep(batch, replace(row, state=rows.PAUSED, stage=row.stage + 1), "mass-revocation-stage-done", by)
+
+
+def _apply(batch: Batch, row: RevocationPlanRow, one: CertificateRow, reference: str, by: str) -> None:
+    if one.owner == f"authority:{reference}":  # a root's own certificate is in no list of its own
+        return
+    if row.act == revocation_rows.HOLD:
+        if not one.owner.startswith("authority:"):
+            revocation.hold_row(batch, one, reference, by=by)
+    elif row.act == revocation_rows.RELEASE:
+        revocation.release_row(batch, one, reference, by=by)
+    else:
+        revocation.revoke_row(batch, one, reference, RevocationReason(row.reason), by=by)
+
+
+def _move(batch: Batch, plan_id: int, state: str, by: str, because: str | None = None) -> RevocationPlanRow:
+    row = _find(batch.connection, plan_id)
+    if state not in _STATES.get(row.state, ()):
+        msg = f"plan {plan_id} is {row.state} and cannot become {state}; propose a new one"
+        raise Conflict(Reason.DEVICE_STATE, msg, plan=plan_id, state=row.state)
+    moved = replace(row, state=state, stopped_because=because)
+    return _keep(batch, moved, f"mass-revocation-{state}", by)
+
+
+def _keep(batch: Batch, row: RevocationPlanRow, act: str, by: str) -> RevocationPlanRow:
+    rows.update_plan(batch.connection, row)
+    _log(batch, act, row, by)
+    return row
+
+
+def _log(batch: Batch, act: str, row: RevocationPlanRow, by: str) -> None:
+    detail = hashlib.sha256(f"{row.id}:{row.act}:{row.reason}:{row.done}:{row.selection.encode()}".encode()).digest()
+    append(batch, OperatorAct(act, by, subject=f"job:revocation-plan-{row.id}", detail_sha256=detail))
+
+
+def _find(connection: Connection, plan_id: int) -> RevocationPlanRow:
+    row = rows.find_plan(connection, plan_id)
+    if row is None:
+        raise Conflict(Reason.NOT_FOUND, f"there is no revocation plan {plan_id}", plan=plan_id)
+    return row
+
+
+def _reference(connection: Connection, authority_id: int) -> str:
+    found = authority_rows.find_by_id(connection, authority_id)
+    return f"unknown#{authority_id}" if found is None else found.reference
+
+
+def _check_selection(selection: Selection) -> None:
+    if selection.is_empty:
+        msg = "a selection of every certificate there is is none; name a unit, devices, a profile, a key or a time"
+        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
+
+
+def _check_reason(act: str, reason: RevocationReason) -> None:
+    own = {
+        revocation_rows.HOLD: RevocationReason.CERTIFICATE_HOLD,
+        revocation_rows.RELEASE: RevocationReason.REMOVE_FROM_CRL,
+    }
+    if (act in own) is not (reason in own.values()) or own.get(act, reason) is not reason:
+        msg = f"{reason.spelling} is no reason for {act}; holds have certificateHold, releases removeFromCRL"
+        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)

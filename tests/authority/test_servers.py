@@ -1,0 +1,141 @@
+"""Several servers over one database, and one server again after a restart: numbers grow, nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.authority.installation import BY, Installation, new_installation
+from tests.postgres import fresh_database, postgres_server
+from vagus.authority.publishing import CrlPublisher
+from vagus.ledger.entries import CrlPublished, decode_entry
+from vagus.records import publications as rows
+from vagus.records import revocations as revocation_rows
+from vagus.records.database import open_database
+from vagus.records.sequence import RevocationFollower
+from vagus.records.tables import log_leaves
+from vagus.x509.crl_building import RevocationReason
+
+
+@pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.interop)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database that survives the process that made it."""
+    if request.param == "file":
+        yield f"sqlite:///{tmp_path / 'vagus.sqlite3'}"
+        return
+    with postgres_server() as server, fresh_database(server) as made:
+        yield made
+
+
+def again(first: Installation, url: str) -> Installation:
+    """Another process of the same installation: its own connections, writer and keystores."""
+    other = Installation(first.folder, open_database(url), first.clock, first.entropy)
+    other.keystores.clear()
+    return other
+
+
+def published(built: Installation) -> dict[tuple[str, int], list[CrlPublished]]:
+    with built.database.reading() as connection:
+        raw = connection.execute(log_leaves.select().order_by(log_leaves.c.leaf_index)).all()
+    found: dict[tuple[str, int], list[CrlPublished]] = {}
+    for row in raw:
+        entry = decode_entry(row.entry).entry
+        if isinstance(entry, CrlPublished):
+            found.setdefault((entry.authority, entry.shard), []).append(entry)
+    return found
+
+
+def assert_all_grow(built: Installation) -> None:
+    for said in published(built).values():
+        for values in ([one.number for one in said], [one.this_update for one in said]):
+            assert values == sorted(set(values)), "strictly"
+        assert [one.sequence for one in said] == sorted(one.sequence for one in said)
+
+
+def test_after_a_restart_everything_goes_on(tmp_path: Path, url: str) -> None:
+    with new_installation(tmp_path / "house", url) as first:
+        first.build()
+        issuers = first.issuers("h1/icu")
+        issued = first.issue(issuers)
+        first.publisher.publish_all(issuers["h1/icu"])
+        second = again(first, url)
+        second.advance(seconds=1)
+        with second.writer:
+            reopened = second.issuers("h1/icu")
+            assert second.issuance().settle(reopened).signed == ()
+            second.revocations.revoke(
+                issued.issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY
+            ).result()
+            second.publisher.publish_due(reopened["h1/icu"])
+            listed = x509.load_der_x509_crl(
+                (first.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl").read_bytes()
+            )
+            assert [entry.serial_number for entry in listed] == [issued.serial]
+            assert_all_grow(second)
+        second.database.close()
+
+
+def test_two_servers_issue_revoke_and_publish_together(tmp_path: Path, url: str) -> None:
+    with new_installation(tmp_path / "house", url) as first:
+        first.build()
+        second = again(first, url)
+        with second.writer:
+            failures: list[BaseException] = []
+            revoked: list[int] = []
+
+            def serve(house: Installation, holder: str | None) -> None:
+                try:
+                    issuers = house.issuers("h1/icu")
+                    publisher = CrlPublisher(
+                        house.pack, house.database, house.writer, house.clock, folder=None, holder=holder
+                    )
+                    for turn in range(8):
+                        issued = house.issue(issuers)
+                        if turn % 2:
+                            name = (issued.issuer.authority_id, issued.serial)
+                            house.revocations.revoke(*name, RevocationReason.SUPERSEDED, by=BY).result()
+                            revoked.append(issued.serial)
+                        house.advance(seconds=1)
+                        publisher.publish_due(issuers["h1/icu"])
+                except BaseException as failure:  # noqa: BLE001  told in the main thread
+                    failures.append(failure)
+
+            threads = [threading.Thread(target=serve, args=(house, None)) for house in (first, second)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert failures == []
+            first.advance(seconds=1)
+            issuer = first.issuers("h1/icu")["h1/icu"]
+            first.publisher.publish_due(issuer)
+            assert_all_grow(first)
+            with first.database.reading() as connection:
+                newest = rows.find_publication(connection, issuer.authority_id, 0)
+                events = revocation_rows.list_events(connection, issuer.authority_id, after=0)
+            assert newest is not None
+            assert {entry.serial_number for entry in x509.load_der_x509_crl(newest.crl_der)} == set(revoked)
+            assert [event.sequence for event in events] == list(range(1, len(revoked) + 1))
+            assert RevocationFollower(second.database, second.clock).position == len(revoked)
+        second.database.close()
+
+
+def test_one_holder_publishes_until_its_lease_ends(tmp_path: Path, url: str) -> None:
+    with new_installation(tmp_path / "house", url) as first:
+        first.build()
+        issuer = first.issuers("h1/icu")["h1/icu"]
+
+        def server(holder: str) -> CrlPublisher:
+            return CrlPublisher(first.pack, first.database, first.writer, first.clock, folder=None, holder=holder)
+
+        assert server("one").publish_due(issuer)
+        issued = first.issue(first.issuers("h1/icu"))
+        first.revocations.revoke(issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
+        first.advance(seconds=29)
+        assert server("two").publish_due(issuer) == ()
+        first.advance(seconds=1)
+        assert server("two").publish_due(issuer), "the first may have died"
