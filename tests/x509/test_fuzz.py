@@ -153,18 +153,42 @@ def resign(content: bytes, issuer: Made) -> bytes:
 # --- the readers under fire --------------------------------------------------------------------------------------
 
 
+SUB = CA.ca(
+    "O=Harbour,CN=Sub",
+    chains.constraints(
+        [("dns", "icu.h1.example"), ("directory", "O=Harbour"), ("email", "h1.example")], [("ip", bytes(8))]
+    ),
+    chains.policies("1.2.3", chains.ANY_POLICY),
+    chains.mappings(("1.2.3", "1.2.4")),
+    chains.policy_constraints(require=3, inhibit=2),
+    chains.inhibit_any(4),
+    chains.crl_points(chains.point(chains.point_name(("uri", "http://status.example/1.crl")), reasons=(1, 2))),
+    path_length=3,
+)
+RICH = SUB.leaf(
+    chains.san(
+        ("dns", "a.icu.h1.example"), ("email", "a@h1.example"), ("directory", "O=Harbour,CN=a"), ("id", "1.2.3")
+    ),
+    chains.policies("1.2.4"),
+    chains.crl_points(chains.point(chains.point_name(("directory", "CN=x")), issuer="CN=y")),
+)
+
+
 def fire_certificate(rng: random.Random) -> Reason | None:
-    case = scenario(rng.randrange(1 << 30))
-    victim = rng.choice([*case.sent, case.target])
-    content = mutate(victim.der, rng) if rng.random() < 0.5 else mend(victim.der, rng)
-    if rng.random() < 0.6:
-        content = resign(content, CA)
+    """A certificate of a random chain, or a rich one that leads to our anchor under a true signature."""
     validator = rng.choice(VALIDATORS)
-    chain = [made.der for made in case.sent] + [CA.der]
-    as_target = rng.random() < 0.7
-    leaf = content if as_target else CA.leaf().der
+    if rng.random() < 0.7:
+        is_leaf = rng.random() < 0.5
+        victim, issuer = (RICH, SUB) if is_leaf else (SUB, CA)
+        content = resign(mutate(victim.der, rng) if rng.random() < 0.3 else mend(victim.der, rng), issuer)
+        leaf, chain = (content, [SUB.der, CA.der]) if is_leaf else (RICH.der, [content, CA.der])
+    else:
+        case = scenario(rng.randrange(1 << 30))
+        one = rng.choice([*case.sent, case.target])
+        leaf = mutate(one.der, rng) if rng.random() < 0.5 else mend(one.der, rng)
+        chain = [made.der for made in case.sent] + [CA.der]
     try:
-        validator.validate(leaf, chain if as_target else [content, *chain], ANYBODY, AT)
+        validator.validate(leaf, chain, ANYBODY, AT)
     except VagusError as refused:
         return refused.reason
     return None
