@@ -30,6 +30,17 @@ def test_every_task_has_its_turn_before_the_start() -> None:
     assert jobs.states()["one"].runs == 1
 
 
+def test_what_had_its_turn_before_the_start_waits_for_its_rhythm() -> None:
+    ran: list[str] = []
+    jobs = Jobs([Task("long", 60, lambda: ran.append("long"))])
+    jobs.run_all()
+    jobs.start()
+    jobs.nudge("none of that name")
+    time.sleep(0.05)
+    jobs.stop()
+    assert ran == ["long"]
+
+
 def test_an_error_before_the_start_stops_the_start() -> None:
     def fail() -> None:
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, "no")

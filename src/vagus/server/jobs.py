@@ -57,6 +57,7 @@ class Jobs:
     def run_all(self) -> None:
         """Give every task its turn now, on this thread, letting errors pass: before the first listener opens."""
         for turn in self._turns.values():
+            turn.state.due_at = float("inf")  # its next turn is a rhythm from now, not at once again
             pause = turn.task.act()
             self._succeed(turn, pause)
 
