@@ -63,10 +63,7 @@ def _every_list() -> Row:
     with hospital(1) as folder:
         start = time.perf_counter()
         with open_house(folder) as house:
-            authority = house.open_issuers([UNIT])[UNIT].authority_id
-            file = house.settings.database_file
-        assert file is not None
-        fill_certificates(file, authority, certificates=SIZE, revoked=SIZE // 10, per_shard=_PER_SHARD)
+            fill_certificates(house, certificates=SIZE, revoked=SIZE // 10, per_shard=_PER_SHARD)
         made = time.perf_counter() - start
         found = _measure(folder, "every")
         lists = found["lists"]

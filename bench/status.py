@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.issuance import new_request
-from bench.rig.installation import UNIT, hospital, open_house
+from bench.rig.installation import UNIT, free_port, hospital, open_house
 from bench.rig.limits import sign_rate
 from bench.rig.servers import LOAD_CORE, SERVER_CORE, cpu_seconds, on_load_core, serving
 from bench.rows import Row
@@ -225,7 +225,7 @@ def _nginx(folder: Path, answer: bytes) -> Iterator[tuple[int, int]]:
     root = folder / "static"
     root.mkdir()
     (root / "answer").write_bytes(answer)
-    port = _free_port()
+    port = free_port()
     conf = root / "nginx.conf"
     user = "user root;" if os.getuid() == 0 else ""
     conf.write_text(
@@ -261,11 +261,3 @@ def _worker_of(master: int, port: int) -> int:
                 return int(children[0])
         time.sleep(0.05)
     raise RuntimeError("nginx did not start")
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

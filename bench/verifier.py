@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import statistics
 import time
@@ -75,10 +76,17 @@ def _status(root: Made, issuing: Made) -> CrlStatus:
     return status
 
 
+def _settle() -> None:
+    """Keep the collector from walking through the bench's own chains in the middle of a round."""
+    gc.collect()
+    gc.freeze()
+
+
 def _median_us(acts: Sequence[Callable[[], object]], rounds: int = 7) -> float:
     """Median over rounds of the mean CPU microseconds of one act; each act runs once in a round."""
     means = []
     for _ in range(rounds):
+        _settle()
         start = time.process_time()
         for act in acts:
             act()

@@ -9,12 +9,22 @@ import os
 import random
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.rig.installation import UNIT
+from vagus.authority.issuance import IssuanceOrder
+from vagus.authority.issuers import Issuer
+from vagus.authority.shards import ShardPlan
 from vagus.identifiers import DeviceId, serial_bytes
+from vagus.keystore.signing import Purpose
 from vagus.testing import SeededEntropy
+from vagus.wiring import House
 from vagus.x509.crl_building import RevocationReason, encode_crl_entry
+from vagus.x509.keys import decode_public_key
+from vagus.x509.names import SubjectFields
+from vagus.x509.templates import assemble
 
 SIZE = int(os.environ.get("BENCH_FLEET", "100000"))
 """How many devices or certificates a fleet has; BENCH_FLEET=1000000 for the size that the bars speak of."""
@@ -51,14 +61,16 @@ def fill_devices(file: Path, count: int) -> None:
     _finish(connection)
 
 
-def fill_certificates(
-    file: Path, authority_id: int, *, certificates: int, revoked: int, per_shard: int
-) -> list[tuple[int, int]]:
+def fill_certificates(house: House, *, certificates: int, revoked: int, per_shard: int) -> list[tuple[int, int]]:
     """Certificates of one authority in full shards, every so many of them revoked; gives (serial, shard) of the good.
 
-    Their leaves begin far behind what the ledger has numbered and will number.
+    Their leaves begin far behind what the ledger has numbered and will number. Each has the bytes of a certificate
+    that names its serial and its shard's list, under a signature that was made for another serial.
     """
-    drawn = random.Random(7)
+    issuer, drawn = house.open_issuers([UNIT])[UNIT], random.Random(7)
+    authority_id, file = issuer.authority_id, house.settings.database_file
+    assert file is not None
+    moulds = [_mould(house, issuer, shard) for shard in range((certificates + per_shard - 1) // per_shard)]
     connection = connect(file)
     connection.execute("BEGIN")
     serials = [drawn.getrandbits(158) | 1 << 157 for _ in range(certificates)]
@@ -82,6 +94,13 @@ def fill_certificates(
         for number, serial in enumerate(serials)
     )
     connection.executemany(f"INSERT INTO certificates VALUES ({', '.join('?' * 13)})", rows)
+    connection.executemany(
+        "INSERT INTO certificate_bytes (leaf_index, tbs_der, certificate_der) VALUES (?, ?, ?)",
+        (
+            (FIRST_LEAF + number, *(part.join(mould) for mould in moulds[number // per_shard]))
+            for number, part in enumerate(map(serial_bytes, serials))
+        ),
+    )
     gone = [(number, serials[number]) for number in range(0, certificates, every)]
     fill_revocations(
         connection, authority_id, ((FIRST_LEAF + number, number // per_shard, serial) for number, serial in gone)
@@ -110,6 +129,25 @@ def fill_revocations(connection: sqlite3.Connection, authority_id: int, gone: It
             revocations, events = [], []
     _insert(connection, revocations, events)
     connection.execute("UPDATE log_head SET revocation_sequence = ?", (sequence,))
+
+
+def _mould(house: House, issuer: Issuer, shard: int) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    """What stands before and after the serial in a TBS and in a certificate of a shard, both as really issued."""
+    device = DeviceId.draw(house.entropy)
+    order = IssuanceOrder(
+        request_id=f"mould-{shard}",
+        profile="bedside",
+        owner=f"device:{device}",
+        device_id=str(device),
+        public_key=decode_public_key(issuer.facts.spki_der),
+        subject=SubjectFields("Bench Hospital", "Intensive Care", str(device)),
+        dns_names=(f"{device}.icu.h1.bench.example",),
+    )
+    prepared = house.issuance.prepare(order, replace(issuer, shards=ShardPlan(issuer.authority_id, shard)))
+    signature = issuer.key.sign(Purpose.CERTIFICATE, prepared.tbs_der)
+    whole = assemble(prepared.tbs_der, issuer.facts.signature_algorithm, signature)
+    before, after = prepared.tbs_der.split(serial_bytes(prepared.serial))
+    return (before, after), tuple(whole.split(serial_bytes(prepared.serial)))  # type: ignore[return-value]
 
 
 def _insert(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ format = 1
 [group]
 title = "Bench Group"
 domain = "{GROUP}"
-status_url = "http://status.{GROUP}"
+status_url = "http://127.0.0.1:@PORT@"
 
 [[hospitals]]
 label = "h1"
@@ -57,7 +58,7 @@ serial_prefix = "KGW"
 [[listeners]]
 name = "status"
 kind = "status"
-address = "127.0.0.1:0"
+address = "127.0.0.1:@PORT@"
 
 [[listeners]]
 name = "enrol-h1"
@@ -95,7 +96,8 @@ def vagus(folder: Path, *arguments: str) -> str:
 @contextmanager
 def hospital(devices: int) -> Iterator[Path]:
     """A hospital of one unit with so many pumps and one gateway that is a registration authority."""
-    with _installed("hospital", _HOSPITAL.replace("@DEVICES@", str(devices))) as folder:
+    plan = _HOSPITAL.replace("@DEVICES@", str(devices)).replace("@PORT@", str(free_port()))
+    with _installed("hospital", plan) as folder:
         yield folder
 
 
@@ -124,6 +126,13 @@ def open_house(folder: Path) -> House:
     """The installation in this process."""
     os.environ["VAGUS_BENCH_PASSPHRASE"] = PASSPHRASE
     return House.open(folder, passphrase_sources=[SOURCE])
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody has now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def devices_of(house: House, model: str) -> list[DeviceId]:
