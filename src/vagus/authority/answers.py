@@ -147,10 +147,11 @@ class OcspDesk:
                     if count >= limit:
                         return count
                     self._know((responder.authority_id, row.serial))
-                    request_der = _common_request(responder, row.serial)
+                    identifier = cert_id(responder.issuer_subject_der, responder.issuer_spki_der, row.serial)
+                    request_der = _common_request(identifier)
                     kept = self._kept.get(request_der)
                     if kept is None or at >= kept.renew_at or kept.responder is not responder:
-                        self._presign_one(responder, row.serial, request_der, at)
+                        self._presign_one(responder, row.serial, identifier, at)
                         count += 1
                 after = page[-1].leaf_index
         return count
@@ -162,16 +163,16 @@ class OcspDesk:
                 connection, responder.authority_id, alive_at=int(at.timestamp()), after=after
             )
 
-    def _presign_one(self, responder: Responder, serial: int, request_der: bytes, at: datetime) -> None:
+    def _presign_one(self, responder: Responder, serial: int, identifier: bytes, at: datetime) -> None:
         position = self._follower.position
         this_update = at.astimezone(UTC).replace(microsecond=0)
         next_update = this_update + self._rules.presigned_lifetime
-        identifier = cert_id(responder.issuer_subject_der, responder.issuer_spki_der, serial)
         entry = self._follower.find(responder.authority_id, serial)
         answer = _single(identifier, entry, this_update, next_update)
         signed = _sign(responder, [answer], this_update, None)
         renew_at = this_update + self._rules.renew_after
-        self._keep(request_der, _Kept(signed, responder, serial, this_update, next_update, renew_at), position)
+        made = _Kept(signed, responder, serial, this_update, next_update, renew_at)
+        self._keep(_common_request(identifier), made, position)
 
     @property
     def kept(self) -> int:
@@ -329,7 +330,6 @@ def _wrap(kept: _Kept) -> OcspAnswer:
     return OcspAnswer(whole, kept.this_update, kept.next_update)
 
 
-def _common_request(responder: Responder, serial: int) -> bytes:
+def _common_request(identifier: bytes) -> bytes:
     """The OCSPRequest for one certificate as common clients encode it: SHA-1, no nonce, nothing optional."""
-    identifier = cert_id(responder.issuer_subject_der, responder.issuer_spki_der, serial)
     return der.sequence(der.sequence(der.sequence(der.sequence(identifier))))

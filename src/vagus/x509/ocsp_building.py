@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vagus.errors import Malformed
@@ -69,6 +70,7 @@ def cert_id(issuer_subject_der: bytes, issuer_spki_der: bytes, serial: int, hash
     return der.sequence(identifier, der.octet_string(name_hash), der.octet_string(key_hash), der.integer(serial))
 
 
+@lru_cache(maxsize=1024)
 def issuer_hashes(issuer_subject_der: bytes, issuer_spki_der: bytes, hash_name: str) -> tuple[bytes, bytes]:
     """The hashes of an issuer's Name and of its key's BIT STRING content, as a CertID has them."""
     digest = hashlib.new(hash_name, usedforsecurity=False)
@@ -93,7 +95,7 @@ def build_response_tbs(
         extensions = der.explicit(1, der.sequence(extension(NONCE, der.octet_string(nonce))))
     return der.sequence(
         der.explicit(2, der.octet_string(responder_key_hash)),  # responderID byKey
-        der.generalized_time(produced_at),
+        _time(produced_at),
         der.sequence(*map(_single, answers)),
         extensions,
     )
@@ -119,8 +121,8 @@ def _single(answer: SingleAnswer) -> bytes:
     return der.sequence(
         answer.cert_id_der,
         _status(answer),
-        der.generalized_time(answer.this_update),
-        der.explicit(0, der.generalized_time(answer.next_update)),
+        _time(answer.this_update),
+        der.explicit(0, _time(answer.next_update)),
     )
 
 
@@ -130,10 +132,16 @@ def _status(answer: SingleAnswer) -> bytes:
         return _UNKNOWN
     if answer.revoked_at is None:
         return _GOOD
-    info = der.generalized_time(answer.revoked_at)
+    info = _time(answer.revoked_at)
     if answer.reason:  # unspecified (0) is left out, as in lists
         info += der.explicit(0, der.encode_tlv(_ENUMERATED, bytes((answer.reason,))))
     return der.encode_tlv(0xA1, info)
+
+
+@lru_cache(maxsize=4096)
+def _time(moment: datetime) -> bytes:
+    """A sweep writes the same three moments into every answer."""
+    return der.generalized_time(moment)
 
 
 def responder_key_hash(spki_der: bytes) -> bytes:
