@@ -362,7 +362,11 @@ class House:
             return {row.id: row.reference for row in list_authorities(connection)}
 
     def revoke_device(self, device_id: DeviceId, reason: str, *, by: str) -> Revoked:
-        """Revoke every live certificate of a device. Raises Malformed(BAD_ARGUMENT) for a reason that X.509 lacks."""
+        """Revoke every live certificate of a device and, unless they are only superseded, lock it out.
+
+        Revocation alone would leave the maker's certificate and unspent tokens, with which it enrols anew at once.
+        Raises Malformed(BAD_ARGUMENT) for a reason that X.509 lacks.
+        """
         from vagus.x509.crl_building import RevocationReason
 
         found = {one.spelling.lower(): one for one in RevocationReason}.get(reason.lower())
@@ -370,7 +374,9 @@ class House:
             names = ", ".join(one.spelling for one in RevocationReason)
             msg = f"{reason!r} is no revocation reason; there are {names} (RFC 5280 5.3.1)"
             raise Malformed(Reason.BAD_ARGUMENT, msg, value=reason)
-        return self.revocations.revoke_device(str(device_id), found, by=by).result()
+        if found is RevocationReason.SUPERSEDED:
+            return self.revocations.revoke_device(str(device_id), found, by=by).result()
+        return self.inventory.lock_out(device_id, found, by=by).result()
 
     def import_manifest(self, file: Path, anchor: Path, unit: UnitName | None, *, by: str) -> Imported:
         """Take a maker's manifest into the inventory, a part at a time. Raises as `ManifestImport`."""

@@ -11,7 +11,7 @@ from typing import Final
 from vagus.authority.revocation import Revoked, revoke_device
 from vagus.clock import Entropy
 from vagus.errors import Conflict, Malformed, NotAuthorised
-from vagus.fleet.lifecycle import HAS_ENDED, MOVES, DeviceState, check_move
+from vagus.fleet.lifecycle import HAS_ENDED, MAY_ENROL, MOVES, DeviceState, check_move
 from vagus.fleet.transfers import plan_superseding
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
@@ -101,7 +101,7 @@ class Inventory:
         )
 
     def lock_out(self, device_id: DeviceId, reason: RevocationReason, *, by: str) -> Future[Revoked]:
-        """Revoke every certificate of a device and, where its state allows, quarantine it, in one act.
+        """Revoke every certificate of a device, and quarantine it (recall it, if it was just received), in one act.
 
         Revocation alone leaves a door open: with the maker's certificate the device would enrol anew at once.
         The future raises NotAuthorised(NOT_IN_INVENTORY) and what revoking raises.
@@ -201,6 +201,8 @@ def lock_out_device(batch: Batch, device_id: DeviceId, reason: RevocationReason,
     expire_tokens_of(batch.connection, device_id, at=batch.at)
     if DeviceState.QUARANTINED in MOVES[state]:
         change_device_state(batch, device_id, DeviceState.QUARANTINED, by=by)
+    elif state in MAY_ENROL:  # received: quarantine is for what may connect, and from there leads back into service
+        change_device_state(batch, device_id, DeviceState.RECALLED, by=by)
     return revoked
 
 

@@ -20,6 +20,7 @@ from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, Malformed, NotAuthorised, Refused, Unavailable, VagusError
 from vagus.fleet.admission import Admitted, Evidence
 from vagus.fleet.devices import load_device, owner_of
+from vagus.fleet.last_checks import check_not_suspended, check_same_wish, check_still_good
 from vagus.fleet.lifecycle import MAY_ENROL, MAY_RENEW, DeviceState, check_may
 from vagus.fleet.refusals import RefusalNotes
 from vagus.fleet.tokens import REPEAT, check_spendable, find_bearer, spend_token
@@ -27,7 +28,6 @@ from vagus.identifiers import DeviceId, DeviceName
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceStateChanged
 from vagus.reasons import Reason
-from vagus.records.certificates import REVOKED, find_by_leaf
 from vagus.records.database import Connection, Database
 from vagus.records.devices import DeviceRow, set_device_state
 from vagus.records.units import UnitRow, find_unit
@@ -270,18 +270,21 @@ class Enrolment:
         if (device.unit, device.profile) != (applicant.device.unit, applicant.device.profile):
             msg = "the inventory changed the device's unit or profile just now; send the request again"
             raise Unavailable(Reason.OVERLOADED, msg)
-        # 2. The token is still worth this key, and no other.
+        # 2. Nothing of it is on hold, and the certificate that speaks for it was not revoked just now.
+        check_not_suspended(batch, device, request.peer)
+        # 3. The token is still worth this key and this certificate, and no other.
         key, token = request.csr.public_key.spki_sha256, None
         if applicant.token_sha256 is not None:
             token = check_spendable(batch, applicant.token_sha256, key, repeat=self._token_repeat)
-        # 3. The intent with its ledger entry, and the token bound to it: both or neither.
+            check_same_wish(batch.connection, token, prepared.order.request_id)
+        # 4. The intent with its ledger entry, and the token bound to it: both or neither.
         outcome = self._issuance.record(prepared, batch)
         if isinstance(outcome, IssuedCertificate):
-            _check_still_good(batch.connection, outcome)
+            check_still_good(batch.connection, outcome)
             return outcome
         if token is not None:
             spend_token(batch, token, key, request_id=prepared.order.request_id)
-        # 4. The first certificate commissions a device.
+        # 5. The first certificate commissions a device.
         if state is DeviceState.RECEIVED:
             after = DeviceState.COMMISSIONED
             set_device_state(batch.connection, device.id, before=state, after=after, at=batch.at)
@@ -311,14 +314,6 @@ def _check_served(peer: Admitted | None, device: DeviceRow) -> None:
     if peer is not None and peer.served_units is not None and str(device.unit) not in peer.served_units:
         msg = f"the device belongs to {device.unit}, which does not enrol here; use the listener of its hospital"
         raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg)
-
-
-def _check_still_good(connection: Connection, repeated: IssuedCertificate) -> None:
-    """Raises Conflict(REVOKED) when the certificate that is about to be given again was revoked meanwhile."""
-    row = find_by_leaf(connection, repeated.leaf_index)
-    if row is not None and row.state == REVOKED:
-        msg = "this request was answered, and its certificate is revoked; make a new key and a new request"
-        raise Conflict(Reason.REVOKED, msg)
 
 
 def _may(kind: Kind) -> tuple[frozenset[DeviceState], str]:

@@ -71,6 +71,15 @@ _BY_SERIAL = select(certificates).where(
 _BYTES = select(certificate_bytes.c.tbs_der, certificate_bytes.c.certificate_der).where(
     certificate_bytes.c.leaf_index == bindparam("leaf")
 )
+_HELD = (
+    select(certificates.c.leaf_index)
+    .where(
+        certificates.c.device_id == bindparam("device"),
+        certificates.c.not_after > bindparam("at"),
+        certificates.c.state == HELD,
+    )
+    .limit(1)
+)
 _SIGNED = (
     update(certificates)
     .where(certificates.c.leaf_index == bindparam("leaf"), certificates.c.fingerprint.is_(None))
@@ -170,6 +179,11 @@ def list_of_device(connection: Connection, device_id: str, *, alive_at: int = 0)
         .order_by(certificates.c.not_after.desc(), certificates.c.leaf_index.desc())
     )
     return tuple(read_row(found) for found in connection.execute(query))
+
+
+def is_device_held(connection: Connection, device_id: str, *, alive_at: int) -> bool:
+    """Whether a certificate of this device that ends after `alive_at` is on hold."""
+    return connection.execute(_HELD, {"device": device_id, "at": alive_at}).first() is not None
 
 
 def list_of_key(connection: Connection, spki_sha256: bytes) -> tuple[CertificateRow, ...]:

@@ -1,0 +1,58 @@
+"""What an enrolment asks again inside its one transaction, where acts have an order; writes nothing down."""
+
+from __future__ import annotations
+
+from vagus.authority.issuance import IssuedCertificate
+from vagus.errors import Conflict, NotAuthorised, NotTrusted
+from vagus.fleet.admission import Admitted, Evidence
+from vagus.reasons import Reason
+from vagus.records.certificates import (
+    HELD,
+    REVOKED,
+    find_by_fingerprint,
+    find_by_leaf,
+    find_by_request,
+    is_device_held,
+)
+from vagus.records.database import Connection
+from vagus.records.devices import DeviceRow
+from vagus.records.tokens import TokenRow
+from vagus.records.writer import Batch
+
+
+def check_not_suspended(batch: Batch, device: DeviceRow, peer: Admitted | None) -> None:
+    """Raises NotTrusted(ON_HOLD|REVOKED): a new certificate would be the way around a hold or a revocation.
+
+    The verdict on the connection may be older than either; here acts have an order.
+    """
+    if is_device_held(batch.connection, str(device.id), alive_at=batch.at):
+        msg = "a certificate of this device is on hold, so it gets no new one; release or revoke what is held"
+        raise NotTrusted(Reason.ON_HOLD, msg, device=str(device.id))
+    if peer is None or peer.identity is None or peer.evidence is not Evidence.LDEVID:
+        return
+    shown = find_by_fingerprint(batch.connection, peer.identity.leaf_sha256)
+    if shown is not None and shown.state in {REVOKED, HELD}:
+        reason = Reason.REVOKED if shown.state == REVOKED else Reason.ON_HOLD
+        msg = f"the certificate that this request was made with is {shown.state}; enrol with another credential"
+        raise NotTrusted(reason, msg, device=str(device.id))
+
+
+def check_same_wish(connection: Connection, token: TokenRow, request_id: str) -> None:
+    """Raises NotAuthorised(TOKEN_SPENT) when a spent token asks for another certificate than the one it got.
+
+    Its hour is for an answer that got lost: a label or a transfer meanwhile would make two certificates of one token.
+    """
+    if token.bound_spki_sha256 is None:
+        return
+    found = find_by_request(connection, request_id)
+    if found is None or found.leaf_index != token.certificate_leaf_index:
+        msg = "the token was spent on another certificate of this device; ask for a new one"
+        raise NotAuthorised(Reason.TOKEN_SPENT, msg, device=str(token.device_id))
+
+
+def check_still_good(connection: Connection, repeated: IssuedCertificate) -> None:
+    """Raises Conflict(REVOKED) when the certificate that is about to be given again was revoked meanwhile."""
+    row = find_by_leaf(connection, repeated.leaf_index)
+    if row is not None and row.state == REVOKED:
+        msg = "this request was answered, and its certificate is revoked; make a new key and a new request"
+        raise Conflict(Reason.REVOKED, msg)
