@@ -9,14 +9,15 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable
 from vagus.reasons import Reason
 from vagus.records.database import Database, open_database
+from vagus.records.installation import Installation, insert_installation, set_restored
 from vagus.records.log import iterate_leaves, load_head
-from vagus.records.tables import log_head, log_leaves, verifier_memory
+from vagus.records.tables import log_head, log_leaves, tokens, verifier_memory
 from vagus.records.writer import Batch, CommitFacts, Writer
 from vagus.testing import FrozenClock
 from vagus.tlog.merkle import Frontier, leaf_hash
@@ -131,6 +132,56 @@ def test_a_broken_constraint_is_a_conflict_of_its_own_act(writer: Writer, databa
     assert check_log(database) == [b"a", b"b"]
 
 
+def test_a_row_that_refers_to_nothing_is_a_conflict(writer: Writer) -> None:
+    token = insert(tokens).values(token_sha256=bytes(32), device_id="a" * 26, made_at=0, expires_at=1)
+    with pytest.raises(Conflict) as caught:
+        writer.submit(lambda batch: batch.connection.execute(token)).result(10)
+    assert caught.value.reason is Reason.ALREADY_EXISTS
+
+
+def test_a_missing_value_is_a_defect_and_no_conflict(writer: Writer, database: Database) -> None:
+    def forget_the_value(batch: Batch) -> None:
+        batch.append(b"x")
+        batch.connection.execute(insert(verifier_memory).values(name="a", octets=bytes(20), at=batch.at))
+
+    with pytest.raises(IntegrityError):
+        writer.submit(forget_the_value).result(10)
+    assert writer.submit(remember("a")).result(10) == 0
+    assert check_log(database) == [b"a"]
+
+
+def test_a_broken_check_is_a_defect_and_no_conflict(writer: Writer) -> None:
+    writer.submit(
+        lambda batch: batch.connection.execute(text("CREATE TABLE checked (number INTEGER CHECK (number > 0))"))
+    ).result(10)
+    with pytest.raises(IntegrityError):
+        writer.submit(lambda batch: batch.connection.execute(text("INSERT INTO checked VALUES (0)"))).result(10)
+    writer.submit(lambda batch: batch.connection.execute(text("DROP TABLE checked"))).result(10)
+
+
+def test_nothing_is_appended_while_a_restore_is_unsettled_except_by_its_settlement(
+    writer: Writer, database: Database
+) -> None:
+    mine = Installation("log.test", 0, bytes(32), restored_at=5)
+    writer.submit(lambda batch: insert_installation(batch.connection, mine)).result(10)
+
+    def settle(batch: Batch) -> int:
+        batch.begin_settling()
+        return batch.append(b"settled")
+
+    gate = Gate(writer)
+    before, settled, behind = writer.submit(append(b"a")), writer.submit(settle), writer.submit(append(b"b"))
+    gate.open()
+    assert settled.result(10) == 0
+    for refused in (before, behind):
+        with pytest.raises(Conflict) as caught:
+            refused.result(10)
+        assert caught.value.reason is Reason.RESTORE_UNSETTLED
+    writer.submit(lambda batch: set_restored(batch.connection, None)).result(10)
+    assert writer.submit(append(b"c")).result(10) == 1
+    assert check_log(database) == [b"settled", b"c"]
+
+
 def test_acts_see_what_the_acts_before_them_wrote(writer: Writer) -> None:
     def count(batch: Batch) -> int:
         return len(batch.connection.execute(select(verifier_memory.c.name)).all())
@@ -140,6 +191,22 @@ def test_acts_see_what_the_acts_before_them_wrote(writer: Writer) -> None:
     counted = writer.submit(count)
     gate.open()
     assert counted.result(10) == 1
+
+
+def test_device_changes_have_a_sequence_of_their_own(writer: Writer, database: Database) -> None:
+    assert [writer.submit(Batch.next_device_change).result(10) for _ in range(3)] == [1, 2, 3]
+
+    def fail(batch: Batch) -> None:
+        batch.next_device_change()
+        raise Malformed(Reason.BAD_ARGUMENT, "not this one")
+
+    with pytest.raises(Malformed):
+        writer.submit(fail).result(10)
+    told: list[CommitFacts] = []
+    writer.on_commit(told.append)
+    assert writer.submit(Batch.next_device_change).result(10) == 4
+    assert [facts.device_sequence for facts in told] == [4]
+    assert writer.submit(Batch.next_revocation).result(10) == 1
 
 
 def test_revocations_are_numbered_without_a_gap_and_kept(writer: Writer, database: Database) -> None:
@@ -208,7 +275,7 @@ def test_followers_are_told_before_the_submitter(writer: Writer) -> None:
     future = writer.submit(lambda batch: (batch.append(b"x"), batch.next_revocation()))
     future.add_done_callback(lambda _: seen.append(len(told)))
     future.result(10)
-    assert told == [CommitFacts(size=1, revocation_sequence=1, acts=1)]
+    assert told == [CommitFacts(size=1, revocation_sequence=1, acts=1, device_sequence=0)]
     assert seen in ([1], [])  # the callback may still be on its way, but never sooner
 
 

@@ -267,8 +267,8 @@ def first_line(error: BaseException | None) -> str:
 def insert_empty_head(connection: Connection) -> None:
     """The head of the log before its first leaf."""
     empty = Frontier()
-    head = {"id": 1, "size": 0, "frontier": empty.encode(), "root": empty.root, "revocation_sequence": 0}
-    connection.execute(log_head.insert(), head)
+    head = {"id": 1, "size": 0, "frontier": empty.encode(), "root": empty.root}
+    connection.execute(log_head.insert(), {**head, "revocation_sequence": 0, "device_sequence": 0})
 
 
 def sync_folder(folder: Path) -> None:

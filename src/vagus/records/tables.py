@@ -33,7 +33,9 @@ installation = Table(  # one row: what this database is
     Column("origin", String(200), nullable=False),  # the ledger's origin line
     Column("created_at", Seconds, nullable=False),
     Column("salt", LargeBinary, nullable=False),  # for hashes of personal data in the ledger
-    Column("restored_at", Seconds),  # set by restore: nothing is issued until settled
+    Column("restored_at", Seconds),  # set by restore: nothing is issued and nothing appended until settled
+    Column("restored_size", Number),  # how many leaves the backup had; kept while unsettled
+    Column("restored_from", LargeBinary),  # the SHA-256 of the backup; kept while unsettled
     Column("policy_sha256", LargeBinary),
     Column("group_domain", String(100)),
 )
@@ -46,6 +48,7 @@ log_head = Table(  # one row, locked by each batch: numbers leaves and revocatio
     Column("frontier", LargeBinary, nullable=False),  # concatenated 32-byte hashes, largest subtree first
     Column("root", LargeBinary, nullable=False),
     Column("revocation_sequence", Number, nullable=False),
+    Column("device_sequence", Number, nullable=False),
 )
 
 log_leaves = Table(
@@ -197,6 +200,14 @@ revocation_events = Table(  # the gapless sequence itself: holds and releases al
     Column("serial", LargeBinary, nullable=False),
     Column("act", String(8), nullable=False),  # revoke, hold, release
     Column("reason", Integer, nullable=False),
+    Column("at", Seconds, nullable=False),
+)
+
+device_changes = Table(  # the gapless sequence of what takes or gives devices their rights; gates follow it too
+    "device_changes",
+    metadata,
+    Column("sequence", Number, primary_key=True, autoincrement=False),
+    Column("device_id", String(26), nullable=False),
     Column("at", Seconds, nullable=False),
 )
 

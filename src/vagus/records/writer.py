@@ -23,7 +23,7 @@ from vagus.clock import Clock
 from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.records.database import Database, first_line, is_outage
-from vagus.records.tables import log_head, log_leaves
+from vagus.records.tables import installation, log_head, log_leaves
 from vagus.tlog.merkle import Frontier, leaf_hash
 
 T = TypeVar("T")
@@ -46,56 +46,86 @@ _UNDO = "ROLLBACK TO SAVEPOINT act"
 
 @dataclass(frozen=True, slots=True)
 class CommitFacts:
-    """What a commit has made durable: the new size of the log and the new end of the revocation sequence."""
+    """What a commit has made durable: the new size of the log and the new ends of the two sequences."""
 
     size: int
     revocation_sequence: int
     acts: int
+    device_sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The locked head as a batch finds it."""
+
+    frontier: Frontier
+    revocation_sequence: int
+    device_sequence: int
+    is_unsettled: bool
+    """Whether a restore waits to be settled: what is appended then may contradict what was published."""
 
 
 class Batch:
     """What an act may do while its batch is open. An act must not keep it, nor commit or roll back by itself."""
 
-    def __init__(self, connection: Connection, at: int, frontier: Frontier, revocation_sequence: int) -> None:
+    def __init__(self, connection: Connection, at: int, head: _Head) -> None:
         self.connection = connection
         """The connection of the transaction; every act of the batch sees what those before it wrote."""
         self.at = at
         """The moment of the batch, seconds since 1970 UTC: all its rows and entries carry the same."""
-        self._frontier = frontier
+        self._head = head
         self._entries: list[bytes] = []
-        self._sequence = revocation_sequence
-        self._sequence_before = revocation_sequence
+        self._sequence = head.revocation_sequence
+        self._device_sequence = head.device_sequence
+        self._is_closed = head.is_unsettled
 
     def append(self, entry: bytes) -> int:
         """Add `entry` to the log and give its leaf index, the only order there is (design section 6.2).
 
-        Raises Malformed(TOO_LARGE) above 65,535 bytes, the most that an entry bundle can hold.
+        Raises Malformed(TOO_LARGE) above 65,535 bytes, the most that an entry bundle can hold, and
+        Conflict(RESTORE_UNSETTLED) while the gap behind a restore is open: on whatever road it comes, an entry that
+        takes the place of one already published would fork the log.
         """
+        if self._is_closed:
+            msg = (
+                "this system was restored and does not know what was issued since its backup; close the gap with "
+                "`vagus restore-gap` before anything is issued or changed"
+            )
+            raise Conflict(Reason.RESTORE_UNSETTLED, msg)
         if len(entry) > MAX_ENTRY_BYTES:
             msg = f"a ledger entry of {len(entry)} bytes exceeds the {MAX_ENTRY_BYTES} of a bundle; refer by hash"
             raise Malformed(Reason.TOO_LARGE, msg, size=len(entry), limit=MAX_ENTRY_BYTES)
         self._entries.append(entry)
-        return self._frontier.size + len(self._entries) - 1
+        return self._head.frontier.size + len(self._entries) - 1
+
+    def begin_settling(self) -> None:
+        """Let this one act append although a restore is unsettled: for recovery and settlement, and nobody else."""
+        self._is_closed = False
 
     def next_revocation(self) -> int:
         """The next number of the gapless revocation sequence; the act writes a `revocation_events` row with it."""
         self._sequence += 1
         return self._sequence
 
-    def mark(self) -> tuple[int, int]:
-        """Where an act begins, for `undo`."""
-        return len(self._entries), self._sequence
+    def next_device_change(self) -> int:
+        """The next number of the gapless sequence of device changes; the act writes a `device_changes` row with it."""
+        self._device_sequence += 1
+        return self._device_sequence
 
-    def undo(self, mark: tuple[int, int]) -> None:
+    def mark(self) -> tuple[int, int, int]:
+        """Where an act begins, for `undo`."""
+        self._is_closed = self._head.is_unsettled
+        return len(self._entries), self._sequence, self._device_sequence
+
+    def undo(self, mark: tuple[int, int, int]) -> None:
         """Forget the entries and numbers taken since `mark`; the savepoint forgets the rows."""
-        length, self._sequence = mark
+        length, self._sequence, self._device_sequence = mark
         del self._entries[length:]
 
-    def seal(self) -> tuple[int, int]:
-        """Write leaves and head; gives the new size and revocation sequence."""
-        frontier, entries = self._frontier, self._entries
-        if not entries and self._sequence == self._sequence_before:
-            return frontier.size, self._sequence
+    def seal(self, acts: int) -> CommitFacts:
+        """Write leaves and head, after `acts` acts; gives what the commit will make durable."""
+        frontier, entries = self._head.frontier, self._entries
+        numbers = (self._sequence, self._device_sequence)
         if entries:
             hashes = [leaf_hash(entry) for entry in entries]
             rows = [
@@ -104,23 +134,34 @@ class Batch:
             ]
             frontier = frontier.extend(hashes)
             self.connection.execute(_INSERT_LEAVES, rows)
-        self.connection.execute(
-            _UPDATE_HEAD,
-            {
-                "size": frontier.size,
-                "frontier": frontier.encode(),
-                "root": frontier.root,
-                "revocation_sequence": self._sequence,
-            },
-        )
-        return frontier.size, self._sequence
+        if entries or numbers != (self._head.revocation_sequence, self._head.device_sequence):
+            self.connection.execute(
+                _UPDATE_HEAD,
+                {
+                    "size": frontier.size,
+                    "frontier": frontier.encode(),
+                    "root": frontier.root,
+                    "revocation_sequence": self._sequence,
+                    "device_sequence": self._device_sequence,
+                },
+            )
+        return CommitFacts(frontier.size, self._sequence, acts, self._device_sequence)
 
 
 _INSERT_LEAVES = insert(log_leaves)
 _UPDATE_HEAD = update(log_head).where(log_head.c.id == 1)
-_LOCK_HEAD = select(
-    log_head.c.size, log_head.c.frontier, log_head.c.root, log_head.c.revocation_sequence
-).with_for_update()
+_LOCK_HEAD = (
+    select(
+        log_head.c.size,
+        log_head.c.frontier,
+        log_head.c.root,
+        log_head.c.revocation_sequence,
+        log_head.c.device_sequence,
+        installation.c.restored_at,
+    )
+    .select_from(log_head.outerjoin(installation, installation.c.id == log_head.c.id))
+    .with_for_update(of=log_head)
+)
 
 
 class _Pending(Generic[T]):
@@ -274,7 +315,7 @@ class Writer:
             # 2. Run each act in its own savepoint.
             done = self._run_acts(connection, batch, running, refused)
             # 3. Write leaves, frontier, root and sequence beside the acts' own rows.
-            size, sequence = batch.seal()
+            facts = batch.seal(len(done))
             self._kill_points("before-commit")
             # 4. Leaving the block commits; the engine returns after its log is on the disk (synchronous = FULL).
             #    Both drivers take a commit without a sound transaction for a success, so ask first.
@@ -284,7 +325,7 @@ class Writer:
         # 5. Only now may anyone be told.
         for pending, error in refused:
             pending.future.set_exception(error)
-        return done, CommitFacts(size, sequence, len(done))
+        return done, facts
 
     def _open_batch(self, connection: Connection) -> Batch:
         head = connection.execute(_LOCK_HEAD).one_or_none()
@@ -294,7 +335,8 @@ class Writer:
         if frontier.root != head.root:
             msg = f"the stored root of the log of {head.size} leaves does not fit its frontier; run: vagus audit verify"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=head.size)
-        return Batch(connection, int(self._clock.now().timestamp()), frontier, head.revocation_sequence)
+        locked = _Head(frontier, head.revocation_sequence, head.device_sequence, head.restored_at is not None)
+        return Batch(connection, int(self._clock.now().timestamp()), locked)
 
     @staticmethod
     def _run_acts(
@@ -370,14 +412,37 @@ def _is_sound(connection: Connection) -> bool:
 
 
 def _as_ours(error: SQLAlchemyError) -> Exception:
-    """A broken constraint as a conflict; any other statement error is a mistake of ours and stays what it is."""
-    if not isinstance(error, IntegrityError):
+    """What two honest callers can do to each other (a key taken, a row gone) as a conflict.
+
+    A missing value or a broken check is a mistake of ours, like every other statement error, and stays what it is.
+    """
+    if not isinstance(error, IntegrityError) or _broken_constraint(error.orig) not in _CONFLICTS:
         return error
     conflict = Conflict(
         Reason.ALREADY_EXISTS, f"this is already recorded or refers to nothing ({first_line(error.orig)})"
     )
     conflict.__cause__ = error
     return conflict
+
+
+_CONFLICTS = frozenset(
+    {
+        # PostgreSQL, appendix A, class 23
+        "23503",  # foreign_key_violation
+        "23505",  # unique_violation
+        # SQLite's extended result codes
+        "SQLITE_CONSTRAINT_FOREIGNKEY",
+        "SQLITE_CONSTRAINT_PRIMARYKEY",
+        "SQLITE_CONSTRAINT_ROWID",
+        "SQLITE_CONSTRAINT_UNIQUE",
+    }
+)
+
+
+def _broken_constraint(error: BaseException | None) -> str | None:
+    """Which kind of constraint it was, as the engine names it."""
+    name = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None)
+    return name if isinstance(name, str) else None
 
 
 def _fail(pendings: Sequence[_Pending[Any]], error: Exception) -> None:

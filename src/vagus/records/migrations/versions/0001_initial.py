@@ -33,6 +33,8 @@ installation = Table(
     Column("created_at", Seconds, nullable=False),
     Column("salt", LargeBinary, nullable=False),
     Column("restored_at", Seconds),
+    Column("restored_size", Number),
+    Column("restored_from", LargeBinary),
     Column("policy_sha256", LargeBinary),
     Column("group_domain", String(100)),
 )
@@ -45,6 +47,7 @@ log_head = Table(
     Column("frontier", LargeBinary, nullable=False),
     Column("root", LargeBinary, nullable=False),
     Column("revocation_sequence", Number, nullable=False),
+    Column("device_sequence", Number, nullable=False),
 )
 
 log_leaves = Table(
@@ -199,6 +202,14 @@ revocation_events = Table(
     Column("at", Seconds, nullable=False),
 )
 
+device_changes = Table(
+    "device_changes",
+    metadata,
+    Column("sequence", Number, primary_key=True, autoincrement=False),
+    Column("device_id", String(26), nullable=False),
+    Column("at", Seconds, nullable=False),
+)
+
 crl_publications = Table(
     "crl_publications",
     metadata,
@@ -319,4 +330,5 @@ def upgrade() -> None:
     connection = op.get_bind()
     metadata.create_all(connection)
     root = hashlib.sha256(b"").digest()
-    connection.execute(log_head.insert().values(id=1, size=0, frontier=b"", root=root, revocation_sequence=0))
+    head = {"id": 1, "size": 0, "frontier": b"", "root": root}
+    connection.execute(log_head.insert().values(**head, revocation_sequence=0, device_sequence=0))
