@@ -54,6 +54,8 @@ class _ServeTable(Document):
     sequence_bound_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
     addresses: dict[str, Annotated[str, AfterValidator(check_address)]] = Field(default_factory=dict)
     health: Annotated[str, AfterValidator(check_address)] | None = None
+    probe: Literal["listener", "url", "off"] = "listener"
+    probe_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
 
 
 class _SettingsFile(Document):
@@ -75,6 +77,8 @@ class ServeSettings:
     sequence_bound_seconds: float
     addresses: tuple[tuple[str, str], ...]  # listener name -> host:port that overrides the plan's
     health: str | None
+    probe: Literal["listener", "url", "off"]  # what is published is fetched here, at the status URL, or not at all
+    probe_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,8 @@ def decode_settings(raw: bytes, folder: Path) -> Settings:
             sequence_bound_seconds=said.serve.sequence_bound_seconds,
             addresses=tuple(sorted(said.serve.addresses.items())),
             health=said.serve.health,
+            probe=said.serve.probe,
+            probe_seconds=said.serve.probe_seconds,
         ),
     )
 
@@ -235,4 +241,6 @@ stall_seconds = 60.0
 connections = 20000
 connections_per_source = 2000
 sequence_bound_seconds = 2.0      # a gate that lost the revocation sequence for longer applies the fail mode
+# health = "127.0.0.1:9470"       # /health and /metrics for operators
+# probe = "url"                   # fetch what is published where certificates say it is, not at our own listener
 """

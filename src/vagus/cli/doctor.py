@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from vagus.cli.failures import REFUSED
-from vagus.cli.options import open_house
+from vagus.cli.options import decode_address, open_house
 from vagus.cli.output import JsonOption, Output
 
 
@@ -14,12 +16,21 @@ def register(application: typer.Typer) -> None:
     application.command("doctor")(doctor)
 
 
-def doctor(context: typer.Context, *, json: JsonOption = False) -> None:
-    """Look at permissions, durability, disk, clock, ledger, authorities, CRLs. Exit code 1 when something fails."""
+def doctor(
+    context: typer.Context,
+    *,
+    status_address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Fetch what is published here, not at the status URL's own host."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Look at permissions, disk, clock, ledger, authorities, lists and answers. Exit code 1 when something fails."""
     from vagus.server.diagnosis import State, diagnose
 
+    connect_to = None if status_address is None else decode_address(status_address)
     with open_house(context) as house:
-        findings = list(diagnose(house))
+        findings = list(diagnose(house, connect_to=connect_to))
     Output(json).rows(
         "Findings",
         ("check", "state", "finding", "remedy"),

@@ -34,3 +34,15 @@ def open_house(context: typer.Context, sources: Sequence[str] | None = None) -> 
     from vagus.wiring import House
 
     return House.open(folder_of(context), passphrase_sources=sources or ())
+
+
+def decode_address(text: str) -> tuple[str, int]:
+    """HOST:PORT as a pair. Raises Malformed(BAD_ARGUMENT)."""
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
+
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        msg = f"{text!r} is no address; write HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
+    return host.strip("[]"), int(port)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.authority.ceremony import Ceremony, CeremonyReport
 from vagus.authority.publishing import CrlPublisher
 from vagus.keystore.envelopes import EnvelopeSealer
-from vagus.records.authorities import REQUESTED, list_authorities
+from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities, list_children
+from vagus.records.publications import list_facts
 from vagus.records.standing import link_parent
 from vagus.wiring import House
 
@@ -18,6 +20,37 @@ if TYPE_CHECKING:
 
 EMERGENCY = "emergency"
 """The name under which a passphrase source for sealed emergency lists is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedLists:
+    """The authorities beneath offline ones, by whether a sealed list could revoke them now; references."""
+
+    ready: tuple[str, ...]
+    missing: tuple[str, ...]
+    outdated: tuple[str, ...]  # a newer list is out: the sealed one would be refused
+
+
+def find_sealed(house: House) -> SealedLists:
+    """Which emergency lists rest beside the offline keys. Envelopes stay closed: their time is that of the file."""
+    ready: list[str] = []
+    missing: list[str] = []
+    outdated: list[str] = []
+    with house.database.reading() as connection:
+        for above in list_authorities(connection, state=ACTIVE):
+            if not above.is_offline:
+                continue
+            newest = max((one.this_update for one in list_facts(connection, above.id)), default=0)
+            folder = house.settings.keystores / above.slug / "emergency"
+            for below in list_children(connection, above.id):
+                envelope = folder / f"{below.slug}.{below.generation}.sealed"
+                if below.state != ACTIVE:
+                    continue
+                if not envelope.exists():
+                    missing.append(below.reference)
+                else:
+                    (outdated if envelope.stat().st_mtime < newest else ready).append(below.reference)
+    return SealedLists(tuple(ready), tuple(missing), tuple(outdated))
 
 
 def find_waiting(house: House) -> tuple[str, ...]:

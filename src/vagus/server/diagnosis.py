@@ -7,18 +7,21 @@ import stat
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 
 from vagus.errors import VagusError
 from vagus.ledger.entries import decode_entry
 from vagus.ledger.publish import load_published
-from vagus.policy.plans import AuthorityKind
 from vagus.records.authorities import ACTIVE, REQUESTED, AuthorityRow, list_authorities
 from vagus.records.log import iterate_leaves, load_head
-from vagus.records.publications import find_responder, list_publications
+from vagus.server.ceremonies import EMERGENCY, find_sealed
+from vagus.server.fetching import HttpFetch
+from vagus.server.prober import Prober
+from vagus.server.status_watch import watch_lists
 from vagus.tlog.checkpoint import NoteKey
 from vagus.wiring import House
 
@@ -46,8 +49,11 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose(house: House) -> Iterator[Finding]:
-    """Every finding, in the order of what stands on what. A check that fails to run is itself a finding."""
+def diagnose(house: House, *, connect_to: tuple[str, int] | None = None) -> Iterator[Finding]:
+    """Every finding, in the order of what stands on what. A check that fails to run is itself a finding.
+
+    `connect_to` is whom to ask for what is published in place of the status URL's own host.
+    """
     checks: tuple[tuple[str, Callable[[House], Iterator[Finding]]], ...] = (
         ("permissions", _permissions),
         ("policy pack", _policy),
@@ -58,7 +64,9 @@ def diagnose(house: House) -> Iterator[Finding]:
         ("restore", _restore),
         ("ceremony", _ceremonies),
         ("authorities", _authorities),
+        ("emergency lists", _emergency_lists),
         ("status", _status),
+        ("published", partial(_published, connect_to=connect_to)),
     )
     for name, check in checks:
         try:
@@ -93,9 +101,7 @@ def _policy(house: House) -> Iterator[Finding]:
     adopted = house.installation.policy_sha256
     if adopted is not None and adopted.hex() != pack.sha256:
         finding = f"the pack in use ({pack.name} {pack.version}) is not the one that the ledger knows"
-        yield Finding(
-            "policy pack", State.WARNING, finding, "vagus serve adopts it"
-        )
+        yield Finding("policy pack", State.WARNING, finding, "vagus serve adopts it")
     else:
         yield Finding("policy pack", State.WELL, f"{pack.name} {pack.version}")
     if not pack.is_production_arc:
@@ -207,34 +213,57 @@ def _authorities(house: House) -> Iterator[Finding]:
 
 def _status(house: House) -> Iterator[Finding]:
     """A stale list locks out every good device, so it is told long before."""
-    now = int(house.clock.now().timestamp())
-    rules = house.pack.crl
-    fresh = 0
-    silent: list[str] = []
     with house.database.reading() as connection:
-        for row in _active(house):
-            is_offline = AuthorityKind(row.kind).is_offline
-            remedy = "vagus ceremony" if is_offline else f"vagus serve --issue-for {row.name}"
-            lists = list_publications(connection, row.id)
-            if not lists:
-                silent.append(row.name)
-            for one in lists:
-                left = one.next_update - now
-                alert = rules.offline_alert.total_seconds() if is_offline else rules.resign_every.total_seconds()
-                if left <= 0:
-                    yield Finding("CRL", State.FAILING, f"{row.reference}/{one.shard} is stale", remedy)
-                elif left < alert:
-                    yield Finding("CRL", State.WARNING, f"{row.reference}/{one.shard}: {left // 3600} h left", remedy)
-                else:
-                    fresh += 1
-            responder = None if is_offline else find_responder(connection, row.id)
-            if responder is not None and responder.not_after <= now:
-                yield Finding("OCSP", State.FAILING, f"the responder of {row.reference} expired", remedy)
-    if silent:
-        finding = f"{len(silent)} authorities have published no list yet: {', '.join(silent[:5])}"
+        watched = watch_lists(connection, house.pack, house.clock.now())
+    for one in watched.lists:
+        if one.is_due:
+            state = State.FAILING if one.seconds_left <= 0 else State.WARNING
+            yield Finding("CRL", state, one.sentence, one.remedy)
+    for reference in watched.expired_responders:
+        remedy = f"vagus serve --issue-for {reference.partition('#')[0]}"
+        yield Finding("OCSP", State.FAILING, f"the responder of {reference} expired", remedy)
+    if watched.silent:
+        finding = f"{len(watched.silent)} authorities have published no list yet: {', '.join(watched.silent[:5])}"
         yield Finding("CRL", State.WARNING, finding, "vagus serve --issue-for NAME")
+    fresh = sum(not one.is_due for one in watched.lists)
     if fresh:
         yield Finding("CRL", State.WELL, f"{fresh} lists are fresh")
+
+
+def _published(house: House, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
+    """What a relying party gets at the status URL, held against the table."""
+    if not house.settings.plan.exists():
+        return
+    fetch = HttpFetch(connect_to, seconds=3.0)
+    url = house.status_url
+    prober = Prober(house.pack, house.database, house.clock, house.entropy, fetch, status_url=url, writer=None)
+    if not prober.is_reachable():
+        finding = f"nobody answers at {url}, where certificates say that lists and answers are"
+        yield Finding("published", State.WARNING, finding, "vagus serve; or name its address: --status-address")
+        return
+    report = prober.probe()
+    for one in report.defects:
+        yield Finding("published", State.FAILING, f"{one.place}: {one.sentence}", f"reason {one.reason.value}")
+    if not report.defects:
+        finding = f"{report.lists} lists and {report.answers} answers fetched from {url} agree with the table"
+        yield Finding("published", State.WELL, finding)
+
+
+def _emergency_lists(house: House) -> Iterator[Finding]:
+    """Whether each subordinate of an offline authority could be revoked now, without the key of the one above it."""
+    if house.settings.kind != "hospital":
+        return
+    found = find_sealed(house)
+    remedy = f"vagus ceremony --passphrase-source {EMERGENCY}=fd:N"
+    if found.missing:
+        finding = f"no sealed emergency list could revoke {_some(found.missing)} without the key above it"
+        yield Finding("emergency lists", State.WARNING, finding, remedy)
+    if found.outdated:
+        finding = f"newer lists are out than the sealed ones for {_some(found.outdated)}, so these are refused"
+        yield Finding("emergency lists", State.WARNING, finding, remedy)
+    if found.ready:
+        finding = f"{len(found.ready)} authorities can be revoked without the key above"
+        yield Finding("emergency lists", State.WELL, finding)
 
 
 def _active(house: House) -> tuple[AuthorityRow, ...]:
@@ -244,3 +273,7 @@ def _active(house: House) -> tuple[AuthorityRow, ...]:
 
 def _spell(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}Z"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -11,7 +11,8 @@ from http import HTTPStatus
 from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
 from vagus.records.sequence import RevocationFollower
-from vagus.server.jobs import Jobs
+from vagus.server.jobs import Jobs, TaskState
+from vagus.server.status_watch import StatusWatch
 
 Counts = Callable[[], Mapping[str, tuple[int, int]]]
 
@@ -22,14 +23,23 @@ class Health:
 
     clock: Clock
     follower: RevocationFollower
-    jobs: Jobs
+    jobs: Sequence[Jobs]
     bound: timedelta
     counts: Counts
+    watch: StatusWatch | None = None
+
+    def states(self) -> dict[str, TaskState]:
+        """How every task fares."""
+        return {name: state for jobs in self.jobs for name, state in jobs.states().items()}
 
     def report(self) -> tuple[bool, dict[str, object]]:
-        """Whether all is well, and the facts as plain values."""
+        """Whether this process does its work, and the facts as plain values.
+
+        What is wrong with published status is told and leaves the process healthy: other processes publish the same,
+        and whoever takes unhealthy ones out of service would take out all of them.
+        """
         is_lost = self.follower.is_lost(self.clock.now(), self.bound)
-        states = self.jobs.states()
+        states = self.states()
         failing = sorted(name for name, state in states.items() if state.in_a_row)
         facts: dict[str, object] = {
             "status": "failing" if is_lost or failing else "well",
@@ -48,6 +58,8 @@ class Health:
                 for name, (open_now, turned_away) in self.counts().items()
             },
         }
+        if self.watch is not None:
+            facts["published"] = self.watch.facts()
         return not (is_lost or failing), facts
 
 

@@ -24,11 +24,15 @@ from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, list_authorities
 from vagus.server.credentials import DoorCertificate
 from vagus.server.doors import DoorBuilder, Doors, sequence_bound, status_spec
+from vagus.server.fetching import HttpFetch
 from vagus.server.gate_log import GateLog
 from vagus.server.health import Health, health_app
 from vagus.server.jobs import Jobs, Task
 from vagus.server.listeners import ListenerSpec, RunningListeners, run
 from vagus.server.log_files import log_files_app, under_prefix
+from vagus.server.metrics import metrics_app
+from vagus.server.prober import Prober
+from vagus.server.status_watch import StatusWatch
 from vagus.tls import Staple
 from vagus.wiring import LOG_KEYSTORE, House
 from vagus.x509 import der
@@ -115,19 +119,29 @@ def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, ready: Ready) 
     house.follower.start()
     house.follower.subscribe(lambda _events: jobs.nudge("lists"))
     running: list[RunningListeners] = []
+    watch = StatusWatch(house.pack, house.database, house.clock)
+    watching = Jobs(_watching_tasks(house, watch))
     health = Health(
-        house.clock, house.follower, jobs, sequence_bound(house), lambda: running[0].counts() if running else {}
+        house.clock,
+        house.follower,
+        (jobs, watching),
+        sequence_bound(house),
+        lambda: running[0].counts() if running else {},
+        watch,
     )
     if house.settings.serve.health is not None:
         host, _, port = house.settings.serve.health.rpartition(":")
-        specs.append(ListenerSpec(name="health", host=host.strip("[]"), port=int(port), app=health_app(health)))
+        app = metrics_app(health, health_app(health))
+        specs.append(ListenerSpec(name="health", host=host.strip("[]"), port=int(port), app=app))
     if not specs:
         msg = "the plan has no listener that this process could open; add one under [[listeners]]"
         raise Conflict(Reason.BAD_PLAN, msg)
 
     def started(now: RunningListeners) -> None:
         running.append(now)
+        watch.prober = _prober(serving, now)
         jobs.start()
+        watching.start()
         addresses = {name: f"{host}:{port}" for name, (host, port) in now.addresses.items()}
         ready(
             {"ready": True, "listeners": addresses, "issuers": sorted(one.reference for one in serving.issuers.every())}
@@ -136,6 +150,8 @@ def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, ready: Ready) 
     try:
         run(specs, clock=house.clock, feeds=[house.follower], started=started)
     finally:
+        watch.stop()
+        watching.stop()
         jobs.stop()
         serving.gate_log.close()
 
@@ -183,6 +199,34 @@ def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
         superseding = Superseding(house.writer, f"serve-{house.entropy(8).hex()}")
         tasks.append(Task("transfers", 300.0, partial(_supersede, superseding)))
     return tasks
+
+
+def _watching_tasks(house: House, watch: StatusWatch) -> list[Task]:
+    """What waits for a network, on a thread of its own: no list may come late because a fetch hangs."""
+    tasks = [Task("list-ages", 60.0, watch.look)]
+    if house.settings.serve.probe != "off":
+        tasks.append(Task("probe", house.settings.serve.probe_seconds, watch.probe))
+    return tasks
+
+
+def _prober(serving: Serving, running: RunningListeners) -> Prober | None:
+    """Fetches at the status URL as the world does, or at this process's own status listener."""
+    house = serving.house
+    name = next((one.name for one in serving.plan.listeners if one.kind is ListenerKind.STATUS), None)
+    own = None if name is None else running.addresses.get(name)
+    is_own = house.settings.serve.probe == "listener"
+    if is_own and own is None:
+        return None
+    return Prober(
+        house.pack,
+        house.database,
+        house.clock,
+        house.entropy,
+        HttpFetch(own if is_own else None),
+        status_url=serving.plan.status_url,
+        writer=house.writer,
+        through_caches=not is_own,
+    )
 
 
 def _publish_lists(serving: Serving, publisher: CrlPublisher) -> None:

@@ -1,0 +1,81 @@
+"""What published status must say: who is revoked since when, who was released, whom to ask about; publishes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from vagus.records.certificates import CertificateRow, find_by_leaf
+from vagus.records.database import Connection
+from vagus.records.revocations import RELEASE
+from vagus.records.tables import certificates, revocation_events, revocations
+
+_PAGE = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedFact:
+    """A certificate that is revoked or on hold now; times in seconds since 1970."""
+
+    serial: int
+    shard: int
+    revoked_at: int
+    not_after: int
+    sequence: int
+
+
+def iterate_revoked(connection: Connection, authority_id: int, shard: int | None = None) -> Iterator[RevokedFact]:
+    """Everything that stands revoked or on hold of one authority (or one of its shards), in the order of leaves."""
+    table = revocations.c
+    query = (
+        select(table.leaf_index, table.serial, table.shard, table.revoked_at, table.not_after, table.sequence)
+        .where(table.authority_id == authority_id)
+        .order_by(table.leaf_index)
+        .limit(_PAGE)
+    )
+    if shard is not None:
+        query = query.where(table.shard == shard)
+    position = -1
+    while page := connection.execute(query.where(table.leaf_index > position)).all():
+        for _, serial, at_shard, revoked_at, not_after, sequence in page:
+            yield RevokedFact(int.from_bytes(serial, "big"), at_shard, revoked_at, not_after, sequence)
+        if len(page) < _PAGE:
+            return
+        position = page[-1].leaf_index
+
+
+def list_released(connection: Connection, authority_id: int, *, since: int) -> frozenset[int]:
+    """The serials whose hold ended at `since` or later: lists made before may still name them."""
+    table = revocation_events.c
+    query = select(table.serial).where(table.authority_id == authority_id, table.act == RELEASE, table.at >= since)
+    return frozenset(int.from_bytes(serial, "big") for serial in connection.execute(query).scalars())
+
+
+def list_newest_revoked(connection: Connection, authority_id: int, count: int) -> tuple[CertificateRow, ...]:
+    """The certificates that were revoked or held last."""
+    table = revocations.c
+    query = select(table.leaf_index).where(table.authority_id == authority_id)
+    leaves = connection.execute(query.order_by(table.sequence.desc()).limit(count)).scalars().all()
+    found = (find_by_leaf(connection, leaf) for leaf in leaves)
+    return tuple(row for row in found if row is not None)
+
+
+def find_alive_from(connection: Connection, authority_id: int, leaf_index: int, *, alive_at: int) -> int | None:
+    """The leaf of the first signed certificate at or behind `leaf_index` that ends after `alive_at`."""
+    table = certificates.c
+    query = select(table.leaf_index).where(
+        table.authority_id == authority_id,
+        table.leaf_index >= leaf_index,
+        table.not_after > alive_at,
+        table.fingerprint.is_not(None),
+    )
+    return connection.execute(query.order_by(table.leaf_index).limit(1)).scalar_one_or_none()
+
+
+def find_newest_leaf(connection: Connection, authority_id: int) -> int | None:
+    """The leaf of the newest certificate of an authority."""
+    table = certificates.c
+    query = select(table.leaf_index).where(table.authority_id == authority_id)
+    return connection.execute(query.order_by(table.leaf_index.desc()).limit(1)).scalar_one_or_none()

@@ -1,0 +1,102 @@
+"""Asks OCSP about one certificate as a client does and judges the answer by the table; fetches by what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from vagus.errors import NotTrusted, VagusError
+from vagus.reasons import Reason
+from vagus.records import revocations, status_facts
+from vagus.server.defects import Defect, as_defect
+from vagus.x509 import der
+from vagus.x509.crl_scope import distribution_points
+from vagus.x509.ocsp_building import cert_id
+from vagus.x509.ocsp_checks import OcspRules, check_response
+
+if TYPE_CHECKING:
+    from vagus.clock import Clock
+    from vagus.records.database import Connection
+    from vagus.server.fetching import Fetch
+    from vagus.x509.certificates import PathCertificate
+    from vagus.x509.signatures import SignatureVerdicts
+
+_NONCE = "1.3.6.1.5.5.7.48.1.2"
+_BAD = frozenset({Reason.REVOKED, Reason.ON_HOLD})
+
+
+class Expected(Enum):
+    """What the table says that an answer must be."""
+
+    GOOD = auto()
+    REVOKED = auto()
+    EITHER = auto()  # it changed so recently that both are right
+
+
+Judge = Callable[[], Expected]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One certificate asked about at one place, with a nonce or without."""
+
+    place: str
+    issuer: PathCertificate
+    certificate: PathCertificate
+    nonce: bytes | None
+
+    @property
+    def request_der(self) -> bytes:
+        """The OCSPRequest as common clients write it (RFC 6960 4.1.1, RFC 9654 2.1)."""
+        asked = cert_id(self.issuer.subject.der, self.issuer.spki_der, self.certificate.serial)
+        parts = [der.sequence(der.sequence(asked))]
+        if self.nonce is not None:
+            extension = der.sequence(der.object_identifier(_NONCE), der.octet_string(der.octet_string(self.nonce)))
+            parts.append(der.explicit(2, der.sequence(extension)))
+        return der.sequence(der.sequence(*parts))
+
+
+def look(connection: Connection, authority_id: int, serial: int, *, settled_at: int) -> Expected:
+    """What must be said of a certificate; what changed after `settled_at` (seconds) may be said either way."""
+    row = revocations.find_revoked_serial(connection, authority_id, serial)
+    if row is not None:
+        return Expected.REVOKED if row.revoked_at <= settled_at else Expected.EITHER
+    is_fresh = serial in status_facts.list_released(connection, authority_id, since=settled_at)
+    return Expected.EITHER if is_fresh else Expected.GOOD
+
+
+def probe_answer(
+    question: Question, fetch: Fetch, judge: Judge, clock: Clock, verdicts: SignatureVerdicts
+) -> Iterator[Defect]:
+    """Ask, verify, compare: at most one defect."""
+    label = question.certificate.label
+    try:
+        raw = fetch(question.place, question.request_der)
+        rules = OcspRules(nonce=question.nonce)
+        check_response(raw, question.certificate, question.issuer, clock.now(), verdicts, rules)
+        is_refused = False
+    except NotTrusted as refusal:
+        if refusal.reason is Reason.NOT_ISSUED:
+            sentence = f"certificate {label} was issued, but OCSP does not know it: it is refused everywhere"
+            yield Defect(Reason.STATUS_UNTRUE, question.place, sentence)
+            return
+        if refusal.reason not in _BAD:
+            yield as_defect(refusal, question.place)
+            return
+        is_refused = True
+    except VagusError as error:
+        yield as_defect(error, question.place)
+        return
+    expected = judge()
+    if is_refused and expected is Expected.GOOD:
+        yield Defect(Reason.STATUS_UNTRUE, question.place, f"OCSP says that certificate {label} is revoked; it is not")
+    if not is_refused and expected is Expected.REVOKED:
+        yield Defect(Reason.STATUS_INCOMPLETE, question.place, f"OCSP says that certificate {label} is good; it is not")
+
+
+def list_urls(certificate: PathCertificate) -> tuple[str, ...]:
+    """Where a certificate says that its list is."""
+    points = distribution_points(certificate)
+    return tuple(uri for point in points if point.full_name is not None for uri in point.full_name.uris)

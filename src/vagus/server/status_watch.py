@@ -1,0 +1,134 @@
+"""Watches how old lists grow and what the prober finds, for /health, metrics and doctor; mends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from vagus.policy.plans import AuthorityKind
+from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_authorities
+from vagus.records.publications import COMPLETE, Publication, find_responder, list_facts
+
+if TYPE_CHECKING:
+    from vagus.clock import Clock
+    from vagus.policy.values import PolicyPack
+    from vagus.records.database import Connection, Database
+    from vagus.server.prober import Prober, ProbeReport
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedList:
+    """The newest list of a shard, and how many seconds it still holds; `is_due`: somebody should act now."""
+
+    authority: str
+    shard: str
+    is_offline: bool
+    seconds_left: int
+    is_due: bool
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        if self.seconds_left <= 0:
+            return f"the list {self.authority}/{self.shard} has ended: its certificates are refused everywhere"
+        days, hours = divmod(self.seconds_left // 3600, 24)
+        return f"the list {self.authority}/{self.shard} ends in {days} d {hours} h"
+
+    @property
+    def remedy(self) -> str:
+        """What to run."""
+        return "vagus ceremony" if self.is_offline else f"vagus serve --issue-for {self.authority.partition('#')[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One look at every authority that lives."""
+
+    lists: tuple[WatchedList, ...]
+    silent: tuple[str, ...]  # references of authorities that have published nothing
+    expired_responders: tuple[str, ...]
+
+
+def watch_lists(connection: Connection, pack: PolicyPack, now: datetime) -> Watched:
+    """How long every published list still holds. Lists of offline authorities are due 60 days ahead (policy)."""
+    at = int(now.timestamp())
+    lists: list[WatchedList] = []
+    silent: list[str] = []
+    expired: list[str] = []
+    for row in _living(connection, at):
+        published = list_facts(connection, row.id)
+        if not published:
+            silent.append(row.reference)
+        lists += [_watch(row, one, pack, at) for one in published]
+        responder = None if row.is_offline else find_responder(connection, row.id)
+        if responder is not None and responder.not_after <= at:
+            expired.append(row.reference)
+    return Watched(tuple(lists), tuple(silent), tuple(expired))
+
+
+def _living(connection: Connection, at: int) -> Iterator[AuthorityRow]:
+    """Active authorities, and retired ones while a certificate of theirs may live."""
+    for row in list_authorities(connection):
+        is_over = row.not_after is not None and row.not_after <= at
+        if row.certificate_der is not None and row.state in {ACTIVE, RETIRED} and not is_over:
+            yield row
+
+
+def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> WatchedList:
+    is_offline = AuthorityKind(row.kind).is_offline
+    notice = pack.crl.offline_alert if is_offline else pack.crl.resign_every
+    left = one.next_update - at
+    shard = "complete" if one.shard == COMPLETE else str(one.shard)
+    return WatchedList(row.reference, shard, is_offline, left, left < notice.total_seconds())
+
+
+class StatusWatch:
+    """What this process knows of the published status; its two methods are tasks of `Jobs`, read from any thread."""
+
+    def __init__(self, pack: PolicyPack, database: Database, clock: Clock) -> None:
+        self._pack = pack
+        self._database = database
+        self._clock = clock
+        self.prober: Prober | None = None
+        """Set once the doors are open: before, there is nothing to fetch."""
+        self.report: ProbeReport | None = None
+        self.watched = Watched((), (), ())
+
+    def look(self) -> None:
+        """Read how old the lists are."""
+        with self._database.reading() as connection:
+            self.watched = watch_lists(connection, self._pack, self._clock.now())
+
+    def probe(self) -> None:
+        """Fetch and compare."""
+        if self.prober is not None:
+            self.report = self.prober.probe()
+
+    def stop(self) -> None:
+        """The process ends: so does the round that runs."""
+        if self.prober is not None:
+            self.prober.stop()
+
+    def facts(self) -> dict[str, object]:
+        """What /health shows: whatever is wrong with what is published, as plain values."""
+        report = self.report
+        due = [one for one in self.watched.lists if one.is_due]
+        is_well = not (due or self.watched.silent or self.watched.expired_responders or (report and report.defects))
+        return {
+            "status": "well" if is_well else "warning",
+            "due": [f"{one.sentence}; {one.remedy}" for one in due],
+            "silent": list(self.watched.silent),
+            "expired_responders": list(self.watched.expired_responders),
+            "probe": None
+            if report is None
+            else {
+                "at": f"{report.at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "lists": report.lists,
+                "answers": report.answers,
+                "defects": [
+                    {"reason": one.reason.value, "place": one.place, "sentence": one.sentence} for one in report.defects
+                ],
+            },
+        }

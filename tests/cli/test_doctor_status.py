@@ -1,0 +1,84 @@
+"""What the doctor says of published status, and of the lists that rest sealed for the day a key is stolen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from tests.cli.running import done, run
+
+
+def findings(folder: Path, check: str, *more: str) -> list[dict[str, Any]]:
+    found = run(folder, "doctor", "--json", *more).facts
+    return [one for one in found if one["check"] == check]
+
+
+def test_nobody_at_the_status_url_is_a_warning_with_what_to_do(hospital: Path) -> None:
+    (one,) = findings(hospital, "published")
+    assert (one["state"], "127.0.0.1:1" in one["finding"]) == ("warning", True)
+    assert "--status-address" in one["remedy"]
+    (elsewhere,) = findings(hospital, "published", "--status-address", "127.0.0.1:2")
+    assert elsewhere["state"] == "warning"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", ":80", "host:0", "host:99999", "host:x"])
+def test_an_address_that_is_none_is_refused(hospital: Path, address: str) -> None:
+    refused = run(hospital, "doctor", "--status-address", address)
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+
+
+def test_sealed_lists_are_counted_after_a_ceremony(hospital: Path) -> None:
+    (one,) = findings(hospital, "emergency lists")
+    assert (one["state"], one["finding"]) == ("well", "4 authorities can be revoked without the key above")
+
+
+def test_a_missing_sealed_list_is_told_with_the_ceremony_that_makes_it(hospital: Path) -> None:
+    (hospital / "keystores" / "h1" / "emergency" / "h1.icu.1.sealed").unlink()
+    missing, ready = findings(hospital, "emergency lists")
+    assert (missing["state"], "h1/icu#1" in missing["finding"]) == ("warning", True)
+    assert missing["remedy"] == "vagus ceremony --passphrase-source emergency=fd:N"
+    assert ready["finding"].startswith("3 ")
+    done(hospital, "ceremony", "--yes")
+    (one,) = findings(hospital, "emergency lists")
+    assert one["finding"].startswith("4 ")
+
+
+def test_a_sealed_list_is_published_without_any_offline_key(hospital: Path) -> None:
+    envelope = hospital / "keystores" / "root" / "emergency" / "h1.1.sealed"
+    elsewhere = hospital.parent / "carried.sealed"
+    shutil.copy2(envelope, elsewhere)
+    for name in ("root", "h1"):  # the safe is far away: nothing but the envelope was brought
+        shutil.move(hospital / "keystores" / name, hospital.parent / f"safe-{name}")
+    facts = done(hospital, "ca", "emergency", str(elsewhere), "--yes", "--json").facts
+    assert facts["revoked"] == "h1#1"
+    root = x509.load_pem_x509_certificate(done(hospital, "ca", "export", "root").out.encode())
+    stolen = x509.load_pem_x509_certificate(done(hospital, "ca", "export", "h1#1").out.encode())
+    for name in ("0", "complete"):
+        crl = x509.load_der_x509_crl((hospital / "published" / "crl" / "root" / "1" / f"{name}.crl").read_bytes())
+        assert crl.is_signature_valid(root.public_key())  # type: ignore[arg-type]
+        entry = crl.get_revoked_certificate_by_serial_number(stolen.serial_number)
+        assert entry is not None
+        assert entry.extensions.get_extension_for_class(x509.CRLReason).value.reason is x509.ReasonFlags.ca_compromise
+
+
+def test_after_one_sealed_list_was_used_the_others_of_its_issuer_ask_for_a_ceremony(hospital: Path) -> None:
+    for envelope in hospital.glob("keystores/*/emergency/*.sealed"):
+        made = envelope.stat().st_mtime - 60  # the ceremony was a while ago
+        os.utime(envelope, (made, made))
+    folder = hospital / "keystores" / "root" / "emergency"
+    crl = hospital / "published" / "crl" / "root" / "1" / "0.crl"
+    before = crl.read_bytes()
+    done(hospital, "ca", "emergency", str(folder / "h1.1.sealed"), "--yes")
+    assert crl.read_bytes() != before
+    outdated = next(one for one in findings(hospital, "emergency lists") if "newer lists" in one["finding"])
+    assert (outdated["state"], outdated["remedy"]) == (
+        "warning",
+        "vagus ceremony --passphrase-source emergency=fd:N",
+    )
+    refused = run(hospital, "ca", "emergency", str(folder / "h1.sdc.1.sealed"), "--yes")
+    assert (refused.code, refused.reason) == (3, "CEREMONY_NEEDED")

@@ -1,0 +1,129 @@
+"""A hospital's signing side and what it publishes, as whoever fetches sees it; each test may spoil what is there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.authority.installation import BY, H1, ROOT, STATUS_URL, Installation, new_installation
+from tests.authority.installation import ICU as PLANNED_ICU
+from vagus.authority.answers import OcspDesk, PublishedLists
+from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.issuers import Issuer, OpenIssuers
+from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.endpoints.revocation_status import OCSP_STATUS, encode_ocsp_error
+from vagus.errors import Unavailable, VagusError
+from vagus.reasons import Reason
+from vagus.records.database import open_database
+from vagus.records.publications import COMPLETE
+from vagus.records.sequence import RevocationFollower
+from vagus.server.prober import Prober, ProbeReport
+from vagus.testing import FrozenClock, SeededEntropy
+from vagus.x509.crl_building import RevocationReason
+
+ICU = "h1/icu"
+
+
+@dataclass
+class PublishingHouse:
+    """A built installation whose unit h1/icu has published lists and answers."""
+
+    built: Installation
+    issuers: OpenIssuers
+    desk: OcspDesk
+    lists: PublishedLists
+    spoiled: dict[str, Callable[[bytes], bytes | None]] = field(default_factory=dict)
+    fetched: list[str] = field(default_factory=list)
+
+    @property
+    def icu(self) -> Issuer:
+        return self.issuers[ICU]
+
+    def fetch(self, url: str, body: bytes | None = None) -> bytes:
+        """What is handed out at `url`, unless a test spoiled it."""
+        self.fetched.append(url)
+        content: bytes | None
+        if body is not None:
+            try:
+                content = self.desk.answer(body, self.built.clock.now()).response_der
+            except VagusError as error:
+                content = encode_ocsp_error(OCSP_STATUS[error.reason])
+        else:
+            slug, generation, name = url.removeprefix(f"{STATUS_URL}/crl/").split("/")
+            stem, is_delta = name.removesuffix(".crl").removesuffix(".delta"), ".delta." in name
+            shard = COMPLETE if stem == "complete" else int(stem)
+            found = self.lists.find_list(slug.replace(".", "/"), int(generation), shard, is_delta=is_delta)
+            content = None if found is None else found.crl_der
+        if url in self.spoiled and content is not None:
+            content = self.spoiled[url](content)
+        if content is None:
+            raise Unavailable(Reason.STATUS_UNAVAILABLE, f"{url}: it answers with HTTP status 404", status=404)
+        return content
+
+    def prober(self, *, notes: bool = True, through_caches: bool = False) -> Prober:
+        built = self.built
+        return Prober(
+            built.pack,
+            built.database,
+            built.clock,
+            built.entropy,
+            self.fetch,
+            status_url=STATUS_URL,
+            writer=built.writer if notes else None,
+            through_caches=through_caches,
+        )
+
+    def probe(self, **how: bool) -> ProbeReport:
+        return self.prober(**how).probe()
+
+    def publish(self) -> None:
+        for issuer in self.issuers.every():
+            self.built.publisher.publish_due(issuer)
+        self.desk._follower.catch_up()
+
+    def issue(self) -> IssuedCertificate:
+        issued = self.built.issue(self.issuers)
+        self.built.settle()
+        return issued
+
+    def revoke(self, issued: IssuedCertificate, reason: RevocationReason = RevocationReason.SUPERSEDED) -> None:
+        self.built.revocations.revoke(issued.issuer.authority_id, issued.serial, reason, by=BY).result()
+
+    def advance(self, **by: float) -> None:
+        self.built.advance(**by)
+        self.desk._follower.catch_up()
+
+    def place(self, name: str) -> str:
+        return f"{STATUS_URL}/crl/h1.icu/1/{name}.crl"
+
+
+def make_template(folder: Path) -> Path:
+    """A hospital on disk: root, h1 and h1/icu certified, every list published, the responder made. For copies."""
+    folder.mkdir()
+    with new_installation(folder, f"sqlite:///{folder}/vagus.sqlite3") as built:
+        built.build(ROOT, H1, PLANNED_ICU)
+        issuer = built.issuers(ICU)[ICU]
+        keystore = built.keystore(OCSP_KEYSTORE)
+        office = ResponderOffice(built.database, built.writer, built.clock, built.issuance(), keystore)
+        office.renew_due(issuer)
+        built.publisher.publish_due(issuer)
+    return folder
+
+
+@contextmanager
+def publishing_house(template: Path, folder: Path) -> Iterator[PublishingHouse]:
+    """A copy of the template in `folder`, opened at the moment in which it was made."""
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    database, clock = open_database(f"sqlite:///{folder}/vagus.sqlite3"), FrozenClock()
+    built = Installation(folder, database, clock, SeededEntropy(2))
+    with built.writer:
+        follower = RevocationFollower(database, clock)
+        follower.follow(built.writer)
+        with database.reading() as connection:
+            responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+        desk = OcspDesk(database, follower, built.pack.ocsp, responders)
+        yield PublishingHouse(built, built.issuers(ICU), desk, PublishedLists(database))
+    database.close()

@@ -1,0 +1,335 @@
+"""The prober sees what a relying party sees, and each defect of it has its own reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, update
+
+from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
+from vagus.authority.publishing import sign_list
+from vagus.errors import VagusError
+from vagus.reasons import Reason
+from vagus.records.tables import crl_publications, ocsp_responders, revocation_events, revocations
+from vagus.server.defects import Defect
+from vagus.x509.crl_building import CrlContents, RevocationReason, encode_crl_entry
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_template(tmp_path_factory.mktemp("published") / "template")
+
+
+@pytest.fixture
+def house(template: Path, tmp_path: Path) -> Iterator[PublishingHouse]:
+    with publishing_house(template, tmp_path) as made:
+        yield made
+
+
+def reasons(defects: tuple[Defect, ...], place: str | None = None) -> set[Reason]:
+    return {one.reason for one in defects if place is None or one.place == place}
+
+
+def the_only(house: PublishingHouse, place: str) -> Defect:
+    """The one defect of this round, seen at that place."""
+    (defect,) = house.probe().defects
+    assert defect.place == place
+    assert len(defect.sentence) > 20
+    return defect
+
+
+def signed(house: PublishingHouse, **changes: object) -> bytes:
+    """A list of h1/icu, shard 0, that its own key has signed, with whatever a test wants in it."""
+    now = house.built.clock.now()
+    fields: dict[str, object] = {
+        "number": int(now.timestamp() * 1000) + 60_000_000,
+        "this_update": now,
+        "next_update": now + timedelta(days=7),
+        "entries": (),
+        "shard_url": house.place("0"),
+    }
+    return sign_list(house.icu, CrlContents(**{**fields, **changes}))  # type: ignore[arg-type]
+
+
+def hand_out(house: PublishingHouse, content: bytes | None, name: str = "0") -> str:
+    place = house.place(name)
+    house.spoiled[place] = lambda _: content
+    return place
+
+
+def test_what_is_published_well_has_no_defect(house: PublishingHouse) -> None:
+    bad = house.issue()
+    house.issue()
+    house.revoke(bad)
+    house.advance(seconds=2)
+    house.publish()
+    house.advance(minutes=5)
+    report = house.probe()
+    assert report.defects == ()
+    assert report.lists >= 6, "shard and complete list of three authorities"
+    assert report.answers >= 2
+    assert report.at == house.built.clock.now()
+
+
+def test_deltas_are_fetched_too(house: PublishingHouse) -> None:
+    for _ in range(2):
+        house.revoke(house.issue())
+        house.advance(minutes=2)
+        house.publish()
+    report = house.probe()
+    assert report.defects == ()
+    assert house.place("0.delta") in house.fetched
+
+
+def test_a_list_that_nobody_gets_is_unavailable(house: PublishingHouse) -> None:
+    assert the_only(house, hand_out(house, None)).reason is Reason.STATUS_UNAVAILABLE
+
+
+def test_what_does_not_decode_is_told(house: PublishingHouse) -> None:
+    assert the_only(house, hand_out(house, b"<html>It works!</html>")).reason is Reason.NON_DER
+
+
+def test_a_list_that_another_key_signed_is_no_list(house: PublishingHouse) -> None:
+    genuine = signed(house)
+    place = hand_out(house, genuine[:-1] + bytes([genuine[-1] ^ 1]))
+    assert the_only(house, place).reason is Reason.BAD_SIGNATURE
+
+
+def test_another_issuers_list_is_no_list(house: PublishingHouse) -> None:
+    place = house.place("complete")
+    other = house.lists.find_list("h1", 1, -1)
+    assert other is not None
+    house.spoiled[place] = lambda _: other.crl_der
+    assert the_only(house, place).reason is Reason.CRL_INVALID
+
+
+def test_a_revocation_that_is_missing_after_its_time_is_told(house: PublishingHouse) -> None:
+    issued = house.issue()
+    house.revoke(issued)
+    house.advance(seconds=59)
+    assert house.probe().defects == (), "policy allows 60 s"
+    house.advance(seconds=2)
+    report = house.probe()
+    assert reasons(report.defects, house.place("0")) == {Reason.STATUS_INCOMPLETE}
+    assert reasons(report.defects, house.place("complete")) == {Reason.STATUS_INCOMPLETE}
+    assert any(f"{issued.serial:x}" in one.sentence for one in report.defects)
+    assert house.probe(through_caches=True).defects == (), "a cache on the way may be a minute behind"
+
+
+def test_a_missing_revocation_in_a_delta_is_told(house: PublishingHouse) -> None:
+    first, second = house.issue(), house.issue()
+    house.revoke(first)
+    house.advance(minutes=2)
+    house.publish()
+    before = house.lists.find_list("h1/icu", 1, 0, is_delta=True)
+    assert before is not None
+    house.revoke(second)
+    house.advance(minutes=2)
+    house.publish()
+    house.advance(minutes=2)
+    place = hand_out(house, before.crl_der, "0.delta")
+    assert the_only(house, place).reason is Reason.STATUS_INCOMPLETE
+
+
+def test_a_good_certificate_in_a_list_is_told(house: PublishingHouse) -> None:
+    issued, now = house.issue(), house.built.clock.now()
+    entry = encode_crl_entry(issued.serial, now, RevocationReason.SUPERSEDED)
+    place = hand_out(house, signed(house, entries=(entry,), number=_published_number(house)))
+    defect = the_only(house, place)
+    assert defect.reason is Reason.STATUS_UNTRUE
+    assert f"{issued.serial:x}" in defect.sentence
+
+
+def _published_number(house: PublishingHouse) -> int:
+    with house.built.database.reading() as connection:
+        return int(
+            connection.execute(
+                crl_publications.select().where(
+                    crl_publications.c.authority_id == house.icu.authority_id, crl_publications.c.shard == 0
+                )
+            )
+            .one()
+            .number
+        )
+
+
+def test_a_release_may_be_late_and_then_is_told(house: PublishingHouse) -> None:
+    issued = house.issue()
+    name = (issued.issuer.authority_id, issued.serial)
+    house.built.revocations.hold(*name, by="operator:tests").result()
+    house.advance(minutes=2)
+    house.publish()
+    held = house.lists.find_list("h1/icu", 1, 0)
+    assert held is not None
+    house.built.revocations.release(*name, by="operator:tests").result()
+    hand_out(house, held.crl_der)
+    house.advance(seconds=30)
+    assert house.probe().defects == ()
+    house.advance(seconds=31)
+    assert Reason.STATUS_UNTRUE in reasons(house.probe().defects, house.place("0"))
+
+
+def test_a_number_that_falls_is_told_even_after_a_restart(house: PublishingHouse) -> None:
+    old = house.lists.find_list("h1/icu", 1, 0)
+    assert old is not None
+    house.advance(hours=6)
+    house.publish()
+    assert house.probe().defects == ()
+    place = hand_out(house, old.crl_der)
+    assert Reason.CRL_ROLLBACK in reasons(house.probe().defects, place)
+
+
+def test_an_old_list_is_behind_where_nothing_newer_was_seen(house: PublishingHouse) -> None:
+    old = house.lists.find_list("h1/icu", 1, 0)
+    assert old is not None
+    house.advance(hours=6)
+    house.publish()
+    place = hand_out(house, old.crl_der)
+    house.advance(seconds=61)
+    assert the_only(house, place).reason is Reason.STATUS_BEHIND
+
+
+def test_a_table_that_is_older_than_what_is_out_was_set_back(house: PublishingHouse) -> None:
+    place = hand_out(house, signed(house))
+    defect = the_only(house, place)
+    assert (defect.reason, "restored" in defect.sentence) == (Reason.CRL_ROLLBACK, True)
+
+
+def test_a_list_that_nobody_signs_any_more_is_overdue_and_then_stale(house: PublishingHouse) -> None:
+    house.advance(hours=6, minutes=11)
+    report = house.probe()
+    assert reasons(report.defects) == {Reason.STATUS_OVERDUE}
+    assert {one.place for one in report.defects} == {house.place("0"), house.place("complete")}
+    house.advance(days=7)
+    report = house.probe()
+    assert reasons(report.defects, house.place("0")) == {Reason.STATUS_STALE}
+
+
+def test_offline_lists_are_overdue_sixty_days_ahead(house: PublishingHouse) -> None:
+    house.advance(days=119)
+    house.publish()
+    assert Reason.STATUS_OVERDUE not in reasons(tuple(one for one in house.probe().defects if "/root/" in one.place))
+    house.advance(days=2)
+    house.publish()
+    overdue = [one for one in house.probe().defects if "/root/" in one.place]
+    assert {one.reason for one in overdue} == {Reason.STATUS_OVERDUE}
+    assert "vagus ceremony" in overdue[0].sentence
+
+
+def test_a_list_of_another_scope_speaks_for_nobody(house: PublishingHouse) -> None:
+    number = _published_number(house)
+    place = hand_out(house, signed(house, shard_url=house.place("7"), number=number))
+    assert the_only(house, place).reason is Reason.CRL_SCOPE
+    house.spoiled.clear()
+    complete = hand_out(house, signed(house, number=number), "complete")
+    assert Reason.CRL_SCOPE in reasons(house.probe().defects, complete)
+
+
+def test_ocsp_that_calls_a_revoked_certificate_good_is_told(house: PublishingHouse) -> None:
+    issued = house.issue()
+    house.revoke(issued)
+    house.advance(minutes=2)
+    house.publish()
+    house.desk._follower._revoked.clear()
+    report = house.probe()
+    assert reasons(report.defects) == {Reason.STATUS_INCOMPLETE}
+    assert all(one.place.endswith("/ocsp") for one in report.defects)
+
+
+def test_ocsp_that_calls_a_good_certificate_revoked_is_told(house: PublishingHouse) -> None:
+    issued = house.issue()
+    house.revoke(issued)
+    house.advance(minutes=2)
+    with house.built.database.writing() as connection:
+        connection.execute(delete(revocations))
+        connection.execute(delete(revocation_events))
+    prober = house.prober()
+    prober._answers_per_authority = 40
+    assert reasons(prober.probe().defects) == {Reason.STATUS_UNTRUE}
+
+
+def test_ocsp_that_says_try_later_is_unavailable(house: PublishingHouse) -> None:
+    house.issue()
+    house.built.advance(seconds=10)
+    report = house.probe()
+    assert reasons(report.defects) == {Reason.STATUS_UNAVAILABLE}, "the desk has lost the sequence"
+
+
+def test_a_responder_that_is_missing_or_about_to_end_is_told(house: PublishingHouse) -> None:
+    house.issue()
+    house.advance(days=9, hours=1)
+    house.publish()
+    report = house.probe()
+    assert reasons(tuple(one for one in report.defects if "/ocsp" in one.place)) == {Reason.STATUS_OVERDUE}
+    with house.built.database.writing() as connection:
+        connection.execute(delete(ocsp_responders))
+    assert Reason.OCSP_RESPONDER in reasons(house.probe().defects)
+
+
+def test_an_authority_that_never_published_is_told(house: PublishingHouse) -> None:
+    with house.built.database.writing() as connection:
+        connection.execute(delete(crl_publications).where(crl_publications.c.authority_id == house.icu.authority_id))
+    defects = house.probe().defects
+    assert [(one.reason, "never published" in one.sentence) for one in defects] == [(Reason.STATUS_UNAVAILABLE, True)]
+
+
+def test_a_pointer_that_leads_nowhere_is_told(house: PublishingHouse) -> None:
+    house.issue()
+    prober = house.prober()
+    prober._answers_per_authority = 40
+    prober._status_url = "http://moved.group.example"
+    place = house.place("0")
+    real = house.fetch
+
+    def moved(url: str, body: bytes | None = None) -> bytes:
+        if url == place:
+            return real(url.replace("/icu/", "/nowhere/").replace("h1.icu", "h1.nowhere"))
+        return real(url.replace("http://moved.group.example", "http://status.group.example"), body)
+
+    prober._fetch = moved
+    defects = [one for one in prober.probe().defects if one.place == place]
+    assert {one.reason for one in defects} == {Reason.CRL_SCOPE}
+
+
+def test_without_a_writer_nothing_is_noted(house: PublishingHouse) -> None:
+    house.probe(notes=False)
+    place = hand_out(house, signed(house, number=1))
+    assert Reason.CRL_ROLLBACK not in reasons(house.probe(notes=False).defects, place)
+    house.spoiled.clear()
+    house.probe()
+    hand_out(house, signed(house, number=1))
+    assert Reason.CRL_ROLLBACK in reasons(house.probe(notes=False).defects, place)
+
+
+def test_a_prober_that_is_stopped_ends_its_round(house: PublishingHouse) -> None:
+    prober = house.prober()
+    prober.stop()
+    assert prober.probe().lists == 0
+
+
+def test_reachability_is_anybody_who_speaks_http(house: PublishingHouse) -> None:
+    assert house.prober().is_reachable()
+    for name in ("root", "h1", "h1.icu"):
+        house.spoiled[house.place("complete").replace("h1.icu", name)] = lambda _: None
+    assert house.prober().is_reachable(), "a 404 is an answer"
+
+    def nobody(url: str, body: bytes | None = None) -> bytes:
+        raise VagusError(Reason.STATUS_UNAVAILABLE, "connection refused")
+
+    prober = house.prober()
+    prober._fetch = nobody
+    assert not prober.is_reachable()
+
+
+def test_an_expired_revocation_may_leave_the_list(house: PublishingHouse) -> None:
+    issued = house.issue()
+    house.revoke(issued)
+    house.advance(minutes=2)
+    with house.built.database.writing() as connection:
+        past = int(house.built.clock.now().timestamp()) - 90_000
+        connection.execute(update(revocations).values(not_after=past))
+    house.publish()
+    assert house.probe().defects == ()

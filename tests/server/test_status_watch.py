@@ -1,0 +1,149 @@
+"""What is about to end is told in time: on /health, as metrics, and without taking a process out of service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import delete
+
+from tests.endpoints.calls import call
+from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
+from vagus.records.tables import crl_publications, ocsp_responders
+from vagus.server.health import Health, health_app
+from vagus.server.jobs import Jobs, Task
+from vagus.server.metrics import metrics_app
+from vagus.server.status_watch import StatusWatch, watch_lists
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_template(tmp_path_factory.mktemp("watched") / "template")
+
+
+@pytest.fixture
+def house(template: Path, tmp_path: Path) -> Iterator[PublishingHouse]:
+    with publishing_house(template, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def health(house: PublishingHouse) -> Health:
+    built = house.built
+    watch = StatusWatch(built.pack, built.database, built.clock)
+    jobs = Jobs([Task("list-ages", 60, watch.look), Task("probe", 60, watch.probe)])
+    counts = {"status": (3, 1)}
+    health = Health(built.clock, house.desk._follower, (jobs,), timedelta(seconds=2), lambda: counts, watch)
+    watch.prober = house.prober()
+    jobs.run_all()
+    return health
+
+
+def look(house: PublishingHouse, health: Health) -> dict[str, object]:
+    """Let time show, and read what /health says of the published."""
+    assert health.watch is not None
+    health.watch.look()
+    answer = call(health_app(health), "GET", "/health")
+    assert answer.status == 200, "other processes publish the same: taking this one out of service helps nobody"
+    found = json.loads(answer.body)["published"]
+    assert isinstance(found, dict)
+    return found
+
+
+def samples(health: Health) -> dict[str, float]:
+    app = metrics_app(health, health_app(health))
+    answer = call(app, "GET", "/metrics")
+    assert (answer.status, answer.headers["content-type"][:10]) == (200, "text/plain")
+    return {
+        ":".join((sample.name, *sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+
+
+def test_a_fresh_house_is_well(house: PublishingHouse, health: Health) -> None:
+    found = look(house, health)
+    assert found["status"] == "well"
+    assert found["due"] == []
+    probe = found["probe"]
+    assert isinstance(probe, dict)
+    assert (probe["lists"], probe["defects"]) == (6, [])
+
+
+def test_offline_lists_are_told_sixty_days_ahead(house: PublishingHouse, health: Health) -> None:
+    house.advance(days=119)
+    house.publish()
+    assert look(house, health)["due"] == []
+    house.advance(days=1, hours=1)
+    house.publish()
+    due = look(house, health)["due"]
+    assert isinstance(due, list)
+    assert [one.split("; ") for one in due] == [
+        [f"the list {name} ends in 59 d 23 h", "vagus ceremony"]
+        for name in ("root#1/complete", "root#1/0", "h1#1/complete", "h1#1/0")
+    ]
+
+
+def test_a_list_that_ended_locks_everybody_out_and_says_so(house: PublishingHouse, health: Health) -> None:
+    house.advance(days=7, seconds=1)
+    due = look(house, health)["due"]
+    assert isinstance(due, list)
+    ended = "the list h1/icu#1/0 has ended: its certificates are refused everywhere; vagus serve --issue-for h1/icu"
+    assert ended in due
+
+
+def test_silence_and_expired_responders_are_told(house: PublishingHouse, health: Health) -> None:
+    house.advance(days=15)
+    assert look(house, health)["expired_responders"] == ["h1/icu#1"]
+    with house.built.database.writing() as connection:
+        connection.execute(delete(crl_publications))
+        connection.execute(delete(ocsp_responders))
+    found = look(house, health)
+    assert (found["silent"], found["expired_responders"]) == (["root#1", "h1#1", "h1/icu#1"], [])
+    assert found["status"] == "warning"
+
+
+def test_an_authority_that_is_over_needs_no_list(house: PublishingHouse) -> None:
+    house.built.clock.advance(days=7 * 365)
+    with house.built.database.reading() as connection:
+        watched = watch_lists(connection, house.built.pack, house.built.clock.now())
+    assert {one.authority for one in watched.lists} == {"root#1", "h1#1"}
+
+
+def test_defects_are_on_health_and_in_the_metrics(house: PublishingHouse, health: Health) -> None:
+    before = samples(health)
+    assert (before["vagus_probe_lists"], before["vagus_probe_age_seconds"]) == (6, 0)
+    house.spoiled[house.place("0")] = lambda _: b"junk"
+    assert health.watch is not None
+    health.watch.probe()
+    house.advance(seconds=30)
+    probe = look(house, health)["probe"]
+    assert isinstance(probe, dict)
+    (defect,) = probe["defects"]
+    assert (defect["reason"], defect["place"]) == ("NON_DER", house.place("0"))
+    after = samples(health)
+    assert after["vagus_probe_defects:NON_DER"] == 1
+    assert after["vagus_probe_age_seconds"] == 30
+    assert after["vagus_list_seconds_left:h1/icu#1:0"] == 7 * 86_400 - 30
+    assert after["vagus_task_runs_total:probe"] == 1
+    assert after["vagus_listener_connections:status"] == 3
+    assert after["vagus_listener_turned_away_total:status"] == 1
+    assert after["vagus_sequence_lost"] == 0
+    assert (after["vagus_lists_due"], after["vagus_authorities_silent"]) == (0, 0)
+
+
+def test_a_lost_sequence_makes_the_process_fail(house: PublishingHouse, health: Health) -> None:
+    house.built.clock.advance(seconds=3)
+    assert call(health_app(health), "GET", "/health").status == 503
+    assert samples(health)["vagus_sequence_lost"] == 1
+
+
+def test_other_paths_are_not_found(health: Health) -> None:
+    app = metrics_app(health, health_app(health))
+    assert call(app, "GET", "/other").status == 404
+    assert call(app, "POST", "/metrics").status == 404
+    assert call(app, "HEAD", "/metrics").body == b""
