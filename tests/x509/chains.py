@@ -338,7 +338,7 @@ def make(
     tail: bytes = b"",
 ) -> Made:
     """A certificate; self-signed where no issuer is given. `flip` inverts a bit of the signature."""
-    own = private or key("p256", next(_serials) % 40 + 1)
+    own = private or key("p256", next(_serials))
     signer = issuer.private if issuer is not None else own
     subject_der = subject if isinstance(subject, bytes) else name(subject)
     chosen = algorithm or algorithm_of(signer, digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,9 +10,14 @@ import pytest
 from tests.x509 import chains
 from tests.x509.chains import AT, DAY, Ext, Made, basic, key, make, root, usage
 from tests.x509.walking import refusal, walk
+from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
+from vagus.x509.budgets import DEFAULT_LIMITS, Budget
+from vagus.x509.der_reading import oid_contents
+from vagus.x509.path_checks import Descents, PathInputs, check_path
 from vagus.x509.path_rules import DEVICE, PKIX, RFC5280_STRICT, WEBPKI
+from vagus.x509.policies import PolicyInputs
 
 ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA")
@@ -164,3 +170,72 @@ def test_a_chain_of_every_kind_of_key_holds() -> None:
         issuer = issuer.ca(f"CN={kind}", private=key(kind))
         sent.append(issuer)
     walk(issuer.leaf(chains.san(("dns", "a.example"))), sent, [top], DEVICE)
+
+
+# --- walks down the CAs are remembered -----------------------------------------------------------------------------
+
+
+def verdict(leaf: Made, sent: list[Made], descents: Descents, **changes: object) -> Reason | None:
+    inputs = replace(PathInputs(at=AT), **changes)  # type: ignore[arg-type]
+    parsed = [made.parsed for made in reversed(sent)]
+    try:
+        check_path(ROOT.parsed, [*parsed, leaf.parsed], PKIX, inputs, Budget(DEFAULT_LIMITS), descents)
+    except VagusError as refused:
+        return refused.reason
+    return None
+
+
+def test_a_remembered_walk_gives_the_verdict_of_a_fresh_one() -> None:
+    gold = oid_contents("1.3.6.1.4.1.32473.1")
+    ca = ROOT.ca("CN=CA", chains.constraints([("dns", "h1.example")]), chains.policies("1.3.6.1.4.1.32473.1"))
+    inside, outside = (ca.leaf(chains.san(("dns", f"a.{host}.example"))) for host in ("h1", "h2"))
+    with_policy = ca.leaf(chains.policies("1.3.6.1.4.1.32473.1"))
+    wanted = PolicyInputs(acceptable=frozenset({gold}), require_explicit=True)
+    descents = Descents()
+    for _ in range(3):
+        assert verdict(inside, [ca], descents) is None
+        assert verdict(outside, [ca], descents) is Reason.NAME_CONSTRAINT
+        assert verdict(inside, [ca], descents, policy=wanted) is Reason.POLICY_REQUIRED
+        assert verdict(with_policy, [ca], descents, policy=wanted) is None
+        assert verdict(inside, [ca], descents, at=AT + 400 * DAY) is Reason.EXPIRED_CA
+        assert verdict(inside, [ca], descents, at=AT - 400 * DAY) is Reason.NOT_YET_VALID
+        assert verdict(inside, [ca], descents, longest_path=0) is Reason.PATHLEN
+        server = frozenset({oid_contents(chains.SERVER_AUTH)})
+        assert verdict(inside, [ca], descents, purposes=server) is Reason.ROLE_FORBIDDEN
+
+
+def test_a_walk_is_remembered_for_its_own_rules_only() -> None:
+    descents = Descents()
+    ca = ROOT.issue("CN=CA", (basic(critical=False), chains.CA_USAGE))
+    leaf = ca.leaf()
+    strict = replace(PKIX, requires_critical_ca=True)
+    for rules, expected in ((PKIX, None), (strict, Reason.PROFILE_VIOLATION), (PKIX, None)):
+        try:
+            check_path(
+                ROOT.parsed, [ca.parsed, leaf.parsed], rules, PathInputs(at=AT), Budget(DEFAULT_LIMITS), descents
+            )
+        except VagusError as refused:
+            assert refused.reason is expected
+        else:
+            assert expected is None
+
+
+def test_a_remembered_walk_costs_its_comparisons_all_the_same() -> None:
+    ca = ROOT.ca("CN=CA", chains.constraints([("directory", "O=Harbour")]))
+    sub = ca.ca("O=Harbour,CN=Sub")
+    leaf = sub.leaf()
+    descents = Descents()
+    spent = []
+    for _ in range(2):
+        budget = Budget(DEFAULT_LIMITS)
+        path = [ca.parsed, sub.parsed, leaf.parsed]
+        check_path(ROOT.parsed, path, PKIX, PathInputs(at=AT), budget, descents)
+        spent.append(budget.comparisons)
+    assert spent[0] == spent[1] > 0
+
+
+def test_the_memory_of_walks_is_bounded() -> None:
+    descents = Descents(size=2)
+    for number in range(5):
+        ca = ROOT.ca(f"CN=CA {number}")
+        assert verdict(ca.leaf(), [ca], descents) is None

@@ -237,36 +237,39 @@ class CrlStatus:
             return
         reasons = 0
         fault: VagusError | None = None
-        for loaded, covered in self._candidates(certificate):
-            if reasons == ALL_REASONS and loaded.crl.scope is not EVERYTHING:
-                break
-            try:
-                self._check_signer(loaded, issuer, anchor, at, asking)
-                self._check_fresh(loaded.crl, at)
-            except VagusError as refusal:
-                fault = refusal
-                continue
-            # (i), (j), (k): the lists of an old and a new key are both read, so that a silent one hides nothing
-            self._check_listed(loaded, certificate, at)
-            # (l)
-            reasons |= covered
-        if reasons == ALL_REASONS:
-            return
+        # first the lists of everything, by an old and a new key alike, so that a silent one hides nothing; then,
+        # where they leave reasons open, the partitions
+        for candidates in (self._complete, self._partial):
+            for loaded, covered in candidates(certificate):
+                try:
+                    self._check_signer(loaded, issuer, anchor, at, asking)
+                    self._check_fresh(loaded.crl, at)
+                except VagusError as refusal:
+                    fault = refusal
+                    continue
+                # (i), (j), (k)
+                self._check_listed(loaded, certificate, at)
+                # (l)
+                reasons |= covered
+            if reasons == ALL_REASONS:
+                return
         if fault is not None:
             raise fault
         what = "leave out some revocation reasons" if reasons else "do not speak of it"
         msg = f"the CRLs here {what}: certificate {certificate.label}; load its issuer's newest"
         raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
 
-    def _candidates(self, certificate: PathCertificate) -> Iterator[tuple[_Loaded, int]]:
-        """(a) to (e): the complete lists that speak for the certificate, with the reasons they answer for.
-
-        First the lists that cover all that the issuer issues; they need no distribution point (see `ANYWHERE`).
-        """
+    def _complete(self, certificate: PathCertificate) -> list[tuple[_Loaded, int]]:
+        """The lists that cover all that the issuer issues; they need no distribution point (see `ANYWHERE`)."""
         of_issuer = self._by_issuer.get(certificate.issuer.relative_names, ())
-        for loaded in of_issuer:
-            if loaded.crl.scope is EVERYTHING and not loaded.crl.is_delta:
-                yield loaded, ALL_REASONS
+        return [
+            (loaded, ALL_REASONS)
+            for loaded in of_issuer
+            if loaded.crl.scope is EVERYTHING and loaded.crl.base_number is None
+        ]
+
+    def _partial(self, certificate: PathCertificate) -> Iterator[tuple[_Loaded, int]]:
+        """(a) to (e): the partitions and indirect lists that speak for the certificate, with the reasons they cover."""
         for point in distribution_points(certificate):
             issuers = point.crl_issuer.directories if point.crl_issuer is not None else (certificate.issuer,)
             for issuer in issuers:

@@ -1,7 +1,7 @@
 """The one question of this house: who is this peer, and may it be believed; opens no connection and caches no verdict.
 
-Signatures and parsed certificates are remembered by content hash, since neither ever changes. Whether a certificate
-is revoked is asked anew each time.
+Parsed certificates, good signatures and walks down the CAs are remembered by content hash, since none of them ever
+changes. Whether a certificate is revoked is asked anew each time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vagus.x509.budgets import DEFAULT_LIMITS, Limits, check_input
 from vagus.x509.certificates import CertificateCache, PathCertificate
 from vagus.x509.der_reading import oid_contents
 from vagus.x509.identity import check_host
-from vagus.x509.path_checks import PathInputs
+from vagus.x509.path_checks import Descents, PathInputs
 from vagus.x509.path_rules import DEVICE, IDEVID, PathRules
 from vagus.x509.paths import Pool, Search, ValidPath, find_path, pool_of_peer
 from vagus.x509.policies import PolicyInputs
@@ -113,6 +113,7 @@ class Validator:
     ) -> None:
         self._certificates = certificates or CertificateCache()
         self._verdicts = verdicts or SignatureVerdicts()
+        self._descents = Descents()
         self._pool = Pool(anchors, [self._certificates.decode(der) for der in known])
         self._check_status = status_check(status)
         self._profile = profile
@@ -174,6 +175,7 @@ class Validator:
             inputs=PathInputs(at=at, purposes=frozenset({PURPOSES[expectation.role]}), policy=expectation.policy),
             verdicts=self._verdicts,
             limits=self._limits,
+            descents=self._descents,
             accept=accept,
         )
 

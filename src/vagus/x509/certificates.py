@@ -30,6 +30,7 @@ from vagus.x509.name_matching import DistinguishedName, decode_name
 
 MAX_CERTIFICATE = 131_072  # octets: the largest post-quantum certificate known is under 60 kB
 MAX_EXTENSIONS = 64
+_REPEATED = 192  # octets of an extension that is remembered: 8,192 of them are a few megabytes
 _CACHEABLE = 10_240  # octets: above an ML-DSA-87 certificate
 
 
@@ -182,8 +183,9 @@ def _decode_extensions(extensions: Mapping[bytes, Extension]) -> tuple[dict[byte
     for oid in extensions:
         decode = _DECODERS.get(oid)
         if decode is not None:
+            value = extensions[oid].value
             try:
-                found[oid] = decode(extensions[oid].value)
+                found[oid] = _decode_repeated(oid, value) if len(value) <= _REPEATED else decode(value)
             except VagusError as fault:
                 faults[oid] = fault
     return found, faults
@@ -204,6 +206,11 @@ _DECODERS: Mapping[bytes, Callable[[bytes], object]] = MappingProxyType(
         ext.SUBJECT_KEY_ID: ext.decode_subject_key_id,
     }
 )
+
+
+@lru_cache(maxsize=8192)
+def _decode_repeated(oid: bytes, value: bytes) -> object:
+    return _DECODERS[oid](value)
 
 
 def _read_version(data: bytes, at: int, end: int) -> tuple[int, int]:
@@ -266,31 +273,41 @@ def read_extensions(data: bytes, start: int, end: int) -> dict[bytes, Extension]
     """
     found: dict[bytes, Extension] = {}
     while start < end:
-        first, last = der.read_expected(data, start, end, der.SEQUENCE, "an extension")
-        oid_start, oid_end = der.read_expected(data, first, last, der.OBJECT_IDENTIFIER, "extnID")
-        oid = data[oid_start:oid_end]
-        at = oid_end
-        is_critical = False
-        if at < last and data[at] == der.BOOLEAN:
-            _, bool_start, at = der.read_element(data, at, last)
-            is_critical = der.boolean_value(data, bool_start, at, "critical")
-            if not is_critical:
-                der.fail("critical FALSE is the default and must be left out")
-        value_start, value_end = der.read_expected(data, at, last, der.OCTET_STRING, "extnValue")
-        if value_end != last:
-            der.fail("bytes after extnValue")
-        if oid in found:
-            msg = f"extension {der.oid_text(oid)} occurs twice (RFC 5280 4.2); have it issued with one"
-            raise Malformed(Reason.BAD_EXTENSION, msg, oid=der.oid_text(oid))
-        der.check_oid(oid, "extnID")
+        _, last = der.read_expected(data, start, end, der.SEQUENCE, "an extension")
+        element = data[start:last]
+        extension = _read_repeated(element) if len(element) <= _REPEATED else _read_extension(element)
+        if extension.oid in found:
+            msg = f"extension {der.oid_text(extension.oid)} occurs twice (RFC 5280 4.2); have it issued with one"
+            raise Malformed(Reason.BAD_EXTENSION, msg, oid=der.oid_text(extension.oid))
         if len(found) == MAX_EXTENSIONS:
             msg = f"more than {MAX_EXTENSIONS} extensions; have it issued with fewer"
             raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_EXTENSIONS)
-        found[oid] = Extension(oid, is_critical, data[value_start:value_end])
+        found[extension.oid] = extension
         start = last
     if not found:
         der.fail("an empty list of extensions")
     return found
+
+
+def _read_extension(element: bytes) -> Extension:
+    first, last = der.read_whole(element, der.SEQUENCE, "an extension")
+    oid_start, at = der.read_expected(element, first, last, der.OBJECT_IDENTIFIER, "extnID")
+    oid = element[oid_start:at]
+    der.check_oid(oid, "extnID")
+    is_critical = False
+    if at < last and element[at] == der.BOOLEAN:
+        _, bool_start, at = der.read_element(element, at, last)
+        is_critical = der.boolean_value(element, bool_start, at, "critical")
+        if not is_critical:
+            der.fail("critical FALSE is the default and must be left out")
+    value_start, value_end = der.read_expected(element, at, last, der.OCTET_STRING, "extnValue")
+    if value_end != last:
+        der.fail("bytes after extnValue")
+    return Extension(oid, is_critical, element[value_start:value_end])
+
+
+# the certificates of one CA repeat most of their extensions octet by octet: those are read and decoded once
+_read_repeated = lru_cache(maxsize=8192)(_read_extension)
 
 
 class CertificateCache:

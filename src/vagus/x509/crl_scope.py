@@ -16,13 +16,20 @@ ANYWHERE = DistributionPoint(full_name=None, relative_name=None, reasons=None, c
 certificate issuer", for CRLs that no distribution point of the certificate names."""
 
 
-@lru_cache(maxsize=4096)
 def distribution_points(certificate: PathCertificate) -> tuple[DistributionPoint, ...]:
     """The certificate's own points, then the implied one. Raises Malformed(NON_DER) for an unreadable extension."""
     value = certificate.value_of(ext.CRL_DISTRIBUTION_POINTS)
     if value is None:
         return (ANYWHERE,)
+    return _repeated_points(value) if len(value) <= _REPEATED else _points(value)
+
+
+def _points(value: bytes) -> tuple[DistributionPoint, ...]:
     return (*decode_distribution_points(value), ANYWHERE)
+
+
+_REPEATED = 512  # octets: the certificates of a shard all carry the same points
+_repeated_points = lru_cache(maxsize=4096)(_points)
 
 
 def speaks_for(crl: Crl, point: DistributionPoint, certificate: PathCertificate) -> bool:

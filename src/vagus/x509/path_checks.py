@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from vagus.errors import Malformed, NotTrusted, VagusError
@@ -70,12 +70,51 @@ def _compiled(certificate: PathCertificate, allows_leading_dot: bool) -> Compile
     return compile_constraints(certificate.name_constraints, allows_leading_dot=allows_leading_dot)
 
 
+@dataclass(frozen=True, slots=True)
+class _Descent:
+    """Where section 6.1 stands when it has passed the anchor and all CAs and comes to the target."""
+
+    rules: PathRules
+    constraints: tuple[CompiledConstraints, ...]
+    policy: PolicyState
+    comparisons: int  # what the CAs' own names cost
+    valid_from: datetime
+    valid_until: datetime
+
+    def holds_at(self, rules: PathRules, at: datetime) -> bool:
+        """Whether it was reached under these very rules and every certificate of it is in date at `at`."""
+        return self.rules is rules and self.valid_from <= at <= self.valid_until
+
+
+class Descents:
+    """Remembers how the walk down the CAs ended, since thousands of leaves hang below the same few of them.
+
+    Only descents that hold are kept, with the time in which they do; nothing in them speaks of revocation. Safe to
+    use from several threads.
+    """
+
+    def __init__(self, size: int = 1024) -> None:
+        self._size = size
+        self._kept: dict[tuple[object, ...], _Descent] = {}
+
+    def find(self, key: tuple[object, ...]) -> _Descent | None:
+        """What is remembered under `key`."""
+        return self._kept.get(key)
+
+    def keep(self, key: tuple[object, ...], descent: _Descent) -> None:
+        """Remember; when full, everything is forgotten, which costs one walk each."""
+        if len(self._kept) >= self._size:
+            self._kept = {}
+        self._kept[key] = descent
+
+
 def check_path(
     anchor: PathCertificate | None,
     path: Sequence[PathCertificate],
     rules: PathRules,
     inputs: PathInputs,
     budget: Budget,
+    descents: Descents | None = None,
 ) -> frozenset[bytes]:
     """Section 6.1 for `path`, ordered from the certificate that the anchor issued down to the target.
 
@@ -83,27 +122,83 @@ def check_path(
     asked by the caller once the path stands. Gives the user-constrained policy set.
     Raises NotTrusted and Malformed with the reason of the first rule that fails, LimitExceeded(BUDGET_EXHAUSTED).
     """
+    target = path[-1]
+    descent = _descend(anchor, path[:-1], rules, inputs, budget, descents)
+    policy = descent.policy.copy()
+    # 6.1.3 (a)(2) validity at `at`, both ends included
+    _check_validity(target, inputs.at, is_ca=False)
+    _check_faults(target)
+    # 6.1.3 (b), (c)
+    check_names(target, descent.constraints, budget)
+    # 6.1.3 (d), (e), (f)
+    policy.enter(target, is_final=True)
+    check_form(target, rules, is_ca=False)
+    _check_key(target, rules, is_final=True)
+    # 6.1.5 (c) to (e) give the caller the key, which the certificate carries; (f)
+    _check_critical(target, inputs)
+    _check_purpose(target, rules, inputs, is_final=True)
+    check_leaf_form(target, rules, inputs.is_public_suffix)
+    # 6.1.5 (a), (b), (g)
+    return policy.finish(target)
+
+
+def _descend(
+    anchor: PathCertificate | None,
+    authorities: Sequence[PathCertificate],
+    rules: PathRules,
+    inputs: PathInputs,
+    budget: Budget,
+    descents: Descents | None,
+) -> _Descent:
+    """The walk from the anchor to the last CA, from memory where it was walked before under the same inputs."""
+    key: tuple[object, ...] = ()
+    if descents is not None:
+        key = (
+            None if anchor is None else anchor.sha256,
+            *[certificate.sha256 for certificate in authorities],
+            inputs.purposes,
+            inputs.policy,
+            inputs.longest_path,
+            inputs.known_critical,
+        )
+        known = descents.find(key)
+        if known is not None and known.holds_at(rules, inputs.at):
+            budget.spend_comparisons(known.comparisons)
+            return known
+    descent = _walk_down(anchor, authorities, rules, inputs, budget)
+    if descents is not None:
+        descents.keep(key, descent)
+    return descent
+
+
+def _walk_down(
+    anchor: PathCertificate | None,
+    authorities: Sequence[PathCertificate],
+    rules: PathRules,
+    inputs: PathInputs,
+    budget: Budget,
+) -> _Descent:
     # 6.1.2 initialization
     constraints: list[CompiledConstraints] = []
-    policy = PolicyState(len(path), inputs.policy)
+    policy = PolicyState(len(authorities) + 1, inputs.policy)
     remaining = inputs.longest_path
+    spent = budget.comparisons
+    dated = list(authorities)
     if anchor is not None:
         remaining = _enter_anchor(anchor, rules, inputs, constraints, policy, remaining)
-    last = len(path) - 1
-    for index, certificate in enumerate(path):
-        is_final = index == last
-        # 6.1.3 (a)(2) validity at `at`, both ends included
-        _check_validity(certificate, inputs.at, is_ca=not is_final)
+        if rules.applies_anchor_validity:
+            dated.append(anchor)
+    for certificate in authorities:
+        # 6.1.3 (a)(2)
+        _check_validity(certificate, inputs.at, is_ca=True)
         _check_faults(certificate)
         # 6.1.3 (b), (c)
-        if is_final or not certificate.is_self_issued:
+        if not certificate.is_self_issued:
             check_names(certificate, constraints, budget)
         # 6.1.3 (d), (e), (f)
-        policy.enter(certificate, is_final=is_final)
-        check_form(certificate, rules, is_ca=not is_final)
-        _check_key(certificate, rules, is_final=is_final)
-        if is_final:
-            continue
+        policy.enter(certificate, is_final=False)
+        check_form(certificate, rules, is_ca=True)
+        _check_key(certificate, rules, is_final=False)
         # 6.1.4 (a), (b), (h), (i), (j)
         policy.leave(certificate)
         # 6.1.4 (g)
@@ -115,13 +210,17 @@ def check_path(
         # 6.1.4 (o)
         _check_critical(certificate, inputs)
         _check_purpose(certificate, rules, inputs, is_final=False)
-    target = path[last]
-    # 6.1.5 (c) to (e) give the caller the key, which the certificate carries; (f)
-    _check_critical(target, inputs)
-    _check_purpose(target, rules, inputs, is_final=True)
-    check_leaf_form(target, rules, inputs.is_public_suffix)
-    # 6.1.5 (a), (b), (g)
-    return policy.finish(target)
+    return _Descent(
+        rules=rules,
+        constraints=tuple(constraints),
+        policy=policy,
+        comparisons=budget.comparisons - spent,
+        valid_from=max((one.not_before for one in dated), default=_EVER),
+        valid_until=min((one.not_after for one in dated), default=_NEVER),
+    )
+
+
+_EVER, _NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def _enter_anchor(

@@ -16,7 +16,7 @@ from vagus.x509 import extensions as ext
 from vagus.x509.budgets import DEFAULT_LIMITS, Budget, Limits, check_input
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.name_matching import DistinguishedName, RelativeName
-from vagus.x509.path_checks import PathInputs, check_path
+from vagus.x509.path_checks import Descents, PathInputs, check_path
 from vagus.x509.path_rules import PathRules
 from vagus.x509.signatures import SignatureVerdicts
 
@@ -93,6 +93,7 @@ class Search:
     inputs: PathInputs
     verdicts: SignatureVerdicts
     limits: Limits = DEFAULT_LIMITS
+    descents: Descents | None = None
     accept: Callable[[ValidPath], None] | None = None
     """Asked about every path that holds; raises NotTrusted to refuse it (revocation, 6.1.3 (a)(3))."""
 
@@ -208,7 +209,9 @@ class _Walk:
         self._budget.spend_path()
         search = self._search
         try:
-            policies = check_path(anchor.certificate, path[::-1], search.rules, search.inputs, self._budget)
+            policies = check_path(
+                anchor.certificate, path[::-1], search.rules, search.inputs, self._budget, search.descents
+            )
             found = ValidPath(tuple(path), anchor, policies)
             if search.accept is not None:
                 search.accept(found)

@@ -35,6 +35,8 @@ _Level = dict[bytes, _Node]
 class PolicyState:
     """The policy variables of RFC 5280 6.1.2 while a path of `length` certificates is walked from the anchor down."""
 
+    __slots__ = ("_acceptable", "_explicit", "_inhibit_any", "_is_null", "_levels", "_mapping")
+
     def __init__(self, length: int, inputs: PolicyInputs) -> None:
         never = length + 1
         self._acceptable = inputs.acceptable
@@ -43,6 +45,17 @@ class PolicyState:
         self._inhibit_any = 0 if inputs.inhibit_any else never
         self._levels: list[_Level] = [{ANY_POLICY: _Node(frozenset({ANY_POLICY}))}]
         self._is_null = False
+
+    def copy(self) -> PolicyState:
+        """The same state, to walk on from; levels already left behind are shared, since nothing changes them."""
+        other = object.__new__(PolicyState)
+        other._acceptable = self._acceptable
+        other._explicit = self._explicit
+        other._mapping = self._mapping
+        other._inhibit_any = self._inhibit_any
+        other._levels = self._levels.copy()
+        other._is_null = self._is_null
+        return other
 
     def constrain_by_anchor(self, anchor: PathCertificate) -> None:
         """Take policies and their constraints from the anchor's own certificate (RFC 5937 section 3)."""
