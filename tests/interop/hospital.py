@@ -166,6 +166,7 @@ class Hospital:
         self._database = database
         self._devices: dict[str, list[str]] = {}
         self._tokens: dict[str, str] = {}
+        self._bearers: dict[str, Bearer] = {}
 
     # making it
 
@@ -271,7 +272,9 @@ class Hospital:
     def _keep(
         self, name: str, device: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, authority: str
     ) -> Bearer:
-        bearer = self.bearer(name, device)
+        files = self.files
+        bearer = Bearer(name, device, files / f"{name}.pem", files / f"{name}-chain.pem", files / f"{name}.key")
+        self._bearers[name] = bearer
         pem = certificate.public_bytes(serialization.Encoding.PEM)
         above = [authority] if authority in {"h1/infra", "h1/sdc"} else [authority, "h1"]
         bearer.leaf.write_bytes(pem)
@@ -284,22 +287,23 @@ class Hospital:
         bearer.key.chmod(0o600)
         return bearer
 
-    def bearer(self, name: str, device: str = "") -> Bearer:
-        """Whoever has the files called `name`."""
-        files = self.files
-        return Bearer(name, device, files / f"{name}.pem", files / f"{name}-chain.pem", files / f"{name}.key")
+    def bearer(self, name: str) -> Bearer:
+        """Whoever enrolled under `name`."""
+        return self._bearers[name]
 
     def revoke(self, bearer: Bearer, reason: str = "keyCompromise") -> None:
-        """Revoke a device's certificates from another process, and wait until its lists are out."""
+        """Revoke a device's certificates from another process, and wait until its list is out."""
         self.vagus("device", "revoke", bearer.device, "--reason", reason, "--yes")
-        serial = bearer.certificate.serial_number
+        eventually(lambda: self._has(bearer.shard_url, bearer), f"{bearer.name} in its list")
+
+    def await_complete_list(self, bearer: Bearer) -> None:
+        """Wait until a revoked device is in the complete list too, which gathers for half a minute."""
         complete = bearer.shard_url.rpartition("/")[0] + "/complete.crl"
+        eventually(lambda: self._has(complete, bearer), f"{bearer.name} in the complete list", seconds=120)
 
-        def is_listed() -> bool:
-            found = [self.list_at(url) for url in (bearer.shard_url, complete)]
-            return all(each.get_revoked_certificate_by_serial_number(serial) is not None for each in found)
-
-        eventually(is_listed, f"{bearer.name} in its lists")
+    def _has(self, url: str, bearer: Bearer) -> bool:
+        serial = bearer.certificate.serial_number
+        return self.list_at(url).get_revoked_certificate_by_serial_number(serial) is not None
 
     def fetch(self, path: str) -> bytes:
         """A file of the status listener."""

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,27 @@ def run(name: str, *words: str | Path, said: bytes = b"", seconds: float = PATIE
     return Told(done.returncode, text, done.stdout)
 
 
+def converse(name: str, *words: str | Path, said: bytes, folder: Path, seconds: float = PATIENCE) -> Told:
+    """Run it with `said` and then silence, but no end of input, until it ends by itself or is told to."""
+    heard = folder / f"{name}.said"
+    with heard.open("wb") as stream:
+        command = [program(name), *map(str, words)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT)
+    assert process.stdin is not None
+    try:
+        process.stdin.write(said)
+        process.stdin.flush()
+        process.wait(seconds)
+    except (BrokenPipeError, subprocess.TimeoutExpired):
+        process.terminate()
+    finally:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        code = process.wait(10)
+    raw = heard.read_bytes()
+    return Told(code, raw.decode("utf-8", "replace"), raw)
+
+
 def succeed(name: str, *words: str | Path, said: bytes = b"") -> Told:
     """Run it; anything but exit code 0 fails the test with what it said."""
     told = run(name, *words, said=said)
@@ -81,13 +102,27 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     return port
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server of somebody else's, on loopback."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        """Everything that it said so far."""
+        return self.log.read_text("utf-8", "replace")
+
+
 @contextmanager
 def running(
     command: Callable[[int], Sequence[str | Path]], folder: Path, *, is_ready: Callable[[int, Path], bool] | None = None
-) -> Iterator[tuple[int, Path]]:
+) -> Iterator[Running]:
     """A server on a free port while the block lasts: `command` writes its files for a port and gives its words.
 
-    Gives the port and the file with everything that it said. It is ready when its port accepts, or as `is_ready` says.
+    It is ready when its port accepts, or as `is_ready` says of its port and the file with everything that it said.
     """
     said = folder / "said.log"
     for attempt in range(_TRIES):
@@ -99,7 +134,7 @@ def running(
             )
         try:
             if _wait(process, port, said, is_ready or _accepts):
-                yield port, said
+                yield Running(port, process, said)
                 return
         finally:
             process.terminate()

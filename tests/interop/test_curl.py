@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from tests.interop.hospital import STATUS_HOST, Bearer, Hospital
 from tests.interop.programs import eventually, run, succeed
@@ -227,9 +228,7 @@ class TestStatus:
     def test_the_issuers_certificate_is_where_certificates_say(self, hospital: Hospital, pump: Bearer) -> None:
         access = pump.certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
         (url,) = [
-            one.access_location.value
-            for one in access
-            if one.access_method == x509.AuthorityInformationAccessOID.CA_ISSUERS
+            one.access_location.value for one in access if one.access_method == AuthorityInformationAccessOID.CA_ISSUERS
         ]
         answer = http(hospital, url)
         assert (answer.status, answer.headers["content-type"]) == (200, "application/pkix-cert")

@@ -84,6 +84,7 @@ class TestVerify:
     def test_a_revoked_device_is_refused_by_its_shard_and_by_the_complete_list(
         self, hospital: Hospital, revoked: Bearer, pump: Bearer
     ) -> None:
+        hospital.await_complete_list(revoked)
         for lists in (ICU_LISTS, ("root/complete", "h1/complete", "h1.icu/complete")):
             path = hospital.lists("revoked", *lists)
             told = verify(hospital, revoked, path)
@@ -104,6 +105,16 @@ class TestVerify:
         told = verify(hospital, pump, hospital.lists("missing", *kept))
         assert told.code != 0
         assert "unable to get certificate CRL" in told.text or "different CRL scope" in told.text
+
+    def test_a_delta_brings_an_older_list_up_to_date(self, hospital: Hospital, pump: Bearer) -> None:
+        bearer = hospital.enrol("in-a-delta")
+        older = hospital.lists("older", *ICU_LISTS)
+        hospital.revoke(bearer)
+        delta = hospital.lists("delta", "h1.icu/1.delta")
+        older.write_bytes(older.read_bytes() + delta.read_bytes())
+        assert verify(hospital, bearer, older).code == 0
+        assert "certificate revoked" in verify(hospital, bearer, older, "-use_deltas").text
+        assert verify(hospital, pump, older, "-use_deltas").code == 0
 
     def test_extended_lists_and_deltas_may_be_on(self, hospital: Hospital, pump: Bearer, revoked: Bearer) -> None:
         lists = hospital.lists("icu", *ICU_LISTS)
