@@ -18,6 +18,11 @@ from vagus.x509.signatures import SignatureVerdicts
 ROOT = root()
 
 
+def named(value: bytes | Reason) -> str:
+    """Names of cases that do not hold the keys of this run."""
+    return value.name if isinstance(value, Reason) else "octets"
+
+
 def refused(content: bytes) -> Reason:
     with pytest.raises(VagusError) as caught:
         decode_crl(content)
@@ -78,6 +83,7 @@ def test_the_issuer_of_an_entry_holds_for_the_following_ones() -> None:
         (crl(ROOT)[:-4], Reason.NON_DER),
         (b"", Reason.NON_DER),
     ],
+    ids=named,
 )
 def test_what_is_no_crl_is_refused(content: bytes, reason: Reason) -> None:
     assert refused(content) is reason
