@@ -128,6 +128,14 @@ def test_what_cannot_be_done_has_its_reason(hospital: Path, arguments: tuple[str
     assert (refused.code, refused.reason) == (code, reason)
 
 
+def test_a_device_without_a_request_is_named_before_anything_is_issued(maker: Path, tmp_path: Path) -> None:
+    asked = ("maker", "make-idevids", "--out", str(tmp_path / "out"), "--requests", str(tmp_path))
+    refused = run(maker, *asked)
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    assert "--serial" in refused.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_authority_is_rolled_and_both_generations_stand(hospital: Path) -> None:
     rolled = run(hospital, "ca", "roll", "h1/icu", "--json")
     assert rolled.code == 3
@@ -154,6 +162,9 @@ def test_the_ledger_is_verified_shown_and_a_cut_is_told(hospital: Path) -> None:
     assert len(shown) == 5
     ceremony = done(hospital, "audit", "show", "--kind", "ceremony-step", "--json").facts
     assert ceremony[0]["facts"].split()[1] == "step=1"
+    misspelt = run(hospital, "audit", "show", "--kind", "ceremony_step")
+    assert (misspelt.code, misspelt.reason) == (2, "BAD_ARGUMENT")
+    assert "ceremony-step" in misspelt.err
     nothing = run(hospital, "audit", "checkpoint")
     assert (nothing.code, nothing.reason) == (4, "CHECKPOINT_INVALID")
 
@@ -212,7 +223,8 @@ def test_what_is_no_manifest_is_refused(hospital: Path, tmp_path: Path, content:
 
 def test_an_authority_is_revoked_in_an_emergency_without_its_parents_key(hospital: Path) -> None:
     envelope = hospital / "keystores" / "h1" / "emergency" / "h1.icu.1.sealed"
-    done(hospital, "ca", "emergency", str(envelope), "--yes")
+    told = done(hospital, "ca", "emergency", str(envelope), "--yes", "--json").facts
+    assert told == {"revoked": "h1/icu#1", "lists": ["h1#1/0", "h1#1/complete"]}
     assert done(hospital, "ca", "show", "h1/icu#1", "--json").facts["state"] == "revoked"
     refused = run(hospital, "serve", "--issue-for", "h1/icu")
     assert refused.code == 3

@@ -110,6 +110,20 @@ def test_each_kind_of_error_has_its_documented_exit_code(kind: type[Malformed], 
     assert exit_code(kind(Reason.BAD_ARGUMENT, "x")) == code
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "plan.toml"), 2),
+        (IsADirectoryError(21, "Is a directory", "plan.toml"), 2),
+        (PermissionError(13, "Permission denied", "plan.toml"), 4),
+        (OSError(28, "No space left on device", "plan.toml"), 4),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_wrong_use_and_a_disk_that_is_full_is_not(error: OSError, code: int) -> None:
+    assert exit_code(error) == code
+    assert "plan.toml" in describe(error, is_json=False)
+
+
 def test_an_error_of_the_program_says_what_to_report() -> None:
     try:
         int("x")

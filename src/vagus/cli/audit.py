@@ -82,6 +82,7 @@ def show(
     from vagus.ledger.entries import decode_entry
     from vagus.records.log import iterate_leaves, load_head
 
+    _check_kind(kind)
     rows: list[Row] = []
     with open_house(context) as house, house.database.reading() as connection:
         size = load_head(connection).size
@@ -99,18 +100,33 @@ def show(
 
 
 def checkpoint(context: typer.Context, *, json: JsonOption = False) -> None:
-    """Show the checkpoint that is published now; `serve` publishes, this only reads."""
+    """Show the checkpoint that is published now, and its file: keep a copy elsewhere for `verify --against`."""
     from vagus.errors import Unavailable
     from vagus.ledger.publish import load_published
     from vagus.reasons import Reason
     from vagus.settings import load_settings
 
+    folder = load_settings(folder_of(context)).log
     with open_house(context) as house:
-        key = _decode_key(house.log_verifier)
-        found = load_published(load_settings(folder_of(context)).log, key)
+        found = load_published(folder, _decode_key(house.log_verifier))
     if found is None:
         raise Unavailable(Reason.CHECKPOINT_INVALID, "nothing is published yet; `vagus serve` publishes the ledger")
-    Output(json).facts({"origin": found.origin, "size": found.size, "root": found.root.hex()})
+    place = str(folder / "checkpoint")
+    Output(json).facts({"origin": found.origin, "size": found.size, "root": found.root.hex(), "file": place})
+
+
+def _check_kind(kind: str | None) -> None:
+    """A misspelt kind must not look like a ledger without such entries."""
+    from typing import get_args
+
+    from vagus.errors import Malformed
+    from vagus.ledger.entries import Entry
+    from vagus.reasons import Reason
+
+    kinds = sorted(form.kind for form in get_args(Entry))
+    if kind is not None and kind not in kinds:
+        msg = f"{kind!r} is no kind of entry; there are {', '.join(kinds)}"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=kind)
 
 
 def _decode_key(text: str) -> NoteKey:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vagus.cli.ceremony import spell_list
 from vagus.cli.devices import spell_time
 from vagus.cli.failures import REFUSED, STATE
 from vagus.cli.options import PassphraseOption, open_house
@@ -222,7 +223,7 @@ def emergency(
             folder=house.settings.published,
             by=house.operator,
         )
-    Output(json).facts({"revoked": revoked, "lists": lists})
+    Output(json).facts({"revoked": revoked, "lists": [spell_list(name) for name in lists]})
     typer.echo("vagus: hold a ceremony soon: the sealed lists of the others know nothing of this", err=True)
 
 

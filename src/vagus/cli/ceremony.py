@@ -16,6 +16,11 @@ def register(application: typer.Typer) -> None:
     application.command("ceremony")(ceremony)
 
 
+def spell_list(name: str) -> str:
+    """A list's name as its URL has it: shard -1 is the complete list."""
+    return f"{name.removesuffix('/-1')}/complete" if name.endswith("/-1") else name
+
+
 def ceremony(
     context: typer.Context,
     *,
@@ -44,7 +49,7 @@ def ceremony(
         {
             "ceremony": report.ceremony,
             "certified": list(report.certified),
-            "lists": list(report.lists),
+            "lists": [spell_list(name) for name in report.lists],
             "sealed": len(report.sealed),
         }
     )

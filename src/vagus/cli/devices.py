@@ -128,7 +128,7 @@ def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
 def state(
     context: typer.Context,
     device: DeviceArgument,
-    new_state: Annotated[str, typer.Argument(metavar="STATE", help="in-service, quarantined, recalled ...")],
+    new_state: Annotated[str, typer.Argument(metavar="STATE", help="in_service, quarantined, recalled ...")],
     *,
     json: JsonOption = False,
 ) -> None:

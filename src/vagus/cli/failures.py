@@ -40,10 +40,16 @@ _CODES: tuple[tuple[type[VagusError], int], ...] = (
 )
 
 
+_WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""A path that somebody named and that leads nowhere: trying again does not help."""
+
+
 def exit_code(error: BaseException) -> int:
     """The exit code that tells a script what kind of error this was."""
     if isinstance(error, VagusError):
         return next((code for kind, code in _CODES if isinstance(error, kind)), DEFECT)
+    if isinstance(error, _WRONG_PATH):
+        return USAGE
     return UNAVAILABLE if isinstance(error, OSError) else DEFECT
 
 
@@ -62,7 +68,9 @@ def describe(error: BaseException, *, is_json: bool) -> str:
 
 def _operating_system(error: OSError) -> str:
     place = f"{error.filename}: " if error.filename else ""
-    return f"{place}{error.strerror or type(error).__name__}; check the path, its owner and the space on the disk"
+    is_wrong = isinstance(error, _WRONG_PATH)
+    remedy = "check the path" if is_wrong else "check the path, its owner and the space on the disk"
+    return f"{place}{error.strerror or type(error).__name__}; {remedy}"
 
 
 def _defect(error: BaseException) -> str:

@@ -164,10 +164,16 @@ def _chosen(plan: MakerPlan, names: Sequence[str] | None, serials: Sequence[str]
 
 
 def _request_key(folder: Path, serial: str) -> PublicKey:
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
     from vagus.x509.pem import decode_blocks
     from vagus.x509.requests import decode_request
 
-    raw = (folder / f"{serial}.csr").read_bytes()
+    path = folder / f"{serial}.csr"
+    if not path.is_file():
+        msg = f"{path}: there is no request of this device; put it there (DER or PEM), or choose others with --serial"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, serial=serial)
+    raw = path.read_bytes()
     return decode_request(decode_blocks(raw, "CERTIFICATE REQUEST")[0]).public_key
 
 
