@@ -117,6 +117,12 @@ def list_facts(connection: Connection, authority_id: int) -> tuple[Publication, 
     )
 
 
+def find_newest_update(connection: Connection) -> int | None:
+    """The latest thisUpdate of any list that was ever signed here (seconds since 1970 UTC)."""
+    newest: int | None = connection.execute(select(func.max(crl_publications.c.this_update))).scalar_one()
+    return newest
+
+
 def put_delta(connection: Connection, row: DeltaRow) -> None:
     """Keep this as the newest delta of its shard."""
     connection.execute(
@@ -183,6 +189,12 @@ def find_responder(connection: Connection, authority_id: int) -> ResponderRow | 
         certificate_der=bytes(found.certificate_der),
         not_after=found.not_after,
     )
+
+
+def list_responder_certificates(connection: Connection) -> dict[int, bytes]:
+    """The certificate of each authority's responder, by the authority's id."""
+    query = select(ocsp_responders.c.authority_id, ocsp_responders.c.certificate_der)
+    return {found.authority_id: bytes(found.certificate_der) for found in connection.execute(query)}
 
 
 def take_lease(connection: Connection, name: str, holder: str, *, at: int, until: int) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from vagus.authority.issuers import OpenIssuers
 from vagus.endpoints.est import est_app
@@ -28,11 +29,13 @@ from vagus.server.credentials import DoorCertificate, DoorCertificates
 from vagus.server.limits import Limits
 from vagus.server.listeners import ListenerSpec
 from vagus.server.log_files import log_files_app
+from vagus.server.verifier_memory import DurableCrlMemory, raise_floor
 from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
-from vagus.trust.anchors import AnchorSet
+from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_status import CrlStatus
 from vagus.trust.validation import Validator
 from vagus.wiring import House
+from vagus.x509.certificates import decode_certificate
 from vagus.x509.paths import Pool, ValidPath
 from vagus.x509.pem import decode_blocks
 
@@ -97,6 +100,9 @@ class DoorBuilder:
         self._record = record
         self._staple_of = staple_of
         self._certificates = DoorCertificates(house, plan, issuers)
+        self._floor = ClockFloor()
+        self._memory = DurableCrlMemory(house.database, house.writer)
+        raise_floor(self._floor, house.database)
         self._authorities, self._makers = self._look()
 
     def build(self) -> Doors:
@@ -109,6 +115,7 @@ class DoorBuilder:
 
     def refresh(self, doors: Doors) -> bool:
         """Let the doors know of new generations of authorities and new makers; whether there were any."""
+        raise_floor(self._floor, self._house.database)
         found = self._look()
         if found == (self._authorities, self._makers):
             return False
@@ -193,15 +200,17 @@ class DoorBuilder:
         status = DatabaseStatus(house.database, house.follower, bound=bound_for(house.pack, function))
         makers = None
         if listener.kind is ListenerKind.ENROLMENT and self._makers:
-            makers = Validator(AnchorSet.from_der(self._makers), MakersStatus(self._makers_lists()))
-        return Validator(anchors, status, known=known), makers
+            makers = Validator(AnchorSet.from_der(self._makers), MakersStatus(self._makers_lists()), floor=self._floor)
+        return Validator(anchors, status, known=known, floor=self._floor), makers
 
     def _makers_lists(self) -> CrlStatus | None:
         folder = self._house.settings.folder / "makers"
         files = sorted(folder.glob("*.crl")) if folder.is_dir() else []
         if not files:
             return None
-        status = CrlStatus(Pool(AnchorSet.from_der(self._makers), []))
+        lines = [decode_certificate(der) for file in sorted(folder.glob("*.pem")) for der in _certificates_in(file)]
+        pool = Pool(AnchorSet.from_der(self._makers), lines)  # a line CA's own list needs the line CA's certificate
+        status = CrlStatus(pool, memory=self._memory, floor=self._floor)
         for file in files:
             for der in decode_blocks(file.read_bytes(), "X509 CRL"):
                 status.load(der, self._house.clock.now())
@@ -282,6 +291,10 @@ class DoorBuilder:
                         f"certificates TLS 1.2 would show in clear; set 1.3, or leave that unit out"
                     )
                     raise Misconfigured(Reason.BAD_PLAN, msg, listener=listener.name)
+
+
+def _certificates_in(file: Path) -> Iterable[bytes]:
+    return decode_blocks(file.read_bytes(), "CERTIFICATE")
 
 
 def status_spec(house: House, listener: PlannedListener, app: ASGIApp) -> ListenerSpec:

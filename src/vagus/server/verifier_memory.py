@@ -1,0 +1,41 @@
+"""What a serving verifier must not forget over a restart: the newest lists it saw, and a moment that has passed.
+
+It judges nothing: `trust` does, and asks here.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from vagus.records import memory
+from vagus.records.database import Database
+from vagus.records.publications import find_newest_update
+from vagus.records.writer import Writer
+from vagus.trust.anchors import ClockFloor
+from vagus.trust.crl_status import CrlMark
+
+
+class DurableCrlMemory:
+    """Marks of foreign lists in the table `verifier_memory`: an older list stays refused after a restart."""
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+
+    def find(self, name: str) -> CrlMark | None:
+        """The mark under `name`."""
+        with self._database.reading() as connection:
+            found = memory.find_remembered(connection, name)
+        return None if found is None else CrlMark(found.number, found.at)
+
+    def remember(self, name: str, mark: CrlMark) -> None:
+        """Keep `mark` under `name`; durable when it returns. A lower number changes nothing."""
+        self._writer.submit(lambda batch: memory.remember(batch.connection, name, mark.number, mark.at)).result()
+
+
+def raise_floor(floor: ClockFloor, database: Database) -> None:
+    """Let the floor know of the newest list that this installation signed: that moment has passed (experiments B15)."""
+    with database.reading() as connection:
+        newest = find_newest_update(connection)
+    if newest is not None:
+        floor.raise_to(datetime.fromtimestamp(newest, UTC))

@@ -1,0 +1,85 @@
+"""An older list stays refused after a restart, and a clock that was set back is noticed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.x509.chains import AT, Listed, crl, root
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.records.database import open_database
+from vagus.records.publications import Publication, put_publication
+from vagus.records.tables import authorities
+from vagus.records.writer import Writer
+from vagus.server.verifier_memory import DurableCrlMemory, raise_floor
+from vagus.testing import FrozenClock
+from vagus.trust.anchors import ClockFloor
+from vagus.trust.crl_status import CrlStatus
+from vagus.x509.paths import Pool
+
+ROOT = root()
+CA = ROOT.ca("O=Maker,CN=Line")
+HOUR = timedelta(hours=1)
+
+
+def test_a_makers_older_list_is_refused_by_the_next_process_too(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'vagus.sqlite3'}"
+    leaf = CA.leaf()
+    old = crl(CA, number=1, this_update=AT - 2 * HOUR)
+    new = crl(CA, [Listed(leaf.parsed.serial)], number=2, this_update=AT - HOUR)
+    for content, refused in ((new, None), (old, Reason.CRL_ROLLBACK), (new, None)):
+        database = open_database(url)
+        database.create()
+        with Writer(database, FrozenClock(AT)) as writer:
+            status = CrlStatus(Pool([ROOT.anchor], [CA.parsed]), memory=DurableCrlMemory(database, writer))
+            if refused is None:
+                status.load(content, AT)
+                with pytest.raises(NotTrusted) as found:
+                    status.check_status(leaf.parsed, CA.parsed, AT)
+                assert found.value.reason is Reason.REVOKED
+            else:
+                with pytest.raises(NotTrusted) as found:
+                    status.load(content, AT)
+                assert found.value.reason is refused
+        database.close()
+
+
+def test_the_newest_list_that_was_signed_here_is_a_moment_that_has_passed() -> None:
+    database = open_database("sqlite://")
+    database.create()
+    floor = ClockFloor()
+    before = floor.moment
+    raise_floor(floor, database)
+    assert floor.moment == before
+    at = int(AT.timestamp())
+    with Writer(database, FrozenClock(AT)) as writer:
+        writer.submit(
+            lambda batch: batch.connection.execute(
+                authorities.insert().values(
+                    id=1,
+                    name="root",
+                    generation=1,
+                    kind="root",
+                    is_offline=True,
+                    state="active",
+                    key_id="root",
+                    keystore="root",
+                    spki_sha256=b"",
+                    constrain_dn=False,
+                )
+            )
+        ).result()
+        list_of = Publication(
+            authority_id=1, shard=0, number=1, this_update=at, next_update=at + 9, sequence=0, crl_der=b"-"
+        )
+        writer.submit(lambda batch: put_publication(batch.connection, list_of)).result()
+    raise_floor(floor, database)
+    assert floor.moment == AT
+    floor.check(AT - timedelta(minutes=4))
+    with pytest.raises(NotTrusted) as refused:
+        floor.check(AT - timedelta(minutes=6))
+    assert refused.value.reason is Reason.CLOCK_ROLLBACK
+    database.close()
