@@ -30,22 +30,38 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 # What servers behind a gate believe about who asks: only the gate may say it.
-_IDENTITY: Final = frozenset({b"client-cert", b"client-cert-chain", b"forwarded", b"x-real-ip", b"remote-user"})
+_IDENTITY: Final = frozenset(
+    {
+        b"client-cert",
+        b"client-cert-chain",
+        b"forwarded",
+        b"x-real-ip",
+        b"true-client-ip",
+        b"remote-user",
+        b"x-rewrite-url",
+    }
+)
 _IDENTITY_PREFIXES: Final = (
     b"x-forwarded-",
     b"x-client-cert",
+    b"x-client-dn",
+    b"x-client-s-dn",
+    b"x-client-verify",
     b"x-ssl-",
     b"ssl-client-",
     b"x-tls-client-",
     b"x-remote-user",
     b"x-arr-clientcert",
+    b"x-amzn-mtls-",
+    b"x-original-",
 )
+# CGI and WSGI read "client_cert", "client.cert" and "client-cert" as one name.
+_ONE_SPELLING: Final = bytes(each if chr(each).isascii() and chr(each).isalnum() else ord("-") for each in range(256))
 _VIA: Final = (b"via", b"1.1 vagus")
 
 
 def _is_identity(name: bytes) -> bool:
-    # CGI and WSGI read "client_cert" and "client-cert" as one name.
-    plain = name.replace(b"_", b"-")
+    plain = name.translate(_ONE_SPELLING)
     return plain in _IDENTITY or plain.startswith(_IDENTITY_PREFIXES)
 
 

@@ -1,0 +1,1 @@
+"""Attacks on a whole hospital: real command line, real serving process, loopback only."""

@@ -1,0 +1,479 @@
+"""The hospital that is attacked, its makers, and a client that says whatever it likes over real TLS."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import queue
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.x509.oid import NameOID
+
+from tests.durability.installation import ENVIRONMENT, SOURCE, vagus
+from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest, encode_manifest
+from vagus.records.authorities import list_authorities
+from vagus.records.devices import DeviceFilter, DeviceRow, list_devices
+from vagus.wiring import House
+
+START_SECONDS = 60
+PUMPS, MONITORS = 90, 4
+
+PLAN = """
+kind = "hospital"
+format = 1
+
+[group]
+title = "Attacked Group"
+domain = "attacked.example"
+status_url = "http://status.attacked.example"
+
+[[hospitals]]
+label = "h1"
+title = "First Hospital"
+units = [{ label = "icu", title = "Intensive Care" }, { label = "er", title = "Emergency" }]
+devices = [
+  { unit = "icu", model = "Aorta IP3", first = 1, count = @PUMPS@ },
+  { unit = "er", model = "Aorta IP3", first = 5001, count = 12 },
+  { unit = "icu", model = "Borea M1", first = 1, count = @MONITORS@ },
+  { unit = "icu", model = "Aorta IP3", first = 9001, count = 1, host_names = ["pump9001.attacked.example"] },
+]
+
+[[hospitals]]
+label = "h2"
+title = "Second Hospital"
+units = [{ label = "icu", title = "Intensive Care" }]
+devices = [{ unit = "icu", model = "Aorta IP3", first = 7001, count = 6 }]
+
+[[models]]
+name = "Aorta IP3"
+maker = "Aorta Devices"
+category = "infusion-pump"
+serial_prefix = "AIP3"
+
+[[models]]
+name = "Borea M1"
+maker = "Borea Instruments"
+category = "patient-monitor"
+serial_prefix = "BM1"
+
+[[listeners]]
+name = "status"
+kind = "status"
+address = "127.0.0.1:0"
+
+[[listeners]]
+name = "enrol-h1"
+kind = "enrolment"
+address = "127.0.0.1:0"
+hospital = "h1"
+host_names = ["enrol.attacked.example"]
+registration_authorities = ["Aorta IP3:AIP3-000090"]
+
+[[listeners]]
+name = "control-h1-icu"
+kind = "relay-http"
+address = "127.0.0.1:0"
+hospital = "h1"
+units = ["icu"]
+host_names = ["control.attacked.example"]
+function = "control"
+upstream = "127.0.0.1:@UPSTREAM@"
+
+[[listeners]]
+name = "telemetry-h1-icu"
+kind = "relay-http"
+address = "127.0.0.1:0"
+hospital = "h1"
+units = ["icu"]
+host_names = ["telemetry.attacked.example"]
+function = "telemetry"
+upstream = "127.0.0.1:@UPSTREAM@"
+
+[[listeners]]
+name = "telemetry-h1-er"
+kind = "relay-http"
+address = "127.0.0.1:0"
+hospital = "h1"
+units = ["er"]
+host_names = ["telemetry-er.attacked.example"]
+function = "telemetry"
+upstream = "127.0.0.1:@UPSTREAM@"
+
+[[listeners]]
+name = "stream-h1-icu"
+kind = "relay-tcp"
+address = "127.0.0.1:0"
+hospital = "h1"
+units = ["icu"]
+host_names = ["stream.attacked.example"]
+function = "telemetry"
+upstream = "127.0.0.1:@UPSTREAM@"
+"""
+
+ISSUE_FOR = "h1/icu,h1/er,h1/infra,h2/icu"
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """A P-256 key."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def request(key: ec.EllipticCurvePrivateKey, like: x509.Certificate | None = None) -> bytes:
+    """A CSR in base64, with the names of the certificate `like`."""
+    subject = like.subject if like is not None else x509.Name([])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    if like is not None:
+        builder = builder.add_extension(
+            like.extensions.get_extension_for_class(x509.SubjectAlternativeName).value, critical=False
+        )
+    return base64.b64encode(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
+
+
+@dataclass
+class Credential:
+    """A key with what is shown for it, leaf first."""
+
+    key: ec.EllipticCurvePrivateKey
+    chain: list[x509.Certificate]
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        """What the key belongs to."""
+        return self.chain[0]
+
+
+class Maker:
+    """A maker with a root of its own that can sign whatever it likes."""
+
+    def __init__(self, name: str, model: str, category: str) -> None:
+        self.name, self.model, self.category = name, model, category
+        self.key = new_key()
+        subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, name)])
+        self.root = sign_certificate(self.key.public_key(), subject, subject, self.key, is_ca=True)
+
+    def manifest(self, serials: Sequence[str]) -> bytes:
+        """What it says that it made."""
+        digest = hashlib.sha256(self.root.public_bytes(Encoding.DER)).digest()
+        devices = tuple(MadeDevice(self.model, serial) for serial in serials)
+        return encode_manifest(Manifest(self.name, digest, (MadeModel(self.model, self.category),), devices))
+
+    def idevid(
+        self, *serials: str, unit: str | None = None, attributes: Sequence[x509.NameAttribute[str]] = ()
+    ) -> Credential:
+        """A birth certificate with these serialNumber attributes."""
+        key = new_key()
+        names = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, self.name)]
+        names += [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit)] if unit else []
+        names += [x509.NameAttribute(NameOID.SERIAL_NUMBER, serial) for serial in serials]
+        subject = x509.Name([x509.RelativeDistinguishedName([name]) for name in [*names, *attributes]])
+        leaf = sign_certificate(key.public_key(), subject, self.root.subject, self.key, is_ca=False)
+        return Credential(key, [leaf])
+
+
+def sign_certificate(
+    public: ec.EllipticCurvePublicKey,
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    is_ca: bool,
+    more: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    days: int = 3000,
+    serial: int | None = None,
+) -> x509.Certificate:
+    """A plain v3 certificate."""
+    now = datetime.now(UTC)
+    usage = x509.KeyUsage(not is_ca, False, False, False, False, is_ca, is_ca, False, False)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(serial or x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=2))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(is_ca, None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+    )
+    for extension, is_critical in more:
+        builder = builder.add_extension(extension, critical=is_critical)
+    return builder.sign(key, hashes.SHA256())
+
+
+@dataclass
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def reason(self) -> str:
+        """The stable code of a problem."""
+        return str(json.loads(self.body).get("reason") or json.loads(self.body).get("code"))
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The certificate in an EST answer."""
+        assert self.status == 200, (self.status, self.body[:300])
+        return pkcs7.load_der_pkcs7_certificates(base64.b64decode(self.body))[0]
+
+
+class Wire:
+    """One TLS (or plain) connection on which anything can be said."""
+
+    def __init__(self, plug: socket.socket) -> None:
+        self.socket = plug
+        plug.settimeout(10)
+        self.rest = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self.socket.close()
+
+    def say(self, raw: bytes) -> Self:
+        """Octets as they are."""
+        with suppress(OSError):
+            self.socket.sendall(raw)
+        return self
+
+    def hear(self) -> Answer | None:
+        """The next HTTP answer; None where the connection ended instead."""
+        while b"\r\n\r\n" not in self.rest:
+            if not self._more():
+                return None
+        head, _, self.rest = self.rest.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        size = int(headers.get("content-length", "0"))
+        while len(self.rest) < size and self._more():
+            pass
+        body, self.rest = self.rest[:size], self.rest[size:]
+        return Answer(int(lines[0].split()[1]), headers, body)
+
+    def hear_all(self) -> list[Answer]:
+        """Every answer until the connection ends."""
+        found = []
+        while (answer := self.hear()) is not None:
+            found.append(answer)
+        return found
+
+    def has_ended(self, seconds: float) -> bool:
+        """Whether the other side ends it within that time."""
+        self.socket.settimeout(seconds)
+        try:
+            while self.socket.recv(65536):
+                pass
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def _more(self) -> bool:
+        try:
+            data = self.socket.recv(65536)
+        except TimeoutError:
+            raise
+        except OSError:
+            return False
+        self.rest += data
+        return bool(data)
+
+
+@dataclass
+class Hospital:
+    """The installation, its process and its makers."""
+
+    folder: Path
+    scratch: Path
+    aorta: Maker
+    borea: Maker
+    process: subprocess.Popen[str]
+    addresses: dict[str, tuple[str, int]]
+    house: House
+    numbers: count[int] = field(default_factory=lambda: count(1))
+    stock: dict[str, list[DeviceRow]] = field(default_factory=dict)
+
+    # devices
+
+    def device(self, unit: str = "h1/icu", model: str = "Aorta IP3") -> DeviceRow:
+        """A device that no other test touches."""
+        return self.stock[f"{unit}:{model}"].pop(0)
+
+    def token(self, device: DeviceRow) -> str:
+        """A new token for it."""
+        return self.house.tokens.make(device.id, by="operator:test").result().text
+
+    def enrolled(self, unit: str = "h1/icu") -> tuple[DeviceRow, Credential]:
+        """A device with its first certificate, from a token."""
+        device = self.device(unit)
+        key = new_key()
+        answer = self.enrol(request(key), token=self.token(device))
+        return device, Credential(key, [answer.certificate, *self.above(unit)])
+
+    def above(self, unit: str) -> list[x509.Certificate]:
+        """The authorities between a device and the root, and the hospital's own."""
+        return [self.authority(unit), self.authority(unit.partition("/")[0])]
+
+    def authority(self, name: str) -> x509.Certificate:
+        """An authority's certificate."""
+        with self.house.database.reading() as connection:
+            found = {row.name: row.certificate_der for row in list_authorities(connection)}[name]
+        assert found is not None
+        return x509.load_der_x509_certificate(found)
+
+    # talking
+
+    def connect(
+        self,
+        listener: str,
+        who: Credential | None = None,
+        *,
+        session: ssl.SSLSession | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> Wire:
+        """A TLS connection to a listener, showing `who`."""
+        plug = socket.create_connection(self.addresses[listener], timeout=10)
+        wrapped = (context or self.context(who)).wrap_socket(
+            plug, server_hostname="x.attacked.example", session=session
+        )
+        return Wire(wrapped)
+
+    def context(self, who: Credential | None) -> ssl.SSLContext:
+        """A client that checks nothing and shows `who`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if who is not None:
+            path = self.scratch / f"{next(self.numbers)}.pem"
+            pem = who.key.private_bytes(
+                Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ) + b"".join(certificate.public_bytes(Encoding.PEM) for certificate in who.chain)
+            path.write_bytes(pem)
+            context.load_cert_chain(path)
+        return context
+
+    def plain(self) -> Wire:
+        """A connection to the status listener."""
+        return Wire(socket.create_connection(self.addresses["status"], timeout=10))
+
+    def enrol(
+        self,
+        body: bytes,
+        *,
+        token: str | None = None,
+        user: str = "",
+        who: Credential | None = None,
+        operation: str = "simpleenroll",
+        headers: Sequence[str] = (),
+    ) -> Answer:
+        """One EST request on a connection of its own."""
+        with self.connect("enrol-h1", who) as wire:
+            answer = wire.say(est(body, token=token, user=user, operation=operation, headers=headers)).hear()
+        assert answer is not None, "no answer"
+        return answer
+
+    def get(self, listener: str, who: Credential | None, path: str = "/") -> Answer | None:
+        """One GET through a relay."""
+        try:
+            with self.connect(listener, who) as wire:
+                return wire.say(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()).hear()
+        except (ssl.SSLError, ConnectionError):
+            return None
+
+    def stop(self) -> int:
+        """End everything; gives the exit code of the serving process."""
+        self.house.close()
+        self.process.terminate()
+        code = self.process.wait(START_SECONDS)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+def est(
+    body: bytes,
+    *,
+    token: str | None = None,
+    user: str = "",
+    operation: str = "simpleenroll",
+    headers: Sequence[str] = (),
+) -> bytes:
+    """A whole EST request."""
+    lines = [
+        f"POST /.well-known/est/{operation} HTTP/1.1",
+        "Host: enrol.attacked.example",
+        "Content-Type: application/pkcs10",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    if token is not None:
+        lines.append("Authorization: Basic " + base64.b64encode(f"{user}:{token}".encode()).decode())
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def build(folder: Path, scratch: Path, upstream: int) -> Hospital:
+    """Make the hospital, take its makers' manifests in, and serve it."""
+    vagus(folder, "init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE)
+    text = PLAN.replace("@UPSTREAM@", str(upstream)).replace("@PUMPS@", str(PUMPS)).replace("@MONITORS@", str(MONITORS))
+    plan = scratch / "plan.toml"
+    plan.write_text(text)
+    vagus(folder, "plan", "apply", str(plan), "--yes", "--ceremony", "--passphrase-source", SOURCE)
+    aorta = Maker("Aorta Devices", "Aorta IP3", "infusion-pump")
+    borea = Maker("Borea Instruments", "Borea M1", "patient-monitor")
+    house = House.open(folder, passphrase_sources=[SOURCE])
+    for maker in (aorta, borea):
+        manifest, anchor = scratch / f"{maker.model[:5]}.json", scratch / f"{maker.model[:5]}.pem"
+        manifest.write_bytes(maker.manifest([]))
+        anchor.write_bytes(maker.root.public_bytes(Encoding.PEM))
+        house.import_manifest(manifest, anchor, None, by="operator:test")
+    process, addresses = serve(folder)
+    hospital = Hospital(folder, scratch, aorta, borea, process, addresses, house)
+    with house.database.reading() as connection:
+        for row in list_devices(connection, DeviceFilter(), after=None, limit=500):
+            if row.maker_serial not in {"AIP3-000090", "AIP3-009001"}:
+                hospital.stock.setdefault(f"{row.unit}:{row.model}", []).append(row)
+    return hospital
+
+
+def serve(folder: Path, issue_for: str = ISSUE_FOR) -> tuple[subprocess.Popen[str], dict[str, tuple[str, int]]]:
+    """`vagus serve`, once it is ready."""
+    command = [sys.executable, "-m", "vagus", "--dir", str(folder), "serve", "--issue-for", issue_for]
+    with (folder / "server.err").open("ab") as errors:
+        process = subprocess.Popen(
+            [*command, "--passphrase-source", SOURCE],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    lines: queue.Queue[str] = queue.Queue()
+    out = process.stdout
+    assert out is not None
+    threading.Thread(target=lambda: lines.put(out.readline()), daemon=True).start()
+    line = lines.get(timeout=START_SECONDS)
+    assert line, (folder / "server.err").read_text()
+    found = {name: address.rpartition(":") for name, address in json.loads(line)["listeners"].items()}
+    return process, {name: (host, int(port)) for name, (host, _, port) in found.items()}
