@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from vagus.authority.hierarchy import Hierarchy, OpenIssuers
     from vagus.authority.issuance import Issuance
+    from vagus.authority.mass_revocation import MassRevocation
     from vagus.authority.revocation import Revocations, Revoked
     from vagus.fleet.devices import Inventory
     from vagus.fleet.manifests import Imported
@@ -184,9 +185,12 @@ class House:
 
     @cached_property
     def operator(self) -> str:
-        """Who runs this command, as the ledger hashes it."""
+        """Who runs this command, as the ledger hashes it; under sudo, who called it.
+
+        The files belong to one account that several people act through: what their system says of them is all there is.
+        """
         try:
-            name = getpass.getuser()
+            name = os.environ.get("SUDO_USER") or getpass.getuser()
         except (OSError, KeyError):
             name = str(os.getuid())
         return "operator:" + (_OPERATOR.sub("-", name)[:80] or "unknown")
@@ -282,6 +286,13 @@ class House:
         from vagus.authority.revocation import Revocations
 
         return Revocations(self.writer)
+
+    @cached_property
+    def mass_revocation(self) -> MassRevocation:
+        """Revocation of many certificates by plan, with approvals and stages."""
+        from vagus.authority.mass_revocation import MassRevocation
+
+        return MassRevocation(self.pack, self.database, self.writer, self.clock)
 
     @cached_property
     def planning(self) -> Planning:

@@ -27,13 +27,16 @@ from vagus.x509.ocsp_building import SingleAnswer, build_response_tbs, cert_id, 
 
 if TYPE_CHECKING:
     from vagus.policy.values import OcspRules
-    from vagus.records.database import Database
+    from vagus.records.database import Connection, Database
     from vagus.records.revocations import RevocationEvent
     from vagus.records.sequence import RevocationFollower, RevokedEntry
 
 _MOST_KEPT = 1_000_000
 _MOST_KNOWN = 2_000_000
 _LONGEST_KEPT_REQUEST = 300
+_START = (-1, -1)
+"""Where a sweep begins: before every authority and leaf."""
+
 SEQUENCE_BOUND = timedelta(seconds=2)
 """How long a process may not know the newest revocation before it answers tryLater."""
 
@@ -91,12 +94,18 @@ class OcspDesk:
         self._requests_of: dict[tuple[int, int], set[bytes]] = {}
         self._known: dict[tuple[int, int], None] = {}
         self._by_hash: dict[tuple[str, bytes, bytes], Responder] = {}
+        self._place, self._swept = _START, 0  # of the sweep in slices
         self.take_over(responders)
         follower.subscribe(self._forget)
 
     def take_over(self, responders: Iterable[Responder]) -> None:
         """Answer with these from now on; called again after a responder was renewed."""
         self._by_hash = {named: one for one in responders for named in one.asked_as}
+
+    def is_current(self, connection: Connection) -> bool:
+        """Whether each authority's responder here is the one on record; another process may have renewed it."""
+        here = {one.authority_id: one.certificate_der for one in self._responders()}
+        return here == publication_rows.list_responder_certificates(connection)
 
     def answer(self, request_der: bytes, at: datetime) -> OcspAnswer:
         """The response to an OCSPRequest at `at`.
@@ -140,20 +149,51 @@ class OcspDesk:
         """
         count = 0
         limit = self._most_kept if most is None else most
-        for responder in {id(one): one for one in self._by_hash.values()}.values():
+        for responder in self._responders():
             after = -1
-            while page := self._alive(responder, at, after):
-                for row in page:
-                    if count >= limit:
-                        return count
-                    self._know((responder.authority_id, row.serial))
-                    identifier = cert_id(responder.issuer_subject_der, responder.issuer_spki_der, row.serial)
-                    request_der = _common_request(identifier)
-                    kept = self._kept.get(request_der)
-                    if kept is None or at >= kept.renew_at or kept.responder is not responder:
-                        self._presign_one(responder, row.serial, identifier, at)
-                        count += 1
+            while count < limit and (page := self._alive(responder, at, after)):
+                count += self._presign_page(responder, page, at, limit - count)
                 after = page[-1].leaf_index
+        return count
+
+    def presign_slice(self, at: datetime) -> bool:
+        """One page of the sweep, from where the last slice ended: about 0.05 s; whether there is more of it.
+
+        Lists and responders get their turn in between. With more certificates than answers are kept it starts over.
+        """
+        authority_id, after = self._place
+        for responder in self._responders():
+            if responder.authority_id < authority_id:
+                continue
+            if responder.authority_id > authority_id:
+                after = -1
+            page = self._alive(responder, at, after)
+            if page:
+                self._presign_page(responder, page, at, len(page))
+                self._swept += len(page)
+                self._place = (responder.authority_id, page[-1].leaf_index)
+                if self._swept < self._most_kept:
+                    return True
+                break
+        self._place, self._swept = _START, 0
+        return False
+
+    def _responders(self) -> tuple[Responder, ...]:
+        return tuple(sorted({one.authority_id: one for one in self._by_hash.values()}.values(), key=_authority_of))
+
+    def _presign_page(
+        self, responder: Responder, page: Sequence[certificate_rows.CertificateRow], at: datetime, most: int
+    ) -> int:
+        count = 0
+        for row in page:
+            if count >= most:
+                break
+            self._know((responder.authority_id, row.serial))
+            identifier = cert_id(responder.issuer_subject_der, responder.issuer_spki_der, row.serial)
+            kept = self._kept.get(_common_request(identifier))
+            if kept is None or at >= kept.renew_at or kept.responder is not responder:
+                self._presign_one(responder, row.serial, identifier, at)
+                count += 1
         return count
 
     def _alive(self, responder: Responder, at: datetime, after: int) -> tuple[certificate_rows.CertificateRow, ...]:
@@ -285,6 +325,10 @@ class PublishedLists:
         with self._database.reading() as connection:
             row = authority_rows.find_generation(connection, name, generation)
         return None if row is None else row.certificate_der
+
+
+def _authority_of(responder: Responder) -> int:
+    return responder.authority_id
 
 
 def _full(row: publication_rows.Publication | None) -> PublishedList | None:

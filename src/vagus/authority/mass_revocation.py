@@ -20,6 +20,7 @@ from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
+from vagus.records import certificates as certificate_rows
 from vagus.records import publications, selections
 from vagus.records import revocation_plans as rows
 from vagus.records import revocations as revocation_rows
@@ -219,11 +220,14 @@ def lists_behind(database: Database, clock: Clock, patience: timedelta) -> StopC
     def behind(row: RevocationPlanRow) -> str | None:
         before = int((clock.now() - patience).timestamp())
         with database.reading() as connection:
-            for authority_id in row.selection.authority_ids:
-                covered = [one.sequence for one in publications.list_facts(connection, authority_id) if one.shard >= 0]
-                waiting = revocation_rows.oldest_behind(connection, authority_id, after=min(covered, default=0))
-                if waiting is not None and waiting < before:
-                    return "lists-behind"
+            named = row.selection.authority_ids or [one.id for one in authority_rows.list_authorities(connection)]
+            for authority_id in named:
+                covered = {one.shard: one.sequence for one in publications.list_facts(connection, authority_id)}
+                for shard in certificate_rows.list_shards(connection, authority_id):
+                    after = covered.get(shard, 0)
+                    waiting = revocation_rows.oldest_waiting(connection, authority_id, shard, after=after)
+                    if waiting is not None and waiting < before:
+                        return "lists-behind"
         return None
 
     return behind

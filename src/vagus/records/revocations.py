@@ -205,10 +205,10 @@ def list_changes(connection: Connection, authority_id: int, shard: int, *, after
     )
 
 
-def oldest_behind(connection: Connection, authority_id: int, *, after: int) -> int | None:
-    """When the first step of an authority behind `after` was made, seconds since 1970 UTC; None without one."""
-    query = select(func.min(revocation_events.c.at)).where(
-        revocation_events.c.authority_id == authority_id, revocation_events.c.sequence > after
+def oldest_waiting(connection: Connection, authority_id: int, shard: int, *, after: int) -> int | None:
+    """When the oldest entry of a shard behind `after` was made, seconds since 1970 UTC; None without one."""
+    query = select(func.min(revocations.c.revoked_at)).where(
+        revocations.c.authority_id == authority_id, revocations.c.shard == shard, revocations.c.sequence > after
     )
     found = connection.execute(query).scalar()
     return None if found is None else int(found)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 
 from vagus.records.certificates import CertificateRow, read_row
 from vagus.records.database import Connection
-from vagus.records.tables import certificates
+from vagus.records.tables import certificates, devices
 
 LIVE = ("intended", "issued", "held")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Certificates for which all that is given holds; `issued_from` and `issued_until` in seconds, both inclusive."""
+    """Certificates for which all that is given holds; `issued_from` and `issued_until` in seconds, both inclusive.
+
+    `model` and the makers' serials, from `first_serial` to `last_serial` as texts, are looked up in the inventory.
+    `of_devices` leaves out what authorities, responders and our own doors bear; alone it selects too much.
+    """
 
     authority_ids: tuple[int, ...] = ()
     owners: tuple[str, ...] = ()
@@ -24,11 +28,17 @@ class Selection:
     spki_sha256: bytes | None = None
     issued_from: int | None = None
     issued_until: int | None = None
+    leaves: tuple[int, ...] = ()
+    model: str | None = None
+    first_serial: str | None = None
+    last_serial: str | None = None
+    of_devices: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing at all is asked, which would be every certificate there is."""
-        return not (self.authority_ids or self.owners or self.profile or self.spki_sha256 or self.issued_from)
+        narrow = self.authority_ids or self.owners or self.leaves or self.model
+        return not (narrow or self.profile or self.spki_sha256 or self.issued_from)
 
     def encode(self) -> str:
         """As it is kept: JSON with sorted keys."""
@@ -47,6 +57,11 @@ class Selection:
             spki_sha256=None if found["spki_sha256"] is None else bytes.fromhex(found["spki_sha256"]),
             issued_from=found["issued_from"],
             issued_until=found["issued_until"],
+            leaves=tuple(found.get("leaves", ())),
+            model=found.get("model"),
+            first_serial=found.get("first_serial"),
+            last_serial=found.get("last_serial"),
+            of_devices=found.get("of_devices", False),
         )
 
 
@@ -123,4 +138,22 @@ def _conditions(selection: Selection, alive_at: int, states: tuple[str, ...]) ->
         found.append(certificates.c.not_before >= selection.issued_from)
     if selection.issued_until is not None:
         found.append(certificates.c.not_before <= selection.issued_until)
+    if selection.leaves:
+        found.append(certificates.c.leaf_index.in_(selection.leaves))
+    if selection.of_devices:
+        found.append(certificates.c.device_id.is_not(None))
+    if selection.model is not None:  # in SQL, so that a model of a million devices is no longer than one of ten
+        found.append(certificates.c.device_id.in_(_devices_of(selection)))
     return found
+
+
+def _devices_of(selection: Selection) -> Select[tuple[str]]:
+    query = select(devices.c.id).where(devices.c.model == selection.model)
+    if selection.first_serial is not None:
+        query = query.where(
+            devices.c.maker_serial >= selection.first_serial,
+            func.length(devices.c.maker_serial) == len(selection.first_serial),  # as texts, 10 lies between 1 and 2
+        )
+    if selection.last_serial is not None:
+        query = query.where(devices.c.maker_serial <= selection.last_serial)
+    return query

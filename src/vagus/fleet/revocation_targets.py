@@ -1,0 +1,141 @@
+"""What a person names to be revoked (a unit, a model, a batch, a serial ...), as a selection; revokes nothing.
+
+What is named in several ways is narrowed by each of them: a unit and a model are that unit's devices of that model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vagus.errors import Conflict, LimitExceeded, Malformed
+from vagus.fleet.devices import owner_of
+from vagus.identifiers import UnitName, check_label
+from vagus.reasons import Reason
+from vagus.records.authorities import AuthorityRow, list_authorities
+from vagus.records.certificates import find_certificate
+from vagus.records.selections import Selection
+
+if TYPE_CHECKING:
+    from vagus.identifiers import DeviceId
+    from vagus.records.database import Connection
+
+MOST_NAMED = 1000
+"""Serials or devices in one plan; a database takes no statement with much more than that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationTarget:
+    """As people write it: serials `h1/icu#1:HEX`, authorities `h1/icu` or `h1/icu#1`, a batch `MODEL:FIRST..LAST`."""
+
+    serials: Sequence[str] = ()
+    devices: Sequence[DeviceId] = ()
+    units: Sequence[str] = ()
+    hospital: str | None = None
+    authorities: Sequence[str] = ()
+    model: str | None = None
+    batch: str | None = None
+    key_sha256: str | None = None
+
+
+def select_target(connection: Connection, target: RevocationTarget) -> Selection:
+    """The selection that a target means.
+
+    Raises Malformed(BAD_ARGUMENT), Malformed(NON_CANONICAL) for bad labels, LimitExceeded(TOO_MANY),
+    Conflict(AUTHORITY_UNKNOWN, NOT_ISSUED).
+    """
+    if target == RevocationTarget():
+        msg = "nothing is named; give a serial, device, unit, hospital, model, batch, key or authority"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
+    for named in (target.serials, target.devices):
+        if len(named) > MOST_NAMED:
+            msg = f"{len(named)} are named, at most {MOST_NAMED} may be; name their model, batch or unit, or make parts"
+            raise LimitExceeded(Reason.TOO_MANY, msg, limit=MOST_NAMED, value=len(named))
+    known = list_authorities(connection)
+    model, first, last = _batch(target)
+    return Selection(
+        authority_ids=_authority_ids(known, target),
+        owners=tuple(owner_of(one) for one in target.devices),
+        leaves=tuple(_leaf(connection, known, one) for one in target.serials),
+        model=model,
+        first_serial=first,
+        last_serial=last,
+        spki_sha256=None if target.key_sha256 is None else _digest(target.key_sha256),
+        of_devices=bool(target.units or target.hospital),
+    )
+
+
+def _authority_ids(known: Iterable[AuthorityRow], target: RevocationTarget) -> tuple[int, ...]:
+    """Those that every kind of naming leaves. Never empty where one was named: that would be all of them."""
+    kept = {one.id for one in known}
+    for text, fitting in (
+        (", ".join(target.units), [str(UnitName.parse(one)) for one in target.units]),
+        (target.hospital or "", [f"{check_label(target.hospital, 'hospital')}/"] if target.hospital else []),
+        (", ".join(target.authorities), list(target.authorities)),
+    ):
+        if not fitting:
+            continue
+        for wanted in fitting:
+            if not any(_fits(one, wanted) for one in known):
+                msg = f"there is no authority of {wanted}; see `vagus ca list`"
+                raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=wanted)
+        kept &= {one.id for one in known if any(_fits(one, wanted) for wanted in fitting)}
+        if not kept:
+            msg = f"no authority is all that was named; {text} and the others exclude each other"
+            raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
+    is_named = bool(target.units or target.hospital or target.authorities)
+    return tuple(sorted(kept)) if is_named else ()
+
+
+def _fits(authority: AuthorityRow, wanted: str) -> bool:
+    if wanted.endswith("/"):
+        return authority.name.startswith(wanted)
+    return wanted in {authority.name, authority.reference}
+
+
+def _leaf(connection: Connection, known: Iterable[AuthorityRow], text: str) -> int:
+    reference, _, digits = text.rpartition(":")
+    issuer = next((one for one in known if one.reference == reference), None)
+    if issuer is None:
+        msg = f"{text!r} names no authority's serial; write it as h1/icu#1:HEX, as `vagus device show` does"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
+    try:
+        serial = int.from_bytes(bytes.fromhex(digits.zfill(len(digits) + len(digits) % 2)), "big")
+    except ValueError:
+        serial = 0
+    if not 0 < serial < 1 << 160:
+        msg = f"{digits!r} is no serial number in hexadecimal of at most 20 octets"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=digits)
+    row = find_certificate(connection, issuer.id, serial)
+    if row is None:
+        msg = f"{reference} never issued serial {digits}; check issuer and serial"
+        raise Conflict(Reason.NOT_ISSUED, msg, serial=digits)
+    return row.leaf_index
+
+
+def _batch(target: RevocationTarget) -> tuple[str | None, str | None, str | None]:
+    """Model and range. Serials are compared as texts, so both ends of a range must be of one length."""
+    if target.batch is None:
+        return target.model, None, None
+    model, _, ends = target.batch.rpartition(":")
+    first, dots, last = ends.partition("..")
+    if not (model and dots and first and len(first) == len(last) and first <= last):
+        msg = f"{target.batch!r} is no batch; write MODEL:FIRST..LAST with two serials of one length, the lower first"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=target.batch)
+    if target.model not in {None, model}:
+        msg = f"model {target.model!r} and a batch of {model!r} exclude each other; give one of them"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=target.batch)
+    return model, first, last
+
+
+def _digest(text: str) -> bytes:
+    digits = text.replace(":", "").lower()
+    try:
+        found = bytes.fromhex(digits)
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        msg = f"{text!r} is no SHA-256 of a SubjectPublicKeyInfo; write 64 hexadecimal digits"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
+    return found
