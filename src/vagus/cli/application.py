@@ -21,6 +21,7 @@ from vagus.cli import (
     plan,
     revoke,
     serve,
+    snapshots,
     tokens,
     validate,
 )
@@ -71,6 +72,7 @@ for part in (
     archive,
     doctor,
     maker,
+    snapshots,
 ):
     part.register(application)
 

@@ -12,9 +12,10 @@ from vagus.cli.failures import REFUSED
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
+    from vagus.cli.output import Row
     from vagus.trust.anchors import AnchorSet
     from vagus.trust.status import PathStatusSource, StatusSource
-    from vagus.trust.validation import Role
+    from vagus.trust.validation import AcceptedIdentity, Role
 
 _MOST_BYTES = 16 * 1024 * 1024
 
@@ -36,6 +37,12 @@ def validate(
         str | None, typer.Option(metavar="TIME", help="ISO 8601, as in 2027-03-01T12:00:00Z; now if left out.")
     ] = None,
     crl: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Revocation lists. Repeatable.")] = None,
+    snapshot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A signed snapshot of what is revoked; asked after lists.")
+    ] = None,
+    snapshot_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The public key that its house signs snapshots with, PEM.")
+    ] = None,
     unsafe_no_status: Annotated[
         bool, typer.Option("--unsafe-no-status", help="Do not ask whether anything is revoked.")
     ] = False,
@@ -51,6 +58,7 @@ def validate(
     """Judge a certificate: exit code 0 accepted, 1 refused with a stable reason."""
     from vagus.errors import NotTrusted
     from vagus.trust.anchors import AnchorSet
+    from vagus.trust.status import UnsafeNoStatus
     from vagus.trust.validation import Expectation, Validator
     from vagus.x509.pem import decode_certificates
 
@@ -66,24 +74,29 @@ def validate(
         host_name=host_name,
     )
     try:
-        status = _status(crl or (), presented[1:], trusted, moment, is_unsafe=unsafe_no_status)
+        if unsafe_no_status:
+            status: StatusSource | PathStatusSource = UnsafeNoStatus()
+        else:
+            status = _status(crl or (), _snapshot(snapshot, snapshot_key, moment), presented[1:], trusted, moment)
         accepted = Validator(trusted, status).validate(presented[0], presented[1:], expectation, moment)
     except NotTrusted as refusal:
         facts = {name: value for name, value in refusal.facts.items() if name not in {"verdict", "reason", "message"}}
         output.facts({"verdict": "refused", "reason": refusal.reason.value, "message": refusal.message, **facts})
         raise typer.Exit(REFUSED) from refusal
-    output.facts(
-        {
-            "verdict": "accepted",
-            "at": moment.isoformat().replace("+00:00", "Z"),
-            "identity": None if accepted.device_name is None else str(accepted.device_name),
-            "serial": f"{accepted.serial:x}",
-            "leaf_sha256": accepted.leaf_sha256.hex(),
-            "anchor_sha256": accepted.anchor_sha256.hex(),
-            "not_after": accepted.not_after.isoformat().replace("+00:00", "Z"),
-            "path_length": len(accepted.path),
-        }
-    )
+    output.facts(_accepted(accepted, moment))
+
+
+def _accepted(accepted: AcceptedIdentity, moment: datetime) -> Row:
+    return {
+        "verdict": "accepted",
+        "at": moment.isoformat().replace("+00:00", "Z"),
+        "identity": None if accepted.device_name is None else str(accepted.device_name),
+        "serial": f"{accepted.serial:x}",
+        "leaf_sha256": accepted.leaf_sha256.hex(),
+        "anchor_sha256": accepted.anchor_sha256.hex(),
+        "not_after": accepted.not_after.isoformat().replace("+00:00", "Z"),
+        "path_length": len(accepted.path),
+    }
 
 
 def _read(path: Path) -> bytes:
@@ -98,26 +111,47 @@ def _read(path: Path) -> bytes:
 
 
 def _status(
-    lists: list[Path] | tuple[Path, ...], known: list[bytes], trusted: AnchorSet, at: datetime, *, is_unsafe: bool
+    lists: list[Path] | tuple[Path, ...],
+    snapshot: StatusSource | None,
+    known: list[bytes],
+    trusted: AnchorSet,
+    at: datetime,
 ) -> StatusSource | PathStatusSource:
-    """The lists as a source of status; each must be signed by an authority that leads to an anchor."""
+    """The lists as a source of status, each signed by an authority that leads to an anchor; then the snapshot."""
     from vagus.errors import Malformed
     from vagus.reasons import Reason
     from vagus.trust.crl_status import CrlStatus
-    from vagus.trust.status import UnsafeNoStatus
+    from vagus.trust.status import FirstAnswer
     from vagus.x509.certificates import decode_certificate
     from vagus.x509.paths import Pool
     from vagus.x509.pem import decode_blocks
 
-    if is_unsafe:
-        return UnsafeNoStatus()
-    if not lists:
-        msg = "without revocation lists nothing is known about revocation; give --crl FILE, or --unsafe-no-status"
+    if not lists and snapshot is None:
+        msg = "without lists or a snapshot nothing is known about revocation; give --crl FILE, or --unsafe-no-status"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
+    if not lists and snapshot is not None:
+        return snapshot
     status = CrlStatus(Pool(trusted, [decode_certificate(der) for der in known]))
     for path in lists:
         for der in decode_blocks(_read(path), "X509 CRL"):
             status.load(der, at)
+    return status if snapshot is None else FirstAnswer([status, snapshot])
+
+
+def _snapshot(snapshot: Path | None, key: Path | None, at: datetime) -> StatusSource | None:
+    """The snapshot as a source of status; a hit in it that no list decides is a refusal."""
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
+    from vagus.trust.snapshot_status import SnapshotStatus
+    from vagus.x509.pem import decode_blocks
+
+    if (snapshot is None) is not (key is None):
+        msg = "a snapshot counts with the key that is trusted for it: give --snapshot and --snapshot-key together"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
+    if snapshot is None or key is None:
+        return None
+    status = SnapshotStatus(decode_blocks(_read(key), "PUBLIC KEY")[0])
+    status.load(_read(snapshot), at)
     return status
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 RESERVED_UNITS = frozenset({"sdc", "infra"})
-RESERVED_HOSPITALS = frozenset({"root", "line", "log", "gate", "ocsp", "emergency"})
+RESERVED_HOSPITALS = frozenset({"root", "line", "log", "gate", "ocsp", "emergency", "snapshot"})
 _LONGEST_IDENTITY = 128
 _MOST_DEVICES = 1_000_000
 

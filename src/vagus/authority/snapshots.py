@@ -1,0 +1,121 @@
+"""Makes the signed snapshot of what is revoked, for verifiers that decide offline; hands it to nobody."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vagus.errors import PolicyRefusal
+from vagus.keystore.signing import Purpose
+from vagus.ledger.append import append
+from vagus.ledger.entries import OperatorAct
+from vagus.reasons import Reason
+from vagus.records import memory
+from vagus.records.authorities import list_authorities
+from vagus.records.status_facts import iterate_revoked
+from vagus.wire.snapshots import SALT, SnapshotFacts, encode_content, sign_snapshot
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.crl_building import next_crl_number
+
+if TYPE_CHECKING:
+    from vagus.clock import Clock, Entropy
+    from vagus.keystore.signing import SigningKey
+    from vagus.keystore.software import SoftwareKeystore
+    from vagus.records.database import Connection, Database
+    from vagus.records.writer import Batch, Writer
+
+SNAPSHOT_KEYSTORE = "snapshot"
+"""The keystore of the one key that signs snapshots; no hospital may be called so."""
+
+_KEY = "snapshot.1"
+_NUMBER = "snapshot-number"
+LONGEST_LIFETIME = timedelta(days=7)
+"""Nobody may decide offline by what is older: the longest `status_max_age` of the shipped policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeSnapshot:
+    """A signed snapshot and what is in it."""
+
+    snapshot_der: bytes
+    facts: SnapshotFacts
+    revoked: int
+
+
+def open_snapshot_key(keystore: SoftwareKeystore, origin: str) -> SigningKey:
+    """The key that signs this house's snapshots, made now if there is none. It may sign data and nothing else."""
+    if keystore.has(_KEY):
+        return keystore.load(_KEY)
+    return keystore.generate(_KEY, KeyAlgorithm.P256, [Purpose.DATA], f"snapshot:{origin}")
+
+
+class SnapshotMaker:
+    """Makes the snapshots of one house."""
+
+    def __init__(self, database: Database, writer: Writer, clock: Clock, entropy: Entropy, key: SigningKey) -> None:
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+        self._entropy = entropy
+        self._key = key
+
+    def make(self, *, one_in: int, lifetime: timedelta, by: str) -> MadeSnapshot:
+        """Everything that is revoked or held now and has not expired, of every authority; noted in the ledger.
+
+        The numbers grow over restarts. Each snapshot draws its own salt, so that whoever is doubtful by chance in one
+        is not in the next. Raises PolicyRefusal(POLICY_VIOLATION) for a lifetime that is none or beyond 7 d.
+        """
+        if not timedelta() < lifetime <= LONGEST_LIFETIME:
+            msg = f"a snapshot of {lifetime} is not between 0 and {LONGEST_LIFETIME}; ask for less"
+            raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
+        # 1. one look at the table
+        made_at = self._clock.now().replace(microsecond=0)
+        with self._database.reading() as connection:
+            seen = memory.find_remembered(connection, _NUMBER)
+            issuers, revoked = _look(connection, made_at)
+        # 2. encode and sign
+        facts = SnapshotFacts(
+            number=next_crl_number(0 if seen is None else seen.number, self._clock.now()),
+            made_at=made_at,
+            next_update=made_at + lifetime,
+            key_sha256=hashlib.sha256(self._key.spki_der).digest(),
+            salt=self._entropy(SALT),
+            one_in=one_in,
+            issuers=frozenset(issuers),
+        )
+        content_der = encode_content(facts, revoked)
+        whole = sign_snapshot(content_der, self._key.algorithm.identifier_der, partial(self._key.sign, Purpose.DATA))
+        # 3. number and ledger entry, before anybody has it
+        digest = hashlib.sha256(whole).digest()
+
+        def act(batch: Batch) -> None:
+            memory.remember(batch.connection, _NUMBER, facts.number, batch.at)
+            append(batch, OperatorAct("snapshot-made", by, detail_sha256=digest))
+
+        self._writer.submit(act).result()
+        return MadeSnapshot(whole, facts, len(revoked))
+
+
+def _look(connection: Connection, made_at: datetime) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """The hashes of issuers' keys, and (hash, serial) of whatever counts no more."""
+    issuers: list[bytes] = []
+    revoked: list[tuple[bytes, bytes]] = []
+    at = int(made_at.timestamp())
+    for row in list_authorities(connection):
+        if row.certificate_der is None:
+            continue
+        issuers.append(row.spki_sha256)
+        revoked += [
+            (row.spki_sha256, _serial_octets(one.serial))
+            for one in iterate_revoked(connection, row.id)
+            if one.not_after > at
+        ]
+    return issuers, revoked
+
+
+def _serial_octets(serial: int) -> bytes:
+    """The contents octets of the INTEGER."""
+    return serial.to_bytes(serial.bit_length() // 8 + 1, "big")

@@ -1,0 +1,101 @@
+"""`vagus snapshot write|key|show`: what is revoked, signed and small, for gateways that decide offline."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vagus.cli.options import PassphraseOption, open_house
+from vagus.cli.output import JsonOption, Output
+
+if TYPE_CHECKING:
+    from vagus.keystore.signing import SigningKey
+    from vagus.wire.snapshots import SnapshotFacts
+    from vagus.wiring import House
+
+
+def register(application: typer.Typer) -> None:
+    """Add the commands of this file."""
+    group = typer.Typer(help="Offline snapshots of what is revoked.", no_args_is_help=True, rich_markup_mode=None)
+    for name, command in (("write", write), ("key", key), ("show", show)):
+        group.command(name)(command)
+    application.add_typer(group, name="snapshot")
+
+
+def write(
+    context: typer.Context,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to; replaced at once as a whole.")],
+    one_in: Annotated[
+        int, typer.Option(min=2, max=1 << 24, help="Of good certificates, one in this many looks revoked by chance.")
+    ] = 100,
+    hours: Annotated[int, typer.Option(min=1, max=168, help="How long verifiers may use it.")] = 24,
+    passphrase_source: PassphraseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write everything that is revoked now, signed with the key for snapshots, which is made at the first time."""
+    from vagus.authority.snapshots import SnapshotMaker
+    from vagus.ledger.publish import write_durably
+
+    with open_house(context, passphrase_source) as house:
+        maker = SnapshotMaker(house.database, house.writer, house.clock, house.entropy, _key(house))
+        made = maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=house.operator)
+        write_durably(out, made.snapshot_der)
+    size = len(made.snapshot_der)
+    per = None if not made.revoked else round(8 * size / made.revoked, 1)
+    Output(json).facts(
+        {"file": str(out), "bytes": size, "bits_per_revoked": per, **_shown(made.facts), "revoked": made.revoked}
+    )
+
+
+def key(
+    context: typer.Context,
+    *,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")] = None,
+    passphrase_source: PassphraseOption = None,
+) -> None:
+    """Write the public key that signs snapshots as PEM: what verifiers are given by hand, beside their anchors."""
+    from vagus.x509.pem import encode_block
+
+    with open_house(context, passphrase_source) as house:
+        pem = encode_block(_key(house).spki_der, "PUBLIC KEY")
+    if out is None:
+        typer.echo(pem.decode("ascii"), nl=False)
+    else:
+        out.write_bytes(pem)
+
+
+def show(
+    snapshot: Annotated[Path, typer.Argument(metavar="FILE", help="A snapshot.")],
+    *,
+    signer: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="Verify it with this key, PEM.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what a snapshot says of itself; with --key, only if that key signed it."""
+    from vagus.wire.snapshots import decode_snapshot, verify_snapshot
+    from vagus.x509.pem import decode_blocks
+
+    found = decode_snapshot(snapshot.read_bytes())
+    if signer is not None:
+        verify_snapshot(found, decode_blocks(signer.read_bytes(), "PUBLIC KEY")[0])
+    Output(json).facts({**_shown(found.facts), "revoked": found.count, "is_verified": signer is not None})
+
+
+def _key(house: House) -> SigningKey:
+    from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, open_snapshot_key
+
+    return open_snapshot_key(house.keystore_or_new(SNAPSHOT_KEYSTORE), house.settings.origin)
+
+
+def _shown(facts: SnapshotFacts) -> dict[str, str | int]:
+    return {
+        "number": facts.number,
+        "made_at": f"{facts.made_at:%Y-%m-%dT%H:%M:%SZ}",
+        "next_update": f"{facts.next_update:%Y-%m-%dT%H:%M:%SZ}",
+        "one_in": facts.one_in,
+        "issuers": len(facts.issuers),
+        "key_sha256": facts.key_sha256.hex(),
+    }

@@ -1,0 +1,119 @@
+"""Status from a signed snapshot of what is revoked, for gateways that must decide offline; fetches nothing.
+
+What is not in the snapshot is not revoked, as of the moment it was made. What looks as if it were in it may be there
+by chance: it is asked of another source, and refused where there is none.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timedelta
+
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.trust.crl_status import CrlMark, CrlMemory, VolatileCrlMemory
+from vagus.trust.status import StatusSource
+from vagus.wire.snapshots import Snapshot, decode_snapshot, verify_snapshot
+from vagus.x509 import extensions as ext
+from vagus.x509.certificates import PathCertificate
+
+_SLACK = timedelta(minutes=5)
+
+
+class SnapshotStatus:
+    """A `StatusSource` over the newest snapshot of one house. Safe to use from several threads; loading swaps it whole.
+
+    `spki_der` is the public key that the house signs snapshots with, taken from it by hand as its anchors are.
+    `longest_age` bounds how old a snapshot may be whatever its nextUpdate says (policy: `status_max_age` of the
+    function). `on_hit` is asked about certificates that look revoked (an OCSP client, lists, a person's allow-list);
+    None refuses them with STATUS_DOUBTFUL. `memory` remembers the highest number over a restart.
+    """
+
+    def __init__(
+        self,
+        spki_der: bytes,
+        *,
+        longest_age: timedelta | None = None,
+        on_hit: StatusSource | None = None,
+        memory: CrlMemory | None = None,
+        honours_no_rev_avail: bool = True,
+    ) -> None:
+        self._spki_der = spki_der
+        self._longest_age = longest_age
+        self._on_hit = on_hit
+        self._memory = memory or VolatileCrlMemory()
+        self._honours_no_rev_avail = honours_no_rev_avail
+        self._turn = threading.Lock()
+        self._snapshot: Snapshot | None = None
+
+    def load(self, snapshot_der: bytes, at: datetime) -> Snapshot:
+        """Take a snapshot into use in place of the older one.
+
+        Raises NotTrusted(SNAPSHOT_INVALID) for a foreign key, a broken signature or a date in the future,
+        NotTrusted(SNAPSHOT_ROLLBACK) for one older than what was seen, Malformed and LimitExceeded for other bytes.
+        """
+        snapshot = decode_snapshot(snapshot_der)
+        verify_snapshot(snapshot, self._spki_der)
+        facts = snapshot.facts
+        if facts.made_at > at + _SLACK:
+            msg = f"the snapshot is dated {facts.made_at:%Y-%m-%d %H:%M:%S} UTC, in the future; check the clocks"
+            raise NotTrusted(Reason.SNAPSHOT_INVALID, msg)
+        name = f"snapshot:{facts.key_sha256.hex()}"
+        mark = CrlMark(facts.number, int(facts.made_at.timestamp()))
+        with self._turn:
+            newest = self._memory.find(name)
+            if newest is not None and (mark.number < newest.number or mark.at < newest.at):
+                msg = f"the snapshot (number {mark.number}) is older than number {newest.number}, which was seen before"
+                raise NotTrusted(Reason.SNAPSHOT_ROLLBACK, f"{msg}; fetch the newest")
+            if mark != newest:
+                self._memory.remember(name, mark)
+            self._snapshot = snapshot
+        return snapshot
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What is in use, for health reports."""
+        return self._snapshot
+
+    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        """Return when `certificate` was not revoked as of the snapshot, or `on_hit` says that it stands.
+
+        Raises NotTrusted: STATUS_UNAVAILABLE (no snapshot, or none of this issuer), STATUS_STALE, STATUS_DOUBTFUL
+        (it looks revoked and nobody else can be asked), and what `on_hit` raises.
+        """
+        # 1. RFC 9608 4: what says of itself that no revocation is ever told is not asked about, by policy
+        if self._honours_no_rev_avail and certificate.has(ext.NO_REV_AVAIL) and not certificate.is_ca:
+            return
+        # 2. silence is no answer: neither about issuers that it does not cover, nor when it is too old
+        snapshot = self._snapshot
+        if snapshot is None or issuer.spki_sha256 not in snapshot.facts.issuers:
+            what = "no snapshot is loaded" if snapshot is None else "the snapshot does not cover its issuer"
+            msg = f"nothing is known of certificate {certificate.label}: {what}; load the snapshot of its house"
+            raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
+        self._check_fresh(snapshot, at)
+        # 3. absence is certain
+        if not snapshot.may_be_revoked(issuer.spki_sha256, certificate.serial_octets):
+            return
+        # 4. presence is not: one good certificate in `one_in` looks the same
+        if self._on_hit is not None:
+            self._on_hit.check_status(certificate, issuer, at)
+            return
+        one_in = snapshot.facts.one_in
+        msg = (
+            f"certificate {certificate.label} looks revoked in the snapshot, as one good in {one_in} does by chance; "
+            "ask its issuer (OCSP, CRL), or take the next snapshot"
+        )
+        raise NotTrusted(Reason.STATUS_DOUBTFUL, msg, certificate=certificate.label, one_in=one_in)
+
+    def _check_fresh(self, snapshot: Snapshot, at: datetime) -> None:
+        facts = snapshot.facts
+        end = facts.next_update
+        if self._longest_age is not None:
+            end = min(end, facts.made_at + self._longest_age)
+        if at > end:
+            stale = int((at - end).total_seconds())
+            msg = f"the snapshot was to be replaced by {end:%Y-%m-%d %H:%M:%S} UTC; bring the newest"
+            raise NotTrusted(Reason.STATUS_STALE, msg, stale_seconds=stale)
+        if facts.made_at > at + _SLACK:
+            msg = f"the clock shows {at:%Y-%m-%d %H:%M:%S} UTC, before the snapshot was made; set the clock"
+            raise NotTrusted(Reason.CLOCK_ROLLBACK, msg)

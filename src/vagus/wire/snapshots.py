@@ -1,0 +1,194 @@
+"""The signed snapshot of what is revoked, for verifiers without a network: a file format; trusts no key by itself.
+
+    Snapshot    ::= SEQUENCE { content Content, algorithm AlgorithmIdentifier, signature BIT STRING }
+    Content     ::= SEQUENCE { version INTEGER (1), number INTEGER, madeAt INTEGER, nextUpdate INTEGER,
+                               keySha256 OCTET STRING, salt OCTET STRING, oneIn INTEGER, riceBits INTEGER,
+                               counts SEQUENCE { revoked INTEGER, places INTEGER },
+                               issuers SEQUENCE OF OCTET STRING, gaps OCTET STRING }
+
+Each revoked certificate stands as a hash of (salt, issuer's key, serial), cut to revoked * oneIn places. Who is revoked
+is always found; of the others one in `oneIn` is found too, by chance, and others with each salt. The signature covers
+a fixed prefix and the content, so that no other object under the same key can pass for a snapshot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
+from vagus.reasons import Reason
+from vagus.wire.golomb import MAX_RICE_BITS, decode_gaps, encode_gaps, rice_bits
+from vagus.x509 import der
+from vagus.x509 import der_reading as reading
+from vagus.x509.keys import verify_signature
+
+MAX_SNAPSHOT = 4 * 1024 * 1024  # octets
+MAX_COUNT = 2_000_000
+SALT = 16  # octets
+_PREFIX = b"vagus revocation snapshot v1\0"
+_LEAST, _MOST = 2, 1 << 24  # of one in how many
+_LATEST = 253_402_300_799  # 99991231235959Z
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFacts:
+    """What a snapshot says of itself. `number` grows with each; `issuers` are SHA-256 hashes of issuers' keys."""
+
+    number: int
+    made_at: datetime
+    next_update: datetime
+    key_sha256: bytes  # of the public key that signed it
+    salt: bytes
+    one_in: int
+    issuers: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A decoded snapshot. Nothing in it counts before `verify_snapshot`."""
+
+    facts: SnapshotFacts
+    count: int
+    content_der: bytes = field(repr=False)
+    algorithm_der: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+    _values: tuple[int, ...] = field(repr=False)
+
+    def may_be_revoked(self, issuer_spki_sha256: bytes, serial_octets: bytes) -> bool:
+        """False: certainly not revoked when it was made. True: revoked, or one of the few that look so by chance.
+
+        `serial_octets` are the contents octets of the serial number. Ask only about `facts.issuers`.
+        """
+        if not self.count:
+            return False
+        value = _place(self.facts.salt, issuer_spki_sha256, serial_octets, self.count * self.facts.one_in)
+        at = bisect_left(self._values, value)
+        return at < len(self._values) and self._values[at] == value
+
+
+def encode_content(facts: SnapshotFacts, revoked: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The DER of a Content that lists `revoked`: (SHA-256 of the issuer's key, contents octets of the serial).
+
+    Raises Malformed(BAD_ARGUMENT) for facts that `decode_snapshot` would refuse, LimitExceeded(TOO_MANY).
+    """
+    named = set(revoked)
+    if len(named) > MAX_COUNT:
+        msg = f"{len(named)} revocations are more than the {MAX_COUNT} of one snapshot; make one for each hospital"
+        raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_COUNT, value=len(named))
+    strangers = {issuer for issuer, _ in named} - facts.issuers
+    if strangers or not _LEAST <= facts.one_in <= _MOST or len(facts.salt) != SALT or len(facts.key_sha256) != 32:
+        msg = "a snapshot of issuers that it does not name, or with a rate, salt or key that no reader takes"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
+    count = len(named)
+    bits = rice_bits(facts.one_in)
+    places = {_place(facts.salt, issuer, serial, count * facts.one_in) for issuer, serial in named}
+    return der.sequence(
+        der.integer(1),
+        der.integer(facts.number),
+        der.integer(int(facts.made_at.timestamp())),
+        der.integer(int(facts.next_update.timestamp())),
+        der.octet_string(facts.key_sha256),
+        der.octet_string(facts.salt),
+        der.integer(facts.one_in),
+        der.integer(bits),
+        der.sequence(der.integer(count), der.integer(len(places))),
+        der.sequence(*(der.octet_string(one) for one in sorted(facts.issuers))),
+        der.octet_string(encode_gaps(sorted(places), bits)),
+    )
+
+
+def sign_snapshot(content_der: bytes, algorithm_der: bytes, sign: Callable[[bytes], bytes]) -> bytes:
+    """The Snapshot around `content_der`; `sign` gives the signature over a message."""
+    return der.sequence(content_der, algorithm_der, der.bit_string(sign(_PREFIX + content_der)))
+
+
+def verify_snapshot(snapshot: Snapshot, spki_der: bytes) -> None:
+    """That the key which the caller trusts for snapshots signed this one. Raises NotTrusted(SNAPSHOT_INVALID)."""
+    if hashlib.sha256(spki_der).digest() != snapshot.facts.key_sha256:
+        msg = "the snapshot was signed by another key than the one trusted here; take the key of the house that made it"
+        raise NotTrusted(Reason.SNAPSHOT_INVALID, msg, key=snapshot.facts.key_sha256[:8].hex())
+    try:
+        verify_signature(spki_der, snapshot.algorithm_der, snapshot.signature, _PREFIX + snapshot.content_der)
+    except VagusError as fault:
+        msg = f"the snapshot's signature does not hold: {fault.message}"
+        raise NotTrusted(Reason.SNAPSHOT_INVALID, msg) from fault
+
+
+def decode_snapshot(snapshot_der: bytes) -> Snapshot:
+    """The snapshot that fills `snapshot_der`.
+
+    Raises LimitExceeded(TOO_LARGE), Malformed(NON_DER|BAD_VERSION|BAD_ENCODING).
+    """
+    if len(snapshot_der) > MAX_SNAPSHOT:
+        msg = f"snapshot of {len(snapshot_der)} octets exceeds the {MAX_SNAPSHOT} that are read; is it the right file?"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_SNAPSHOT, value=len(snapshot_der))
+    data = bytes(snapshot_der)
+    start, end = reading.read_whole(data, reading.SEQUENCE, "a snapshot")
+    first, content_end = reading.read_expected(data, start, end, reading.SEQUENCE, "content")
+    _, algorithm_end = reading.read_expected(data, content_end, end, reading.SEQUENCE, "algorithm")
+    signature_start, signature_end = reading.read_expected(data, algorithm_end, end, reading.BIT_STRING, "signature")
+    if signature_end != end:
+        reading.fail("bytes after the snapshot's signature")
+    facts, count, values = _read_content(data, first, content_end)
+    return Snapshot(
+        facts,
+        count,
+        data[start:content_end],
+        data[content_end:algorithm_end],
+        reading.whole_octets(data, signature_start, signature_end, "signature"),
+        values,
+    )
+
+
+def _read_content(data: bytes, start: int, end: int) -> tuple[SnapshotFacts, int, tuple[int, ...]]:
+    fields = reading.read_children(data, start, end)
+    expected = bytes((0x02,) * 4 + (0x04,) * 2 + (0x02,) * 2 + (0x30,) * 2 + (0x04,))
+    if not fields or fields[0][0] != reading.INTEGER:
+        reading.fail("a snapshot without a version")
+    version = reading.integer_value(data, *fields[0][2:], "version")
+    if version != 1:
+        msg = f"a snapshot of version {version} is not read here, only version 1; update this verifier"
+        raise Malformed(Reason.BAD_VERSION, msg)
+    if bytes(tag for tag, *_ in fields) != expected:
+        reading.fail("a snapshot whose fields are not those of version 1")
+    number, made_at, next_update, one_in, bits = (
+        reading.integer_value(data, *fields[index][2:], "a number of a snapshot") for index in (1, 2, 3, 6, 7)
+    )
+    key_sha256, salt, gaps = (data[fields[index][2] : fields[index][3]] for index in (4, 5, 10))
+    counts = [reading.integer_value(data, *one[2:], "a count") for one in reading.read_children(data, *fields[8][2:])]
+    named = reading.read_children(data, *fields[9][2:])
+    if any(tag != reading.OCTET_STRING for tag, *_ in named):
+        reading.fail("an issuer of a snapshot that is no OCTET STRING")
+    issuers = [data[first:last] for _, _, first, last in named]
+    is_bounded = (
+        0 <= number < 1 << 63
+        and 0 <= made_at <= next_update <= _LATEST
+        and _LEAST <= one_in <= _MOST
+        and 0 <= bits <= MAX_RICE_BITS
+        and len(counts) == 2
+        and 0 <= counts[1] <= counts[0] <= MAX_COUNT
+        and (counts[1] > 0) == (counts[0] > 0)
+    )
+    is_shaped = len(salt) == SALT and all(len(one) == 32 for one in (key_sha256, *issuers))
+    if not (is_bounded and is_shaped and issuers == sorted(set(issuers))):
+        raise Malformed(Reason.BAD_ENCODING, "a snapshot whose numbers or lengths cannot be; fetch it again")
+    facts = SnapshotFacts(
+        number=number,
+        made_at=datetime.fromtimestamp(made_at, UTC),
+        next_update=datetime.fromtimestamp(next_update, UTC),
+        key_sha256=key_sha256,
+        salt=salt,
+        one_in=one_in,
+        issuers=frozenset(issuers),
+    )
+    return facts, counts[0], decode_gaps(gaps, bits, counts[1], counts[0] * one_in)
+
+
+def _place(salt: bytes, issuer_spki_sha256: bytes, serial_octets: bytes, places: int) -> int:
+    """A uniform value below `places`; 64 bits are cut down by multiplication, which favours none by more than 2^-16."""
+    digest = hashlib.sha256(salt + issuer_spki_sha256 + serial_octets).digest()
+    return (int.from_bytes(digest[:8], "big") * places) >> 64

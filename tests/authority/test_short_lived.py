@@ -1,0 +1,111 @@
+"""Short-lived certificates with noRevAvail (RFC 9608) from policy to verifier: no pointers, nobody asked, by choice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
+
+from tests.authority.installation import BY, Installation
+from vagus.authority.issuance import IssuedCertificate
+from vagus.errors import NotTrusted, PolicyRefusal
+from vagus.fleet.standing import DatabaseStatus
+from vagus.policy.packs import SHIPPED, load_pack
+from vagus.policy.values import PolicyPack
+from vagus.reasons import Reason
+from vagus.records.sequence import RevocationFollower
+from vagus.trust.anchors import AnchorSet
+from vagus.trust.crl_status import CrlRules, CrlStatus
+from vagus.trust.status import PathStatusSource, StatusSource
+from vagus.trust.validation import Expectation, Role, Validator
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.crl_building import RevocationReason
+from vagus.x509.paths import Pool
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> PolicyPack:
+    """The shipped pack, with technicians' certificates that nobody revokes: they end within the shift."""
+    head, mark, rest = SHIPPED.read_text().partition("[profiles.technician]")
+    table, end, tail = rest.partition("\n\n")
+    kept = [line for line in table.splitlines() if "_pointer" not in line]
+    table = "\n".join([*kept, "crl_pointer = false", "ocsp_pointer = false", "short_lived = true"])
+    place = tmp_path / "pack.toml"
+    place.write_text(head + mark + table + end + tail)
+    return load_pack(place)
+
+
+@pytest.fixture
+def issued(built: Installation, pack: PolicyPack) -> IssuedCertificate:
+    built.pack = pack
+    return built.issue(built.issuers("h1/icu"), profile="technician")
+
+
+def lists_above(built: Installation, issued: IssuedCertificate, rules: CrlRules) -> CrlStatus:
+    """The lists of root and h1 alone: nothing of h1/icu was ever loaded."""
+    anchors = AnchorSet.from_der([issued.issuer.chain_der[-1]])
+    status = CrlStatus(Pool(anchors, [decode_certificate(one) for one in issued.issuer.chain_der[:-1]]), rules=rules)
+    for name in ("root", "h1"):
+        status.load((built.folder / "published" / "crl" / name / "1" / "0.crl").read_bytes(), built.clock.now())
+    return status
+
+
+def validate(built: Installation, issued: IssuedCertificate, status: StatusSource | PathStatusSource) -> None:
+    chain = [issued.issuer.certificate_der, *issued.issuer.chain_der]
+    validator = Validator(AnchorSet.from_der([chain[-1]]), status)
+    validator.validate(issued.der, chain[:-1], Expectation(role=Role.CLIENT), built.clock.now())
+
+
+def test_it_says_that_nobody_need_be_asked_and_names_nobody(issued: IssuedCertificate) -> None:
+    certificate = x509.load_der_x509_certificate(issued.der)
+    extension = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier("2.5.29.56"))
+    assert not extension.critical
+    with pytest.raises(x509.ExtensionNotFound):
+        certificate.extensions.get_extension_for_oid(ExtensionOID.CRL_DISTRIBUTION_POINTS)
+    access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    assert [one.access_method for one in access] == [AuthorityInformationAccessOID.CA_ISSUERS]
+
+
+def test_a_verifier_asks_nobody_where_its_policy_honours_it(built: Installation, issued: IssuedCertificate) -> None:
+    validate(built, issued, lists_above(built, issued, CrlRules()))
+
+
+def test_a_verifier_that_does_not_honour_it_refuses(built: Installation, issued: IssuedCertificate) -> None:
+    status = lists_above(built, issued, CrlRules(honours_no_rev_avail=False))
+    with pytest.raises(NotTrusted) as caught:
+        validate(built, issued, status)
+    assert caught.value.reason is Reason.STATUS_UNAVAILABLE
+
+
+def test_the_authority_above_it_is_asked_about_all_the_same(built: Installation, issued: IssuedCertificate) -> None:
+    chain = issued.issuer.chain_der
+    status = CrlStatus(Pool(AnchorSet.from_der([chain[-1]]), [decode_certificate(one) for one in chain[:-1]]))
+    with pytest.raises(NotTrusted) as caught:
+        validate(built, issued, status)
+    assert caught.value.reason is Reason.STATUS_UNAVAILABLE
+
+
+def test_the_gates_of_its_own_house_refuse_it_the_moment_it_is_revoked(
+    built: Installation, issued: IssuedCertificate
+) -> None:
+    follower = RevocationFollower(built.database, built.clock)
+    follower.follow(built.writer)
+    status = DatabaseStatus(built.database, follower, bound=timedelta(seconds=2))
+    validate(built, issued, status)
+    name = (issued.issuer.authority_id, issued.serial)
+    built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    with pytest.raises(NotTrusted) as caught:
+        validate(built, issued, status)
+    assert caught.value.reason is Reason.REVOKED
+
+
+def test_no_certificate_passes_the_lints_that_has_it_both_ways(built: Installation, pack: PolicyPack) -> None:
+    profile = replace(pack.profile("technician"), has_crl_pointer=True)
+    built.pack = replace(pack, profiles={**pack.profiles, "technician": profile})
+    with pytest.raises(PolicyRefusal) as caught:
+        built.issue(built.issuers("h1/icu"), profile="technician")
+    assert caught.value.reason is Reason.LINT

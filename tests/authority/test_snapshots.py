@@ -1,0 +1,65 @@
+"""Making snapshots: numbers grow over restarts, the key signs nothing else, and each is in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+
+from tests.authority.installation import BY, Installation
+from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key
+from vagus.errors import NotAuthorised, PolicyRefusal
+from vagus.keystore.signing import Purpose
+from vagus.ledger.entries import OperatorAct, decode_entry
+from vagus.reasons import Reason
+from vagus.records.log import iterate_leaves, load_head
+from vagus.wire.snapshots import decode_snapshot
+
+
+def maker(built: Installation) -> SnapshotMaker:
+    key = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
+    return SnapshotMaker(built.database, built.writer, built.clock, built.entropy, key)
+
+
+def test_numbers_grow_within_a_second_and_when_the_clock_was_set_back(built: Installation) -> None:
+    day = timedelta(hours=24)
+    first = maker(built).make(one_in=100, lifetime=day, by=BY)
+    second = maker(built).make(one_in=100, lifetime=day, by=BY)
+    built.advance(hours=-1)
+    third = maker(built).make(one_in=100, lifetime=day, by=BY)
+    assert first.facts.number < second.facts.number < third.facts.number
+    assert len({one.facts.salt for one in (first, second, third)}) == 3
+
+
+def test_every_authority_is_covered(built: Installation) -> None:
+    made = maker(built).make(one_in=100, lifetime=timedelta(hours=1), by=BY)
+    assert len(made.facts.issuers) == 6
+    assert decode_snapshot(made.snapshot_der).facts == made.facts
+
+
+def test_the_ledger_commits_to_the_snapshot(built: Installation) -> None:
+    made = maker(built).make(one_in=100, lifetime=timedelta(hours=1), by=BY)
+    with built.database.reading() as connection:
+        size = load_head(connection).size
+        (leaf,) = iterate_leaves(connection, size - 1, size)
+    entry = decode_entry(leaf.entry).entry
+    assert isinstance(entry, OperatorAct)
+    assert (entry.act, entry.detail_sha256) == ("snapshot-made", hashlib.sha256(made.snapshot_der).digest())
+
+
+def test_the_key_signs_data_alone(built: Installation) -> None:
+    key = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
+    again = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
+    assert key.spki_der == again.spki_der
+    for purpose in set(Purpose) - {Purpose.DATA}:
+        with pytest.raises(NotAuthorised) as caught:
+            key.sign(purpose, b"message")
+        assert caught.value.reason is Reason.PURPOSE_FORBIDDEN
+
+
+@pytest.mark.parametrize("lifetime", [timedelta(), timedelta(hours=-1), timedelta(days=7, seconds=1)])
+def test_a_snapshot_lives_at_most_a_week(built: Installation, lifetime: timedelta) -> None:
+    with pytest.raises(PolicyRefusal) as caught:
+        maker(built).make(one_in=100, lifetime=lifetime, by=BY)
+    assert caught.value.reason is Reason.POLICY_VIOLATION

@@ -1,0 +1,119 @@
+"""`vagus snapshot` and `vagus validate --snapshot`: made in the house, used by whoever has no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Outcome, done, run
+from vagus.authority.issuance import IssuanceOrder
+from vagus.keystore import private_keys
+from vagus.wiring import House
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.keys import decode_public_key
+from vagus.x509.names import SubjectFields
+from vagus.x509.pem import encode_certificates
+
+
+@pytest.fixture
+def papers(hospital: Path, tmp_path: Path) -> Path:
+    """A folder with leaf.pem, icu.pem, h1.pem, root.pem and the key that snapshots are verified with."""
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    for name in ("h1/icu", "h1", "root"):
+        done(hospital, "ca", "export", name, "--out", str(folder / f"{name.rpartition('/')[2]}.pem"))
+    with House.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
+        device = house.find_device("Aorta IP3:AIP3-000001")
+        order = IssuanceOrder(
+            request_id="test",
+            profile=device.profile,
+            owner=f"device:{device.id}",
+            device_id=str(device.id),
+            public_key=decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))),
+            subject=SubjectFields("First Hospital", "Intensive Care", str(device.id)),
+            dns_names=(f"{device.id}.icu.h1.test.example",),
+        )
+        issued = house.issuance.issue_now(order, house.open_issuers(["h1/icu"])["h1/icu"])
+    (folder / "leaf.pem").write_bytes(encode_certificates([issued.der]))
+    done(hospital, "snapshot", "key", "--out", str(folder / "snapshot.pem"))
+    return folder
+
+
+def write(hospital: Path, papers: Path, *more: str) -> dict[str, object]:
+    found = done(hospital, "snapshot", "write", "--out", str(papers / "revoked.snapshot"), "--json", *more).facts
+    assert isinstance(found, dict)
+    return found
+
+
+def validate(papers: Path, *more: str) -> Outcome:
+    files = [str(papers / f"{name}.pem") for name in ("leaf", "icu", "h1")]
+    snapshot = ["--snapshot", str(papers / "revoked.snapshot"), "--snapshot-key", str(papers / "snapshot.pem")]
+    return run(
+        papers,
+        "validate",
+        *files,
+        "--anchors",
+        str(papers / "root.pem"),
+        "--role",
+        "client",
+        *snapshot,
+        "--json",
+        *more,
+    )
+
+
+def test_a_good_certificate_passes_offline_and_a_revoked_one_does_not(hospital: Path, papers: Path) -> None:
+    made = write(hospital, papers, "--one-in", "100000")
+    assert (made["revoked"], made["one_in"], made["issuers"]) == (0, 100_000, 5)
+    assert made["bytes"] == (papers / "revoked.snapshot").stat().st_size
+    assert validate(papers).facts["verdict"] == "accepted"
+    done(hospital, "device", "revoke", "Aorta IP3:AIP3-000001", "--yes")
+    assert write(hospital, papers, "--one-in", "100000")["revoked"] == 1
+    refused = validate(papers)
+    assert refused.code == 1
+    assert (refused.facts["reason"], refused.facts["one_in"]) == ("STATUS_DOUBTFUL", 100_000)
+
+
+def test_a_stale_snapshot_decides_nothing(hospital: Path, papers: Path) -> None:
+    made = write(hospital, papers, "--hours", "2")
+    late = validate(papers, "--at", str(made["next_update"]).replace("Z", ".9Z"))
+    assert (late.code, late.facts["reason"]) == (1, "STATUS_STALE")
+
+
+def test_a_snapshot_without_its_key_is_wrong_use(hospital: Path, papers: Path) -> None:
+    write(hospital, papers)
+    files = [str(papers / f"{name}.pem") for name in ("leaf", "icu", "h1")]
+    snapshot = ["--snapshot", str(papers / "revoked.snapshot")]
+    refused = run(papers, "validate", *files, "--anchors", str(papers / "root.pem"), "--role", "client", *snapshot)
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+
+
+def test_another_key_is_not_believed(hospital: Path, papers: Path, maker: Path) -> None:
+    write(hospital, papers)
+    done(maker, "snapshot", "key", "--out", str(papers / "snapshot.pem"))
+    refused = validate(papers)
+    assert (refused.code, refused.facts["reason"]) == (1, "SNAPSHOT_INVALID")
+    shown = run(papers, "snapshot", "show", str(papers / "revoked.snapshot"), "--key", str(papers / "snapshot.pem"))
+    assert (shown.code, shown.reason) == (1, "SNAPSHOT_INVALID")
+
+
+def test_a_snapshot_tells_what_it_is(hospital: Path, papers: Path) -> None:
+    made = write(hospital, papers)
+    place = str(papers / "revoked.snapshot")
+    shown = done(papers, "snapshot", "show", place, "--key", str(papers / "snapshot.pem"), "--json").facts
+    assert (shown["number"], shown["is_verified"], shown["revoked"]) == (made["number"], True, 0)
+    assert done(papers, "snapshot", "show", place, "--json").facts["is_verified"] is False
+    told = done(hospital, "audit", "show", "--kind", "operator-act", "--json").facts
+    assert sum("act=snapshot-made" in one["facts"] for one in told) == 1
+
+
+def test_a_hospital_may_not_take_its_name(fresh: Path, tmp_path: Path) -> None:
+    from tests.cli.running import PLAN
+
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        PLAN.replace('label = "h1"', 'label = "snapshot"').replace('hospital = "h1"', 'hospital = "snapshot"')
+    )
+    refused = run(fresh, "plan", "check", str(plan))
+    assert (refused.code, refused.reason) == (2, "BAD_PLAN")

@@ -1,0 +1,247 @@
+"""A snapshot decides offline: absence passes, presence is asked of somebody or refused, age and strangers refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.authority.installation import BY, H1, ICU, ROOT, Installation, new_installation
+from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.issuers import OpenIssuers
+from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.trust.anchors import AnchorSet
+from vagus.trust.crl_status import CrlMark, CrlStatus, VolatileCrlMemory
+from vagus.trust.snapshot_status import SnapshotStatus
+from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource
+from vagus.trust.validation import Expectation, Role, Validator
+from vagus.x509.certificates import PathCertificate, decode_certificate
+from vagus.x509.crl_building import RevocationReason
+from vagus.x509.paths import Pool
+
+
+@dataclass
+class Clinic:
+    """A house that makes snapshots, and an offline gateway that knows its anchors and its snapshot key."""
+
+    built: Installation
+    issuers: OpenIssuers
+
+    @property
+    def now(self) -> datetime:
+        return self.built.clock.now()
+
+    def make(self, *, one_in: int = 1 << 20, hours: int = 24) -> bytes:
+        built = self.built
+        key = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
+        maker = SnapshotMaker(built.database, built.writer, built.clock, built.entropy, key)
+        return maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=BY).snapshot_der
+
+    @property
+    def spki_der(self) -> bytes:
+        return open_snapshot_key(self.built.keystore(SNAPSHOT_KEYSTORE), "log.group.example").spki_der
+
+    def gateway(self, **how: object) -> SnapshotStatus:
+        status = SnapshotStatus(self.spki_der, **how)  # type: ignore[arg-type]
+        status.load(self.make(), self.now)
+        return status
+
+    def issue(self) -> IssuedCertificate:
+        issued = self.built.issue(self.issuers)
+        self.built.settle()
+        return issued
+
+    def revoke(self, issued: IssuedCertificate) -> None:
+        name = (issued.issuer.authority_id, issued.serial)
+        self.built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+
+    def validate(self, status: StatusSource, issued: IssuedCertificate) -> None:
+        chain = [issued.issuer.certificate_der, *issued.issuer.chain_der]
+        validator = Validator(AnchorSet.from_der([chain[-1]]), status)
+        validator.validate(issued.der, chain[:-1], Expectation(role=Role.CLIENT), self.now)
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Iterator[Clinic]:
+    with new_installation(tmp_path) as built:
+        built.build(ROOT, H1, ICU)
+        yield Clinic(built, built.issuers("h1/icu"))
+
+
+def pair(issued: IssuedCertificate) -> tuple[PathCertificate, PathCertificate]:
+    return decode_certificate(issued.der), decode_certificate(issued.issuer.certificate_der)
+
+
+def refused(status: StatusSource, issued: IssuedCertificate, at: datetime) -> NotTrusted:
+    with pytest.raises(NotTrusted) as caught:
+        status.check_status(*pair(issued), at)
+    return caught.value
+
+
+def test_a_good_path_passes_offline_and_a_revoked_leaf_does_not(clinic: Clinic) -> None:
+    good, bad = clinic.issue(), clinic.issue()
+    clinic.revoke(bad)
+    status = clinic.gateway()
+    clinic.validate(status, good)
+    with pytest.raises(NotTrusted) as caught:
+        clinic.validate(status, bad)
+    assert caught.value.reason is Reason.STATUS_DOUBTFUL
+    assert caught.value.facts["one_in"] == 1 << 20
+
+
+def test_a_revoked_authority_is_in_it_too(clinic: Clinic) -> None:
+    good = clinic.issue()
+    h1 = decode_certificate(good.issuer.chain_der[0])
+    with clinic.built.database.reading() as connection:
+        from vagus.records.authorities import find_generation
+
+        root = find_generation(connection, "root", 1)
+    assert root is not None
+    clinic.built.revocations.revoke(root.id, h1.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
+    with pytest.raises(NotTrusted) as caught:
+        clinic.validate(clinic.gateway(), good)
+    assert caught.value.reason is Reason.STATUS_DOUBTFUL
+
+
+def test_a_hold_is_in_it_and_a_release_is_not(clinic: Clinic) -> None:
+    issued = clinic.issue()
+    name = (issued.issuer.authority_id, issued.serial)
+    clinic.built.revocations.hold(*name, by=BY).result()
+    assert refused(clinic.gateway(), issued, clinic.now).reason is Reason.STATUS_DOUBTFUL
+    clinic.built.revocations.release(*name, by=BY).result()
+    clinic.built.advance(seconds=1)
+    clinic.gateway().check_status(*pair(issued), clinic.now)
+
+
+def test_what_has_expired_is_left_out(clinic: Clinic) -> None:
+    issued = clinic.issue()
+    clinic.revoke(issued)
+    clinic.built.advance(days=3 * 365)
+    status = clinic.gateway()
+    assert status.snapshot is not None
+    assert status.snapshot.count == 0
+
+
+class Nobody:
+    """An online source that always knows."""
+
+    def __init__(self, verdict: Reason | None) -> None:
+        self.verdict, self.asked = verdict, 0
+
+    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        self.asked += 1
+        if self.verdict is not None:
+            raise NotTrusted(self.verdict, "the one who knows says so")
+
+
+def test_a_hit_is_asked_of_the_online_source_and_its_word_counts(clinic: Clinic) -> None:
+    good, bad = clinic.issue(), clinic.issue()
+    clinic.revoke(bad)
+    says_good, says_revoked = Nobody(None), Nobody(Reason.REVOKED)
+    clinic.gateway(on_hit=says_good).check_status(*pair(bad), clinic.now)
+    clinic.built.advance(seconds=1)
+    assert refused(clinic.gateway(on_hit=says_revoked), bad, clinic.now).reason is Reason.REVOKED
+    clinic.built.advance(seconds=1)
+    clinic.gateway(on_hit=says_revoked).check_status(*pair(good), clinic.now)
+    assert (says_good.asked, says_revoked.asked) == (1, 1), "only hits are asked about"
+
+
+def test_a_chance_hit_is_cleared_by_lists(clinic: Clinic) -> None:
+    """One in two looks revoked: the lists say who is."""
+    bad = clinic.issue()
+    clinic.revoke(bad)
+    clinic.built.publisher.publish_due(clinic.issuers["h1/icu"])
+    status = SnapshotStatus(clinic.spki_der)
+    snapshot = status.load(clinic.make(one_in=2), clinic.now)
+    good = next(
+        one
+        for one in (clinic.issue() for _ in range(40))
+        if snapshot.may_be_revoked(*(pair(one)[1].spki_sha256, pair(one)[0].serial_octets))
+    )
+    assert refused(status, good, clinic.now).reason is Reason.STATUS_DOUBTFUL
+    anchors = AnchorSet.from_der([good.issuer.chain_der[-1]])
+    known = [decode_certificate(one) for one in (good.issuer.certificate_der, *good.issuer.chain_der[:-1])]
+    lists = CrlStatus(Pool(anchors, known))
+    crl = clinic.built.folder / "published" / "crl" / "h1.icu" / "1" / "complete.crl"
+    lists.load(crl.read_bytes(), clinic.now)
+    both = SnapshotStatus(clinic.spki_der, on_hit=lists)
+    both.load(clinic.make(one_in=2), clinic.now)
+    both.check_status(*pair(good), clinic.now)
+    assert refused(both, bad, clinic.now).reason is Reason.REVOKED
+
+
+def test_it_fails_closed_when_it_is_too_old(clinic: Clinic) -> None:
+    issued = clinic.issue()
+    status = clinic.gateway()
+    status.check_status(*pair(issued), clinic.now + timedelta(hours=24))
+    refusal = refused(status, issued, clinic.now + timedelta(hours=24, seconds=9))
+    assert (refusal.reason, refusal.facts["stale_seconds"]) == (Reason.STATUS_STALE, 9)
+    clinic.built.advance(seconds=1)
+    control = clinic.gateway(longest_age=timedelta(hours=2))
+    assert refused(control, issued, clinic.now + timedelta(hours=2, seconds=1)).reason is Reason.STATUS_STALE
+    told: list[NotTrusted] = []
+    telemetry = BoundedGrace(control, timedelta(hours=1), told.append)
+    telemetry.check_status(*pair(issued), clinic.now + timedelta(hours=3))
+    assert len(told) == 1
+    assert refused(telemetry, issued, clinic.now + timedelta(hours=3, seconds=1)).reason is Reason.STATUS_STALE
+
+
+def test_silence_is_no_answer(clinic: Clinic, tmp_path: Path) -> None:
+    issued = clinic.issue()
+    empty = SnapshotStatus(clinic.spki_der)
+    assert refused(empty, issued, clinic.now).reason is Reason.STATUS_UNAVAILABLE
+    with new_installation(tmp_path / "other") as other:
+        other.build(ROOT, H1, ICU)
+        stranger = other.issue(other.issuers("h1/icu"))
+        assert refused(clinic.gateway(), stranger, clinic.now).reason is Reason.STATUS_UNAVAILABLE
+    first = FirstAnswer([empty, clinic.gateway()])
+    first.check_status(*pair(issued), clinic.now)
+
+
+def test_a_clock_that_was_set_back_is_seen(clinic: Clinic) -> None:
+    issued = clinic.issue()
+    status = clinic.gateway()
+    assert refused(status, issued, clinic.now - timedelta(minutes=6)).reason is Reason.CLOCK_ROLLBACK
+    clinic.built.advance(seconds=1)
+    early = SnapshotStatus(clinic.spki_der)
+    with pytest.raises(NotTrusted) as caught:
+        early.load(clinic.make(), clinic.now - timedelta(minutes=6))
+    assert caught.value.reason is Reason.SNAPSHOT_INVALID
+
+
+def test_an_older_snapshot_is_never_taken_back_in(clinic: Clinic) -> None:
+    old = clinic.make()
+    clinic.built.advance(hours=1)
+    memory = VolatileCrlMemory()
+    status = SnapshotStatus(clinic.spki_der, memory=memory)
+    new = clinic.make()
+    status.load(new, clinic.now)
+    status.load(new, clinic.now)
+    for one in (status, SnapshotStatus(clinic.spki_der, memory=memory)):
+        with pytest.raises(NotTrusted) as caught:
+            one.load(old, clinic.now)
+        assert caught.value.reason is Reason.SNAPSHOT_ROLLBACK
+    assert isinstance(memory.find(f"snapshot:{_digest(clinic.spki_der)}"), CrlMark)
+
+
+def _digest(spki_der: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(spki_der).hexdigest()
+
+
+def test_another_houses_snapshot_is_refused_and_the_present_one_stays(clinic: Clinic, tmp_path: Path) -> None:
+    status = clinic.gateway()
+    before = status.snapshot
+    with new_installation(tmp_path / "other") as other:
+        other.build(ROOT, H1, ICU)
+        foreign = Clinic(other, other.issuers("h1/icu")).make()
+    with pytest.raises(NotTrusted) as caught:
+        status.load(foreign, clinic.now)
+    assert caught.value.reason is Reason.SNAPSHOT_INVALID
+    assert status.snapshot is before
