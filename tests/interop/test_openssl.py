@@ -110,11 +110,13 @@ class TestVerify:
         bearer = hospital.enrol("in-a-delta")
         older = hospital.lists("older", *ICU_LISTS)
         hospital.revoke(bearer)
-        delta = hospital.lists("delta", "h1.icu/1.delta")
-        older.write_bytes(older.read_bytes() + delta.read_bytes())
         assert verify(hospital, bearer, older).code == 0
-        assert "certificate revoked" in verify(hospital, bearer, older, "-use_deltas").text
-        assert verify(hospital, pump, older, "-use_deltas").code == 0
+        delta = hospital.lists("delta", "h1.icu/1.delta")
+        both = hospital.files / "older-and-delta.pem"
+        both.write_bytes(older.read_bytes() + delta.read_bytes())
+        deltas = ("-extended_crl", "-use_deltas")  # without the first, openssl 3.0 takes a delta for a whole list
+        assert "certificate revoked" in verify(hospital, bearer, both, *deltas).text
+        assert verify(hospital, pump, both, *deltas).code == 0
 
     def test_extended_lists_and_deltas_may_be_on(self, hospital: Hospital, pump: Bearer, revoked: Bearer) -> None:
         lists = hospital.lists("icu", *ICU_LISTS)
@@ -279,6 +281,14 @@ class TestConnections:
         older = s_client(hospital, "legacy", "-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0", who=er_pump, said=REQUEST)
         assert older.code != 0
         assert "HTTP/1.1" not in older
+
+    def test_a_control_session_is_never_resumed(self, hospital: Hospital, pump: Bearer, tmp_path: Path) -> None:
+        session = tmp_path / "session"
+        s_client(hospital, "control", "-sess_out", session, who=pump, said=REQUEST)
+        more = ("-sess_in", session) if session.exists() else ()
+        told = s_client(hospital, "control", *more, who=pump, said=REQUEST)
+        assert "Reused" not in told
+        assert "HTTP/1.1 200" in told
 
     def test_a_look_alike_with_a_key_of_its_own_is_refused(
         self, hospital: Hospital, pump: Bearer, tmp_path: Path
