@@ -135,7 +135,23 @@ def test_one_holder_publishes_until_its_lease_ends(tmp_path: Path, url: str) -> 
         assert server("one").publish_due(issuer)
         issued = first.issue(first.issuers("h1/icu"))
         first.revocations.revoke(issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
-        first.advance(seconds=29)
+        first.advance(seconds=9)
         assert server("two").publish_due(issuer) == ()
         first.advance(seconds=1)
         assert server("two").publish_due(issuer), "the first may have died"
+
+
+def test_a_holder_that_ends_in_order_gives_its_lease_back(tmp_path: Path, url: str) -> None:
+    with new_installation(tmp_path / "house", url) as first:
+        first.build()
+        issuer = first.issuers("h1/icu")["h1/icu"]
+        one, two = (
+            CrlPublisher(first.pack, first.database, first.writer, first.clock, folder=None, holder=holder)
+            for holder in ("one", "two")
+        )
+        assert one.publish_due(issuer)
+        issued = first.issue(first.issuers("h1/icu"))
+        first.revocations.revoke(issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
+        first.advance(seconds=1)
+        one.release(issuer)
+        assert two.publish_due(issuer)

@@ -41,7 +41,7 @@ _KEPT_AFTER_EXPIRY = timedelta(hours=24)
 """An expired entry stays this long: at least one list of the regular schedule appears in it (RFC 5280 3.3)."""
 
 
-_LEASE = timedelta(seconds=30)
+_LEASE = timedelta(seconds=10)
 """A server that died keeps the others waiting this long at most."""
 
 
@@ -125,6 +125,13 @@ class CrlPublisher:
         return self._writer.submit(
             lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, until=until)
         ).result()
+
+    def release(self, issuer: Issuer) -> None:
+        """Give this authority's lease back at an orderly end, so that whoever comes next need not wait."""
+        holder = self._holder
+        if holder is not None:
+            name = f"crl:{issuer.authority_id}"
+            self._writer.submit(lambda batch: rows.drop_lease(batch.connection, name, holder)).result()
 
     def publish_all(self, issuer: Issuer) -> tuple[Publication, ...]:
         """Publish every list of an issuer now; those of this very second stand. For ceremonies and first starts."""
@@ -252,7 +259,7 @@ def ends_from(previous: Publication | None, now: datetime) -> int:
 
 
 def list_entries(connection: Connection, authority_id: int, shard: int, since: int) -> Iterator[bytes]:
-    """The entries of one shard, or of all of them for `COMPLETE`."""
+    """The entries of one shard, or of all of them for `COMPLETE`, many joined at a time."""
     shards = certificate_rows.list_shards(connection, authority_id) if shard == COMPLETE else (shard,)
     for one in shards:
         yield from revocation_rows.iterate_entries(connection, authority_id, one, ends_from=since)

@@ -22,6 +22,7 @@ from vagus.ledger.publish import LogPublisher
 from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, list_authorities
+from vagus.server.answering import DeskSupply
 from vagus.server.credentials import DoorCertificate
 from vagus.server.doors import DoorBuilder, Doors, sequence_bound, status_spec
 from vagus.server.fetching import HttpFetch
@@ -78,6 +79,8 @@ class Serving:
     issuers: OpenIssuers
     desk: OcspDesk
     gate_log: GateLog
+    publisher: CrlPublisher
+    supply: DeskSupply
     doors: Doors = field(default_factory=Doors)
     builder: DoorBuilder | None = None
 
@@ -154,6 +157,8 @@ def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, ready: Ready) 
         watching.stop()
         jobs.stop()
         serving.gate_log.close()
+        for issuer in serving.issuers.every():
+            serving.publisher.release(issuer)
 
 
 def _names(house: House, issue_for: Sequence[str]) -> tuple[str, ...]:
@@ -176,17 +181,26 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
         responders = open_responders(connection, keystore)
     desk = OcspDesk(house.database, house.follower, house.pack.ocsp, responders, sequence_bound=sequence_bound(house))
     gate_log = GateLog(house.settings.folder / "gates", house.clock, house.writer)
-    return Serving(house, plan, issuers, desk, gate_log)
+    publisher = CrlPublisher(
+        house.pack,
+        house.database,
+        house.writer,
+        house.clock,
+        folder=house.settings.published,
+        holder=f"serve-{house.entropy(8).hex()}",
+    )
+    supply = DeskSupply(desk, house.database, keystore, house.clock)
+    return Serving(house, plan, issuers, desk, gate_log, publisher, supply)
 
 
 def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
     house = serving.house
-    publisher = CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=house.settings.published)
     for issuer in serving.issuers.every():
-        publisher.write_files(issuer)
+        serving.publisher.write_files(issuer)
     tasks = [
-        Task("lists", 1.0, partial(_publish_lists, serving, publisher)),
-        Task("answers", 60.0, partial(_presign, serving)),
+        Task("lists", 1.0, partial(_publish_lists, serving)),
+        Task("responders", 10.0, serving.supply.take_over),
+        Task("answers", 60.0, serving.supply.presign),
         Task("gates", 5.0, serving.gate_log.flush),
     ]
     # While the gap behind a restore is open, no checkpoint is signed: it might contradict one that is out.
@@ -229,17 +243,13 @@ def _prober(serving: Serving, running: RunningListeners) -> Prober | None:
     )
 
 
-def _publish_lists(serving: Serving, publisher: CrlPublisher) -> None:
+def _publish_lists(serving: Serving) -> None:
     for issuer in serving.issuers.every():
-        publisher.publish_due(issuer)
+        serving.publisher.publish_due(issuer)
 
 
 def _supersede(superseding: Superseding) -> None:
     superseding.run_due()
-
-
-def _presign(serving: Serving) -> None:
-    serving.desk.presign(serving.house.clock.now())
 
 
 def _publish_log(log: LogPublisher) -> None:
@@ -251,10 +261,9 @@ def _renew(serving: Serving) -> None:
     house = serving.house
     keystore = house.keystore(OCSP_KEYSTORE)
     office = ResponderOffice(house.database, house.writer, house.clock, house.issuance, keystore)
-    renewed = [issuer.reference for issuer in serving.issuers.every() if office.renew_due(issuer)]
-    if renewed:
-        with house.database.reading() as connection:
-            serving.desk.take_over(open_responders(connection, keystore))
+    for issuer in serving.issuers.every():
+        office.renew_due(issuer)
+    serving.supply.take_over()
     if serving.builder is not None:
         for door in serving.doors.tls:
             serving.builder.renew(door)

@@ -1,0 +1,124 @@
+"""The sweep leaves turns to other tasks; renewed responders are taken over; revocations reach the door with deltas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from tests.endpoints.calls import call
+from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
+from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
+from vagus.endpoints.revocation_status import status_app
+from vagus.records import certificates as rows
+from vagus.server.answering import DeskSupply
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_template(tmp_path_factory.mktemp("published") / "template")
+
+
+@pytest.fixture
+def house(template: Path, tmp_path: Path) -> Iterator[PublishingHouse]:
+    with publishing_house(template, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def supply(house: PublishingHouse) -> DeskSupply:
+    built = house.built
+    return DeskSupply(house.desk, built.database, built.keystore(OCSP_KEYSTORE), built.clock)
+
+
+def question(issued: IssuedCertificate) -> bytes:
+    issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
+    leaf = x509.load_der_x509_certificate(issued.der)
+    asked = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA1())
+    return asked.build().public_bytes(Encoding.DER)
+
+
+def ask(house: PublishingHouse, issued: IssuedCertificate) -> ocsp.OCSPResponse:
+    return ocsp.load_der_ocsp_response(house.desk.answer(question(issued), house.built.clock.now()).response_der)
+
+
+def test_the_sweep_goes_page_by_page_from_where_it_was(
+    house: PublishingHouse, supply: DeskSupply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        house.issue()
+    whole = rows.list_alive
+    monkeypatch.setattr(rows, "list_alive", partial(whole, count=2))
+    kept: list[int] = []
+    while supply.presign() == 0.0:
+        kept.append(house.desk.kept)
+    assert kept == [2, 4, 6], "five devices and the responder's own"
+    house.issue()
+    while supply.presign() == 0.0:
+        pass
+    assert house.desk.kept == 7
+
+
+def test_a_sweep_of_more_than_is_kept_ends(house: PublishingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(5):
+        house.issue()
+    monkeypatch.setattr(rows, "list_alive", partial(rows.list_alive, count=2))
+    monkeypatch.setattr(house.desk, "_most_kept", 4)
+    assert [house.desk.presign_slice(house.built.clock.now()) for _ in range(4)] == [True, False, True, False]
+
+
+def test_an_answer_within_a_sweep_is_replaced_at_once(house: PublishingHouse, supply: DeskSupply) -> None:
+    issued = house.issue()
+    supply.presign()
+    assert ask(house, issued).certificate_status is ocsp.OCSPCertStatus.GOOD
+    house.revoke(issued)
+    assert ask(house, issued).certificate_status is ocsp.OCSPCertStatus.REVOKED
+
+
+def test_a_responder_that_another_process_renewed_is_taken_over(house: PublishingHouse, supply: DeskSupply) -> None:
+    issued, built = house.issue(), house.built
+    (before,) = ask(house, issued).certificates
+    supply.take_over()
+    assert ask(house, issued).certificates == [before]
+    house.advance(days=7, hours=1)
+    keystore = built.keystore(OCSP_KEYSTORE)
+    assert ResponderOffice(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(house.icu)
+    supply.take_over()
+    (after,) = ask(house, issued).certificates
+    assert after.not_valid_after_utc > before.not_valid_after_utc
+    house.advance(days=7)
+    assert ask(house, issued).certificate_status is ocsp.OCSPCertStatus.GOOD, "the first one has ended"
+
+
+def test_a_revocation_reaches_the_door_with_a_delta(house: PublishingHouse) -> None:
+    app = status_app(publications=house.lists, ocsp=house.desk, clock=house.built.clock, max_age=timedelta(seconds=60))
+    delta_path = "/crl/h1.icu/1/0.delta.crl"
+    assert call(app, "GET", delta_path).status == 404, "no base to count from yet"
+    base = x509.load_der_x509_crl(call(app, "GET", "/crl/h1.icu/1/0.crl").body)
+    issued = house.issue()
+    house.revoke(issued)
+    house.advance(seconds=2)
+    house.publish()
+    full = x509.load_der_x509_crl(call(app, "GET", "/crl/h1.icu/1/0.crl").body)
+    answer = call(app, "GET", delta_path)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/pkix-crl")
+    delta = x509.load_der_x509_crl(answer.body)
+    assert [entry.serial_number for entry in delta] == [issued.serial]
+    assert delta.extensions.get_extension_for_class(x509.DeltaCRLIndicator).value.crl_number == number(base)
+    assert number(delta) == number(full)
+    (point,) = full.extensions.get_extension_for_class(x509.FreshestCRL).value
+    assert [name.value.endswith(delta_path) for name in point.full_name or ()] == [True]
+    again = call(app, "GET", delta_path, headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+
+
+def number(crl: x509.CertificateRevocationList) -> int:
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
