@@ -24,7 +24,9 @@ from vagus.records.tables import (
     log_head,
     log_leaves,
     revocation_events,
+    revocations,
 )
+from vagus.records.writer import Batch
 from vagus.tlog.checkpoint import Checkpoint
 from vagus.tlog.merkle import Frontier, leaf_hash
 
@@ -284,3 +286,23 @@ def test_reading_and_verifying_do_not_change_the_database(tmp_path: Path) -> Non
         assert len(list(iterate_leaves(connection))) == 3
     database.close()
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda connection: connection.execute(revocations.delete()),
+        lambda connection: connection.execute(revocations.update().values(reason=0)),
+        lambda connection: connection.execute(revocations.update().values(entry_der=b"\x30\x00")),
+        lambda connection: connection.execute(revocations.update().values(shard=7)),
+        lambda connection: connection.execute(certificates.update().values(state="issued")),
+        lambda connection: connection.execute(certificates.update().values(state="revoked")),
+    ],
+    ids=["row", "reason", "entry", "shard", "unrevoked", "revoked"],
+)
+def test_a_list_that_would_forget_or_invent_is_found(busy: World, change: Callable[[Connection], object]) -> None:
+    def act(batch: Batch) -> None:
+        change(batch.connection)
+
+    busy.writer.submit(act).result(30)
+    assert refused(busy).reason is Reason.LOG_TAMPERED

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import select
 
 from vagus.errors import NotAuthorised
 from vagus.identifiers import draw_serial, serial_bytes
@@ -17,13 +19,16 @@ from vagus.ledger.append import append
 from vagus.ledger.entries import Hold, Issuance, Release, Revocation, TokenSpent
 from vagus.ledger.publish import LogPublisher
 from vagus.reasons import Reason
+from vagus.records.certificates import set_state
 from vagus.records.database import Database, open_database
 from vagus.records.installation import Installation, insert_installation
+from vagus.records.revocations import RevocationRow, delete_revocation, put_revocation
 from vagus.records.tables import authorities, certificate_bytes, certificates, revocation_events
 from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.tlog.checkpoint import NoteKey
 from vagus.x509.algorithms import SignatureAlgorithm
+from vagus.x509.crl_building import RevocationReason, encode_crl_entry
 
 ORIGIN = "log.example.org/vagus"
 SALT = b"s" * 32
@@ -153,6 +158,7 @@ class World:
                     sequence=sequence, authority_id=1, serial=serial_bytes(serial), act=act, reason=4, at=batch.at
                 )
             )
+            self._publish(batch, serial, act, sequence)
             if act == "revoke":
                 append(batch, Revocation("h1/icu#1", serial, 4, sequence, "operator:someone"))
             else:
@@ -160,6 +166,30 @@ class World:
             return sequence
 
         return self.writer.submit(write).result(30)
+
+    @staticmethod
+    def _publish(batch: Batch, serial: int, act: str, sequence: int) -> None:
+        """What stands in the lists from now on."""
+        leaf = batch.connection.execute(
+            select(certificates.c.leaf_index).where(certificates.c.serial == serial_bytes(serial))
+        ).scalar_one()
+        state = {"revoke": "revoked", "hold": "held", "release": "issued"}[act]
+        set_state(batch.connection, leaf, state)
+        delete_revocation(batch.connection, leaf)
+        if act != "release":
+            entry = encode_crl_entry(serial, datetime.fromtimestamp(batch.at, UTC), RevocationReason(4))
+            row = RevocationRow(
+                leaf_index=leaf,
+                sequence=sequence,
+                authority_id=1,
+                serial=serial,
+                shard=0,
+                reason=4,
+                revoked_at=batch.at,
+                not_after=1,
+                entry_der=entry,
+            )
+            put_revocation(batch.connection, row)
 
     def note(self, count: int = 1) -> None:
         """Entries of another kind."""

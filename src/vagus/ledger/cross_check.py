@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from vagus.errors import IntegrityFailure
 from vagus.ledger.entries import Entry, GapAccepted, Hold, Issuance, Release, Revocation, conceal
@@ -11,11 +12,16 @@ from vagus.reasons import Reason
 from vagus.records.audit import (
     RecordedCertificate,
     RecordedEvent,
+    count_revoked_without_step,
+    find_leaf_with_wrong_state,
+    find_step_without_effect,
     iterate_recorded_certificates,
     iterate_recorded_events,
+    iterate_recorded_revocations,
 )
 from vagus.records.database import Connection
 from vagus.records.installation import load_salt
+from vagus.x509.crl_building import RevocationReason, encode_crl_entry
 
 _ACTS = {Revocation: "revoke", Hold: "hold", Release: "release"}
 
@@ -29,6 +35,7 @@ class CrossCheck:
     """
 
     def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._salt = load_salt(connection)
         self._certificates: Iterator[RecordedCertificate] = iterate_recorded_certificates(connection)
         self._events: Iterator[RecordedEvent] = iterate_recorded_events(connection)
@@ -61,6 +68,25 @@ class CrossCheck:
         if self.revocations != revocation_sequence:
             msg = f"the log holds {self.revocations} revocation steps, the head counts {revocation_sequence}"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=revocation_sequence)
+        self._check_what_is_published()
+
+    def _check_what_is_published(self) -> None:
+        """Lists are made of rows beside the sequence: each must say what the sequence says, or a list could forget."""
+        step = find_step_without_effect(self._connection)
+        if step is not None:
+            msg = f"step {step} of the revocation sequence is not what the tables publish of its certificate"
+            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=step)
+        if count_revoked_without_step(self._connection):
+            msg = "the tables publish a revocation that has no step in the revocation sequence"
+            raise IntegrityFailure(Reason.LOG_TAMPERED, msg)
+        leaf = find_leaf_with_wrong_state(self._connection)
+        if leaf is not None:
+            raise _contradiction(leaf, "the state of its certificate is not what the tables publish of it")
+        for row in iterate_recorded_revocations(self._connection):
+            at = datetime.fromtimestamp(row.revoked_at, UTC)
+            if encode_crl_entry(row.serial, at, RevocationReason(row.reason)) != row.entry_der:
+                msg = f"the list entry of step {row.sequence} of the revocation sequence was changed"
+                raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=row.sequence)
 
     def _take_issuance(self, index: int, entry: Issuance) -> None:
         row = self._next

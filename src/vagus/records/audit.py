@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, func, or_, select
 
-from vagus.records.tables import authorities, certificate_bytes, certificates, revocation_events
+from vagus.records.tables import authorities, certificate_bytes, certificates, revocation_events, revocations
 
 _CHUNK = 2_000
 
@@ -81,3 +81,84 @@ def iterate_recorded_events(connection: Connection) -> Iterator[RecordedEvent]:
         for sequence, name, generation, serial, act, reason in rows:
             yield RecordedEvent(sequence, f"{name}#{generation}", int.from_bytes(serial, "big"), act, reason)
         after = rows[-1].sequence
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRevocation:
+    """What stands in the lists: a certificate that is revoked or on hold, with its element of a CRL."""
+
+    sequence: int
+    serial: int
+    reason: int
+    revoked_at: int
+    entry_der: bytes
+
+
+def iterate_recorded_revocations(connection: Connection) -> Iterator[RecordedRevocation]:
+    """Everything that is revoked or on hold now, by its step of the sequence."""
+    table = revocations.c
+    query = (
+        select(table.sequence, table.serial, table.reason, table.revoked_at, table.entry_der)
+        .order_by(table.sequence)
+        .limit(_CHUNK)
+    )
+    after = 0
+    while rows := connection.execute(query.where(table.sequence > after)).all():
+        for sequence, serial, *rest in rows:
+            yield RecordedRevocation(sequence, int.from_bytes(serial, "big"), *rest)
+        after = rows[-1].sequence
+
+
+def find_step_without_effect(connection: Connection) -> int | None:
+    """A step of the sequence that is the last word on its certificate and whose row among the revoked is missing."""
+    events, row = revocation_events.c, revocations.c
+    last = select(func.max(events.sequence)).group_by(events.authority_id, events.serial)
+    is_its_row = and_(
+        row.sequence == events.sequence,
+        row.authority_id == events.authority_id,
+        row.serial == events.serial,
+        row.reason == events.reason,
+        row.revoked_at == events.at,
+    )
+    query = (
+        select(events.sequence)
+        .select_from(revocation_events.outerjoin(revocations, is_its_row))
+        .where(events.sequence.in_(last), or_(events.act == "release", row.sequence.is_(None)))
+        .where(or_(events.act != "release", row.sequence.is_not(None)))
+        .order_by(events.sequence)
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def find_leaf_with_wrong_state(connection: Connection) -> int | None:
+    """A certificate whose own state and its row among the revoked do not agree."""
+    table, row = certificates.c, revocations.c
+    is_told = table.state.in_(("revoked", "held"))
+    query = (
+        select(table.leaf_index)
+        .select_from(certificates.outerjoin(revocations, row.leaf_index == table.leaf_index))
+        .where(
+            or_(
+                and_(is_told, row.leaf_index.is_(None)),
+                and_(~is_told, row.leaf_index.is_not(None)),
+                row.serial != table.serial,
+                row.shard != table.shard,
+                row.authority_id != table.authority_id,
+                row.not_after != table.not_after,
+            )
+        )
+        .order_by(table.leaf_index)
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def count_revoked_without_step(connection: Connection) -> int:
+    """Rows among the revoked that no step of the sequence speaks of."""
+    query = (
+        select(func.count())
+        .select_from(revocations.outerjoin(revocation_events, revocation_events.c.sequence == revocations.c.sequence))
+        .where(revocation_events.c.sequence.is_(None))
+    )
+    return int(connection.execute(query).scalar_one())
