@@ -115,12 +115,14 @@ def find_revoked_serial(connection: Connection, authority_id: int, serial: int) 
 
 
 def iterate_entries(connection: Connection, authority_id: int, shard: int, *, ends_from: int) -> Iterator[bytes]:
-    """The CRL entries of one shard whose certificates end at `ends_from` or later, in the order of their leaves."""
+    """The CRL entries of one shard whose certificates end at `ends_from` or later, in the order of their leaves.
+
+    Some thousands at a time, joined as a list holds them: a million octet strings apart would weigh twice as much.
+    """
     position = -1
     values = {"authority": authority_id, "shard": shard, "ends_from": ends_from, "count": _PAGE}
     while page := connection.execute(_ENTRIES, {**values, "position": position}).all():
-        for _, entry in page:
-            yield bytes(entry)
+        yield b"".join([entry for _, entry in page])
         if len(page) < _PAGE:
             return
         position = page[-1].leaf_index
