@@ -13,7 +13,7 @@ from vagus.reasons import Reason
 from vagus.records.database import Database
 from vagus.records.memory import find_remembered, remember
 from vagus.records.tables import work
-from vagus.records.work import Job, WorkQueue, add_work, count_open
+from vagus.records.work import Job, WorkQueue, add_work, count_open, has_due, list_given_up
 from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock
 
@@ -155,3 +155,39 @@ def test_pauses_double_up_to_an_hour(bench: Bench) -> None:
         bench.clock.advance(seconds=pauses[-1])
     assert pauses[:4] == [5, 10, 20, 40]
     assert max(pauses) == pauses[-1] == 3600
+
+
+def test_a_job_that_kills_its_runners_is_given_up(bench: Bench) -> None:
+    bench.add("a")
+    for _ in range(2):
+        assert len(bench.two.take(["renew"]).result(10)) == 1
+        bench.clock.advance(seconds=61)
+    assert bench.two.take(["renew"]).result(10) == []
+    now = int(bench.clock.now().timestamp())
+    with bench.database.reading() as connection:
+        (gone,) = list_given_up(connection, since=now)
+        assert (gone.kind, gone.key, gone.error) == ("renew", "a", "given up: 2 runners died with it")
+        assert list_given_up(connection, since=now + 1) == ()
+
+
+def test_a_look_for_due_work_sees_what_could_be_taken(bench: Bench) -> None:
+    now = int(bench.clock.now().timestamp())
+
+    def is_due(kind: str = "renew") -> bool:
+        with bench.database.reading() as connection:
+            return has_due(connection, [kind], int(bench.clock.now().timestamp()))
+
+    assert not is_due()
+    bench.add("a", now + 10)
+    assert not is_due()
+    bench.clock.advance(seconds=10)
+    assert is_due()
+    assert not is_due("other")
+    (job,) = bench.one.take(["renew"]).result(10)
+    assert not is_due()
+    bench.clock.advance(seconds=61)
+    assert is_due()
+    (job,) = bench.one.take(["renew"]).result(10)
+    bench.finish(bench.one, job)
+    bench.clock.advance(hours=1)
+    assert not is_due()

@@ -59,6 +59,36 @@ def count_open(connection: Connection, kind: str | None = None) -> int:
     return int(connection.execute(chosen if kind is None else chosen.where(work.c.kind == kind)).scalar_one())
 
 
+def has_due(connection: Connection, kinds: Collection[str], at: int) -> bool:
+    """Whether `WorkQueue.take` would find anything at `at`: a look that locks nothing, for runners that wait."""
+    query = select(work.c.id).where(work.c.kind.in_(kinds), *_due_and_free(at)).limit(1)
+    return connection.execute(query).one_or_none() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A job whose attempts were used up, and its last error."""
+
+    id: int
+    kind: str
+    key: str
+    done_at: int
+    error: str
+
+
+def list_given_up(connection: Connection, *, since: int) -> tuple[GivenUp, ...]:
+    """The jobs that were given up at `since` or later, the newest first."""
+    query = select(work.c.id, work.c.kind, work.c.key, work.c.done_at, work.c.last_error).where(
+        work.c.done_at >= since, work.c.last_error.is_not(None)
+    )
+    return tuple(GivenUp(*row) for row in connection.execute(query.order_by(work.c.done_at.desc(), work.c.id.desc())))
+
+
+def _due_and_free(at: int) -> tuple[ColumnElement[bool], ...]:
+    is_free = or_(work.c.leased_until.is_(None), work.c.leased_until < at)
+    return work.c.done_at.is_(None), work.c.run_after <= at, is_free
+
+
 class WorkQueue:
     """Takes, keeps and finishes jobs for one runner. `node` must differ between runners, also after a restart."""
 
@@ -71,13 +101,22 @@ class WorkQueue:
         self._max_attempts = max_attempts
 
     def take(self, kinds: Collection[str], limit: int = 1) -> Future[list[Job]]:
-        """Lease up to `limit` jobs that are due and free, the longest due first: never run, or whose lease ran out."""
+        """Lease up to `limit` jobs that are due and free, the longest due first: never run, or whose lease ran out.
+
+        A job that took every one of its runners with it is given up here, before it takes another.
+        """
 
         def act(batch: Batch) -> list[Job]:
-            free = or_(work.c.leased_until.is_(None), work.c.leased_until < batch.at)
+            deadly = work.c.attempts >= self._max_attempts
+            error = f"given up: {self._max_attempts} runners died with it"
+            batch.connection.execute(
+                update(work)
+                .where(work.c.kind.in_(kinds), deadly, work.c.leased_by.is_not(None), *_due_and_free(batch.at))
+                .values(done_at=batch.at, leased_by=None, leased_until=None, last_error=error)
+            )
             rows = batch.connection.execute(
                 select(work.c.id, work.c.kind, work.c.key, work.c.payload, work.c.attempts)
-                .where(work.c.done_at.is_(None), work.c.run_after <= batch.at, work.c.kind.in_(kinds), free)
+                .where(work.c.kind.in_(kinds), *_due_and_free(batch.at))
                 .order_by(work.c.run_after, work.c.id)
                 .limit(limit)
             ).all()

@@ -1,0 +1,39 @@
+"""A process that runs durable jobs until its standard input closes; what the jobs do stands in a file that may change.
+
+`python -m tests.durability.worker URL NODE SOURCE`. SOURCE is Python text that defines `kinds(writer)`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import select
+import sys
+from pathlib import Path
+
+from vagus.records.database import open_database
+from vagus.records.writer import Writer
+from vagus.server.work_runner import WorkRunner
+from vagus.wiring import RealClock
+
+LEASE_SECONDS = 2
+
+
+def main() -> None:
+    """Take and run jobs."""
+    url, node, source = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    spec = importlib.util.spec_from_file_location("job_source", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    database, clock = open_database(url), RealClock()
+    with Writer(database, clock) as writer:
+        runner = WorkRunner(database, writer, clock, node, module.kinds(writer), lease_seconds=LEASE_SECONDS)
+        print("ready", flush=True)  # noqa: T201  the test waits for it
+        while not select.select([sys.stdin], [], [], 0.05)[0]:
+            runner.run_due()
+    database.close()
+
+
+if __name__ == "__main__":
+    main()
