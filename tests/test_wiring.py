@@ -81,7 +81,9 @@ def test_two_sources_for_one_keystore_are_refused(folder: Path) -> None:
 
 def test_a_restored_house_makes_nothing(folder: Path) -> None:
     with opened(folder) as house:
-        house.writer.submit(lambda batch: set_restored(batch.connection, batch.at)).result()
+        house.writer.submit(
+            lambda batch: set_restored(batch.connection, batch.at, size=1, backup_sha256=bytes(32))
+        ).result()
         for part in ("issuance", "hierarchy"):
             with pytest.raises(Conflict) as caught:
                 getattr(house, part)

@@ -18,6 +18,7 @@ from vagus.reasons import Reason
 FILE_NAME = "vagus.toml"
 
 _ORIGIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,120}(?:/[a-z0-9._-]{1,60})*\Z")
+_ORIGIN_LINE = re.compile(r"""(?m)^(\s*origin\s*=\s*)(?:"[^"\n]*"|'[^'\n]*')""")
 _DATABASE = re.compile(r"(?:sqlite:///[^?#]+|postgresql\+psycopg://\S+)\Z")
 
 
@@ -214,6 +215,24 @@ def write_settings(
         msg = f"{folder}: cannot be written ({fault.strerror}); name a folder of your own"
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, file=str(folder)) from fault
     return settings
+
+
+def rename_log(settings: Settings, origin: str) -> None:
+    """Write another `origin` into the settings' file, which is replaced as a whole and otherwise left as it is.
+
+    Raises Misconfigured(BAD_SETTINGS) for a name that settings do not allow.
+    """
+    file = settings.folder / FILE_NAME
+    text = _ORIGIN_LINE.sub(lambda found: found[1] + _quoted(origin), file.read_text("utf-8"), count=1)
+    if decode_settings(text.encode(), settings.folder).origin != origin:
+        msg = f"{file}: installation.origin stands in a form that is not rewritten; set it to {origin} by hand"
+        raise Misconfigured(Reason.BAD_SETTINGS, msg, file=str(file), key="installation.origin")
+    partial = file.with_name(f".{file.name}.partial")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(file)
 
 
 def _quoted(text: str) -> str:

@@ -25,6 +25,7 @@ from vagus.ledger.entries import AuthenticatedRefusal, TokenSpent
 from vagus.ledger.entries import Issuance as IssuanceEntry
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow
+from vagus.records.installation import set_restored, set_settled
 from vagus.records.tokens import list_tokens_of
 from vagus.testing import SeededEntropy
 from vagus.x509.crl_building import RevocationReason
@@ -100,6 +101,20 @@ def test_the_same_token_and_key_get_the_same_certificate_for_an_hour(standing: H
     assert _enrol(standing, csr=request(key), token=token).der == first.der
     standing.stock.clock.advance(minutes=2)
     assert _refused(standing, csr=request(key), token=token) is Reason.TOKEN_EXPIRED
+
+
+def test_nothing_is_enrolled_while_a_restore_is_unsettled(standing: House, device: DeviceRow) -> None:
+    token, stock = standing.token(device), standing.stock
+    issued, key, peer = _enrolled(standing, known := stock.add("SN-unsettled"))
+    renewal = request(key, subject=issued.der, dns_names=(standing.name(known),))
+    entries = len(stock.entries())
+    restore = stock.writer.submit(lambda batch: set_restored(batch.connection, 1, size=1, backup_sha256=bytes(32)))
+    restore.result(10)
+    assert _refused(standing, token=token) is Reason.RESTORE_UNSETTLED
+    assert _refused(standing, Kind.REENROL, csr=renewal, peer=peer) is Reason.RESTORE_UNSETTLED
+    stock.writer.submit(lambda batch: set_settled(batch.connection)).result(10)
+    assert len(stock.entries()) == entries, "not even the refusal is written down"
+    _enrol(standing, token=token)
 
 
 def test_another_key_with_a_used_token_is_refused_and_raises_an_entry(standing: House, device: DeviceRow) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import delete, select, update
 
 from tests.fleet.house import House, house, pack, request
 from tests.fleet.inventory import BY
 from vagus.errors import NotTrusted
 from vagus.fleet.enrolment import EnrolmentRequest, Kind
 from vagus.fleet.standing import DatabaseStatus, bound_for
+from vagus.identifiers import serial_bytes
 from vagus.policy.values import Function
 from vagus.reasons import Reason
+from vagus.records.lost import LOST
+from vagus.records.tables import certificate_bytes, certificates
 from vagus.trust.status import UnsafeNoStatus
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crl_building import RevocationReason
@@ -55,6 +60,18 @@ def test_what_was_issued_stands_until_it_is_revoked(standing: House) -> None:
     assert _reason(status, leaf, issuer, standing) is Reason.ON_HOLD
     standing.revocations.revoke(authority_id, leaf.serial, RevocationReason.UNSPECIFIED, by=BY).result(10)
     assert _reason(status, leaf, issuer, standing) is Reason.REVOKED
+
+
+def test_a_certificate_whose_bytes_a_restore_lost_stands_by_its_entry_in_the_ledger(standing: House) -> None:
+    leaf, issuer = _pair(standing)
+    forged = replace(leaf, tbs_der=leaf.tbs_der + b"x", sha256=bytes(32))
+    with standing.stock.database.writing() as connection:
+        at = certificates.c.serial == serial_bytes(leaf.serial)
+        index = connection.execute(select(certificates.c.leaf_index).where(at)).scalar_one()
+        connection.execute(update(certificates).where(at).values(fingerprint=LOST))
+        connection.execute(delete(certificate_bytes).where(certificate_bytes.c.leaf_index == index))
+    assert _reason(_status(standing), forged, issuer, standing) is Reason.NOT_ISSUED
+    _status(standing).check_status(leaf, issuer, standing.stock.clock.now())
 
 
 def test_a_certificate_counts_before_the_row_of_its_signature_is_written(standing: House) -> None:

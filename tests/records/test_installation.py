@@ -13,8 +13,10 @@ from vagus.records.installation import (
     insert_installation,
     load_installation,
     load_salt,
+    set_origin,
     set_policy,
     set_restored,
+    set_settled,
 )
 
 MINE = Installation("log.example.org/vagus", 1_800_000_000, b"s" * 32, group_domain="h.example")
@@ -24,12 +26,22 @@ def test_it_comes_back_and_changes_only_where_it_may(database: Database) -> None
     with database.writing() as connection:
         insert_installation(connection, MINE)
         assert load_installation(connection) == MINE
-        set_restored(connection, 5)
+        set_restored(connection, 5, size=7, backup_sha256=b"b" * 32)
         set_policy(connection, b"p" * 32)
     with database.reading() as connection:
         found = load_installation(connection)
         assert (found.restored_at, found.policy_sha256) == (5, b"p" * 32)
+        assert (found.restored_size, found.restored_from) == (7, b"b" * 32)
         assert load_salt(connection) == load_salt(connection) == MINE.salt
+    with database.writing() as connection:
+        set_settled(connection)
+        set_origin(connection, "log.example.org/second")
+        with pytest.raises(Malformed):
+            set_origin(connection, "two words")
+    with database.reading() as connection:
+        found = load_installation(connection)
+        assert (found.restored_at, found.restored_size, found.restored_from) == (None, None, None)
+        assert (found.origin, found.salt) == ("log.example.org/second", MINE.salt)
 
 
 def test_a_database_belongs_to_one_installation(database: Database) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable
 from vagus.reasons import Reason
 from vagus.records.database import Database, open_database
-from vagus.records.installation import Installation, insert_installation, set_restored
+from vagus.records.installation import Installation, insert_installation, set_settled
 from vagus.records.log import iterate_leaves, load_head
 from vagus.records.tables import log_head, log_leaves, tokens, verifier_memory
 from vagus.records.writer import Batch, CommitFacts, Writer
@@ -162,7 +162,7 @@ def test_a_broken_check_is_a_defect_and_no_conflict(writer: Writer) -> None:
 def test_nothing_is_appended_while_a_restore_is_unsettled_except_by_its_settlement(
     writer: Writer, database: Database
 ) -> None:
-    mine = Installation("log.test", 0, bytes(32), restored_at=5)
+    mine = Installation("log.test", 0, bytes(32), restored_at=5, restored_size=0)
     writer.submit(lambda batch: insert_installation(batch.connection, mine)).result(10)
 
     def settle(batch: Batch) -> int:
@@ -177,7 +177,7 @@ def test_nothing_is_appended_while_a_restore_is_unsettled_except_by_its_settleme
         with pytest.raises(Conflict) as caught:
             refused.result(10)
         assert caught.value.reason is Reason.RESTORE_UNSETTLED
-    writer.submit(lambda batch: set_restored(batch.connection, None)).result(10)
+    writer.submit(lambda batch: set_settled(batch.connection)).result(10)
     assert writer.submit(append(b"c")).result(10) == 1
     assert check_log(database) == [b"settled", b"c"]
 

@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 
     _RowAct = Callable[[CertificateRow, str], int]
 
-_COMPROMISE = frozenset(
-    {RevocationReason.KEY_COMPROMISE, RevocationReason.CA_COMPROMISE, RevocationReason.AA_COMPROMISE}
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
@@ -103,7 +99,7 @@ def release_device(batch: Batch, device_id: str, *, by: str) -> Revoked:
 
 def revoke_key(batch: Batch, spki_sha256: bytes, reason: RevocationReason, *, by: str) -> Revoked:
     """`Revocations.revoke_key` inside an act that does more."""
-    if reason in _COMPROMISE:
+    if reason.is_compromise:
         key_rows.block_key(batch.connection, spki_sha256, "rule:compromised", at=batch.at)
     alive = [row for row in certificate_rows.list_of_key(batch.connection, spki_sha256) if row.not_after > batch.at]
     return _each(batch, alive, lambda row, name: revoke_row(batch, row, name, reason, by=by))
@@ -123,11 +119,11 @@ def revoke_row(batch: Batch, row: CertificateRow, reference: str, reason: Revoca
         msg = f"{reference} is a root and cannot be revoked by its own list; take it out of the anchors"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, authority=reference)
     # 2. a compromised key is never certified again, whoever brings it
-    if reason in _COMPROMISE:
+    if reason.is_compromise:
         key_rows.block_key(batch.connection, row.spki_sha256, row.owner, at=batch.at)
     # 3. once revoked stays revoked
     before = rows.find_revocation(batch.connection, row.leaf_index)
-    says_more = reason in _COMPROMISE and (before is None or before.reason not in _COMPROMISE)
+    says_more = reason.is_compromise and not (before and RevocationReason(before.reason).is_compromise)
     if before is not None and row.state == certificate_rows.REVOKED and not says_more:
         return before.sequence
     # 4. sequence, CRL entry, state, ledger

@@ -11,6 +11,17 @@ from vagus.cli.failures import REFUSED
 from vagus.cli.options import folder_of, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, confirm
 
+CheckpointOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The newest checkpoint that was kept elsewhere.")
+]
+PublishedOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="The published log: its tiles and checkpoint, or a copy of them.")
+]
+ListsOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE|FOLDER", help="The newest lists of our authorities. Repeatable."),
+]
+
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
@@ -40,33 +51,52 @@ def restore(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.")],
     *,
+    published: PublishedOption = None,
+    checkpoint: CheckpointOption = None,
+    crl: ListsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring a backup back as the new folder --dir. It answers status and issues nothing until its gap is closed."""
+    """Bring a backup back as the new folder --dir. It answers status and issues nothing until its gap is closed.
+
+    With the published log it knows at once what was revoked since the backup; with the newest lists it hands those out.
+    """
+    from vagus.server.backups import Seen
     from vagus.server.backups import restore as bring_back
 
-    done = bring_back(file, folder_of(context))
+    seen = Seen(published, None if checkpoint is None else checkpoint.read_bytes(), _read_lists(crl))
+    done = bring_back(file, folder_of(context), seen)
     output = Output(json)
-    output.facts({"folder": str(done.folder), "sha256": done.sha256.hex(), "log_size": done.log_size})
+    output.facts(
+        {
+            "folder": str(done.folder),
+            "sha256": done.sha256.hex(),
+            "log_size": done.log_size,
+            "recovered": done.recovered,
+            "lists": done.lists,
+        }
+    )
     output.say("Nothing is issued until `vagus restore-gap` closes the gap to the newest checkpoint kept elsewhere.")
+    if published is None:
+        output.say(
+            "Without the published log (--published) what was revoked since the backup is unknown: OCSP answers "
+            "nothing until the gap is closed."
+        )
 
 
 def restore_gap(
     context: typer.Context,
     *,
-    checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The newest checkpoint that was kept elsewhere.")
-    ] = None,
-    published: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The published log, if a copy of it survived.")
-    ] = None,
-    crl: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="The newest lists of our authorities. Repeatable.")
-    ] = None,
+    checkpoint: CheckpointOption = None,
+    published: PublishedOption = None,
+    crl: ListsOption = None,
     revoke: Annotated[bool, typer.Option("--revoke", help="Revoke every certificate issued in the gap.")] = False,
     accept: Annotated[bool, typer.Option("--accept", help="Leave them; what was revoked stays revoked.")] = False,
+    new_origin: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The published log is lost: begin another one under this name."),
+    ] = None,
     unsafe_no_checkpoint: Annotated[
-        bool, typer.Option("--unsafe-no-checkpoint", help="Nothing was kept elsewhere: the gap cannot be measured.")
+        bool, typer.Option("--unsafe-no-checkpoint", help="No checkpoint was kept elsewhere: I know what is newest.")
     ] = False,
     yes: YesOption = False,
     json: JsonOption = False,
@@ -74,9 +104,8 @@ def restore_gap(
     """Close the gap behind a restore, with an entry in the ledger; only then is anything issued again."""
     from vagus.errors import Malformed
     from vagus.reasons import Reason
-    from vagus.server.restored_gap import close_gap, measure_gap
-    from vagus.tlog.checkpoint import NoteKey, verify_checkpoint
-    from vagus.x509.pem import decode_blocks
+    from vagus.server.restored_gap import close_gap, measure_gap, note_key
+    from vagus.tlog.checkpoint import verify_checkpoint
 
     if revoke is accept:
         raise Malformed(Reason.BAD_ARGUMENT, "say what becomes of the gap: --revoke or --accept, one of them")
@@ -85,16 +114,36 @@ def restore_gap(
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     output = Output(json)
     with open_house(context) as house:
-        key = NoteKey.decode(house.log_verifier)
-        kept = None if checkpoint is None else verify_checkpoint(checkpoint.read_bytes(), key)
-        lists = [der for path in crl or () for der in decode_blocks(path.read_bytes(), "X509 CRL")]
-        gap = measure_gap(house, checkpoint=kept, published=published, lists=lists)
+        kept = None if checkpoint is None else verify_checkpoint(checkpoint.read_bytes(), note_key(house))
+        gap = measure_gap(
+            house, checkpoint=kept, published=published, lists=_read_lists(crl), is_new_log=new_origin is not None
+        )
         output.say(
-            f"{gap.lost_leaves} entries of the ledger are gone; {len(gap.issued)} certificates and "
-            f"{len(gap.revoked)} revocations are known from what was published."
+            f"The log had {gap.lost_leaves} entries behind the backup; {len(gap.issued)} certificates and "
+            f"{gap.revoked} revocations of them are known again, {len(gap.listed)} certificates stand in the lists."
         )
         question = "Revoke what was issued in the gap?" if revoke else "Accept the gap?"
         if not confirm(question, is_assumed=yes):
             raise typer.Exit(REFUSED)
-        revoked = close_gap(house, gap, is_revoking=revoke, by=house.operator)
-    output.facts({"start": gap.start, "end": gap.end, "act": "revoked" if revoke else "accepted", "revoked": revoked})
+        revoked = close_gap(house, gap, is_revoking=revoke, by=house.operator, new_origin=new_origin)
+        verifier = house.log_verifier
+    output.facts(
+        {
+            "start": gap.start,
+            "end": gap.end,
+            "act": "revoked" if revoke else "accepted",
+            "issued": len(gap.issued),
+            "revoked": revoked,
+            "log_key": verifier,
+        }
+    )
+    if new_origin is not None:
+        output.say("This is another log: give devices, gates and auditors its verifier key, log_key above.")
+
+
+def _read_lists(places: list[Path] | None) -> tuple[bytes, ...]:
+    """The lists in files and, of folders, in every *.crl beneath."""
+    from vagus.x509.pem import decode_blocks
+
+    files = [file for place in places or () for file in (sorted(place.rglob("*.crl")) if place.is_dir() else (place,))]
+    return tuple(der for file in files for der in decode_blocks(file.read_bytes(), "X509 CRL"))

@@ -116,7 +116,6 @@ _CONFLICT: Final = (
     Reason.APPROVAL_MISSING,
     Reason.AUTHORITY_IN_USE,
     Reason.ALREADY_EXISTS,
-    Reason.RESTORE_UNSETTLED,
     Reason.LEASE_LOST,
 )
 _UNAVAILABLE: Final = (
@@ -131,6 +130,7 @@ _UNAVAILABLE: Final = (
     Reason.SNAPSHOT_INVALID,
     Reason.SNAPSHOT_ROLLBACK,
     Reason.UNSETTLED,
+    Reason.RESTORE_UNSETTLED,  # an operator will close the gap: a device that asks again later is right
     Reason.KEY_OFFLINE,
     Reason.KEY_NOT_OPEN,
     Reason.DATABASE_UNAVAILABLE,

@@ -57,6 +57,7 @@ class OcspStatus(IntEnum):
 
 _TRY_LATER: Final = (
     Reason.UNSETTLED,
+    Reason.RESTORE_UNSETTLED,
     Reason.STATUS_UNAVAILABLE,
     Reason.STATUS_STALE,
     Reason.KEY_NOT_OPEN,

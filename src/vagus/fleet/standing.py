@@ -5,17 +5,21 @@ Foreign issuers (an imported authority's root, makers) have their own status sou
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
 from vagus.errors import NotTrusted
+from vagus.ledger.entries import Issuance, decode_entry
 from vagus.policy.values import Function, PolicyPack
 from vagus.reasons import Reason
 from vagus.records.authorities import find_by_key
 from vagus.records.certificates import find_certificate, load_bytes
 from vagus.records.database import Connection, Database
+from vagus.records.log import iterate_leaves
+from vagus.records.lost import LOST
 from vagus.records.sequence import RevocationFollower
 from vagus.trust.status import StatusSource
 from vagus.x509.certificates import PathCertificate
@@ -107,10 +111,20 @@ def _is_ours(connection: Connection, authority_id: int, certificate: PathCertifi
     row = find_certificate(connection, authority_id, certificate.serial)
     if row is None:
         return None
+    if row.fingerprint == LOST:
+        # A restore lost the bytes; the ledger's entry commits to them all the same.
+        tbs_sha256 = hashlib.sha256(certificate.tbs_der).digest()
+        return True if _find_tbs_digest(connection, row.leaf_index) == tbs_sha256 else None
     if row.fingerprint is not None:
         return True if row.fingerprint == certificate.sha256 else None
     tbs_der, _ = load_bytes(connection, row.leaf_index)
     return False if tbs_der == certificate.tbs_der else None
+
+
+def _find_tbs_digest(connection: Connection, leaf_index: int) -> bytes | None:
+    leaf = next(iterate_leaves(connection, leaf_index, leaf_index + 1))
+    entry = decode_entry(leaf.entry).entry
+    return entry.tbs_sha256 if isinstance(entry, Issuance) else None
 
 
 def bound_for(pack: PolicyPack, function: Function | None) -> timedelta:

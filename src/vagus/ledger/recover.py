@@ -1,8 +1,9 @@
 """Puts leaves that a restored database has lost back from the published log, so that the log has one history.
 
-Entries come back byte for byte; the rows behind them do not. A lost certificate gets a row without its bytes, so that
-it can be revoked and listed; steps of the revocation sequence get theirs back whole. Whether lost certificates are
-revoked or accepted is an operator's decision, taken elsewhere.
+Entries come back byte for byte, and with them what was taken away from anybody: steps of the revocation sequence,
+blocked keys, spent tokens, the states of devices. What was given does not: a lost certificate gets a row without its
+bytes, so that it can be revoked and listed; devices and authorities that were added stay lost. Whether lost
+certificates are revoked or accepted is an operator's decision, taken elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vagus.errors import IntegrityFailure
-from vagus.ledger.entries import Hold, Issuance, LoggedEntry, Release, Revocation, conceal, decode_entry
+from vagus.identifiers import DeviceId
+from vagus.ledger.entries import (
+    DeviceStateChanged,
+    Hold,
+    Issuance,
+    LoggedEntry,
+    Release,
+    Revocation,
+    TokenSpent,
+    conceal,
+    decode_entry,
+)
 from vagus.ledger.publish import load_published
 from vagus.ledger.verify import published_entries, verify_log
 from vagus.reasons import Reason
@@ -24,10 +36,12 @@ from vagus.records import keys as key_rows
 from vagus.records import revocations as rows
 from vagus.records.certificates import NO_EXPIRY, CertificateRow
 from vagus.records.database import Connection
+from vagus.records.devices import find_device, set_device_state
 from vagus.records.installation import load_salt
 from vagus.records.log import load_head
-from vagus.records.lost import insert_lost_certificate, list_device_ids
+from vagus.records.lost import LOST, insert_lost_certificate, list_device_ids
 from vagus.records.revocations import HOLD, RELEASE, REVOKE, RevocationEvent, RevocationRow
+from vagus.records.tokens import bind_token
 from vagus.records.writer import Batch, Writer
 from vagus.tlog.checkpoint import Checkpoint, NoteKey
 from vagus.tlog.merkle import Frontier, leaf_hash
@@ -62,6 +76,7 @@ def recover_leaves(writer: Writer, folder: Path, key: NoteKey) -> RecoveredGap:
 
 
 def _append(batch: Batch, published: Checkpoint, entries: tuple[bytes, ...]) -> RecoveredGap:
+    batch.begin_settling()
     # 2. What the database has must be the beginning of what was published.
     head = load_head(batch.connection)
     if head.size >= published.size:
@@ -84,6 +99,11 @@ def _append(batch: Batch, published: Checkpoint, entries: tuple[bytes, ...]) -> 
             certificates.append((logged.entry.authority, logged.entry.serial))
         elif isinstance(logged.entry, Revocation | Hold | Release):
             _insert_step(batch, index, logged, logged.entry)
+        elif isinstance(logged.entry, DeviceStateChanged):
+            _move_device(batch, logged, logged.entry, owners)
+        elif isinstance(logged.entry, TokenSpent):
+            spent = logged.entry
+            bind_token(batch.connection, spent.token_sha256, spent.spki_sha256, request_id=None, at=logged.at)
     return RecoveredGap(head.size, published.size, tuple(certificates), dict(kinds))
 
 
@@ -94,6 +114,17 @@ def _owners(connection: Connection) -> Mapping[str, str]:
     return {conceal(salt, owner): owner for owner in owners}
 
 
+def _move_device(batch: Batch, logged: LoggedEntry, entry: DeviceStateChanged, owners: Mapping[str, str]) -> None:
+    """What was quarantined or decommissioned since the backup stays so; a device that was added since is unknown."""
+    owner = owners.get(entry.device)
+    if owner is None:
+        return
+    device_id = DeviceId(owner.removeprefix("device:"))
+    device = find_device(batch.connection, device_id)
+    if device is not None:
+        set_device_state(batch.connection, device_id, before=device.state, after=entry.state, at=logged.at)
+
+
 def _insert_certificate(
     batch: Batch, index: int, logged: LoggedEntry, entry: Issuance, owners: Mapping[str, str]
 ) -> None:
@@ -101,6 +132,7 @@ def _insert_certificate(
     if authority_id is None:
         return  # its authority was made in the gap too and went with its key; the entry alone remains
     owner = owners.get(entry.owner, entry.owner)
+    newest = certificate_rows.find_shard(batch.connection, authority_id)
     row = CertificateRow(
         leaf_index=index,
         authority_id=authority_id,
@@ -112,9 +144,9 @@ def _insert_certificate(
         request_id=f"lost:{index}",
         not_before=logged.at,
         not_after=NO_EXPIRY,  # unknown: once revoked it stays in every list
-        shard=0,
+        shard=0 if newest is None else newest[0],  # the one that was being filled; its CDP is gone with its bytes
         state=certificate_rows.ISSUED,
-        fingerprint=b"",  # unknown, and no open intent: nothing here could sign it again
+        fingerprint=LOST,  # no open intent either: nothing here could sign it again
     )
     insert_lost_certificate(batch.connection, row)
     if key_rows.find_key(batch.connection, entry.spki_sha256) is None:
@@ -135,6 +167,8 @@ def _insert_step(batch: Batch, index: int, logged: LoggedEntry, entry: Revocatio
     certificate = certificate_rows.find_certificate(batch.connection, authority_id, entry.serial)
     if certificate is None:
         raise IntegrityFailure(Reason.LOG_TAMPERED, f"leaf {index} revokes a certificate that was never issued")
+    if reason.is_compromise:
+        key_rows.block_key(batch.connection, certificate.spki_sha256, certificate.owner, at=logged.at)
     certificate_rows.set_state(batch.connection, certificate.leaf_index, state)
     if act == RELEASE:
         rows.delete_revocation(batch.connection, certificate.leaf_index)

@@ -25,6 +25,8 @@ class Installation:
     restored_at: int | None = None
     policy_sha256: bytes | None = None
     group_domain: str | None = None
+    restored_size: int | None = None
+    restored_from: bytes | None = None
 
     def __repr__(self) -> str:
         return f"Installation(origin={self.origin!r}, group_domain={self.group_domain!r})"
@@ -38,9 +40,7 @@ def insert_installation(connection: Connection, new: Installation) -> None:
     """
     if find_installation(connection) is not None:
         raise Conflict(Reason.ALREADY_EXISTS, "this database already belongs to an installation; use an empty one")
-    if not new.origin or any(c.isspace() or c == "+" or not c.isprintable() for c in new.origin):
-        msg = f"origin {new.origin!r} is empty or has spaces or '+'; write it like log.example.org/vagus"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, origin=new.origin)
+    _check_origin(new.origin)
     if len(new.salt) != _SALT_BYTES:
         msg = f"a salt of {len(new.salt)} bytes is not {_SALT_BYTES}; draw it from the entropy source"
         raise Malformed(Reason.BAD_ARGUMENT, msg, size=len(new.salt))
@@ -53,7 +53,14 @@ def find_installation(connection: Connection) -> Installation | None:
     table = installation.c
     row = connection.execute(
         select(
-            table.origin, table.created_at, table.salt, table.restored_at, table.policy_sha256, table.group_domain
+            table.origin,
+            table.created_at,
+            table.salt,
+            table.restored_at,
+            table.policy_sha256,
+            table.group_domain,
+            table.restored_size,
+            table.restored_from,
         ).where(table.id == 1)
     ).one_or_none()
     return None if row is None else Installation(*row)
@@ -75,11 +82,30 @@ def load_salt(connection: Connection) -> bytes:
     return salt
 
 
-def set_restored(connection: Connection, at: int | None) -> None:
-    """Note that this database came back from a backup at `at` and issues nothing, or None once that is settled."""
-    connection.execute(update(installation).where(installation.c.id == 1).values(restored_at=at))
+def set_restored(connection: Connection, at: int, *, size: int, backup_sha256: bytes) -> None:
+    """Note that this database came back at `at` from a backup whose log had `size` leaves: nothing is appended."""
+    values = {"restored_at": at, "restored_size": size, "restored_from": backup_sha256}
+    connection.execute(update(installation).where(installation.c.id == 1).values(**values))
+
+
+def set_settled(connection: Connection) -> None:
+    """Note that the gap behind a restore is settled."""
+    values = {"restored_at": None, "restored_size": None, "restored_from": None}
+    connection.execute(update(installation).where(installation.c.id == 1).values(**values))
+
+
+def set_origin(connection: Connection, origin: str) -> None:
+    """Give the log another name from here on. Raises Malformed(BAD_ARGUMENT) as `insert_installation`."""
+    _check_origin(origin)
+    connection.execute(update(installation).where(installation.c.id == 1).values(origin=origin))
 
 
 def set_policy(connection: Connection, sha256: bytes) -> None:
     """Note the policy pack in force."""
     connection.execute(update(installation).where(installation.c.id == 1).values(policy_sha256=sha256))
+
+
+def _check_origin(origin: str) -> None:
+    if not origin or any(c.isspace() or c == "+" or not c.isprintable() for c in origin):
+        msg = f"origin {origin!r} is empty or has spaces or '+'; write it like log.example.org/vagus"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, origin=origin)

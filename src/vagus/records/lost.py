@@ -8,6 +8,9 @@ from vagus.identifiers import serial_bytes
 from vagus.records.certificates import CertificateRow
 from vagus.records.tables import certificate_bytes, certificates, devices
 
+LOST = b""
+"""The fingerprint of a certificate whose bytes are gone: no open intent, and equal to no digest."""
+
 
 def insert_lost_certificate(connection: Connection, row: CertificateRow) -> None:
     """A certificate of which only the ledger's entry is left: it has no bytes, and can be revoked like any other."""

@@ -14,13 +14,13 @@ from pathlib import Path
 from vagus.archive import digest_of, pack, unpack
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured
 from vagus.ledger.append import append
-from vagus.ledger.entries import OperatorAct, Restored
+from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
 from vagus.records.backup import copy_database, restore_database
 from vagus.records.installation import set_restored
-from vagus.records.log import load_head
-from vagus.records.writer import Batch
+from vagus.server.restored_gap import adopt_lists, note_key, take_log_back
 from vagus.settings import FILE_NAME, load_settings
+from vagus.tlog.checkpoint import verify_checkpoint
 from vagus.wiring import House
 
 _DATABASE = "database.sqlite3"
@@ -39,11 +39,25 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class RestoredSystem:
-    """What came back, and how much its ledger knew."""
+    """What came back: how much its ledger knew, and what was taken back from the outside beside it."""
 
     folder: Path
     sha256: bytes
     log_size: int
+    recovered: int
+    lists: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What others have of the lost installation: the published log, the newest checkpoint (a note), lists (DER)."""
+
+    published: Path | None = None
+    checkpoint: bytes | None = None
+    lists: tuple[bytes, ...] = ()
+
+
+NOTHING_SEEN = Seen()
 
 
 def take_backup(house: House, target: Path, *, by: str) -> Backup:
@@ -76,10 +90,13 @@ def take_backup(house: House, target: Path, *, by: str) -> Backup:
     return Backup(target, digest, size)
 
 
-def restore(archive: Path, folder: Path) -> RestoredSystem:
+def restore(archive: Path, folder: Path, seen: Seen = NOTHING_SEEN) -> RestoredSystem:
     """Bring the installation in `archive` back as the new `folder`; it answers status and issues nothing.
 
-    Raises IntegrityFailure(BACKUP_DAMAGED) before anything appears, Conflict(ALREADY_EXISTS).
+    What was seen of it elsewhere is taken back at once, so that it answers as the lost one did. Not one entry is added
+    to the ledger: the first one follows on the last that was published, once the gap is closed. Raises
+    IntegrityFailure(BACKUP_DAMAGED) before anything appears, Conflict(ALREADY_EXISTS), and as `take_log_back` and
+    `adopt_lists`.
     """
     if folder.exists() and any(folder.iterdir()):
         raise Conflict(Reason.ALREADY_EXISTS, f"{folder} is not empty; restore into a new folder", folder=str(folder))
@@ -106,24 +123,32 @@ def restore(archive: Path, folder: Path) -> RestoredSystem:
         if (partial / _CHECKPOINT).exists():
             (partial / _CHECKPOINT).rename(partial / "backup.checkpoint")
             (partial / _CHECKPOINT).parent.rmdir()
-        # 2. Marked as restored, in the database and in the ledger, before it gets its name.
+        # 2. Marked as restored before it gets its name: from here on the ledger takes no entry.
         digest = digest_of(archive)
         with House.open(partial) as house:
-            by = house.operator
-
-            def act(batch: Batch) -> None:
-                set_restored(batch.connection, batch.at)
-                append(batch, Restored(digest, load_head(batch.connection).size, by))
-
-            house.writer.submit(act).result()
-        # 3. Its name.
+            house.writer.submit(
+                lambda batch: set_restored(batch.connection, batch.at, size=size, backup_sha256=digest)
+            ).result()
+            # 3. What others have seen.
+            recovered, lists = _take_back(house, seen)
+        # 4. Its name.
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return RestoredSystem(folder, digest, size)
+    return RestoredSystem(folder, digest, size, recovered, lists)
+
+
+def _take_back(house: House, seen: Seen) -> tuple[int, int]:
+    """How many entries of the log came back, and how many lists that are newer than the backup's."""
+    recovered = 0
+    if seen.published is not None:
+        kept = None if seen.checkpoint is None else verify_checkpoint(seen.checkpoint, note_key(house))
+        found = take_log_back(house, seen.published, kept)
+        recovered = found.end - found.start
+    return recovered, adopt_lists(house, seen.lists) if seen.lists else 0
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -1,42 +1,42 @@
 """Closes the gap between a restored database and what was published since its backup; recovers no private key.
 
 What a restored house cannot know is what it issued and revoked after the backup. Three things kept elsewhere tell: the
-newest checkpoint (how much is missing), the published log (which certificates and revocations), the newest CRLs (what
-relying parties were told). Whatever they show is written down as lost, and revoked or accepted by an operator.
+newest checkpoint (how far the log had come), the published log (its entries, byte for byte), the newest CRLs (what
+relying parties were told). With the published log the house goes on under the same name, behind the last entry that
+anybody has seen. Without it the log cannot be continued: a second entry at a place that was published is a fork, so
+the log begins anew under another name, or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
-from vagus.authority.revocation import revoke_row
-from vagus.errors import Conflict, IntegrityFailure, NotTrusted
+from vagus.authority.revocation import hold_row, revoke_row
+from vagus.errors import Conflict, IntegrityFailure, Malformed, NotTrusted, Unavailable
 from vagus.ledger.append import append
-from vagus.ledger.entries import GapAccepted, Issuance, Restored, Revocation, decode_entry
-from vagus.ledger.publish import load_tile
-from vagus.ledger.verify import verify_log
+from vagus.ledger.entries import GapAccepted, Hold, Issuance, Release, Restored, Revocation, decode_entry
+from vagus.ledger.publish import load_published, write_durably
+from vagus.ledger.recover import RecoveredGap, recover_leaves
+from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow, list_authorities
-from vagus.records.certificates import (
-    ISSUED,
-    NO_EXPIRY,
-    CertificateRow,
-    find_certificate,
-    insert_intent,
-)
+from vagus.records.certificates import ISSUED, NO_EXPIRY, CertificateRow, find_certificate, insert_intent
 from vagus.records.database import Connection
-from vagus.records.installation import set_restored
+from vagus.records.installation import load_installation, set_origin, set_settled
 from vagus.records.log import iterate_leaves, load_head
 from vagus.records.publications import COMPLETE, Publication, find_publication, put_publication
 from vagus.records.revocations import find_revocation
 from vagus.records.writer import Batch
-from vagus.tlog.checkpoint import Checkpoint, NoteKey, decode_checkpoint
-from vagus.tlog.tiles import WIDTH, Tile, decode_bundle
+from vagus.settings import rename_log
+from vagus.tlog.checkpoint import Checkpoint, NoteKey
 from vagus.wiring import House
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crl_building import RevocationReason
@@ -47,165 +47,281 @@ _SHARD = re.compile(rb"/([0-9]{1,9})\.crl")
 _LOST = "lost"
 
 
+@dataclass(frozen=True, slots=True)
+class ListedElsewhere:
+    """A list of one of our authorities as relying parties have it."""
+
+    authority: AuthorityRow
+    crl: Crl
+
+
 @dataclass(slots=True)
 class Gap:
-    """What was published and is unknown here. Certificates are named by (authority's reference, serial)."""
+    """What was published behind the backup. Certificates are named by (authority's reference, serial)."""
 
     start: int
     end: int
-    issued: dict[tuple[str, int], Issuance] = field(default_factory=dict)
-    revoked: dict[tuple[str, int], int] = field(default_factory=dict)  # with the reason code
-    lists: list[tuple[AuthorityRow, Crl]] = field(default_factory=list)
+    can_continue: bool
+    """Whether, as far as anybody knows, every published entry is here, so that the log goes on under its name."""
+    newest_at: int
+    """The newest moment that the published entries and lists speak of, seconds since 1970 UTC."""
+    issued: list[tuple[str, int]] = field(default_factory=list)
+    revoked: int = 0
+    """How many steps of the revocation sequence came back with the log."""
+    listed: dict[tuple[str, int], int] = field(default_factory=dict)
+    """What the lists name, with the reason code."""
+    lists: list[ListedElsewhere] = field(default_factory=list)
 
     @property
     def lost_leaves(self) -> int:
-        """How many entries of the ledger are gone."""
+        """How many entries the log had behind the backup."""
         return max(0, self.end - self.start)
 
 
-def measure_gap(house: House, *, checkpoint: Checkpoint | None, published: Path | None, lists: Sequence[bytes]) -> Gap:
-    """What stands between this database and what was published.
+def note_key(house: House) -> NoteKey:
+    """The key and present name of the log."""
+    return NoteKey(house.installation.origin, NoteKey.decode(house.log_verifier).public_key)
 
-    `checkpoint` is verified by the caller. Raises Conflict(ALREADY_EXISTS) when there is no gap to close,
-    IntegrityFailure(LOG_TAMPERED) when the checkpoint is of another history, NotTrusted(CRL_INVALID) for a list that
-    no authority here signed.
+
+def take_log_back(
+    house: House, published: Path, checkpoint: Checkpoint | None, *, goes_on: bool = True
+) -> RecoveredGap:
+    """Append what the published log has behind the backup; decides nothing.
+
+    `checkpoint` is the newest one that was kept elsewhere, verified by the caller. Where the log `goes_on`, its tiles
+    become those of this installation. Safe to repeat. Raises
+    IntegrityFailure(LOG_TRUNCATED) when the published log ends before it, IntegrityFailure(LOG_TAMPERED) when the two
+    are not of one history, and what `recover_leaves` raises.
     """
-    if house.installation.restored_at is None:
-        raise Conflict(Reason.ALREADY_EXISTS, "this system is not waiting for a gap to be closed; nothing to do")
-    key = NoteKey.decode(house.log_verifier)
-    with house.database.reading() as connection:
-        known = _size_at_restore(connection)
-        authorities = list_authorities(connection)
-    if checkpoint is not None and checkpoint.size <= known:
-        verify_log(house.database, public_key=key.public_key, against=checkpoint)
-    gap = Gap(known, known if checkpoint is None else max(known, checkpoint.size))
-    # 1. The published log names every certificate and revocation that this database lost.
-    if published is not None:
+    key = note_key(house)
+    # 1. It is sound, and as long as the newest checkpoint says.
+    try:
         verify_log(published, public_key=key.public_key, against=checkpoint)
-        _check_same_beginning(house, published, known)
-        _read_log(published, gap)
-    # 2. The newest lists tell what relying parties were told.
+    except IntegrityFailure as fault:
+        if fault.reason is not Reason.LOG_TRUNCATED:
+            raise
+        msg = f"{published} is not the newest published log: {fault.message}; find a newer copy of it"
+        raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, **fault.facts) from fault
+    # 2. Its entries are ours again, from the end of the backup on.
+    recovered = recover_leaves(house.writer, published, key)
+    # 3. What was published is the beginning of what is here, also where the backup was the longer one.
+    verify_published(house.database, published, public_key=key.public_key)
+    # 4. The tiles that the next publication goes on from.
+    target = house.settings.log
+    if goes_on and published.resolve() != target.resolve():
+        scratch = target.with_name(f".{target.name}.taken-back")
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.copytree(published, scratch)
+        os.sync()
+        shutil.rmtree(target, ignore_errors=True)
+        scratch.rename(target)
+    return recovered
+
+
+def measure_gap(
+    house: House,
+    *,
+    checkpoint: Checkpoint | None,
+    published: Path | None,
+    lists: Sequence[bytes],
+    is_new_log: bool = False,
+) -> Gap:
+    """What stands between the backup and what was published; a published log is taken back on the way.
+
+    `checkpoint` is verified by the caller. For a log that begins anew (`is_new_log`) an older copy of the published
+    one is good enough: it tells less, and contradicts nothing. Raises Conflict(ALREADY_EXISTS) when there is no gap to
+    close, NotTrusted(CRL_INVALID) for a list that no authority here signed, and as `take_log_back`.
+    """
+    installation = house.installation
+    if installation.restored_at is None or installation.restored_size is None:
+        raise Conflict(Reason.ALREADY_EXISTS, "this system is not waiting for a gap to be closed; nothing to do")
+    start, key = installation.restored_size, note_key(house)
+    # 1. The published log, wherever it is: given now, or at the restore.
+    if published is None and load_published(house.settings.log, key) is not None:
+        published = house.settings.log
+    if published is not None:
+        take_log_back(house, published, None if is_new_log else checkpoint, goes_on=not is_new_log)
+    # 2. Whether what is here reaches as far as what was seen.
+    with house.database.reading() as connection:
+        end = load_head(connection).size
+        authorities = list_authorities(connection)
+    if checkpoint is not None and checkpoint.size <= end and published is None:
+        verify_log(house.database, public_key=key.public_key, against=checkpoint)
+    can_continue = published is not None if checkpoint is None else checkpoint.size <= end
+    gap = Gap(start, max(end, 0 if checkpoint is None else checkpoint.size), can_continue, installation.restored_at)
+    with house.database.reading() as connection:
+        _read_gap(connection, gap, end)
+    # 3. The newest lists tell what relying parties were told.
     for der in lists:
         _read_list(der, authorities, gap)
     return gap
 
 
-def close_gap(house: House, gap: Gap, *, is_revoking: bool, by: str) -> int:
+def adopt_lists(house: House, lists: Sequence[bytes]) -> int:
+    """Hand out lists that are newer than the backup's, before anything is settled; gives how many there were.
+
+    Rows alone: what these lists say of certificates is written down when the gap is closed. Raises
+    NotTrusted(CRL_INVALID).
+    """
+    with house.database.reading() as connection:
+        authorities = list_authorities(connection)
+    gap = Gap(0, 0, can_continue=False, newest_at=0)
+    for der in lists:
+        _read_list(der, authorities, gap)
+    return house.writer.submit(
+        lambda batch: sum(_adopt_list(batch, one.authority, one.crl) for one in gap.lists)
+    ).result()
+
+
+def close_gap(house: House, gap: Gap, *, is_revoking: bool, by: str, new_origin: str | None = None) -> int:
     """Write everything in the gap down, revoke what was revoked and, if asked, all that was issued; gives how many.
 
     One transaction: afterwards the house may issue again. Lists that are newer than ours become ours, so that numbers
     and dates go on from them.
-    """
 
+    Raises Conflict(LOG_TRUNCATED) where the log cannot be continued and has no new name, Malformed(BAD_ARGUMENT) for a
+    name that is not new, Unavailable(CLOCK_ROLLBACK) while the clock is behind what was published.
+    """
+    # 1. No number and no date goes back: those of lists follow the clock, so the clock must have passed what is out.
+    if house.clock.now().timestamp() < gap.newest_at:
+        until = datetime.fromtimestamp(gap.newest_at, UTC)
+        msg = f"something of {until:%Y-%m-%dT%H:%M:%SZ} was published, later than this clock; set the clock first"
+        raise Unavailable(Reason.CLOCK_ROLLBACK, msg)
+    # 2. Never two entries at one place of one log.
+    if new_origin is None:
+        _check_continues(gap)
+    else:
+        _prepare_new_log(house, new_origin)
+
+    # 3. All of it, or nothing.
     def act(batch: Batch) -> int:
-        by_reference = {row.reference: row for row in list_authorities(batch.connection)}
-        revoked = 0
-        for named, entry in gap.issued.items():
-            row = _record_lost(batch, by_reference, named, entry)
-            if is_revoking and row is not None and named not in gap.revoked:
-                revoke_row(batch, row, named[0], RevocationReason.UNSPECIFIED, by=by)
-                revoked += 1
-        for named, reason in gap.revoked.items():
-            row = _record_lost(batch, by_reference, named, gap.issued.get(named))
-            if row is not None and find_revocation(batch.connection, row.leaf_index) is None:
-                revoke_row(batch, row, named[0], RevocationReason(reason), by=by)
-                revoked += 1
-        for authority, crl in gap.lists:
-            _adopt_list(batch, authority, crl)
-        append(batch, GapAccepted(gap.start, gap.end, "revoked" if is_revoking else "accepted", by))
-        set_restored(batch.connection, None)
-        return revoked
+        if new_origin is not None:
+            set_origin(batch.connection, new_origin)
+        return _settle(batch, gap, is_revoking=is_revoking, by=by)
 
     return house.writer.submit(act).result()
 
 
-def _size_at_restore(connection: Connection) -> int:
-    """How many leaves the backup had: the newest `restored` entry says it."""
-    found: int | None = None
-    for leaf in iterate_leaves(connection, max(0, load_head(connection).size - 1000)):
-        entry = decode_entry(leaf.entry).entry
-        if isinstance(entry, Restored):
-            found = entry.size
-    if found is None:
-        for leaf in iterate_leaves(connection):
-            entry = decode_entry(leaf.entry).entry
-            if isinstance(entry, Restored):
-                found = entry.size
-    if found is None:
-        msg = "the database is marked as restored, but no entry of the ledger says so; run: vagus audit verify"
-        raise IntegrityFailure(Reason.LOG_TAMPERED, msg)
-    return found
+def _check_continues(gap: Gap) -> None:
+    if not gap.can_continue:
+        known = (
+            f"the log had at least {gap.end} entries" if gap.end > gap.start else "how far the log had come is unknown"
+        )
+        msg = (
+            f"the backup's log has {gap.start} entries and {known}: to go on under its name would put other entries in "
+            f"the places of published ones, and every device that remembers a checkpoint would report a fork. Give the "
+            f"published log with --published; if it is lost, begin another log with --new-origin NAME and give devices "
+            f"and auditors its new verifier key"
+        )
+        raise Conflict(Reason.LOG_TRUNCATED, msg, start=gap.start, end=gap.end)
 
 
-def _published_entries(folder: Path, size: int) -> Iterator[bytes]:
-    for index in range(0, size, WIDTH):
-        width = min(WIDTH, size - index)
-        tile = Tile(None, index // WIDTH) if width == WIDTH else Tile(None, index // WIDTH, width)
-        yield from decode_bundle(load_tile(folder, tile), width)
+def _prepare_new_log(house: House, new_origin: str) -> None:
+    """The files first: until the database has the name too, the same command can be given again."""
+    key, log = note_key(house), house.settings.log
+    if new_origin == key.name:
+        msg = f"{new_origin} is the name that the lost log had; choose another"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
+    if log.exists():
+        aside = log.with_name(f"{log.name}.before-restore")
+        shutil.rmtree(aside, ignore_errors=True)
+        log.rename(aside)
+    write_durably(house.settings.log_key, (NoteKey(new_origin, key.public_key).encode() + "\n").encode())
+    rename_log(house.settings, new_origin)
 
 
-def _check_same_beginning(house: House, published: Path, known: int) -> None:
-    """The published log must go on where this database ends, or it is of another history."""
-    with house.database.reading() as connection:
-        size = _size_of(published)
-        pairs = zip(iterate_leaves(connection, 0, min(known, size)), _published_entries(published, size), strict=False)
-        for leaf, entry in pairs:
-            if leaf.entry != entry:
-                msg = f"leaf {leaf.index} differs between the restored database and the published log"
-                raise IntegrityFailure(Reason.LOG_TAMPERED, msg, index=leaf.index)
+def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
+    batch.begin_settling()
+    connection = batch.connection
+    by_reference = {row.reference: row for row in list_authorities(connection)}
+    restored = load_installation(connection)
+    append(batch, Restored(restored.restored_from or bytes(32), gap.start, by))
+    revoked = 0
+    # 1. What the lists name was revoked or held, whether its certificate is known here or not.
+    for (reference, serial), reason in gap.listed.items():
+        revoked += _apply_listed(batch, by_reference, reference, serial, RevocationReason(reason), by=by)
+    # 2. What was issued in the gap, if its operator wants no trust in it.
+    for reference, serial in gap.issued if is_revoking else ():
+        authority = by_reference.get(reference)
+        row = None if authority is None else find_certificate(connection, authority.id, serial)
+        if row is not None and find_revocation(connection, row.leaf_index) is None:
+            revoke_row(batch, row, reference, RevocationReason.UNSPECIFIED, by=by)
+            revoked += 1
+    # 3. Lists that are newer than ours are the floor of the next ones.
+    for one in gap.lists:
+        _adopt_list(batch, one.authority, one.crl)
+    # 4. The operator's word, and the end of the gap.
+    append(batch, GapAccepted(gap.start, gap.end, "revoked" if is_revoking else "accepted", by))
+    set_settled(connection)
+    return revoked
 
 
-def _size_of(published: Path) -> int:
-    return decode_checkpoint((published / "checkpoint").read_bytes()).size
-
-
-def _read_log(published: Path, gap: Gap) -> None:
-    for index, raw in enumerate(_published_entries(published, _size_of(published))):
-        if index < gap.start:
-            continue
-        entry = decode_entry(raw).entry
-        if isinstance(entry, Issuance):
-            gap.issued[entry.authority, entry.serial] = entry
-        elif isinstance(entry, Revocation):
-            gap.revoked[entry.authority, entry.serial] = entry.reason
+def _read_gap(connection: Connection, gap: Gap, end: int) -> None:
+    for leaf in iterate_leaves(connection, gap.start, end):
+        logged = decode_entry(leaf.entry)
+        gap.newest_at = max(gap.newest_at, logged.at)
+        if isinstance(logged.entry, Issuance):
+            gap.issued.append((logged.entry.authority, logged.entry.serial))
+        elif isinstance(logged.entry, Revocation | Hold | Release):
+            gap.revoked += 1
 
 
 def _read_list(der: bytes, authorities: Sequence[AuthorityRow], gap: Gap) -> None:
     crl = decode_crl(der)
+    if crl.is_delta:
+        return  # it repeats what the list of its shard will say
+    authority = _find_signer(crl, authorities)
+    for serial, reason in crl.entries.get(crl.issuer.relative_names, {}).items():
+        gap.listed.setdefault((authority.reference, int.from_bytes(serial, "big")), reason)
+    gap.lists.append(ListedElsewhere(authority, crl))
+    gap.newest_at = max(gap.newest_at, _seconds(crl.this_update))
+
+
+def _find_signer(crl: Crl, authorities: Sequence[AuthorityRow]) -> AuthorityRow:
+    """Generations share their name: the one whose key verifies. Raises NotTrusted(CRL_INVALID)."""
     verdicts = SignatureVerdicts()
     for authority in authorities:
         if authority.certificate_der is None:
             continue
         signer = decode_certificate(authority.certificate_der)
-        if signer.subject.relative_names != crl.issuer.relative_names:
-            continue
-        verify_crl(crl, signer, verdicts)
-        for serial, reason in crl.entries.get(crl.issuer.relative_names, {}).items():
-            gap.revoked.setdefault((authority.reference, int.from_bytes(serial, "big")), reason)
-        gap.lists.append((authority, crl))
-        return
+        if signer.subject.relative_names == crl.issuer.relative_names:
+            with suppress(NotTrusted):
+                verify_crl(crl, signer, verdicts)
+                return authority
     msg = f"list {crl.label} is of none of the authorities here; give the lists of this installation alone"
     raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
 
 
-def _record_lost(
-    batch: Batch, by_reference: Mapping[str, AuthorityRow], named: tuple[str, int], lost: Issuance | None
-) -> CertificateRow | None:
-    """The row of a certificate, written now when the backup did not know it; its bytes are gone, and it says so."""
-    reference, serial = named
-    authority = by_reference.get(reference)
-    if authority is None:
-        return None
-    known = find_certificate(batch.connection, authority.id, serial)
-    if known is not None:
-        return known
-    owner = "rule:lost" if lost is None else lost.owner
-    spki_sha256 = bytes(32) if lost is None else lost.spki_sha256
+def _apply_listed(
+    batch: Batch,
+    by_reference: Mapping[str, AuthorityRow],
+    reference: str,
+    serial: int,
+    reason: RevocationReason,
+    *,
+    by: str,
+) -> int:
+    """Revoke or hold what a list names; 1 where that was news."""
+    authority = by_reference[reference]
+    row = find_certificate(batch.connection, authority.id, serial) or _record_lost(batch, authority, serial)
+    before = find_revocation(batch.connection, row.leaf_index)
+    if before is not None and (before.reason != RevocationReason.CERTIFICATE_HOLD or before.reason == reason):
+        return 0
+    if reason is RevocationReason.CERTIFICATE_HOLD:
+        hold_row(batch, row, reference, by=by)
+    else:
+        revoke_row(batch, row, reference, reason, by=by)
+    return 1
+
+
+def _record_lost(batch: Batch, authority: AuthorityRow, serial: int) -> CertificateRow:
+    """The row of a certificate that only a list speaks of: neither key nor owner nor bytes are known."""
     request_id = f"{_LOST}:{authority.id}:{serial:x}"
+    owner, spki_sha256 = "rule:lost", bytes(32)
     leaf_index = append(
         batch,
         Issuance(
-            authority=reference,
+            authority=authority.reference,
             serial=serial,
             tbs_sha256=_sha256(b""),
             spki_sha256=spki_sha256,
@@ -232,25 +348,32 @@ def _record_lost(
     return row
 
 
-def _adopt_list(batch: Batch, authority: AuthorityRow, crl: Crl) -> None:
-    """A list newer than ours becomes ours: its number and dates are the floor of the next one."""
+def _adopt_list(batch: Batch, authority: AuthorityRow, crl: Crl) -> bool:
+    """A list newer than ours becomes ours: its number and dates are the floor of the next one. Whether it was newer."""
+    if crl.number is None or crl.next_update is None:
+        return False
     found = _SHARD.search(crl.scope_der)
-    shard = int(found[1]) if found is not None else COMPLETE
-    newest = find_publication(batch.connection, authority.id, shard)
-    if crl.number is None or crl.next_update is None or (newest is not None and newest.number >= crl.number):
-        return
-    put_publication(
-        batch.connection,
-        Publication(
-            authority_id=authority.id,
-            shard=shard,
-            number=crl.number,
-            this_update=_seconds(crl.this_update),
-            next_update=_seconds(crl.next_update),
-            sequence=0,  # covers nothing of what was just written down: the next look signs it anew
-            crl_der=crl.der,
-        ),
-    )
+    # What an offline authority signs speaks for all that it issued, under both of its addresses.
+    shards = (int(found[1]),) if found is not None else (COMPLETE, 0) if authority.is_offline else (COMPLETE,)
+    is_news = False
+    for shard in shards:
+        newest = find_publication(batch.connection, authority.id, shard)
+        if newest is not None and newest.number >= crl.number:
+            continue
+        is_news = True
+        put_publication(
+            batch.connection,
+            Publication(
+                authority_id=authority.id,
+                shard=shard,
+                number=crl.number,
+                this_update=_seconds(crl.this_update),
+                next_update=_seconds(crl.next_update),
+                sequence=0,  # covers nothing of what was just written down: the next look signs it anew
+                crl_der=crl.der,
+            ),
+        )
+    return is_news
 
 
 def _seconds(moment: datetime) -> int:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
-from typing import cast
 from urllib.parse import urlsplit
 
-from vagus.authority.answers import OcspDesk, PublishedLists
+from vagus.authority.answers import OcspAnswer, OcspDesk, PublishedLists
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
 from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp
-from vagus.endpoints.revocation_status import OcspSource, Publications, status_app
-from vagus.errors import Conflict, VagusError
+from vagus.endpoints.revocation_status import status_app
+from vagus.errors import Conflict, Unavailable, VagusError
 from vagus.fleet.transfers import Superseding
 from vagus.ledger.publish import LogPublisher
 from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
@@ -34,6 +34,7 @@ from vagus.server.log_files import log_files_app, under_prefix
 from vagus.server.metrics import metrics_app
 from vagus.server.prober import Prober
 from vagus.server.status_watch import StatusWatch
+from vagus.tlog.tiles import CHECKPOINT
 from vagus.tls import Staple
 from vagus.wiring import LOG_KEYSTORE, House
 from vagus.x509 import der
@@ -81,8 +82,25 @@ class Serving:
     gate_log: GateLog
     publisher: CrlPublisher
     supply: DeskSupply
+    is_settled: bool = True
+    """False while the gap behind a restore is open: then nothing is signed that the log would have to hold."""
     doors: Doors = field(default_factory=Doors)
     builder: DoorBuilder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CarefulDesk:
+    """Answers nothing while a restored system has not seen the published log: it would call good what was revoked."""
+
+    serving: Serving
+
+    def answer(self, request_der: bytes, at: datetime) -> OcspAnswer:
+        """As `OcspDesk.answer`; raises Unavailable(RESTORE_UNSETTLED) before the gap is known."""
+        serving = self.serving
+        if not serving.is_settled and not (serving.house.settings.log / CHECKPOINT).exists():
+            msg = "this system was restored and does not know yet what was revoked since its backup; try later"
+            raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
+        return serving.desk.answer(request_der, at)
 
 
 def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready: Ready) -> None:
@@ -190,7 +208,7 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
         holder=f"serve-{house.entropy(8).hex()}",
     )
     supply = DeskSupply(desk, house.database, keystore, house.clock)
-    return Serving(house, plan, issuers, desk, gate_log, publisher, supply)
+    return Serving(house, plan, issuers, desk, gate_log, publisher, supply, house.installation.restored_at is None)
 
 
 def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
@@ -203,10 +221,8 @@ def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
         Task("answers", 60.0, serving.supply.presign),
         Task("gates", 5.0, serving.gate_log.flush),
     ]
-    # While the gap behind a restore is open, no checkpoint is signed: it might contradict one that is out.
-    if house.sources.find(LOG_KEYSTORE) is not None and house.installation.restored_at is None:
-        log = LogPublisher(house.database, house.settings.log, house.checkpoint_key())
-        tasks.append(Task("ledger", 1.0, partial(_publish_log, log)))
+    if house.sources.find(LOG_KEYSTORE) is not None:
+        tasks.append(Task("ledger", 1.0, partial(_publish_log, serving)))
     if not is_status_only:
         tasks.append(Task("certificates", _HOUR, partial(_renew, serving)))
         tasks.append(Task("anchors", 2.0, partial(_refresh, serving)))
@@ -244,6 +260,8 @@ def _prober(serving: Serving, running: RunningListeners) -> Prober | None:
 
 
 def _publish_lists(serving: Serving) -> None:
+    if not _is_settled(serving):
+        return  # a new list would not name what was revoked in the gap, and take the place of one that does
     for issuer in serving.issuers.every():
         serving.publisher.publish_due(issuer)
 
@@ -252,8 +270,18 @@ def _supersede(superseding: Superseding) -> None:
     superseding.run_due()
 
 
-def _publish_log(log: LogPublisher) -> None:
-    log.publish()
+def _publish_log(serving: Serving) -> None:
+    if not _is_settled(serving):
+        return  # a checkpoint signed now might contradict one that is out
+    house = serving.house
+    LogPublisher(house.database, house.settings.log, house.checkpoint_key()).publish()
+
+
+def _is_settled(serving: Serving) -> bool:
+    """Asked again each time: an operator may close the gap while this process serves."""
+    if not serving.is_settled:
+        serving.is_settled = serving.house.installation.restored_at is None
+    return serving.is_settled
 
 
 def _renew(serving: Serving) -> None:
@@ -277,10 +305,9 @@ def _refresh(serving: Serving) -> None:
 
 def _status_app(serving: Serving) -> ASGIApp:
     house = serving.house
-    # `authority` and `endpoints` each have their own dataclasses of one shape: neither room depends on the other.
     app = status_app(
-        publications=cast("Publications", PublishedLists(house.database)),
-        ocsp=cast("OcspSource", serving.desk),
+        publications=PublishedLists(house.database),
+        ocsp=CarefulDesk(serving),
         clock=house.clock,
         max_age=house.pack.ocsp.http_max_age,
     )

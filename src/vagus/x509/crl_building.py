@@ -52,6 +52,11 @@ class RevocationReason(IntEnum):
         raise Malformed(Reason.BAD_ARGUMENT, f"revocation reason {text!r} is none of {known}", value=text)
 
     @property
+    def is_compromise(self) -> bool:
+        """Whether somebody else may hold the key: it must never be certified again."""
+        return self.name.endswith("_COMPROMISE")
+
+    @property
     def spelling(self) -> str:
         """As RFC 5280 spells it."""
         return next(name for name, reason in _NAMES.items() if reason is self)

@@ -1,0 +1,78 @@
+"""What a serving process does to an installation, without the network: certificates, lists, the published log."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from vagus.authority.issuance import IssuanceOrder
+from vagus.authority.publishing import CrlPublisher
+from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
+from vagus.keystore import private_keys
+from vagus.ledger.publish import LogPublisher
+from vagus.wiring import House
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.keys import decode_public_key
+from vagus.x509.names import SubjectFields
+
+SOURCE = "env:TEST_PASSPHRASE"
+
+
+def device_name(number: int) -> str:
+    """A device of the plan, as operators name it."""
+    return f"Aorta IP3:AIP3-{number:06}"
+
+
+def issue(folder: Path, number: int, request_id: str = "test") -> bytes:
+    """A certificate for a device of the plan."""
+    with House.open(folder, passphrase_sources=[SOURCE]) as house:
+        device = house.find_device(device_name(number))
+        key = decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256)))
+        order = IssuanceOrder(
+            request_id=f"{request_id}-{number}",
+            profile=device.profile,
+            owner=f"device:{device.id}",
+            device_id=str(device.id),
+            public_key=key,
+            subject=SubjectFields("First Hospital", "Intensive Care", str(device.id)),
+            dns_names=(f"{device.id}.icu.h1.test.example",),
+        )
+        return house.issuance.issue_now(order, house.open_issuers(["h1/icu"])["h1/icu"]).der
+
+
+def make_responder(folder: Path) -> None:
+    """A delegated OCSP responder for h1/icu."""
+    with House.open(folder, passphrase_sources=[SOURCE]) as house:
+        keystore = house.keystore_or_new(OCSP_KEYSTORE)
+        office = ResponderOffice(house.database, house.writer, house.clock, house.issuance, keystore)
+        for issuer in house.open_issuers(["h1/icu"]).every():
+            office.renew_due(issuer)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What survived elsewhere when an installation was lost."""
+
+    log: Path
+    lists: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.log / "checkpoint"
+
+
+def publish(folder: Path, place: str = "kept") -> Kept:
+    """Sign lists and checkpoint; gives a copy that is kept elsewhere."""
+    with House.open(folder, passphrase_sources=[SOURCE]) as house:
+        publisher = CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=house.settings.published)
+        for issuer in house.open_issuers(["h1/icu"]).every():
+            while publisher.find_due(issuer, house.clock.now()):
+                publisher.publish_due(issuer)
+                time.sleep(0.1)  # at most one list a second
+        LogPublisher(house.database, house.settings.log, house.checkpoint_key()).publish()
+    kept = folder.parent / place
+    shutil.copytree(folder / "log", kept / "log")
+    shutil.copytree(folder / "published", kept / "published")
+    return Kept(kept / "log", kept / "published")

@@ -1,0 +1,147 @@
+"""A hospital that serves and a device's own program, as processes of their own over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+SOURCES = [str(Path(__file__).parents[2] / "src")]
+PATIENCE = 60
+
+
+@dataclass(slots=True)
+class Served:
+    """A hospital that serves."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+    ready: dict[str, Any]
+
+    def port(self, listener: str) -> int:
+        return int(self.ready["listeners"][listener].rpartition(":")[2])
+
+    def get(self, path: str, listener: str = "status") -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port(listener)}{path}", timeout=PATIENCE) as answer:
+            body: bytes = answer.read()
+        return body
+
+    def ask_ocsp(self, certificate: x509.Certificate, issuer: x509.Certificate) -> ocsp.OCSPResponse:
+        asked = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, hashes.SHA1()).build()
+        body = asked.public_bytes(Encoding.DER)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port('status')}/ocsp",
+            data=body,
+            headers={"content-type": "application/ocsp-request"},
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return ocsp.load_der_ocsp_response(answer.read())
+
+    def log(self) -> str:
+        return (self.folder / "serve.log").read_text()
+
+    def stop(self) -> int:
+        """End it as an operator would; gives its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[Served]:
+    """`vagus serve` from its ready line to its end."""
+    with (folder / "serve.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vagus", "--dir", str(folder), "serve", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment(),
+        )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line, (folder / "serve.log").read_text()
+        yield Served(folder, process, json.loads(line))
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+        process.stdout.close()
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a process of ours finds around it."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(SOURCES), **more}
+
+
+def agent(state: Path, *arguments: str, **more: str) -> tuple[int, str]:
+    """One command of the device's own program: exit code, and all that it said."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "vagus_agent", "--state", str(state), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        env=environment(**more),
+    )
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+@dataclass(slots=True)
+class Store:
+    """An upstream that takes telemetry and notes who sent it."""
+
+    server: HTTPServer
+    seen: list[str | None] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        return int(self.server.server_port)
+
+
+class _Taking(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        cast("_StoreServer", self.server).seen.append(self.headers["client-cert"])
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+class _StoreServer(HTTPServer):
+    seen: list[str | None]
+
+
+@contextlib.contextmanager
+def telemetry_store() -> Iterator[Store]:
+    """An upstream that listens until the block ends."""
+    server = _StoreServer(("127.0.0.1", 0), _Taking)
+    store = Store(server)
+    server.seen = store.seen
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield store
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

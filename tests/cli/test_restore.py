@@ -1,0 +1,337 @@
+"""Back from a backup: the log goes on where the world saw it last, or says plainly that it cannot."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509 import ocsp
+
+from tests.cli.issuing import SOURCE, Kept, device_name, issue, make_responder, publish
+from tests.cli.processes import PATIENCE, Served, serving
+from tests.cli.running import done, run
+from vagus.errors import IntegrityFailure
+from vagus.reasons import Reason
+from vagus.records.installation import set_restored
+from vagus.wiring import House
+from vagus.x509.crls import Crl, decode_crl
+from vagus_agent.http import Response
+from vagus_agent.log_memory import LogMemory
+
+NEWEST_LIST = "crl/h1.icu/1/0.crl"
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A hospital that was lost behind its backup: what it did last, and what others have of it."""
+
+    backup: Path
+    kept: Kept
+    before: bytes  # certificates from before the backup and from behind it
+    revoked: bytes
+    behind: bytes
+    memory: Path  # the newest checkpoint, as a device keeps it
+    log_key: str
+
+    def remember(self, log: Path) -> None:
+        """What a device does that kept the newest checkpoint: it takes another one, or reports."""
+        LogMemory(self.memory, self.log_key).refresh(PublishedLog(log))
+
+    def serial(self, der: bytes) -> int:
+        return x509.load_der_x509_certificate(der).serial_number
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedLog:
+    """What the status listener hands out under /log, read from the folder behind it."""
+
+    folder: Path
+
+    def ask(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Response:
+        assert (method, headers, body) == ("GET", None, None)
+        return Response(200, {}, (self.folder / path.removeprefix("/log/")).read_bytes(), keeps_alive=False)
+
+
+@pytest.fixture(scope="module")
+def lost_once(hospital_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Lost:
+    folder = shutil.copytree(hospital_once, tmp_path_factory.mktemp("lost") / "hospital")
+    place = folder.parent
+    make_responder(folder)
+    before, revoked = issue(folder, 1), issue(folder, 2)
+    publish(folder, "early")
+    token = done(folder, "token", "make", device_name(1), "--json").facts["token"]
+    (place / "token").write_text(token)
+    done(folder, "backup", str(place / "backup.tar"))
+    behind = issue(folder, 3)
+    done(folder, "device", "revoke", device_name(2), "--reason", "keyCompromise", "--yes")
+    done(folder, "device", "state", device_name(1), "decommissioned")
+    kept = publish(folder)
+    log_key = (folder / "log.vkey").read_text()
+    LogMemory(place / "memory", log_key).refresh(PublishedLog(kept.log))
+    shutil.rmtree(folder)
+    return Lost(place / "backup.tar", kept, before, revoked, behind, place / "memory", log_key)
+
+
+@pytest.fixture
+def lost(lost_once: Lost, tmp_path: Path) -> Lost:
+    return replace(lost_once, memory=Path(shutil.copy(lost_once.memory, tmp_path)))
+
+
+def brought_back(lost: Lost, place: Path, *, with_log: bool = True) -> Path:
+    back = place / "back"
+    seen = ("--published", str(lost.kept.log), "--checkpoint", str(lost.kept.checkpoint)) if with_log else ()
+    done(back, "restore", str(lost.backup), *seen, "--crl", str(lost.kept.lists))
+    return back
+
+
+def close(back: Path, lost: Lost, *arguments: str) -> dict[str, object]:
+    evidence = ("--checkpoint", str(lost.kept.checkpoint), "--crl", str(lost.kept.lists))
+    found: dict[str, object] = done(back, "restore-gap", *evidence, *arguments, "--yes", "--json").facts
+    return found
+
+
+def states(folder: Path) -> dict[int, str]:
+    """The certificates of the inventory by their serials."""
+    found: dict[int, str] = {}
+    for number in (1, 2, 3):
+        shown = done(folder, "device", "show", device_name(number), "--json").facts
+        found |= {int(one["serial"], 16): one["state"] for one in shown["certificates"]}
+    return found
+
+
+def newest_list(file: Path) -> Crl:
+    return decode_crl(file.read_bytes())
+
+
+def is_listed(crl: Crl, serial: int) -> bool:
+    return serial in {int.from_bytes(octets, "big") for octets in crl.entries.get(crl.issuer.relative_names, {})}
+
+
+def test_the_log_goes_on_where_the_world_saw_it_last(lost: Lost, tmp_path: Path) -> None:
+    back = brought_back(lost, tmp_path)
+    closed = close(back, lost, "--accept")
+    assert (closed["act"], closed["issued"], closed["revoked"]) == ("accepted", 1, 0)
+
+    # the newest checkpoint that anybody has is of this log
+    against = ("--against", str(lost.kept.checkpoint))
+    assert done(back, "audit", "verify", *against, "--json").facts["caveat"] is None
+
+    # what was revoked and decommissioned stays so, the accepted certificate counts
+    assert states(back) == {
+        lost.serial(lost.before): "revoked",
+        lost.serial(lost.revoked): "revoked",
+        lost.serial(lost.behind): "issued",
+    }
+    assert done(back, "device", "show", device_name(1), "--json").facts["device"]["state"] == "decommissioned"
+
+    # and it is content with what is published next
+    issue(back, 3, "again")
+    published = publish(back, "next")
+    lost.remember(published.log)
+    assert done(back, "audit", "verify", *against, "--json").facts["verdict"] == "sound"
+    kinds = [row["kind"] for row in done(back, "audit", "show", "--limit", "9", "--json").facts]
+    assert kinds[: kinds.index("gap-accepted") + 1][-2:] == ["restored", "gap-accepted"]
+
+
+def test_all_that_was_issued_in_the_gap_can_be_revoked(lost: Lost, tmp_path: Path) -> None:
+    back = brought_back(lost, tmp_path)
+    assert close(back, lost, "--revoke")["revoked"] == 1
+    assert set(states(back).values()) == {"revoked"}
+    published = publish(back, "next")
+    before, after = newest_list(lost.kept.lists / NEWEST_LIST), newest_list(published.lists / NEWEST_LIST)
+    assert is_listed(after, lost.serial(lost.behind))
+    assert is_listed(after, lost.serial(lost.revoked))
+    assert before.number is not None
+    assert after.number is not None
+    assert after.number > before.number
+    assert after.this_update > before.this_update
+    assert done(back, "audit", "verify", "--against", str(lost.kept.checkpoint), "--json").facts["verdict"] == "sound"
+
+
+def test_before_the_gap_is_closed_nothing_is_issued_or_written_down(lost: Lost, tmp_path: Path) -> None:
+    back = brought_back(lost, tmp_path)
+    before = done(back, "export").out
+    for command in (
+        ("serve", "--issue-for", "h1/icu"),
+        ("ceremony", "--yes"),
+        ("device", "revoke", device_name(3), "--yes"),
+        ("device", "state", device_name(3), "quarantined"),
+        ("token", "make", device_name(3)),
+        ("device", "add", "--unit", "h1/icu", "--model", "Aorta IP3", "--serial", "AIP3-000009"),
+        ("backup", str(tmp_path / "again.tar")),
+    ):
+        refused = run(back, *command)
+        assert (refused.code, refused.reason) in {(3, "RESTORE_UNSETTLED"), (3, "DEVICE_STATE")}, command
+    assert done(back, "export").out == before
+
+
+def ocsp_status(served: Served, der: bytes) -> object:
+    """What OCSP says of a certificate: its status, or that of a response without one."""
+    issuer = x509.load_der_x509_certificate(served.get("/ca/h1.icu/1.cer"))
+    answer = served.ask_ocsp(x509.load_der_x509_certificate(der), issuer)
+    good = answer.response_status is ocsp.OCSPResponseStatus.SUCCESSFUL
+    return answer.certificate_status if good else answer.response_status
+
+
+def test_status_is_answered_as_the_world_knows_it_before_the_gap_is_closed(lost: Lost, tmp_path: Path) -> None:
+    back = brought_back(lost, tmp_path)
+    with serving(back, "--role", "status", "--issue-for", "h1/icu") as served:
+        assert served.get(f"/{NEWEST_LIST}") == (lost.kept.lists / NEWEST_LIST).read_bytes()
+        assert served.get("/log/checkpoint") == lost.kept.checkpoint.read_bytes()
+        assert ocsp_status(served, lost.revoked) is ocsp.OCSPCertStatus.REVOKED
+        assert ocsp_status(served, lost.behind) is ocsp.OCSPCertStatus.GOOD
+        # whoever closes the gap meanwhile needs no restart: the next list comes by itself
+        close(back, lost, "--revoke")
+        until = time.monotonic() + PATIENCE
+        crl = newest_list(lost.kept.lists / NEWEST_LIST)
+        while not is_listed(crl, lost.serial(lost.behind)):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+            crl = decode_crl(served.get(f"/{NEWEST_LIST}"))
+        assert ocsp_status(served, lost.behind) is ocsp.OCSPCertStatus.REVOKED
+        assert served.stop() == 0
+
+
+def test_ocsp_calls_nothing_good_before_the_gap_is_known(lost: Lost, tmp_path: Path) -> None:
+    back = brought_back(lost, tmp_path, with_log=False)
+    with serving(back, "--role", "status", "--issue-for", "h1/icu") as served:
+        assert served.get(f"/{NEWEST_LIST}") == (lost.kept.lists / NEWEST_LIST).read_bytes()
+        assert ocsp_status(served, lost.revoked) is ocsp.OCSPResponseStatus.TRY_LATER
+
+
+def test_without_the_published_log_nothing_goes_on_under_the_old_name(lost: Lost, tmp_path: Path) -> None:
+    back = brought_back(lost, tmp_path, with_log=False)
+    evidence = ("--checkpoint", str(lost.kept.checkpoint), "--crl", str(lost.kept.lists))
+    refused = run(back, "restore-gap", *evidence, "--accept", "--yes")
+    assert (refused.code, refused.reason) == (3, "LOG_TRUNCATED")
+    assert "--new-origin" in refused.err
+    assert run(back, "token", "make", device_name(3)).reason == "RESTORE_UNSETTLED"
+
+    same = run(back, "restore-gap", *evidence, "--accept", "--new-origin", "log.test", "--yes")
+    assert (same.code, same.reason) == (2, "BAD_ARGUMENT")
+    closed = close(back, lost, "--accept", "--new-origin", "log.test/2")
+    assert str(closed["log_key"]).startswith("log.test/2+")
+    assert states(back)[lost.serial(lost.revoked)] == "revoked", "the lists told so"
+    published = publish(back, "next")
+    assert published.checkpoint.read_text().startswith("log.test/2\n")
+    assert done(back, "audit", "verify", "--json").facts["origin"] == "log.test/2"
+    # devices that remember the other log take nothing of this one for it
+    with pytest.raises(IntegrityFailure) as caught:
+        lost.remember(published.log)
+    assert caught.value.reason is Reason.CHECKPOINT_INVALID
+
+
+def test_an_old_copy_of_the_published_log_is_not_taken_for_the_newest(lost: Lost, tmp_path: Path) -> None:
+    early = lost.backup.parent / "early" / "log"
+    newest = ("--checkpoint", str(lost.kept.checkpoint))
+    refused = run(tmp_path / "back", "restore", str(lost.backup), "--published", str(early), *newest)
+    assert (refused.code, refused.reason) == (5, "LOG_TRUNCATED")
+    assert not (tmp_path / "back").exists()
+
+    back = brought_back(lost, tmp_path, with_log=False)
+    refused = run(back, "restore-gap", "--published", str(early), *newest, "--accept", "--yes")
+    assert (refused.code, refused.reason) == (5, "LOG_TRUNCATED")
+    # for a log under another name it is good enough: it tells what it can
+    done(back, "restore-gap", "--published", str(early), *newest, "--accept", "--new-origin", "log.test/2", "--yes")
+    assert done(back, "audit", "verify", "--json").facts["verdict"] == "sound"
+
+
+def test_the_published_log_may_be_found_later(lost: Lost, tmp_path: Path) -> None:
+    back = brought_back(lost, tmp_path, with_log=False)
+    closed = close(back, lost, "--published", str(lost.kept.log), "--accept")
+    assert closed["issued"] == 1
+    lost.remember(publish(back, "next").log)
+
+
+def test_without_any_checkpoint_the_published_log_is_taken_at_the_operators_word(lost: Lost, tmp_path: Path) -> None:
+    back = brought_back(lost, tmp_path)
+    done(back, "restore-gap", "--unsafe-no-checkpoint", "--accept", "--yes")
+    assert done(back, "audit", "verify", "--against", str(lost.kept.checkpoint), "--json").facts["caveat"] is None
+    again = run(back, "restore-gap", "--unsafe-no-checkpoint", "--accept", "--yes")
+    assert (again.code, again.reason) == (3, "ALREADY_EXISTS")
+
+
+def test_a_backup_behind_which_nothing_was_published_goes_on_at_once(hospital: Path, tmp_path: Path) -> None:
+    kept = publish(hospital)
+    done(hospital, "backup", str(tmp_path / "backup.tar"))
+    back = tmp_path / "back"
+    done(back, "restore", str(tmp_path / "backup.tar"))
+    done(back, "restore-gap", "--checkpoint", str(kept.checkpoint), "--accept", "--yes")
+    done(back, "ceremony", "--yes")
+    assert done(back, "audit", "verify", "--against", str(kept.checkpoint), "--json").facts["verdict"] == "sound"
+
+
+def test_a_clock_behind_what_was_published_closes_nothing(lost: Lost, tmp_path: Path) -> None:
+    from datetime import timedelta
+
+    from vagus.server.restored_gap import close_gap, measure_gap
+    from vagus.testing import FrozenClock
+
+    back = brought_back(lost, tmp_path)
+    with House.open(back, passphrase_sources=[SOURCE]) as house:
+        gap = measure_gap(house, checkpoint=None, published=None, lists=())
+        house.clock = FrozenClock(house.clock.now() - timedelta(days=1))  # type: ignore[assignment]
+        with pytest.raises(Exception, match="set the clock") as caught:
+            close_gap(house, gap, is_revoking=False, by="operator:test")
+        assert getattr(caught.value, "reason", None) is Reason.CLOCK_ROLLBACK
+
+
+def test_a_spent_token_stays_spent(lost: Lost, tmp_path: Path, hospital: Path) -> None:
+    """A token that bought a certificate behind the backup buys nothing for another key afterwards."""
+    from vagus.fleet.tokens import check_spendable, hash_token, spend_token
+
+    made = done(hospital, "token", "make", device_name(1), "--json").facts["token"]
+    done(hospital, "backup", str(tmp_path / "backup.tar"))
+    with House.open(hospital, passphrase_sources=[SOURCE]) as house:
+        house.writer.submit(
+            lambda batch: spend_token(batch, check_spendable(batch, hash_token(made), b"k" * 32), b"k" * 32)
+        ).result()
+    kept = publish(hospital)
+    back = tmp_path / "back"
+    done(back, "restore", str(tmp_path / "backup.tar"), "--published", str(kept.log))
+    with House.open(back) as house, house.database.reading() as connection:
+        from vagus.records.tokens import find_token
+
+        found = find_token(connection, hash_token(made))
+        assert found is not None
+        assert found.bound_spki_sha256 == b"k" * 32
+
+
+def test_a_list_of_another_house_is_refused(lost: Lost, tmp_path: Path, maker: Path) -> None:
+    foreign = next(iter((maker / "published").rglob("*.crl")))
+    refused = run(tmp_path / "back", "restore", str(lost.backup), "--crl", str(foreign))
+    assert (refused.code, refused.reason) == (1, "CRL_INVALID")
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_checkpoint_of_another_history_closes_nothing(lost: Lost, tmp_path: Path) -> None:
+    lines = lost.kept.checkpoint.read_text().splitlines()
+    forged = tmp_path / "checkpoint"
+    forged.write_text("\n".join([lines[0], "5", *lines[2:]]) + "\n")
+    back = brought_back(lost, tmp_path)
+    refused = run(back, "restore-gap", "--checkpoint", str(forged), "--accept", "--yes")
+    assert (refused.code, refused.reason) == (5, "CHECKPOINT_INVALID")
+    assert run(back, "ceremony", "--yes").reason == "RESTORE_UNSETTLED"
+
+
+def test_a_house_that_was_forked_by_hand_is_caught(lost: Lost, tmp_path: Path) -> None:
+    """Whoever takes the mark of the restore away and writes on is found out by the next publication."""
+    from vagus.records.installation import set_settled
+
+    back = brought_back(lost, tmp_path, with_log=False)
+    with House.open(back) as house:
+        house.writer.submit(lambda batch: set_settled(batch.connection)).result()
+    done(back, "token", "make", device_name(3))
+    with House.open(back) as house:
+        house.writer.submit(
+            lambda batch: set_restored(batch.connection, batch.at, size=1, backup_sha256=bytes(32))
+        ).result()
+    refused = run(back, "restore-gap", "--published", str(lost.kept.log), "--unsafe-no-checkpoint", "--accept", "--yes")
+    assert (refused.code, refused.reason) == (5, "LOG_TAMPERED")
