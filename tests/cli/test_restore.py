@@ -158,6 +158,7 @@ def test_all_that_was_issued_in_the_gap_can_be_revoked(lost: Lost, tmp_path: Pat
 def test_before_the_gap_is_closed_nothing_is_issued_or_written_down(lost: Lost, tmp_path: Path) -> None:
     back = brought_back(lost, tmp_path)
     before = done(back, "export").out
+    assert done(back, "audit", "verify", "--json").facts["verdict"] == "sound"
     for command in (
         ("serve", "--issue-for", "h1/icu"),
         ("ceremony", "--yes"),

@@ -14,6 +14,7 @@ from vagus.cli.output import JsonOption, Output
 if TYPE_CHECKING:
     from vagus.cli.output import Row
     from vagus.tlog.checkpoint import Checkpoint, NoteKey
+    from vagus.wiring import House
 
 
 def register(application: typer.Typer) -> None:
@@ -39,19 +40,22 @@ def verify(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check every entry of the ledger, in the database or as published, and against an older checkpoint."""
+    """Check every entry of the ledger, in the database and as published, and against an older checkpoint."""
     from vagus.ledger.verify import verify_log
 
     output = Output(json)
+    compared: int | None = None
     if published is not None and key is not None:
         note_key = _decode_key(key)
         report = verify_log(published, public_key=note_key.public_key, against=_load(against, note_key))
     else:
         with open_house(context) as house:
             note_key = _decode_key(key or house.log_verifier)
-            report = verify_log(
-                published or house.database, public_key=note_key.public_key, against=_load(against, note_key)
-            )
+            kept = _load(against, note_key)
+            if published is None:
+                compared = _compare(house, note_key)
+            source = published or (house.settings.log if _is_waiting(house, compared) else house.database)
+            report = verify_log(source, public_key=note_key.public_key, against=kept)
     output.facts(
         {
             "verdict": "sound",
@@ -60,10 +64,27 @@ def verify(
             "root": report.root.hex(),
             "certificates": report.certificates,
             "revocations": report.revocations,
+            "published": compared,
             "against": report.against,
             "caveat": report.caveat,
         }
     )
+
+
+def _compare(house: House, key: NoteKey) -> int | None:
+    """The database against what it published, first of all: only so is the first leaf known that differs."""
+    from vagus.ledger.verify import verify_published
+    from vagus.tlog.tiles import CHECKPOINT
+
+    log = house.settings.log
+    if not (log / CHECKPOINT).exists():
+        return None
+    return verify_published(house.database, log, public_key=key.public_key).size
+
+
+def _is_waiting(house: House, compared: int | None) -> bool:
+    """Whether lost entries came back and their certificates wait for an operator's word: the tables lack them."""
+    return compared is not None and house.installation.restored_at is not None
 
 
 def show(
