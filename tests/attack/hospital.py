@@ -60,6 +60,15 @@ title = "Second Hospital"
 units = [{ label = "icu", title = "Intensive Care" }]
 devices = [{ unit = "icu", model = "Aorta IP3", first = 7001, count = 6 }]
 
+[[hospitals]]
+label = "h3"
+title = "Third Hospital"
+units = [{ label = "icu", title = "Intensive Care" }, { label = "er", title = "Emergency" }]
+devices = [
+  { unit = "icu", model = "Aorta IP3", first = 8001, count = 2 },
+  { unit = "er", model = "Aorta IP3", first = 8501, count = 2 },
+]
+
 [[models]]
 name = "Aorta IP3"
 maker = "Aorta Devices"
@@ -124,9 +133,25 @@ units = ["icu"]
 host_names = ["stream.attacked.example"]
 function = "telemetry"
 upstream = "127.0.0.1:@UPSTREAM@"
+
+[[listeners]]
+name = "enrol-h3"
+kind = "enrolment"
+address = "127.0.0.1:0"
+hospital = "h3"
+host_names = ["enrol.h3.attacked.example"]
+
+[[listeners]]
+name = "stream-h3"
+kind = "relay-tcp"
+address = "127.0.0.1:0"
+hospital = "h3"
+host_names = ["stream.h3.attacked.example"]
+function = "telemetry"
+upstream = "127.0.0.1:@UPSTREAM@"
 """
 
-ISSUE_FOR = "h1/icu,h1/er,h1/infra,h2/icu"
+ISSUE_FOR = "h1/icu,h1/er,h1/infra,h2/icu,h3/icu,h3/er,h3/infra"
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -331,7 +356,8 @@ class Hospital:
         """A device with its first certificate, from a token."""
         device = self.device(unit)
         key = new_key()
-        answer = self.enrol(request(key), token=self.token(device))
+        door = f"enrol-{device.unit.hospital}"
+        answer = self.enrol(request(key), token=self.token(device), door=door)
         return device, Credential(key, [answer.certificate, *self.above(unit)])
 
     def above(self, unit: str) -> list[x509.Certificate]:
@@ -388,9 +414,10 @@ class Hospital:
         who: Credential | None = None,
         operation: str = "simpleenroll",
         headers: Sequence[str] = (),
+        door: str = "enrol-h1",
     ) -> Answer:
         """One EST request on a connection of its own."""
-        with self.connect("enrol-h1", who) as wire:
+        with self.connect(door, who) as wire:
             answer = wire.say(est(body, token=token, user=user, operation=operation, headers=headers)).hear()
         assert answer is not None, "no answer"
         return answer

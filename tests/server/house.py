@@ -43,6 +43,7 @@ class Identity:
 
     device_name: str | None
     path: tuple[Link, ...]
+    anchor_serial: int | None = None
 
 
 @dataclass(frozen=True)

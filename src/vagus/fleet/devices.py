@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Final
 
 from vagus.authority.revocation import Revoked, revoke_device
@@ -31,6 +32,7 @@ from vagus.records.models import find_model
 from vagus.records.tokens import expire_tokens_of
 from vagus.records.units import find_unit
 from vagus.records.writer import Batch, Writer
+from vagus.x509.constraints import is_host_name
 from vagus.x509.crl_building import RevocationReason
 
 TRANSFER_OVERLAP: Final = timedelta(hours=24)
@@ -117,9 +119,7 @@ class Inventory:
 
     def place(self, device_id: DeviceId, place: str | None) -> Future[DeviceRow]:
         """Note where a device stands. No ledger entry: it changes nothing that the device may do."""
-        if place is not None and len(place) > _LONGEST_PLACE:
-            msg = f"a place of {len(place)} characters exceeds the {_LONGEST_PLACE} that are kept; shorten it"
-            raise Malformed(Reason.BAD_ARGUMENT, msg)
+        _check_text("place", place)
 
         def act(batch: Batch) -> DeviceRow:
             load_device(batch.connection, device_id)
@@ -155,6 +155,9 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
     if not 0 < len(new.maker_serial) <= _LONGEST_SERIAL or not new.maker_serial.isprintable():
         msg = f"maker serial {new.maker_serial!r} is not 1-{_LONGEST_SERIAL} printable characters; correct it"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
+    _check_text("place", new.place)
+    _check_text("UDI", new.udi)
+    _check_host_names(new.host_names)
     known = find_device_by_serial(connection, new.model, new.maker_serial)
     if known is not None:
         msg = f"{new.model} with serial {new.maker_serial} is already in the inventory as {known.id}"
@@ -175,6 +178,24 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
     insert_device(connection, row)
     append(batch, DeviceAdded(owner_of(device_id), str(row.unit), row.profile, row.state, by))
     return row
+
+
+def _check_text(what: str, text: str | None) -> None:
+    """Raises Malformed(BAD_ARGUMENT): what is kept is shown on terminals, so it holds no control characters."""
+    if text is not None and not (len(text) <= _LONGEST_PLACE and text.isprintable()):
+        msg = f"{what} {text[:40]!r} is not up to {_LONGEST_PLACE} printable characters; correct it"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
+
+
+def _check_host_names(names: tuple[str, ...]) -> None:
+    """Raises Malformed(BAD_ARGUMENT) for what no certificate could name as a server."""
+    for name in names:
+        try:
+            ip_address(name)
+        except ValueError:
+            if name != name.lower() or not is_host_name(name):
+                msg = f"{name[:80]!r} is no host name in lower case and no address; correct it"
+                raise Malformed(Reason.BAD_ARGUMENT, msg) from None
 
 
 def change_device_state(

@@ -104,6 +104,7 @@ class DoorBuilder:
         self._memory = DurableCrlMemory(house.database, house.writer)
         raise_floor(self._floor, house.database)
         self._authorities, self._makers = self._look()
+        self._parents = self._find_parents()
 
     def build(self) -> Doors:
         """Every TLS listener of the plan. Raises Misconfigured(BAD_PLAN), Unavailable(KEY_NOT_OPEN)."""
@@ -120,6 +121,7 @@ class DoorBuilder:
         if found == (self._authorities, self._makers):
             return False
         self._authorities, self._makers = found
+        self._parents = self._find_parents()
         for listener, admission in doors.admissions:
             admission.use(*self._validators(listener))
         return True
@@ -130,6 +132,25 @@ class DoorBuilder:
             every = list_authorities(connection)
             makers = tuple(row.certificate_der for row in list_maker_anchors(connection))
         return tuple(row for row in every if row.state in _LIVE and row.certificate_der is not None), makers
+
+    def _find_parents(self) -> Mapping[bytes, tuple[int, int]]:
+        """For the digest of each authority's certificate: who issued it, and its serial number."""
+        found: dict[bytes, tuple[int, int]] = {}
+        for row in self._authorities:
+            if row.certificate_der is not None and row.parent_id is not None:
+                certificate = decode_certificate(row.certificate_der)
+                found[certificate.sha256] = (row.parent_id, certificate.serial)
+        return found
+
+    def _check_anchor(self, admitted: Admitted) -> None:
+        """Raises NotTrusted(REVOKED_CA): a door's anchor stands on no path, yet the root may have revoked it.
+
+        `refresh` drops it from the anchors two seconds later; what is open, and what comes until then, ends here.
+        """
+        issued = None if admitted.identity is None else self._parents.get(admitted.identity.anchor_sha256)
+        if issued is not None and self._house.follower.find(*issued) is not None:
+            msg = "the hospital's device authority is revoked; wait for its next generation and enrol there"
+            raise NotTrusted(Reason.REVOKED_CA, msg)
 
     def renew(self, door: TlsDoor) -> bool:
         """Swap in a new certificate where the door's is due; whether it was."""
@@ -159,7 +180,9 @@ class DoorBuilder:
         rules = self._rules(listener)
 
         def admit(peer: Peer, _source: str) -> Guest:
-            return admission.admit(peer, rules)
+            admitted = admission.admit(peer, rules)
+            self._check_anchor(admitted)
+            return admitted
 
         app: ASGIApp | None = None
         stream = None

@@ -90,6 +90,7 @@ class AcceptedIdentity:
     path: tuple[PathCertificate, ...]
     anchor_sha256: bytes
     policies: frozenset[bytes] = frozenset()
+    anchor_serial: int | None = None  # of the anchor's own certificate: an anchor of this house can be revoked
 
 
 class Validator:
@@ -151,6 +152,7 @@ class Validator:
             path=path.certificates,
             anchor_sha256=path.anchor.sha256,
             policies=path.policies,
+            anchor_serial=None if path.anchor.certificate is None else path.anchor.certificate.serial,
         )
 
     def _readable(self, chain_der: Sequence[bytes]) -> list[PathCertificate]:

@@ -40,6 +40,11 @@ class GuestIdentity(Protocol):
         """The validated path, leaf first."""
         ...
 
+    @property
+    def anchor_serial(self) -> int | None:
+        """The serial number of the anchor's own certificate, if it has one."""
+        ...
+
 
 class Guest(Protocol):
     """Whoever was admitted: `fleet.admission.Admitted` is one."""
@@ -123,5 +128,9 @@ def decide(
 
 
 def path_serials(guest: Guest) -> frozenset[int]:
-    """The serials of the whole path, under which an open connection is found when one of them is revoked."""
-    return frozenset(link.serial for link in guest.identity.path) if guest.identity is not None else frozenset()
+    """The serials of path and anchor, under which an open connection is found when one of them is revoked."""
+    identity = guest.identity
+    if identity is None:
+        return frozenset()
+    anchor = () if identity.anchor_serial is None else (identity.anchor_serial,)
+    return frozenset((*(link.serial for link in identity.path), *anchor))
