@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from vagus.errors import Conflict, Malformed, NotAuthorised, Unavailable
+from vagus.errors import Conflict, NotAuthorised, Unavailable
 from vagus.keystore.signing import Purpose
 from vagus.keystore.software import SoftwareKeystore
 from vagus.keystore.sources import PassphraseSources
@@ -372,20 +372,16 @@ class House:
         with self.database.reading() as connection:
             return {row.id: row.reference for row in list_authorities(connection)}
 
-    def revoke_device(self, device_id: DeviceId, reason: str, *, by: str) -> Revoked:
+    def revoke_device(self, device_id: DeviceId, reason: str, *, by: str, keeps_enrolling: bool = False) -> Revoked:
         """Revoke every live certificate of a device and, unless they are only superseded, lock it out.
 
-        Revocation alone would leave the maker's certificate and unspent tokens, with which it enrols anew at once.
-        Raises Malformed(BAD_ARGUMENT) for a reason that X.509 lacks.
+        Revocation alone would leave the maker's certificate and unspent tokens, with which it enrols anew at once;
+        `keeps_enrolling` is for devices that shall. Raises Malformed(BAD_ARGUMENT) for a reason that X.509 lacks.
         """
         from vagus.x509.crl_building import RevocationReason
 
-        found = {one.spelling.lower(): one for one in RevocationReason}.get(reason.lower())
-        if found is None:
-            names = ", ".join(one.spelling for one in RevocationReason)
-            msg = f"{reason!r} is no revocation reason; there are {names} (RFC 5280 5.3.1)"
-            raise Malformed(Reason.BAD_ARGUMENT, msg, value=reason)
-        if found is RevocationReason.SUPERSEDED:
+        found = RevocationReason.parse(reason)
+        if keeps_enrolling or found is RevocationReason.SUPERSEDED:
             return self.revocations.revoke_device(str(device_id), found, by=by).result()
         return self.inventory.lock_out(device_id, found, by=by).result()
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.issuing import device_name, issue
 from tests.cli.running import PLAN, done, run
-from tests.cli.test_archive import issue_to_first_device
+from vagus.fleet.tokens import hash_token
+from vagus.records.tokens import find_token
+from vagus.wiring import House
 
 
 def written(folder: Path, text: str = PLAN) -> str:
@@ -233,7 +236,7 @@ def test_an_authority_is_revoked_in_an_emergency_without_its_parents_key(hospita
 
 
 def test_certificates_are_held_and_released(hospital: Path) -> None:
-    issue_to_first_device(hospital)
+    issue(hospital, 1)
     device = "Aorta IP3:AIP3-000001"
     assert done(hospital, "device", "hold", device, "--json").facts["held"] == 1
     assert done(hospital, "device", "show", device, "--json").facts["certificates"][0]["state"] == "held"
@@ -242,14 +245,14 @@ def test_certificates_are_held_and_released(hospital: Path) -> None:
 
 
 def test_the_end_of_a_devices_life_revokes_its_certificates(hospital: Path) -> None:
-    issue_to_first_device(hospital)
+    issue(hospital, 1)
     device = "Aorta IP3:AIP3-000001"
     done(hospital, "device", "state", device, "decommissioned")
     assert done(hospital, "device", "show", device, "--json").facts["certificates"][0]["state"] == "revoked"
 
 
 def test_a_plan_does_not_remove_an_authority_that_devices_rely_on(hospital: Path) -> None:
-    issue_to_first_device(hospital)
+    issue(hospital, 1)
     without = PLAN.replace('label = "icu", title = "Intensive Care"', 'label = "er", title = "Emergency"')
     without = without.replace('unit = "icu"', 'unit = "er"')
     refused = run(hospital, "plan", "check", written(hospital, without))
@@ -271,3 +274,34 @@ def test_another_policy_pack_is_adopted_with_an_entry(hospital: Path) -> None:
     settings.write_text(text.replace("own.toml", "none.toml"))
     refused = run(hospital, "plan", "check", written(hospital))
     assert (refused.code, refused.reason) == (2, "BAD_PACK")
+
+
+def test_a_revoked_device_is_locked_out_until_the_inventory_says_otherwise(hospital: Path) -> None:
+    issue(hospital, 1)
+    done(hospital, "device", "state", device_name(1), "commissioned")
+    before = done(hospital, "token", "make", device_name(1), "--json").facts
+    done(hospital, "device", "revoke", device_name(2), "--yes")  # never commissioned, never certified
+    revoked = done(hospital, "device", "revoke", device_name(1), "--yes", "--json").facts
+    assert (revoked["revoked"], revoked["state"]) == (1, "quarantined")
+    assert state_of(hospital, 2) == "recalled"
+    for number in (1, 2):
+        refused = run(hospital, "token", "make", device_name(number))
+        assert (refused.code, refused.reason) == (3, "DEVICE_STATE")
+    with House.open(hospital) as house, house.database.reading() as connection:
+        token = find_token(connection, hash_token(before["token"]))
+        assert token is not None
+        assert token.expires_at <= int(house.clock.now().timestamp())
+
+
+def test_a_device_may_be_left_to_enrol_anew(hospital: Path) -> None:
+    for number, how in ((1, ("--keep-enrolling",)), (2, ("--reason", "superseded"))):
+        issue(hospital, number)
+        done(hospital, "device", "state", device_name(number), "commissioned")
+        revoked = done(hospital, "device", "revoke", device_name(number), *how, "--yes", "--json").facts
+        assert (revoked["revoked"], revoked["state"]) == (1, "commissioned")
+        done(hospital, "token", "make", device_name(number))
+
+
+def state_of(hospital: Path, number: int) -> str:
+    found: str = done(hospital, "device", "show", device_name(number), "--json").facts["device"]["state"]
+    return found

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.issuing import issue
 from tests.cli.running import done, run
-from tests.cli.test_archive import issue_to_first_device
 from vagus.authority.publishing import CrlPublisher
 from vagus.records.certificates import list_of_device, load_bytes
 from vagus.wiring import House
@@ -18,7 +18,7 @@ from vagus.x509.pem import encode_block, encode_certificates
 @pytest.fixture
 def papers(hospital: Path, tmp_path: Path) -> Path:
     """A folder with leaf.pem, chain.pem, root.pem and the lists of every authority above the leaf."""
-    issue_to_first_device(hospital)
+    issue(hospital, 1)
     folder = tmp_path / "papers"
     folder.mkdir()
     done(hospital, "ca", "export", "h1/icu", "--out", str(folder / "icu.pem"))

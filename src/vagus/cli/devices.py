@@ -165,16 +165,30 @@ def revoke(
     reason: Annotated[
         str, typer.Option(metavar="REASON", help="keyCompromise, superseded, cessationOfOperation, ...")
     ] = "unspecified",
+    keep_enrolling: Annotated[
+        bool, typer.Option("--keep-enrolling", help="Only revoke: with its evidence it may enrol anew at once.")
+    ] = False,
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Revoke every live certificate of a device, at once and for good."""
+    """Revoke every live certificate of a device, at once and for good, and lock it out.
+
+    It is quarantined (recalled, if it was never commissioned) and its tokens expire, so that it enrols again only
+    after `vagus device state`. A device whose certificates are superseded goes on enrolling.
+    """
     with open_house(context) as house:
         found = house.find_device(device)
         if not confirm(f"Revoke every certificate of device {found.id} for good?", is_assumed=yes):
             raise typer.Exit(REFUSED)
-        revoked = house.revoke_device(found.id, reason, by=house.operator)
-        Output(json).facts({"device": str(found.id), "revoked": revoked.count, "sequence": revoked.sequence})
+        revoked = house.revoke_device(found.id, reason, by=house.operator, keeps_enrolling=keep_enrolling)
+        Output(json).facts(
+            {
+                "device": str(found.id),
+                "revoked": revoked.count,
+                "sequence": revoked.sequence,
+                "state": house.find_device(str(found.id)).state,
+            }
+        )
 
 
 def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
