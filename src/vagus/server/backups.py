@@ -112,7 +112,7 @@ def restore(archive: Path, folder: Path, seen: Seen = NOTHING_SEEN) -> RestoredS
             raise IntegrityFailure(Reason.BACKUP_DAMAGED, msg)
         settings = load_settings(partial)
         place = settings.database_file
-        if place is None or not place.is_relative_to(partial):
+        if place is None or not place.resolve().is_relative_to(partial.resolve()):
             msg = f"{FILE_NAME}: installation.database lies outside the folder; restore it with its own tools"
             raise Misconfigured(Reason.BAD_SETTINGS, msg, key="installation.database")
         if restore_database(partial / _DATABASE, place) != size:

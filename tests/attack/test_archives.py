@@ -1,0 +1,78 @@
+"""Backups that somebody bent on their way back: nothing of them appears anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.attack.hospital import Hospital
+from vagus.errors import VagusError
+from vagus.server.backups import restore, take_backup
+
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def _rename(name: str) -> Callable[[Member, dict[str, Any]], Member]:
+    def bend(member: Member, said: dict[str, Any]) -> Member:
+        member[0].name = said["name"] = name
+        return member
+
+    return bend
+
+
+def _link(member: Member, said: dict[str, Any]) -> Member:
+    member[0].type, member[0].linkname, member[0].size = tarfile.SYMTYPE, "/etc/passwd", 0
+    said["size"] = 0
+    return member
+
+
+def _database(place: bytes) -> Callable[[Member, dict[str, Any]], Member]:
+    def bend(member: Member, said: dict[str, Any]) -> Member:
+        content = member[1].replace(b"sqlite:///vagus.sqlite3", place)
+        member[0].size = said["size"] = len(content)
+        said["sha256"] = hashlib.sha256(content).hexdigest()
+        return member[0], content
+
+    return bend
+
+
+@pytest.mark.parametrize(
+    ("which", "bend"),
+    [
+        ("plan.toml", _rename("../evil")),
+        ("plan.toml", _rename("/evil")),
+        ("plan.toml", _rename("keystores/../../evil")),
+        ("plan.toml", _rename("vagus.toml/evil")),
+        ("plan.toml", _link),
+        ("vagus.toml", _database(b"sqlite:///../evil.sqlite3")),
+        ("vagus.toml", _database(b"sqlite:////tmp/vagus-evil.sqlite3")),
+    ],
+    ids=["dots", "absolute", "inner dots", "file as folder", "link", "database above", "database elsewhere"],
+)
+def test_a_bent_backup_restores_nothing(
+    hospital: Hospital, tmp_path: Path, which: str, bend: Callable[[Member, dict[str, Any]], Member]
+) -> None:
+    take_backup(hospital.house, tmp_path / "good.tar", by="operator:test")
+    with tarfile.open(tmp_path / "good.tar") as good:
+        members = [(one, (good.extractfile(one) or io.BytesIO()).read()) for one in good.getmembers()]
+    manifest = json.loads(members[0][1])
+    said = {one["name"]: one for one in manifest["files"]}
+    rest = [bend(one, said[which]) if one[0].name == which else one for one in members[2:]]
+    raw = json.dumps(manifest).encode()
+    head = [(tarfile.TarInfo("manifest.json"), raw)]
+    head.append((tarfile.TarInfo("manifest.sha256"), hashlib.sha256(raw).hexdigest().encode()))
+    for info, content in head:
+        info.size = len(content)
+    with tarfile.open(tmp_path / "bent.tar", "w") as bent:
+        for info, content in [*head, *rest]:
+            bent.addfile(info, io.BytesIO(content) if info.isreg() else None)
+    with pytest.raises(VagusError):
+        restore(tmp_path / "bent.tar", tmp_path / "back")
+    assert {path.name for path in tmp_path.iterdir()} == {"good.tar", "bent.tar"}
