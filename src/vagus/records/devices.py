@@ -134,8 +134,9 @@ def _conditions(narrow: DeviceFilter) -> list[ColumnElement[bool]]:
     if narrow.unit is not None:
         conditions.append(devices.c.unit == str(narrow.unit))
     if narrow.hospital is not None:
-        # units are written hospital/unit, and "0" is the character after "/": a range that the index serves
-        conditions.append(devices.c.unit.between(f"{narrow.hospital}/", f"{narrow.hospital}0"))
+        # Units are written hospital/unit, and "0" is the character after "/". Joined with nothing, so that no index of
+        # units serves the range: it would find the whole hospital and sort it, where a page needs the next by id.
+        conditions.append(devices.c.unit.concat("").between(f"{narrow.hospital}/", f"{narrow.hospital}0"))
     if narrow.state is not None:
         conditions.append(devices.c.state == narrow.state)
     if narrow.model is not None:

@@ -132,6 +132,10 @@ devices = Table(
     UniqueConstraint("model", "maker_serial"),
     Index("devices_by_unit", "unit", "id"),
     Index("devices_by_state", "state", "id"),
+    Index("devices_by_model", "model", "id"),
+    Index("devices_by_profile", "profile", "id"),
+    Index("devices_by_unit_and_state", "unit", "state", "id"),
+    Index("devices_by_model_and_state", "model", "state", "id"),
 )
 
 keys = Table(
