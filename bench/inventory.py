@@ -49,31 +49,31 @@ def rows() -> list[Row]:
         made = time.perf_counter() - start
         drawn, entropy = random.Random(1), SeededEntropy(2)
         waits: dict[str, list[float]] = {}
-        used: list[float] = []
+        used: dict[str, list[float]] = {}
         for name, narrow in _FILTERS.items():
-            waits[name] = []
+            waits[name], used[name] = [], []
             for _ in range(_READS // len(_FILTERS)):
                 wanted, after = narrow(drawn), DeviceId.draw(entropy)
                 wall, cpu = time.perf_counter(), time.thread_time()
                 with database.reading() as connection:
                     list_devices(connection, wanted, after=after, limit=_PAGE)
                 waits[name].append(time.perf_counter() - wall)
-                used.append(time.thread_time() - cpu)
+                used[name].append(time.thread_time() - cpu)
         bare = _bare(file, entropy)
         database.close()
-    every = [wait for found in waits.values() for wait in found]
-    worst, slow = max(((percentile(found, 0.99), name) for name, found in waits.items()))
+    every, spent = ([one for found in kind.values() for one in found] for kind in (waits, used))
+    worst, slow = max((percentile(found, 0.99), name) for name, found in used.items())
     return [
         Row(
             path=f"inventory: a page of {_PAGE} of {SIZE:,} devices, any filter, p99",
-            figure=percentile(every, 0.99) * 1e3,
-            unit="ms",
-            limit_name="ms, p99 of a page without filter, bare sqlite3",
+            figure=percentile(spent, 0.99) * 1e3,
+            unit="ms CPU",
+            limit_name="ms CPU, p99 of a page without filter, bare sqlite3",
             limit=percentile(bare, 0.99) * 1e3,
             is_rate=False,
             bar=10,
-            note=f"CPU p99 {percentile(used, 0.99) * 1e3:.1f} ms; slowest: {slow}, {worst * 1e3:.1f} ms;"
-            f" median {percentile(every, 0.5) * 1e3:.1f} ms; set-up {made:.0f} s",
+            note=f"slowest: {slow}, {worst * 1e3:.1f} ms; wall p50 {percentile(every, 0.5) * 1e3:.1f} ms,"
+            f" p99 {percentile(every, 0.99) * 1e3:.1f} ms; set-up {made:.0f} s",
         )
     ]
 
@@ -83,8 +83,8 @@ def _bare(file: Path, entropy: SeededEntropy) -> Sequence[float]:
     waits = []
     for _ in range(_READS):
         after = DeviceId.draw(entropy).text
-        start = time.perf_counter()
+        start = time.thread_time()
         connection.execute("SELECT * FROM devices WHERE id > ? ORDER BY id LIMIT ?", (after, _PAGE)).fetchall()
-        waits.append(time.perf_counter() - start)
+        waits.append(time.thread_time() - start)
     connection.close()
     return waits

@@ -38,6 +38,14 @@ def on_load_core() -> Iterator[None]:
         os.sched_setaffinity(0, _CORES)
 
 
+def waited_seconds(pid: int) -> float:
+    """How long the threads of a process were ready to run while others had the core."""
+    spent = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        spent += int((task / "schedstat").read_text().split()[1])
+    return spent / 1e9
+
+
 class Serving:
     """A `vagus serve` (or another program that prints its addresses as one JSON line) on a core of its own."""
 
@@ -63,6 +71,10 @@ class Serving:
     def cpu_seconds(self) -> float:
         """What it has used of its core so far."""
         return cpu_seconds(self.process.pid)
+
+    def waited_seconds(self) -> float:
+        """How long it was ready to run while others had its core: what sharing does to wall-clock figures."""
+        return waited_seconds(self.process.pid)
 
     def tell(self, line: str) -> str:
         """Say one line to it and give the line that it answers."""
