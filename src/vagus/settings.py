@@ -53,6 +53,7 @@ class _ServeTable(Document):
     connections: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
     sequence_bound_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
+    overload_seconds: Annotated[float, Field(gt=0, le=60)] = 0.25
     addresses: dict[str, Annotated[str, AfterValidator(check_address)]] = Field(default_factory=dict)
     health: Annotated[str, AfterValidator(check_address)] | None = None
     probe: Literal["listener", "url", "off"] = "listener"
@@ -76,6 +77,7 @@ class ServeSettings:
     connections: int
     connections_per_source: int
     sequence_bound_seconds: float
+    overload_seconds: float  # OCSP questions that need a signature get tryLater when the loop is behind by more
     addresses: tuple[tuple[str, str], ...]  # listener name -> host:port that overrides the plan's
     health: str | None
     probe: Literal["listener", "url", "off"]  # what is published is fetched here, at the status URL, or not at all
@@ -168,6 +170,7 @@ def decode_settings(raw: bytes, folder: Path) -> Settings:
             connections=said.serve.connections,
             connections_per_source=said.serve.connections_per_source,
             sequence_bound_seconds=said.serve.sequence_bound_seconds,
+            overload_seconds=said.serve.overload_seconds,
             addresses=tuple(sorted(said.serve.addresses.items())),
             health=said.serve.health,
             probe=said.serve.probe,

@@ -191,3 +191,12 @@ def test_a_look_for_due_work_sees_what_could_be_taken(bench: Bench) -> None:
     bench.finish(bench.one, job)
     bench.clock.advance(hours=1)
     assert not is_due()
+
+
+def test_a_job_that_was_given_back_is_free_at_once(bench: Bench) -> None:
+    bench.add("a")
+    (job,) = bench.one.take(["renew"]).result(10)
+    bench.one.give_back(job).result(10)
+    assert len(bench.two.take(["renew"]).result(10)) == 1
+    with pytest.raises(Conflict):
+        bench.one.give_back(job).result(10)

@@ -17,6 +17,7 @@ from vagus.records.tables import crl_publications, ocsp_responders
 from vagus.server.health import Health, health_app
 from vagus.server.jobs import Jobs, Task
 from vagus.server.metrics import metrics_app
+from vagus.server.overload import LoadGauge
 from vagus.server.status_watch import StatusWatch, watch_lists
 
 
@@ -37,7 +38,9 @@ def health(house: PublishingHouse) -> Health:
     watch = StatusWatch(built.pack, built.database, built.clock)
     jobs = Jobs([Task("list-ages", 60, watch.look), Task("probe", 60, watch.probe)])
     counts = {"status": (3, 1)}
-    health = Health(built.clock, house.desk._follower, (jobs,), timedelta(seconds=2), lambda: counts, watch)
+    follower, load = house.desk._follower, LoadGauge(1.0)
+    load.turned_away = 7
+    health = Health(built.clock, follower, (jobs,), timedelta(seconds=2), lambda: counts, watch, load)
     watch.prober = house.prober()
     jobs.run_all()
     return health
@@ -133,6 +136,7 @@ def test_defects_are_on_health_and_in_the_metrics(house: PublishingHouse, health
     assert after["vagus_listener_connections:status"] == 3
     assert after["vagus_listener_turned_away_total:status"] == 1
     assert after["vagus_sequence_lost"] == 0
+    assert after["vagus_ocsp_turned_away_total"] == 7
     assert (after["vagus_lists_due"], after["vagus_authorities_silent"]) == (0, 0)
 
 

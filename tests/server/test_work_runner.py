@@ -183,3 +183,20 @@ def test_a_long_job_learns_between_its_steps_that_its_lease_is_lost(bench: Bench
     bench.runner(count=act, lease_seconds=1).run_due()
     assert reason == [Reason.LEASE_LOST]
     assert bench.error() is None, "the error is not written over what the other runner does"
+
+
+def test_a_process_that_ends_gives_its_job_to_the_next_at_once(bench: Bench) -> None:
+    runner: list[WorkRunner] = []
+
+    def act(job: Job, lease: Lease) -> LastAct:
+        runner[0].stop()
+        lease.check()
+        return bench.count(job, lease)
+
+    bench.add("a")
+    runner.append(bench.runner(count=act))
+    assert runner[0].run_due() == 1
+    assert runner[0].run_due() == 0, "a stopped runner takes nothing"
+    assert bench.attempts_when_done("a") is None
+    assert bench.runner("two").run_due() == 1
+    assert bench.attempts_when_done("a") == 2

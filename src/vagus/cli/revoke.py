@@ -122,11 +122,18 @@ def run(
     *,
     ignore_late_lists: LateOption = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask between stages.")] = False,
+    hand_over: Annotated[
+        bool, typer.Option("--hand-over", help="Leave this stage to a process that serves, whatever becomes of it.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Run the next stage of a plan, or what is left of one that was cut off or paused."""
     with open_house(context) as house:
-        _carry_on(house, _find(house, plan), Output(json), is_assumed=yes, is_late_fine=ignore_late_lists)
+        row = _find(house, plan)
+        if hand_over:
+            _hand_over(house, row, Output(json), is_late_fine=ignore_late_lists)
+        else:
+            _carry_on(house, row, Output(json), is_assumed=yes, is_late_fine=ignore_late_lists)
 
 
 def pause(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False) -> None:
@@ -165,15 +172,7 @@ def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assume
     from vagus.reasons import Reason
     from vagus.records.revocation_plans import PAUSED, STOPPED
 
-    if len(row.approvals) < row.approvals_needed:
-        output.facts(_facts(row))
-        missing = row.approvals_needed - len(row.approvals)
-        typer.echo(
-            f"vagus: approvals are missing: {missing}; another operator gives `vagus revoke approve {row.id}`, then "
-            f"`vagus revoke run {row.id}`",
-            err=True,
-        )
-        raise typer.Exit(STATE)
+    _check_approved(row, output)
     behind = lists_behind(house.database, house.clock, house.pack.crl.publish_within)
     if not is_late_fine and behind(row) is not None:
         msg = (
@@ -200,6 +199,37 @@ def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assume
     output.facts(_facts(row))
     if row.state == STOPPED:
         raise typer.Exit(REFUSED)
+
+
+def _hand_over(house: House, row: RevocationPlanRow, output: Output, *, is_late_fine: bool) -> None:
+    """A job for whoever serves: this stage and no other, also when that process dies in the middle."""
+    from vagus.errors import Conflict
+    from vagus.reasons import Reason
+    from vagus.records.revocation_plans import DONE, STOPPED
+    from vagus.server.work_kinds import hand_over_stage
+
+    _check_approved(row, output)
+    if row.state in {DONE, STOPPED}:
+        msg = f"plan {row.id} is {row.state}, so there is no stage to hand over; propose a new one"
+        raise Conflict(Reason.DEVICE_STATE, msg, plan=row.id)
+    by = house.operator
+    job = house.writer.submit(
+        lambda batch: hand_over_stage(batch.connection, row, by=by, ignores_late_lists=is_late_fine)
+    ).result()
+    output.facts({**_facts(row), "job": job})
+
+
+def _check_approved(row: RevocationPlanRow, output: Output) -> None:
+    missing = row.approvals_needed - len(row.approvals)
+    if missing <= 0:
+        return
+    output.facts(_facts(row))
+    typer.echo(
+        f"vagus: approvals are missing: {missing}; another operator gives `vagus revoke approve {row.id}`, then "
+        f"`vagus revoke run {row.id}`",
+        err=True,
+    )
+    raise typer.Exit(STATE)
 
 
 def _act(reason: str | None, *, is_hold: bool, is_release: bool) -> tuple[str, RevocationReason]:

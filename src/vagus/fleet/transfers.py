@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from vagus.authority.revocation import revoke_row
-from vagus.errors import VagusError
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records.authorities import find_by_id
 from vagus.records.certificates import REVOKED, list_of_device
 from vagus.records.database import Connection
 from vagus.records.devices import find_device
-from vagus.records.work import Job, WorkQueue, add_work
-from vagus.records.writer import Batch, Writer
+from vagus.records.work import Job, add_work
+from vagus.records.writer import Batch
 from vagus.x509.crl_building import RevocationReason
 
 KIND: Final = "supersede"
-_AT_ONCE: Final = 50
 
 
 def plan_superseding(connection: Connection, device_id: DeviceId, unit: UnitName, *, run_after: int) -> None:
@@ -25,38 +22,20 @@ def plan_superseding(connection: Connection, device_id: DeviceId, unit: UnitName
     add_work(connection, KIND, f"{device_id}:{unit}", run_after=run_after)
 
 
-class Superseding:
-    """Does what transfers planned, when it is due. `node` must differ between processes, also after a restart."""
-
-    def __init__(self, writer: Writer, node: str) -> None:
-        self._writer = writer
-        self._queue = WorkQueue(writer, node)
-
-    def run_due(self) -> int:
-        """Revoke what is due; how many certificates that were. A job that fails is given back and comes again."""
-        revoked = 0
-        while jobs := self._queue.take([KIND], _AT_ONCE).result():
-            for job in jobs:
-                try:
-                    revoked += self._writer.submit(partial(self._supersede, job)).result()
-                except VagusError as error:
-                    self._queue.fail(job, error.message).result()
-        return revoked
-
-    def _supersede(self, job: Job, batch: Batch) -> int:
-        device_text, _, unit_text = job.key.partition(":")
-        device = find_device(batch.connection, DeviceId(device_text))
-        count = 0
-        # A device that was transferred again meanwhile has another job, with a day of its own.
-        if device is not None and str(device.unit) == unit_text:
-            for row in list_of_device(batch.connection, device_text, alive_at=batch.at):
-                authority = find_by_id(batch.connection, row.authority_id)
-                if row.state == REVOKED or authority is None or _is_present(authority.name, authority.kind, unit_text):
-                    continue
-                revoke_row(batch, row, authority.reference, RevocationReason.SUPERSEDED, by="rule:transfer")
-                count += 1
-        self._queue.finish(batch, job)
-        return count
+def supersede(job: Job, batch: Batch) -> int:
+    """Do what a transfer planned, as the last act of its job; how many certificates were revoked."""
+    device_text, _, unit_text = job.key.partition(":")
+    device = find_device(batch.connection, DeviceId(device_text))
+    count = 0
+    # A device that was transferred again meanwhile has another job, with a day of its own.
+    if device is not None and str(device.unit) == unit_text:
+        for row in list_of_device(batch.connection, device_text, alive_at=batch.at):
+            authority = find_by_id(batch.connection, row.authority_id)
+            if row.state == REVOKED or authority is None or _is_present(authority.name, authority.kind, unit_text):
+                continue
+            revoke_row(batch, row, authority.reference, RevocationReason.SUPERSEDED, by="rule:transfer")
+            count += 1
+    return count
 
 
 def _is_present(authority: str, kind: str, unit: str) -> bool:

@@ -84,6 +84,12 @@ def list_given_up(connection: Connection, *, since: int) -> tuple[GivenUp, ...]:
     return tuple(GivenUp(*row) for row in connection.execute(query.order_by(work.c.done_at.desc(), work.c.id.desc())))
 
 
+def list_overdue(connection: Connection, *, before: int) -> tuple[str, ...]:
+    """The jobs, as `kind key`, that were due `before` and that nobody has under lease."""
+    query = select(work.c.kind, work.c.key).where(*_due_and_free(before)).order_by(work.c.run_after).limit(1_000)
+    return tuple(f"{row.kind} {row.key}" for row in connection.execute(query))
+
+
 def _due_and_free(at: int) -> tuple[ColumnElement[bool], ...]:
     is_free = or_(work.c.leased_until.is_(None), work.c.leased_until < at)
     return work.c.done_at.is_(None), work.c.run_after <= at, is_free
@@ -142,6 +148,10 @@ class WorkQueue:
     def finish(self, batch: Batch, job: Job) -> None:
         """Mark the job done inside the act that holds its effects. Raises Conflict(LEASE_LOST), which undoes them."""
         _change(batch, job, done_at=batch.at, leased_by=None, leased_until=None, last_error=None)
+
+    def give_back(self, job: Job) -> Future[None]:
+        """Free a job that was broken off, for whoever comes next; raises Conflict(LEASE_LOST) as `heartbeat`."""
+        return self._writer.submit(lambda batch: _change(batch, job, leased_by=None, leased_until=None))
 
     def fail(self, job: Job, error: str) -> Future[int | None]:
         """Give the job back after an error; gives when it runs next, None when its attempts are used up.

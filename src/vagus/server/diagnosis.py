@@ -18,6 +18,7 @@ from vagus.ledger.entries import decode_entry
 from vagus.ledger.publish import load_published
 from vagus.records.authorities import ACTIVE, REQUESTED, AuthorityRow, list_authorities
 from vagus.records.log import iterate_leaves, load_head
+from vagus.records.work import list_given_up, list_overdue
 from vagus.server.ceremonies import EMERGENCY, find_sealed
 from vagus.server.fetching import HttpFetch
 from vagus.server.prober import Prober
@@ -29,6 +30,8 @@ _FSYNC_ROUNDS = 15
 _SLOW_FSYNC_MS = 20.0
 _CLOCK_SLACK = timedelta(minutes=5)
 _NO_EXPIRY = 253402300799
+_WORK_TOLD = 7 * 86_400
+_WORK_PATIENCE = 3_600
 
 
 class State(StrEnum):
@@ -64,6 +67,7 @@ def diagnose(house: House, *, connect_to: tuple[str, int] | None = None) -> Iter
         ("restore", _restore),
         ("ceremony", _ceremonies),
         ("authorities", _authorities),
+        ("work", _work),
         ("emergency lists", _emergency_lists),
         ("status", _status),
         ("published", partial(_published, connect_to=connect_to)),
@@ -264,6 +268,20 @@ def _emergency_lists(house: House) -> Iterator[Finding]:
     if found.ready:
         finding = f"{len(found.ready)} authorities can be revoked without the key above"
         yield Finding("emergency lists", State.WELL, finding)
+
+
+def _work(house: House) -> Iterator[Finding]:
+    """Durable jobs that failed for good, and those that nobody takes."""
+    now = int(house.clock.now().timestamp())
+    with house.database.reading() as connection:
+        given_up = list_given_up(connection, since=now - _WORK_TOLD)
+        waiting = list_overdue(connection, before=now - _WORK_PATIENCE)
+    for one in given_up[:5]:
+        finding = f"{one.kind} {one.key} was given up at {_spell(one.done_at)}: {one.error}"
+        yield Finding("work", State.WARNING, finding, "mend the cause, then ask for it again")
+    if waiting:
+        finding = f"{len(waiting)} jobs wait since an hour or more: {_some(waiting)}"
+        yield Finding("work", State.WARNING, finding, "vagus serve runs them")
 
 
 def _active(house: House) -> tuple[AuthorityRow, ...]:

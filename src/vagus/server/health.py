@@ -12,6 +12,7 @@ from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
 from vagus.records.sequence import RevocationFollower
 from vagus.server.jobs import Jobs, TaskState
+from vagus.server.overload import LoadGauge
 from vagus.server.status_watch import StatusWatch
 
 Counts = Callable[[], Mapping[str, tuple[int, int]]]
@@ -27,6 +28,7 @@ class Health:
     bound: timedelta
     counts: Counts
     watch: StatusWatch | None = None
+    load: LoadGauge | None = None
 
     def states(self) -> dict[str, TaskState]:
         """How every task fares."""
@@ -58,6 +60,8 @@ class Health:
                 for name, (open_now, turned_away) in self.counts().items()
             },
         }
+        if self.load is not None:
+            facts["answers"] = {"is_behind": self.load.is_behind, "turned_away": self.load.turned_away}
         if self.watch is not None:
             facts["published"] = self.watch.facts()
         return not (is_lost or failing), facts

@@ -57,6 +57,9 @@ class HealthMetrics:
             turned.add_metric([name], turned_away)
         yield opened
         yield turned
+        if self._health.load is not None:
+            count = self._health.load.turned_away
+            yield CounterMetricFamily("vagus_ocsp_turned_away", "Questions that got tryLater under load.", value=count)
 
 
 def encode_metrics(health: Health) -> bytes:

@@ -17,7 +17,6 @@ from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp
 from vagus.endpoints.revocation_status import status_app
 from vagus.errors import Conflict, Unavailable, VagusError
-from vagus.fleet.transfers import Superseding
 from vagus.ledger.publish import LogPublisher
 from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
 from vagus.reasons import Reason
@@ -32,8 +31,11 @@ from vagus.server.jobs import Jobs, Task
 from vagus.server.listeners import ListenerSpec, RunningListeners, run
 from vagus.server.log_files import log_files_app, under_prefix
 from vagus.server.metrics import metrics_app
+from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.prober import Prober
 from vagus.server.status_watch import StatusWatch
+from vagus.server.work_kinds import work_kinds
+from vagus.server.work_runner import WorkRunner
 from vagus.tlog.tiles import CHECKPOINT
 from vagus.tls import Staple
 from vagus.wiring import LOG_KEYSTORE, House
@@ -82,6 +84,7 @@ class Serving:
     gate_log: GateLog
     publisher: CrlPublisher
     supply: DeskSupply
+    gauge: LoadGauge
     is_settled: bool = True
     """False while the gap behind a restore is open: then nothing is signed that the log would have to hold."""
     doors: Doors = field(default_factory=Doors)
@@ -132,23 +135,27 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
         serving.builder = DoorBuilder(house, plan, issuers, record=serving.gate_log.record, staple_of=stapler.of)
         serving.doors = serving.builder.build()
         specs += serving.doors.specs
-    _run(serving, specs, jobs, ready)
+    runner = None if is_status_only else _runner(house)
+    _run(serving, specs, jobs, runner, ready)
 
 
-def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, ready: Ready) -> None:
+def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, runner: WorkRunner | None, ready: Ready) -> None:
     house = serving.house
     house.follower.start()
     house.follower.subscribe(lambda _events: jobs.nudge("lists"))
     running: list[RunningListeners] = []
     watch = StatusWatch(house.pack, house.database, house.clock)
+    # Three threads: no list may come late because a fetch hangs or a job is long.
     watching = Jobs(_watching_tasks(house, watch))
+    working = Jobs([] if runner is None else [Task("work", 1.0, runner.run_next)])
     health = Health(
         house.clock,
         house.follower,
-        (jobs, watching),
+        (jobs, watching, working),
         sequence_bound(house),
         lambda: running[0].counts() if running else {},
         watch,
+        serving.gauge,
     )
     if house.settings.serve.health is not None:
         host, _, port = house.settings.serve.health.rpartition(":")
@@ -161,8 +168,9 @@ def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, ready: Ready) 
     def started(now: RunningListeners) -> None:
         running.append(now)
         watch.prober = _prober(serving, now)
-        jobs.start()
-        watching.start()
+        serving.gauge.start()
+        for each in (jobs, watching, working):
+            each.start()
         addresses = {name: f"{host}:{port}" for name, (host, port) in now.addresses.items()}
         ready(
             {"ready": True, "listeners": addresses, "issuers": sorted(one.reference for one in serving.issuers.every())}
@@ -172,8 +180,10 @@ def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, ready: Ready) 
         run(specs, clock=house.clock, feeds=[house.follower], started=started)
     finally:
         watch.stop()
-        watching.stop()
-        jobs.stop()
+        if runner is not None:
+            runner.stop()
+        for each in (watching, working, jobs):
+            each.stop()
         serving.gate_log.close()
         for issuer in serving.issuers.every():
             serving.publisher.release(issuer)
@@ -208,7 +218,9 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
         holder=f"serve-{house.entropy(8).hex()}",
     )
     supply = DeskSupply(desk, house.database, keystore, house.clock)
-    return Serving(house, plan, issuers, desk, gate_log, publisher, supply, house.installation.restored_at is None)
+    gauge = LoadGauge(house.settings.serve.overload_seconds)
+    is_settled = house.installation.restored_at is None
+    return Serving(house, plan, issuers, desk, gate_log, publisher, supply, gauge, is_settled)
 
 
 def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
@@ -226,13 +238,17 @@ def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
     if not is_status_only:
         tasks.append(Task("certificates", _HOUR, partial(_renew, serving)))
         tasks.append(Task("anchors", 2.0, partial(_refresh, serving)))
-        superseding = Superseding(house.writer, f"serve-{house.entropy(8).hex()}")
-        tasks.append(Task("transfers", 300.0, partial(_supersede, superseding)))
     return tasks
 
 
+def _runner(house: House) -> WorkRunner:
+    """Runs the durable jobs of every kind, under a name that no other process has."""
+    node = f"serve-{house.entropy(8).hex()}"
+    return WorkRunner(house.database, house.writer, house.clock, node, work_kinds(house))
+
+
 def _watching_tasks(house: House, watch: StatusWatch) -> list[Task]:
-    """What waits for a network, on a thread of its own: no list may come late because a fetch hangs."""
+    """What waits for a network."""
     tasks = [Task("list-ages", 60.0, watch.look)]
     if house.settings.serve.probe != "off":
         tasks.append(Task("probe", house.settings.serve.probe_seconds, watch.probe))
@@ -264,10 +280,6 @@ def _publish_lists(serving: Serving) -> None:
         return  # a new list would not name what was revoked in the gap, and take the place of one that does
     for issuer in serving.issuers.every():
         serving.publisher.publish_due(issuer)
-
-
-def _supersede(superseding: Superseding) -> None:
-    superseding.run_due()
 
 
 def _publish_log(serving: Serving) -> None:
@@ -307,7 +319,7 @@ def _status_app(serving: Serving) -> ASGIApp:
     house = serving.house
     app = status_app(
         publications=PublishedLists(house.database),
-        ocsp=CarefulDesk(serving),
+        ocsp=SheddingOcsp(CarefulDesk(serving), serving.gauge),
         clock=house.clock,
         max_age=house.pack.ocsp.http_max_age,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, VagusError
@@ -35,14 +36,22 @@ class Lease:
         self._every_seconds = every_seconds
         self._ended = threading.Event()
         self._is_lost = False
+        self._is_broken_off = False
         self._thread = threading.Thread(target=self._beat, name=f"vagus-lease-{job.id}", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """For long jobs, between their steps. Raises Conflict(LEASE_LOST) once another runner may have the job."""
-        if self._is_lost:
+        """For long jobs, between their steps. Raises Conflict(LEASE_LOST) once another runner may have the job.
+
+        So it does when this process is about to end.
+        """
+        if self._is_lost or self._is_broken_off:
             msg = f"job {self.job.id} ({self.job.kind} {self.job.key}) belongs to another runner now; stop"
             raise Conflict(Reason.LEASE_LOST, msg, job=self.job.id)
+
+    def break_off(self) -> None:
+        """Let the job end at its next check; from any thread."""
+        self._is_broken_off = True
 
     def end(self) -> None:
         """Prolong it no more."""
@@ -86,12 +95,16 @@ class WorkRunner:
         self._kinds = dict(kinds)
         self._queue = WorkQueue(writer, node, lease_seconds=lease_seconds)
         self._every_seconds = lease_seconds / 3
+        self._lease: Lease | None = None
+        self._is_stopping = False
 
     def run_next(self) -> float | None:
         """Run the job that is longest due, if any; as a task: 0.0 while there may be more, None for its rhythm.
 
         A job's own errors are written beside it, and it comes again later. Raises what the database raises.
         """
+        if self._is_stopping:
+            return None
         with self._database.reading() as connection:
             if not has_due(connection, self._kinds, int(self._clock.now().timestamp())):
                 return None
@@ -107,8 +120,17 @@ class WorkRunner:
             turns += 1
         return turns
 
+    def stop(self) -> None:
+        """Take nothing more and break off what runs: others go on with it at once. From another thread."""
+        self._is_stopping = True
+        lease = self._lease
+        if lease is not None:
+            lease.break_off()
+
     def _run(self, job: Job) -> None:
-        lease = Lease(self._queue, job, self._every_seconds)
+        lease = self._lease = Lease(self._queue, job, self._every_seconds)
+        if self._is_stopping:
+            lease.break_off()
         try:
             last_act = self._kinds[job.kind](job, lease)
             lease.end()  # a heartbeat behind the end would find no job
@@ -124,6 +146,8 @@ class WorkRunner:
     def _give_back(self, job: Job, error: Exception) -> None:
         if isinstance(error, Conflict) and error.reason is Reason.LEASE_LOST:
             _LOG.warning("%s", error.message)
+            with suppress(VagusError):  # it is ours to give only where this process was told to stop
+                self._queue.give_back(job).result()
             return
         said = f"{error.reason.value}: {error.message}" if isinstance(error, VagusError) else type(error).__name__
         _LOG.error("job %d (%s %s) failed: %s", job.id, job.kind, job.key, said, exc_info=_defect(error))

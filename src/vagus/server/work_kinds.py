@@ -1,0 +1,68 @@
+"""The kinds of durable jobs that a serving process knows, each as what the runner calls; runs none by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vagus.authority.mass_revocation import lists_behind
+from vagus.errors import Malformed
+from vagus.fleet import transfers
+from vagus.reasons import Reason
+from vagus.records.revocation_plans import PAUSED, PROPOSED, RUNNING, find_plan
+from vagus.records.work import add_work
+from vagus.server.work_runner import LastAct, Lease, WorkAct, nothing_more
+
+if TYPE_CHECKING:
+    from vagus.records.database import Connection
+    from vagus.records.revocation_plans import RevocationPlanRow
+    from vagus.records.work import Job
+    from vagus.wiring import House
+
+REVOCATION_STAGE = "revocation-stage"
+"""One stage of a mass revocation, handed over to whatever process serves."""
+
+
+def work_kinds(house: House) -> Mapping[str, WorkAct]:
+    """Every kind, by its name in the table."""
+    return {transfers.KIND: _supersede, REVOCATION_STAGE: partial(_run_stage, house)}
+
+
+def hand_over_stage(connection: Connection, row: RevocationPlanRow, *, by: str, ignores_late_lists: bool) -> int:
+    """Have the next stage of a plan run by a serving process; gives the job. Twice is once.
+
+    The stage is named, so that a job that is repeated after a crash never begins the stage behind it.
+    """
+    payload = json.dumps({"by": by, "ignores_late_lists": ignores_late_lists}, sort_keys=True)
+    return add_work(connection, REVOCATION_STAGE, f"{row.id}:{row.stage}", payload)
+
+
+def _supersede(job: Job, _lease: Lease) -> LastAct:
+    return partial(transfers.supersede, job)
+
+
+def _run_stage(house: House, job: Job, lease: Lease) -> LastAct:
+    plan, stage = _key(job)
+    said = json.loads(job.payload)
+    with house.database.reading() as connection:
+        row = find_plan(connection, plan)
+    if row is None or row.stage != stage or row.state not in {PROPOSED, RUNNING, PAUSED}:
+        return nothing_more  # done by a runner that died before it could say so, or ended by an operator
+    if row.state == PAUSED and job.attempts > 1:
+        return nothing_more  # an operator paused it while it ran: going on is the operator's to say
+    behind = lists_behind(house.database, house.clock, house.pack.crl.publish_within)
+
+    def stop(row: RevocationPlanRow) -> str | None:
+        return None if said["ignores_late_lists"] else behind(row)
+
+    house.mass_revocation.run(plan, by=said["by"], stop=stop, advance=lambda _: lease.check())
+    return nothing_more
+
+
+def _key(job: Job) -> tuple[int, int]:
+    plan, _, stage = job.key.partition(":")
+    if not (plan.isdecimal() and stage.isdecimal()):
+        raise Malformed(Reason.BAD_ARGUMENT, f"job {job.id} names no plan and stage: {job.key}")
+    return int(plan), int(stage)

@@ -1,0 +1,163 @@
+"""A stage of a mass revocation handed over to whoever serves: that stage, once, whatever dies; nothing behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import done, run
+from vagus.authority.issuance import IssuanceOrder
+from vagus.fleet.revocation_targets import RevocationTarget, select_target
+from vagus.keystore import private_keys
+from vagus.records.devices import DeviceFilter, list_devices
+from vagus.records.revocation_plans import DONE, PAUSED, PROPOSED, RevocationPlanRow, find_plan
+from vagus.records.revocations import REVOKE, newest_sequence
+from vagus.records.work import WorkQueue, add_work, count_open, list_given_up
+from vagus.server.work_kinds import REVOCATION_STAGE, work_kinds
+from vagus.server.work_runner import WorkRunner
+from vagus.wiring import House
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.crl_building import RevocationReason
+from vagus.x509.keys import decode_public_key
+from vagus.x509.names import SubjectFields
+
+BY = "operator:first"
+
+
+@pytest.fixture
+def house(hospital: Path) -> Iterator[House]:
+    """Three pumps with a certificate each, open in this process as a serving one would be."""
+    with House.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as opened:
+        issuer = opened.open_issuers(["h1/icu"])["h1/icu"]
+        with opened.database.reading() as connection:
+            devices = list_devices(connection, DeviceFilter())
+        for device in devices:
+            order = IssuanceOrder(
+                request_id=f"test-{device.id}",
+                profile=device.profile,
+                owner=f"device:{device.id}",
+                device_id=str(device.id),
+                public_key=decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))),
+                subject=SubjectFields("First Hospital", "Intensive Care", str(device.id)),
+                dns_names=(f"{device.id}.icu.h1.test.example",),
+            )
+            opened.issuance.issue_now(order, issuer)
+        opened.writer.submit(lambda _: None).result()
+        yield opened
+
+
+def propose(house: House) -> RevocationPlanRow:
+    with house.database.reading() as connection:
+        selection = select_target(connection, RevocationTarget(units=("h1/icu",)))
+    return house.mass_revocation.propose(selection, REVOKE, RevocationReason.SUPERSEDED, by=BY, stages=(34,))
+
+
+def plan(house: House, plan_id: int) -> RevocationPlanRow:
+    with house.database.reading() as connection:
+        found = find_plan(connection, plan_id)
+    assert found is not None
+    return found
+
+
+def revoked(house: House) -> int:
+    with house.database.reading() as connection:
+        return newest_sequence(connection)
+
+
+def serve(house: House) -> int:
+    return WorkRunner(house.database, house.writer, house.clock, "serve-1", work_kinds(house)).run_due()
+
+
+def hand_over(house: House, plan_id: int) -> int:
+    facts = done(house.settings.folder, "revoke", "run", str(plan_id), "--hand-over", "--ignore-late-lists", "--json")
+    job = facts.facts["job"]
+    assert isinstance(job, int)
+    return job
+
+
+def test_each_stage_is_handed_over_by_itself(house: House) -> None:
+    row = propose(house)
+    assert hand_over(house, row.id) == hand_over(house, row.id), "twice is once"
+    assert revoked(house) == 0
+    assert serve(house) == 1
+    assert (revoked(house), plan(house, row.id).state, plan(house, row.id).stage) == (1, PAUSED, 1)
+    assert serve(house) == 0, "the next stage is for somebody to say"
+    hand_over(house, row.id)
+    serve(house)
+    assert (revoked(house), plan(house, row.id).state) == (3, DONE)
+    refused = run(house.settings.folder, "revoke", "run", str(row.id), "--hand-over")
+    assert (refused.code, refused.reason) == (3, "DEVICE_STATE")
+
+
+def test_a_stage_that_was_done_before_its_runner_died_is_not_followed_by_the_next(house: House) -> None:
+    row = propose(house)
+    hand_over(house, row.id)
+    (job,) = WorkQueue(house.writer, "dying").take([REVOCATION_STAGE]).result()
+    house.mass_revocation.run(row.id, by=BY)
+    WorkQueue(house.writer, "dying").give_back(job).result()
+    assert serve(house) == 1
+    assert (revoked(house), plan(house, row.id).state) == (1, PAUSED)
+
+
+def test_what_an_operator_paused_stays_paused_when_its_job_comes_again(house: House) -> None:
+    row = propose(house)
+    hand_over(house, row.id)
+    queue = WorkQueue(house.writer, "dying")
+    (job,) = queue.take([REVOCATION_STAGE]).result()
+    from vagus.authority import mass_revocation
+
+    house.writer.submit(lambda batch: mass_revocation._begin(batch, row.id, BY)).result()
+    house.mass_revocation.pause(row.id, by=BY)
+    queue.give_back(job).result()
+    assert serve(house) == 1
+    assert (revoked(house), plan(house, row.id).state) == (0, PAUSED)
+
+
+def test_a_stage_without_its_approvals_is_not_handed_over(house: House) -> None:
+    row = propose(house)
+    from sqlalchemy import update
+
+    from vagus.records.tables import revocation_plans
+
+    house.writer.submit(
+        lambda batch: batch.connection.execute(update(revocation_plans).values(approvals_needed=2))
+    ).result()
+    refused = run(house.settings.folder, "revoke", "run", str(row.id), "--hand-over")
+    assert refused.code == 3
+    assert "approvals are missing: 1" in refused.err
+    assert serve(house) == 0
+    assert plan(house, row.id).state == PROPOSED
+
+
+def test_late_lists_stop_a_handed_over_stage_too(house: House) -> None:
+    row = propose(house)
+    done(house.settings.folder, "revoke", "run", str(row.id), "--hand-over")
+    serve(house)
+    assert plan(house, row.id).state == PAUSED, "one certificate was all of this stage, revoked a moment ago"
+
+
+def test_the_doctor_tells_what_was_given_up_and_what_nobody_takes(house: House) -> None:
+    folder, now = house.settings.folder, int(house.clock.now().timestamp())
+    house.writer.submit(
+        lambda batch: add_work(batch.connection, REVOCATION_STAGE, "no plan", run_after=now - 7200)
+    ).result()
+    (late,) = [one for one in done(folder, "doctor", "--json").facts if one["check"] == "work"]
+    assert (late["state"], "1 jobs wait" in late["finding"]) == ("warning", True)
+    queue = WorkQueue(house.writer, "serve-1", max_attempts=1)
+    (job,) = queue.take([REVOCATION_STAGE]).result()
+    queue.fail(job, "BAD_ARGUMENT: names no plan").result()
+    (gone,) = [one for one in done(folder, "doctor", "--json").facts if one["check"] == "work"]
+    assert "given up" in gone["finding"]
+    assert "names no plan" in gone["finding"]
+
+
+def test_a_job_that_names_no_plan_is_an_error_beside_it(house: House) -> None:
+    payload = json.dumps({"by": BY, "ignores_late_lists": True})
+    house.writer.submit(lambda batch: add_work(batch.connection, REVOCATION_STAGE, "junk", payload)).result()
+    assert serve(house) == 1
+    with house.database.reading() as connection:
+        assert count_open(connection) == 1
+        assert list_given_up(connection, since=0) == ()

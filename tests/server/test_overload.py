@@ -1,0 +1,105 @@
+"""Under load what is signed already is handed out, what must be signed is put off, and nobody waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
+from vagus.authority.issuance import IssuedCertificate
+from vagus.endpoints.revocation_status import OCSP_STATUS, OcspStatus
+from vagus.errors import LimitExceeded
+from vagus.reasons import Reason
+from vagus.server.overload import LoadGauge, SheddingOcsp
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_template(tmp_path_factory.mktemp("loaded") / "template")
+
+
+@pytest.fixture
+def house(template: Path, tmp_path: Path) -> Iterator[PublishingHouse]:
+    with publishing_house(template, tmp_path) as made:
+        yield made
+
+
+class Busy(LoadGauge):
+    """A gauge that is told how things stand."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.now = False
+
+    @property
+    def is_behind(self) -> bool:
+        return self.now
+
+
+def question(issued: IssuedCertificate, nonce: bytes | None = None) -> bytes:
+    issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
+    builder = ocsp.OCSPRequestBuilder().add_certificate(
+        x509.load_der_x509_certificate(issued.der), issuer, hashes.SHA256()
+    )
+    if nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    return builder.build().public_bytes(Encoding.DER)
+
+
+def test_answers_that_are_ready_go_out_and_others_are_put_off(house: PublishingHouse) -> None:
+    gauge, now = Busy(), house.built.clock.now()
+    source = SheddingOcsp(house.desk, gauge)
+    seen, unseen = question(house.issue()), question(house.issue())
+    before = source.answer(seen, now)
+    source.answer(question(house.issue(), bytes(32)), now)
+    gauge.now = True
+    assert source.answer(seen, now) == before
+    for request in (unseen, question(house.issue(), bytes(32)), b"junk"):
+        with pytest.raises(LimitExceeded) as caught:
+            source.answer(request, now)
+        assert caught.value.reason is Reason.OVERLOADED
+        assert OCSP_STATUS[caught.value.reason] is OcspStatus.TRY_LATER
+    assert gauge.turned_away == 3
+    gauge.now = False
+    source.answer(unseen, now)
+
+
+def test_what_is_remembered_has_a_bound(house: PublishingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vagus.server.overload._MOST_REMEMBERED", 2)
+    source = SheddingOcsp(house.desk, Busy())
+    for _ in range(4):
+        source.answer(question(house.issue()), house.built.clock.now())
+    assert len(source._ready) == 2
+
+
+def test_a_loop_that_turns_is_not_behind_and_one_that_is_stuck_is() -> None:
+    async def turn() -> tuple[bool, bool, bool]:
+        gauge = LoadGauge(0.05)
+        gauge.start()
+        gauge.start()
+        await asyncio.sleep(0.1)
+        fresh = gauge.is_behind
+        time.sleep(0.2)  # noqa: ASYNC251  this is what overload looks like to a loop
+        stuck = gauge.is_behind
+        for _ in range(50):
+            await asyncio.sleep(0.02)
+            if not gauge.is_behind:
+                break
+        return fresh, stuck, gauge.is_behind
+
+    _, stuck, after = asyncio.run(turn())
+    assert (stuck, after) == (True, False)
+
+
+def test_a_gauge_that_was_never_started_sees_no_load() -> None:
+    gauge = LoadGauge(0.0)
+    time.sleep(0.001)
+    assert not gauge.is_behind
