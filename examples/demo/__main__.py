@@ -122,7 +122,7 @@ def _apply_plan(stage: Stage, doors: Doors) -> Founded:
     applied = stage.vagus_json(hospital, "plan", "apply", str(plan), "--yes", "--ceremony", seal=True)
     took = time.monotonic() - begun
     before = stage.vagus(hospital, "export")
-    stage.vagus(hospital, "plan", "apply", str(plan), "--yes", seal=True)
+    stage.vagus(hospital, "plan", "apply", str(plan), "--yes", "--ceremony", seal=True)
     return Founded(hospital, applied["devices"], took, before == stage.vagus(hospital, "export"))
 
 

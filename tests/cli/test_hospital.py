@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from tests.cli.issuing import device_name, issue
 from tests.cli.running import PLAN, done, run
 from vagus.fleet.tokens import hash_token
+from vagus.records.tables import crl_publications
 from vagus.records.tokens import find_token
 from vagus.wiring import House
 
@@ -55,11 +58,32 @@ def test_the_ceremony_makes_offline_keys_and_certifies_what_waits(fresh: Path) -
     assert done(fresh, "plan", "apply", written(fresh), "--yes").code == 0
 
 
-def test_a_second_apply_leaves_a_byte_equal_export(hospital: Path) -> None:
+@pytest.mark.parametrize("how", [(), ("--ceremony",)], ids=["apply", "with-ceremony"])
+def test_a_second_apply_leaves_a_byte_equal_export(hospital: Path, how: tuple[str, ...]) -> None:
     before = done(hospital, "export").out
-    again = done(hospital, "plan", "apply", written(hospital), "--yes", "--json").facts
-    assert again["devices"] == again["authorities"] == 0
+    again = done(hospital, "plan", "apply", written(hospital), "--yes", "--json", *how).facts
+    assert again["authorities"] == again["devices"] == 0
     assert done(hospital, "export").out == before
+
+
+def test_a_ceremony_that_was_cut_off_is_held_again_by_the_next_apply(hospital: Path) -> None:
+    """Certified, but no list was signed: nothing waits by its state, and yet something is missing."""
+    with House.open(hospital) as house:
+        house.writer.submit(lambda batch: batch.connection.execute(delete(crl_publications))).result()
+    (hospital / "keystores" / "h1" / "emergency" / "h1.icu.1.sealed").unlink()
+    done(hospital, "plan", "apply", written(hospital), "--yes", "--ceremony")
+    findings = done(hospital, "doctor", "--json").facts
+    assert not [one for one in findings if "h1#1" in one["finding"] and one["state"] != "well"]
+    assert (hospital / "keystores" / "h1" / "emergency" / "h1.icu.1.sealed").exists()
+
+
+def test_a_ceremony_of_its_own_renews_the_lists(hospital: Path) -> None:
+    before = done(hospital, "export").out
+    time.sleep(1.1)  # at most one list a second
+    held = done(hospital, "ceremony", "--yes", "--json").facts
+    assert held["certified"] == []
+    assert held["lists"] == ["root#1/0", "root#1/complete", "h1#1/0", "h1#1/complete"]
+    assert done(hospital, "export").out != before
 
 
 def test_apply_asks_and_a_no_changes_nothing(fresh: Path) -> None:

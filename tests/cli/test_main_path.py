@@ -241,6 +241,6 @@ def test_an_apply_that_is_killed_converges(fresh: Path) -> None:
     assert json.loads(before)["devices"][-1]["state"] == "received"
     assert len(json.loads(before)["devices"]) == 3000
     done(fresh, "plan", "apply", str(plan), "--yes", "--ceremony")
-    assert json.loads(done(fresh, "export").out)["authorities"] == json.loads(before)["authorities"]
+    assert done(fresh, "export").out == before
     assert run(fresh, "plan", "check", str(plan), "--json").facts == []
     assert done(fresh, "audit", "verify", "--json").facts["verdict"] == "sound"

@@ -42,11 +42,11 @@ def apply(
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make it so: units, models, authorities, devices. A second apply changes nothing.
+    """Make it so: units, models, authorities, devices. A second apply changes nothing, and holds no second ceremony.
 
     Without --ceremony the requests of new authorities are written and the command ends with exit code 3.
     """
-    from vagus.server.ceremonies import find_waiting, hold_ceremony
+    from vagus.server.ceremonies import find_due, find_waiting, hold_ceremony
 
     output = Output(json)
     with open_house(context, passphrase_source) as house:
@@ -58,7 +58,7 @@ def apply(
         house.adopt_policy()
         with output.progress("Applying", house.planning.steps(found)) as advance:
             applied = house.planning.apply(found, by=house.operator, advance=advance, with_offline=ceremony)
-        if ceremony:
+        if ceremony and find_due(house):
             with output.progress("Ceremony", len(find_waiting(house))) as advance:
                 hold_ceremony(house, by=house.operator, advance=lambda _step: advance(1))
         waiting = find_waiting(house)

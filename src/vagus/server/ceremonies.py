@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vagus.authority.ceremony import Ceremony, CeremonyReport
+from vagus.authority.ceremony import Ceremony, CeremonyReport, find_pending
 from vagus.authority.publishing import CrlPublisher
 from vagus.keystore.envelopes import EnvelopeSealer
 from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities, list_children
@@ -61,6 +61,25 @@ def find_waiting(house: House) -> tuple[str, ...]:
     alive = {row.name for row in standing if row.state in {"requested", "active"}}
     missing = [one.name for one in planned if one.kind.is_offline and one.name not in alive]
     return (*missing, *(row.reference for row in standing if row.state == REQUESTED))
+
+
+def find_due(house: House) -> tuple[str, ...]:
+    """What a ceremony held now would do for the first time: keys, certificates, lists, sealed lists. Empty: nothing.
+
+    Requests for a CA elsewhere are not among it: no ceremony here can help them.
+    """
+    planned = house.planning.load_adopted().authorities()
+    house.writer.submit(lambda batch: _link(batch, planned)).result()
+    with house.database.reading() as connection:
+        standing = list_authorities(connection)
+        alive = {row.name for row in standing if row.state in {REQUESTED, ACTIVE}}
+        keys = [one.name for one in planned if one.kind.is_offline and one.name not in alive]
+        requests = [row.reference for row in find_pending(connection)]
+        offline = [row for row in standing if row.is_offline and row.state == ACTIVE]
+        lists = [f"list of {row.reference}" for row in offline if not list_facts(connection, row.id)]
+    can_seal = house.settings.kind == "hospital" and house.sources.find(EMERGENCY) is not None
+    sealed = [f"sealed list for {name}" for name in find_sealed(house).missing] if can_seal else []
+    return (*keys, *requests, *lists, *sealed)
 
 
 def hold_ceremony(house: House, *, by: str, advance: Callable[[str], None]) -> CeremonyReport:
