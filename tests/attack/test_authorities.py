@@ -43,4 +43,5 @@ def test_under_a_revoked_authority_nothing_stays_open(hospital: Hospital) -> Non
             assert late.has_ended(2.0)
         again = request(new_key(), credential.leaf)
         answer = hospital.enrol(again, who=credential, operation="simplereenroll", door="enrol-h3")
-        assert (answer.status, answer.reason) == (403, "REVOKED_CA")
+        assert answer.status == 403
+        assert answer.reason in {"REVOKED_CA", "NO_PATH"}  # the anchors are read anew within two seconds
