@@ -143,6 +143,9 @@ class Prober:
         with self._database.reading() as connection:
             published = {one.shard: one for one in rows.list_facts(connection, row.id)}
             shards = certificate_rows.list_shards(connection, row.id)
+            has_issued = status_facts.find_newest_leaf(connection, row.id) is not None
+        if not published and not has_issued:
+            return  # nobody has a certificate by which to ask
         if not published:
             sentence = f"{row.reference} has never published a list; whoever asks for one refuses its certificates"
             found.defects.append(Defect(Reason.STATUS_UNAVAILABLE, self.place_of(row, 0), sentence))

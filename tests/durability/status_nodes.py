@@ -1,0 +1,200 @@
+"""A hospital whose signing side and status nodes are processes of their own on one database; nodes have no CA key."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from tests.cli.running import PLAN, done
+from vagus.authority.issuance import IssuanceOrder, IssuanceToken, IssuedCertificate
+from vagus.identifiers import DeviceId
+from vagus.keystore import private_keys
+from vagus.wiring import House
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.keys import decode_public_key
+from vagus.x509.names import SubjectFields
+
+PATIENCE = 60.0
+SOURCE = "env:TEST_PASSPHRASE"
+_PASSPHRASE = "correct horse battery"
+TRY_LATER = bytes.fromhex("30030a0103")
+
+
+@dataclass
+class Node:
+    """A process that serves, from its ready line on."""
+
+    process: subprocess.Popen[str]
+    listeners: dict[str, tuple[str, int]]
+    issuers: list[str]
+
+    @property
+    def status(self) -> tuple[str, int]:
+        return self.listeners["status"]
+
+    def get(self, path: str, *, listener: str = "status") -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(*self.listeners[listener], timeout=PATIENCE)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        return answer.status, body
+
+    def ask(self, request_der: bytes) -> ocsp.OCSPResponse:
+        connection = http.client.HTTPConnection(*self.status, timeout=PATIENCE)
+        connection.request("POST", "/ocsp", request_der, {"Content-Type": "application/ocsp-request"})
+        body = connection.getresponse().read()
+        connection.close()
+        return ocsp.load_der_ocsp_response(body)
+
+    def kill(self) -> None:
+        """As a power switch would."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+
+@dataclass
+class Hospital:
+    """The installation, opened in the test's own process too, which stands in for an operator's shell."""
+
+    folder: Path
+    house: House
+    certificates: list[IssuedCertificate] = field(default_factory=list)
+
+    def prepare_order(self, request_id: str) -> IssuanceOrder:
+        device = DeviceId.draw(self.house.entropy)
+        return IssuanceOrder(
+            request_id=request_id,
+            profile="bedside",
+            owner=f"device:{device}",
+            device_id=str(device),
+            public_key=decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))),
+            subject=SubjectFields("First Hospital", "Intensive Care", str(device)),
+            dns_names=(f"{device}.icu.h1.test.example",),
+        )
+
+    def issue(self, count: int) -> None:
+        issuer = self.house.open_issuers(["h1/icu"])["h1/icu"]
+        for number in range(count):
+            issued = self.house.issuance.issue_now(self.prepare_order(f"test-{number}"), issuer)
+            self.certificates.append(issued)
+        self.house.writer.submit(lambda _: None).result()
+
+    def intend(self) -> bytes:
+        """An intent that nobody signs; gives the question about it."""
+        issuer = self.house.open_issuers(["h1/icu"])["h1/icu"]
+        prepared = self.house.issuance.prepare(self.prepare_order("unsigned"), issuer)
+        assert isinstance(self.house.issuance.commit(prepared).result(), IssuanceToken)
+        return self.question_about(issuer.certificate_der, prepared.serial)
+
+    def question(self, issued: IssuedCertificate, nonce: bytes | None = None) -> bytes:
+        return self.question_about(issued.issuer.certificate_der, issued.serial, nonce)
+
+    @staticmethod
+    def question_about(issuer_der: bytes, serial: int, nonce: bytes | None = None) -> bytes:
+        issuer = x509.load_der_x509_certificate(issuer_der)
+        name = hashes.Hash(hashes.SHA256())
+        name.update(issuer.subject.public_bytes())
+        key = hashes.Hash(hashes.SHA256())
+        key.update(_key_octets(issuer))
+        builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(
+            name.finalize(), key.finalize(), serial, hashes.SHA256()
+        )
+        if nonce is not None:
+            builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+        return builder.build().public_bytes(Encoding.DER)
+
+    @contextmanager
+    def signing(self) -> Iterator[Node]:
+        """The side with the keys of h1/icu."""
+        with serve(self.folder, "--issue-for", "h1/icu", "--passphrase-source", SOURCE) as node:
+            yield node
+
+    @contextmanager
+    def status_node(self, name: str, settings: str = "") -> Iterator[Node]:
+        """A node with a folder of its own, in which there is the responders' keystore and no other."""
+        folder = self.folder.parent / name
+        folder.mkdir(mode=0o700)
+        text = (self.folder / "vagus.toml").read_text()
+        if (file := self.house.settings.database_file) is not None:
+            text = text.replace('"sqlite:///vagus.sqlite3"', f'"sqlite:///{file}"')
+        (folder / "vagus.toml").write_text(f"{text}{settings}")
+        (folder / "keystores").mkdir(mode=0o700)
+        (folder / "keystores" / "ocsp").symlink_to(self.folder / "keystores" / "ocsp")
+        for name_of_file in ("plan.toml", "log.vkey"):
+            shutil.copy(self.folder / name_of_file, folder)
+        source = f"ocsp={SOURCE}"
+        with serve(folder, "--role", "status", "--passphrase-source", source) as node:
+            yield node
+
+
+def _key_octets(issuer: x509.Certificate) -> bytes:
+    from vagus.x509.certificates import decode_certificate
+    from vagus.x509.ocsp import key_octets
+
+    return key_octets(decode_certificate(issuer.public_bytes(Encoding.DER)).spki_der)
+
+
+@contextmanager
+def serve(folder: Path, *arguments: str) -> Iterator[Node]:
+    """`vagus serve` until the block ends, unless the test killed it before."""
+    with (folder / "serve.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vagus", "--dir", str(folder), "serve", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={key: value for key, value in os.environ.items() if key != "VAGUS_PASSPHRASE_SOURCE"}
+            | {"TEST_PASSPHRASE": _PASSPHRASE},
+        )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line, (folder / "serve.log").read_text()[-3000:]
+        ready = json.loads(line)
+        listeners = {
+            name: (address.rpartition(":")[0], int(address.rpartition(":")[2]))
+            for name, address in ready["listeners"].items()
+        }
+        yield Node(process, listeners, ready["issuers"])
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+        process.stdout.close()
+
+
+@contextmanager
+def hospital(folder: Path, database: str | None = None) -> Iterator[Hospital]:
+    """Plan applied, ceremony held, three certificates out; nothing serves yet."""
+    place = folder / "signing"
+    (folder / "plan.toml").write_text(PLAN.partition('[[listeners]]\nname = "enrol"')[0])
+    passphrase, kept = ("--passphrase-source", SOURCE), os.environ.get("TEST_PASSPHRASE")
+    os.environ["TEST_PASSPHRASE"] = _PASSPHRASE
+    try:
+        more = ("--database", database) if database else ()
+        done(place, "init", "--unsafe-fast-kdf", "--origin", "log.test", *passphrase, *more)
+        done(place, "plan", "apply", str(folder / "plan.toml"), "--yes", "--ceremony", *passphrase)
+        with House.open(place, passphrase_sources=[SOURCE]) as house:
+            made = Hospital(place, house)
+            made.issue(3)
+            yield made
+    finally:
+        if kept is None:
+            del os.environ["TEST_PASSPHRASE"]
+        else:
+            os.environ["TEST_PASSPHRASE"] = kept

@@ -1,0 +1,163 @@
+"""Status nodes need no CA's key, go on when the signing side is down, and hear of a revocation within a second."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509 import ocsp
+
+from tests.cli.running import run
+from tests.durability.status_nodes import PATIENCE, TRY_LATER, Hospital, Node, hospital
+from tests.postgres import fresh_database, postgres_server
+from vagus.authority.issuance import IssuedCertificate
+from vagus.x509.crl_building import RevocationReason
+
+GOOD, REVOKED, UNKNOWN = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED, ocsp.OCSPCertStatus.UNKNOWN
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])
+def icu(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hospital]:
+    if request.param == "sqlite":
+        with hospital(tmp_path) as made:
+            yield made
+    else:
+        with postgres_server() as server, fresh_database(server) as url, hospital(tmp_path, url) as made:
+            yield made
+
+
+def revoke(icu: Hospital, issued: IssuedCertificate) -> float:
+    """Revoke it; gives the moment at which that was committed."""
+    name = (issued.issuer.authority_id, issued.serial)
+    icu.house.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by="operator:test").result()
+    return time.monotonic()
+
+
+def seconds_until_revoked(icu: Hospital, node: Node, issued: IssuedCertificate, since: float) -> float:
+    while node.ask(icu.question(issued)).certificate_status is not REVOKED:
+        assert time.monotonic() - since < PATIENCE
+        time.sleep(0.02)
+    return time.monotonic() - since
+
+
+def serials(node: Node, name: str = "0") -> set[int]:
+    code, body = node.get(f"/crl/h1.icu/1/{name}.crl")
+    assert code == 200
+    return {entry.serial_number for entry in x509.load_der_x509_crl(body)}
+
+
+def check_answers(icu: Hospital, node: Node) -> None:
+    """Lists, an answer as it is kept, a live one for a nonce, and one about nobody."""
+    first = icu.certificates[0]
+    assert serials(node) == serials(node, "complete")
+    assert node.ask(icu.question(first)).certificate_status is GOOD
+    nonce = bytes(range(32))
+    live = node.ask(icu.question(first, nonce))
+    assert live.certificate_status is GOOD
+    assert live.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
+    never = icu.question_about(first.issuer.certificate_der, 4711)
+    assert node.ask(never).certificate_status is UNKNOWN
+
+
+def test_status_goes_on_without_the_signing_side_and_hears_within_a_second(icu: Hospital) -> None:
+    with icu.signing() as signing:
+        assert signing.issuers == ["h1/icu#1"]
+    with icu.signing() as signing, icu.status_node("node-a") as one, icu.status_node("node-b") as two:
+        assert one.issuers == two.issuers == []
+        signing.kill()
+        for node in (one, two):
+            check_answers(icu, node)
+        # an intent that was never signed is neither good nor unknown
+        unsigned = icu.intend()
+        for node in (one, two):
+            assert node.ask(unsigned).response_status is ocsp.OCSPResponseStatus.TRY_LATER
+        # three revocations; what a busy machine does to one of them proves nothing
+        delays = []
+        for issued in icu.certificates:
+            since = revoke(icu, issued)
+            delays.append(max(seconds_until_revoked(icu, node, issued, since) for node in (one, two)))
+        assert min(delays) < 1.0, delays
+        assert serials(one) == set(), "nobody is there who could sign a list"
+        # the signing side comes back: what it settles and signs is served by nodes that were never restarted
+        with icu.signing():
+            until = time.monotonic() + PATIENCE
+            wanted = {issued.serial for issued in icu.certificates}
+            while serials(two) != wanted or serials(one, "complete") != wanted:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert one.ask(unsigned).certificate_status is GOOD
+            address = f"{one.status[0]}:{one.status[1]}"
+            found = run(icu.folder, "doctor", "--status-address", address, "--json").facts
+            published = [each for each in found if each["check"] == "published"]
+            assert [each["state"] for each in published] == ["well"], published
+
+
+_STORM = """
+overload_seconds = 0.001
+health = "127.0.0.1:0"
+"""
+
+
+def test_under_overload_clients_are_told_to_try_later(tmp_path: Path) -> None:
+    with hospital(tmp_path) as icu:
+        with icu.signing():
+            pass
+        with icu.status_node("node-a", _STORM) as node:
+            calm = node.ask(icu.question(icu.certificates[0]))
+            assert calm.certificate_status is GOOD
+            bodies = storm(icu, node, connections=64, each=20)
+            assert len(bodies) == 64 * 20
+            put_off = bodies.count(TRY_LATER)
+            assert put_off > 0
+            for body in bodies:
+                if body != TRY_LATER:
+                    assert ocsp.load_der_ocsp_response(body).certificate_status is GOOD
+            code, health = node.get("/health", listener="health")
+            assert (code, json.loads(health)["answers"]["turned_away"] >= put_off) == (200, True)
+            until = time.monotonic() + PATIENCE
+            while (after := node.ask(icu.question(icu.certificates[1], bytes(16)))).response_status is (
+                ocsp.OCSPResponseStatus.TRY_LATER
+            ):
+                assert time.monotonic() < until
+            assert after.certificate_status is GOOD
+
+
+def storm(icu: Hospital, node: Node, *, connections: int, each: int) -> list[bytes]:
+    """Every connection asks at once for answers that must be signed for it alone; gives all bodies."""
+    bodies: list[bytes] = []
+    gate = threading.Barrier(connections)
+    questions = [icu.question(icu.certificates[0], bytes([number]) * 32) for number in range(each)]
+    head = "POST /ocsp HTTP/1.1\r\nHost: status\r\nContent-Type: application/ocsp-request\r\nContent-Length: {}\r\n\r\n"
+    burst = b"".join(head.format(len(question)).encode() + question for question in questions)
+
+    def ask() -> None:
+        with socket.create_connection(node.status, timeout=PATIENCE) as peer:
+            gate.wait(PATIENCE)
+            peer.sendall(burst)
+            with peer.makefile("rb") as stream:
+                bodies.extend(read_body(stream) for _ in range(each))
+
+    threads = [threading.Thread(target=ask) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    return bodies
+
+
+def read_body(stream: object) -> bytes:
+    """One response; tryLater is HTTP 200 too (RFC 6960 A.2)."""
+    line = stream.readline()  # type: ignore[attr-defined]
+    assert line.startswith(b"HTTP/1.1 200"), line
+    length = 0
+    while (line := stream.readline()) != b"\r\n":  # type: ignore[attr-defined]
+        if line.lower().startswith(b"content-length:"):
+            length = int(line.split(b":")[1])
+    body: bytes = stream.read(length)  # type: ignore[attr-defined]
+    return body
