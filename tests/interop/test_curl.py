@@ -44,7 +44,9 @@ def curl(*words: str | Path, folder: Path) -> Answer:
     head, body = folder / "head", folder / "body"
     head.unlink(missing_ok=True)
     body.unlink(missing_ok=True)
-    told = run("curl", "-sS", "-v", "--max-time", "60", "-D", head, "-o", body, "-w", "%{http_code}", *words)
+    told = run(
+        "curl", "-sS", "-v", "--max-time", "60", "-D", head, "-o", body, "-w", "%{http_code}", *words, seconds=90
+    )
     heads = head.read_bytes().decode("latin-1").split("\r\n\r\n") if head.exists() else []
     lines = heads[-2].split("\r\n")[1:] if len(heads) > 1 else []
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
