@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from vagus.keystore.private_keys import SoftwareSigningKey
     from vagus.keystore.sealing import Kdf
     from vagus.policy.plans import PlannedAuthority
+    from vagus.records.device_changes import DeviceFollower
     from vagus.records.devices import DeviceRow
     from vagus.records.sequence import RevocationFollower
 
@@ -173,6 +174,16 @@ class House:
         from vagus.records.sequence import RevocationFollower
 
         follower = RevocationFollower(self.database, self.clock)
+        follower.follow(self.writer)
+        self._closers.append(follower.close)
+        return follower
+
+    @cached_property
+    def device_follower(self) -> DeviceFollower:
+        """Which devices changed, in step with this process's writer."""
+        from vagus.records.device_changes import DeviceFollower
+
+        follower = DeviceFollower(self.database)
         follower.follow(self.writer)
         self._closers.append(follower.close)
         return follower

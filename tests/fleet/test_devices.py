@@ -15,8 +15,10 @@ from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.entries import DeviceAdded, DeviceStateChanged, OperatorAct
 from vagus.reasons import Reason
+from vagus.records.device_changes import DeviceFollower
 from vagus.records.tokens import list_tokens_of
 from vagus.testing import SeededEntropy
+from vagus.x509.crl_building import RevocationReason
 
 
 @pytest.fixture
@@ -139,3 +141,19 @@ def test_a_place_is_noted_and_bounded(house: Stock) -> None:
 def test_owners_are_named_alike_everywhere() -> None:
     device_id = DeviceId.draw(SeededEntropy(1))
     assert owner_of(device_id) == f"device:{device_id}"
+
+
+def test_what_may_end_a_connection_moves_the_sequence_that_gates_follow_and_nothing_else_does(house: Stock) -> None:
+    follower, changed = DeviceFollower(house.database), list[str]()
+    follower.subscribe(lambda changes: changed.extend(one.device_id for one in changes))
+    follower.follow(house.writer)
+    pump, hub = house.add("SN-1"), house.add("SN-2")
+    house.inventory.place(pump.id, "room 4").result(10)
+    assert changed == []
+    house.inventory.change_state(pump.id, DeviceState.COMMISSIONED, by=BY).result(10)
+    house.inventory.transfer(hub.id, ER, by=BY).result(10)
+    house.inventory.transfer(hub.id, ER, by=BY).result(10)  # it is there already
+    house.inventory.lock_out(pump.id, RevocationReason.KEY_COMPROMISE, by=BY).result(10)
+    assert _reason(house.inventory.change_state(pump.id, DeviceState.DISPOSED, by=BY)) is Reason.DEVICE_STATE
+    house.inventory.change_state(pump.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
+    assert changed == [str(each) for each in (pump.id, hub.id, pump.id, pump.id)]

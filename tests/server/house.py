@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.tls.authority import TestAuthority, authority
 from vagus.endpoints.gateway.decisions import GateDecision, Outcome
-from vagus.errors import NotTrusted
+from vagus.errors import Conflict, NotTrusted
 from vagus.reasons import Reason
 from vagus.server.listeners import ListenerSpec, RunningListeners, start
 from vagus.testing import FrozenClock
@@ -61,15 +61,38 @@ class Event:
     serial: int
 
 
+@dataclass(frozen=True)
+class Changed:
+    """One change in the inventory."""
+
+    device_id: str
+
+
+class Devices:
+    """Tells of device changes."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[Sequence[Changed]], None]] = []
+
+    def subscribe(self, callback: Callable[[Sequence[Changed]], None]) -> None:
+        self._callbacks.append(callback)
+
+    def tell(self, device_id: str) -> None:
+        for callback in self._callbacks:
+            callback([Changed(device_id)])
+
+
 @dataclass
 class Door:
-    """Judges by signature up to the root and by a set of revoked serials; knows the house's own intermediates."""
+    """Judges by signature up to the root, revoked serials and devices' states; knows the house's intermediates."""
 
     house: TestAuthority = field(default_factory=authority)
     session_on_revocation: Literal["close", "degrade"] = "close"
     position: int = 0
     judged: int = 0
     revoked: set[int] = field(default_factory=set)
+    locked: dict[str, Reason] = field(default_factory=dict)
+    devices: Devices = field(default_factory=Devices)
     decisions: list[GateDecision] = field(default_factory=list)
     _callbacks: list[Callable[[Sequence[Event]], None]] = field(default_factory=list)
 
@@ -95,6 +118,8 @@ class Door:
             if certificate.serial_number in self.revoked:
                 raise NotTrusted(Reason.REVOKED_CA if place else Reason.REVOKED, "the certificate is revoked")
         name = path[0].subject.rfc4514_string().removeprefix("CN=")
+        if (reason := self.locked.get(name.partition(".")[0])) is not None:
+            raise Conflict(reason, "the device is quarantined")
         links = tuple(Link(each.public_bytes(serialization.Encoding.DER), each.serial_number) for each in path)
         return Admitted(Identity(name, links), self.session_on_revocation)
 
@@ -106,6 +131,13 @@ class Door:
         self.position += 1
         for callback in self._callbacks:
             callback([Event(serial)])
+
+    def change(self, device_id: str, reason: Reason | None) -> None:
+        """Something becomes of a device: locked out for a reason, or not."""
+        if reason is not None:
+            self.locked[device_id] = reason
+        self.position += 1
+        self.devices.tell(device_id)
 
     def told(self, outcome: Outcome) -> list[GateDecision]:
         return [each for each in self.decisions if each.outcome is outcome]
@@ -150,7 +182,7 @@ def serving(*specs: ListenerSpec, doors: Sequence[Door] = (), grace: float = 0.2
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: failures.append(context))
         try:
-            running = await start(specs, clock=FrozenClock(), feeds=doors)
+            running = await start(specs, clock=FrozenClock(), feeds=doors, devices=[door.devices for door in doors])
         except BaseException as error:
             ready.set_exception(error)
             raise

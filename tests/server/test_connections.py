@@ -130,6 +130,43 @@ class TestRevocation:
             assert client.was_cut()
 
 
+class TestDeviceChanges:
+    def test_an_open_stream_of_a_changed_device_is_judged_anew_and_its_twin_is_left_alone(self, door: Door) -> None:
+        twin = authority().issue("twin.icu.h1.test")
+        with (
+            serving(gate(door, app=None, stream=Silent), doors=[door]) as served,
+            Client(served.port(), pump().credential) as bad,
+            Client(served.port(), twin.credential) as good,
+        ):
+            wait_until(lambda: len(served.running.connections) == 2)
+            began, judged = time.monotonic(), door.judged
+            door.change("pump", Reason.DEVICE_STATE)
+            assert bad.was_cut()
+            assert time.monotonic() - began < 2
+            assert door.judged == judged + 1
+            good.send(b"x")
+            wait_until(lambda: len(served.running.connections) == 1)
+        assert [(each.reason, each.device) for each in door.told(Outcome.CLOSED)] == [
+            (Reason.DEVICE_STATE, "pump.icu.h1.test")
+        ]
+
+    def test_a_change_that_takes_nothing_away_cuts_nothing(self, door: Door) -> None:
+        with serving(gate(door), doors=[door]) as served, Client(served.port(), pump().credential) as client:
+            assert client.get().status == 200
+            judged = door.judged
+            door.change("pump", None)
+            wait_until(lambda: door.judged > judged)
+            assert client.get().status == 200
+
+    def test_the_next_request_of_a_kept_alive_connection_is_judged_anew(self, door: Door) -> None:
+        # A gate whose feed is silent still sees the position move.
+        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+            assert client.get().status == 200
+            door.change("pump", Reason.DEVICE_STATE)
+            response = client.get()
+            assert (response.status, json.loads(response.body)["reason"]) == (403, Reason.DEVICE_STATE)
+
+
 class TestBooks:
     def test_nothing_is_left_of_a_connection_that_ended(self, door: Door) -> None:
         with serving(gate(door), doors=[door]) as served:
@@ -137,17 +174,20 @@ class TestBooks:
                 with Client(served.port(), pump().credential) as client:
                     assert client.get().status == 200
             wait_until(lambda: len(served.running.connections) == 0)
-            assert served.running.connections._by_serial == {}
+            assert served.running.connections._by_mark == {}
             assert served.running.counts()["gate"] == (0, 0)
 
     def test_events_before_and_after_the_loops_life_are_harmless(self, door: Door) -> None:
         connections = OpenConnections()
         connections.follow(door)
+        connections.follow_devices(door.devices)
         door.revoke(1)
+        door.change("pump", None)
         loop = asyncio.new_event_loop()
         connections.bind(loop)
         loop.close()
         door.revoke(2)
+        door.change("pump", None)
 
     def test_a_position_that_moves_during_the_verdict_makes_it_old_at_once(self) -> None:
         position = [0]

@@ -19,6 +19,7 @@ from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceAdded, DeviceStateChanged, OperatorAct
 from vagus.reasons import Reason
 from vagus.records.database import Connection
+from vagus.records.device_changes import note_device_change
 from vagus.records.devices import (
     DeviceRow,
     find_device,
@@ -208,6 +209,7 @@ def change_device_state(
     if not set_device_state(batch.connection, device_id, before=before, after=after, at=batch.at):
         msg = f"the device was changed by somebody else while it was {before}; look again"
         raise Conflict(Reason.DEVICE_STATE, msg)
+    note_device_change(batch, device_id)
     append(batch, DeviceStateChanged(owner_of(device_id), before, after, by))
     if after in HAS_ENDED:
         expire_tokens_of(batch.connection, device_id, at=batch.at)
@@ -243,6 +245,7 @@ def transfer_device(
         raise Malformed(Reason.BAD_ARGUMENT, msg, unit=str(unit))
     if unit != device.unit:
         set_device_unit(batch.connection, device_id, unit, at=batch.at)
+        note_device_change(batch, device_id)
         append(batch, OperatorAct("device-transfer", by, subject=owner_of(device_id)))
         plan_superseding(batch.connection, device_id, unit, run_after=batch.at + int(overlap.total_seconds()))
     return load_device(batch.connection, device_id)

@@ -1,8 +1,9 @@
 """Open connections and the right each one has to stay open; decides no right itself, it asks for the verdict again.
 
-A verdict is good for one position of the revocation sequence and for a bounded time. A request on a kept-alive
-connection asks again when either has moved on; a revocation asks again for every connection whose path holds the
-serial; a slow sweep asks for all of them, which is how expiry and a device's new state reach an idle stream.
+A verdict is good for one position of the sequences of revocations and device changes, and for a bounded time. A
+request on a kept-alive connection asks again when either has moved on; a revocation asks again for every connection
+whose path holds the serial, a change of a device for every connection of that device; a slow sweep asks for all of
+them, which is how expiry reaches an idle stream.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from vagus.endpoints.gateway.decisions import Guest, Outcome, Record, decide, path_serials
+from vagus.endpoints.gateway.decisions import Guest, Outcome, Record, decide, device_of, path_serials
 from vagus.errors import Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.tls import Peer
@@ -42,7 +43,7 @@ class Rules:
     admit: Admit | None
     record: Record
     position: Callable[[], object]
-    """Moves whenever a verdict may have changed: the position of the revocation sequence, at least."""
+    """Moves whenever a verdict may have changed: the positions of both sequences, at least."""
     lost: Lost = as_the_guest_says
     verdict_seconds: float = VERDICT_SECONDS
 
@@ -152,35 +153,60 @@ class RevocationFeed(Protocol):
         ...
 
 
+class Change(Protocol):
+    """One change in the inventory."""
+
+    @property
+    def device_id(self) -> str:
+        """The device whose rights may be others now."""
+        ...
+
+
+class DeviceFeed(Protocol):
+    """Who tells of device changes, from any thread: `records.device_changes.DeviceFollower` is one."""
+
+    def subscribe(self, callback: Callable[[Sequence[Change]], None]) -> None:
+        """Have `callback` called with each run of new changes."""
+        ...
+
+
+Mark = int | str
+"""A serial number of a path, or the id of a device."""
+
+
 @dataclass(slots=True)
 class OpenConnections:
-    """Every open connection that was admitted, found by the serials of its path."""
+    """Every open connection that was admitted, found by the serials of its path and by its device."""
 
-    _by_serial: dict[int, set[OpenConnection]] = field(default_factory=dict)
-    _serials: dict[OpenConnection, Collection[int]] = field(default_factory=dict)
+    _by_mark: dict[Mark, set[OpenConnection]] = field(default_factory=dict)
+    _marks: dict[OpenConnection, Collection[Mark]] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __len__(self) -> int:
-        return len(self._serials)
+        return len(self._marks)
 
     def add(self, connection: OpenConnection) -> None:
-        """Hold `connection` to the revocation sequence until it is discarded."""
+        """Hold `connection` to both sequences until it is discarded."""
         standing = connection.standing
         if standing is None or standing.rules.admit is None:
             return
-        serials = path_serials(standing.guest) if standing.guest is not None else frozenset[int]()
-        self._serials[connection] = serials
-        for serial in serials:
-            self._by_serial.setdefault(serial, set()).add(connection)
+        marks: set[Mark] = set()
+        if standing.guest is not None:
+            marks.update(path_serials(standing.guest))
+            device = device_of(standing.guest)
+            marks.update(() if device is None else (device,))
+        self._marks[connection] = marks
+        for mark in marks:
+            self._by_mark.setdefault(mark, set()).add(connection)
 
     def discard(self, connection: OpenConnection) -> None:
         """Forget a connection that has ended."""
-        for serial in self._serials.pop(connection, ()):
-            holders = self._by_serial[serial]
+        for mark in self._marks.pop(connection, ()):
+            holders = self._by_mark[mark]
             holders.discard(connection)
             if not holders:
-                del self._by_serial[serial]
+                del self._by_mark[mark]
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work on `loop`: the one that owns the connections."""
@@ -188,20 +214,27 @@ class OpenConnections:
 
     def follow(self, feed: RevocationFeed) -> None:
         """Hold every open connection to `feed` from now on; its callbacks may come from any thread."""
-        feed.subscribe(self._on_events)
+        feed.subscribe(lambda events: self._tell([event.serial for event in events]))
 
-    def _on_events(self, events: Sequence[Revocation]) -> None:
+    def follow_devices(self, feed: DeviceFeed) -> None:
+        """Hold every open connection to what becomes of its device, in the same way."""
+        feed.subscribe(lambda changes: self._tell([change.device_id for change in changes]))
+
+    def _tell(self, marks: Sequence[Mark]) -> None:
         loop = self._loop
         if loop is None or loop.is_closed():
             return  # nothing is open yet, or any more: new connections are judged at their handshake
         with suppress(RuntimeError):  # closed just now
-            loop.call_soon_threadsafe(self.notify, [event.serial for event in events])
+            loop.call_soon_threadsafe(self.notify, marks)
 
-    def notify(self, serials: Iterable[int]) -> None:
-        """Ask again for every connection with one of these certificates in its path (on the loop's thread)."""
+    def notify(self, marks: Iterable[Mark]) -> None:
+        """Ask again for every connection with one of these certificates in its path, or of one of these devices.
+
+        On the loop's thread.
+        """
         found: dict[OpenConnection, None] = {}
-        for serial in serials:
-            found.update(dict.fromkeys(self._by_serial.get(serial, ())))
+        for mark in marks:
+            found.update(dict.fromkeys(self._by_mark.get(mark, ())))
         if found:
             task = asyncio.get_running_loop().create_task(self._ask_again(list(found)))
             self._tasks.add(task)  # the loop itself holds tasks weakly
@@ -211,13 +244,13 @@ class OpenConnections:
         """Ask for all of them again and again, a pass in about `every_seconds`; ends by cancellation."""
         while True:
             await asyncio.sleep(every_seconds)
-            await self._ask_again(list(self._serials))
+            await self._ask_again(list(self._marks))
 
     async def _ask_again(self, connections: list[OpenConnection]) -> None:
         until = time.monotonic() + _SLICE_SECONDS
         for connection in connections:
             standing = connection.standing
-            if connection in self._serials and standing is not None and standing.find_objection() is not None:
+            if connection in self._marks and standing is not None and standing.find_objection() is not None:
                 connection.cut()
             if time.monotonic() > until:  # others are served in between
                 await asyncio.sleep(0)

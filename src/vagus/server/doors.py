@@ -27,7 +27,7 @@ from vagus.records.devices import find_device_by_serial
 from vagus.records.models import list_maker_anchors
 from vagus.server.credentials import DoorCertificate, DoorCertificates
 from vagus.server.limits import Limits
-from vagus.server.listeners import ListenerSpec
+from vagus.server.listeners import ListenerSpec, do_nothing
 from vagus.server.log_files import log_files_app
 from vagus.server.verifier_memory import DurableCrlMemory, raise_floor
 from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
@@ -57,7 +57,6 @@ class Doors:
 
     specs: list[ListenerSpec] = field(default_factory=list)
     tls: list[TlsDoor] = field(default_factory=list)
-    relays: list[HttpRelay] = field(default_factory=list)
     admissions: list[tuple[PlannedListener, Admission]] = field(default_factory=list)
 
 
@@ -105,6 +104,7 @@ class DoorBuilder:
         raise_floor(self._floor, house.database)
         self._authorities, self._makers = self._look()
         self._parents = self._find_parents()
+        self._epoch = 0
 
     def build(self) -> Doors:
         """Every TLS listener of the plan. Raises Misconfigured(BAD_PLAN), Unavailable(KEY_NOT_OPEN)."""
@@ -124,6 +124,7 @@ class DoorBuilder:
         self._parents = self._find_parents()
         for listener, admission in doors.admissions:
             admission.use(*self._validators(listener))
+        self._epoch += 1
         return True
 
     def _look(self) -> tuple[tuple[AuthorityRow, ...], tuple[bytes, ...]]:
@@ -185,13 +186,12 @@ class DoorBuilder:
             return admitted
 
         app: ASGIApp | None = None
-        stream = None
+        stream, close = None, do_nothing
         if is_enrolment:
             app = log_files_app(self._house.settings.log, self._est(listener))
         elif listener.upstream is not None and listener.kind is ListenerKind.RELAY_HTTP:
             relay = HttpRelay(Upstream(*listener.upstream), self._record)
-            doors.relays.append(relay)
-            app = relay
+            app, close = relay, relay.close
         elif listener.upstream is not None:
             stream = tcp_relay(Upstream(*listener.upstream))
         host, port = address_of(self._house, listener)
@@ -204,12 +204,17 @@ class DoorBuilder:
                 stream=stream,
                 tls=context,
                 admit=admit,
-                position=lambda: self._house.follower.position,
+                position=self._position,
                 on_refusal="answer",
                 record=self._record,
                 limits=limits_of(self._house),
+                close=close,
             )
         )
+
+    def _position(self) -> object:
+        """Moves with each revocation, each change of a device, and each change of anchors."""
+        return self._house.follower.position, self._house.device_follower.position, self._epoch
 
     def _validators(self, listener: PlannedListener) -> tuple[Validator, Validator | None]:
         """Anchored in the hospital's own device CA: another hospital's certificates lead nowhere here.

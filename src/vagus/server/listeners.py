@@ -25,6 +25,7 @@ from vagus.reasons import Reason
 from vagus.server.connections import (
     VERDICT_SECONDS,
     Admit,
+    DeviceFeed,
     Lost,
     OpenConnections,
     RevocationFeed,
@@ -88,13 +89,13 @@ class ListenerSpec:
     admit: Admit | None = None
     """Called after each handshake, full or resumed, before any application byte, and again as `position` moves."""
     position: Callable[[], object] = never_moves
-    """Any value that changes whenever a verdict may have: the position of the revocation sequence, at least."""
+    """Any value that changes whenever a verdict may have: the positions of both sequences, at least."""
     on_refusal: OnRefusal = "answer"
     lost: Lost = as_the_guest_says
     record: Record = record_nothing
     limits: Limits = field(default_factory=Limits)
     verdict_seconds: float = VERDICT_SECONDS
-    """How long a verdict is good although nothing was revoked: expiry and device states reach a stream by then."""
+    """How long a verdict is good although nothing was revoked or changed: expiry reaches a stream by then."""
     close: Callable[[], None] = do_nothing
     """Called at the end, for what the application keeps open: `HttpRelay.close`."""
     shares_port: bool = False
@@ -241,9 +242,13 @@ def _uvicorn(spec: ListenerSpec) -> Config:
 
 
 async def start(
-    listeners: Sequence[ListenerSpec], *, clock: Clock, feeds: Sequence[RevocationFeed] = ()
+    listeners: Sequence[ListenerSpec],
+    *,
+    clock: Clock,
+    feeds: Sequence[RevocationFeed] = (),
+    devices: Sequence[DeviceFeed] = (),
 ) -> RunningListeners:
-    """Open all listeners in the running loop, or none. `feeds` tell of revocations, from any thread.
+    """Open all listeners in the running loop, or none. `feeds` tell of revocations, `devices` of changes, any thread.
 
     Raises Misconfigured(BAD_SETTINGS) for an address that cannot be had.
     """
@@ -251,6 +256,8 @@ async def start(
     connections.bind(asyncio.get_running_loop())
     for feed in feeds:
         connections.follow(feed)
+    for changes in devices:
+        connections.follow_devices(changes)
     running = RunningListeners(clock, connections)
     addresses: dict[str, tuple[str, int]] = {}
     try:
@@ -273,11 +280,12 @@ async def serve(
     clock: Clock,
     until: asyncio.Event,
     feeds: Sequence[RevocationFeed] = (),
+    devices: Sequence[DeviceFeed] = (),
     started: Callable[[RunningListeners], None] | None = None,
     grace_seconds: float = 5.0,
 ) -> None:
     """Serve until `until` is set; `started` is told once every listener is open."""
-    running = await start(listeners, clock=clock, feeds=feeds)
+    running = await start(listeners, clock=clock, feeds=feeds, devices=devices)
     try:
         if started is not None:
             started(running)
@@ -291,6 +299,7 @@ def run(
     *,
     clock: Clock,
     feeds: Sequence[RevocationFeed] = (),
+    devices: Sequence[DeviceFeed] = (),
     started: Callable[[RunningListeners], None] | None = None,
     grace_seconds: float = 5.0,
 ) -> None:
@@ -302,7 +311,15 @@ def run(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, until.set)
-        await serve(listeners, clock=clock, until=until, feeds=feeds, started=started, grace_seconds=grace_seconds)
+        await serve(
+            listeners,
+            clock=clock,
+            until=until,
+            feeds=feeds,
+            devices=devices,
+            started=started,
+            grace_seconds=grace_seconds,
+        )
 
     uvloop.run(main())
 

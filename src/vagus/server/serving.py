@@ -142,6 +142,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
 def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, runner: WorkRunner | None, ready: Ready) -> None:
     house = serving.house
     house.follower.start()
+    house.device_follower.start()
     house.follower.subscribe(lambda _events: jobs.nudge("lists"))
     running: list[RunningListeners] = []
     watch = StatusWatch(house.pack, house.database, house.clock)
@@ -177,7 +178,7 @@ def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, runner: WorkRu
         )
 
     try:
-        run(specs, clock=house.clock, feeds=[house.follower], started=started)
+        run(specs, clock=house.clock, feeds=[house.follower], devices=[house.device_follower], started=started)
     finally:
         watch.stop()
         if runner is not None:

@@ -127,6 +127,12 @@ def decide(
     )
 
 
+def device_of(guest: Guest) -> str | None:
+    """The id of the device that was let in: the first label of its name (design section 4)."""
+    identity = guest.identity
+    return None if identity is None or identity.device_name is None else str(identity.device_name).partition(".")[0]
+
+
 def path_serials(guest: Guest) -> frozenset[int]:
     """The serials of path and anchor, under which an open connection is found when one of them is revoked."""
     identity = guest.identity

@@ -1,0 +1,137 @@
+"""The gapless sequence of device changes, as every gate follows it; what a change means is told in fleet.
+
+A verdict on a connection rests on the state and the unit of its device. Both change in the inventory, often from
+another process, and an open connection must hear of it as soon as of a revocation (design section 6.3). A follower
+holds no states: it tells which devices changed, and whoever let them in asks again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+
+from vagus.errors import IntegrityFailure, VagusError
+from vagus.identifiers import DeviceId
+from vagus.reasons import Reason
+from vagus.records.database import Database
+from vagus.records.tables import device_changes, log_head
+from vagus.records.writer import Batch, CommitFacts, Writer
+
+_LOG = logging.getLogger(__name__)
+
+MAX_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.25
+_ROWS = 5_000
+_END = select(log_head.c.device_sequence).where(log_head.c.id == 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChange:
+    """One step of the sequence."""
+
+    sequence: int
+    device_id: str
+    at: int
+
+
+def note_device_change(batch: Batch, device_id: DeviceId) -> int:
+    """Number a change of a device's rights, in the transaction that makes it; gives its place in the sequence."""
+    sequence = batch.next_device_change()
+    row = {"sequence": sequence, "device_id": str(device_id), "at": batch.at}
+    batch.connection.execute(insert(device_changes), row)
+    return sequence
+
+
+def read_changes(connection: Connection, after: int, limit: int = _ROWS) -> list[DeviceChange]:
+    """At most `limit` changes behind number `after`, in order."""
+    table = device_changes.c
+    rows = connection.execute(
+        select(table.sequence, table.device_id, table.at)
+        .where(table.sequence > after)
+        .order_by(table.sequence)
+        .limit(limit)
+    )
+    return [DeviceChange(*row) for row in rows]
+
+
+class DeviceFollower:
+    """Tells which devices changed: in this process within the commit, elsewhere by polling at most every 500 ms.
+
+    Safe to ask from every thread. Whether the database is in sight is the revocation follower's to say.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Begin at the end of the sequence. Raises Unavailable(DATABASE_UNAVAILABLE)."""
+        self._database = database
+        self._turn = threading.Lock()
+        self._subscribers: tuple[Callable[[Sequence[DeviceChange]], None], ...] = ()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        with database.reading() as connection:
+            self._position = int(connection.execute(_END).scalar_one())
+
+    @property
+    def position(self) -> int:
+        """The number of the newest change that was seen here: a verdict reached at another one may be out of date."""
+        return self._position
+
+    def subscribe(self, callback: Callable[[Sequence[DeviceChange]], None]) -> None:
+        """Call `callback` with each run of new changes; keep it short, it must not raise."""
+        self._subscribers = (*self._subscribers, callback)
+
+    def follow(self, writer: Writer) -> None:
+        """Catch up within each commit of this process that changed a device, before its futures resolve."""
+        writer.on_commit(self._on_commit)
+
+    def start(self, poll_seconds: float = _POLL_SECONDS) -> None:
+        """Poll on a thread of its own for what other processes change; end it with `close`."""
+        seconds = min(poll_seconds, MAX_POLL_SECONDS)
+        self._thread = threading.Thread(target=self._poll, args=(seconds,), name="vagus-devices", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop polling."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def catch_up(self) -> int:
+        """Read what is new and give the position. Raises Unavailable, IntegrityFailure on a gap or a step back."""
+        with self._turn:
+            changes = self._read_new()
+            if changes:
+                for subscriber in self._subscribers:
+                    subscriber(changes)
+            return self._position
+
+    def _read_new(self) -> list[DeviceChange]:
+        with self._database.reading() as connection:
+            end = int(connection.execute(_END).scalar_one())
+            if end < self._position:  # another, older database under the same name
+                msg = f"the sequence of device changes went back from {self._position} to {end}; restart"
+                raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=self._position, found=end)
+            new: list[DeviceChange] = []
+            while self._position < end:
+                changes = read_changes(connection, self._position)
+                expected = range(self._position + 1, self._position + 1 + len(changes))
+                if not changes or [one.sequence for one in changes] != list(expected):
+                    msg = f"the sequence of device changes has a gap behind {self._position}; see vagus audit verify"
+                    raise IntegrityFailure(Reason.LOG_TAMPERED, msg, position=self._position, end=end)
+                self._position = changes[-1].sequence
+                new += changes
+            return new
+
+    def _on_commit(self, facts: CommitFacts) -> None:
+        if facts.device_sequence != self._position:
+            self.catch_up()
+
+    def _poll(self, seconds: float) -> None:
+        while not self._stop.wait(seconds):
+            try:
+                self.catch_up()
+            except VagusError as error:
+                _LOG.warning("the inventory cannot be followed: %s", error.message)

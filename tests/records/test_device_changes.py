@@ -1,0 +1,86 @@
+"""Following the sequence of device changes: at once in process, by polling elsewhere, never over a gap."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from vagus.errors import IntegrityFailure, Malformed
+from vagus.identifiers import DeviceId
+from vagus.reasons import Reason
+from vagus.records.database import Database, open_database
+from vagus.records.device_changes import DeviceChange, DeviceFollower, note_device_change, read_changes
+from vagus.records.tables import log_head
+from vagus.records.writer import Batch, Writer
+from vagus.testing import FrozenClock
+
+PUMP, HUB = DeviceId("a" * 26), DeviceId("b" * 25 + "a")
+
+
+@pytest.fixture
+def writer(database: Database) -> Iterator[Writer]:
+    with Writer(database, FrozenClock()) as made:
+        yield made
+
+
+def change(writer: Writer, device_id: DeviceId = PUMP) -> int:
+    return writer.submit(lambda batch: note_device_change(batch, device_id)).result(10)
+
+
+def test_in_process_it_tells_before_the_future_resolves(writer: Writer, database: Database) -> None:
+    assert change(writer) == 1
+    follower, told = DeviceFollower(database), list[DeviceChange]()
+    assert follower.position == 1, "what was before is of no interest"
+    follower.subscribe(told.extend)
+    follower.follow(writer)
+    assert [change(writer, HUB), change(writer)] == [2, 3]
+    assert [(one.sequence, one.device_id) for one in told] == [(2, str(HUB)), (3, str(PUMP))]
+    assert follower.position == 3
+    writer.submit(lambda batch: batch.append(b"something else")).result(10)
+    assert len(told) == 2
+
+
+def test_a_change_that_was_undone_never_was(writer: Writer, database: Database) -> None:
+    def fail(batch: Batch) -> None:
+        note_device_change(batch, PUMP)
+        raise Malformed(Reason.BAD_ARGUMENT, "not this one")
+
+    with pytest.raises(Malformed):
+        writer.submit(fail).result(10)
+    assert change(writer) == 1
+    with database.reading() as connection:
+        assert [one.sequence for one in read_changes(connection, 0)] == [1]
+
+
+def test_another_process_knows_within_half_a_second(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
+    here, there = open_database(url), open_database(url)
+    here.create()
+    with Writer(here, FrozenClock()) as writer:
+        follower, told = DeviceFollower(there), list[DeviceChange]()
+        follower.subscribe(told.extend)
+        follower.start(poll_seconds=60)  # more than what is allowed
+        change(writer)
+        until = time.monotonic() + 10
+        while not told:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        follower.close()
+    there.close()
+    here.close()
+
+
+def test_a_gap_and_a_step_back_are_told(writer: Writer, database: Database) -> None:
+    follower = DeviceFollower(database)
+    change(writer)
+    follower.catch_up()
+    for end, reason in ((5, Reason.LOG_TAMPERED), (0, Reason.LOG_TRUNCATED)):
+        with database.writing() as connection:
+            connection.execute(update(log_head).values(device_sequence=end))
+        with pytest.raises(IntegrityFailure) as caught:
+            follower.catch_up()
+        assert caught.value.reason is reason
