@@ -351,14 +351,14 @@ class House:
         """The acts that change the inventory; a device's end revokes its certificates in the same act."""
         from vagus.fleet.devices import Inventory
 
-        return Inventory(self.writer, self.entropy)
+        return Inventory(self.writer, self.entropy, overlap=self.pack.renewal.transfer_overlap)
 
     @cached_property
     def tokens(self) -> TokenOffice:
         """Makes enrolment tokens."""
         from vagus.fleet.tokens import TokenOffice
 
-        return TokenOffice(self.writer, self.entropy)
+        return TokenOffice(self.writer, self.entropy, life=self.pack.enrolment.token_lifetime)
 
     def find_device(self, text: str) -> DeviceRow:
         """The device that a person named: its id, or MODEL:SERIAL. Raises NotAuthorised(NOT_IN_INVENTORY)."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from tests.cli.issuing import device_name, issue
 from tests.cli.running import PLAN, done, run
 from vagus.fleet.tokens import hash_token
-from vagus.records.tables import crl_publications
-from vagus.records.tokens import find_token
+from vagus.policy.packs import SHIPPED
+from vagus.records.tables import crl_publications, work
+from vagus.records.tokens import find_token, list_tokens_of
 from vagus.wiring import House
 
 
@@ -283,14 +285,36 @@ def test_a_plan_does_not_remove_an_authority_that_devices_rely_on(hospital: Path
     assert (refused.code, refused.reason) == (3, "AUTHORITY_IN_USE")
 
 
-def test_another_policy_pack_is_adopted_with_an_entry(hospital: Path) -> None:
-    from vagus.policy.packs import SHIPPED
-
+def with_own_pack(hospital: Path, **changes: str) -> str:
+    """Give the hospital a policy pack of its own, in which values are changed; gives the text of its settings."""
     own = SHIPPED.read_text().replace('version = "', 'version = "9', 1)
+    for name, value in changes.items():
+        own, count = re.subn(rf'(?m)^{name} = ".*?"', f'{name} = "{value}"', own)
+        assert count == 1
     (hospital / "own.toml").write_text(own)
     settings = hospital / "vagus.toml"
     text = settings.read_text().replace('# policy_pack = "our-pack.toml"', 'policy_pack = "own.toml" #')
     settings.write_text(text)
+    return text
+
+
+def test_tokens_and_transfers_follow_the_policy_pack(hospital: Path) -> None:
+    with_own_pack(hospital, token_lifetime="2d", transfer_overlap="3h")
+    done(hospital, "token", "make", device_name(1))
+    done(hospital, "token", "make", device_name(1), "--hours", "5")
+    with_er = PLAN.replace('Intensive Care"}', 'Intensive Care"}, {label = "er", title = "Emergency"}')
+    done(hospital, "plan", "apply", written(hospital, with_er), "--yes", "--ceremony")
+    done(hospital, "device", "transfer", device_name(1), "h1/er")
+    with House.open(hospital) as house, house.database.reading() as connection:
+        made = list_tokens_of(connection, house.find_device(device_name(1)).id)
+        assert sorted(one.expires_at - one.made_at for one in made) == [5 * 3600, 2 * 86400]
+        (job,) = connection.execute(select(work.c.run_after)).scalars()
+        assert 3 * 3600 - 60 < job - house.clock.now().timestamp() <= 3 * 3600
+
+
+def test_another_policy_pack_is_adopted_with_an_entry(hospital: Path) -> None:
+    text = with_own_pack(hospital)
+    settings = hospital / "vagus.toml"
     findings = done(hospital, "doctor", "--json").facts
     assert any(one["check"] == "policy pack" and one["state"] == "warning" for one in findings)
     done(hospital, "plan", "apply", written(hospital), "--yes")

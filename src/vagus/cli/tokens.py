@@ -28,11 +28,14 @@ def make(
     context: typer.Context,
     device: DeviceArgument,
     *,
-    hours: Annotated[float, typer.Option(min=0.02, max=2160, help="How long it may be used.")] = 168.0,
+    hours: Annotated[
+        float | None, typer.Option(min=0.02, max=2160, help="How long it may be used; the policy's time if left out.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Make a token with which one device may enrol once; it is shown here and never again."""
     with open_house(context) as house:
         found = house.find_device(device)
-        made = house.tokens.make(found.id, by=house.operator, life=timedelta(hours=hours)).result()
+        life = None if hours is None else timedelta(hours=hours)
+        made = house.tokens.make(found.id, by=house.operator, life=life).result()
     Output(json).facts({"device": str(made.device_id), "token": made.text, "expires_at": spell_time(made.expires_at)})

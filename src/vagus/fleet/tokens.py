@@ -59,21 +59,24 @@ def hash_token(text: str) -> bytes:
 class TokenOffice:
     """Makes tokens. The text leaves in the answer and is kept nowhere."""
 
-    def __init__(self, writer: Writer, entropy: Entropy) -> None:
+    def __init__(self, writer: Writer, entropy: Entropy, *, life: timedelta = DEFAULT_LIFE) -> None:
+        """`life` is that of tokens for which none is asked: the policy's."""
         self._writer = writer
         self._entropy = entropy
+        self._life = life
 
-    def make(self, device_id: DeviceId, *, by: str, life: timedelta = DEFAULT_LIFE) -> Future[MadeToken]:
+    def make(self, device_id: DeviceId, *, by: str, life: timedelta | None = None) -> Future[MadeToken]:
         """A token for a device that may enrol; the future resolves after the commit.
 
         Raises Malformed(BAD_ARGUMENT) for a life above 90 days; the future NotAuthorised(NOT_IN_INVENTORY) and
         Conflict(DEVICE_STATE).
         """
-        if not timedelta(minutes=1) <= life <= LONGEST_LIFE:
-            msg = f"a token life of {life} is outside 1 minute to {LONGEST_LIFE.days} days; ask for less"
+        given = self._life if life is None else life
+        if not timedelta(minutes=1) <= given <= LONGEST_LIFE:
+            msg = f"a token life of {given} is outside 1 minute to {LONGEST_LIFE.days} days; ask for less"
             raise Malformed(Reason.BAD_ARGUMENT, msg)
         text = draw_token(self._entropy)
-        return self._writer.submit(lambda batch: make_token(batch, text, device_id, life=life, by=by))
+        return self._writer.submit(lambda batch: make_token(batch, text, device_id, life=given, by=by))
 
 
 def make_token(batch: Batch, text: str, device_id: DeviceId, *, life: timedelta, by: str) -> MadeToken:

@@ -280,6 +280,7 @@ class DoorBuilder:
             self._house.issuance,
             self._issuers,
             group_domain=self._plan.group_domain,
+            token_repeat=self._house.pack.enrolment.token_replay,
         )
         return est_app(
             enrolment=enrolment,
