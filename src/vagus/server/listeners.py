@@ -6,11 +6,10 @@ import asyncio
 import resource
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import format_datetime
-from types import MappingProxyType
 from typing import Literal
 
 import uvloop
@@ -112,30 +111,46 @@ def _unusable(name: str, what: str) -> Misconfigured:
     return Misconfigured(Reason.BAD_SETTINGS, f"listener {name} {what}; correct its settings", listener=name)
 
 
+@dataclass(slots=True)
+class _Listening:
+    """One listener while it serves."""
+
+    spec: ListenerSpec
+    gate: Gate
+    server: asyncio.Server
+    state: ServerState | None  # of HTTP listeners
+    ticking: asyncio.Task[None]
+    address: tuple[str, int]
+
+
 class RunningListeners:
     """Listeners that serve, until `stop`."""
 
     def __init__(self, clock: Clock, connections: OpenConnections) -> None:
         self.connections = connections
-        self.addresses: Mapping[str, tuple[str, int]] = MappingProxyType({})
-        """The bound host and port of each listener, by its name."""
+        self.loop = asyncio.get_running_loop()
         self._clock = clock
-        self._gates: list[Gate] = []
-        self._closes: list[Callable[[], None]] = []
-        self._servers: list[asyncio.Server] = []
-        self._states: list[ServerState] = []
+        self._every: dict[str, _Listening] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def _open(self, spec: ListenerSpec) -> tuple[str, int]:
+    @property
+    def addresses(self) -> Mapping[str, tuple[str, int]]:
+        """The bound host and port of each listener, by its name."""
+        return {name: one.address for name, one in self._every.items()}
+
+    async def open(self, spec: ListenerSpec) -> tuple[str, int]:
+        """Listen; gives the bound address. Raises Misconfigured(BAD_SETTINGS) when it cannot be had."""
+        if spec.name in self._every:
+            raise _unusable(spec.name, "has the name of another one")
         rules = Rules(
             spec.name, spec.admit, spec.record, spec.position, lost=spec.lost, verdict_seconds=spec.verdict_seconds
         )
         # A raw stream has no words for a refusal, and nobody behind it who could be told.
         gate = Gate(rules, spec.limits, self.connections, "close" if spec.stream is not None else spec.on_refusal)
-        loop = asyncio.get_running_loop()
+        state = ServerState() if spec.app is not None else None
         try:
-            server = await loop.create_server(
-                self._factory(spec, gate),
+            server = await self.loop.create_server(
+                self._factory(spec, gate, state),
                 spec.host,
                 spec.port,
                 backlog=2048,
@@ -146,14 +161,38 @@ class RunningListeners:
             raise _unusable(spec.name, what) from error
         for listening in server.sockets:
             _keep_alive(listening)
-        self._gates.append(gate)
-        self._closes.append(spec.close)
-        self._servers.append(server)
-        self._tasks.append(loop.create_task(self._tick(gate)))
         host, port = server.sockets[0].getsockname()[:2]
+        ticking = self.loop.create_task(self._tick(gate, state))
+        self._every[spec.name] = _Listening(spec, gate, server, state, ticking, (str(host), int(port)))
         return str(host), int(port)
 
-    def _factory(self, spec: ListenerSpec, gate: Gate) -> Callable[[], asyncio.Protocol]:
+    async def change(self, opened: Sequence[ListenerSpec], closed: Collection[str], grace_seconds: float = 5.0) -> None:
+        """Close the named listeners and open others; connections of the rest go on.
+
+        A listener that only changes keeps its name and is in both. Raises Misconfigured(BAD_SETTINGS) before anything
+        is closed when an address that is new cannot be had.
+        """
+        gone = [self._every.pop(name) for name in closed]
+        held = {one.address for one in gone}
+        first = [spec for spec in opened if (spec.host, spec.port) not in held]
+        done: list[str] = []
+        try:
+            for spec in first:
+                await self.open(spec)
+                done.append(spec.name)
+        except Misconfigured:
+            await self._end([self._every.pop(name) for name in done], 0)
+            self._every |= {one.spec.name: one for one in gone}
+            raise
+        for one in gone:
+            one.server.close()
+        await asyncio.sleep(0)  # the sockets are closed on the loop's next turn
+        for spec in opened:
+            if spec not in first:
+                await self.open(spec)
+        await self._end(gone, grace_seconds)
+
+    def _factory(self, spec: ListenerSpec, gate: Gate, state: ServerState | None) -> Callable[[], asyncio.Protocol]:
         tls = spec.tls
         if spec.stream is not None and tls is not None:
             make = spec.stream
@@ -164,53 +203,56 @@ class RunningListeners:
                 )
 
             return lambda: TlsConnection(gate, tls, raw)
-        config, state = _uvicorn(spec), ServerState()
-        self._states.append(state)
+        config, server_state = _uvicorn(spec), state or ServerState()
         if tls is None:
-            return lambda: PlainConnection(gate, lambda: GateHttp(config, state, gate, None))
-        return lambda: TlsConnection(gate, tls, lambda _, standing: GateHttp(config, state, gate, standing))
+            return lambda: PlainConnection(gate, lambda: GateHttp(config, server_state, gate, None))
+        return lambda: TlsConnection(gate, tls, lambda _, standing: GateHttp(config, server_state, gate, standing))
 
-    async def _tick(self, gate: Gate) -> None:
+    async def _tick(self, gate: Gate, state: ServerState | None) -> None:
         """Deadlines, and the Date field (RFC 9110 6.6.1)."""
-        loop = asyncio.get_running_loop()
         while True:
-            date = format_datetime(self._clock.now(), usegmt=True).encode("ascii")
-            for state in self._states:
+            if state is not None:
+                date = format_datetime(self._clock.now(), usegmt=True).encode("ascii")
                 state.default_headers = [(b"date", date)]
             await asyncio.sleep(gate.limits.tick_seconds)
-            gate.tick(loop.time())
+            gate.tick(self.loop.time())
 
     def counts(self) -> Mapping[str, tuple[int, int]]:
         """For each listener: connections open now, and connections turned away at a cap since the start."""
-        return {gate.rules.listener: (len(gate.occupancy), gate.occupancy.turned_away) for gate in self._gates}
+        return {
+            name: (len(one.gate.occupancy), one.gate.occupancy.turned_away) for name, one in list(self._every.items())
+        }
 
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """Accept nothing more, let answers that are under way finish for `grace_seconds`, then cut what is left."""
-        for server in self._servers:
-            server.close()
-        for state in self._states:
-            for connection in list(state.connections):
-                connection.shutdown()
-        await self._wait_for_ends(grace_seconds)
-        for gate in self._gates:
-            for end in list(gate.closers.values()):
-                end()
-        await self._wait_for_ends(1.0)
+        every = list(self._every.values())
+        self._every.clear()
+        await self._end(every, grace_seconds)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        requests = {task for state in self._states for task in state.tasks}
-        for request in requests:
-            request.cancel()
-        await asyncio.gather(*requests, return_exceptions=True)
-        for close in self._closes:
-            close()
+
+    async def _end(self, some: Sequence[_Listening], grace_seconds: float) -> None:
+        for one in some:
+            one.server.close()
+            for connection in list(one.state.connections) if one.state is not None else ():
+                connection.shutdown()
+        await self._wait_for_ends(some, grace_seconds)
+        for one in some:
+            for end in list(one.gate.closers.values()):
+                end()
+        await self._wait_for_ends(some, 1.0)
+        requests = {task for one in some if one.state is not None for task in one.state.tasks}
+        for task in (*(one.ticking for one in some), *requests):
+            task.cancel()
+        await asyncio.gather(*(one.ticking for one in some), *requests, return_exceptions=True)
+        for one in some:
+            one.spec.close()
         await asyncio.sleep(0)  # transports close on the loop's next turn
 
-    async def _wait_for_ends(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while any(gate.closers for gate in self._gates) and loop.time() < until:  # noqa: ASYNC110  once in a life
+    async def _wait_for_ends(self, some: Sequence[_Listening], seconds: float) -> None:
+        until = self.loop.time() + seconds
+        while any(one.gate.closers for one in some) and self.loop.time() < until:  # noqa: ASYNC110  once in a life
             await asyncio.sleep(0.01)
 
 
@@ -259,16 +301,12 @@ async def start(
     for changes in devices:
         connections.follow_devices(changes)
     running = RunningListeners(clock, connections)
-    addresses: dict[str, tuple[str, int]] = {}
     try:
         for spec in listeners:
-            if spec.name in addresses:
-                raise _unusable(spec.name, "has the name of another one")
-            addresses[spec.name] = await running._open(spec)  # noqa: SLF001  its only maker
+            await running.open(spec)
     except Misconfigured:
         await running.stop(0)
         raise
-    running.addresses = MappingProxyType(addresses)
     every = min((spec.verdict_seconds for spec in listeners), default=VERDICT_SECONDS)
     running._tasks.append(asyncio.get_running_loop().create_task(connections.sweep(every)))  # noqa: SLF001
     return running
@@ -301,9 +339,10 @@ def run(
     feeds: Sequence[RevocationFeed] = (),
     devices: Sequence[DeviceFeed] = (),
     started: Callable[[RunningListeners], None] | None = None,
+    hung_up: Callable[[], None] = do_nothing,
     grace_seconds: float = 5.0,
 ) -> None:
-    """Serve on uvloop in this (main) thread until SIGTERM or SIGINT."""
+    """Serve on uvloop in this (main) thread until SIGTERM or SIGINT; `hung_up` is told of each SIGHUP."""
     raise_file_limit(sum(spec.limits.connections for spec in listeners) + _SPARE_FILES)
 
     async def main() -> None:
@@ -311,6 +350,7 @@ def run(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, until.set)
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
         await serve(
             listeners,
             clock=clock,

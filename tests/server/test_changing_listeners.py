@@ -1,0 +1,90 @@
+"""Listeners come and go while others serve on: nobody who is not concerned loses a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Collection, Sequence
+
+import pytest
+
+from tests.server.house import PATIENCE, Client, Door, Served, serving, wait_until
+from tests.server.test_listeners import gate
+from tests.tls.authority import pump
+from vagus.errors import Misconfigured
+from vagus.reasons import Reason
+from vagus.server.listeners import ListenerSpec
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+def change(served: Served, opened: Sequence[ListenerSpec], closed: Collection[str]) -> None:
+    asyncio.run_coroutine_threadsafe(served.running.change(opened, closed, 0.2), served.loop).result(PATIENCE)
+
+
+def is_listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except ConnectionError:
+        return False
+    return True
+
+
+def test_a_new_listener_opens_beside_the_one_that_serves(door: Door) -> None:
+    with serving(gate(door), doors=[door]) as served, Client(served.port(), pump().credential) as old:
+        assert old.get().status == 200
+        change(served, [gate(door, name="second")], [])
+        with Client(served.port("second"), pump().credential) as new:
+            assert new.get().status == 200
+        assert old.get().status == 200
+        door.revoke(pump().serial)
+        assert old.was_cut()
+
+
+def test_a_closed_listener_ends_with_its_connections_and_its_twin_stays(door: Door) -> None:
+    ended: list[str] = []
+    specs = [gate(door), gate(door, name="second", close=lambda: ended.append("second"))]
+    with (
+        serving(*specs, doors=[door]) as served,
+        Client(served.port(), pump().credential) as staying,
+        Client(served.port("second"), pump().credential) as going,
+    ):
+        assert staying.get().status == going.get().status == 200
+        port = served.port("second")
+        change(served, [], ["second"])
+        assert going.is_closed()
+        assert ended == ["second"]
+        assert not is_listening(port)
+        assert set(served.running.addresses) == {"gate"}
+        assert staying.get().status == 200
+
+
+def test_a_changed_listener_keeps_its_address(door: Door) -> None:
+    other = Door()
+    with serving(gate(door), doors=[door, other]) as served, Client(served.port(), pump().credential) as old:
+        assert old.get().status == 200
+        port = served.port()
+        change(served, [gate(other, port=port)], ["gate"])
+        assert served.port() == port
+        assert old.is_closed()
+        with Client(port, pump().credential) as new:
+            assert new.get().status == 200
+        assert other.judged == 1
+
+
+def test_an_address_that_cannot_be_had_changes_nothing(door: Door) -> None:
+    with (
+        serving(gate(door), doors=[door]) as served,
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        Client(served.port(), pump().credential) as old,
+    ):
+        wanted = [gate(door, name="free"), gate(door, name="taken", port=taken.getsockname()[1])]
+        with pytest.raises(Misconfigured) as caught:
+            change(served, wanted, ["gate"])
+        assert caught.value.reason is Reason.BAD_SETTINGS
+        assert set(served.running.addresses) == {"gate"}
+        assert old.get().status == 200
+        wait_until(lambda: served.running.counts()["gate"][0] == 1)
