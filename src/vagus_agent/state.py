@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.reasons import Reason
 from vagus_agent.durable import load_private, make_private_folder, write_durably
-from vagus_agent.keys import DeviceKeyAlgorithm, decode_certificates
+from vagus_agent.keys import DeviceKeyAlgorithm, certified_key_der, decode_certificates, decode_key, public_key_der
 from vagus_agent.routes import Route
 
 if TYPE_CHECKING:
@@ -127,13 +127,25 @@ class StateFolder:
             write_durably(path, content)
 
     def keep_idevid(self, certificate: Path, key: Path) -> None:
-        """Take the maker's certificate and its key into the folder."""
+        """Take the maker's certificate and its key into the folder; a key that is there is never replaced.
+
+        Raises Misconfigured(KEY_MISMATCH) for a key that is not the certificate's, Conflict(ALREADY_EXISTS) where the
+        folder holds another key: it may be the only copy. Nothing is written then.
+        """
         folder = self.path / "idevid"
+        content = {"certificate.pem": _load_bounded(certificate), "key.pem": _load_bounded(key)}
+        given = public_key_der(decode_key(content["key.pem"]))
+        if certified_key_der(decode_certificates(content["certificate.pem"], str(certificate))[0]) != given:
+            msg = f"{key} is not the key of {certificate}; give the pair that belongs together"
+            raise Misconfigured(Reason.KEY_MISMATCH, msg)
+        kept = folder / "key.pem"
+        if kept.exists() and public_key_der(decode_key(kept.read_bytes())) != given:
+            msg = f"{kept} is another key, perhaps its only copy; move the folder {folder} away if it is not needed"
+            raise Conflict(Reason.ALREADY_EXISTS, msg)
         make_private_folder(folder)
-        for source, name in ((key, "key.pem"), (certificate, "certificate.pem")):
-            content = _load_bounded(source)
-            if not (folder / name).exists() or (folder / name).read_bytes() != content:
-                write_durably(folder / name, content)
+        for name in ("key.pem", "certificate.pem"):
+            if not (folder / name).exists() or (folder / name).read_bytes() != content[name]:
+                write_durably(folder / name, content[name])
 
     def find_idevid(self) -> TlsCredential | None:
         """The maker's certificate and key as a TLS credential, if the device has them."""

@@ -23,6 +23,7 @@ from vagus.authority.answers import OcspDesk, PublishedLists
 from vagus.authority.issuance import IssuanceToken, IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.authority.revocation import Revocations
 from vagus.errors import Conflict, Refused, Unavailable, VagusError
 from vagus.keystore.signing import Purpose
 from vagus.keystore.software import SoftwareKeystore
@@ -32,6 +33,7 @@ from vagus.records.publications import COMPLETE
 from vagus.records.sequence import RevocationFollower
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crl_building import RevocationReason
+from vagus.x509.loading import decode_certificate
 
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
 
@@ -279,6 +281,29 @@ def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(
     issued = built.issue(issuers)
     (shown,) = ask(built, desk, question(issued)).certificates
     assert shown.public_bytes(Encoding.DER) == renewed.certificate_der
+
+
+def test_a_responder_whose_key_is_lost_is_replaced(built: Installation, issuers: OpenIssuers) -> None:
+    keys = built.keystore(OCSP_KEYSTORE)
+    assert office(built).renew_due(issuers["h1/icu"])
+    assert not office(built).renew_due(issuers["h1/icu"])
+    keys.destroy("h1.icu.1.1")
+    assert office(built).renew_due(issuers["h1/icu"])
+    assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.2"]
+
+
+def test_a_responder_whose_certificate_is_revoked_is_replaced(built: Installation, issuers: OpenIssuers) -> None:
+    assert office(built).renew_due(issuers["h1/icu"])
+    with built.database.reading() as connection:
+        (stolen,) = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    serial = decode_certificate(stolen.certificate_der).serial_number
+    reason = RevocationReason.KEY_COMPROMISE
+    Revocations(built.writer).revoke(stolen.authority_id, serial, reason, by="operator:test").result()
+    assert office(built).renew_due(issuers["h1/icu"])
+    with built.database.reading() as connection:
+        (fresh,) = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    assert fresh.certificate_der != stolen.certificate_der
+    assert not office(built).renew_due(issuers["h1/icu"])
 
 
 def test_a_responder_key_that_a_crash_left_is_taken_up(built: Installation, issuers: OpenIssuers) -> None:

@@ -187,3 +187,18 @@ def test_a_relay_and_anchors_given_to_connect_count_once(agent: Agent, station: 
         code, [result] = agent.run("connect", "--anchors", str(strange))
         assert (code, result["reason"]) == (1, "UNTRUSTED_ANCHOR")
         assert agent.run("connect")[0] == 0
+
+
+def test_the_only_copy_of_a_birth_key_is_never_replaced(agent: Agent, present: Hierarchy) -> None:
+    """A wrong --idevid-key is told before anything is written; so is a pair that is not the folder's own."""
+    kept = agent.folder / "state" / "idevid" / "key.pem"
+    assert agent.run("request", "--serial", "SN-1")[0] == 0
+    before = kept.read_bytes()
+    code, (told,) = agent.run("enrol", *agent.where, *agent.proof)
+    assert (code, told["reason"]) == (3, Reason.ALREADY_EXISTS)
+    other = present.idevid()
+    (agent.folder / "other.pem").write_bytes(other.key_pem)
+    mixed = ["--idevid-cert", str(agent.folder / "idevid.pem"), "--idevid-key", str(agent.folder / "other.pem")]
+    code, (told,) = agent.run("enrol", *agent.where, *mixed)
+    assert (code, told["reason"]) == (2, Reason.KEY_MISMATCH)
+    assert kept.read_bytes() == before

@@ -15,6 +15,7 @@ from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import publications as rows
 from vagus.records.authorities import slug_of
+from vagus.records.certificates import REVOKED, find_certificate
 from vagus.records.publications import ResponderRow
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
@@ -69,14 +70,16 @@ class ResponderOffice:
         self._keystore = keystore
 
     def renew_due(self, issuer: Issuer) -> bool:
-        """Make or renew the responder of `issuer` where it is missing or past half its life; whether it was.
+        """Make or renew the responder of `issuer` where it, its key or its good standing is missing, or half its life.
 
-        Repeated after a crash it takes up the key that was left. Raises what issuing and keystores raise.
+        Whether it was. Repeated after a crash it takes up the key that was left. Raises what issuing and keystores
+        raise.
         """
         # 1. is it time? RFC 6960 says nothing; half of life leaves a week for whatever keeps us from renewing
         with self._database.reading() as connection:
             present = rows.find_responder(connection, issuer.authority_id)
-        if present is not None and self._clock.now() < _half_life(present.certificate_der):
+            is_sound = present is not None and self._is_sound(connection, present)
+        if present is not None and is_sound and self._clock.now() < _half_life(present.certificate_der):
             return False
         # 2. a new key for each certificate, on the disk first
         key_id = self._next_key_id(issuer, present)
@@ -103,9 +106,15 @@ class ResponderOffice:
             not_after=int(decode_certificate(issued.der).not_valid_after_utc.timestamp()),
         )
         self._writer.submit(lambda batch: rows.put_responder(batch.connection, row)).result()
-        if present is not None:
+        if present is not None and self._keystore.has(present.key_id):
             self._keystore.destroy(present.key_id)
         return True
+
+    def _is_sound(self, connection: Connection, present: ResponderRow) -> bool:
+        """Whether the key is here and the certificate not revoked: with nocheck, a stolen key ends by replacement."""
+        serial = decode_certificate(present.certificate_der).serial_number
+        certificate = find_certificate(connection, present.authority_id, serial)
+        return self._keystore.has(present.key_id) and certificate is not None and certificate.state != REVOKED
 
     @staticmethod
     def _next_key_id(issuer: Issuer, present: ResponderRow | None) -> str:
