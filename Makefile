@@ -40,7 +40,7 @@ lock:
 	test -x .tools/bin/uv || { $(PYTHON) -m venv .tools && .tools/bin/python -m pip install $(PIP_FLAGS) uv; }
 	$(LOCK) pyproject.toml --extra test --extra interop --extra postgres -o requirements/development.txt
 	$(LOCK) pyproject.toml -c requirements/development.txt -o requirements/vagus.txt
-	$(LOCK) pyproject.toml --extra hsm --extra reports -c requirements/development.txt -o requirements/optional.txt
+	$(LOCK) pyproject.toml --extra postgres --extra hsm --extra reports -c requirements/development.txt -o requirements/optional.txt
 	$(LOCK) requirements/agent.in -c requirements/development.txt -o requirements/agent.txt
 	$(LOCK) requirements/build.in -o requirements/build.txt
 
