@@ -140,6 +140,18 @@ def test_defects_are_on_health_and_in_the_metrics(house: PublishingHouse, health
     assert (after["vagus_lists_due"], after["vagus_authorities_silent"]) == (0, 0)
 
 
+def test_a_long_round_is_followed_by_a_long_pause(house: PublishingHouse, health: Health) -> None:
+    assert health.watch is not None
+    pause = health.watch.probe()
+    assert health.watch.report is not None
+    assert pause == max(60.0, 50 * health.watch.report.seconds)
+    health.watch._probe_seconds = 0.0
+    pause = health.watch.probe()
+    assert pause == 50 * health.watch.report.seconds
+    health.watch.prober = None
+    assert health.watch.probe() is None
+
+
 def test_a_lost_sequence_makes_the_process_fail(house: PublishingHouse, health: Health) -> None:
     house.built.clock.advance(seconds=3)
     assert call(health_app(health), "GET", "/health").status == 503

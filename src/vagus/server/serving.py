@@ -145,7 +145,8 @@ def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, runner: WorkRu
     house.device_follower.start()
     house.follower.subscribe(lambda _events: jobs.nudge("lists"))
     running: list[RunningListeners] = []
-    watch = StatusWatch(house.pack, house.database, house.clock)
+    probe_seconds = house.settings.serve.probe_seconds
+    watch = StatusWatch(house.pack, house.database, house.clock, probe_seconds=probe_seconds)
     # Three threads: no list may come late because a fetch hangs or a job is long.
     watching = Jobs(_watching_tasks(house, watch))
     working = Jobs([] if runner is None else [Task("work", 1.0, runner.run_next)])

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from vagus.records.database import Connection, Database
     from vagus.server.prober import Prober, ProbeReport
 
+_SPARING = 50
+"""Of so many seconds at most one is spent on probing."""
+
 
 @dataclass(frozen=True, slots=True)
 class WatchedList:
@@ -87,10 +90,11 @@ def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> Wa
 class StatusWatch:
     """What this process knows of the published status; its two methods are tasks of `Jobs`, read from any thread."""
 
-    def __init__(self, pack: PolicyPack, database: Database, clock: Clock) -> None:
+    def __init__(self, pack: PolicyPack, database: Database, clock: Clock, *, probe_seconds: float = 60.0) -> None:
         self._pack = pack
         self._database = database
         self._clock = clock
+        self._probe_seconds = probe_seconds
         self.prober: Prober | None = None
         """Set once the doors are open: before, there is nothing to fetch."""
         self.report: ProbeReport | None = None
@@ -101,10 +105,12 @@ class StatusWatch:
         with self._database.reading() as connection:
             self.watched = watch_lists(connection, self._pack, self._clock.now())
 
-    def probe(self) -> None:
-        """Fetch and compare."""
-        if self.prober is not None:
-            self.report = self.prober.probe()
+    def probe(self) -> float | None:
+        """Fetch and compare; gives the pause: a large house's rounds must not take time from those it serves."""
+        if self.prober is None:
+            return None
+        self.report = self.prober.probe()
+        return max(self._probe_seconds, _SPARING * self.report.seconds)
 
     def stop(self) -> None:
         """The process ends: so does the round that runs."""
