@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from vagus.authority import revocation
 from vagus.authority.issuers import Issuer, OpenIssuers
-from vagus.errors import Conflict, IntegrityFailure, PolicyRefusal, VagusError
+from vagus.authority.signature_rows import SignatureRows
+from vagus.errors import Conflict, IntegrityFailure, PolicyRefusal
 from vagus.identifiers import draw_serial
 from vagus.keystore.signing import Purpose, SigningKey
 from vagus.ledger.append import append
@@ -146,6 +146,7 @@ class Issuance:
     ) -> None:
         self._pack = pack
         self._writer = writer
+        self._signature_rows = SignatureRows(writer)
         self._clock = clock
         self._entropy = entropy
         self._kill_points = kill_points if kill_points is not None else _pass_by
@@ -271,12 +272,8 @@ class Issuance:
         signed = _sign(promise)
         self._kill_points("signed")
         # 3. its row
-        fingerprint = hashlib.sha256(signed).digest()
         if promise.issuer.key.is_reproducible:
-            with suppress(VagusError):  # an overloaded writer may drop it: the intent stands, and settles
-                self._writer.submit(
-                    lambda batch: rows.note_signature(batch.connection, promise.leaf_index, signed, fingerprint)
-                )
+            self._signature_rows.add(promise.leaf_index, signed)
         else:
             signed = self._writer.submit(lambda batch: _keep_first(batch, promise.leaf_index, signed)).result()
         return IssuedCertificate(signed, promise.leaf_index, promise.serial, promise.issuer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Row, and_, bindparam, func, insert, select, update
@@ -140,6 +141,13 @@ def note_signature(connection: Connection, leaf_index: int, certificate_der: byt
         return False
     connection.execute(_SIGNED_BYTES, {"leaf": leaf_index, "der": certificate_der})
     return True
+
+
+def note_signatures(connection: Connection, signed: Sequence[tuple[int, bytes, bytes]]) -> None:
+    """`note_signature` for many reproducible signatures (leaf, DER, SHA-256) at once: others' would be the same."""
+    connection.execute(_SETTLED, [{"leaf": leaf} for leaf, _, _ in signed])
+    connection.execute(_SIGNED, [{"leaf": leaf, "hash": fingerprint} for leaf, _, fingerprint in signed])
+    connection.execute(_SIGNED_BYTES, [{"leaf": leaf, "der": certificate_der} for leaf, certificate_der, _ in signed])
 
 
 def set_state(connection: Connection, leaf_index: int, state: str) -> None:

@@ -1,0 +1,84 @@
+"""Rows of signatures share acts of the writer; one that could not be written comes with the next, or settles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import cast
+
+from tests.authority.installation import Installation
+from vagus.authority.issuance import IssuanceToken
+from vagus.authority.signature_rows import SignatureRows
+from vagus.errors import LimitExceeded
+from vagus.reasons import Reason
+from vagus.records import certificates as rows
+from vagus.records.writer import Batch, Writer
+
+
+class Counting:
+    """A writer that is counted, and that refuses as often as it is told to."""
+
+    def __init__(self, writer: Writer, refusals: int = 0) -> None:
+        self.writer, self.refusals, self.submitted = writer, refusals, 0
+
+    def submit(self, act: Callable[[Batch], object]) -> Future[object]:
+        self.submitted += 1
+        if self.refusals:
+            self.refusals -= 1
+            raise LimitExceeded(Reason.OVERLOADED, "too many acts wait")
+        return self.writer.submit(act)
+
+
+def intended(installation: Installation, count: int) -> list[int]:
+    """Leaves of certificates that were intended and that nobody signed."""
+    issuer = installation.issuers("h1/icu")["h1/icu"]
+    issuance = installation.issuance()
+    for number in range(count):
+        order = installation.order(request_id=f"intended-{number}")
+        assert isinstance(issuance.commit(issuance.prepare(order, issuer)).result(), IssuanceToken)
+    with installation.database.reading() as connection:
+        return [row.leaf_index for row in rows.list_intended(connection)]
+
+
+def states(installation: Installation, leaves: list[int]) -> set[str]:
+    with installation.database.reading() as connection:
+        return {found.state for leaf in leaves if (found := rows.find_by_leaf(connection, leaf)) is not None}
+
+
+def test_what_is_signed_while_the_writer_is_busy_shares_one_act(built: Installation) -> None:
+    leaves = intended(built, 5)
+    counting = Counting(built.writer)
+    signed = SignatureRows(cast("Writer", counting))
+
+    def busy(_: Batch) -> None:
+        for leaf in leaves:
+            signed.add(leaf, b"certificate %d" % leaf)
+
+    built.writer.submit(busy).result()
+    built.settle()
+    assert counting.submitted == 1
+    assert states(built, leaves) == {rows.ISSUED}
+    with built.database.reading() as connection:
+        assert rows.load_bytes(connection, leaves[3])[1] == b"certificate %d" % leaves[3]
+
+
+def test_an_overloaded_writer_is_asked_again_with_the_next_signature(built: Installation) -> None:
+    leaves = intended(built, 2)
+    signed = SignatureRows(cast("Writer", Counting(built.writer, refusals=1)))
+    signed.add(leaves[0], b"first")
+    built.settle()
+    assert states(built, leaves) == {rows.INTENDED}
+    signed.add(leaves[1], b"second")
+    built.settle()
+    assert states(built, leaves) == {rows.ISSUED}
+
+
+def test_the_first_signature_of_a_leaf_stays(built: Installation) -> None:
+    leaf = intended(built, 1)[0]
+    signed = SignatureRows(built.writer)
+    signed.add(leaf, b"first")
+    built.settle()
+    signed.add(leaf, b"second")
+    built.settle()
+    with built.database.reading() as connection:
+        assert rows.load_bytes(connection, leaf)[1] == b"first"
