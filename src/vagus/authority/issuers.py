@@ -89,12 +89,27 @@ class Issuer:
 
 
 class OpenIssuers(Mapping[str, Issuer]):
-    """Issuers by name (`h1/icu`: the newest generation) and by reference (`h1/icu#1`); iterates over names."""
+    """Issuers by name (`h1/icu`: the newest generation) and by reference (`h1/icu#1`); iterates over names.
+
+    Safe to ask from several threads while another one calls `take_over`.
+    """
 
     def __init__(self, every: tuple[Issuer, ...]) -> None:
         self._every = every
         self._newest = {one.name: one for one in sorted(every, key=lambda one: one.generation)}
         self._by_reference = {one.reference: one for one in every}
+
+    def take_over(self, newer: OpenIssuers) -> tuple[str, ...]:
+        """Serve with those of `newer` from now on; gives the references that came or went.
+
+        Those that are open already stay what they are: they count the places of their shards.
+        """
+        mine = {one.authority_id: one for one in self._every}
+        found = OpenIssuers(tuple(mine.get(one.authority_id, one) for one in newer.every()))
+        changed = {one.reference for one in self._every} ^ {one.reference for one in found.every()}
+        if changed:
+            self._every, self._newest, self._by_reference = found._every, found._newest, found._by_reference
+        return tuple(sorted(changed))
 
     def every(self) -> tuple[Issuer, ...]:
         """Each live generation of each authority."""
@@ -105,7 +120,8 @@ class OpenIssuers(Mapping[str, Issuer]):
         return next((one for one in self._every if one.authority_id == authority_id), None)
 
     def __getitem__(self, name: str) -> Issuer:
-        return self._newest[name] if name in self._newest else self._by_reference[name]
+        found = self._newest.get(name)
+        return self._by_reference[name] if found is None else found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._newest)
@@ -142,11 +158,16 @@ def _live_generations(connection: Connection, name: str) -> tuple[AuthorityRow, 
     if not every:
         msg = f"there is no authority {name!r}; the plan names those that there are"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
-    live = tuple(row for row in every if row.state in {rows.ACTIVE, rows.RETIRED} and row.certificate_der is not None)
+    live = tuple(row for row in every if is_live(row))
     if not live:
         msg = f"{name} has no certificate yet; run: vagus ceremony"
         raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=name)
     return live
+
+
+def is_live(row: AuthorityRow) -> bool:
+    """Whether it has a certificate and still signs something: certificates, or at least its lists."""
+    return row.state in {rows.ACTIVE, rows.RETIRED} and row.certificate_der is not None
 
 
 def make_issuer(connection: Connection, row: AuthorityRow, key: SigningKey, *, status_url: str) -> Issuer:

@@ -61,6 +61,17 @@ class Doors:
 
 
 @dataclass(frozen=True, slots=True)
+class NextDoors:
+    """What another plan makes of the doors. A listener that changes is both opened and closed."""
+
+    plan: HospitalPlan
+    certificates: DoorCertificates
+    doors: Doors
+    opened: tuple[ListenerSpec, ...]
+    closed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MakersStatus:
     """What is known of birth certificates' status: a maker's lists where its files are here, else the inventory alone.
 
@@ -113,6 +124,35 @@ class DoorBuilder:
             if listener.kind is not ListenerKind.STATUS:
                 self._add(doors, listener)
         return doors
+
+    def prepare(self, plan: HospitalPlan, doors: Doors) -> NextDoors:
+        """What another plan makes of `doors`, which stay in force until `adopt`. Raises as `build`."""
+        wanted = {one.name: one for one in plan.listeners if one.kind is not ListenerKind.STATUS}
+        kept = {door.listener.name for door in doors.tls if wanted.get(door.listener.name) == door.listener}
+        before = self._plan, self._certificates
+        certificates = DoorCertificates(self._house, plan, self._issuers)
+        self._plan, self._certificates = plan, certificates
+        fresh = Doors()
+        try:
+            for listener in wanted.values():
+                if listener.name in kept:
+                    self._check_tls_minimum(listener)  # the plan may have brought other devices behind it
+                else:
+                    self._add(fresh, listener)
+        finally:
+            self._plan, self._certificates = before
+        after = Doors(
+            [*(one for one in doors.specs if one.name in kept), *fresh.specs],
+            [*(one for one in doors.tls if one.listener.name in kept), *fresh.tls],
+            [*(one for one in doors.admissions if one[0].name in kept), *fresh.admissions],
+        )
+        closed = tuple(door.listener.name for door in doors.tls if door.listener.name not in kept)
+        return NextDoors(plan, certificates, after, tuple(fresh.specs), closed)
+
+    def adopt(self, ready: NextDoors) -> Doors:
+        """The doors of the plan that was prepared, in force from now on."""
+        self._plan, self._certificates = ready.plan, ready.certificates
+        return ready.doors
 
     def refresh(self, doors: Doors) -> bool:
         """Let the doors know of new generations of authorities and new makers; whether there were any."""

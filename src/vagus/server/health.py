@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -29,6 +29,8 @@ class Health:
     counts: Counts
     watch: StatusWatch | None = None
     load: LoadGauge | None = None
+    waits: Mapping[str, str] = field(default_factory=dict)
+    """What waits for an operator, by what it is about."""
 
     def states(self) -> dict[str, TaskState]:
         """How every task fares."""
@@ -64,6 +66,8 @@ class Health:
             facts["answers"] = {"is_behind": self.load.is_behind, "turned_away": self.load.turned_away}
         if self.watch is not None:
             facts["published"] = self.watch.facts()
+        if self.waits:
+            facts["waits"] = dict(self.waits)
         return not (is_lost or failing), facts
 
 

@@ -42,7 +42,7 @@ from vagus.tls import Peer, ServerContext
 OnRefusal = Literal["answer", "close", "tell"]
 """`answer`: 403 problem and close. `close`: nothing. `tell`: the application is told in its scope and must decide."""
 
-_SPARE_FILES = 256  # database, log, keystores, upstream connections
+SPARE_FILES = 256  # database, log, keystores, upstream connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +343,7 @@ def run(
     grace_seconds: float = 5.0,
 ) -> None:
     """Serve on uvloop in this (main) thread until SIGTERM or SIGINT; `hung_up` is told of each SIGHUP."""
-    raise_file_limit(sum(spec.limits.connections for spec in listeners) + _SPARE_FILES)
+    raise_file_limit(sum(spec.limits.connections for spec in listeners) + SPARE_FILES)
 
     async def main() -> None:
         until = asyncio.Event()

@@ -10,7 +10,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from vagus.authority.answers import OcspAnswer, OcspDesk, PublishedLists
-from vagus.authority.issuers import OpenIssuers
+from vagus.authority.issuers import OpenIssuers, is_live
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
 from vagus.clock import Clock
@@ -28,11 +28,12 @@ from vagus.server.fetching import HttpFetch
 from vagus.server.gate_log import GateLog
 from vagus.server.health import Health, health_app
 from vagus.server.jobs import Jobs, Task
-from vagus.server.listeners import ListenerSpec, RunningListeners, run
+from vagus.server.listeners import ListenerSpec, RunningListeners, do_nothing, run
 from vagus.server.log_files import log_files_app, under_prefix
 from vagus.server.metrics import metrics_app
 from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.prober import Prober
+from vagus.server.reloading import NextListeners, Reloading
 from vagus.server.status_watch import StatusWatch
 from vagus.server.work_kinds import work_kinds
 from vagus.server.work_runner import WorkRunner
@@ -89,6 +90,8 @@ class Serving:
     """False while the gap behind a restore is open: then nothing is signed that the log would have to hold."""
     doors: Doors = field(default_factory=Doors)
     builder: DoorBuilder | None = None
+    changed: Callable[[], None] = do_nothing
+    """Told once the listeners of another plan are open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,14 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
             _LOG.warning("settled open intents: %d signed, %d revoked", len(report.signed), len(report.revoked))
     # 4. Responders, lists, ledger: what peers will ask for is there before they can.
     serving = _prepare(house, plan, issuers, is_status_only=is_status_only)
-    jobs = Jobs(_tasks(serving, is_status_only=is_status_only))
+    reloading = Reloading(
+        house.settings.plan,
+        load=house.planning.load_adopted,
+        prepare=partial(_prepare_plan, serving),
+        look_at_issuers=partial(_take_issuers, serving, tuple(issue_for), is_status_only=is_status_only),
+        plan=plan,
+    )
+    jobs = Jobs([*_tasks(serving, is_status_only=is_status_only), Task("plan", 2.0, reloading.look)])
     jobs.run_all()
     # 5. The doors.
     status = _status_app(serving)
@@ -136,10 +146,17 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
         serving.doors = serving.builder.build()
         specs += serving.doors.specs
     runner = None if is_status_only else _runner(house)
-    _run(serving, specs, jobs, runner, ready)
+    _run(serving, specs, jobs, runner, reloading, ready)
 
 
-def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, runner: WorkRunner | None, ready: Ready) -> None:
+def _run(
+    serving: Serving,
+    specs: list[ListenerSpec],
+    jobs: Jobs,
+    runner: WorkRunner | None,
+    reloading: Reloading,
+    ready: Ready,
+) -> None:
     house = serving.house
     house.follower.start()
     house.device_follower.start()
@@ -158,28 +175,45 @@ def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, runner: WorkRu
         lambda: running[0].counts() if running else {},
         watch,
         serving.gauge,
+        reloading.waits,
     )
-    if house.settings.serve.health is not None:
-        host, _, port = house.settings.serve.health.rpartition(":")
-        app = metrics_app(health, health_app(health))
-        specs.append(ListenerSpec(name="health", host=host.strip("[]"), port=int(port), app=app))
+    specs += _operators(house, health)
     if not specs:
         msg = "the plan has no listener that this process could open; add one under [[listeners]]"
         raise Conflict(Reason.BAD_PLAN, msg)
 
-    def started(now: RunningListeners) -> None:
-        running.append(now)
-        watch.prober = _prober(serving, now)
-        serving.gauge.start()
-        for each in (jobs, watching, working):
-            each.start()
-        addresses = {name: f"{host}:{port}" for name, (host, port) in now.addresses.items()}
+    def tell() -> None:
+        addresses = {name: f"{host}:{port}" for name, (host, port) in running[0].addresses.items()}
         ready(
             {"ready": True, "listeners": addresses, "issuers": sorted(one.reference for one in serving.issuers.every())}
         )
 
+    def changed() -> None:
+        watch.prober = _prober(serving, running[0])
+        tell()
+
+    def started(now: RunningListeners) -> None:
+        running.append(now)
+        reloading.running, serving.changed = now, changed
+        watch.prober = _prober(serving, now)
+        serving.gauge.start()
+        for each in (jobs, watching, working):
+            each.start()
+        tell()
+
+    def hung_up() -> None:
+        reloading.ask()
+        jobs.nudge("plan")
+
     try:
-        run(specs, clock=house.clock, feeds=[house.follower], devices=[house.device_follower], started=started)
+        run(
+            specs,
+            clock=house.clock,
+            feeds=[house.follower],
+            devices=[house.device_follower],
+            started=started,
+            hung_up=hung_up,
+        )
     finally:
         watch.stop()
         if runner is not None:
@@ -189,6 +223,15 @@ def _run(serving: Serving, specs: list[ListenerSpec], jobs: Jobs, runner: WorkRu
         serving.gate_log.close()
         for issuer in serving.issuers.every():
             serving.publisher.release(issuer)
+
+
+def _operators(house: House, health: Health) -> list[ListenerSpec]:
+    """The address for operators, if the settings name one."""
+    if house.settings.serve.health is None:
+        return []
+    host, _, port = house.settings.serve.health.rpartition(":")
+    app = metrics_app(health, health_app(health))
+    return [ListenerSpec(name="health", host=host.strip("[]"), port=int(port), app=app)]
 
 
 def _names(house: House, issue_for: Sequence[str]) -> tuple[str, ...]:
@@ -309,6 +352,44 @@ def _renew(serving: Serving) -> None:
     if serving.builder is not None:
         for door in serving.doors.tls:
             serving.builder.renew(door)
+
+
+def _take_issuers(serving: Serving, issue_for: tuple[str, ...], *, is_status_only: bool) -> tuple[str, ...]:
+    """New generations, and with `all` new authorities, are opened here as at a start; gives what came or went."""
+    house = serving.house
+    names = _names(house, issue_for)
+    with house.database.reading() as connection:
+        live = [row for row in list_authorities(connection) if row.name in names and is_live(row)]
+    if {row.reference for row in live} == {one.reference for one in serving.issuers.every()}:
+        return ()
+    changed = serving.issuers.take_over(house.open_issuers({row.name for row in live}))
+    for issuer in serving.issuers.every():
+        serving.publisher.write_files(issuer)
+    if not is_status_only:
+        _renew(serving)
+    return changed
+
+
+def _prepare_plan(serving: Serving, plan: Plan) -> NextListeners:
+    """What another plan opens and closes, plain listeners and doors."""
+    before = {one.name: one for one in serving.plan.listeners if one.kind is ListenerKind.STATUS}
+    after = {one.name: one for one in plan.listeners if one.kind is ListenerKind.STATUS}
+    status = _status_app(serving)
+    opened = [status_spec(serving.house, one, status) for name, one in after.items() if before.get(name) != one]
+    closed = [name for name, one in before.items() if after.get(name) != one]
+    builder = serving.builder
+    ready = builder.prepare(plan, serving.doors) if builder is not None and isinstance(plan, HospitalPlan) else None
+    if ready is not None:
+        opened += ready.opened
+        closed += ready.closed
+
+    def commit() -> None:
+        serving.plan = plan
+        if builder is not None and ready is not None:
+            serving.doors = builder.adopt(ready)
+        serving.changed()
+
+    return NextListeners(opened, closed, commit)
 
 
 def _refresh(serving: Serving) -> None:

@@ -1,0 +1,97 @@
+"""Takes what operators changed into a process that serves: authorities by itself, a plan's listeners at SIGHUP.
+
+Everything runs on the thread of periodic work, so nothing else looks after doors and issuers meanwhile; sockets are
+opened and closed on the event loop. What cannot be taken in is told on /health until it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vagus.errors import Unavailable, VagusError
+from vagus.policy.plans import Plan
+from vagus.reasons import Reason
+from vagus.server.listeners import SPARE_FILES, ListenerSpec, RunningListeners, raise_file_limit
+
+_LOG = logging.getLogger(__name__)
+_LOOP_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class NextListeners:
+    """What another plan opens and closes, and what else happens once that has been done."""
+
+    opened: Sequence[ListenerSpec]
+    closed: Sequence[str]
+    commit: Callable[[], None]
+
+
+@dataclass(slots=True)
+class Reloading:
+    """What waits for an operator, and what one asked for."""
+
+    file: Path
+    """The plan in force."""
+    load: Callable[[], Plan]
+    prepare: Callable[[Plan], NextListeners]
+    """Raises VagusError, and then everything is as it was."""
+    look_at_issuers: Callable[[], tuple[str, ...]]
+    """Takes in authorities that came or went and gives their references. Raises VagusError."""
+    plan: Plan
+    """The plan that is served."""
+    running: RunningListeners | None = None
+    waits: dict[str, str] = field(default_factory=dict)
+    """What an operator should know, by what it is about."""
+    _is_asked: bool = False
+
+    def ask(self) -> None:
+        """Take the plan in force at the next look. From any thread, from a signal handler too."""
+        self._is_asked = True
+
+    def look(self) -> None:
+        """See what changed, and take in what may be; for periodic work."""
+        try:
+            for reference in self.look_at_issuers():
+                _LOG.warning("authority %s came or went; taken in", reference)
+        except VagusError as error:
+            self._note("authorities", error.message)
+        else:
+            self.waits.pop("authorities", None)
+        is_asked, self._is_asked = self._is_asked, False
+        running = self.running
+        if running is None:
+            return
+        if hashlib.sha256(self.file.read_bytes()).digest() == self.plan.sha256:
+            self.waits.pop("plan", None)
+        elif is_asked:
+            self._take(running)
+        elif "plan" not in self.waits:
+            self._note("plan", "another plan was applied; send SIGHUP to take its listeners, or restart")
+
+    def _take(self, running: RunningListeners) -> None:
+        try:
+            plan = self.load()
+            if plan.status_url != self.plan.status_url:
+                msg = "its status_url is another one, which certificates point to: restart"
+                raise Unavailable(Reason.BAD_PLAN, msg)
+            ready = self.prepare(plan)
+            raise_file_limit(sum(spec.limits.connections for spec in ready.opened) + SPARE_FILES)
+            change = running.change(ready.opened, ready.closed)
+            asyncio.run_coroutine_threadsafe(change, running.loop).result(_LOOP_SECONDS)
+        except VagusError as error:
+            self._note("plan", f"the plan that was applied is not served: {error.message}")
+            return
+        ready.commit()
+        self.plan = plan
+        self.waits.pop("plan", None)
+
+    def _note(self, about: str, what: str) -> None:
+        """Tell it on /health, and in the log once."""
+        if self.waits.get(about) != what:
+            _LOG.warning("%s: %s", about, what)
+        self.waits[about] = what
