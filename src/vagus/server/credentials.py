@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import ip_address
 
 from vagus.authority.issuance import IssuanceOrder
@@ -16,7 +17,7 @@ from vagus.errors import Unavailable
 from vagus.keystore.signing import Purpose
 from vagus.policy.plans import HospitalPlan, PlannedListener
 from vagus.reasons import Reason
-from vagus.records.authorities import find_by_id
+from vagus.records.authorities import ACTIVE, RETIRED, find_by_id
 from vagus.records.certificates import ISSUED, CertificateRow, list_of_key, load_bytes
 from vagus.tls import Credential
 from vagus.wiring import House
@@ -28,6 +29,7 @@ from vagus.x509.pem import encode_certificates
 
 GATE_KEYSTORE = "gate"
 _PROFILE = "tls-server"
+_LIVE = frozenset({ACTIVE, RETIRED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,10 @@ class DoorCertificates:
             for row in sorted(alive, key=lambda row: -row.not_after):
                 _, der = load_bytes(connection, row.leaf_index)
                 above = find_by_id(connection, row.authority_id)
-                window = self._house.pack.renewal.window.total_seconds()
-                if der is None or above is None or above.certificate_der is None or row.not_after - now <= window:
+                window = self._house.pack.renewal.window_of(timedelta(seconds=row.not_after - row.not_before))
+                if der is None or above is None or above.certificate_der is None:
                     continue
-                names = decode_certificate(der).names
-                dns_names, addresses = _split(listener)
-                if set(names.dns) == set(dns_names) and len(names.dns) + len(addresses) == names.count:
+                if above.state in _LIVE and row.not_after - now > window.total_seconds() and _is_named(der, listener):
                     return row, der, above.certificate_der
         return None
 
@@ -99,10 +99,11 @@ class DoorCertificates:
             msg = f"listener {listener.name} needs a certificate of {authority}; add it to --issue-for"
             raise Unavailable(Reason.KEY_NOT_OPEN, msg, authority=authority)
         dns_names, addresses = _split(listener)
-        now = int(self._house.clock.now().timestamp())
+        # Not the time: a certificate that was revoked or renamed in the very second it was issued would come back.
+        wish = self._house.entropy(8).hex()
         self._house.issuance.issue_now(
             IssuanceOrder(
-                request_id=f"{owner}:{key.spki_sha256.hex()[:16]}:{now}",
+                request_id=f"{owner}:{key.spki_sha256.hex()[:16]}:{wish}",
                 profile=_PROFILE,
                 owner=owner,
                 public_key=key,
@@ -117,6 +118,15 @@ class DoorCertificates:
         )
         # The signature's row rides a later batch; waiting for one more act makes sure that it is there.
         self._house.writer.submit(lambda batch: batch.at).result()
+
+
+def _is_named(der: bytes, listener: PlannedListener) -> bool:
+    """Whether a certificate has the names of the listener and no other."""
+    names = decode_certificate(der).names
+    dns_names, addresses = _split(listener)
+    wanted = {ip_address(address).packed for address in addresses}
+    is_same = set(names.dns) == set(dns_names) and set(names.addresses) == wanted
+    return is_same and len(names.dns) + len(names.addresses) == names.count
 
 
 def _split(listener: PlannedListener) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -21,6 +21,7 @@ from vagus.ledger.publish import LogPublisher
 from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, list_authorities
+from vagus.records.revocations import RevocationEvent
 from vagus.server.answering import DeskSupply
 from vagus.server.credentials import DoorCertificate
 from vagus.server.doors import DoorBuilder, Doors, sequence_bound, status_spec
@@ -160,7 +161,7 @@ def _run(
     house = serving.house
     house.follower.start()
     house.device_follower.start()
-    house.follower.subscribe(lambda _events: jobs.nudge("lists"))
+    house.follower.subscribe(partial(_hear, serving, jobs))
     running: list[RunningListeners] = []
     probe_seconds = house.settings.serve.probe_seconds
     watch = StatusWatch(house.pack, house.database, house.clock, probe_seconds=probe_seconds)
@@ -223,6 +224,13 @@ def _run(
         serving.gate_log.close()
         for issuer in serving.issuers.every():
             serving.publisher.release(issuer)
+
+
+def _hear(serving: Serving, jobs: Jobs, events: Sequence[RevocationEvent]) -> None:
+    """Lists follow a revocation at once, and a door whose own certificate was revoked gets another one."""
+    jobs.nudge("lists")
+    if not {event.serial for event in events}.isdisjoint(door.certificate.serial for door in serving.doors.tls):
+        jobs.nudge("certificates")
 
 
 def _operators(house: House, health: Health) -> list[ListenerSpec]:

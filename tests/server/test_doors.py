@@ -1,0 +1,159 @@
+"""Doors of a founded hospital: renewed while they serve, and changed by another plan only where it must be."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.server.house import serving
+from vagus.endpoints.gateway.decisions import GateDecision
+from vagus.errors import Misconfigured, Unavailable
+from vagus.policy.plans import HospitalPlan, decode_plan
+from vagus.reasons import Reason
+from vagus.server.doors import DoorBuilder, Doors
+from vagus.wiring import House, RealClock
+from vagus.x509.crl_building import RevocationReason
+
+SOURCE = "env:TEST_PASSPHRASE"
+
+
+class LateClock(RealClock):
+    """The system's clock, so much later."""
+
+    def __init__(self) -> None:
+        self.later = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.later
+
+
+class Built:
+    """A hospital's doors, built and not yet open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.house = House.open(folder, passphrase_sources=[SOURCE])
+        self.clock = self.house.clock = LateClock()
+        plan = self.house.planning.load_adopted()
+        assert isinstance(plan, HospitalPlan)
+        self.plan = plan
+        self.decisions: list[GateDecision] = []
+        issuers = self.house.open_issuers(["h1/icu", "h1/infra"])
+        self.builder = DoorBuilder(
+            self.house, plan, issuers, record=self.decisions.append, staple_of=lambda _certificate: lambda: b""
+        )
+        self.doors: Doors = self.builder.build()
+
+    def changed(self, before: str, after: str) -> HospitalPlan:
+        """The plan with other words."""
+        text = self.house.settings.plan.read_text()
+        assert before in text
+        plan = decode_plan(text.replace(before, after, 1).encode(), "plan.toml", folder=self.house.settings.folder)
+        assert isinstance(plan, HospitalPlan)
+        return plan
+
+
+@pytest.fixture
+def built(hospital: Path) -> Iterator[Built]:
+    made = Built(hospital)
+    with closing(made.house):
+        yield made
+
+
+def connect(port: int) -> ssl.SSLSocket:
+    """A client that verifies nothing: what is shown is what counts here."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(
+        socket.create_connection(("127.0.0.1", port), 10), server_hostname="enrol.h1.test.example"
+    )
+
+
+def shown_by(port: int) -> x509.Certificate:
+    with connect(port) as client:
+        der = client.getpeercert(binary_form=True)
+    assert der is not None
+    return x509.load_der_x509_certificate(der)
+
+
+def test_a_door_is_given_a_new_certificate_in_its_window_without_a_restart(built: Built) -> None:
+    (door,) = built.doors.tls
+    with serving(*built.doors.specs) as served, connect(served.port("enrol")) as open_before:
+        first = shown_by(served.port("enrol"))
+        assert not built.builder.renew(door)
+        window = built.house.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
+        built.clock.later = first.not_valid_after_utc - window - built.clock.now() - timedelta(hours=1)
+        assert not built.builder.renew(door), "an hour before its window"
+        built.clock.later += timedelta(hours=2)
+        assert built.builder.renew(door)
+        second = shown_by(served.port("enrol"))
+        assert second.serial_number != first.serial_number
+        assert second.not_valid_after_utc > first.not_valid_after_utc
+        assert not built.builder.renew(door), "once is enough"
+        open_before.sendall(b"GET /nothing HTTP/1.1\r\nhost: enrol.h1.test.example\r\n\r\n")
+        assert open_before.recv(20).startswith(b"HTTP/1.1 ")
+
+
+def test_a_door_whose_certificate_was_revoked_gets_another(built: Built) -> None:
+    (door,) = built.doors.tls
+    with built.house.database.reading() as connection:
+        from vagus.records.certificates import list_of_key
+        from vagus.x509.certificates import decode_certificate
+
+        spki = decode_certificate(door.certificate.certificate_der).spki_sha256
+        (row,) = list_of_key(connection, spki)
+    revoke = built.house.revocations.revoke(
+        row.authority_id, row.serial, RevocationReason.SUPERSEDED, by="operator:test"
+    )
+    revoke.result(10)
+    before = door.certificate.serial
+    assert built.builder.renew(door)
+    assert door.certificate.serial != before
+
+
+def test_a_door_that_must_be_renewed_where_no_key_is_open_says_whose(hospital: Path) -> None:
+    with House.open(hospital, passphrase_sources=[SOURCE]) as house:
+        plan = house.planning.load_adopted()
+        assert isinstance(plan, HospitalPlan)
+        builder = DoorBuilder(
+            house, plan, house.open_issuers(["h1/icu"]), record=print, staple_of=lambda _certificate: lambda: b""
+        )
+        with pytest.raises(Unavailable, match="add it to --issue-for") as caught:
+            builder.build()
+    assert caught.value.reason is Reason.KEY_NOT_OPEN
+
+
+def test_another_plan_touches_only_the_doors_that_it_changes(built: Built) -> None:
+    more = built.changed(
+        '[[listeners]]\nname = "enrol"',
+        '[[listeners]]\nname = "second"\nkind = "enrolment"\naddress = "127.0.0.1:0"\nhospital = "h1"\n'
+        'host_names = ["second.h1.test.example", "127.0.0.1"]\n[[listeners]]\nname = "enrol"',
+    )
+    ready = built.builder.prepare(more, built.doors)
+    assert ([one.name for one in ready.opened], ready.closed) == (["second"], ())
+    assert [one.name for one in built.doors.specs] == ["enrol"], "not in force yet"
+    doors = built.builder.adopt(ready)
+    assert [one.name for one in doors.specs] == ["enrol", "second"]
+    assert doors.tls[0] is built.doors.tls[0]
+
+    other_address = built.changed('host_names = ["enrol.h1.test.example"]', 'host_names = ["127.0.0.2"]')
+    ready = built.builder.prepare(other_address, doors)
+    assert ([one.name for one in ready.opened], set(ready.closed)) == (["enrol"], {"enrol", "second"})
+
+
+def test_a_plan_that_cannot_be_served_leaves_everything_as_it_was(built: Built) -> None:
+    strange = built.changed(
+        'host_names = ["enrol.h1.test.example"]',
+        'host_names = ["enrol.h1.test.example"]\nregistration_authorities = ["Aorta IP3:AIP3-999999"]',
+    )
+    with pytest.raises(Misconfigured) as caught:
+        built.builder.prepare(strange, built.doors)
+    assert caught.value.reason is Reason.BAD_PLAN
+    again = built.builder.prepare(built.plan, built.doors)
+    assert (again.opened, again.closed) == ((), ())
