@@ -118,7 +118,7 @@ def _waiting(opened: Load, rate: float, disk: list[float], waited: float) -> Row
         is_rate=False,
         bar=40,
         note=f"p50 {p50:.1f} ms; mean fdatasync {sum(disk) / len(disk) * 1e3:.1f} ms (the bar is for less than 3 ms);"
-        f" others had the server's core for {waited:.0%} of the time",
+        f" its threads waited {waited:.2f} s in each second for their core",
     )
 
 

@@ -62,7 +62,8 @@ def _as_rows(calls: Sequence[float], served: Sequence[float], disk: Sequence[flo
             limit=2 * sync / 1e3,
             is_rate=False,
             bar=5.0,
-            note=f"{len(served)} revocations, over HTTP, median {percentile(served, 0.5):.2f} s; a list a second",
+            note=f"{len(served)} revocations, over HTTP, median {percentile(served, 0.5):.2f} s;"
+            " a shard is published once a second at most",
         ),
     ]
 
