@@ -7,15 +7,19 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from vagus.authority.issuance import IssuanceOrder
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from vagus.authority.issuance import IssuanceOrder, IssuedCertificate
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
+from vagus.fleet.lifecycle import DeviceState
 from vagus.keystore import private_keys
 from vagus.ledger.publish import LogPublisher
 from vagus.wiring import House
-from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names import SubjectFields
+from vagus.x509.pem import encode_certificates
 
 SOURCE = "env:TEST_PASSPHRASE"
 
@@ -27,9 +31,26 @@ def device_name(number: int) -> str:
 
 def issue(folder: Path, number: int, request_id: str = "test") -> bytes:
     """A certificate for a device of the plan."""
+    return _issue(folder, number, ec.generate_private_key(ec.SECP256R1()), request_id).der
+
+
+def write_credential(folder: Path, number: int, place: Path) -> Path:
+    """Key and chain of a commissioned device, in one PEM file as TLS clients read it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issued = _issue(folder, number, key, place.name)
+    with House.open(folder) as house:
+        device = house.find_device(device_name(number))
+        if device.state == DeviceState.RECEIVED:
+            house.inventory.change_state(device.id, DeviceState.COMMISSIONED, by="operator:test").result()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    place.write_bytes(pem + encode_certificates((issued.der, issued.issuer.certificate_der)))
+    return place
+
+
+def _issue(folder: Path, number: int, private_key: ec.EllipticCurvePrivateKey, request_id: str) -> IssuedCertificate:
     with House.open(folder, passphrase_sources=[SOURCE]) as house:
         device = house.find_device(device_name(number))
-        key = decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256)))
+        key = decode_public_key(private_keys.spki_of(private_key))
         order = IssuanceOrder(
             request_id=f"{request_id}-{number}",
             profile=device.profile,
@@ -39,7 +60,7 @@ def issue(folder: Path, number: int, request_id: str = "test") -> bytes:
             subject=SubjectFields("First Hospital", "Intensive Care", str(device.id)),
             dns_names=(f"{device.id}.icu.h1.test.example",),
         )
-        return house.issuance.issue_now(order, house.open_issuers(["h1/icu"])["h1/icu"]).der
+        return house.issuance.issue_now(order, house.open_issuers(["h1/icu"])["h1/icu"])
 
 
 def make_responder(folder: Path) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -52,6 +54,13 @@ class Served:
         )
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return ocsp.load_der_ocsp_response(answer.read())
+
+    def reload(self) -> dict[str, Any]:
+        """Have it take the plan in force; gives what it says once it has."""
+        assert self.process.stdout is not None
+        self.process.send_signal(signal.SIGHUP)
+        self.ready = json.loads(self.process.stdout.readline())
+        return self.ready
 
     def log(self) -> str:
         return (self.folder / "serve.log").read_text()
@@ -102,6 +111,52 @@ def agent(state: Path, *arguments: str, **more: str) -> tuple[int, str]:
         env=environment(**more),
     )
     return ran.returncode, ran.stdout + ran.stderr
+
+
+@contextlib.contextmanager
+def echo_server() -> Iterator[int]:
+    """An upstream of raw lines that gives everything back; gives its port."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    threads: list[threading.Thread] = []
+
+    def give_back(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while data := connection.recv(65_536):
+                connection.sendall(data)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                threads.append(threading.Thread(target=give_back, args=(connection,), daemon=True))
+                threads[-1].start()
+
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
+    try:
+        yield int(listening.getsockname()[1])
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        accepting.join(PATIENCE)
+        for thread in threads:
+            thread.join(PATIENCE)
+
+
+def connect(served: Served, listener: str, credential: Path | None, anchors: Path) -> ssl.SSLSocket:
+    """A device's connection to a listener, its server verified as a device does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(anchors)
+    # the anchor is the hospital's infrastructure authority, not its root
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if credential is not None:
+        context.load_cert_chain(credential)
+    raw = socket.create_connection(("127.0.0.1", served.port(listener)), PATIENCE)
+    try:
+        return context.wrap_socket(raw, server_hostname=f"{listener}.h1.test.example")
+    except BaseException:
+        raw.close()
+        raise
 
 
 @dataclass(slots=True)
