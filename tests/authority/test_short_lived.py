@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
-from tests.authority.installation import BY, Installation
+from tests.authority.installation import BY, H1, ICU, ROOT, Installation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import NotTrusted, PolicyRefusal
 from vagus.fleet.standing import DatabaseStatus
@@ -37,6 +37,13 @@ def pack(tmp_path: Path) -> PolicyPack:
     place = tmp_path / "pack.toml"
     place.write_text(head + mark + table + end + tail)
     return load_pack(place)
+
+
+@pytest.fixture
+def built(installation: Installation) -> Installation:
+    """One branch is enough here."""
+    installation.build(ROOT, H1, ICU)
+    return installation
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from vagus.wiring import House
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names import SubjectFields
-from vagus.x509.pem import encode_certificates
+from vagus.x509.pem import encode_block, encode_certificates
 
 
 @pytest.fixture
@@ -89,9 +89,10 @@ def test_a_snapshot_without_its_key_is_wrong_use(hospital: Path, papers: Path) -
     assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
 
 
-def test_another_key_is_not_believed(hospital: Path, papers: Path, maker: Path) -> None:
+def test_another_key_is_not_believed(hospital: Path, papers: Path) -> None:
     write(hospital, papers)
-    done(maker, "snapshot", "key", "--out", str(papers / "snapshot.pem"))
+    other = private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))
+    (papers / "snapshot.pem").write_bytes(encode_block(other, "PUBLIC KEY"))
     refused = validate(papers)
     assert (refused.code, refused.facts["reason"]) == (1, "SNAPSHOT_INVALID")
     shown = run(papers, "snapshot", "show", str(papers / "revoked.snapshot"), "--key", str(papers / "snapshot.pem"))

@@ -8,14 +8,22 @@ from __future__ import annotations
 import importlib.util
 import select
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from vagus.records.database import open_database
 from vagus.records.writer import Writer
 from vagus.server.work_runner import WorkRunner
-from vagus.wiring import RealClock
 
 LEASE_SECONDS = 2
+
+
+class SystemClock:
+    """The real time, without the rest of the wiring: a test starts many of these processes."""
+
+    def now(self) -> datetime:
+        """The present moment."""
+        return datetime.now(UTC)
 
 
 def main() -> None:
@@ -26,7 +34,7 @@ def main() -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    database, clock = open_database(url), RealClock()
+    database, clock = open_database(url), SystemClock()
     with Writer(database, clock) as writer:
         runner = WorkRunner(database, writer, clock, node, module.kinds(writer), lease_seconds=LEASE_SECONDS)
         print("ready", flush=True)  # noqa: T201  the test waits for it
