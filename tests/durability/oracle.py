@@ -16,7 +16,7 @@ from sqlalchemy import text
 from tests.durability.journal import Journal
 from vagus.records.database import open_database
 
-_PUBLISHED_WITHIN = 30.0  # seconds; policy promises 60 and aims for 5
+_PUBLISHED_WITHIN = 60.0  # seconds: what policy promises; it aims for 5
 
 
 _OPEN_INTENTS = text("SELECT count(*) FROM certificates WHERE state = 'intended'")
@@ -75,8 +75,7 @@ class Oracle:
         told = {one["device"] for one in self._journal.lines("revoked")}
         begun = {one["device"] for one in self._journal.lines("revoking")}
         of_device = dict(zip((one["device"] for one in self._journal.lines("certificate")), received, strict=True))
-        revoked = {of_device[device].serial_number for device in told}
-        self._check_crl(status, received, issuer, revoked)
+        self._check_crl(status, [of_device[device] for device in told], issuer)
         for at in sample:
             device, certificate = list(of_device.items())[at % len(of_device)]
             answer = _ask_ocsp(status, certificate, issuer)
@@ -90,23 +89,24 @@ class Oracle:
         return [x509.load_der_x509_certificate(bytes.fromhex(one["der"])) for one in lines]
 
     @staticmethod
-    def _check_crl(
-        status: tuple[str, int], received: Sequence[x509.Certificate], issuer: x509.Certificate, revoked: set[int]
-    ) -> None:
-        missing = set(revoked)
+    def _check_crl(status: tuple[str, int], revoked: Sequence[x509.Certificate], issuer: x509.Certificate) -> None:
+        """Each revoked certificate is in the list that it names itself."""
+        missing = {(_list_path(certificate), certificate.serial_number) for certificate in revoked}
         deadline = time.monotonic() + _PUBLISHED_WITHIN
-        while True:
-            points = received[0].extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-            names = points[0].full_name
-            assert names is not None
-            crl = x509.load_der_x509_crl(_fetch(status, urlsplit(names[0].value).path))
-            key = issuer.public_key()
-            assert crl.is_signature_valid(key)  # type: ignore[arg-type]
-            missing -= {entry.serial_number for entry in crl}
-            if not missing:
-                return
-            assert time.monotonic() < deadline, f"{len(missing)} revocations are in no CRL"
+        while missing:
+            for path in {path for path, _serial in missing}:
+                crl = x509.load_der_x509_crl(_fetch(status, path))
+                assert crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+                missing -= {(path, entry.serial_number) for entry in crl}
+            assert not missing or time.monotonic() < deadline, f"{len(missing)} revocations are in no CRL"
             time.sleep(0.5)
+
+
+def _list_path(certificate: x509.Certificate) -> str:
+    points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    names = points[0].full_name
+    assert names is not None
+    return str(urlsplit(names[0].value).path)
 
 
 def _fetch(status: tuple[str, int], path: str) -> bytes:
