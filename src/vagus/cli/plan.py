@@ -72,6 +72,8 @@ def apply(
                 "waiting": list(waiting),
             }
         )
+        if found.difference.is_new_plan:
+            output.say("A process that serves takes new authorities by itself, and other listeners when it gets SIGHUP.")
         if waiting:
             typer.echo(f"vagus: ceremony needed: {len(waiting)} requests", err=True)
             raise typer.Exit(STATE)

@@ -30,7 +30,10 @@ def serve(
     ] = "all",
     passphrase_source: PassphraseOption = None,
 ) -> None:
-    """Serve until SIGTERM. Prints one JSON line with the bound addresses once everything is ready."""
+    """Serve until SIGTERM. Prints one JSON line with the bound addresses once everything is ready.
+
+    At SIGHUP the listeners of the plan that was applied meanwhile are taken, and another such line is printed.
+    """
     from vagus.server.serving import serve as run
 
     with open_house(context, passphrase_source) as house:
