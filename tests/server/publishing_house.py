@@ -22,7 +22,10 @@ from vagus.records.publications import COMPLETE
 from vagus.records.sequence import RevocationFollower
 from vagus.server.prober import Prober, ProbeReport
 from vagus.testing import FrozenClock, SeededEntropy
+from vagus.x509 import der
+from vagus.x509.certificates import PathCertificate
 from vagus.x509.crl_building import RevocationReason
+from vagus.x509.ocsp_building import cert_id
 
 ICU = "h1/icu"
 
@@ -98,6 +101,11 @@ class PublishingHouse:
 
     def place(self, name: str) -> str:
         return f"{STATUS_URL}/crl/h1.icu/1/{name}.crl"
+
+
+def question_der(issuer: PathCertificate, serial: int) -> bytes:
+    """The OCSPRequest for one certificate, without a nonce, as common clients write it."""
+    return der.sequence(der.sequence(der.sequence(der.sequence(cert_id(issuer.subject.der, issuer.spki_der, serial)))))
 
 
 def make_template(folder: Path) -> Path:
