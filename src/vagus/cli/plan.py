@@ -73,7 +73,7 @@ def apply(
             }
         )
         if found.difference.is_new_plan:
-            output.say("A process that serves takes new authorities by itself, and other listeners when it gets SIGHUP.")
+            output.say("A process that serves takes new authorities by itself, other listeners when it gets SIGHUP.")
         if waiting:
             typer.echo(f"vagus: ceremony needed: {len(waiting)} requests", err=True)
             raise typer.Exit(STATE)
