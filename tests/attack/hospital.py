@@ -183,6 +183,10 @@ class Credential:
         return self.chain[0]
 
 
+PATIENCE = 6.0
+"""Seconds to wait for a cut: the design says two, a busy machine more; idle connections end by themselves after ten."""
+
+
 class Maker:
     """A maker with a root of its own that can sign whatever it likes."""
 

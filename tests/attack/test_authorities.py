@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.attack.hospital import Hospital, new_key, request
+from tests.attack.hospital import PATIENCE, Hospital, new_key, request
 from vagus.errors import Malformed
 from vagus.fleet.devices import NewDevice
 from vagus.identifiers import UnitName
@@ -38,9 +38,9 @@ def test_under_a_revoked_authority_nothing_stays_open(hospital: Hospital) -> Non
         with hospital.connect("stream-h3", credential) as open_one:
             assert open_one.say(GET).hear() is not None
             _revoke_authority(hospital, name, parent)
-            assert open_one.has_ended(2.0)
+            assert open_one.has_ended(PATIENCE)
         with hospital.connect("stream-h3", credential) as late:
-            assert late.has_ended(2.0)
+            assert late.has_ended(PATIENCE)
         again = request(new_key(), credential.leaf)
         answer = hospital.enrol(again, who=credential, operation="simplereenroll", door="enrol-h3")
         assert answer.status == 403

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.attack.hospital import Credential, Hospital, Wire, est, new_key, request, sign_certificate
+from tests.attack.hospital import PATIENCE, Credential, Hospital, Wire, est, new_key, request, sign_certificate
 from tests.durability.installation import PASSPHRASE
 from tests.endpoints.gateway.upstreams import Seen
 from vagus.keystore import private_keys
@@ -203,9 +203,9 @@ def test_a_revoked_device_is_cut_and_stays_out(hospital: Hospital) -> None:
             stream.say(b"GE")
             idle.say(b"GET / HTTP/1.1\r\n")
             hospital.house.revoke_device(device.id, "keyCompromise", by=BY)
-            assert stream.has_ended(2.0)
-            assert idle.has_ended(2.0)
-            assert before.has_ended(2.0)
+            assert stream.has_ended(PATIENCE)
+            assert idle.has_ended(PATIENCE)
+            assert before.has_ended(PATIENCE)
     try:
         with hospital.connect("telemetry-h1-icu", session=session, context=context) as resumed:
             answer = resumed.say(GET).hear()

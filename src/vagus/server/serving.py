@@ -163,31 +163,21 @@ def _run(
     house.device_follower.start()
     house.follower.subscribe(partial(_hear, serving, jobs))
     running: list[RunningListeners] = []
-    probe_seconds = house.settings.serve.probe_seconds
-    watch = StatusWatch(house.pack, house.database, house.clock, probe_seconds=probe_seconds)
+    watch = _watch(house)
     # Three threads: no list may come late because a fetch hangs or a job is long.
     watching = Jobs(_watching_tasks(house, watch))
     working = Jobs([] if runner is None else [Task("work", 1.0, runner.run_next)])
-    health = Health(
-        house.clock,
-        house.follower,
-        (jobs, watching, working),
-        sequence_bound(house),
-        lambda: running[0].counts() if running else {},
-        watch,
-        serving.gauge,
-        reloading.waits,
-    )
+    threads = (jobs, watching, working)
+    bound, waits = sequence_bound(house), reloading.waits
+    counts = partial(_counts, running)
+    health = Health(house.clock, house.follower, threads, bound, counts, watch, serving.gauge, waits)
     specs += _operators(house, health)
     if not specs:
         msg = "the plan has no listener that this process could open; add one under [[listeners]]"
         raise Conflict(Reason.BAD_PLAN, msg)
 
     def tell() -> None:
-        addresses = {name: f"{host}:{port}" for name, (host, port) in running[0].addresses.items()}
-        ready(
-            {"ready": True, "listeners": addresses, "issuers": sorted(one.reference for one in serving.issuers.every())}
-        )
+        ready(_facts(serving, running[0]))
 
     def changed() -> None:
         watch.prober = _prober(serving, running[0])
@@ -198,7 +188,7 @@ def _run(
         reloading.running, serving.changed = now, changed
         watch.prober = _prober(serving, now)
         serving.gauge.start()
-        for each in (jobs, watching, working):
+        for each in threads:
             each.start()
         tell()
 
@@ -219,11 +209,31 @@ def _run(
         watch.stop()
         if runner is not None:
             runner.stop()
-        for each in (watching, working, jobs):
-            each.stop()
-        serving.gate_log.close()
-        for issuer in serving.issuers.every():
-            serving.publisher.release(issuer)
+        _stop(serving, threads[::-1])
+
+
+def _watch(house: House) -> StatusWatch:
+    return StatusWatch(house.pack, house.database, house.clock, probe_seconds=house.settings.serve.probe_seconds)
+
+
+def _counts(running: Sequence[RunningListeners]) -> Mapping[str, tuple[int, int]]:
+    return running[0].counts() if running else {}
+
+
+def _facts(serving: Serving, running: RunningListeners) -> dict[str, object]:
+    """What the ready line says: where each door is bound, and for whom this process issues."""
+    addresses = {name: f"{host}:{port}" for name, (host, port) in running.addresses.items()}
+    issuers = sorted(one.reference for one in serving.issuers.every())
+    return {"ready": True, "listeners": addresses, "issuers": issuers}
+
+
+def _stop(serving: Serving, threads: Sequence[Jobs]) -> None:
+    """End the threads, then what they used; leases go back so that another process need not wait for their end."""
+    for each in threads:
+        each.stop()
+    serving.gate_log.close()
+    for issuer in serving.issuers.every():
+        serving.publisher.release(issuer)
 
 
 def _hear(serving: Serving, jobs: Jobs, events: Sequence[RevocationEvent]) -> None:
