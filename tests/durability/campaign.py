@@ -103,7 +103,7 @@ class Campaign:
         server = ServerProcess(self.folder)
         assert server.wait_ready(), (self.folder / "server.err").read_text()[-2000:]
         clients.address = server.addresses["enrol-h1"]
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not clients.is_idle and time.monotonic() < deadline:
             time.sleep(0.1)
         clients.stop()
