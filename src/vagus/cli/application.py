@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -77,11 +78,17 @@ for part in (
     part.register(application)
 
 
+@cache
+def _command() -> Callable[..., object]:
+    """The tree of commands, read from their signatures once: that takes longer than most commands do."""
+    return typer.main.get_command(application)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code; nothing that goes wrong shows a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        application(args=given, prog_name="vagus")
+        _command()(args=given, prog_name="vagus")
     except Exception as error:  # noqa: BLE001  the outermost door: whatever went wrong becomes a message and a code
         typer.echo(describe(error, is_json="--json" in given), err=True)
         sys.exit(exit_code(error))
