@@ -8,7 +8,9 @@ import queue
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -69,10 +71,10 @@ def enrol(connection: http.client.HTTPSConnection, wish: Wish) -> bytes:
 class Clients:
     """Threads that take wishes from a queue and fulfil each, however often the server dies."""
 
-    def __init__(self, wishes: list[Wish], journal: Journal, trust: ssl.SSLContext, count: int = 4) -> None:
+    def __init__(self, tokens: Mapping[str, str], journal: Journal, trust: ssl.SSLContext, count: int = 4) -> None:
         self._queue: queue.SimpleQueue[Wish] = queue.SimpleQueue()
-        for wish in wishes:
-            self._queue.put(wish)
+        self._tokens = iter(tokens.items())
+        self.fed = 0
         self._journal, self._trust = journal, trust
         self.address: tuple[str, int] | None = None
         self.failures: list[str] = []
@@ -90,6 +92,12 @@ class Clients:
         self._is_over = True
         for thread in self._threads:
             thread.join(_PATIENCE_SECONDS)
+
+    def feed(self, least: int) -> None:
+        """Let at least so many wishes wait, as long as there are tokens."""
+        for device, token in islice(self._tokens, max(0, least - self._queue.qsize())):
+            self._queue.put(Wish(device, token))
+            self.fed += 1
 
     @property
     def is_idle(self) -> bool:

@@ -34,7 +34,7 @@ title = "Test Hospital"
 units = [{ label = "icu", title = "Intensive Care" }, { label = "er", title = "Emergency" }]
 devices = [
   { unit = "icu", model = "Aorta IP3", first = 1, count = @COUNT@ },
-  { unit = "er", model = "Aorta IP3", first = 5001, count = 4 },
+  { unit = "er", model = "Aorta IP3", first = 50001, count = 4 },
 ]
 
 [[models]]
