@@ -23,16 +23,18 @@ from vagus.keystore.software import SoftwareKeystore
 from vagus.keystore.sources import PassphraseSources
 from vagus.ledger.append import append
 from vagus.ledger.entries import PolicyAdopted
-from vagus.ledger.publish import write_durably
+from vagus.ledger.publish import load_published, write_durably
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
 from vagus.records.authorities import slug_of
 from vagus.records.database import Database, open_database
 from vagus.records.installation import Installation, insert_installation, load_installation, set_policy
+from vagus.records.log import load_head
 from vagus.records.writer import Batch, Writer
 from vagus.settings import FILE_NAME, Settings, load_settings, write_settings
 from vagus.tlog.checkpoint import NoteKey
+from vagus.tlog.tiles import CHECKPOINT
 from vagus.x509.algorithms import KeyAlgorithm
 
 if TYPE_CHECKING:
@@ -207,13 +209,33 @@ class House:
         return "operator:" + (_OPERATOR.sub("-", name)[:80] or "unknown")
 
     def check_settled(self) -> None:
-        """Raises Conflict(RESTORE_UNSETTLED) while the gap behind a restore is open: then nothing is issued."""
+        """Raises Conflict(RESTORE_UNSETTLED) while the gap behind a restore is open: then nothing is issued.
+
+        Also where a database server's own tools brought an older state back, and the published log tells.
+        """
         if self.installation.restored_at is not None:
             msg = (
                 "this system was restored and does not know what was issued since its backup; close the gap with "
                 "`vagus restore-gap` before it issues anything"
             )
             raise Conflict(Reason.RESTORE_UNSETTLED, msg)
+        if self.is_behind(self.settings.log):
+            msg = (
+                f"{self.settings.log} was published from a longer log than this database has: it was brought back by "
+                f"other means than `vagus restore`; close the gap with `vagus restore-gap` before it issues anything"
+            )
+            raise Conflict(Reason.RESTORE_UNSETTLED, msg)
+
+    def is_behind(self, published: Path) -> bool:
+        """Whether the published log is longer than the database's. Raises IntegrityFailure(CHECKPOINT_INVALID)."""
+        if not (published / CHECKPOINT).exists():
+            return False
+        key = NoteKey(self.installation.origin, NoteKey.decode(self.log_verifier).public_key)
+        found = load_published(published, key)  # first: the database only grows meanwhile
+        if found is None:
+            return False
+        with self.database.reading() as connection:
+            return load_head(connection).size < found.size
 
     def adopt_policy(self) -> bool:
         """Write into the ledger which policy pack is in force, where it is another than before; whether it was."""
@@ -414,7 +436,6 @@ class House:
 
     def export(self) -> dict[str, object]:
         """Everything that a plan speaks of, and the ledger's size and root, as plain values."""
-        from vagus.records.log import load_head
         from vagus.records.standing import export_rows
 
         with self.database.reading() as connection:

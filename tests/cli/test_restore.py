@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 
 from tests.cli.issuing import SOURCE, Kept, device_name, issue, make_responder, publish
@@ -18,6 +20,7 @@ from tests.cli.running import done, run
 from vagus.errors import IntegrityFailure
 from vagus.reasons import Reason
 from vagus.records.installation import set_restored
+from vagus.records.keys import find_key
 from vagus.wiring import House
 from vagus.x509.crls import Crl, decode_crl
 from vagus_agent.http import Response
@@ -336,3 +339,31 @@ def test_a_house_that_was_forked_by_hand_is_caught(lost: Lost, tmp_path: Path) -
         ).result()
     refused = run(back, "restore-gap", "--published", str(lost.kept.log), "--unsafe-no-checkpoint", "--accept", "--yes")
     assert (refused.code, refused.reason) == (5, "LOG_TAMPERED")
+
+
+def test_a_database_that_other_tools_brought_back_issues_nothing_until_its_gap_is_closed(
+    hospital: Path, tmp_path: Path
+) -> None:
+    """As after pg_restore: no mark in the database, but the published log is still beside it."""
+    shutil.copy(hospital / "vagus.sqlite3", tmp_path / "old.sqlite3")
+    issue(hospital, 1)
+    kept = publish(hospital)
+    for left in hospital.glob("vagus.sqlite3*"):
+        left.unlink()
+    shutil.copy(tmp_path / "old.sqlite3", hospital / "vagus.sqlite3")
+    refused = run(hospital, "serve", "--issue-for", "h1/icu")
+    assert (refused.code, refused.reason) == (3, "RESTORE_UNSETTLED")
+    closed = done(hospital, "restore-gap", "--checkpoint", str(kept.checkpoint), "--accept", "--yes", "--json").facts
+    assert closed["issued"] == 1
+    assert done(hospital, "audit", "verify", "--against", str(kept.checkpoint), "--json").facts["verdict"] == "sound"
+    publish(hospital, "next")
+
+
+def test_a_key_that_was_compromised_behind_the_backup_stays_blocked(lost: Lost, tmp_path: Path) -> None:
+    back = brought_back(lost, tmp_path)
+    spki = x509.load_der_x509_certificate(lost.revoked).public_key()
+    digest = hashlib.sha256(spki.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    with House.open(back) as house, house.database.reading() as connection:
+        key = find_key(connection, digest)
+    assert key is not None
+    assert key.is_blocked

@@ -30,7 +30,7 @@ from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow, list_authorities
 from vagus.records.certificates import ISSUED, NO_EXPIRY, CertificateRow, find_certificate, insert_intent
 from vagus.records.database import Connection
-from vagus.records.installation import load_installation, set_origin, set_settled
+from vagus.records.installation import load_installation, set_origin, set_restored, set_settled
 from vagus.records.log import iterate_leaves, load_head
 from vagus.records.publications import COMPLETE, Publication, find_publication, put_publication
 from vagus.records.revocations import find_revocation
@@ -132,6 +132,8 @@ def measure_gap(
     one is good enough: it tells less, and contradicts nothing. Raises Conflict(ALREADY_EXISTS) when there is no gap to
     close, NotTrusted(CRL_INVALID) for a list that no authority here signed, and as `take_log_back`.
     """
+    if house.installation.restored_at is None:
+        _mark_if_behind(house, published or house.settings.log)
     installation = house.installation
     if installation.restored_at is None or installation.restored_size is None:
         raise Conflict(Reason.ALREADY_EXISTS, "this system is not waiting for a gap to be closed; nothing to do")
@@ -155,6 +157,17 @@ def measure_gap(
     for der in lists:
         _read_list(der, authorities, gap)
     return gap
+
+
+def _mark_if_behind(house: House, published: Path) -> None:
+    """A database that other tools brought back carries no mark; the published log tells that it is behind."""
+
+    def act(batch: Batch) -> None:
+        size = load_head(batch.connection).size
+        set_restored(batch.connection, batch.at, size=size, backup_sha256=bytes(32))
+
+    if house.is_behind(published):
+        house.writer.submit(act).result()
 
 
 def adopt_lists(house: House, lists: Sequence[bytes]) -> int:
