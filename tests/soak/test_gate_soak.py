@@ -89,7 +89,7 @@ def test_hostile_clients_take_nothing_from_good_ones(soak_seconds: float, soak_s
                 each.join()
             wait_until(lambda: served.running.counts()["gate"][0] == 0)
             assert len(served.running.connections) == 0
-            assert served.running.connections._by_serial == {}
+            assert served.running.connections._by_mark == {}
             if early:
                 assert _resident() - early < 12_800, "more than 50 MB are left of connections that have ended"
     assert max(served_well) < 5
