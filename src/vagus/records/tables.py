@@ -166,6 +166,7 @@ certificates = Table(
     Column("fingerprint", LargeBinary),  # SHA-256 of the DER, once signed
     UniqueConstraint("authority_id", "serial"),
     UniqueConstraint("request_id"),
+    Index("certificates_by_authority", "authority_id", "leaf_index"),
     Index("certificates_by_device", "device_id", "not_after"),
     Index("certificates_by_expiry", "not_after"),
     Index("certificates_by_fingerprint", "fingerprint"),

@@ -165,6 +165,7 @@ certificates = Table(
     Column("fingerprint", LargeBinary),
     UniqueConstraint("authority_id", "serial"),
     UniqueConstraint("request_id"),
+    Index("certificates_by_authority", "authority_id", "leaf_index"),
     Index("certificates_by_device", "device_id", "not_after"),
     Index("certificates_by_expiry", "not_after"),
     Index("certificates_by_fingerprint", "fingerprint"),
