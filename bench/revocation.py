@@ -1,85 +1,172 @@
-"""A revocation's way: the call, and the list of its shard as a relying party gets it, in a large authority."""
+"""Revocation in a large authority: the call, its shard's list as a relying party gets it, every list made anew.
+
+Once for each database of BENCH_DATABASES; BENCH_FLEET=1000000 for the size that issue 4's bars speak of.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from bench.rig.fleet import SIZE, fill_certificates
-from bench.rig.installation import UNIT, hospital, open_house
+from bench.rig.databases import POSTGRESQL, WANTED, NoServerError, database
+from bench.rig.fleet import SIZE, Certificates, fill_certificates
+from bench.rig.installation import hospital, open_house
 from bench.rig.limits import fsync_seconds
 from bench.rig.load import percentile
+from bench.rig.republishing import peak_mb, republish
 from bench.rig.servers import Serving, on_load_core, serving
 from bench.rows import Row
 from vagus.identifiers import serial_bytes
 
-_PER_SHARD = 18_000
-_CALLS = 120
-_WATCHED = 8
+_REAL = 1_000
+_CALLS = 500
+_ROUNDS = 20
+_TOGETHER = 5
 _PATIENCE_SECONDS = 30
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one run on one database gave; times in seconds."""
+
+    calls: list[float]
+    served: list[float]
+    disk: list[float]
+    lists: dict[str, float]
+    server_mb: float
+    note: str
+
+
 def rows() -> list[Row]:
-    """Issue 4's bars for one revocation."""
-    with hospital(1) as folder:
-        start = time.perf_counter()
-        with open_house(folder) as house:
-            authority = house.open_issuers([UNIT])[UNIT].authority_id
-            good = fill_certificates(house, certificates=SIZE, revoked=SIZE // 10, per_shard=_PER_SHARD)
-        made = time.perf_counter() - start
-        start = time.perf_counter()
-        with serving(folder, "-m", "bench.rig.revoking", str(folder)) as server, on_load_core():
-            started = time.perf_counter() - start
-            spread = good[:: len(good) // (_CALLS + _WATCHED)]
-            watched = spread[:: len(spread) // _WATCHED][:_WATCHED]
-            called = [each for each in spread if each not in watched][:_CALLS]
-            disk = fsync_seconds(folder)
-            served = [_until_served(server, authority, *each) for each in watched]
-            calls = [_revoke(server, authority, serial) for serial, _ in called]
-            disk += fsync_seconds(folder)
-    return _as_rows(calls, served, disk, f"set-up {made:.0f} s, the server's start {started:.0f} s")
+    """Issue 4's bars, on each database."""
+    found: list[Row] = []
+    for kind in WANTED:
+        try:
+            with database(kind) as url, hospital(1, url) as folder:
+                found += _as_rows(kind, _measure(folder))
+        except NoServerError as missing:
+            found.append(_left_out(kind, str(missing)))
+    return found
 
 
-def _as_rows(calls: Sequence[float], served: Sequence[float], disk: Sequence[float], note: str) -> list[Row]:
-    sync = percentile(disk, 0.99) * 1e3
+def _measure(folder: Path) -> _Seen:
+    start = time.perf_counter()
+    with open_house(folder) as house:
+        made = fill_certificates(house, certificates=SIZE, revoked=SIZE // 10, real=_REAL)
+    took = time.perf_counter() - start
+    lists = republish(folder, "every")
+    start = time.perf_counter()
+    with serving(folder, "-m", "bench.rig.revoking", str(folder)) as server, on_load_core():
+        started = time.perf_counter() - start
+        waited, begun = server.waited_seconds(), time.perf_counter()
+        disk = fsync_seconds(folder)
+        calls = [_revoke(server, made.authority_id, serial) for serial, _ in made.good[:_CALLS]]
+        disk += fsync_seconds(folder)
+        watched = made.good[_CALLS : _CALLS + _ROUNDS * _TOGETHER]
+        served: list[float] = []
+        for at in range(0, len(watched), _TOGETHER):
+            served += _until_served(server, made, watched[at : at + _TOGETHER])
+        disk += fsync_seconds(folder)
+        waited = (server.waited_seconds() - waited) / (time.perf_counter() - begun)
+        server_mb = peak_mb(server.process.pid)
+    note = f"set-up {took:.0f} s, server's start {started:.1f} s, its threads waited {waited:.2f} s/s for their core"
+    return _Seen(calls, served, disk, lists, server_mb, f"{note}, load average {os.getloadavg()[0]:.1f}")
+
+
+def _as_rows(kind: str, seen: _Seen) -> list[Row]:
+    sync, lists = percentile(seen.disk, 0.99), seen.lists
+    of = f"{SIZE:,} certificates, {kind}"
     return [
         Row(
-            path=f"revocation: the call, {SIZE:,} certificates, p99",
-            figure=percentile(calls, 0.99) * 1e3,
+            path=f"revocation: the call, {of}, p99",
+            figure=percentile(seen.calls, 0.99) * 1e3,
             unit="ms",
             limit_name="ms, p99 of one fdatasync",
-            limit=sync,
+            limit=sync * 1e3,
             is_rate=False,
             bar=50,
-            note=f"p50 {percentile(calls, 0.5) * 1e3:.1f} ms over {len(calls)} calls, one after the other; {note}",
+            note=f"p50 {percentile(seen.calls, 0.5) * 1e3:.1f} ms, slowest {max(seen.calls) * 1e3:.0f} ms over"
+            f" {len(seen.calls)} calls, one after the other; {seen.note}",
         ),
         Row(
-            path=f"revocation: commit to served shard, {SIZE:,} certificates, slowest",
-            figure=max(served),
+            path=f"revocation: commit to served shard, {of}, p99",
+            figure=percentile(seen.served, 0.99),
             unit="s",
             limit_name="s: two syncs of the disk, p99",
-            limit=2 * sync / 1e3,
+            limit=2 * sync,
             is_rate=False,
             bar=5.0,
-            note=f"{len(served)} revocations, over HTTP, median {percentile(served, 0.5):.2f} s;"
-            " a shard is published once a second at most",
+            note=f"{len(seen.served)} revocations in {_ROUNDS} rounds, over HTTP, median"
+            f" {percentile(seen.served, 0.5):.2f} s; a shard is published once a second at most; server's peak"
+            f" {seen.server_mb:.0f} MB",
+        ),
+        Row(
+            path=f"CRL: all {lists['lists']:.0f} lists of {of}, {SIZE // 10:,} revoked, republished",
+            figure=lists["wall"],
+            unit="s",
+            limit_name=f"s: {lists['lists']:.0f} lists, each a file's and a row's sync",
+            limit=2 * lists["lists"] * sum(seen.disk) / len(seen.disk),
+            is_rate=False,
+            bar=30,
+            note=f"{lists['cpu']:.2f} CPU-s",
+        ),
+        Row(
+            path=f"CRL: peak memory of the process that republished them, {kind}",
+            figure=lists["peak_mb"],
+            unit="MB",
+            limit_name="MB before it began",
+            limit=lists["idle_mb"],
+            is_rate=False,
+            bar=400,
+        ),
+        Row(
+            path=f"CRL: octets of a shard all revoked, {kind}",
+            figure=lists["full"],
+            unit="octets",
+            limit_name="octets, the largest of this fleet's",
+            limit=lists["largest"],
+            is_rate=False,
+            bar=1_000_000,
+            note=f"this fleet's shards: least {lists['least']:,.0f}, median {lists['median']:,.0f}; complete list"
+            f" {lists['complete']:,.0f}",
         ),
     ]
+
+
+def _left_out(kind: str, why: str) -> Row:
+    return Row(
+        path=f"revocation and lists, {SIZE:,} certificates, {kind}",
+        figure=0,
+        unit="",
+        limit_name="not measured",
+        limit=1,
+        note=f"{why}; {POSTGRESQL} is found on the PATH or named by VAGUS_TEST_POSTGRES",
+    )
 
 
 def _revoke(server: Serving, authority: int, serial: int) -> float:
     return float(server.tell(f"{authority} {serial:x}"))
 
 
-def _until_served(server: Serving, authority: int, serial: int, shard: int) -> float:
-    """Seconds from the commit until the shard's list, fetched again and again, names the certificate."""
+def _until_served(server: Serving, made: Certificates, together: Sequence[tuple[int, int]]) -> list[float]:
+    """Seconds from each commit until the shard's list, fetched again and again, names the certificate."""
     host, port = server.addresses["status"]
-    _revoke(server, authority, serial)
-    committed = time.perf_counter()
-    while time.perf_counter() - committed < _PATIENCE_SECONDS:
-        with urllib.request.urlopen(f"http://{host}:{port}/crl/h1.icu/1/{shard}.crl", timeout=10) as answer:
-            if serial_bytes(serial) in answer.read():
-                return time.perf_counter() - committed
+    committed: dict[tuple[int, int], float] = {}
+    for serial, shard in together:
+        _revoke(server, made.authority_id, serial)
+        committed[serial, shard] = time.perf_counter()
+    took: list[float] = []
+    begun = time.perf_counter()
+    while committed and time.perf_counter() - begun < _PATIENCE_SECONDS:
+        for serial, shard in tuple(committed):
+            with urllib.request.urlopen(f"http://{host}:{port}/crl/h1.icu/1/{shard}.crl", timeout=10) as answer:
+                if serial_bytes(serial) in answer.read():
+                    took.append(time.perf_counter() - committed.pop((serial, shard)))
         time.sleep(0.02)
-    raise RuntimeError(f"serial {serial:x} was not served within {_PATIENCE_SECONDS} s")
+    if committed:
+        raise RuntimeError(f"{len(committed)} revocations were not served within {_PATIENCE_SECONDS} s")
+    return took

@@ -8,15 +8,20 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from bench.rig.databases import Bulk, bulk, connect
 from bench.rig.installation import UNIT
-from vagus.authority.issuance import IssuanceOrder
+from vagus.authority.issuance import IssuanceOrder, IssuanceToken
 from vagus.authority.issuers import Issuer
-from vagus.authority.shards import ShardPlan
+from vagus.authority.shards import SHARD_PLACES, ShardPlan
 from vagus.identifiers import DeviceId, serial_bytes
 from vagus.keystore.signing import Purpose
 from vagus.testing import SeededEntropy
@@ -37,14 +42,6 @@ _ENDS = 4_000_000_000
 _NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
-def connect(file: Path) -> sqlite3.Connection:
-    """The file through the bare driver, without foreign keys or syncs."""
-    connection = sqlite3.connect(file, isolation_level=None)
-    for pragma in ("journal_mode = WAL", "synchronous = OFF", "foreign_keys = OFF", "cache_size = -200000"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
 def fill_devices(file: Path, count: int) -> None:
     """A fleet of `count` devices in 40 units of five hospitals, of 24 models, nine in ten in service."""
     connection = connect(file)
@@ -61,22 +58,79 @@ def fill_devices(file: Path, count: int) -> None:
     _finish(connection)
 
 
-def fill_certificates(house: House, *, certificates: int, revoked: int, per_shard: int) -> list[tuple[int, int]]:
-    """Certificates of one authority in full shards, every so many of them revoked; gives (serial, shard) of the good.
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What was made: (serial, shard) of the really issued ones that are good, and how many of which kind there are."""
 
-    Their leaves begin far behind what the ledger has numbered and will number. Each has the bytes of a certificate
-    that names its serial and its shard's list, under a signature that was made for another serial.
+    authority_id: int
+    good: list[tuple[int, int]]
+    real: int
+    shards: int
+
+
+def fill_certificates(house: House, *, certificates: int, revoked: int, real: int) -> Certificates:
+    """Certificates of one authority in full shards, so many of them revoked; some are really issued, over all shards.
+
+    The rest are rows whose leaves begin far behind what the ledger has numbered and will number. Each has the bytes of
+    a certificate that names its serial and its shard's list, under a signature that was made for another serial.
     """
     issuer, drawn = house.open_issuers([UNIT])[UNIT], random.Random(7)
-    authority_id, file = issuer.authority_id, house.settings.database_file
-    assert file is not None
-    moulds = [_mould(house, issuer, shard) for shard in range((certificates + per_shard - 1) // per_shard)]
-    connection = connect(file)
-    connection.execute("BEGIN")
-    serials = [drawn.getrandbits(158) | 1 << 157 for _ in range(certificates)]
-    every = certificates // revoked if revoked else certificates + 1
-    rows = (
-        (
+    shards = (certificates + SHARD_PLACES - 1) // SHARD_PLACES
+    every = certificates // revoked
+    # 1. issued and revoked as everywhere else
+    issued = _issue(house, issuer, real, shards)
+    for serial, _ in issued[::every]:
+        house.revocations.revoke(issuer.authority_id, serial, RevocationReason.SUPERSEDED, by="operator:bench").result()
+    good = [one for number, one in enumerate(issued) if number % every]
+    # 2. the rest
+    moulds = [_mould(house, issuer, shard) for shard in range(shards)]
+    serials = [drawn.getrandbits(158) | 1 << 157 for _ in range(certificates - real)]
+    filled = SHARD_PLACES - (real + shards - 1) // shards
+    with bulk(house.settings.database_url) as rows:
+        rows.insert("certificates", _CERTIFICATE, _certificates(issuer.authority_id, serials, filled, every))
+        rows.insert(
+            "certificate_bytes",
+            ("leaf_index", "tbs_der", "certificate_der"),
+            (
+                (FIRST_LEAF + number, *(part.join(mould) for mould in moulds[min(number // filled, shards - 1)]))
+                for number, part in enumerate(map(serial_bytes, serials))
+            ),
+        )
+        fill_revocations(
+            rows,
+            issuer.authority_id,
+            (
+                (FIRST_LEAF + number, min(number // filled, shards - 1), serials[number])
+                for number in range(0, len(serials), every)
+            ),
+        )
+        rows.say(f"DELETE FROM crl_shards WHERE authority_id = {issuer.authority_id}")
+        places = [(issuer.authority_id, shard, SHARD_PLACES) for shard in range(shards)]
+        rows.insert("crl_shards", ("authority_id", "shard", "places_taken"), places)
+    return Certificates(issuer.authority_id, good, real, shards)
+
+
+_CERTIFICATE = (
+    "leaf_index",
+    "authority_id",
+    "serial",
+    "owner",
+    "device_id",
+    "profile",
+    "spki_sha256",
+    "request_id",
+    "not_before",
+    "not_after",
+    "shard",
+    "state",
+    "fingerprint",
+)
+
+
+def _certificates(authority_id: int, serials: Sequence[int], filled: int, every: int) -> Iterator[tuple[object, ...]]:
+    last = (len(serials) - 1) // filled
+    for number, serial in enumerate(serials):
+        yield (
             FIRST_LEAF + number,
             authority_id,
             serial_bytes(serial),
@@ -87,63 +141,80 @@ def fill_certificates(house: House, *, certificates: int, revoked: int, per_shar
             f"synthetic-{number}",
             0,
             _ENDS,
-            number // per_shard,
+            min(number // filled, last),
             "revoked" if number % every == 0 else "issued",
             number.to_bytes(32, "little"),
         )
-        for number, serial in enumerate(serials)
-    )
-    connection.executemany(f"INSERT INTO certificates VALUES ({', '.join('?' * 13)})", rows)
-    connection.executemany(
-        "INSERT INTO certificate_bytes (leaf_index, tbs_der, certificate_der) VALUES (?, ?, ?)",
-        (
-            (FIRST_LEAF + number, *(part.join(mould) for mould in moulds[number // per_shard]))
-            for number, part in enumerate(map(serial_bytes, serials))
-        ),
-    )
-    gone = [(number, serials[number]) for number in range(0, certificates, every)]
-    fill_revocations(
-        connection, authority_id, ((FIRST_LEAF + number, number // per_shard, serial) for number, serial in gone)
-    )
-    shards = range((certificates + per_shard - 1) // per_shard)
-    connection.execute("DELETE FROM crl_shards WHERE authority_id = ?", (authority_id,))
-    places = [(authority_id, shard, per_shard) for shard in shards]
-    connection.executemany("INSERT INTO crl_shards (authority_id, shard, places_taken) VALUES (?, ?, ?)", places)
-    _finish(connection)
-    return [(serial, number // per_shard) for number, serial in enumerate(serials) if number % every]
 
 
-def fill_revocations(connection: sqlite3.Connection, authority_id: int, gone: Iterator[tuple[int, int, int]]) -> None:
+def _issue(house: House, issuer: Issuer, count: int, shards: int) -> list[tuple[int, int]]:
+    """Certificates of devices that the inventory need not know, each shard in turn; (serial, shard) in order."""
+    places = [replace(issuer, shards=ShardPlan(issuer.authority_id, shard)) for shard in range(shards)]
+    committed = []
+    for number in range(count):
+        key = ec.generate_private_key(ec.SECP256R1()).public_key()
+        spki_der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        order = _order(house, f"real-{number}", spki_der)
+        committed.append(house.issuance.commit(house.issuance.prepare(order, places[number % shards])))
+    issued = []
+    for number, future in enumerate(committed):
+        token = future.result()
+        assert isinstance(token, IssuanceToken)
+        issued.append((house.issuance.issue(token).serial, number % shards))
+    return issued
+
+
+def fill_revocations(rows: Bulk, authority_id: int, gone: Iterable[tuple[int, int, int]]) -> None:
     """Revocations (leaf, shard, serial) with their steps of the sequence, behind what the database has."""
-    (sequence,) = connection.execute("SELECT revocation_sequence FROM log_head").fetchone()
-    revocations, events = [], []
+    sequence = rows.ask("SELECT revocation_sequence FROM log_head")
     at, mark = int(_NOW.timestamp()), 1 << 157
     before, after = encode_crl_entry(mark, _NOW, RevocationReason.SUPERSEDED).split(serial_bytes(mark))
-    for leaf, shard, serial in gone:
-        sequence += 1
-        octets = serial_bytes(serial)
-        entry = before + octets + after
-        revocations.append((leaf, sequence, authority_id, octets, shard, 4, at, _ENDS, entry))
-        events.append((sequence, authority_id, octets, "revoke", 4, at))
-        if len(events) == 20_000:
-            _insert(connection, revocations, events)
-            revocations, events = [], []
-    _insert(connection, revocations, events)
-    connection.execute("UPDATE log_head SET revocation_sequence = ?", (sequence,))
+    left = iter(gone)
+    while page := list(islice(left, 20_000)):
+        numbered = [(sequence + place, *one) for place, one in enumerate(page, 1)]
+        sequence += len(page)
+        rows.insert(
+            "revocations",
+            _REVOCATION,
+            (
+                (
+                    leaf,
+                    number,
+                    authority_id,
+                    octets := serial_bytes(serial),
+                    shard,
+                    4,
+                    at,
+                    _ENDS,
+                    before + octets + after,
+                )
+                for number, leaf, shard, serial in numbered
+            ),
+        )
+        rows.insert(
+            "revocation_events",
+            ("sequence", "authority_id", "serial", "act", "reason", "at"),
+            ((number, authority_id, serial_bytes(serial), "revoke", 4, at) for number, _, _, serial in numbered),
+        )
+    rows.say(f"UPDATE log_head SET revocation_sequence = {sequence}")
+
+
+_REVOCATION = (
+    "leaf_index",
+    "sequence",
+    "authority_id",
+    "serial",
+    "shard",
+    "reason",
+    "revoked_at",
+    "not_after",
+    "entry_der",
+)
 
 
 def _mould(house: House, issuer: Issuer, shard: int) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
     """What stands before and after the serial in a TBS and in a certificate of a shard, both as really issued."""
-    device = DeviceId.draw(house.entropy)
-    order = IssuanceOrder(
-        request_id=f"mould-{shard}",
-        profile="bedside",
-        owner=f"device:{device}",
-        device_id=str(device),
-        public_key=decode_public_key(issuer.facts.spki_der),
-        subject=SubjectFields("Bench Hospital", "Intensive Care", str(device)),
-        dns_names=(f"{device}.icu.h1.bench.example",),
-    )
+    order = _order(house, f"mould-{shard}", issuer.facts.spki_der)
     prepared = house.issuance.prepare(order, replace(issuer, shards=ShardPlan(issuer.authority_id, shard)))
     signature = issuer.key.sign(Purpose.CERTIFICATE, prepared.tbs_der)
     whole = assemble(prepared.tbs_der, issuer.facts.signature_algorithm, signature)
@@ -151,17 +222,16 @@ def _mould(house: House, issuer: Issuer, shard: int) -> tuple[tuple[bytes, bytes
     return (before, after), tuple(whole.split(serial_bytes(prepared.serial)))  # type: ignore[return-value]
 
 
-def _insert(
-    connection: sqlite3.Connection, revocations: Sequence[tuple[object, ...]], events: Sequence[tuple[object, ...]]
-) -> None:
-    connection.executemany(
-        "INSERT INTO revocations (leaf_index, sequence, authority_id, serial, shard, reason, revoked_at, not_after,"
-        " entry_der) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        revocations,
-    )
-    connection.executemany(
-        "INSERT INTO revocation_events (sequence, authority_id, serial, act, reason, at) VALUES (?, ?, ?, ?, ?, ?)",
-        events,
+def _order(house: House, request_id: str, spki_der: bytes) -> IssuanceOrder:
+    device = DeviceId.draw(house.entropy)
+    return IssuanceOrder(
+        request_id=request_id,
+        profile="bedside",
+        owner=f"device:{device}",
+        device_id=str(device),
+        public_key=decode_public_key(spki_der),
+        subject=SubjectFields("Bench Hospital", "Intensive Care", str(device)),
+        dns_names=(f"{device}.icu.h1.bench.example",),
     )
 
 

@@ -94,26 +94,27 @@ def vagus(folder: Path, *arguments: str) -> str:
 
 
 @contextmanager
-def hospital(devices: int) -> Iterator[Path]:
+def hospital(devices: int, database: str = "sqlite:///vagus.sqlite3") -> Iterator[Path]:
     """A hospital of one unit with so many pumps and one gateway that is a registration authority."""
     plan = _HOSPITAL.replace("@DEVICES@", str(devices)).replace("@PORT@", str(free_port()))
-    with _installed("hospital", plan) as folder:
+    with _installed("hospital", plan, database) as folder:
         yield folder
 
 
 @contextmanager
 def maker() -> Iterator[Path]:
     """A maker with its line CA."""
-    with _installed("maker", _MAKER) as folder:
+    with _installed("maker", _MAKER, "sqlite:///vagus.sqlite3") as folder:
         yield folder
 
 
 @contextmanager
-def _installed(kind: str, plan: str) -> Iterator[Path]:
+def _installed(kind: str, plan: str, database: str) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix="vagus-bench-"))
     try:
         folder = scratch / kind
-        vagus(folder, "init", "--kind", kind, "--unsafe-fast-kdf", "--passphrase-source", SOURCE)
+        begin = ("init", "--kind", kind, "--database", database, "--unsafe-fast-kdf", "--passphrase-source", SOURCE)
+        vagus(folder, *begin)
         (scratch / "plan.toml").write_text(plan)
         apply = ("plan", "apply", str(scratch / "plan.toml"), "--yes", "--ceremony", "--passphrase-source", SOURCE)
         vagus(folder, *apply)

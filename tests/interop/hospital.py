@@ -28,7 +28,7 @@ from tests.durability.installation import ENVIRONMENT, PASSPHRASE, SOURCE, vagus
 from tests.endpoints.gateway.upstreams import Seen, http_upstream
 from tests.interop.programs import eventually
 from vagus.authority.issuance import IssuanceOrder
-from vagus.authority.shards import FIRST_SHARD_PLACES
+from vagus.authority.shards import SHARD_PLACES
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.records.authorities import find_newest
 from vagus.records.certificates import take_places
@@ -201,7 +201,7 @@ class Hospital:
             assert icu is not None
             authority_id = icu.id
             house.writer.submit(
-                lambda batch: take_places(batch.connection, authority_id, 0, FIRST_SHARD_PLACES)
+                lambda batch: take_places(batch.connection, authority_id, 0, SHARD_PLACES)
             ).result()
 
     def _issue_directly(self, house: House, name: str, authority: str, profile: str, device: str) -> None:

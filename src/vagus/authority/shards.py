@@ -15,10 +15,8 @@ from vagus.records import certificates as rows
 if TYPE_CHECKING:
     from vagus.records.database import Connection
 
-FIRST_SHARD_PLACES = 20_000
-"""An authority has one CRL until it has issued this many certificates."""
 SHARD_PLACES = 18_000
-"""Further shards: an entry with reason has 53 octets, so a full one stays under 1 MB."""
+"""An entry with reason has 53 octets: a shard all revoked, and 3 blocks too many in it, stays under 1 MB."""
 BLOCK = 250
 """Places taken at once; a killed process wastes at most these."""
 
@@ -52,9 +50,9 @@ class ShardPlan:
             if left == 0:
                 left = BLOCK
                 taken = rows.take_places(connection, self._authority_id, shard, BLOCK)
-                if taken >= places_of(shard):
+                if taken >= SHARD_PLACES:
                     self._full.add(shard)
-                if taken > places_of(shard):  # another server had the last block
+                if taken > SHARD_PLACES:  # another server had the last block
                     self._move_on(shard)
             self._left[shard] = left - 1
             if left == 1 and shard in self._full:
@@ -64,12 +62,7 @@ class ShardPlan:
         self._current = max(self._current, shard + 1)
 
 
-def places_of(shard: int) -> int:
-    """How many certificates a shard is given."""
-    return FIRST_SHARD_PLACES if shard == 0 else SHARD_PLACES
-
-
 def load_shard_plan(connection: Connection, authority_id: int) -> ShardPlan:
     """Where the authority's certificates stand now."""
     shard, taken = rows.find_shard(connection, authority_id) or (0, 0)
-    return ShardPlan(authority_id, shard if taken < places_of(shard) else shard + 1)
+    return ShardPlan(authority_id, shard if taken < SHARD_PLACES else shard + 1)

@@ -1,0 +1,80 @@
+"""Publishes lists in a process of its own, whose peak memory is the kernel's: `python -m bench.rig.republishing`.
+
+`DIR every` publishes every list of the unit's authority, `DIR one` the list of shard 0. What it took is a JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from bench.rig.installation import ENVIRONMENT, UNIT, open_house
+from vagus.authority.publishing import CrlPublisher, sign_list
+from vagus.authority.shards import SHARD_PLACES
+from vagus.records.publications import COMPLETE
+from vagus.x509.crl_building import CrlContents, RevocationReason, encode_crl_entry
+
+_ROOT = Path(__file__).parents[2]
+_SECONDS = 600
+
+
+def republish(folder: Path, what: str) -> dict[str, float]:
+    """What it took: seconds `wall` and `cpu`, `peak_mb`, `lists`, and the octets of shards."""
+    command = [sys.executable, "-m", "bench.rig.republishing", str(folder), what]
+    done = subprocess.run(
+        command, env=ENVIRONMENT, cwd=_ROOT, capture_output=True, text=True, timeout=_SECONDS, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def peak_mb(pid: int | str = "self") -> float:
+    """The most memory that a process ever had (VmHWM; ru_maxrss would remember the parent's before the exec)."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024
+
+
+def _publish(folder: Path, what: str) -> None:
+    with open_house(folder) as house:
+        issuer = house.open_issuers([UNIT])[UNIT]
+        publisher = CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=house.settings.published)
+        before = peak_mb()
+        wall, cpu = time.perf_counter(), time.process_time()
+        made = publisher.publish_all(issuer) if what == "every" else (publisher.publish(issuer, 0),)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        peak = peak_mb()
+        now = house.clock.now().replace(microsecond=0)
+        entry = encode_crl_entry((1 << 159) - 1, now, RevocationReason.KEY_COMPROMISE)
+        full = CrlContents(
+            number=1 << 40,
+            this_update=now,
+            next_update=now + timedelta(days=7),
+            entries=[entry] * SHARD_PLACES,
+            shard_url=issuer.crl_url(0),
+            freshest_url=issuer.delta_url(0),
+        )
+        full_octets = len(sign_list(issuer, full))
+    lists = {one.shard: len(one.crl_der) for one in made if one is not None}
+    complete = lists.pop(COMPLETE, 0)
+    assert lists, "nothing was published"
+    octets = {
+        "least": min(lists.values()),
+        "median": statistics.median(lists.values()),
+        "largest": max(lists.values()),
+        "complete": complete,
+        "full": full_octets,
+    }
+    print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak, "idle_mb": before, "lists": len(made), **octets}))
+
+
+if __name__ == "__main__":
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    _publish(Path(sys.argv[1]), sys.argv[2])
