@@ -24,7 +24,14 @@ from vagus.authority.answers import OcspDesk, PublishedLists
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import ResponderOffice, open_responders
-from vagus.endpoints.revocation_status import MAX_OCSP_BODY, OCSP_STATUS, OcspStatus, encode_ocsp_error, status_app
+from vagus.endpoints.revocation_status import (
+    MAX_OCSP_BODY,
+    OCSP_STATUS,
+    OcspReplies,
+    OcspStatus,
+    encode_ocsp_error,
+    status_app,
+)
 from vagus.fleet.enrolment import EnrolmentRequest, Kind
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.software import SoftwareKeystore
@@ -56,7 +63,7 @@ def app(standing: House) -> ASGIApp:
     with stock.database.reading() as connection:
         responders = open_responders(connection, standing.keystore)  # type: ignore[attr-defined]
     desk = OcspDesk(stock.database, standing.follower, pack().ocsp, responders)
-    return status_app(publications=PublishedLists(stock.database), ocsp=desk, clock=stock.clock, max_age=AGE)
+    return status_app(publications=PublishedLists(stock.database), ocsp=OcspReplies(desk, stock.clock, AGE))
 
 
 def _publisher(standing: House) -> CrlPublisher:

@@ -17,7 +17,7 @@ from tests.endpoints.calls import call
 from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
-from vagus.endpoints.revocation_status import status_app
+from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.records import certificates as rows
 from vagus.server.answering import DeskSupply
 
@@ -99,7 +99,7 @@ def test_a_responder_that_another_process_renewed_is_taken_over(house: Publishin
 
 
 def test_a_revocation_reaches_the_door_with_a_delta(house: PublishingHouse) -> None:
-    app = status_app(publications=house.lists, ocsp=house.desk, clock=house.built.clock, max_age=timedelta(seconds=60))
+    app = status_app(publications=house.lists, ocsp=OcspReplies(house.desk, house.built.clock, timedelta(seconds=60)))
     delta_path = "/crl/h1.icu/1/0.delta.crl"
     assert call(app, "GET", delta_path).status == 404, "no base to count from yet"
     base = x509.load_der_x509_crl(call(app, "GET", "/crl/h1.icu/1/0.crl").body)

@@ -44,10 +44,12 @@ class Busy(LoadGauge):
         return self.now
 
 
-def question(issued: IssuedCertificate, nonce: bytes | None = None) -> bytes:
+def question(
+    issued: IssuedCertificate, nonce: bytes | None = None, *, algorithm: hashes.HashAlgorithm | None = None
+) -> bytes:
     issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
     builder = ocsp.OCSPRequestBuilder().add_certificate(
-        x509.load_der_x509_certificate(issued.der), issuer, hashes.SHA256()
+        x509.load_der_x509_certificate(issued.der), issuer, algorithm or hashes.SHA256()
     )
     if nonce is not None:
         builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
@@ -72,12 +74,13 @@ def test_answers_that_are_ready_go_out_and_others_are_put_off(house: PublishingH
     source.answer(unseen, now)
 
 
-def test_what_is_remembered_has_a_bound(house: PublishingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vagus.server.overload._MOST_REMEMBERED", 2)
-    source = SheddingOcsp(house.desk, Busy())
-    for _ in range(4):
-        source.answer(question(house.issue()), house.built.clock.now())
-    assert len(source._ready) == 2
+def test_what_was_signed_ahead_goes_out_under_load_although_nobody_asked_before(house: PublishingHouse) -> None:
+    gauge, now = Busy(), house.built.clock.now()
+    source, issued = SheddingOcsp(house.desk, gauge), house.issue()
+    house.desk.presign(now)
+    gauge.now = True
+    assert source.answer(question(issued, algorithm=hashes.SHA1()), now).next_update is not None
+    assert gauge.turned_away == 0
 
 
 def test_a_loop_that_turns_is_not_behind_and_one_that_is_stuck_is() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -59,16 +59,25 @@ class PublishedList:
     next_update: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """An answer without the responder's certificate, which all answers of an authority share."""
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptAnswer:
+    """An answer without the responder's certificate, which all answers of an authority share.
 
-    signed: bytes
+    The same object is found again for as long as it holds: who makes something of it may keep that beside it.
+    """
+
+    signed: bytes = field(repr=False)
     responder: Responder
     serial: int
+    entry: RevokedEntry | None
+    """What the sequence said of the certificate when this was signed."""
     this_update: datetime
     next_update: datetime
     renew_at: datetime
+
+    def unfold(self) -> OcspAnswer:
+        """The whole response."""
+        return OcspAnswer(wrap_signed(self.signed, self.responder.certificate_der), self.this_update, self.next_update)
 
 
 class OcspDesk:
@@ -90,7 +99,7 @@ class OcspDesk:
         self._most_kept = most_kept
         self._sequence_bound = sequence_bound
         self._turn = threading.Lock()
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._kept: OrderedDict[bytes, KeptAnswer] = OrderedDict()
         self._requests_of: dict[tuple[int, int], set[bytes]] = {}
         self._known: dict[tuple[int, int], None] = {}
         self._by_hash: dict[tuple[str, bytes, bytes], Responder] = {}
@@ -115,12 +124,12 @@ class OcspDesk:
         this process does not know what is revoked.
         """
         # 1. an answer that is kept, for the same question octet for octet
+        kept = self.find_kept(request_der, at)
+        if kept is not None:
+            return kept.unfold()
         if self._follower.is_lost(at, self._sequence_bound):
             msg = "this responder lost the revocation sequence, so it answers nothing; try later"
             raise Unavailable(Reason.SEQUENCE_LOST, msg)
-        kept = self._kept.get(request_der)
-        if kept is not None and at < kept.renew_at:
-            return _wrap(kept)
         # 2. the question, and who answers it
         request = decode_ocsp_request(request_der)
         responder = self._find_responder(request.asked)
@@ -128,7 +137,11 @@ class OcspDesk:
         position = self._follower.position
         this_update = at.astimezone(UTC).replace(microsecond=0)
         next_update = this_update + self._rules.presigned_lifetime
-        answers = [self._status(responder, one, this_update, next_update) for one in request.asked]
+        entries = [self._follower.find(responder.authority_id, one.serial) for one in request.asked]
+        answers = [
+            self._status(responder, one, entry, this_update, next_update)
+            for one, entry in zip(request.asked, entries, strict=True)
+        ]
         # 4. sign
         signed = _sign(responder, answers, this_update, request.nonce)
         if request.nonce is not None or len(answers) > 1 or not answers[0].is_known:
@@ -136,11 +149,23 @@ class OcspDesk:
             whole = wrap_signed(signed, responder.certificate_der)
             return OcspAnswer(whole, this_update, None if is_new else next_update)
         # 5. keep it
-        renew_at = this_update + self._rules.renew_after
-        made = _Kept(signed, responder, request.asked[0].serial, this_update, next_update, renew_at)
+        made = self._make(signed, responder, request.asked[0].serial, entries[0], this_update)
         if len(request_der) <= _LONGEST_KEPT_REQUEST:
             self._keep(request_der, made, position)
-        return _wrap(made)
+        return made.unfold()
+
+    def find_kept(self, request_der: bytes, at: datetime) -> KeptAnswer | None:
+        """The answer that is kept for this question, octet for octet, and holds at `at`; None: ask `answer`.
+
+        Besides being dropped with a revocation, each is compared with what the sequence says at this moment, so that
+        none goes out between the moment when the sequence knows and the moment when whoever drops them was told.
+        """
+        kept = self._kept.get(request_der)
+        if kept is None or at >= kept.renew_at or self._follower.is_lost(at, self._sequence_bound):
+            return None
+        if self._follower.find(kept.responder.authority_id, kept.serial) is not kept.entry:
+            return None
+        return kept
 
     def presign(self, at: datetime, *, most: int | None = None) -> int:
         """Sign and keep an answer for every live certificate that has none, as common clients ask; how many.
@@ -210,9 +235,14 @@ class OcspDesk:
         entry = self._follower.find(responder.authority_id, serial)
         answer = _single(identifier, entry, this_update, next_update)
         signed = _sign(responder, [answer], this_update, None)
+        self._keep(_common_request(identifier), self._make(signed, responder, serial, entry, this_update), position)
+
+    def _make(
+        self, signed: bytes, responder: Responder, serial: int, entry: RevokedEntry | None, this_update: datetime
+    ) -> KeptAnswer:
+        next_update = this_update + self._rules.presigned_lifetime
         renew_at = this_update + self._rules.renew_after
-        made = _Kept(signed, responder, serial, this_update, next_update, renew_at)
-        self._keep(_common_request(identifier), made, position)
+        return KeptAnswer(signed, responder, serial, entry, this_update, next_update, renew_at)
 
     @property
     def kept(self) -> int:
@@ -228,9 +258,13 @@ class OcspDesk:
         return responder
 
     def _status(
-        self, responder: Responder, asked: CertId, this_update: datetime, next_update: datetime
+        self,
+        responder: Responder,
+        asked: CertId,
+        entry: RevokedEntry | None,
+        this_update: datetime,
+        next_update: datetime,
     ) -> SingleAnswer:
-        entry = self._follower.find(responder.authority_id, asked.serial)
         if entry is None and not self._is_issued(responder, asked.serial):
             return SingleAnswer(
                 cert_id_der=asked.der,
@@ -264,7 +298,7 @@ class OcspDesk:
             self._known.clear()
         self._known[named] = None
 
-    def _keep(self, request_der: bytes, made: _Kept, position: int) -> None:
+    def _keep(self, request_der: bytes, made: KeptAnswer, position: int) -> None:
         with self._turn:
             # An event that came after the status was looked up may contradict it: then nothing is kept.
             if self._follower.position != position:
@@ -276,7 +310,7 @@ class OcspDesk:
                 oldest, gone = self._kept.popitem(last=False)
                 self._drop_index(oldest, gone)
 
-    def _drop_index(self, request_der: bytes, gone: _Kept) -> None:
+    def _drop_index(self, request_der: bytes, gone: KeptAnswer) -> None:
         named = (gone.responder.authority_id, gone.serial)
         requests = self._requests_of.get(named)
         if requests is not None:
@@ -367,11 +401,6 @@ def _sign(responder: Responder, answers: Sequence[SingleAnswer], produced_at: da
     tbs_der = build_response_tbs(answers, responder.key_hash, produced_at, nonce)
     signature = responder.key.sign(Purpose.OCSP, tbs_der)
     return tbs_der + responder.key.algorithm.identifier_der + der.bit_string(signature)
-
-
-def _wrap(kept: _Kept) -> OcspAnswer:
-    whole = wrap_signed(kept.signed, kept.responder.certificate_der)
-    return OcspAnswer(whole, kept.this_update, kept.next_update)
 
 
 def _common_request(identifier: bytes) -> bytes:

@@ -15,6 +15,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from enum import IntEnum
@@ -22,7 +23,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from vagus.authority.answers import OcspAnswer, PublishedList
+from vagus.authority.answers import KeptAnswer, OcspAnswer, PublishedList
 from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, answering_errors, read_body, send_answer, send_problem
 from vagus.errors import LimitExceeded, Malformed, VagusError
@@ -38,6 +39,7 @@ OCSP_REQUEST: Final = "application/ocsp-request"
 _OCSP_RESPONSE: Final = b"application/ocsp-response"
 _CRL: Final = b"application/pkix-crl"  # RFC 2585 section 4.2
 _CERTIFICATE: Final = b"application/pkix-cert"
+_NO_STORE: Final = ((b"cache-control", b"no-store"),)
 
 _CRL_PATH = re.compile(r"/crl/([a-z0-9.-]{1,80})/([1-9][0-9]{0,3})/(complete|0|[1-9][0-9]{0,8})(\.delta)?\.crl\Z")
 _CERTIFICATE_PATH = re.compile(r"/ca/([a-z0-9.-]{1,80})/([1-9][0-9]{0,3})\.cer\Z")
@@ -118,10 +120,66 @@ class OcspSource(Protocol):
         """The response to a request. Raises VagusError, which OCSP_STATUS turns into a response of its own."""
         ...
 
+    def find_kept(self, request_der: bytes, at: datetime) -> KeptAnswer | None:
+        """What `answer` would give without signing or refusing anything, as the object that is kept; None otherwise."""
+        ...
 
-def status_app(*, publications: Publications, ocsp: OcspSource, clock: Clock, max_age: timedelta) -> ASGIApp:
-    """The application. `max_age` is how long caches on the way may keep what they got (design section 5: 60 s)."""
-    return answering_errors(_Door(publications, ocsp, clock, max_age))
+
+@dataclass(frozen=True, slots=True)
+class OcspReply:
+    """What is said over HTTP to one OCSP question. `fields` are those beside type, length and Date."""
+
+    status: HTTPStatus
+    fields: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+    @property
+    def ends_connection(self) -> bool:
+        """Whether it is the last one: the rest of what was sent is not worth reading."""
+        return self.status is not HTTPStatus.OK
+
+    def encode(self) -> bytes:
+        """All of it behind status line and Date."""
+        lines = [name + b": " + value + b"\r\n" for name, value in self.fields]
+        head = b"content-type: %b\r\ncontent-length: %d\r\n" % (_OCSP_RESPONSE, len(self.body))
+        return b"".join([head, *lines, b"\r\n", self.body])
+
+
+class OcspReplies:
+    """Turns OCSP questions into what HTTP says to them, errors included; reads no HTTP."""
+
+    def __init__(self, source: OcspSource, clock: Clock, max_age: timedelta) -> None:
+        self.source = source
+        self.clock = clock
+        self.max_age = max_age
+
+    def reply(self, request_der: bytes) -> OcspReply:
+        """The reply to one question; never raises."""
+        at = self.clock.now()
+        try:
+            answer = self.source.answer(request_der, at)
+        except VagusError as error:
+            return refusal_of(error)
+        except Exception:  # noqa: BLE001  an OCSP client understands OCSP alone
+            _log.exception("an OCSP request failed through our own fault")
+            return _refuse(OcspStatus.INTERNAL_ERROR)
+        return self.reply_with(answer, at)
+
+    def reply_with(self, answer: OcspAnswer, at: datetime) -> OcspReply:
+        """The reply that carries `answer`.
+
+        RFC 5019 section 6: answers to a nonce are for one client; POST is not cached, but its headers do no harm.
+        """
+        body = answer.response_der
+        if answer.next_update is None:
+            return OcspReply(HTTPStatus.OK, _NO_STORE, body)
+        fields = _caching(body, answer.this_update, answer.next_update, at, self.max_age)
+        return OcspReply(HTTPStatus.OK, fields, body)
+
+
+def status_app(*, publications: Publications, ocsp: OcspReplies) -> ASGIApp:
+    """The application; lists are cached for as long as OCSP answers are (design section 5: 60 s)."""
+    return answering_errors(_Door(publications, ocsp))
 
 
 def encode_ocsp_error(status: OcspStatus) -> bytes:
@@ -132,11 +190,9 @@ def encode_ocsp_error(status: OcspStatus) -> bytes:
 class _Door:
     """One application; holds no state of a request."""
 
-    def __init__(self, publications: Publications, ocsp: OcspSource, clock: Clock, max_age: timedelta) -> None:
+    def __init__(self, publications: Publications, ocsp: OcspReplies) -> None:
         self._publications = publications
         self._ocsp = ocsp
-        self._clock = clock
-        self._max_age = max_age
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -164,7 +220,8 @@ class _Door:
         found = self._publications.find_list(_name_of(slug), generation, number, is_delta=is_delta)
         if found is None:
             raise Malformed(Reason.NOT_FOUND, "no such revocation list is published")
-        headers = self._caching(found.crl_der, found.this_update, found.next_update)
+        at, max_age = self._ocsp.clock.now(), self._ocsp.max_age
+        headers = _caching(found.crl_der, found.this_update, found.next_update, at, max_age)
         await _send_fresh(scope, send, _CRL, found.crl_der, headers)
 
     async def _send_certificate(self, scope: Scope, send: Send, slug: str, generation: int) -> None:
@@ -175,17 +232,6 @@ class _Door:
             raise Malformed(Reason.NOT_FOUND, "no such authority has a certificate here")
         headers = [(b"etag", _etag(certificate)), (b"cache-control", b"public, max-age=86400")]
         await _send_fresh(scope, send, _CERTIFICATE, certificate, headers)
-
-    def _caching(self, body: bytes, this_update: datetime, next_update: datetime) -> list[tuple[bytes, bytes]]:
-        """RFC 5019 section 6.2. No cache may outlive nextUpdate, and none may keep it longer than the policy's age."""
-        left = next_update - self._clock.now()
-        age = max(0, int(min(left, self._max_age).total_seconds()))
-        return [
-            (b"etag", _etag(body)),
-            (b"last-modified", _http_date(this_update)),
-            (b"expires", _http_date(next_update)),
-            (b"cache-control", b"public, max-age=%d, no-transform, must-revalidate" % age),
-        ]
 
     # OCSP
 
@@ -199,21 +245,11 @@ class _Door:
                 request_der = await _read_request(scope, receive)
             else:
                 request_der = _decode_path(scope["path"])
-            answer = self._ocsp.answer(request_der, self._clock.now())
         except VagusError as error:
-            await _send_ocsp_error(send, OCSP_STATUS[error.reason], error)
-            return
-        except Exception:  # noqa: BLE001  an OCSP client understands OCSP alone
-            _log.exception("an OCSP request failed through our own fault")
-            await _send_ocsp_error(send, OcspStatus.INTERNAL_ERROR, None)
-            return
-        body = answer.response_der
-        # RFC 5019 section 6: answers to a nonce are for one client; POST is not cached, but its headers do no harm.
-        if answer.next_update is None:
-            headers = [(b"cache-control", b"no-store")]
+            reply = refusal_of(error)
         else:
-            headers = self._caching(body, answer.this_update, answer.next_update)
-        await _send_fresh(scope, send, _OCSP_RESPONSE, body, headers)
+            reply = self._ocsp.reply(request_der)
+        await _send_fresh(scope, send, _OCSP_RESPONSE, reply.body, reply.fields, status=reply.status)
 
 
 async def _read_request(scope: Scope, receive: Receive) -> bytes:
@@ -243,20 +279,31 @@ def _decode_path(path: str) -> bytes:
     return decoded
 
 
-async def _send_ocsp_error(send: Send, status: OcspStatus, error: VagusError | None) -> None:
+def refusal_of(error: VagusError) -> OcspReply:
     """HTTP 200 with an OCSP status, as RFC 6960 A.2 has it; only what no OCSP client sends is an HTTP error."""
+    is_too_large = isinstance(error, LimitExceeded) and error.reason is Reason.TOO_LARGE
+    return _refuse(OCSP_STATUS[error.reason], is_too_large=is_too_large)
+
+
+def _refuse(status: OcspStatus, *, is_too_large: bool = False) -> OcspReply:
     body = encode_ocsp_error(status)
-    code = HTTPStatus.OK
-    if isinstance(error, LimitExceeded) and error.reason is Reason.TOO_LARGE:
-        code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    headers = [
-        (b"content-type", _OCSP_RESPONSE),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
+    if not is_too_large:
+        return OcspReply(HTTPStatus.OK, _NO_STORE, body)
+    fields = (*_NO_STORE, (b"connection", b"close"))  # the rest of the body is not worth reading
+    return OcspReply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, fields, body)
+
+
+def _caching(
+    body: bytes, this_update: datetime, next_update: datetime, at: datetime, max_age: timedelta
+) -> list[tuple[bytes, bytes]]:
+    """RFC 5019 section 6.2. No cache may outlive nextUpdate, and none may keep it longer than the policy's age."""
+    age = max(0, int(min(next_update - at, max_age).total_seconds()))
+    return [
+        (b"etag", _etag(body)),
+        (b"last-modified", _http_date(this_update)),
+        (b"expires", _http_date(next_update)),
+        (b"cache-control", b"public, max-age=%d, no-transform, must-revalidate" % age),
     ]
-    if code != HTTPStatus.OK:
-        headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
-    await send_answer(send, code, headers, body)
 
 
 async def _is_reading(scope: Scope, send: Send) -> bool:
@@ -272,9 +319,15 @@ async def _refuse_method(send: Send, allowed: bytes) -> None:
 
 
 async def _send_fresh(
-    scope: Scope, send: Send, content_type: bytes, body: bytes, headers: Sequence[tuple[bytes, bytes]]
+    scope: Scope,
+    send: Send,
+    content_type: bytes,
+    body: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    *,
+    status: HTTPStatus = HTTPStatus.OK,
 ) -> None:
-    """200 with the body, its head alone for HEAD, or 304 where the client has it already (RFC 9110 13.1.2, 13.1.3)."""
+    """The body, its head alone for HEAD, or 304 where the client has it already (RFC 9110 13.1.2, 13.1.3)."""
     fields = dict(scope["headers"])
     own = dict(headers)
     wanted = fields.get(b"if-none-match")
@@ -288,7 +341,7 @@ async def _send_fresh(
         await send_answer(send, HTTPStatus.NOT_MODIFIED, headers)
         return
     head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
-    await send_answer(send, HTTPStatus.OK, head, b"" if scope["method"] == "HEAD" else body)
+    await send_answer(send, status, head, b"" if scope["method"] == "HEAD" else body)
 
 
 def _name_of(slug: str) -> str:

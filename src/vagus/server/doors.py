@@ -29,6 +29,7 @@ from vagus.server.credentials import DoorCertificate, DoorCertificates
 from vagus.server.limits import Limits
 from vagus.server.listeners import ListenerSpec, do_nothing
 from vagus.server.log_files import log_files_app
+from vagus.server.status_http import Answers
 from vagus.server.verifier_memory import DurableCrlMemory, raise_floor
 from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
 from vagus.trust.anchors import AnchorSet, ClockFloor
@@ -366,10 +367,10 @@ def _certificates_in(file: Path) -> Iterable[bytes]:
     return decode_blocks(file.read_bytes(), "CERTIFICATE")
 
 
-def status_spec(house: House, listener: PlannedListener, app: ASGIApp) -> ListenerSpec:
+def status_spec(house: House, listener: PlannedListener, app: ASGIApp, answers: Answers) -> ListenerSpec:
     """The plain listener of lists and answers."""
     host, port = address_of(house, listener)
-    return ListenerSpec(name=listener.name, host=host, port=port, app=app, limits=limits_of(house))
+    return ListenerSpec(listener.name, host, port, app, answers=answers, limits=limits_of(house))
 
 
 def address_of(house: House, listener: PlannedListener) -> tuple[str, int]:

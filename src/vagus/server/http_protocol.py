@@ -26,7 +26,8 @@ from vagus.wire.problems import encode_problem, problem_from
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
-_PIPELINED = 32
+PIPELINED = 32
+"""How many requests of a connection may wait for the answer to the one before them."""
 _TOO_LARGE_HEADER = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
@@ -40,6 +41,7 @@ class GateHttp(HttpToolsProtocol):
         self._standing = standing
         self._deadline: float | None = None
         self._is_in_header = True
+        self._is_begun = False  # the parser holds a part of a request
         self._is_over = False  # an answer that ends the connection is on its way: nothing that follows counts
         self._header_octets = 0
         self._field_octets = 0
@@ -85,7 +87,7 @@ class GateHttp(HttpToolsProtocol):
             self._header_octets = 0
             if self._deadline is not None:
                 self._deadline = self.loop.time() + self._gate.limits.stall_seconds
-        elif self._deadline is None and self._header_octets:
+        elif self._deadline is None and (self._header_octets or self._is_begun):
             self._deadline = self.loop.time() + self._gate.limits.header_seconds
 
     def tick(self, now: float) -> None:
@@ -101,7 +103,7 @@ class GateHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._is_in_header = True
+        self._is_in_header = self._is_begun = True
         self._field_octets = 0
         self.scope["extensions"] = {"tls": self._tls, "reset": self.transport.abort}  # type: ignore[dict-item]
 
@@ -127,7 +129,7 @@ class GateHttp(HttpToolsProtocol):
             else refusing(error, status=_TOO_LARGE_HEADER if error.reason is Reason.TOO_LARGE else None)
         )
         super().on_headers_complete()
-        if len(self.pipeline) > _PIPELINED:  # the queue is answered, and the connection ends with its last
+        if len(self.pipeline) > PIPELINED:  # the queue is answered, and the connection ends with its last
             self._is_over = True
             self.cycle.keep_alive = False
 
@@ -135,6 +137,7 @@ class GateHttp(HttpToolsProtocol):
         """The request is whole."""
         self._deadline = None
         self._is_in_header = True
+        self._is_begun = False
         self._header_octets = 0
         super().on_message_complete()
 

@@ -36,6 +36,7 @@ from vagus.server.gate import Gate
 from vagus.server.http_protocol import GateHttp
 from vagus.server.limits import Limits
 from vagus.server.plain import PlainConnection
+from vagus.server.status_http import Answers, StatusHttp
 from vagus.server.tls_transport import TlsConnection
 from vagus.tls import Peer, ServerContext
 
@@ -84,6 +85,8 @@ class ListenerSpec:
     """0 lets the system choose; `RunningListeners.addresses` tells what it chose."""
     app: ASGIApp | None = None
     stream: Callable[[AdmittedStream], asyncio.Protocol] | None = None
+    answers: Answers | None = None
+    """Asked before `app`, on a listener without TLS: what it answers at sight passes no application."""
     tls: ServerContext | None = None
     admit: Admit | None = None
     """Called after each handshake, full or resumed, before any application byte, and again as `position` moves."""
@@ -105,6 +108,8 @@ class ListenerSpec:
             raise _unusable(self.name, "needs either an HTTP application or a stream protocol")
         if self.tls is None and (self.admit is not None or self.stream is not None):
             raise _unusable(self.name, "has no TLS, so it can judge nobody and must carry no stream")
+        if self.answers is not None and (self.tls is not None or self.app is None):
+            raise _unusable(self.name, "has answers at sight, which go with a plain HTTP application alone")
 
 
 def _unusable(name: str, what: str) -> Misconfigured:
@@ -204,6 +209,9 @@ class RunningListeners:
 
             return lambda: TlsConnection(gate, tls, raw)
         config, server_state = _uvicorn(spec), state or ServerState()
+        answers = spec.answers
+        if answers is not None:
+            return lambda: PlainConnection(gate, lambda: StatusHttp(config, server_state, gate, answers))
         if tls is None:
             return lambda: PlainConnection(gate, lambda: GateHttp(config, server_state, gate, None))
         return lambda: TlsConnection(gate, tls, lambda _, standing: GateHttp(config, server_state, gate, standing))

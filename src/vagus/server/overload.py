@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from datetime import datetime
 from typing import Final
 
@@ -19,9 +18,6 @@ from vagus.errors import LimitExceeded
 from vagus.reasons import Reason
 
 _TICKS: Final = 5  # in the time that a loop may be behind
-_MOST_REMEMBERED: Final = 200_000
-_LONGEST_REMEMBERED: Final = 130
-"""Octets: one certificate named by SHA-256, no nonce. Longer questions are never kept ready-signed."""
 
 
 class LoadGauge:
@@ -51,26 +47,17 @@ class LoadGauge:
 
 
 class SheddingOcsp:
-    """An `OcspSource` that under load answers only what it has seen answered from what is kept."""
+    """An `OcspSource` that under load gives what is kept and signs nothing."""
 
     def __init__(self, source: OcspSource, gauge: LoadGauge) -> None:
         self._source = source
         self._gauge = gauge
-        self._ready: OrderedDict[bytes, None] = OrderedDict()
+        self.find_kept = source.find_kept
+        """As the source does: a look-up, however busy the process is."""
 
     def answer(self, request_der: bytes, at: datetime) -> OcspAnswer:
         """As the source does; raises LimitExceeded(OVERLOADED) while the loop is behind and a signature were needed."""
-        if self._gauge.is_behind and request_der not in self._ready:
+        if self._gauge.is_behind and self._source.find_kept(request_der, at) is None:
             self._gauge.turned_away += 1
             raise LimitExceeded(Reason.OVERLOADED, "too many ask for answers that must be signed now; try later")
-        answer = self._source.answer(request_der, at)
-        if answer.next_update is not None and len(request_der) <= _LONGEST_REMEMBERED:
-            self._remember(request_der)
-        return answer
-
-    def _remember(self, request_der: bytes) -> None:
-        if request_der in self._ready:
-            return
-        if len(self._ready) >= _MOST_REMEMBERED:
-            self._ready.popitem(last=False)
-        self._ready[request_der] = None
+        return self._source.answer(request_der, at)

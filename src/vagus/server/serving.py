@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,13 @@ from datetime import datetime
 from functools import partial
 from urllib.parse import urlsplit
 
-from vagus.authority.answers import OcspAnswer, OcspDesk, PublishedLists
+from vagus.authority.answers import KeptAnswer, OcspAnswer, OcspDesk, PublishedLists
 from vagus.authority.issuers import OpenIssuers, is_live
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
 from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp
-from vagus.endpoints.revocation_status import status_app
+from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.errors import Conflict, Unavailable, VagusError
 from vagus.ledger.publish import LogPublisher
 from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
@@ -34,6 +35,7 @@ from vagus.server.log_files import log_files_app, under_prefix
 from vagus.server.metrics import metrics_app
 from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.prober import Prober
+from vagus.server.ready_answers import ReadyAnswers
 from vagus.server.reloading import NextListeners, Reloading
 from vagus.server.status_watch import StatusWatch
 from vagus.server.work_kinds import work_kinds
@@ -103,11 +105,17 @@ class CarefulDesk:
 
     def answer(self, request_der: bytes, at: datetime) -> OcspAnswer:
         """As `OcspDesk.answer`; raises Unavailable(RESTORE_UNSETTLED) before the gap is known."""
-        serving = self.serving
-        if not serving.is_settled and not (serving.house.settings.log / CHECKPOINT).exists():
+        if self._is_blind():
             msg = "this system was restored and does not know yet what was revoked since its backup; try later"
             raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
-        return serving.desk.answer(request_der, at)
+        return self.serving.desk.answer(request_der, at)
+
+    def find_kept(self, request_der: bytes, at: datetime) -> KeptAnswer | None:
+        """As `OcspDesk.find_kept`; nothing is found before the gap is known."""
+        return None if self._is_blind() else self.serving.desk.find_kept(request_der, at)
+
+    def _is_blind(self) -> bool:
+        return not self.serving.is_settled and not (self.serving.house.settings.log / CHECKPOINT).exists()
 
 
 def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready: Ready) -> None:
@@ -139,8 +147,8 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
     jobs = Jobs([*_tasks(serving, is_status_only=is_status_only), Task("plan", 2.0, reloading.look)])
     jobs.run_all()
     # 5. The doors.
-    status = _status_app(serving)
-    specs = [status_spec(house, one, status) for one in plan.listeners if one.kind is ListenerKind.STATUS]
+    status = _status_parts(serving)
+    specs = [status_spec(house, one, *status) for one in plan.listeners if one.kind is ListenerKind.STATUS]
     if isinstance(plan, HospitalPlan) and not is_status_only:
         stapler = Stapler(serving.desk, house.clock)
         serving.builder = DoorBuilder(house, plan, issuers, record=serving.gate_log.record, staple_of=stapler.of)
@@ -188,6 +196,8 @@ def _run(
         reloading.running, serving.changed = now, changed
         watch.prober = _prober(serving, now)
         serving.gauge.start()
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: no collection of garbage need walk a hundred thousand revocations
         for each in threads:
             each.start()
         tell()
@@ -392,8 +402,8 @@ def _prepare_plan(serving: Serving, plan: Plan) -> NextListeners:
     """What another plan opens and closes, plain listeners and doors."""
     before = {one.name: one for one in serving.plan.listeners if one.kind is ListenerKind.STATUS}
     after = {one.name: one for one in plan.listeners if one.kind is ListenerKind.STATUS}
-    status = _status_app(serving)
-    opened = [status_spec(serving.house, one, status) for name, one in after.items() if before.get(name) != one]
+    status = _status_parts(serving)
+    opened = [status_spec(serving.house, one, *status) for name, one in after.items() if before.get(name) != one]
     closed = [name for name, one in before.items() if after.get(name) != one]
     builder = serving.builder
     ready = builder.prepare(plan, serving.doors) if builder is not None and isinstance(plan, HospitalPlan) else None
@@ -416,13 +426,11 @@ def _refresh(serving: Serving) -> None:
         serving.builder.refresh(serving.doors)
 
 
-def _status_app(serving: Serving) -> ASGIApp:
+def _status_parts(serving: Serving) -> tuple[ASGIApp, ReadyAnswers]:
+    """The application of the status listeners, and the OCSP answers that are given without it."""
     house = serving.house
-    app = status_app(
-        publications=PublishedLists(house.database),
-        ocsp=SheddingOcsp(CarefulDesk(serving), serving.gauge),
-        clock=house.clock,
-        max_age=house.pack.ocsp.http_max_age,
-    )
+    source = SheddingOcsp(CarefulDesk(serving), serving.gauge)
+    replies = OcspReplies(source, house.clock, house.pack.ocsp.http_max_age)
+    app = status_app(publications=PublishedLists(house.database), ocsp=replies)
     prefix = urlsplit(serving.plan.status_url).path
-    return under_prefix(prefix, log_files_app(house.settings.log, app))
+    return under_prefix(prefix, log_files_app(house.settings.log, app)), ReadyAnswers(replies, prefix)
