@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, func, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, select, update
 
 from vagus.identifiers import serial_bytes
 from vagus.records.database import Connection
+from vagus.records.statements import Statement
 from vagus.records.tables import authorities, certificate_bytes, certificates, crl_shards, keys
 
 INTENDED = "intended"
@@ -49,7 +51,7 @@ class BeforeIntent:
     leaf_index: int | None  # of the certificate that this request id has already
 
 
-_BEFORE = (
+_BEFORE = Statement(
     select(
         authorities.c.state.label("authority_state"),
         keys.c.owner.label("key_owner"),
@@ -63,16 +65,21 @@ _BEFORE = (
     )
     .where(authorities.c.id == bindparam("authority"))
 )
-_INSERT = insert(certificates)
-_INSERT_BYTES = insert(certificate_bytes)
-_BY_LEAF = select(certificates).where(certificates.c.leaf_index == bindparam("leaf"))
-_BY_SERIAL = select(certificates).where(
-    certificates.c.authority_id == bindparam("authority"), certificates.c.serial == bindparam("number")
+_INSERT = Statement(insert(certificates), *CertificateRow.__slots__)
+_INSERT_BYTES = Statement(insert(certificate_bytes), "leaf_index", "tbs_der", "certificate_der")
+_BY_LEAF = Statement(select(certificates).where(certificates.c.leaf_index == bindparam("leaf")))
+_BY_SERIAL = Statement(
+    select(certificates).where(
+        certificates.c.authority_id == bindparam("authority"), certificates.c.serial == bindparam("number")
+    )
 )
-_BYTES = select(certificate_bytes.c.tbs_der, certificate_bytes.c.certificate_der).where(
-    certificate_bytes.c.leaf_index == bindparam("leaf")
+_BY_FINGERPRINT = Statement(select(certificates).where(certificates.c.fingerprint == bindparam("hash")))
+_BYTES = Statement(
+    select(certificate_bytes.c.tbs_der, certificate_bytes.c.certificate_der).where(
+        certificate_bytes.c.leaf_index == bindparam("leaf")
+    )
 )
-_HELD = (
+_HELD = Statement(
     select(certificates.c.leaf_index)
     .where(
         certificates.c.device_id == bindparam("device"),
@@ -81,17 +88,17 @@ _HELD = (
     )
     .limit(1)
 )
-_SIGNED = (
+_SIGNED = Statement(
     update(certificates)
     .where(certificates.c.leaf_index == bindparam("leaf"), certificates.c.fingerprint.is_(None))
     .values(fingerprint=bindparam("hash"))
 )
-_SETTLED = (
+_SETTLED = Statement(
     update(certificates)
     .where(certificates.c.leaf_index == bindparam("leaf"), certificates.c.state == INTENDED)
     .values(state=ISSUED)
 )
-_SIGNED_BYTES = (
+_SIGNED_BYTES = Statement(
     update(certificate_bytes)
     .where(certificate_bytes.c.leaf_index == bindparam("leaf"), certificate_bytes.c.certificate_der.is_(None))
     .values(certificate_der=bindparam("der"))
@@ -100,9 +107,7 @@ _SIGNED_BYTES = (
 
 def look_before_intent(connection: Connection, authority_id: int, spki_sha256: bytes, request_id: str) -> BeforeIntent:
     """Everything that the intent's own transaction must check, in one statement."""
-    row = connection.execute(
-        _BEFORE, {"authority": authority_id, "spki": spki_sha256, "request": request_id}
-    ).one_or_none()
+    row = _BEFORE.find(connection, authority=authority_id, spki=spki_sha256, request=request_id)
     if row is None:
         return BeforeIntent(None, None, is_key_blocked=False, leaf_index=None)
     return BeforeIntent(row.authority_state, row.key_owner, row.key_state == "blocked", row.leaf_index)
@@ -110,25 +115,23 @@ def look_before_intent(connection: Connection, authority_id: int, spki_sha256: b
 
 def insert_intent(connection: Connection, row: CertificateRow, tbs_der: bytes) -> None:
     """Write a certificate down before it is signed."""
-    connection.execute(
-        _INSERT,
-        {
-            "leaf_index": row.leaf_index,
-            "authority_id": row.authority_id,
-            "serial": serial_bytes(row.serial),
-            "owner": row.owner,
-            "device_id": row.device_id,
-            "profile": row.profile,
-            "spki_sha256": row.spki_sha256,
-            "request_id": row.request_id,
-            "not_before": row.not_before,
-            "not_after": row.not_after,
-            "shard": row.shard,
-            "state": row.state,
-            "fingerprint": row.fingerprint,
-        },
+    _INSERT.change(
+        connection,
+        leaf_index=row.leaf_index,
+        authority_id=row.authority_id,
+        serial=serial_bytes(row.serial),
+        owner=row.owner,
+        device_id=row.device_id,
+        profile=row.profile,
+        spki_sha256=row.spki_sha256,
+        request_id=row.request_id,
+        not_before=row.not_before,
+        not_after=row.not_after,
+        shard=row.shard,
+        state=row.state,
+        fingerprint=row.fingerprint,
     )
-    connection.execute(_INSERT_BYTES, {"leaf_index": row.leaf_index, "tbs_der": tbs_der, "certificate_der": None})
+    _INSERT_BYTES.change(connection, leaf_index=row.leaf_index, tbs_der=tbs_der, certificate_der=None)
 
 
 def note_signature(connection: Connection, leaf_index: int, certificate_der: bytes, fingerprint: bytes) -> bool:
@@ -136,18 +139,18 @@ def note_signature(connection: Connection, leaf_index: int, certificate_der: byt
 
     The state moves from intended to issued; one that was revoked meanwhile stays revoked. False: others were first.
     """
-    connection.execute(_SETTLED, {"leaf": leaf_index})
-    if not connection.execute(_SIGNED, {"leaf": leaf_index, "hash": fingerprint}).rowcount:
+    _SETTLED.change(connection, leaf=leaf_index)
+    if not _SIGNED.change(connection, leaf=leaf_index, hash=fingerprint):
         return False
-    connection.execute(_SIGNED_BYTES, {"leaf": leaf_index, "der": certificate_der})
+    _SIGNED_BYTES.change(connection, leaf=leaf_index, der=certificate_der)
     return True
 
 
 def note_signatures(connection: Connection, signed: Sequence[tuple[int, bytes, bytes]]) -> None:
     """`note_signature` for many reproducible signatures (leaf, DER, SHA-256) at once: others' would be the same."""
-    connection.execute(_SETTLED, [{"leaf": leaf} for leaf, _, _ in signed])
-    connection.execute(_SIGNED, [{"leaf": leaf, "hash": fingerprint} for leaf, _, fingerprint in signed])
-    connection.execute(_SIGNED_BYTES, [{"leaf": leaf, "der": certificate_der} for leaf, certificate_der, _ in signed])
+    _SETTLED.change_many(connection, [{"leaf": leaf} for leaf, _, _ in signed])
+    _SIGNED.change_many(connection, [{"leaf": leaf, "hash": fingerprint} for leaf, _, fingerprint in signed])
+    _SIGNED_BYTES.change_many(connection, [{"leaf": leaf, "der": signed_der} for leaf, signed_der, _ in signed])
 
 
 def set_state(connection: Connection, leaf_index: int, state: str) -> None:
@@ -157,13 +160,13 @@ def set_state(connection: Connection, leaf_index: int, state: str) -> None:
 
 def find_certificate(connection: Connection, authority_id: int, serial: int) -> CertificateRow | None:
     """The certificate that (issuer, serial) names."""
-    found = connection.execute(_BY_SERIAL, {"authority": authority_id, "number": serial_bytes(serial)}).one_or_none()
+    found = _BY_SERIAL.find(connection, authority=authority_id, number=serial_bytes(serial))
     return None if found is None else read_row(found)
 
 
 def find_by_leaf(connection: Connection, leaf_index: int) -> CertificateRow | None:
     """The certificate of this issuance entry."""
-    found = connection.execute(_BY_LEAF, {"leaf": leaf_index}).one_or_none()
+    found = _BY_LEAF.find(connection, leaf=leaf_index)
     return None if found is None else read_row(found)
 
 
@@ -175,7 +178,7 @@ def find_by_request(connection: Connection, request_id: str) -> CertificateRow |
 
 def find_by_fingerprint(connection: Connection, fingerprint: bytes) -> CertificateRow | None:
     """The certificate whose DER has this SHA-256."""
-    found = connection.execute(select(certificates).where(certificates.c.fingerprint == fingerprint)).first()
+    found = _BY_FINGERPRINT.find(connection, hash=fingerprint)
     return None if found is None else read_row(found)
 
 
@@ -191,7 +194,7 @@ def list_of_device(connection: Connection, device_id: str, *, alive_at: int = 0)
 
 def is_device_held(connection: Connection, device_id: str, *, alive_at: int) -> bool:
     """Whether a certificate of this device that ends after `alive_at` is on hold."""
-    return connection.execute(_HELD, {"device": device_id, "at": alive_at}).first() is not None
+    return _HELD.find(connection, device=device_id, at=alive_at) is not None
 
 
 def list_of_key(connection: Connection, spki_sha256: bytes) -> tuple[CertificateRow, ...]:
@@ -256,7 +259,7 @@ def count_alive(connection: Connection, authority_id: int, *, alive_at: int) -> 
 
 def load_bytes(connection: Connection, leaf_index: int) -> tuple[bytes, bytes | None]:
     """TBS and, once it was signed, the whole certificate; empty and None for one whose bytes a restore lost."""
-    found = connection.execute(_BYTES, {"leaf": leaf_index}).one_or_none()
+    found = _BYTES.find(connection, leaf=leaf_index)
     if found is None:
         return b"", None
     return bytes(found.tbs_der), None if found.certificate_der is None else bytes(found.certificate_der)
@@ -292,7 +295,7 @@ def list_shards(connection: Connection, authority_id: int) -> tuple[int, ...]:
     return tuple(connection.execute(query).scalars()) or (0,)
 
 
-def read_row(found: Row[tuple[object, ...]]) -> CertificateRow:
+def read_row(found: Any) -> CertificateRow:
     """A whole row of `certificates` as a value."""
     return CertificateRow(
         leaf_index=found.leaf_index,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,7 @@ class Database:
         self.is_memory = self.is_sqlite and self.path is None
         self._memory_turn = threading.RLock()  # the one connection of a database in memory serves one thread at a time
         self._memory_reading: Connection | None = None
+        self._glasses: deque[Connection] = deque()  # connections that no transaction was ever begun on
         if self.path is not None:
             _check_file(self.path)
         self._writers = self._engine(is_writing=True)
@@ -91,6 +93,8 @@ class Database:
 
     def close(self) -> None:
         """Close every idle connection."""
+        while self._glasses:
+            self._glasses.pop().close()
         self._readers.dispose()
         self._writers.dispose()
 
@@ -107,6 +111,28 @@ class Database:
             return
         with unavailable_as_ours(), self._readers.connect() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def glancing(self) -> Iterator[Connection]:
+        """A connection that reads one statement: each has a snapshot of its own where there is no transaction.
+
+        For `statements` alone, which begins none. Raises Unavailable(DATABASE_UNAVAILABLE).
+        """
+        if self.path is None:
+            with self.reading() as connection:
+                yield connection
+            return
+        with unavailable_as_ours():
+            try:
+                connection = self._glasses.pop()
+            except IndexError:
+                connection = self._readers.connect()
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            self._glasses.append(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

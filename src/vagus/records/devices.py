@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records.database import Connection
+from vagus.records.statements import Statement
 from vagus.records.tables import devices, models
 
 
@@ -40,17 +42,31 @@ class DeviceFilter:
     profile: str | None = None
 
 
-# Statements are made once: making one costs as much as running it.
-_INSERT = insert(devices)
-_BY_ID = select(devices).where(devices.c.id == bindparam("id"))
-_BY_SERIAL = select(devices).where(devices.c.model == bindparam("model"), devices.c.maker_serial == bindparam("serial"))
+_INSERT = Statement(
+    insert(devices),
+    "id",
+    "unit",
+    "model",
+    "profile",
+    "maker_serial",
+    "udi",
+    "place",
+    "state",
+    "host_names",
+    "added_at",
+    "changed_at",
+)
+_BY_ID = Statement(select(devices).where(devices.c.id == bindparam("device")))
+_BY_SERIAL = Statement(
+    select(devices).where(devices.c.model == bindparam("model"), devices.c.maker_serial == bindparam("serial"))
+)
 _UNDER_ANCHOR = (
     select(devices)
     .join(models, models.c.name == devices.c.model)
     .where(models.c.anchor_sha256 == bindparam("anchor"), devices.c.maker_serial == bindparam("serial"))
     .order_by(devices.c.id)
 )
-_MOVE = (
+_MOVE = Statement(
     update(devices)
     .where(devices.c.id == bindparam("device"), devices.c.state == bindparam("before"))
     .values(state=bindparam("after"), changed_at=bindparam("at"))
@@ -59,33 +75,31 @@ _MOVE = (
 
 def insert_device(connection: Connection, device: DeviceRow) -> None:
     """Add a device whose id, and whose model and maker serial together, are new."""
-    connection.execute(
-        _INSERT,
-        {
-            "id": str(device.id),
-            "unit": str(device.unit),
-            "model": device.model,
-            "profile": device.profile,
-            "maker_serial": device.maker_serial,
-            "udi": device.udi,
-            "place": device.place,
-            "state": device.state,
-            "host_names": json.dumps(device.host_names) if device.host_names else None,
-            "added_at": device.added_at,
-            "changed_at": device.changed_at,
-        },
+    _INSERT.change(
+        connection,
+        id=str(device.id),
+        unit=str(device.unit),
+        model=device.model,
+        profile=device.profile,
+        maker_serial=device.maker_serial,
+        udi=device.udi,
+        place=device.place,
+        state=str(device.state),
+        host_names=json.dumps(device.host_names) if device.host_names else None,
+        added_at=device.added_at,
+        changed_at=device.changed_at,
     )
 
 
 def find_device(connection: Connection, device_id: DeviceId) -> DeviceRow | None:
     """The device of this id."""
-    row = connection.execute(_BY_ID, {"id": device_id.text}).one_or_none()
+    row = _BY_ID.find(connection, device=device_id.text)
     return None if row is None else _device(row)
 
 
 def find_device_by_serial(connection: Connection, model: str, maker_serial: str) -> DeviceRow | None:
     """The device that its maker numbered so."""
-    row = connection.execute(_BY_SERIAL, {"model": model, "serial": maker_serial}).one_or_none()
+    row = _BY_SERIAL.find(connection, model=model, serial=maker_serial)
     return None if row is None else _device(row)
 
 
@@ -113,8 +127,7 @@ def count_devices_by_state(connection: Connection, narrow: DeviceFilter) -> dict
 
 def set_device_state(connection: Connection, device_id: DeviceId, *, before: str, after: str, at: int) -> bool:
     """Move a device from one state to another; False when it was not in `before` any more."""
-    values = {"device": device_id.text, "before": str(before), "after": str(after), "at": at}
-    return connection.execute(_MOVE, values).rowcount == 1
+    return _MOVE.change(connection, device=device_id.text, before=str(before), after=str(after), at=at) == 1
 
 
 def set_device_unit(connection: Connection, device_id: DeviceId, unit: UnitName, *, at: int) -> None:
@@ -146,7 +159,7 @@ def _conditions(narrow: DeviceFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _device(row: Row[tuple[object, ...]]) -> DeviceRow:
+def _device(row: Any) -> DeviceRow:
     return DeviceRow(
         id=DeviceId(row.id),
         unit=UnitName.parse(row.unit),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, insert, select, update
 
 from vagus.records.database import Connection
+from vagus.records.statements import Statement
 from vagus.records.tables import keys
 
 ACTIVE = "active"
@@ -28,25 +29,30 @@ class KeyRow:
         return self.state == BLOCKED
 
 
-_FIND = select(keys).where(keys.c.spki_sha256 == bindparam("spki"))
-_INSERT = insert(keys)
+_FIND = Statement(select(keys).where(keys.c.spki_sha256 == bindparam("spki")))
+_INSERT = Statement(insert(keys), "spki_sha256", "owner", "state", "since")
 
 
 def find_key(connection: Connection, spki_sha256: bytes) -> KeyRow | None:
     """The key of this hash, if anyone ever showed it."""
-    row = connection.execute(_FIND, {"spki": spki_sha256}).one_or_none()
+    row = _FIND.find(connection, spki=spki_sha256)
     return None if row is None else KeyRow(bytes(row.spki_sha256), row.owner, row.state, row.since)
 
 
 def insert_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int, state: str = ACTIVE) -> None:
     """Write down the owner of a key that had none."""
-    connection.execute(_INSERT, {"spki_sha256": spki_sha256, "owner": owner, "state": state, "since": at})
+    _INSERT.change(connection, spki_sha256=spki_sha256, owner=owner, state=state, since=at)
 
 
-def block_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int) -> None:
-    """No certificate for this key from now on, whoever brings it; an unknown key is written down with `owner`."""
+def block_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int) -> bool:
+    """No certificate for this key from now on, whoever brings it; an unknown key is written down with `owner`.
+
+    Whether it was news.
+    """
     blocked = update(keys).where(keys.c.spki_sha256 == spki_sha256, keys.c.state != BLOCKED)
-    if not connection.execute(blocked.values(state=BLOCKED, since=at)).rowcount and not find_key(
-        connection, spki_sha256
-    ):
+    if connection.execute(blocked.values(state=BLOCKED, since=at)).rowcount:
+        return True
+    is_unknown = find_key(connection, spki_sha256) is None
+    if is_unknown:
         insert_key(connection, spki_sha256, owner, at=at, state=BLOCKED)
+    return is_unknown

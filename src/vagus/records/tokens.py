@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Row, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from vagus.identifiers import DeviceId
 from vagus.records.database import Connection
+from vagus.records.statements import Statement
 from vagus.records.tables import certificates, tokens
 
 
@@ -24,10 +26,9 @@ class TokenRow:
     certificate_leaf_index: int | None = None
 
 
-# Statements are made once: making one costs as much as running it.
-_INSERT = insert(tokens)
-_BY_HASH = select(tokens).where(tokens.c.token_sha256 == bindparam("token"))
-_BIND = (
+_INSERT = Statement(insert(tokens), "token_sha256", "device_id", "made_at", "expires_at")
+_BY_HASH = Statement(select(tokens).where(tokens.c.token_sha256 == bindparam("token")))
+_BIND = Statement(
     update(tokens)
     .where(tokens.c.token_sha256 == bindparam("token"), tokens.c.bound_spki_sha256.is_(None))
     .values(
@@ -42,20 +43,18 @@ _BIND = (
 
 def insert_token(connection: Connection, token: TokenRow) -> None:
     """Add a token that nobody has used."""
-    connection.execute(
-        _INSERT,
-        {
-            "token_sha256": token.token_sha256,
-            "device_id": str(token.device_id),
-            "made_at": token.made_at,
-            "expires_at": token.expires_at,
-        },
+    _INSERT.change(
+        connection,
+        token_sha256=token.token_sha256,
+        device_id=str(token.device_id),
+        made_at=token.made_at,
+        expires_at=token.expires_at,
     )
 
 
 def find_token(connection: Connection, token_sha256: bytes) -> TokenRow | None:
     """The token of this hash."""
-    row = connection.execute(_BY_HASH, {"token": token_sha256}).one_or_none()
+    row = _BY_HASH.find(connection, token=token_sha256)
     return None if row is None else _token(row)
 
 
@@ -69,8 +68,7 @@ def bind_token(
     connection: Connection, token_sha256: bytes, spki_sha256: bytes, *, request_id: str | None, at: int
 ) -> bool:
     """Bind an unused token to a key, and to the certificate that this request id got; False: somebody was faster."""
-    values = {"token": token_sha256, "key": spki_sha256, "request": request_id, "at": at}
-    return connection.execute(_BIND, values).rowcount == 1
+    return _BIND.change(connection, token=token_sha256, key=spki_sha256, request=request_id, at=at) == 1
 
 
 def expire_tokens_of(connection: Connection, device_id: DeviceId, *, at: int) -> int:
@@ -81,7 +79,7 @@ def expire_tokens_of(connection: Connection, device_id: DeviceId, *, at: int) ->
     return connection.execute(query.values(expires_at=at)).rowcount
 
 
-def _token(row: Row[tuple[object, ...]]) -> TokenRow:
+def _token(row: Any) -> TokenRow:
     bound = None if row.bound_spki_sha256 is None else bytes(row.bound_spki_sha256)
     return TokenRow(
         bytes(row.token_sha256),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import bindparam, select
 
 from vagus.identifiers import UnitName
 from vagus.records.database import Connection
+from vagus.records.statements import Statement
 from vagus.records.tables import units
 
-_BY_NAME = select(units).where(units.c.name == bindparam("unit"))
+_BY_NAME = Statement(select(units).where(units.c.name == bindparam("unit")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ def put_unit(connection: Connection, unit: UnitRow) -> None:
 
 def find_unit(connection: Connection, name: UnitName) -> UnitRow | None:
     """The compartment of this name."""
-    row = connection.execute(_BY_NAME, {"unit": str(name)}).one_or_none()
+    row = _BY_NAME.find(connection, unit=str(name))
     return None if row is None else _unit(row)
 
 
@@ -44,5 +46,5 @@ def list_units(connection: Connection, hospital: str | None = None) -> tuple[Uni
     return tuple(_unit(row) for row in connection.execute(query))
 
 
-def _unit(row: Row[tuple[object, ...]]) -> UnitRow:
+def _unit(row: Any) -> UnitRow:
     return UnitRow(UnitName.parse(row.name), row.organisation, row.title)

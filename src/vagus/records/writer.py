@@ -16,13 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from vagus.clock import Clock
 from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.records.database import Database, first_line, is_outage
+from vagus.records.statements import Statement
 from vagus.records.tables import installation, log_head, log_leaves
 from vagus.tlog.merkle import Frontier, leaf_hash
 
@@ -133,24 +134,32 @@ class Batch:
                 for offset, (entry, hashed) in enumerate(zip(entries, hashes, strict=True))
             ]
             frontier = frontier.extend(hashes)
-            self.connection.execute(_INSERT_LEAVES, rows)
+            _INSERT_LEAVES.change_many(self.connection, rows)
         if entries or numbers != (self._head.revocation_sequence, self._head.device_sequence):
-            self.connection.execute(
-                _UPDATE_HEAD,
-                {
-                    "size": frontier.size,
-                    "frontier": frontier.encode(),
-                    "root": frontier.root,
-                    "revocation_sequence": self._sequence,
-                    "device_sequence": self._device_sequence,
-                },
+            _UPDATE_HEAD.change(
+                self.connection,
+                new_size=frontier.size,
+                new_frontier=frontier.encode(),
+                new_root=frontier.root,
+                revocations=self._sequence,
+                device_changes=self._device_sequence,
             )
         return CommitFacts(frontier.size, self._sequence, acts, self._device_sequence)
 
 
-_INSERT_LEAVES = insert(log_leaves)
-_UPDATE_HEAD = update(log_head).where(log_head.c.id == 1)
-_LOCK_HEAD = (
+_INSERT_LEAVES = Statement(insert(log_leaves), "leaf_index", "entry", "leaf_hash")
+_UPDATE_HEAD = Statement(
+    update(log_head)
+    .where(log_head.c.id == 1)
+    .values(
+        size=bindparam("new_size"),
+        frontier=bindparam("new_frontier"),
+        root=bindparam("new_root"),
+        revocation_sequence=bindparam("revocations"),
+        device_sequence=bindparam("device_changes"),
+    )
+)
+_LOCK_HEAD = Statement(
     select(
         log_head.c.size,
         log_head.c.frontier,
@@ -328,7 +337,7 @@ class Writer:
         return done, facts
 
     def _open_batch(self, connection: Connection) -> Batch:
-        head = connection.execute(_LOCK_HEAD).one_or_none()
+        head = _LOCK_HEAD.find(connection)
         if head is None:
             raise Misconfigured(Reason.SCHEMA_MISMATCH, "the database has no log head; run: vagus init")
         frontier = Frontier.decode(head.size, head.frontier)
