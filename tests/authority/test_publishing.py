@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from tests.authority.installation import BY, STATUS_URL, Installation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
-from vagus.authority.publishing import _keep
+from vagus.authority.publishing import _keep, write_public
 from vagus.errors import Conflict, Unavailable
 from vagus.ledger.entries import CrlPublished, decode_entry
 from vagus.reasons import Reason
 from vagus.records import publications as rows
+from vagus.records import revocations as revocation_rows
+from vagus.records.database import Connection
 from vagus.records.publications import COMPLETE
 from vagus.records.tables import log_leaves
 from vagus.x509.crl_building import RevocationReason
@@ -115,6 +117,43 @@ def test_a_burst_within_one_second_is_one_list_now_and_one_later(
     built.advance(seconds=1)
     built.publisher.publish_due(issuer)
     assert len(newest(built, issuer)) == 4
+
+
+def test_each_look_reads_only_steps_that_no_look_before_has_seen(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [built.issue(issuers) for _ in range(3)]
+    built.publisher.publish_due(issuer)
+    publisher, read = built.publisher, []
+    whole = revocation_rows.newest_by_shard
+
+    def noting(connection: Connection, authority_id: int, *, after: int) -> dict[int, int]:
+        read.append(after)
+        return whole(connection, authority_id, after=after)
+
+    monkeypatch.setattr(revocation_rows, "newest_by_shard", noting)
+    for issued in many:
+        revoke(built, issued)
+        built.advance(seconds=1)
+        assert publisher.find_due(issuer, built.clock.now()) == (0, COMPLETE), "until it is published it is due"
+        assert publisher.find_due(issuer, built.clock.now()) == (0, COMPLETE)
+    assert read == [0, 1, 2]
+    publisher.publish_due(issuer)
+    built.advance(seconds=1)
+    assert publisher.find_due(issuer, built.clock.now()) == ()
+    assert read == [0, 1, 2]
+
+
+def test_a_file_that_says_so_already_is_left_and_any_other_is_replaced(built: Installation) -> None:
+    place = built.folder / "public" / "list"
+    content = bytes(range(256)) * 8_200  # more than two pieces of a comparison
+    write_public(place, content)
+    before = place.stat().st_ino
+    write_public(place, content)
+    assert place.stat().st_ino == before
+    for other in (content[:-1] + b"x", content[:-1], content + b"x", b""):
+        write_public(place, other)
+        assert place.read_bytes() == other
 
 
 def test_numbers_are_the_time_in_milliseconds_and_still_grow_when_the_clock_was_ahead(

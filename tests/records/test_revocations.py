@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from tests.records.query_plans import plans
 from tests.records.signing import authority, certificate
 from vagus.records import revocations as rows
 from vagus.records.certificates import CertificateRow
@@ -77,3 +78,48 @@ def test_the_sequence_tells_which_shards_were_touched(database: Database) -> Non
         assert rows.newest_sequence(connection) == 5
         assert rows.newest_sequence(connection, ca) == 4
         assert [event.sequence for event in rows.list_events(connection, ca, after=1, until=3)] == [2, 3]
+
+
+def release(connection: Connection, one: CertificateRow, sequence: int, at: int) -> None:
+    rows.delete_revocation(connection, one.leaf_index)
+    rows.insert_event(connection, RevocationEvent(sequence, one.authority_id, one.serial, rows.RELEASE, 8, at))
+
+
+def test_changes_of_a_shard_are_what_stands_behind_a_place_and_what_was_released_behind_it(database: Database) -> None:
+    with database.writing() as connection:
+        ca, other = authority(connection), authority(connection, "h1/er")
+        before, held, worse, again, elsewhere = (
+            certificate(connection, ca, leaf, shard=leaf // 4) for leaf in range(5)
+        )
+        for step, one in enumerate((before, held, worse, again), 1):
+            revoke(connection, one, step)
+        revoke(connection, certificate(connection, other, 9), 5)
+        # behind step 5: one hold ends, one reason becomes worse, one is released and revoked, one is in another shard
+        release(connection, held, 6, at=700)
+        revoke(connection, worse, 7, b"worse")
+        release(connection, again, 8, at=800)
+        revoke(connection, again, 9, b"again")
+        revoke(connection, elsewhere, 10)
+        changes = rows.list_changes(connection, ca, 0, after=5, most=10)
+        assert [(one.serial, one.entry_der) for one in changes] == [
+            (held.serial, None),
+            (worse.serial, b"worse"),
+            (again.serial, b"again"),
+        ]
+        assert changes[0].at == 700
+        assert len(rows.list_changes(connection, ca, 0, after=5, most=2)) == 2
+        assert rows.list_changes(connection, ca, 0, after=9, most=10) == ()
+
+
+def test_no_look_at_a_shard_or_a_serial_reads_all_that_is_revoked(file_database: Database) -> None:
+    with file_database.reading() as connection:
+        shard = plans(connection, lambda: rows.list_changes(connection, 1, 0, after=5, most=10))
+        assert "revocations_by_step (authority_id=? AND shard=? AND sequence>?)" in shard
+        assert "revocation_events_by_act (act=?" in shard
+        waiting = plans(connection, lambda: rows.oldest_waiting(connection, 1, 0, after=5))
+        assert "revocations_by_step (authority_id=? AND shard=? AND sequence>?)" in waiting
+        entries = plans(connection, lambda: list(rows.iterate_entries(connection, 1, 0, ends_from=5)))
+        assert "revocations_by_shard (authority_id=? AND shard=? AND leaf_index>?)" in entries
+        serial = plans(connection, lambda: rows.find_revoked_serial(connection, 1, 5))
+        assert "(authority_id=? AND serial=?)" in serial
+        assert "SCAN" not in "\n".join((shard, waiting, entries, serial))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.records.query_plans import plans
 from tests.records.signing import authority, certificate
 from vagus.records import selections as rows
 from vagus.records.certificates import REVOKED, set_state
@@ -61,3 +62,21 @@ def test_counts_and_pages_agree(database: Database) -> None:
 def test_an_empty_database_has_no_newest_leaf(database: Database) -> None:
     with database.reading() as connection:
         assert rows.newest_leaf(connection) == -1
+
+
+def test_a_page_of_a_selection_never_goes_through_the_states(file_database: Database) -> None:
+    asked = {
+        "certificates_by_device": Selection(owners=("device:a", "device:b")),
+        "certificates_by_authority": Selection(authority_ids=(1,)),
+        "certificates_by_key": Selection(spki_sha256=bytes(32)),
+    }
+    with file_database.reading() as connection:
+        for index, selection in asked.items():
+            shown = plans(
+                connection,
+                lambda one=selection: rows.list_selected(  # type: ignore[misc]
+                    connection, one, alive_at=5, after=3, until=9, count=200
+                ),
+            )
+            assert index in shown
+            assert "certificates_by_state" not in shown

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -19,6 +20,7 @@ from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.records import certificates as rows
+from vagus.server import answering
 from vagus.server.answering import DeskSupply
 
 
@@ -58,13 +60,26 @@ def test_the_sweep_goes_page_by_page_from_where_it_was(
     whole = rows.list_alive
     monkeypatch.setattr(rows, "list_alive", partial(whole, count=2))
     kept: list[int] = []
-    while supply.presign() == 0.0:
+    while supply.presign() < 60.0:
         kept.append(house.desk.kept)
     assert kept == [2, 4, 6], "five devices and the responder's own"
     house.issue()
-    while supply.presign() == 0.0:
+    while supply.presign() < 60.0:
         pass
     assert house.desk.kept == 7
+
+
+def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(
+    house: PublishingHouse, supply: DeskSupply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        house.issue()
+    monkeypatch.setattr(rows, "list_alive", partial(rows.list_alive, count=2))
+    spent = iter((0.0, 3.0, 3.0, 5.0, 5.0, 7.0, 7.0, 7.5))
+    monkeypatch.setattr(answering, "time", SimpleNamespace(thread_time=lambda: next(spent)))
+    assert [supply.presign() for _ in range(4)] == [3.0, 2.0, 2.0, 7.5 * 20]
+    spent = iter((0.0, 0.1) * 4)
+    assert [supply.presign() for _ in range(4)] == [0.1, 0.1, 0.1, 60.0]
 
 
 def test_a_sweep_of_more_than_is_kept_ends(house: PublishingHouse, monkeypatch: pytest.MonkeyPatch) -> None:

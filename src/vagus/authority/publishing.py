@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 _KEPT_AFTER_EXPIRY = timedelta(hours=24)
 """An expired entry stays this long: at least one list of the regular schedule appears in it (RFC 5280 3.3)."""
 
-
 _LEASE = timedelta(seconds=10)
 """A server that died keeps the others waiting this long at most."""
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,16 @@ class Made:
     """A signed list that nobody has yet, with its delta and the row that keeps it."""
 
     publication: Publication
+    crl_sha256: bytes
     delta: DeltaRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """The newest step of the sequence up to `until` in each shard that has one, and in all of them as `COMPLETE`."""
+
+    until: int
+    newest: Mapping[int, int]
 
 
 class CrlPublisher:
@@ -82,6 +91,7 @@ class CrlPublisher:
         self._clock = clock
         self._folder = folder
         self._holder = holder
+        self._touched: dict[int, Touched] = {}
 
     def publish_due(self, issuer: Issuer) -> tuple[Publication, ...]:
         """Publish what has something new to say or is due again; what was published in this second waits.
@@ -98,10 +108,8 @@ class CrlPublisher:
         """The shards (and `COMPLETE`) whose list says less than the table, or is older than the schedule allows."""
         with self._database.reading() as connection:
             published = {one.shard: one for one in rows.list_facts(connection, issuer.authority_id)}
-            covered = min((one.sequence for one in published.values()), default=0)
-            touched = revocation_rows.newest_by_shard(connection, issuer.authority_id, after=covered)
+            touched = self._look_for_touched(connection, issuer.authority_id, published)
             shards = certificate_rows.list_shards(connection, issuer.authority_id)
-        touched[COMPLETE] = max(touched.values(), default=0)
 
         def is_due(shard: int) -> bool:
             newest = published.get(shard)
@@ -110,6 +118,25 @@ class CrlPublisher:
             return touched.get(shard, 0) > newest.sequence and not self._may_wait(newest, now, len(shards))
 
         return tuple(shard for shard in (*shards, COMPLETE) if is_due(shard))
+
+    def _look_for_touched(
+        self, connection: Connection, authority_id: int, published: Mapping[int, Publication]
+    ) -> Mapping[int, int]:
+        """The newest step of the sequence in each shard, behind what its list covers at least.
+
+        Only steps that no look before has seen are read: a quiet shard's list covers nothing of the last hours, and a
+        mass revocation in them would be read again each second.
+        """
+        end = revocation_rows.newest_sequence(connection)
+        seen = self._touched.get(authority_id)
+        if seen is None or seen.until > end:  # a first look, or another database under the same name
+            seen = Touched(min((one.sequence for one in published.values()), default=0), {})
+        newer = revocation_rows.newest_by_shard(connection, authority_id, after=seen.until) if end > seen.until else {}
+        newest = {**seen.newest, **newer}
+        if newer:
+            newest[COMPLETE] = max(newer.values())
+        self._touched[authority_id] = Touched(end, newest)
+        return newest
 
     def _may_wait(self, newest: Publication, now: datetime, shards: int) -> bool:
         """The complete list of a large issuer gathers half a minute of revocations: it holds those of every shard."""
@@ -152,6 +179,7 @@ class CrlPublisher:
             return None
         # 2. sign, outside any transaction
         made = self._make(issuer, shard, facts, now)
+        del facts  # a million entries are 53 MB
         # 3. keep it, unless another server was faster
         kept = self._writer.submit(lambda batch: _keep(batch, issuer, made)).result()
         # 4. the files; a crash before them leaves the rows, from which they are written again at start
@@ -186,7 +214,7 @@ class CrlPublisher:
 
     def _look(self, issuer: Issuer, shard: int, now: datetime) -> ListFacts:
         with self._database.reading() as connection:
-            previous = rows.find_publication(connection, issuer.authority_id, shard)
+            previous = rows.find_facts(connection, issuer.authority_id, shard)
             sequence = revocation_rows.newest_sequence(connection)
             entries = tuple(list_entries(connection, issuer.authority_id, shard, ends_from(previous, now)))
             is_scheduled = previous is None or self._is_stale(previous, now, issuer)
@@ -231,10 +259,11 @@ class CrlPublisher:
             sequence=facts.sequence,
             crl_der=sign_list(issuer, contents),
         )
+        digest = hashlib.sha256(publication.crl_der).digest()
         if facts.delta is None:
-            return Made(publication, None)
+            return Made(publication, digest, None)
         delta_der = None if delta is None else sign_list(issuer, delta)
-        return Made(publication, deltas.next_row(facts.delta, publication, delta_der))
+        return Made(publication, digest, deltas.next_row(facts.delta, publication, delta_der))
 
 
 def sign_list(issuer: Issuer, contents: CrlContents) -> bytes:
@@ -267,12 +296,12 @@ def list_entries(connection: Connection, authority_id: int, shard: int, since: i
 
 def _keep(batch: Batch, issuer: Issuer, both: Made) -> Publication:
     made = both.publication
-    newest = rows.find_publication(batch.connection, made.authority_id, made.shard)
+    newest = rows.find_facts(batch.connection, made.authority_id, made.shard)
     # Newer by the clock is not enough: a list from an older snapshot would take a revocation back for a moment.
     if newest is not None and (
         newest.number >= made.number or newest.this_update >= made.this_update or newest.sequence > made.sequence
     ):
-        return newest
+        return rows.find_publication(batch.connection, made.authority_id, made.shard) or newest
     rows.put_publication(batch.connection, made)
     if both.delta is not None:
         rows.put_delta(batch.connection, both.delta)
@@ -285,7 +314,7 @@ def _keep(batch: Batch, issuer: Issuer, both: Made) -> Publication:
             this_update=made.this_update,
             next_update=made.next_update,
             sequence=made.sequence,
-            crl_sha256=hashlib.sha256(made.crl_der).digest(),
+            crl_sha256=both.crl_sha256,
         ),
     )
     return made
@@ -293,7 +322,7 @@ def _keep(batch: Batch, issuer: Issuer, both: Made) -> Publication:
 
 def write_public(place: Path, content: bytes) -> None:
     """Replace a file that everyone may read, atomically and durably; nothing is written where it says so already."""
-    if place.exists() and place.read_bytes() == content:
+    if _says(place, content):
         return
     place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     scratch = place.with_name(f".{place.name}.{os.getpid()}.new")
@@ -303,3 +332,14 @@ def write_public(place: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
     scratch.chmod(0o644)
     scratch.replace(place)
+
+
+def _says(place: Path, content: bytes) -> bool:
+    """Whether a file holds these octets; one that begins otherwise is not read further."""
+    try:
+        with place.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_size != len(content):
+                return False
+            return all(stream.read(_PIECE) == content[at : at + _PIECE] for at in range(0, len(content), _PIECE))
+    except FileNotFoundError:
+        return False

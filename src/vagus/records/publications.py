@@ -78,6 +78,14 @@ def find_publication(connection: Connection, authority_id: int, shard: int) -> P
     return None if found is None else _publication(found)
 
 
+def find_facts(connection: Connection, authority_id: int, shard: int) -> Publication | None:
+    """As `find_publication`, without the bytes, which may be 50 MB of them."""
+    table = crl_publications.c
+    query = select(table.shard, table.number, table.this_update, table.next_update, table.sequence)
+    found = connection.execute(query.where(table.authority_id == authority_id, table.shard == shard)).one_or_none()
+    return None if found is None else _facts(authority_id, found)
+
+
 def find_number(connection: Connection, authority_id: int, shard: int, *, is_delta: bool) -> int | None:
     """The number of the newest list (or delta) of a shard, without its bytes."""
     table = crl_deltas if is_delta else crl_publications
@@ -103,18 +111,7 @@ def list_facts(connection: Connection, authority_id: int) -> tuple[Publication, 
     table = crl_publications.c
     query = select(table.shard, table.number, table.this_update, table.next_update, table.sequence)
     found = connection.execute(query.where(table.authority_id == authority_id).order_by(table.shard))
-    return tuple(
-        Publication(
-            authority_id=authority_id,
-            shard=row.shard,
-            number=row.number,
-            this_update=row.this_update,
-            next_update=row.next_update,
-            sequence=row.sequence,
-            crl_der=b"",
-        )
-        for row in found
-    )
+    return tuple(_facts(authority_id, row) for row in found)
 
 
 def find_newest_update(connection: Connection) -> int | None:
@@ -212,6 +209,18 @@ def take_lease(connection: Connection, name: str, holder: str, *, at: int, until
 def drop_lease(connection: Connection, name: str, holder: str) -> None:
     """Give a lease back, so that the next holder need not wait."""
     connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
+
+
+def _facts(authority_id: int, found: Row[tuple[int, int, int, int, int]]) -> Publication:
+    return Publication(
+        authority_id=authority_id,
+        shard=found.shard,
+        number=found.number,
+        this_update=found.this_update,
+        next_update=found.next_update,
+        sequence=found.sequence,
+        crl_der=b"",
+    )
 
 
 def _publication(found: Row[tuple[object, ...]]) -> Publication:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, tuple_
 
-from vagus.records.certificates import CertificateRow, find_by_leaf
+from vagus.records.certificates import CertificateRow, find_by_leaf, list_shards
 from vagus.records.database import Connection
 from vagus.records.revocations import RELEASE
 from vagus.records.tables import certificates, revocation_events, revocations
@@ -27,23 +28,24 @@ class RevokedFact:
 
 
 def iterate_revoked(connection: Connection, authority_id: int, shard: int | None = None) -> Iterator[RevokedFact]:
-    """Everything that stands revoked or on hold of one authority (or one of its shards), in the order of leaves."""
+    """Everything that stands revoked or on hold of one authority (or one of its shards), by shard and leaf."""
     table = revocations.c
     query = (
         select(table.leaf_index, table.serial, table.shard, table.revoked_at, table.not_after, table.sequence)
         .where(table.authority_id == authority_id)
-        .order_by(table.leaf_index)
+        .order_by(table.shard, table.leaf_index)
         .limit(_PAGE)
     )
+    place: ColumnElement[Any] = tuple_(table.shard, table.leaf_index)
+    position: Any = (-1, -1)
     if shard is not None:
-        query = query.where(table.shard == shard)
-    position = -1
-    while page := connection.execute(query.where(table.leaf_index > position)).all():
+        query, place, position = query.where(table.shard == shard), table.leaf_index, -1
+    while page := connection.execute(query.where(place > position)).all():
         for _, serial, at_shard, revoked_at, not_after, sequence in page:
             yield RevokedFact(int.from_bytes(serial, "big"), at_shard, revoked_at, not_after, sequence)
         if len(page) < _PAGE:
             return
-        position = page[-1].leaf_index
+        position = (page[-1].shard, page[-1].leaf_index) if shard is None else page[-1].leaf_index
 
 
 def list_released(connection: Connection, authority_id: int, *, since: int) -> frozenset[int]:
@@ -56,9 +58,12 @@ def list_released(connection: Connection, authority_id: int, *, since: int) -> f
 def list_newest_revoked(connection: Connection, authority_id: int, count: int) -> tuple[CertificateRow, ...]:
     """The certificates that were revoked or held last."""
     table = revocations.c
-    query = select(table.leaf_index).where(table.authority_id == authority_id)
-    leaves = connection.execute(query.order_by(table.sequence.desc()).limit(count)).scalars().all()
-    found = (find_by_leaf(connection, leaf) for leaf in leaves)
+    query = select(table.sequence, table.leaf_index).where(table.authority_id == authority_id)
+    query = query.order_by(table.sequence.desc()).limit(count)
+    newest: list[tuple[int, int]] = []
+    for shard in list_shards(connection, authority_id):  # each has an index of its steps; the authority has none
+        newest += [(row.sequence, row.leaf_index) for row in connection.execute(query.where(table.shard == shard))]
+    found = (find_by_leaf(connection, leaf) for _, leaf in sorted(newest, reverse=True)[:count])
     return tuple(row for row in found if row is not None)
 
 

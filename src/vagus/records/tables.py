@@ -195,6 +195,7 @@ revocations = Table(
     Column("not_after", Number, nullable=False),
     Column("entry_der", LargeBinary, nullable=False),  # the revokedCertificates element, encoded once
     Index("revocations_by_shard", "authority_id", "shard", "leaf_index"),
+    Index("revocations_by_step", "authority_id", "shard", "sequence"),
 )
 
 revocation_events = Table(  # the gapless sequence itself: holds and releases also move it
@@ -206,6 +207,7 @@ revocation_events = Table(  # the gapless sequence itself: holds and releases al
     Column("act", String(8), nullable=False),  # revoke, hold, release
     Column("reason", Integer, nullable=False),
     Column("at", Seconds, nullable=False),
+    Index("revocation_events_by_act", "act", "at"),
 )
 
 device_changes = Table(  # the gapless sequence of what takes or gives devices their rights; gates follow it too

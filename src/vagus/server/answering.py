@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from dataclasses import dataclass
 
 from vagus.authority.answers import OcspDesk
@@ -10,8 +12,12 @@ from vagus.clock import Clock
 from vagus.keystore.software import SoftwareKeystore
 from vagus.records.database import Database
 
+_PAUSE_SECONDS = 60.0
+_SPARING = 20
+"""Of so many seconds at most one is spent on a sweep that finds nearly all answers made."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class DeskSupply:
     """Two tasks around one desk; `keystore` is that of the responders."""
 
@@ -19,10 +25,22 @@ class DeskSupply:
     database: Database
     keystore: SoftwareKeystore
     clock: Clock
+    _swept_seconds: float = 0.0
 
-    def presign(self) -> float | None:
-        """One page of the sweep. Its next turn is at once while there is more: other tasks go in between."""
-        return 0.0 if self.desk.presign_slice(self.clock.now()) else None
+    def presign(self) -> float:
+        """One page of the sweep; gives the pause, in which other tasks go and other threads have the interpreter.
+
+        While there is more it is as long as the page took; behind a whole sweep it grows with what that took.
+        """
+        begun = time.thread_time()
+        is_more = self.desk.presign_slice(self.clock.now())
+        spent = time.thread_time() - begun
+        self._swept_seconds += spent
+        if is_more:
+            gc.freeze()  # kept answers live for hours: no collection of garbage need walk a million of them
+            return spent
+        swept, self._swept_seconds = self._swept_seconds, 0.0
+        return max(_PAUSE_SECONDS, _SPARING * swept)
 
     def take_over(self) -> None:
         """Answer with the responders on record, whoever renewed them: this process, or another that has their CA's key.

@@ -20,7 +20,7 @@ from vagus.records import certificates as certificate_rows
 from vagus.records import memory, status_facts
 from vagus.records import publications as rows
 from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_authorities, slug_of
-from vagus.records.publications import COMPLETE, DeltaRow, Publication
+from vagus.records.publications import COMPLETE, Publication
 from vagus.server import answer_probes
 from vagus.server.defects import Defect, as_defect
 from vagus.x509.certificates import PathCertificate, decode_certificate
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from vagus.clock import Clock, Entropy
     from vagus.policy.values import PolicyPack
     from vagus.records.database import Connection, Database
-    from vagus.records.status_facts import RevokedFact
     from vagus.records.writer import Batch, Writer
     from vagus.server.fetching import Fetch
 
@@ -53,12 +52,17 @@ class ProbeReport:
 
 @dataclass(frozen=True, slots=True)
 class _Truth:
-    """What the table said right after a list was fetched; what was revoked until `settled_at` must be in the list."""
+    """What the table said right after a list was fetched: the serials that may be in it, and those that must.
+
+    Sets of numbers: a million objects that the garbage collector walks would hold up every thread of the process.
+    """
 
     settled_at: int
-    listed: dict[int, RevokedFact]
+    listed: set[int]
+    expected: set[int]
     newest: Publication | None
-    delta: DeltaRow | None
+    is_comparable: bool
+    """False for a delta whose base is another one than the table's."""
 
 
 @dataclass(slots=True)
@@ -168,11 +172,11 @@ class Prober:
             yield as_defect(error, place)
             return
         found.lists += 1
-        truth = self._look(row, shard, settled_at)
+        truth = self._look(row, shard, crl, settled_at)
         yield from self._check_number(place, crl, truth.newest, found)
         yield from self._check_fresh(place, crl, is_offline=AuthorityKind(row.kind).is_offline)
         yield from _check_scope(place, crl, None if shard == COMPLETE or row.is_offline else place)
-        yield from self._check_listed(row, place, crl, truth, _expected(crl, truth))
+        yield from self._check_listed(row, place, crl, truth)
 
     def _probe_delta(self, row: AuthorityRow, issuer: PathCertificate, shard: int, found: _Round) -> Iterator[Defect]:
         with self._database.reading() as connection:
@@ -186,17 +190,15 @@ class Prober:
             yield as_defect(error, place)
             return
         found.lists += 1
-        truth = self._look(row, shard, settled_at)
+        truth = self._look(row, shard, crl, settled_at)
         if not crl.is_delta:
             yield Defect(Reason.CRL_SCOPE, place, "it is a complete list where a delta is promised (RFC 5280 5.2.4)")
             return
         yield from self._check_number(place, crl, None, found)
         yield from self._check_fresh(place, crl, is_offline=False)
         yield from _check_scope(place, crl, self.place_of(row, shard))
-        if truth.delta is not None and truth.delta.base_number == crl.base_number:
-            after = truth.delta.base_sequence
-            expected = {serial for serial in _expected(crl, truth) if truth.listed[serial].sequence > after}
-            yield from self._check_listed(row, place, crl, truth, expected)
+        if truth.is_comparable:
+            yield from self._check_listed(row, place, crl, truth)
 
     def _get_list(self, place: str, issuer: PathCertificate) -> Crl:
         crl = decode_crl(self._fetch(place))
@@ -208,25 +210,31 @@ class Prober:
     def _settled_at(self) -> int:
         return int((self._clock.now() - self.allowance).timestamp())
 
-    def _look(self, row: AuthorityRow, shard: int, settled_at: int) -> _Truth:
-        one_shard = None if shard == COMPLETE else shard
+    def _look(self, row: AuthorityRow, shard: int, crl: Crl, settled_at: int) -> _Truth:
+        """Who must be in it: revoked before, and not expired when it was made (RFC 5280 3.3: the expired go later)."""
+        made_at, after, is_comparable = int(crl.this_update.timestamp()), 0, True
+        listed, expected = set(), set()
         with self._database.reading() as connection:
-            listed = {one.serial: one for one in status_facts.iterate_revoked(connection, row.id, one_shard)}
-            newest = next((one for one in rows.list_facts(connection, row.id) if one.shard == shard), None)
-            delta = rows.find_delta(connection, row.id, shard)
-        return _Truth(settled_at, listed, newest, delta)
+            newest = rows.find_facts(connection, row.id, shard)
+            if crl.is_delta:
+                delta = rows.find_delta(connection, row.id, shard)
+                is_comparable = delta is not None and delta.base_number == crl.base_number
+                after = 0 if delta is None else delta.base_sequence
+            for one in status_facts.iterate_revoked(connection, row.id, None if shard == COMPLETE else shard):
+                listed.add(one.serial)
+                if one.revoked_at <= settled_at and one.not_after > made_at and one.sequence > after:
+                    expected.add(one.serial)
+        return _Truth(settled_at, listed, expected, newest, is_comparable)
 
-    def _check_listed(
-        self, row: AuthorityRow, place: str, crl: Crl, truth: _Truth, expected: set[int]
-    ) -> Iterator[Defect]:
+    def _check_listed(self, row: AuthorityRow, place: str, crl: Crl, truth: _Truth) -> Iterator[Defect]:
         entries = crl.entries.get(crl.issuer.relative_names, {})
         shown = {int.from_bytes(octets, "big") for octets, reason in entries.items() if reason != REMOVE_FROM_CRL}
-        missing = expected - shown
+        missing = truth.expected - shown
         if missing:
             said = _some(missing)
             sentence = f"{len(missing)} revocations older than {self.allowance} are missing from it: {said}"
             yield Defect(Reason.STATUS_INCOMPLETE, place, sentence)
-        wrong = shown - truth.listed.keys()
+        wrong = shown - truth.listed
         if wrong:
             with self._database.reading() as connection:
                 wrong -= status_facts.list_released(connection, row.id, since=truth.settled_at)
@@ -332,16 +340,6 @@ class Prober:
             except VagusError as error:
                 sentence = f"certificate {certificate.label} names a list that nobody gets: {error.message}"
                 yield Defect(Reason.CRL_SCOPE, url, sentence)
-
-
-def _expected(crl: Crl, truth: _Truth) -> set[int]:
-    """Who must be in it: revoked before, and not expired when it was made (RFC 5280 3.3 lets the expired go later)."""
-    made_at = int(crl.this_update.timestamp())
-    return {
-        serial
-        for serial, fact in truth.listed.items()
-        if fact.revoked_at <= truth.settled_at and fact.not_after > made_at
-    }
 
 
 def _check_scope(place: str, crl: Crl, expected: str | None) -> Iterator[Defect]:

@@ -194,6 +194,7 @@ revocations = Table(
     Column("not_after", Number, nullable=False),
     Column("entry_der", LargeBinary, nullable=False),
     Index("revocations_by_shard", "authority_id", "shard", "leaf_index"),
+    Index("revocations_by_step", "authority_id", "shard", "sequence"),
 )
 
 revocation_events = Table(
@@ -205,6 +206,7 @@ revocation_events = Table(
     Column("act", String(8), nullable=False),
     Column("reason", Integer, nullable=False),
     Column("at", Seconds, nullable=False),
+    Index("revocation_events_by_act", "act", "at"),
 )
 
 device_changes = Table(
