@@ -7,13 +7,13 @@ upstream ever answer out of step, what it says cannot reach anybody else.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
 from vagus.endpoints.gateway.decisions import Guest, Outcome, Record, decide
 from vagus.endpoints.gateway.fields import identity_fields, request_fields, response_fields
+from vagus.endpoints.gateway.kept import KeptConnections
 from vagus.endpoints.gateway.upstream import Head, Upstream, UpstreamBroken, UpstreamConnection, connect, unreachable
 from vagus.endpoints.http import Receive, Scope, Send, send_problem
 from vagus.errors import NotAuthorised, Unavailable, VagusError
@@ -24,8 +24,6 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _BODILESS: Final = frozenset({204, 304})
 _FINAL: Final = 200  # RFC 9110 15.2: below are interim answers
 _CONTINUE_SECONDS: Final = 1.0
-_IDLE_SECONDS: Final = 20.0
-_IDLE_PEERS: Final = 2_000
 
 Reset = Callable[[], None]
 Keep = Callable[["_Exchange", UpstreamConnection], None]
@@ -41,7 +39,7 @@ class HttpRelay:
     def __init__(self, upstream: Upstream, record: Record) -> None:
         self._upstream = upstream
         self._record = record
-        self._idle: OrderedDict[bytes, list[UpstreamConnection]] = OrderedDict()
+        self._kept = KeptConnections(upstream.idle_per_peer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Relay one request."""
@@ -62,7 +60,7 @@ class HttpRelay:
         if exchange.method == "CONNECT":
             raise NotAuthorised(Reason.METHOD_NOT_ALLOWED, "this gate opens no tunnels; use the relay listener")
         for is_last_try in (False, True):
-            connection = self._find_idle(exchange) if not is_last_try else None
+            connection = self._find_kept(exchange) if not is_last_try else None
             was_idle = connection is not None
             if connection is None:
                 connection = await connect(self._upstream)
@@ -77,10 +75,7 @@ class HttpRelay:
 
     def close(self) -> None:
         """Close what is kept for later requests."""
-        for kept in self._idle.values():
-            for connection in kept:
-                connection.transport.close()
-        self._idle.clear()
+        self._kept.close()
 
     def _tell(self, exchange: _Exchange, error: VagusError) -> None:
         self._record(
@@ -94,32 +89,13 @@ class HttpRelay:
             )
         )
 
-    def _find_idle(self, exchange: _Exchange) -> UpstreamConnection | None:
+    def _find_kept(self, exchange: _Exchange) -> UpstreamConnection | None:
         if exchange.method not in _SAFE:
             return None  # a kept connection may just be closing, and such a request must not be asked twice
-        kept = self._idle.get(exchange.key, [])
-        now = asyncio.get_running_loop().time()
-        while kept:
-            connection = kept.pop()
-            if connection.is_reusable and now - connection.idle_since < _IDLE_SECONDS:
-                return connection
-            connection.transport.close()
-        return None
+        return self._kept.take(exchange.key)
 
     def _keep(self, exchange: _Exchange, connection: UpstreamConnection) -> None:
-        if not connection.is_reusable:
-            connection.transport.close()
-            return
-        connection.idle_since = asyncio.get_running_loop().time()
-        kept = self._idle.setdefault(exchange.key, [])
-        self._idle.move_to_end(exchange.key)
-        kept.append(connection)
-        surplus = kept[: -self._upstream.idle_per_peer]
-        del kept[: -self._upstream.idle_per_peer]
-        if len(self._idle) > _IDLE_PEERS:
-            surplus += self._idle.popitem(last=False)[1]
-        for each in surplus:
-            each.transport.close()
+        self._kept.keep(exchange.key, connection)
 
 
 class _Exchange:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -81,7 +82,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.has_answered = False
         """Whether a byte of an answer to the present request has come: then it must not be asked again."""
         self.is_reusable = False
-        self.idle_since = 0.0
+        self.when_lost: Callable[[], None] | None = None
+        """Told once, when the connection has ended, whoever ended it."""
 
     # From the socket
 
@@ -119,6 +121,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.failure = exc or UpstreamBroken("the upstream closed the connection before its answer was whole")
         self._fresh.set()
         self._may_write.set()
+        if self.when_lost is not None:
+            self.when_lost()
 
     def pause_writing(self) -> None:
         """It does not read."""
