@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.authority.installation import BY, SECRET, Installation
-from vagus.authority.answers import OcspDesk, PublishedLists
+from vagus.authority.answers import KeptAnswer, OcspDesk, PublishedLists
 from vagus.authority.issuance import IssuanceToken, IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
@@ -30,6 +31,7 @@ from vagus.keystore.software import SoftwareKeystore
 from vagus.reasons import Reason
 from vagus.records import certificates as rows
 from vagus.records.publications import COMPLETE
+from vagus.records.revocations import RevocationEvent
 from vagus.records.sequence import RevocationFollower
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crl_building import RevocationReason
@@ -225,6 +227,52 @@ def test_a_kept_answer_dies_with_the_revocation_that_contradicts_it(
         ask(built, desk, question(issued))
     built.revocations.revoke(one.issuer.authority_id, one.serial, RevocationReason.SUPERSEDED, by=BY).result()
     assert desk.kept == 1
+
+
+def test_nothing_kept_goes_out_once_the_sequence_knows_better(built: Installation, issuers: OpenIssuers) -> None:
+    """Whoever is told of a revocation before the desk is must find nothing that contradicts it."""
+    assert office(built).renew_due(issuers["h1/icu"])
+    follower = RevocationFollower(built.database, built.clock)
+    follower.follow(built.writer)
+    found: list[KeptAnswer | None] = []
+    asked: list[bytes] = []
+
+    def look(_events: Sequence[RevocationEvent]) -> None:
+        found.extend(late.find_kept(one, built.clock.now()) for one in asked)
+
+    follower.subscribe(look)
+    with built.database.reading() as connection:
+        responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    late = OcspDesk(built.database, follower, built.pack.ocsp, responders)
+    revoked, other = built.issue(issuers), built.issue(issuers)
+    for issued in (revoked, other):
+        ask(built, late, question(issued))
+    asked += [question(revoked), question(other)]
+    built.revocations.revoke(revoked.issuer.authority_id, revoked.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    assert found[0] is None
+    assert found[1] is not None
+    assert ask(built, late, question(revoked)).certificate_status is ocsp.OCSPCertStatus.REVOKED
+    kept = late.find_kept(question(revoked), built.clock.now())
+    assert kept is not None
+    assert kept.entry is follower.find(revoked.issuer.authority_id, revoked.serial)
+
+
+def test_a_kept_answer_is_found_as_the_same_object_until_it_is_signed_anew(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    request = question(built.issue(issuers))
+    assert desk.find_kept(request, built.clock.now()) is None
+    whole = ask(built, desk, request).public_bytes(Encoding.DER)
+    kept = desk.find_kept(request, built.clock.now())
+    assert kept is not None
+    assert kept.unfold().response_der == whole
+    assert desk.find_kept(request, built.clock.now()) is kept
+    assert desk.find_kept(request, built.clock.now() + timedelta(seconds=3)) is None, "the sequence is lost"
+    built.advance(hours=6)
+    desk._follower.catch_up()
+    assert desk.find_kept(request, built.clock.now()) is None
+    ask(built, desk, request)
+    assert desk.find_kept(request, built.clock.now()) not in {None, kept}
 
 
 def test_what_is_kept_has_a_bound(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from vagus.authority.questions import Questions
 from vagus.authority.responders import Responder
 from vagus.errors import Conflict, Refused, Unavailable
 from vagus.keystore.signing import Purpose
@@ -22,7 +23,7 @@ from vagus.records import certificates as certificate_rows
 from vagus.records import publications as publication_rows
 from vagus.x509 import der
 from vagus.x509.crl_building import RevocationReason
-from vagus.x509.ocsp import CertId, decode_ocsp_request
+from vagus.x509.ocsp import CertId
 from vagus.x509.ocsp_building import SingleAnswer, build_response_tbs, cert_id, wrap_signed
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class OcspDesk:
         self._rules = rules
         self._most_kept = most_kept
         self._sequence_bound = sequence_bound
+        self._questions = Questions()
         self._turn = threading.Lock()
         self._kept: OrderedDict[bytes, KeptAnswer] = OrderedDict()
         self._requests_of: dict[tuple[int, int], set[bytes]] = {}
@@ -131,25 +133,25 @@ class OcspDesk:
             msg = "this responder lost the revocation sequence, so it answers nothing; try later"
             raise Unavailable(Reason.SEQUENCE_LOST, msg)
         # 2. the question, and who answers it
-        request = decode_ocsp_request(request_der)
-        responder = self._find_responder(request.asked)
+        asked, nonce = self._questions.decode(request_der)
+        responder = self._find_responder(asked)
         # 3. status of each; what the sequence says is noted before, so that nothing outlives what contradicts it
         position = self._follower.position
         this_update = at.astimezone(UTC).replace(microsecond=0)
         next_update = this_update + self._rules.presigned_lifetime
-        entries = [self._follower.find(responder.authority_id, one.serial) for one in request.asked]
+        entries = [self._follower.find(responder.authority_id, one.serial) for one in asked]
         answers = [
             self._status(responder, one, entry, this_update, next_update)
-            for one, entry in zip(request.asked, entries, strict=True)
+            for one, entry in zip(asked, entries, strict=True)
         ]
         # 4. sign
-        signed = _sign(responder, answers, this_update, request.nonce)
-        if request.nonce is not None or len(answers) > 1 or not answers[0].is_known:
-            is_new = request.nonce is not None or not answers[0].is_known
+        signed = _sign(responder, answers, this_update, nonce)
+        if nonce is not None or len(answers) > 1 or not answers[0].is_known:
+            is_new = nonce is not None or not answers[0].is_known
             whole = wrap_signed(signed, responder.certificate_der)
             return OcspAnswer(whole, this_update, None if is_new else next_update)
         # 5. keep it
-        made = self._make(signed, responder, request.asked[0].serial, entries[0], this_update)
+        made = self._make(signed, responder, asked[0].serial, entries[0], this_update)
         if len(request_der) <= _LONGEST_KEPT_REQUEST:
             self._keep(request_der, made, position)
         return made.unfold()

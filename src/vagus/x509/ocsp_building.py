@@ -24,6 +24,7 @@ NONCE = "1.3.6.1.5.5.7.48.1.2"
 LONGEST_NONCE = 128  # RFC 9654 2.1
 _BASIC_RESPONSE = der.object_identifier("1.3.6.1.5.5.7.48.1.1")
 _ENUMERATED = 0x0A
+_SUCCESSFUL = der.encode_tlv(_ENUMERATED, b"\x00")
 _GOOD = b"\x80\x00"
 _UNKNOWN = b"\x82\x00"
 _HASHES = {
@@ -92,13 +93,21 @@ def build_response_tbs(
         if not 1 <= len(nonce) <= LONGEST_NONCE:
             msg = f"an OCSP nonce has 1-{LONGEST_NONCE} octets (RFC 9654), this one {len(nonce)}; send 32"
             raise Malformed(Reason.OCSP_NONCE, msg, octets=len(nonce))
-        extensions = der.explicit(1, der.sequence(extension(NONCE, der.octet_string(nonce))))
-    return der.sequence(
-        der.explicit(2, der.octet_string(responder_key_hash)),  # responderID byKey
-        _time(produced_at),
-        der.sequence(*map(_single, answers)),
-        extensions,
-    )
+        extensions = _before_nonce(len(nonce)) + nonce
+    responses = der.encode_tlv(der.SEQUENCE, b"".join(map(_single, answers)))
+    return der.encode_tlv(der.SEQUENCE, _begin(responder_key_hash, produced_at) + responses + extensions)
+
+
+@lru_cache(maxsize=4096)
+def _begin(responder_key_hash: bytes, produced_at: datetime) -> bytes:
+    """The responderID byKey, and the time."""
+    return der.explicit(2, der.octet_string(responder_key_hash)) + _time(produced_at)
+
+
+@lru_cache(maxsize=LONGEST_NONCE)
+def _before_nonce(size: int) -> bytes:
+    """The responseExtensions up to the nonce, which ends them."""
+    return der.explicit(1, der.sequence(extension(NONCE, der.octet_string(bytes(size)))))[:-size]
 
 
 def assemble_response(
@@ -110,20 +119,19 @@ def assemble_response(
 
 def wrap_signed(signed: bytes, responder_certificate_der: bytes) -> bytes:
     """`assemble_response` for a kept answer: `signed` is TBS, algorithm and signature one after the other."""
-    basic = der.encode_tlv(der.SEQUENCE, signed + der.explicit(0, der.sequence(responder_certificate_der)))
-    return der.sequence(
-        der.encode_tlv(_ENUMERATED, b"\x00"),
-        der.explicit(0, der.sequence(_BASIC_RESPONSE, der.octet_string(basic))),
-    )
+    basic = der.encode_tlv(der.SEQUENCE, signed + _certificates(responder_certificate_der))
+    typed = der.encode_tlv(der.SEQUENCE, _BASIC_RESPONSE + der.octet_string(basic))
+    return der.encode_tlv(der.SEQUENCE, _SUCCESSFUL + der.explicit(0, typed))
+
+
+@lru_cache(maxsize=1024)
+def _certificates(responder_certificate_der: bytes) -> bytes:
+    return der.explicit(0, der.sequence(responder_certificate_der))
 
 
 def _single(answer: SingleAnswer) -> bytes:
-    return der.sequence(
-        answer.cert_id_der,
-        _status(answer),
-        _time(answer.this_update),
-        der.explicit(0, _time(answer.next_update)),
-    )
+    times = _times(answer.this_update, answer.next_update)
+    return der.encode_tlv(der.SEQUENCE, answer.cert_id_der + _status(answer) + times)
 
 
 def _status(answer: SingleAnswer) -> bytes:
@@ -139,8 +147,13 @@ def _status(answer: SingleAnswer) -> bytes:
 
 
 @lru_cache(maxsize=4096)
+def _times(this_update: datetime, next_update: datetime) -> bytes:
+    """A sweep writes the same two into every answer."""
+    return _time(this_update) + der.explicit(0, _time(next_update))
+
+
+@lru_cache(maxsize=4096)
 def _time(moment: datetime) -> bytes:
-    """A sweep writes the same three moments into every answer."""
     return der.generalized_time(moment)
 
 
