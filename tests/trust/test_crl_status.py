@@ -13,7 +13,7 @@ from tests.x509.chains import AT, DAY, Listed, Made, crl, crl_points, point, poi
 from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import ClockFloor
-from vagus.trust.crl_status import DEFAULT_CRL_RULES, CrlMark, CrlRules, CrlStatus, VolatileCrlMemory
+from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlMark, CrlRules, CrlStatus, VolatileCrlMemory
 from vagus.x509.paths import Pool, ValidPath
 
 ROOT = root()
@@ -329,6 +329,17 @@ def test_a_revoked_key_signs_no_more_lists() -> None:
     fresh = ROOT.ca("O=Harbour,CN=CA")
     source = status(crl(fresh), crl(ROOT, [Listed(serial(fresh))]), known=(CA, fresh))
     assert refused(source, CA.leaf()) is Reason.REVOKED
+
+
+def test_a_new_key_vouches_for_itself_where_the_standard_lets_it_and_never_for_devices() -> None:
+    """PKITS 4.5 wants the circle closed; a thief of the new key could close it too."""
+    fresh = CA.ca("O=Harbour,CN=CA")  # self-issued: the old key certifies the new one
+    lists = (crl(fresh), crl(ROOT))
+    ask(status(*lists, known=(CA, fresh)), fresh)
+    assert refused(status(*lists, known=(CA, fresh), rules=STRICT_CRL_RULES), fresh) is Reason.STATUS_UNAVAILABLE
+    ask(status(*lists, crl(CA), known=(CA, fresh), rules=STRICT_CRL_RULES), fresh)
+    revoking = crl(CA, [Listed(serial(fresh))])
+    assert refused(status(*lists, revoking, known=(CA, fresh), rules=STRICT_CRL_RULES), fresh) is Reason.REVOKED
 
 
 # --- the rest ----------------------------------------------------------------------------------------------------

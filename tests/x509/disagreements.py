@@ -12,6 +12,7 @@ from vagus.reasons import Reason
 SIGNATURE_FAILURE = 7
 INVALID_PURPOSE = 26
 DIFFERENT_CRL_SCOPE = 44
+CRL_PATH_VALIDATION_ERROR = 54
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,14 @@ OPENSSL = (
         "with CRL_CHECK_ALL OpenSSL asks whether the root itself is revoked, so its list must cover CAs; "
         "section 6.1 starts below the anchor",
         lambda labels, ours, theirs: "CRL for users only" in labels and ours is None and theirs == DIFFERENT_CRL_SCOPE,
+    ),
+    Class(
+        "a new key's own list",
+        "the old key's list is unusable and the new key's alone speaks for the certificate that the old gave the new: "
+        "pkix closes the circle as PKITS 4.5 wants it; OpenSSL checks no path within a path",
+        lambda labels, ours, theirs: (
+            "self-issued CA" in labels and ours is None and theirs == CRL_PATH_VALIDATION_ERROR
+        ),
     ),
 )
 

@@ -120,7 +120,7 @@ def _status(
     """The lists as a source of status, each signed by an authority that leads to an anchor; then the snapshot."""
     from vagus.errors import Malformed
     from vagus.reasons import Reason
-    from vagus.trust.crl_status import CrlStatus
+    from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
     from vagus.trust.status import FirstAnswer
     from vagus.x509.certificates import decode_certificate
     from vagus.x509.paths import Pool
@@ -131,7 +131,7 @@ def _status(
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     if not lists and snapshot is not None:
         return snapshot
-    status = CrlStatus(Pool(trusted, [decode_certificate(der) for der in known]))
+    status = CrlStatus(Pool(trusted, [decode_certificate(der) for der in known]), rules=STRICT_CRL_RULES)
     for path in lists:
         for der in decode_blocks(_read(path), "X509 CRL"):
             status.load(der, at)

@@ -33,7 +33,7 @@ from vagus.server.status_http import Answers
 from vagus.server.verifier_memory import DurableCrlMemory, raise_floor
 from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
 from vagus.trust.anchors import AnchorSet, ClockFloor
-from vagus.trust.crl_status import CrlStatus
+from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
 from vagus.trust.validation import Validator
 from vagus.wiring import House
 from vagus.x509.certificates import decode_certificate
@@ -279,7 +279,7 @@ class DoorBuilder:
             return None
         lines = [decode_certificate(der) for file in sorted(folder.glob("*.pem")) for der in _certificates_in(file)]
         pool = Pool(AnchorSet.from_der(self._makers), lines)  # a line CA's own list needs the line CA's certificate
-        status = CrlStatus(pool, memory=self._memory, floor=self._floor)
+        status = CrlStatus(pool, rules=STRICT_CRL_RULES, memory=self._memory, floor=self._floor)
         for file in files:
             for der in decode_blocks(file.read_bytes(), "X509 CRL"):
                 status.load(der, self._house.clock.now())

@@ -86,10 +86,15 @@ class CrlRules:
     uses_deltas: bool = True
     accepts_indirect: bool = True
     honours_no_rev_avail: bool = True  # RFC 9608 4: an end entity that says noRevAvail is not asked about
+    lets_keys_vouch: bool = True
+    """Whether a new key's list alone may say that the new key's own certificate is good, as PKITS 4.5 has it. A thief
+    of that key could write such a list, so whoever decides about devices asks for a list by another key."""
     path: PathRules = PKIX  # for the paths of CRL signers
 
 
 DEFAULT_CRL_RULES = CrlRules()
+STRICT_CRL_RULES = CrlRules(lets_keys_vouch=False)
+"""For decisions about devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +326,11 @@ class CrlStatus:
             raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
         if crl.sha256 in asking:
             # a list signed by this very key is where a new key's status stands (PKITS 4.5): it closes the circle
-            return
+            if self._rules.lets_keys_vouch:
+                return
+            msg = f"CRL {crl.label} is signed with the key that it is to vouch for; load a list by the key that"
+            msg = f"{msg} certified it"
+            raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, crl=crl.label)
         if len(asking) >= _DEEPEST:
             msg = f"CRL {crl.label} needs a chain of more than {_DEEPEST} CRL signers; publish simpler lists"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, crl=crl.label)
