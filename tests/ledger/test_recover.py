@@ -24,26 +24,20 @@ from vagus.records.keys import find_key
 from vagus.records.lost import count_lost
 from vagus.records.revocations import find_revoked_serial
 from vagus.records.sequence import RevocationFollower
-from vagus.records.tables import devices, models, units
+from vagus.records.tables import devices
 from vagus.records.writer import Writer
 from vagus.testing import FrozenClock, SeededEntropy
 
 DEVICE = "a" * 26
+BEGUN = 3  # a model, a device and an authority
+START = BEGUN + 21
 
 
 @pytest.fixture
 def lived(tmp_path: Path) -> Iterator[World]:
     """An installation with one device, on disk."""
     made = World.make(tmp_path, f"sqlite:///{tmp_path / 'vagus.sqlite3'}")
-    with made.database.writing() as connection:
-        connection.execute(units.insert().values(name="h1/icu", hospital="h1", organisation="H", title="I"))
-        connection.execute(models.insert().values(name="m", maker="k", category="infusion-pump", profile="bedside"))
-        connection.execute(
-            devices.insert().values(
-                id=DEVICE, unit="h1/icu", model="m", profile="bedside", maker_serial="1", state="in_service",
-                added_at=0, changed_at=0,
-            )
-        )  # fmt: skip
+    made.add_device(DEVICE)
     yield made
     made.close()
 
@@ -73,7 +67,7 @@ def test_a_restored_log_goes_on_with_its_own_history(lived: World, tmp_path: Pat
     assert caught.value.reason is Reason.LOG_TRUNCATED
 
     gap = recover_leaves(again.writer, lived.folder, again.publisher().key)
-    assert (gap.start, gap.end) == (21, published.size)
+    assert (gap.start, gap.end) == (START, published.size)
     assert gap.certificates == tuple(("h1/icu#1", serial) for serial in lost)
     assert gap.kinds == {"issuance": 300, "revocation": 2, "hold": 2, "release": 1}
     assert verify_published(again.database, lived.folder, public_key=again.key.public_key) == published
@@ -81,7 +75,7 @@ def test_a_restored_log_goes_on_with_its_own_history(lived: World, tmp_path: Pat
     # the gap is open until an operator settles it, and says so
     with pytest.raises(IntegrityFailure) as caught:
         verify_log(again.database, public_key=again.key.public_key)
-    assert caught.value.facts["index"] == 21
+    assert caught.value.facts["index"] == START
     again.writer.submit(
         lambda batch: append(batch, GapAccepted(gap.start, gap.end, "revoked", "operator:someone"))
     ).result(10)
@@ -108,7 +102,7 @@ def test_lost_certificates_can_be_found_and_refused(lived: World, tmp_path: Path
         rows = {serial: find_certificate(connection, 1, serial) for serial in (good, revoked, held)}
         assert [row.state for row in rows.values() if row] == ["issued", "revoked", "held"]
         assert [row.device_id for row in rows.values() if row] == [DEVICE] * 3
-        assert len(list_of_device(connection, DEVICE)) == 3
+        assert len(list_of_device(connection, DEVICE)) == 4
         assert list_intended(connection) == ()  # nothing that a start would try to sign again
         assert count_lost(connection) == 3
         assert find_revoked_serial(connection, 1, good) is None
@@ -132,7 +126,7 @@ def test_nothing_is_recovered_where_nothing_was_lost(lived: World) -> None:
     lived.publisher().publish()
     lived.issue(2)
     gap = recover_leaves(lived.writer, lived.folder, lived.publisher().key)
-    assert (gap.start, gap.end, gap.certificates) == (5, 5, ())
+    assert (gap.start, gap.end, gap.certificates) == (BEGUN + 5, BEGUN + 5, ())
 
 
 def test_another_history_is_not_recovered(lived: World, tmp_path: Path) -> None:

@@ -13,25 +13,32 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import select
 
 from vagus.errors import NotAuthorised
-from vagus.identifiers import draw_serial, serial_bytes
+from vagus.fleet.inventory_entries import device_added, record_model
+from vagus.identifiers import DeviceId, UnitName, draw_serial, serial_bytes
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
-from vagus.ledger.entries import Hold, Issuance, Release, Revocation, TokenSpent
+from vagus.ledger.entries import AuthorityCreated, Hold, Issuance, Release, Revocation, TokenSpent
 from vagus.ledger.publish import LogPublisher
 from vagus.reasons import Reason
 from vagus.records.certificates import set_state
 from vagus.records.database import Database, open_database
+from vagus.records.devices import DeviceRow, insert_device
 from vagus.records.installation import Installation, insert_installation
+from vagus.records.keys import insert_key
+from vagus.records.models import MakerAnchorRow, ModelRow, put_maker_anchor
 from vagus.records.revocations import RevocationRow, delete_revocation, put_revocation
 from vagus.records.tables import authorities, certificate_bytes, certificates, revocation_events
+from vagus.records.units import UnitRow, put_unit
 from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.tlog.checkpoint import NoteKey
+from vagus.x509 import der
 from vagus.x509.algorithms import SignatureAlgorithm
 from vagus.x509.crl_building import RevocationReason, encode_crl_entry
 
 ORIGIN = "log.example.org/vagus"
 SALT = b"s" * 32
+VALIDITY = [der.time(datetime.fromtimestamp(moment, UTC)) for moment in (0, 1)]
 
 
 class CheckpointKey:
@@ -76,24 +83,10 @@ class World:
         return made
 
     def begin(self) -> None:
-        """Make the tables, the installation's row and its one authority."""
+        """Make the tables and the installation's row."""
         self.database.create()
         with self.database.writing() as connection:
             insert_installation(connection, Installation(ORIGIN, 0, SALT))
-            connection.execute(
-                authorities.insert().values(
-                    id=1,
-                    name="h1/icu",
-                    generation=1,
-                    kind="issuing_ca",
-                    is_offline=False,
-                    state="active",
-                    key_id="k",
-                    keystore="h1.icu",
-                    spki_sha256=bytes(32),
-                    constrain_dn=False,
-                )
-            )
 
     def close(self) -> None:
         self.writer.close()
@@ -103,17 +96,45 @@ class World:
         return LogPublisher(self.database, self.folder, self.key)
 
     def issue(self, count: int = 1) -> list[int]:
-        """Certificates with their entries; gives their serials."""
+        """Certificates with their entries, the first behind their authority's; gives their serials."""
+        self.writer.submit(create_authority).result(30)
         serials = [draw_serial(self.entropy) for _ in range(count)]
         for future in [self.writer.submit(self.issuance(serial)) for serial in serials]:
             future.result(30)
         return serials
 
+    def add_device(self, device_id: str = "a" * 26, state: str = "in_service") -> None:
+        """A device of a model that its maker's anchor vouches for, as the inventory takes it in."""
+
+        def act(batch: Batch) -> None:
+            connection, by = batch.connection, "operator:someone"
+            anchor = MakerAnchorRow(hashlib.sha256(b"anchor").digest(), "maker", b"anchor", batch.at)
+            if put_maker_anchor(connection, anchor):
+                put_unit(connection, UnitRow(UnitName("h1", "icu"), "H", "I"))
+                record_model(batch, ModelRow("m", "maker", "infusion-pump", "bedside", anchor.sha256), by=by)
+            row = DeviceRow(
+                id=DeviceId(device_id),
+                unit=UnitName("h1", "icu"),
+                model="m",
+                profile="bedside",
+                maker_serial=device_id[:4],
+                state=state,
+                added_at=batch.at,
+                changed_at=batch.at,
+            )
+            insert_device(connection, row)
+            append(batch, device_added(row, by=by))
+
+        self.writer.submit(act).result(30)
+
     def issuance(self, serial: int) -> Callable[[Batch], int]:
         """The act that writes one certificate down; gives its leaf index."""
 
         def act(batch: Batch) -> int:
-            tbs = b"tbs " + serial_bytes(serial)
+            tbs = der.sequence(
+                der.integer(2), der.integer(serial), der.sequence(), der.sequence(), der.sequence(*VALIDITY)
+            )
+            signed = der.sequence(tbs, der.sequence(), der.bit_string(b"s"))
             spki = hashlib.sha256(b"key " + tbs).digest()
             request_id = f"request-{serial:x}"
             index = append(
@@ -141,9 +162,13 @@ class World:
                     not_after=1,
                     shard=0,
                     state="issued",
+                    device_id="a" * 26,
+                    fingerprint=hashlib.sha256(signed).digest(),
                 )
             )
-            batch.connection.execute(certificate_bytes.insert().values(leaf_index=index, tbs_der=tbs))
+            row = {"leaf_index": index, "tbs_der": tbs, "certificate_der": signed}
+            batch.connection.execute(certificate_bytes.insert().values(row))
+            insert_key(batch.connection, spki, "device:aaaaaaaaaaaaaaaaaaaaaaaaaa", at=batch.at)
             return index
 
         return act
@@ -153,9 +178,10 @@ class World:
 
         def write(batch: Batch) -> int:
             sequence = batch.next_revocation()
+            reason = 6 if act == "hold" else 4
             batch.connection.execute(
                 revocation_events.insert().values(
-                    sequence=sequence, authority_id=1, serial=serial_bytes(serial), act=act, reason=4, at=batch.at
+                    sequence=sequence, authority_id=1, serial=serial_bytes(serial), act=act, reason=reason, at=batch.at
                 )
             )
             self._publish(batch, serial, act, sequence)
@@ -177,14 +203,16 @@ class World:
         set_state(batch.connection, leaf, state)
         delete_revocation(batch.connection, leaf)
         if act != "release":
-            entry = encode_crl_entry(serial, datetime.fromtimestamp(batch.at, UTC), RevocationReason(4))
+            entry = encode_crl_entry(
+                serial, datetime.fromtimestamp(batch.at, UTC), RevocationReason(6 if act == "hold" else 4)
+            )
             row = RevocationRow(
                 leaf_index=leaf,
                 sequence=sequence,
                 authority_id=1,
                 serial=serial,
                 shard=0,
-                reason=4,
+                reason=6 if act == "hold" else 4,
                 revoked_at=batch.at,
                 not_after=1,
                 entry_der=entry,
@@ -198,3 +226,23 @@ class World:
             for _ in range(count)
         ]:
             future.result(30)
+
+
+def create_authority(batch: Batch) -> None:
+    if batch.connection.execute(select(authorities.c.id)).first() is not None:
+        return
+    batch.connection.execute(
+        authorities.insert().values(
+            id=1,
+            name="h1/icu",
+            generation=1,
+            kind="issuing_ca",
+            is_offline=False,
+            state="requested",
+            key_id="k",
+            keystore="h1.icu",
+            spki_sha256=bytes(32),
+            constrain_dn=False,
+        )
+    )
+    append(batch, AuthorityCreated("h1/icu#1", "issuing_ca", bytes(32), None, is_offline=False))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import event
 
-from tests.ledger.world import World
+from tests.ledger.world import World, create_authority
 from vagus.identifiers import draw_serial
 from vagus.testing import SeededEntropy
 
@@ -33,6 +33,7 @@ def work(folder: Path, acts: int, seed: int, *, is_weak: bool) -> None:
             connection.execute("PRAGMA synchronous = OFF")  # type: ignore[attr-defined]
 
         world.begin()
+    world.writer.submit(create_authority).result(30)
     # the write-ahead log is folded into the database often, so that cuts fall into that too
     world.writer.submit(lambda batch: batch.connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 40")).result(10)
     journal = os.open(folder / JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

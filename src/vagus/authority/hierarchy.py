@@ -5,6 +5,7 @@ A request is a key in a keystore and a row with a CSR; a ceremony (or a CA elsew
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -252,10 +253,12 @@ def _certify(batch: Batch, authority_id: int, reference: str, found: imports.Imp
         parent_id=None if parent is None else parent.id,
     )
     # Above a parent that stands here its own chain follows; only foreign certificates are kept beside the row.
-    rows.set_chain(batch.connection, authority_id, () if parent is not None else found.chain_der)
-    imports.block_foreign_keys(batch, found)
-    certified = AuthorityCertified(reference, found.serial, found.sha256, None if parent is None else parent.reference)
-    append(batch, certified)
+    foreign = () if parent is not None else tuple(found.chain_der)
+    rows.set_chain(batch.connection, authority_id, foreign)
+    imports.block_foreign_keys(batch, found, by=by)
+    issuer = None if parent is None else parent.reference
+    chain = hashlib.sha256(b"".join(foreign)).digest() if foreign else None
+    append(batch, AuthorityCertified(reference, found.serial, found.sha256, issuer, chain))
     append(batch, OperatorAct("authority-certified", by, subject=f"authority:{reference}"))
 
 

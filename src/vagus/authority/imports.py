@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, NotTrusted, PolicyRefusal
 from vagus.keystore import private_keys
+from vagus.ledger.append import append
+from vagus.ledger.entries import KeyBlocked
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records import keys as key_rows
@@ -146,13 +148,16 @@ def find_row_of(connection: Connection, certificate_der: bytes) -> AuthorityRow 
     return row if row is not None and row.certificate_der is not None else None
 
 
-def block_foreign_keys(batch: Batch, found: ImportedChain) -> None:
+def block_foreign_keys(batch: Batch, found: ImportedChain, *, by: str) -> None:
     """No device may ever be certified with the key of an authority above."""
     for certificate_der in found.chain_der:
         spki = decode_tbs(decode_certificate(certificate_der).tbs_certificate_bytes).spki_der
         digest = hashlib.sha256(spki).digest()
-        if rows.find_by_key(batch.connection, digest) is None:
-            key_rows.block_key(batch.connection, digest, "rule:foreign-authority", at=batch.at)
+        if rows.find_by_key(batch.connection, digest) is not None:
+            continue
+        owner = "rule:foreign-authority"
+        if key_rows.block_key(batch.connection, digest, owner, at=batch.at):
+            append(batch, KeyBlocked(digest, owner, by))
 
 
 def refuse_expired(found: ImportedChain, at: int) -> None:

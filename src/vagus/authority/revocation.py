@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, PolicyRefusal
 from vagus.ledger.append import append
-from vagus.ledger.entries import Hold, Release, Revocation
+from vagus.ledger.entries import Hold, KeyBlocked, Release, Revocation
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as certificate_rows
@@ -100,7 +100,7 @@ def release_device(batch: Batch, device_id: str, *, by: str) -> Revoked:
 def revoke_key(batch: Batch, spki_sha256: bytes, reason: RevocationReason, *, by: str) -> Revoked:
     """`Revocations.revoke_key` inside an act that does more."""
     if reason.is_compromise:
-        key_rows.block_key(batch.connection, spki_sha256, "rule:compromised", at=batch.at)
+        _block(batch, spki_sha256, by)
     alive = [row for row in certificate_rows.list_of_key(batch.connection, spki_sha256) if row.not_after > batch.at]
     return _each(batch, alive, lambda row, name: revoke_row(batch, row, name, reason, by=by))
 
@@ -168,6 +168,13 @@ def release_row(batch: Batch, row: CertificateRow, reference: str, *, by: str) -
     certificate_rows.set_state(batch.connection, row.leaf_index, state)
     append(batch, Release(reference, row.serial, sequence, by))
     return sequence
+
+
+def _block(batch: Batch, spki_sha256: bytes, by: str) -> None:
+    """A key that perhaps no certificate carries is blocked by an entry of its own."""
+    if key_rows.block_key(batch.connection, spki_sha256, "rule:compromised", at=batch.at):
+        known = key_rows.find_key(batch.connection, spki_sha256)
+        append(batch, KeyBlocked(spki_sha256, "rule:compromised" if known is None else known.owner, by))
 
 
 def _number(batch: Batch, row: CertificateRow, act: str, reason: RevocationReason) -> int:

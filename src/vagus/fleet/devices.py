@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from typing import Final
 from vagus.authority.revocation import Revoked, revoke_device
 from vagus.clock import Entropy
 from vagus.errors import Conflict, Malformed, NotAuthorised
+from vagus.fleet.inventory_entries import device_added
 from vagus.fleet.lifecycle import HAS_ENDED, MAY_ENROL, MOVES, DeviceState, check_move
 from vagus.fleet.transfers import plan_superseding
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
-from vagus.ledger.entries import DeviceAdded, DeviceStateChanged, OperatorAct
+from vagus.ledger.entries import DeviceStateChanged, OperatorAct, TokensExpired
 from vagus.reasons import Reason
 from vagus.records.database import Connection
 from vagus.records.device_changes import note_device_change
@@ -132,7 +134,11 @@ class Inventory:
 
 def load_device(connection: Connection, device_id: DeviceId) -> DeviceRow:
     """The device of this id. Raises NotAuthorised(NOT_IN_INVENTORY)."""
-    found = find_device(connection, device_id)
+    return check_known(find_device(connection, device_id), device_id)
+
+
+def check_known(found: DeviceRow | None, device_id: DeviceId) -> DeviceRow:
+    """The device, where a look found it. Raises NotAuthorised(NOT_IN_INVENTORY)."""
     if found is None:
         msg = f"device {device_id} is not in the inventory; add it first"
         raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg, device=str(device_id))
@@ -177,7 +183,7 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
         host_names=new.host_names,
     )
     insert_device(connection, row)
-    append(batch, DeviceAdded(owner_of(device_id), str(row.unit), row.profile, row.state, by))
+    append(batch, device_added(row, by=by))
     return row
 
 
@@ -212,7 +218,7 @@ def change_device_state(
     note_device_change(batch, device_id)
     append(batch, DeviceStateChanged(owner_of(device_id), before, after, by))
     if after in HAS_ENDED:
-        expire_tokens_of(batch.connection, device_id, at=batch.at)
+        _expire_tokens(batch, device_id, by)
         at_end(batch, device_id, by)
     return load_device(batch.connection, device_id)
 
@@ -221,7 +227,7 @@ def lock_out_device(batch: Batch, device_id: DeviceId, reason: RevocationReason,
     """`Inventory.lock_out`, inside a writer act."""
     state = DeviceState(load_device(batch.connection, device_id).state)
     revoked = revoke_device(batch, str(device_id), reason, by=by)
-    expire_tokens_of(batch.connection, device_id, at=batch.at)
+    _expire_tokens(batch, device_id, by)
     if DeviceState.QUARANTINED in MOVES[state]:
         change_device_state(batch, device_id, DeviceState.QUARANTINED, by=by)
     elif state in MAY_ENROL:  # received: quarantine is for what may connect, and from there leads back into service
@@ -246,9 +252,15 @@ def transfer_device(
     if unit != device.unit:
         set_device_unit(batch.connection, device_id, unit, at=batch.at)
         note_device_change(batch, device_id)
-        append(batch, OperatorAct("device-transfer", by, subject=owner_of(device_id)))
+        digest = hashlib.sha256(str(unit).encode()).digest()
+        append(batch, OperatorAct("device-transfer", by, subject=owner_of(device_id), detail_sha256=digest))
         plan_superseding(batch.connection, device_id, unit, run_after=batch.at + int(overlap.total_seconds()))
     return load_device(batch.connection, device_id)
+
+
+def _expire_tokens(batch: Batch, device_id: DeviceId, by: str) -> None:
+    if expire_tokens_of(batch.connection, device_id, at=batch.at):
+        append(batch, TokensExpired(owner_of(device_id), by))
 
 
 def owner_of(device_id: DeviceId) -> str:

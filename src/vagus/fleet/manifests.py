@@ -14,13 +14,14 @@ from typing import Any
 
 from vagus.clock import Entropy
 from vagus.errors import Conflict, Malformed
+from vagus.fleet.inventory_entries import device_added, record_model
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
-from vagus.ledger.entries import DeviceAdded, OperatorAct
+from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow
-from vagus.records.models import MakerAnchorRow, ModelRow, find_model, put_maker_anchor, put_model
+from vagus.records.models import MakerAnchorRow, ModelRow, find_model, put_maker_anchor
 from vagus.records.standing import insert_devices, list_known_serials
 from vagus.records.units import find_unit
 from vagus.records.writer import Batch
@@ -151,10 +152,8 @@ class ManifestImport:
         Malformed(BAD_REQUEST) for a category that the policy pack does not know.
         """
         made = self.manifest
-        put_maker_anchor(
-            batch.connection, MakerAnchorRow(made.anchor_sha256, made.maker, self._anchor_der, added_at=batch.at)
-        )
-        is_news = False
+        anchor = MakerAnchorRow(made.anchor_sha256, made.maker, self._anchor_der, added_at=batch.at)
+        is_news = put_maker_anchor(batch.connection, anchor)
         for model in made.models:
             before = find_model(batch.connection, model.name)
             if before is not None and before.maker != made.maker:
@@ -169,9 +168,7 @@ class ManifestImport:
                 msg = f"the policy pack has no rule for category {category!r} of model {model.name}; add one"
                 raise Malformed(Reason.BAD_REQUEST, msg, category=category)
             after = ModelRow(model.name, made.maker, category, profile, made.anchor_sha256)
-            if after != before:
-                put_model(batch.connection, after)
-                is_news = True
+            is_news |= record_model(batch, after, by=by)
         if is_news:
             append(batch, OperatorAct("maker-anchor-bound", by, detail_sha256=made.anchor_sha256))
         return tuple(model.name for model in made.models)
@@ -209,7 +206,7 @@ class ManifestImport:
             ]
             insert_devices(batch.connection, rows)
             for row in rows:
-                append(batch, DeviceAdded(f"device:{row.id}", str(unit), row.profile, row.state, by))
+                append(batch, device_added(row, by=by))
         return len(part) - len(fresh), len(fresh)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vagus.clock import Clock, Entropy
 from vagus.errors import Conflict, Malformed, Misconfigured
+from vagus.fleet.inventory_entries import device_added, record_model
 from vagus.fleet.lifecycle import DeviceState
 from vagus.fleet.plan_differences import (
     Difference,
@@ -27,7 +28,7 @@ from vagus.fleet.plan_differences import (
 )
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
-from vagus.ledger.entries import DeviceAdded, OperatorAct, PlanApplied
+from vagus.ledger.entries import OperatorAct, PlanApplied
 from vagus.ledger.publish import write_durably
 from vagus.policy.documents import read_document
 from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedModel, decode_plan
@@ -36,7 +37,7 @@ from vagus.records.authorities import RETIRED, find_newest, set_authority_state
 from vagus.records.database import Database
 from vagus.records.devices import DeviceRow, set_device_place
 from vagus.records.installation import load_installation
-from vagus.records.models import MakerAnchorRow, ModelRow, find_model, list_models, put_maker_anchor, put_model
+from vagus.records.models import MakerAnchorRow, ModelRow, find_model, list_models, put_maker_anchor
 from vagus.records.standing import (
     insert_devices,
     list_known_serials,
@@ -134,7 +135,7 @@ class Planning:
         if todo.is_empty:
             return done
         # 1. Words first: units and models that devices and authorities refer to.
-        self._writer().submit(lambda batch: self._record_words(batch, found)).result()
+        self._writer().submit(lambda batch: self._record_words(batch, found, by=by)).result()
         advance(1)
         # 2. Authorities, parents before children: keys are made, requests wait for their ceremony.
         for one in requested:
@@ -186,7 +187,7 @@ class Planning:
                 },
             )
 
-    def _record_words(self, batch: Batch, found: Comparison) -> None:
+    def _record_words(self, batch: Batch, found: Comparison, *, by: str) -> None:
         todo = found.difference
         if todo.group_domain is not None:
             set_group_domain(batch.connection, todo.group_domain)
@@ -201,7 +202,7 @@ class Planning:
             else:
                 before = find_model(batch.connection, model.name)
                 digest = before.anchor_sha256 if before is not None else None
-            put_model(batch.connection, ModelRow(model.name, model.maker, model.category, profile, digest))
+            record_model(batch, ModelRow(model.name, model.maker, model.category, profile, digest), by=by)
         for device_id, place in todo.moved:
             set_device_place(batch.connection, DeviceId(device_id), place, at=batch.at)
 
@@ -230,7 +231,7 @@ class Planning:
         ]
         insert_devices(batch.connection, rows)
         for row in rows:
-            append(batch, DeviceAdded(f"device:{row.id}", str(row.unit), row.profile, row.state, by))
+            append(batch, device_added(row, by=by))
 
 
 def _retire(batch: Batch, gone: StandingAuthority, *, by: str) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from vagus.errors import IntegrityFailure
-from vagus.ledger.entries import Entry, GapAccepted, Hold, Issuance, Release, Revocation, conceal
+from vagus.ledger.certificate_check import find_fault
+from vagus.ledger.entries import GapAccepted, Hold, Issuance, LoggedEntry, Release, Revocation, conceal
+from vagus.ledger.standing_check import StandingCheck
 from vagus.reasons import Reason
 from vagus.records.audit import (
     RecordedCertificate,
@@ -40,12 +42,15 @@ class CrossCheck:
         self._certificates: Iterator[RecordedCertificate] = iterate_recorded_certificates(connection)
         self._events: Iterator[RecordedEvent] = iterate_recorded_events(connection)
         self._next = next(self._certificates, None)
+        self._standing = StandingCheck(connection, self._salt)
         self._lost: dict[int, str] = {}  # issuance entries without their certificate's bytes, and what is missing
         self.certificates = 0
         self.revocations = 0
 
-    def take(self, index: int, entry: Entry) -> None:
+    def take(self, index: int, logged: LoggedEntry) -> None:
         """The next leaf. Raises IntegrityFailure(LOG_TAMPERED)."""
+        entry = logged.entry
+        self._standing.take(index, logged)
         if self._next is not None and self._next.leaf_index < index:
             raise _contradiction(self._next.leaf_index, "a certificate row has no issuance entry")
         if isinstance(entry, Issuance):
@@ -69,6 +74,11 @@ class CrossCheck:
             msg = f"the log holds {self.revocations} revocation steps, the head counts {revocation_sequence}"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=revocation_sequence)
         self._check_what_is_published()
+        self._standing.finish()
+
+    def close(self) -> None:
+        """Give temporary files back."""
+        self._standing.close()
 
     def _check_what_is_published(self) -> None:
         """Lists are made of rows beside the sequence: each must say what the sequence says, or a list could forget."""
@@ -108,6 +118,9 @@ class CrossCheck:
         if recorded != entry:
             names = [name for name in Issuance.__slots__ if getattr(recorded, name) != getattr(entry, name)]
             raise _contradiction(index, f"the certificate row differs from its issuance entry in {', '.join(names)}")
+        what = find_fault(row, self._salt)
+        if what is not None:
+            raise _contradiction(index, what)
         self.certificates += 1
         self._next = next(self._certificates, None)
 

@@ -106,6 +106,7 @@ class AuthorityCertified:
     serial: Serial
     certificate_sha256: Digest
     issuer: Word | None
+    chain_sha256: Digest | None = None  # of the certificates above it that are kept with it, one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ class DeviceAdded:
     profile: Word
     state: Word
     by: Owner
+    numbered: Owner | None = None  # number:MODEL:SERIAL, how its maker numbers it
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,36 @@ class TokenSpent:
     token_sha256: Digest
     device: Owner
     spki_sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class TokensExpired:
+    """Every unused token of a device ended."""
+
+    kind: ClassVar[str] = "tokens-expired"
+    device: Owner
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBlocked:
+    """A key is certified for nobody any more; where its certificate is revoked for compromise, that says so."""
+
+    kind: ClassVar[str] = "key-blocked"
+    spki_sha256: Digest
+    owner: Owner
+    by: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecorded:
+    """A device model is known, or changed; `facts_sha256` commits to all of it, the anchor vouches for its IDevIDs."""
+
+    kind: ClassVar[str] = "model-recorded"
+    model_sha256: Digest  # of its name
+    facts_sha256: Digest
+    anchor_sha256: Digest | None
+    by: Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +315,9 @@ Entry: TypeAlias = (
     | DeviceStateChanged
     | TokenMade
     | TokenSpent
+    | TokensExpired
+    | KeyBlocked
+    | ModelRecorded
     | AuthenticatedRefusal
     | GateMinute
     | Restored

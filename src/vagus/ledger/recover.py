@@ -20,9 +20,12 @@ from vagus.ledger.entries import (
     DeviceStateChanged,
     Hold,
     Issuance,
+    KeyBlocked,
     LoggedEntry,
+    OperatorAct,
     Release,
     Revocation,
+    TokensExpired,
     TokenSpent,
     conceal,
     decode_entry,
@@ -41,7 +44,7 @@ from vagus.records.installation import load_salt
 from vagus.records.log import load_head
 from vagus.records.lost import LOST, insert_lost_certificate, list_device_ids
 from vagus.records.revocations import HOLD, RELEASE, REVOKE, RevocationEvent, RevocationRow
-from vagus.records.tokens import bind_token
+from vagus.records.tokens import bind_token, expire_tokens_of
 from vagus.records.writer import Batch, Writer
 from vagus.tlog.checkpoint import Checkpoint, NoteKey
 from vagus.tlog.merkle import Frontier, leaf_hash
@@ -104,6 +107,8 @@ def _append(batch: Batch, published: Checkpoint, entries: tuple[bytes, ...]) -> 
         elif isinstance(logged.entry, TokenSpent):
             spent = logged.entry
             bind_token(batch.connection, spent.token_sha256, spent.spki_sha256, request_id=None, at=logged.at)
+        else:
+            _take_away(batch, logged, owners)
     return RecoveredGap(head.size, published.size, tuple(certificates), dict(kinds))
 
 
@@ -123,6 +128,23 @@ def _move_device(batch: Batch, logged: LoggedEntry, entry: DeviceStateChanged, o
     device = find_device(batch.connection, device_id)
     if device is not None:
         set_device_state(batch.connection, device_id, before=device.state, after=entry.state, at=logged.at)
+
+
+def _take_away(batch: Batch, logged: LoggedEntry, owners: Mapping[str, str]) -> None:
+    """Tokens that ended, keys that were blocked and authorities that were retired stay so."""
+    entry = logged.entry
+    if isinstance(entry, TokensExpired) and entry.device in owners:
+        expire_tokens_of(batch.connection, DeviceId(owners[entry.device].removeprefix("device:")), at=logged.at)
+    elif isinstance(entry, KeyBlocked):
+        key_rows.block_key(batch.connection, entry.spki_sha256, owners.get(entry.owner, entry.owner), at=logged.at)
+    elif isinstance(entry, OperatorAct) and entry.act == "authority-retired" and entry.subject is not None:
+        _set_authority(batch, entry.subject, authority_rows.RETIRED)
+
+
+def _set_authority(batch: Batch, owner: str, state: str) -> None:
+    authority_id = _find_authority(batch.connection, owner.removeprefix("authority:"))
+    if authority_id is not None:
+        authority_rows.set_authority_state(batch.connection, authority_id, state)
 
 
 def _insert_certificate(
@@ -170,6 +192,8 @@ def _insert_step(batch: Batch, index: int, logged: LoggedEntry, entry: Revocatio
     if reason.is_compromise:
         key_rows.block_key(batch.connection, certificate.spki_sha256, certificate.owner, at=logged.at)
     certificate_rows.set_state(batch.connection, certificate.leaf_index, state)
+    if act == REVOKE and certificate.owner.startswith("authority:"):
+        _set_authority(batch, certificate.owner, authority_rows.REVOKED)
     if act == RELEASE:
         rows.delete_revocation(batch.connection, certificate.leaf_index)
         return

@@ -6,6 +6,7 @@ A log that agrees with itself proves nothing about leaves cut off its end: only 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def verify_published(database: Database, folder: Path, *, public_key: bytes) -> 
 
 
 def _verify_database(database: Database, against: Checkpoint | None) -> LogReport:
-    with database.reading() as connection:
+    with database.reading() as connection, ExitStack() as stack:
         # 1. It is the log that the checkpoint speaks of.
         origin = load_installation(connection).origin
         head = load_head(connection)
@@ -87,17 +88,17 @@ def _verify_database(database: Database, against: Checkpoint | None) -> LogRepor
         _check_length(head.size, against)
         # 3. Each leaf in turn: its number, its hash, its spelling, and the rows that belong to it.
         frontier = Frontier()
-        check = CrossCheck(connection)
+        check = stack.enter_context(closing(CrossCheck(connection)))
         for leaf in iterate_leaves(connection):
             if leaf_hash(leaf.entry) != leaf.leaf_hash:
                 raise _tampered(leaf.index, "its stored hash is not the hash of its entry")
             logged = _decode(leaf.index, leaf.entry)
-            check.take(leaf.index, logged.entry)
+            check.take(leaf.index, logged)
             frontier = frontier.append(leaf.leaf_hash)
             _check_prefix(frontier, against)
         # 4. The stored head is the head of these leaves.
         _check_head(frontier, head)
-        # 5. No row is left that has no entry.
+        # 5. No row is left that has no entry, and none says another thing than the log.
         check.finish(head.revocation_sequence)
     return LogReport(origin, head.size, head.root, check.certificates, check.revocations, _size(against))
 

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, exists, func, or_, select
 
-from vagus.records.tables import authorities, certificate_bytes, certificates, revocation_events, revocations
+from vagus.records.tables import (
+    authorities,
+    certificate_bytes,
+    certificates,
+    devices,
+    keys,
+    revocation_events,
+    revocations,
+    tokens,
+)
 
 _CHUNK = 2_000
+_HOLD = 6  # certificateHold (RFC 5280 5.3.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +33,15 @@ class RecordedCertificate:
     profile: str
     spki_sha256: bytes
     request_id: str
+    device_id: str | None
+    not_before: int
+    not_after: int
+    shard: int
+    state: str
+    fingerprint: bytes | None
+    key_owner: str | None
     tbs_der: bytes | None
+    certificate_der: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +68,20 @@ def iterate_recorded_certificates(connection: Connection) -> Iterator[RecordedCe
             table.profile,
             table.spki_sha256,
             table.request_id,
+            table.device_id,
+            table.not_before,
+            table.not_after,
+            table.shard,
+            table.state,
+            table.fingerprint,
+            keys.c.owner,
             certificate_bytes.c.tbs_der,
+            certificate_bytes.c.certificate_der,
         )
         .select_from(
-            certificates.join(authorities, authorities.c.id == table.authority_id).outerjoin(
-                certificate_bytes, certificate_bytes.c.leaf_index == table.leaf_index
-            )
+            certificates.join(authorities, authorities.c.id == table.authority_id)
+            .outerjoin(certificate_bytes, certificate_bytes.c.leaf_index == table.leaf_index)
+            .outerjoin(keys, keys.c.spki_sha256 == table.spki_sha256)
         )
         .order_by(table.leaf_index)
         .limit(_CHUNK)
@@ -146,6 +172,8 @@ def find_leaf_with_wrong_state(connection: Connection) -> int | None:
                 row.shard != table.shard,
                 row.authority_id != table.authority_id,
                 row.not_after != table.not_after,
+                and_(table.state == "held", row.reason != _HOLD),
+                and_(table.state == "revoked", row.reason == _HOLD),
             )
         )
         .order_by(table.leaf_index)
@@ -162,3 +190,104 @@ def count_revoked_without_step(connection: Connection) -> int:
         .where(revocation_events.c.sequence.is_(None))
     )
     return int(connection.execute(query).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedKey:
+    """A key as the tables have it, and what certificates say of it: whether one carries it, and was compromised."""
+
+    spki_sha256: bytes
+    owner: str
+    state: str
+    is_certified: bool
+    is_compromised: bool
+
+
+def find_compromised_key_in_use(connection: Connection, compromises: tuple[int, ...]) -> int | None:
+    """A certificate that was revoked for one of these reasons, and whose key may be certified all the same."""
+    query = (
+        select(certificates.c.leaf_index)
+        .select_from(
+            revocations.join(certificates, certificates.c.leaf_index == revocations.c.leaf_index).outerjoin(
+                keys, and_(keys.c.spki_sha256 == certificates.c.spki_sha256, keys.c.state == "blocked")
+            )
+        )
+        .where(revocations.c.reason.in_(compromises), keys.c.state.is_(None))
+        .order_by(certificates.c.leaf_index)
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def iterate_keys_beside_certificates(connection: Connection, compromises: tuple[int, ...]) -> Iterator[RecordedKey]:
+    """The keys of which certificates do not say everything: those that none carries, and those that are blocked."""
+    key, carries = keys.c, certificates.c.spki_sha256 == keys.c.spki_sha256
+    is_certified = exists(select(1).where(carries).correlate(keys))
+    is_compromised = exists(
+        select(1)
+        .select_from(certificates.join(revocations, revocations.c.leaf_index == certificates.c.leaf_index))
+        .where(carries, revocations.c.reason.in_(compromises))
+        .correlate(keys)
+    )
+    query = (
+        select(key.spki_sha256, key.owner, key.state, is_certified.label("carried"), is_compromised.label("lost"))
+        .where(or_(key.state != "active", ~is_certified))
+        .order_by(key.spki_sha256)
+        .limit(_CHUNK)
+    )
+    after = b""
+    while rows := connection.execute(query.where(key.spki_sha256 > after)).all():
+        for spki_sha256, owner, state, carried, lost in rows:
+            yield RecordedKey(bytes(spki_sha256), owner, state, bool(carried), bool(lost))
+        after = bytes(rows[-1].spki_sha256)
+
+
+def is_blocked(connection: Connection, spki_sha256: bytes) -> bool:
+    """Whether this key may be certified for nobody."""
+    query = select(keys.c.state).where(keys.c.spki_sha256 == spki_sha256)
+    return connection.execute(query).scalar_one_or_none() == "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedDevice:
+    """A device as the tables have it."""
+
+    id: str
+    unit: str
+    model: str
+    profile: str
+    maker_serial: str
+    state: str
+
+
+def iterate_recorded_devices(connection: Connection) -> Iterator[RecordedDevice]:
+    """Every device by its id."""
+    table = devices.c
+    columns = (table.id, table.unit, table.model, table.profile, table.maker_serial, table.state)
+    query = select(*columns).order_by(table.id).limit(_CHUNK)
+    after = ""
+    while rows := connection.execute(query.where(table.id > after)).all():
+        yield from (RecordedDevice(*row) for row in rows)
+        after = rows[-1].id
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedToken:
+    """A token as the tables have it."""
+
+    token_sha256: bytes
+    device_id: str
+    expires_at: int
+    bound_spki_sha256: bytes | None
+    used_at: int | None
+
+
+def iterate_recorded_tokens(connection: Connection) -> Iterator[RecordedToken]:
+    """Every token by its hash."""
+    table = tokens.c
+    columns = (table.token_sha256, table.device_id, table.expires_at, table.bound_spki_sha256, table.used_at)
+    query = select(*columns).order_by(table.token_sha256).limit(_CHUNK)
+    after = b""
+    while rows := connection.execute(query.where(table.token_sha256 > after)).all():
+        yield from (RecordedToken(*row) for row in rows)
+        after = bytes(rows[-1].token_sha256)

@@ -120,6 +120,13 @@ def set_chain(connection: Connection, authority_id: int, chain: tuple[bytes, ...
         connection.execute(insert(authority_chain), values)
 
 
+def load_foreign(connection: Connection, authority_id: int) -> tuple[bytes, ...]:
+    """The certificates that are kept with an authority because no row here has them, nearest first."""
+    table = authority_chain.c
+    query = select(table.certificate_der).where(table.authority_id == authority_id).order_by(table.position)
+    return tuple(bytes(der) for der in connection.execute(query).scalars())
+
+
 def load_chain(connection: Connection, row: AuthorityRow) -> tuple[bytes, ...]:
     """The certificates above an authority, nearest first, its root last where the root is known here."""
     found: list[bytes] = []
@@ -127,8 +134,7 @@ def load_chain(connection: Connection, row: AuthorityRow) -> tuple[bytes, ...]:
     while above is not None:
         if above.id != row.id and above.certificate_der is not None:
             found.append(above.certificate_der)
-        foreign = select(authority_chain.c.certificate_der).where(authority_chain.c.authority_id == above.id)
-        found.extend(bytes(der) for der in connection.execute(foreign.order_by(authority_chain.c.position)).scalars())
+        found.extend(load_foreign(connection, above.id))
         above = None if above.parent_id is None else find_by_id(connection, above.parent_id)
     return tuple(found)
 

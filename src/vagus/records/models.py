@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 from sqlalchemy import Row, bindparam, select
@@ -33,6 +35,13 @@ class MakerAnchorRow:
     added_at: int
 
 
+def facts_digest(model: ModelRow) -> bytes:
+    """The SHA-256 of all that is known of a model, as the ledger commits to it."""
+    anchor = None if model.anchor_sha256 is None else model.anchor_sha256.hex()
+    facts = [model.name, model.maker, model.category, model.profile, anchor]
+    return hashlib.sha256(json.dumps(facts, separators=(",", ":")).encode("ascii")).digest()
+
+
 def put_model(connection: Connection, model: ModelRow) -> None:
     """Insert `model`, or change a known one."""
     values = {
@@ -57,12 +66,14 @@ def list_models(connection: Connection) -> tuple[ModelRow, ...]:
     return tuple(_model(row) for row in connection.execute(select(models).order_by(models.c.name)))
 
 
-def put_maker_anchor(connection: Connection, anchor: MakerAnchorRow) -> None:
-    """Keep a maker's anchor; one that is known already stays as it is."""
+def put_maker_anchor(connection: Connection, anchor: MakerAnchorRow) -> bool:
+    """Keep a maker's anchor; one that is known already stays as it is. Whether it is new."""
     known = connection.execute(select(maker_anchors.c.sha256).where(maker_anchors.c.sha256 == anchor.sha256))
-    if known.one_or_none() is None:
+    is_new = known.one_or_none() is None
+    if is_new:
         values = {"maker": anchor.maker, "certificate_der": anchor.certificate_der, "added_at": anchor.added_at}
         connection.execute(maker_anchors.insert().values(sha256=anchor.sha256, **values))
+    return is_new
 
 
 def list_maker_anchors(connection: Connection) -> tuple[MakerAnchorRow, ...]:

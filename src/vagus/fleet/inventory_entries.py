@@ -1,0 +1,27 @@
+"""What the ledger says when the inventory gains a device or a model; decides nothing about either."""
+
+from __future__ import annotations
+
+import hashlib
+
+from vagus.ledger.append import append
+from vagus.ledger.entries import DeviceAdded, ModelRecorded
+from vagus.records.devices import DeviceRow
+from vagus.records.models import ModelRow, facts_digest, find_model, put_model
+from vagus.records.writer import Batch
+
+
+def device_added(row: DeviceRow, *, by: str) -> DeviceAdded:
+    """The entry of a new device: who may speak for it with its maker's certificate is told too, hashed."""
+    numbered = f"number:{row.model}:{row.maker_serial}"
+    return DeviceAdded(f"device:{row.id}", str(row.unit), row.profile, row.state, by, numbered)
+
+
+def record_model(batch: Batch, model: ModelRow, *, by: str) -> bool:
+    """Insert or change a model, with its entry; whether it was news."""
+    if find_model(batch.connection, model.name) == model:
+        return False
+    put_model(batch.connection, model)
+    name = hashlib.sha256(model.name.encode()).digest()
+    append(batch, ModelRecorded(name, facts_digest(model), model.anchor_sha256, by))
+    return True
