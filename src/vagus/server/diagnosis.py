@@ -32,6 +32,7 @@ _CLOCK_SLACK = timedelta(minutes=5)
 _NO_EXPIRY = 253402300799
 _WORK_TOLD = 7 * 86_400
 _WORK_PATIENCE = 3_600
+_PUBLISH_PATIENCE = 600
 
 
 class State(StrEnum):
@@ -163,11 +164,19 @@ def _ledger(house: House) -> Iterator[Finding]:
     published = load_published(house.settings.log, NoteKey.decode(house.log_verifier))
     with house.database.reading() as connection:
         head = load_head(connection)
+        first = 0 if published is None else published.size
+        waiting = [leaf.entry for leaf in iterate_leaves(connection, first, min(first + 1, head.size))]
+    since = decode_entry(waiting[0]).at if waiting else None
     if published is None:
-        yield Finding("ledger", State.WARNING, f"{head.size} entries, none published", "vagus serve publishes them")
+        remedy = "vagus serve --passphrase-source log=fd:N publishes them"
+        yield Finding("ledger", State.WARNING, f"{head.size} entries, none published", remedy)
     elif published.size > head.size:
         finding = f"{head.size} entries, but {published.size} were published"
         yield Finding("ledger", State.FAILING, finding, "entries were lost: vagus audit verify")
+    elif since is not None and since < house.clock.now().timestamp() - _PUBLISH_PATIENCE:
+        finding = f"{head.size - published.size} entries since {_spell(since)} are in no checkpoint"
+        remedy = "vagus serve --passphrase-source log=fd:N publishes them"
+        yield Finding("ledger", State.WARNING, finding, remedy)
     else:
         yield Finding("ledger", State.WELL, f"{head.size} entries, {published.size} published")
 

@@ -31,6 +31,8 @@ class Health:
     load: LoadGauge | None = None
     waits: Mapping[str, str] = field(default_factory=dict)
     """What waits for an operator, by what it is about."""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """What this process does not do, for it was not given the means, with the remedy."""
 
     def states(self) -> dict[str, TaskState]:
         """How every task fares."""
@@ -39,14 +41,14 @@ class Health:
     def report(self) -> tuple[bool, dict[str, object]]:
         """Whether this process does its work, and the facts as plain values.
 
-        What is wrong with published status is told and leaves the process healthy: other processes publish the same,
-        and whoever takes unhealthy ones out of service would take out all of them.
+        What is wrong with published status, and what this process lacks (`degraded`), is told and leaves the process
+        healthy: others publish the same, and whoever takes unhealthy ones out of service would take out all of them.
         """
         is_lost = self.follower.is_lost(self.clock.now(), self.bound)
         states = self.states()
         failing = sorted(name for name, state in states.items() if state.in_a_row)
         facts: dict[str, object] = {
-            "status": "failing" if is_lost or failing else "well",
+            "status": "failing" if is_lost or failing else "degraded" if self.lacks else "well",
             "sequence": {
                 "position": self.follower.position,
                 "is_lost": is_lost,
@@ -66,6 +68,8 @@ class Health:
             facts["answers"] = {"is_behind": self.load.is_behind, "turned_away": self.load.turned_away}
         if self.watch is not None:
             facts["published"] = self.watch.facts()
+        if self.lacks:
+            facts["lacks"] = dict(self.lacks)
         if self.waits:
             facts["waits"] = dict(self.waits)
         return not (is_lost or failing), facts

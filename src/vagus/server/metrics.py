@@ -28,6 +28,10 @@ class HealthMetrics:
         yield from self._sequence()
         yield from self._work()
         yield from self._listeners()
+        lacks = GaugeMetricFamily("vagus_lacks", "1 for what this process has no means to do.", labels=["what"])
+        for what in self._health.lacks:
+            lacks.add_metric([what], 1)
+        yield lacks
         if self._health.watch is not None:
             yield from _status(self._health.watch, self._health.clock.now().timestamp())
 

@@ -178,7 +178,10 @@ def _run(
     threads = (jobs, watching, working)
     bound, waits = sequence_bound(house), reloading.waits
     counts = partial(_counts, running)
-    health = Health(house.clock, house.follower, threads, bound, counts, watch, serving.gauge, waits)
+    lacks = find_lacks(house)
+    for what, remedy in lacks.items():
+        _LOG.warning("this process does without %s: %s", what, remedy)
+    health = Health(house.clock, house.follower, threads, bound, counts, watch, serving.gauge, waits, lacks)
     specs += _operators(house, health)
     if not specs:
         msg = "the plan has no listener that this process could open; add one under [[listeners]]"
@@ -220,6 +223,20 @@ def _run(
         if runner is not None:
             runner.stop()
         _stop(serving, threads[::-1])
+
+
+def find_lacks(house: House) -> dict[str, str]:
+    """What a process with these passphrase sources leaves to others, each with its remedy; told, for nobody may do it.
+
+    Keys of doors, responders and named authorities are not among them: without those nothing starts.
+    """
+    if house.sources.find(LOG_KEYSTORE) is not None:
+        return {}
+    remedy = (
+        "no passphrase source speaks for keystore log, so nothing that is issued from now on is in a signed checkpoint "
+        "of this process; start it with --passphrase-source log=fd:N, unless another one publishes the ledger"
+    )
+    return {"checkpoints": remedy}
 
 
 def _watch(house: House) -> StatusWatch:

@@ -1,0 +1,63 @@
+"""A process that was given too few passphrases says what it leaves undone: at its start, on /health, to the doctor."""
+
+from __future__ import annotations
+
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.cli.processes import serving
+from tests.cli.running import done, run
+
+NAMED = [
+    part
+    for name in ("h1/icu", "h1/infra", "ocsp", "gate")
+    for part in ("--passphrase-source", f"{name}=env:TEST_PASSPHRASE")
+]
+ALL = ["--passphrase-source", "env:TEST_PASSPHRASE"]
+
+
+@pytest.fixture
+def watched(hospital: Path) -> Path:
+    with (hospital / "vagus.toml").open("a") as settings:
+        settings.write('health = "127.0.0.1:0"\nprobe = "off"\n')
+    return hospital
+
+
+def ask(address: str, path: str) -> str:
+    with urllib.request.urlopen(f"http://{address}{path}") as answer:
+        return str(answer.read().decode())
+
+
+def test_serving_without_the_ledgers_passphrase_is_told_everywhere(watched: Path) -> None:
+    with serving(watched, "--issue-for", "h1/icu,h1/infra", *NAMED) as served:
+        health = str(served.ready["listeners"]["health"])  # type: ignore[index]
+        said = ask(health, "/health")
+        assert '"status": "degraded"' in said
+        assert "--passphrase-source log=" in said
+        assert 'vagus_lacks{what="checkpoints"} 1.0' in ask(health, "/metrics")
+        assert not (watched / "log" / "checkpoint").exists()
+    assert "checkpoints: no passphrase source speaks for keystore log" in served.log()
+
+
+def test_serving_with_every_passphrase_lacks_nothing(watched: Path) -> None:
+    with serving(watched, "--issue-for", "h1/icu,h1/infra", *ALL) as served:
+        health = str(served.ready["listeners"]["health"])  # type: ignore[index]
+        assert '"lacks"' not in ask(health, "/health")
+        assert "vagus_lacks{" not in ask(health, "/metrics")
+    assert "does without" not in served.log()
+    assert (watched / "log" / "checkpoint").exists()
+
+
+def test_the_doctor_tells_entries_that_wait_for_a_checkpoint(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries that were written after the newest checkpoint, by a process that publishes none."""
+    with serving(hospital, "--issue-for", "h1/infra"):
+        pass
+    done(hospital, "token", "make", done(hospital, "device", "list", "--json").facts[0]["id"])
+    findings = [one for one in run(hospital, "doctor", "--json").facts if one["check"] == "ledger"]
+    assert [one["state"] for one in findings] == ["well"], "a moment ago is no delay"
+    monkeypatch.setattr("vagus.server.diagnosis._PUBLISH_PATIENCE", -1)
+    (late,) = [one for one in run(hospital, "doctor", "--json").facts if one["check"] == "ledger"]
+    assert (late["state"], "in no checkpoint" in late["finding"]) == ("warning", True)
+    assert "log=" in late["remedy"]
