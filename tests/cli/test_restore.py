@@ -21,6 +21,8 @@ from vagus.errors import IntegrityFailure
 from vagus.reasons import Reason
 from vagus.records.installation import set_restored
 from vagus.records.keys import find_key
+from vagus.records.tokens import find_token
+from vagus.records.writer import Batch
 from vagus.wiring import House
 from vagus.x509.crls import Crl, decode_crl
 from vagus_agent.http import Response
@@ -289,20 +291,21 @@ def test_a_clock_behind_what_was_published_closes_nothing(lost: Lost, tmp_path: 
 
 def test_a_spent_token_stays_spent(lost: Lost, tmp_path: Path, hospital: Path) -> None:
     """A token that bought a certificate behind the backup buys nothing for another key afterwards."""
-    from vagus.fleet.tokens import check_spendable, hash_token, spend_token
+    from vagus.fleet.tokens import check_token, hash_token, spend_token
 
     made = done(hospital, "token", "make", device_name(1), "--json").facts["token"]
     done(hospital, "backup", str(tmp_path / "backup.tar"))
     with House.open(hospital, passphrase_sources=[SOURCE]) as house:
-        house.writer.submit(
-            lambda batch: spend_token(batch, check_spendable(batch, hash_token(made), b"k" * 32), b"k" * 32)
-        ).result()
+
+        def spend(batch: Batch) -> None:
+            row = check_token(find_token(batch.connection, hash_token(made)), b"k" * 32, at=batch.at)
+            spend_token(batch, row, b"k" * 32)
+
+        house.writer.submit(spend).result()
     kept = publish(hospital)
     back = tmp_path / "back"
     done(back, "restore", str(tmp_path / "backup.tar"), "--published", str(kept.log))
     with House.open(back) as house, house.database.reading() as connection:
-        from vagus.records.tokens import find_token
-
         found = find_token(connection, hash_token(made))
         assert found is not None
         assert found.bound_spki_sha256 == b"k" * 32

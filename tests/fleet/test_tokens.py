@@ -17,7 +17,8 @@ from vagus.fleet import tokens
 from vagus.fleet.lifecycle import DeviceState
 from vagus.ledger.entries import TokenMade, TokenSpent
 from vagus.reasons import Reason
-from vagus.records.tokens import TokenRow
+from vagus.records.database import Connection
+from vagus.records.tokens import TokenRow, find_token
 from vagus.records.writer import Batch
 from vagus.testing import SeededEntropy
 
@@ -40,16 +41,20 @@ def _spend(house: Stock, text: str, key: bytes = KEY) -> TokenRow:
 
 
 def _spending(batch: Batch, token_sha256: bytes, key: bytes) -> TokenRow:
-    row = tokens.check_spendable(batch, token_sha256, key)
+    row = tokens.check_token(find_token(batch.connection, token_sha256), key, at=batch.at)
     tokens.spend_token(batch, row, key)
     return row
+
+
+def _token(connection: Connection, text: str) -> TokenRow | None:
+    return find_token(connection, tokens.hash_token(text))
 
 
 def _refused(house: Stock, text: str, key: bytes = KEY) -> Reason:
     with pytest.raises(NotAuthorised) as caught:
         _spend(house, text, key)
     with house.database.reading() as connection, pytest.raises(NotAuthorised) as seen:
-        tokens.find_bearer(connection, text, key, at=int(house.clock.now().timestamp()))
+        tokens.check_token(_token(connection, text), key, at=int(house.clock.now().timestamp()))
     assert seen.value.reason is caught.value.reason
     return caught.value.reason
 

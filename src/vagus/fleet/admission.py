@@ -14,8 +14,8 @@ from vagus.fleet.lifecycle import MAY_CONNECT, MAY_ENROL, DeviceState, check_may
 from vagus.identifiers import DeviceId
 from vagus.policy.values import Function, PolicyPack, SessionOnRevocation
 from vagus.reasons import Reason
-from vagus.records.database import Connection, Database
-from vagus.records.devices import DeviceRow, find_device
+from vagus.records.database import Database
+from vagus.records.devices import DeviceRow, glance_at_device
 from vagus.tls.peer import Peer
 from vagus.trust.validation import AcceptedIdentity, Expectation, Role, Validator
 
@@ -127,8 +127,7 @@ class Admission:
                 raise
             return self._admit_idevid(peer, rules, self._makers, at)
         # 4. What the inventory knows of the device now.
-        with self._database.reading() as connection:
-            device = _find_named(connection, identity)
+        device = _find_named(self._database, identity)
         return self._admit_device(peer, identity, device, rules, at)
 
     def _admit_device(
@@ -204,11 +203,11 @@ class Admission:
             raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
 
 
-def _find_named(connection: Connection, identity: AcceptedIdentity) -> DeviceRow:
+def _find_named(database: Database, identity: AcceptedIdentity) -> DeviceRow:
     """The device that the certificate names. Raises NotAuthorised(IDENTITY_AMBIGUOUS|NOT_IN_INVENTORY)."""
     if identity.device_name is None:
         raise NotAuthorised(Reason.IDENTITY_MISSING, "the certificate names no device of this house")
-    device = find_device(connection, identity.device_name.device)
+    device = glance_at_device(database, identity.device_name.device)
     if device is None:
         msg = "the certificate is good, but its device is not in the inventory; add it or revoke the certificate"
         raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg, device=str(identity.device_name.device))

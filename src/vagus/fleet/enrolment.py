@@ -19,18 +19,19 @@ from vagus.authority.issuance import Issuance, IssuanceOrder, IssuanceToken, Iss
 from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, Malformed, NotAuthorised, Refused, Unavailable, VagusError
 from vagus.fleet.admission import Admitted, Evidence
-from vagus.fleet.devices import load_device, owner_of
-from vagus.fleet.last_checks import check_not_suspended, check_same_wish, check_still_good
+from vagus.fleet.devices import check_known, owner_of
+from vagus.fleet.last_checks import check_not_suspended, check_same_wish, check_still_good, look_again
 from vagus.fleet.lifecycle import MAY_ENROL, MAY_RENEW, DeviceState, check_may
 from vagus.fleet.refusals import RefusalNotes
-from vagus.fleet.tokens import REPEAT, check_spendable, find_bearer, spend_token
+from vagus.fleet.tokens import REPEAT, check_token, hash_token, spend_token
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceStateChanged
 from vagus.reasons import Reason
-from vagus.records.database import Connection, Database
+from vagus.records.applicants import ApplicantRow, find_by_device, find_by_token
+from vagus.records.database import Database
 from vagus.records.devices import DeviceRow, set_device_state
-from vagus.records.units import UnitRow, find_unit
+from vagus.records.units import UnitRow
 from vagus.records.writer import Batch, Writer
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.name_matching import decode_name
@@ -130,8 +131,7 @@ class Enrolment:
         who = None if known is None else known.id
         try:
             # 1. Who asks, and may they now?
-            with self._database.reading() as connection:
-                applicant = self._authenticate(connection, request, at)
+            applicant = self._authenticate(request, at)
             device = applicant.device
             who = device.id
             check_may(DeviceState(device.state), *_may(request.kind))
@@ -160,11 +160,12 @@ class Enrolment:
 
     # evidence
 
-    def _authenticate(self, connection: Connection, request: EnrolmentRequest, at: datetime) -> _Applicant:
+    def _authenticate(self, request: EnrolmentRequest, at: datetime) -> _Applicant:
         """The one device that the evidence speaks for. A token outranks the connection that carries it."""
         peer = request.peer
         if request.token is not None:
-            device_id, credential, token_sha256 = self._by_token(connection, request, request.token, at)
+            device_id, found, credential = self._by_token(request, request.token, at)
+            token_sha256: bytes | None = credential
         elif peer is None or peer.device is None or peer.identity is None:
             msg = "no credential: show the maker's or the current certificate, or send a one-time token as Basic"
             raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
@@ -175,21 +176,20 @@ class Enrolment:
             raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
         else:
             device_id, credential, token_sha256 = peer.device.id, peer.identity.leaf_sha256, None
-        device = load_device(connection, device_id)
-        unit = find_unit(connection, device.unit)
+            found = find_by_device(self._database, device_id)
+        device, unit = check_known(found.device, device_id), found.unit
         if unit is None:
             msg = f"unit {device.unit} of the device does not exist; apply the plan"
             raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg)
         return _Applicant(device, unit, credential, token_sha256)
 
-    def _by_token(
-        self, connection: Connection, request: EnrolmentRequest, token: str, at: datetime
-    ) -> tuple[DeviceId, bytes, bytes]:
+    def _by_token(self, request: EnrolmentRequest, token: str, at: datetime) -> tuple[DeviceId, ApplicantRow, bytes]:
         if request.kind is Kind.REENROL:
             msg = "a renewal is proved by the certificate that it renews, not by a token; use simpleenroll"
             raise NotAuthorised(Reason.NOT_RENEWABLE, msg)
         spki_sha256 = request.csr.public_key.spki_sha256
-        row = find_bearer(connection, token, spki_sha256, at=int(at.timestamp()), repeat=self._token_repeat)
+        found = find_by_token(self._database, hash_token(token)) or ApplicantRow(None, None)
+        row = check_token(found.token, spki_sha256, at=int(at.timestamp()), repeat=self._token_repeat)
         peer = request.peer
         named = _device_id_or_none(request.user)
         others = [named] if named is not None else []
@@ -198,7 +198,7 @@ class Enrolment:
         if any(other != row.device_id for other in others):
             msg = "the token belongs to another device than the certificate or user name beside it; send one of them"
             raise NotAuthorised(Reason.IDENTITY_AMBIGUOUS, msg)
-        return row.device_id, row.token_sha256, row.token_sha256
+        return row.device_id, found, row.token_sha256
 
     # names
 
@@ -264,18 +264,19 @@ class Enrolment:
     ) -> IssuanceToken | IssuedCertificate:
         """Inside the writer act. What `begin` saw may have changed since, so it is asked again here."""
         # 1. The device is still what the certificate will say, and still may.
-        device = load_device(batch.connection, applicant.device.id)
+        now = look_again(batch, applicant.device.id, applicant.token_sha256, request.peer)
+        device = check_known(now.device, applicant.device.id)
         state = DeviceState(device.state)
         check_may(state, *_may(request.kind))
         if (device.unit, device.profile) != (applicant.device.unit, applicant.device.profile):
             msg = "the inventory changed the device's unit or profile just now; send the request again"
             raise Unavailable(Reason.OVERLOADED, msg)
         # 2. Nothing of it is on hold, and the certificate that speaks for it was not revoked just now.
-        check_not_suspended(batch, device, request.peer)
+        check_not_suspended(now, device)
         # 3. The token is still worth this key and this certificate, and no other.
         key, token = request.csr.public_key.spki_sha256, None
         if applicant.token_sha256 is not None:
-            token = check_spendable(batch, applicant.token_sha256, key, repeat=self._token_repeat)
+            token = check_token(now.token, key, at=batch.at, repeat=self._token_repeat)
             check_same_wish(batch.connection, token, prepared.order.request_id)
         # 4. The intent with its ledger entry, and the token bound to it: both or neither.
         outcome = self._issuance.record(prepared, batch)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import Conflict, NotAuthorised, NotTrusted
 from vagus.fleet.admission import Admitted, Evidence
+from vagus.identifiers import DeviceId
 from vagus.reasons import Reason
+from vagus.records import applicants
+from vagus.records.applicants import ApplicantNow
 from vagus.records.certificates import (
     HELD,
     REVOKED,
-    find_by_fingerprint,
     find_by_leaf,
     find_by_request,
-    is_device_held,
 )
 from vagus.records.database import Connection
 from vagus.records.devices import DeviceRow
@@ -20,20 +21,27 @@ from vagus.records.tokens import TokenRow
 from vagus.records.writer import Batch
 
 
-def check_not_suspended(batch: Batch, device: DeviceRow, peer: Admitted | None) -> None:
+def look_again(batch: Batch, device_id: DeviceId, token_sha256: bytes | None, peer: Admitted | None) -> ApplicantNow:
+    """What is on record now about the device, its token and the certificate that its connection was made with."""
+    shown = None
+    if peer is not None and peer.identity is not None and peer.evidence is Evidence.LDEVID:
+        shown = peer.identity.leaf_sha256
+    return applicants.look_again(
+        batch.connection, device_id, token_sha256=token_sha256, shown_sha256=shown, at=batch.at
+    )
+
+
+def check_not_suspended(now: ApplicantNow, device: DeviceRow) -> None:
     """Raises NotTrusted(ON_HOLD|REVOKED): a new certificate would be the way around a hold or a revocation.
 
     The verdict on the connection may be older than either; here acts have an order.
     """
-    if is_device_held(batch.connection, str(device.id), alive_at=batch.at):
+    if now.is_held:
         msg = "a certificate of this device is on hold, so it gets no new one; release or revoke what is held"
         raise NotTrusted(Reason.ON_HOLD, msg, device=str(device.id))
-    if peer is None or peer.identity is None or peer.evidence is not Evidence.LDEVID:
-        return
-    shown = find_by_fingerprint(batch.connection, peer.identity.leaf_sha256)
-    if shown is not None and shown.state in {REVOKED, HELD}:
-        reason = Reason.REVOKED if shown.state == REVOKED else Reason.ON_HOLD
-        msg = f"the certificate that this request was made with is {shown.state}; enrol with another credential"
+    if now.shown_state in {REVOKED, HELD}:
+        reason = Reason.REVOKED if now.shown_state == REVOKED else Reason.ON_HOLD
+        msg = f"the certificate that this request was made with is {now.shown_state}; enrol with another credential"
         raise NotTrusted(reason, msg, device=str(device.id))
 
 

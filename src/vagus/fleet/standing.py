@@ -16,7 +16,7 @@ from vagus.ledger.entries import Issuance, decode_entry
 from vagus.policy.values import Function, PolicyPack
 from vagus.reasons import Reason
 from vagus.records.authorities import find_by_key
-from vagus.records.certificates import find_certificate, load_bytes
+from vagus.records.certificates import glance_at_certificate, load_bytes
 from vagus.records.database import Connection, Database
 from vagus.records.log import iterate_leaves
 from vagus.records.lost import LOST
@@ -82,8 +82,7 @@ class DatabaseStatus:
             self._check_issued(authority_id, certificate)
 
     def _check_issued(self, authority_id: int, certificate: PathCertificate) -> None:
-        with self._database.reading() as connection:
-            is_settled = _is_ours(connection, authority_id, certificate)
+        is_settled = _is_ours(self._database, authority_id, certificate)
         if is_settled is None:
             msg = "no record says that this house issued the certificate; its issuer's key may be stolen"
             raise NotTrusted(Reason.NOT_ISSUED, msg, authority=authority_id)
@@ -103,21 +102,23 @@ class DatabaseStatus:
         return row.id
 
 
-def _is_ours(connection: Connection, authority_id: int, certificate: PathCertificate) -> bool | None:
+def _is_ours(database: Database, authority_id: int, certificate: PathCertificate) -> bool | None:
     """None: never issued. True: these very bytes. False: the row of its signature is still on its way to the disk.
 
     An intent commits to the TBS before the key is used, so the same TBS under a good signature is what was intended.
     """
-    row = find_certificate(connection, authority_id, certificate.serial)
+    row = glance_at_certificate(database, authority_id, certificate.serial)
     if row is None:
         return None
     if row.fingerprint == LOST:
         # A restore lost the bytes; the ledger's entry commits to them all the same.
         tbs_sha256 = hashlib.sha256(certificate.tbs_der).digest()
-        return True if _find_tbs_digest(connection, row.leaf_index) == tbs_sha256 else None
+        with database.reading() as connection:
+            return True if _find_tbs_digest(connection, row.leaf_index) == tbs_sha256 else None
     if row.fingerprint is not None:
         return True if row.fingerprint == certificate.sha256 else None
-    tbs_der, _ = load_bytes(connection, row.leaf_index)
+    with database.reading() as connection:
+        tbs_der, _ = load_bytes(connection, row.leaf_index)
     return False if tbs_der == certificate.tbs_der else None
 
 

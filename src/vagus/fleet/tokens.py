@@ -17,8 +17,7 @@ from vagus.identifiers import DeviceId
 from vagus.ledger.append import append
 from vagus.ledger.entries import TokenMade, TokenSpent
 from vagus.reasons import Reason
-from vagus.records.database import Connection
-from vagus.records.tokens import TokenRow, bind_token, find_token, insert_token
+from vagus.records.tokens import TokenRow, bind_token, insert_token
 from vagus.records.writer import Batch, Writer
 
 REPEAT: Final = timedelta(hours=1)
@@ -89,28 +88,20 @@ def make_token(batch: Batch, text: str, device_id: DeviceId, *, life: timedelta,
     return MadeToken(device_id, row.expires_at, text)
 
 
-def find_bearer(
-    connection: Connection, text: str, spki_sha256: bytes, *, at: int, repeat: timedelta = REPEAT
-) -> TokenRow:
-    """The token that `text` is, if this key may spend or repeat it now; nothing is written.
+def check_token(row: TokenRow | None, spki_sha256: bytes, *, at: int, repeat: timedelta = REPEAT) -> TokenRow:
+    """The token, if this key may spend or repeat it at `at`; nothing is written.
 
+    Asked before the certificate is prepared, and again inside the writer act, where acts have an order.
     Raises NotAuthorised(TOKEN_INVALID|TOKEN_EXPIRED|TOKEN_REUSED).
     """
-    row = find_token(connection, hash_token(text))
     if row is None:
         raise _unknown()
-    check_token(row, spki_sha256, at=at, repeat=repeat)
-    return row
-
-
-def check_token(row: TokenRow, spki_sha256: bytes, *, at: int, repeat: timedelta = REPEAT) -> None:
-    """Raises NotAuthorised(TOKEN_EXPIRED|TOKEN_REUSED) unless this key may spend or repeat the token at `at`."""
     device = str(row.device_id)
     # 1. Unused: only its date counts.
     if row.bound_spki_sha256 is None or row.used_at is None:
         if at >= row.expires_at:
             raise NotAuthorised(Reason.TOKEN_EXPIRED, "the token has expired; ask for a new one", device=device)
-        return
+        return row
     # 2. Used with another key: somebody else holds the token. Told apart from expiry, because it is an alarm.
     if row.bound_spki_sha256 != spki_sha256:
         msg = "the token was used with another key; report it, and ask for a new one"
@@ -119,17 +110,6 @@ def check_token(row: TokenRow, spki_sha256: bytes, *, at: int, repeat: timedelta
     if at - row.used_at > repeat.total_seconds():
         msg = f"the token was used more than {int(repeat.total_seconds()) // 60} minutes ago; ask for a new one"
         raise NotAuthorised(Reason.TOKEN_EXPIRED, msg, device=device)
-
-
-def check_spendable(batch: Batch, token_sha256: bytes, spki_sha256: bytes, *, repeat: timedelta = REPEAT) -> TokenRow:
-    """Ask everything that `find_bearer` asked again inside the writer act, where acts have an order.
-
-    Raises NotAuthorised(TOKEN_INVALID|TOKEN_EXPIRED|TOKEN_REUSED).
-    """
-    row = find_token(batch.connection, token_sha256)
-    if row is None:
-        raise _unknown()
-    check_token(row, spki_sha256, at=batch.at, repeat=repeat)
     return row
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import and_, bindparam, func, insert, select, update
 
 from vagus.identifiers import serial_bytes
-from vagus.records.database import Connection
+from vagus.records.database import Connection, Database
 from vagus.records.statements import Statement
 from vagus.records.tables import authorities, certificate_bytes, certificates, crl_shards, keys
 
@@ -73,20 +73,10 @@ _BY_SERIAL = Statement(
         certificates.c.authority_id == bindparam("authority"), certificates.c.serial == bindparam("number")
     )
 )
-_BY_FINGERPRINT = Statement(select(certificates).where(certificates.c.fingerprint == bindparam("hash")))
 _BYTES = Statement(
     select(certificate_bytes.c.tbs_der, certificate_bytes.c.certificate_der).where(
         certificate_bytes.c.leaf_index == bindparam("leaf")
     )
-)
-_HELD = Statement(
-    select(certificates.c.leaf_index)
-    .where(
-        certificates.c.device_id == bindparam("device"),
-        certificates.c.not_after > bindparam("at"),
-        certificates.c.state == HELD,
-    )
-    .limit(1)
 )
 _SIGNED = Statement(
     update(certificates)
@@ -164,6 +154,12 @@ def find_certificate(connection: Connection, authority_id: int, serial: int) -> 
     return None if found is None else read_row(found)
 
 
+def glance_at_certificate(database: Database, authority_id: int, serial: int) -> CertificateRow | None:
+    """`find_certificate` as a reading of its own."""
+    found = _BY_SERIAL.glance(database, authority=authority_id, number=serial_bytes(serial))
+    return None if found is None else read_row(found)
+
+
 def find_by_leaf(connection: Connection, leaf_index: int) -> CertificateRow | None:
     """The certificate of this issuance entry."""
     found = _BY_LEAF.find(connection, leaf=leaf_index)
@@ -176,12 +172,6 @@ def find_by_request(connection: Connection, request_id: str) -> CertificateRow |
     return None if found is None else read_row(found)
 
 
-def find_by_fingerprint(connection: Connection, fingerprint: bytes) -> CertificateRow | None:
-    """The certificate whose DER has this SHA-256."""
-    found = _BY_FINGERPRINT.find(connection, hash=fingerprint)
-    return None if found is None else read_row(found)
-
-
 def list_of_device(connection: Connection, device_id: str, *, alive_at: int = 0) -> tuple[CertificateRow, ...]:
     """A device's certificates that end after `alive_at`, the one that ends last first."""
     query = (
@@ -190,11 +180,6 @@ def list_of_device(connection: Connection, device_id: str, *, alive_at: int = 0)
         .order_by(certificates.c.not_after.desc(), certificates.c.leaf_index.desc())
     )
     return tuple(read_row(found) for found in connection.execute(query))
-
-
-def is_device_held(connection: Connection, device_id: str, *, alive_at: int) -> bool:
-    """Whether a certificate of this device that ends after `alive_at` is on hold."""
-    return _HELD.find(connection, device=device_id, at=alive_at) is not None
 
 
 def list_of_key(connection: Connection, spki_sha256: bytes) -> tuple[CertificateRow, ...]:

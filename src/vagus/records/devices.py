@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 
 from vagus.identifiers import DeviceId, UnitName
-from vagus.records.database import Connection
+from vagus.records.database import Connection, Database
 from vagus.records.statements import Statement
 from vagus.records.tables import devices, models
 
@@ -94,19 +94,25 @@ def insert_device(connection: Connection, device: DeviceRow) -> None:
 def find_device(connection: Connection, device_id: DeviceId) -> DeviceRow | None:
     """The device of this id."""
     row = _BY_ID.find(connection, device=device_id.text)
-    return None if row is None else _device(row)
+    return None if row is None else read_device(row)
+
+
+def glance_at_device(database: Database, device_id: DeviceId) -> DeviceRow | None:
+    """`find_device` as a reading of its own."""
+    row = _BY_ID.glance(database, device=device_id.text)
+    return None if row is None else read_device(row)
 
 
 def find_device_by_serial(connection: Connection, model: str, maker_serial: str) -> DeviceRow | None:
     """The device that its maker numbered so."""
     row = _BY_SERIAL.find(connection, model=model, serial=maker_serial)
-    return None if row is None else _device(row)
+    return None if row is None else read_device(row)
 
 
 def list_devices_under_anchor(connection: Connection, anchor_sha256: bytes, maker_serial: str) -> tuple[DeviceRow, ...]:
     """The devices of this maker serial among the models that the anchor may vouch for: usually one or none."""
     rows = connection.execute(_UNDER_ANCHOR, {"anchor": anchor_sha256, "serial": maker_serial})
-    return tuple(_device(row) for row in rows)
+    return tuple(read_device(row) for row in rows)
 
 
 def list_devices(
@@ -116,7 +122,7 @@ def list_devices(
     query = select(devices).where(*_conditions(narrow)).order_by(devices.c.id).limit(limit)
     if after is not None:
         query = query.where(devices.c.id > str(after))
-    return tuple(_device(row) for row in connection.execute(query))
+    return tuple(read_device(row) for row in connection.execute(query))
 
 
 def count_devices_by_state(connection: Connection, narrow: DeviceFilter) -> dict[str, int]:
@@ -159,7 +165,8 @@ def _conditions(narrow: DeviceFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _device(row: Any) -> DeviceRow:
+def read_device(row: Any) -> DeviceRow:
+    """A row with the columns of `devices` as a value."""
     return DeviceRow(
         id=DeviceId(row.id),
         unit=UnitName.parse(row.unit),

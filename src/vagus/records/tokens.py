@@ -55,13 +55,13 @@ def insert_token(connection: Connection, token: TokenRow) -> None:
 def find_token(connection: Connection, token_sha256: bytes) -> TokenRow | None:
     """The token of this hash."""
     row = _BY_HASH.find(connection, token=token_sha256)
-    return None if row is None else _token(row)
+    return None if row is None else read_token(row)
 
 
 def list_tokens_of(connection: Connection, device_id: DeviceId) -> tuple[TokenRow, ...]:
     """A device's tokens, oldest first."""
     query = select(tokens).where(tokens.c.device_id == str(device_id)).order_by(tokens.c.made_at, tokens.c.token_sha256)
-    return tuple(_token(row) for row in connection.execute(query))
+    return tuple(read_token(row) for row in connection.execute(query))
 
 
 def bind_token(
@@ -79,7 +79,8 @@ def expire_tokens_of(connection: Connection, device_id: DeviceId, *, at: int) ->
     return connection.execute(query.values(expires_at=at)).rowcount
 
 
-def _token(row: Any) -> TokenRow:
+def read_token(row: Any) -> TokenRow:
+    """A row with the columns of `tokens` as a value."""
     bound = None if row.bound_spki_sha256 is None else bytes(row.bound_spki_sha256)
     return TokenRow(
         bytes(row.token_sha256),

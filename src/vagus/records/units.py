@@ -35,7 +35,7 @@ def put_unit(connection: Connection, unit: UnitRow) -> None:
 def find_unit(connection: Connection, name: UnitName) -> UnitRow | None:
     """The compartment of this name."""
     row = _BY_NAME.find(connection, unit=str(name))
-    return None if row is None else _unit(row)
+    return None if row is None else read_unit(row)
 
 
 def list_units(connection: Connection, hospital: str | None = None) -> tuple[UnitRow, ...]:
@@ -43,8 +43,9 @@ def list_units(connection: Connection, hospital: str | None = None) -> tuple[Uni
     query = select(units).order_by(units.c.name)
     if hospital is not None:
         query = query.where(units.c.hospital == hospital)
-    return tuple(_unit(row) for row in connection.execute(query))
+    return tuple(read_unit(row) for row in connection.execute(query))
 
 
-def _unit(row: Any) -> UnitRow:
+def read_unit(row: Any) -> UnitRow:
+    """A row with the columns of `units` as a value."""
     return UnitRow(UnitName.parse(row.name), row.organisation, row.title)
