@@ -1,0 +1,148 @@
+"""A status listener with answers at sight beside one without: the same application, desk and clock behind both."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from tests.server.house import PlainClient, Response, Served, serving
+from tests.server.publishing_house import PublishingHouse, publishing_house
+from vagus.authority.issuance import IssuedCertificate
+from vagus.endpoints.http import ASGIApp, Receive, Scope, Send
+from vagus.endpoints.revocation_status import OcspReplies, status_app
+from vagus.server.limits import Limits
+from vagus.server.listeners import ListenerSpec
+from vagus.server.overload import LoadGauge, SheddingOcsp
+from vagus.server.ready_answers import ReadyAnswers
+
+LIMITS = Limits(header_seconds=0.4, stall_seconds=0.4, linger_seconds=0.5)
+AGE = timedelta(seconds=60)
+LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+"""The request that ends a connection."""
+
+_DATE = re.compile(rb"date: [^\r]*\r\n")
+_LENGTH = re.compile(rb"content-length: ([0-9]+)\r\n")
+
+
+class Busy(LoadGauge):
+    """A gauge that is told how things stand."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.now = False
+
+    @property
+    def is_behind(self) -> bool:
+        return self.now
+
+
+@dataclass
+class StatusHouse:
+    """A published house behind status listeners; `seen` counts what came as far as the application."""
+
+    house: PublishingHouse
+    gauge: Busy = field(default_factory=Busy)
+    seen: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        source = SheddingOcsp(self.house.desk, self.gauge)
+        self.replies = OcspReplies(source, self.house.built.clock, AGE)
+        self.ready = ReadyAnswers(self.replies)
+        self.app = self._watched(status_app(publications=self.house.lists, ocsp=self.replies))
+
+    def spec(self, name: str, limits: Limits = LIMITS, *, is_ready: bool = True) -> ListenerSpec:
+        answers = self.ready if is_ready else None
+        return ListenerSpec(name, "127.0.0.1", 0, app=self.app, answers=answers, limits=limits)
+
+    def cut(self, octets: bytes) -> list[bytes]:
+        """The requests that are answered at sight, one by one, and the rest."""
+        pieces, begin = [], 0
+        while begin < len(octets) and (found := self.ready.answer(octets, begin)) is not None:
+            pieces.append(octets[begin : found[1]])
+            begin = found[1]
+        return [*pieces, octets[begin:]]
+
+    def _watched(self, app: ASGIApp) -> ASGIApp:
+        async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+            self.seen.append(scope["path"])
+            await app(scope, receive, send)
+
+        return watched
+
+
+@contextmanager
+def status_house(template: Path, folder: Path) -> Iterator[StatusHouse]:
+    with publishing_house(template, folder) as house:
+        yield StatusHouse(house)
+
+
+@contextmanager
+def both(status: StatusHouse, limits: Limits = LIMITS) -> Iterator[Served]:
+    """`slow` has the application alone, `fast` answers at sight as well."""
+    with serving(status.spec("slow", limits, is_ready=False), status.spec("fast", limits)) as served:
+        yield served
+
+
+def question(issued: IssuedCertificate, *, nonce: bytes | None = None, serial: int | None = None) -> bytes:
+    """As another library writes it, SHA-1 as most clients."""
+    issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
+    leaf = x509.load_der_x509_certificate(issued.der)
+    builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA1())
+    if serial is not None:
+        like = builder.build()
+        names = like.issuer_name_hash, like.issuer_key_hash
+        builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(*names, serial, hashes.SHA1())
+    if nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    return builder.build().public_bytes(Encoding.DER)
+
+
+def post(request_der: bytes, extra: str = "", *, version: str = "1.1") -> bytes:
+    head = (
+        f"POST /ocsp HTTP/{version}\r\nHost: status.example\r\nContent-Type: application/ocsp-request\r\n"
+        f"Content-Length: {len(request_der)}\r\n{extra}\r\n"
+    )
+    return head.encode() + request_der
+
+
+def get(request_der: bytes, extra: str = "", *, version: str = "1.1") -> bytes:
+    text = base64.b64encode(request_der).decode().replace("/", "%2F")
+    return f"GET /ocsp/{text} HTTP/{version}\r\nHost: status.example\r\n{extra}\r\n".encode()
+
+
+def status_of(response: Response) -> ocsp.OCSPCertStatus | ocsp.OCSPResponseStatus:
+    found = ocsp.load_der_ocsp_response(response.body)
+    if found.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+        return found.response_status
+    return found.certificate_status
+
+
+def say(port: int, *pieces: bytes) -> bytes:
+    """All that comes back until the server ends the connection, Date left out.
+
+    Each piece but the last is one request, whose answer is read before the next piece is sent.
+    """
+    heard = b""
+    with PlainClient(port) as client:
+        try:
+            for piece in pieces[:-1]:
+                client.send(piece)
+                head = client.receive_until(b"\r\n\r\n")
+                heard += head
+                heard += client.receive_exactly(int(_LENGTH.findall(head)[0]))
+            client.send(pieces[-1])
+            while data := client.receive():
+                heard += data
+        except ConnectionError:
+            heard += b"(cut)"
+    return _DATE.sub(b"", heard)

@@ -1,0 +1,462 @@
+"""What is answered at sight is what the whole protocol would have said, octet for octet, on every connection."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography.x509 import ocsp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.server.house import PlainClient, Served, serving, wait_until
+from tests.server.publishing_house import make_template
+from tests.server.status_house import LAST, StatusHouse, both, get, post, question, say, status_house, status_of
+from tests.tls.authority import server_credential
+from vagus.authority.issuance import IssuedCertificate
+from vagus.errors import Misconfigured
+from vagus.reasons import Reason
+from vagus.server.limits import Limits
+from vagus.server.listeners import ListenerSpec
+from vagus.tls import ServerContext, ServerTls
+
+GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
+TRY_LATER = ocsp.OCSPResponseStatus.TRY_LATER
+SLOW_FIELD = 'If-None-Match: "none"\r\n'
+"""A field that the parser must see, and that changes nothing."""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_template(tmp_path_factory.mktemp("status") / "template")
+
+
+@pytest.fixture
+def status(template: Path, tmp_path: Path) -> Iterator[StatusHouse]:
+    with status_house(template, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def issued(status: StatusHouse) -> IssuedCertificate:
+    return status.house.issue()
+
+
+@pytest.fixture
+def fast(status: StatusHouse) -> Iterator[int]:
+    """The port of a listener that answers at sight."""
+    with serving(status.spec("fast")) as served:
+        yield served.port("fast")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both listeners, and what to ask them."""
+
+    status: StatusHouse
+    served: Served
+    questions: list[bytes]
+
+    def check(self, octets: bytes) -> bytes:
+        """What both say.
+
+        Where a segment ends has no meaning in HTTP, but one that holds a request and nonsense lets the parser say
+        with the answer that the connection ends: so it gets what is answered at sight request by request.
+        """
+        heard = say(self.served.port("fast"), octets)
+        assert heard == say(self.served.port("slow"), *self.status.cut(octets))
+        return heard
+
+
+@pytest.fixture(scope="module")
+def asked(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with status_house(template, tmp_path_factory.mktemp("same")) as status:
+        issued, other, revoked = (status.house.issue() for _ in range(3))
+        status.house.revoke(revoked)
+        questions = [
+            *(question(one) for one in (issued, other, revoked)),
+            question(issued, nonce=b"n" * 32),
+            question(revoked, nonce=b"n" * 16),
+            question(issued, serial=4711),
+            question(issued)[:-1],
+            question(issued) + b"\0",
+            b"\x30\x00",
+            b"0" * 1200,
+        ]
+        with both(status) as served:
+            yield Pair(status, served, questions)
+
+
+class TestSameWords:
+    """Whatever is sent, both listeners say the same."""
+
+    def test_each_question_by_each_method(self, asked: Pair) -> None:
+        questions = asked.questions
+        for one in questions:
+            for octets in (post(one), get(one), get(one).replace(b"%2F", b"/"), get(one).replace(b"=", b"%3d")):
+                assert asked.check(octets + LAST).count(b"HTTP/1.1 ") in {1, 2}
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            "Content-Length: 5\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "Transfer-Encoding : chunked\r\n",
+            "Content_Length: 3\r\n",
+            "Content-Length : 80\r\n",
+            "Content-Length:\t80\r\n",
+            "X: a\r\n b\r\n",
+            "X: a\n",
+            "X: a\r\r\n",
+            "X\r\n",
+            ": x\r\n",
+            "Host: other\r\n",
+            "Expect: 100-continue\r\n",
+            "Connection: close\r\n",
+            "Connection: keep-alive, close\r\n",
+            "Connection: upgrade\r\nUpgrade: h2c\r\n",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+            "Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n",
+            "If-None-Match: *\r\n",
+            "If-Modified-Since: Sun, 22 Nov 2026 00:00:00 GMT\r\n",
+            "Range: bytes=0-3\r\n",
+            "Content-Type: text/plain\r\n",
+            "Content-Type: application/ocsp-request; a=b\r\n",
+            "content-type: APPLICATION/OCSP-REQUEST\r\n",
+            "User-Agent: \r\n",
+            "User-Agent: caf\xe9\r\n",
+            "User-Agent: a\0b\r\n",
+            "User-Agent: a\x7fb\r\n",
+            "Cookie: a=b\r\n",
+            "X-Forwarded-For: 6.6.6.6\r\n",
+            "A: b\r\n" * 30,
+            "A: b\r\n" * 150,
+            "User-Agent: " + "x" * 3000 + "\r\n",
+        ],
+        ids=lambda fields: repr(fields[:40]),
+    )
+    def test_each_field(self, asked: Pair, fields: str) -> None:
+        one = asked.questions[0]
+        raw = fields.encode("latin-1")
+        for octets in (post(one), get(one)):
+            asked.check(octets.replace(b"Host:", raw + b"Host:", 1) + LAST)
+            asked.check(octets.replace(b"\r\n\r\n", b"\r\n" + raw + b"\r\n", 1) + LAST)
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            (b"HTTP/1.1", b"HTTP/1.0"),
+            (b"HTTP/1.1", b"HTTP/1.2"),
+            (b"HTTP/1.1", b"http/1.1"),
+            (b" HTTP/1.1", b""),
+            (b" HTTP/1.1", b"  HTTP/1.1"),
+            (b" HTTP/1.1", b"?a=b HTTP/1.1"),
+            (b" HTTP/1.1", b"#a HTTP/1.1"),
+            (b" /ocsp", b" //ocsp"),
+            (b" /ocsp", b" http://a/ocsp"),
+            (b" /ocsp", b" /ocsp/"),
+            (b" /ocsp", b" /pki/ocsp"),
+            (b" /ocsp", b"\t/ocsp"),
+            (b"POST", b"post"),
+            (b"POST", b"PUT"),
+            (b"POST", b"GET"),
+            (b"GET", b"HEAD"),
+            (b"GET", b"POST"),
+            (b"Host: status.example\r\n", b""),
+            (b"Host: status.example", b"Host:status.example"),
+            (b"Host: status.example", b"Host:"),
+            (b"Host: status.example", b"Host : status.example"),
+            (b"Content-Length: ", b"Content-Length: 0"),
+            (b"Content-Length: ", b"Content-Length: +"),
+            (b"Content-Length: ", b"Content-Length: -"),
+            (b"Content-Length: ", b"Content-Length: 0x"),
+            (b"Content-Length: ", b"Content-Length: 9"),
+            (b"Content-Length: ", b"Content-Length: 99999999999999999999"),
+            (b"\r\n", b"\n"),
+            (b"/ocsp/M", b"/ocsp//M"),
+            (b"/ocsp/M", b"/ocsp/%4D"),
+            (b"/ocsp/M", b"/ocsp/M%"),
+            (b"/ocsp/M", b"/ocsp/M%0a"),
+            (b"/ocsp/M", b"/ocsp/ M"),
+            (b"/ocsp/M", b"/ocsp/M="),
+            (b"/ocsp/M", b"/ocsp/M\xff"),
+        ],
+    )
+    def test_each_change(self, asked: Pair, old: bytes, new: bytes) -> None:
+        one = asked.questions[0]
+        for octets in (post(one), get(one)):
+            for count in (1, -1):
+                asked.check(octets.replace(old, new, count) + LAST)
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_whatever_is_sent(self, asked: Pair, data: st.DataObject) -> None:
+        questions = asked.questions
+        fields = st.sampled_from(
+            ["", "User-Agent: a\r\n", "Connection: keep-alive\r\n", "Accept: */*\r\nPragma: no-cache\r\n", SLOW_FIELD]
+        )
+        one = st.builds(
+            lambda form, asked, extra: form(asked, extra), st.sampled_from([post, get]), _any(questions), fields
+        )
+        octets = bytearray(b"".join(data.draw(st.lists(one, min_size=1, max_size=4))))
+        for _ in range(data.draw(st.integers(0, 2))):
+            at = data.draw(st.integers(0, len(octets) - 1))
+            new = data.draw(st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b":", b"\0", b"0", b"GET ", b"\xff"]))
+            octets[at : at + data.draw(st.integers(0, 3))] = new
+        asked.check(bytes(octets) + LAST)
+
+    def test_a_listener_with_tighter_bounds_keeps_them(self, status: StatusHouse, issued: IssuedCertificate) -> None:
+        for limits in (Limits(header_bytes=100), Limits(header_fields=3)):
+            with both(status, limits) as served:
+                heard = Pair(status, served, []).check(
+                    post(question(issued), "User-Agent: a\r\nAccept: */*\r\n") + LAST
+                )
+                assert heard.startswith(b"HTTP/1.1 431 ")
+
+
+def _any(questions: list[bytes]) -> st.SearchStrategy[bytes]:
+    return st.sampled_from(questions)
+
+
+class TestKept:
+    def test_a_question_passes_no_application(self, status: StatusHouse, issued: IssuedCertificate, fast: int) -> None:
+        with PlainClient(fast) as client:
+            for octets in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
+                for _ in range(2):
+                    client.send(octets)
+                    assert status_of(client.read_response()) is GOOD
+            assert status.seen == []
+            assert client.get("/crl/h1.icu/1/0.crl").status == 200
+        assert status.seen == ["/crl/h1.icu/1/0.crl"]
+
+    def test_a_revocation_reaches_open_connections_at_once(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        with PlainClient(fast) as client:
+            for octets in (post(question(issued)), get(question(issued))):
+                client.send(octets)
+                assert status_of(client.read_response()) is GOOD
+            status.house.revoke(issued)
+            for octets in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
+                client.send(octets)
+                assert status_of(client.read_response()) is REVOKED
+        assert status.seen == []
+
+    def test_a_responder_that_lost_the_sequence_says_try_later(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        with PlainClient(fast) as client:
+            client.send(post(question(issued)))
+            assert status_of(client.read_response()) is GOOD
+            status.house.built.advance(seconds=10)
+            client.send(post(question(issued)))
+            assert status_of(client.read_response()) is TRY_LATER
+            status.house.desk._follower.catch_up()
+            client.send(post(question(issued)))
+            assert status_of(client.read_response()) is GOOD
+
+    def test_under_load_what_is_kept_goes_out_and_what_must_be_signed_is_put_off_and_counted(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        with PlainClient(fast) as client:
+            client.send(post(question(issued)))
+            assert status_of(client.read_response()) is GOOD
+            status.gauge.now = True
+            client.send(post(question(issued)) + post(question(issued, nonce=b"n" * 32)))
+            assert status_of(client.read_response()) is GOOD
+            assert status_of(client.read_response()) is TRY_LATER
+        assert status.gauge.turned_away == 1
+
+    def test_max_age_falls_as_the_end_comes_near(self, status: StatusHouse, issued: IssuedCertificate) -> None:
+        desk = status.house.desk
+        desk._rules = type(desk._rules)(
+            presigned_lifetime=desk._rules.presigned_lifetime,
+            renew_after=desk._rules.presigned_lifetime,
+            http_max_age=desk._rules.http_max_age,
+            replace_within=desk._rules.replace_within,
+            responder_renew_before=desk._rules.responder_renew_before,
+        )
+        octets, found = post(question(issued)), []
+        for wait in (0, 11 * 3600 + 59 * 60 - 1, 1, 1, 1, 57):
+            status.house.advance(seconds=wait)
+            answer = status.ready.answer(octets, 0)
+            assert answer is not None
+            head = answer[0].partition(b"\r\n\r\n")[0]
+            found.append(int(head.split(b"max-age=")[1].split(b",")[0]))
+        assert found == [60, 60, 60, 59, 58, 1]
+
+    def test_what_is_ready_has_a_bound(self, status: StatusHouse) -> None:
+        status.ready._most_ready = 3
+        for _ in range(5):
+            octets = post(question(status.house.issue()))
+            assert status.ready.answer(octets, 0) == status.ready.answer(octets, 0)
+        assert len(status.ready._ready) == 3
+
+    def test_the_forms_of_headers_that_are_remembered_have_a_bound(
+        self, status: StatusHouse, issued: IssuedCertificate
+    ) -> None:
+        for number in range(3000):
+            assert status.ready.answer(post(question(issued), f"User-Agent: {number}\r\n"), 0) is not None
+            assert len(status.ready._forms) <= 1024
+
+    def test_the_path_of_the_status_url_comes_before_the_question(
+        self, status: StatusHouse, issued: IssuedCertificate
+    ) -> None:
+        under = type(status.ready)(status.replies, "/pki")
+        for octets in (post(question(issued)), get(question(issued))):
+            assert under.answer(octets, 0) is None
+            assert under.answer(octets.replace(b"/ocsp", b"/pki/ocsp", 1), 0) is not None
+
+
+class TestConnections:
+    def test_a_request_may_be_cut_anywhere(self, status: StatusHouse, issued: IssuedCertificate, fast: int) -> None:
+        octets = post(question(issued)) + get(question(issued))
+        with PlainClient(fast) as client:
+            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.send(octets)
+            whole = [client.read_response() for _ in range(2)]
+            for at in range(1, len(octets)):
+                client.send(octets[:at])
+                time.sleep(0.002)
+                client.send(octets[at:])
+                assert [client.read_response() for _ in range(2)] == whole
+
+    def test_octet_by_octet(self, status: StatusHouse, issued: IssuedCertificate, fast: int) -> None:
+        with PlainClient(fast) as client:
+            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for octet in post(question(issued)):
+                client.send(bytes((octet,)))
+            assert status_of(client.read_response()) is GOOD
+
+    def test_answers_come_in_the_order_of_questions_of_every_kind(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        status.house.revoke(other := status.house.issue())
+        good, bad = question(issued), question(other)
+        wishes = [post(good), get(bad), post(bad, SLOW_FIELD), post(good, "Accept: a\r\n"), get(good)]
+        with PlainClient(fast) as client:
+            client.send(b"".join(wishes * 4) + b"GET /crl/h1.icu/1/0.crl HTTP/1.1\r\nHost: a\r\n\r\n" + get(bad))
+            found = [status_of(client.read_response()) for _ in range(20)]
+            assert found == [GOOD, REVOKED, REVOKED, GOOD, GOOD] * 4
+            assert client.read_response().headers["content-type"] == "application/pkix-crl"
+            assert status_of(client.read_response()) is REVOKED
+            client.send(post(good))
+            assert status_of(client.read_response()) is GOOD
+
+    def test_a_burst_beyond_what_may_wait_is_not_answered_to_its_end(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        answered = 0
+        with PlainClient(fast) as client, contextlib.suppress(ConnectionError):
+            client.send(post(question(issued)) * 300)
+            while True:
+                assert status_of(client.read_response()) is GOOD
+                answered += 1
+        assert 60 < answered < 300
+
+    def test_close_and_http_1_0_end_the_connection(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        for octets in (post(question(issued), "Connection: close\r\n"), get(question(issued), version="1.0")):
+            with PlainClient(fast) as client:
+                client.send(get(question(issued)) + octets)
+                assert "connection" not in client.read_response().headers
+                last = client.read_response()
+                assert (status_of(last), last.headers["connection"]) == (GOOD, "close")
+                assert client.is_closed()
+
+    def test_a_client_that_has_the_answer_gets_304(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        with PlainClient(fast) as client:
+            client.send(get(question(issued)))
+            etag = client.read_response().headers["etag"]
+            client.send(get(question(issued), f"If-None-Match: {etag}\r\n") + get(question(issued)))
+            assert client.read_response().status == 304
+            assert client.read_response().status == 200
+
+    @pytest.mark.parametrize("before", [b"", b"fast", b"slow"])
+    def test_a_header_that_does_not_come_to_its_end_is_cut_wherever_it_begins(
+        self, issued: IssuedCertificate, fast: int, before: bytes
+    ) -> None:
+        good = {b"": b"", b"fast": post(question(issued)), b"slow": post(question(issued), SLOW_FIELD)}[before]
+        for begun in (b"POST /ocsp HTT", post(question(issued))[:-1], b"G"):
+            with PlainClient(fast) as client:
+                client.send(good + begun)
+                if before:
+                    assert client.read_response().status == 200
+                assert client.read_response().status == 408
+                assert client.is_closed()
+
+    def test_an_idle_connection_is_closed_in_time_and_an_asking_one_is_not(
+        self, status: StatusHouse, issued: IssuedCertificate
+    ) -> None:
+        short = Limits(keep_alive_seconds=0.6, linger_seconds=0.2)
+        with serving(status.spec("fast", short)) as served, PlainClient(served.port("fast")) as client:
+            for _ in range(8):
+                client.send(get(question(issued)))
+                assert client.read_response().status == 200
+                time.sleep(0.15)
+            assert client.receive() == b""
+
+    def test_a_client_that_takes_nothing_is_cut_and_holds_a_bounded_share(
+        self, status: StatusHouse, issued: IssuedCertificate
+    ) -> None:
+        with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.socket.settimeout(0.2)
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                for _ in range(2000):
+                    client.send(post(question(issued)) * 60)
+            wait_until(lambda: served.running.counts()["fast"][0] == 0)
+
+    def test_caps_hold_and_count(self, status: StatusHouse, issued: IssuedCertificate) -> None:
+        limits = Limits(connections=3, connections_per_source=2)
+        with serving(status.spec("fast", limits)) as served:
+            with PlainClient(served.port("fast")) as one, PlainClient(served.port("fast")) as two:
+                for client in (one, two):
+                    client.send(post(question(issued)))
+                    assert client.read_response().status == 200
+                with PlainClient(served.port("fast")) as third, contextlib.suppress(ConnectionError):
+                    third.send(post(question(issued)))
+                    assert third.receive() == b""
+                assert served.running.counts()["fast"] == (2, 1)
+            wait_until(lambda: served.running.counts()["fast"] == (0, 1))
+
+    def test_requests_are_counted_whoever_answers_them(self, status: StatusHouse, issued: IssuedCertificate) -> None:
+        with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
+            client.send(post(question(issued)) * 3 + post(question(issued), SLOW_FIELD))
+            for _ in range(4):
+                client.read_response()
+            state = served.running._every["fast"].state
+            assert state is not None
+            wait_until(lambda: state.total_requests == 4)
+
+    def test_the_date_is_the_listeners(self, issued: IssuedCertificate, fast: int) -> None:
+        with PlainClient(fast) as client:
+            client.send(post(question(issued)) + post(question(issued), SLOW_FIELD))
+            first, second = client.read_response(), client.read_response()
+            assert first == second
+            assert next(iter(first.headers)) == "date"
+
+    def test_a_stop_ends_idle_connections(self, status: StatusHouse, issued: IssuedCertificate) -> None:
+        with serving(status.spec("fast"), grace=5.0) as served:
+            client = PlainClient(served.port("fast"))
+            client.send(post(question(issued)))
+            client.read_response()
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 5.0
+        with client:
+            assert client.is_closed()
+
+
+def test_answers_at_sight_go_with_plain_http_alone(status: StatusHouse) -> None:
+    tls = ServerContext(server_credential(), ServerTls())
+    with pytest.raises(Misconfigured) as refusal:
+        ListenerSpec("status", "127.0.0.1", 0, app=status.app, answers=status.ready, tls=tls)
+    assert refusal.value.reason is Reason.BAD_SETTINGS
