@@ -50,6 +50,7 @@ class _ServeTable(Document):
     handshake_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
     header_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
     stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    body_octets_per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 100.0
     connections: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
     sequence_bound_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
@@ -74,6 +75,7 @@ class ServeSettings:
     handshake_seconds: float
     header_seconds: float
     stall_seconds: float
+    body_octets_per_second: float  # slower bodies are given up after a minute in all
     connections: int
     connections_per_source: int
     sequence_bound_seconds: float
@@ -167,6 +169,7 @@ def decode_settings(raw: bytes, folder: Path) -> Settings:
             handshake_seconds=said.serve.handshake_seconds,
             header_seconds=said.serve.header_seconds,
             stall_seconds=said.serve.stall_seconds,
+            body_octets_per_second=said.serve.body_octets_per_second,
             connections=said.serve.connections,
             connections_per_source=said.serve.connections_per_source,
             sequence_bound_seconds=said.serve.sequence_bound_seconds,
@@ -260,6 +263,7 @@ kdf = {kdf}                       # scrypt, or pbkdf2 where FIPS 140 is asked fo
 handshake_seconds = 10.0
 header_seconds = 10.0
 stall_seconds = 60.0
+body_octets_per_second = 100.0    # a request body that trickles more slowly is given up after a minute
 connections = 20000
 connections_per_source = 2000
 sequence_bound_seconds = 2.0      # a gate that lost the revocation sequence for longer applies the fail mode

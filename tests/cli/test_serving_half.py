@@ -32,7 +32,7 @@ def ask(address: str, path: str) -> str:
 
 def test_serving_without_the_ledgers_passphrase_is_told_everywhere(watched: Path) -> None:
     with serving(watched, "--issue-for", "h1/icu,h1/infra", *NAMED) as served:
-        health = str(served.ready["listeners"]["health"])  # type: ignore[index]
+        health = str(served.ready["listeners"]["health"])
         said = ask(health, "/health")
         assert '"status": "degraded"' in said
         assert "--passphrase-source log=" in said
@@ -43,7 +43,7 @@ def test_serving_without_the_ledgers_passphrase_is_told_everywhere(watched: Path
 
 def test_serving_with_every_passphrase_lacks_nothing(watched: Path) -> None:
     with serving(watched, "--issue-for", "h1/icu,h1/infra", *ALL) as served:
-        health = str(served.ready["listeners"]["health"])  # type: ignore[index]
+        health = str(served.ready["listeners"]["health"])
         assert '"lacks"' not in ask(health, "/health")
         assert "vagus_lacks{" not in ask(health, "/metrics")
     assert "does without" not in served.log()

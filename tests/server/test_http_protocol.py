@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 
 import pytest
 
@@ -44,6 +45,30 @@ class TestTimeOuts:
                 if answer:
                     break
             assert answer.startswith(b"HTTP/1.1 408 ")
+
+    def test_a_body_that_trickles_gains_no_time(self, door: Door) -> None:
+        """No pause is as long as the stall limit, and each octet buys a hundredth of a second."""
+        slow = Limits(stall_seconds=5, body_seconds=0.5, body_octets_per_second=100, linger_seconds=0.5)
+        with serving(gate(door, limits=slow)) as served, Client(served.port(), pump().credential) as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n")
+            client.socket.settimeout(0.05)
+            answer, sent = b"", 0
+            while not answer and sent < 500:
+                with contextlib.suppress(TimeoutError, ConnectionError):
+                    client.send(b"b")
+                    sent += 1
+                    answer = client.receive()
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert sent < 100, "0.5 s and a hundredth for each octet do not last for so many pauses of 0.05 s"
+
+    def test_a_body_that_comes_at_the_least_rate_is_taken(self, door: Door) -> None:
+        slow = Limits(stall_seconds=5, body_seconds=1.5, body_octets_per_second=100, linger_seconds=0.5)
+        with serving(gate(door, limits=slow)) as served, Client(served.port(), pump().credential) as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\n\r\n")
+            for _ in range(20):
+                time.sleep(0.1)
+                client.send(b"b" * 400)
+            assert client.read_response().status == 200
 
     def test_an_idle_kept_connection_is_closed_in_time(self, door: Door) -> None:
         short = Limits(keep_alive_seconds=1, linger_seconds=0.2)

@@ -389,6 +389,7 @@ def limits_of(house: House) -> Limits:
         handshake_seconds=serve.handshake_seconds,
         header_seconds=serve.header_seconds,
         stall_seconds=serve.stall_seconds,
+        body_octets_per_second=serve.body_octets_per_second,
         connections=serve.connections,
         connections_per_source=serve.connections_per_source,
     )

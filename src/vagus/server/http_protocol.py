@@ -40,6 +40,7 @@ class GateHttp(HttpToolsProtocol):
         self._gate = gate
         self._standing = standing
         self._deadline: float | None = None
+        self._body_end = 0.0  # what the body's octets have bought so far; the deadline is never later
         self._is_in_header = True
         self._is_begun = False  # the parser holds a part of a request
         self._is_over = False  # an answer that ends the connection is on its way: nothing that follows counts
@@ -86,13 +87,15 @@ class GateHttp(HttpToolsProtocol):
         elif not self._is_in_header:
             self._header_octets = 0
             if self._deadline is not None:
-                self._deadline = self.loop.time() + self._gate.limits.stall_seconds
+                self._deadline = self._next_deadline(len(data))
         elif self._deadline is None and (self._header_octets or self._is_begun):
             self._deadline = self.loop.time() + self._gate.limits.header_seconds
 
     def tick(self, now: float) -> None:
         """Header and body time-outs; the socket's own are its owner's."""
-        if self._deadline is not None and now > self._deadline and not self.flow.read_paused:
+        if self.flow.read_paused:
+            self._body_end = now + self._gate.limits.body_seconds
+        elif self._deadline is not None and now > self._deadline:
             self._deadline = None
             what = "header" if self._is_in_header else "body"
             message = f"the {what} of the request did not come within the limit; send it without pauses"
@@ -119,7 +122,8 @@ class GateHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The header is whole: refuse what must not be acted upon, before anybody does."""
         self._is_in_header = False
-        self._deadline = self.loop.time() + self._gate.limits.stall_seconds
+        self._body_end = self.loop.time() + self._gate.limits.body_seconds
+        self._deadline = self._next_deadline(0)
         error = self._find_fault()
         if error is not None:
             self._tell(error)
@@ -140,6 +144,12 @@ class GateHttp(HttpToolsProtocol):
         self._is_begun = False
         self._header_octets = 0
         super().on_message_complete()
+
+    def _next_deadline(self, octets: int) -> float:
+        """Each octet of a body buys a moment, and none buys more than `body_seconds` ahead."""
+        limits, now = self._gate.limits, self.loop.time()
+        self._body_end = min(self._body_end + octets / limits.body_octets_per_second, now + limits.body_seconds)
+        return min(now + limits.stall_seconds, self._body_end)
 
     def _find_fault(self) -> VagusError | None:
         limits = self._gate.limits

@@ -18,6 +18,10 @@ class Limits:
     """From the first byte of a request, or the end of the handshake, until its header is complete."""
     stall_seconds: float = 30.0
     """For a client that neither takes what we send nor sends what we wait for."""
+    body_seconds: float = 60.0
+    body_octets_per_second: float = 100.0
+    """A body that comes more slowly than this for `body_seconds` in all is given up: stalls alone would let one octet
+    a minute hold a connection for days. Time in which we take nothing does not count."""
     keep_alive_seconds: float = 75.0
     linger_seconds: float = 2.0
     """For the other side to read our last words before the socket goes."""
