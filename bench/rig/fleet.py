@@ -134,7 +134,7 @@ def _certificates(authority_id: int, serials: Sequence[int], filled: int, every:
             FIRST_LEAF + number,
             authority_id,
             serial_bytes(serial),
-            f"device:{number}",
+            f"device:{number:026d}",
             f"{number:026d}",
             "bedside",
             number.to_bytes(32, "big"),

@@ -64,7 +64,10 @@ def put_publication(connection: Connection, publication: Publication) -> None:
         "sequence": publication.sequence,
         "crl_der": publication.crl_der,
     }
-    if not connection.execute(update(crl_publications).where(*mine).values(**values)).rowcount:
+    # Looked for first: a driver keeps what was last bound to a statement, which may be 50 MB, and here to one alone.
+    if find_number(connection, publication.authority_id, publication.shard, is_delta=False) is not None:
+        connection.execute(update(crl_publications).where(*mine).values(**values))
+    else:
         named = {"authority_id": publication.authority_id, "shard": publication.shard}
         connection.execute(insert(crl_publications), {**named, **values})
 
