@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import update
 
 from vagus.errors import IntegrityFailure
 from vagus.reasons import Reason
 from vagus.records.database import Database, open_database
 from vagus.records.revocations import HOLD, RELEASE, REVOKE, RevocationEvent, insert_event
-from vagus.records.sequence import RevocationFollower
+from vagus.records.sequence import RevocationFollower, RevokedEntry, _pack, _unpack
 from vagus.records.tables import log_head, revocation_events
 from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock
@@ -45,6 +47,20 @@ def test_in_process_it_knows_before_the_future_resolves(writer: Writer, database
     assert (found.sequence, found.is_hold, found.reason) == (sequence, False, 4)
     assert follower.position == sequence
     assert follower.find(2, 7) is None  # a serial means nothing without its issuer
+
+
+@given(
+    sequence=st.integers(1, 2**63 - 1),
+    serial=st.integers(1, 2**160 - 1),
+    act=st.sampled_from((REVOKE, HOLD)),
+    reason=st.integers(0, 10),
+    at=st.integers(0, 2**40),
+)
+def test_what_is_kept_as_one_number_comes_back_whole(
+    sequence: int, serial: int, act: str, reason: int, at: int
+) -> None:
+    packed = _pack(RevocationEvent(sequence, 3, serial, act, reason, at))
+    assert _unpack(3, serial, packed) == RevokedEntry(3, serial, act == HOLD, reason, at, sequence)
 
 
 def test_a_hold_is_released_and_a_revocation_stays(writer: Writer, database: Database) -> None:

@@ -56,6 +56,22 @@ def read_events(connection: Connection, after: int, limit: int = _ROWS) -> list[
     ]
 
 
+_SEQUENCE_BITS = 64
+_REASON_BITS = 8
+
+
+def _pack(event: RevocationEvent) -> int:
+    """Moment, step, reason and hold in one number."""
+    return ((event.at << _SEQUENCE_BITS | event.sequence) << _REASON_BITS | event.reason) << 1 | (event.act == HOLD)
+
+
+def _unpack(authority_id: int, serial: int, packed: int) -> RevokedEntry:
+    reason = packed >> 1 & (1 << _REASON_BITS) - 1
+    left = packed >> 1 + _REASON_BITS
+    at, sequence = left >> _SEQUENCE_BITS, left & (1 << _SEQUENCE_BITS) - 1
+    return RevokedEntry(authority_id, serial, bool(packed & 1), reason, at, sequence)
+
+
 class RevocationFollower:
     """What is revoked or held, in memory and never far behind the database. Safe to ask from every thread.
 
@@ -67,7 +83,7 @@ class RevocationFollower:
         self._database = database
         self._clock = clock
         self._turn = threading.Lock()
-        self._revoked: dict[tuple[int, int], RevokedEntry] = {}
+        self._revoked: dict[int, dict[int, int]] = {}  # authority, serial, entry: numbers alone, a million have room
         self._position = 0
         self._current_at = clock.now()
         self._subscribers: tuple[Callable[[Sequence[RevocationEvent]], None], ...] = ()
@@ -91,7 +107,9 @@ class RevocationFollower:
 
     def find(self, authority_id: int, serial: int) -> RevokedEntry | None:
         """Why the certificate does not count now, or None."""
-        return self._revoked.get((authority_id, serial))
+        listed = self._revoked.get(authority_id)
+        packed = None if listed is None else listed.get(serial)
+        return None if packed is None else _unpack(authority_id, serial, packed)
 
     def subscribe(self, callback: Callable[[Sequence[RevocationEvent]], None]) -> None:
         """Call `callback` with each run of new events, after `find` knows them; keep it short, it must not raise."""
@@ -135,7 +153,8 @@ class RevocationFollower:
             while self._position < end:
                 events = read_events(connection, self._position)
                 self._apply(events, end)
-                new += events
+                if self._subscribers:  # at a start nobody listens, and the events are many
+                    new += events
             return new
 
     def _apply(self, events: Sequence[RevocationEvent], end: int) -> None:
@@ -145,12 +164,11 @@ class RevocationFollower:
             msg = f"the revocation sequence has a gap behind {self._position} (it should reach {end}); see vagus audit"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, position=self._position, end=end)
         for event in events:
-            key = (event.authority_id, event.serial)
+            listed = self._revoked.setdefault(event.authority_id, {})
             if event.act == RELEASE:
-                self._revoked.pop(key, None)
+                listed.pop(event.serial, None)
             else:
-                is_hold = event.act == HOLD
-                self._revoked[key] = RevokedEntry(*key, is_hold, event.reason, event.at, event.sequence)
+                listed[event.serial] = _pack(event)
         self._position = events[-1].sequence
 
     def _on_commit(self, facts: CommitFacts) -> None:
