@@ -340,6 +340,17 @@ def test_a_responder_whose_key_is_lost_is_replaced(built: Installation, issuers:
     assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.2"]
 
 
+def test_a_responder_without_its_key_does_not_silence_the_others(built: Installation) -> None:
+    both, keys = built.issuers("h1/icu", "h1/infra"), built.keystore(OCSP_KEYSTORE)
+    assert all(office(built).renew_due(both[name]) for name in ("h1/icu", "h1/infra"))
+    keys.destroy("h1.infra.1.1")
+    told: list[tuple[str, Reason]] = []
+    with built.database.reading() as connection:
+        (found,) = open_responders(connection, keys, lambda name, error: told.append((name, error.reason)))
+    assert found.reference == "h1/icu#1"
+    assert told == [("h1/infra#1", Reason.KEY_NOT_OPEN)]
+
+
 def test_a_responder_whose_certificate_is_revoked_is_replaced(built: Installation, issuers: OpenIssuers) -> None:
     assert office(built).renew_due(issuers["h1/icu"])
     with built.database.reading() as connection:

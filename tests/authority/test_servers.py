@@ -12,6 +12,7 @@ from cryptography import x509
 from tests.authority.installation import BY, Installation, new_installation
 from tests.postgres import fresh_database, postgres_server
 from vagus.authority.publishing import CrlPublisher
+from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
 from vagus.ledger.entries import CrlPublished, decode_entry
 from vagus.records import publications as rows
 from vagus.records import revocations as revocation_rows
@@ -139,6 +140,57 @@ def test_one_holder_publishes_until_its_lease_ends(tmp_path: Path, url: str) -> 
         assert server("two").publish_due(issuer) == ()
         first.advance(seconds=1)
         assert server("two").publish_due(issuer), "the first may have died"
+
+
+def test_two_servers_that_renew_a_responder_at_the_same_moment_make_one(tmp_path: Path, url: str) -> None:
+    """Whoever has no turn leaves the work; at its next look it is done."""
+    with new_installation(tmp_path / "house", url) as first:
+        first.build()
+        second = again(first, url)
+        keystore = first.keystore(OCSP_KEYSTORE)
+        with second.writer:
+            houses = (first, second)
+            keystores = (keystore, second.keystore(OCSP_KEYSTORE))
+            outcomes: list[bool | BaseException] = []
+            ready = threading.Barrier(2)
+
+            def renew(number: int) -> None:
+                house = houses[number]
+                issuer = house.issuers("h1/icu")["h1/icu"]
+                parts = (house.database, house.writer, house.clock, house.issuance(), keystores[number])
+                office = ResponderOffice(*parts, holder=f"serve-{number}")
+                ready.wait(30)
+                try:
+                    outcomes.append(office.renew_due(issuer))
+                except BaseException as failure:  # noqa: BLE001  told in the main thread
+                    outcomes.append(failure)
+
+            for life in (1, 2, 3):
+                outcomes.clear()
+                threads = [threading.Thread(target=renew, args=(number,)) for number in (0, 1)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                assert sorted(outcomes, key=str) == [False, True]
+                assert [one.key_id for one in keystore.list_keys()] == [f"h1.icu.1.{life}"]
+                first.advance(days=8)
+        second.database.close()
+
+
+def test_a_server_whose_turn_it_is_not_leaves_a_responder_alone(tmp_path: Path, url: str) -> None:
+    with new_installation(tmp_path / "house", url) as first:
+        first.build()
+        issuer = first.issuers("h1/icu")["h1/icu"]
+        parts = (first.database, first.writer, first.clock, first.issuance(), first.keystore(OCSP_KEYSTORE))
+        until = int(first.clock.now().timestamp()) + 60
+        name = f"ocsp:{issuer.authority_id}"
+        first.writer.submit(
+            lambda batch: rows.take_lease(batch.connection, name, "one", at=batch.at, until=until)
+        ).result()
+        assert not ResponderOffice(*parts, holder="two").renew_due(issuer)
+        first.advance(seconds=60)
+        assert ResponderOffice(*parts, holder="two").renew_due(issuer), "the first may have died"
 
 
 def test_a_holder_that_ends_in_order_gives_its_lease_back(tmp_path: Path, url: str) -> None:

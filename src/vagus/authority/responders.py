@@ -5,11 +5,14 @@ Their keys rest in a keystore of their own, so that a process that answers needs
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from vagus.authority.issuance import Issuance, IssuanceOrder
-from vagus.errors import IntegrityFailure
+from vagus.errors import IntegrityFailure, Misconfigured, Unavailable, VagusError
 from vagus.keystore.signing import Purpose
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
@@ -42,6 +45,14 @@ _PROFILE = "ocsp"
 _HASH_NAMES = ("sha1", "sha256", "sha384", "sha512")
 
 
+_LOG = logging.getLogger(__name__)
+_LEASE = timedelta(seconds=60)
+
+
+def _warn(reference: str, error: VagusError) -> None:
+    _LOG.warning("no OCSP answers for %s from here: %s", reference, error.message)
+
+
 @dataclass(frozen=True, slots=True)
 class Responder:
     """Who answers for one authority, which clients name by one of `asked_as`: (hash, name hash, key hash)."""
@@ -58,16 +69,27 @@ class Responder:
 
 
 class ResponderOffice:
-    """Keeps every online authority of this process with a responder whose certificate is in its first half."""
+    """Keeps every online authority of this process with a responder whose certificate is in its first half.
+
+    With the name of a `holder`, only under the authority's lease: of several servers one makes the key.
+    """
 
     def __init__(
-        self, database: Database, writer: Writer, clock: Clock, issuance: Issuance, keystore: SoftwareKeystore
+        self,
+        database: Database,
+        writer: Writer,
+        clock: Clock,
+        issuance: Issuance,
+        keystore: SoftwareKeystore,
+        *,
+        holder: str | None = None,
     ) -> None:
         self._database = database
         self._writer = writer
         self._clock = clock
         self._issuance = issuance
         self._keystore = keystore
+        self._holder = holder
 
     def renew_due(self, issuer: Issuer) -> bool:
         """Make or renew the responder of `issuer` where it, its key or its good standing is missing, or half its life.
@@ -76,19 +98,34 @@ class ResponderOffice:
         raise.
         """
         # 1. is it time? RFC 6960 says nothing; half of life leaves a week for whatever keeps us from renewing
-        with self._database.reading() as connection:
-            present = rows.find_responder(connection, issuer.authority_id)
-            is_sound = present is not None and self._is_sound(connection, present)
-        if present is not None and is_sound and self._clock.now() < _half_life(present.certificate_der):
+        if self._find_present(issuer)[1]:
             return False
-        # 2. a new key for each certificate, on the disk first
+        holder = self._holder
+        if holder is None:
+            return self._renew(issuer)
+        # 2. one server's turn; whoever waited for it finds the work done
+        name, until = f"ocsp:{issuer.authority_id}", int((self._clock.now() + _LEASE).timestamp())
+        if not self._writer.submit(
+            lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, until=until)
+        ).result():
+            return False
+        try:
+            return self._renew(issuer)
+        finally:
+            self._writer.submit(lambda batch: rows.drop_lease(batch.connection, name, holder)).result()
+
+    def _renew(self, issuer: Issuer) -> bool:
+        present, is_good = self._find_present(issuer)
+        if is_good:
+            return False
+        # 3. a new key for each certificate, on the disk first
         key_id = self._next_key_id(issuer, present)
         if self._keystore.has(key_id):
             key = self._keystore.load(key_id)
         else:
             owner = f"ocsp:{issuer.reference}"
             key = self._keystore.generate(key_id, KeyAlgorithm.P256, [Purpose.OCSP], owner)
-        # 3. certified by the authority itself (RFC 6960 4.2.2.2), with nocheck from the profile
+        # 4. certified by the authority itself (RFC 6960 4.2.2.2), with nocheck from the profile
         order = IssuanceOrder(
             request_id=f"ocsp:{key_id}",
             profile=_PROFILE,
@@ -97,7 +134,7 @@ class ResponderOffice:
             subject=SubjectFields("OCSP", None, f"{slug_of(issuer.name)} {key_id.rpartition('.')[2]}"),
         )
         issued = self._issuance.issue_now(order, issuer)
-        # 4. the row; only then may the key before it go
+        # 5. the row; only then may the key before it go
         row = ResponderRow(
             authority_id=issuer.authority_id,
             key_id=key_id,
@@ -109,6 +146,13 @@ class ResponderOffice:
         if present is not None and self._keystore.has(present.key_id):
             self._keystore.destroy(present.key_id)
         return True
+
+    def _find_present(self, issuer: Issuer) -> tuple[ResponderRow | None, bool]:
+        """The responder on record, and whether it needs nothing."""
+        with self._database.reading() as connection:
+            present = rows.find_responder(connection, issuer.authority_id)
+            is_sound = present is not None and self._is_sound(connection, present)
+        return present, bool(present and is_sound and self._clock.now() < _half_life(present.certificate_der))
 
     def _is_sound(self, connection: Connection, present: ResponderRow) -> bool:
         """Whether the key is here and the certificate not revoked: with nocheck, a stolen key ends by replacement."""
@@ -122,13 +166,22 @@ class ResponderOffice:
         return f"{slug_of(issuer.name)}.{issuer.generation}.{number}"
 
 
-def open_responders(connection: Connection, keystore: SoftwareKeystore) -> tuple[Responder, ...]:
-    """Every responder that this database knows, with its key. Raises what the keystore raises."""
+def open_responders(
+    connection: Connection, keystore: SoftwareKeystore, unopened: Callable[[str, VagusError], None] = _warn
+) -> tuple[Responder, ...]:
+    """Every responder that this database knows and whose key is here.
+
+    The others are told to `unopened` by their authority's reference: what one lacks is no reason for all to be silent.
+    """
     found: list[Responder] = []
     for authority in authority_rows.list_authorities(connection):
         row = rows.find_responder(connection, authority.id)
-        if row is not None and authority.certificate_der is not None:
+        if row is None or authority.certificate_der is None:
+            continue
+        try:
             found.append(_make(authority, row, keystore.load(row.key_id)))
+        except (Unavailable, IntegrityFailure, Misconfigured) as error:
+            unopened(authority.reference, error)
     return tuple(found)
 
 

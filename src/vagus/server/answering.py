@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from dataclasses import dataclass
 
 from vagus.authority.answers import OcspDesk
 from vagus.authority.responders import open_responders
 from vagus.clock import Clock
+from vagus.errors import VagusError
 from vagus.keystore.software import SoftwareKeystore
 from vagus.records.database import Database
 
+_LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 60.0
 _SPARING = 20
 """Of so many seconds at most one is spent on a sweep that finds nearly all answers made."""
@@ -26,6 +29,7 @@ class DeskSupply:
     keystore: SoftwareKeystore
     clock: Clock
     _swept_seconds: float = 0.0
+    _missing: frozenset[str] = frozenset()
 
     def presign(self) -> float:
         """One page of the sweep; gives the pause, in which other tasks go and other threads have the interpreter.
@@ -45,8 +49,16 @@ class DeskSupply:
     def take_over(self) -> None:
         """Answer with the responders on record, whoever renewed them: this process, or another that has their CA's key.
 
-        Raises what keystores raise; the desk then goes on with those it has.
+        Those whose key is not here are left out, and told when they begin to be.
         """
+        missing: set[str] = set()
+
+        def note(reference: str, error: VagusError) -> None:
+            missing.add(reference)
+            if reference not in self._missing:
+                _LOG.warning("no OCSP answers for %s from here: %s", reference, error.message)
+
         with self.database.reading() as connection:
             if not self.desk.is_current(connection):
-                self.desk.take_over(open_responders(connection, self.keystore))
+                self.desk.take_over(open_responders(connection, self.keystore, note))
+                self._missing = frozenset(missing)

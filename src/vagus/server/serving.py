@@ -89,6 +89,8 @@ class Serving:
     publisher: CrlPublisher
     supply: DeskSupply
     gauge: LoadGauge
+    holder: str
+    """This process's name in leases."""
     is_settled: bool = True
     """False while the gap behind a restore is open: then nothing is signed that the log would have to hold."""
     doors: Doors = field(default_factory=Doors)
@@ -291,8 +293,9 @@ def _names(house: House, issue_for: Sequence[str]) -> tuple[str, ...]:
 def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: bool) -> Serving:
     """Responders of the open authorities are made or renewed; all that are on record answer."""
     keystore = house.keystore_or_new(OCSP_KEYSTORE)
+    holder = f"serve-{house.entropy(8).hex()}"
     if not is_status_only:
-        office = ResponderOffice(house.database, house.writer, house.clock, house.issuance, keystore)
+        office = ResponderOffice(house.database, house.writer, house.clock, house.issuance, keystore, holder=holder)
         for issuer in issuers.every():
             office.renew_due(issuer)
     with house.database.reading() as connection:
@@ -305,12 +308,12 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
         house.writer,
         house.clock,
         folder=house.settings.published,
-        holder=f"serve-{house.entropy(8).hex()}",
+        holder=holder,
     )
     supply = DeskSupply(desk, house.database, keystore, house.clock)
     gauge = LoadGauge(house.settings.serve.overload_seconds)
     is_settled = house.installation.restored_at is None
-    return Serving(house, plan, issuers, desk, gate_log, publisher, supply, gauge, is_settled)
+    return Serving(house, plan, issuers, desk, gate_log, publisher, supply, gauge, holder, is_settled)
 
 
 def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
@@ -390,7 +393,8 @@ def _renew(serving: Serving) -> None:
     """Responders and door certificates past their time get new ones without a restart."""
     house = serving.house
     keystore = house.keystore(OCSP_KEYSTORE)
-    office = ResponderOffice(house.database, house.writer, house.clock, house.issuance, keystore)
+    parts = (house.database, house.writer, house.clock, house.issuance, keystore)
+    office = ResponderOffice(*parts, holder=serving.holder)
     for issuer in serving.issuers.every():
         office.renew_due(issuer)
     serving.supply.take_over()
