@@ -324,8 +324,13 @@ class House:
     def mass_revocation(self) -> MassRevocation:
         """Revocation of many certificates by plan, with approvals and stages."""
         from vagus.authority.mass_revocation import MassRevocation
+        from vagus.fleet.devices import bar_device
+        from vagus.identifiers import DeviceId
 
-        return MassRevocation(self.pack, self.database, self.writer, self.clock)
+        def lock_out(batch: Batch, device_id: str, by: str) -> None:
+            bar_device(batch, DeviceId(device_id), by=by)
+
+        return MassRevocation(self.pack, self.database, self.writer, self.clock, lock_out=lock_out)
 
     @cached_property
     def planning(self) -> Planning:

@@ -172,6 +172,38 @@ def test_where_policy_asks_for_one_person_it_runs_at_once(equipped: Path) -> Non
     assert certificate_of(equipped, "AIP3-000004")["state"] == "revoked"
 
 
+BATCH = ("--batch", "Aorta IP3:AIP3-000001..AIP3-000003", "--stages", "50", "--yes", "--json")
+
+
+def pump_state(folder: Path, number: int) -> str:
+    return str(done(folder, "device", "show", f"Aorta IP3:AIP3-{number:06}", "--json").facts["device"]["state"])
+
+
+@pytest.mark.parametrize("reason", ["keyCompromise", "cessationOfOperation", "privilegeWithdrawn"])
+def test_devices_whose_keys_are_lost_are_locked_out_with_their_certificates(equipped: Path, reason: str) -> None:
+    pump = "Aorta IP3:AIP3-000001"
+    done(equipped, "token", "make", pump, "--json")
+    asked = done(equipped, "revoke", *BATCH, "--reason", reason, "--dry-run").facts
+    assert asked["locks_devices_out"] is True
+    assert pump_state(equipped, 1) == "received"
+    assert done(equipped, "revoke", *BATCH, "--reason", reason).facts["locks_devices_out"] is True
+    assert [pump_state(equipped, number) for number in (1, 2, 3, 4)] == ["recalled"] * 3 + ["received"]
+    refused = run(equipped, "token", "make", pump)
+    assert (refused.code, refused.reason) == (3, "DEVICE_STATE")
+    kinds = {row["kind"] for row in done(equipped, "audit", "show", "--limit", "40", "--json").facts}
+    assert {"revocation", "device-state-changed", "tokens-expired"} <= kinds
+    done(equipped, "audit", "verify")
+
+
+@pytest.mark.parametrize("more", [("--reason", "keyCompromise", "--certificates-only"), ("--reason", "superseded")])
+def test_devices_that_shall_come_back_with_another_certificate_are_not_locked_out(
+    equipped: Path, more: tuple[str, ...]
+) -> None:
+    assert done(equipped, "revoke", *BATCH, *more).facts["locks_devices_out"] is False
+    assert states(equipped).count("revoked") == 3
+    assert pump_state(equipped, 1) == "received"
+
+
 def test_a_plan_is_stopped_for_good(equipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = str(approved_plan(equipped, monkeypatch))
     assert run(equipped, "revoke", "pause", plan).reason == "DEVICE_STATE"

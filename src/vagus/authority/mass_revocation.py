@@ -54,6 +54,14 @@ _BEFORE = {
     revocation_rows.RELEASE: ("held",),
 }
 
+LockOut = Callable[["Batch", str, str], None]
+"""Keeps a device (by id; and by whom) from enrolling anew, in the transaction that revokes its certificate."""
+
+
+def _lock_nobody(_batch: Batch, _device_id: str, _by: str) -> None:
+    return
+
+
 StopCondition = Callable[[RevocationPlanRow], str | None]
 """Asked after each step: why the plan must stop now, or None. A word such as `lists-behind`, no sentence."""
 
@@ -77,11 +85,21 @@ class Forecast:
 class MassRevocation:
     """The acts around plans. `by` names who acts; an operator approves once."""
 
-    def __init__(self, pack: PolicyPack, database: Database, writer: Writer, clock: Clock) -> None:
+    def __init__(
+        self,
+        pack: PolicyPack,
+        database: Database,
+        writer: Writer,
+        clock: Clock,
+        *,
+        lock_out: LockOut = _lock_nobody,
+    ) -> None:
+        """`lock_out` is what the inventory does to devices whose plan says so."""
         self._pack = pack
         self._database = database
         self._writer = writer
         self._clock = clock
+        self._lock_out = lock_out
 
     def forecast(self, selection: Selection, act: str) -> Forecast:
         """The counts; nothing is written. Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything."""
@@ -99,9 +117,11 @@ class MassRevocation:
         *,
         by: str,
         stages: tuple[int, ...] = DEFAULT_STAGES,
+        locks_out: bool = False,
     ) -> RevocationPlanRow:
         """Write a plan down with its counts; proposing is the proposer's approval. `stages` are growing percents.
 
+        With `locks_out` the devices whose certificates are revoked do not enrol anew with what else they have.
         Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything, an odd reason or odd stages, and
         Conflict(NOT_FOUND) when there is nothing to do.
         """
@@ -138,6 +158,7 @@ class MassRevocation:
                 done=0,
                 stage=0,
                 stopped_because=None,
+                locks_out=locks_out and act == revocation_rows.REVOKE,
             )
             made = replace(row, id=rows.insert_plan(batch.connection, row))
             _log(batch, "mass-revocation-proposed", made, by)
@@ -171,7 +192,7 @@ class MassRevocation:
         """
         row = self._writer.submit(lambda batch: _begin(batch, plan_id, by)).result()
         while row.state == rows.RUNNING:
-            before, row = row, self._writer.submit(lambda batch: _step(batch, plan_id, by)).result()
+            before, row = row, self._writer.submit(lambda batch: _step(batch, plan_id, by, self._lock_out)).result()
             if row.done == before.done:  # paused by somebody else, or nothing was left
                 continue
             advance(row)
@@ -243,7 +264,7 @@ def _begin(batch: Batch, plan_id: int, by: str) -> RevocationPlanRow:
     return _move(batch, plan_id, rows.RUNNING, by)
 
 
-def _step(batch: Batch, plan_id: int, by: str) -> RevocationPlanRow:
+def _step(batch: Batch, plan_id: int, by: str, lock_out: LockOut) -> RevocationPlanRow:
     """One transaction: at most STEP certificates, and the place in the plan."""
     row = _find(batch.connection, plan_id)
     if row.state != rows.RUNNING:
@@ -263,6 +284,8 @@ def _step(batch: Batch, plan_id: int, by: str) -> RevocationPlanRow:
         reference = names.get(one.authority_id) or _reference(batch.connection, one.authority_id)
         names[one.authority_id] = reference
         _apply(batch, row, one, reference, by)
+        if row.locks_out and one.device_id is not None:
+            lock_out(batch, one.device_id, by)
     done = row.done + len(found)
     position = found[-1].leaf_index if found else row.position
     row = replace(row, done=done, position=position)
@@ -304,7 +327,8 @@ def _keep(batch: Batch, row: RevocationPlanRow, act: str, by: str) -> Revocation
 
 
 def _log(batch: Batch, act: str, row: RevocationPlanRow, by: str) -> None:
-    detail = hashlib.sha256(f"{row.id}:{row.act}:{row.reason}:{row.done}:{row.selection.encode()}".encode()).digest()
+    said = f"{row.id}:{row.act}:{row.reason}:{row.done}:{row.locks_out}:{row.selection.encode()}"
+    detail = hashlib.sha256(said.encode()).digest()
     append(batch, OperatorAct(act, by, subject=f"job:revocation-plan-{row.id}", detail_sha256=detail))
 
 

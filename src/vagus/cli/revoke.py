@@ -61,13 +61,20 @@ def revoke(
     reason: Annotated[str | None, typer.Option(metavar="REASON", help="keyCompromise, superseded, ...")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Suspend them instead.")] = False,
     release: Annotated[bool, typer.Option("--release", help="End their holds instead.")] = False,
+    certificates_only: Annotated[
+        bool, typer.Option("--certificates-only", help="Do not lock the devices out: they may enrol anew at once.")
+    ] = False,
     stages: Annotated[str, typer.Option(metavar="PERCENTS", help="Where to stop and look.")] = "1,10,50",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the counts and stop.")] = False,
     ignore_late_lists: LateOption = False,
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Revoke, hold or release the certificates that all given options name together, after showing how many."""
+    """Revoke, hold or release the certificates that all given options name together, after showing how many.
+
+    Where devices are named and the reason is keyCompromise, cessationOfOperation or privilegeWithdrawn, they are also
+    locked out as by `vagus device revoke`: quarantined, their tokens ended; `--certificates-only` leaves them alone.
+    """
     if context.invoked_subcommand is not None:
         return
     from vagus.fleet.revocation_targets import RevocationTarget, select_target
@@ -88,14 +95,16 @@ def revoke(
         )
         with house.database.reading() as connection:
             selection = select_target(connection, target)
+        locks_out = target.names_devices and why in _locking() and not certificates_only
         forecast = house.mass_revocation.forecast(selection, act)
         if dry_run or not json:
-            output.facts(_counts(act, why, forecast))
+            output.facts({**_counts(act, why, forecast), "locks_devices_out": locks_out})
         if dry_run:
             return
         if forecast.certificates and not confirm(f"Plan to {act} {forecast.certificates} of them?", is_assumed=yes):
             raise typer.Exit(REFUSED)
-        row = house.mass_revocation.propose(selection, act, why, by=house.operator, stages=percents)
+        by = house.operator
+        row = house.mass_revocation.propose(selection, act, why, by=by, stages=percents, locks_out=locks_out)
         output.say(f"Plan {row.id} is written down.")
         _carry_on(house, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)
 
@@ -248,6 +257,13 @@ def _act(reason: str | None, *, is_hold: bool, is_release: bool) -> tuple[str, R
     return REVOKE, RevocationReason.parse(reason or RevocationReason.UNSPECIFIED.spelling)
 
 
+def _locking() -> frozenset[RevocationReason]:
+    """Reasons after which nobody expects the same device to come back with another certificate by itself."""
+    from vagus.x509.crl_building import RevocationReason as Why
+
+    return frozenset({Why.KEY_COMPROMISE, Why.CESSATION_OF_OPERATION, Why.PRIVILEGE_WITHDRAWN})
+
+
 def _percents(text: str) -> tuple[int, ...]:
     from vagus.errors import Malformed
     from vagus.reasons import Reason
@@ -296,6 +312,7 @@ def _facts(row: RevocationPlanRow) -> Row:
         "stopped_because": row.stopped_because,
         "certificates": row.counts["certificates"],
         "devices": row.counts["devices"],
+        "locks_devices_out": row.locks_out,
         "lists_grow_by_octets": row.counts["list_octets"],
         "largest_list_octets": row.counts["largest_list_octets"],
         "ocsp_answers_signed_anew": row.counts["ocsp_answers"],

@@ -225,14 +225,20 @@ def change_device_state(
 
 def lock_out_device(batch: Batch, device_id: DeviceId, reason: RevocationReason, *, by: str) -> Revoked:
     """`Inventory.lock_out`, inside a writer act."""
-    state = DeviceState(load_device(batch.connection, device_id).state)
+    load_device(batch.connection, device_id)
     revoked = revoke_device(batch, str(device_id), reason, by=by)
+    bar_device(batch, device_id, by=by)
+    return revoked
+
+
+def bar_device(batch: Batch, device_id: DeviceId, *, by: str) -> None:
+    """Let a device enrol no more until an operator says so; its certificates are somebody else's business."""
+    state = DeviceState(load_device(batch.connection, device_id).state)
     _expire_tokens(batch, device_id, by)
     if DeviceState.QUARANTINED in MOVES[state]:
         change_device_state(batch, device_id, DeviceState.QUARANTINED, by=by)
     elif state in MAY_ENROL:  # received: quarantine is for what may connect, and from there leads back into service
         change_device_state(batch, device_id, DeviceState.RECALLED, by=by)
-    return revoked
 
 
 def transfer_device(

@@ -38,6 +38,12 @@ class RevocationTarget:
     batch: str | None = None
     key_sha256: str | None = None
 
+    @property
+    def names_devices(self) -> bool:
+        """Whether devices are meant, as one or as many, and not single certificates, keys or authorities."""
+        named = bool(self.devices or self.units or self.hospital or self.model or self.batch)
+        return named and not (self.serials or self.authorities or self.key_sha256)
+
 
 def select_target(connection: Connection, target: RevocationTarget) -> Selection:
     """The selection that a target means.

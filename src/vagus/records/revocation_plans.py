@@ -38,6 +38,8 @@ class RevocationPlanRow:
     done: int
     stage: int
     stopped_because: str | None
+    locks_out: bool = False
+    """Whether the devices of what is revoked enrol no more, until an operator says so."""
 
 
 def insert_plan(connection: Connection, row: RevocationPlanRow) -> int:
@@ -70,6 +72,7 @@ def _values(row: RevocationPlanRow) -> dict[str, object]:
         "selection": row.selection.encode(),
         "act": row.act,
         "reason": row.reason,
+        "locks_out": row.locks_out,
         "counts": json.dumps(row.counts, sort_keys=True),
         "stages": json.dumps(row.stages),
         "approvals_needed": row.approvals_needed,
@@ -103,4 +106,5 @@ def _row(found: Row[tuple[object, ...]]) -> RevocationPlanRow:
         done=found.done,
         stage=found.stage,
         stopped_because=found.stopped_because,
+        locks_out=bool(found.locks_out),
     )

@@ -266,6 +266,7 @@ revocation_plans = Table(  # mass revocations: counted, approved, run in stages,
     Column("selection", Text, nullable=False),  # JSON: which certificates
     Column("act", String(8), nullable=False),  # revoke, hold, release
     Column("reason", Integer, nullable=False),
+    Column("locks_out", Boolean, nullable=False, default=False),  # devices enrol no more until an operator says so
     Column("counts", Text, nullable=False),  # JSON: what was shown before approval
     Column("stages", Text, nullable=False),  # JSON: how many certificates in all after each stage
     Column("approvals_needed", Integer, nullable=False),

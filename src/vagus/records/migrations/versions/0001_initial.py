@@ -265,6 +265,7 @@ revocation_plans = Table(
     Column("selection", Text, nullable=False),
     Column("act", String(8), nullable=False),
     Column("reason", Integer, nullable=False),
+    Column("locks_out", Boolean, nullable=False),
     Column("counts", Text, nullable=False),
     Column("stages", Text, nullable=False),
     Column("approvals_needed", Integer, nullable=False),
