@@ -10,19 +10,27 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from bench.rig.databases import POSTGRESQL, WANTED, NoServerError, database
 from bench.rig.fleet import SIZE, Certificates, fill_certificates
-from bench.rig.installation import hospital, open_house
+from bench.rig.installation import MODEL, hospital, open_house
 from bench.rig.limits import fsync_seconds
 from bench.rig.load import percentile
 from bench.rig.republishing import peak_mb, republish
 from bench.rig.servers import Serving, on_load_core, serving
 from bench.rows import Row
+from vagus.authority.mass_revocation import STEP, lists_behind
 from vagus.identifiers import serial_bytes
+from vagus.records.revocation_plans import DONE
+from vagus.records.revocations import REVOKE
+from vagus.records.selections import Selection
+from vagus.wiring import House
+from vagus.x509.crl_building import RevocationReason
 
 _REAL = 1_000
+_OF_MODEL = SIZE // 100
 _CALLS = 500
 _ROUNDS = 20
 _TOGETHER = 5
@@ -35,6 +43,7 @@ class _Seen:
 
     calls: list[float]
     served: list[float]
+    many: tuple[int, float, float]
     disk: list[float]
     lists: dict[str, float]
     server_mb: float
@@ -56,7 +65,7 @@ def rows() -> list[Row]:
 def _measure(folder: Path) -> _Seen:
     start = time.perf_counter()
     with open_house(folder) as house:
-        made = fill_certificates(house, certificates=SIZE, revoked=SIZE // 10, real=_REAL)
+        made = fill_certificates(house, certificates=SIZE, revoked=SIZE // 10, real=_REAL, of_model=_OF_MODEL)
     took = time.perf_counter() - start
     lists = republish(folder, "every")
     start = time.perf_counter()
@@ -73,12 +82,26 @@ def _measure(folder: Path) -> _Seen:
         disk += fsync_seconds(folder)
         waited = (server.waited_seconds() - waited) / (time.perf_counter() - begun)
         server_mb = peak_mb(server.process.pid)
+    with open_house(folder) as house:
+        many = _mass(house)
     note = f"set-up {took:.0f} s, server's start {started:.1f} s, its threads waited {waited:.2f} s/s for their core"
-    return _Seen(calls, served, disk, lists, server_mb, f"{note}, load average {os.getloadavg()[0]:.1f}")
+    return _Seen(calls, served, many, disk, lists, server_mb, f"{note}, load average {os.getloadavg()[0]:.1f}")
+
+
+def _mass(house: House) -> tuple[int, float, float]:
+    """Everything of one model by a plan with its stages: how many certificates, and seconds by the wall and of CPU."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    by, acts = "operator:bench", house.mass_revocation
+    row = acts.propose(Selection(model=MODEL), REVOKE, RevocationReason.SUPERSEDED, by=by)
+    behind = lists_behind(house.database, house.clock, timedelta(days=1))  # asked after each step, as when served
+    while row.state != DONE:
+        row = acts.run(row.id, by=by, stop=behind)
+    return row.done, time.perf_counter() - wall, time.process_time() - cpu
 
 
 def _as_rows(kind: str, seen: _Seen) -> list[Row]:
     sync, lists = percentile(seen.disk, 0.99), seen.lists
+    many, wall, cpu = seen.many
     of = f"{SIZE:,} certificates, {kind}"
     return [
         Row(
@@ -103,6 +126,15 @@ def _as_rows(kind: str, seen: _Seen) -> list[Row]:
             note=f"{len(seen.served)} revocations in {_ROUNDS} rounds, over HTTP, median"
             f" {percentile(seen.served, 0.5):.2f} s; a shard is published once a second at most; server's peak"
             f" {seen.server_mb:.0f} MB",
+        ),
+        Row(
+            path=f"revocation: {many} of one model by plan, {of}",
+            figure=wall,
+            unit="s",
+            limit_name=f"s: a sync of the disk each {STEP}",
+            limit=many / STEP * sum(seen.disk) / len(seen.disk),
+            is_rate=False,
+            note=f"{cpu:.1f} CPU-s of the process that runs it; stages of 1, 10, 50 and 100 %, each asked for at once",
         ),
         Row(
             path=f"CRL: all {lists['lists']:.0f} lists of {of}, {SIZE // 10:,} revoked, republished",

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bench.rig.databases import Bulk, bulk, connect
-from bench.rig.installation import UNIT
+from bench.rig.installation import MODEL, UNIT
 from vagus.authority.issuance import IssuanceOrder, IssuanceToken
 from vagus.authority.issuers import Issuer
 from vagus.authority.shards import SHARD_PLACES, ShardPlan
@@ -68,9 +68,10 @@ class Certificates:
     shards: int
 
 
-def fill_certificates(house: House, *, certificates: int, revoked: int, real: int) -> Certificates:
+def fill_certificates(house: House, *, certificates: int, revoked: int, real: int, of_model: int) -> Certificates:
     """Certificates of one authority in full shards, so many of them revoked; some are really issued, over all shards.
 
+    The devices of `of_model` others, next to each other in the middle, stand in the inventory, all of one model.
     The rest are rows whose leaves begin far behind what the ledger has numbered and will number. Each has the bytes of
     a certificate that names its serial and its shard's list, under a signature that was made for another serial.
     """
@@ -107,9 +108,12 @@ def fill_certificates(house: House, *, certificates: int, revoked: int, real: in
         rows.say(f"DELETE FROM crl_shards WHERE authority_id = {issuer.authority_id}")
         places = [(issuer.authority_id, shard, SHARD_PLACES) for shard in range(shards)]
         rows.insert("crl_shards", ("authority_id", "shard", "places_taken"), places)
+        first = len(serials) // 2
+        rows.insert("devices", _DEVICE, (_device(number) for number in range(first, first + of_model)))
     return Certificates(issuer.authority_id, good, real, shards)
 
 
+_DEVICE = ("id", "unit", "model", "profile", "maker_serial", "state", "added_at", "changed_at")
 _CERTIFICATE = (
     "leaf_index",
     "authority_id",
@@ -145,6 +149,10 @@ def _certificates(authority_id: int, serials: Sequence[int], filled: int, every:
             "revoked" if number % every == 0 else "issued",
             number.to_bytes(32, "little"),
         )
+
+
+def _device(number: int) -> tuple[object, ...]:
+    return (f"{number:026d}", UNIT, MODEL, "bedside", f"AIP3-{number:06d}", "in_service", 0, 0)
 
 
 def _issue(house: House, issuer: Issuer, count: int, shards: int) -> list[tuple[int, int]]:

@@ -24,6 +24,7 @@ SOURCE = "env:VAGUS_BENCH_PASSPHRASE"
 GROUP = "bench.example"
 ENROL_HOST = f"enrol.{GROUP}"
 UNIT = "h1/icu"
+MODEL = "Aorta IP3"
 
 _HOSPITAL = f"""
 kind = "hospital"

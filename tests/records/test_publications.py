@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
+
+from tests.postgres import fresh_database
 from tests.records.signing import authority
 from vagus.records import publications as rows
-from vagus.records.database import Database
+from vagus.records.database import Connection, Database, open_database
 from vagus.records.publications import COMPLETE, DeltaRow, Publication, ResponderRow
+
+
+@pytest.fixture(params=["create", "upgrade"])
+def postgres_tables(postgres: str, request: pytest.FixtureRequest) -> Iterator[Connection]:
+    """A reading of an empty database whose tables came on either way."""
+    with fresh_database(postgres) as url:
+        made = open_database(url)
+        getattr(made, request.param)()
+        with made.reading() as connection:
+            yield connection
+        made.close()
 
 
 def publication(authority_id: int, shard: int = 0, number: int = 7) -> Publication:
@@ -78,3 +93,11 @@ def test_a_lease_has_one_holder_until_it_ends_or_is_given_back(database: Databas
         assert not rows.take_lease(connection, "crl:1", "one", at=150, until=180)
         rows.drop_lease(connection, "crl:1", "two")
         assert rows.take_lease(connection, "crl:1", "one", at=150, until=180)
+
+
+@pytest.mark.interop
+def test_postgresql_keeps_lists_as_they_are(postgres_tables: Connection) -> None:
+    query = "SELECT attstorage FROM pg_attribute WHERE attname = 'crl_der' AND attrelid = '{}'::regclass"
+    for table in ("crl_publications", "crl_deltas"):
+        found = postgres_tables.exec_driver_sql(query.format(table)).scalar_one()
+        assert found in {"e", b"e"}, f"{table} would be compressed at each publication"

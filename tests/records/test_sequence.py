@@ -56,9 +56,7 @@ def test_in_process_it_knows_before_the_future_resolves(writer: Writer, database
     reason=st.integers(0, 10),
     at=st.integers(0, 2**40),
 )
-def test_what_is_kept_as_one_number_comes_back_whole(
-    sequence: int, serial: int, act: str, reason: int, at: int
-) -> None:
+def test_what_is_kept_as_one_number_comes_back(sequence: int, serial: int, act: str, reason: int, at: int) -> None:
     packed = _pack(RevocationEvent(sequence, 3, serial, act, reason, at))
     assert _unpack(3, serial, packed) == RevokedEntry(3, serial, act == HOLD, reason, at, sequence)
 

@@ -7,6 +7,7 @@ is keyed by the index of its issuance entry in the ledger: the one order of the 
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
 )
 
 metadata = MetaData()
@@ -242,6 +244,12 @@ crl_deltas = Table(  # RFC 5280 5.2.4: what changed since the base that the delt
     Column("next_update", Seconds, nullable=False),
     Column("crl_der", LargeBinary),  # None until the first change after the base
 )
+
+_STORED_AS_IT_IS = DDL(  # type: ignore[no-untyped-call]  # a list is compressed for long, in the one writer's turn
+    "ALTER TABLE %(table)s ALTER COLUMN crl_der SET STORAGE EXTERNAL"
+).execute_if(dialect="postgresql")
+for _lists in (crl_publications, crl_deltas):
+    event.listen(_lists, "after_create", _STORED_AS_IT_IS)
 
 crl_shards = Table(  # places given out in each shard, in blocks: a certificate's shard never changes
     "crl_shards",
