@@ -1,0 +1,194 @@
+"""Who holds connections and uses none, and who asks a relay for another protocol, at a server with small limits."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+
+import pytest
+
+from tests.attack.hospital import START_SECONDS, Credential, Hospital, Wire, new_key, request, serve
+from tests.endpoints.gateway.upstreams import Seen
+
+PLACES = 24
+CONTROL = "control-h1-icu"
+LIMITS = {
+    "handshake_seconds": "1.0",
+    "header_seconds": "1.0",
+    "stall_seconds": "1.5",
+    "connections_per_source": str(PLACES),
+    "body_octets_per_second": "1000.0",
+}
+
+
+@pytest.fixture(scope="module")
+def strict(hospital: Hospital) -> Iterator[Hospital]:
+    """A second server of the same hospital that allows little."""
+    file = hospital.folder / "vagus.toml"
+    kept = text = file.read_text()
+    for name, value in LIMITS.items():
+        text, count = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", text)
+        assert count == 1, name
+    file.write_text(text)
+    try:
+        process, addresses = serve(hospital.folder)
+    finally:
+        file.write_text(kept)
+    try:
+        yield replace(hospital, process=process, addresses=addresses)
+        assert process.poll() is None, "an attack ended the server"
+    finally:
+        process.terminate()
+        assert process.wait(START_SECONDS) == 0
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def device(hospital: Hospital) -> Credential:
+    return hospital.enrolled()[1]
+
+
+def drip(wire: Wire, octets: bytes, most: int = 200) -> int:
+    """One octet after the other until the other side has had enough; how many it took. Fails where it never had."""
+    wire.socket.settimeout(0.1)
+    for number in range(most):
+        try:
+            wire.socket.sendall(octets[number % len(octets)].to_bytes(1, "big"))
+            if not wire._more():
+                return number
+        except TimeoutError:
+            continue
+        except OSError:
+            return number
+        if wire.rest:
+            return number
+    pytest.fail(f"{most} octets in {most // 10} s did not tire the server")
+
+
+def is_served(hospital: Hospital, device: Credential) -> bool:
+    with suppress(OSError, ssl.SSLError):
+        answer = hospital.get(CONTROL, device)
+        return answer is not None and answer.status == 200
+    return False
+
+
+def until_served(hospital: Hospital, device: Credential) -> None:
+    until = time.monotonic() + START_SECONDS
+    while not is_served(hospital, device):
+        assert time.monotonic() < until, "nobody gets in any more"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("listener", [CONTROL, "telemetry-h1-icu", "enrol-h1"])
+def test_a_header_that_drips_is_ended(strict: Hospital, device: Credential, listener: str) -> None:
+    with strict.connect(listener, device) as wire:
+        drip(wire, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 300)
+
+
+def test_a_body_that_drips_is_ended_and_reaches_nobody(strict: Hospital, seen: Seen, device: Credential) -> None:
+    before = len(seen.bodies)
+    with strict.connect(CONTROL, device) as wire:
+        wire.say(b"POST /dripped HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+        wire.socket.settimeout(8)
+        assert wire._more() is False or b" 408 " in wire.rest
+    assert b"dripped" not in b"".join(seen.bodies[before:])
+
+
+def test_a_client_hello_that_drips_is_ended(strict: Hospital) -> None:
+    """One octet at a time of a true one: no record of it is ever whole."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    talking = strict.context(None).wrap_bio(incoming, outgoing, server_hostname="x.attacked.example")
+    with suppress(ssl.SSLWantReadError):
+        talking.do_handshake()
+    with Wire(socket.create_connection(strict.addresses[CONTROL], timeout=10)) as wire:
+        drip(wire, outgoing.read())
+
+
+def test_half_open_connections_of_one_source_take_its_places_and_give_them_back(
+    strict: Hospital, device: Credential
+) -> None:
+    with ExitStack() as stack:
+        for number in range(4 * PLACES):
+            wire = stack.enter_context(Wire(socket.create_connection(strict.addresses[CONTROL], timeout=10)))
+            wire.say(b"\x16\x03\x01\x02\x00\x01"[: number % 7])
+        until_served(strict, device)  # the attacker still has every socket open
+
+
+def test_slow_readers_of_one_source_give_their_places_back(strict: Hospital, device: Credential) -> None:
+    """They ask, and take nothing of what they are sent."""
+    with ExitStack() as stack:
+        for _ in range(PLACES):
+            with suppress(OSError):
+                wire = stack.enter_context(strict.connect("enrol-h1", device))
+                wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                wire.say(b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: a\r\n\r\n" * 400)
+        until = time.monotonic() + START_SECONDS
+        answer = None
+        while answer is None and time.monotonic() < until:
+            with suppress(OSError, AssertionError):
+                answer = strict.enrol(request(new_key()), token="a" * 32)
+            time.sleep(0.2)
+        assert answer is not None, "nobody gets in any more"
+
+
+OTHER_PROTOCOLS = {
+    "connect": b"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n",
+    "connect with a path": b"CONNECT /escaped HTTP/1.1\r\nHost: a\r\n\r\n",
+    "websocket": b"GET /escaped HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    "websocket with a body": b"POST /escaped HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Content-Length: 3\r\n\r\nabc",
+    "another host": b"GET http://127.0.0.1:{port}/escaped HTTP/1.1\r\nHost: a\r\n\r\n",
+    "an asterisk": b"OPTIONS * HTTP/1.1\r\nHost: escaped\r\n\r\n",
+    "http/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "trace": b"TRACE /escaped HTTP/1.1\r\nHost: a\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_PROTOCOLS)
+def test_a_relay_is_no_tunnel_and_no_other_protocol(
+    strict: Hospital, seen: Seen, device: Credential, kind: str
+) -> None:
+    raw = OTHER_PROTOCOLS[kind].replace(b"{port}", b"%d" % strict.addresses["status"][1])
+    before = len(seen.lines)
+    with strict.connect(CONTROL, device) as wire:
+        answer = wire.say(raw).hear()
+        assert answer is None or answer.status not in {101, 200}, answer
+        wire.say(b"GET /through-the-tunnel/3 HTTP/1.1\r\nHost: a\r\n\r\n")
+        later = wire.hear_all()
+    assert 101 not in {one.status for one in later}
+    assert not [line for line in seen.lines[before:] if "escaped" in line or "CONNECT" in line]
+
+
+def test_an_upgrade_that_is_not_taken_leaves_nothing_behind_it(
+    strict: Hospital, seen: Seen, device: Credential
+) -> None:
+    """h2c is ignored (RFC 9110 7.8): the request goes on without it, and what follows is not read as its protocol."""
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n"
+    raw = b"GET /upgrading/3 HTTP/1.1\r\nHost: a\r\n" + upgrade + b"\r\n"
+    before = len(seen.lines)
+    with strict.connect(CONTROL, device) as wire:
+        answers = wire.say(raw + b"GET /through-the-upgrade/3 HTTP/1.1\r\nHost: a\r\n\r\n").hear_all()
+    assert [(one.status, one.body) for one in answers] == [(200, b"xxx")]
+    told = seen.lines[before:]
+    assert [line for line in told if "/upgrading" in line]
+    assert not [line for line in told if "through-the-upgrade" in line]
+    upgrades = [value for fields in seen.headers[-1:] for name, value in fields if name.lower() == "upgrade"]
+    assert upgrades == []
+
+
+def test_est_is_spoken_while_others_drip(strict: Hospital, hospital: Hospital) -> None:
+    dripping = [Wire(socket.create_connection(strict.addresses["enrol-h1"], timeout=10)) for _ in range(PLACES // 2)]
+    try:
+        row = hospital.device()
+        answer = strict.enrol(request(new_key()), token=hospital.token(row))
+        assert answer.status == 200
+    finally:
+        for wire in dripping:
+            wire.socket.close()
