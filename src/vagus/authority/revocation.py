@@ -127,7 +127,7 @@ def revoke_row(batch: Batch, row: CertificateRow, reference: str, reason: Revoca
     if before is not None and row.state == certificate_rows.REVOKED and not says_more:
         return before.sequence
     # 4. sequence, CRL entry, state, ledger
-    sequence = _write(batch, row, rows.REVOKE, reason)
+    sequence = _write(batch, row, rows.REVOKE, reason, is_first=before is None)
     certificate_rows.set_state(batch.connection, row.leaf_index, certificate_rows.REVOKED)
     _note_authority(batch, row)
     append(batch, Revocation(reference, row.serial, int(reason), sequence, by))
@@ -148,7 +148,7 @@ def hold_row(batch: Batch, row: CertificateRow, reference: str, *, by: str) -> i
     before = rows.find_revocation(batch.connection, row.leaf_index)
     if before is not None:
         return before.sequence
-    sequence = _write(batch, row, rows.HOLD, RevocationReason.CERTIFICATE_HOLD)
+    sequence = _write(batch, row, rows.HOLD, RevocationReason.CERTIFICATE_HOLD, is_first=True)
     certificate_rows.set_state(batch.connection, row.leaf_index, certificate_rows.HELD)
     append(batch, Hold(reference, row.serial, sequence, by))
     return sequence
@@ -184,7 +184,7 @@ def _number(batch: Batch, row: CertificateRow, act: str, reason: RevocationReaso
     return sequence
 
 
-def _write(batch: Batch, row: CertificateRow, act: str, reason: RevocationReason) -> int:
+def _write(batch: Batch, row: CertificateRow, act: str, reason: RevocationReason, *, is_first: bool) -> int:
     sequence = _number(batch, row, act, reason)
     rows.put_revocation(
         batch.connection,
@@ -199,6 +199,7 @@ def _write(batch: Batch, row: CertificateRow, act: str, reason: RevocationReason
             not_after=row.not_after,
             entry_der=encode_crl_entry(row.serial, datetime.fromtimestamp(batch.at, UTC), reason),
         ),
+        is_first=is_first,
     )
     return sequence
 

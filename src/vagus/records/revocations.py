@@ -97,9 +97,10 @@ _RELEASED_BEHIND = (
 )
 
 
-def put_revocation(connection: Connection, row: RevocationRow) -> None:
-    """Revoke or hold: replaces what stood for this certificate."""
-    connection.execute(delete(revocations).where(revocations.c.leaf_index == row.leaf_index))
+def put_revocation(connection: Connection, row: RevocationRow, *, is_first: bool = False) -> None:
+    """Revoke or hold: replaces what stood for this certificate, unless nothing did (`is_first`)."""
+    if not is_first:
+        delete_revocation(connection, row.leaf_index)
     connection.execute(
         _INSERT,
         {
