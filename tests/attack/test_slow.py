@@ -161,8 +161,8 @@ def test_a_relay_is_no_tunnel_and_no_other_protocol(
         answer = wire.say(raw).hear()
         assert answer is None or answer.status not in {101, 200}, answer
         wire.say(b"GET /through-the-tunnel/3 HTTP/1.1\r\nHost: a\r\n\r\n")
-        later = wire.hear_all()
-    assert 101 not in {one.status for one in later}
+        later = wire.hear()  # of this server as before, or of nobody
+    assert later is None or later.status != 101
     assert not [line for line in seen.lines[before:] if "escaped" in line or "CONNECT" in line]
 
 
