@@ -10,8 +10,10 @@ from vagus.reasons import Reason
 
 # OpenSSL's error numbers (x509_vfy.h)
 SIGNATURE_FAILURE = 7
+SELF_SIGNED_IN_CHAIN = 19
 INVALID_PURPOSE = 26
 DIFFERENT_CRL_SCOPE = 44
+LIST_UNUSABLE = frozenset({3, 8, 11, 12, 35, 36})  # absent, forged, of the future, stale, no cRLSign, unknown critical
 CRL_PATH_VALIDATION_ERROR = 54
 
 
@@ -61,6 +63,30 @@ OPENSSL = (
         lambda labels, ours, theirs: (
             "self-issued CA" in labels and ours is None and theirs == CRL_PATH_VALIDATION_ERROR
         ),
+    ),
+    Class(
+        "lists by two keys",
+        "where the old and the new key of a CA both publish, OpenSSL asks one list, forged or silent as it may be; "
+        "here what is forged never enters, and what either list names is revoked",
+        lambda labels, ours, theirs: (
+            "self-issued CA" in labels
+            and (
+                (ours is None and theirs in LIST_UNUSABLE)
+                or ("revoked" in labels and ours in {Reason.REVOKED, Reason.REVOKED_CA, Reason.ON_HOLD} and theirs == 0)
+            )
+        ),
+    ),
+    Class(
+        "a link that signs itself",
+        "a self-issued certificate for the key that its issuer has already: OpenSSL stops there as at a strange root, "
+        "here the path goes round it, since it adds nothing (RFC 4158 2.4.2)",
+        lambda labels, ours, theirs: "self-issued CA" in labels and ours is None and theirs == SELF_SIGNED_IN_CHAIN,
+    ),
+    Class(
+        "a mapping beside anyPolicy",
+        "a mapped policy that stands in the certificate through anyPolicy alone is still expected by OpenSSL; "
+        "6.1.4 (b) replaces what is expected. test_policies.py holds our graph to the tree of section 6.1",
+        lambda labels, ours, theirs: "mapping" in labels and ours is Reason.POLICY_REQUIRED and theirs == 0,
     ),
 )
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 import time
 
 import pytest
 
+from tests.x509 import policy_tree
 from tests.x509.chains import (
     ANY_POLICY,
+    CA_USAGE,
     Ext,
     Made,
+    basic,
     inhibit_any,
+    key,
+    make,
     mappings,
     policies,
     policy_constraints,
@@ -140,3 +147,64 @@ def test_crossed_mappings_cost_no_more_than_their_size() -> None:
     assert walk(target, sent, [ROOT], policy=wants(every[0])).policies == oids(every[0])
     assert time.process_time() - start < 2
     assert refusal(target, sent, [ROOT], policy=wants(BRONZE)) is Reason.POLICY_REQUIRED
+
+
+# --- the graph and the tree --------------------------------------------------------------------------------------
+
+NAMES = {policy_tree.ANY: ANY_POLICY, "gold": GOLD, "silver": SILVER, "bronze": BRONZE}
+KEYS = [key("p256", number) for number in range(1, 6)]
+
+
+def random_facts(dice: random.Random) -> policy_tree.Facts:
+    named = ["gold", "silver", "bronze"]
+    pairs = {(dice.choice(named), dice.choice(named)) for _ in range(dice.choice([0, 0, 1, 2]))}
+    return policy_tree.Facts(
+        policies=None if dice.random() < 0.05 else tuple(dice.sample([*named, policy_tree.ANY], dice.randint(1, 3))),
+        mappings=tuple(sorted(pairs)),
+        require=dice.choice([None, None, None, 0, 1, 2]),
+        inhibit_mapping=dice.choice([None, None, None, 0, 1]),
+        inhibit_any=dice.choice([None, None, None, 0, 1]),
+        is_self_issued=dice.random() < 0.15,
+    )
+
+
+def extensions_of(facts: policy_tree.Facts, *, is_leaf: bool) -> list[Ext]:
+    made = [] if facts.policies is None else [policies(*(NAMES[one] for one in facts.policies))]
+    if facts.mappings and not is_leaf:
+        made.append(mappings(*((NAMES[one], NAMES[other]) for one, other in facts.mappings)))
+    if facts.require is not None or facts.inhibit_mapping is not None:
+        made.append(policy_constraints(facts.require, facts.inhibit_mapping))
+    if facts.inhibit_any is not None:
+        made.append(inhibit_any(facts.inhibit_any))
+    return made
+
+
+def test_the_graph_says_what_the_tree_of_rfc_5280_says() -> None:
+    """RFC 9618 section 5 promises the same verdicts; 500 random paths hold it to that."""
+    verdicts = {True: 0, False: 0}
+    for seed in range(500):
+        dice = random.Random(seed)
+        path = [random_facts(dice) for _ in range(dice.randint(1, 5))]
+        path[-1] = dataclasses.replace(path[-1], is_self_issued=False, mappings=())
+        acceptable = frozenset(dice.sample(["gold", "silver", "bronze"], dice.randint(0, 2)))
+        flags = {name: dice.random() < odds for name, odds in (("require", 0.7), ("no_map", 0.1), ("no_any", 0.1))}
+        issuer, sent = ROOT, []
+        for number, facts in enumerate(path[:-1]):
+            subject = issuer.parsed.subject.der if facts.is_self_issued else f"CN=CA {seed} {number}"
+            ca = (basic(), CA_USAGE, *extensions_of(facts, is_leaf=False))
+            issuer = make(subject, ca, issuer=issuer, private=KEYS[number])
+            sent.append(issuer)
+        leaf = issuer.leaf(*extensions_of(path[-1], is_leaf=True))
+        inputs = PolicyInputs(
+            acceptable=frozenset(oid_contents(NAMES[one]) for one in acceptable),
+            require_explicit=flags["require"],
+            inhibit_mapping=flags["no_map"],
+            inhibit_any=flags["no_any"],
+        )
+        wanted = policy_tree.holds(path, acceptable, **flags)
+        if wanted:
+            walk(leaf, sent, [ROOT], policy=inputs)
+        else:
+            assert refusal(leaf, sent, [ROOT], policy=inputs) is Reason.POLICY_REQUIRED, f"seed {seed}"
+        verdicts[wanted] += 1
+    assert min(verdicts.values()) > 100
