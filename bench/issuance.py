@@ -42,7 +42,7 @@ def rows() -> list[Row]:
 class _NoDisk:
     """Stands where the writer stands and drops what it is given: what is measured is everything but the disk."""
 
-    def submit(self, _act: Callable[[Batch], object]) -> Future[None]:
+    def submit(self, _act: Callable[[Batch], object], *, is_patient: bool = False) -> Future[None]:  # noqa: ARG002
         done: Future[None] = Future()
         done.set_result(None)
         return done

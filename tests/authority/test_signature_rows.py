@@ -21,12 +21,12 @@ class Counting:
     def __init__(self, writer: Writer, refusals: int = 0) -> None:
         self.writer, self.refusals, self.submitted = writer, refusals, 0
 
-    def submit(self, act: Callable[[Batch], object]) -> Future[object]:
+    def submit(self, act: Callable[[Batch], object], *, is_patient: bool = False) -> Future[object]:
         self.submitted += 1
         if self.refusals:
             self.refusals -= 1
             raise LimitExceeded(Reason.OVERLOADED, "too many acts wait")
-        return self.writer.submit(act)
+        return self.writer.submit(act, is_patient=is_patient)
 
 
 def intended(installation: Installation, count: int) -> list[int]:

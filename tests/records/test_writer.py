@@ -268,6 +268,33 @@ def test_a_batch_is_bounded(database: Database) -> None:
     assert sizes == [1, 4, 4, 2]
 
 
+def test_an_act_that_nobody_waits_for_shares_the_batch_of_the_next_one(database: Database) -> None:
+    with Writer(database, FrozenClock(), patience_seconds=3_600) as writer:
+        told: list[CommitFacts] = []
+        writer.on_commit(told.append)
+        for number in range(3):
+            patient = writer.submit(append(b"patient %d" % number), is_patient=True)
+            assert writer.submit(append(b"urgent %d" % number)).result(10) == 2 * number + 1
+            assert patient.result(0) == 2 * number
+        assert [facts.acts for facts in told] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("patience", [0, 0.001])
+def test_an_act_that_nobody_waits_for_comes_to_the_disk_by_itself(database: Database, patience: float) -> None:
+    with Writer(database, FrozenClock(), patience_seconds=patience) as writer:
+        for number in range(5):
+            assert writer.submit(append(b"patient"), is_patient=True).result(10) == number
+    assert len(check_log(database)) == 5
+
+
+def test_close_commits_what_was_patient_as_well(database: Database) -> None:
+    writer = Writer(database, FrozenClock(), patience_seconds=3_600)
+    patient = writer.submit(append(b"patient"), is_patient=True)
+    writer.close()
+    assert patient.result(0) == 0
+    assert check_log(database) == [b"patient"]
+
+
 def test_followers_are_told_before_the_submitter(writer: Writer) -> None:
     told: list[CommitFacts] = []
     seen: list[int] = []

@@ -32,7 +32,7 @@ class SignatureRows:
             return
         self._is_asked = True
         try:
-            self._writer.submit(self._write)
+            self._writer.submit(self._write, is_patient=True)
         except VagusError:  # overloaded or closing: the next signature asks again, or the next start settles
             self._is_asked = False
 

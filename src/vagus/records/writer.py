@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -36,6 +35,7 @@ MAX_ENTRY_BYTES = 65_535
 
 _MAX_QUEUED = 20_000
 _LINGER_SECONDS = 0.0005
+_PATIENCE_SECONDS = 0.005
 _SQLITE_BATCH = 256
 _POSTGRES_BATCH = 60  # PostgreSQL keeps 64 subtransactions a transaction in memory; more would slow its readers
 
@@ -176,10 +176,11 @@ _LOCK_HEAD = Statement(
 class _Pending(Generic[T]):
     """An act in the queue with the future that waits for it."""
 
-    __slots__ = ("act", "future")
+    __slots__ = ("act", "future", "is_patient")
 
-    def __init__(self, act: Callable[[Batch], T]) -> None:
+    def __init__(self, act: Callable[[Batch], T], *, is_patient: bool) -> None:
         self.act = act
+        self.is_patient = is_patient
         self.future: Future[T] = Future()
 
 
@@ -199,6 +200,7 @@ class Writer:
         max_batch: int | None = None,
         max_queued: int = _MAX_QUEUED,
         linger_seconds: float = _LINGER_SECONDS,
+        patience_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -206,7 +208,11 @@ class Writer:
         self._max_batch = max_batch or (_SQLITE_BATCH if database.is_sqlite else _POSTGRES_BATCH)
         self._max_queued = max_queued
         self._linger_seconds = linger_seconds
+        self._patience_seconds = patience_seconds
         self._queue: deque[_Pending[Any]] = deque()
+        self._urgent = 0  # how many in the queue are not patient
+        self._enough = 1  # how many of those wake the thread: each wake costs as much as a small act
+        self._is_asleep = False  # without a time to wake by itself
         self._changed = threading.Condition()
         self._is_closing = False
         self._callbacks: tuple[Callable[[CommitFacts], None], ...] = ()
@@ -214,8 +220,11 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="vagus-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, act: Callable[[Batch], T]) -> Future[T]:
+    def submit(self, act: Callable[[Batch], T], *, is_patient: bool = False) -> Future[T]:
         """Run `act` in the next batch; the future resolves to its result once the commit is on the disk.
+
+        A patient act is one that nobody waits for: it makes no batch of its own while others may still come, and
+        waits for them at most 5 ms.
 
         An error that `act` raises undoes that act alone and reaches only its own future; a constraint that it
         broke arrives as Conflict(ALREADY_EXISTS). Each act runs once: nothing is replayed. When the commit fails,
@@ -224,7 +233,7 @@ class Writer:
 
         Raises LimitExceeded(OVERLOADED) when too many acts wait, Unavailable(DATABASE_UNAVAILABLE) once closed.
         """
-        pending = _Pending(act)
+        pending = _Pending(act, is_patient=is_patient)
         with self._changed:
             if self._is_closing:
                 msg = "the writer is closed: this process is about to end; try again"
@@ -233,7 +242,9 @@ class Writer:
                 msg = f"{len(self._queue)} acts wait for the disk, at most {self._max_queued} may; try again later"
                 raise LimitExceeded(Reason.OVERLOADED, msg, limit=self._max_queued)
             self._queue.append(pending)
-            self._changed.notify()
+            self._urgent += not is_patient
+            if self._urgent >= self._enough or self._is_asleep:
+                self._changed.notify()
         return pending.future
 
     def on_commit(self, callback: Callable[[CommitFacts], None]) -> None:
@@ -259,7 +270,7 @@ class Writer:
         last = 0
         try:
             while batch := self._gather(last):
-                last = len(batch)
+                last = sum(not pending.is_patient for pending in batch)
                 self._write(batch)
         finally:
             self._drop_connection()
@@ -276,14 +287,29 @@ class Writer:
         does not take the disk alone. A single submitter never waits.
         """
         with self._changed:
-            while not self._queue and not self._is_closing:
-                self._changed.wait()
-            if last > 1 and len(self._queue) < last // 2 and not self._is_closing:
-                deadline = time.monotonic() + self._linger_seconds
-                while len(self._queue) < last // 2 and (left := deadline - time.monotonic()) > 0:
-                    self._changed.wait(left)
+            self._wait_for_act()
+            if self._urgent < last // 2 and not self._is_closing:
+                self._enough = last // 2
+                self._changed.wait(self._linger_seconds)
+                self._enough = 1
             count = min(len(self._queue), self._max_batch)
-            return [self._queue.popleft() for _ in range(count)]
+            batch = [self._queue.popleft() for _ in range(count)]
+            self._urgent -= sum(not pending.is_patient for pending in batch)
+            return batch
+
+    def _wait_for_act(self) -> None:
+        """Until somebody waits, or patient acts have waited long enough."""
+        may_come = True  # the patient acts that follow from what was just committed
+        while not self._urgent and not self._is_closing:
+            if self._queue or may_come:
+                self._changed.wait(self._patience_seconds)
+                if self._queue:
+                    return
+                may_come = False
+            else:
+                self._is_asleep = True
+                self._changed.wait()
+                self._is_asleep = False
 
     def _write(self, batch: Sequence[_Pending[Any]]) -> None:
         running = [pending for pending in batch if pending.future.set_running_or_notify_cancel()]
