@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from cryptography.x509 import ocsp
 from tests.server.house import PlainClient, Response, Served, serving
 from tests.server.publishing_house import PublishingHouse, publishing_house
 from vagus.authority.issuance import IssuedCertificate
-from vagus.endpoints.http import ASGIApp, Receive, Scope, Send
+from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.server.limits import Limits
 from vagus.server.listeners import ListenerSpec
@@ -27,6 +28,8 @@ from vagus.server.ready_answers import ReadyAnswers
 
 LIMITS = Limits(header_seconds=0.4, stall_seconds=0.4, linger_seconds=0.5)
 AGE = timedelta(seconds=60)
+SLOW_SECONDS = 0.4
+"""How long the application takes for /slow."""
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 """The request that ends a connection."""
 
@@ -75,7 +78,11 @@ class StatusHouse:
     def _watched(self, app: ASGIApp) -> ASGIApp:
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
             self.seen.append(scope["path"])
-            await app(scope, receive, send)
+            if scope["path"] == "/slow":
+                await asyncio.sleep(SLOW_SECONDS)
+                await send_answer(send, 200, [(b"content-length", b"4")], b"slow")
+            else:
+                await app(scope, receive, send)
 
         return watched
 

@@ -14,15 +14,27 @@ from cryptography.x509 import ocsp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.server.house import PlainClient, Served, serving, wait_until
+from tests.server.house import PATIENCE, PlainClient, Served, serving, wait_until
 from tests.server.publishing_house import make_template
-from tests.server.status_house import LAST, StatusHouse, both, get, post, question, say, status_house, status_of
+from tests.server.status_house import (
+    LAST,
+    SLOW_SECONDS,
+    StatusHouse,
+    both,
+    get,
+    post,
+    question,
+    say,
+    status_house,
+    status_of,
+)
 from tests.tls.authority import server_credential
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
 from vagus.server.limits import Limits
 from vagus.server.listeners import ListenerSpec
+from vagus.server.plain import PlainConnection
 from vagus.tls import ServerContext, ServerTls
 
 GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
@@ -232,6 +244,8 @@ class TestKept:
                     assert status_of(client.read_response()) is GOOD
             assert status.seen == []
             assert client.get("/crl/h1.icu/1/0.crl").status == 200
+            client.send(post(question(issued)))
+            assert status_of(client.read_response()) is GOOD
         assert status.seen == ["/crl/h1.icu/1/0.crl"]
 
     def test_a_revocation_reaches_open_connections_at_once(
@@ -396,13 +410,83 @@ class TestConnections:
     def test_an_idle_connection_is_closed_in_time_and_an_asking_one_is_not(
         self, status: StatusHouse, issued: IssuedCertificate
     ) -> None:
-        short = Limits(keep_alive_seconds=0.6, linger_seconds=0.2)
+        short = Limits(keep_alive_seconds=0.6, linger_seconds=0.2, header_seconds=0.4)
         with serving(status.spec("fast", short)) as served, PlainClient(served.port("fast")) as client:
             for _ in range(8):
                 client.send(get(question(issued)))
                 assert client.read_response().status == 200
                 time.sleep(0.15)
             assert client.receive() == b""
+
+    def test_a_request_inside_the_body_of_another_is_none(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        inner = post(question(issued))
+        for size in (len(inner), len(inner) + 10):
+            with PlainClient(fast) as client:
+                client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                client.send(post(b"x" * size)[:-size])
+                time.sleep(0.02)
+                client.send(inner)
+                time.sleep(0.02)
+                client.send(b"x" * (size - len(inner)) + LAST)
+                assert status_of(client.read_response()) is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
+                assert client.read_response().status == 404
+                assert client.is_closed()
+
+    def test_a_body_that_nobody_waited_for_is_no_request(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        inner = post(question(issued))
+        with PlainClient(fast) as client:
+            client.send(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(inner))
+            assert client.read_response().status == 404
+            client.send(inner)
+            time.sleep(0.02)
+            client.send(LAST)
+            assert client.read_response().status == 404
+            assert client.is_closed()
+
+    def test_a_question_waits_for_the_answer_that_the_application_owes(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        with PlainClient(fast) as client:
+            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+            wait_until(lambda: status.seen == ["/slow"])
+            client.send(post(question(issued)))
+            assert client.read_response().body == b"slow"
+            assert status_of(client.read_response()) is GOOD
+
+    def test_an_answer_that_takes_longer_than_idleness_may_is_waited_for(
+        self, status: StatusHouse, issued: IssuedCertificate
+    ) -> None:
+        short = Limits(keep_alive_seconds=SLOW_SECONDS / 4, linger_seconds=0.2)
+        with serving(status.spec("fast", short)) as served, PlainClient(served.port("fast")) as client:
+            client.send(post(question(issued)) + b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert status_of(client.read_response()) is GOOD
+            assert client.read_response().body == b"slow"
+
+    def test_what_is_asked_while_answers_wait_to_be_taken_is_not_answered_yet(
+        self, status: StatusHouse, issued: IssuedCertificate
+    ) -> None:
+        with serving(status.spec("fast", Limits())) as served, PlainClient(served.port("fast")) as client:
+            client.send(post(question(issued)))
+            assert status_of(client.read_response()) is GOOD
+            (connection,) = served.running._every["fast"].gate.closers
+            assert isinstance(connection, PlainConnection)
+            served.on_loop(connection.pause_writing)
+            client.send(post(question(issued)))
+            wait_until(lambda: status.seen == ["/ocsp"])
+            client.socket.settimeout(0.05)
+            with pytest.raises(TimeoutError):
+                client.receive()
+            served.on_loop(connection.resume_writing)
+            client.socket.settimeout(PATIENCE)
+            assert status_of(client.read_response()) is GOOD
+            client.send(post(question(issued)))
+            assert status_of(client.read_response()) is GOOD
+            assert status.seen == ["/ocsp"]
 
     def test_a_client_that_takes_nothing_is_cut_and_holds_a_bounded_share(
         self, status: StatusHouse, issued: IssuedCertificate

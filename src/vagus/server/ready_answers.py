@@ -58,6 +58,9 @@ _IDLE_FIELDS: Final = frozenset(
 )
 """Fields that change nothing in what an OCSP question is answered. Any other unknown one is the parser's affair."""
 
+_IDLE_VALUES: Final = {b"connection": b"keep-alive", b"content-type": OCSP_REQUEST.encode()}
+"""Values that say what holds anyway."""
+
 
 class _Ready:
     """What goes out behind status line and Date, until `until`, while `kept` is what is kept."""
@@ -95,7 +98,7 @@ class ReadyAnswers:
             size = self._size_of(data[at + len(self._post) : head_end + 2])
             start = head_end + 4
             end = start + size
-            if size <= 0 or end > len(data):
+            if size < 0 or end > len(data):
                 return None
             request_der = data[start:end]
         elif data.startswith(self._get, at):
@@ -145,8 +148,7 @@ class ReadyAnswers:
 
 
 def _read_fields(fields: bytes) -> int:
-    host = type_ = length = 0
-    size = 0
+    hosts = lengths = size = 0
     lines = fields.split(b"\r\n")
     if lines.pop() or len(lines) > MOST_FIELDS:
         return -1
@@ -156,15 +158,13 @@ def _read_fields(fields: bytes) -> int:
             return -1
         name, value = found[1].lower(), found[2]
         if name == b"host":
-            host += 1
-        elif name == b"content-type" and value.lower() == OCSP_REQUEST.encode():
-            type_ += 1
+            hosts += 1
         elif name == b"content-length" and _LENGTH.fullmatch(value):
-            length += 1
+            lengths += 1
             size = int(value)
-        elif not (name in _IDLE_FIELDS or (name == b"connection" and value.lower() == b"keep-alive")):
+        elif name not in _IDLE_FIELDS and value.lower() != _IDLE_VALUES.get(name):
             return -1
-    is_plain = host == 1 and type_ <= 1 and length <= 1 and size <= LONGEST_QUESTION
+    is_plain = hosts == 1 and lengths <= 1 and size <= LONGEST_QUESTION
     return size if is_plain else -1
 
 
