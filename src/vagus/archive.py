@@ -89,7 +89,8 @@ def unpack(archive: Path, folder: Path) -> Manifest:
     """Check `archive` whole, then let its files appear in the new `folder` (0700, files 0600).
 
     `folder` must not exist; until everything is checked and on the disk it does not. Raises
-    IntegrityFailure(BACKUP_DAMAGED), Conflict(ALREADY_EXISTS), Unavailable(DATABASE_UNAVAILABLE).
+    IntegrityFailure(BACKUP_DAMAGED), Conflict(ALREADY_EXISTS), Malformed(BAD_ARGUMENT: no such file),
+    Unavailable(DATABASE_UNAVAILABLE).
     """
     if folder.exists():
         raise Conflict(Reason.ALREADY_EXISTS, f"{folder} stands already; restore into a new folder", folder=str(folder))
@@ -101,6 +102,10 @@ def unpack(archive: Path, folder: Path) -> Manifest:
                     return _unpack(tar, folder)
             except (tarfile.TarError, EOFError, ValueError, OverflowError) as fault:
                 _damaged(f"it is no whole tar file ({fault})")
+    except FileNotFoundError as fault:
+        shutil.rmtree(folder, ignore_errors=True)
+        msg = f"{fault.filename or archive}: there is no such file; name a backup that `vagus backup` made"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(archive)) from fault
     except OSError as fault:
         shutil.rmtree(folder, ignore_errors=True)
         msg = f"{fault.filename or archive}: {fault.strerror}; check the path and the space on the disk"
@@ -120,7 +125,7 @@ def _unpack(tar: tarfile.TarFile, folder: Path) -> Manifest:
     manifest = _read_manifest(tar)
     for one in manifest.files:
         member = tar.next()
-        if member is None or member.name != one.name or not member.isreg() or member.size != one.size:
+        if member is None or member.name != one.name or not _is_plain(member) or member.size != one.size:
             _damaged(f"{one.name} is missing or not as the manifest says")
         source = tar.extractfile(member)
         path = folder / one.name
@@ -158,10 +163,15 @@ def _read_manifest(tar: tarfile.TarFile) -> Manifest:
 
 def _small(tar: tarfile.TarFile, name: str, largest: int) -> bytes:
     member = tar.next()
-    if member is None or member.name != name or not member.isreg() or member.size > largest:
+    if member is None or member.name != name or not _is_plain(member) or member.size > largest:
         _damaged(f"{name} is missing")
     source = tar.extractfile(member)
     return b"" if source is None else source.read()
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    """A file whose octets all stand in the archive: a sparse one may be of any size and cost its sender nothing."""
+    return member.type == tarfile.REGTYPE and not member.issparse()
 
 
 def _measure(name: str, path: Path) -> Packed:

@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from vagus.errors import Conflict, NotAuthorised, Unavailable
+from vagus.errors import Conflict, Malformed, NotAuthorised, Unavailable
 from vagus.keystore.signing import Purpose
 from vagus.keystore.software import SoftwareKeystore
 from vagus.keystore.sources import PassphraseSources
@@ -388,7 +388,10 @@ class House:
         return TokenOffice(self.writer, self.entropy, life=self.pack.enrolment.token_lifetime)
 
     def find_device(self, text: str) -> DeviceRow:
-        """The device that a person named: its id, or MODEL:SERIAL. Raises NotAuthorised(NOT_IN_INVENTORY)."""
+        """The device that a person named: its id, or MODEL:SERIAL.
+
+        Raises NotAuthorised(NOT_IN_INVENTORY), Malformed(BAD_ARGUMENT) for what is neither.
+        """
         from vagus.fleet.devices import load_device
         from vagus.identifiers import DeviceId
         from vagus.records.devices import find_device_by_serial
@@ -396,7 +399,12 @@ class House:
         model, colon, serial = text.rpartition(":")
         with self.database.reading() as connection:
             if not colon:
-                return load_device(connection, DeviceId(text))
+                try:
+                    device_id = DeviceId(text)
+                except Malformed as fault:
+                    msg = f"{text[:80]!r} names no device: neither an id of 26 characters nor MODEL:SERIAL"
+                    raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; see `vagus device list`", value=text[:80]) from fault
+                return load_device(connection, device_id)
             found = find_device_by_serial(connection, model, serial)
         if found is None:
             msg = f"no {model} with serial {serial} is in the inventory; see `vagus device list --model`"

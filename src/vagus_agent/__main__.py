@@ -61,9 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _decode_arguments(arguments: Sequence[str]) -> Options:
-    parser = argparse.ArgumentParser(prog="vagus-agent", description=__doc__, epilog=_EPILOG)
+    commands = "\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="vagus-agent",
+        description=f"What a device does at its hospital.\n\ncommands:\n{commands}",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     add = parser.add_argument
-    add("command", choices=COMMANDS)
+    add("command", choices=COMMANDS, metavar="COMMAND", help="one of those above")
     add("--state", type=Path, required=True, help="the folder that holds everything the device keeps")
     add("--server", help="enrolment server: name[=address]:port; the name is what its certificate must show")
     add("--relay", help="relay: [https://|tcp://]name[=address]:port")

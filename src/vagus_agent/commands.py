@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,16 @@ if TYPE_CHECKING:
     from vagus_agent.est import Token
     from vagus_agent.outcomes import Result, Value
 
-COMMANDS: Final = ("request", "enrol", "renew", "connect", "run", "status", "probe")
+COMMANDS: Final = {
+    "request": "a key and a request for the maker's line",
+    "enrol": "a first certificate, with the maker's or a token",
+    "renew": "another certificate, when it is due",
+    "connect": "send telemetry through a relay",
+    "run": "enrol, renew and send, for as long as it is told",
+    "status": "what the device holds",
+    "probe": "whether each server answers, for monitoring",
+}
+"""Each with what it does."""
 _REMEMBERING: Final = ("enrol", "run")
 """What these are told holds until they are told otherwise; the others take it for once."""
 
@@ -236,8 +246,19 @@ def _status(folder: StateFolder, device: Device) -> Result:
     return {"ok": True, "name": None, "enrolled": False, "damaged": damaged or None}
 
 
+def _check_private(descriptor: int, where: str) -> None:
+    """Raises Misconfigured(PERMISSIONS_TOO_OPEN): whoever else reads the token may spend it first."""
+    found = os.fstat(descriptor)
+    mode = stat.S_IMODE(found.st_mode)
+    if stat.S_ISREG(found.st_mode) and mode & 0o077:
+        msg = (
+            f"{where}: the token's file has mode {mode:04o} and others could read it; chmod 0600, and have another made"
+        )
+        raise Misconfigured(Reason.PERMISSIONS_TOO_OPEN, msg)
+
+
 def _load_token(source: str | None) -> Token | None:
-    """The token behind `fd:N`, `file:PATH` or `env:NAME`. Raises Misconfigured(BAD_ARGUMENT)."""
+    """The token behind `fd:N`, `file:PATH` or `env:NAME`. Raises Misconfigured(BAD_ARGUMENT, PERMISSIONS_TOO_OPEN)."""
     if source is None:
         return None
     from vagus_agent.est import Token
@@ -250,6 +271,7 @@ def _load_token(source: str | None) -> Token | None:
                     text = file.read(_MAX_TOKEN + 1).decode("ascii").strip()
             case "file":
                 with Path(where).open("rb") as file:
+                    _check_private(file.fileno(), where)
                     text = file.read(_MAX_TOKEN + 1).decode("ascii").strip()
             case "env":
                 text = os.environ.pop(where)

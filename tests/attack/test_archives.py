@@ -33,6 +33,23 @@ def _link(member: Member, said: dict[str, Any]) -> Member:
     return member
 
 
+def _sparse(member: Member, said: dict[str, Any]) -> Member:
+    """A GNU sparse file: no octet of it stands in the archive, and it says that it is a tebibyte."""
+    member[0].type = tarfile.GNUTYPE_SPARSE
+    return member
+
+
+def _pax_sparse(member: Member, said: dict[str, Any]) -> Member:
+    member[0].pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.size": str(1 << 40), "GNU.sparse.map": "0,0"}
+    said["size"] = 1 << 40
+    return member
+
+
+def _contiguous(member: Member, said: dict[str, Any]) -> Member:
+    member[0].type = tarfile.CONTTYPE
+    return member
+
+
 def _database(place: bytes) -> Callable[[Member, dict[str, Any]], Member]:
     def bend(member: Member, said: dict[str, Any]) -> Member:
         content = member[1].replace(b"sqlite:///vagus.sqlite3", place)
@@ -51,10 +68,24 @@ def _database(place: bytes) -> Callable[[Member, dict[str, Any]], Member]:
         ("plan.toml", _rename("keystores/../../evil")),
         ("plan.toml", _rename("vagus.toml/evil")),
         ("plan.toml", _link),
+        ("plan.toml", _sparse),
+        ("plan.toml", _pax_sparse),
+        ("plan.toml", _contiguous),
         ("vagus.toml", _database(b"sqlite:///../evil.sqlite3")),
         ("vagus.toml", _database(b"sqlite:////tmp/vagus-evil.sqlite3")),
     ],
-    ids=["dots", "absolute", "inner dots", "file as folder", "link", "database above", "database elsewhere"],
+    ids=[
+        "dots",
+        "absolute",
+        "inner dots",
+        "file as folder",
+        "link",
+        "sparse",
+        "pax sparse",
+        "contiguous",
+        "database above",
+        "database elsewhere",
+    ],
 )
 def test_a_bent_backup_restores_nothing(
     hospital: Hospital, tmp_path: Path, which: str, bend: Callable[[Member, dict[str, Any]], Member]

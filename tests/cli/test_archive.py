@@ -98,4 +98,4 @@ def test_a_restore_never_replaces_an_installation(hospital: Path) -> None:
 
 def test_a_missing_backup_is_told(tmp_path: Path) -> None:
     refused = run(tmp_path / "back", "restore", str(tmp_path / "none.tar"))
-    assert refused.code == 4
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")

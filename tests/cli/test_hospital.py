@@ -137,7 +137,7 @@ def test_devices_are_added_listed_shown_moved_and_given_tokens(hospital: Path) -
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
-        (("device", "show", "nobody"), 2, "NON_CANONICAL"),
+        (("device", "show", "nobody"), 2, "BAD_ARGUMENT"),
         (("device", "show", "Aorta IP3:none"), 1, "NOT_IN_INVENTORY"),
         (("device", "list", "--unit", "icu"), 2, "NON_CANONICAL"),
         (("device", "list", "--state", "lost"), 2, "BAD_ARGUMENT"),
@@ -226,6 +226,7 @@ def test_a_manifest_is_taken_in_with_its_anchor(hospital: Path, maker: Path, tmp
         "--unsafe-make-keys",
         "--serial",
         "AIP3-000002",
+        "--again",
         "--json",
     )
     assert again.facts["issued"] == 1

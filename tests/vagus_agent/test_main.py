@@ -15,6 +15,8 @@ from cryptography import x509
 
 from tests.vagus_agent.hospital import Behaviour, Hierarchy, Server, problem
 from vagus.reasons import Reason
+from vagus_agent.__main__ import main
+from vagus_agent.commands import COMMANDS
 
 REPOSITORY = Path(__file__).parents[2]
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -87,6 +89,35 @@ def test_a_life_in_six_commands(agent: Agent, station: Server) -> None:
         assert (code, status["generation"], status["proven"], status["expired"]) == (0, 2, True, False)
     telemetry = [json.loads(r.body.splitlines()[0]) for r in station.requests if r.path == "/telemetry"]
     assert {line["category"] for line in telemetry} == {"ventilator"}
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
+def test_a_token_that_others_could_read_is_not_used(agent: Agent, tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "token"
+    file.write_text("once-only-0123456789")
+    file.chmod(mode)
+    code, [result] = agent.run("enrol", *agent.where, "--token", f"file:{file}")
+    assert (code, result["reason"]) == (2, "PERMISSIONS_TOO_OPEN")
+    assert f"{mode:04o}" in str(result["message"])
+
+
+def test_a_token_of_the_owner_alone_is_used(agent: Agent, station: Server, tmp_path: Path) -> None:
+    station.behaviour.token = "once-only-0123456789"
+    file = tmp_path / "token"
+    file.write_text("once-only-0123456789")
+    file.chmod(0o400)
+    with station:
+        code, _ = agent.run("enrol", *agent.where, "--token", f"file:{file}")
+    assert code == 0
+
+
+def test_help_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["-h"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    for name, what in COMMANDS.items():
+        assert f"  {name:<10}{what}" in said
 
 
 def test_a_token_comes_from_the_environment_and_never_from_the_command_line(agent: Agent, station: Server) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.failures import REFUSED
-from vagus.cli.options import open_house
+from vagus.cli.options import REASONS, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, confirm
 
 if TYPE_CHECKING:
@@ -162,9 +162,7 @@ def revoke(
     context: typer.Context,
     device: DeviceArgument,
     *,
-    reason: Annotated[
-        str, typer.Option(metavar="REASON", help="keyCompromise, superseded, cessationOfOperation, ...")
-    ] = "unspecified",
+    reason: Annotated[str, typer.Option(metavar="REASON", help=f"{REASONS}.")] = "unspecified",
     keep_enrolling: Annotated[
         bool, typer.Option("--keep-enrolling", help="Only revoke: with its evidence it may enrol anew at once.")
     ] = False,

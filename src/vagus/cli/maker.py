@@ -13,7 +13,9 @@ from vagus.cli.output import JsonOption, Output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vagus.fleet.births import Birth
     from vagus.policy.plans import MakerPlan, PlannedBatch
+    from vagus.records.writer import Batch
     from vagus.wiring import House
     from vagus.x509.keys import PublicKey
 
@@ -44,10 +46,16 @@ def make_idevids(
     unsafe_make_keys: Annotated[
         bool, typer.Option("--unsafe-make-keys", help="Make the keys here, in clear: demonstrations only.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also devices that have one for another key: a new board. In the ledger.")
+    ] = False,
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Issue birth certificates (802.1AR IDevIDs) for devices of the plan's batches."""
+    """Issue birth certificates (802.1AR IDevIDs) for devices of the plan's batches, one for each device.
+
+    Repeated for the same keys it writes the same certificates.
+    """
     from vagus.errors import Malformed
     from vagus.fleet.births import Birth, Line
     from vagus.reasons import Reason
@@ -66,6 +74,7 @@ def make_idevids(
                 key = _request_key(requests, number) if requests is not None else _make_key(out / number)
                 births.append(Birth(model, number, key))
                 advance(1)
+        _check_first(house, births, is_again=again)
         line = Line(
             house.issuance,
             house.open_issuers(["line"])["line"],
@@ -161,6 +170,36 @@ def _chosen(plan: MakerPlan, names: Sequence[str] | None, serials: Sequence[str]
         msg = f"serial {min(unknown)} is in none of these batches; see the plan"
         raise Malformed(Reason.BAD_ARGUMENT, msg, serial=min(unknown))
     return [(model, number) for model, number in every if number in set(serials)]
+
+
+def _check_first(house: House, births: Sequence[Birth], *, is_again: bool) -> None:
+    """A second identity of one serial number is either a new board or a clone: somebody has to say which."""
+    from vagus.errors import Conflict
+    from vagus.fleet.births import owner_of
+    from vagus.ledger.append import append
+    from vagus.ledger.entries import OperatorAct
+    from vagus.reasons import Reason
+    from vagus.records.standing import list_other_births
+
+    keys = {owner_of(one.serial): one.public_key.spki_sha256 for one in births}
+    with house.database.reading() as connection:
+        born = list_other_births(connection, keys)
+    if not born:
+        return
+    if not is_again:
+        serial = born[0].partition(":")[2]
+        msg = (
+            f"{len(born)} of these devices have a birth certificate for another key, {serial} among them; leave them "
+            "out, or give --again where the board was replaced"
+        )
+        raise Conflict(Reason.ALREADY_EXISTS, msg, serial=serial)
+    by = house.operator
+
+    def note(batch: Batch) -> None:
+        for owner in born:
+            append(batch, OperatorAct("idevid-again", by, subject=owner, detail_sha256=keys[owner]))
+
+    house.writer.submit(note).result()
 
 
 def _request_key(folder: Path, serial: str) -> PublicKey:

@@ -22,6 +22,11 @@ PassphraseOption: TypeAlias = Annotated[
     ),
 ]
 
+REASONS = (
+    "unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, "
+    "privilegeWithdrawn or aACompromise (RFC 5280 5.3.1)"
+)
+
 
 def folder_of(context: typer.Context) -> Path:
     """The installation folder that `--dir` named."""

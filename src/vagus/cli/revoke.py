@@ -11,7 +11,7 @@ import typer
 
 from vagus.cli.devices import spell_time
 from vagus.cli.failures import REFUSED, STATE
-from vagus.cli.options import open_house
+from vagus.cli.options import REASONS, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, confirm
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def revoke(
     authority: Annotated[
         _Many, typer.Option(metavar="NAME[#N]", help="All that it issued, to servers too. Repeatable.")
     ] = None,
-    reason: Annotated[str | None, typer.Option(metavar="REASON", help="keyCompromise, superseded, ...")] = None,
+    reason: Annotated[str | None, typer.Option(metavar="REASON", help=f"{REASONS}.")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Suspend them instead.")] = False,
     release: Annotated[bool, typer.Option("--release", help="End their holds instead.")] = False,
     certificates_only: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -125,6 +125,18 @@ def list_fingerprints(connection: Connection, owners: Sequence[str]) -> dict[str
         )
         found.update({row.owner: bytes(row.fingerprint) for row in connection.execute(query)})
     return found
+
+
+def list_other_births(connection: Connection, births: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Of these owners, each with the hash of a key, those that have a certificate for another key already."""
+    found: set[str] = set()
+    owners = tuple(births)
+    for at in range(0, len(owners), _OWNERS):
+        query = select(certificates.c.owner, certificates.c.spki_sha256).where(
+            certificates.c.owner.in_(owners[at : at + _OWNERS])
+        )
+        found.update(row.owner for row in connection.execute(query) if bytes(row.spki_sha256) != births[row.owner])
+    return tuple(sorted(found))
 
 
 def set_group_domain(connection: Connection, domain: str) -> None:
