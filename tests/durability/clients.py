@@ -29,9 +29,10 @@ class Wish:
     device: str
     token: str
     csr: bytes = field(default=b"", repr=False)
+    key: ec.EllipticCurvePrivateKey = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
+        self.key = key = ec.generate_private_key(ec.SECP256R1())
         builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         self.csr = base64.b64encode(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER))
 

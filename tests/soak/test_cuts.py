@@ -1,0 +1,203 @@
+"""Two gates over one database, devices that stay connected, a third process that revokes: who must go goes in time."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from tests.durability.clients import DoorConnection, Wish, enrol
+from tests.durability.installation import (
+    SOURCE,
+    ServerProcess,
+    infrastructure_anchor,
+    make_installation,
+    make_tokens,
+)
+from tests.endpoints.gateway.upstreams import http_upstream
+from tests.postgres import fresh_database, postgres_server
+from vagus.records.authorities import list_authorities
+from vagus.wiring import House
+from vagus.x509.crl_building import RevocationReason
+
+pytestmark = pytest.mark.soak
+
+BOUND = 2.0
+"""Seconds from the commit until a connection must be gone (design section 5)."""
+DEVICES = 40
+LEFT = 12  # devices that are never revoked
+BY = "operator:soak"
+
+
+@dataclass
+class Stalls:
+    """How long this machine kept a thread from running: what no server can be blamed for."""
+
+    worst: float = 0.0
+    _is_over: bool = False
+
+    def watch(self) -> None:
+        """Sleep for a hundredth, see how long that took, and again."""
+        while not self._is_over:
+            began = time.monotonic()
+            time.sleep(0.01)
+            self.worst = max(self.worst, time.monotonic() - began - 0.01)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While something else goes on."""
+        thread = threading.Thread(target=self.watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._is_over = True
+            thread.join()
+
+
+@dataclass
+class Device:
+    """One device, its certificate and its open connection."""
+
+    serial: int
+    trust: ssl.SSLContext
+    address: tuple[str, int]
+    line: DoorConnection | None = None
+    is_revoked: bool = False
+
+    def talk(self) -> int:
+        """One request on the connection that is open; the status of its answer."""
+        if self.line is None:
+            self.line = DoorConnection(self.address, "control.test.example", self.trust)
+            self.line.connect()
+        self.line.request("GET", "/5")
+        answer = self.line.getresponse()
+        answer.read()
+        return answer.status
+
+    def wait_cut(self) -> float:
+        """Seconds until the other side ends the connection."""
+        assert self.line is not None
+        began = time.monotonic()
+        self.line.sock.settimeout(BOUND * 5)
+        with suppress(ConnectionError, ssl.SSLError):
+            assert self.line.sock.recv(1) == b""
+        took = time.monotonic() - began
+        self.line.close()
+        self.line = None
+        return took
+
+    def is_let_in(self) -> bool:
+        """Whether a new connection is served."""
+        try:
+            return self.talk() == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            if self.line is not None:
+                self.line.close()
+                self.line = None
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A database on PostgreSQL where there is one, else a SQLite file."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(postgres_server())
+        except pytest.skip.Exception:
+            yield f"sqlite:///{tmp_path / 'hospital.sqlite3'}"
+        else:
+            yield stack.enter_context(fresh_database(server))
+
+
+def test_whoever_is_revoked_is_cut_within_two_seconds_and_nobody_else(
+    tmp_path: Path, url: str, soak_seconds: float, soak_seed: int
+) -> None:
+    folder, stalls, dice = tmp_path / "hospital", Stalls(), random.Random(soak_seed)
+    with ExitStack() as stack:
+        port, _ = stack.enter_context(http_upstream())
+        names = make_installation(folder, devices=DEVICES, database=url, upstream=port)
+        tokens = make_tokens(folder, names)
+        gates = []
+        for _ in range(2):
+            gate = ServerProcess(folder)
+            stack.callback(gate.kill)
+            assert gate.wait_ready(), (folder / "server.err").read_text()
+            gates.append(gate)
+        house = stack.enter_context(House.open(folder, passphrase_sources=[SOURCE]))
+        with house.database.reading() as connection:
+            issuer = next(row.id for row in list_authorities(connection) if row.name == "h1/icu")
+        anchor = infrastructure_anchor(folder)
+        devices = [
+            enrolled(anchor, gates[number % 2], str(name), tokens[str(name)], tmp_path / f"{number}.pem")
+            for number, name in enumerate(names)
+        ]
+        cuts = watch_cuts(house, issuer, devices, dice, stalls, soak_seconds)
+    print(f"cuts: {len(cuts)}, slowest {max(cuts):.2f} s, worst stall of the machine {stalls.worst:.2f} s")  # noqa: T201
+    assert len(cuts) >= 40
+    assert max(cuts) < BOUND + stalls.worst
+
+
+def watch_cuts(
+    house: House, issuer: int, devices: list[Device], dice: random.Random, stalls: Stalls, seconds: float
+) -> list[float]:
+    """Revoke, hold and release at random while all good devices go on talking; gives how long each cut took."""
+    cuts: list[float] = []
+    end = time.monotonic() + max(20.0, min(seconds, 90.0))
+    with stalls.watched():
+        while time.monotonic() < end or len(cuts) < 40:
+            good = [device for device in devices if not device.is_revoked]
+            for device in good:
+                assert device.talk() == 200, "a good device was refused"
+            chosen, act = dice.choice(good), "hold"
+            if len(good) > LEFT and dice.random() < 0.3:
+                act, chosen.is_revoked = "revoke", True
+                house.revocations.revoke(issuer, chosen.serial, RevocationReason.KEY_COMPROMISE, by=BY).result()
+            else:
+                house.revocations.hold(issuer, chosen.serial, by=BY).result()
+            cuts.append(chosen.wait_cut())
+            assert not chosen.is_let_in(), f"after {act} the device is let in again"
+            if act == "hold":
+                house.revocations.release(issuer, chosen.serial, by=BY).result()
+                asked = time.monotonic()
+                while not chosen.is_let_in():
+                    assert time.monotonic() - asked < BOUND * 5, "a released device stays out"
+    for device in devices:
+        if device.line is not None:
+            device.line.close()
+    return cuts
+
+
+def enrolled(anchor: str, gate: ServerProcess, name: str, token: str, file: Path) -> Device:
+    """A device with a certificate, and with the gate at which it will stay."""
+    trust, shown = pinning(anchor), pinning(anchor)
+    wish = Wish(name, token)
+    door = DoorConnection(gate.addresses["enrol-h1"], "enrol.test.example", trust)
+    certificate = x509.load_der_x509_certificate(enrol(door, wish))
+    door.close()
+    file.write_bytes(
+        wish.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    shown.load_cert_chain(file)
+    return Device(certificate.serial_number, shown, gate.addresses["control-h1-icu"])
+
+
+def pinning(anchor: str) -> ssl.SSLContext:
+    """A client that trusts servers under this authority alone."""
+    context = ssl.create_default_context(cadata=anchor)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
