@@ -79,9 +79,10 @@ class _Run:
 
 def _as_rows(runs: dict[str, _Run], signs: float, static: _Run | None) -> list[Row]:
     if static is None:
-        name, limit, reference = "P-256 signatures (no nginx here)", signs, _REFERENCE_SIGNS
+        name, limit, reference, beside = "P-256 signatures (no nginx here)", signs, _REFERENCE_SIGNS, ""
     else:
         name, limit, reference = "nginx, the same bytes from a file", static.per_cpu_second, _REFERENCE_STATIC
+        beside = f"; nginx {static.note}"
     found = []
     for key, path, bar in (("post", "OCSP pre-signed, POST", 35_000), ("get", "OCSP pre-signed, GET", 35_000)):
         found.append(
@@ -93,7 +94,7 @@ def _as_rows(runs: dict[str, _Run], signs: float, static: _Run | None) -> list[R
                 limit=limit,
                 bar=bar,
                 reference_limit=reference,
-                note=f"{_CERTIFICATES} certificates; {runs[key].note}",
+                note=f"{_CERTIFICATES} certificates; {runs[key].note}{beside}",
             )
         )
     live = Row(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from enum import IntEnum
+from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -353,5 +354,6 @@ def _etag(body: bytes) -> bytes:
     return b'"' + hashlib.sha256(body).hexdigest()[:40].encode("ascii") + b'"'
 
 
+@lru_cache(maxsize=4096)
 def _http_date(moment: datetime) -> bytes:
     return format_datetime(moment.astimezone(UTC).replace(microsecond=0), usegmt=True).encode("ascii")
