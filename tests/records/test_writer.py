@@ -287,6 +287,18 @@ def test_an_act_that_nobody_waits_for_comes_to_the_disk_by_itself(database: Data
     assert len(check_log(database)) == 5
 
 
+def test_hurry_commits_in_one_batch_what_was_patient(database: Database) -> None:
+    with Writer(database, FrozenClock(), patience_seconds=3_600) as writer:
+        told: list[CommitFacts] = []
+        writer.on_commit(told.append)
+        writer.hurry()  # for nothing
+        patient = [writer.submit(append(b"%d" % number), is_patient=True) for number in range(3)]
+        assert not any(future.done() for future in patient)
+        writer.hurry()
+        assert [future.result(10) for future in patient] == [0, 1, 2]
+        assert [facts.acts for facts in told] == [3]
+
+
 def test_close_commits_what_was_patient_as_well(database: Database) -> None:
     writer = Writer(database, FrozenClock(), patience_seconds=3_600)
     patient = writer.submit(append(b"patient"), is_patient=True)

@@ -163,6 +163,7 @@ class _Door:
                 label=path.label,
             ),
             self._clock.now(),
+            is_patient=True,
         )
         await self._commits().wait_for(pending.committed)
         issued = pending.finish()
@@ -172,7 +173,7 @@ class _Door:
     def _commits(self) -> _Commits:
         loop = asyncio.get_running_loop()
         if self._waiting is None or self._waiting.loop is not loop:
-            self._waiting = _Commits(loop)
+            self._waiting = _Commits(loop, self._enrolment.hurry)
         return self._waiting
 
     async def _send_body(self, send: Send, content_type: str, der: bytes) -> None:
@@ -187,13 +188,15 @@ class _Door:
 
 
 class _Commits:
-    """Lets requests wait for commits, and wakes the event loop once for all that one commit resolves.
+    """Lets requests wait for commits, with one wake of the writer a turn of the loop, and one of the loop a commit.
 
     asyncio.wrap_future wakes it for each: a system call and a change of threads, more than a signature costs.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, hurry: Callable[[], None]) -> None:
         self.loop = loop
+        self._hurry = hurry
+        self._is_hurry_due = False
         self._resolved: deque[asyncio.Future[None]] = deque()
         self._is_called = False
 
@@ -201,7 +204,14 @@ class _Commits:
         """Return once `committed` has its result or its error; neither is looked at here."""
         waiter: asyncio.Future[None] = self.loop.create_future()
         committed.add_done_callback(lambda _: self._note(waiter))
+        if not self._is_hurry_due:
+            self._is_hurry_due = True
+            self.loop.call_soon(self._hurry_once)  # behind every request that this turn of the loop still begins
         await waiter
+
+    def _hurry_once(self) -> None:
+        self._is_hurry_due = False
+        self._hurry()
 
     def _note(self, waiter: asyncio.Future[None]) -> None:
         """On the writing thread. The order matters: what is appended before the look at the flag is released."""

@@ -119,8 +119,10 @@ class Enrolment:
         self._notes = notes if notes is not None else RefusalNotes(writer)
         self._road = road
 
-    def begin(self, request: EnrolmentRequest, at: datetime) -> PendingEnrolment:
+    def begin(self, request: EnrolmentRequest, at: datetime, *, is_patient: bool = False) -> PendingEnrolment:
         """Check evidence, state and names, prepare the certificate, and hand its intent to the writer.
+
+        A patient one waits up to 5 ms for others to share its commit, unless the caller says `hurry` before.
 
         Raises NotAuthorised(CREDENTIAL_MISSING|TOKEN_*|IDENTITY_AMBIGUOUS|NOT_IN_INVENTORY|
         NOT_RENEWABLE|WRONG_COMPARTMENT),
@@ -148,7 +150,9 @@ class Enrolment:
             raise
         # 5. Token, state and intent: one transaction.
         expected = device.id
-        committed = self._writer.submit(lambda batch: self._record(batch, applicant, request, prepared))
+        committed = self._writer.submit(
+            lambda batch: self._record(batch, applicant, request, prepared), is_patient=is_patient
+        )
         committed.add_done_callback(lambda future: self._note_failure(expected, future))
         return PendingEnrolment(committed, self._issuance.issue)
 
@@ -157,6 +161,10 @@ class Enrolment:
         pending = self.begin(request, at)
         pending.committed.result()
         return pending.finish()
+
+    def hurry(self) -> None:
+        """Nobody else will come to share the commit of what was begun patiently."""
+        self._writer.hurry()
 
     # evidence
 

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, TypeAlias, Union, get_args, get_origin, get_type_hints
 
@@ -335,6 +336,7 @@ class LoggedEntry:
     entry: Entry
 
 
+@lru_cache(maxsize=1024)  # an act's entries name the same owner
 def conceal(salt: bytes, owner: str) -> str:
     """`owner` as the ledger writes it: open classes (`authority:h1/icu#1`) as they are, all else as a salted hash.
 
@@ -474,8 +476,13 @@ _CODECS: Mapping[type[Entry], Mapping[str, _Codec]] = {
 }
 
 
+_JSON = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=True
+)  # made once: `dumps` makes one a call
+
+
 def _dump(document: Mapping[str, object]) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    return _JSON.encode(document).encode("ascii")
 
 
 def _dump_or_none(document: Mapping[str, object]) -> bytes | None:

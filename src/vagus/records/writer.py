@@ -223,8 +223,8 @@ class Writer:
     def submit(self, act: Callable[[Batch], T], *, is_patient: bool = False) -> Future[T]:
         """Run `act` in the next batch; the future resolves to its result once the commit is on the disk.
 
-        A patient act is one that nobody waits for: it makes no batch of its own while others may still come, and
-        waits for them at most 5 ms.
+        A patient act makes no batch of its own while others may still come, and waits for them at most 5 ms: for what
+        nobody waits for, and for whoever submits several and calls `hurry` behind the last.
 
         An error that `act` raises undoes that act alone and reaches only its own future; a constraint that it
         broke arrives as Conflict(ALREADY_EXISTS). Each act runs once: nothing is replayed. When the commit fails,
@@ -246,6 +246,16 @@ class Writer:
             if self._urgent >= self._enough or self._is_asleep:
                 self._changed.notify()
         return pending.future
+
+    def hurry(self) -> None:
+        """Let patient acts wait no longer."""
+        with self._changed:
+            for pending in self._queue:
+                if pending.is_patient:
+                    pending.is_patient = False
+                    self._urgent += 1
+            if self._urgent >= self._enough:
+                self._changed.notify()
 
     def on_commit(self, callback: Callable[[CommitFacts], None]) -> None:
         """Call `callback` on the writing thread after each commit and before its futures resolve; keep it short."""
