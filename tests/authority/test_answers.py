@@ -254,7 +254,7 @@ def test_nothing_kept_goes_out_once_the_sequence_knows_better(built: Installatio
     assert ask(built, late, question(revoked)).certificate_status is ocsp.OCSPCertStatus.REVOKED
     kept = late.find_kept(question(revoked), built.clock.now())
     assert kept is not None
-    assert kept.entry is follower.find(revoked.issuer.authority_id, revoked.serial)
+    assert kept.entry == follower.find(revoked.issuer.authority_id, revoked.serial)
 
 
 def test_a_kept_answer_is_found_as_the_same_object_until_it_is_signed_anew(

@@ -6,6 +6,7 @@ process before the revocation's own future resolves, elsewhere within half a sec
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -58,6 +59,8 @@ class PublishedList:
     crl_der: bytes
     this_update: datetime
     next_update: datetime
+    sha256: bytes
+    """Of the list: hashed once, for a list may have megabytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,7 +168,7 @@ class OcspDesk:
         kept = self._kept.get(request_der)
         if kept is None or at >= kept.renew_at or self._follower.is_lost(at, self._sequence_bound):
             return None
-        if self._follower.find(kept.responder.authority_id, kept.serial) is not kept.entry:
+        if self._follower.find(kept.responder.authority_id, kept.serial) != kept.entry:
             return None
         return kept
 
@@ -333,24 +336,28 @@ class PublishedLists:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lists: dict[tuple[str, int, int, bool], tuple[int, PublishedList]] = {}
+        self._ids: dict[tuple[str, int], int] = {}  # a generation keeps its number for good
 
     def find_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
         """The newest list of a shard (-1: the complete one). The bytes are read again only when the number moved."""
         named = (name, generation, shard, is_delta)
         with self._database.reading() as connection:
-            authority = authority_rows.find_generation(connection, name, generation)
-            if authority is None:
-                return None
-            number = publication_rows.find_number(connection, authority.id, shard, is_delta=is_delta)
+            authority_id = self._ids.get((name, generation))
+            if authority_id is None:
+                authority = authority_rows.find_generation(connection, name, generation)
+                if authority is None:
+                    return None
+                authority_id = self._ids[name, generation] = authority.id
+            number = publication_rows.find_number(connection, authority_id, shard, is_delta=is_delta)
             if number is None:
                 return None
             kept = self._lists.get(named)
             if kept is not None and kept[0] == number:
                 return kept[1]
             found = (
-                _delta(publication_rows.find_delta(connection, authority.id, shard))
+                _delta(publication_rows.find_delta(connection, authority_id, shard))
                 if is_delta
-                else _full(publication_rows.find_publication(connection, authority.id, shard))
+                else _full(publication_rows.find_publication(connection, authority_id, shard))
             )
         if found is not None:
             self._lists[named] = (number, found)
@@ -370,13 +377,17 @@ def _authority_of(responder: Responder) -> int:
 def _full(row: publication_rows.Publication | None) -> PublishedList | None:
     if row is None:
         return None
-    return PublishedList(row.crl_der, _moment(row.this_update), _moment(row.next_update))
+    return _published(row.crl_der, row.this_update, row.next_update)
 
 
 def _delta(row: publication_rows.DeltaRow | None) -> PublishedList | None:
     if row is None or row.crl_der is None:
         return None
-    return PublishedList(row.crl_der, _moment(row.this_update), _moment(row.next_update))
+    return _published(row.crl_der, row.this_update, row.next_update)
+
+
+def _published(crl_der: bytes, this_update: int, next_update: int) -> PublishedList:
+    return PublishedList(crl_der, _moment(this_update), _moment(next_update), hashlib.sha256(crl_der).digest())
 
 
 def _moment(seconds: int) -> datetime:

@@ -106,7 +106,7 @@ class RevocationFollower:
         return at - self._current_at > bound
 
     def find(self, authority_id: int, serial: int) -> RevokedEntry | None:
-        """Why the certificate does not count now, or None."""
+        """Why the certificate does not count now, or None. Equal while nothing happened to it, not the same object."""
         listed = self._revoked.get(authority_id)
         packed = None if listed is None else listed.get(serial)
         return None if packed is None else _unpack(authority_id, serial, packed)
