@@ -174,7 +174,8 @@ class OcspReplies:
         body = answer.response_der
         if answer.next_update is None:
             return OcspReply(HTTPStatus.OK, _NO_STORE, body)
-        fields = _caching(body, answer.this_update, answer.next_update, at, self.max_age)
+        digest = hashlib.sha256(body).digest()
+        fields = _caching(digest, answer.this_update, answer.next_update, at, self.max_age)
         return OcspReply(HTTPStatus.OK, fields, body)
 
 
@@ -222,7 +223,7 @@ class _Door:
         if found is None:
             raise Malformed(Reason.NOT_FOUND, "no such revocation list is published")
         at, max_age = self._ocsp.clock.now(), self._ocsp.max_age
-        headers = _caching(found.crl_der, found.this_update, found.next_update, at, max_age)
+        headers = _caching(found.sha256, found.this_update, found.next_update, at, max_age)
         await _send_fresh(scope, send, _CRL, found.crl_der, headers)
 
     async def _send_certificate(self, scope: Scope, send: Send, slug: str, generation: int) -> None:
@@ -231,7 +232,7 @@ class _Door:
         certificate = self._publications.find_certificate(_name_of(slug), generation)
         if certificate is None:
             raise Malformed(Reason.NOT_FOUND, "no such authority has a certificate here")
-        headers = [(b"etag", _etag(certificate)), (b"cache-control", b"public, max-age=86400")]
+        headers = [(b"etag", _etag(hashlib.sha256(certificate).digest())), (b"cache-control", b"public, max-age=86400")]
         await _send_fresh(scope, send, _CERTIFICATE, certificate, headers)
 
     # OCSP
@@ -295,12 +296,12 @@ def _refuse(status: OcspStatus, *, is_too_large: bool = False) -> OcspReply:
 
 
 def _caching(
-    body: bytes, this_update: datetime, next_update: datetime, at: datetime, max_age: timedelta
+    sha256: bytes, this_update: datetime, next_update: datetime, at: datetime, max_age: timedelta
 ) -> list[tuple[bytes, bytes]]:
     """RFC 5019 section 6.2. No cache may outlive nextUpdate, and none may keep it longer than the policy's age."""
     age = max(0, int(min(next_update - at, max_age).total_seconds()))
     return [
-        (b"etag", _etag(body)),
+        (b"etag", _etag(sha256)),
         (b"last-modified", _http_date(this_update)),
         (b"expires", _http_date(next_update)),
         (b"cache-control", b"public, max-age=%d, no-transform, must-revalidate" % age),
@@ -350,8 +351,8 @@ def _name_of(slug: str) -> str:
     return slug.replace(".", "/")
 
 
-def _etag(body: bytes) -> bytes:
-    return b'"' + hashlib.sha256(body).hexdigest()[:40].encode("ascii") + b'"'
+def _etag(sha256: bytes) -> bytes:
+    return b'"' + sha256[:20].hex().encode("ascii") + b'"'
 
 
 @lru_cache(maxsize=4096)
