@@ -36,6 +36,7 @@ _FORMAT = 1
 _SETTINGS = "keystore.toml"
 _SUFFIX = ".key"
 _KEY_ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,78}[a-z0-9])?\Z")
+_LARGEST_SETTINGS = 2_048
 _LARGEST_FILE = 64 * 1024
 _AUTHORITY_PURPOSES = frozenset({Purpose.CERTIFICATE, Purpose.CRL})
 
@@ -117,6 +118,8 @@ class SoftwareKeystore:
         """
         path = folder / _SETTINGS
         raw = _read_private(folder, path)
+        if len(raw) > _LARGEST_SETTINGS:  # a doctored one could keep a TOML parser busy for minutes
+            raise _damaged(path)
         try:
             found = tomllib.loads(raw.decode("ascii"))
             probe = bytes.fromhex(found.pop("probe"))

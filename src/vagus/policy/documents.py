@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="Document")
 
 _LARGEST = 4 * 1024 * 1024
+_MOST_PARTS = 16
+_ENDS = re.compile(rb"[=,{\[\n]")  # behind none of these does a key go on
+_OPAQUE = re.compile(  # strings of the four kinds (TOML 1.0), and comments: dots in them divide nothing
+    rb""""{3}[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3}|\'{3}.*?\'{3}|"(?:[^"\\\n]|\\[^\n])*"|\'[^\'\n]*\'|#[^\n]*""",
+    re.DOTALL,
+)
 _SHOWN = 5
 
 
@@ -58,12 +65,16 @@ def decode_tables(raw: bytes, file: str, reason: Reason) -> dict[str, object]:
     if len(raw) > _LARGEST:
         msg = f"{file}: larger than the {_LARGEST} bytes allowed; split it"
         raise Misconfigured(reason, msg, file=file)
+    # tomllib takes time with the square of a key's parts: 200,000 of them fit into a small file, and hold it for hours
+    if any(part.count(b".") >= _MOST_PARTS for part in _ENDS.split(_OPAQUE.sub(b"", raw))):
+        msg = f"{file}: a key has more than {_MOST_PARTS} parts with dots between; no file here needs more than three"
+        raise Misconfigured(reason, msg, file=file)
     try:
         return tomllib.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as fault:
         msg = f"{file}: byte {fault.start} is not UTF-8; save the file as UTF-8"
         raise Misconfigured(reason, msg, file=file) from fault
-    except (tomllib.TOMLDecodeError, RecursionError) as fault:
+    except (ValueError, RecursionError) as fault:  # a plain ValueError: an integer of more than 4300 digits
         msg = f"{file}: not TOML: {fault or 'nested too deeply'}; correct the line"
         raise Misconfigured(reason, msg, file=file) from fault
 
