@@ -144,6 +144,22 @@ def test_an_answer_to_a_nonce_is_for_one_client_and_never_cached(hospital: Hospi
         assert isinstance(_status_of(_post(hospital, _question(credential.leaf, unit, nonce=b"n" * size))), _Error)
 
 
+def test_an_answer_leaves_before_what_follows_its_question_is_looked_at(hospital: Hospital) -> None:
+    """Nonsense behind a question ends the connection, and neither delays nor marks the answer."""
+    _, credential = hospital.enrolled()
+    question = _question(credential.leaf, hospital.authority("h1/icu"))
+    _wait_until_good(hospital, question)
+    head = f"POST /ocsp HTTP/1.1\r\nHost: a\r\nContent-Length: {len(question)}\r\n\r\n"
+    with hospital.plain() as wire:
+        wire.say(head.encode() + question + b"nonsense\r\n\r\n")
+        first, second = wire.hear(), wire.hear()
+    assert first is not None
+    assert _status_of(first) is ocsp.OCSPCertStatus.GOOD
+    assert "connection" not in first.headers
+    assert second is not None
+    assert (second.status, second.headers["connection"]) == (400, "close")
+
+
 def test_a_revocation_is_told_within_two_seconds(hospital: Hospital) -> None:
     device, credential = hospital.enrolled()
     question = _question(credential.leaf, hospital.authority("h1/icu"))
