@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from tests.server.house import PATIENCE, PlainClient, Served, serving, wait_until
 from tests.server.publishing_house import make_template
 from tests.server.status_house import (
+    AGE,
     LAST,
     SLOW_SECONDS,
     StatusHouse,
@@ -29,12 +31,15 @@ from tests.server.status_house import (
     status_of,
 )
 from tests.tls.authority import server_credential
+from vagus.authority.answers import KeptAnswer, OcspAnswer
 from vagus.authority.issuance import IssuedCertificate
+from vagus.endpoints.revocation_status import OcspReplies
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
 from vagus.server.limits import Limits
 from vagus.server.listeners import ListenerSpec
 from vagus.server.plain import PlainConnection
+from vagus.server.ready_answers import ReadyAnswers
 from vagus.tls import ServerContext, ServerTls
 
 GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
@@ -235,6 +240,16 @@ def _any(questions: list[bytes]) -> st.SearchStrategy[bytes]:
     return st.sampled_from(questions)
 
 
+class _Broken:
+    """A source that fails otherwise than by our own errors."""
+
+    def answer(self, _request_der: bytes, _at: datetime) -> OcspAnswer:
+        raise OSError("the disk is gone")
+
+    def find_kept(self, _request_der: bytes, _at: datetime) -> KeptAnswer | None:
+        raise OSError("the disk is gone")
+
+
 class TestKept:
     def test_a_question_passes_no_application(self, status: StatusHouse, issued: IssuedCertificate, fast: int) -> None:
         with PlainClient(fast) as client:
@@ -285,6 +300,17 @@ class TestKept:
             assert status_of(client.read_response()) is GOOD
             assert status_of(client.read_response()) is TRY_LATER
         assert status.gauge.turned_away == 1
+
+    def test_a_fault_of_ours_is_told_in_ocsp_and_cuts_no_connection(
+        self, status: StatusHouse, issued: IssuedCertificate, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        replies = OcspReplies(_Broken(), status.house.built.clock, AGE)
+        spec = ListenerSpec("fast", "127.0.0.1", 0, app=status.app, answers=ReadyAnswers(replies))
+        with serving(spec) as served, PlainClient(served.port("fast")) as client:
+            for _ in range(2):
+                client.send(post(question(issued)))
+                assert status_of(client.read_response()) is ocsp.OCSPResponseStatus.INTERNAL_ERROR
+        assert "the disk is gone" in caplog.text
 
     def test_max_age_falls_as_the_end_comes_near(self, status: StatusHouse, issued: IssuedCertificate) -> None:
         desk = status.house.desk

@@ -116,7 +116,10 @@ class ReadyAnswers:
 
     def _answer_question(self, request_der: bytes) -> bytes | None:
         now = self._clock.now()
-        kept = self._source.find_kept(request_der, now)
+        try:
+            kept = self._source.find_kept(request_der, now)
+        except Exception:  # noqa: BLE001  `reply` meets it again, logs it, and says so in OCSP's own words
+            kept = None
         if kept is not None:
             ready = self._ready.get(request_der)
             # The object that is kept decides: what was made of another one is not looked at again.
