@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -50,6 +51,7 @@ from vagus.x509.ocsp_building import cert_id
 _LOG = logging.getLogger(__name__)
 ALL = "all"
 _HOUR = 3600.0
+_SWITCH_SECONDS = 0.001
 
 Ready = Callable[[Mapping[str, object]], None]
 
@@ -201,6 +203,8 @@ def _run(
         reloading.running, serving.changed = now, changed
         watch.prober = _prober(serving, now)
         serving.gauge.start()
+        # An act gives the interpreter away at each statement: it must not wait long for it behind lists and sweeps.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         gc.collect()
         gc.freeze()  # what is loaded now stays: no collection of garbage need walk a hundred thousand revocations
         for each in threads:
