@@ -79,9 +79,7 @@ def revoke(
         return
     from vagus.fleet.revocation_targets import RevocationTarget, select_target
 
-    act, why = _act(reason, is_hold=hold, is_release=release)
-    percents = _percents(stages)
-    output = Output(json)
+    (act, why), percents, output = _act(reason, is_hold=hold, is_release=release), _percents(stages), Output(json)
     with open_house(context) as house:
         target = RevocationTarget(
             serials=serial or (),
@@ -101,9 +99,9 @@ def revoke(
             output.facts({**_counts(act, why, forecast), "locks_devices_out": locks_out})
         if dry_run:
             return
-        if forecast.certificates and not confirm(f"Plan to {act} {forecast.certificates} of them?", is_assumed=yes):
+        count, by = forecast.certificates, house.operator
+        if count and not confirm(f"Plan to {act} {count} of them?", is_assumed=yes):
             raise typer.Exit(REFUSED)
-        by = house.operator
         row = house.mass_revocation.propose(selection, act, why, by=by, stages=percents, locks_out=locks_out)
         output.say(f"Plan {row.id} is written down.")
         _carry_on(house, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)

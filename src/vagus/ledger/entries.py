@@ -302,30 +302,11 @@ class CrlPublished:
 
 
 Entry: TypeAlias = (
-    Issuance
-    | Revocation
-    | Hold
-    | Release
-    | AuthorityCreated
-    | AuthorityCertified
-    | PlanApplied
-    | PolicyAdopted
-    | OperatorAct
-    | CeremonyStep
-    | DeviceAdded
-    | DeviceStateChanged
-    | TokenMade
-    | TokenSpent
-    | TokensExpired
-    | KeyBlocked
-    | ModelRecorded
-    | AuthenticatedRefusal
-    | GateMinute
-    | Restored
-    | GapAccepted
-    | IntentSettled
-    | CrlPublished
-)
+    Issuance | Revocation | Hold | Release | AuthorityCreated | AuthorityCertified | PlanApplied
+    | PolicyAdopted | OperatorAct | CeremonyStep | DeviceAdded | DeviceStateChanged | TokenMade | TokenSpent
+    | TokensExpired | KeyBlocked | ModelRecorded | AuthenticatedRefusal | GateMinute | Restored | GapAccepted
+    | IntentSettled | CrlPublished
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,9 +182,7 @@ def _run(
     threads = (jobs, watching, working)
     bound, waits = sequence_bound(house), reloading.waits
     counts = partial(_counts, running)
-    lacks = find_lacks(house)
-    for what, remedy in lacks.items():
-        _LOG.warning("this process does without %s: %s", what, remedy)
+    lacks = _note_lacks(house)
     health = Health(house.clock, house.follower, threads, bound, counts, watch, serving.gauge, waits, lacks)
     specs += _operators(house, health)
     if not specs:
@@ -216,14 +214,8 @@ def _run(
         jobs.nudge("plan")
 
     try:
-        run(
-            specs,
-            clock=house.clock,
-            feeds=[house.follower],
-            devices=[house.device_follower],
-            started=started,
-            hung_up=hung_up,
-        )
+        feeds, devices = [house.follower], [house.device_follower]
+        run(specs, clock=house.clock, feeds=feeds, devices=devices, started=started, hung_up=hung_up)
     finally:
         watch.stop()
         if runner is not None:
@@ -243,6 +235,13 @@ def find_lacks(house: House) -> dict[str, str]:
         "of this process; start it with --passphrase-source log=fd:N, unless another one publishes the ledger"
     )
     return {"checkpoints": remedy}
+
+
+def _note_lacks(house: House) -> dict[str, str]:
+    lacks = find_lacks(house)
+    for what, remedy in lacks.items():
+        _LOG.warning("this process does without %s: %s", what, remedy)
+    return lacks
 
 
 def _watch(house: House) -> StatusWatch:
