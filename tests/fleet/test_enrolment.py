@@ -125,10 +125,12 @@ def test_another_key_with_a_used_token_is_refused_and_raises_an_entry(standing: 
     assert _refusals(standing).count("TOKEN_REUSED") == before + 1
 
 
-def test_two_keys_race_for_one_token_and_one_wins(standing: House, device: DeviceRow) -> None:
+@pytest.mark.parametrize("is_patient", [False, True])
+def test_two_keys_race_for_one_token_and_one_wins(standing: House, device: DeviceRow, *, is_patient: bool) -> None:
     token, at = standing.token(device), standing.stock.clock.now()
     wishes = [EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=token) for _ in range(2)]
-    pending = [standing.enrolment.begin(wish, at) for wish in wishes]
+    pending = [standing.enrolment.begin(wish, at, is_patient=is_patient) for wish in wishes]
+    standing.enrolment.hurry()
     errors = [one.committed.exception(10) for one in pending]
     assert errors[0] is None
     assert isinstance(errors[1], VagusError)

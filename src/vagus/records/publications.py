@@ -214,7 +214,7 @@ def drop_lease(connection: Connection, name: str, holder: str) -> None:
     connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
 
 
-def _facts(authority_id: int, found: Row[tuple[int, int, int, int, int]]) -> Publication:
+def _facts(authority_id: int, found: Row[int, int, int, int, int]) -> Publication:
     return Publication(
         authority_id=authority_id,
         shard=found.shard,
