@@ -223,6 +223,21 @@ def test_a_question_in_the_path_in_every_spelling(app: ASGIApp, issued: IssuedCe
     assert (again.status, again.body) == (304, b"")
 
 
+def test_a_good_answer_is_not_revived_by_the_date_of_a_revoked_one_of_the_same_second(
+    app: ASGIApp, standing: House, issued: IssuedCertificate
+) -> None:
+    path = f"/ocsp/{base64.b64encode(_question(issued)).decode()}"
+    good = call(app, "GET", path)
+    standing.revocations.revoke(
+        issued.issuer.authority_id, issued.serial, RevocationReason.KEY_COMPROMISE, by=BY
+    ).result(10)
+    revoked = call(app, "GET", path)
+    assert revoked.headers["last-modified"] == good.headers["last-modified"], "one second, two answers"
+    for headers in ({"If-Modified-Since": good.headers["last-modified"]}, {"If-None-Match": good.headers["etag"]}):
+        again = call(app, "GET", path, headers=headers)
+        assert _response(again).certificate_status is ocsp.OCSPCertStatus.REVOKED
+
+
 def test_a_post_is_never_answered_with_304(app: ASGIApp, issued: IssuedCertificate) -> None:
     assert call(app, "POST", "/ocsp", _question(issued), headers={**POST, "If-None-Match": "*"}).status == 200
 

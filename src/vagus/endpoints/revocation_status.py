@@ -251,7 +251,8 @@ class _Door:
             reply = refusal_of(error)
         else:
             reply = self._ocsp.reply(request_der)
-        await _send_fresh(scope, send, _OCSP_RESPONSE, reply.body, reply.fields, status=reply.status)
+        # By tag alone: an answer that says good and one that says revoked may have been signed within one second.
+        await _send_fresh(scope, send, _OCSP_RESPONSE, reply.body, reply.fields, status=reply.status, is_dated=False)
 
 
 async def _read_request(scope: Scope, receive: Receive) -> bytes:
@@ -328,8 +329,12 @@ async def _send_fresh(
     headers: Sequence[tuple[bytes, bytes]],
     *,
     status: HTTPStatus = HTTPStatus.OK,
+    is_dated: bool = True,
 ) -> None:
-    """The body, its head alone for HEAD, or 304 where the client has it already (RFC 9110 13.1.2, 13.1.3)."""
+    """The body, its head alone for HEAD, or 304 where the client has it already (RFC 9110 13.1.2, 13.1.3).
+
+    `is_dated`: whether two bodies under one address never carry the same Last-Modified (RFC 9110 8.8.2.2).
+    """
     fields = dict(scope["headers"])
     own = dict(headers)
     wanted = fields.get(b"if-none-match")
@@ -338,7 +343,7 @@ async def _send_fresh(
         is_known = b"*" in tags or own.get(b"etag") in tags
     else:
         since = fields.get(b"if-modified-since")
-        is_known = since is not None and since == own.get(b"last-modified")
+        is_known = is_dated and since is not None and since == own.get(b"last-modified")
     if is_known and own.get(b"etag") is not None and scope["method"] in {"GET", "HEAD"}:
         await send_answer(send, HTTPStatus.NOT_MODIFIED, headers)
         return
