@@ -11,7 +11,11 @@ from tests.authority.installation import STATUS_URL, Installation
 from vagus.authority import shards
 from vagus.authority.publishing import sign_list
 from vagus.authority.shards import BLOCK, SHARD_PLACES, ShardPlan, load_shard_plan
+from vagus.errors import Unavailable
+from vagus.reasons import Reason
 from vagus.records import certificates as rows
+from vagus.records.database import Connection
+from vagus.records.writer import Batch
 from vagus.x509.crl_building import CrlContents, RevocationReason, encode_crl_entry
 
 
@@ -74,6 +78,55 @@ def test_a_restart_goes_on_where_the_table_stands(built: Installation, monkeypat
     with built.database.reading() as connection:
         assert load_shard_plan(connection, authority_id(built)).current == 1
         assert load_shard_plan(connection, 99).current == 0
+
+
+@pytest.mark.parametrize("what", ["act", "batch"])
+def test_a_block_that_was_undone_is_taken_again_before_any_certificate_stands_in_it(
+    built: Installation, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_PLACES", 250)
+    issuers = built.issuers("h1/icu")
+    issuer = issuers["h1/icu"]
+    fill(built, issuer.shards, 250)
+
+    def undone(batch: Batch) -> None:
+        issuer.shards.note(batch.connection, 1)
+        if what == "batch":
+            batch.connection.rollback()  # as a lost connection does behind the last act
+        else:
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the act fails behind its certificate")
+
+    with pytest.raises(Unavailable):
+        built.writer.submit(undone).result()
+    issued = built.issue(issuers)
+    built.settle()
+    with built.database.reading() as connection:
+        assert rows.list_shards(connection, issuer.authority_id) == (0, 1)
+        assert rows.count_places(connection, issuer.authority_id, 1) == BLOCK
+    built.revocations.revoke(issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by="operator:x").result()
+    built.publisher.publish_due(issuer)
+    for name in ("1.crl", "complete.crl"):
+        place = built.folder / "published" / "crl" / "h1.icu" / "1" / name
+        listed = x509.load_der_x509_crl(place.read_bytes())
+        assert listed.get_revoked_certificate_by_serial_number(issued.serial) is not None
+
+
+def test_acts_of_one_batch_share_a_block_and_its_commit_is_looked_for_once(
+    built: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, asked = ShardPlan(authority_id(built)), []
+    count = rows.count_places
+
+    def noting(connection: Connection, authority: int, shard: int) -> int:
+        asked.append(shard)
+        return count(connection, authority, shard)
+
+    monkeypatch.setattr(rows, "count_places", noting)
+    for _ in range(5):
+        fill(built, plan, 3)
+    with built.database.reading() as connection:
+        assert count(connection, authority_id(built), 0) == BLOCK
+    assert len(asked) == 2 + 1, "in the batch that took it at each note, then once"
 
 
 def test_a_certificate_carries_its_shard_and_so_does_its_list(

@@ -93,6 +93,11 @@ _SIGNED_BYTES = Statement(
     .where(certificate_bytes.c.leaf_index == bindparam("leaf"), certificate_bytes.c.certificate_der.is_(None))
     .values(certificate_der=bindparam("der"))
 )
+_PLACES = Statement(
+    select(crl_shards.c.places_taken).where(
+        crl_shards.c.authority_id == bindparam("authority"), crl_shards.c.shard == bindparam("which")
+    )
+)
 
 
 def look_before_intent(connection: Connection, authority_id: int, spki_sha256: bytes, request_id: str) -> BeforeIntent:
@@ -260,6 +265,12 @@ def find_shard(connection: Connection, authority_id: int) -> tuple[int, int] | N
     )
     found = connection.execute(query).one_or_none()
     return None if found is None else (found.shard, found.places_taken)
+
+
+def count_places(connection: Connection, authority_id: int, shard: int) -> int:
+    """How many places of a shard are taken; 0 where it has no row."""
+    found = _PLACES.find(connection, authority=authority_id, which=shard)
+    return 0 if found is None else int(found.places_taken)
 
 
 def take_places(connection: Connection, authority_id: int, shard: int, count: int) -> int:
