@@ -10,7 +10,7 @@ from tests.authority.installation import Installation
 from vagus.authority import mass_revocation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
-from vagus.authority.mass_revocation import MassRevocation, lists_behind
+from vagus.authority.mass_revocation import Forecast, MassRevocation, lists_behind
 from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
 from vagus.ledger.entries import OperatorAct, decode_entry
 from vagus.reasons import Reason
@@ -199,6 +199,37 @@ def test_what_was_issued_after_the_proposal_is_left_alone(
     later = built.issue(issuers)
     assert mass(built).run(plan.id, by=ALICE).done == 20
     assert states(built, [later]) == [rows.ISSUED]
+
+
+def test_what_was_issued_between_the_count_and_the_proposal_is_no_survivor(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    late: list[IssuedCertificate] = []
+
+    class SlowToWrite(MassRevocation):
+        def forecast(self, selection: Selection, act: str) -> Forecast:
+            counted = super().forecast(selection, act)
+            late.extend(built.issue(issuers) for _ in range(2))
+            return counted
+
+    slow = SlowToWrite(built.pack, built.database, built.writer, built.clock)
+    plan = slow.propose(unit_of(issuers), REVOKE, COMPROMISE, by=ALICE, stages=(50,))
+    assert plan.counts["certificates"] == 20
+    assert [slow.run(plan.id, by=ALICE).done for _ in plan.stages] == [10, 22]
+    assert set(states(built, fleet + late)) == {rows.REVOKED}
+
+
+def test_one_that_was_released_meanwhile_takes_no_others_place_in_a_hold(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mass_revocation, "STEP", 3)
+    name = (fleet[0].issuer.authority_id, fleet[0].serial)
+    built.revocations.hold(*name, by=ALICE).result()
+    plan = mass(built).propose(unit_of(issuers), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
+    built.revocations.release(*name, by=ALICE).result()
+    row = mass(built).run(plan.id, by=ALICE)
+    assert (row.state, row.done, plan.counts["certificates"]) == ("done", 20, 19)
+    assert set(states(built, fleet)) == {rows.HELD}
 
 
 def test_devices_keys_profiles_and_times_can_be_named(

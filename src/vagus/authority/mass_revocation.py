@@ -269,14 +269,17 @@ def _step(batch: Batch, plan_id: int, by: str, lock_out: LockOut) -> RevocationP
     row = _find(batch.connection, plan_id)
     if row.state != rows.RUNNING:
         return row
-    room = row.stages[row.stage] - row.done
+    # The last stage goes to the end of the selection, not to a count: what was issued between the count and the
+    # proposal, or released since, would stay good behind it.
+    is_last = row.stage + 1 == len(row.stages)
+    room = STEP if is_last else max(0, min(STEP, row.stages[row.stage] - row.done))
     found = selections.list_selected(
         batch.connection,
         row.selection,
         alive_at=batch.at,
         after=row.position,
         until=row.newest_leaf,
-        count=max(0, min(STEP, room)),
+        count=room,
         states=_BEFORE[row.act],
     )
     names: dict[int, str] = {}
@@ -289,13 +292,11 @@ def _step(batch: Batch, plan_id: int, by: str, lock_out: LockOut) -> RevocationP
     done = row.done + len(found)
     position = found[-1].leaf_index if found else row.position
     row = replace(row, done=done, position=position)
-    if not found and room > 0:  # fewer lived on than were counted
+    if len(found) < room:  # nothing is left, also where fewer lived on than were counted
         return _keep(batch, replace(row, state=rows.DONE), "mass-revocation-done", by)
-    if done < row.stages[row.stage]:
+    if is_last or done < row.stages[row.stage]:
         rows.update_plan(batch.connection, row)
         return row
-    if row.stage + 1 == len(row.stages):
-        return _keep(batch, replace(row, state=rows.DONE), "mass-revocation-done", by)
     return _keep(batch, replace(row, state=rows.PAUSED, stage=row.stage + 1), "mass-revocation-stage-done", by)
 
 
