@@ -116,6 +116,43 @@ def test_what_an_operator_paused_stays_paused_when_its_job_comes_again(house: Ho
     assert (revoked(house), plan(house, row.id).state) == (0, PAUSED)
 
 
+def test_a_later_stage_whose_first_runner_died_before_it_began_is_begun_by_the_next(house: House) -> None:
+    row = propose(house)
+    house.mass_revocation.run(row.id, by=BY)
+    hand_over(house, row.id)
+    queue = WorkQueue(house.writer, "dying")
+    (job,) = queue.take([REVOCATION_STAGE]).result()
+    queue.give_back(job).result()
+    assert serve(house) == 1
+    assert (revoked(house), plan(house, row.id).state) == (3, DONE)
+
+
+def test_a_handed_over_stage_that_an_operator_paused_waits_until_it_is_handed_over_anew(house: House) -> None:
+    row = propose(house)
+    house.mass_revocation.run(row.id, by=BY)
+    hand_over(house, row.id)
+    house.mass_revocation.pause(row.id, by=BY)
+    assert serve(house) == 1
+    assert (revoked(house), plan(house, row.id).state) == (1, PAUSED)
+    house.mass_revocation.pause(row.id, by=BY)
+    hand_over(house, row.id)
+    assert serve(house) == 1
+    assert (revoked(house), plan(house, row.id).state) == (3, DONE)
+
+
+def test_handing_over_anew_counts_while_the_paused_job_still_waits_for_another_runner(house: House) -> None:
+    row = propose(house)
+    house.mass_revocation.run(row.id, by=BY)
+    job = hand_over(house, row.id)
+    queue = WorkQueue(house.writer, "dying")
+    (taken,) = queue.take([REVOCATION_STAGE]).result()
+    house.mass_revocation.pause(row.id, by=BY)
+    queue.give_back(taken).result()
+    assert hand_over(house, row.id) == job
+    assert serve(house) == 1
+    assert (revoked(house), plan(house, row.id).state) == (3, DONE)
+
+
 def test_a_stage_without_its_approvals_is_not_handed_over(house: House) -> None:
     row = propose(house)
     from sqlalchemy import update

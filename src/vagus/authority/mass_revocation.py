@@ -41,11 +41,13 @@ DEFAULT_STAGES = (1, 10, 50)
 """Percent of the certificates after each stage but the last, which does the rest."""
 STEP = 200
 """Certificates in one transaction: about 0.1 s during which nobody else writes."""
+PAUSED_BY_OPERATOR = "paused-by-operator"
+"""Beside a plan that an operator paused; one that paused behind a stage bears no mark."""
 
 _ENTRY_OCTETS = 53
 _STATES = {
     rows.PROPOSED: (rows.RUNNING, rows.STOPPED),
-    rows.PAUSED: (rows.RUNNING, rows.STOPPED),
+    rows.PAUSED: (rows.RUNNING, rows.PAUSED, rows.STOPPED),
     rows.RUNNING: (rows.RUNNING, rows.PAUSED, rows.STOPPED, rows.DONE),
 }
 _BEFORE = {
@@ -202,8 +204,11 @@ class MassRevocation:
         return row
 
     def pause(self, plan_id: int, *, by: str) -> RevocationPlanRow:
-        """Let a running plan pause after the step that it is at; from any process."""
-        return self._writer.submit(lambda batch: _move(batch, plan_id, rows.PAUSED, by)).result()
+        """Let a running plan pause after the step that it is at; from any process.
+
+        One that paused behind a stage is marked, so that a stage that was handed over does not begin.
+        """
+        return self._writer.submit(lambda batch: _move(batch, plan_id, rows.PAUSED, by, PAUSED_BY_OPERATOR)).result()
 
     def stop(self, plan_id: int, *, by: str, because: str | None = None) -> RevocationPlanRow:
         """End a plan for good. What it did stays done."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vagus.authority.mass_revocation import lists_behind
+from vagus.authority.mass_revocation import PAUSED_BY_OPERATOR, lists_behind
 from vagus.errors import Malformed
 from vagus.fleet import transfers
 from vagus.reasons import Reason
-from vagus.records.revocation_plans import PAUSED, PROPOSED, RUNNING, find_plan
+from vagus.records.revocation_plans import PAUSED, PROPOSED, RUNNING, find_plan, update_plan
 from vagus.records.work import add_work
 from vagus.server.work_runner import LastAct, Lease, WorkAct, nothing_more
 
@@ -33,8 +34,12 @@ def work_kinds(house: House) -> Mapping[str, WorkAct]:
 def hand_over_stage(connection: Connection, row: RevocationPlanRow, *, by: str, ignores_late_lists: bool) -> int:
     """Have the next stage of a plan run by a serving process; gives the job. Twice is once.
 
-    The stage is named, so that a job that is repeated after a crash never begins the stage behind it.
+    The stage is named, so that a job that is repeated after a crash never begins the stage behind it. What an operator
+    paused goes on: handing it over says so.
     """
+    now = find_plan(connection, row.id)
+    if now is not None and now.state == PAUSED and now.stopped_because == PAUSED_BY_OPERATOR:
+        update_plan(connection, replace(now, stopped_because=None))
     payload = json.dumps({"by": by, "ignores_late_lists": ignores_late_lists}, sort_keys=True)
     return add_work(connection, REVOCATION_STAGE, f"{row.id}:{row.stage}", payload)
 
@@ -50,8 +55,9 @@ def _run_stage(house: House, job: Job, lease: Lease) -> LastAct:
         row = find_plan(connection, plan)
     if row is None or row.stage != stage or row.state not in {PROPOSED, RUNNING, PAUSED}:
         return nothing_more  # done by a runner that died before it could say so, or ended by an operator
-    if row.state == PAUSED and job.attempts > 1:
-        return nothing_more  # an operator paused it while it ran: going on is the operator's to say
+    # The mark tells, not the attempts: where a runner died before it began, the plan is paused behind the stage before.
+    if row.state == PAUSED and row.stopped_because == PAUSED_BY_OPERATOR:
+        return nothing_more  # going on is the operator's to say
     behind = lists_behind(house.database, house.clock, house.pack.crl.publish_within)
 
     def stop(row: RevocationPlanRow) -> str | None:
