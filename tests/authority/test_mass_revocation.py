@@ -145,6 +145,28 @@ def test_a_stop_condition_ends_a_plan_and_says_why(
         mass(built).run(plan.id, by=ALICE)
 
 
+def test_a_stage_of_one_step_does_not_begin_against_a_stop_condition_and_may_begin_later(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    plan = propose(built, issuers, stages=(50,))
+    asked: list[int] = []
+
+    def stop(row: RevocationPlanRow) -> str | None:
+        asked.append(row.done)
+        return "lists-behind" if row.done else None
+
+    assert mass(built).run(plan.id, by=ALICE, stop=stop).done == 10
+    with pytest.raises(Conflict) as refusal:
+        mass(built).run(plan.id, by=ALICE, stop=stop)
+    assert refusal.value.reason is Reason.STATUS_STALE
+    assert asked == [0, 10]
+    with built.database.reading() as connection:
+        waiting = plan_rows.find_plan(connection, plan.id)
+    assert waiting is not None
+    assert (waiting.state, waiting.done) == ("paused", 10), "nothing is lost: the approvals still count"
+    assert mass(built).run(plan.id, by=ALICE).state == "done"
+
+
 def test_lists_that_fall_behind_are_a_reason_to_stop(
     built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:

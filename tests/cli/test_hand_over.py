@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from tests.cli.running import done, run
 from vagus.authority.issuance import IssuanceOrder
@@ -15,6 +16,7 @@ from vagus.keystore import private_keys
 from vagus.records.devices import DeviceFilter, list_devices
 from vagus.records.revocation_plans import DONE, PAUSED, PROPOSED, RevocationPlanRow, find_plan
 from vagus.records.revocations import REVOKE, newest_sequence
+from vagus.records.tables import revocation_plans, revocations
 from vagus.records.work import WorkQueue, add_work, count_open, list_given_up
 from vagus.server.work_kinds import REVOCATION_STAGE, work_kinds
 from vagus.server.work_runner import WorkRunner
@@ -155,10 +157,6 @@ def test_handing_over_anew_counts_while_the_paused_job_still_waits_for_another_r
 
 def test_a_stage_without_its_approvals_is_not_handed_over(house: House) -> None:
     row = propose(house)
-    from sqlalchemy import update
-
-    from vagus.records.tables import revocation_plans
-
     house.writer.submit(
         lambda batch: batch.connection.execute(update(revocation_plans).values(approvals_needed=2))
     ).result()
@@ -174,6 +172,18 @@ def test_late_lists_stop_a_handed_over_stage_too(house: House) -> None:
     done(house.settings.folder, "revoke", "run", str(row.id), "--hand-over")
     serve(house)
     assert plan(house, row.id).state == PAUSED, "one certificate was all of this stage, revoked a moment ago"
+
+
+def test_a_later_stage_waits_beside_its_job_while_lists_are_late(house: House) -> None:
+    row = propose(house)
+    house.mass_revocation.run(row.id, by=BY)
+    done(house.settings.folder, "revoke", "run", str(row.id), "--hand-over")
+    an_hour_ago = update(revocations).values(revoked_at=int(house.clock.now().timestamp()) - 3600)
+    house.writer.submit(lambda batch: batch.connection.execute(an_hour_ago)).result()
+    assert serve(house) == 1
+    assert (revoked(house), plan(house, row.id).state) == (1, PAUSED)
+    with house.database.reading() as connection:
+        assert count_open(connection, REVOCATION_STAGE) == 1
 
 
 def test_the_doctor_tells_what_was_given_up_and_what_nobody_takes(house: House) -> None:

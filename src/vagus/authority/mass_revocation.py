@@ -65,7 +65,7 @@ def _lock_nobody(_batch: Batch, _device_id: str, _by: str) -> None:
 
 
 StopCondition = Callable[[RevocationPlanRow], str | None]
-"""Asked after each step: why the plan must stop now, or None. A word such as `lists-behind`, no sentence."""
+"""Why the plan must stop now, or None: asked before each stage and after each step. A word such as `lists-behind`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,8 +190,11 @@ class MassRevocation:
     ) -> RevocationPlanRow:
         """Run the next stage, or what is left of the one that was cut off; gives the plan as it stands then.
 
-        Raises NotAuthorised(APPROVAL_MISSING), Conflict(NOT_FOUND, DEVICE_STATE: done or stopped).
+        What `stop` says in the middle of a stage ends the plan; before a stage it only keeps it from beginning.
+        Raises NotAuthorised(APPROVAL_MISSING), Conflict(NOT_FOUND, DEVICE_STATE: done or stopped, STATUS_STALE: `stop`
+        says so, and the plan stands as it stood).
         """
+        self._check_may_go_on(plan_id, stop)
         row = self._writer.submit(lambda batch: _begin(batch, plan_id, by)).result()
         while row.state == rows.RUNNING:
             before, row = row, self._writer.submit(lambda batch: _step(batch, plan_id, by, self._lock_out)).result()
@@ -213,6 +216,17 @@ class MassRevocation:
     def stop(self, plan_id: int, *, by: str, because: str | None = None) -> RevocationPlanRow:
         """End a plan for good. What it did stays done."""
         return self._writer.submit(lambda batch: _move(batch, plan_id, rows.STOPPED, by, because)).result()
+
+    def _check_may_go_on(self, plan_id: int, stop: StopCondition) -> None:
+        with self._database.reading() as connection:
+            row = _find(connection, plan_id)
+        why = stop(row) if row.state in _STATES else None
+        if why is not None:
+            msg = (
+                f"plan {plan_id} stays {row.state} with {row.done} done, because of {why}: a revocation waits too long "
+                "for its list; see that `vagus serve` publishes and run it again, or give --ignore-late-lists"
+            )
+            raise Conflict(Reason.STATUS_STALE, msg, plan=plan_id, why=why)
 
     def _forecast(self, connection: Connection, counts: tuple[SelectionCount, ...], act: str) -> Forecast:
         grows = 0 if act == revocation_rows.RELEASE else _ENTRY_OCTETS

@@ -175,18 +175,10 @@ def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
 def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assumed: bool, is_late_fine: bool) -> None:
     """Stage after stage, as long as the answer is yes; then the plan as it stands."""
     from vagus.authority.mass_revocation import lists_behind
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
     from vagus.records.revocation_plans import PAUSED, STOPPED
 
     _check_approved(row, output)
     behind = lists_behind(house.database, house.clock, house.pack.crl.publish_within)
-    if not is_late_fine and behind(row) is not None:
-        msg = (
-            f"revocations older than {house.pack.crl.publish_within} are in no list yet, so plan {row.id} would outrun "
-            "them; see that `vagus serve` publishes, or give --ignore-late-lists"
-        )
-        raise Conflict(Reason.STATUS_STALE, msg, plan=row.id)
     while True:
         before, done = row, row.done
         with output.progress(f"plan {row.id}", row.counts["certificates"]) as bar:
