@@ -181,6 +181,24 @@ def test_a_clock_that_went_back_publishes_nothing(built: Installation, issuer: I
     assert newest(built, issuer) == before
 
 
+def test_a_list_that_fails_keeps_no_other_back_and_is_told(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    publisher = built.publisher
+    publisher.publish_all(issuer)
+    with built.database.writing() as connection:
+        found = rows.find_publication(connection, issuer.authority_id, 0)
+        assert found is not None
+        rows.put_publication(connection, replace(found, this_update=found.this_update + 3600))  # a clock ran ahead
+    issued = built.issue(issuers)
+    revoke(built, issued)
+    built.advance(seconds=1)
+    with pytest.raises(Unavailable) as refusal:
+        publisher.publish_due(issuer)
+    assert refusal.value.reason is Reason.CLOCK_ROLLBACK
+    assert newest(built, issuer, COMPLETE).get_revoked_certificate_by_serial_number(issued.serial) is not None
+
+
 def test_of_two_servers_the_slower_one_throws_its_list_away(built: Installation, issuer: Issuer) -> None:
     slow, fast = built.publisher, built.publisher
     facts = slow._look(issuer, 0, built.clock.now())

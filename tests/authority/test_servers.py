@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from cryptography import x509
@@ -13,7 +15,10 @@ from tests.authority.installation import BY, Installation, new_installation
 from tests.postgres import fresh_database, postgres_server
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
+from vagus.errors import Unavailable
+from vagus.keystore.signing import Purpose, SigningKey
 from vagus.ledger.entries import CrlPublished, decode_entry
+from vagus.reasons import Reason
 from vagus.records import publications as rows
 from vagus.records import revocations as revocation_rows
 from vagus.records.database import open_database
@@ -207,3 +212,49 @@ def test_a_holder_that_ends_in_order_gives_its_lease_back(tmp_path: Path, url: s
         first.advance(seconds=1)
         one.release(issuer)
         assert two.publish_due(issuer)
+
+
+@dataclass(frozen=True)
+class KeyAway:
+    """A signing key whose module was unplugged."""
+
+    present: SigningKey
+
+    @property
+    def spki_der(self) -> bytes:
+        return self.present.spki_der
+
+    def sign(self, purpose: Purpose, message: bytes) -> bytes:
+        raise Unavailable(Reason.KEY_NOT_OPEN, f"no module signs {len(message)} octets for {purpose}")
+
+
+def test_a_server_whose_key_is_away_leaves_the_lists_to_one_whose_key_is_there(tmp_path: Path, url: str) -> None:
+    with new_installation(tmp_path / "house", url) as first:
+        first.build()
+        issuer = first.issuers("h1/icu")["h1/icu"]
+        broken = replace(issuer, key=cast("SigningKey", KeyAway(issuer.key)))
+        one, two = (
+            CrlPublisher(first.pack, first.database, first.writer, first.clock, folder=None, holder=holder)
+            for holder in ("one", "two")
+        )
+        with pytest.raises(Unavailable) as refusal:
+            one.publish_due(broken)
+        assert refusal.value.reason is Reason.KEY_NOT_OPEN
+        first.advance(seconds=1)
+        with pytest.raises(Unavailable) as again_refused:
+            one.publish_due(broken)
+        assert again_refused.value.reason is Reason.KEY_NOT_OPEN, "as long as something is due it is told"
+        assert [done.shard for done in two.publish_due(issuer)] == [0, rows.COMPLETE], "at its very next look"
+        assert one.publish_due(broken) == (), "nothing is due any more"
+
+
+def test_a_server_that_is_alone_tries_again_when_its_key_is_back(tmp_path: Path, url: str) -> None:
+    with new_installation(tmp_path / "house", url) as first:
+        first.build()
+        issuer = first.issuers("h1/icu")["h1/icu"]
+        broken = replace(issuer, key=cast("SigningKey", KeyAway(issuer.key)))
+        publisher = CrlPublisher(first.pack, first.database, first.writer, first.clock, folder=None, holder="one")
+        with pytest.raises(Unavailable):
+            publisher.publish_due(broken)
+        first.advance(seconds=5)
+        assert publisher.publish_due(issuer)

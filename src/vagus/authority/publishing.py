@@ -8,6 +8,7 @@ with several servers: whoever finds a newer list when it comes to keep its own t
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
     from vagus.records.database import Connection, Database
     from vagus.records.writer import Batch, Writer
 
+_LOG = logging.getLogger(__name__)
 _KEPT_AFTER_EXPIRY = timedelta(hours=24)
 """An expired entry stays this long: at least one list of the regular schedule appears in it (RFC 5280 3.3)."""
 
 _LEASE = timedelta(seconds=10)
 """A server that died keeps the others waiting this long at most."""
+_PAUSE = timedelta(seconds=5)
+"""After a failure: long enough for another server, which looks each second, to take the lease."""
 _PIECE = 1 << 20
 
 
@@ -92,17 +96,38 @@ class CrlPublisher:
         self._folder = folder
         self._holder = holder
         self._touched: dict[int, Touched] = {}
+        self._failed: dict[int, tuple[datetime, Exception]] = {}
 
     def publish_due(self, issuer: Issuer) -> tuple[Publication, ...]:
         """Publish what has something new to say or is due again; what was published in this second waits.
 
         Called every second or so, and after revocations. With a holder's name, only under this authority's lease, so
-        that of several servers one does the work. Raises Unavailable(CLOCK_ROLLBACK).
+        that of several servers one does the work. Raises Unavailable(CLOCK_ROLLBACK), and what keys, database and disk
+        raise: each list has its turn, then the first failure is raised. The lease is given back, and for a few seconds
+        this process leaves the authority to others and raises the same again as long as something is due.
         """
-        due = self.find_due(issuer, self._now())
-        if not due or not self._has_lease(issuer):
+        now = self._now()
+        due = self.find_due(issuer, now)
+        if not due:
+            self._failed.pop(issuer.authority_id, None)
             return ()
-        return tuple(done for shard in due if (done := self.publish(issuer, shard)) is not None)
+        failed = self._failed.get(issuer.authority_id)
+        if failed is not None and timedelta(0) <= now - failed[0] < _PAUSE:
+            raise failed[1].with_traceback(None)
+        if not self._has_lease(issuer):
+            return ()
+        done, failures = [], []
+        for shard in due:
+            try:
+                done.append(self.publish(issuer, shard))
+            except Exception as error:  # noqa: BLE001  one list that fails must not silence the others
+                _LOG.error("list %d of %s was not published: %s", shard, issuer.reference, error)
+                failures.append(error)
+        if failures:
+            self._failed[issuer.authority_id] = (now, failures[0])
+            self.release(issuer)
+            raise failures[0]
+        return tuple(one for one in done if one is not None)
 
     def find_due(self, issuer: Issuer, now: datetime) -> tuple[int, ...]:
         """The shards (and `COMPLETE`) whose list says less than the table, or is older than the schedule allows."""
