@@ -10,7 +10,7 @@ import pytest
 
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
-from vagus.server.jobs import Jobs, Task
+from vagus.server.jobs import Jobs, Task, do_each
 
 PATIENCE = 10.0
 
@@ -47,6 +47,27 @@ def test_an_error_before_the_start_stops_the_start() -> None:
 
     with pytest.raises(Unavailable):
         Jobs([Task("one", 60, fail)]).run_all()
+
+
+def test_what_failed_for_one_of_several_is_told_and_keeps_neither_the_others_nor_the_start_waiting() -> None:
+    ran: list[str] = []
+
+    def publish(name: str) -> None:
+        if name == "bad":
+            raise Unavailable(Reason.KEY_NOT_OPEN, "its module is away")
+        if name == "worse":
+            raise OSError("no space left")
+        ran.append(name)
+
+    def lists() -> None:
+        do_each("lists", ["bad", "one", "worse", "other"], publish)
+
+    jobs = Jobs([Task("lists", 60, lists), Task("next", 60, lambda: ran.append("next"))])
+    jobs.run_all()
+    assert ran == ["one", "other", "next"]
+    state = jobs.states()["lists"]
+    assert (state.failures, state.in_a_row, state.last_error) == (1, 1, "KEY_NOT_OPEN, OSError")
+    assert state.last_success_at is None
 
 
 def test_a_task_comes_again() -> None:

@@ -1,7 +1,8 @@
 """Periodic work of a serving process, each task on its own rhythm; knows none of the tasks' sense.
 
 Tasks run one at a time on one thread: signing lists must not compete with the event loop for more than one core. A
-task that fails is told of, counted, and tried again at its next turn.
+task that fails is told of, counted, and tried again at its next turn. One that does the same for several, of which
+some failed, raises an ExceptionGroup.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from vagus.errors import VagusError
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _RETRY_SECONDS = 5.0
@@ -39,6 +43,18 @@ class TaskState:
     last_success_at: float | None = None
 
 
+def do_each(what: str, every: Iterable[T], act: Callable[[T], object]) -> None:
+    """`act` for each of them, whatever becomes of the others; raises an ExceptionGroup of what failed."""
+    failures: list[Exception] = []
+    for one in every:
+        try:
+            act(one)
+        except Exception as error:  # noqa: BLE001  raised below, once the others had their turn
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup(what, failures)
+
+
 @dataclass(slots=True)
 class _Turn:
     task: Task
@@ -55,11 +71,18 @@ class Jobs:
         self._thread = threading.Thread(target=self._run, name="vagus-jobs", daemon=True)
 
     def run_all(self) -> None:
-        """Give every task its turn now, on this thread, letting errors pass: before the first listener opens."""
+        """Give every task its turn now, on this thread, before the first listener opens.
+
+        Raises what a task raises, except an ExceptionGroup: for what failed for some, the others are not kept waiting.
+        """
         for turn in self._turns.values():
             turn.state.due_at = float("inf")  # its next turn is a rhythm from now, not at once again
-            pause = turn.task.act()
-            self._succeed(turn, pause)
+            try:
+                pause = turn.task.act()
+            except ExceptionGroup as error:
+                self._fail(turn, error)
+            else:
+                self._succeed(turn, pause)
 
     def start(self) -> None:
         """Go on in the background."""
@@ -121,10 +144,24 @@ class Jobs:
         turn.state.runs += 1
         turn.state.failures += 1
         turn.state.in_a_row += 1
-        turn.state.last_error = error.reason.value if isinstance(error, VagusError) else type(error).__name__
-        _LOG.error("periodic work %s failed: %s", turn.task.name, error)
+        each = list(_leaves(error))
+        turn.state.last_error = ", ".join(dict.fromkeys(_name(one) for one in each))
+        _LOG.error("periodic work %s failed: %s", turn.task.name, "; ".join(str(one) for one in each))
         self._schedule(turn, min(_RETRY_SECONDS * 2 ** min(turn.state.in_a_row - 1, 6), turn.task.every_seconds))
 
     def _schedule(self, turn: _Turn, seconds: float) -> None:
         with self._changed:
             turn.state.due_at = min(turn.state.due_at, time.monotonic() + seconds)
+
+
+def _leaves(error: Exception) -> Iterable[Exception]:
+    """The error itself, or those of a group."""
+    if isinstance(error, ExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _name(error: Exception) -> str:
+    return error.reason.value if isinstance(error, VagusError) else type(error).__name__

@@ -30,7 +30,7 @@ from vagus.server.doors import DoorBuilder, Doors, sequence_bound, status_spec
 from vagus.server.fetching import HttpFetch
 from vagus.server.gate_log import GateLog
 from vagus.server.health import Health, health_app
-from vagus.server.jobs import Jobs, Task
+from vagus.server.jobs import Jobs, Task, do_each
 from vagus.server.listeners import ListenerSpec, RunningListeners, do_nothing, run
 from vagus.server.log_files import log_files_app, under_prefix
 from vagus.server.metrics import metrics_app
@@ -299,8 +299,7 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
     holder = f"serve-{house.entropy(8).hex()}"
     if not is_status_only:
         office = ResponderOffice(house.database, house.writer, house.clock, house.issuance, keystore, holder=holder)
-        for issuer in issuers.every():
-            office.renew_due(issuer)
+        _renew_first(office, issuers)
     with house.database.reading() as connection:
         responders = open_responders(connection, keystore)
     desk = OcspDesk(house.database, house.follower, house.pack.ocsp, responders, sequence_bound=sequence_bound(house))
@@ -317,6 +316,15 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
     gauge = LoadGauge(house.settings.serve.overload_seconds)
     is_settled = house.installation.restored_at is None
     return Serving(house, plan, issuers, desk, gate_log, publisher, supply, gauge, holder, is_settled)
+
+
+def _renew_first(office: ResponderOffice, issuers: OpenIssuers) -> None:
+    """One authority without a responder keeps no other silent: the task `certificates` tries and tells of it again."""
+    try:
+        do_each("certificates", issuers.every(), office.renew_due)
+    except ExceptionGroup as group:
+        for error in group.exceptions:
+            _LOG.error("a responder was not renewed: %s", error)
 
 
 def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
@@ -374,8 +382,7 @@ def _prober(serving: Serving, running: RunningListeners) -> Prober | None:
 def _publish_lists(serving: Serving) -> None:
     if not _is_settled(serving):
         return  # a new list would not name what was revoked in the gap, and take the place of one that does
-    for issuer in serving.issuers.every():
-        serving.publisher.publish_due(issuer)
+    do_each("lists", serving.issuers.every(), serving.publisher.publish_due)
 
 
 def _publish_log(serving: Serving) -> None:
@@ -398,12 +405,11 @@ def _renew(serving: Serving) -> None:
     keystore = house.keystore(OCSP_KEYSTORE)
     parts = (house.database, house.writer, house.clock, house.issuance, keystore)
     office = ResponderOffice(*parts, holder=serving.holder)
-    for issuer in serving.issuers.every():
-        office.renew_due(issuer)
-    serving.supply.take_over()
+    acts: list[Callable[[], object]] = [partial(office.renew_due, issuer) for issuer in serving.issuers.every()]
+    acts.append(serving.supply.take_over)
     if serving.builder is not None:
-        for door in serving.doors.tls:
-            serving.builder.renew(door)
+        acts += [partial(serving.builder.renew, door) for door in serving.doors.tls]
+    do_each("certificates", acts, lambda act: act())
 
 
 def _take_issuers(serving: Serving, issue_for: tuple[str, ...], *, is_status_only: bool) -> tuple[str, ...]:
