@@ -181,6 +181,37 @@ def test_lists_that_fall_behind_are_a_reason_to_stop(
     assert stop(row) is None
 
 
+def test_only_lists_that_are_signed_here_and_that_a_plan_touches_can_fall_behind_it(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    er = issuers["h1/er"]
+    for issuer in (issuers["h1/icu"], er):
+        built.publisher.publish_all(issuer)
+    with built.database.reading() as connection:
+        emergency = rows.find_by_request(connection, "authority:h1/er#1")
+        first = rows.find_by_leaf(connection, fleet[0].leaf_index)
+        in_er = rows.find_by_leaf(connection, fleet[-1].leaf_index + 1)
+    assert emergency is not None
+    assert first is not None
+    assert in_er is not None
+    assert in_er.authority_id == er.authority_id
+    one_pump = propose(built, issuers, selection=Selection(owners=(first.owner,)))
+    both_units = propose(built, issuers, selection=Selection(profile="bedside"))
+
+    def asked(plan: RevocationPlanRow) -> str | None:
+        return lists_behind(built.database, built.clock, timedelta(seconds=60))(plan)
+
+    built.revocations.revoke(er.authority_id, in_er.serial, COMPROMISE, by=ALICE).result()
+    built.advance(seconds=61)
+    assert (asked(one_pump), asked(both_units)) == (None, "lists-behind"), "one plan touches the other unit"
+    built.revocations.revoke(emergency.authority_id, emergency.serial, COMPROMISE, by=ALICE).result()
+    built.advance(seconds=61)
+    assert asked(one_pump) is None, "the offline authority above waits for its ceremony"
+    assert asked(both_units) is None, "an authority that is revoked signs no list that could be late"
+    named = propose(built, issuers, selection=Selection(authority_ids=(emergency.authority_id,)))
+    assert asked(named) is None
+
+
 def test_another_process_may_pause_a_run(
     built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,19 @@ def test_counts_and_pages_agree(database: Database) -> None:
         assert rows.list_selected(connection, mine, alive_at=10_000, after=-1, until=9, count=9) == ()
 
 
+def test_whether_an_authority_is_touched_does_not_ask_what_became_of_its_certificates(database: Database) -> None:
+    with database.writing() as connection:
+        one, other = authority(connection), authority(connection, "h1/er")
+        certificate(connection, one, 1, device_id="d1")
+        set_state(connection, 1, REVOKED)
+        pump = Selection(owners=("device:d1",))
+        bedside = Selection(profile="bedside")
+        assert rows.has_any(connection, bedside, one, alive_at=0)
+        assert not rows.has_any(connection, bedside, other, alive_at=0)
+        assert not rows.has_any(connection, bedside, one, alive_at=10_000)
+        assert not rows.has_any(connection, pump, other, alive_at=0)
+
+
 def test_an_empty_database_has_no_newest_leaf(database: Database) -> None:
     with database.reading() as connection:
         assert rows.newest_leaf(connection) == -1

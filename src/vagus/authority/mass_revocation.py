@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vagus.authority import revocation
+from vagus.authority.issuers import is_live
 from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
@@ -255,13 +256,20 @@ class MassRevocation:
 
 
 def lists_behind(database: Database, clock: Clock, patience: timedelta) -> StopCondition:
-    """A stop condition: some revocation is older than `patience` and in no published list yet."""
+    """A stop condition: some revocation is older than `patience` and in no published list yet.
+
+    Asked of the authorities that the plan touches and whose lists are signed here and now: what an offline one revoked
+    waits for a ceremony, and a revoked one signs no more.
+    """
+    touched: dict[int, tuple[int, ...]] = {}  # by plan: it touches no others later
 
     def behind(row: RevocationPlanRow) -> str | None:
-        before = int((clock.now() - patience).timestamp())
+        at = clock.now()
+        before = int((at - patience).timestamp())
         with database.reading() as connection:
-            named = row.selection.authority_ids or [one.id for one in authority_rows.list_authorities(connection)]
-            for authority_id in named:
+            if row.id not in touched:
+                touched[row.id] = _publishers(connection, row.selection, int(at.timestamp()))
+            for authority_id in touched[row.id]:
                 covered = {one.shard: one.sequence for one in publications.list_facts(connection, authority_id)}
                 for shard in certificate_rows.list_shards(connection, authority_id):
                     after = covered.get(shard, 0)
@@ -271,6 +279,18 @@ def lists_behind(database: Database, clock: Clock, patience: timedelta) -> StopC
         return None
 
     return behind
+
+
+def _publishers(connection: Connection, selection: Selection, at: int) -> tuple[int, ...]:
+    """The authorities of a selection that publish by themselves."""
+    return tuple(
+        one.id
+        for one in authority_rows.list_authorities(connection)
+        if is_live(one)
+        and not one.is_offline
+        and (one.not_after or 0) > at
+        and selections.has_any(connection, selection, one.id, alive_at=at)
+    )
 
 
 def _begin(batch: Batch, plan_id: int, by: str) -> RevocationPlanRow:

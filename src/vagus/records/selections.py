@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select, true
 
 from vagus.records.certificates import HELD, INTENDED, ISSUED, REVOKED, CertificateRow, read_row
 from vagus.records.database import Connection
@@ -121,6 +121,13 @@ def list_selected(
     return tuple(read_row(found) for found in connection.execute(query))
 
 
+def has_any(connection: Connection, selection: Selection, authority_id: int, *, alive_at: int) -> bool:
+    """Whether a selection holds anything of an authority that is not past, whatever became of it."""
+    conditions = _conditions(selection, alive_at, _STATES)
+    query = select(certificates.c.leaf_index).where(*conditions, certificates.c.authority_id == authority_id).limit(1)
+    return connection.execute(query).one_or_none() is not None
+
+
 def newest_leaf(connection: Connection) -> int:
     """The leaf of the certificate that was intended last; -1 before the first."""
     newest = connection.execute(select(func.max(certificates.c.leaf_index))).scalar()
@@ -161,6 +168,8 @@ def _is_one_of(states: tuple[str, ...]) -> ColumnElement[bool]:
     """Said by the states that are out, unless few are in: an index of states leads through nearly every certificate."""
     if states == _HELD_ALONE:
         return certificates.c.state.in_(states)
+    if states == _STATES:
+        return true()
     return certificates.c.state.not_in([one for one in _STATES if one not in states])
 
 
