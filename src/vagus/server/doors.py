@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from vagus.authority.issuers import OpenIssuers
@@ -29,6 +29,7 @@ from vagus.server.credentials import DoorCertificate, DoorCertificates
 from vagus.server.limits import Limits
 from vagus.server.listeners import ListenerSpec, do_nothing
 from vagus.server.log_files import log_files_app
+from vagus.server.makers import MakersStatus
 from vagus.server.status_http import Answers
 from vagus.server.verifier_memory import DurableCrlMemory, raise_floor
 from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
@@ -37,7 +38,7 @@ from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
 from vagus.trust.validation import Validator
 from vagus.wiring import House
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.paths import Pool, ValidPath
+from vagus.x509.paths import Pool
 from vagus.x509.pem import decode_blocks
 
 _LIVE = frozenset({ACTIVE, RETIRED})
@@ -70,27 +71,6 @@ class NextDoors:
     doors: Doors
     opened: tuple[ListenerSpec, ...]
     closed: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MakersStatus:
-    """What is known of birth certificates' status: a maker's lists where its files are here, else the inventory alone.
-
-    802.1AR asks for no revocation of IDevIDs, and a hospital that cannot reach a maker must still enrol. A list that is
-    here binds: revoked is refused, and a stale list is told as such.
-    """
-
-    lists: CrlStatus | None
-
-    def check_path_status(self, path: ValidPath, at: datetime) -> None:
-        """Raises NotTrusted as the lists say; silence about an issuer passes."""
-        if self.lists is None:
-            return
-        try:
-            self.lists.check_path_status(path, at)
-        except NotTrusted as refusal:
-            if refusal.reason is not Reason.STATUS_UNAVAILABLE:
-                raise
 
 
 class DoorBuilder:

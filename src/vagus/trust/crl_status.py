@@ -221,13 +221,31 @@ class CrlStatus:
 
     def check_path_status(self, path: ValidPath, at: datetime) -> None:
         """Every certificate of the path; CRL signers must lead to the anchor of the path (6.3.3 (f))."""
+        for index in range(len(path.certificates)):
+            self._check_in(path, index, at)
+
+    def check_listed_path(self, path: ValidPath, at: datetime) -> None:
+        """As `check_path_status`, but a certificate of whose issuer no list at all is here passes.
+
+        For issuers who may have nothing to say, as makers of birth certificates. Every certificate is asked about by
+        itself: silence about the leaf hides nothing of the CA above it. A list that is here and does not suffice
+        (reasons left out, another partition, a stale one) is no silence and refuses.
+        """
         for index, certificate in enumerate(path.certificates):
-            try:
-                self._check(certificate, issuer_in(path, index), path.anchor, at, ())
-            except NotTrusted as refusal:
-                if index == 0:
-                    raise
-                raise as_of_authority(refusal) from refusal
+            if self._is_told_of(certificate):
+                self._check_in(path, index, at)
+
+    def _check_in(self, path: ValidPath, index: int, at: datetime) -> None:
+        try:
+            self._check(path.certificates[index], issuer_in(path, index), path.anchor, at, ())
+        except NotTrusted as refusal:
+            if index == 0:
+                raise
+            raise as_of_authority(refusal) from refusal
+
+    def _is_told_of(self, certificate: PathCertificate) -> bool:
+        """Whether any list is here by the certificate's issuer, or by another one that speaks for it."""
+        return bool(self._by_issuer.get(certificate.issuer.relative_names)) or any(self._partial(certificate))
 
     def _check(
         self,
