@@ -88,3 +88,17 @@ def test_a_serial_that_two_models_share_needs_the_model_in_the_certificate(stand
     told = _birth(standing, in_subject="TWIN-1", model="pump-2")
     with standing.stock.database.reading() as connection:
         assert find_idevid_device(connection, _identity(standing, told)).id == other.id
+
+
+def test_a_serial_of_another_model_of_the_same_maker_stands_for_nobody(standing: House) -> None:
+    """Makers number each model from one: a scale's birth certificate must not enrol as the pump of that number."""
+    device = standing.stock.add("ONE-1")
+    with standing.stock.database.writing() as connection:
+        pump = find_model(connection, "pump")
+        assert pump is not None
+        put_model(connection, ModelRow("smart-scale", "Acme", "wearable", "wearable", pump.anchor_sha256))
+    assert _refused(standing, _birth(standing, in_subject="ONE-1", model="smart-scale")) is Reason.NOT_IN_INVENTORY
+    for model in ("pump", None, "Infusion division"):  # a unit that names no model of this maker says nothing
+        told = _birth(standing, in_subject="ONE-1", model=model)
+        with standing.stock.database.reading() as connection:
+            assert find_idevid_device(connection, _identity(standing, told)).id == device.id

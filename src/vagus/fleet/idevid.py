@@ -8,6 +8,7 @@ from vagus.errors import Malformed, NotAuthorised
 from vagus.reasons import Reason
 from vagus.records.database import Connection
 from vagus.records.devices import DeviceRow, list_devices_under_anchor
+from vagus.records.models import list_models_under_anchor
 from vagus.trust.validation import AcceptedIdentity
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.names import (
@@ -26,7 +27,8 @@ def find_idevid_device(connection: Connection, identity: AcceptedIdentity) -> De
     """The inventory's device for a validated IDevID.
 
     The anchor decides which models it may speak for, the serial number which device: a maker's certificate with the
-    serial of another maker's device finds nothing. Raises NotAuthorised(NOT_IN_INVENTORY|IDENTITY_MISSING|
+    serial of another maker's device finds nothing. Where the subject's OU names a model of that anchor, the device
+    must be of that model; where two models share the serial, it must name one. Raises NotAuthorised(NOT_IN_INVENTORY|IDENTITY_MISSING|
     IDENTITY_AMBIGUOUS).
     """
     leaf = identity.path[0]
@@ -39,8 +41,9 @@ def find_idevid_device(connection: Connection, identity: AcceptedIdentity) -> De
         raise NotAuthorised(Reason.IDENTITY_AMBIGUOUS, msg)
     (serial,) = serials
     found = list_devices_under_anchor(connection, identity.anchor_sha256, serial)
-    if len(found) > 1:
-        models = set(subject_texts(leaf, UNIT))
+    # Makers number each model from one. A unit that is no model of this anchor is the maker's own business.
+    models = set(subject_texts(leaf, UNIT)) & list_models_under_anchor(connection, identity.anchor_sha256)
+    if models or len(found) > 1:
         found = tuple(device for device in found if device.model in models)
     if len(found) != 1:
         msg = "no device with this serial number and a model of this maker is in the inventory; add it first"

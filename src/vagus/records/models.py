@@ -12,6 +12,7 @@ from vagus.records.database import Connection
 from vagus.records.tables import maker_anchors, models
 
 _BY_NAME = select(models).where(models.c.name == bindparam("model"))
+_UNDER_ANCHOR = select(models.c.name).where(models.c.anchor_sha256 == bindparam("anchor"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,11 @@ def find_model(connection: Connection, name: str) -> ModelRow | None:
 def list_models(connection: Connection) -> tuple[ModelRow, ...]:
     """Every model, by name."""
     return tuple(_model(row) for row in connection.execute(select(models).order_by(models.c.name)))
+
+
+def list_models_under_anchor(connection: Connection, anchor_sha256: bytes) -> frozenset[str]:
+    """The names of the models whose IDevIDs this anchor may vouch for."""
+    return frozenset(connection.execute(_UNDER_ANCHOR, {"anchor": anchor_sha256}).scalars())
 
 
 def put_maker_anchor(connection: Connection, anchor: MakerAnchorRow) -> bool:
