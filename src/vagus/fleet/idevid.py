@@ -28,8 +28,8 @@ def find_idevid_device(connection: Connection, identity: AcceptedIdentity) -> De
 
     The anchor decides which models it may speak for, the serial number which device: a maker's certificate with the
     serial of another maker's device finds nothing. Where the subject's OU names a model of that anchor, the device
-    must be of that model; where two models share the serial, it must name one. Raises NotAuthorised(NOT_IN_INVENTORY|IDENTITY_MISSING|
-    IDENTITY_AMBIGUOUS).
+    must be of that model; where two models share the serial, it must name one. Raises
+    NotAuthorised(NOT_IN_INVENTORY|IDENTITY_MISSING|IDENTITY_AMBIGUOUS).
     """
     leaf = identity.path[0]
     serials = maker_serials(leaf)
