@@ -156,9 +156,23 @@ def test_an_implant_never_passes_over_tls_1_2(standing: House) -> None:
     assert standing.admission.admit(new, TELEMETRY).session_on_revocation is SessionOnRevocation.DEGRADE
     control = ListenerRules(function=Function.CONTROL, group_domain=GROUP)
     assert standing.admission.admit(new, control).session_on_revocation is SessionOnRevocation.CLOSE
-    with pytest.raises(VagusError) as caught:
-        standing.admission.admit(old, TELEMETRY)
-    assert caught.value.reason is Reason.PROFILE_VIOLATION
+    for rules in (TELEMETRY, ENROLMENT):
+        with pytest.raises(VagusError) as caught:
+            standing.admission.admit(old, rules)
+        assert caught.value.reason is Reason.PROFILE_VIOLATION
+
+
+def test_no_birth_certificate_of_an_implant_passes_over_tls_1_2(standing: House) -> None:
+    for profile, is_let_in in (("implant", False), ("bedside", True)):
+        device = standing.stock.add(f"SN-{next(_SERIALS)}", profile=profile)
+        idevid, _ = standing.forge.birth_certificate(standing.line, device.maker_serial)
+        old = peer(idevid, standing.line.der, version=0x0303)
+        if is_let_in:
+            assert standing.admission.admit(old, ENROLMENT).evidence is Evidence.IDEVID
+            continue
+        with pytest.raises(VagusError) as caught:
+            standing.admission.admit(old, ENROLMENT)
+        assert caught.value.reason is Reason.PROFILE_VIOLATION
 
 
 def test_a_birth_certificate_opens_enrolment_and_nothing_else(standing: House) -> None:

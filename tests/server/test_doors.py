@@ -15,6 +15,9 @@ from cryptography import x509
 from tests.server.house import serving
 from vagus.endpoints.gateway.decisions import GateDecision
 from vagus.errors import Misconfigured, Unavailable
+from vagus.fleet.devices import NewDevice
+from vagus.fleet.lifecycle import DeviceState
+from vagus.identifiers import UnitName
 from vagus.policy.plans import HospitalPlan, decode_plan
 from vagus.reasons import Reason
 from vagus.server.doors import DoorBuilder, Doors
@@ -157,3 +160,15 @@ def test_a_plan_that_cannot_be_served_leaves_everything_as_it_was(built: Built) 
     assert caught.value.reason is Reason.BAD_PLAN
     again = built.builder.prepare(built.plan, built.doors)
     assert (again.opened, again.closed) == ((), ())
+
+
+def test_a_door_of_old_tls_is_not_opened_to_devices_that_came_beside_the_plan(built: Built) -> None:
+    old = built.changed('host_names = ["enrol.h1.test.example"]', 'host_names = ["127.0.0.2"]\ntls_minimum = "1.2"')
+    assert [one.name for one in built.builder.prepare(old, built.doors).opened] == ["enrol"]
+    new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="WORN-1", profile="wearable")
+    worn = built.house.inventory.add(new, by="operator:test").result(10)
+    with pytest.raises(Misconfigured, match="devices of profile wearable, whose cert") as caught:
+        built.builder.prepare(old, built.doors)
+    assert caught.value.reason is Reason.BAD_PLAN
+    built.house.inventory.change_state(worn.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
+    assert built.builder.prepare(old, built.doors), "what has ended shows no certificate any more"

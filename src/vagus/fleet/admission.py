@@ -102,7 +102,8 @@ class Admission:
         """The peer as somebody who may pass this listener.
 
         Raises NotAuthorised(CREDENTIAL_MISSING|NOT_IN_INVENTORY|WRONG_COMPARTMENT|ROLE_FORBIDDEN|
-        IDENTITY_AMBIGUOUS), NotTrusted with the validator's reason, Conflict(DEVICE_STATE), Unavailable.
+        PROFILE_VIOLATION|IDENTITY_AMBIGUOUS), NotTrusted with the validator's reason, Conflict(DEVICE_STATE),
+        Unavailable.
         """
         at = self._clock.now()
         # 1. A certificate, where the listener wants one. A bad certificate is never taken for none.
@@ -137,7 +138,8 @@ class Admission:
             check_may(DeviceState(device.state), MAY_ENROL, "enrol")
         else:
             check_may(DeviceState(device.state), MAY_CONNECT, "connect")
-            self._check_rule(peer, device, rules.function)
+            self._check_function(device, rules.function)
+        self._check_tls(peer, device)
         self._check_compartment(identity, device, at)
         if rules.profiles is not None and device.profile not in rules.profiles:
             allowed = ", ".join(sorted(rules.profiles))
@@ -160,6 +162,7 @@ class Admission:
         with self._database.reading() as connection:
             device = find_idevid_device(connection, identity)
         check_may(DeviceState(device.state), MAY_ENROL, "enrol")
+        self._check_tls(peer, device)
         if rules.units is not None and str(device.unit) not in rules.units:
             msg = f"the device belongs to {device.unit}, which does not enrol here; use the listener of its hospital"
             raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
@@ -177,17 +180,23 @@ class Admission:
             return SessionOnRevocation.CLOSE
         return self._pack.session_on_revocation(device.profile, function)
 
-    def _check_rule(self, peer: Peer, device: DeviceRow, function: Function) -> None:
-        """The policy of the device's profile: what it may connect for, and over which TLS.
+    def _check_function(self, device: DeviceRow, function: Function) -> None:
+        """What the policy of the device's profile lets it connect for.
 
-        Raises NotAuthorised(ROLE_FORBIDDEN|PROFILE_VIOLATION), PolicyRefusal(POLICY_VIOLATION).
+        Raises NotAuthorised(ROLE_FORBIDDEN), PolicyRefusal(POLICY_VIOLATION).
         """
         rule = self._pack.rule(device.profile)
         if function not in rule.functions:
             allowed = ", ".join(sorted(rule.functions)) or "nothing"
             msg = f"profile {device.profile} may connect for {allowed}, and this listener is for {function}"
             raise NotAuthorised(Reason.ROLE_FORBIDDEN, msg, device=str(device.id))
-        # TLS 1.2 shows the client certificate to everybody on the way (design section 4).
+
+    def _check_tls(self, peer: Peer, device: DeviceRow) -> None:
+        """TLS 1.2 shows any client certificate to everybody on the way, a birth certificate too (design section 4).
+
+        Raises NotAuthorised(PROFILE_VIOLATION), PolicyRefusal(POLICY_VIOLATION).
+        """
+        rule = self._pack.rule(device.profile)
         if peer.version < _TLS_VERSIONS[rule.tls_minimum]:
             msg = f"profile {device.profile} wants TLS {rule.tls_minimum} or newer; update the device's software"
             raise NotAuthorised(Reason.PROFILE_VIOLATION, msg, device=str(device.id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +130,13 @@ def count_devices_by_state(connection: Connection, narrow: DeviceFilter) -> dict
     """How many devices are in each state."""
     query = select(devices.c.state, func.count()).where(*_conditions(narrow)).group_by(devices.c.state)
     return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def list_profiles_in(connection: Connection, units: Collection[str], *, beside: Collection[str] = ()) -> set[str]:
+    """The profiles of the devices of these units, without those whose state is one of `beside`."""
+    names = [str(unit) for unit in units]
+    query = select(devices.c.profile).where(devices.c.unit.in_(names)).distinct()
+    return set(connection.execute(query.where(devices.c.state.not_in([str(state) for state in beside]))).scalars())
 
 
 def set_device_state(connection: Connection, device_id: DeviceId, *, before: str, after: str, at: int) -> bool:

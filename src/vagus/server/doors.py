@@ -17,13 +17,14 @@ from vagus.endpoints.http import ASGIApp
 from vagus.errors import Misconfigured, NotTrusted
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
 from vagus.fleet.enrolment import Enrolment
+from vagus.fleet.lifecycle import HAS_ENDED
 from vagus.fleet.standing import DatabaseStatus, bound_for
 from vagus.identifiers import DeviceId
 from vagus.policy.plans import HospitalPlan, ListenerKind, PlannedListener
 from vagus.policy.values import Function
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_authorities
-from vagus.records.devices import find_device_by_serial
+from vagus.records.devices import find_device_by_serial, list_profiles_in
 from vagus.records.models import list_maker_anchors
 from vagus.server.credentials import DoorCertificate, DoorCertificates
 from vagus.server.limits import Limits
@@ -327,20 +328,29 @@ class DoorBuilder:
         )
 
     def _check_tls_minimum(self, listener: PlannedListener) -> None:
-        """TLS 1.2 shows the client's certificate in clear: never where implants or home devices connect."""
+        """TLS 1.2 shows the client's certificate in clear: never where implants or home devices connect.
+
+        Both are asked: the plan, whose devices may come yet, and the inventory, which others fill too.
+        Raises Misconfigured(BAD_PLAN).
+        """
         if listener.tls_minimum != "1.2":
             return
         categories: Mapping[str, str] = {model.name: model.category for model in self._plan.models}
-        for group in self._plan.devices:
-            profile = self._house.profile_of(categories[group.model])
-            if str(group.unit) in listener.units and profile is not None:
-                rule = self._house.pack.rules[profile]
-                if rule.tls_minimum == "1.3":
-                    msg = (
-                        f"listeners.{listener.name}.tls_minimum: {group.unit} has devices of profile {profile}, whose "
-                        f"certificates TLS 1.2 would show in clear; set 1.3, or leave that unit out"
-                    )
-                    raise Misconfigured(Reason.BAD_PLAN, msg, listener=listener.name)
+        profiles = {
+            self._house.profile_of(categories[group.model])
+            for group in self._plan.devices
+            if str(group.unit) in listener.units
+        }
+        with self._house.database.reading() as connection:
+            profiles |= list_profiles_in(connection, listener.units, beside=HAS_ENDED)
+        rules = self._house.pack.rules
+        bare = sorted(name for name, rule in rules.items() if name in profiles and rule.tls_minimum == "1.3")
+        if bare:
+            msg = (
+                f"listeners.{listener.name}.tls_minimum: its units have devices of profile {', '.join(bare)}, whose "
+                f"certificates TLS 1.2 would show in clear; set 1.3, or leave their units out"
+            )
+            raise Misconfigured(Reason.BAD_PLAN, msg, listener=listener.name)
 
 
 def _certificates_in(file: Path) -> Iterable[bytes]:
