@@ -21,6 +21,9 @@ authorityKeyIdentifier = keyid
 """
 
 
+NO_LIST = ("--unsafe-no-list",)
+
+
 def openssl(folder: Path, *arguments: str) -> None:
     subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
@@ -55,7 +58,9 @@ def test_an_existing_root_is_taken_over_and_certifies_the_hierarchy(
 ) -> None:
     make_root(tmp_path, *key)
     assert apply(fresh) == 3
-    taken = done(fresh, "ca", "import", "root", str(tmp_path / "root.pem"), str(tmp_path / "root.key"), "--json")
+    taken = done(
+        fresh, "ca", "import", "root", str(tmp_path / "root.pem"), str(tmp_path / "root.key"), *NO_LIST, "--json"
+    )
     assert taken.facts == {"authority": "root#1", "state": "active"}
     held = done(fresh, "ceremony", "--yes", "--json").facts
     assert held["certified"] == ["h1#1", "h1/sdc#1", "h1/infra#1", "h1/icu#1"]
@@ -71,8 +76,33 @@ def test_a_key_that_is_not_the_certificates_is_refused(fresh: Path, tmp_path: Pa
         tmp_path, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384", "-out", "other.key"
     )  # fmt: skip
     apply(fresh)
-    refused = run(fresh, "ca", "import", "root", str(tmp_path / "root.pem"), str(tmp_path / "other.key"))
+    refused = run(fresh, "ca", "import", "root", str(tmp_path / "root.pem"), str(tmp_path / "other.key"), *NO_LIST)
     assert (refused.code, refused.reason) == (3, "KEY_MISMATCH")
+
+
+def test_an_import_without_its_revocations_is_refused_and_with_them_keeps_them(fresh: Path, tmp_path: Path) -> None:
+    make_root(tmp_path, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384")
+    (tmp_path / "old.cnf").write_text(
+        "[ca]\ndefault_ca=old\n[old]\ndatabase=index.txt\ncrlnumber=number\ndefault_md=sha384\ndefault_crl_days=30\n"
+        "[extensions]\nauthorityKeyIdentifier=keyid\n"
+    )
+    (tmp_path / "index.txt").write_text("R\t400101000000Z\t260101000000Z,keyCompromise\t5EED\tunknown\t/CN=lost\n")
+    (tmp_path / "number").write_text("2A\n")
+    signer = ("-cert", "root.pem", "-keyfile", "root.key")
+    openssl(tmp_path, "ca", "-gencrl", "-config", "old.cnf", *signer, "-crlexts", "extensions", "-out", "old.crl")
+    apply(fresh)
+    pair = (str(tmp_path / "root.pem"), str(tmp_path / "root.key"))
+    refused = run(fresh, "ca", "import", "root", *pair)
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    done(fresh, "ca", "import", "root", *pair, "--crl", str(tmp_path / "old.crl"))
+    done(fresh, "ceremony", "--yes")
+    assert done(fresh, "ca", "revoke-earlier", "root#1", "BEEF", "--json").facts["revoked"] == 1
+    assert done(fresh, "ca", "revoke-earlier", "root#1", "5eed", "--json").facts["revoked"] == 0
+    refused = run(fresh, "ca", "revoke-earlier", "h1/icu#1", "BEEF")
+    assert (refused.code, refused.reason) == (3, "NOT_ISSUED")
+    refused = run(fresh, "ca", "revoke-earlier", "root#1", "no number")
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    done(fresh, "audit", "verify")
 
 
 def test_requests_go_to_a_root_elsewhere_and_its_certificates_come_in(fresh: Path, tmp_path: Path) -> None:

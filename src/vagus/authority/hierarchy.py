@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vagus.authority import imports
+from vagus.authority import earlier, imports
 from vagus.authority.issuance import sign_request
 from vagus.authority.issuers import Issuer, OpenIssuers, make_issuer, open_issuers
 from vagus.errors import Conflict
@@ -22,12 +22,13 @@ from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records import keys as key_rows
 from vagus.records.authorities import AuthorityRow, slug_of
+from vagus.x509.crls import decode_crl
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names import SubjectFields, encode_subject
 from vagus.x509.pem import encode_block
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from vagus.keystore.passphrases import Passphrase
@@ -137,16 +138,22 @@ class Hierarchy:
         key_pem: bytes,
         password: Passphrase | None,
         *,
+        lists: Sequence[bytes],
         by: str,
     ) -> str:
         """Take over an existing CA with its key; gives its reference. Its name and extensions stay byte for byte.
 
-        Raises Conflict(ALREADY_EXISTS), Conflict(KEY_MISMATCH), as `imports.check_authority`, and what importing a
-        key raises.
+        `lists` are the newest CRLs of its old operator: what they name stays revoked or on hold, and our numbers go on
+        from theirs. Without them everything that was revoked would be good again.
+
+        Raises NotTrusted(CRL_INVALID) for a list of another key, Conflict(ALREADY_EXISTS), Conflict(KEY_MISMATCH), as
+        `imports.check_authority`, and what importing a key raises.
         """
-        # 1. the certificates, before any key is touched
+        # 1. the certificates and lists, before any key is touched
         found = imports.read_chain(chain_pem)
         imports.check_authority(found, self._profile_keys(planned.kind))
+        for crl_der in lists:
+            earlier.check_signer(decode_crl(crl_der), found.certificate_der)
         newest = self._find_newest(planned.name)
         if newest is not None and newest.state == rows.REQUESTED:
             msg = f"{newest.reference} waits for a certificate; import under another name or finish it first"
@@ -164,10 +171,15 @@ class Hierarchy:
             msg = f"keystore {slug_of(planned.name)} holds another key as {key_id}; move it away first"
             raise Conflict(Reason.KEY_MISMATCH, msg, authority=planned.name)
 
-        # 3. row and certificate in one transaction
+        # 3. row, certificate and what was revoked elsewhere in one transaction
         def act(batch: Batch) -> None:
             authority_id = self._record(batch, planned, generation, key, None, by)
             _certify(batch, authority_id, f"{planned.name}#{generation}", found, by=by)
+            row = rows.find_by_id(batch.connection, authority_id)
+            found_lists = [earlier.read_list(crl_der, [row]) for crl_der in lists] if row is not None else []
+            for listed in found_lists:
+                if listed is not None:
+                    earlier.take_in(batch, listed, since=earlier.ELSEWHERE, by=by)
 
         self._writer.submit(act).result()
         return f"{planned.name}#{generation}"

@@ -32,6 +32,7 @@ def register(application: typer.Typer) -> None:
         ("request", request),
         ("accept", accept),
         ("import", import_existing),
+        ("revoke-earlier", revoke_earlier),
         ("roll", roll),
         ("retire", retire),
         ("emergency", emergency),
@@ -154,18 +155,64 @@ def import_existing(
     key_password: Annotated[
         str | None, typer.Option(metavar="fd:N|file:PATH|env:NAME", help="Where the key's own password is read from.")
     ] = None,
+    crl: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="The newest list of its old operator, PEM or DER; what it names stays so."),
+    ] = None,
+    unsafe_no_list: Annotated[
+        bool, typer.Option("--unsafe-no-list", help="It never published a list: nothing was ever revoked.")
+    ] = False,
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Take over an existing CA with its key; its name and extensions stay byte for byte."""
+    """Take over an existing CA with its key and its revocations; its name and extensions stay byte for byte."""
+    from vagus.errors import Malformed
     from vagus.keystore.passphrases import read_passphrase
+    from vagus.reasons import Reason
+    from vagus.x509.pem import decode_blocks
 
+    if not crl and not unsafe_no_list:
+        msg = "without its old operator's newest list, all that was revoked would be good again; give --crl FILE, or"
+        raise Malformed(Reason.BAD_ARGUMENT, f"{msg} --unsafe-no-list where there never was one")
+    lists = [der for path in crl or () for der in decode_blocks(path.read_bytes(), "X509 CRL")]
     password = None if key_password is None else read_passphrase(key_password)
     with open_house(context, passphrase_source) as house:
         reference = house.hierarchy.import_authority(
-            _planned(house, authority), chain.read_bytes(), key.read_bytes(), password, by=house.operator
+            _planned(house, authority),
+            chain.read_bytes(),
+            key.read_bytes(),
+            password,
+            lists=lists,
+            by=house.operator,
         )
     Output(json).facts({"authority": reference, "state": "active"})
+
+
+def revoke_earlier(
+    context: typer.Context,
+    authority: Annotated[str, typer.Argument(metavar="AUTHORITY#GENERATION", help="The generation, as in h1/icu#1.")],
+    serial: Annotated[str, typer.Argument(metavar="SERIAL", help="The certificate's serial number, hexadecimal.")],
+    *,
+    reason: Annotated[str, typer.Option(help="As RFC 5280 spells it, as in keyCompromise.")] = "unspecified",
+    json: JsonOption = False,
+) -> None:
+    """Revoke a certificate that an imported CA issued before it came here."""
+    from vagus.authority import earlier
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
+    from vagus.x509.crl_building import RevocationReason
+
+    try:
+        number = int(serial.replace(":", ""), 16)
+    except ValueError as error:
+        msg = f"{serial!r} is no serial number in hexadecimal, as openssl x509 -serial shows it"
+        raise Malformed(Reason.BAD_ARGUMENT, msg) from error
+    with open_house(context) as house:
+        row = _find(house, authority)
+        news = earlier.revoke_earlier(
+            house.writer, row.name, row.generation, number, RevocationReason.parse(reason), by=house.operator
+        )
+    Output(json).facts({"authority": row.reference, "serial": f"{number:x}", "revoked": news})
 
 
 def roll(

@@ -9,18 +9,16 @@ the log begins anew under another name, or not at all.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vagus.authority.revocation import hold_row, revoke_row
-from vagus.errors import Conflict, IntegrityFailure, Malformed, NotTrusted, Unavailable
+from vagus.authority.earlier import LOST, ListedElsewhere, adopt_list, apply_listed, read_list
+from vagus.authority.revocation import revoke_row
+from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
 from vagus.ledger.append import append
 from vagus.ledger.entries import GapAccepted, Hold, Issuance, Release, Restored, Revocation, decode_entry
 from vagus.ledger.publish import load_published, write_durably
@@ -28,31 +26,16 @@ from vagus.ledger.recover import RecoveredGap, recover_leaves
 from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow, list_authorities
-from vagus.records.certificates import ISSUED, NO_EXPIRY, CertificateRow, find_certificate, insert_intent
+from vagus.records.certificates import find_certificate
 from vagus.records.database import Connection
 from vagus.records.installation import load_installation, set_origin, set_restored, set_settled
 from vagus.records.log import iterate_leaves, load_head
-from vagus.records.publications import COMPLETE, Publication, find_publication, put_publication
 from vagus.records.revocations import find_revocation
 from vagus.records.writer import Batch
 from vagus.settings import rename_log
 from vagus.tlog.checkpoint import Checkpoint, NoteKey
 from vagus.wiring import House
-from vagus.x509.certificates import decode_certificate
 from vagus.x509.crl_building import RevocationReason
-from vagus.x509.crls import Crl, decode_crl, verify_crl
-from vagus.x509.signatures import SignatureVerdicts
-
-_SHARD = re.compile(rb"/([0-9]{1,9})\.crl")
-_LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class ListedElsewhere:
-    """A list of one of our authorities as relying parties have it."""
-
-    authority: AuthorityRow
-    crl: Crl
 
 
 @dataclass(slots=True)
@@ -182,7 +165,7 @@ def adopt_lists(house: House, lists: Sequence[bytes]) -> int:
     for der in lists:
         _read_list(der, authorities, gap)
     return house.writer.submit(
-        lambda batch: sum(_adopt_list(batch, one.authority, one.crl) for one in gap.lists)
+        lambda batch: sum(adopt_list(batch, one.authority, one.crl) for one in gap.lists)
     ).result()
 
 
@@ -252,7 +235,7 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
     revoked = 0
     # 1. What the lists name was revoked or held, whether its certificate is known here or not.
     for (reference, serial), reason in gap.listed.items():
-        revoked += _apply_listed(batch, by_reference, reference, serial, RevocationReason(reason), by=by)
+        revoked += apply_listed(batch, by_reference[reference], serial, RevocationReason(reason), since=LOST, by=by)
     # 2. What was issued in the gap, if its operator wants no trust in it.
     for reference, serial in gap.issued if is_revoking else ():
         authority = by_reference.get(reference)
@@ -262,7 +245,7 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
             revoked += 1
     # 3. Lists that are newer than ours are the floor of the next ones.
     for one in gap.lists:
-        _adopt_list(batch, one.authority, one.crl)
+        adopt_list(batch, one.authority, one.crl)
     # 4. The operator's word, and the end of the gap.
     append(batch, GapAccepted(gap.start, gap.end, "revoked" if is_revoking else "accepted", by))
     set_settled(connection)
@@ -280,118 +263,10 @@ def _read_gap(connection: Connection, gap: Gap, end: int) -> None:
 
 
 def _read_list(der: bytes, authorities: Sequence[AuthorityRow], gap: Gap) -> None:
-    crl = decode_crl(der)
-    if crl.is_delta:
-        return  # it repeats what the list of its shard will say
-    authority = _find_signer(crl, authorities)
-    for serial, reason in crl.entries.get(crl.issuer.relative_names, {}).items():
-        gap.listed.setdefault((authority.reference, int.from_bytes(serial, "big")), reason)
-    gap.lists.append(ListedElsewhere(authority, crl))
-    gap.newest_at = max(gap.newest_at, _seconds(crl.this_update))
-
-
-def _find_signer(crl: Crl, authorities: Sequence[AuthorityRow]) -> AuthorityRow:
-    """Generations share their name: the one whose key verifies. Raises NotTrusted(CRL_INVALID)."""
-    verdicts = SignatureVerdicts()
-    for authority in authorities:
-        if authority.certificate_der is None:
-            continue
-        signer = decode_certificate(authority.certificate_der)
-        if signer.subject.relative_names == crl.issuer.relative_names:
-            with suppress(NotTrusted):
-                verify_crl(crl, signer, verdicts)
-                return authority
-    msg = f"list {crl.label} is of none of the authorities here; give the lists of this installation alone"
-    raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
-
-
-def _apply_listed(
-    batch: Batch,
-    by_reference: Mapping[str, AuthorityRow],
-    reference: str,
-    serial: int,
-    reason: RevocationReason,
-    *,
-    by: str,
-) -> int:
-    """Revoke or hold what a list names; 1 where that was news."""
-    authority = by_reference[reference]
-    row = find_certificate(batch.connection, authority.id, serial) or _record_lost(batch, authority, serial)
-    before = find_revocation(batch.connection, row.leaf_index)
-    if before is not None and (before.reason != RevocationReason.CERTIFICATE_HOLD or before.reason == reason):
-        return 0
-    if reason is RevocationReason.CERTIFICATE_HOLD:
-        hold_row(batch, row, reference, by=by)
-    else:
-        revoke_row(batch, row, reference, reason, by=by)
-    return 1
-
-
-def _record_lost(batch: Batch, authority: AuthorityRow, serial: int) -> CertificateRow:
-    """The row of a certificate that only a list speaks of: neither key nor owner nor bytes are known."""
-    request_id = f"{_LOST}:{authority.id}:{serial:x}"
-    owner, spki_sha256 = "rule:lost", bytes(32)
-    leaf_index = append(
-        batch,
-        Issuance(
-            authority=authority.reference,
-            serial=serial,
-            tbs_sha256=_sha256(b""),
-            spki_sha256=spki_sha256,
-            profile=_LOST,
-            owner=owner,
-            request_id_hash=_sha256(request_id.encode()),
-        ),
-    )
-    row = CertificateRow(
-        leaf_index=leaf_index,
-        authority_id=authority.id,
-        serial=serial,
-        owner=owner,
-        device_id=None,
-        profile=_LOST,
-        spki_sha256=spki_sha256,
-        request_id=request_id,
-        not_before=batch.at,
-        not_after=authority.not_after or NO_EXPIRY,
-        shard=0,
-        state=ISSUED,
-    )
-    insert_intent(batch.connection, row, b"")
-    return row
-
-
-def _adopt_list(batch: Batch, authority: AuthorityRow, crl: Crl) -> bool:
-    """A list newer than ours becomes ours: its number and dates are the floor of the next one. Whether it was newer."""
-    if crl.number is None or crl.next_update is None:
-        return False
-    found = _SHARD.search(crl.scope_der)
-    # What an offline authority signs speaks for all that it issued, under both of its addresses.
-    shards = (int(found[1]),) if found is not None else (COMPLETE, 0) if authority.is_offline else (COMPLETE,)
-    is_news = False
-    for shard in shards:
-        newest = find_publication(batch.connection, authority.id, shard)
-        if newest is not None and newest.number >= crl.number:
-            continue
-        is_news = True
-        put_publication(
-            batch.connection,
-            Publication(
-                authority_id=authority.id,
-                shard=shard,
-                number=crl.number,
-                this_update=_seconds(crl.this_update),
-                next_update=_seconds(crl.next_update),
-                sequence=0,  # covers nothing of what was just written down: the next look signs it anew
-                crl_der=crl.der,
-            ),
-        )
-    return is_news
-
-
-def _seconds(moment: datetime) -> int:
-    return int(moment.timestamp())
-
-
-def _sha256(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
+    found = read_list(der, authorities)
+    if found is None:
+        return
+    for serial, reason in found.entries.items():
+        gap.listed.setdefault((found.authority.reference, serial), reason)
+    gap.lists.append(found)
+    gap.newest_at = max(gap.newest_at, int(found.crl.this_update.timestamp()))

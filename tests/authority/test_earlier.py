@@ -1,0 +1,140 @@
+"""What an imported CA revoked before it came here stays revoked: in lists, in answers, by hand, and in the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.authority.installation import BY, ICU, Installation
+from tests.authority.test_hierarchy import PRIVATE, Elsewhere
+from vagus.authority.earlier import revoke_earlier
+from vagus.errors import Conflict, NotTrusted
+from vagus.reasons import Reason
+from vagus.records import revocations as revocation_rows
+from vagus.records.publications import COMPLETE, find_publication
+from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls import decode_crl
+
+DER = serialization.Encoding.DER
+
+
+@dataclass
+class OldAuthority:
+    """A CA that somebody else operated until now."""
+
+    elsewhere: Elsewhere
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    def revocation_list(self, number: int, listed: dict[int, x509.ReasonFlags | None], *, by: object = None) -> bytes:
+        """Its newest list."""
+        now = self.elsewhere.at
+        builder = x509.CertificateRevocationListBuilder(
+            self.certificate.subject, now - timedelta(hours=2), now + timedelta(days=7)
+        ).add_extension(x509.CRLNumber(number), critical=False)
+        for serial, reason in listed.items():
+            entry = x509.RevokedCertificateBuilder(serial, now - timedelta(days=1))
+            if reason is not None:
+                entry = entry.add_extension(x509.CRLReason(reason), critical=False)
+            builder = builder.add_revoked_certificate(entry.build())
+        signer = by if isinstance(by, ec.EllipticCurvePrivateKey) else self.key
+        return builder.sign(signer, hashes.SHA384()).public_bytes(DER)
+
+    def hand_over(self, installation: Installation, *lists: bytes) -> None:
+        """Its key, chain and lists come here."""
+        installation.hierarchy.import_authority(
+            replace(ICU, parent=None),
+            self.elsewhere.pem(self.certificate),
+            self.key.private_bytes(*PRIVATE),
+            None,
+            lists=lists,
+            by=BY,
+        )
+
+
+@pytest.fixture
+def old(installation: Installation) -> OldAuthority:
+    elsewhere = Elsewhere(installation.clock.now())
+    key = ec.generate_private_key(ec.SECP384R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Old CA")])
+    return OldAuthority(elsewhere, key, elsewhere.certify(name, key.public_key()))
+
+
+def published(installation: Installation, shard: str = "complete") -> dict[int, int]:
+    """Serials and reasons in our newest list."""
+    installation.publisher.publish_all(installation.issuers("h1/icu")["h1/icu"])
+    content = (installation.folder / "published" / "crl" / "h1.icu" / "1" / f"{shard}.crl").read_bytes()
+    crl = decode_crl(content)
+    return {int.from_bytes(serial, "big"): reason for serial, reason in crl.entries[crl.issuer.relative_names].items()}
+
+
+def test_what_was_revoked_or_held_stays_so_in_our_lists(installation: Installation, old: OldAuthority) -> None:
+    lists = old.revocation_list(
+        41,
+        {
+            0x5EED: x509.ReasonFlags.key_compromise,
+            0xBEEF: None,
+            0xF00D: x509.ReasonFlags.certificate_hold,
+        },
+    )
+    old.hand_over(installation, lists)
+    kept = {0x5EED: 1, 0xBEEF: 0, 0xF00D: 6}
+    assert published(installation) == kept
+    assert published(installation, "0") == kept
+
+
+def test_our_numbers_go_on_from_theirs_however_high(installation: Installation, old: OldAuthority) -> None:
+    ours = int(installation.clock.now().timestamp() * 1000)
+    old.hand_over(installation, old.revocation_list(ours + 10**9, {}))
+    installation.publisher.publish_all(installation.issuers("h1/icu")["h1/icu"])
+    with installation.database.reading() as connection:
+        newest = find_publication(connection, installation.issuers("h1/icu")["h1/icu"].authority_id, COMPLETE)
+    assert newest is not None
+    assert newest.number > ours + 10**9
+
+
+def test_a_list_by_another_key_stops_the_import_before_a_key_is_kept(
+    installation: Installation, old: OldAuthority
+) -> None:
+    forged = old.revocation_list(41, {}, by=ec.generate_private_key(ec.SECP384R1()))
+    with pytest.raises(NotTrusted) as refusal:
+        old.hand_over(installation, forged)
+    assert refusal.value.reason is Reason.BAD_SIGNATURE
+    other = OldAuthority(old.elsewhere, old.key, old.elsewhere.root)
+    with pytest.raises(NotTrusted) as refusal:
+        old.hand_over(installation, other.revocation_list(41, {}))
+    assert refusal.value.reason is Reason.CRL_INVALID
+    assert not (installation.folder / "keystores").exists()
+    old.hand_over(installation, old.revocation_list(41, {}))
+
+
+def test_two_rows_that_lists_left_share_no_key(installation: Installation, old: OldAuthority) -> None:
+    """A compromise of one must not speak of the other."""
+    old.hand_over(installation, old.revocation_list(41, {1: x509.ReasonFlags.certificate_hold, 2: None}))
+    authority = installation.issuers("h1/icu")["h1/icu"].authority_id
+    installation.revocations.revoke(authority, 1, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    assert published(installation) == {1: 1, 2: 0}
+
+
+def test_what_the_old_operator_left_good_can_be_revoked_by_its_number(
+    installation: Installation, old: OldAuthority
+) -> None:
+    old.hand_over(installation, old.revocation_list(41, {}))
+    revoke = (installation.writer, "h1/icu", 1, 0x5EED, RevocationReason.KEY_COMPROMISE)
+    assert revoke_earlier(*revoke, by=BY) == 1
+    assert revoke_earlier(*revoke, by=BY) == 0
+    assert published(installation) == {0x5EED: 1}
+
+
+def test_an_authority_that_was_born_here_has_no_earlier_certificates(built: Installation) -> None:
+    for name, reason in (("h1/icu", Reason.NOT_ISSUED), ("h9/icu", Reason.AUTHORITY_UNKNOWN)):
+        with pytest.raises(Conflict) as refusal:
+            revoke_earlier(built.writer, name, 1, 0x5EED, RevocationReason.UNSPECIFIED, by=BY)
+        assert refusal.value.reason is reason
+    with built.database.reading() as connection:
+        assert revocation_rows.find_revoked_serial(connection, 1, 0x5EED) is None
