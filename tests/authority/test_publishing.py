@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.authority.installation import BY, STATUS_URL, Installation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
-from vagus.authority.publishing import _keep, write_public
+from vagus.authority.publishing import _keep
 from vagus.errors import Conflict, Unavailable
 from vagus.ledger.entries import CrlPublished, decode_entry
 from vagus.reasons import Reason
@@ -142,18 +142,6 @@ def test_each_look_reads_only_steps_that_no_look_before_has_seen(
     built.advance(seconds=1)
     assert publisher.find_due(issuer, built.clock.now()) == ()
     assert read == [0, 1, 2]
-
-
-def test_a_file_that_says_so_already_is_left_and_any_other_is_replaced(built: Installation) -> None:
-    place = built.folder / "public" / "list"
-    content = bytes(range(256)) * 8_200  # more than two pieces of a comparison
-    write_public(place, content)
-    before = place.stat().st_ino
-    write_public(place, content)
-    assert place.stat().st_ino == before
-    for other in (content[:-1] + b"x", content[:-1], content + b"x", b""):
-        write_public(place, other)
-        assert place.read_bytes() == other
 
 
 def test_numbers_are_the_time_in_milliseconds_and_still_grow_when_the_clock_was_ahead(

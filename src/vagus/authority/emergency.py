@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from vagus.authority import revocation
-from vagus.authority.publishing import ends_from, list_entries, scope_url, sign_list, write_public
+from vagus.authority.list_files import ListFiles, ListPlace
+from vagus.authority.publishing import ends_from, list_entries, scope_url, sign_list
 from vagus.errors import Conflict, IntegrityFailure
 from vagus.keystore import files
 from vagus.keystore.envelopes import open_envelope
@@ -139,10 +140,9 @@ def publish_sealed(
     issuer = writer.submit(act).result()
     # 3. the files
     if folder is not None:
-        place = folder / "crl" / slug_of(issuer.name) / str(issuer.generation)
+        files_there = ListFiles(writer.database, folder)
         for publication, _ in lists:
-            name = "complete" if publication.shard == COMPLETE else str(publication.shard)
-            write_public(place / f"{name}.crl", publication.crl_der)
+            files_there.write(ListPlace(issuer.id, issuer.slug, issuer.generation, publication.shard))
     return (revoked, *(f"{reference}/{publication.shard}" for publication, _ in lists))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vagus.authority import deltas
 from vagus.authority.deltas import DeltaFacts
+from vagus.authority.list_files import ListFiles, ListPlace
 from vagus.errors import Unavailable
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
@@ -46,7 +46,6 @@ _LEASE = timedelta(seconds=10)
 """A server that died keeps the others waiting this long at most."""
 _PAUSE = timedelta(seconds=5)
 """After a failure: long enough for another server, which looks each second, to take the lease."""
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ class CrlPublisher:
         self._database = database
         self._writer = writer
         self._clock = clock
-        self._folder = folder
+        self.files = None if folder is None else ListFiles(database, folder)
         self._holder = holder
         self._touched: dict[int, Touched] = {}
         self._failed: dict[int, tuple[datetime, Exception]] = {}
@@ -207,27 +206,23 @@ class CrlPublisher:
         del facts  # a million entries are 53 MB
         # 3. keep it, unless another server was faster
         kept = self._writer.submit(lambda batch: _keep(batch, issuer, made)).result()
-        # 4. the files; a crash before them leaves the rows, from which they are written again at start
-        self._write_shard(issuer, kept, made.delta if kept is made.publication else None)
+        # 4. the files; what a crash or a full disk kept from them comes from the rows, see `ListFiles.find_behind`
+        self._write(issuer, shard, made.publication, made.delta)
         return kept
 
     def write_files(self, issuer: Issuer) -> None:
-        """Write every newest list of an issuer that the folder lacks or has older; at start, after a crash."""
+        """Write every newest list of an issuer that the folder lacks or has older; after a crash."""
         with self._database.reading() as connection:
-            newest = rows.list_publications(connection, issuer.authority_id)
-            deltas = {one.shard: rows.find_delta(connection, issuer.authority_id, one.shard) for one in newest}
+            newest = rows.list_facts(connection, issuer.authority_id)
         for one in newest:
-            self._write_shard(issuer, one, deltas[one.shard])
+            self._write(issuer, one.shard)
 
-    def _write_shard(self, issuer: Issuer, publication: Publication, delta: DeltaRow | None) -> None:
-        """Put a list and its delta where they are handed out, the list first: it is never older than its delta."""
-        if self._folder is None:
-            return
-        folder = self._folder / "crl" / slug_of(issuer.name) / str(issuer.generation)
-        name = "complete" if publication.shard == COMPLETE else str(publication.shard)
-        write_public(folder / f"{name}.crl", publication.crl_der)
-        if delta is not None and delta.crl_der is not None:
-            write_public(folder / f"{name}.delta.crl", delta.crl_der)
+    def _write(
+        self, issuer: Issuer, shard: int, made: Publication | None = None, delta: DeltaRow | None = None
+    ) -> None:
+        if self.files is not None:
+            place = ListPlace(issuer.authority_id, slug_of(issuer.name), issuer.generation, shard)
+            self.files.write(place, made, delta)
 
     def next_update(self, issuer: Issuer, this_update: datetime) -> datetime:
         """How long a list made at `this_update` holds."""
@@ -343,28 +338,3 @@ def _keep(batch: Batch, issuer: Issuer, both: Made) -> Publication:
         ),
     )
     return made
-
-
-def write_public(place: Path, content: bytes) -> None:
-    """Replace a file that everyone may read, atomically and durably; nothing is written where it says so already."""
-    if _says(place, content):
-        return
-    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    scratch = place.with_name(f".{place.name}.{os.getpid()}.new")
-    with scratch.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.chmod(0o644)
-    scratch.replace(place)
-
-
-def _says(place: Path, content: bytes) -> bool:
-    """Whether a file holds these octets; one that begins otherwise is not read further."""
-    try:
-        with place.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_size != len(content):
-                return False
-            return all(stream.read(_PIECE) == content[at : at + _PIECE] for at in range(0, len(content), _PIECE))
-    except FileNotFoundError:
-        return False

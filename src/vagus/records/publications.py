@@ -96,6 +96,15 @@ def find_number(connection: Connection, authority_id: int, shard: int, *, is_del
     return connection.execute(query).scalar_one_or_none()
 
 
+def list_numbers(connection: Connection) -> dict[int, dict[int, int]]:
+    """The number of the newest list of each shard, by authority and shard, without their bytes."""
+    table = crl_publications.c
+    found: dict[int, dict[int, int]] = {}
+    for row in connection.execute(select(table.authority_id, table.shard, table.number)):
+        found.setdefault(row.authority_id, {})[row.shard] = row.number
+    return found
+
+
 def find_size(connection: Connection, authority_id: int, shard: int) -> int:
     """The octets of the newest list of a shard, without reading them; 0 before the first."""
     table = crl_publications

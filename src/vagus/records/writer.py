@@ -220,6 +220,11 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="vagus-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def database(self) -> Database:
+        """The database that is written."""
+        return self._database
+
     def submit(self, act: Callable[[Batch], T], *, is_patient: bool = False) -> Future[T]:
         """Run `act` in the next batch; the future resolves to its result once the commit is on the disk.
 

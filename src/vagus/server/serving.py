@@ -329,10 +329,9 @@ def _renew_first(office: ResponderOffice, issuers: OpenIssuers) -> None:
 
 def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
     house = serving.house
-    for issuer in serving.issuers.every():
-        serving.publisher.write_files(issuer)
     tasks = [
         Task("lists", 1.0, partial(_publish_lists, serving)),
+        Task("files", 1.0, partial(_write_files, serving)),
         Task("responders", 10.0, serving.supply.take_over),
         Task("answers", 60.0, serving.supply.presign),
         Task("gates", 5.0, serving.gate_log.flush),
@@ -385,6 +384,13 @@ def _publish_lists(serving: Serving) -> None:
     do_each("lists", serving.issuers.every(), serving.publisher.publish_due)
 
 
+def _write_files(serving: Serving) -> None:
+    """The folder follows the table, whoever signed: another server, a ceremony, or this one before a crash."""
+    files = serving.publisher.files
+    if files is not None and _is_settled(serving):  # what a restored table says may be older than what is out
+        do_each("files", files.find_behind(), files.write)
+
+
 def _publish_log(serving: Serving) -> None:
     if not _is_settled(serving):
         return  # a checkpoint signed now might contradict one that is out
@@ -421,8 +427,6 @@ def _take_issuers(serving: Serving, issue_for: tuple[str, ...], *, is_status_onl
     if {row.reference for row in live} == {one.reference for one in serving.issuers.every()}:
         return ()
     changed = serving.issuers.take_over(house.open_issuers({row.name for row in live}))
-    for issuer in serving.issuers.every():
-        serving.publisher.write_files(issuer)
     if not is_status_only:
         _renew(serving)
     return changed

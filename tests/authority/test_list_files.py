@@ -1,0 +1,173 @@
+"""Files follow the table: after a full disk, beside other servers, and never back."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.authority.installation import BY, Installation
+from vagus.authority import deltas, list_files
+from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.issuers import Issuer, OpenIssuers
+from vagus.authority.list_files import ListFiles, ListPlace, write_public
+from vagus.authority.publishing import CrlPublisher
+from vagus.errors import Unavailable
+from vagus.reasons import Reason
+from vagus.records.publications import COMPLETE
+from vagus.x509.crl_building import RevocationReason
+
+
+@pytest.fixture
+def issuers(built: Installation) -> OpenIssuers:
+    return built.issuers("h1/icu")
+
+
+@pytest.fixture
+def issuer(issuers: OpenIssuers) -> Issuer:
+    return issuers["h1/icu"]
+
+
+def server(built: Installation, name: str, folder: Path) -> CrlPublisher:
+    return CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=folder, holder=name)
+
+
+def files_of(publisher: CrlPublisher) -> ListFiles:
+    assert publisher.files is not None
+    return publisher.files
+
+
+def revoke(built: Installation, issued: IssuedCertificate) -> None:
+    name = (issued.issuer.authority_id, issued.serial)
+    built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+
+
+def listed(folder: Path, name: str = "0.crl") -> set[int]:
+    place = folder / "crl" / "h1.icu" / "1" / name
+    return {entry.serial_number for entry in x509.load_der_x509_crl(place.read_bytes())}
+
+
+def place_of(issuer: Issuer, shard: int) -> ListPlace:
+    return ListPlace(issuer.authority_id, "h1.icu", 1, shard)
+
+
+def test_a_file_that_says_so_already_is_left_and_any_other_is_replaced(built: Installation) -> None:
+    place = built.folder / "public" / "list"
+    content = bytes(range(256)) * 8_200  # more than two pieces of a comparison
+    write_public(place, content)
+    before = place.stat().st_ino
+    write_public(place, content)
+    assert place.stat().st_ino == before
+    for other in (content[:-1] + b"x", content[:-1], content + b"x", b""):
+        write_public(place, other)
+        assert place.read_bytes() == other
+
+
+def test_a_process_that_was_held_up_puts_no_older_list_over_a_newer_one(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
+) -> None:
+    slow, fast = (server(built, name, tmp_path) for name in ("slow", "fast"))
+    first, second = built.issue(issuers), built.issue(issuers)
+    revoke(built, first)
+    older = slow.publish(issuer, 0)
+    assert older is not None
+    built.advance(seconds=11)
+    revoke(built, second)
+    assert fast.publish(issuer, 0) is not None
+    files_of(slow).write(place_of(issuer, 0), older, None)  # what it had signed before it was held up
+    assert listed(tmp_path) == {first.serial, second.serial}
+    assert (tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl").exists()
+
+
+def test_a_server_with_a_folder_of_its_own_writes_what_another_one_signed(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
+) -> None:
+    signs, reads = server(built, "one", tmp_path / "one"), server(built, "two", tmp_path / "two")
+    issued = built.issue(issuers)
+    signs.publish_due(issuer)
+    revoke(built, issued)
+    built.advance(seconds=1)
+    signs.publish_due(issuer)
+    assert reads.publish_due(issuer) == ()
+    files = files_of(reads)
+    for place in files.find_behind():
+        files.write(place)
+    for name in ("0.crl", "0.delta.crl", "complete.crl"):
+        assert listed(tmp_path / "two", name) == {issued.serial}
+    assert {place.slug for place in ListFiles(built.database, tmp_path).find_behind()} == {"root", "h1", "h1.icu"}
+    assert files.find_behind() == ()
+
+
+def test_a_list_that_the_disk_had_no_room_for_is_written_once_it_has(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    issued = built.issue(issuers)
+    revoke(built, issued)
+    built.advance(seconds=1)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            publisher.publish_due(issuer)
+    built.advance(seconds=1)
+    assert publisher.publish_due(issuer) == (), "the rows are up to date"
+    files = files_of(publisher)
+    behind = [place for place in files.find_behind() if place.slug == "h1.icu"]
+    assert sorted(place.shard for place in behind) == [COMPLETE, 0]
+    for place in behind:
+        files.write(place)
+    assert listed(tmp_path) == listed(tmp_path, "complete.crl") == {issued.serial}
+
+
+def test_a_file_that_somebody_removed_comes_again(built: Installation, issuer: Issuer, tmp_path: Path) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    (tmp_path / "crl" / "h1.icu" / "1" / "0.crl").unlink()
+    files = files_of(publisher)
+    assert place_of(issuer, 0) in files.find_behind()
+    files.write(place_of(issuer, 0))
+    assert listed(tmp_path) == set()
+
+
+def test_a_delta_that_no_list_speaks_of_any_more_is_no_file_either(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deltas, "MOST_CHANGES", 2)
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    many = [built.issue(issuers) for _ in range(4)]
+    for some in (many[:1], many[1:]):
+        for one in some:
+            revoke(built, one)
+        built.advance(seconds=1)
+        publisher.publish_due(issuer)
+        there = (tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl").exists()
+        assert there is (some == many[:1]), "an old delta over an older list would tell of one in four"
+    assert len(listed(tmp_path)) == 4
+
+
+def test_a_process_that_hangs_in_the_folder_is_told_and_keeps_no_list_from_being_signed(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_files, "_LOCK_SECONDS", 0.0)
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    revoke(built, built.issue(issuers))
+    built.advance(seconds=1)
+    hung = os.open(tmp_path / ".lock", os.O_RDWR)
+    try:
+        fcntl.flock(hung, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable) as refusal:
+            publisher.publish_due(issuer)
+    finally:
+        os.close(hung)
+    assert refusal.value.reason is Reason.STATUS_UNAVAILABLE
+    assert publisher.find_due(issuer, built.clock.now()) == ()
