@@ -65,7 +65,7 @@ def verify_published(database: Database, folder: Path, *, public_key: bytes) -> 
     Raises IntegrityFailure(LOG_TRUNCATED) when the database has fewer leaves than were published,
     IntegrityFailure(LOG_TAMPERED) with the first leaf that differs, IntegrityFailure(CHECKPOINT_INVALID).
     """
-    with database.reading() as connection:
+    with database.reading(patience=None) as connection:
         key = NoteKey(load_installation(connection).origin, public_key)
         published = _require(load_published(folder, key), folder)
         head = load_head(connection)
@@ -79,7 +79,7 @@ def verify_published(database: Database, folder: Path, *, public_key: bytes) -> 
 
 
 def _verify_database(database: Database, against: Checkpoint | None) -> LogReport:
-    with database.reading() as connection, ExitStack() as stack:
+    with database.reading(patience=None) as connection, ExitStack() as stack:
         # 1. It is the log that the checkpoint speaks of.
         origin = load_installation(connection).origin
         head = load_head(connection)

@@ -6,9 +6,11 @@ fits together. Readings cannot write.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ from sqlalchemy.exc import (
     OperationalError,
     SQLAlchemyError,
 )
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import StaticPool
 
 from vagus.errors import Misconfigured, Unavailable
@@ -51,6 +54,22 @@ _BUSY_SECONDS = 10
 _MEMORY_SECONDS = 30
 _READERS = 8
 _MORE_READERS = 24
+_ASKERS = 2
+_MORE_ASKERS = 14
+
+READ_SECONDS = 60.0
+"""How long a reading waits for a PostgreSQL that says nothing."""
+_WRITE_SECONDS = 60.0
+_CONNECT_SECONDS = 5
+_PING_SECONDS = 5.0
+
+ASK_SECONDS = 1.0
+"""How long `asking` waits for a PostgreSQL that says nothing, and how long it then leaves it alone."""
+_ASK_CONNECT_SECONDS = 2  # libpq's least
+
+LONGEST_ASK_SECONDS = _ASK_CONNECT_SECONDS + 3 * ASK_SECONDS
+"""The bound on all of an `asking` that fails: its turn, a lost connection, another one, the statement."""
+
 _DURABLE_COMMITS = frozenset({"on", "local", "remote_write", "remote_apply"})  # each waits for the local flush
 
 
@@ -90,17 +109,23 @@ class Database:
             _check_file(self.path)
         self._writers = self._engine(is_writing=True)
         self._readers = self._writers if self.is_memory else self._engine(is_writing=False)
+        self._askers = self._readers if self.is_sqlite else self._engine(is_writing=False, is_asking=True)
+        self._away_until = 0.0  # of the monotonic clock: until then nobody asks
 
     def close(self) -> None:
         """Close every idle connection."""
         while self._glasses:
             self._glasses.pop().close()
+        self._askers.dispose()
         self._readers.dispose()
         self._writers.dispose()
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, *, patience: float | None = READ_SECONDS) -> Iterator[Connection]:
         """A connection that sees one snapshot and cannot write.
+
+        A PostgreSQL that says nothing for `patience` seconds is away; None: whatever it takes, for an audit. On a
+        thread that runs an event loop this is `asking`, whoever calls: every connection waits there.
 
         Raises Unavailable(DATABASE_UNAVAILABLE). Don't wait for the writer inside: a database in memory serves one
         thread at a time, and an open snapshot keeps SQLite's write-ahead log from being reused.
@@ -109,8 +134,39 @@ class Database:
             with self._memory_connection() as connection:
                 yield connection
             return
-        with unavailable_as_ours(), self._readers.connect() as connection, connection.begin():
+        if not self.is_sqlite and _is_event_loop():
+            with self.asking() as connection:
+                yield connection
+            return
+        with (
+            unavailable_as_ours(),
+            self._readers.connect() as connection,
+            connection.begin(),
+            self._patient(connection, patience),
+        ):
             yield connection
+
+    @contextmanager
+    def asking(self) -> Iterator[Connection]:
+        """A short reading for the thread that serves connections: others wait behind it.
+
+        Raises Unavailable(DATABASE_UNAVAILABLE) within LONGEST_ASK_SECONDS, and then at once for ASK_SECONDS: a
+        database that hangs costs that thread a moment now and then, not one with each question.
+        """
+        if self.is_sqlite:
+            with self.reading() as connection:
+                yield connection
+            return
+        if time.monotonic() < self._away_until:
+            msg = "the database did not answer a moment ago; try again, then look at its log"
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
+        try:
+            with unavailable_as_ours(), self._askers.connect() as connection, connection.begin():
+                yield connection
+        except Unavailable as error:
+            if error.reason is Reason.DATABASE_UNAVAILABLE:
+                self._away_until = time.monotonic() + ASK_SECONDS
+            raise
 
     @contextmanager
     def glancing(self) -> Iterator[Connection]:
@@ -119,7 +175,7 @@ class Database:
         For `statements` alone, which begins none. Raises Unavailable(DATABASE_UNAVAILABLE).
         """
         if self.path is None:
-            with self.reading() as connection:
+            with self.asking() as connection:
                 yield connection
             return
         with unavailable_as_ours():
@@ -138,13 +194,23 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """A connection in a transaction that holds the write lock; commits at the end, rolls back on an error.
 
-        Only for `writer`, `create` and restore: rows written elsewhere would pass by the ledger.
+        Only for `writer`, `create` and restore: rows written elsewhere would pass by the ledger. It waits for its
+        statements without a bound, for a migration may take hours.
         """
-        with unavailable_as_ours(), self.exclusive_turn(), self.connect_writer() as connection, connection.begin():
+        with (
+            unavailable_as_ours(),
+            self.exclusive_turn(),
+            self.connect_writer() as connection,
+            connection.begin(),
+            self._patient(connection, None),
+        ):
             yield connection
 
     def connect_writer(self) -> Connection:
-        """A connection whose transactions take the write lock at their start."""
+        """A connection whose transactions take the write lock at their start.
+
+        A PostgreSQL that says nothing for 60 s, be it for another's lock, is away.
+        """
         return self._writers.connect()
 
     @contextmanager
@@ -239,10 +305,20 @@ class Database:
         finally:
             self._memory_turn.release()
 
-    def _engine(self, *, is_writing: bool) -> Engine:
+    @contextmanager
+    def _patient(self, connection: Connection, seconds: float | None) -> Iterator[None]:
+        if self.is_sqlite:
+            yield
+            return
+        from vagus.records.postgres import patient  # the driver is there only where PostgreSQL is used
+
+        with patient(connection, seconds):
+            yield
+
+    def _engine(self, *, is_writing: bool, is_asking: bool = False) -> Engine:
         try:
             if not self.is_sqlite:
-                return _postgres_engine(self.url, is_writing=is_writing)
+                return _postgres_engine(self.url, is_writing=is_writing, is_asking=is_asking)
         except (ImportError, NoSuchModuleError) as error:
             msg = "PostgreSQL needs the driver psycopg; install vagus[postgres]"
             raise Misconfigured(Reason.BAD_SETTINGS, msg) from error
@@ -273,6 +349,17 @@ def unavailable_as_ours() -> Iterator[None]:
             raise
         msg = f"the database does not answer ({first_line(error.orig)}); try again, then look at its log"
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg) from error
+    except PoolTimeoutError as error:
+        msg = "every connection to the database is in use and none came back in time; try again, then look at its log"
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg) from error
+
+
+def _is_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def is_outage(error: SQLAlchemyError) -> bool:
@@ -322,15 +409,26 @@ def _check_file(path: Path) -> None:
         raise Misconfigured(Reason.PERMISSIONS_TOO_OPEN, msg, path=str(path), mode=f"{mode:04o}")
 
 
-def _pool_size() -> dict[str, int]:
+def _pool_size() -> dict[str, float]:
     return {"pool_size": _READERS, "max_overflow": _MORE_READERS, "pool_timeout": _BUSY_SECONDS}
 
 
-def _postgres_engine(url: URL, *, is_writing: bool) -> Engine:
+def _postgres_engine(url: URL, *, is_writing: bool, is_asking: bool) -> Engine:
+    from vagus.records.postgres import Bounds, bound_connections
+
     if is_writing:
         # READ COMMITTED: after waiting for log_head, a batch must see what the batch before it committed.
-        return create_engine(url, isolation_level="READ COMMITTED", pool_size=1, max_overflow=4, pool_pre_ping=True)
-    engine = create_engine(url, isolation_level="REPEATABLE READ", pool_pre_ping=True, **_pool_size())
+        engine = create_engine(url, isolation_level="READ COMMITTED", pool_size=1, max_overflow=4, pool_pre_ping=True)
+        writing = Bounds(_CONNECT_SECONDS, _WRITE_SECONDS, "lock_timeout", _WRITE_SECONDS)
+        bound_connections(engine, writing)
+        return engine
+    if is_asking:
+        size = {"pool_size": _ASKERS, "max_overflow": _MORE_ASKERS, "pool_timeout": ASK_SECONDS}
+        bounds = Bounds(_ASK_CONNECT_SECONDS, ASK_SECONDS, "statement_timeout", ASK_SECONDS)
+    else:
+        size, bounds = _pool_size(), Bounds(_CONNECT_SECONDS, _PING_SECONDS, "statement_timeout", READ_SECONDS)
+    engine = create_engine(url, isolation_level="REPEATABLE READ", pool_pre_ping=True, **size)
+    bound_connections(engine, bounds)
     return engine.execution_options(postgresql_readonly=True)
 
 

@@ -26,6 +26,7 @@ _LOG = logging.getLogger(__name__)
 MAX_POLL_SECONDS = 0.5
 _POLL_SECONDS = 0.25
 _ROWS = 5_000
+_PATIENCE_SECONDS = 10.0
 _END = select(log_head.c.device_sequence).where(log_head.c.id == 1)
 
 
@@ -109,7 +110,7 @@ class DeviceFollower:
             return self._position
 
     def _read_new(self) -> list[DeviceChange]:
-        with self._database.reading() as connection:
+        with self._database.reading(patience=_PATIENCE_SECONDS) as connection:
             end = int(connection.execute(_END).scalar_one())
             if end < self._position:  # another, older database under the same name
                 msg = f"the sequence of device changes went back from {self._position} to {end}; restart"

@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 MAX_POLL_SECONDS = 0.5
 _POLL_SECONDS = 0.25
 _ROWS = 5_000
+_PATIENCE_SECONDS = 10.0
+"""Whoever hangs longer is asked anew: the connection may be what hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class RevocationFollower:
             return self._position
 
     def _read_new(self) -> list[RevocationEvent]:
-        with self._database.reading() as connection:
+        with self._database.reading(patience=_PATIENCE_SECONDS) as connection:
             end = connection.execute(select(log_head.c.revocation_sequence).where(log_head.c.id == 1)).scalar_one()
             if end < self._position:  # another, older database under the same name: nothing learnt from it is kept
                 msg = f"the revocation sequence went back from {self._position} to {end}; restart after a restore"
