@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.authority.installation import Installation
+from tests.authority.installation import Installation, new_public_key
 from vagus.authority import mass_revocation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
@@ -283,6 +283,22 @@ def test_one_that_was_released_meanwhile_takes_no_others_place_in_a_hold(
     row = mass(built).run(plan.id, by=ALICE)
     assert (row.state, row.done, plan.counts["certificates"]) == ("done", 20, 19)
     assert set(states(built, fleet)) == {rows.HELD}
+
+
+def test_certificates_for_one_key_in_one_step_are_revoked_once_each(built: Installation, issuers: OpenIssuers) -> None:
+    key = new_public_key()
+    first = built.issue(issuers, public_key=key)
+    built.settle()
+    with built.database.reading() as connection:
+        row = rows.find_by_leaf(connection, first.leaf_index)
+    assert row is not None
+    several = [first, *(built.issue(issuers, public_key=key, device=row.device_id) for _ in range(3))]
+    plan = propose(built, issuers, stages=())
+    assert (plan.counts["certificates"], mass(built).run(plan.id, by=ALICE).state) == (4, "done")
+    assert set(states(built, several)) == {rows.REVOKED}
+    with built.database.reading() as connection:
+        events = revocation_rows.list_events(connection, issuers["h1/icu"].authority_id, after=0)
+    assert sorted(event.serial for event in events) == sorted(one.serial for one in several)
 
 
 def test_devices_keys_profiles_and_times_can_be_named(

@@ -158,6 +158,38 @@ def test_a_key_goes_with_all_its_certificates_and_comes_never_back(built: Instal
     assert refusal.value.reason is Reason.KEY_BLOCKED
 
 
+def test_a_compromise_of_one_certificate_is_one_of_every_certificate_for_its_key(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    key = new_public_key()
+    device = certificate(built, built.issue(issuers, public_key=key)).device_id
+    one, other, released = (built.issue(issuers, public_key=key, device=device) for _ in range(3))
+    bystander = built.issue(issuers, device=device)
+    authority_id = one.issuer.authority_id
+    for held in (other, released):
+        built.revocations.hold(authority_id, held.serial, by=BY).result()
+    built.revocations.release(authority_id, released.serial, by=BY).result()
+    built.revocations.revoke(authority_id, one.serial, COMPROMISE, by=BY).result()
+    states = [certificate(built, issued).state for issued in (one, other, released, bystander)]
+    assert states == [rows.REVOKED, rows.REVOKED, rows.REVOKED, rows.ISSUED]
+    told = [entry for entry in entries(built) if isinstance(entry, Revocation)]
+    assert sorted(entry.sequence for entry in told) == [4, 5, 6, 7]
+    assert {entry.reason for entry in told} == {int(COMPROMISE)}
+    assert len({entry.serial for entry in told}) == 4, "an entry of the ledger for each"
+    built.revocations.revoke(authority_id, other.serial, COMPROMISE, by=BY).result()
+    assert len(entries(built)) == 7, "again changes nothing"
+
+
+def test_other_reasons_than_a_compromise_leave_the_keys_other_certificates_good(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    key = new_public_key()
+    one = built.issue(issuers, public_key=key)
+    other = built.issue(issuers, public_key=key, device=certificate(built, one).device_id)
+    built.revocations.revoke(one.issuer.authority_id, one.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    assert certificate(built, other).state == rows.ISSUED
+
+
 def test_a_revoked_authority_issues_nothing_from_that_commit_on(built: Installation, issuers: OpenIssuers) -> None:
     with built.database.reading() as connection:
         row = rows.find_by_request(connection, "authority:h1/icu#1")

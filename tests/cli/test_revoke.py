@@ -13,9 +13,10 @@ import pytest
 from tests.cli.conftest import copied
 from tests.cli.running import done, run
 from vagus.identifiers import DeviceId
-from vagus.records.certificates import list_of_device
+from vagus.records.certificates import list_of_device, load_bytes
 from vagus.records.devices import DeviceFilter, list_devices
 from vagus.wiring import House
+from vagus.x509.certificates import decode_certificate
 
 SOURCES = ("env:TEST_PASSPHRASE",)
 COUNT = 12
@@ -61,7 +62,7 @@ def devices_of(house: House) -> list[Any]:
         return list(list_devices(connection, DeviceFilter(model="Aorta IP3")))
 
 
-def issue(house: House, issuer: Any, device: Any) -> None:
+def issue(house: House, issuer: Any, device: Any, *, spki_der: bytes | None = None) -> None:
     """What EST does, without the network."""
     from vagus.authority.issuance import IssuanceOrder
     from vagus.keystore import private_keys
@@ -69,9 +70,9 @@ def issue(house: House, issuer: Any, device: Any) -> None:
     from vagus.x509.keys import decode_public_key
     from vagus.x509.names import SubjectFields
 
-    key = decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256)))
+    key = decode_public_key(spki_der or private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256)))
     order = IssuanceOrder(
-        request_id=f"test-{device.id}",
+        request_id=f"{'test' if spki_der is None else 'again'}-{device.id}",
         profile="life-support" if device.maker_serial == TWO_PERSONS else device.profile,
         owner=f"device:{device.id}",
         device_id=str(device.id),
@@ -170,6 +171,21 @@ def test_where_policy_asks_for_one_person_it_runs_at_once(equipped: Path) -> Non
     assert (ended["state"], ended["done"], ended["approvals_needed"]) == ("done", 4, 1)
     assert sorted(states(equipped)).count("revoked") == 4
     assert certificate_of(equipped, "AIP3-000004")["state"] == "revoked"
+
+
+def test_a_compromise_by_serial_takes_the_keys_other_certificate_with_it_and_the_ledger_agrees(equipped: Path) -> None:
+    with House.open(equipped, passphrase_sources=SOURCES) as house:
+        pump = house.find_device("Aorta IP3:AIP3-000002")
+        with house.database.reading() as connection:
+            (first,) = list_of_device(connection, str(pump.id))
+            _, der = load_bytes(connection, first.leaf_index)
+        assert der is not None
+        issue(house, house.open_issuers(["h1/icu"])["h1/icu"], pump, spki_der=decode_certificate(der).spki_der)
+        house.writer.submit(lambda _: None).result()
+    named = ("--serial", f"h1/icu#1:{first.serial:x}", "--reason", "keyCompromise", "--yes", "--json")
+    assert done(equipped, "revoke", *named).facts["done"] == 1
+    assert states(equipped).count("revoked") == 2
+    done(equipped, "audit", "verify")
 
 
 BATCH = ("--batch", "Aorta IP3:AIP3-000001..AIP3-000003", "--stages", "50", "--yes", "--json")

@@ -102,15 +102,26 @@ def revoke_key(batch: Batch, spki_sha256: bytes, reason: RevocationReason, *, by
     if reason.is_compromise:
         _block(batch, spki_sha256, by)
     alive = [row for row in certificate_rows.list_of_key(batch.connection, spki_sha256) if row.not_after > batch.at]
-    return _each(batch, alive, lambda row, name: revoke_row(batch, row, name, reason, by=by))
+    return _each(batch, alive, lambda row, name: _revoke_one(batch, row, name, reason, by=by))
 
 
 def revoke_row(batch: Batch, row: CertificateRow, reference: str, reason: RevocationReason, *, by: str) -> int:
     """Revoke `row`, issued by the authority `reference`; gives its place in the sequence.
 
+    A compromise is one of the key: its other certificates that are not past go in the same act, whoever issued them.
     A second revocation changes nothing, unless it is the first that speaks of a compromise. Raises
     PolicyRefusal(POLICY_VIOLATION) for reasons that are not a revocation's own and for a root's own certificate.
     """
+    sequence = _revoke_one(batch, row, reference, reason, by=by)
+    for other in certificate_rows.list_of_key(batch.connection, row.spki_sha256) if reason.is_compromise else ():
+        name = _reference(batch, other.authority_id)
+        is_root = other.owner == f"authority:{name}"  # in no list of its own: anchors are what must change
+        if other.leaf_index != row.leaf_index and other.not_after > batch.at and not is_root:
+            _revoke_one(batch, other, name, reason, by=by)
+    return sequence
+
+
+def _revoke_one(batch: Batch, row: CertificateRow, reference: str, reason: RevocationReason, *, by: str) -> int:
     # 1. what may not be: hold and removeFromCRL have their own acts; a root cannot speak against itself
     if reason in {RevocationReason.CERTIFICATE_HOLD, RevocationReason.REMOVE_FROM_CRL}:
         msg = f"{reason.spelling} is no reason to revoke; use hold or release"
@@ -123,9 +134,11 @@ def revoke_row(batch: Batch, row: CertificateRow, reference: str, reason: Revoca
         key_rows.block_key(batch.connection, row.spki_sha256, row.owner, at=batch.at)
     # 3. once revoked stays revoked
     before = rows.find_revocation(batch.connection, row.leaf_index)
-    says_more = reason.is_compromise and not (before and RevocationReason(before.reason).is_compromise)
-    if before is not None and row.state == certificate_rows.REVOKED and not says_more:
-        return before.sequence
+    if before is not None:  # asked of the table: `row` may have been read before this act revoked it
+        stood = RevocationReason(before.reason)
+        says_more = reason.is_compromise and not stood.is_compromise
+        if stood is not RevocationReason.CERTIFICATE_HOLD and not says_more:
+            return before.sequence
     # 4. sequence, CRL entry, state, ledger
     sequence = _write(batch, row, rows.REVOKE, reason, is_first=before is None)
     certificate_rows.set_state(batch.connection, row.leaf_index, certificate_rows.REVOKED)
