@@ -138,6 +138,18 @@ def test_a_transfer_leaves_the_old_certificate_a_day(standing: House) -> None:
     assert caught.value.reason is Reason.WRONG_COMPARTMENT
 
 
+def test_no_other_change_of_a_transferred_device_opens_its_old_compartment_again(standing: House) -> None:
+    device, issued = _enrolled(standing, state=DeviceState.COMMISSIONED)
+    standing.stock.inventory.transfer(device.id, ER, by=BY).result(10)
+    standing.stock.clock.advance(hours=25)
+    standing.follower.catch_up()
+    standing.stock.inventory.place(device.id, "Bay 7").result(10)
+    standing.stock.inventory.change_state(device.id, DeviceState.IN_SERVICE, by=BY).result(10)
+    with pytest.raises(VagusError) as caught:
+        standing.admit_device(issued, TELEMETRY)
+    assert caught.value.reason is Reason.WRONG_COMPARTMENT
+
+
 def test_profiles_narrow_and_the_policy_says_what_for(standing: House) -> None:
     _, issued = _enrolled(standing)
     only_stations = ListenerRules(function=Function.CONTROL, group_domain=GROUP, profiles=frozenset({"station"}))

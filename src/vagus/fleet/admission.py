@@ -206,7 +206,9 @@ class Admission:
         if identity.device_name is None or identity.device_name.unit == device.unit:
             return
         overlap = self._pack.renewal.transfer_overlap
-        if at.timestamp() - device.changed_at > overlap.total_seconds():
+        # What else changes in the inventory (a place, a state) gives no new day.
+        left_at = device.transferred_at
+        if left_at is None or at.timestamp() - left_at > overlap.total_seconds():
             hours = int(overlap.total_seconds()) // 3600
             msg = f"the device was transferred to {device.unit} more than {hours} h ago; enrol it there"
             raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))

@@ -17,7 +17,10 @@ from vagus.records.tables import devices, models
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRow:
-    """One device. `unit` is the compartment that owns it, `place` where it stands; times are seconds since 1970."""
+    """One device. `unit` is the compartment that owns it, `place` where it stands; times are seconds since 1970.
+
+    `changed_at` moves with every change; `transferred_at` only with the unit, None where it never changed.
+    """
 
     id: DeviceId
     unit: UnitName
@@ -30,6 +33,7 @@ class DeviceRow:
     udi: str | None = None
     place: str | None = None
     host_names: tuple[str, ...] = ()
+    transferred_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,7 @@ _INSERT = Statement(
     "host_names",
     "added_at",
     "changed_at",
+    "transferred_at",
 )
 _BY_ID = Statement(select(devices).where(devices.c.id == bindparam("device")))
 _BY_SERIAL = Statement(
@@ -89,6 +94,7 @@ def insert_device(connection: Connection, device: DeviceRow) -> None:
         host_names=json.dumps(device.host_names) if device.host_names else None,
         added_at=device.added_at,
         changed_at=device.changed_at,
+        transferred_at=device.transferred_at,
     )
 
 
@@ -147,7 +153,7 @@ def set_device_state(connection: Connection, device_id: DeviceId, *, before: str
 def set_device_unit(connection: Connection, device_id: DeviceId, unit: UnitName, *, at: int) -> None:
     """Give a device to another compartment."""
     query = devices.update().where(devices.c.id == str(device_id))
-    connection.execute(query.values(unit=str(unit), changed_at=at))
+    connection.execute(query.values(unit=str(unit), changed_at=at, transferred_at=at))
 
 
 def set_device_place(connection: Connection, device_id: DeviceId, place: str | None, *, at: int) -> None:
@@ -187,4 +193,5 @@ def read_device(row: Any) -> DeviceRow:
         udi=row.udi,
         place=row.place,
         host_names=tuple(json.loads(row.host_names)) if row.host_names else (),
+        transferred_at=row.transferred_at,
     )

@@ -91,6 +91,7 @@ def insert_devices(connection: Connection, rows: Sequence[DeviceRow]) -> None:
                 "host_names": json.dumps(row.host_names) if row.host_names else None,
                 "added_at": row.added_at,
                 "changed_at": row.changed_at,
+                "transferred_at": row.transferred_at,
             }
             for row in rows
         ],

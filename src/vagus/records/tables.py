@@ -132,6 +132,7 @@ devices = Table(
     Column("host_names", Text),  # JSON list: what a gateway or station may show as a server
     Column("added_at", Seconds, nullable=False),
     Column("changed_at", Seconds, nullable=False),
+    Column("transferred_at", Seconds),  # to the present unit; NULL: it was never in another
     UniqueConstraint("model", "maker_serial"),
     Index("devices_by_unit", "unit", "id"),
     Index("devices_by_state", "state", "id"),

@@ -131,6 +131,7 @@ devices = Table(
     Column("host_names", Text),
     Column("added_at", Seconds, nullable=False),
     Column("changed_at", Seconds, nullable=False),
+    Column("transferred_at", Seconds),
     UniqueConstraint("model", "maker_serial"),
     Index("devices_by_unit", "unit", "id"),
     Index("devices_by_state", "state", "id"),
