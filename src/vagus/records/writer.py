@@ -129,10 +129,8 @@ class Batch:
         numbers = (self._sequence, self._device_sequence)
         if entries:
             hashes = [leaf_hash(entry) for entry in entries]
-            rows = [
-                {"leaf_index": frontier.size + offset, "entry": entry, "leaf_hash": hashed}
-                for offset, (entry, hashed) in enumerate(zip(entries, hashes, strict=True))
-            ]
+            pairs = enumerate(zip(entries, hashes, strict=True), frontier.size)
+            rows = [{"leaf_index": leaf, "entry": entry, "leaf_hash": hashed} for leaf, (entry, hashed) in pairs]
             frontier = frontier.extend(hashes)
             _INSERT_LEAVES.change_many(self.connection, rows)
         if entries or numbers != (self._head.revocation_sequence, self._head.device_sequence):
@@ -202,7 +200,7 @@ class Writer:
         linger_seconds: float = _LINGER_SECONDS,
         patience_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
-        self._database = database
+        self.database = database
         self._clock = clock
         self._kill_points = kill_points if kill_points is not None else _pass_by
         self._max_batch = max_batch or (_SQLITE_BATCH if database.is_sqlite else _POSTGRES_BATCH)
@@ -219,11 +217,6 @@ class Writer:
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="vagus-writer", daemon=True)
         self._thread.start()
-
-    @property
-    def database(self) -> Database:
-        """The database that is written."""
-        return self._database
 
     def submit(self, act: Callable[[Batch], T], *, is_patient: bool = False) -> Future[T]:
         """Run `act` in the next batch; the future resolves to its result once the commit is on the disk.
@@ -329,7 +322,7 @@ class Writer:
     def _write(self, batch: Sequence[_Pending[Any]]) -> None:
         running = [pending for pending in batch if pending.future.set_running_or_notify_cancel()]
         try:
-            with self._database.exclusive_turn():
+            with self.database.exclusive_turn():
                 done, facts = self._commit(running)
         except VagusError as error:
             self._drop_connection()
@@ -357,7 +350,7 @@ class Writer:
         """Steps of a batch; what is returned is on the disk."""
         connection = self._connection
         if connection is None or connection.closed:
-            connection = self._connection = self._database.connect_writer()
+            connection = self._connection = self.database.connect_writer()
         refused: list[tuple[_Pending[Any], Exception]] = []
         with connection.begin():
             # 1. Lock the head: from here on no other process numbers leaves or revocations.
@@ -421,7 +414,7 @@ class Writer:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(SQLAlchemyError):
-                if not self._database.is_memory:  # a database in memory ends with its connection
+                if not self.database.is_memory:  # a database in memory ends with its connection
                     connection.invalidate()
             with suppress(SQLAlchemyError):
                 connection.close()
@@ -468,9 +461,8 @@ def _as_ours(error: SQLAlchemyError) -> Exception:
     """
     if not isinstance(error, IntegrityError) or _broken_constraint(error.orig) not in _CONFLICTS:
         return error
-    conflict = Conflict(
-        Reason.ALREADY_EXISTS, f"this is already recorded or refers to nothing ({first_line(error.orig)})"
-    )
+    msg = f"this is already recorded or refers to nothing ({first_line(error.orig)})"
+    conflict = Conflict(Reason.ALREADY_EXISTS, msg)
     conflict.__cause__ = error
     return conflict
 
