@@ -5,8 +5,8 @@ A House opens things when they are first asked for, so that a short command pays
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import re
 import secrets
 import shutil
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT_KEY = "checkpoint"
 LOG_KEYSTORE = "log"
+_LOGIN = Path("/proc/self/loginuid")
+_NO_LOGIN = 2**32 - 1
 _OPERATOR = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -72,6 +74,15 @@ class RealClock:
 def real_entropy(count: int) -> bytes:
     """Bytes from the operating system's generator."""
     return secrets.token_bytes(count)
+
+
+def _find_login() -> int:
+    """The account that logged in, which the kernel keeps across sudo and su; without one, that of this process."""
+    with suppress(OSError, ValueError):
+        number = int(_LOGIN.read_text())
+        if number != _NO_LOGIN:
+            return number
+    return os.getuid()
 
 
 class House:
@@ -201,11 +212,13 @@ class House:
         """Who runs this command, as the ledger hashes it; under sudo, who called it.
 
         The files belong to one account that several people act through: what their system says of them is all there is.
+        Never the environment, which says what its user wants: with it one person would approve for two.
         """
+        number = _find_login()
         try:
-            name = os.environ.get("SUDO_USER") or getpass.getuser()
-        except (OSError, KeyError):
-            name = str(os.getuid())
+            name = pwd.getpwuid(number).pw_name
+        except KeyError:
+            name = str(number)
         return "operator:" + (_OPERATOR.sub("-", name)[:80] or "unknown")
 
     def check_settled(self) -> None:

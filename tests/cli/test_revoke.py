@@ -95,8 +95,11 @@ def certificate_of(folder: Path, serial: str) -> dict[str, Any]:
     return found
 
 
-def second_person(patch: pytest.MonkeyPatch) -> None:
-    patch.setenv("SUDO_USER", "bob")
+def second_person(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Another account that logged in, as the kernel would tell."""
+    login = folder.parent / "loginuid"
+    login.write_text("3999999999")
+    patch.setattr("vagus.wiring._LOGIN", login)
 
 
 def approved_plan(folder: Path, patch: pytest.MonkeyPatch, *more: str) -> int:
@@ -105,7 +108,7 @@ def approved_plan(folder: Path, patch: pytest.MonkeyPatch, *more: str) -> int:
     assert waiting.code == 3, waiting
     plan = int(waiting.facts["id"])
     with patch.context() as other:
-        second_person(other)
+        second_person(folder, other)
         done(folder, "revoke", "approve", str(plan), "--yes")
     return plan
 
@@ -135,7 +138,7 @@ def test_a_second_person_approves_and_then_it_runs_in_stages(equipped: Path, mon
     assert run(equipped, "revoke", "run", plan).code == 3
     again = run(equipped, "revoke", "approve", plan, "--yes")
     assert (again.code, again.reason) == (3, "ALREADY_EXISTS")
-    second_person(monkeypatch)
+    second_person(equipped, monkeypatch)
     assert "It may run" in done(equipped, "revoke", "approve", plan, "--yes").out
     first = done(equipped, "revoke", "run", plan, "--json").facts
     assert (first["state"], first["done"]) == ("paused", 3)
