@@ -252,6 +252,24 @@ def test_what_was_issued_after_the_proposal_is_left_alone(
     later = built.issue(issuers)
     assert mass(built).run(plan.id, by=ALICE).done == 20
     assert states(built, [later]) == [rows.ISSUED]
+    assert mass(built).count_left(plan) == 1, "but it is told"
+    again = propose(built, issuers, stages=())
+    assert mass(built).run(again.id, by=ALICE).done == 1
+    assert mass(built).count_left(again) == 0
+
+
+def test_what_no_act_can_reach_is_not_told_as_left(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    with built.database.reading() as connection:
+        root = rows.find_by_request(connection, "authority:root#1")
+    assert root is not None
+    below = Selection(authority_ids=(root.authority_id,))
+    before = mass(built).forecast(below, REVOKE).certificates
+    plan = propose(built, issuers, selection=below, stages=())
+    assert mass(built).count_left(plan) == before - 1, "a root is in no list of its own"
+    hold = mass(built).propose(below, HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
+    assert mass(built).count_left(hold) == 0, "authorities are not held"
 
 
 def test_what_was_issued_between_the_count_and_the_proposal_is_no_survivor(

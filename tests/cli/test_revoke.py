@@ -13,9 +13,11 @@ import pytest
 from tests.cli.conftest import copied
 from tests.cli.running import done, run
 from vagus.identifiers import DeviceId
+from vagus.keystore import private_keys
 from vagus.records.certificates import list_of_device, load_bytes
 from vagus.records.devices import DeviceFilter, list_devices
 from vagus.wiring import House
+from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.certificates import decode_certificate
 
 SOURCES = ("env:TEST_PASSPHRASE",)
@@ -65,8 +67,6 @@ def devices_of(house: House) -> list[Any]:
 def issue(house: House, issuer: Any, device: Any, *, spki_der: bytes | None = None) -> None:
     """What EST does, without the network."""
     from vagus.authority.issuance import IssuanceOrder
-    from vagus.keystore import private_keys
-    from vagus.x509.algorithms import KeyAlgorithm
     from vagus.x509.keys import decode_public_key
     from vagus.x509.names import SubjectFields
 
@@ -174,6 +174,20 @@ def test_where_policy_asks_for_one_person_it_runs_at_once(equipped: Path) -> Non
     assert (ended["state"], ended["done"], ended["approvals_needed"]) == ("done", 4, 1)
     assert sorted(states(equipped)).count("revoked") == 4
     assert certificate_of(equipped, "AIP3-000004")["state"] == "revoked"
+
+
+def test_what_was_issued_since_the_proposal_is_told_when_a_plan_is_done(
+    equipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = str(approved_plan(equipped, monkeypatch))
+    assert done(equipped, "revoke", "show", plan, "--json").facts["left"] == COUNT
+    with House.open(equipped, passphrase_sources=SOURCES) as house:
+        pump = house.find_device("Aorta IP3:AIP3-000002")
+        spki = private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))
+        issue(house, house.open_issuers(["h1/icu"])["h1/icu"], pump, spki_der=spki)
+    ended = done(equipped, "revoke", "run", plan, "--yes", "--json")
+    assert (ended.facts["state"], ended.facts["done"], ended.facts["left"]) == ("done", COUNT, 1)
+    assert "1 of the selection are left" in ended.err
 
 
 def test_a_compromise_by_serial_takes_the_keys_other_certificate_with_it_and_the_ledger_agrees(equipped: Path) -> None:

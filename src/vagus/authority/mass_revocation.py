@@ -112,6 +112,21 @@ class MassRevocation:
             counts = selections.count_selected(connection, selection, alive_at=at, states=_BEFORE[act])
             return self._forecast(connection, counts, act)
 
+    def count_left(self, row: RevocationPlanRow) -> int:
+        """How many certificates of a plan's selection its act has not reached now, whenever they were issued.
+
+        Of a plan that is done: what was issued since it was proposed, and what was changed back since.
+        """
+        at = int(self._clock.now().timestamp())
+        with self._database.reading() as connection:
+            return selections.count_but_own(
+                connection,
+                row.selection,
+                alive_at=at,
+                states=_BEFORE[row.act],
+                is_of_authorities=row.act != revocation_rows.HOLD,
+            )
+
     def propose(
         self,
         selection: Selection,

@@ -160,7 +160,8 @@ def stop(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, 
 def show(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False) -> None:
     """Show one plan and how far it has come."""
     with open_house(context) as house:
-        Output(json).facts(_facts(_find(house, plan)))
+        row = _find(house, plan)
+        Output(json).facts({**_facts(row), "left": house.mass_revocation.count_left(row)})
 
 
 def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
@@ -175,7 +176,7 @@ def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
 def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assumed: bool, is_late_fine: bool) -> None:
     """Stage after stage, as long as the answer is yes; then the plan as it stands."""
     from vagus.authority.mass_revocation import lists_behind
-    from vagus.records.revocation_plans import PAUSED, STOPPED
+    from vagus.records.revocation_plans import DONE, PAUSED, STOPPED
 
     _check_approved(row, output)
     behind = lists_behind(house.database, house.clock, house.pack.crl.publish_within)
@@ -195,7 +196,11 @@ def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assume
         is_stage_done = row.state == PAUSED and row.stage > before.stage
         if not is_stage_done or not confirm(f"{row.done} are done. Run the next stage?", is_assumed=is_assumed):
             break
-    output.facts(_facts(row))
+    left = house.mass_revocation.count_left(row)
+    output.facts({**_facts(row), "left": left})
+    if left and row.state == DONE:
+        msg = f"vagus: {left} of the selection are left, issued or changed back since the proposal; propose it again"
+        typer.echo(msg, err=True)
     if row.state == STOPPED:
         raise typer.Exit(REFUSED)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Select, func, select, true
+from sqlalchemy import ColumnElement, Select, String, and_, cast, func, literal, select, true
 
 from vagus.records.certificates import HELD, INTENDED, ISSUED, REVOKED, CertificateRow, read_row
 from vagus.records.database import Connection
-from vagus.records.tables import certificates, devices
+from vagus.records.tables import authorities, certificates, devices
 
 LIVE = (INTENDED, ISSUED, HELD)
 _HELD_ALONE = (HELD,)
@@ -119,6 +119,28 @@ def list_selected(
         .limit(count)
     )
     return tuple(read_row(found) for found in connection.execute(query))
+
+
+def count_but_own(
+    connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...], is_of_authorities: bool
+) -> int:
+    """How many certificates a selection holds, without those of roots for themselves.
+
+    Without `is_of_authorities`, also without those of other authorities.
+    """
+    own = (
+        select(authorities.c.id)
+        .where(
+            authorities.c.id == certificates.c.authority_id,
+            certificates.c.owner
+            == literal("authority:") + authorities.c.name + "#" + cast(authorities.c.generation, String),
+        )
+        .exists()
+    )
+    query = select(func.count()).select_from(certificates).where(*_conditions(selection, alive_at, states))
+    is_authority = certificates.c.owner.startswith("authority:")
+    left_out = and_(is_authority, own) if is_of_authorities else is_authority
+    return int(connection.execute(query.where(~left_out)).scalar_one())
 
 
 def has_any(connection: Connection, selection: Selection, authority_id: int, *, alive_at: int) -> bool:

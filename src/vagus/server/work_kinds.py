@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ from vagus.authority.mass_revocation import PAUSED_BY_OPERATOR, lists_behind
 from vagus.errors import Malformed
 from vagus.fleet import transfers
 from vagus.reasons import Reason
-from vagus.records.revocation_plans import PAUSED, PROPOSED, RUNNING, find_plan, update_plan
+from vagus.records.revocation_plans import DONE, PAUSED, PROPOSED, RUNNING, find_plan, update_plan
 from vagus.records.work import add_work
 from vagus.server.work_runner import LastAct, Lease, WorkAct, nothing_more
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from vagus.records.revocation_plans import RevocationPlanRow
     from vagus.records.work import Job
     from vagus.wiring import House
+
+_LOG = logging.getLogger(__name__)
 
 REVOCATION_STAGE = "revocation-stage"
 """One stage of a mass revocation, handed over to whatever process serves."""
@@ -63,7 +66,10 @@ def _run_stage(house: House, job: Job, lease: Lease) -> LastAct:
     def stop(row: RevocationPlanRow) -> str | None:
         return None if said["ignores_late_lists"] else behind(row)
 
-    house.mass_revocation.run(plan, by=said["by"], stop=stop, advance=lambda _: lease.check())
+    row = house.mass_revocation.run(plan, by=said["by"], stop=stop, advance=lambda _: lease.check())
+    left = house.mass_revocation.count_left(row) if row.state == DONE else 0
+    if left:
+        _LOG.warning("plan %d is done and leaves %d certificates of its selection: propose it again", plan, left)
     return nothing_more
 
 
