@@ -215,7 +215,7 @@ class Issuance:
         before = rows.look_before_intent(connection, issuer.authority_id, spki_sha256, order.request_id)
         if before.leaf_index is not None:
             return self._repeat(prepared, batch, before.leaf_index)
-        _check_authority(before.authority_state, issuer)
+        _check_authority(before.authority_state, issuer, self._pack.profile(order.profile))
         _check_key(before, order.owner)
         if before.key_owner is None:
             key_rows.insert_key(connection, spki_sha256, order.owner, at=batch.at)
@@ -400,13 +400,15 @@ def _check_role(profile: Profile, issuer: Issuer, *, is_self_signed: bool) -> No
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, authority=issuer.reference, profile=profile.name)
 
 
-def _check_authority(state: str | None, issuer: Issuer) -> None:
+def _check_authority(state: str | None, issuer: Issuer, profile: Profile) -> None:
     if state is None:
         msg = f"{issuer.reference} is not in this database; is it the right installation?"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=issuer.reference)
     # A root that signs itself is `requested` until its certificate is there.
-    allowed = authority_rows.ACTIVE if issuer.certificate is not None else authority_rows.REQUESTED
-    if state != allowed:
+    allowed = {authority_rows.ACTIVE} if issuer.certificate is not None else {authority_rows.REQUESTED}
+    if profile.kind is Kind.OCSP_RESPONDER:  # answers go on until the last certificate has ended, as lists do
+        allowed.add(authority_rows.RETIRED)
+    if state not in allowed:
         msg = f"{issuer.reference} is {state}, so it issues nothing new; ask its newest generation"
         raise Conflict(Reason.AUTHORITY_IN_USE, msg, authority=issuer.reference, state=state)
 
@@ -424,7 +426,10 @@ def _check_key(before: rows.BeforeIntent, owner: str) -> None:
 def _validity(
     pack: PolicyPack, profile: Profile, lifetime: timedelta | None, issuer: Issuer, now: datetime
 ) -> tuple[datetime, datetime | None]:
-    """The first and the last moment; None is 99991231235959Z. Backdated, but not to before the issuer."""
+    """The first and the last moment; None is 99991231235959Z. Backdated, but not to before the issuer.
+
+    A responder that nobody gave a lifetime ends with its issuer at the latest.
+    """
     given = pack.check_lifetime(profile, lifetime)
     if given is not None and given <= timedelta():
         msg = f"a lifetime of {given} is none; ask for more, or leave it to profile {profile.name}"
@@ -434,6 +439,8 @@ def _validity(
         not_before = issuer.not_before
     not_after = None if given is None else now + given
     end = issuer.facts.not_after
+    if end is not None and end > now and lifetime is None and profile.kind is Kind.OCSP_RESPONDER:
+        not_after = end if not_after is None else min(not_after, end)
     if end is not None and (not_after is None or not_after > end):
         wish = "without end" if not_after is None else f"until {not_after.astimezone(UTC):%Y-%m-%d}"
         remedy = "re-key the issuer or ask for less"
