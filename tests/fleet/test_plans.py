@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 
 from vagus.errors import Conflict, Misconfigured
+from vagus.fleet.devices import Inventory, NewDevice
 from vagus.fleet.plan_differences import Act
 from vagus.fleet.plans import Applied, Planning
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.entries import PlanApplied, decode_entry
+from vagus.ledger.standing_check import StandingCheck
 from vagus.policy.plans import PlannedAuthority
 from vagus.reasons import Reason
 from vagus.records.authorities import certify_authority, find_newest, insert_authority, next_generation
 from vagus.records.certificates import CertificateRow, insert_intent
 from vagus.records.database import Database, open_database
-from vagus.records.devices import DeviceFilter, count_devices_by_state, list_devices, set_device_unit
+from vagus.records.devices import DeviceFilter, DeviceRow, count_devices_by_state, list_devices, set_device_unit
 from vagus.records.installation import Installation, insert_installation, load_installation
 from vagus.records.log import iterate_leaves
 from vagus.records.models import find_model
@@ -214,6 +216,71 @@ def test_a_new_title_and_a_new_place_are_changes(site: Site) -> None:
     assert sum(1 for act, what, _ in acts if (act, what) == (Act.CHANGE, "device")) == 2
     site.apply(changed)
     assert site.changes(changed) == []
+
+
+NAMED = PLAN.replace('first = 301, count = 2, place = "Bay 1"', 'first = 301, count = 1, host_names = ["old.h1.test"]')
+
+
+def _standing(site: Site, unit: str) -> tuple[DeviceRow, ...]:
+    with site.database.reading() as connection:
+        return list_devices(connection, DeviceFilter(unit=UnitName("h1", unit)), limit=1_000)
+
+
+@pytest.mark.parametrize("names", [("new.h1.test",), ()])
+def test_other_host_names_are_a_change_with_an_entry(site: Site, names: tuple[str, ...]) -> None:
+    site.apply(NAMED)
+    changed = NAMED.replace('["old.h1.test"]', str(list(names)).replace("'", '"'))
+    (device,) = _standing(site, "er")
+    assert (Act.CHANGE, "device", str(device.id)) in site.changes(changed)
+    site.apply(changed)
+    (device,) = _standing(site, "er")
+    assert device.host_names == names
+    assert site.changes(changed) == []
+    check_rows(site)
+
+
+def test_another_category_is_a_change_of_every_device_that_follows_its_model(site: Site) -> None:
+    site.apply(NAMED)
+    inventory = Inventory(site.writer, SeededEntropy(5))
+    unit = UnitName("h1", "er")
+    beside = NewDevice(unit=unit, model="Pump", maker_serial="X-1")
+    alone = NewDevice(unit=unit, model="Pump", maker_serial="X-2", profile="wearable")
+    inventory.add_all([beside, alone], by="operator:test").result(10)
+    changed = NAMED.replace('category = "infusion-pump"', 'category = "pacemaker"')
+    assert (Act.CHANGE, "devices", "Pump") in site.changes(changed)
+    site.apply(changed)
+    profiles = {device.maker_serial: device.profile for device in (*_standing(site, "icu"), *_standing(site, "er"))}
+    assert profiles.pop("X-2") == "wearable", "given to it alone"
+    assert set(profiles.values()) == {"implant"}
+    assert len(profiles) == 302
+    assert site.changes(changed) == []
+    check_rows(site)
+
+
+@pytest.mark.parametrize("cut_after", range(6))
+def test_a_change_of_category_that_is_cut_off_converges_when_repeated(site: Site, cut_after: int) -> None:
+    site.apply(NAMED)
+    beside = NewDevice(unit=UnitName("h1", "er"), model="Pump", maker_serial="X-1")
+    Inventory(site.writer, SeededEntropy(5)).add(beside, by="operator:test").result(10)
+    changed = NAMED.replace('category = "infusion-pump"', 'category = "pacemaker"')
+    site.cut_after = cut_after
+    try:
+        site.apply(changed)
+    except PowerCutError:
+        site.cut_after = 1_000_000
+        site.apply(changed)
+    assert {device.profile for device in (*_standing(site, "icu"), *_standing(site, "er"))} == {"implant"}
+    assert site.changes(changed) == []
+
+
+def check_rows(site: Site) -> None:
+    """The rows of the devices are what the ledger makes of them; authorities without keys have no entries here."""
+    with site.database.reading() as connection:
+        rows = StandingCheck(connection, bytes(32))
+        for leaf in iterate_leaves(connection):
+            rows.take(leaf.index, decode_entry(leaf.entry))
+        rows.check_devices()
+        rows.close()
 
 
 def test_an_authority_without_live_certificates_is_retired(site: Site) -> None:

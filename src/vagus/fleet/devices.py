@@ -26,8 +26,11 @@ from vagus.records.devices import (
     DeviceRow,
     find_device,
     find_device_by_serial,
+    host_names_digest,
     insert_device,
+    set_device_host_names,
     set_device_place,
+    set_device_profile,
     set_device_state,
     set_device_unit,
 )
@@ -262,6 +265,25 @@ def transfer_device(
         append(batch, OperatorAct("device-transfer", by, subject=owner_of(device_id), detail_sha256=digest))
         plan_superseding(batch.connection, device_id, unit, run_after=batch.at + int(overlap.total_seconds()))
     return load_device(batch.connection, device_id)
+
+
+def change_profile(batch: Batch, device_id: DeviceId, profile: str, *, by: str) -> None:
+    """Let another profile decide what a device may do, inside a writer act; its certificates follow when renewed."""
+    set_device_profile(batch.connection, device_id, profile, at=batch.at)
+    note_device_change(batch, device_id)
+    digest = hashlib.sha256(profile.encode()).digest()
+    append(batch, OperatorAct("device-profile", by, subject=owner_of(device_id), detail_sha256=digest))
+
+
+def change_host_names(batch: Batch, device_id: DeviceId, names: tuple[str, ...], *, by: str) -> None:
+    """Give a device other names to show as a server, inside a writer act; certificates keep theirs until renewed.
+
+    Raises Malformed(BAD_ARGUMENT).
+    """
+    _check_host_names(names)
+    set_device_host_names(batch.connection, device_id, names, at=batch.at)
+    digest = host_names_digest(names)
+    append(batch, OperatorAct("device-host-names", by, subject=owner_of(device_id), detail_sha256=digest))
 
 
 def _expire_tokens(batch: Batch, device_id: DeviceId, by: str) -> None:

@@ -6,7 +6,7 @@ import hashlib
 
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceAdded, ModelRecorded
-from vagus.records.devices import DeviceRow
+from vagus.records.devices import DeviceRow, host_names_digest
 from vagus.records.models import ModelRow, facts_digest, find_model, put_model
 from vagus.records.writer import Batch
 
@@ -14,7 +14,8 @@ from vagus.records.writer import Batch
 def device_added(row: DeviceRow, *, by: str) -> DeviceAdded:
     """The entry of a new device: who may speak for it with its maker's certificate is told too, hashed."""
     numbered = f"number:{row.model}:{row.maker_serial}"
-    return DeviceAdded(f"device:{row.id}", str(row.unit), row.profile, row.state, by, numbered)
+    names = host_names_digest(row.host_names) if row.host_names else None
+    return DeviceAdded(f"device:{row.id}", str(row.unit), row.profile, row.state, by, numbered, names)
 
 
 def record_model(batch: Batch, model: ModelRow, *, by: str) -> bool:

@@ -61,6 +61,18 @@ class StandingDevice:
     id: str
     unit: str
     place: str | None
+    profile: str
+    host_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AlteredDevice:
+    """A device that stands and gets another profile, other host names, or both; None: as they are."""
+
+    id: str
+    model: str
+    profile: str | None
+    host_names: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,7 @@ class Difference:
     retired: tuple[StandingAuthority, ...] = ()
     devices: tuple[tuple[PlannedDevice, str], ...] = ()  # with its profile
     moved: tuple[tuple[str, str | None], ...] = ()  # device id, new place
+    altered: tuple[AlteredDevice, ...] = ()
     changes: tuple[Change, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -124,6 +137,9 @@ def difference(
         (one, profiles[one.name]) for one in plan.models if _model_differs(one, profiles[one.name], standing, anchors)
     )
     devices, moved, remarks = _device_changes(plan, standing, profiles)
+    altered = _altered(plan, standing, profiles)
+    if altered:
+        remarks += ("certificates that are out keep their profile and names until renewed: enrol anew, or revoke them",)
     changes += [
         Change(Act.CHANGE if str(one.name) in standing.units else Act.ADD, "unit", str(one.name), one.title)
         for one in units
@@ -135,6 +151,7 @@ def difference(
     counted = Counter((one.unit, one.model) for one, _ in devices)
     changes += [Change(Act.ADD, "devices", f"{unit} {model}", str(count)) for (unit, model), count in counted.items()]
     changes += [Change(Act.CHANGE, "device", device, f"place: {place or 'none'}") for device, place in moved]
+    changes += _altered_changes(altered)
     _add_plan_change(changes, is_new=plan.sha256 != standing.plan_sha256)
     return Difference(
         group_domain=plan.group_domain if standing.group_domain is None else None,
@@ -145,6 +162,7 @@ def difference(
         retired=retired,
         devices=devices,
         moved=moved,
+        altered=altered,
         changes=tuple(changes),
         remarks=remarks,
     )
@@ -229,6 +247,41 @@ def _device_changes(
     if beyond:
         remarks.append(f"{beyond} devices of the inventory are not in the plan: they stay; decommission them singly")
     return tuple(new), tuple(moved), tuple(remarks)
+
+
+def _altered(plan: HospitalPlan, standing: Standing, profiles: Mapping[str, str]) -> tuple[AlteredDevice, ...]:
+    """Devices that stand and whose profile or host names the plan has otherwise.
+
+    A device of the plan has what the plan says. One beside it (from a manifest, or added singly) follows its model
+    where it had its model's profile, and keeps one that was given to it alone.
+    """
+    found: list[AlteredDevice] = []
+    planned: set[tuple[str, str]] = set()
+    for device in plan.each_device():
+        planned.add((device.model, device.maker_serial))
+        before = standing.devices.get((device.model, device.maker_serial))
+        if before is not None:
+            profile = profiles[device.model] if before.profile != profiles[device.model] else None
+            names = device.host_names if before.host_names != device.host_names else None
+            if profile is not None or names is not None:
+                found.append(AlteredDevice(before.id, device.model, profile, names))
+    for (model, serial), before in standing.devices.items():
+        known = standing.models.get(model)
+        if known is None or (model, serial) in planned or before.profile != known.profile:
+            continue
+        if profiles.get(model, known.profile) != before.profile:
+            found.append(AlteredDevice(before.id, model, profiles[model], None))
+    return tuple(found)
+
+
+def _altered_changes(altered: tuple[AlteredDevice, ...]) -> Iterator[Change]:
+    """A profile changes for a whole model: one line; host names are each device's own."""
+    counted = Counter((one.model, one.profile) for one in altered if one.profile is not None)
+    for (model, profile), count in counted.items():
+        yield Change(Act.CHANGE, "devices", model, f"{count} get profile {profile}")
+    for one in altered:
+        if one.host_names is not None:
+            yield Change(Act.CHANGE, "device", one.id, f"host names: {', '.join(one.host_names) or 'none'}")
 
 
 def _add_plan_change(changes: list[Change], *, is_new: bool) -> None:

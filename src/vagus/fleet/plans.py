@@ -1,8 +1,8 @@
 """Makes a plan true, in steps that may be cut off anywhere and repeated; signs nothing and opens no offline key.
 
 Every step is one writer act or one authority's request, and what to do is computed anew from what stands: after a
-kill -9 the same command goes on where it was, and a second apply finds nothing to do. Order: units and models,
-authorities, devices, and last the ledger's word that the plan was applied.
+kill -9 the same command goes on where it was, and a second apply finds nothing to do. Order: devices that change,
+units and models, authorities, new devices, and last the ledger's word that the plan was applied.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from vagus.clock import Clock, Entropy
 from vagus.errors import Conflict, Malformed, Misconfigured
+from vagus.fleet.devices import change_host_names, change_profile
 from vagus.fleet.inventory_entries import device_added, record_model
 from vagus.fleet.lifecycle import DeviceState
 from vagus.fleet.plan_differences import (
+    AlteredDevice,
     Difference,
     ProfileOf,
     Standing,
@@ -55,6 +58,7 @@ PART = 250
 RequestAuthority = Callable[[PlannedAuthority, str], None]
 """Makes the key of an authority where it belongs and writes its request down; may be repeated after a crash."""
 Advance = Callable[[int], None]
+_Each = TypeVar("_Each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class Planning:
     def steps(self, found: Comparison) -> int:
         """How many steps `apply` will tell of."""
         todo = found.difference
-        return len(todo.authorities) + len(todo.retired) + len(todo.devices) + 2
+        return len(todo.authorities) + len(todo.retired) + len(todo.altered) + len(todo.devices) + 2
 
     def apply(self, found: Comparison, *, by: str, advance: Advance, with_offline: bool = True) -> Applied:
         """Make it so. Safe to repeat; what another run did meanwhile is left alone.
@@ -134,22 +138,26 @@ class Planning:
         done = Applied(len(requested), len(todo.units), len(todo.models), len(todo.devices), len(todo.retired))
         if todo.is_empty:
             return done
-        # 1. Words first: units and models that devices and authorities refer to.
+        # 1. Devices that stand, before their models: an apply that is cut off finds those that are left.
+        for some in _parts(todo.altered):
+            self._writer().submit(partial(_alter_devices, part=some, by=by)).result()
+            advance(len(some))
+        # 2. Words: units and models that devices and authorities refer to.
         self._writer().submit(lambda batch: self._record_words(batch, found, by=by)).result()
         advance(1)
-        # 2. Authorities, parents before children: keys are made, requests wait for their ceremony.
+        # 3. Authorities, parents before children: keys are made, requests wait for their ceremony.
         for one in requested:
             self._request_authority(one, by)
             advance(1)
-        # 3. Authorities that the plan no longer has, children before parents.
+        # 4. Authorities that the plan no longer has, children before parents.
         for gone in todo.retired:
             self._writer().submit(partial(_retire, gone=gone, by=by)).result()
             advance(1)
-        # 4. Devices, a part at a time: each part is one transaction.
+        # 5. New devices, a part at a time: each part is one transaction.
         for part in _parts(todo.devices):
             self._writer().submit(partial(self._add_devices, part=part, by=by)).result()
             advance(len(part))
-        # 5. The ledger says that it was done; then the plan's doors are in force.
+        # 6. The ledger says that it was done; then the plan's doors are in force.
         if todo.is_new_plan:
             word = PlanApplied(found.plan.sha256, done.authorities, done.units, done.models, done.devices, by)
             self._writer().submit(lambda batch: append(batch, word)).result()
@@ -182,7 +190,9 @@ class Planning:
                     for one in list_models(connection)
                 },
                 devices={
-                    (one.model, one.maker_serial): StandingDevice(one.id, one.unit, one.place)
+                    (one.model, one.maker_serial): StandingDevice(
+                        one.id, one.unit, one.place, one.profile, one.host_names
+                    )
                     for one in list_standing_devices(connection)
                 },
             )
@@ -246,7 +256,15 @@ def _retire(batch: Batch, gone: StandingAuthority, *, by: str) -> None:
         append(batch, OperatorAct("authority-retired", by, subject=f"authority:{row.reference}"))
 
 
-def _parts(devices: Sequence[tuple[PlannedDevice, str]]) -> Iterator[Sequence[tuple[PlannedDevice, str]]]:
+def _alter_devices(batch: Batch, part: Sequence[AlteredDevice], *, by: str) -> None:
+    for one in part:
+        if one.profile is not None:
+            change_profile(batch, DeviceId(one.id), one.profile, by=by)
+        if one.host_names is not None:
+            change_host_names(batch, DeviceId(one.id), one.host_names, by=by)
+
+
+def _parts(devices: Sequence[_Each]) -> Iterator[Sequence[_Each]]:
     for at in range(0, len(devices), PART):
         yield devices[at : at + PART]
 

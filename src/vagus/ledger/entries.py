@@ -169,6 +169,7 @@ class DeviceAdded:
     state: Word
     by: Owner
     numbered: Owner | None = None  # number:MODEL:SERIAL, how its maker numbers it
+    host_names_sha256: Digest | None = None  # what it may show as a server; None: nothing
 
 
 @dataclass(frozen=True, slots=True)

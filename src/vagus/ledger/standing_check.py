@@ -34,12 +34,16 @@ from vagus.reasons import Reason
 from vagus.records import audit
 from vagus.records.authorities import ACTIVE, REQUESTED, RETIRED, REVOKED, AuthorityRow, list_authorities, load_foreign
 from vagus.records.database import Connection
+from vagus.records.devices import host_names_digest
 from vagus.records.installation import load_installation
 from vagus.records.keys import BLOCKED
 from vagus.records.models import facts_digest, list_maker_anchors, list_models
 from vagus.x509.crl_building import RevocationReason
 
 _ROWS = 1 << 60  # the place of table rows: behind every leaf
+_DEVICE_FACTS = ("unit", "profile", "names")
+_FACTS = {"device-transfer": "unit", "device-profile": "profile", "device-host-names": "names"}
+"""Acts whose digest is that of a device's new unit, profile or host names."""
 _COMPROMISES = tuple(int(reason) for reason in RevocationReason if reason.is_compromise)
 
 
@@ -67,10 +71,9 @@ class _Device:
 
     leaf: int = -1
     state: str | None = None
-    profile: str = ""
-    unit_sha256: str = ""
-    unit_leaf: int = -1
     numbered: str = ""
+    facts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """The digests of its unit, profile and host names, each with the leaf that said so last."""
     tokens: dict[str, _Token] = field(default_factory=dict)
 
 
@@ -128,7 +131,7 @@ class StandingCheck:
         self._check_keys()
         self._check_models()
         self._check_policy()
-        self._check_devices()
+        self.check_devices()
 
     def close(self) -> None:
         """Give the temporary file back."""
@@ -161,8 +164,8 @@ class StandingCheck:
             told = self._authorities.get((entry.subject or "").removeprefix("authority:"))
             if told is not None:
                 told.leaf, told.state = index, RETIRED
-        elif entry.act == "device-transfer" and entry.subject is not None and entry.detail_sha256 is not None:
-            self._sorter.add(_subject(entry.subject), index, f"U {entry.detail_sha256.hex()}")
+        elif entry.act in _FACTS and entry.subject is not None and entry.detail_sha256 is not None:
+            self._sorter.add(_subject(entry.subject), index, f"F {_FACTS[entry.act]} {entry.detail_sha256.hex()}")
         elif entry.act == "maker-anchor-bound" and entry.detail_sha256 is not None:
             self._anchors.add(entry.detail_sha256)
 
@@ -261,12 +264,13 @@ class StandingCheck:
 
     # devices and their tokens
 
-    def _check_devices(self) -> None:
+    def check_devices(self) -> None:
+        """The devices and their tokens alone, after the last leaf. Raises as `finish`."""
         for device in audit.iterate_recorded_devices(self._connection):
             subject = _subject(conceal(self._salt, f"device:{device.id}"))
             numbered = conceal(self._salt, f"number:{device.model}:{device.maker_serial}")
-            unit = hashlib.sha256(device.unit.encode()).hexdigest()
-            self._sorter.add(subject, _ROWS, f"D {device.id} {device.state} {unit} {numbered} {device.profile}")
+            facts = f"{_digest(device.unit)} {_digest(device.profile)} {host_names_digest(device.host_names).hex()}"
+            self._sorter.add(subject, _ROWS, f"D {device.id} {device.state} {numbered} {facts}")
         for token in audit.iterate_recorded_tokens(self._connection):
             subject = _subject(conceal(self._salt, f"device:{token.device_id}"))
             bound = "-" if token.bound_spki_sha256 is None else token.bound_spki_sha256.hex()
@@ -293,15 +297,15 @@ class StandingCheck:
                 raise contradiction(f"the token {digest} of leaf {token.leaf} is missing from the tables", token.leaf)
 
     def _compare_device(self, told: _Device, words: list[str]) -> None:
-        device_id, state, unit, numbered, profile = words
+        device_id, state, numbered, *facts = words
         if told.state is None:
             raise contradiction(f"device {device_id} is in the inventory, and the log never added it")
         if state != told.state:
             raise contradiction(f"device {device_id} is {state} in the inventory, the log says {told.state}", told.leaf)
-        if profile != told.profile:
-            raise contradiction(f"device {device_id} has profile {profile}, the log says {told.profile}", told.leaf)
-        if unit != told.unit_sha256 and not self._is_excused(told.unit_leaf):
-            raise contradiction(f"device {device_id} is in another unit than the log put it", told.unit_leaf)
+        for what, digest in zip(_DEVICE_FACTS, facts, strict=True):
+            said, leaf = told.facts[what]
+            if digest != said and not self._is_excused(leaf):
+                raise contradiction(f"device {device_id} has another {what} than the log gave it", leaf)
         if told.numbered and numbered != told.numbered:
             raise contradiction(f"device {device_id} has another model or maker's serial than the log says", told.leaf)
 
@@ -327,16 +331,17 @@ def contradiction(what: str, leaf: int | None = None) -> IntegrityFailure:
 def _hear(told: _Device, leaf: int, kind: str, words: list[str]) -> None:
     """One word of the log about a device, in the log's order."""
     if kind == "A":
-        told.state, told.profile, told.unit_sha256, told.numbered = words
-        told.leaf = told.unit_leaf = leaf
+        told.state, told.numbered, *facts = words
+        told.leaf = leaf
+        told.facts = {what: (digest, leaf) for what, digest in zip(_DEVICE_FACTS, facts, strict=True)}
     elif kind == "S":
         before, after = words
         if told.state is not None and before != told.state:
             raise contradiction(f"a device moved on from {before} where the log last said {told.state}", leaf)
         if told.state is not None:
             told.leaf, told.state = leaf, after
-    elif kind == "U":
-        told.unit_leaf, told.unit_sha256 = leaf, words[0]
+    elif kind == "F":
+        told.facts[words[0]] = words[1], leaf
     else:
         _hear_of_token(told, leaf, kind, words)
 
@@ -356,8 +361,8 @@ def _hear_of_token(told: _Device, leaf: int, kind: str, words: list[str]) -> Non
 
 def _line(entry: Entry, at: int) -> str:
     if isinstance(entry, DeviceAdded):
-        unit = hashlib.sha256(entry.unit.encode()).hexdigest()
-        return f"A {entry.state} {entry.profile} {unit} {entry.numbered or ''}"
+        names = entry.host_names_sha256 or host_names_digest(())
+        return f"A {entry.state} {entry.numbered or ''} {_digest(entry.unit)} {_digest(entry.profile)} {names.hex()}"
     if isinstance(entry, DeviceStateChanged):
         return f"S {entry.before} {entry.state}"
     if isinstance(entry, TokenMade):
@@ -370,6 +375,10 @@ def _line(entry: Entry, at: int) -> str:
 def _subject(owner: str) -> bytes:
     """A device as the sorter knows it: the 32 octets of its hash in the log."""
     return hashlib.sha256(owner.encode()).digest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _spell(value: object) -> str:

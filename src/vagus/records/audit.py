@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -258,16 +259,17 @@ class RecordedDevice:
     profile: str
     maker_serial: str
     state: str
+    host_names: tuple[str, ...]
 
 
 def iterate_recorded_devices(connection: Connection) -> Iterator[RecordedDevice]:
     """Every device by its id."""
     table = devices.c
-    columns = (table.id, table.unit, table.model, table.profile, table.maker_serial, table.state)
+    columns = (table.id, table.unit, table.model, table.profile, table.maker_serial, table.state, table.host_names)
     query = select(*columns).order_by(table.id).limit(_CHUNK)
     after = ""
     while rows := connection.execute(query.where(table.id > after)).all():
-        yield from (RecordedDevice(*row) for row in rows)
+        yield from (RecordedDevice(*row[:-1], tuple(json.loads(row[-1])) if row[-1] else ()) for row in rows)
         after = rows[-1].id
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +155,23 @@ def set_device_unit(connection: Connection, device_id: DeviceId, unit: UnitName,
     """Give a device to another compartment."""
     query = devices.update().where(devices.c.id == str(device_id))
     connection.execute(query.values(unit=str(unit), changed_at=at, transferred_at=at))
+
+
+def set_device_profile(connection: Connection, device_id: DeviceId, profile: str, *, at: int) -> None:
+    """Let another profile decide what a device is given from now on."""
+    query = devices.update().where(devices.c.id == str(device_id))
+    connection.execute(query.values(profile=profile, changed_at=at))
+
+
+def set_device_host_names(connection: Connection, device_id: DeviceId, names: Sequence[str], *, at: int) -> None:
+    """What a gateway or station may show as a server from now on."""
+    query = devices.update().where(devices.c.id == str(device_id))
+    connection.execute(query.values(host_names=json.dumps(names) if names else None, changed_at=at))
+
+
+def host_names_digest(names: Sequence[str]) -> bytes:
+    """The SHA-256 of a device's host names, in their order, as the ledger commits to them."""
+    return hashlib.sha256(json.dumps(list(names)).encode("ascii")).digest()
 
 
 def set_device_place(connection: Connection, device_id: DeviceId, place: str | None, *, at: int) -> None:

@@ -39,6 +39,8 @@ class StandingDeviceRow:
     model: str
     maker_serial: str
     place: str | None
+    profile: str
+    host_names: tuple[str, ...]
 
 
 def list_standing_authorities(connection: Connection, *, at: int) -> tuple[StandingAuthorityRow, ...]:
@@ -60,9 +62,10 @@ def list_standing_authorities(connection: Connection, *, at: int) -> tuple[Stand
 
 def list_standing_devices(connection: Connection) -> tuple[StandingDeviceRow, ...]:
     """Every device of the inventory, narrow."""
-    query = select(devices.c.id, devices.c.unit, devices.c.model, devices.c.maker_serial, devices.c.place)
+    table = devices.c
+    query = select(table.id, table.unit, table.model, table.maker_serial, table.place, table.profile, table.host_names)
     return tuple(
-        StandingDeviceRow(row.id, row.unit, row.model, row.maker_serial, row.place) for row in connection.execute(query)
+        StandingDeviceRow(*row[:-1], tuple(json.loads(row[-1])) if row[-1] else ()) for row in connection.execute(query)
     )
 
 
