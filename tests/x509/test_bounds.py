@@ -14,7 +14,7 @@ import pytest
 from tests.x509 import chains
 from tests.x509.chains import AT, Ext, Made, constraints, root, san
 from tests.x509.walking import refusal, walk
-from vagus.errors import VagusError
+from vagus.errors import LimitExceeded, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet
 from vagus.trust.status import UnsafeNoStatus
@@ -22,9 +22,17 @@ from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509 import der
 from vagus.x509.budgets import DEFAULT_LIMITS
 from vagus.x509.certificates import MAX_CERTIFICATE
+from vagus.x509.crl_scope import distribution_points
+from vagus.x509.crls import decode_crl
+from vagus.x509.extensions import KEY_USAGE
 
 ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA")
+
+
+# what costs the square of its length when it is read without care
+MARKS = "a" + "\u0301" * 10_000 + "\u0316" * 10_000
+LONG_BITS = der.encode_tlv(der.BIT_STRING, b"\0" + b"\xff" * 90_000)
 
 
 @contextmanager
@@ -132,3 +140,39 @@ def test_names_of_many_attributes_are_answered() -> None:
     subject = ",".join(f"OU=unit {number}" for number in range(3_000))
     with within(2):
         walk(CA.leaf(subject=subject), [CA], [ROOT])
+
+
+def strangers() -> dict[str, Made]:
+    """Certificates that anybody can make, of some 90 kB, with a list of bits or a name that grows by the square."""
+    nobody = chains.name("CN=Nobody")
+    return {
+        "key usage": chains.make("CN=x", (Ext("2.5.29.15", LONG_BITS, critical=True),), issuer_name=nobody),
+        "subject": chains.make(f"CN={MARKS}", (chains.LEAF_USAGE,), issuer_name=nobody),
+        "issuer": chains.make("CN=x", (chains.LEAF_USAGE,), issuer_name=chains.name(f"CN={MARKS}")),
+        "alternative name": chains.make("CN=x", (san(("directory", f"CN={MARKS}")),), issuer_name=nobody),
+        "decomposing marks": chains.make("CN=a" + "\u0f73" * 20_000, issuer_name=nobody),
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(strangers()))
+def test_a_strangers_long_bits_and_piled_marks_cost_a_few_milliseconds(kind: str) -> None:
+    """Whoever can reach the gate can send these, before any trust: each is read in one look per octet."""
+    made = strangers()[kind]
+    validator = Validator(AnchorSet([ROOT.anchor]), UnsafeNoStatus())
+    anybody = Expectation(role=Role.CLIENT, needs_identity=False)
+    with within(0.15):  # some 2 s where the work is quadratic
+        with pytest.raises(VagusError):
+            validator.validate(made.der, [], anybody, AT)
+        validator.validate(ROOT.leaf().der, [made.der], anybody, AT)
+
+
+def test_a_list_of_more_than_sixteen_named_bits_is_refused_by_its_limit() -> None:
+    leaf = CA.leaf(Ext("2.5.29.31", der.sequence(der.sequence(der.implicit(1, LONG_BITS[5:])))))
+    usage = chains.make("CN=x", (Ext("2.5.29.15", LONG_BITS, critical=True),)).parsed
+    assert usage.faults[KEY_USAGE].reason is Reason.TOO_LARGE
+    scope = Ext("2.5.29.28", der.sequence(der.implicit(3, LONG_BITS[5:])), critical=True)
+    for read in (lambda: decode_crl(chains.crl(CA, [], scope)), lambda: distribution_points(leaf.parsed)):
+        with within(0.15), pytest.raises(LimitExceeded) as caught:
+            read()
+        assert caught.value.reason is Reason.TOO_LARGE
+        assert caught.value.facts["limit"] == 16

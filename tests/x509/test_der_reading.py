@@ -33,7 +33,7 @@ def test_an_integer_comes_back(value: int) -> None:
 
 
 @settings(max_examples=100)
-@given(st.sets(st.integers(min_value=0, max_value=40)))
+@given(st.sets(st.integers(min_value=0, max_value=15)))
 def test_named_bits_come_back(positions: set[int]) -> None:
     whole = der.named_bits(positions)
     start, end = reading.read_whole(whole, reading.BIT_STRING, "bits")

@@ -100,3 +100,14 @@ def test_every_name_matches_itself(text: str) -> None:
     """Also beyond the size up to which decoded names are remembered."""
     whole = der.sequence(der.encode_tlv(der.SET, attribute("CN", text)))
     assert decode_name(whole).matches(decode_name(whole))
+
+
+def test_thirty_marks_on_a_character_are_sorted_and_more_compare_octet_by_octet() -> None:
+    """UAX #15 section 13: marks of several classes may come in any order, up to the bound."""
+    above, below = "\u0301", "\u0316"
+    few = (name(f"CN=e{above * 15}{below * 15}"), name(f"CN=e{below * 15}{above * 15}"))
+    assert decode_name(few[0]).matches(decode_name(few[1]))
+    many = (name(f"CN=e{above * 16}{below * 15}"), name(f"CN=e{below * 15}{above * 16}"))
+    assert not decode_name(many[0]).matches(decode_name(many[1]))
+    assert decode_name(many[0]).matches(decode_name(bytes(bytearray(many[0]))))
+    assert decode_name(many[0]).common_names == (f"e{above * 16}{below * 15}",)

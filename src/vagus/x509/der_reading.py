@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import NoReturn
 
-from vagus.errors import Malformed
+from vagus.errors import LimitExceeded, Malformed
 from vagus.reasons import Reason
 from vagus.x509.der import (
     BIT_STRING,
@@ -52,6 +52,7 @@ __all__ = [
 ENUMERATED = 0x0A
 BMP_STRING = 0x1E
 UNIVERSAL_STRING = 0x1C
+MAX_NAMED_BITS = 16  # the lists of RFC 5280 have 9; a longer one would be a number as long as its sender likes
 _UTC_TIME = re.compile(rb"[0-9]{12}Z\Z")
 _GENERALIZED_TIME = re.compile(rb"[0-9]{14}Z\Z")
 
@@ -136,7 +137,12 @@ def named_bits(data: bytes, start: int, end: int, what: str, *, may_trail: bool 
     """A named bit list as a number whose bit n is bit n of the list, trailing zeros removed (X.690 11.2.2).
 
     `may_trail` lets trailing zeros pass, where lists in use have them and no meaning hangs on it.
+    Raises Malformed(NON_DER), LimitExceeded(TOO_LARGE) beyond 16 bits.
     """
+    if end - start > 1 + MAX_NAMED_BITS // 8:
+        bits = 8 * (end - start - 1)
+        msg = f"{what} is a list of some {bits} named bits where {MAX_NAMED_BITS} are read; have it issued with fewer"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_NAMED_BITS, value=bits)
     octets, unused = bit_string_value(data, start, end, what)
     if not may_trail and octets and not (octets[-1] >> unused) & 1:
         fail(f"{what} is a named bit list with trailing zero bits")

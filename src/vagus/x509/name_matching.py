@@ -9,6 +9,8 @@ from functools import lru_cache
 from vagus.x509 import der_reading as der
 
 _CACHEABLE_NAME = 1024  # octets; keeps the cache of 4,096 names under some 16 MB whatever a peer sends
+_LONGEST_RUN = 30  # combining marks on one character, the Stream-Safe Text Format of UAX #15
+_MARKS_OF_CLASS_0 = frozenset("\u0f73\u0f75\u0f81\uff9e\uff9f")  # what they decompose to begins with a mark
 _EMAIL_ADDRESS = der.oid_contents("1.2.840.113549.1.9.1")
 _COMMON_NAME = der.oid_contents("2.5.4.3")
 
@@ -32,7 +34,8 @@ class DistinguishedName:
 
     Text compares without case, without leading, trailing and repeated spaces, and whatever string type carries it
     (RFC 5280 7.1, RFC 4518 without its Unicode 3.2 tables: NFKC and full case folding). Control characters are kept,
-    so that `a<NUL>b` never equals `ab`. Other value types compare octet by octet.
+    so that `a<NUL>b` never equals `ab`. Other value types compare octet by octet, and so does text that piles more
+    than 30 combining marks on one character: NFKC sorts them in time that grows with their square.
     """
 
     der: bytes
@@ -93,10 +96,11 @@ def decode_relative_name(data: bytes, start: int, end: int, emails: list[str], c
             der.fail("bytes after the value of an attribute")
         value = data[value_start:value_end]
         text = _text(tag, value)
-        if text is None:
+        if text is None or not _is_stream_safe(text):
             attributes.append((kind, tag, value))
         else:
             attributes.append((kind, 0, fold_text(text)))
+        if text is not None:
             if kind == _EMAIL_ADDRESS:
                 emails.append(text)
             elif kind == _COMMON_NAME:
@@ -115,6 +119,21 @@ def _text(tag: int, value: bytes) -> str | None:
         return value.decode(encoding)
     except UnicodeDecodeError:
         return None  # such a value still chains to itself, octet by octet
+
+
+def _is_stream_safe(text: str) -> bool:
+    """Whether no character bears more than 30 combining marks (UAX #15 section 13); one look at each character."""
+    if len(text) <= _LONGEST_RUN or text.isascii():
+        return True
+    run = 0
+    for character in text:
+        if unicodedata.combining(character) or character in _MARKS_OF_CLASS_0:
+            run += 1
+            if run > _LONGEST_RUN:
+                return False
+        else:
+            run = 0
+    return True
 
 
 def fold_text(text: str) -> str:
