@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.authority.installation import BY, SECRET, Installation
+from tests.authority.installation import ICU as PLANNED_ICU
 from vagus.authority.answers import KeptAnswer, OcspDesk, PublishedLists
 from vagus.authority.issuance import IssuanceToken, IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
@@ -321,7 +322,7 @@ def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(
     assert not office(built).renew_due(issuer)
     built.advance(hours=2)
     assert office(built).renew_due(issuer)
-    assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.2"]
+    assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.1", "h1.icu.1.2"], "the old one for one more term"
     with built.database.reading() as connection:
         (renewed,) = open_responders(connection, keys)
     desk.take_over([renewed])
@@ -329,6 +330,38 @@ def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(
     issued = built.issue(issuers)
     (shown,) = ask(built, desk, question(issued)).certificates
     assert shown.public_bytes(Encoding.DER) == renewed.certificate_der
+
+
+def test_the_last_responder_ends_with_its_issuer_and_none_follows_it(built: Installation, issuers: OpenIssuers) -> None:
+    issuer, found = issuers["h1/icu"], []
+    assert office(built).renew_due(issuer)
+    end = issuer.facts.not_after
+    assert end is not None
+    for left in (timedelta(days=16), timedelta(days=9), timedelta(days=2), timedelta(seconds=1), timedelta()):
+        built.clock.set(end - left)
+        found.append(office(built).renew_due(issuer))
+    assert found == [True, True, False, False, False]
+    with built.database.reading() as connection:
+        (last,) = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    assert last.not_after == int(end.timestamp())
+
+
+def test_a_retired_generation_that_lost_its_responder_near_its_end_gets_one_for_the_rest(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
+    assert office(built).renew_due(issuer)
+    built.hierarchy.request(PLANNED_ICU, by=BY, is_rekey=True)
+    built.ceremony().hold()
+    built.hierarchy.retire("h1/icu", 1, by=BY)
+    built.advance(days=8)
+    assert office(built).renew_due(issuer), "its certificates live on, and so do answers about them"
+    end = issuer.facts.not_after
+    assert end is not None
+    built.clock.set(end - timedelta(days=3))
+    keys.destroy("h1.icu.1.2")
+    assert office(built).renew_due(issuer)
+    assert keys.has("h1.icu.1.3")
 
 
 def test_a_responder_whose_key_is_lost_is_replaced(built: Installation, issuers: OpenIssuers) -> None:

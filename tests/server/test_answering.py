@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,14 +16,21 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from tests.authority.installation import BY, SECRET
 from tests.endpoints.calls import call
 from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
+from vagus.authority.answers import OcspDesk
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
+from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
 from vagus.endpoints.revocation_status import OcspReplies, status_app
+from vagus.errors import Refused
+from vagus.keystore.software import SoftwareKeystore
+from vagus.reasons import Reason
 from vagus.records import certificates as rows
+from vagus.records.sequence import RevocationFollower
 from vagus.server import answering
 from vagus.server.answering import DeskSupply
+from vagus.x509.crl_building import RevocationReason
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +120,111 @@ def test_a_responder_that_another_process_renewed_is_taken_over(house: Publishin
     assert after.not_valid_after_utc > before.not_valid_after_utc
     house.advance(days=7)
     assert ask(house, issued).certificate_status is ocsp.OCSPCertStatus.GOOD, "the first one has ended"
+
+
+@dataclass
+class Node:
+    """A status node with a copy of the responders' keystore, which is brought up to date when it is told."""
+
+    house: PublishingHouse
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.follower = RevocationFollower(self.house.built.database, self.house.built.clock)
+        self.synchronise()
+        self.start()
+
+    def synchronise(self) -> None:
+        source = self.house.built.folder / "keystores" / OCSP_KEYSTORE
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(source, self.folder)
+
+    def start(self) -> None:
+        built = self.house.built
+        keystore = SoftwareKeystore.open(self.folder, SECRET)
+        with built.database.reading() as connection:
+            responders = open_responders(connection, keystore)
+        self.desk = OcspDesk(built.database, self.follower, built.pack.ocsp, responders)
+        self.supply = DeskSupply(self.desk, built.database, keystore, built.clock)
+
+    def ask(self, issued: IssuedCertificate) -> ocsp.OCSPResponse:
+        self.follower.catch_up()
+        self.supply.take_over()
+        answer = self.desk.answer(question(issued), self.house.built.clock.now())
+        return ocsp.load_der_ocsp_response(answer.response_der)
+
+    def shown(self) -> x509.Certificate:
+        """The responder's certificate in an answer that was not asked for before."""
+        (certificate,) = self.ask(self.house.issue()).certificates
+        return certificate
+
+
+@pytest.fixture
+def node(house: PublishingHouse, tmp_path: Path) -> Node:
+    return Node(house, tmp_path / "copied")
+
+
+def renew(house: PublishingHouse) -> None:
+    built = house.built
+    keystore = built.keystore(OCSP_KEYSTORE)
+    assert ResponderOffice(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(house.icu)
+
+
+def test_a_node_that_has_not_got_the_new_key_goes_on_with_the_one_before(house: PublishingHouse, node: Node) -> None:
+    before = node.shown()
+    house.advance(days=7, hours=1)
+    renew(house)
+    assert node.shown() == before
+    node.synchronise()
+    after = node.shown()
+    assert after.not_valid_after_utc > before.not_valid_after_utc
+
+
+def test_a_node_that_starts_before_the_new_key_has_come_goes_on_with_the_one_before(
+    house: PublishingHouse, node: Node
+) -> None:
+    before = node.shown()
+    house.advance(days=7, hours=1)
+    renew(house)
+    node.start()
+    assert node.shown() == before
+    house.advance(days=7, hours=1)
+    renew(house)
+    node.start()
+    with pytest.raises(Refused) as refusal:
+        node.shown()
+    assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN, "two terms behind"
+    node.synchronise()
+    assert node.shown().not_valid_after_utc > before.not_valid_after_utc
+
+
+def test_answers_that_are_kept_stay_current_while_the_new_key_is_awaited(house: PublishingHouse, node: Node) -> None:
+    house.issue()
+    house.advance(days=7, hours=1)
+    renew(house)
+    node.ask(house.issue())
+    while node.supply.presign() < 60.0:
+        pass
+    signed = list(node.desk._kept.values())
+    node.supply.take_over()
+    while node.supply.presign() < 60.0:
+        pass
+    assert list(node.desk._kept.values()) == signed
+
+
+def test_no_node_goes_on_with_a_responder_that_was_revoked(house: PublishingHouse, node: Node) -> None:
+    stolen = node.shown()
+    house.built.revocations.revoke(
+        house.icu.authority_id, stolen.serial_number, RevocationReason.KEY_COMPROMISE, by=BY
+    ).result()
+    renew(house)
+    for _ in range(2):
+        with pytest.raises(Refused) as refusal:
+            node.shown()
+        assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN
+        node.start()
+    node.synchronise()
+    assert node.shown() != stolen
 
 
 def test_a_revocation_reaches_the_door_with_a_delta(house: PublishingHouse) -> None:

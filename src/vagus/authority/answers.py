@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from vagus.records import certificates as certificate_rows
 from vagus.records import publications as publication_rows
 from vagus.x509 import der
 from vagus.x509.crl_building import RevocationReason
+from vagus.x509.loading import decode_certificate
 from vagus.x509.ocsp import CertId
 from vagus.x509.ocsp_building import SingleAnswer, build_response_tbs, cert_id, wrap_signed
 
@@ -112,9 +113,26 @@ class OcspDesk:
         self.take_over(responders)
         follower.subscribe(self._forget)
 
-    def take_over(self, responders: Iterable[Responder]) -> None:
-        """Answer with these from now on; called again after a responder was renewed."""
-        self._by_hash = {named: one for one in responders for named in one.asked_as}
+    def take_over(self, responders: Iterable[Responder], *, missing: Collection[str] = ()) -> None:
+        """Answer with these from now on; called again after a responder was renewed.
+
+        An authority whose new responder is `missing` here (by reference) keeps the one that it has, unless that was
+        revoked: what it signs is good for as long as its certificate holds.
+        """
+        present = {one.authority_id: one for one in self._responders()}
+        chosen: dict[int, Responder] = {}
+        for one in responders:
+            same = present.get(one.authority_id)  # the same object: answers that are kept go on being found as current
+            is_same = same is not None and same.certificate_der == one.certificate_der
+            chosen[one.authority_id] = same if same is not None and is_same else one
+        for authority_id, one in present.items():
+            if authority_id not in chosen and one.reference in missing and not self._is_revoked(one):
+                chosen[authority_id] = one
+        self._by_hash = {named: one for one in chosen.values() for named in one.asked_as}
+
+    def _is_revoked(self, responder: Responder) -> bool:
+        serial = decode_certificate(responder.certificate_der).serial_number
+        return self._follower.find(responder.authority_id, serial) is not None
 
     def is_current(self, connection: Connection) -> bool:
         """Whether each authority's responder here is the one on record; another process may have renewed it."""

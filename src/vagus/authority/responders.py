@@ -18,7 +18,7 @@ from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import publications as rows
 from vagus.records.authorities import slug_of
-from vagus.records.certificates import REVOKED, find_certificate
+from vagus.records.certificates import REVOKED, find_by_request, find_certificate, load_bytes
 from vagus.records.publications import ResponderRow
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vagus.keystore.signing import SigningKey
     from vagus.keystore.software import SoftwareKeystore
     from vagus.records.authorities import AuthorityRow
+    from vagus.records.certificates import CertificateRow
     from vagus.records.database import Connection, Database
     from vagus.records.writer import Writer
 
@@ -94,11 +95,12 @@ class ResponderOffice:
     def renew_due(self, issuer: Issuer) -> bool:
         """Make or renew the responder of `issuer` where it, its key or its good standing is missing, or half its life.
 
-        Whether it was. Repeated after a crash it takes up the key that was left. Raises what issuing and keystores
-        raise.
+        Whether it was. One that ends with its issuer is left, and an issuer that has ended needs none. Repeated after a
+        crash it takes up the key that was left. Raises what issuing and keystores raise.
         """
         # 1. is it time? RFC 6960 says nothing; half of life leaves a week for whatever keeps us from renewing
-        if self._find_present(issuer)[1]:
+        end = issuer.facts.not_after
+        if (end is not None and end <= self._clock.now()) or self._find_present(issuer)[1]:
             return False
         holder = self._holder
         if holder is None:
@@ -134,7 +136,8 @@ class ResponderOffice:
             subject=SubjectFields("OCSP", None, f"{slug_of(issuer.name)} {key_id.rpartition('.')[2]}"),
         )
         issued = self._issuance.issue_now(order, issuer)
-        # 5. the row; only then may the key before it go
+        # 5. the row. The key before it stays for one more term: a node whose copy of the keystore is not up to date
+        #    goes on with it. One whose certificate was revoked goes at once.
         row = ResponderRow(
             authority_id=issuer.authority_id,
             key_id=key_id,
@@ -143,8 +146,10 @@ class ResponderOffice:
             not_after=int(decode_certificate(issued.der).not_valid_after_utc.timestamp()),
         )
         self._writer.submit(lambda batch: rows.put_responder(batch.connection, row)).result()
-        if present is not None and self._keystore.has(present.key_id):
-            self._keystore.destroy(present.key_id)
+        if present is not None:
+            self._keystore.destroy(_key_id_before(present.key_id))
+            if self._is_revoked(present):
+                self._keystore.destroy(present.key_id)
         return True
 
     def _find_present(self, issuer: Issuer) -> tuple[ResponderRow | None, bool]:
@@ -152,7 +157,14 @@ class ResponderOffice:
         with self._database.reading() as connection:
             present = rows.find_responder(connection, issuer.authority_id)
             is_sound = present is not None and self._is_sound(connection, present)
-        return present, bool(present and is_sound and self._clock.now() < _half_life(present.certificate_der))
+        end = issuer.facts.not_after
+        is_last = present is not None and end is not None and present.not_after >= int(end.timestamp())
+        is_young = present is not None and self._clock.now() < _half_life(present.certificate_der)
+        return present, is_sound and (is_young or is_last)
+
+    def _is_revoked(self, present: ResponderRow) -> bool:
+        with self._database.reading() as connection:
+            return _find_good(connection, present.key_id) is None
 
     def _is_sound(self, connection: Connection, present: ResponderRow) -> bool:
         """Whether the key is here and the certificate not revoked: with nocheck, a stolen key ends by replacement."""
@@ -172,6 +184,7 @@ def open_responders(
     """Every responder that this database knows and whose key is here.
 
     The others are told to `unopened` by their authority's reference: what one lacks is no reason for all to be silent.
+    Where a renewed one's key has not come here yet, the one before it answers, for as long as it holds.
     """
     found: list[Responder] = []
     for authority in authority_rows.list_authorities(connection):
@@ -182,7 +195,44 @@ def open_responders(
             found.append(_make(authority, row, keystore.load(row.key_id)))
         except (Unavailable, IntegrityFailure, Misconfigured) as error:
             unopened(authority.reference, error)
+            before = _open_before(connection, authority, row, keystore)
+            if before is not None:
+                found.append(before)
     return tuple(found)
+
+
+def _open_before(
+    connection: Connection, authority: AuthorityRow, row: ResponderRow, keystore: SoftwareKeystore
+) -> Responder | None:
+    """The responder before the one on record, if its key is here and its certificate was not revoked."""
+    key_id = _key_id_before(row.key_id)
+    good = _find_good(connection, key_id)
+    certificate_der = None if good is None else load_bytes(connection, good.leaf_index)[1]
+    if good is None or certificate_der is None:
+        return None
+    before = ResponderRow(
+        authority_id=authority.id,
+        key_id=key_id,
+        keystore=row.keystore,
+        certificate_der=certificate_der,
+        not_after=good.not_after,
+    )
+    try:
+        return _make(authority, before, keystore.load(key_id))
+    except (Unavailable, IntegrityFailure, Misconfigured):
+        return None
+
+
+def _find_good(connection: Connection, key_id: str) -> CertificateRow | None:
+    """The certificate of a responder's key, unless it was revoked."""
+    row = find_by_request(connection, f"ocsp:{key_id}")
+    return None if row is None or row.state == REVOKED else row
+
+
+def _key_id_before(key_id: str) -> str:
+    """There is no key of number 0."""
+    head, _, number = key_id.rpartition(".")
+    return f"{head}.{int(number) - 1}"
 
 
 def _make(authority: AuthorityRow, row: ResponderRow, key: SigningKey) -> Responder:

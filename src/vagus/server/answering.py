@@ -49,16 +49,19 @@ class DeskSupply:
     def take_over(self) -> None:
         """Answer with the responders on record, whoever renewed them: this process, or another that has their CA's key.
 
-        Those whose key is not here are left out, and told when they begin to be.
+        Where the key has not come here yet, the one before answers for as long as it holds; told when that begins.
         """
         missing: set[str] = set()
 
         def note(reference: str, error: VagusError) -> None:
             missing.add(reference)
             if reference not in self._missing:
-                _LOG.warning("no OCSP answers for %s from here: %s", reference, error.message)
+                _LOG.warning(
+                    "the OCSP responder on record for %s cannot answer from here: %s", reference, error.message
+                )
 
         with self.database.reading() as connection:
             if not self.desk.is_current(connection):
-                self.desk.take_over(open_responders(connection, self.keystore, note))
+                opened = open_responders(connection, self.keystore, note)
+                self.desk.take_over(opened, missing=missing)
                 self._missing = frozenset(missing)
