@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.authority.installation import BY, SECRET, Installation
-from vagus.authority.emergency import publish_sealed
+from vagus.authority.emergency import is_ready, publish_sealed
 from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, VagusError
 from vagus.keystore.envelopes import EnvelopeSealer, open_envelope, read_label
 from vagus.keystore.passphrases import Passphrase
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
+from vagus.records.publications import Publication, list_facts
 from vagus.testing import SeededEntropy
 
 
@@ -54,7 +57,31 @@ def test_each_subordinate_of_each_offline_authority_has_one(sealed: Installation
     }
     for place in sealed.folder.rglob("*.sealed"):
         assert place.stat().st_mode & 0o777 == 0o600
-    assert read_label(envelope(sealed, "h1", "h1.icu").read_bytes()) == {"issuer": "h1#1", "revokes": "h1/icu#1"}
+    label = read_label(envelope(sealed, "h1", "h1.icu").read_bytes())
+    assert (label["issuer"], label["revokes"]) == ("h1#1", "h1/icu#1")
+
+
+def newest_lists(sealed: Installation, name: str) -> tuple[Publication, ...]:
+    with sealed.database.reading() as connection:
+        row = rows.find_generation(connection, name, 1)
+        assert row is not None
+        return list_facts(connection, row.id)
+
+
+def test_an_envelope_tells_closed_whether_it_would_be_taken(sealed: Installation) -> None:
+    place = envelope(sealed, "h1", "h1.er")
+    content, now = place.read_bytes(), sealed.clock.now
+    assert is_ready(content, newest_lists(sealed, "h1"), now())
+    assert not is_ready(content, newest_lists(sealed, "h1"), now() + timedelta(days=181)), "it has expired"
+    assert not is_ready(content[:-20], newest_lists(sealed, "h1"), now()), "it is damaged"
+    sealed.advance(days=30)
+    publish(sealed, envelope(sealed, "h1", "h1.icu"))
+    os.utime(place, (now().timestamp(), now().timestamp()))  # as a copy or a restored backup leaves it
+    assert not is_ready(content, newest_lists(sealed, "h1"), now())
+    with pytest.raises(Conflict) as refusal:
+        publish(sealed, place)
+    assert refusal.value.reason is Reason.CEREMONY_NEEDED
+    sealed.ceremony().hold()
 
 
 def test_it_revokes_the_subordinate_without_any_key(sealed: Installation) -> None:

@@ -19,7 +19,7 @@ from vagus.authority.list_files import ListFiles, ListPlace
 from vagus.authority.publishing import ends_from, list_entries, scope_url, sign_list
 from vagus.errors import Conflict, IntegrityFailure
 from vagus.keystore import files
-from vagus.keystore.envelopes import open_envelope
+from vagus.keystore.envelopes import open_envelope, read_label
 from vagus.ledger.append import append
 from vagus.ledger.entries import CrlPublished
 from vagus.reasons import Reason
@@ -34,6 +34,7 @@ from vagus.x509.loading import decode_certificate
 from vagus.x509.tbs import decode_tbs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from vagus.authority.issuers import Issuer
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from vagus.records.writer import Batch, Writer
 
 _SUFFIX = ".sealed"
+_OUTSIDE = ("number", "this_update", "next_update")
 
 
 def seal_lists(
@@ -59,12 +61,39 @@ def seal_lists(
     files.make_private_folder(folder)
     made: dict[Path, bytes] = {}
     for row, lists in prepared:
-        label: dict[str, str | int] = {"issuer": issuer.reference, "revokes": row.reference}
+        label = _label(issuer, row, lists)
         content = sealer.seal(label, json.dumps(lists, sort_keys=True).encode("ascii"))
         place = folder / f"{slug_of(row.name)}.{row.generation}{_SUFFIX}"
         files.replace(place, content)
         made[place] = content
     return made
+
+
+def _label(issuer: Issuer, row: AuthorityRow, lists: list[dict[str, object]]) -> dict[str, str | int]:
+    """What stands on the envelope: whom it revokes, and of each list what tells whether it would still be taken."""
+    label: dict[str, str | int] = {"issuer": issuer.reference, "revokes": row.reference}
+    for one in lists:
+        label.update({f"{one['shard']}.{name}": int(str(one[name])) for name in _OUTSIDE})
+    return label
+
+
+def is_ready(envelope: bytes, newest: Sequence[Publication], at: datetime) -> bool:
+    """Whether the lists in an envelope could be published at `at`, by its label: newer than the `newest`, not expired.
+
+    The label is proved when the envelope is opened. A copy of the file tells the same, whatever time it bears.
+    """
+    try:
+        label = read_label(envelope)
+        inside = {int(key.partition(".")[0]) for key in label if key.endswith(".number")}
+        sealed = {shard: [int(label[f"{shard}.{name}"]) for name in _OUTSIDE] for shard in inside}
+    except (IntegrityFailure, KeyError, ValueError):
+        return False
+    out = {one.shard: one for one in newest}
+    return bool(sealed) and all(
+        next_update > at.timestamp()
+        and (shard not in out or (out[shard].number < number and out[shard].this_update < this_update))
+        for shard, (number, this_update, next_update) in sealed.items()
+    )
 
 
 def _lists_without(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.authority.ceremony import Ceremony, CeremonyReport, find_pending
+from vagus.authority.emergency import is_ready
 from vagus.authority.publishing import CrlPublisher
 from vagus.keystore.envelopes import EnvelopeSealer
 from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities, list_children
@@ -28,11 +29,11 @@ class SealedLists:
 
     ready: tuple[str, ...]
     missing: tuple[str, ...]
-    outdated: tuple[str, ...]  # a newer list is out: the sealed one would be refused
+    outdated: tuple[str, ...]  # a newer list is out, or it has expired or is damaged: it would be refused
 
 
 def find_sealed(house: House) -> SealedLists:
-    """Which emergency lists rest beside the offline keys. Envelopes stay closed: their time is that of the file."""
+    """Which emergency lists rest beside the offline keys. Envelopes stay closed: what is in them stands on them."""
     ready: list[str] = []
     missing: list[str] = []
     outdated: list[str] = []
@@ -40,7 +41,7 @@ def find_sealed(house: House) -> SealedLists:
         for above in list_authorities(connection, state=ACTIVE):
             if not above.is_offline:
                 continue
-            newest = max((one.this_update for one in list_facts(connection, above.id)), default=0)
+            newest = list_facts(connection, above.id)
             folder = house.settings.keystores / above.slug / "emergency"
             for below in list_children(connection, above.id):
                 envelope = folder / f"{below.slug}.{below.generation}.sealed"
@@ -48,8 +49,10 @@ def find_sealed(house: House) -> SealedLists:
                     continue
                 if not envelope.exists():
                     missing.append(below.reference)
+                elif is_ready(envelope.read_bytes(), newest, house.clock.now()):
+                    ready.append(below.reference)
                 else:
-                    (outdated if envelope.stat().st_mtime < newest else ready).append(below.reference)
+                    outdated.append(below.reference)
     return SealedLists(tuple(ready), tuple(missing), tuple(outdated))
 
 

@@ -272,7 +272,9 @@ def _emergency_lists(house: House) -> Iterator[Finding]:
         finding = f"no sealed emergency list could revoke {_some(found.missing)} without the key above it"
         yield Finding("emergency lists", State.WARNING, finding, remedy)
     if found.outdated:
-        finding = f"newer lists are out than the sealed ones for {_some(found.outdated)}, so these are refused"
+        finding = (
+            f"newer lists are out than those sealed for {_some(found.outdated)}, or these expired: they are refused"
+        )
         yield Finding("emergency lists", State.WARNING, finding, remedy)
     if found.ready:
         finding = f"{len(found.ready)} authorities can be revoked without the key above"
