@@ -1,0 +1,165 @@
+"""A handed-over stage of a mass revocation, and a transfer's last act, outlive kill -9 at each of their commits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+import pytest
+
+from tests.durability.installation import PASSPHRASE, SOURCE, make_installation, vagus
+from tests.postgres import fresh_database, postgres_server
+from vagus.authority.issuance import IssuanceOrder, IssuedCertificate
+from vagus.fleet import transfers
+from vagus.identifiers import DeviceId
+from vagus.keystore import private_keys
+from vagus.records.devices import DeviceFilter, list_devices
+from vagus.records.revocation_plans import DONE, find_plan
+from vagus.records.revocations import REVOKE, list_events, newest_sequence
+from vagus.records.selections import Selection
+from vagus.records.work import count_open, list_given_up
+from vagus.server.work_kinds import hand_over_stage
+from vagus.wiring import House
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.crl_building import RevocationReason
+from vagus.x509.keys import decode_public_key
+from vagus.x509.names import SubjectFields
+
+PATIENCE = 60.0
+BY = "operator:test"
+Point = tuple[Literal["before-commit", "after-commit"], int]
+
+
+@dataclass
+class Hospital:
+    """A house of which other processes run the jobs, and what its revocations so far were."""
+
+    folder: Path
+    house: House
+
+    def issue(self, device: DeviceId, count: int) -> list[IssuedCertificate]:
+        issuer = self.house.open_issuers(["h1/icu"])["h1/icu"]
+        found = []
+        for _ in range(count):
+            order = IssuanceOrder(
+                request_id=f"test-{uuid4()}",
+                profile="bedside",
+                owner=f"device:{device}",
+                device_id=str(device),
+                public_key=decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))),
+                subject=SubjectFields("Test Hospital", "Intensive Care", str(device)),
+                dns_names=(f"{device}.icu.h1.test.example",),
+            )
+            found.append(self.house.issuance.issue_now(order, issuer))
+        self.house.writer.submit(lambda _: None).result()
+        return found
+
+    def sequence(self) -> int:
+        with self.house.database.reading() as connection:
+            return newest_sequence(connection)
+
+    def serials_since(self, issued: IssuedCertificate, sequence: int) -> list[int]:
+        with self.house.database.reading() as connection:
+            return [one.serial for one in list_events(connection, issued.issuer.authority_id, after=sequence)]
+
+    def open_jobs(self) -> int:
+        with self.house.database.reading() as connection:
+            assert list_given_up(connection, since=0) == ()
+            return count_open(connection)
+
+    def device_of(self, unit: str) -> DeviceId:
+        with self.house.database.reading() as connection:
+            return next(one.id for one in list_devices(connection, DeviceFilter()) if str(one.unit) == unit)
+
+    def work(self, point: str, nth: int) -> None:
+        """One process after the other: the first dies at its point, the second finishes."""
+        assert self._run(point, nth, is_dying=True) == -9, "it never came to its point"
+        assert self._run("none", 1, is_dying=False) == 0
+
+    def _run(self, point: str, nth: int, *, is_dying: bool) -> int:
+        node = f"node-{uuid4().hex[:8]}"
+        with subprocess.Popen(
+            [sys.executable, "-m", "tests.durability.stage_worker", str(self.folder), node, point, str(nth)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        ) as process:
+            if not is_dying:
+                until = time.monotonic() + PATIENCE
+                while self.open_jobs() and time.monotonic() < until:
+                    time.sleep(0.05)
+                assert process.stdin is not None
+                process.stdin.close()
+            try:
+                return process.wait(PATIENCE)
+            finally:
+                process.kill()
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])
+def hospital(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    folder = tmp_path_factory.mktemp("stages") / "hospital"
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAGUS_TEST_PASSPHRASE", PASSPHRASE)
+        url = None
+        if request.param == "postgresql":
+            url = stack.enter_context(fresh_database(stack.enter_context(postgres_server())))
+        make_installation(folder, devices=1, database=url)
+        house = stack.enter_context(House.open(folder, passphrase_sources=[SOURCE]))
+        yield Hospital(folder, house)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        ("after-commit", 1),  # it has the job and has not begun
+        ("after-commit", 2),  # it has begun
+        ("before-commit", 4),  # in the second of its steps
+        ("after-commit", 4),  # between two steps
+        ("before-commit", 6),  # the plan is done, the job is not
+    ],
+)
+def test_a_stage_that_is_killed_anywhere_is_finished_by_another_and_each_certificate_is_revoked_once(
+    hospital: Hospital, point: Point
+) -> None:
+    house = hospital.house
+    issued = hospital.issue(hospital.device_of("h1/icu"), 6)
+    selection = Selection(leaves=tuple(one.leaf_index for one in issued))
+    before = hospital.sequence()
+    plan = house.mass_revocation.propose(selection, REVOKE, RevocationReason.SUPERSEDED, by=BY, stages=(34,))
+    paused = house.mass_revocation.run(plan.id, by=BY)
+    assert (paused.done, paused.stage, paused.stages) == (2, 1, (2, 6))
+    house.writer.submit(
+        lambda batch: hand_over_stage(batch.connection, paused, by=BY, ignores_late_lists=True)
+    ).result()
+    hospital.work(*point)
+    with house.database.reading() as connection:
+        ended = find_plan(connection, plan.id)
+    assert ended is not None
+    assert (ended.state, ended.done, hospital.open_jobs()) == (DONE, 6, 0)
+    assert sorted(hospital.serials_since(issued[0], before)) == sorted(one.serial for one in issued)
+    vagus(hospital.folder, "audit", "verify")
+
+
+@pytest.mark.parametrize("point", [("after-commit", 1), ("before-commit", 2), ("after-commit", 2)])
+def test_a_transfers_last_act_that_is_killed_counts_once(hospital: Hospital, point: Point) -> None:
+    device = hospital.device_of("h1/er")  # with certificates of the unit that it came from
+    issued = hospital.issue(device, 2)
+    before = hospital.sequence()
+    with hospital.house.database.reading() as connection:
+        unit = next(one.unit for one in list_devices(connection, DeviceFilter()) if one.id == device)
+    assert unit is not None
+    hospital.house.writer.submit(
+        lambda batch: transfers.plan_superseding(batch.connection, device, unit, run_after=0)
+    ).result()
+    hospital.work(*point)
+    assert hospital.open_jobs() == 0
+    assert sorted(hospital.serials_since(issued[0], before)) == sorted(one.serial for one in issued)
+    vagus(hospital.folder, "audit", "verify")
