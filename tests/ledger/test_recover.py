@@ -11,6 +11,9 @@ from sqlalchemy import select
 
 from tests.ledger.world import CheckpointKey, World
 from vagus.errors import IntegrityFailure
+from vagus.fleet.devices import change_host_names, change_profile, transfer_device
+from vagus.fleet.inventory_entries import record_model
+from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
 from vagus.ledger.entries import GapAccepted
 from vagus.ledger.publish import LogPublisher
@@ -20,13 +23,17 @@ from vagus.reasons import Reason
 from vagus.records.backup import copy_database, restore_database
 from vagus.records.certificates import find_certificate, list_intended, list_of_device
 from vagus.records.database import open_database
+from vagus.records.devices import find_device
 from vagus.records.keys import find_key
 from vagus.records.lost import count_lost
+from vagus.records.models import ModelRow
 from vagus.records.revocations import find_revoked_serial
 from vagus.records.sequence import RevocationFollower
 from vagus.records.tables import devices
-from vagus.records.writer import Writer
-from vagus.testing import FrozenClock, SeededEntropy
+from vagus.records.units import UnitRow, put_unit
+from vagus.records.work import count_open
+from vagus.records.writer import Batch, Writer
+from vagus.testing import NOON, FrozenClock, SeededEntropy
 
 DEVICE = "a" * 26
 BEGUN = 3  # a model, a device and an authority
@@ -118,6 +125,38 @@ def test_lost_certificates_can_be_found_and_refused(lived: World, tmp_path: Path
     follower = RevocationFollower(again.database, FrozenClock())
     assert follower.find(1, revoked) is not None
     assert follower.find(1, good) is None
+    again.close()
+
+
+def test_a_device_that_was_changed_in_the_gap_does_not_fall_back(lived: World, tmp_path: Path) -> None:
+    lab, before, after = UnitName("h1", "lab"), ("old.h1.test",), ("new.h1.test",)
+    device = DeviceId(DEVICE)
+
+    def prepare(batch: Batch) -> None:
+        put_unit(batch.connection, UnitRow(lab, "H", "L"))
+        record_model(batch, ModelRow("watch", "maker", "wearable", "wearable"), by="operator:someone")
+        change_host_names(batch, device, before, by="operator:someone")
+
+    def change(batch: Batch) -> None:
+        transfer_device(batch, device, lab, by="operator:someone")
+        change_profile(batch, device, "wearable", by="plan:test")
+        change_host_names(batch, device, after, by="plan:test")
+
+    lived.writer.submit(prepare).result(10)
+    copy_database(lived.database, tmp_path / "backup")
+    lived.writer.submit(change).result(10)
+    lived.publisher().publish()
+    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
+    gap = recover_leaves(again.writer, lived.folder, again.publisher().key)
+    with again.database.reading() as connection:
+        row = find_device(connection, device)
+        assert row is not None
+        assert (row.unit, row.profile, row.host_names) == (lab, "wearable", ())
+        assert row.transferred_at == int(NOON.timestamp())
+        assert count_open(connection, "supersede") == 1, "its old certificates end as they would have"
+    settled = GapAccepted(gap.start, gap.end, "accepted", "operator:someone")
+    again.writer.submit(lambda batch: append(batch, settled)).result(10)
+    verify_log(again.database, public_key=again.key.public_key)
     again.close()
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from vagus.authority.revocation import revoke_row
 from vagus.identifiers import DeviceId, UnitName
+from vagus.ledger.recover import SUPERSEDE
 from vagus.records.authorities import find_by_id
 from vagus.records.certificates import REVOKED, list_of_device
 from vagus.records.database import Connection
@@ -14,7 +15,7 @@ from vagus.records.work import Job, add_work
 from vagus.records.writer import Batch
 from vagus.x509.crl_building import RevocationReason
 
-KIND: Final = "supersede"
+KIND: Final = SUPERSEDE
 
 
 def plan_superseding(connection: Connection, device_id: DeviceId, unit: UnitName, *, run_after: int) -> None:

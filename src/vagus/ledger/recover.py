@@ -1,18 +1,20 @@
 """Puts leaves that a restored database has lost back from the published log, so that the log has one history.
 
 Entries come back byte for byte, and with them what was taken away from anybody: steps of the revocation sequence,
-blocked keys, spent tokens, the states of devices. What was given does not: a lost certificate gets a row without its
-bytes, so that it can be revoked and listed; devices and authorities that were added stay lost. Whether lost
+blocked keys, spent tokens, the states and units of devices. What was given does not: a lost certificate gets a row
+without its bytes, so that it can be revoked and listed; devices and authorities that were added stay lost. Whether lost
 certificates are revoked or accepted is an operator's decision, taken elsewhere.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from vagus.errors import IntegrityFailure
 from vagus.identifiers import DeviceId
@@ -39,16 +41,30 @@ from vagus.records import keys as key_rows
 from vagus.records import revocations as rows
 from vagus.records.certificates import NO_EXPIRY, CertificateRow
 from vagus.records.database import Connection
-from vagus.records.devices import find_device, set_device_state
+from vagus.records.devices import (
+    find_device,
+    host_names_digest,
+    list_profiles,
+    set_device_host_names,
+    set_device_profile,
+    set_device_state,
+    set_device_unit,
+)
 from vagus.records.installation import load_salt
 from vagus.records.log import load_head
 from vagus.records.lost import LOST, insert_lost_certificate, list_device_ids
 from vagus.records.revocations import HOLD, RELEASE, REVOKE, RevocationEvent, RevocationRow
 from vagus.records.tokens import bind_token, expire_tokens_of
+from vagus.records.units import list_units
+from vagus.records.work import add_work
 from vagus.records.writer import Batch, Writer
 from vagus.tlog.checkpoint import Checkpoint, NoteKey
 from vagus.tlog.merkle import Frontier, leaf_hash
 from vagus.x509.crl_building import RevocationReason, encode_crl_entry
+
+SUPERSEDE: Final = "supersede"
+"""The kind of job that revokes a transferred device's old certificates."""
+_OVERLAP_SECONDS: Final = 86_400  # a day, as a transfer gives them (design section 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +147,7 @@ def _move_device(batch: Batch, logged: LoggedEntry, entry: DeviceStateChanged, o
 
 
 def _take_away(batch: Batch, logged: LoggedEntry, owners: Mapping[str, str]) -> None:
-    """Tokens that ended, keys that were blocked and authorities that were retired stay so."""
+    """Tokens that ended, keys that were blocked, authorities that were retired and devices that left stay so."""
     entry = logged.entry
     if isinstance(entry, TokensExpired) and entry.device in owners:
         expire_tokens_of(batch.connection, DeviceId(owners[entry.device].removeprefix("device:")), at=logged.at)
@@ -139,6 +155,31 @@ def _take_away(batch: Batch, logged: LoggedEntry, owners: Mapping[str, str]) -> 
         key_rows.block_key(batch.connection, entry.spki_sha256, owners.get(entry.owner, entry.owner), at=logged.at)
     elif isinstance(entry, OperatorAct) and entry.act == "authority-retired" and entry.subject is not None:
         _set_authority(batch, entry.subject, authority_rows.RETIRED)
+    elif isinstance(entry, OperatorAct) and entry.detail_sha256 is not None and (entry.subject or "") in owners:
+        device_id = DeviceId(owners[entry.subject or ""].removeprefix("device:"))
+        _alter_device(batch, device_id, entry.act, entry.detail_sha256, at=logged.at)
+
+
+def _alter_device(batch: Batch, device_id: DeviceId, act: str, digest: bytes, *, at: int) -> None:
+    """A device does not fall back to the unit, the profile or the host names that it had before the gap.
+
+    The entry has a digest alone: units and profiles are found among those on record, and what is not stays as it is;
+    host names, which the next plan gives anew, are taken away.
+    """
+    connection = batch.connection
+    if act == "device-transfer":
+        for unit in (one.name for one in list_units(connection)):
+            if hashlib.sha256(str(unit).encode()).digest() == digest:
+                set_device_unit(connection, device_id, unit, at=at)
+                add_work(connection, SUPERSEDE, f"{device_id}:{unit}", run_after=at + _OVERLAP_SECONDS)
+    elif act == "device-profile":
+        for profile in list_profiles(connection):
+            if hashlib.sha256(profile.encode()).digest() == digest:
+                set_device_profile(connection, device_id, profile, at=at)
+    elif act == "device-host-names":
+        device = find_device(connection, device_id)
+        if device is not None and host_names_digest(device.host_names) != digest:
+            set_device_host_names(connection, device_id, (), at=at)
 
 
 def _set_authority(batch: Batch, owner: str, state: str) -> None:

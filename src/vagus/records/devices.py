@@ -146,6 +146,11 @@ def list_profiles_in(connection: Connection, units: Collection[str], *, beside: 
     return set(connection.execute(query.where(devices.c.state.not_in([str(state) for state in beside]))).scalars())
 
 
+def list_profiles(connection: Connection) -> set[str]:
+    """Every profile that a model or a device has."""
+    return set(connection.execute(select(devices.c.profile).union(select(models.c.profile))).scalars())
+
+
 def set_device_state(connection: Connection, device_id: DeviceId, *, before: str, after: str, at: int) -> bool:
     """Move a device from one state to another; False when it was not in `before` any more."""
     return _MOVE.change(connection, device=device_id.text, before=str(before), after=str(after), at=at) == 1
