@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -12,13 +12,21 @@ from tests.x509 import chains
 from tests.x509.chains import AT, DAY, Listed, Made, crl, crl_points, point, point_name, root, scope
 from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
-from vagus.trust.anchors import ClockFloor
+from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlMark, CrlRules, CrlStatus, VolatileCrlMemory
+from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource
+from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.paths import Pool, ValidPath
 
 ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA")
 HOUR = timedelta(hours=1)
+WRAPS: dict[str, Callable[[CrlStatus], StatusSource]] = {
+    "bare": lambda source: source,
+    "first answer": lambda source: FirstAnswer([source]),
+    "bounded grace": lambda source: BoundedGrace(source, HOUR, lambda _: None),
+    "both": lambda source: BoundedGrace(FirstAnswer([source]), HOUR, lambda _: None),
+}
 HERE, THERE = ("uri", "http://status.example/1.crl"), ("uri", "http://status.example/2.crl")
 
 
@@ -274,6 +282,43 @@ def test_the_signer_of_a_list_must_lead_to_the_same_anchor() -> None:
     assert caught.value.reason is Reason.CRL_INVALID
     source.load(crl(CA), AT)
     source.check_path_status(path, AT)
+
+
+def test_a_list_by_another_anchor_of_the_same_name_says_nothing() -> None:
+    """6.3.3 (f): an anchor speaks for what leads to it, not for whatever bears its name."""
+    namesake = root("O=Harbour,CN=CA")
+    source = CrlStatus(Pool([ROOT.anchor, namesake.anchor], [CA.parsed]))
+    source.load(crl(namesake), AT)
+    source.load(crl(ROOT), AT)
+    path = ValidPath((CA.leaf().parsed, CA.parsed), ROOT.anchor, frozenset())
+    with pytest.raises(NotTrusted) as caught:
+        source.check_path_status(path, AT)
+    assert caught.value.reason is Reason.CRL_INVALID
+    own = ValidPath((namesake.leaf().parsed,), namesake.anchor, frozenset())
+    source.check_path_status(own, AT)
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+def test_the_anchor_of_the_path_is_minded_also_behind_other_sources(wrap: Callable[[CrlStatus], StatusSource]) -> None:
+    foreign = root("CN=Foreign Root")
+    impostor = foreign.ca("O=Harbour,CN=CA")
+    anchors = AnchorSet([ROOT.anchor, foreign.anchor])
+    leaf = CA.leaf()
+
+    def judge(*lists: bytes) -> None:
+        source = CrlStatus(Pool(anchors, [CA.parsed, impostor.parsed]))
+        for content in lists:
+            source.load(content, AT)
+        expectation = Expectation(role=Role.CLIENT, needs_identity=False)
+        Validator(anchors, wrap(source)).validate(leaf.der, [CA.der], expectation, AT)
+
+    with pytest.raises(NotTrusted) as caught:
+        judge(crl(impostor), crl(foreign), crl(ROOT))
+    assert caught.value.reason is Reason.CRL_INVALID
+    judge(crl(CA), crl(ROOT))
+    with pytest.raises(NotTrusted) as caught:
+        judge(crl(CA), crl(ROOT, [Listed(serial(CA))]))
+    assert caught.value.reason is Reason.REVOKED_CA
 
 
 # --- delta lists -------------------------------------------------------------------------------------------------

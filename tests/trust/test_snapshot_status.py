@@ -22,7 +22,7 @@ from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crl_building import RevocationReason
-from vagus.x509.paths import Pool
+from vagus.x509.paths import Pool, ValidPath
 
 
 @dataclass
@@ -173,6 +173,12 @@ def test_a_chance_hit_is_cleared_by_lists(clinic: Clinic) -> None:
     both.load(clinic.make(one_in=2), clinic.now)
     both.check_status(*pair(good), clinic.now)
     assert refused(both, bad, clinic.now).reason is Reason.REVOKED
+    # and with the path, as a validator asks
+    (anchor,) = anchors
+    both.check_status_in(ValidPath(pair(good), anchor, frozenset()), 0, clinic.now)
+    with pytest.raises(NotTrusted) as caught:
+        both.check_status_in(ValidPath(pair(bad), anchor, frozenset()), 0, clinic.now)
+    assert caught.value.reason is Reason.REVOKED
 
 
 def test_it_fails_closed_when_it_is_too_old(clinic: Clinic) -> None:

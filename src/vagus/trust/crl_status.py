@@ -16,7 +16,7 @@ from typing import Protocol
 from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import ClockFloor
-from vagus.trust.status import as_of_authority, issuer_in
+from vagus.trust.status import check_every, issuer_in
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crl_scope import covered_reasons, distribution_points, speaks_for, updates
@@ -221,8 +221,7 @@ class CrlStatus:
 
     def check_path_status(self, path: ValidPath, at: datetime) -> None:
         """Every certificate of the path; CRL signers must lead to the anchor of the path (6.3.3 (f))."""
-        for index in range(len(path.certificates)):
-            self._check_in(path, index, at)
+        check_every(self.check_status_in, path, at)
 
     def check_listed_path(self, path: ValidPath, at: datetime) -> None:
         """As `check_path_status`, but a certificate of whose issuer no list at all is here passes.
@@ -231,21 +230,19 @@ class CrlStatus:
         itself: silence about the leaf hides nothing of the CA above it. A list that is here and does not suffice
         (reasons left out, another partition, a stale one) is no silence and refuses.
         """
-        for index, certificate in enumerate(path.certificates):
-            if self._is_told_of(certificate):
-                self._check_in(path, index, at)
+        check_every(self._check_listed_in, path, at)
 
-    def _check_in(self, path: ValidPath, index: int, at: datetime) -> None:
-        try:
-            self._check(path.certificates[index], issuer_in(path, index), path.anchor, at, ())
-        except NotTrusted as refusal:
-            if index == 0:
-                raise
-            raise as_of_authority(refusal) from refusal
+    def _check_listed_in(self, path: ValidPath, index: int, at: datetime) -> None:
+        if self._is_told_of(path.certificates[index]):
+            self.check_status_in(path, index, at)
 
     def _is_told_of(self, certificate: PathCertificate) -> bool:
         """Whether any list is here by the certificate's issuer, or by another one that speaks for it."""
         return bool(self._by_issuer.get(certificate.issuer.relative_names)) or any(self._partial(certificate))
+
+    def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
+        """As `check_path_status` for `path.certificates[index]` alone."""
+        self._check(path.certificates[index], issuer_in(path, index), path.anchor, at, ())
 
     def _check(
         self,
@@ -336,12 +333,14 @@ class CrlStatus:
     def _check_separate_signer(
         self, signer: PathCertificate, crl: Crl, anchor: PathAnchor | None, at: datetime, asking: tuple[bytes, ...]
     ) -> None:
-        if any(other.certificate == signer for other in self._pool.anchors_named(signer.subject)):
-            return
-        path = self._path_of(signer, at)
-        if anchor is not None and path.anchor.spki_sha256 != anchor.spki_sha256:
+        is_anchor = any(other.certificate == signer for other in self._pool.anchors_named(signer.subject))
+        path = None if is_anchor else self._path_of(signer, at)
+        led_to = signer.spki_sha256 if path is None else path.anchor.spki_sha256
+        if anchor is not None and led_to != anchor.spki_sha256:
             msg = f"CRL {crl.label} leads to another anchor than the certificate it speaks for; load the right one"
             raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
+        if path is None:
+            return
         if crl.sha256 in asking:
             # a list signed by this very key is where a new key's status stands (PKITS 4.5): it closes the circle
             if self._rules.lets_keys_vouch:

@@ -7,15 +7,18 @@ by chance: it is asked of another source, and refused where there is none.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.trust.crl_status import CrlMark, CrlMemory, VolatileCrlMemory
-from vagus.trust.status import StatusSource
+from vagus.trust.status import StatusSource, check_in_path, issuer_in
 from vagus.wire.snapshots import Snapshot, decode_snapshot, verify_snapshot
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
+from vagus.x509.paths import ValidPath
 
 _SLACK = timedelta(minutes=5)
 
@@ -81,6 +84,20 @@ class SnapshotStatus:
         Raises NotTrusted: STATUS_UNAVAILABLE (no snapshot, or none of this issuer), STATUS_STALE, STATUS_DOUBTFUL
         (it looks revoked and nobody else can be asked), and what `on_hit` raises.
         """
+        on_hit = self._on_hit
+        self._check(
+            certificate, issuer, at, None if on_hit is None else partial(on_hit.check_status, certificate, issuer, at)
+        )
+
+    def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
+        """As `check_status`; `on_hit` hears of the path."""
+        on_hit = self._on_hit
+        ask = None if on_hit is None else partial(check_in_path(on_hit), path, index, at)
+        self._check(path.certificates[index], issuer_in(path, index), at, ask)
+
+    def _check(
+        self, certificate: PathCertificate, issuer: PathCertificate, at: datetime, on_hit: Callable[[], None] | None
+    ) -> None:
         # 1. RFC 9608 4: what says of itself that no revocation is ever told is not asked about, by policy
         if self._honours_no_rev_avail and certificate.has(ext.NO_REV_AVAIL) and not certificate.is_ca:
             return
@@ -95,8 +112,8 @@ class SnapshotStatus:
         if not snapshot.may_be_revoked(issuer.spki_sha256, certificate.serial_octets):
             return
         # 4. presence is not: one good certificate in `one_in` looks the same
-        if self._on_hit is not None:
-            self._on_hit.check_status(certificate, issuer, at)
+        if on_hit is not None:
+            on_hit()
             return
         one_in = snapshot.facts.one_in
         msg = (

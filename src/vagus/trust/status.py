@@ -36,23 +36,42 @@ class PathStatusSource(Protocol):
         ...
 
 
-def status_check(source: StatusSource | PathStatusSource) -> Callable[[ValidPath, datetime], None]:
-    """How to ask `source` about every certificate of a path: by the whole path if it can, else one by one."""
-    if isinstance(source, PathStatusSource):
-        return source.check_path_status
-    return partial(_check_each, source)
+@runtime_checkable
+class StatusInPath(Protocol):
+    """A source that answers for one certificate of a path at a time, and minds which anchor the path leads to."""
+
+    def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
+        """As `StatusSource.check_status` for `path.certificates[index]`."""
+        ...
 
 
-def _check_each(source: StatusSource, path: ValidPath, at: datetime) -> None:
-    """The leaf first. Raises NotTrusted as the source does; what is revoked above the leaf comes as REVOKED_CA."""
-    for index, certificate in enumerate(path.certificates):
-        issuer = issuer_in(path, index)
+def check_in_path(source: StatusSource) -> Callable[[ValidPath, int, datetime], None]:
+    """How to ask `source` about one certificate of a path: with the path if it wants it, else without."""
+    if isinstance(source, StatusInPath):
+        return source.check_status_in
+    return partial(_check_alone, source)
+
+
+def _check_alone(source: StatusSource, path: ValidPath, index: int, at: datetime) -> None:
+    source.check_status(path.certificates[index], issuer_in(path, index), at)
+
+
+def check_every(check: Callable[[ValidPath, int, datetime], None], path: ValidPath, at: datetime) -> None:
+    """The leaf first. Raises NotTrusted as `check` does; what is revoked above the leaf comes as REVOKED_CA."""
+    for index in range(len(path.certificates)):
         try:
-            source.check_status(certificate, issuer, at)
+            check(path, index, at)
         except NotTrusted as refusal:
             if index == 0:
                 raise
             raise as_of_authority(refusal) from refusal
+
+
+def status_check(source: StatusSource | PathStatusSource) -> Callable[[ValidPath, datetime], None]:
+    """How to ask `source` about every certificate of a path: by the whole path if it can, else one by one."""
+    if isinstance(source, PathStatusSource):
+        return source.check_path_status
+    return partial(check_every, check_in_path(source))
 
 
 def issuer_in(path: ValidPath, index: int) -> PathCertificate:
@@ -88,20 +107,33 @@ class FirstAnswer:
 
     def __init__(self, sources: Sequence[StatusSource]) -> None:
         self._sources = tuple(sources)
+        self._checks = tuple(map(check_in_path, sources))
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Raises NotTrusted: the definite answer of the first that has one, else the last one's reason for silence."""
-        silence = NotTrusted(Reason.STATUS_UNAVAILABLE, "no source of revocation status is configured; configure one")
-        for source in self._sources:
-            try:
-                source.check_status(certificate, issuer, at)
-            except NotTrusted as refusal:
-                if refusal.reason in _DEFINITE:
-                    raise
-                silence = refusal
-            else:
-                return
-        raise silence
+        _first_answer([partial(source.check_status, certificate, issuer, at) for source in self._sources])
+
+    def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
+        """As `check_status`, each source with the path."""
+        _first_answer([partial(check, path, index, at) for check in self._checks])
+
+    def check_path_status(self, path: ValidPath, at: datetime) -> None:
+        """As `PathStatusSource.check_path_status`: the first that knows decides about each certificate."""
+        check_every(self.check_status_in, path, at)
+
+
+def _first_answer(questions: Sequence[Callable[[], None]]) -> None:
+    silence = NotTrusted(Reason.STATUS_UNAVAILABLE, "no source of revocation status is configured; configure one")
+    for ask in questions:
+        try:
+            ask()
+        except NotTrusted as refusal:
+            if refusal.reason in _DEFINITE:
+                raise
+            silence = refusal
+        else:
+            return
+    raise silence
 
 
 class BoundedGrace:
@@ -112,13 +144,25 @@ class BoundedGrace:
 
     def __init__(self, source: StatusSource, grace: timedelta, told: Callable[[NotTrusted], None]) -> None:
         self._source = source
+        self._check = check_in_path(source)
         self._grace = grace
         self._told = told
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Raises NotTrusted as the source does, but not STATUS_STALE within the grace."""
+        self._ask(partial(self._source.check_status, certificate, issuer, at))
+
+    def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
+        """As `check_status`, with the path."""
+        self._ask(partial(self._check, path, index, at))
+
+    def check_path_status(self, path: ValidPath, at: datetime) -> None:
+        """As `PathStatusSource.check_path_status`."""
+        check_every(self.check_status_in, path, at)
+
+    def _ask(self, question: Callable[[], None]) -> None:
         try:
-            self._source.check_status(certificate, issuer, at)
+            question()
         except NotTrusted as refusal:
             stale_for = refusal.facts.get("stale_seconds")
             if (
