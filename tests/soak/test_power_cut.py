@@ -23,6 +23,7 @@ from vagus.ledger.verify import verify_log, verify_published
 from vagus.records.database import open_database
 from vagus.records.tables import certificates, revocation_events
 from vagus.tlog.checkpoint import Checkpoint, NoteKey
+from vagus.x509 import der
 
 KEY = CheckpointKey()
 
@@ -141,7 +142,7 @@ def test_every_sync_of_the_write_ahead_log_ends_before_its_answers(
     for answered_at, text in run.answers:
         what, _, value = text.split()
         if what == "issued":
-            written_at = next(at for at, data in writes if b"tbs " + bytes.fromhex(value) in data)
+            written_at = next(at for at, data in writes if der.integer(int(value, 16)) in data)
             assert written_at < answered_at
             began = next(
                 at for at in range(written_at, answered_at) if run.steps[at].op == "B" and run.steps[at].file in logs
