@@ -200,3 +200,13 @@ def test_a_job_that_was_given_back_is_free_at_once(bench: Bench) -> None:
     assert len(bench.two.take(["renew"]).result(10)) == 1
     with pytest.raises(Conflict):
         bench.one.give_back(job).result(10)
+
+
+def test_giving_back_in_order_uses_no_attempt_up(bench: Bench) -> None:
+    bench.add("a")
+    for _ in range(5):
+        (job,) = bench.two.take(["renew"]).result(10)
+        assert job.attempts == 1
+        bench.two.give_back(job).result(10)
+    (job,) = bench.two.take(["renew"]).result(10)
+    assert bench.two.fail(job, "its first failure of two").result(10) is not None

@@ -150,8 +150,13 @@ class WorkQueue:
         _change(batch, job, done_at=batch.at, leased_by=None, leased_until=None, last_error=None)
 
     def give_back(self, job: Job) -> Future[None]:
-        """Free a job that was broken off, for whoever comes next; raises Conflict(LEASE_LOST) as `heartbeat`."""
-        return self._writer.submit(lambda batch: _change(batch, job, leased_by=None, leased_until=None))
+        """Free a job that was broken off, for whoever comes next; raises Conflict(LEASE_LOST) as `heartbeat`.
+
+        An orderly end is no failure: the attempt does not count, or eight restarts would give a long job up. This runner
+        takes nothing more, for its next lease on the job could not be told from this one.
+        """
+        freed = {"leased_by": None, "leased_until": None, "attempts": job.attempts - 1}
+        return self._writer.submit(lambda batch: _change(batch, job, **freed))
 
     def fail(self, job: Job, error: str) -> Future[int | None]:
         """Give the job back after an error; gives when it runs next, None when its attempts are used up.
