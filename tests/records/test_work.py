@@ -13,7 +13,7 @@ from vagus.reasons import Reason
 from vagus.records.database import Database
 from vagus.records.memory import find_remembered, remember
 from vagus.records.tables import work
-from vagus.records.work import Job, WorkQueue, add_work, count_open, has_due, list_given_up
+from vagus.records.work import Job, WorkQueue, add_work, count_open, delete_done, has_due, list_given_up
 from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock
 
@@ -200,6 +200,27 @@ def test_a_job_that_was_given_back_is_free_at_once(bench: Bench) -> None:
     assert len(bench.two.take(["renew"]).result(10)) == 1
     with pytest.raises(Conflict):
         bench.one.give_back(job).result(10)
+
+
+def test_jobs_that_were_over_long_ago_are_let_go_and_open_ones_never(bench: Bench) -> None:
+    for key in ("old", "newer", "failed", "open"):
+        bench.add(key)
+    (old,) = bench.two.take(["renew"]).result(10)
+    bench.finish(bench.two, old)
+    for _ in range(2):
+        bench.clock.advance(hours=1)
+        (failed,) = [job for job in bench.two.take(["renew"], 9).result(10) if job.key == "failed"]
+        bench.two.fail(failed, "no").result(10)
+    now = int(bench.clock.now().timestamp())
+
+    def let_go(before: int, most: int = 1_000) -> int:
+        return bench.writer.submit(lambda batch: delete_done(batch.connection, before=before, most=most)).result(10)
+
+    assert let_go(now - 7_200) == 0
+    assert let_go(now) == 1
+    assert (let_go(now + 1, most=0), let_go(now + 1)) == (0, 1)
+    with bench.database.reading() as connection:
+        assert sorted(connection.execute(select(work.c.key)).scalars()) == ["newer", "open"]
 
 
 def test_giving_back_in_order_uses_no_attempt_up(bench: Bench) -> None:

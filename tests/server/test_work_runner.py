@@ -76,6 +76,23 @@ def test_what_is_due_is_run_with_its_last_act(bench: Bench) -> None:
     assert bench.runner().run_next() is None
 
 
+def test_a_runner_with_nothing_to_do_lets_jobs_go_that_were_over_for_four_weeks(bench: Bench) -> None:
+    def rows() -> int:
+        with bench.database.reading() as connection:
+            return len(connection.execute(select(work.c.id)).all())
+
+    bench.add("a")
+    runner = bench.runner()
+    runner.run_due()
+    bench.clock.advance(days=28)
+    runner.run_due()
+    assert rows() == 1
+    bench.clock.advance(minutes=61)
+    bench.add("b")
+    runner.run_due()
+    assert rows() == 1, "b, which was done a moment ago"
+
+
 def test_kinds_of_another_release_are_left_to_it(bench: Bench) -> None:
     bench.add("a", "newer")
     assert bench.runner().run_due() == 0

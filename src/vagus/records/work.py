@@ -10,7 +10,7 @@ from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
 
 from vagus.errors import Conflict
 from vagus.reasons import Reason
@@ -22,6 +22,8 @@ MAX_ATTEMPTS = 8
 _FIRST_PAUSE_SECONDS = 5
 _MAX_PAUSE_SECONDS = 3_600
 _MAX_ERROR = 500
+KEPT_SECONDS = 28 * 86_400
+"""How long a job that is over stays, for people who ask what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,12 @@ def list_overdue(connection: Connection, *, before: int) -> tuple[str, ...]:
     return tuple(f"{row.kind} {row.key}" for row in connection.execute(query))
 
 
+def delete_done(connection: Connection, *, before: int, most: int = 1_000) -> int:
+    """Let jobs go that were done or given up `before`, the longest ago first, at most `most`; how many."""
+    old = select(work.c.id).where(work.c.done_at < before).order_by(work.c.done_at).limit(most)
+    return connection.execute(delete(work).where(work.c.id.in_(old))).rowcount
+
+
 def _due_and_free(at: int) -> tuple[ColumnElement[bool], ...]:
     is_free = or_(work.c.leased_until.is_(None), work.c.leased_until < at)
     return work.c.done_at.is_(None), work.c.run_after <= at, is_free
@@ -152,7 +160,7 @@ class WorkQueue:
     def give_back(self, job: Job) -> Future[None]:
         """Free a job that was broken off, for whoever comes next; raises Conflict(LEASE_LOST) as `heartbeat`.
 
-        An orderly end is no failure: the attempt does not count, or eight restarts would give a long job up. This runner
+        An orderly end is no failure: the attempt does not count, or eight restarts would give a long job up. The runner
         takes nothing more, for its next lease on the job could not be told from this one.
         """
         freed = {"leased_by": None, "leased_until": None, "attempts": job.attempts - 1}

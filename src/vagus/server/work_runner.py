@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, VagusError
 from vagus.reasons import Reason
-from vagus.records.work import LEASE_SECONDS, Job, WorkQueue, has_due
+from vagus.records.work import KEPT_SECONDS, LEASE_SECONDS, Job, WorkQueue, delete_done, has_due
 
 if TYPE_CHECKING:
     from vagus.clock import Clock
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vagus.records.writer import Batch, Writer
 
 _LOG = logging.getLogger(__name__)
+_TIDIED_EVERY_SECONDS = 3_600
 
 LastAct = Callable[["Batch"], object]
 """What a job's end writes, in the transaction that marks it done."""
@@ -97,17 +98,22 @@ class WorkRunner:
         self._every_seconds = lease_seconds / 3
         self._lease: Lease | None = None
         self._is_stopping = False
+        self._tidied_at = 0
 
     def run_next(self) -> float | None:
         """Run the job that is longest due, if any; as a task: 0.0 while there may be more, None for its rhythm.
 
         A job's own errors are written beside it, and it comes again later. Raises what the database raises.
+        When nothing is due, jobs that were over weeks ago are let go, once an hour.
         """
         if self._is_stopping:
             return None
+        now = int(self._clock.now().timestamp())
         with self._database.reading() as connection:
-            if not has_due(connection, self._kinds, int(self._clock.now().timestamp())):
-                return None
+            is_due = has_due(connection, self._kinds, now)
+        if not is_due:
+            self._tidy(now)
+            return None
         jobs = self._queue.take(self._kinds).result()
         for job in jobs:
             self._run(job)
@@ -126,6 +132,12 @@ class WorkRunner:
         lease = self._lease
         if lease is not None:
             lease.break_off()
+
+    def _tidy(self, now: int) -> None:
+        if now < self._tidied_at + _TIDIED_EVERY_SECONDS:
+            return
+        self._tidied_at = now
+        self._writer.submit(lambda batch: delete_done(batch.connection, before=batch.at - KEPT_SECONDS)).result()
 
     def _run(self, job: Job) -> None:
         lease = self._lease = Lease(self._queue, job, self._every_seconds)
