@@ -114,9 +114,10 @@ def revoke_row(batch: Batch, row: CertificateRow, reference: str, reason: Revoca
     """
     sequence = _revoke_one(batch, row, reference, reason, by=by)
     for other in certificate_rows.list_of_key(batch.connection, row.spki_sha256) if reason.is_compromise else ():
+        if other.leaf_index == row.leaf_index or other.not_after <= batch.at:
+            continue
         name = _reference(batch, other.authority_id)
-        is_root = other.owner == f"authority:{name}"  # in no list of its own: anchors are what must change
-        if other.leaf_index != row.leaf_index and other.not_after > batch.at and not is_root:
+        if other.owner != f"authority:{name}":  # a root is in no list of its own: anchors are what must change
             _revoke_one(batch, other, name, reason, by=by)
     return sequence
 
