@@ -299,6 +299,24 @@ def with_own_pack(hospital: Path, **changes: str) -> str:
     return text
 
 
+def test_a_token_may_go_to_a_file_of_its_owner_alone(hospital: Path, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    made = done(hospital, "token", "make", device_name(1), "--out", str(file), "--json")
+    assert "token" not in made.facts
+    text = file.read_text().strip()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert text not in made.out
+    with House.open(hospital) as house, house.database.reading() as connection:
+        kept = find_token(connection, hash_token(text))
+        device = house.find_device(device_name(1)).id
+        count = len(list_tokens_of(connection, device))
+    assert kept is not None
+    refused = run(hospital, "token", "make", device_name(1), "--out", str(file))
+    assert (refused.code, refused.reason) == (3, "ALREADY_EXISTS")
+    with House.open(hospital) as house, house.database.reading() as connection:
+        assert len(list_tokens_of(connection, device)) == count, "no token is made that nobody can read"
+
+
 def test_tokens_and_transfers_follow_the_policy_pack(hospital: Path) -> None:
     with_own_pack(hospital, token_lifetime="2d", transfer_overlap="3h")
     done(hospital, "token", "make", device_name(1))
