@@ -10,6 +10,7 @@ import pwd
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ from vagus.x509.algorithms import KeyAlgorithm
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from vagus.authority.clock_bound import ClockBound
     from vagus.authority.hierarchy import Hierarchy, OpenIssuers
     from vagus.authority.issuance import Issuance
     from vagus.authority.mass_revocation import MassRevocation
@@ -373,6 +375,12 @@ class House:
     def status_url(self) -> str:
         """Where this installation's CRLs and OCSP answers are, as the plan in force says."""
         return self.planning.load_adopted().status_url
+
+    def make_clock_bound(self) -> ClockBound:
+        """What keeps lists from being dated by a clock that is ahead, counting from now."""
+        from vagus.authority.clock_bound import ClockBound
+
+        return ClockBound(self.database, self.clock, lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def open_issuers(self, names: Iterable[str]) -> OpenIssuers:
         """The named online authorities with their keys, every live generation; each name's passphrase is asked for.

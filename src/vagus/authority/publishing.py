@@ -32,6 +32,7 @@ from vagus.x509.crl_building import CrlContents, assemble_crl, build_crl_tbs, ne
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vagus.authority.clock_bound import ClockBound
     from vagus.authority.issuers import Issuer
     from vagus.clock import Clock
     from vagus.policy.values import PolicyPack
@@ -76,7 +77,10 @@ class Touched:
 
 
 class CrlPublisher:
-    """Publishes the lists of open issuers. `folder` None keeps rows alone; `holder` names this process for leases."""
+    """Publishes the lists of open issuers. `folder` None keeps rows alone; `holder` names this process for leases.
+
+    `bound` says whether the clock can be right; None takes its word.
+    """
 
     def __init__(
         self,
@@ -87,8 +91,10 @@ class CrlPublisher:
         *,
         folder: Path | None,
         holder: str | None = None,
+        bound: ClockBound | None = None,
     ) -> None:
         self._pack = pack
+        self._bound = bound
         self._database = database
         self._writer = writer
         self._clock = clock
@@ -194,9 +200,12 @@ class CrlPublisher:
     def publish(self, issuer: Issuer, shard: int) -> Publication | None:
         """Sign and publish one list; None when its shard was published in this second already.
 
-        Raises Unavailable(CLOCK_ROLLBACK) when the newest list is from the future: nothing older may replace it.
+        Raises Unavailable(CLOCK_ROLLBACK) when the newest list is from the future: nothing older may replace it; and
+        Unavailable(CLOCK_AHEAD) when the one to sign would be.
         """
         # 1. a snapshot: entries and the place in the sequence that they cover
+        if self._bound is not None:
+            self._bound.check()
         now = self._now()
         facts = self._look(issuer, shard, now)
         if facts.previous is not None and not self._is_time(facts.previous, now, issuer):

@@ -120,6 +120,7 @@ _CONFLICT: Final = (
 )
 _UNAVAILABLE: Final = (
     Reason.CLOCK_ROLLBACK,
+    Reason.CLOCK_AHEAD,
     Reason.STATUS_UNAVAILABLE,
     Reason.STATUS_STALE,
     Reason.STATUS_BEHIND,

@@ -311,6 +311,7 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
         house.clock,
         folder=house.settings.published,
         holder=holder,
+        bound=house.make_clock_bound(),
     )
     supply = DeskSupply(desk, house.database, keystore, house.clock)
     gauge = LoadGauge(house.settings.serve.overload_seconds)

@@ -1,0 +1,73 @@
+"""No list is dated by a clock that is ahead of what else tells time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.authority.installation import Installation, new_installation
+from tests.postgres import fresh_database, postgres_server
+from vagus.authority.clock_bound import LEAP, SLACK, ClockBound
+from vagus.authority.publishing import CrlPublisher
+from vagus.errors import Unavailable
+from vagus.reasons import Reason
+from vagus.records import publications as rows
+from vagus.records.database import open_database
+from vagus.testing import FrozenClock
+
+
+def refusal_of(bound: ClockBound) -> Unavailable:
+    with pytest.raises(Unavailable) as refusal:
+        bound.check()
+    assert refusal.value.reason is Reason.CLOCK_AHEAD
+    return refusal.value
+
+
+def test_a_clock_that_leaps_ahead_under_a_process_is_refused_until_it_is_set_back(built: Installation) -> None:
+    passed = [0.0]
+    bound = ClockBound(built.database, built.clock, lambda: passed[0])
+    begun = built.clock.now()
+    built.clock.set(begun + timedelta(days=30))
+    assert "restart this process if it is right" in refusal_of(bound).message
+    passed[0] += 60
+    assert f"it is {begun + timedelta(seconds=60):%Y-%m-%d %H:%M}Z" in refusal_of(bound).message
+    built.clock.set(begun + timedelta(seconds=60))
+    bound.check()
+
+
+def test_a_clock_that_goes_on_with_time_or_is_set_a_little_is_taken(built: Installation) -> None:
+    passed = [0.0]
+    bound = ClockBound(built.database, built.clock, lambda: passed[0])
+    for step in (timedelta(days=90), LEAP, -timedelta(days=1)):
+        built.clock.set(built.clock.now() + step)
+        if step > LEAP:
+            passed[0] += step.total_seconds()
+        bound.check()
+
+
+def test_no_list_is_signed_by_a_clock_that_is_ahead(built: Installation) -> None:
+    issuer = built.issuers("h1/icu")["h1/icu"]
+    bound = ClockBound(built.database, built.clock, lambda: 0.0)
+    publisher = CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None, bound=bound)
+    published = publisher.publish_due(issuer)
+    built.advance(days=30)
+    with pytest.raises(Unavailable) as refusal:
+        publisher.publish_due(issuer)
+    assert refusal.value.reason is Reason.CLOCK_AHEAD
+    with built.database.reading() as connection:
+        found = rows.list_facts(connection, issuer.authority_id)
+    assert {one.number for one in found} == {one.number for one in published}
+
+
+@pytest.mark.interop
+def test_the_clock_of_a_database_server_is_asked_too(tmp_path: Path) -> None:
+    """A process that began with the wrong clock has that one to compare with."""
+    with postgres_server() as server, fresh_database(server) as url, new_installation(tmp_path / "house", url):
+        database = open_database(url)
+        for ahead in (timedelta(), -timedelta(days=30)):
+            ClockBound(database, FrozenClock(datetime.now(UTC) + ahead), lambda: 0.0).check()
+        wrong = ClockBound(database, FrozenClock(datetime.now(UTC) + 2 * SLACK), lambda: 0.0)
+        assert "the database's" in refusal_of(wrong).message
+        database.close()
