@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from cryptography import x509
 
 from tests.server.house import serving
+from tests.x509.chains import crl, root
 from vagus.endpoints.gateway.decisions import GateDecision
 from vagus.errors import Misconfigured, Unavailable
 from vagus.fleet.devices import NewDevice
@@ -20,6 +22,8 @@ from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
 from vagus.policy.plans import HospitalPlan, decode_plan
 from vagus.reasons import Reason
+from vagus.records.models import MakerAnchorRow, put_maker_anchor
+from vagus.server.diagnosis import State, diagnose
 from vagus.server.doors import DoorBuilder, Doors
 from vagus.wiring import House, RealClock
 from vagus.x509.crl_building import RevocationReason
@@ -172,3 +176,30 @@ def test_a_door_of_old_tls_is_not_opened_to_devices_that_came_beside_the_plan(bu
     assert caught.value.reason is Reason.BAD_PLAN
     built.house.inventory.change_state(worn.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
     assert built.builder.prepare(old, built.doors), "what has ended shows no certificate any more"
+
+
+def test_a_makers_new_list_is_taken_without_a_restart_and_a_bad_one_is_told(built: Built) -> None:
+    maker = root("O=Maker,CN=Root")
+    anchor = MakerAnchorRow(hashlib.sha256(maker.der).digest(), "Maker", maker.der, 0)
+    with built.house.database.writing() as connection:
+        put_maker_anchor(connection, anchor)
+    assert built.builder.refresh(built.doors)
+    assert not built.builder.refresh(built.doors)
+    folder = built.house.settings.folder / "makers"
+    folder.mkdir()
+    now = built.house.clock.now()
+    (folder / "maker.crl").write_bytes(crl(maker, this_update=now, next_update=now + timedelta(days=1)))
+    assert built.builder.refresh(built.doors)
+    assert built.builder.told_of_makers() == {}
+    (folder / "other.crl").write_bytes(b"no list")
+    assert built.builder.refresh(built.doors)
+    assert set(built.builder.told_of_makers()) == {"makers/other.crl"}
+    assert not built.builder.refresh(built.doors)
+    built.builder.read_lists_again()
+    assert built.builder.refresh(built.doors), "an operator said so"
+    makers_lists = [one for one in diagnose(built.house) if one.check == "makers' lists"]
+    assert [(one.state, one.finding.partition(":")[0]) for one in makers_lists] == [(State.WARNING, "makers/other.crl")]
+    Built(built.house.settings.folder).house.close()  # nor does it stop a start
+    (folder / "other.crl").unlink()
+    assert built.builder.refresh(built.doors)
+    assert built.builder.told_of_makers() == {}

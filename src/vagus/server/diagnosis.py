@@ -18,12 +18,16 @@ from vagus.ledger.entries import decode_entry
 from vagus.ledger.publish import load_published
 from vagus.records.authorities import ACTIVE, REQUESTED, AuthorityRow, list_authorities
 from vagus.records.log import iterate_leaves, load_head
+from vagus.records.models import list_maker_anchors
 from vagus.records.work import list_given_up, list_overdue
 from vagus.server.ceremonies import EMERGENCY, find_sealed
 from vagus.server.fetching import HttpFetch
+from vagus.server.makers import FOLDER, MakersLists
 from vagus.server.prober import Prober
 from vagus.server.status_watch import watch_lists
+from vagus.server.verifier_memory import GlancedCrlMemory
 from vagus.tlog.checkpoint import NoteKey
+from vagus.trust.anchors import ClockFloor
 from vagus.wiring import House
 
 _FSYNC_ROUNDS = 15
@@ -68,6 +72,7 @@ def diagnose(house: House, *, connect_to: tuple[str, int] | None = None) -> Iter
         ("restore", _restore),
         ("ceremony", _ceremonies),
         ("authorities", _authorities),
+        ("makers' lists", _makers),
         ("work", _work),
         ("emergency lists", _emergency_lists),
         ("status", _status),
@@ -279,6 +284,20 @@ def _emergency_lists(house: House) -> Iterator[Finding]:
     if found.ready:
         finding = f"{len(found.ready)} authorities can be revoked without the key above"
         yield Finding("emergency lists", State.WELL, finding)
+
+
+def _makers(house: House) -> Iterator[Finding]:
+    """Read as `serve` reads them, and remembered nowhere."""
+    memory = GlancedCrlMemory(house.database)
+    lists = MakersLists(house.settings.folder / FOLDER, memory, ClockFloor(), house.clock.now)
+    with house.database.reading() as connection:
+        lists.read([row.certificate_der for row in list_maker_anchors(connection)])
+    told = lists.told()
+    if not told:
+        yield Finding("makers' lists", State.WELL, f"{lists.count} makers' lists can be taken and are fresh")
+    for about, what in told.items():
+        remedy = f"bring the maker's newest list, or remove {about}"
+        yield Finding("makers' lists", State.WARNING, f"{about}: {what}", remedy)
 
 
 def _work(house: House) -> Iterator[Finding]:

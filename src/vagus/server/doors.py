@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 
 from vagus.authority.issuers import OpenIssuers
 from vagus.endpoints.est import est_app
@@ -30,17 +29,14 @@ from vagus.server.credentials import DoorCertificate, DoorCertificates
 from vagus.server.limits import Limits
 from vagus.server.listeners import ListenerSpec, do_nothing
 from vagus.server.log_files import log_files_app
-from vagus.server.makers import MakersStatus
+from vagus.server.makers import FOLDER, MakersLists, MakersStatus
 from vagus.server.status_http import Answers
 from vagus.server.verifier_memory import DurableCrlMemory, raise_floor
 from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
 from vagus.trust.anchors import AnchorSet, ClockFloor
-from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
 from vagus.trust.validation import Validator
 from vagus.wiring import House
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.paths import Pool
-from vagus.x509.pem import decode_blocks
 
 _LIVE = frozenset({ACTIVE, RETIRED})
 
@@ -95,7 +91,9 @@ class DoorBuilder:
         self._floor = ClockFloor()
         self._memory = DurableCrlMemory(house.database, house.writer)
         raise_floor(self._floor, house.database)
+        self._lists = MakersLists(house.settings.folder / FOLDER, self._memory, self._floor, house.clock.now)
         self._authorities, self._makers = self._look()
+        self._births = self._read_lists()
         self._parents = self._find_parents()
         self._epoch = 0
 
@@ -137,17 +135,29 @@ class DoorBuilder:
         return ready.doors
 
     def refresh(self, doors: Doors) -> bool:
-        """Let the doors know of new generations of authorities and new makers; whether there were any."""
+        """Let the doors know of new generations, new makers and makers' new lists; whether there were any."""
         raise_floor(self._floor, self._house.database)
         found = self._look()
-        if found == (self._authorities, self._makers):
+        if found == (self._authorities, self._makers) and not self._lists.has_changed():
             return False
         self._authorities, self._makers = found
+        self._births = self._read_lists()
         self._parents = self._find_parents()
         for listener, admission in doors.admissions:
             admission.use(*self._validators(listener))
         self._epoch += 1
         return True
+
+    def read_lists_again(self) -> None:
+        """Let the next `refresh` read the makers' lists, whatever their files look like. From any thread."""
+        self._lists.forget()
+
+    def told_of_makers(self) -> dict[str, str]:
+        """What an operator should know of the makers' lists, by file."""
+        return self._lists.told()
+
+    def _read_lists(self) -> MakersStatus:
+        return self._lists.read(self._makers)
 
     def _look(self) -> tuple[tuple[AuthorityRow, ...], tuple[bytes, ...]]:
         """The authorities that live, and the makers' anchors."""
@@ -250,21 +260,8 @@ class DoorBuilder:
         status = DatabaseStatus(house.database, house.follower, bound=bound_for(house.pack, function))
         makers = None
         if listener.kind is ListenerKind.ENROLMENT and self._makers:
-            makers = Validator(AnchorSet.from_der(self._makers), MakersStatus(self._makers_lists()), floor=self._floor)
+            makers = Validator(AnchorSet.from_der(self._makers), self._births, floor=self._floor)
         return Validator(anchors, status, known=known, floor=self._floor), makers
-
-    def _makers_lists(self) -> CrlStatus | None:
-        folder = self._house.settings.folder / "makers"
-        files = sorted(folder.glob("*.crl")) if folder.is_dir() else []
-        if not files:
-            return None
-        lines = [decode_certificate(der) for file in sorted(folder.glob("*.pem")) for der in _certificates_in(file)]
-        pool = Pool(AnchorSet.from_der(self._makers), lines)  # a line CA's own list needs the line CA's certificate
-        status = CrlStatus(pool, rules=STRICT_CRL_RULES, memory=self._memory, floor=self._floor)
-        for file in files:
-            for der in decode_blocks(file.read_bytes(), "X509 CRL"):
-                status.load(der, self._house.clock.now())
-        return status
 
     def _rules(self, listener: PlannedListener) -> ListenerRules:
         if listener.kind is ListenerKind.ENROLMENT:
@@ -351,10 +348,6 @@ class DoorBuilder:
                 f"certificates TLS 1.2 would show in clear; set 1.3, or leave their units out"
             )
             raise Misconfigured(Reason.BAD_PLAN, msg, listener=listener.name)
-
-
-def _certificates_in(file: Path) -> Iterable[bytes]:
-    return decode_blocks(file.read_bytes(), "CERTIFICATE")
 
 
 def status_spec(house: House, listener: PlannedListener, app: ASGIApp, answers: Answers) -> ListenerSpec:

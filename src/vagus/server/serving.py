@@ -34,6 +34,7 @@ from vagus.server.jobs import Jobs, Task, do_each
 from vagus.server.listeners import ListenerSpec, RunningListeners, do_nothing, run
 from vagus.server.log_files import log_files_app, under_prefix
 from vagus.server.metrics import metrics_app
+from vagus.server.makers import FOLDER
 from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.prober import Prober
 from vagus.server.ready_answers import ReadyAnswers
@@ -99,6 +100,8 @@ class Serving:
     builder: DoorBuilder | None = None
     changed: Callable[[], None] = do_nothing
     """Told once the listeners of another plan are open."""
+    waits: dict[str, str] = field(default_factory=dict)
+    """What an operator should know, by what it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
         plan=plan,
     )
     jobs = Jobs([*_tasks(serving, is_status_only=is_status_only), Task("plan", 2.0, reloading.look)])
+        waits=serving.waits,
     jobs.run_all()
     # 5. The doors.
     status = _status_parts(serving)
@@ -159,6 +163,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
         serving.doors = serving.builder.build()
         specs += serving.doors.specs
     runner = None if is_status_only else _runner(house)
+        _note_makers(serving, serving.builder)
     _run(serving, specs, jobs, runner, reloading, ready)
 
 
@@ -216,6 +221,9 @@ def _run(
     try:
         feeds, devices = [house.follower], [house.device_follower]
         run(specs, clock=house.clock, feeds=feeds, devices=devices, started=started, hung_up=hung_up)
+        if serving.builder is not None:
+            serving.builder.read_lists_again()
+            jobs.nudge("anchors")
     finally:
         watch.stop()
         if runner is not None:
@@ -456,7 +464,7 @@ def _prepare_plan(serving: Serving, plan: Plan) -> NextListeners:
 
 
 def _refresh(serving: Serving) -> None:
-    """A maker whose manifest was taken in a moment ago, an authority that was re-keyed: no restart for them."""
+    """A maker whose manifest or list came a moment ago, an authority that was re-keyed: no restart for them."""
     if serving.builder is not None:
         serving.builder.refresh(serving.doors)
 
@@ -465,6 +473,18 @@ def _status_parts(serving: Serving) -> tuple[ASGIApp, ReadyAnswers]:
     """The application of the status listeners, and the OCSP answers that are given without it."""
     house = serving.house
     source = SheddingOcsp(CarefulDesk(serving), serving.gauge)
+        _note_makers(serving, serving.builder)
+
+
+def _note_makers(serving: Serving, builder: DoorBuilder) -> None:
+    """Tell what is wrong with makers' lists on /health, and in the log once."""
+    told = builder.told_of_makers()
+    for about in [about for about in serving.waits if about.startswith(f"{FOLDER}/") and about not in told]:
+        serving.waits.pop(about, None)
+    for about, what in told.items():
+        if serving.waits.get(about) != what:
+            _LOG.warning("%s: %s", about, what)
+        serving.waits[about] = what
     replies = OcspReplies(source, house.clock, house.pack.ocsp.http_max_age)
     app = status_app(publications=PublishedLists(house.database), ocsp=replies)
     prefix = urlsplit(serving.plan.status_url).path

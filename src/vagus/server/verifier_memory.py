@@ -12,7 +12,7 @@ from vagus.records.database import Database
 from vagus.records.publications import find_newest_update
 from vagus.records.writer import Writer
 from vagus.trust.anchors import ClockFloor
-from vagus.trust.crl_status import CrlMark
+from vagus.trust.crl_status import CrlMark, VolatileCrlMemory
 
 
 class DurableCrlMemory:
@@ -24,13 +24,29 @@ class DurableCrlMemory:
 
     def find(self, name: str) -> CrlMark | None:
         """The mark under `name`."""
-        with self._database.reading() as connection:
-            found = memory.find_remembered(connection, name)
-        return None if found is None else CrlMark(found.number, found.at)
+        return _find(self._database, name)
 
     def remember(self, name: str, mark: CrlMark) -> None:
         """Keep `mark` under `name`; durable when it returns. A lower number changes nothing."""
         self._writer.submit(lambda batch: memory.remember(batch.connection, name, mark.number, mark.at)).result()
+
+
+class GlancedCrlMemory(VolatileCrlMemory):
+    """What is remembered in the table, without writing to it: for whoever only looks."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._database = database
+
+    def find(self, name: str) -> CrlMark | None:
+        """The mark under `name`."""
+        return super().find(name) or _find(self._database, name)
+
+
+def _find(database: Database, name: str) -> CrlMark | None:
+    with database.reading() as connection:
+        found = memory.find_remembered(connection, name)
+    return None if found is None else CrlMark(found.number, found.at)
 
 
 def raise_floor(floor: ClockFloor, database: Database) -> None:

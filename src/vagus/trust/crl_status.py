@@ -233,10 +233,10 @@ class CrlStatus:
         check_every(self._check_listed_in, path, at)
 
     def _check_listed_in(self, path: ValidPath, index: int, at: datetime) -> None:
-        if self._is_told_of(path.certificates[index]):
+        if self.speaks_of(path.certificates[index]):
             self.check_status_in(path, index, at)
 
-    def _is_told_of(self, certificate: PathCertificate) -> bool:
+    def speaks_of(self, certificate: PathCertificate) -> bool:
         """Whether any list is here by the certificate's issuer, or by another one that speaks for it."""
         return bool(self._by_issuer.get(certificate.issuer.relative_names)) or any(self._partial(certificate))
 
