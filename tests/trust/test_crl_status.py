@@ -124,6 +124,64 @@ def test_how_stale_is_told_for_whoever_grants_grace() -> None:
     assert caught.value.facts["stale_seconds"] == 3600
 
 
+def stale_list(*entries: Listed, issuer: Made = CA, late: timedelta = HOUR) -> bytes:
+    return crl(issuer, list(entries), this_update=AT - 30 * DAY, next_update=AT - late)
+
+
+def test_a_stale_list_that_names_it_says_revoked_whatever_grace_there_is() -> None:
+    """A revocation is for ever; a hold may have been lifted since, and is no consent either."""
+    leaf, held, neighbour = CA.leaf(), CA.leaf(), CA.leaf()
+    source = status(stale_list(Listed(serial(leaf), 1), Listed(serial(held), 6)))
+    told: list[NotTrusted] = []
+    graced = BoundedGrace(source, 2 * HOUR, told.append)
+    for one in (source, graced):
+        with pytest.raises(NotTrusted) as caught:
+            one.check_status(leaf.parsed, CA.parsed, AT)
+        assert caught.value.reason is Reason.REVOKED
+    assert refused(source, held) is Reason.STATUS_STALE
+    graced.check_status(neighbour.parsed, CA.parsed, AT)
+    assert [one.reason for one in told] == [Reason.STATUS_STALE]
+
+
+def test_no_grace_lets_a_hold_of_a_stale_list_pass() -> None:
+    held = CA.leaf()
+    graced = BoundedGrace(status(stale_list(Listed(serial(held), 6))), 2 * HOUR, lambda _: None)
+    with pytest.raises(NotTrusted) as caught:
+        graced.check_status(held.parsed, CA.parsed, AT)
+    assert caught.value.reason is Reason.STATUS_STALE
+    assert "stale_seconds" not in caught.value.facts
+    # a list in date, by the CA's other key, knows better
+    fresh = ROOT.ca("O=Harbour,CN=CA")
+    ask(status(stale_list(Listed(serial(held), 6)), crl(fresh), crl(ROOT), known=(CA, fresh)), held)
+
+
+def test_how_stale_is_the_least_that_covers_every_reason() -> None:
+    """Whoever grants grace must not grant it to lists that would not suffice if they were in date."""
+    leaf = CA.leaf()
+    old = {"this_update": AT - 30 * DAY}
+    some = crl(CA, [], scope(reasons=(1, 2)), next_update=AT - HOUR, **old)  # type: ignore[arg-type]
+    rest = crl(CA, [], scope(reasons=(3, 4, 5, 6, 7, 8)), next_update=AT - 3 * HOUR, **old)  # type: ignore[arg-type]
+    assert refused(status(some), leaf) is Reason.STATUS_UNAVAILABLE
+    with pytest.raises(NotTrusted) as caught:
+        ask(status(some, rest), leaf)
+    assert (caught.value.reason, caught.value.facts["stale_seconds"]) == (Reason.STATUS_STALE, 3 * 3600)
+
+
+def test_a_stale_word_about_the_signer_hides_no_revocation() -> None:
+    clerk = ROOT.issue("O=Harbour,CN=Clerk", (chains.usage(6),))
+    points = crl_points(point(point_name(HERE), issuer="O=Harbour,CN=Clerk"))
+    leaf, neighbour = CA.leaf(points), CA.leaf(points)
+    listed = [Listed(serial(leaf), 1, issuer="O=Harbour,CN=CA")]
+    by_clerk = crl(
+        clerk, listed, scope(point_name(HERE), indirect=True), this_update=AT - DAY, next_update=AT - 3 * HOUR
+    )
+    source = status(by_clerk, stale_list(issuer=ROOT), known=(CA, clerk))
+    assert refused(source, leaf) is Reason.REVOKED
+    with pytest.raises(NotTrusted) as caught:
+        ask(source, neighbour)
+    assert (caught.value.reason, caught.value.facts["stale_seconds"]) == (Reason.STATUS_STALE, 3 * 3600)
+
+
 # --- newest only -------------------------------------------------------------------------------------------------
 
 
@@ -351,10 +409,14 @@ def test_a_delta_alone_is_no_status() -> None:
     assert refused(source, CA.leaf()) is Reason.STATUS_UNAVAILABLE
 
 
-def test_a_stale_delta_is_passed_over() -> None:
-    leaf = CA.leaf()
-    stale = crl(CA, [Listed(serial(leaf))], number=6, base=5, this_update=AT - DAY, next_update=AT - HOUR)
-    ask(status(crl(CA, number=5), stale), leaf)
+def test_a_stale_delta_is_passed_over_but_for_the_revocations_that_it_tells_of() -> None:
+    leaf, held, lifted = CA.leaf(), CA.leaf(), CA.leaf()
+    entries = [Listed(serial(leaf)), Listed(serial(held), 6), Listed(serial(lifted), 8)]
+    stale = crl(CA, entries, number=6, base=5, this_update=AT - DAY, next_update=AT - HOUR)
+    source = status(crl(CA, [Listed(serial(lifted), 6)], number=5), stale)
+    assert refused(source, leaf) is Reason.REVOKED
+    ask(source, held)
+    assert refused(source, lifted) is Reason.ON_HOLD
 
 
 # --- keys that roll over -----------------------------------------------------------------------------------------

@@ -181,6 +181,17 @@ def test_a_chance_hit_is_cleared_by_lists(clinic: Clinic) -> None:
     assert caught.value.reason is Reason.REVOKED
 
 
+def test_no_grace_lets_pass_what_an_old_snapshot_holds_as_revoked(clinic: Clinic) -> None:
+    bad, good = clinic.issue(), clinic.issue()
+    clinic.revoke(bad)
+    late = clinic.now + timedelta(hours=25)
+    graced = BoundedGrace(clinic.gateway(), timedelta(hours=6), lambda _: None)
+    graced.check_status(*pair(good), late)
+    with pytest.raises(NotTrusted) as caught:
+        graced.check_status(*pair(bad), late)
+    assert caught.value.reason is Reason.STATUS_DOUBTFUL
+
+
 def test_it_fails_closed_when_it_is_too_old(clinic: Clinic) -> None:
     issued = clinic.issue()
     status = clinic.gateway()

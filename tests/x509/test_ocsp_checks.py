@@ -149,6 +149,16 @@ def test_the_responder_id_must_be_of_the_signer() -> None:
     assert refused(ocsp_response(RESPONDER, ID, responder=of_another)) is Reason.BAD_SIGNATURE
 
 
+def test_a_response_past_its_date_still_says_revoked_and_says_nothing_else() -> None:
+    def past(status: bytes) -> Reason:
+        return refused(ocsp_response(CA, ID, status, next_update=AT - HOUR, this_update=AT - DAY))
+
+    assert past(revoked(1)) is Reason.REVOKED
+    assert past(revoked(6)) is Reason.OCSP_STALE
+    assert past(chains.UNKNOWN_STATUS) is Reason.OCSP_STALE
+    assert refused(ocsp_response(CA, ID, revoked(1), produced_at=AT + HOUR)) is Reason.OCSP_STALE
+
+
 def test_times_are_held_to() -> None:
     """C28."""
     assert refused(ocsp_response(CA, ID, next_update=AT - HOUR, this_update=AT - DAY)) is Reason.OCSP_STALE

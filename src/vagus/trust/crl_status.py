@@ -35,6 +35,7 @@ from vagus.x509.path_rules import PKIX, PathRules
 from vagus.x509.paths import PathAnchor, Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
+_PASSING = frozenset({None, CERTIFICATE_HOLD, REMOVE_FROM_CRL})  # codes of an entry that is no revocation for ever
 _DEEPEST = 3  # CRL signers whose own status needs CRLs of other signers, and so on
 
 
@@ -256,28 +257,30 @@ class CrlStatus:
         if self._rules.honours_no_rev_avail and certificate.has(ext.NO_REV_AVAIL) and not certificate.is_ca:
             return
         reasons = 0
+        late: list[tuple[int, NotTrusted]] = []
+        held: NotTrusted | None = None
         fault: VagusError | None = None
         # first the lists of everything, by an old and a new key alike, so that a silent one hides nothing; then,
         # where they leave reasons open, the partitions
         for candidates in (self._complete, self._partial):
             for loaded, covered in candidates(certificate):
                 try:
-                    self._check_signer(loaded, issuer, anchor, at, asking)
-                    self._check_fresh(loaded.crl, at)
+                    lateness = self._find_lateness(loaded, issuer, anchor, at, asking)
                 except VagusError as refusal:
                     fault = refusal
                     continue
                 # (i), (j), (k)
-                self._check_listed(loaded, certificate, at)
+                reason = self._find_reason(loaded, certificate, at)
+                if reason is not None:
+                    held = _refuse_listed(certificate, reason, lateness)
                 # (l)
-                reasons |= covered
+                if lateness is None:
+                    reasons |= covered
+                else:
+                    late.append((covered, lateness))
             if reasons == ALL_REASONS:
                 return
-        if fault is not None:
-            raise fault
-        what = "leave out some revocation reasons" if reasons else "do not speak of it"
-        msg = f"the CRLs here {what}: certificate {certificate.label}; load its issuer's newest"
-        raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
+        raise held or _silence(certificate, reasons, late, fault)
 
     def _complete(self, certificate: PathCertificate) -> list[tuple[_Loaded, int]]:
         """The lists that cover all that the issuer issues; they need no distribution point (see `ANYWHERE`)."""
@@ -354,7 +357,27 @@ class CrlStatus:
         for index, certificate in enumerate(path.certificates):
             self._check(certificate, issuer_in(path, index), path.anchor, at, (*asking, crl.sha256))
 
-    def _check_fresh(self, crl: Crl, at: datetime) -> None:
+    def _find_lateness(
+        self,
+        loaded: _Loaded,
+        issuer: PathCertificate,
+        anchor: PathAnchor | None,
+        at: datetime,
+        asking: tuple[bytes, ...],
+    ) -> NotTrusted | None:
+        """None where list and signer hold, STATUS_STALE where one is only out of date; every other fault is raised."""
+        lateness = self._staleness(loaded.crl, at)
+        try:
+            self._check_signer(loaded, issuer, anchor, at, asking)
+        except NotTrusted as refusal:
+            if refusal.reason is not Reason.STATUS_STALE:
+                raise
+            if lateness is None or _stale_seconds(lateness) < _stale_seconds(refusal):
+                return refusal
+        return lateness
+
+    def _staleness(self, crl: Crl, at: datetime) -> NotTrusted | None:
+        """STATUS_STALE if the list should have been replaced. Raises NotTrusted(CRL_INVALID): its age has no bound."""
         if crl.this_update > at + self._rules.slack:
             msg = f"CRL {crl.label} is dated {crl.this_update:%Y-%m-%d %H:%M:%S} UTC, in the future; check the clocks"
             raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
@@ -365,46 +388,47 @@ class CrlStatus:
             msg = f"CRL {crl.label} has no nextUpdate (RFC 5280 5.1.2.5), so its age has no bound; have one set"
             raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
         end = min(ends)
-        if at > end:
-            stale = int((at - end).total_seconds())
-            msg = f"CRL {crl.label} was to be replaced by {end:%Y-%m-%d %H:%M:%S} UTC; fetch the newest"
-            raise NotTrusted(Reason.STATUS_STALE, msg, crl=crl.label, stale_seconds=stale)
-
-    def _check_listed(self, loaded: _Loaded, certificate: PathCertificate, at: datetime) -> None:
-        reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_octets)
-        delta = self._newest_delta(loaded, at)
-        if delta is not None:
-            change = delta.find_reason(certificate.issuer, certificate.serial_octets)
-            if change == REMOVE_FROM_CRL:
-                # 5.3.1: only a hold (or an expired entry) is ever taken back
-                reason = None if reason in {CERTIFICATE_HOLD, REMOVE_FROM_CRL, None} else reason
-            elif change is not None:
-                reason = change
-        if reason is None:
-            return
-        if reason == CERTIFICATE_HOLD:
-            msg = f"certificate {certificate.label} is on hold; release it or replace it"
-            raise NotTrusted(Reason.ON_HOLD, msg, certificate=certificate.label, code=reason)
-        msg = f"certificate {certificate.label} is revoked (reason code {reason}); replace it"
-        raise NotTrusted(Reason.REVOKED, msg, certificate=certificate.label, code=reason)
-
-    def _newest_delta(self, base: _Loaded, at: datetime) -> Crl | None:
-        """(c), (h): the newest usable delta of this base by the same key."""
-        if not self._rules.uses_deltas or base.crl.number is None:
+        if at <= end:
             return None
-        deltas = [
+        stale = int((at - end).total_seconds())
+        msg = f"CRL {crl.label} was to be replaced by {end:%Y-%m-%d %H:%M:%S} UTC; fetch the newest"
+        return NotTrusted(Reason.STATUS_STALE, msg, crl=crl.label, stale_seconds=stale)
+
+    def _find_reason(self, loaded: _Loaded, certificate: PathCertificate, at: datetime) -> int | None:
+        """The reason code under which a list and its deltas name the certificate, None if they do not."""
+        reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_octets)
+        deltas = self._deltas_of(loaded)
+        if not deltas:
+            return reason
+        told = {delta.sha256: delta.find_reason(certificate.issuer, certificate.serial_octets) for delta in deltas}
+        # (c), (h): the newest that is in date brings the list forward
+        newest = max((delta for delta in deltas if self._is_fresh(delta, at)), key=_number, default=None)
+        change = None if newest is None else told[newest.sha256]
+        if change == REMOVE_FROM_CRL:
+            # 5.3.1: only a hold (or an expired entry) is ever taken back
+            reason = None if reason in {CERTIFICATE_HOLD, REMOVE_FROM_CRL, None} else reason
+        elif change is not None:
+            reason = change
+        if reason is None or reason == CERTIFICATE_HOLD:
+            # a revocation sticks, also when the delta that told of it is past its date
+            reason = next((code for code in told.values() if code not in _PASSING), reason)
+        return reason
+
+    def _deltas_of(self, base: _Loaded) -> list[Crl]:
+        """The deltas of this base by the same key, of any age."""
+        if not self._rules.uses_deltas or base.crl.number is None:
+            return []
+        return [
             other.crl
             for other in self._by_issuer.get(base.crl.issuer.relative_names, ())
-            if other.spki_sha256 == base.spki_sha256 and updates(other.crl, base.crl) and self._is_fresh(other.crl, at)
+            if other.spki_sha256 == base.spki_sha256 and updates(other.crl, base.crl)
         ]
-        return max(deltas, key=_number, default=None)
 
     def _is_fresh(self, crl: Crl, at: datetime) -> bool:
         try:
-            self._check_fresh(crl, at)
+            return self._staleness(crl, at) is None
         except NotTrusted:
             return False
-        return True
 
     @property
     def loaded(self) -> Sequence[Crl]:
@@ -414,3 +438,40 @@ class CrlStatus:
 
 def _number(crl: Crl) -> int:
     return crl.number or 0
+
+
+def _refuse_listed(certificate: PathCertificate, reason: int, lateness: NotTrusted | None) -> NotTrusted:
+    """Raises NotTrusted(REVOKED), which is for ever however old the list that says so, or NotTrusted(ON_HOLD).
+
+    A hold of a list past its date may have been lifted since: what comes back is the refusal where nobody knows better.
+    """
+    if reason != CERTIFICATE_HOLD:
+        msg = f"certificate {certificate.label} is revoked (reason code {reason}); replace it"
+        raise NotTrusted(Reason.REVOKED, msg, certificate=certificate.label, code=reason)
+    if lateness is None:
+        msg = f"certificate {certificate.label} is on hold; release it or replace it"
+        raise NotTrusted(Reason.ON_HOLD, msg, certificate=certificate.label, code=reason)
+    # without `stale_seconds`, so that no grace covers it
+    msg = f"certificate {certificate.label} was on hold when its issuer last spoke; fetch the newest CRL"
+    return NotTrusted(Reason.STATUS_STALE, msg, certificate=certificate.label)
+
+
+def _stale_seconds(refusal: NotTrusted) -> int:
+    seconds = refusal.facts.get("stale_seconds")
+    return seconds if isinstance(seconds, int) else 0
+
+
+def _silence(
+    certificate: PathCertificate, reasons: int, late: Sequence[tuple[int, NotTrusted]], fault: VagusError | None
+) -> VagusError:
+    """Why the lists do not suffice: stale only where those past their date would cover every reason with the rest."""
+    together = reasons
+    for covered, lateness in sorted(late, key=lambda one: _stale_seconds(one[1])):
+        together |= covered
+        if together == ALL_REASONS:
+            return lateness
+    if fault is not None:
+        return fault
+    what = "leave out some revocation reasons" if together else "do not speak of it"
+    msg = f"the CRLs here {what}: certificate {certificate.label}; load its issuer's newest"
+    return NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)

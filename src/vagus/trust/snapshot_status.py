@@ -107,11 +107,12 @@ class SnapshotStatus:
             what = "no snapshot is loaded" if snapshot is None else "the snapshot does not cover its issuer"
             msg = f"nothing is known of certificate {certificate.label}: {what}; load the snapshot of its house"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
-        self._check_fresh(snapshot, at)
-        # 3. absence is certain
+        self._check_made(snapshot, at)
+        # 3. absence is certain, as long as the snapshot is not too old
         if not snapshot.may_be_revoked(issuer.spki_sha256, certificate.serial_octets):
+            self._check_fresh(snapshot, at)
             return
-        # 4. presence is not: one good certificate in `one_in` looks the same
+        # 4. presence is not: one good certificate in `one_in` looks the same; age makes no revoked one good
         if on_hit is not None:
             on_hit()
             return
@@ -122,6 +123,12 @@ class SnapshotStatus:
         )
         raise NotTrusted(Reason.STATUS_DOUBTFUL, msg, certificate=certificate.label, one_in=one_in)
 
+    @staticmethod
+    def _check_made(snapshot: Snapshot, at: datetime) -> None:
+        if snapshot.facts.made_at > at + _SLACK:
+            msg = f"the clock shows {at:%Y-%m-%d %H:%M:%S} UTC, before the snapshot was made; set the clock"
+            raise NotTrusted(Reason.CLOCK_ROLLBACK, msg)
+
     def _check_fresh(self, snapshot: Snapshot, at: datetime) -> None:
         facts = snapshot.facts
         end = facts.next_update
@@ -131,6 +138,3 @@ class SnapshotStatus:
             stale = int((at - end).total_seconds())
             msg = f"the snapshot was to be replaced by {end:%Y-%m-%d %H:%M:%S} UTC; bring the newest"
             raise NotTrusted(Reason.STATUS_STALE, msg, stale_seconds=stale)
-        if facts.made_at > at + _SLACK:
-            msg = f"the clock shows {at:%Y-%m-%d %H:%M:%S} UTC, before the snapshot was made; set the clock"
-            raise NotTrusted(Reason.CLOCK_ROLLBACK, msg)

@@ -71,13 +71,18 @@ def check_response(
     )
     # RFC 9654 2.1 nonce
     _check_nonce(response, rules)
-    # 3.2 (5), (6) thisUpdate is recent, nextUpdate lies ahead
-    _check_times(response, answer, at, rules)
-    # 2.2 the answer itself
+    # 3.2 (5) it is not dated in the future
+    _check_made(response, answer, at, rules)
+    # 2.2 the answer itself: a revocation is for ever, however old the response that tells of it
     if answer.status is CertStatus.REVOKED:
-        reason = Reason.ON_HOLD if answer.revocation_reason == CERTIFICATE_HOLD else Reason.REVOKED
+        is_held = answer.revocation_reason == CERTIFICATE_HOLD
+        if is_held:
+            _check_age(answer, at, rules)
         msg = f"certificate {certificate.label} is revoked, says its OCSP responder"
+        reason = Reason.ON_HOLD if is_held else Reason.REVOKED
         raise NotTrusted(reason, msg, certificate=certificate.label, code=answer.revocation_reason)
+    # 3.2 (5), (6) thisUpdate is recent, nextUpdate lies ahead
+    _check_age(answer, at, rules)
     if answer.status is CertStatus.UNKNOWN:
         msg = f"the OCSP responder does not know certificate {certificate.label}; its issuer never recorded it"
         raise NotTrusted(Reason.NOT_ISSUED, msg, certificate=certificate.label)
@@ -187,11 +192,14 @@ def _check_nonce(response: OcspResponse, rules: OcspRules) -> None:
         raise NotTrusted(Reason.OCSP_NONCE, "the OCSP response repeats another nonce than was sent; ask again")
 
 
-def _check_times(response: OcspResponse, answer: SingleResponse, at: datetime, rules: OcspRules) -> None:
+def _check_made(response: OcspResponse, answer: SingleResponse, at: datetime, rules: OcspRules) -> None:
     latest = at + rules.slack
     if answer.this_update > latest or response.produced_at > latest:
         msg = f"the OCSP response is dated {answer.this_update:%Y-%m-%d %H:%M:%S} UTC, in the future; check the clocks"
         raise NotTrusted(Reason.OCSP_STALE, msg)
+
+
+def _check_age(answer: SingleResponse, at: datetime, rules: OcspRules) -> None:
     end = answer.next_update
     if end is None:
         # 4.2.2.1: without nextUpdate newer information is available all the time
