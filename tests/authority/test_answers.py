@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 
 from tests.authority.installation import BY, SECRET, Installation
 from tests.authority.installation import ICU as PLANNED_ICU
-from vagus.authority.answers import KeptAnswer, OcspDesk, PublishedLists
+from vagus.authority.answers import KeptAnswer, OcspDesk
 from vagus.authority.issuance import IssuanceToken, IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
+from vagus.authority.published import PublishedLists
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
 from vagus.authority.revocation import Revocations
 from vagus.errors import Conflict, Refused, Unavailable, VagusError
@@ -434,7 +435,7 @@ def test_answering_needs_no_key_of_an_authority(built: Installation, issuers: Op
 
 
 def test_lists_and_certificates_are_found_by_name(built: Installation, issuers: OpenIssuers) -> None:
-    lists = PublishedLists(built.database)
+    lists = PublishedLists(built.database, built.clock)
     assert lists.find_list("h1/icu", 1, 0) is None
     (shard, complete) = built.publisher.publish_all(issuers["h1/icu"])
     found = lists.find_list("h1/icu", 1, 0)

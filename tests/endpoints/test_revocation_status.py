@@ -20,8 +20,9 @@ from starlette.types import ASGIApp
 from tests.endpoints.calls import Answer, call
 from tests.fleet.house import House, house, pack, request
 from tests.fleet.inventory import BY
-from vagus.authority.answers import OcspDesk, PublishedLists
+from vagus.authority.answers import OcspDesk
 from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.published import PublishedLists
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import ResponderOffice, open_responders
 from vagus.endpoints.revocation_status import (
@@ -63,7 +64,9 @@ def app(standing: House) -> ASGIApp:
     with stock.database.reading() as connection:
         responders = open_responders(connection, standing.keystore)  # type: ignore[attr-defined]
     desk = OcspDesk(stock.database, standing.follower, pack().ocsp, responders)
-    return status_app(publications=PublishedLists(stock.database), ocsp=OcspReplies(desk, stock.clock, AGE))
+    return status_app(
+        publications=PublishedLists(stock.database, stock.clock), ocsp=OcspReplies(desk, stock.clock, AGE)
+    )
 
 
 def _publisher(standing: House) -> CrlPublisher:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from tests.authority.installation import BY, H1, ROOT, STATUS_URL, Installation, new_installation
 from tests.authority.installation import ICU as PLANNED_ICU
-from vagus.authority.answers import OcspDesk, PublishedLists
+from vagus.authority.answers import OcspDesk
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
+from vagus.authority.published import PublishedLists
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
 from vagus.endpoints.revocation_status import OCSP_STATUS, encode_ocsp_error
 from vagus.errors import Unavailable, VagusError
@@ -133,5 +134,5 @@ def publishing_house(template: Path, folder: Path) -> Iterator[PublishingHouse]:
         with database.reading() as connection:
             responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
         desk = OcspDesk(database, follower, built.pack.ocsp, responders)
-        yield PublishingHouse(built, built.issuers(ICU), desk, PublishedLists(database))
+        yield PublishingHouse(built, built.issuers(ICU), desk, PublishedLists(database, clock))
     database.close()

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from tests.authority.installation import H1, ICU, ROOT, SECRET, STATUS_URL, new_installation
 from tests.server.publishing_house import question_der
-from vagus.authority.answers import OcspDesk, PublishedLists
+from vagus.authority.answers import OcspDesk
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuanceToken
 from vagus.authority.issuers import open_issuers
+from vagus.authority.published import PublishedLists
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
 from vagus.authority.revocation import Revocations
@@ -85,7 +86,7 @@ class Server:
         self.follower = RevocationFollower(self.database, clock)
         self.follower.follow(self.writer)
         self.desk = OcspDesk(self.database, self.follower, pack.ocsp, responders)
-        self.lists = PublishedLists(self.database)
+        self.lists = PublishedLists(self.database, self.clock)
         self.prober = Prober(
             pack, self.database, clock, entropy, self.fetch, status_url=STATUS_URL, writer=None, through_caches=False
         )

@@ -1,4 +1,4 @@
-"""What relying parties ask of us: OCSP answers, signed now or kept, and the newest lists; revokes nothing.
+"""What relying parties ask of us in OCSP: answers, signed now or kept; revokes nothing, knows no list.
 
 A kept answer dies with the revocation that contradicts it: the follower of the sequence speaks first, within the
 process before the revocation's own future resolves, elsewhere within half a second.
@@ -6,7 +6,6 @@ process before the revocation's own future resolves, elsewhere within half a sec
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
@@ -19,7 +18,6 @@ from vagus.authority.responders import Responder
 from vagus.errors import Conflict, Refused, Unavailable
 from vagus.keystore.signing import Purpose
 from vagus.reasons import Reason
-from vagus.records import authorities as authority_rows
 from vagus.records import certificates as certificate_rows
 from vagus.records import publications as publication_rows
 from vagus.x509 import der
@@ -51,17 +49,6 @@ class OcspAnswer:
     response_der: bytes
     this_update: datetime
     next_update: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedList:
-    """A CRL as published."""
-
-    crl_der: bytes
-    this_update: datetime
-    next_update: datetime
-    sha256: bytes
-    """Of the list: hashed once, for a list may have megabytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -348,64 +335,8 @@ class OcspDesk:
                     self._kept.pop(request_der, None)
 
 
-class PublishedLists:
-    """The newest lists and the certificates of authorities, for whoever hands them out."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._lists: dict[tuple[str, int, int, bool], tuple[int, PublishedList]] = {}
-        self._ids: dict[tuple[str, int], int] = {}  # a generation keeps its number for good
-
-    def find_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
-        """The newest list of a shard (-1: the complete one). The bytes are read again only when the number moved."""
-        named = (name, generation, shard, is_delta)
-        with self._database.reading() as connection:
-            authority_id = self._ids.get((name, generation))
-            if authority_id is None:
-                authority = authority_rows.find_generation(connection, name, generation)
-                if authority is None:
-                    return None
-                authority_id = self._ids[name, generation] = authority.id
-            number = publication_rows.find_number(connection, authority_id, shard, is_delta=is_delta)
-            if number is None:
-                return None
-            kept = self._lists.get(named)
-            if kept is not None and kept[0] == number:
-                return kept[1]
-            found = (
-                _delta(publication_rows.find_delta(connection, authority_id, shard))
-                if is_delta
-                else _full(publication_rows.find_publication(connection, authority_id, shard))
-            )
-        if found is not None:
-            self._lists[named] = (number, found)
-        return found
-
-    def find_certificate(self, name: str, generation: int) -> bytes | None:
-        """The certificate of an authority, for caIssuers."""
-        with self._database.reading() as connection:
-            row = authority_rows.find_generation(connection, name, generation)
-        return None if row is None else row.certificate_der
-
-
 def _authority_of(responder: Responder) -> int:
     return responder.authority_id
-
-
-def _full(row: publication_rows.Publication | None) -> PublishedList | None:
-    if row is None:
-        return None
-    return _published(row.crl_der, row.this_update, row.next_update)
-
-
-def _delta(row: publication_rows.DeltaRow | None) -> PublishedList | None:
-    if row is None or row.crl_der is None:
-        return None
-    return _published(row.crl_der, row.this_update, row.next_update)
-
-
-def _published(crl_der: bytes, this_update: int, next_update: int) -> PublishedList:
-    return PublishedList(crl_der, _moment(this_update), _moment(next_update), hashlib.sha256(crl_der).digest())
 
 
 def _moment(seconds: int) -> datetime:

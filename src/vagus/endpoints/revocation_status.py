@@ -9,6 +9,7 @@ No TLS: everything here is signed or a certificate, and a client that checks a c
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -24,7 +25,8 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from vagus.authority.answers import KeptAnswer, OcspAnswer, PublishedList
+from vagus.authority.answers import KeptAnswer, OcspAnswer
+from vagus.authority.published import PublishedList
 from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, answering_errors, read_body, send_answer, send_problem
 from vagus.errors import LimitExceeded, Malformed, VagusError
@@ -103,7 +105,18 @@ OCSP_STATUS: Final[Mapping[Reason, OcspStatus]] = MappingProxyType(
 
 
 class Publications(Protocol):
-    """Where CRLs and certificates come from. `shard` -1 is the complete list. All may be asked for every request."""
+    """Where CRLs and certificates come from. `shard` -1 is the complete list. All may be asked for every request.
+
+    What is kept is given at once; the others may wait for a database, and are asked on another thread.
+    """
+
+    def find_kept_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
+        """The newest CRL of an authority's shard, from memory; None: ask `find_list`."""
+        ...
+
+    def find_kept_certificate(self, name: str, generation: int) -> bytes | None:
+        """The certificate of an authority, from memory; None: ask `find_certificate`."""
+        ...
 
     def find_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
         """The newest CRL of an authority's shard; None for one that there is not."""
@@ -219,7 +232,10 @@ class _Door:
         if not await _is_reading(scope, send):
             return
         number = -1 if shard == "complete" else int(shard)
-        found = self._publications.find_list(_name_of(slug), generation, number, is_delta=is_delta)
+        place, source = (_name_of(slug), generation, number), self._publications
+        found = source.find_kept_list(*place, is_delta=is_delta)
+        if found is None:
+            found = await asyncio.to_thread(source.find_list, *place, is_delta=is_delta)
         if found is None:
             raise Malformed(Reason.NOT_FOUND, "no such revocation list is published")
         at, max_age = self._ocsp.clock.now(), self._ocsp.max_age
@@ -229,7 +245,10 @@ class _Door:
     async def _send_certificate(self, scope: Scope, send: Send, slug: str, generation: int) -> None:
         if not await _is_reading(scope, send):
             return
-        certificate = self._publications.find_certificate(_name_of(slug), generation)
+        named, source = (_name_of(slug), generation), self._publications
+        certificate = source.find_kept_certificate(*named)
+        if certificate is None:
+            certificate = await asyncio.to_thread(source.find_certificate, *named)
         if certificate is None:
             raise Malformed(Reason.NOT_FOUND, "no such authority has a certificate here")
         headers = [(b"etag", _etag(hashlib.sha256(certificate).digest())), (b"cache-control", b"public, max-age=86400")]

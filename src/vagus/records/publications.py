@@ -105,6 +105,15 @@ def list_numbers(connection: Connection) -> dict[int, dict[int, int]]:
     return found
 
 
+def list_delta_numbers(connection: Connection) -> dict[int, dict[int, int]]:
+    """As `list_numbers`, of the deltas."""
+    table = crl_deltas.c
+    found: dict[int, dict[int, int]] = {}
+    for row in connection.execute(select(table.authority_id, table.shard, table.number)):
+        found.setdefault(row.authority_id, {})[row.shard] = row.number
+    return found
+
+
 def find_size(connection: Connection, authority_id: int, shard: int) -> int:
     """The octets of the newest list of a shard, without reading them; 0 before the first."""
     table = crl_publications

@@ -11,8 +11,9 @@ from datetime import datetime
 from functools import partial
 from urllib.parse import urlsplit
 
-from vagus.authority.answers import KeptAnswer, OcspAnswer, OcspDesk, PublishedLists
+from vagus.authority.answers import KeptAnswer, OcspAnswer, OcspDesk
 from vagus.authority.issuers import OpenIssuers, is_live
+from vagus.authority.published import FRESH_SECONDS, LOOK_SECONDS, PublishedLists
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
 from vagus.clock import Clock
@@ -33,8 +34,8 @@ from vagus.server.health import Health, health_app
 from vagus.server.jobs import Jobs, Task, do_each
 from vagus.server.listeners import ListenerSpec, RunningListeners, do_nothing, run
 from vagus.server.log_files import log_files_app, under_prefix
-from vagus.server.metrics import metrics_app
 from vagus.server.makers import FOLDER
+from vagus.server.metrics import metrics_app
 from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.prober import Prober
 from vagus.server.ready_answers import ReadyAnswers
@@ -91,6 +92,7 @@ class Serving:
     gate_log: GateLog
     publisher: CrlPublisher
     supply: DeskSupply
+    lists: PublishedLists
     gauge: LoadGauge
     holder: str
     """This process's name in leases."""
@@ -98,10 +100,10 @@ class Serving:
     """False while the gap behind a restore is open: then nothing is signed that the log would have to hold."""
     doors: Doors = field(default_factory=Doors)
     builder: DoorBuilder | None = None
-    changed: Callable[[], None] = do_nothing
-    """Told once the listeners of another plan are open."""
     waits: dict[str, str] = field(default_factory=dict)
     """What an operator should know, by what it is about."""
+    changed: Callable[[], None] = do_nothing
+    """Told once the listeners of another plan are open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +152,9 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
         prepare=partial(_prepare_plan, serving),
         look_at_issuers=partial(_take_issuers, serving, tuple(issue_for), is_status_only=is_status_only),
         plan=plan,
+        waits=serving.waits,
     )
     jobs = Jobs([*_tasks(serving, is_status_only=is_status_only), Task("plan", 2.0, reloading.look)])
-        waits=serving.waits,
     jobs.run_all()
     # 5. The doors.
     status = _status_parts(serving)
@@ -161,9 +163,9 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
         stapler = Stapler(serving.desk, house.clock)
         serving.builder = DoorBuilder(house, plan, issuers, record=serving.gate_log.record, staple_of=stapler.of)
         serving.doors = serving.builder.build()
+        _note_makers(serving, serving.builder)
         specs += serving.doors.specs
     runner = None if is_status_only else _runner(house)
-        _note_makers(serving, serving.builder)
     _run(serving, specs, jobs, runner, reloading, ready)
 
 
@@ -181,10 +183,12 @@ def _run(
     house.follower.subscribe(partial(_hear, serving, jobs))
     running: list[RunningListeners] = []
     watch = _watch(house)
-    # Three threads: no list may come late because a fetch hangs or a job is long.
+    watch.kept_lists = serving.lists.state
+    # Four threads: no list may come late because a fetch hangs, a job is long or another list takes its time.
+    showing = Jobs([Task("newest-lists", LOOK_SECONDS, serving.lists.look)])
     watching = Jobs(_watching_tasks(house, watch))
     working = Jobs([] if runner is None else [Task("work", 1.0, runner.run_next)])
-    threads = (jobs, watching, working)
+    threads = (jobs, showing, watching, working)
     bound, waits = sequence_bound(house), reloading.waits
     counts = partial(_counts, running)
     lacks = _note_lacks(house)
@@ -217,13 +221,13 @@ def _run(
     def hung_up() -> None:
         reloading.ask()
         jobs.nudge("plan")
+        if serving.builder is not None:
+            serving.builder.read_lists_again()
+            jobs.nudge("anchors")
 
     try:
         feeds, devices = [house.follower], [house.device_follower]
         run(specs, clock=house.clock, feeds=feeds, devices=devices, started=started, hung_up=hung_up)
-        if serving.builder is not None:
-            serving.builder.read_lists_again()
-            jobs.nudge("anchors")
     finally:
         watch.stop()
         if runner is not None:
@@ -324,7 +328,9 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
     supply = DeskSupply(desk, house.database, keystore, house.clock)
     gauge = LoadGauge(house.settings.serve.overload_seconds)
     is_settled = house.installation.restored_at is None
-    return Serving(house, plan, issuers, desk, gate_log, publisher, supply, gauge, holder, is_settled)
+    lists = PublishedLists(house.database, house.clock, fresh_seconds=FRESH_SECONDS)
+    lists.follow(house.writer)
+    return Serving(house, plan, issuers, desk, gate_log, publisher, supply, lists, gauge, holder, is_settled)
 
 
 def _renew_first(office: ResponderOffice, issuers: OpenIssuers) -> None:
@@ -467,12 +473,6 @@ def _refresh(serving: Serving) -> None:
     """A maker whose manifest or list came a moment ago, an authority that was re-keyed: no restart for them."""
     if serving.builder is not None:
         serving.builder.refresh(serving.doors)
-
-
-def _status_parts(serving: Serving) -> tuple[ASGIApp, ReadyAnswers]:
-    """The application of the status listeners, and the OCSP answers that are given without it."""
-    house = serving.house
-    source = SheddingOcsp(CarefulDesk(serving), serving.gauge)
         _note_makers(serving, serving.builder)
 
 
@@ -485,7 +485,13 @@ def _note_makers(serving: Serving, builder: DoorBuilder) -> None:
         if serving.waits.get(about) != what:
             _LOG.warning("%s: %s", about, what)
         serving.waits[about] = what
+
+
+def _status_parts(serving: Serving) -> tuple[ASGIApp, ReadyAnswers]:
+    """The application of the status listeners, and the OCSP answers that are given without it."""
+    house = serving.house
+    source = SheddingOcsp(CarefulDesk(serving), serving.gauge)
     replies = OcspReplies(source, house.clock, house.pack.ocsp.http_max_age)
-    app = status_app(publications=PublishedLists(house.database), ocsp=replies)
+    app = status_app(publications=serving.lists, ocsp=replies)
     prefix = urlsplit(serving.plan.status_url).path
     return under_prefix(prefix, log_files_app(house.settings.log, app)), ReadyAnswers(replies, prefix)

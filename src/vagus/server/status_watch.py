@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_author
 from vagus.records.publications import COMPLETE, Publication, find_responder, list_facts
 
 if TYPE_CHECKING:
+    from vagus.authority.published import KeptLists
     from vagus.clock import Clock
     from vagus.policy.values import PolicyPack
     from vagus.records.database import Connection, Database
@@ -98,6 +99,8 @@ class StatusWatch:
         self.prober: Prober | None = None
         """Set once the doors are open: before, there is nothing to fetch."""
         self.report: ProbeReport | None = None
+        self.kept_lists: Callable[[], KeptLists] | None = None
+        """How the lists stand that this process hands out from memory."""
         self.watched = Watched((), (), ())
 
     def look(self) -> None:
@@ -122,8 +125,11 @@ class StatusWatch:
         report = self.report
         due = [one for one in self.watched.lists if one.is_due]
         is_well = not (due or self.watched.silent or self.watched.expired_responders or (report and report.defects))
+        kept = None if self.kept_lists is None else self.kept_lists()
+        is_well = is_well and not (kept is not None and kept.is_away)
         return {
             "status": "well" if is_well else "warning",
+            "from_memory": None if kept is None else _kept_facts(kept),
             "due": [f"{one.sentence}; {one.remedy}" for one in due],
             "silent": list(self.watched.silent),
             "expired_responders": list(self.watched.expired_responders),
@@ -138,3 +144,9 @@ class StatusWatch:
                 ],
             },
         }
+
+
+def _kept_facts(kept: KeptLists) -> dict[str, object]:
+    """`is_away`: the database is, and what is kept goes out as it was then, until its nextUpdate."""
+    looked_at = None if kept.looked_at is None else f"{kept.looked_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return {"lists": kept.count, "as_of": looked_at, "is_away": kept.is_away}
