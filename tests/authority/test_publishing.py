@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.authority.installation import BY, STATUS_URL, Installation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
-from vagus.authority.publishing import _keep
+from vagus.authority.publishing import _keep, forget_future_dates
 from vagus.errors import Conflict, Unavailable
 from vagus.ledger.entries import CrlPublished, decode_entry
 from vagus.reasons import Reason
@@ -167,6 +167,32 @@ def test_a_clock_that_went_back_publishes_nothing(built: Installation, issuer: I
         built.publisher.publish(issuer, 0)
     assert refusal.value.reason is Reason.CLOCK_ROLLBACK
     assert newest(built, issuer) == before
+
+
+def test_once_an_operator_says_so_a_list_from_the_future_is_followed_by_one_of_today(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    publisher = built.publisher
+    publisher.publish_due(issuer)
+    built.advance(days=30)
+    ahead = publisher.publish_due(issuer)
+    built.advance(days=-30, seconds=60)
+    issued = built.issue(issuers)
+    revoke(built, issued)
+    with pytest.raises(Unavailable) as refusal:
+        publisher.publish_due(issuer)
+    assert refusal.value.reason is Reason.CLOCK_ROLLBACK
+    assert forget_future_dates(built.writer, by=BY) == ("h1/icu#1/-1", "h1/icu#1/0")
+    assert forget_future_dates(built.writer, by=BY) == ()
+    built.advance(seconds=5)
+    followed = publisher.publish_due(issuer)
+    assert [one.number > before.number for one, before in zip(followed, ahead, strict=True)] == [True, True]
+    for shard in (0, COMPLETE):
+        crl = newest(built, issuer, shard)
+        assert crl.last_update_utc == built.clock.now()
+        assert crl.get_revoked_certificate_by_serial_number(issued.serial) is not None
+    built.advance(hours=6)
+    assert len(publisher.publish_due(issuer)) == 2, "and so on, from today"
 
 
 def test_a_list_that_fails_keeps_no_other_back_and_is_told(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from cryptography import x509
 
 from tests.cli.running import done, run
+from vagus.records.authorities import list_authorities
+from vagus.records.database import open_database
+from vagus.records.publications import list_publications, put_publication
 
 
 def findings(folder: Path, check: str, *more: str) -> list[dict[str, Any]]:
@@ -63,6 +67,22 @@ def test_a_sealed_list_is_published_without_any_offline_key(hospital: Path) -> N
         entry = crl.get_revoked_certificate_by_serial_number(stolen.serial_number)
         assert entry is not None
         assert entry.extensions.get_extension_for_class(x509.CRLReason).value.reason is x509.ReasonFlags.ca_compromise
+
+
+def test_lists_from_the_future_are_followed_once_the_operator_says_what_time_it_is(hospital: Path) -> None:
+    database = open_database(f"sqlite:///{hospital}/vagus.sqlite3")
+    with database.writing() as connection:
+        root = next(row for row in list_authorities(connection) if row.name == "root")
+        for one in list_publications(connection, root.id):
+            put_publication(connection, replace(one, this_update=one.this_update + 30 * 86_400))
+    database.close()
+    refused = run(hospital, "ceremony", "--yes")
+    assert refused.reason == "CLOCK_ROLLBACK"
+    facts = done(hospital, "ca", "forget-dates", "--yes", "--json").facts
+    assert facts["lists"] == ["root#1/complete", "root#1/0"]
+    done(hospital, "ceremony", "--yes")
+    assert done(hospital, "ca", "forget-dates", "--yes", "--json").facts["lists"] == []
+    done(hospital, "audit", "verify")
 
 
 def test_after_one_sealed_list_was_used_the_others_of_its_issuer_ask_for_a_ceremony(hospital: Path) -> None:

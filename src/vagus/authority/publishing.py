@@ -20,12 +20,12 @@ from vagus.authority.list_files import ListFiles, ListPlace
 from vagus.errors import Unavailable
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
-from vagus.ledger.entries import CrlPublished
+from vagus.ledger.entries import CrlPublished, OperatorAct
 from vagus.reasons import Reason
 from vagus.records import certificates as certificate_rows
 from vagus.records import publications as rows
 from vagus.records import revocations as revocation_rows
-from vagus.records.authorities import slug_of
+from vagus.records.authorities import list_authorities, slug_of
 from vagus.records.publications import COMPLETE, DeltaRow, Publication
 from vagus.x509.crl_building import CrlContents, assemble_crl, build_crl_tbs, next_crl_number
 
@@ -293,6 +293,25 @@ class CrlPublisher:
             return Made(publication, digest, None)
         delta_der = None if delta is None else sign_list(issuer, delta)
         return Made(publication, digest, deltas.next_row(facts.delta, publication, delta_der))
+
+
+def forget_future_dates(writer: Writer, *, by: str) -> tuple[str, ...]:
+    """Let lists be signed again whose newest one a clock that ran ahead has dated; gives which, as `h1/icu#1/0`.
+
+    Their numbers go on growing and their dates go back once, for an operator has set the clock and says so; those of
+    offline authorities are signed in the next ceremony. Whoever remembers the date refuses what is signed until then.
+    """
+
+    def act(batch: Batch) -> tuple[str, ...]:
+        found = rows.list_dated_after(batch.connection, batch.at)
+        references = {row.id: row.reference for row in list_authorities(batch.connection)}
+        for authority_id, shard in found:
+            rows.forget_date(batch.connection, authority_id, shard)
+        for reference in dict.fromkeys(references[authority_id] for authority_id, _ in found):
+            append(batch, OperatorAct("list-dates-forgotten", by, subject=f"authority:{reference}"))
+        return tuple(f"{references[authority_id]}/{shard}" for authority_id, shard in found)
+
+    return writer.submit(act).result()
 
 
 def sign_list(issuer: Issuer, contents: CrlContents) -> bytes:

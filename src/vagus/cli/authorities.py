@@ -1,4 +1,4 @@
-"""`vagus ca list|show|export|request|accept|import|roll|retire|emergency`: authorities from the outside."""
+"""`vagus ca …`: authorities from the outside, from their first request to an emergency list."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def register(application: typer.Typer) -> None:
         ("roll", roll),
         ("retire", retire),
         ("emergency", emergency),
+        ("forget-dates", forget_dates),
     ):
         group.command(name)(command)
     application.add_typer(group, name="ca")
@@ -272,6 +273,19 @@ def emergency(
         )
     Output(json).facts({"revoked": revoked, "lists": [spell_list(name) for name in lists]})
     typer.echo("vagus: hold a ceremony soon: the sealed lists of the others know nothing of this", err=True)
+
+
+def forget_dates(context: typer.Context, *, yes: YesOption = False, json: JsonOption = False) -> None:
+    """Let lists be signed again that a clock which ran ahead has dated into the future; set the clock first."""
+    from vagus.authority.publishing import forget_future_dates
+
+    with open_house(context) as house:
+        house.make_clock_bound().check()
+        question = f"It is {house.clock.now():%Y-%m-%d %H:%M} UTC? Lists that are dated later get earlier successors."
+        if not confirm(question, is_assumed=yes):
+            raise typer.Exit(REFUSED)
+        lists = forget_future_dates(house.writer, by=house.operator)
+    Output(json).facts({"lists": [spell_list(name) for name in lists]})
 
 
 def _find(house: House, text: str) -> AuthorityRow:

@@ -141,6 +141,20 @@ def find_newest_update(connection: Connection) -> int | None:
     return newest
 
 
+def list_dated_after(connection: Connection, at: int) -> tuple[tuple[int, int], ...]:
+    """Authority and shard of each newest list whose thisUpdate is behind `at` (seconds since 1970 UTC)."""
+    table = crl_publications.c
+    query = select(table.authority_id, table.shard).where(table.this_update > at)
+    found = connection.execute(query.order_by(table.authority_id, table.shard))
+    return tuple((row.authority_id, row.shard) for row in found)
+
+
+def forget_date(connection: Connection, authority_id: int, shard: int) -> None:
+    """Let the newest list of a shard count as one from 1970: it is due, and any date follows. Its number stands."""
+    mine = (crl_publications.c.authority_id == authority_id, crl_publications.c.shard == shard)
+    connection.execute(update(crl_publications).where(*mine).values(this_update=0, next_update=0))
+
+
 def put_delta(connection: Connection, row: DeltaRow) -> None:
     """Keep this as the newest delta of its shard."""
     connection.execute(
