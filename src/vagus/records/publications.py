@@ -150,9 +150,9 @@ def list_dated_after(connection: Connection, at: int) -> tuple[tuple[int, int], 
 
 
 def forget_date(connection: Connection, authority_id: int, shard: int) -> None:
-    """Let the newest list of a shard count as one from 1970: it is due, and any date follows. Its number stands."""
+    """Let the newest list of a shard count as one from 1970: it is due, any date follows. Number and end stand."""
     mine = (crl_publications.c.authority_id == authority_id, crl_publications.c.shard == shard)
-    connection.execute(update(crl_publications).where(*mine).values(this_update=0, next_update=0))
+    connection.execute(update(crl_publications).where(*mine).values(this_update=0))
 
 
 def put_delta(connection: Connection, row: DeltaRow) -> None:
