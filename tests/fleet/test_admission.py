@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from itertools import count
 
 import pytest
 
-from tests.fleet.house import ENROLMENT, GROUP, Forge, House, house, peer, request
+from tests.fleet.house import ENROLMENT, GROUP, Forge, House, house, pack, peer, request
 from tests.fleet.inventory import BY, ER
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
-from vagus.fleet.admission import Evidence, ListenerRules
+from vagus.fleet.admission import Admission, Evidence, ListenerRules
 from vagus.fleet.enrolment import EnrolmentRequest, Kind
 from vagus.fleet.lifecycle import DeviceState
+from vagus.fleet.standing import DatabaseStatus
 from vagus.policy.values import Function, SessionOnRevocation
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow
@@ -148,6 +150,21 @@ def test_no_other_change_of_a_transferred_device_opens_its_old_compartment_again
     with pytest.raises(VagusError) as caught:
         standing.admit_device(issued, TELEMETRY)
     assert caught.value.reason is Reason.WRONG_COMPARTMENT
+
+
+def test_who_passes_by_the_grace_of_the_policy_alone_says_so(standing: House) -> None:
+    _, issued = _enrolled(standing)
+    assert standing.admit_device(issued, TELEMETRY).on_grace is None
+    old = DatabaseStatus(standing.stock.database, standing.follower, bound=timedelta(hours=1), grace=timedelta(hours=1))
+    parts = (standing.stock.database, pack(), standing.stock.clock, standing.admission._validator)
+    admission = Admission(*parts, find_lapse=old.find_lapse)
+    standing.stock.clock.advance(hours=2)
+    chain = (issued.issuer.certificate_der, standing.h1.der)
+    lapse = admission.admit(peer(issued.der, *chain), TELEMETRY).on_grace
+    assert lapse is not None
+    assert lapse.reason is Reason.SEQUENCE_LOST
+    standing.follower.catch_up()
+    assert admission.admit(peer(issued.der, *chain), TELEMETRY).on_grace is None
 
 
 def test_profiles_narrow_and_the_policy_says_what_for(standing: House) -> None:

@@ -13,7 +13,7 @@ from tests.fleet.house import House, house, pack, request
 from tests.fleet.inventory import BY
 from vagus.errors import NotTrusted
 from vagus.fleet.enrolment import EnrolmentRequest, Kind
-from vagus.fleet.standing import DatabaseStatus, bound_for
+from vagus.fleet.standing import DatabaseStatus, bounds_for
 from vagus.identifiers import serial_bytes
 from vagus.policy.values import Function
 from vagus.reasons import Reason
@@ -117,6 +117,24 @@ def test_a_foreign_issuer_is_somebody_elses_to_judge(standing: House) -> None:
 
 
 def test_bounds_follow_the_policy_of_the_function() -> None:
-    assert bound_for(pack(), None) == bound_for(pack(), Function.CONTROL)
-    assert bound_for(pack(), Function.CONTROL) == pack().functions[Function.CONTROL].status_max_age
-    assert bound_for(pack(), Function.TELEMETRY) > bound_for(pack(), Function.CONTROL)
+    assert bounds_for(pack(), None) == bounds_for(pack(), Function.CONTROL)
+    assert bounds_for(pack(), Function.CONTROL) == (timedelta(hours=24), timedelta())
+    assert bounds_for(pack(), Function.TELEMETRY) == (timedelta(days=7), timedelta(hours=24))
+
+
+def test_a_grace_lets_pass_a_while_longer_and_says_so(standing: House) -> None:
+    leaf, issuer = _pair(standing)
+    status = _status(standing, grace=timedelta(minutes=30))
+    standing.stock.clock.advance(minutes=59)
+    assert status.find_lapse(standing.stock.clock.now()) is None
+    standing.stock.clock.advance(minutes=2)
+    status.check_status(leaf, issuer, standing.stock.clock.now())
+    lapse = status.find_lapse(standing.stock.clock.now())
+    assert lapse is not None
+    assert lapse.reason is Reason.SEQUENCE_LOST
+    stolen = decode_certificate(standing.forge.copy(leaf.der, standing.units["h1/icu"], serial=12346))
+    assert _reason(status, stolen, issuer, standing) is Reason.NOT_ISSUED, "a grace passes over age alone"
+    standing.stock.clock.advance(minutes=30)
+    assert _reason(status, leaf, issuer, standing) is Reason.SEQUENCE_LOST
+    standing.follower.catch_up()
+    assert status.find_lapse(standing.stock.clock.now()) is None

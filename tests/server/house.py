@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.tls.authority import TestAuthority, authority
 from vagus.endpoints.gateway.decisions import GateDecision, Outcome
-from vagus.errors import Conflict, NotTrusted
+from vagus.errors import Conflict, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.server.listeners import ListenerSpec, RunningListeners, start
 from vagus.testing import FrozenClock
@@ -52,6 +52,7 @@ class Admitted:
 
     identity: Identity
     session_on_revocation: Literal["close", "degrade"] = "close"
+    on_grace: VagusError | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Door:
 
     house: TestAuthority = field(default_factory=authority)
     session_on_revocation: Literal["close", "degrade"] = "close"
+    on_grace: VagusError | None = None
     position: int = 0
     judged: int = 0
     revoked: set[int] = field(default_factory=set)
@@ -121,7 +123,7 @@ class Door:
         if (reason := self.locked.get(name.partition(".")[0])) is not None:
             raise Conflict(reason, "the device is quarantined")
         links = tuple(Link(each.public_bytes(serialization.Encoding.DER), each.serial_number) for each in path)
-        return Admitted(Identity(name, links), self.session_on_revocation)
+        return Admitted(Identity(name, links), self.session_on_revocation, self.on_grace)
 
     def subscribe(self, callback: Callable[[Sequence[Event]], None]) -> None:
         self._callbacks.append(callback)

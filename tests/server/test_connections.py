@@ -110,6 +110,22 @@ class TestRevocation:
         assert len(door.told(Outcome.DEGRADED)) == 1
         assert door.told(Outcome.CLOSED) == []
 
+    def test_what_passes_by_grace_alone_is_told_at_the_handshake_and_when_it_begins(self, door: Door) -> None:
+        lapse = NotTrusted(Reason.SEQUENCE_LOST, "the revocation sequence was last seen long ago")
+        with serving(gate(door), doors=[door]) as served:
+            with Client(served.port(), pump().credential) as before:
+                assert before.get().status == 200
+                door.on_grace, door.position = lapse, 1
+                assert [before.get().status, before.get().status] == [200, 200]
+            with Client(served.port(), pump().credential) as during:
+                assert during.get().status == 200
+        (went_on,) = door.told(Outcome.DEGRADED)
+        first, second = door.told(Outcome.ADMITTED)
+        assert first.reason is None
+        for told in (went_on, second):
+            assert told.reason is Reason.SEQUENCE_LOST
+            assert told.detail.startswith("by the grace of its function's policy: the revocation sequence")
+
     def test_a_verdict_is_asked_for_again_only_when_something_moved(self, door: Door) -> None:
         with serving(gate(door), doors=[door]) as served, Client(served.port(), pump().credential) as client:
             for _ in range(5):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
@@ -66,6 +67,8 @@ class Admitted:
     session_on_revocation: SessionOnRevocation = SessionOnRevocation.CLOSE
     is_registration_authority: bool = False
     served_units: frozenset[str] | None = None  # the compartments of the listener; None: every one
+    on_grace: NotTrusted | None = None
+    """Why it would be refused, were it not for the grace of the function's policy; for the gate's log."""
 
     @property
     def unit(self) -> str | None:
@@ -76,7 +79,8 @@ class Admitted:
 class Admission:
     """Asks the validator, then the inventory. Safe to use from several threads.
 
-    `makers` validates IDevIDs against the makers' anchors alone; None where no listener takes them.
+    `makers` validates IDevIDs against the makers' anchors alone; None where no listener takes them. `find_lapse` says
+    whether the validator's status is past its age and passes by the grace of the policy alone.
     """
 
     def __init__(
@@ -87,7 +91,9 @@ class Admission:
         validator: Validator,
         *,
         makers: Validator | None = None,
+        find_lapse: Callable[[datetime], NotTrusted | None] = lambda _at: None,
     ) -> None:
+        self._find_lapse = find_lapse
         self._database = database
         self._pack = pack
         self._clock = clock
@@ -153,6 +159,7 @@ class Admission:
             session_on_revocation=self._session_on_revocation(device, rules.function),
             is_registration_authority=device.id in rules.registration_authorities,
             served_units=rules.units,
+            on_grace=self._find_lapse(at),
         )
 
     def _admit_idevid(self, peer: Peer, rules: ListenerRules, makers: Validator, at: datetime) -> Admitted:

@@ -30,8 +30,9 @@ _MOST_REMEMBERED: Final = 200_000  # 32-byte hashes: about 20 MB
 class DatabaseStatus:
     """A StatusSource over the follower of the revocation sequence. Safe to ask from several threads.
 
-    `bound` is how long the sequence may be out of sight before nobody is trusted any more; `elsewhere` answers for
-    certificates whose issuer is no authority of this house.
+    `bound` is how long the sequence may be out of sight, `grace` how much longer connections may go on, told each time
+    by `find_lapse`; then nobody is trusted any more. `elsewhere` answers for certificates whose issuer is no authority
+    of this house.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class DatabaseStatus:
         follower: RevocationFollower,
         *,
         bound: timedelta,
+        grace: timedelta = timedelta(),
         elsewhere: StatusSource | None = None,
     ) -> None:
         self._database = database
         self._follower = follower
         self._bound = bound
+        self._grace = grace
         self._elsewhere = elsewhere
         self._turn = threading.Lock()
         self._authorities: Mapping[bytes, int] = {}  # by the SHA-256 of the issuer's key
@@ -74,12 +77,19 @@ class DatabaseStatus:
             msg = "the certificate is revoked; enrol again if the inventory still wants the device"
             raise NotTrusted(Reason.REVOKED, msg, crl_reason=entry.reason)
         # 3. A sequence that is out of sight proves nothing (design section 6.3).
-        if self._follower.is_lost(at, self._bound):
-            msg = f"the revocation sequence was last seen more than {self._bound} ago; check the database"
-            raise NotTrusted(Reason.SEQUENCE_LOST, msg, bound=int(self._bound.total_seconds()))
+        if self._follower.is_lost(at, self._bound + self._grace):
+            raise self._lapse(self._bound + self._grace)
         # 4. A good signature is not enough: what no intent covers, a thief of the key has signed.
         if certificate.sha256 not in self._issued:
             self._check_issued(authority_id, certificate)
+
+    def find_lapse(self, at: datetime) -> NotTrusted | None:
+        """What would be refused without the grace; None while the sequence is in sight."""
+        return self._lapse(self._bound) if self._follower.is_lost(at, self._bound) else None
+
+    def _lapse(self, bound: timedelta) -> NotTrusted:
+        msg = f"the revocation sequence was last seen more than {bound} ago; check the database"
+        return NotTrusted(Reason.SEQUENCE_LOST, msg, bound=int(bound.total_seconds()))
 
     def _check_issued(self, authority_id: int, certificate: PathCertificate) -> None:
         is_settled = _is_ours(self._database, authority_id, certificate)
@@ -128,10 +138,10 @@ def _find_tbs_digest(connection: Connection, leaf_index: int) -> bytes | None:
     return entry.tbs_sha256 if isinstance(entry, Issuance) else None
 
 
-def bound_for(pack: PolicyPack, function: Function | None) -> timedelta:
-    """How long the sequence may be out of sight for connections of `function`; enrolment is held as control is.
+def bounds_for(pack: PolicyPack, function: Function | None) -> tuple[timedelta, timedelta]:
+    """How long the sequence may be out of sight for connections of `function`, and the grace beyond.
 
-    Functions that fail operational have a bounded grace beyond the age that their status may have (design section 5).
+    Enrolment is held as control is. Only functions that fail operational have a grace (design section 5).
     """
     rule = pack.functions[Function.CONTROL if function is None else function]
-    return rule.status_max_age + rule.grace
+    return rule.status_max_age, rule.grace

@@ -93,10 +93,12 @@ class Standing:
         """
         if self.rules.admit is None or self.is_current():
             return None if self.degraded is not None else self.refusal
-        was_admitted = self.refusal is None
+        was_admitted, was_on_grace = self.refusal is None, self._is_on_grace()
         self.judge()
         if self.refusal is None:
             self.degraded = None
+            if self._is_on_grace() and not was_on_grace:
+                self.tell(Outcome.DEGRADED)
             return None
         if self.guest is not None and self.rules.lost(self.guest, self.refusal) == "degrade":
             if self.degraded is None:
@@ -107,6 +109,9 @@ class Standing:
             self.degraded = None
             self.tell(Outcome.CLOSED, self.refusal)
         return self.refusal
+
+    def _is_on_grace(self) -> bool:
+        return self.guest is not None and self.guest.on_grace is not None
 
     def tell(self, outcome: Outcome, error: VagusError | None = None, detail: str = "") -> None:
         """Record a decision about this peer."""

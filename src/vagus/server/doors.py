@@ -17,7 +17,7 @@ from vagus.errors import Misconfigured, NotTrusted
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
 from vagus.fleet.enrolment import Enrolment
 from vagus.fleet.lifecycle import HAS_ENDED
-from vagus.fleet.standing import DatabaseStatus, bound_for
+from vagus.fleet.standing import DatabaseStatus, bounds_for
 from vagus.identifiers import DeviceId
 from vagus.policy.plans import HospitalPlan, ListenerKind, PlannedListener
 from vagus.policy.values import Function
@@ -208,7 +208,8 @@ class DoorBuilder:
         doors.tls.append(TlsDoor(listener, context, certificate))
         house = self._house
         validator, makers = self._validators(listener)
-        admission = Admission(house.database, house.pack, house.clock, validator, makers=makers)
+        lapse = self._status(listener).find_lapse
+        admission = Admission(house.database, house.pack, house.clock, validator, makers=makers, find_lapse=lapse)
         doors.admissions.append((listener, admission))
         rules = self._rules(listener)
 
@@ -253,15 +254,19 @@ class DoorBuilder:
 
         The second one is for birth certificates, at enrolment doors alone.
         """
-        house, hospital = self._house, listener.hospital or ""
+        hospital = listener.hospital or ""
         anchors = AnchorSet.from_der(self._certificates_of(lambda row: row.name == hospital))
         known = self._certificates_of(lambda row: row.name in listener.units)
-        function = None if listener.kind is ListenerKind.ENROLMENT else Function(listener.function)
-        status = DatabaseStatus(house.database, house.follower, bound=bound_for(house.pack, function))
+        status = self._status(listener)
         makers = None
         if listener.kind is ListenerKind.ENROLMENT and self._makers:
             makers = Validator(AnchorSet.from_der(self._makers), self._births, floor=self._floor)
         return Validator(anchors, status, known=known, floor=self._floor), makers
+
+    def _status(self, listener: PlannedListener) -> DatabaseStatus:
+        function = None if listener.kind is ListenerKind.ENROLMENT else Function(listener.function)
+        bound, grace = bounds_for(self._house.pack, function)
+        return DatabaseStatus(self._house.database, self._house.follower, bound=bound, grace=grace)
 
     def _rules(self, listener: PlannedListener) -> ListenerRules:
         if listener.kind is ListenerKind.ENROLMENT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from vagus.clock import Clock
@@ -33,6 +33,8 @@ class Health:
     """What waits for an operator, by what it is about."""
     lacks: Mapping[str, str] = field(default_factory=dict)
     """What this process does not do, for it was not given the means, with the remedy."""
+    graces: Mapping[str, tuple[timedelta, timedelta]] = field(default_factory=dict)
+    """By function: how long the sequence may be out of sight, and how much longer connections go on by grace."""
 
     def states(self) -> dict[str, TaskState]:
         """How every task fares."""
@@ -44,7 +46,8 @@ class Health:
         What is wrong with published status, and what this process lacks (`degraded`), is told and leaves the process
         healthy: others publish the same, and whoever takes unhealthy ones out of service would take out all of them.
         """
-        is_lost = self.follower.is_lost(self.clock.now(), self.bound)
+        now = self.clock.now()
+        is_lost = self.follower.is_lost(now, self.bound)
         states = self.states()
         failing = sorted(name for name, state in states.items() if state.in_a_row)
         facts: dict[str, object] = {
@@ -72,7 +75,18 @@ class Health:
             facts["lacks"] = dict(self.lacks)
         if self.waits:
             facts["waits"] = dict(self.waits)
+        if on_grace := self._on_grace(now):
+            facts["on_grace"] = on_grace
         return not (is_lost or failing), facts
+
+    def _on_grace(self, now: datetime) -> dict[str, dict[str, int]]:
+        """The functions whose connections pass by grace alone, and for how many seconds more."""
+        age = now - self.follower.current_at
+        return {
+            function: {"seconds_left": int((bound + grace - age).total_seconds())}
+            for function, (bound, grace) in self.graces.items()
+            if bound < age <= bound + grace
+        }
 
 
 def health_app(health: Health) -> ASGIApp:

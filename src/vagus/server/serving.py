@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -192,7 +192,9 @@ def _run(
     bound, waits = sequence_bound(house), reloading.waits
     counts = partial(_counts, running)
     lacks = _note_lacks(house)
-    health = Health(house.clock, house.follower, threads, bound, counts, watch, serving.gauge, waits, lacks)
+    health = Health(
+        house.clock, house.follower, threads, bound, counts, watch, serving.gauge, waits, lacks, _graces(house)
+    )
     specs += _operators(house, health)
     if not specs:
         msg = "the plan has no listener that this process could open; add one under [[listeners]]"
@@ -258,6 +260,10 @@ def _note_lacks(house: House) -> dict[str, str]:
 
 def _watch(house: House) -> StatusWatch:
     return StatusWatch(house.pack, house.database, house.clock, probe_seconds=house.settings.serve.probe_seconds)
+
+
+def _graces(house: House) -> dict[str, tuple[timedelta, timedelta]]:
+    return {function.value: (rule.status_max_age, rule.grace) for function, rule in house.pack.functions.items()}
 
 
 def _counts(running: Sequence[RunningListeners]) -> Mapping[str, tuple[int, int]]:

@@ -59,6 +59,11 @@ class Guest(Protocol):
         """`close` or `degrade`: what becomes of an open connection once this verdict no longer holds."""
         ...
 
+    @property
+    def on_grace(self) -> VagusError | None:
+        """Why it would be refused, were it not for a grace that the policy gives; None: it passed without."""
+        ...
+
 
 @unique
 class Outcome(StrEnum):
@@ -83,6 +88,7 @@ class GateDecision:
     """The address that the connection came from, without its port."""
     outcome: Outcome
     reason: Reason | None
+    """Why; of somebody who was let in, what the grace of the policy passed over."""
     detail: str
     """Our own sentence; it may quote names from a certificate, so it stays in logs that need authorisation."""
     device: str | None = None
@@ -95,6 +101,7 @@ class GateDecision:
     """More than one where a flood is told in one sentence."""
 
 
+_LET_IN = frozenset({Outcome.ADMITTED, Outcome.DEGRADED})
 Record = Callable[[GateDecision], None]
 
 
@@ -110,12 +117,16 @@ def decide(
     count: int = 1,
 ) -> GateDecision:
     """A decision with all that is known of the connection."""
+    why = error
+    if why is None and outcome in _LET_IN and guest is not None and guest.on_grace is not None:
+        why = guest.on_grace
+        detail = f"by the grace of its function's policy: {why.message}"
     identity = guest.identity if guest is not None else None
     return GateDecision(
         listener=listener,
         source=source,
         outcome=outcome,
-        reason=error.reason if error is not None else None,
+        reason=why.reason if why is not None else None,
         detail=error.message if error is not None else detail,
         device=str(identity.device_name) if identity is not None and identity.device_name is not None else None,
         leaf_sha256=sha256(peer.leaf_der).digest() if peer is not None and peer.leaf_der is not None else None,
