@@ -317,6 +317,11 @@ def test_a_token_may_go_to_a_file_of_its_owner_alone(hospital: Path, tmp_path: P
         assert len(list_tokens_of(connection, device)) == count, "no token is made that nobody can read"
 
 
+def test_a_token_is_for_a_number_of_hours(hospital: Path) -> None:
+    for hours, code in (("nan", 2), ("inf", 2), ("0", 2), ("2161", 2)):
+        assert run(hospital, "token", "make", device_name(1), "--hours", hours).code == code, hours
+
+
 def test_tokens_and_transfers_follow_the_policy_pack(hospital: Path) -> None:
     with_own_pack(hospital, token_lifetime="2d", transfer_overlap="3h")
     done(hospital, "token", "make", device_name(1))

@@ -109,7 +109,14 @@ def test_nothing_is_assumed_about_revocation(papers: Path) -> None:
 
 @pytest.mark.parametrize(
     ("more", "code"),
-    [(("--at", "yesterday"), 2), (("--role", "king"), 2), (("--anchors", "none.pem"), 2)],
+    [
+        (("--at", "yesterday"), 2),
+        (("--at", "0001-01-01T00:00:00+14:00"), 2),
+        (("--at", "9999-12-31T23:59:59-01:00"), 2),
+        (("--at", "9999-12-31T23:59:59Z"), 1),
+        (("--role", "king"), 2),
+        (("--anchors", "none.pem"), 2),
+    ],
 )
 def test_wrong_arguments_are_told(papers: Path, more: tuple[str, ...], code: int) -> None:
     assert run(papers, *asked(papers, *more)).code == code

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.x509 import chains
-from tests.x509.chains import AT, DAY, Listed, Made, crl, crl_points, point, point_name, root, scope
+from tests.x509.chains import (
+    AT,
+    DAY,
+    Listed,
+    Made,
+    crl,
+    crl_points,
+    ocsp_id,
+    ocsp_response,
+    point,
+    point_name,
+    root,
+    scope,
+)
 from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlMark, CrlRules, CrlStatus, VolatileCrlMemory
 from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
+from vagus.x509.ocsp_checks import OcspRules, check_response
 from vagus.x509.paths import Pool, ValidPath
+from vagus.x509.signatures import SignatureVerdicts
 
 ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA")
@@ -115,6 +130,22 @@ def test_age_is_bounded() -> None:
     assert refused(status(crl(CA, this_update=AT - 8 * DAY, next_update=AT + DAY), rules=week), leaf) is (
         Reason.STATUS_STALE
     )
+
+
+def test_the_last_second_of_the_calendar_can_be_asked_about() -> None:
+    end = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    anchor = root("CN=Endless", not_after=end)
+    leaf = anchor.leaf(not_after=end)
+    rules = CrlRules(longest_life=timedelta(days=7))
+    source = CrlStatus(Pool([anchor.anchor]), rules=rules, floor=ClockFloor(AT))
+    source.load(crl(anchor, this_update=end - HOUR, next_update=end), end)
+    validator = Validator(AnchorSet([anchor.anchor]), source, floor=ClockFloor(AT))
+    validator.validate(leaf.der, [], Expectation(role=Role.CLIENT, needs_identity=False), end)
+    response = ocsp_response(
+        anchor, ocsp_id(leaf, anchor), this_update=end - HOUR, produced_at=end - HOUR, next_update=None
+    )
+    week = OcspRules(longest_life=timedelta(days=7))
+    check_response(response, leaf.parsed, anchor.parsed, end, SignatureVerdicts(), week)
 
 
 def test_how_stale_is_told_for_whoever_grants_grace() -> None:

@@ -6,7 +6,7 @@ Time is CPU seconds with ample room for slow machines; the counts are what bound
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -21,10 +21,12 @@ from vagus.trust.status import UnsafeNoStatus
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509 import der
 from vagus.x509.budgets import DEFAULT_LIMITS
-from vagus.x509.certificates import MAX_CERTIFICATE
+from vagus.x509.certificates import MAX_CERTIFICATE, decode_certificate
 from vagus.x509.crl_scope import distribution_points
 from vagus.x509.crls import decode_crl
+from vagus.x509.der_reading import ENUMERATED, MAX_INTEGER, MAX_SERIAL
 from vagus.x509.extensions import KEY_USAGE
+from vagus.x509.ocsp import decode_ocsp_request, decode_ocsp_response
 
 ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA")
@@ -164,6 +166,57 @@ def test_a_strangers_long_bits_and_piled_marks_cost_a_few_milliseconds(kind: str
         with pytest.raises(VagusError):
             validator.validate(made.der, [], anybody, AT)
         validator.validate(ROOT.leaf().der, [made.der], anybody, AT)
+
+
+LONG_NUMBER = b"\x7f" * 3_000  # in decimal it has more digits than Python spells out
+
+
+def outsized() -> dict[str, Callable[[], object]]:
+    """A reading of every number that stands in a message, each of 3,000 octets."""
+    version = chains.make("CN=x", version=der.explicit(0, der.encode_tlv(der.INTEGER, LONG_NUMBER)))
+    reason = Ext("2.5.29.21", der.encode_tlv(ENUMERATED, LONG_NUMBER))
+    number = Ext("2.5.29.20", der.encode_tlv(der.INTEGER, LONG_NUMBER))
+    return {
+        "certificate version": lambda: decode_certificate(version.der),
+        "certificate serial number": lambda: CA.leaf(serial=1 << 9_000).parsed,
+        "CRL version": lambda: decode_crl(chains.crl(CA, version=der.encode_tlv(der.INTEGER, LONG_NUMBER))),
+        "CRL number": lambda: decode_crl(chains.crl(CA, [], number, number=None)),
+        "CRL reason": lambda: decode_crl(chains.crl(CA, [chains.Listed(5, extra=(reason,))])),
+        "OCSP status": lambda: decode_ocsp_response(der.sequence(der.encode_tlv(ENUMERATED, LONG_NUMBER))),
+        "OCSP reason": lambda: decode_ocsp_response(
+            chains.ocsp_response(CA, chains.ocsp_id(ROOT, ROOT), outsized_revocation())
+        ),
+        "OCSP serial number": lambda: decode_ocsp_request(outsized_request()),
+    }
+
+
+def outsized_revocation() -> bytes:
+    why = der.explicit(0, der.encode_tlv(ENUMERATED, LONG_NUMBER))
+    return der.encode_tlv(0xA1, der.generalized_time(AT) + why)
+
+
+def outsized_request() -> bytes:
+    asked = der.sequence(
+        chains.identifier("1.3.14.3.2.26", der.NULL_DER),
+        der.octet_string(bytes(20)),
+        der.octet_string(bytes(20)),
+        der.encode_tlv(der.INTEGER, LONG_NUMBER),
+    )
+    return chains.ocsp_request(asked)
+
+
+@pytest.mark.parametrize("kind", sorted(outsized()))
+def test_a_number_of_three_thousand_octets_is_refused_by_its_limit(kind: str) -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        outsized()[kind]()
+    assert caught.value.reason is Reason.TOO_LARGE
+    assert caught.value.facts["limit"] in {MAX_INTEGER, MAX_SERIAL}
+
+
+def test_a_number_too_long_to_spell_harms_no_good_leaf_beside_it() -> None:
+    odd = chains.make("CN=x", version=der.explicit(0, der.encode_tlv(der.INTEGER, LONG_NUMBER)))
+    validator = Validator(AnchorSet([ROOT.anchor]), UnsafeNoStatus())
+    validator.validate(ROOT.leaf().der, [odd.der], Expectation(role=Role.CLIENT, needs_identity=False), AT)
 
 
 def test_a_list_of_more_than_sixteen_named_bits_is_refused_by_its_limit() -> None:

@@ -24,6 +24,7 @@ from vagus.trust.crl_status import CrlStatus
 from vagus.trust.status import UnsafeNoStatus
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509 import der
+from vagus.x509 import der_reading as reading
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls import decode_crl
 from vagus.x509.ocsp import decode_ocsp_request, decode_ocsp_response
@@ -33,6 +34,7 @@ from vagus.x509.paths import Pool
 from vagus.x509.signatures import SignatureVerdicts
 
 CASES = 2_000
+_NUMBERS = (der.INTEGER, reading.ENUMERATED, der.BIT_STRING)
 WATCHDOG = 5  # seconds of wall clock for one input
 ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA", chains.constraints([("dns", "h1.example")]), chains.policies("1.2.3"))
@@ -136,6 +138,11 @@ def mend(content: bytes, rng: random.Random) -> bytes:
             der.encode_tlv(tag, rng.randbytes(rng.randrange(20))) if tag & 0x1F != 0x1F else b"",
         ]
     )
+    numbers = [at for at, _ in spans if content[at] in _NUMBERS]
+    if numbers and rng.random() < 0.2:  # more digits than Python spells out, more bits than a list has
+        victim = rng.choice(numbers)
+        replacement = der.encode_tlv(content[victim], b"\0" + b"\x7f" * rng.choice([22, 200, 3_000]))
+        replacement = replacement if content[victim] == der.BIT_STRING else replacement.replace(b"\0\x7f", b"\1\x7f")
     return rebuild(0, len(content))
 
 

@@ -179,4 +179,8 @@ def _decode_time(text: str | None) -> datetime:
     except ValueError:
         msg = f"{text!r} is not a time; write it as 2027-03-01T12:00:00Z"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=text) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        msg = f"{text!r} lies outside the years 1 to 9999 in UTC; give a time of the calendar"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from vagus.errors import Malformed, Misconfigured, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.x509.certificates import decode_certificate
+from vagus.x509.moments import later
 from vagus.x509.paths import PathAnchor
 
 Anchor = PathAnchor
@@ -98,6 +99,6 @@ class ClockFloor:
 
     def check(self, at: datetime) -> None:
         """Raises NotTrusted(CLOCK_ROLLBACK) when `at` lies before what has certainly passed."""
-        if at + self._slack < self._floor:
+        if later(at, self._slack) < self._floor:
             msg = f"the clock shows {at:%Y-%m-%d %H:%M:%S} UTC, but {self._floor:%Y-%m-%d %H:%M:%S} has passed"
             raise NotTrusted(Reason.CLOCK_ROLLBACK, f"{msg}; set the clock, until then nothing is trusted")

@@ -30,6 +30,7 @@ from vagus.x509.crls import (
     decode_crl,
     verify_crl,
 )
+from vagus.x509.moments import later
 from vagus.x509.path_checks import PathInputs
 from vagus.x509.path_rules import PKIX, PathRules
 from vagus.x509.paths import PathAnchor, Pool, Search, ValidPath, find_path
@@ -378,12 +379,12 @@ class CrlStatus:
 
     def _staleness(self, crl: Crl, at: datetime) -> NotTrusted | None:
         """STATUS_STALE if the list should have been replaced. Raises NotTrusted(CRL_INVALID): its age has no bound."""
-        if crl.this_update > at + self._rules.slack:
+        if crl.this_update > later(at, self._rules.slack):
             msg = f"CRL {crl.label} is dated {crl.this_update:%Y-%m-%d %H:%M:%S} UTC, in the future; check the clocks"
             raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
         ends: list[datetime] = [] if crl.next_update is None else [crl.next_update]
         if self._rules.longest_life is not None:
-            ends.append(crl.this_update + self._rules.longest_life)
+            ends.append(later(crl.this_update, self._rules.longest_life))
         if not ends:
             msg = f"CRL {crl.label} has no nextUpdate (RFC 5280 5.1.2.5), so its age has no bound; have one set"
             raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)

@@ -18,6 +18,7 @@ from vagus.trust.status import StatusSource, check_in_path, issuer_in
 from vagus.wire.snapshots import Snapshot, decode_snapshot, verify_snapshot
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
+from vagus.x509.moments import later
 from vagus.x509.paths import ValidPath
 
 _SLACK = timedelta(minutes=5)
@@ -58,7 +59,7 @@ class SnapshotStatus:
         snapshot = decode_snapshot(snapshot_der)
         verify_snapshot(snapshot, self._spki_der)
         facts = snapshot.facts
-        if facts.made_at > at + _SLACK:
+        if facts.made_at > later(at, _SLACK):
             msg = f"the snapshot is dated {facts.made_at:%Y-%m-%d %H:%M:%S} UTC, in the future; check the clocks"
             raise NotTrusted(Reason.SNAPSHOT_INVALID, msg)
         name = f"snapshot:{facts.key_sha256.hex()}"
@@ -125,7 +126,7 @@ class SnapshotStatus:
 
     @staticmethod
     def _check_made(snapshot: Snapshot, at: datetime) -> None:
-        if snapshot.facts.made_at > at + _SLACK:
+        if snapshot.facts.made_at > later(at, _SLACK):
             msg = f"the clock shows {at:%Y-%m-%d %H:%M:%S} UTC, before the snapshot was made; set the clock"
             raise NotTrusted(Reason.CLOCK_ROLLBACK, msg)
 
@@ -133,7 +134,7 @@ class SnapshotStatus:
         facts = snapshot.facts
         end = facts.next_update
         if self._longest_age is not None:
-            end = min(end, facts.made_at + self._longest_age)
+            end = min(end, later(facts.made_at, self._longest_age))
         if at > end:
             stale = int((at - end).total_seconds())
             msg = f"the snapshot was to be replaced by {end:%Y-%m-%d %H:%M:%S} UTC; bring the newest"

@@ -117,7 +117,7 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
     start, tbs_first, tbs_end, algorithm_end, signature_start, end = _read_envelope(data)
     version, at = _read_version(data, tbs_first, tbs_end)
     serial_start, at = der.read_expected(data, at, tbs_end, der.INTEGER, "serialNumber")
-    serial = der.integer_value(data, serial_start, at, "serialNumber")
+    serial = der.integer_value(data, serial_start, at, "serialNumber", longest=der.MAX_SERIAL)
     serial_octets = data[serial_start:at]
     inner_start = at
     _, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "signature")

@@ -52,6 +52,8 @@ __all__ = [
 ENUMERATED = 0x0A
 BMP_STRING = 0x1E
 UNIVERSAL_STRING = 0x1C
+MAX_INTEGER = 21  # octets: CRL numbers of 20 (RFC 5280 5.2.3) and their sign
+MAX_SERIAL = 127  # octets: 4.1.2.2 allows 20, and longer ones are in use; profiles decide
 MAX_NAMED_BITS = 16  # the lists of RFC 5280 have 9; a longer one would be a number as long as its sender likes
 _UTC_TIME = re.compile(rb"[0-9]{12}Z\Z")
 _GENERALIZED_TIME = re.compile(rb"[0-9]{14}Z\Z")
@@ -97,10 +99,16 @@ def read_children(data: bytes, start: int, end: int) -> list[tuple[int, int, int
     return children
 
 
-def integer_value(data: bytes, start: int, end: int, what: str) -> int:
-    """An INTEGER or ENUMERATED, minimal as X.690 8.3.2 wants it. Raises Malformed(NON_DER)."""
+def integer_value(data: bytes, start: int, end: int, what: str, *, longest: int = MAX_INTEGER) -> int:
+    """An INTEGER or ENUMERATED, minimal as X.690 8.3.2 wants it.
+
+    Raises Malformed(NON_DER), LimitExceeded(TOO_LARGE) beyond `longest` octets.
+    """
     if start == end:
         fail(f"{what} is an empty INTEGER")
+    if end - start > longest:
+        msg = f"{what} is an INTEGER of {end - start} octets where {longest} are read; have a shorter one issued"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=longest, value=end - start)
     first = data[start]
     if end - start > 1 and ((first == 0 and data[start + 1] < 0x80) or (first == 0xFF and data[start + 1] >= 0x80)):
         fail(f"{what} is an INTEGER with needless leading octets")

@@ -274,7 +274,7 @@ def decode_authority_key_id(value: bytes) -> AuthorityKeyId:
         elif tag == 0xA1:
             issuer = read_general_names(value, first, last, "authorityCertIssuer")
         else:
-            serial = der.integer_value(value, first, last, "authorityCertSerialNumber")
+            serial = der.integer_value(value, first, last, "authorityCertSerialNumber", longest=der.MAX_SERIAL)
     return AuthorityKeyId(key_id, issuer, serial)
 
 

@@ -194,7 +194,7 @@ def _read_cert_id(data: bytes, at: int, end: int) -> tuple[CertId, int]:
         hash_name=_HASH_NAMES.get(data[oid_start:oid_end], "") if has_plain_parameters else "",
         name_hash=data[name_start:name_end],
         key_hash=data[key_start:key_end],
-        serial=der.integer_value(data, serial_start, serial_end, "serialNumber"),
+        serial=der.integer_value(data, serial_start, serial_end, "serialNumber", longest=der.MAX_SERIAL),
         serial_octets=data[serial_start:serial_end],
     ), stop
 

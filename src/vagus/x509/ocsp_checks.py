@@ -13,6 +13,7 @@ from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crls import CERTIFICATE_HOLD
 from vagus.x509.der_reading import oid_contents
+from vagus.x509.moments import later
 from vagus.x509.ocsp import CertStatus, OcspResponse, SingleResponse, decode_ocsp_response, key_octets
 from vagus.x509.signatures import SignatureVerdicts
 
@@ -193,7 +194,7 @@ def _check_nonce(response: OcspResponse, rules: OcspRules) -> None:
 
 
 def _check_made(response: OcspResponse, answer: SingleResponse, at: datetime, rules: OcspRules) -> None:
-    latest = at + rules.slack
+    latest = later(at, rules.slack)
     if answer.this_update > latest or response.produced_at > latest:
         msg = f"the OCSP response is dated {answer.this_update:%Y-%m-%d %H:%M:%S} UTC, in the future; check the clocks"
         raise NotTrusted(Reason.OCSP_STALE, msg)
@@ -207,7 +208,7 @@ def _check_age(answer: SingleResponse, at: datetime, rules: OcspRules) -> None:
             raise NotTrusted(
                 Reason.OCSP_STALE, "the OCSP response has no nextUpdate, so its age has no bound; ask again"
             )
-        end = answer.this_update + rules.longest_life
+        end = later(answer.this_update, rules.longest_life)
     if end < answer.this_update:
         raise NotTrusted(Reason.OCSP_INVALID, "the OCSP response ends before it begins; ask another responder")
     if at > end:

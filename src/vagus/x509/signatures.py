@@ -222,9 +222,9 @@ def _curve_facts(parameters: bytes) -> KeyFacts:
 def _rsa_facts(oid: bytes, parameters: bytes, key: bytes) -> KeyFacts:
     start, end = der.read_whole(key, der.SEQUENCE, "RSAPublicKey")
     first, last = der.read_expected(key, start, end, der.INTEGER, "modulus")
-    modulus = der.integer_value(key, first, last, "modulus")
+    modulus = der.integer_value(key, first, last, "modulus", longest=_MAX_KEY)
     first, last = der.read_expected(key, last, end, der.INTEGER, "publicExponent")
-    exponent = der.integer_value(key, first, last, "publicExponent")
+    exponent = der.integer_value(key, first, last, "publicExponent", longest=_MAX_KEY)
     if last != end:
         der.fail("bytes after publicExponent")
     if oid == _RSA_ENCRYPTION and parameters != der.NULL_DER:
