@@ -31,6 +31,10 @@ PIPELINED = 32
 _TOO_LARGE_HEADER = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
+class _IsOver(Exception):
+    """Ends the parser's work on a segment: what follows in it counts no more. No error, and nobody sees it."""
+
+
 class GateHttp(HttpToolsProtocol):
     """One HTTP connection, over TLS (with a standing) or plain (without)."""
 
@@ -43,6 +47,7 @@ class GateHttp(HttpToolsProtocol):
         self._body_end = 0.0  # what the body's octets have bought so far; the deadline is never later
         self._is_in_header = True
         self._is_begun = False  # the parser holds a part of a request
+        self._is_last = False  # nothing behind this request counts
         self._is_over = False  # an answer that ends the connection is on its way: nothing that follows counts
         self._header_octets = 0
         self._field_octets = 0
@@ -80,6 +85,8 @@ class GateHttp(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             self._decline_upgrade()
         except httptools.HttpParserError as error:
+            if isinstance(error.__context__, _IsOver):
+                return
             self._refuse_unparsed(self._explain(error))
             return
         if self._is_in_header and self._header_octets > self._gate.limits.header_bytes:
@@ -105,6 +112,8 @@ class GateHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._is_over:
+            raise _IsOver
         super().on_message_begin()
         self._is_in_header = self._is_begun = True
         self._field_octets = 0
@@ -126,6 +135,7 @@ class GateHttp(HttpToolsProtocol):
         self._deadline = self._next_deadline(0)
         error = self._find_fault()
         if error is not None:
+            self._is_last = True
             self._tell(error)
         self.app = (
             self._app
@@ -134,11 +144,12 @@ class GateHttp(HttpToolsProtocol):
         )
         super().on_headers_complete()
         if len(self.pipeline) > PIPELINED:  # the queue is answered, and the connection ends with its last
-            self._is_over = True
+            self._is_last = True
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        self._is_over = self._is_over or self._is_last
         self._deadline = None
         self._is_in_header = True
         self._is_begun = False
