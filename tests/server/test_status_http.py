@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from tests.server.status_house import (
     post,
     question,
     say,
+    say_cut,
     status_house,
     status_of,
 )
@@ -36,10 +38,12 @@ from vagus.authority.issuance import IssuedCertificate
 from vagus.endpoints.revocation_status import OcspReplies
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
+from vagus.server.http_protocol import PIPELINED
 from vagus.server.limits import Limits
 from vagus.server.listeners import ListenerSpec
 from vagus.server.plain import PlainConnection
 from vagus.server.ready_answers import ReadyAnswers
+from vagus.server.status_http import StatusHttp
 from vagus.tls import ServerContext, ServerTls
 
 GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
@@ -227,6 +231,29 @@ class TestSameWords:
             octets[at : at + data.draw(st.integers(0, 3))] = new
         asked.check(bytes(octets) + LAST)
 
+    def test_wherever_a_request_is_cut_in_two(self, asked: Pair) -> None:
+        for one in (*asked.questions[2:4], *asked.questions[6:9]):
+            octets = post(one)
+            whole = asked.check(octets + LAST)
+            for at in range(1, len(octets)):
+                assert say_cut(asked.served.port("fast"), octets[:at], octets[at:] + LAST) == whole, at
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_wherever_requests_are_cut(self, asked: Pair, data: st.DataObject) -> None:
+        fields = st.sampled_from(["", "User-Agent: a\r\n", SLOW_FIELD, "Expect: 100-continue\r\n"])
+        one = st.builds(
+            lambda form, asked, extra: form(asked, extra),
+            st.sampled_from([post, post, get]),
+            _any(asked.questions),
+            fields,
+        )
+        octets = b"".join(data.draw(st.lists(one, min_size=1, max_size=4)))
+        cuts = sorted(data.draw(st.sets(st.integers(1, len(octets) - 1), max_size=6)))
+        pieces = [octets[begin:end] for begin, end in pairwise([0, *cuts, len(octets)])]
+        pieces[-1] += LAST
+        assert say_cut(asked.served.port("fast"), *pieces) == say_cut(asked.served.port("slow"), *pieces)
+
     def test_a_listener_with_tighter_bounds_keeps_them(self, status: StatusHouse, issued: IssuedCertificate) -> None:
         for limits in (Limits(header_bytes=100), Limits(header_fields=3)):
             with both(status, limits) as served:
@@ -262,6 +289,25 @@ class TestKept:
             client.send(post(question(issued)))
             assert status_of(client.read_response()) is GOOD
         assert status.seen == ["/crl/h1.icu/1/0.crl"]
+
+    def test_a_question_whose_body_comes_by_itself_passes_no_application(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        octets = post(question(issued))
+        body = octets.index(b"\r\n\r\n") + 4
+        with PlainClient(fast) as client:
+            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for at in (body, body + 1, len(octets) - 1):
+                for before in (b"", get(question(issued))):
+                    client.send(before + octets[:at])
+                    time.sleep(0.005)
+                    client.send(octets[at:])
+                    for _ in range(2 if before else 1):
+                        assert status_of(client.read_response()) is GOOD
+            for octet in (octets[:body], *(bytes((one,)) for one in octets[body:])):
+                client.send(octet)
+            assert status_of(client.read_response()) is GOOD
+        assert status.seen == []
 
     def test_a_revocation_reaches_open_connections_at_once(
         self, status: StatusHouse, issued: IssuedCertificate, fast: int
@@ -425,13 +471,50 @@ class TestConnections:
         self, issued: IssuedCertificate, fast: int, before: bytes
     ) -> None:
         good = {b"": b"", b"fast": post(question(issued)), b"slow": post(question(issued), SLOW_FIELD)}[before]
-        for begun in (b"POST /ocsp HTT", post(question(issued))[:-1], b"G"):
+        whole = post(question(issued))
+        for begun in (b"POST /ocsp HTT", whole[:-1], whole[: whole.index(b"\r\n\r\n") + 4], b"G"):
             with PlainClient(fast) as client:
                 client.send(good + begun)
                 if before:
                     assert client.read_response().status == 200
                 assert client.read_response().status == 408
                 assert client.is_closed()
+
+    def test_a_body_that_comes_octet_by_octet_does_not_move_its_deadline(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
+        octets = post(question(issued))
+        with PlainClient(fast) as client, contextlib.suppress(ConnectionError):
+            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.socket.settimeout(0.02)
+            client.send(octets[:-80])
+            heard = b""
+            for octet in octets[-80:-1]:  # eighty octets take four header deadlines
+                client.send(bytes((octet,)))
+                with contextlib.suppress(TimeoutError):
+                    heard += client.receive()
+                if heard:
+                    break
+            assert heard.startswith(b"HTTP/1.1 408 ")
+        assert status.seen in ([], ["/ocsp"])
+
+    def test_what_was_asked_in_part_when_the_server_ends_is_answered(
+        self, status: StatusHouse, issued: IssuedCertificate
+    ) -> None:
+        octets = post(question(issued))
+        with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
+            client.send(octets[:-5])
+            closers = served.running._every["fast"].gate.closers
+            wait_until(lambda: len(closers) == 1)
+            (connection,) = closers
+            assert isinstance(connection, PlainConnection)
+            http = connection._upper
+            assert isinstance(http, StatusHttp)
+            wait_until(lambda: bool(http._held))
+            served.on_loop(http.shutdown)
+            client.send(octets[-5:])
+            assert status_of(client.read_response()) is GOOD
+            assert client.is_closed()
 
     def test_an_idle_connection_is_closed_in_time_and_an_asking_one_is_not(
         self, status: StatusHouse, issued: IssuedCertificate
@@ -483,6 +566,25 @@ class TestConnections:
             client.send(post(question(issued)))
             assert client.read_response().body == b"slow"
             assert status_of(client.read_response()) is GOOD
+
+    def test_what_follows_the_last_request_of_a_connection_is_not_parsed(
+        self, status: StatusHouse, issued: IssuedCertificate
+    ) -> None:
+        slow, more = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", post(question(issued), SLOW_FIELD)
+        with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
+            client.send(slow + more * 200)
+            wait_until(lambda: status.seen == ["/slow"])
+            (connection,) = served.running._every["fast"].gate.closers
+            assert isinstance(connection, PlainConnection)
+            http = connection._upper
+            assert isinstance(http, StatusHttp)
+            assert len(http.pipeline) == PIPELINED + 1
+            assert client.read_response().body == b"slow"
+            for _ in range(PIPELINED + 1):
+                last = client.read_response()
+            assert status_of(last) is GOOD
+            assert last.headers["connection"] == "close"
+            assert client.is_closed()
 
     def test_an_answer_that_takes_longer_than_idleness_may_is_waited_for(
         self, status: StatusHouse, issued: IssuedCertificate

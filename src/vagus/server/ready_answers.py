@@ -114,6 +114,14 @@ class ReadyAnswers:
         octets = self._answer_question(request_der)
         return None if octets is None else (octets, end)
 
+    def is_begun(self, data: bytes, at: int) -> bool:
+        """Whether there stands a whole head that `answer` knows, with less than the body that it declares."""
+        head_end = data.find(b"\r\n\r\n", at, at + LONGEST_HEAD)
+        if head_end < 0 or not data.startswith(self._post, at):
+            return False
+        size = self._size_of(data[at + len(self._post) : head_end + 2])
+        return size > 0 and head_end + 4 + size > len(data)
+
     def _answer_question(self, request_der: bytes) -> bytes | None:
         now = self._clock.now()
         try:

@@ -23,6 +23,10 @@ class Answers(Protocol):
         """What follows status line and Date of a 200, and where the request ends; None to leave it alone."""
         ...
 
+    def is_begun(self, data: bytes, at: int) -> bool:
+        """Whether from there on stands the head of a request that `answer` knows, and a part of its body."""
+        ...
+
 
 class StatusHttp(GateHttp):
     """One connection to a status listener."""
@@ -37,10 +41,16 @@ class StatusHttp(GateHttp):
         self._is_parsing = not self._is_bounded
         self._fields: list[tuple[bytes, bytes]] | None = None
         self._begin = b""
+        self._held = b""  # a head that is known, with a body that has not come to its end
         self._answered_at: float | None = None  # when this connection fell idle; None while the parser has it
 
     def data_received(self, data: bytes) -> None:
-        """Answer what is known and whole; the parser gets the first request that is neither, and what follows it."""
+        """Answer what is known and whole; the parser gets the first request that is neither, and what follows it.
+
+        Many clients send head and body apart: what is known and lacks octets of its body alone is held for them.
+        """
+        if self._held:
+            data, self._held = self._held + data, b""
         if self._is_parsing and not self._is_between_requests():
             super().data_received(data)
             return
@@ -57,9 +67,26 @@ class StatusHttp(GateHttp):
         if parts:
             self._send(parts)
         if end < size:
-            self._is_parsing = True
+            rest = data[end:] if end else data
             self._answered_at = None
-            super().data_received(data[end:] if end else data)
+            if len(parts) < 2 * PIPELINED and self._answers.is_begun(rest, 0):
+                self._hold(rest)
+            else:
+                self._is_parsing = True
+                super().data_received(rest)
+
+    def _hold(self, rest: bytes) -> None:
+        """At most LONGEST_HEAD + LONGEST_QUESTION octets, and until the deadline of a header, begun with the first."""
+        self._held = rest
+        self._unset_keepalive_if_required()
+        if self._deadline is None:
+            self._deadline = self.loop.time() + self._gate.limits.header_seconds
+
+    def _hand_over(self) -> None:
+        held, self._held = self._held, b""
+        if held:
+            self._is_parsing = True
+            super().data_received(held)
 
     def _send(self, parts: list[bytes]) -> None:
         self._deadline = None
@@ -70,6 +97,9 @@ class StatusHttp(GateHttp):
 
     def tick(self, now: float) -> None:
         """Also the end of a connection that stays idle; the parser has a timer of its own for that."""
+        if self._held and self._deadline is not None and now > self._deadline:
+            self._hand_over()  # for the words that are said then
+            self._deadline = 0.0
         super().tick(now)
         idle_since = self._answered_at
         if idle_since is not None and now - idle_since > self._keep_alive_seconds and not self.transport.is_closing():
@@ -79,6 +109,11 @@ class StatusHttp(GateHttp):
         """The client does not take its answers: what it asks now waits as the parser has it, reading paused."""
         super().pause_writing()
         self._is_parsing = True
+
+    def shutdown(self) -> None:
+        """The server ends: what has begun is answered."""
+        self._hand_over()
+        super().shutdown()
 
     def _is_between_requests(self) -> bool:
         """Whether the parser holds no part of a request and nothing is owed to the client."""
