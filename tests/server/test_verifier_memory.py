@@ -47,6 +47,26 @@ def test_a_makers_older_list_is_refused_by_the_next_process_too(tmp_path: Path) 
         database.close()
 
 
+def test_a_list_of_the_same_number_goes_by_its_date_in_the_next_process_too(tmp_path: Path) -> None:
+    """A publisher that was restored repeats a number: the older of the two lists is a roll-back all the same."""
+    url = f"sqlite:///{tmp_path / 'vagus.sqlite3'}"
+    leaf = CA.leaf()
+    old = crl(CA, number=5, this_update=AT - 3 * HOUR)
+    new = crl(CA, [Listed(leaf.parsed.serial)], number=5, this_update=AT - HOUR)
+    for run in ("first", "next"):
+        database = open_database(url)
+        database.create()
+        with Writer(database, FrozenClock(AT)) as writer:
+            status = CrlStatus(Pool([ROOT.anchor], [CA.parsed]), memory=DurableCrlMemory(database, writer))
+            if run == "first":
+                status.load(old, AT)
+                status.load(new, AT)
+            with pytest.raises(NotTrusted) as found:
+                status.load(old, AT)
+            assert found.value.reason is Reason.CRL_ROLLBACK, run
+        database.close()
+
+
 def test_the_newest_list_that_was_signed_here_is_a_moment_that_has_passed() -> None:
     database = open_database("sqlite://")
     database.create()

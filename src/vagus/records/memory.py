@@ -18,7 +18,7 @@ _MAX_NAME = 120
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The highest number seen under a name, and when (seconds since 1970 UTC)."""
+    """The highest number and the latest moment seen under a name (seconds since 1970 UTC)."""
 
     name: str
     number: int
@@ -33,8 +33,9 @@ def find_remembered(connection: Connection, name: str) -> Remembered | None:
 
 
 def remember(connection: Connection, name: str, number: int, at: int) -> Remembered:
-    """Remember `number` under `name` if it is higher than what is known; gives what is known now. Never goes back.
+    """Remember `number` and `at` under `name`, each if it is higher than what is known; gives what is known now.
 
+    Neither goes back: a list of the same number and a later date raises the date alone.
     Call it inside a writer's act: the lock of the batch makes reading and writing one step.
     Raises Malformed(BAD_ARGUMENT) for a number that is negative or above 20 octets, or a name above 120 characters.
     """
@@ -42,8 +43,10 @@ def remember(connection: Connection, name: str, number: int, at: int) -> Remembe
         msg = f"cannot remember a number of {number.bit_length()} bits under a name of {len(name)} characters"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     known = find_remembered(connection, name)
-    if known is not None and known.number >= number:
-        return known
+    if known is not None:
+        if known.number >= number and known.at >= at:
+            return known
+        number, at = max(number, known.number), max(at, known.at)
     values = {"number": min(number, _MAX_INTEGER), "octets": number.to_bytes(_OCTETS, "big"), "at": at}
     if known is None:
         connection.execute(verifier_memory.insert().values(name=name, **values))

@@ -27,7 +27,7 @@ class DurableCrlMemory:
         return _find(self._database, name)
 
     def remember(self, name: str, mark: CrlMark) -> None:
-        """Keep `mark` under `name`; durable when it returns. A lower number changes nothing."""
+        """Keep `mark` under `name`; durable when it returns. Number and date only grow, each by itself."""
         self._writer.submit(lambda batch: memory.remember(batch.connection, name, mark.number, mark.at)).result()
 
 
