@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from tests.records.query_plans import plans
 from tests.records.signing import authority, certificate
+from tests.records.test_revocations import revoke
 from vagus.records import certificates as rows
 from vagus.records.database import Database
 from vagus.records.keys import block_key, insert_key
@@ -99,3 +101,21 @@ def test_places_are_taken_in_blocks(database: Database) -> None:
         assert [rows.take_places(connection, ca, shard, 250) for shard in (0, 0, 1)] == [250, 500, 250]
         assert rows.find_shard(connection, ca) == (1, 250)
         assert rows.list_shards(connection, ca) == (0, 1)
+
+
+def test_a_shard_in_which_something_is_revoked_is_one_whether_places_were_taken_or_not(database: Database) -> None:
+    with database.writing() as connection:
+        ca, other = authority(connection, "h1/icu"), authority(connection, "h1/er")
+        rows.take_places(connection, ca, 0, 250)
+        rows.take_places(connection, ca, 2, 250)
+        for leaf, shard in enumerate((0, 1, 1, 3, 3)):
+            revoke(connection, certificate(connection, ca, leaf, shard=shard), leaf + 1)
+        assert rows.list_shards(connection, ca) == (0, 1, 2, 3)
+        assert rows.list_shards(connection, other) == (0,)
+
+
+def test_looking_for_shards_reads_the_first_revocation_of_each(file_database: Database) -> None:
+    with file_database.reading() as connection:
+        found = plans(connection, lambda: rows.list_shards(connection, 1))
+    assert "revocations_by_shard (authority_id=? AND shard>?)" in found or "revocations_by_step" in found
+    assert "SCAN revocations" not in found

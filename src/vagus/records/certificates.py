@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, insert, select, update
+from sqlalchemy import CompoundSelect, and_, bindparam, func, insert, select, union_all, update
 
 from vagus.identifiers import serial_bytes
 from vagus.records.database import Connection, Database
 from vagus.records.statements import Statement
-from vagus.records.tables import authorities, certificate_bytes, certificates, crl_shards, keys
+from vagus.records.tables import authorities, certificate_bytes, certificates, crl_shards, keys, revocations
 
 INTENDED = "intended"
 ISSUED = "issued"
@@ -98,6 +98,21 @@ _PLACES = Statement(
         crl_shards.c.authority_id == bindparam("authority"), crl_shards.c.shard == bindparam("which")
     )
 )
+
+
+def _every_shard() -> CompoundSelect[tuple[int]]:
+    """Of the revoked ones only the first of each shard is looked at, for there may be a million of them."""
+    table = revocations.c
+    mine = table.authority_id == bindparam("authority")
+    steps = select(func.min(table.shard).label("shard")).where(mine).cte("steps", recursive=True)
+    further = select(func.min(table.shard)).where(mine, table.shard > steps.c.shard).correlate(steps).scalar_subquery()
+    steps = steps.union_all(select(further).select_from(steps).where(steps.c.shard.is_not(None)))
+    revoked = select(steps.c.shard).where(steps.c.shard.is_not(None))
+    taken = select(crl_shards.c.shard).where(crl_shards.c.authority_id == bindparam("authority"))
+    return union_all(taken, revoked)
+
+
+_SHARDS = _every_shard()
 
 
 def look_before_intent(connection: Connection, authority_id: int, spki_sha256: bytes, request_id: str) -> BeforeIntent:
@@ -286,9 +301,11 @@ def take_places(connection: Connection, authority_id: int, shard: int, count: in
 
 
 def list_shards(connection: Connection, authority_id: int) -> tuple[int, ...]:
-    """Every shard that certificates of an authority point to; a new authority has shard 0."""
-    query = select(crl_shards.c.shard).where(crl_shards.c.authority_id == authority_id).order_by(crl_shards.c.shard)
-    return tuple(connection.execute(query).scalars()) or (0,)
+    """Every shard that certificates of an authority point to; a new authority has shard 0.
+
+    Also one of which no place was taken, if a revoked certificate stands in it: nothing that is revoked is in no list.
+    """
+    return tuple(sorted({row.shard for row in connection.execute(_SHARDS, {"authority": authority_id})})) or (0,)
 
 
 def read_row(found: Any) -> CertificateRow:
