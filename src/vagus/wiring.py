@@ -399,7 +399,15 @@ class House:
         """The acts that change the inventory; a device's end revokes its certificates in the same act."""
         from vagus.fleet.devices import Inventory
 
-        return Inventory(self.writer, self.entropy, overlap=self.pack.renewal.transfer_overlap)
+        overlap = self.pack.renewal.transfer_overlap
+        return Inventory(self.writer, self.entropy, overlap=overlap, door_names=self._door_names)
+
+    def _door_names(self) -> frozenset[str]:
+        """The host names of the doors of the plan in force; none before there is one."""
+        from vagus.policy.plans import HospitalPlan
+
+        plan = self.planning.load_adopted() if self.settings.plan.exists() else None
+        return plan.door_names if isinstance(plan, HospitalPlan) else frozenset()
 
     @cached_property
     def tokens(self) -> TokenOffice:

@@ -157,3 +157,17 @@ def test_what_may_end_a_connection_moves_the_sequence_that_gates_follow_and_noth
     assert _reason(house.inventory.change_state(pump.id, DeviceState.DISPOSED, by=BY)) is Reason.DEVICE_STATE
     house.inventory.change_state(pump.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
     assert changed == [str(each) for each in (pump.id, hub.id, pump.id, pump.id)]
+
+
+def test_a_host_name_belongs_to_one_living_device_and_never_to_a_door(house: Stock) -> None:
+    first = house.add("SN-1", host_names=("gate.h1.test", "192.0.2.7"))
+    for name in ("gate.h1.test", "192.0.2.7"):
+        new = NewDevice(unit=ICU, model="pump", maker_serial="SN-2", host_names=("other.h1.test", name))
+        assert _reason(house.inventory.add(new, by=BY)) is Reason.ALREADY_EXISTS
+    house.inventory.change_state(first.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
+    assert house.add("SN-2", host_names=("gate.h1.test",)).host_names == ("gate.h1.test",)
+    inventory = Inventory(house.writer, SeededEntropy(1), door_names=lambda: frozenset({"enrol.h1.test"}))
+    new = NewDevice(unit=ICU, model="pump", maker_serial="SN-3", host_names=("enrol.h1.test",))
+    with pytest.raises(Conflict, match="one of our own doors") as caught:
+        inventory.add(new, by=BY)
+    assert caught.value.reason is Reason.ALREADY_EXISTS

@@ -11,6 +11,7 @@ import pytest
 
 from vagus.errors import Conflict, Misconfigured
 from vagus.fleet.devices import Inventory, NewDevice
+from vagus.fleet.lifecycle import DeviceState
 from vagus.fleet.plan_differences import Act
 from vagus.fleet.plans import Applied, Planning
 from vagus.identifiers import DeviceId, UnitName
@@ -271,6 +272,20 @@ def test_a_change_of_category_that_is_cut_off_converges_when_repeated(site: Site
         site.apply(changed)
     assert {device.profile for device in (*_standing(site, "icu"), *_standing(site, "er"))} == {"implant"}
     assert site.changes(changed) == []
+
+
+def test_a_host_name_of_a_living_device_beside_the_plan_is_refused(site: Site) -> None:
+    site.apply(PLAN)
+    inventory = Inventory(site.writer, SeededEntropy(5))
+    beside = NewDevice(unit=UnitName("h1", "er"), model="Pump", maker_serial="X-1", host_names=("old.h1.test",))
+    device = inventory.add(beside, by="operator:test").result(10)
+    door = '[[listeners]]\nname = "enrol"\nkind = "enrolment"\naddress = "127.0.0.1:0"\nhospital = "h1"\n'
+    for changed in (NAMED, PLAN + door + 'host_names = ["old.h1.test"]\n'):
+        with pytest.raises(Misconfigured, match="belongs to Pump X-1") as caught:
+            site.changes(changed)
+        assert caught.value.reason is Reason.BAD_PLAN
+    inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
+    assert site.changes(NAMED), "a successor may have its name"
 
 
 def check_rows(site: Site) -> None:

@@ -128,6 +128,13 @@ def test_serials_follow_from_model_and_counter() -> None:
         ("count = 3", "count = 0", "hospitals[0].devices[0].count", "greater than or equal to 1"),
         ("count = 3", 'count = "3"', "hospitals[0].devices[0].count", "valid integer"),
         ("count = 3", 'count = 3, host_names = ["a.b"]', "hospitals[0].devices[0].host_names", "count = 1"),
+        ("count = 3", 'host_names = ["enrol.test.example"]', "hospitals[0].devices[0].host_names", "name of listener"),
+        (
+            "count = 3}",
+            'host_names = ["a.b"]}, {unit = "icu", model = "Pump", first = 9, host_names = ["a.b"]}',
+            "hospitals[0].devices[1].host_names",
+            "name of hospitals[0].devices[0] already",
+        ),
         (
             "count = 3}",
             'count = 3}, {unit = "er", model = "Pump", first = 3, count = 1}',

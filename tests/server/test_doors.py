@@ -16,7 +16,7 @@ from cryptography import x509
 from tests.server.house import serving
 from tests.x509.chains import crl, root
 from vagus.endpoints.gateway.decisions import GateDecision
-from vagus.errors import Misconfigured, Unavailable
+from vagus.errors import Conflict, Misconfigured, Unavailable
 from vagus.fleet.devices import NewDevice
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
@@ -203,3 +203,10 @@ def test_a_makers_new_list_is_taken_without_a_restart_and_a_bad_one_is_told(buil
     (folder / "other.crl").unlink()
     assert built.builder.refresh(built.doors)
     assert built.builder.told_of_makers() == {}
+
+
+def test_no_device_is_added_under_the_name_of_a_door_of_the_plan_in_force(built: Built) -> None:
+    unit = UnitName("h1", "icu")
+    new = NewDevice(unit=unit, model="Aorta IP3", maker_serial="D-1", host_names=("enrol.h1.test.example",))
+    with pytest.raises(Conflict, match="one of our own doors"):
+        built.house.inventory.add(new, by="operator:test")

@@ -26,6 +26,7 @@ from vagus.records.devices import (
     DeviceRow,
     find_device,
     find_device_by_serial,
+    find_host_name,
     host_names_digest,
     insert_device,
     set_device_host_names,
@@ -81,23 +82,33 @@ class Inventory:
         *,
         at_end: AtEnd = revoke_at_end,
         overlap: timedelta = TRANSFER_OVERLAP,
+        door_names: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
+        """`door_names` are the host names of the house's own doors, which no device may show."""
+        self._door_names = door_names
         self._writer = writer
         self._entropy = entropy
         self._at_end = at_end
         self._overlap = overlap
 
     def add(self, new: NewDevice, *, by: str) -> Future[DeviceRow]:
-        """Add one device. The future raises as `add_device` does."""
-        device_id = DeviceId.draw(self._entropy)
-        return self._writer.submit(lambda batch: add_device(batch, new, device_id, by=by))
+        """Add one device. Raises Conflict(ALREADY_EXISTS) for a door's host name; the future raises as `add_device`."""
+        (device,) = self._prepare([new])
+        return self._writer.submit(lambda batch: add_device(batch, *device, by=by))
 
     def add_all(self, many: Iterable[NewDevice], *, by: str) -> Future[tuple[DeviceRow, ...]]:
-        """Add devices, all of them or none."""
+        """Add devices, all of them or none. Raises as `add`."""
+        drawn = self._prepare(many)
+        return self._writer.submit(lambda batch: tuple(add_device(batch, *device, by=by) for device in drawn))
+
+    def _prepare(self, many: Iterable[NewDevice]) -> list[tuple[NewDevice, DeviceId]]:
+        """Each with the identifier that it gets."""
         drawn = [(new, DeviceId.draw(self._entropy)) for new in many]
-        return self._writer.submit(
-            lambda batch: tuple(add_device(batch, new, device_id, by=by) for new, device_id in drawn)
-        )
+        names = {name for new, _ in drawn for name in new.host_names}
+        if names and (taken := sorted(names & self._door_names())):
+            msg = f"{taken[0]} is the name of one of our own doors, for which the device would be taken; give another"
+            raise Conflict(Reason.ALREADY_EXISTS, msg, host_name=taken[0])
+        return drawn
 
     def change_state(self, device_id: DeviceId, after: DeviceState, *, by: str) -> Future[DeviceRow]:
         """Move a device on in its life; at its end its tokens expire and its certificates are revoked in the same act.
@@ -151,8 +162,8 @@ def check_known(found: DeviceRow | None, device_id: DeviceId) -> DeviceRow:
 def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) -> DeviceRow:
     """Add a device inside a writer act.
 
-    Raises Conflict(ALREADY_EXISTS) for a known model and serial, Malformed(BAD_ARGUMENT) for an unknown model or unit
-    and for a serial number that is empty or too long.
+    Raises Conflict(ALREADY_EXISTS) for a known model and serial and for another device's host name,
+    Malformed(BAD_ARGUMENT) for an unknown model or unit and for a serial number that is empty or too long.
     """
     connection = batch.connection
     model = find_model(connection, new.model)
@@ -168,6 +179,11 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
     _check_text("place", new.place)
     _check_text("UDI", new.udi)
     _check_host_names(new.host_names)
+    for name in new.host_names:
+        owner = find_host_name(connection, name, beside=HAS_ENDED)
+        if owner is not None:
+            msg = f"{name} is the name of device {owner} already; give another, or decommission that one first"
+            raise Conflict(Reason.ALREADY_EXISTS, msg, host_name=name, device=str(owner))
     known = find_device_by_serial(connection, new.model, new.maker_serial)
     if known is not None:
         msg = f"{new.model} with serial {new.maker_serial} is already in the inventory as {known.id}"

@@ -63,6 +63,7 @@ class StandingDevice:
     place: str | None
     profile: str
     host_names: tuple[str, ...] = ()
+    has_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,8 @@ def difference(
 ) -> Difference:
     """What stands between `standing` and `plan`. `anchors` gives models the digest of the anchor that the plan names.
 
-    Raises Misconfigured(BAD_PLAN) for a category that the policy pack does not know and Conflict(AUTHORITY_IN_USE) for
+    Raises Misconfigured(BAD_PLAN) for a category that the policy pack does not know and for a host name that a device
+    beside the plan has already, Conflict(AUTHORITY_IN_USE) for
     a change that certificates in the field forbid: another group domain, or the end of an authority whose certificates
     are still good.
     """
@@ -137,6 +139,7 @@ def difference(
         (one, profiles[one.name]) for one in plan.models if _model_differs(one, profiles[one.name], standing, anchors)
     )
     devices, moved, remarks = _device_changes(plan, standing, profiles)
+    _check_host_names(plan, standing)
     altered = _altered(plan, standing, profiles)
     if altered:
         remarks += ("certificates that are out keep their profile and names until renewed: enrol anew, or revoke them",)
@@ -247,6 +250,25 @@ def _device_changes(
     if beyond:
         remarks.append(f"{beyond} devices of the inventory are not in the plan: they stay; decommission them singly")
     return tuple(new), tuple(moved), tuple(remarks)
+
+
+def _check_host_names(plan: HospitalPlan, standing: Standing) -> None:
+    """A name belongs to one server: within the plan the plan saw to it, and here devices beside the plan are asked.
+
+    What has ended shows nothing any more, so its successor may have its name.
+    """
+    planned = {(device.model, device.maker_serial) for device in plan.each_device()}
+    wanted = {name for group in plan.devices for name in group.host_names} | plan.door_names
+    for (model, serial), before in standing.devices.items():
+        if not before.host_names or before.has_ended or (model, serial) in planned:
+            continue
+        for name in before.host_names:
+            if name in wanted:
+                msg = (
+                    f"host_names: {name} belongs to {model} {serial} ({before.id}), which stands in the inventory and "
+                    f"not in this plan; decommission it, or give another name"
+                )
+                raise Misconfigured(Reason.BAD_PLAN, msg, key="host_names", device=before.id)
 
 
 def _altered(plan: HospitalPlan, standing: Standing, profiles: Mapping[str, str]) -> tuple[AlteredDevice, ...]:

@@ -18,7 +18,7 @@ from vagus.clock import Clock, Entropy
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.fleet.devices import change_host_names, change_profile
 from vagus.fleet.inventory_entries import device_added, record_model
-from vagus.fleet.lifecycle import DeviceState
+from vagus.fleet.lifecycle import HAS_ENDED, DeviceState
 from vagus.fleet.plan_differences import (
     AlteredDevice,
     Difference,
@@ -191,7 +191,7 @@ class Planning:
                 },
                 devices={
                     (one.model, one.maker_serial): StandingDevice(
-                        one.id, one.unit, one.place, one.profile, one.host_names
+                        one.id, one.unit, one.place, one.profile, one.host_names, one.state in HAS_ENDED
                     )
                     for one in list_standing_devices(connection)
                 },

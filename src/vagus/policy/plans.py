@@ -159,6 +159,11 @@ class HospitalPlan:
     listeners: tuple[PlannedListener, ...]
 
     @property
+    def door_names(self) -> frozenset[str]:
+        """The host names of every door: no device may show them."""
+        return frozenset(name for one in self.listeners for name in one.host_names)
+
+    @property
     def units(self) -> tuple[PlannedUnit, ...]:
         """Every compartment, hospital by hospital."""
         return tuple(unit for hospital in self.hospitals for unit in hospital.units)
@@ -369,6 +374,7 @@ class _HospitalReader(_Reader):
             for hospital in file.hospitals
         )
         units = {one.label: frozenset(str(unit.name) for unit in one.units) for one in hospitals}
+        self._check_host_names(file)
         return HospitalPlan(
             sha256=digest,
             title=file.group.title,
@@ -400,6 +406,17 @@ class _HospitalReader(_Reader):
             self.check_distinct((one.label for one in hospital.units), f"{key}.units")
             for index, unit in enumerate(hospital.units):
                 self._check_unit(f"{key}.units[{index}].label", hospital.label, unit.label, file.group.domain)
+
+    def _check_host_names(self, file: HospitalFile) -> None:
+        """A device's certificate with a door's name would be taken for the door; doors may share their names."""
+        owners = {name: f"listener {one.name}" for one in file.listeners for name in one.host_names}
+        for place, hospital in enumerate(file.hospitals):
+            for index, group in enumerate(hospital.devices):
+                key = f"hospitals[{place}].devices[{index}]"
+                for name in dict.fromkeys(group.host_names):
+                    if name in owners:
+                        self.refuse(f"{key}.host_names", f"{name} is the name of {owners[name]} already; give another")
+                    owners[name] = key
 
     def _check_unit(self, key: str, hospital: str, label: str, domain: str) -> None:
         if label in RESERVED_UNITS:

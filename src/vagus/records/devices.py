@@ -146,6 +146,16 @@ def list_profiles_in(connection: Connection, units: Collection[str], *, beside: 
     return set(connection.execute(query.where(devices.c.state.not_in([str(state) for state in beside]))).scalars())
 
 
+def find_host_name(connection: Connection, name: str, *, beside: Collection[str] = ()) -> DeviceId | None:
+    """The device that may show `name` as a server, without those whose state is one of `beside`."""
+    states = [str(state) for state in beside]
+    query = select(devices.c.id, devices.c.host_names).where(devices.c.host_names.is_not(None))
+    for row in connection.execute(query.where(devices.c.state.not_in(states))):
+        if name in json.loads(row.host_names):
+            return DeviceId(row.id)
+    return None
+
+
 def list_profiles(connection: Connection) -> set[str]:
     """Every profile that a model or a device has."""
     return set(connection.execute(select(devices.c.profile).union(select(models.c.profile))).scalars())

@@ -41,6 +41,7 @@ class StandingDeviceRow:
     place: str | None
     profile: str
     host_names: tuple[str, ...]
+    state: str
 
 
 def list_standing_authorities(connection: Connection, *, at: int) -> tuple[StandingAuthorityRow, ...]:
@@ -63,9 +64,12 @@ def list_standing_authorities(connection: Connection, *, at: int) -> tuple[Stand
 def list_standing_devices(connection: Connection) -> tuple[StandingDeviceRow, ...]:
     """Every device of the inventory, narrow."""
     table = devices.c
-    query = select(table.id, table.unit, table.model, table.maker_serial, table.place, table.profile, table.host_names)
+    query = select(
+        table.id, table.unit, table.model, table.maker_serial, table.place, table.profile, table.host_names, table.state
+    )
     return tuple(
-        StandingDeviceRow(*row[:-1], tuple(json.loads(row[-1])) if row[-1] else ()) for row in connection.execute(query)
+        StandingDeviceRow(*row[:-2], tuple(json.loads(row[-2])) if row[-2] else (), row[-1])
+        for row in connection.execute(query)
     )
 
 
