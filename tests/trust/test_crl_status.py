@@ -21,6 +21,7 @@ from tests.x509.chains import (
     point,
     point_name,
     root,
+    san,
     scope,
 )
 from vagus.errors import NotTrusted, VagusError
@@ -30,6 +31,7 @@ from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlMark,
 from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.ocsp_checks import OcspRules, check_response
+from vagus.x509.path_rules import PKIX
 from vagus.x509.paths import Pool, ValidPath
 from vagus.x509.signatures import SignatureVerdicts
 
@@ -352,7 +354,7 @@ def test_the_signer_of_an_indirect_list_must_itself_hold() -> None:
     clerk = ROOT.issue("O=Harbour,CN=Clerk", (chains.usage(6),))
     leaf = CA.leaf(crl_points(point(point_name(HERE), issuer="O=Harbour,CN=Clerk")))
     listed = crl(clerk, [], scope(point_name(HERE), indirect=True))
-    assert refused(status(listed, crl(ROOT, [Listed(serial(clerk))]), known=(CA, clerk)), leaf) is Reason.REVOKED
+    assert refused(status(listed, crl(ROOT, [Listed(serial(clerk))]), known=(CA, clerk)), leaf) is Reason.CRL_INVALID
     assert refused(status(listed, known=(CA, clerk)), leaf) is Reason.STATUS_UNAVAILABLE
 
 
@@ -465,8 +467,32 @@ def test_a_new_key_of_the_ca_signs_for_the_old_ones_certificates() -> None:
 
 def test_a_revoked_key_signs_no_more_lists() -> None:
     fresh = ROOT.ca("O=Harbour,CN=CA")
+    leaf = CA.leaf()
     source = status(crl(fresh), crl(ROOT, [Listed(serial(fresh))]), known=(CA, fresh))
-    assert refused(source, CA.leaf()) is Reason.REVOKED
+    with pytest.raises(NotTrusted) as caught:
+        ask(source, leaf)
+    assert (caught.value.reason, caught.value.facts["cause"]) == (Reason.CRL_INVALID, Reason.REVOKED)
+    # the leaf itself is listed nowhere: who knows better may say so
+    FirstAnswer([source, status(crl(CA))]).check_status(leaf.parsed, CA.parsed, AT)
+    held = status(crl(fresh), crl(ROOT, [Listed(serial(fresh), 6)]), known=(CA, fresh))
+    assert refused(held, leaf) is Reason.CRL_INVALID
+
+
+def test_a_held_ca_is_gone_around_where_the_profile_lets_a_revoked_one_be() -> None:
+    """One name and key with two certificates: on hold under one root, good under the other."""
+    other = root("CN=Other Root")
+    twin = other.ca("O=Harbour,CN=CA", private=CA.private)
+    leaf = CA.leaf(san(("dns", "a.example")))
+    anchors = AnchorSet([ROOT.anchor, other.anchor])
+    source = CrlStatus(Pool(anchors, [CA.parsed, twin.parsed]))
+    for content in (crl(CA), crl(ROOT, [Listed(serial(CA), 6)]), crl(other)):
+        source.load(content, AT)
+    anybody = Expectation(role=Role.CLIENT, needs_identity=False)
+    for sent in ([CA.der, twin.der], [twin.der, CA.der]):
+        Validator(anchors, source, profile=PKIX).validate(leaf.der, sent, anybody, AT)
+    with pytest.raises(NotTrusted) as caught:
+        Validator(anchors, source).validate(leaf.der, [CA.der], anybody, AT)
+    assert caught.value.reason is Reason.REVOKED_CA
 
 
 def test_a_new_key_vouches_for_itself_where_the_standard_lets_it_and_never_for_devices() -> None:

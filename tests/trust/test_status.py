@@ -74,7 +74,9 @@ def test_grace_is_bounded_told_and_for_stale_answers_only() -> None:
 def test_a_revoked_authority_is_told_from_a_revoked_leaf() -> None:
     assert as_of_authority(NotTrusted(Reason.REVOKED, "x", code=1)).reason is Reason.REVOKED_CA
     assert as_of_authority(NotTrusted(Reason.REVOKED, "x", code=1)).facts["code"] == 1
-    assert as_of_authority(NotTrusted(Reason.ON_HOLD, "x")).reason is Reason.ON_HOLD
+    assert as_of_authority(NotTrusted(Reason.ON_HOLD, "x", code=6)).reason is Reason.REVOKED_CA
+    assert as_of_authority(NotTrusted(Reason.NOT_ISSUED, "x")).reason is Reason.NOT_ISSUED
+    assert as_of_authority(NotTrusted(Reason.STATUS_STALE, "x")).reason is Reason.STATUS_STALE
 
 
 def test_asking_nobody_is_named_unsafe() -> None:

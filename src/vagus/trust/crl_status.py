@@ -16,7 +16,7 @@ from typing import Protocol
 from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import ClockFloor
-from vagus.trust.status import check_every, issuer_in
+from vagus.trust.status import DEFINITE, check_every, issuer_in
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crl_scope import covered_reasons, distribution_points, speaks_for, updates
@@ -356,7 +356,14 @@ class CrlStatus:
             msg = f"CRL {crl.label} needs a chain of more than {_DEEPEST} CRL signers; publish simpler lists"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, crl=crl.label)
         for index, certificate in enumerate(path.certificates):
-            self._check(certificate, issuer_in(path, index), path.anchor, at, (*asking, crl.sha256))
+            try:
+                self._check(certificate, issuer_in(path, index), path.anchor, at, (*asking, crl.sha256))
+            except NotTrusted as refusal:
+                if refusal.reason not in DEFINITE:
+                    raise
+                # said of the list: of the certificate that was asked about nothing is known
+                msg = f"CRL {crl.label} does not count: its signer's {refusal.message}"
+                raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label, cause=refusal.reason) from refusal
 
     def _find_lateness(
         self,

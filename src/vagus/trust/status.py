@@ -12,7 +12,8 @@ from vagus.reasons import Reason
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.paths import ValidPath
 
-_DEFINITE = frozenset({Reason.REVOKED, Reason.REVOKED_CA, Reason.ON_HOLD, Reason.NOT_ISSUED})
+DEFINITE = frozenset({Reason.REVOKED, Reason.REVOKED_CA, Reason.ON_HOLD, Reason.NOT_ISSUED})
+"""What a source says when it knows that a certificate does not hold; every other reason is a kind of silence."""
 
 
 class StatusSource(Protocol):
@@ -85,8 +86,11 @@ def issuer_in(path: ValidPath, index: int) -> PathCertificate:
 
 
 def as_of_authority(refusal: NotTrusted) -> NotTrusted:
-    """The same refusal as said of an authority."""
-    if refusal.reason is not Reason.REVOKED:
+    """The same refusal as said of an authority: one that is revoked or on hold is REVOKED_CA, the rest keeps its name.
+
+    ON_HOLD is said of a peer alone: it ends the search for a path, and a held CA is no reason to.
+    """
+    if refusal.reason not in {Reason.REVOKED, Reason.ON_HOLD}:
         return refusal
     return NotTrusted(Reason.REVOKED_CA, refusal.message, **refusal.facts)
 
@@ -128,7 +132,7 @@ def _first_answer(questions: Sequence[Callable[[], None]]) -> None:
         try:
             ask()
         except NotTrusted as refusal:
-            if refusal.reason in _DEFINITE:
+            if refusal.reason in DEFINITE:
                 raise
             silence = refusal
         else:
