@@ -22,10 +22,12 @@ from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
 from vagus.policy.plans import HospitalPlan, decode_plan
 from vagus.reasons import Reason
+from vagus.records.certificates import list_of_key
 from vagus.records.models import MakerAnchorRow, put_maker_anchor
 from vagus.server.diagnosis import State, diagnose
 from vagus.server.doors import DoorBuilder, Doors
 from vagus.wiring import House, RealClock
+from vagus.x509.certificates import decode_certificate
 from vagus.x509.crl_building import RevocationReason
 
 SOURCE = "env:TEST_PASSPHRASE"
@@ -109,19 +111,37 @@ def test_a_door_is_given_a_new_certificate_in_its_window_without_a_restart(built
 
 def test_a_door_whose_certificate_was_revoked_gets_another(built: Built) -> None:
     (door,) = built.doors.tls
-    with built.house.database.reading() as connection:
-        from vagus.records.certificates import list_of_key
-        from vagus.x509.certificates import decode_certificate
-
-        spki = decode_certificate(door.certificate.certificate_der).spki_sha256
-        (row,) = list_of_key(connection, spki)
-    revoke = built.house.revocations.revoke(
-        row.authority_id, row.serial, RevocationReason.SUPERSEDED, by="operator:test"
-    )
-    revoke.result(10)
     before = door.certificate.serial
+    key = revoke_door(built, RevocationReason.SUPERSEDED)
     assert built.builder.renew(door)
     assert door.certificate.serial != before
+    assert decode_certificate(door.certificate.certificate_der).spki_sha256 == key
+
+
+def test_a_door_whose_key_was_compromised_gets_another_key_each_time(built: Built) -> None:
+    (door,) = built.doors.tls
+    with serving(*built.doors.specs) as served:
+        keys = {revoke_door(built, RevocationReason.KEY_COMPROMISE)}
+        assert built.builder.renew(door)
+        keys.add(revoke_door(built, RevocationReason.KEY_COMPROMISE))
+        assert built.builder.renew(door)
+        newest = decode_certificate(door.certificate.certificate_der)
+        assert len({*keys, newest.spki_sha256}) == 3
+        assert shown_by(served.port("enrol")).serial_number == newest.serial
+    assert not built.builder.renew(door), "and keeps the one that is good"
+    again = built.builder.build()
+    assert again.tls[0].certificate.serial == newest.serial, "after a restart too"
+
+
+def revoke_door(built: Built, reason: RevocationReason) -> bytes:
+    """Revoke the certificate that the door shows; gives the hash of its key."""
+    (door,) = built.doors.tls
+    shown = decode_certificate(door.certificate.certificate_der)
+    with built.house.database.reading() as connection:
+        rows = list_of_key(connection, shown.spki_sha256)
+    (row,) = [row for row in rows if row.serial == shown.serial]
+    built.house.revocations.revoke(row.authority_id, row.serial, reason, by="operator:test").result(10)
+    return shown.spki_sha256
 
 
 def test_a_door_that_must_be_renewed_where_no_key_is_open_says_whose(hospital: Path) -> None:

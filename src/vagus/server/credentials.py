@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from ipaddress import ip_address
+from itertools import count
 
 from vagus.authority.issuance import IssuanceOrder
 from vagus.authority.issuers import Issuer
 from vagus.errors import Unavailable
-from vagus.keystore.signing import Purpose
+from vagus.keystore.signing import Purpose, SigningKey
+from vagus.keystore.software import SoftwareKeystore
 from vagus.policy.plans import HospitalPlan, PlannedListener
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, RETIRED, find_by_id
 from vagus.records.certificates import ISSUED, CertificateRow, list_of_key, load_bytes
+from vagus.records.keys import find_key
 from vagus.tls import Credential
 from vagus.wiring import House
 from vagus.x509.algorithms import KeyAlgorithm
@@ -54,16 +58,12 @@ class DoorCertificates:
     def provide(self, listener: PlannedListener) -> DoorCertificate:
         """The certificate of a door, issued now when there is none with its names and enough life.
 
+        A key that was blocked, as one whose certificate was revoked for compromise, gives way to a new one.
         Raises Unavailable(KEY_NOT_OPEN) when one is due and the infrastructure CA is not open here.
         """
         keystore = self._house.keystore_or_new(GATE_KEYSTORE)
-        key_id = f"tls-{listener.name}"
         owner = f"server:{listener.name}"
-        key = (
-            keystore.load(key_id)
-            if keystore.has(key_id)
-            else keystore.generate(key_id, KeyAlgorithm.P256, {Purpose.TLS}, owner)
-        )
+        key = self._find_key(keystore, f"tls-{listener.name}", owner)
         public_key = decode_public_key(key.spki_der)
         found = self._find(public_key, listener)
         if found is None:
@@ -74,8 +74,21 @@ class DoorCertificates:
             raise Unavailable(Reason.UNSETTLED, msg, listener=listener.name)
         row, der, issuer_der = found
         chain = encode_certificates((der, issuer_der))
-        credential = Credential(chain, keystore.tls_key_pem(key_id))
+        credential = Credential(chain, keystore.tls_key_pem(key.key_id))
         return DoorCertificate(credential, der, issuer_der, row.serial, row.not_after)
+
+    def _find_key(self, keystore: SoftwareKeystore, name: str, owner: str) -> SigningKey:
+        """The first of `name`, `name.2`, … that may still be certified; made now if none may."""
+        for place in count(1):
+            key_id = name if place == 1 else f"{name}.{place}"
+            if not keystore.has(key_id):
+                return keystore.generate(key_id, KeyAlgorithm.P256, {Purpose.TLS}, owner)
+            key = keystore.load(key_id)
+            with self._house.database.reading() as connection:
+                known = find_key(connection, sha256(key.spki_der).digest())
+            if known is None or not known.is_blocked:
+                return key
+        raise AssertionError  # the count has no end
 
     def _find(self, key: PublicKey, listener: PlannedListener) -> tuple[CertificateRow, bytes, bytes] | None:
         """The certificate of this key with these names that ends last, unless its renewal is due."""
