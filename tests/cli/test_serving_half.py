@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.processes import serving
 from tests.cli.running import done, run
+from vagus.records.authorities import list_authorities
+from vagus.records.database import open_database
+from vagus.records.publications import list_publications, put_publication
 
 NAMED = [
     part
@@ -48,6 +54,28 @@ def test_serving_with_every_passphrase_lacks_nothing(watched: Path) -> None:
         assert "vagus_lacks{" not in ask(health, "/metrics")
     assert "does without" not in served.log()
     assert (watched / "log" / "checkpoint").exists()
+
+
+def test_an_authority_whose_lists_cannot_be_signed_keeps_no_process_from_starting(watched: Path) -> None:
+    with serving(watched, "--issue-for", "h1/icu,h1/infra", *ALL):
+        pass
+    database = open_database(f"sqlite:///{watched}/vagus.sqlite3")
+    with database.writing() as connection:
+        icu = next(row for row in list_authorities(connection) if row.name == "h1/icu")
+        for one in list_publications(connection, icu.id):  # as a clock that ran ahead leaves them
+            put_publication(connection, replace(one, this_update=one.this_update + 30 * 86_400))
+    database.close()
+    infra = watched / "published" / "crl" / "h1.infra" / "1" / "0.crl"
+    infra.unlink()
+    with serving(watched, "--issue-for", "h1/icu,h1/infra", *ALL) as served:
+        with pytest.raises(urllib.error.HTTPError) as answer:
+            ask(str(served.ready["listeners"]["health"]), "/health")
+        facts = json.loads(answer.value.read())
+        assert answer.value.code == 503
+        assert facts["work"]["lists"]["last_error"] == "CLOCK_ROLLBACK"
+        assert facts["work"]["files"]["failures"] == 0
+        assert infra.exists()
+    assert "h1/icu#1 is from" in served.log()
 
 
 def test_the_doctor_tells_entries_that_wait_for_a_checkpoint(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from vagus.authority import deltas
+from vagus.authority.clock_bound import SLACK
 from vagus.authority.deltas import DeltaFacts
 from vagus.authority.list_files import ListFiles, ListPlace
 from vagus.errors import Unavailable
@@ -135,15 +136,20 @@ class CrlPublisher:
         return tuple(one for one in done if one is not None)
 
     def find_due(self, issuer: Issuer, now: datetime) -> tuple[int, ...]:
-        """The shards (and `COMPLETE`) whose list says less than the table, or is older than the schedule allows."""
+        """The shards (and `COMPLETE`) whose list says less than the table, or is older than the schedule allows.
+
+        One from the future is among them, for `publish` to tell what is the matter with it.
+        """
         with self._database.reading() as connection:
             published = {one.shard: one for one in rows.list_facts(connection, issuer.authority_id)}
             touched = self._look_for_touched(connection, issuer.authority_id, published)
             shards = certificate_rows.list_shards(connection, issuer.authority_id)
 
+        latest = int((now + SLACK).timestamp())
+
         def is_due(shard: int) -> bool:
             newest = published.get(shard)
-            if newest is None or self._is_stale(newest, now, issuer):
+            if newest is None or self._is_stale(newest, now, issuer) or newest.this_update > latest:
                 return True
             return touched.get(shard, 0) > newest.sequence and not self._may_wait(newest, now, len(shards))
 
