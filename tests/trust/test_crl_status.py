@@ -24,7 +24,7 @@ from tests.x509.chains import (
     san,
     scope,
 )
-from vagus.errors import NotTrusted, VagusError
+from vagus.errors import LimitExceeded, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlMark, CrlRules, CrlStatus, VolatileCrlMemory
@@ -112,6 +112,66 @@ def test_a_list_is_believed_from_its_own_issuer_only() -> None:
     homeless = root("CN=Homeless")
     assert unloadable(status(known=(homeless,)), crl(homeless)) in {Reason.UNTRUSTED_ANCHOR, Reason.NO_PATH}
     assert unloadable(status(), b"\x30\x00") is Reason.NON_DER
+
+
+class Counted(SignatureVerdicts):
+    """Real verdicts that count how often they were asked for."""
+
+    asked = 0
+
+    def verify(
+        self,
+        signed_sha256: bytes,
+        spki_sha256: bytes,
+        spki_der: bytes,
+        signed: tuple[bytes, bytes, bytes],
+        *,
+        unsafe_legacy: bool,
+    ) -> None:
+        self.asked += 1
+        super().verify(signed_sha256, spki_sha256, spki_der, signed, unsafe_legacy=unsafe_legacy)
+
+
+def test_look_alikes_of_the_issuer_cost_a_bounded_number_of_signature_checks() -> None:
+    keys = [chains.key("p256", number) for number in range(1, 120)]
+    fakes = [chains.make("O=Harbour,CN=CA", (chains.basic(), chains.CA_USAGE), private=one) for one in keys]
+    copied = [
+        chains.make(
+            "O=Harbour,CN=CA",
+            (chains.basic(), chains.CA_USAGE, chains.ski(CA.private)),
+            private=one,
+            with_key_ids=False,
+        )
+        for one in keys
+    ]
+
+    def load(known: Sequence[Made], content: bytes) -> int:
+        counted = Counted()
+        CrlStatus(Pool([ROOT.anchor], [one.parsed for one in known]), verdicts=counted).load(content, AT)
+        return counted.asked
+
+    marked = crl(CA, [], chains.aki(CA.private))
+    # the one that the list names by its key is tried first
+    assert load([*fakes, CA], marked) <= 2
+    for known, content in (([*copied, CA], marked), ([*fakes, CA], crl(CA))):
+        counted = Counted()
+        source = CrlStatus(Pool([ROOT.anchor], [one.parsed for one in known]), verdicts=counted)
+        with pytest.raises(LimitExceeded) as caught:
+            source.load(content, AT)
+        assert (caught.value.reason, caught.value.facts["limit"]) == (Reason.BUDGET_EXHAUSTED, 16)
+        assert counted.asked <= 16
+
+
+def test_certificates_of_one_key_share_the_budget_of_their_paths() -> None:
+    """A hundred certificates of the list's own key that lead nowhere, each below another stranger of one name."""
+    strangers = [root("CN=Stranger", private=chains.key("p256", number)) for number in range(1, 40)]
+    strays = [one.ca("O=Harbour,CN=CA", private=CA.private) for one in strangers]
+    counted = Counted()
+    source = CrlStatus(Pool([ROOT.anchor], [one.parsed for one in (*strangers, *strays)]), verdicts=counted)
+    with pytest.raises(LimitExceeded) as caught:
+        source.load(crl(CA), AT)
+    assert caught.value.reason is Reason.BUDGET_EXHAUSTED
+    assert counted.asked <= 64
 
 
 def test_a_certificate_without_crl_sign_makes_the_issuers_list_useless() -> None:

@@ -10,14 +10,16 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
-from vagus.errors import NotTrusted, VagusError
+from vagus.errors import LimitExceeded, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import ClockFloor
 from vagus.trust.status import DEFINITE, check_every, issuer_in
 from vagus.x509 import extensions as ext
+from vagus.x509.budgets import DEFAULT_LIMITS, Budget
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crl_scope import covered_reasons, distribution_points, speaks_for, updates
 from vagus.x509.crls import (
@@ -37,6 +39,7 @@ from vagus.x509.paths import PathAnchor, Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
 _PASSING = frozenset({None, CERTIFICATE_HOLD, REMOVE_FROM_CRL})  # codes of an entry that is no revocation for ever
+_MOST_KEYS = 16  # of one name that are tried on one list: each reads the whole of it, up to 64 MB
 _DEEPEST = 3  # CRL signers whose own status needs CRLs of other signers, and so on
 
 
@@ -161,20 +164,33 @@ class CrlStatus:
         return crl
 
     def _find_signers(self, crl: Crl, at: datetime) -> tuple[PathCertificate, ...]:
-        """6.3.3 (f), (g): the certificates whose key signed the CRL and that lead to an anchor."""
+        """6.3.3 (f), (g): the certificates whose key signed the CRL and that lead to an anchor.
+
+        Whoever names the candidates may name many look-alikes: one budget holds for all of them and their paths.
+        """
         anchors = [anchor.certificate for anchor in self._pool.anchors_named(crl.issuer)]
         known = self._pool.certificates_named(crl.issuer)
         refusal: VagusError = NotTrusted(
             Reason.CRL_INVALID, f"CRL {crl.label} is of an issuer that is not known here; add its CA certificate"
         )
+        budget = Budget(DEFAULT_LIMITS)
         signers: list[PathCertificate] = []
-        for candidate in (*anchors, *known):
-            if candidate is None or (signers and candidate.spki_sha256 != signers[0].spki_sha256):
+        tried: set[bytes] = set()
+        for candidate in sorted(filter(None, (*anchors, *known)), key=partial(_is_unlikely, crl)):
+            if signers and candidate.spki_sha256 != signers[0].spki_sha256:
                 continue
+            tried.add(candidate.spki_sha256)
             try:
+                if len(tried) > _MOST_KEYS:
+                    raise _too_many_keys(crl)
+                budget.spend_signature()
                 verify_crl(crl, candidate, self._verdicts, unsafe_legacy=self._rules.path.unsafe_legacy)
                 if candidate not in anchors:
-                    self._path_of(candidate, at)
+                    self._path_of(candidate, at, budget)
+            except LimitExceeded:
+                if signers:
+                    break
+                raise
             except VagusError as fault:
                 refusal = fault
             else:
@@ -183,7 +199,7 @@ class CrlStatus:
             raise refusal
         return tuple(signers)
 
-    def _path_of(self, signer: PathCertificate, at: datetime) -> ValidPath:
+    def _path_of(self, signer: PathCertificate, at: datetime, budget: Budget | None = None) -> ValidPath:
         # longer than needed for CRLs of the past: the caller gives the moment at which it asks
         return find_path(
             signer,
@@ -194,6 +210,7 @@ class CrlStatus:
                 inputs=PathInputs(at=at),
                 verdicts=self._verdicts,
             ),
+            budget,
         )
 
     def _check_newest(self, loaded: _Loaded) -> None:
@@ -446,6 +463,18 @@ class CrlStatus:
 
 def _number(crl: Crl) -> int:
     return crl.number or 0
+
+
+def _is_unlikely(crl: Crl, candidate: PathCertificate) -> bool:
+    """Whether the key identifier of the list is another than the candidate's (5.2.1): such a one is tried last."""
+    wanted = None if crl.authority_key_id is None else crl.authority_key_id.key_id
+    return wanted is not None and candidate.subject_key_id != wanted
+
+
+def _too_many_keys(crl: Crl) -> LimitExceeded:
+    msg = f"more than {_MOST_KEYS} keys bear the name of the issuer of CRL {crl.label} and none of them signed it"
+    msg = f"{msg}; give the CA certificate that did, without look-alikes"
+    return LimitExceeded(Reason.BUDGET_EXHAUSTED, msg, limit=_MOST_KEYS, crl=crl.label)
 
 
 def _refuse_listed(certificate: PathCertificate, reason: int, lateness: NotTrusted | None) -> NotTrusted:

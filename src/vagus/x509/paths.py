@@ -107,22 +107,23 @@ def pool_of_peer(certificates: Sequence[PathCertificate], limits: Limits) -> Poo
 _Step = PathAnchor | PathCertificate
 
 
-def find_path(target: PathCertificate, search: Search) -> ValidPath:
+def find_path(target: PathCertificate, search: Search, budget: Budget | None = None) -> ValidPath:
     """A path from an anchor to `target` that satisfies section 6.1, the profile and `search.accept`.
 
+    `budget` is what is left where several searches answer one question; a new one of `search.limits` if left out.
     Raises NotTrusted with the reason why the likeliest path fails, Malformed for an unreadable key or algorithm,
     LimitExceeded(BUDGET_EXHAUSTED) when the search costs more than `search.limits`.
     """
-    return _Walk(target, search).run()
+    return _Walk(target, search, budget or Budget(search.limits)).run()
 
 
 class _Walk:
     """One depth-first search; lives for one call."""
 
-    def __init__(self, target: PathCertificate, search: Search) -> None:
+    def __init__(self, target: PathCertificate, search: Search, budget: Budget) -> None:
         self._search = search
         self._target = target
-        self._budget = Budget(search.limits)
+        self._budget = budget
         self._edges: dict[tuple[bytes, bytes], VagusError | None] = {}
         self._refusal: VagusError | None = None  # of the first complete path
         self._edge_fault: VagusError | None = None  # of the first signature that failed
