@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vagus import wiring
+from vagus import operators
 from vagus.errors import Conflict, Malformed, NotAuthorised, Unavailable
 from vagus.ledger.entries import PolicyAdopted, decode_entry
 from vagus.reasons import Reason
@@ -108,7 +108,7 @@ def test_the_operator_is_whom_the_system_names_not_whom_the_environment_does(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     login = tmp_path / "loginuid"
-    monkeypatch.setattr(wiring, "_LOGIN", login)
+    monkeypatch.setattr(operators, "_LOGIN", login)
     mine = pwd.getpwuid(os.getuid()).pw_name
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER"):
         monkeypatch.setenv(name, "somebody-else")

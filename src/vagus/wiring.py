@@ -5,9 +5,6 @@ A House opens things when they are first asked for, so that a short command pays
 
 from __future__ import annotations
 
-import os
-import pwd
-import re
 import secrets
 import shutil
 import time
@@ -25,6 +22,7 @@ from vagus.keystore.sources import PassphraseSources
 from vagus.ledger.append import append
 from vagus.ledger.entries import PolicyAdopted
 from vagus.ledger.publish import load_published, write_durably
+from vagus.operators import find_operator
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
@@ -60,9 +58,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_KEY = "checkpoint"
 LOG_KEYSTORE = "log"
-_LOGIN = Path("/proc/self/loginuid")
-_NO_LOGIN = 2**32 - 1
-_OPERATOR = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class RealClock:
@@ -76,15 +71,6 @@ class RealClock:
 def real_entropy(count: int) -> bytes:
     """Bytes from the operating system's generator."""
     return secrets.token_bytes(count)
-
-
-def _find_login() -> int:
-    """The account that logged in, which the kernel keeps across sudo and su; without one, that of this process."""
-    with suppress(OSError, ValueError):
-        number = int(_LOGIN.read_text())
-        if number != _NO_LOGIN:
-            return number
-    return os.getuid()
 
 
 class House:
@@ -214,14 +200,8 @@ class House:
         """Who runs this command, as the ledger hashes it; under sudo, who called it.
 
         The files belong to one account that several people act through: what their system says of them is all there is.
-        Never the environment, which says what its user wants: with it one person would approve for two.
         """
-        number = _find_login()
-        try:
-            name = pwd.getpwuid(number).pw_name
-        except KeyError:
-            name = str(number)
-        return "operator:" + (_OPERATOR.sub("-", name)[:80] or "unknown")
+        return find_operator()
 
     def check_settled(self) -> None:
         """Raises Conflict(RESTORE_UNSETTLED) while the gap behind a restore is open: then nothing is issued.
