@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from datetime import UTC
 from pathlib import Path
 
 import pytest
 
-from vagus import operators
 from vagus.errors import Conflict, Malformed, NotAuthorised, Unavailable
 from vagus.ledger.entries import PolicyAdopted, decode_entry
 from vagus.reasons import Reason
@@ -102,28 +99,6 @@ def test_the_operator_is_a_word_that_the_ledger_takes(folder: Path) -> None:
     with opened(folder) as house:
         assert house.operator.startswith("operator:")
         assert " " not in house.operator
-
-
-def test_the_operator_is_whom_the_system_names_not_whom_the_environment_does(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    login = tmp_path / "loginuid"
-    monkeypatch.setattr(operators, "_LOGIN", login)
-    mine = pwd.getpwuid(os.getuid()).pw_name
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER"):
-        monkeypatch.setenv(name, "somebody-else")
-    for told, expected in (
-        (None, mine),
-        (str(2**32 - 1), mine),  # a service, a container: nobody logged in
-        ("no number", mine),
-        (str(os.getuid()), mine),
-        ("3999999999", "3999999999"),  # who logged in, under sudo; here an account that this system does not name
-    ):
-        login.unlink(missing_ok=True)
-        if told is not None:
-            login.write_text(told)
-        with opened(folder) as house:
-            assert house.operator == f"operator:{expected}", told
 
 
 def test_a_house_that_cannot_begin_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,32 @@
+"""Who acts is told by the operating system, and cannot be said otherwise by whoever runs the command."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from vagus import operators
+
+
+def test_the_operator_is_whom_the_system_names_not_whom_the_environment_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = tmp_path / "loginuid"
+    monkeypatch.setattr(operators, "_LOGIN", login)
+    mine = pwd.getpwuid(os.getuid()).pw_name
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER"):
+        monkeypatch.setenv(name, "somebody-else")
+    for told, expected in (
+        (None, mine),
+        (str(2**32 - 1), mine),  # a service, a container: nobody logged in
+        ("no number", mine),
+        (str(os.getuid()), mine),
+        ("3999999999", "3999999999"),  # who logged in, under sudo; here an account that this system does not name
+    ):
+        login.unlink(missing_ok=True)
+        if told is not None:
+            login.write_text(told)
+        assert operators.find_operator() == f"operator:{expected}", told
