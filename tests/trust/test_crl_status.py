@@ -303,6 +303,17 @@ def test_an_older_list_is_refused_also_after_a_restart() -> None:
     assert unloadable(again, crl(CA, number=1, this_update=AT)) is Reason.CRL_ROLLBACK
 
 
+def test_a_list_dated_in_the_future_is_not_loaded_and_shuts_out_no_proper_one() -> None:
+    """An issuer whose clock ran ahead for a day must not be locked out until that day has come."""
+    leaf = CA.leaf()
+    source = status(crl(CA, [Listed(serial(leaf))], number=1, this_update=AT - HOUR))
+    ahead = crl(CA, number=9, this_update=AT + DAY, next_update=AT + 9 * DAY)
+    assert unloadable(source, ahead) is Reason.CRL_INVALID
+    assert refused(source, leaf) is Reason.REVOKED, "the list in use stays"
+    source.load(crl(CA, number=2, this_update=AT), AT)
+    ask(source, leaf)
+
+
 def test_two_lists_of_one_second_go_by_their_number() -> None:
     """C24, where OpenSSL keeps the first."""
     leaf = CA.leaf()

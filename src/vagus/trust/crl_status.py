@@ -147,12 +147,14 @@ class CrlStatus:
     def load(self, crl_der: bytes, at: datetime) -> Crl:
         """Take a CRL into use in place of the older one of its issuer, scope and key.
 
-        Raises NotTrusted(CRL_INVALID|BAD_SIGNATURE|KEY_USAGE|…) when no CA known here signed it,
-        NotTrusted(CRL_ROLLBACK) when a newer one was seen, Malformed and LimitExceeded for what does not decode.
+        Raises NotTrusted(CRL_INVALID|BAD_SIGNATURE|KEY_USAGE|…) when no CA known here signed it or it is dated in the
+        future (its mark would shut out the proper lists that follow), NotTrusted(CRL_ROLLBACK) when a newer one was
+        seen, Malformed and LimitExceeded for what does not decode.
         """
         crl = decode_crl(crl_der)
         signers = self._find_signers(crl, at)
         loaded = _Loaded(crl, signers[0].spki_sha256, signers)
+        self._check_dated(crl, at)
         with self._lock:
             self._check_newest(loaded)
             same_name = [
@@ -401,11 +403,14 @@ class CrlStatus:
                 return refusal
         return lateness
 
-    def _staleness(self, crl: Crl, at: datetime) -> NotTrusted | None:
-        """STATUS_STALE if the list should have been replaced. Raises NotTrusted(CRL_INVALID): its age has no bound."""
+    def _check_dated(self, crl: Crl, at: datetime) -> None:
         if crl.this_update > later(at, self._rules.slack):
             msg = f"CRL {crl.label} is dated {crl.this_update:%Y-%m-%d %H:%M:%S} UTC, in the future; check the clocks"
             raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
+
+    def _staleness(self, crl: Crl, at: datetime) -> NotTrusted | None:
+        """STATUS_STALE if the list should have been replaced. Raises NotTrusted(CRL_INVALID): its age has no bound."""
+        self._check_dated(crl, at)
         ends: list[datetime] = [] if crl.next_update is None else [crl.next_update]
         if self._rules.longest_life is not None:
             ends.append(later(crl.this_update, self._rules.longest_life))
