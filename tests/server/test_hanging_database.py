@@ -1,0 +1,152 @@
+"""A PostgreSQL that stands still under a status node: lists and kept answers go out, the rest is told in time."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509 import ocsp
+from sqlalchemy import make_url
+
+from tests.authority.installation import Installation, new_installation
+from tests.endpoints.calls import ask
+from tests.postgres import fresh_database, postgres_server
+from tests.server.publishing_house import question_der
+from vagus.authority.answers import OcspDesk
+from vagus.authority.published import FRESH_SECONDS, PublishedLists
+from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.endpoints.revocation_status import OcspReplies, status_app
+from vagus.records.sequence import RevocationFollower
+from vagus.x509.certificates import decode_certificate
+
+pytestmark = pytest.mark.interop
+PATIENCE = 60.0
+POST = {"Content-Type": "application/ocsp-request"}
+
+
+class Relay:
+    """Stands before the server's socket; what it holds back while it is frozen goes on when it thaws."""
+
+    def __init__(self, folder: Path, server: Path) -> None:
+        self._server = server
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / server.name))
+        self._listener.listen(50)
+        self._flows = threading.Event()
+        self._flows.set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def freeze(self) -> None:
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        self._flows.set()
+
+    def close(self) -> None:
+        self.thaw()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(str(self._server))
+            threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
+
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        with client, server:
+            while True:
+                for source in select.select([client, server], [], [])[0]:
+                    self._flows.wait()
+                    try:
+                        data = source.recv(65536)
+                        (server if source is client else client).sendall(data)
+                    except OSError:
+                        return
+                    if not data:
+                        return
+
+
+@contextmanager
+def relayed(folder: Path) -> Iterator[tuple[Relay, str]]:
+    """A relay before a fresh database, and the url that leads through it."""
+    with postgres_server() as server, fresh_database(server) as url:
+        host = make_url(url).query.get("host")
+        if not isinstance(host, str) or not host.startswith("/"):
+            pytest.skip("this server has no Unix socket to stand before")
+        relay = Relay(folder, Path(host) / ".s.PGSQL.5432")
+        try:
+            yield relay, url.replace(host, str(folder))
+        finally:
+            relay.close()
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Iterator[tuple[Relay, Installation]]:
+    sockets = tmp_path / "s"
+    sockets.mkdir()
+    with relayed(sockets) as (relay, url), new_installation(tmp_path / "house", url) as built:
+        yield relay, built
+        relay.thaw()
+
+
+def test_a_node_goes_on_over_a_database_that_stands_still(hanging: tuple[Relay, Installation]) -> None:
+    relay, built = hanging
+    built.build()
+    issuers = built.issuers("h1/icu")
+    issuer = issuers["h1/icu"]
+    office = ResponderOffice(built.database, built.writer, built.clock, built.issuance(), built.keystore(OCSP_KEYSTORE))
+    office.renew_due(issuer)
+    issued, unseen = built.issue(issuers), built.issue(issuers)
+    built.settle()
+    built.publisher.publish_due(issuer)
+    follower = RevocationFollower(built.database, built.clock)
+    with built.database.reading() as connection:
+        responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    desk = OcspDesk(built.database, follower, built.pack.ocsp, responders)
+    lists = PublishedLists(built.database, built.clock, fresh_seconds=FRESH_SECONDS)
+    app = status_app(publications=lists, ocsp=OcspReplies(desk, built.clock, timedelta(seconds=60)))
+    certificate = decode_certificate(issuer.certificate_der)
+    kept, new = (question_der(certificate, one.serial) for one in (issued, unseen))
+
+    async def status_of(request_der: bytes) -> ocsp.OCSPResponse:
+        return ocsp.load_der_ocsp_response((await ask(app, "POST", "/ocsp", request_der, headers=POST)).body)
+
+    async def fetch() -> int:
+        answer = await ask(app, "GET", "/crl/h1.icu/1/0.crl")
+        x509.load_der_x509_crl(answer.body)
+        return answer.status
+
+    async def go_on() -> None:
+        lists.look()
+        assert (await status_of(kept)).certificate_status is ocsp.OCSPCertStatus.GOOD
+        relay.freeze()
+        assert await fetch() == 200, "from memory, which is fresh"
+        looked = asyncio.get_running_loop().run_in_executor(threads, lists.look)
+        while not looked.done():
+            assert await fetch() == 200, "while a look hangs"
+            assert (await status_of(kept)).certificate_status is ocsp.OCSPCertStatus.GOOD
+            await asyncio.sleep(0.05)
+        assert lists.state().is_away
+        assert await fetch() == 200
+        assert (await status_of(new)).response_status is ocsp.OCSPResponseStatus.TRY_LATER
+        relay.thaw()
+        await asyncio.sleep(1.1)  # ASK_SECONDS in which nobody asks
+        await asyncio.get_running_loop().run_in_executor(threads, lists.look)
+        assert not lists.state().is_away
+        assert (await status_of(new)).certificate_status is ocsp.OCSPCertStatus.GOOD
+
+    with ThreadPoolExecutor() as threads:
+        asyncio.run(asyncio.wait_for(go_on(), PATIENCE))
