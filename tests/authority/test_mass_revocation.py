@@ -280,12 +280,14 @@ def test_what_was_issued_between_the_count_and_the_proposal_is_no_survivor(
     class SlowToWrite(MassRevocation):
         def forecast(self, selection: Selection, act: str) -> Forecast:
             counted = super().forecast(selection, act)
-            late.extend(built.issue(issuers) for _ in range(2))
+            late.extend(built.issue(issuers, profile=profile) for profile in ("bedside", "life-support"))
             return counted
 
     slow = SlowToWrite(built.pack, built.database, built.writer, built.clock)
     plan = slow.propose(unit_of(issuers), REVOKE, COMPROMISE, by=ALICE, stages=(50,))
     assert plan.counts["certificates"] == 20
+    assert plan.approvals_needed == 2, "one of the late ones needs a second person"
+    slow.approve(plan.id, by=BOB)
     assert [slow.run(plan.id, by=ALICE).done for _ in plan.stages] == [10, 22]
     assert set(states(built, fleet + late)) == {rows.REVOKED}
 

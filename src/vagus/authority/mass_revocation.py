@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from vagus.authority import revocation
@@ -143,6 +143,8 @@ class MassRevocation:
         Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything, an odd reason or odd stages, and
         Conflict(NOT_FOUND) when there is nothing to do.
         """
+        with self._database.reading() as connection:
+            counted_until = selections.newest_leaf(connection)
         forecast = self.forecast(selection, act)
         _check_reason(act, reason)
         if list(stages) != sorted(set(stages)) or not all(0 < one < 100 for one in stages):
@@ -153,20 +155,18 @@ class MassRevocation:
         ends = {max(1, forecast.certificates * one // 100) for one in stages} | {forecast.certificates}
 
         def write(batch: Batch) -> RevocationPlanRow:
+            states = _BEFORE[act]  # what was issued since the count is in the plan, and may need more persons
+            late = selections.count_selected(
+                batch.connection, selection, alive_at=batch.at, states=states, after=counted_until
+            )
             row = RevocationPlanRow(
                 id=0,
                 selection=selection,
                 act=act,
                 reason=int(reason),
-                counts={
-                    "certificates": forecast.certificates,
-                    "devices": forecast.devices,
-                    "list_octets": forecast.list_octets,
-                    "largest_list_octets": forecast.largest_list_octets,
-                    "ocsp_answers": forecast.ocsp_answers,
-                },
+                counts={name: count for name, count in asdict(forecast).items() if name != "approvals_needed"},
                 stages=tuple(sorted(ends)),
-                approvals_needed=forecast.approvals_needed,
+                approvals_needed=max(forecast.approvals_needed, *(self._approvals(one.profile) for one in late), 1),
                 approvals=(by,),
                 state=rows.PROPOSED,
                 made_by=by,

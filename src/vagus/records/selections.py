@@ -80,9 +80,12 @@ class SelectionCount:
 
 
 def count_selected(
-    connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE
+    connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE, after: int = -1
 ) -> tuple[SelectionCount, ...]:
-    """What a selection holds now, by authority, shard and profile; devices that have several count in each."""
+    """What a selection holds now behind leaf `after`, by authority, shard and profile.
+
+    Devices that have several certificates count in each.
+    """
     group = (certificates.c.authority_id, certificates.c.shard, certificates.c.profile)
     query = (
         select(
@@ -90,7 +93,7 @@ def count_selected(
             func.count().label("certificates"),
             func.count(certificates.c.device_id.distinct()).label("devices"),
         )
-        .where(*_conditions(selection, alive_at, states))
+        .where(*_conditions(selection, alive_at, states), *([certificates.c.leaf_index > after] if after >= 0 else ()))
         .group_by(*group)
         .order_by(*group)
     )
