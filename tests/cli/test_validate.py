@@ -8,7 +8,22 @@ from pathlib import Path
 import pytest
 
 from tests.cli.issuing import issue
-from tests.cli.running import done, run
+from tests.cli.running import Outcome, done, run
+from tests.x509.chains import (
+    AT,
+    DAY,
+    GOOD,
+    LEAF_USAGE,
+    OCSP_SIGNING,
+    Listed,
+    crl,
+    ocsp_id,
+    ocsp_response,
+    purposes,
+    revoked,
+    root,
+    wrap_response,
+)
 from vagus.authority.publishing import CrlPublisher
 from vagus.records.certificates import list_of_device, load_bytes
 from vagus.wiring import House
@@ -105,6 +120,68 @@ def test_nothing_is_assumed_about_revocation(papers: Path) -> None:
     assert refused.code == 2
     assert "BAD_ARGUMENT" in refused.err
     assert done(papers, *arguments, "--unsafe-no-status").facts["verdict"] == "accepted"
+
+
+ROOT = root()
+CA = ROOT.ca("O=Harbour,CN=CA")
+LEAF = CA.leaf()
+
+
+def judge(folder: Path, *more: str, **files: bytes) -> Outcome:
+    """Judge LEAF by files alone."""
+    papers = {"leaf": LEAF.der, "ca": CA.der, "root": ROOT.der, "of_root": crl(ROOT), **files}
+    for name, content in papers.items():
+        (folder / name).write_bytes(content)
+    words = ["validate", "leaf", "ca", "--anchors", "root", "--role", "client", "--at", AT.isoformat(), "--json"]
+    return run(folder, *(str(folder / one) if one in papers else one for one in (*words, *more)))
+
+
+def test_responses_and_lists_make_up_for_each_others_silence(tmp_path: Path) -> None:
+    good = ocsp_response(CA, ocsp_id(LEAF, CA))
+    judged = judge(tmp_path, "--ocsp", "good", "--crl", "of_root", good=good)
+    assert (judged.code, judged.facts["verdict"]) == (0, "accepted"), judged.err
+    of_ca = ocsp_response(ROOT, ocsp_id(CA, ROOT))
+    assert judge(tmp_path, "--ocsp", "good", "--ocsp", "of_ca", good=good, of_ca=of_ca).code == 0
+    alone = judge(tmp_path, "--ocsp", "good", good=good)
+    assert (alone.code, alone.facts["reason"]) == (1, "STATUS_UNAVAILABLE")
+
+
+def test_whichever_file_says_revoked_is_believed(tmp_path: Path) -> None:
+    good, bad = (ocsp_response(CA, ocsp_id(LEAF, CA), status) for status in (GOOD, revoked(1)))
+    clean, listed = crl(CA), crl(CA, [Listed(LEAF.parsed.serial, 1)])
+    for said, list_of_ca in ((good, listed), (bad, clean)):
+        words = ("--crl", "of_root", "--crl", "of_ca", "--ocsp", "said")
+        judged = judge(tmp_path, *words, said=said, of_ca=list_of_ca)
+        assert (judged.code, judged.facts["reason"]) == (1, "REVOKED")
+
+
+def test_a_responder_without_nocheck_counts_where_a_list_speaks_of_it(tmp_path: Path) -> None:
+    clerk = CA.issue("O=Harbour,CN=OCSP", (LEAF_USAGE, purposes(OCSP_SIGNING)))
+    said = ocsp_response(clerk, ocsp_id(LEAF, CA), certificates=[clerk])
+    words = ("--crl", "of_root", "--ocsp", "said")
+    alone = judge(tmp_path, *words, said=said)
+    assert (alone.code, alone.facts["reason"]) == (1, "OCSP_RESPONDER")
+    assert judge(tmp_path, *words, "--crl", "of_ca", said=said, of_ca=crl(CA)).code == 0
+    revoking = crl(CA, [Listed(clerk.parsed.serial, 1)])
+    assert judge(tmp_path, *words, "--crl", "of_ca", said=said, of_ca=revoking).facts["reason"] == "OCSP_RESPONDER"
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "reason"),
+    [
+        (ocsp_response(CA, ocsp_id(CA.leaf(), CA)), 1, "OCSP_MISMATCH"),
+        (ocsp_response(CA, ocsp_id(LEAF, CA), next_update=AT - DAY, this_update=AT - 2 * DAY), 1, "OCSP_STALE"),
+        (ocsp_response(CA, ocsp_id(LEAF, CA), flip=9), 1, "BAD_SIGNATURE"),
+        (ocsp_response(ROOT, ocsp_id(LEAF, CA)), 1, "OCSP_RESPONDER"),
+        (wrap_response(b"", 3), 1, "STATUS_UNAVAILABLE"),
+        (b"", 2, "NON_DER"),
+        (b"\x30\x00", 2, "NON_DER"),
+    ],
+)
+def test_a_response_that_is_of_no_use_is_told(tmp_path: Path, said: bytes, code: int, reason: str) -> None:
+    judged = judge(tmp_path, "--crl", "of_root", "--ocsp", "said", said=said)
+    assert judged.code == code
+    assert reason in judged.out + judged.err
 
 
 @pytest.mark.parametrize(

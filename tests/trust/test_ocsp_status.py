@@ -10,6 +10,7 @@ from tests.x509.chains import AT, Made, ocsp_id, ocsp_response, revoked, root
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.trust.ocsp_status import OcspStatus
+from vagus.x509 import der
 
 ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA")
@@ -71,3 +72,19 @@ def test_the_oldest_makes_room() -> None:
         load(source, leaf, ocsp_response(CA, ocsp_id(leaf, CA), this_update=AT - age * HOUR))
     assert refused(source, first) is Reason.STATUS_UNAVAILABLE
     source.check_status(third.parsed, CA.parsed, AT)
+
+
+def test_a_response_finds_the_certificates_that_it_speaks_of() -> None:
+    """A response of several answers, among certificates of which one is a look-alike of the issuer."""
+    one, other, stranger = CA.leaf(), CA.leaf(), CA.leaf()
+    twin = root("O=Harbour,CN=CA")
+    here = [made.parsed for made in (one, other, stranger, twin, CA, ROOT)]
+    single = der.sequence(ocsp_id(other, CA), revoked(1), der.generalized_time(AT - HOUR))
+    source = OcspStatus()
+    source.load_any(ocsp_response(CA, ocsp_id(one, CA), more=[single]), here, AT)
+    source.check_status(one.parsed, CA.parsed, AT)
+    assert refused(source, other) is Reason.REVOKED
+    assert refused(source, stranger) is Reason.STATUS_UNAVAILABLE
+    with pytest.raises(NotTrusted) as caught:
+        source.load_any(ocsp_response(CA, ocsp_id(CA.leaf(), CA)), here, AT)
+    assert caught.value.reason is Reason.OCSP_MISMATCH

@@ -9,7 +9,7 @@ import pytest
 from tests.x509.chains import AT, root
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
-from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource, UnsafeNoStatus, as_of_authority
+from vagus.trust.status import BoundedGrace, EveryAnswer, FirstAnswer, StatusSource, UnsafeNoStatus, as_of_authority
 from vagus.x509.certificates import PathCertificate
 
 ROOT = root()
@@ -47,6 +47,15 @@ def test_the_first_source_that_knows_decides() -> None:
     assert refused(FirstAnswer([Says(Reason.STATUS_STALE), later])) is Reason.REVOKED
     for definite in (Reason.REVOKED, Reason.ON_HOLD, Reason.NOT_ISSUED):
         assert refused(FirstAnswer([Says(definite), Says(None)])) is definite
+
+
+def test_where_all_are_heard_any_may_refuse_and_one_that_knows_suffices() -> None:
+    ask(EveryAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(None), Says(Reason.STATUS_STALE)]))
+    for definite in (Reason.REVOKED, Reason.ON_HOLD, Reason.NOT_ISSUED):
+        assert refused(EveryAnswer([Says(None), Says(definite)])) is definite
+        assert refused(EveryAnswer([Says(definite), Says(None)])) is definite
+    assert refused(EveryAnswer([])) is Reason.STATUS_UNAVAILABLE
+    assert refused(EveryAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE
 
 
 def test_silence_of_all_is_no_consent() -> None:

@@ -12,6 +12,8 @@ from vagus.cli.failures import REFUSED
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vagus.cli.output import Row
     from vagus.trust.anchors import AnchorSet
     from vagus.trust.status import PathStatusSource, StatusSource
@@ -37,9 +39,10 @@ def validate(
         str | None, typer.Option(metavar="TIME", help="ISO 8601, as in 2027-03-01T12:00:00Z; now if left out.")
     ] = None,
     crl: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Revocation lists. Repeatable.")] = None,
-    snapshot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A signed snapshot of what is revoked; asked after lists.")
+    ocsp: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="OCSP responses, stapled ones for example. Repeatable.")
     ] = None,
+    snapshot: Annotated[Path | None, typer.Option(metavar="FILE", help="A signed snapshot of what is revoked.")] = None,
     snapshot_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The public key that its house signs snapshots with, PEM.")
     ] = None,
@@ -77,7 +80,8 @@ def validate(
         if unsafe_no_status:
             status: StatusSource | PathStatusSource = UnsafeNoStatus()
         else:
-            status = _status(crl or (), _snapshot(snapshot, snapshot_key, moment), presented[1:], trusted, moment)
+            said = (crl or (), ocsp or (), _snapshot(snapshot, snapshot_key, moment))
+            status = _status(*said, presented, trusted, moment)
         accepted = Validator(trusted, status).validate(presented[0], presented[1:], expectation, moment)
     except NotTrusted as refusal:
         facts = {name: value for name, value in refusal.facts.items() if name not in {"verdict", "reason", "message"}}
@@ -111,31 +115,41 @@ def _read(path: Path) -> bytes:
 
 
 def _status(
-    lists: list[Path] | tuple[Path, ...],
+    lists: Sequence[Path],
+    responses: Sequence[Path],
     snapshot: StatusSource | None,
-    known: list[bytes],
+    presented: Sequence[bytes],
     trusted: AnchorSet,
     at: datetime,
-) -> StatusSource | PathStatusSource:
-    """The lists as a source of status, each signed by an authority that leads to an anchor; then the snapshot."""
+) -> StatusSource:
+    """All that was given: lists and responses, each by who may sign it, and the snapshot. Each of them may refuse."""
     from vagus.errors import Malformed
     from vagus.reasons import Reason
     from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
-    from vagus.trust.status import FirstAnswer
+    from vagus.trust.ocsp_status import OcspStatus
+    from vagus.trust.status import EveryAnswer
     from vagus.x509.certificates import decode_certificate
+    from vagus.x509.ocsp_checks import OcspRules
     from vagus.x509.paths import Pool
     from vagus.x509.pem import decode_blocks
 
-    if not lists and snapshot is None:
-        msg = "without lists or a snapshot nothing is known about revocation; give --crl FILE, or --unsafe-no-status"
-        raise Malformed(Reason.BAD_ARGUMENT, msg)
-    if not lists and snapshot is not None:
-        return snapshot
-    status = CrlStatus(Pool(trusted, [decode_certificate(der) for der in known]), rules=STRICT_CRL_RULES)
+    if not lists and not responses and snapshot is None:
+        msg = "without lists, responses or a snapshot nothing is known about revocation"
+        raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; give --crl FILE or --ocsp FILE, or --unsafe-no-status")
+    known = [decode_certificate(der) for der in presented]
+    by_list = CrlStatus(Pool(trusted, known[1:]), rules=STRICT_CRL_RULES)
     for path in lists:
         for der in decode_blocks(_read(path), "X509 CRL"):
-            status.load(der, at)
-    return status if snapshot is None else FirstAnswer([status, snapshot])
+            by_list.load(der, at)
+    # a responder without id-pkix-ocsp-nocheck needs a status of its own: the lists tell, where there are any
+    by_response = OcspStatus(rules=OcspRules(responder_status=by_list.check_status if lists else None))
+    known += [anchor.certificate for anchor in trusted if anchor.certificate is not None]
+    for path in responses:
+        by_response.load_any(_read(path), known, at)
+    sources: list[StatusSource] = [by_list] if lists else []
+    sources += [by_response] if responses else []
+    sources += [snapshot] if snapshot is not None else []
+    return EveryAnswer(sources)
 
 
 def _snapshot(snapshot: Path | None, key: Path | None, at: datetime) -> StatusSource | None:

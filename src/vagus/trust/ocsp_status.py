@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.x509.certificates import PathCertificate
+from vagus.x509.ocsp import decode_ocsp_response
 from vagus.x509.ocsp_checks import DEFAULT_OCSP_RULES, OcspRules, check_response
+from vagus.x509.paths import Name
 from vagus.x509.signatures import SignatureVerdicts
 
 
@@ -46,6 +49,27 @@ class OcspStatus:
                 del self._responses[oldest], self._newest[oldest]
             self._responses[certificate.sha256] = bytes(response_der)
             self._newest[certificate.sha256] = moment
+
+    def load_any(self, response_der: bytes, certificates: Sequence[PathCertificate], at: datetime) -> None:
+        """As `load`, for each of `certificates` that the response speaks of and whose issuer is among them.
+
+        Raises NotTrusted(OCSP_MISMATCH) when it speaks of none, else as `load`.
+        """
+        cert_ids = [answer.cert_id for answer in decode_ocsp_response(response_der).answers]
+        serials = {cert_id.serial_octets for cert_id in cert_ids}
+        by_name: dict[Name, list[PathCertificate]] = {}
+        for one in certificates:
+            by_name.setdefault(one.subject.relative_names, []).append(one)
+        is_of_use = False
+        for certificate in certificates:
+            if certificate.serial_octets in serials:
+                for issuer in by_name.get(certificate.issuer.relative_names, ()):
+                    if any(cert_id.names(certificate, issuer) for cert_id in cert_ids):
+                        self.load(response_der, certificate, issuer, at)
+                        is_of_use = True
+        if not is_of_use:
+            msg = "the OCSP response speaks of none of the certificates here; give the chain, or ask about this one"
+            raise NotTrusted(Reason.OCSP_MISMATCH, msg)
 
     def _moment(
         self, response_der: bytes, certificate: PathCertificate, issuer: PathCertificate, at: datetime

@@ -115,18 +115,32 @@ class FirstAnswer:
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Raises NotTrusted: the definite answer of the first that has one, else the last one's reason for silence."""
-        _first_answer([partial(source.check_status, certificate, issuer, at) for source in self._sources])
+        self._decide([partial(source.check_status, certificate, issuer, at) for source in self._sources])
 
     def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
         """As `check_status`, each source with the path."""
-        _first_answer([partial(check, path, index, at) for check in self._checks])
+        self._decide([partial(check, path, index, at) for check in self._checks])
 
     def check_path_status(self, path: ValidPath, at: datetime) -> None:
-        """As `PathStatusSource.check_path_status`: the first that knows decides about each certificate."""
+        """As `PathStatusSource.check_path_status`: each certificate is decided about by itself."""
         check_every(self.check_status_in, path, at)
 
+    def _decide(self, questions: Sequence[Callable[[], None]]) -> None:
+        _hear(questions, hears_all=False)
 
-def _first_answer(questions: Sequence[Callable[[], None]]) -> None:
+
+class EveryAnswer(FirstAnswer):
+    """Several sources that are all heard: each may refuse for good, and one that knows makes up for others' silence.
+
+    For sources of unlike age of which nobody can say which learns first: lists and responses that came as files.
+    """
+
+    def _decide(self, questions: Sequence[Callable[[], None]]) -> None:
+        _hear(questions, hears_all=True)
+
+
+def _hear(questions: Sequence[Callable[[], None]], *, hears_all: bool) -> None:
+    is_answered = False
     silence = NotTrusted(Reason.STATUS_UNAVAILABLE, "no source of revocation status is configured; configure one")
     for ask in questions:
         try:
@@ -136,8 +150,11 @@ def _first_answer(questions: Sequence[Callable[[], None]]) -> None:
                 raise
             silence = refusal
         else:
-            return
-    raise silence
+            is_answered = True
+            if not hears_all:
+                break
+    if not is_answered:
+        raise silence
 
 
 class BoundedGrace:
