@@ -24,6 +24,7 @@ from bench.rig.servers import cpu_seconds
 from bench.rows import Row, cpu_rate
 from vagus.endpoints.gateway.tcp_relay import tcp_relay
 from vagus.endpoints.gateway.upstream import Upstream
+from vagus.errors import VagusError
 from vagus.server.listeners import AdmittedStream, ListenerSpec, RunningListeners, run
 from vagus.tls import ClientContext, ClientTls, Credential, Peer, ServerContext, ServerTls
 from vagus.trust.anchors import AnchorSet
@@ -65,6 +66,7 @@ class Guest:
 
     identity: AcceptedIdentity
     session_on_revocation: str = "close"
+    on_grace: VagusError | None = None
 
 
 def _certificate(name: str, key: Key, issuer: tuple[x509.Certificate, Key] | None, *, is_ca: bool) -> x509.Certificate:
