@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 
 from tests.cli.processes import serving
 from tests.cli.running import done, run
+from tests.cli.test_main_path import eventually
 from vagus.records.authorities import list_authorities
 from vagus.records.database import open_database
 from vagus.records.publications import list_publications, put_publication
@@ -89,3 +91,16 @@ def test_the_doctor_tells_entries_that_wait_for_a_checkpoint(hospital: Path, mon
     (late,) = [one for one in run(hospital, "doctor", "--json").facts if one["check"] == "ledger"]
     assert (late["state"], "in no checkpoint" in late["finding"]) == ("warning", True)
     assert "log=" in late["remedy"]
+
+
+def test_a_bad_list_of_a_maker_stops_no_start_and_is_told_until_it_is_gone(watched: Path) -> None:
+    bad = watched / "makers" / "acme.crl"
+    bad.parent.mkdir()
+    bad.write_bytes(b"no list")
+    with serving(watched, "--issue-for", "h1/icu,h1/infra", *ALL) as served:
+        health = str(served.ready["listeners"]["health"])
+        assert "neither DER nor a PEM block" in json.loads(ask(health, "/health"))["waits"]["makers/acme.crl"]
+        bad.unlink()
+        served.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "waits" not in json.loads(ask(health, "/health")))
+    assert served.log().count("makers/acme.crl: there is neither") == 1
