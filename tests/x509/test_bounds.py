@@ -175,12 +175,10 @@ def outsized() -> dict[str, Callable[[], object]]:
     """A reading of every number that stands in a message, each of 3,000 octets."""
     version = chains.make("CN=x", version=der.explicit(0, der.encode_tlv(der.INTEGER, LONG_NUMBER)))
     reason = Ext("2.5.29.21", der.encode_tlv(ENUMERATED, LONG_NUMBER))
-    number = Ext("2.5.29.20", der.encode_tlv(der.INTEGER, LONG_NUMBER))
     return {
         "certificate version": lambda: decode_certificate(version.der),
         "certificate serial number": lambda: CA.leaf(serial=1 << 9_000).parsed,
         "CRL version": lambda: decode_crl(chains.crl(CA, version=der.encode_tlv(der.INTEGER, LONG_NUMBER))),
-        "CRL number": lambda: decode_crl(chains.crl(CA, [], number, number=None)),
         "CRL reason": lambda: decode_crl(chains.crl(CA, [chains.Listed(5, extra=(reason,))])),
         "OCSP status": lambda: decode_ocsp_response(der.sequence(der.encode_tlv(ENUMERATED, LONG_NUMBER))),
         "OCSP reason": lambda: decode_ocsp_response(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vagus.errors import Malformed
+from vagus.errors import LimitExceeded, Malformed
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509 import der_reading as reading
@@ -25,7 +25,7 @@ def refusal_of(act: Callable[[], object]) -> Reason:
 
 
 @settings(max_examples=200)
-@given(st.integers(min_value=-(2**200), max_value=2**200))
+@given(st.integers(min_value=-(2**167), max_value=2**167 - 1))
 def test_an_integer_comes_back(value: int) -> None:
     whole = der.integer(value)
     start, end = reading.read_whole(whole, reading.INTEGER, "number")
@@ -119,3 +119,12 @@ def test_any_octets_are_read_or_refused(octets: bytes) -> None:
         assert refusal.reason is Reason.NON_DER
     else:
         assert b"".join(octets[start:end] for _, start, _, end in children) == octets
+
+
+def test_an_integer_of_more_octets_than_are_read_is_refused_by_its_limit() -> None:
+    whole = der.integer(2**167)
+    start, end = reading.read_whole(whole, reading.INTEGER, "number")
+    with pytest.raises(LimitExceeded) as caught:
+        reading.integer_value(whole, start, end, "number")
+    assert (caught.value.reason, caught.value.facts["limit"]) == (Reason.TOO_LARGE, 21)
+    assert reading.integer_value(whole, start, end, "number", longest=22) == 2**167

@@ -186,8 +186,10 @@ def _number(extensions: Mapping[bytes, Extension], oid: bytes) -> int | None:
     if extension is None:
         return None
     start, end = der.read_whole(extension.value, der.INTEGER, "a CRL number")
+    if end - start > der.MAX_INTEGER:
+        der.fail("a CRL number over 20 octets (5.2.3)")
     number = der.integer_value(extension.value, start, end, "a CRL number")
-    if number.bit_length() > 160:
+    if number.bit_length() > 8 * (der.MAX_INTEGER - 1):
         der.fail("a CRL number over 20 octets (5.2.3)")
     if number < 0:
         der.fail("a negative CRL number (5.2.3)")
