@@ -200,9 +200,7 @@ class Hospital:
                 icu = find_newest(connection, "h1/icu")
             assert icu is not None
             authority_id = icu.id
-            house.writer.submit(
-                lambda batch: take_places(batch.connection, authority_id, 0, SHARD_PLACES)
-            ).result()
+            house.writer.submit(lambda batch: take_places(batch.connection, authority_id, 0, SHARD_PLACES)).result()
 
     def _issue_directly(self, house: House, name: str, authority: str, profile: str, device: str) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
