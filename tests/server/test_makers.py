@@ -13,7 +13,8 @@ from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.server.makers import MakersLists, MakersStatus
 from vagus.trust.anchors import AnchorSet, ClockFloor
-from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus, VolatileCrlMemory
+from vagus.trust.crl_memory import VolatileCrlMemory
+from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.paths import Pool
 from vagus.x509.pem import encode_block, encode_certificates

@@ -27,7 +27,8 @@ from tests.x509.chains import (
 from vagus.errors import LimitExceeded, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
-from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlMark, CrlRules, CrlStatus, VolatileCrlMemory
+from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
+from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlRules, CrlStatus
 from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.ocsp_checks import OcspRules, check_response

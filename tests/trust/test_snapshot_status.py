@@ -16,7 +16,8 @@ from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_sna
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet
-from vagus.trust.crl_status import CrlMark, CrlStatus, VolatileCrlMemory
+from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
+from vagus.trust.crl_status import CrlStatus
 from vagus.trust.snapshot_status import SnapshotStatus
 from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator

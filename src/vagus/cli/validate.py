@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vagus.cli.output import Row
+    from vagus.errors import NotTrusted
     from vagus.trust.anchors import AnchorSet
     from vagus.trust.status import PathStatusSource, StatusSource
     from vagus.trust.validation import AcceptedIdentity, Role
@@ -84,8 +85,7 @@ def validate(
             status = _status(*said, presented, trusted, moment)
         accepted = Validator(trusted, status).validate(presented[0], presented[1:], expectation, moment)
     except NotTrusted as refusal:
-        facts = {name: value for name, value in refusal.facts.items() if name not in {"verdict", "reason", "message"}}
-        output.facts({"verdict": "refused", "reason": refusal.reason.value, "message": refusal.message, **facts})
+        output.facts(_refused(refusal))
         raise typer.Exit(REFUSED) from refusal
     output.facts(_accepted(accepted, moment))
 
@@ -101,6 +101,11 @@ def _accepted(accepted: AcceptedIdentity, moment: datetime) -> Row:
         "not_after": accepted.not_after.isoformat().replace("+00:00", "Z"),
         "path_length": len(accepted.path),
     }
+
+
+def _refused(refusal: NotTrusted) -> Row:
+    facts = {name: value for name, value in refusal.facts.items() if name not in {"verdict", "reason", "message"}}
+    return {"verdict": "refused", "reason": refusal.reason.value, "message": refusal.message, **facts}
 
 
 def _read(path: Path) -> bytes:

@@ -7,6 +7,7 @@ it said before stays in force, and where nothing is known of before, its issuer'
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,8 @@ from typing import Final
 from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
-from vagus.trust.crl_status import STRICT_CRL_RULES, CrlMemory, CrlStatus
+from vagus.trust.crl_memory import CrlMemory
+from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crls import Crl, decode_crl
 from vagus.x509.name_matching import DistinguishedName
@@ -24,6 +26,8 @@ from vagus.x509.paths import Pool, ValidPath
 from vagus.x509.pem import decode_blocks
 
 FOLDER: Final = "makers"
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +177,13 @@ class MakersLists:
 
 def _spell(fault: VagusError | OSError) -> str:
     return fault.message if isinstance(fault, VagusError) else f"cannot be read: {fault.strerror or fault}"
+
+
+def note(waits: dict[str, str], told: Mapping[str, str]) -> None:
+    """Bring what /health says of makers' files up to `told`, and say what is new in the log, once."""
+    for about in [about for about in waits if about.startswith(f"{FOLDER}/") and about not in told]:
+        del waits[about]
+    for about, what in told.items():
+        if waits.get(about) != what:
+            _LOG.warning("%s: %s", about, what)
+        waits[about] = what

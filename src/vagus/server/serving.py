@@ -34,7 +34,7 @@ from vagus.server.health import Health, health_app
 from vagus.server.jobs import Jobs, Task, do_each
 from vagus.server.listeners import ListenerSpec, RunningListeners, do_nothing, run
 from vagus.server.log_files import log_files_app, under_prefix
-from vagus.server.makers import FOLDER
+from vagus.server.makers import note
 from vagus.server.metrics import metrics_app
 from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.prober import Prober
@@ -163,7 +163,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
         stapler = Stapler(serving.desk, house.clock)
         serving.builder = DoorBuilder(house, plan, issuers, record=serving.gate_log.record, staple_of=stapler.of)
         serving.doors = serving.builder.build()
-        _note_makers(serving, serving.builder)
+        note(serving.waits, serving.builder.told_of_makers())
         specs += serving.doors.specs
     runner = None if is_status_only else _runner(house)
     _run(serving, specs, jobs, runner, reloading, ready)
@@ -220,21 +220,24 @@ def _run(
             each.start()
         tell()
 
-    def hung_up() -> None:
-        reloading.ask()
-        jobs.nudge("plan")
-        if serving.builder is not None:
-            serving.builder.read_lists_again()
-            jobs.nudge("anchors")
-
     try:
         feeds, devices = [house.follower], [house.device_follower]
+        hung_up = partial(_read_again, serving, reloading, jobs)
         run(specs, clock=house.clock, feeds=feeds, devices=devices, started=started, hung_up=hung_up)
     finally:
         watch.stop()
         if runner is not None:
             runner.stop()
         _stop(serving, threads[::-1])
+
+
+def _read_again(serving: Serving, reloading: Reloading, jobs: Jobs) -> None:
+    """SIGHUP: the plan and makers' lists."""
+    reloading.ask()
+    jobs.nudge("plan")
+    if serving.builder is not None:
+        serving.builder.read_lists_again()
+        jobs.nudge("anchors")
 
 
 def find_lacks(house: House) -> dict[str, str]:
@@ -479,18 +482,7 @@ def _refresh(serving: Serving) -> None:
     """A maker whose manifest or list came a moment ago, an authority that was re-keyed: no restart for them."""
     if serving.builder is not None:
         serving.builder.refresh(serving.doors)
-        _note_makers(serving, serving.builder)
-
-
-def _note_makers(serving: Serving, builder: DoorBuilder) -> None:
-    """Tell what is wrong with makers' lists on /health, and in the log once."""
-    told = builder.told_of_makers()
-    for about in [about for about in serving.waits if about.startswith(f"{FOLDER}/") and about not in told]:
-        serving.waits.pop(about, None)
-    for about, what in told.items():
-        if serving.waits.get(about) != what:
-            _LOG.warning("%s: %s", about, what)
-        serving.waits[about] = what
+        note(serving.waits, serving.builder.told_of_makers())
 
 
 def _status_parts(serving: Serving) -> tuple[ASGIApp, ReadyAnswers]:

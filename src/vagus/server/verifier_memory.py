@@ -12,7 +12,7 @@ from vagus.records.database import Database
 from vagus.records.publications import find_newest_update
 from vagus.records.writer import Writer
 from vagus.trust.anchors import ClockFloor
-from vagus.trust.crl_status import CrlMark, VolatileCrlMemory
+from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
 
 
 class DurableCrlMemory:

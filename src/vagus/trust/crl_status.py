@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
-from typing import Protocol
 
 from vagus.errors import LimitExceeded, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import ClockFloor
+from vagus.trust.crl_memory import CrlMark, CrlMemory, VolatileCrlMemory
 from vagus.trust.status import DEFINITE, check_every, issuer_in
 from vagus.x509 import extensions as ext
 from vagus.x509.budgets import DEFAULT_LIMITS, Budget
@@ -41,41 +41,6 @@ from vagus.x509.signatures import SignatureVerdicts
 _PASSING = frozenset({None, CERTIFICATE_HOLD, REMOVE_FROM_CRL})  # codes of an entry that is no revocation for ever
 _MOST_KEYS = 16  # of one name that are tried on one list: each reads the whole of it, up to 64 MB
 _DEEPEST = 3  # CRL signers whose own status needs CRLs of other signers, and so on
-
-
-@dataclass(frozen=True, slots=True)
-class CrlMark:
-    """The newest CRL seen of one kind: its number (thisUpdate in seconds where it has none) and its thisUpdate."""
-
-    number: int
-    at: int
-
-
-class CrlMemory(Protocol):
-    """Remembers marks over a restart (table verifier_memory). Marks never go back."""
-
-    def find(self, name: str) -> CrlMark | None:
-        """The mark under `name`."""
-        ...
-
-    def remember(self, name: str, mark: CrlMark) -> None:
-        """Keep `mark` under `name`; durable when it returns."""
-        ...
-
-
-class VolatileCrlMemory:
-    """Marks in memory alone: for tests and for verifiers that get fresh CRLs from an authority at each start."""
-
-    def __init__(self) -> None:
-        self._marks: dict[str, CrlMark] = {}
-
-    def find(self, name: str) -> CrlMark | None:
-        """The mark under `name`."""
-        return self._marks.get(name)
-
-    def remember(self, name: str, mark: CrlMark) -> None:
-        """Keep `mark` under `name`."""
-        self._marks[name] = mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

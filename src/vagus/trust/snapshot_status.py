@@ -13,7 +13,7 @@ from functools import partial
 
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
-from vagus.trust.crl_status import CrlMark, CrlMemory, VolatileCrlMemory
+from vagus.trust.crl_memory import CrlMark, CrlMemory, VolatileCrlMemory
 from vagus.trust.status import StatusSource, check_in_path, issuer_in
 from vagus.wire.snapshots import Snapshot, decode_snapshot, verify_snapshot
 from vagus.x509 import extensions as ext
