@@ -201,6 +201,7 @@ def test_a_revoked_device_is_cut_and_stays_out(hospital: Hospital) -> None:
             hospital.connect("control-h1-icu", credential) as idle,
         ):
             stream.say(b"GE")
+            assert idle.say(GET).hear() is not None  # admitted: who is refused may wait for the end of its request
             idle.say(b"GET / HTTP/1.1\r\n")
             hospital.house.revoke_device(device.id, "keyCompromise", by=BY)
             assert stream.has_ended(PATIENCE)
