@@ -202,6 +202,20 @@ def test_an_answer_is_signed_once_in_six_hours(built: Installation, issuers: Ope
     assert ask(built, desk, request).this_update_utc == built.clock.now()
 
 
+def test_an_answer_of_a_clock_that_ran_ahead_goes_out_no_more_once_it_is_right(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    request = question(built.issue(issuers))
+    right = built.clock.now()
+    built.advance(minutes=30)
+    desk._follower.catch_up()
+    assert ask(built, desk, request).this_update_utc == built.clock.now()
+    built.clock.set(right)
+    assert desk.find_kept(request, right) is None
+    desk._follower.catch_up()
+    assert ask(built, desk, request).this_update_utc == right
+
+
 def test_the_sweep_keeps_an_answer_for_every_live_certificate(
     built: Installation, issuers: OpenIssuers, desk: OcspDesk
 ) -> None:

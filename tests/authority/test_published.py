@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from tests.endpoints.calls import call
 from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
@@ -15,7 +16,10 @@ from vagus.authority.published import FRESH_SECONDS, PublishedList, PublishedLis
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
+from vagus.records.authorities import find_generation
 from vagus.records.database import Connection
+from vagus.records.tables import authorities
+from vagus.records.writer import Batch
 
 ICU = ("h1/icu", 1, 0)
 
@@ -79,6 +83,41 @@ def test_a_look_has_every_list_and_certificate_in_memory(house: PublishingHouse,
     assert lists.find_kept_list("h1/icu", 1, 7) is None
     assert lists.find_kept_certificate("h9/icu", 1) is None
     assert lists.state().count == 6
+
+
+def test_an_authority_that_is_certified_after_the_first_look_is_found(
+    house: PublishingHouse, lists: PublishedLists
+) -> None:
+    """Its row, and so its number, was known before it had a certificate."""
+    built = house.built
+
+    def forget(batch: Batch) -> bytes:
+        row = find_generation(batch.connection, "h1/icu", 1)
+        assert row is not None
+        assert row.certificate_der is not None
+        batch.connection.execute(update(authorities).where(authorities.c.id == row.id).values(certificate_der=None))
+        return row.certificate_der
+
+    certificate = built.writer.submit(forget).result()
+    lists.look()
+    assert lists.find_certificate("h1/icu", 1) is None
+    built.writer.submit(
+        lambda batch: batch.connection.execute(
+            update(authorities).where(authorities.c.name == "h1/icu").values(certificate_der=certificate)
+        )
+    ).result()
+    assert lists.find_certificate("h1/icu", 1) == certificate
+    fresh = PublishedLists(built.database, built.clock, fresh_seconds=FRESH_SECONDS)
+    built.writer.submit(forget).result()
+    fresh.look()
+    built.writer.submit(
+        lambda batch: batch.connection.execute(
+            update(authorities).where(authorities.c.name == "h1/icu").values(certificate_der=certificate)
+        )
+    ).result()
+    fresh.look()
+    with away(house):
+        assert fresh.find_kept_certificate("h1/icu", 1) == certificate
 
 
 def test_what_this_process_publishes_is_found_from_its_commit_on(

@@ -11,7 +11,7 @@ import pytest
 from tests.x509.chains import AT, DAY, Listed, Made, crl, root, scope
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
-from vagus.server.makers import MakersLists, MakersStatus
+from vagus.server.makers import RETRY_SECONDS, MakersLists, MakersStatus
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_memory import VolatileCrlMemory
 from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
@@ -147,6 +147,23 @@ def test_a_file_that_cannot_be_taken_stops_nothing_but_itself(shelf: Shelf, cont
     shelf.put("line.crl", crl(LINE, number=2))
     assert shelf.verdict() is None
     assert shelf.lists.told() == {}
+
+
+def test_a_file_that_could_not_be_taken_is_tried_again_though_nobody_wrote_to_it(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database may have been away, or the clock slow: neither leaves a trace in the folder."""
+    now = [1000.0]
+    monkeypatch.setattr("vagus.server.makers.time.monotonic", lambda: now[0])
+    shelf.put("line.crl", crl(LINE, this_update=AT + DAY))
+    assert shelf.verdict() is Reason.STATUS_UNAVAILABLE
+    assert not shelf.lists.has_changed()
+    now[0] += RETRY_SECONDS
+    shelf.clock.at = AT + DAY
+    assert shelf.lists.has_changed()
+    assert shelf.verdict() is None
+    now[0] += RETRY_SECONDS
+    assert not shelf.lists.has_changed()
 
 
 def test_an_older_list_is_told_and_takes_nothing_back(shelf: Shelf) -> None:

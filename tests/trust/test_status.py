@@ -54,6 +54,8 @@ def test_where_all_are_heard_any_may_refuse_and_one_that_knows_suffices() -> Non
     for definite in (Reason.REVOKED, Reason.ON_HOLD, Reason.NOT_ISSUED):
         assert refused(EveryAnswer([Says(None), Says(definite)])) is definite
         assert refused(EveryAnswer([Says(definite), Says(None)])) is definite
+    for sources in ([Says(None), Says(Reason.STATUS_DOUBTFUL)], [Says(Reason.STATUS_DOUBTFUL), Says(None)]):
+        assert refused(EveryAnswer(sources)) is Reason.STATUS_DOUBTFUL
     assert refused(EveryAnswer([])) is Reason.STATUS_UNAVAILABLE
     assert refused(EveryAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE
 
@@ -61,6 +63,14 @@ def test_where_all_are_heard_any_may_refuse_and_one_that_knows_suffices() -> Non
 def test_silence_of_all_is_no_consent() -> None:
     assert refused(FirstAnswer([])) is Reason.STATUS_UNAVAILABLE
     assert refused(FirstAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE
+
+
+def test_staleness_without_an_age_is_not_forgotten_for_one_that_grace_covers() -> None:
+    held, late = Says(Reason.STATUS_STALE), Says(Reason.STATUS_STALE, stale_seconds=10)
+    for sources in ([held, late], [late, held]):
+        told: list[NotTrusted] = []
+        assert refused(BoundedGrace(FirstAnswer(sources), timedelta(hours=1), told.append)) is Reason.STATUS_STALE
+        assert told == []
 
 
 def test_grace_is_bounded_told_and_for_stale_answers_only() -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vagus.records.revocations import RevocationEvent
     from vagus.records.sequence import RevocationFollower, RevokedEntry
 
+_AHEAD = timedelta(seconds=5)  # what a clock may be set back without anybody noticing
 _MOST_KEPT = 1_000_000
 _MOST_KNOWN = 2_000_000
 _LONGEST_KEPT_REQUEST = 300
@@ -70,6 +71,11 @@ class KeptAnswer:
     def unfold(self) -> OcspAnswer:
         """The whole response."""
         return OcspAnswer(wrap_signed(self.signed, self.responder.certificate_der), self.this_update, self.next_update)
+
+
+def _holds(kept: KeptAnswer, at: datetime) -> bool:
+    """Not yet due again, and not signed while the clock ran ahead: clients refuse an answer from the future."""
+    return kept.this_update <= at + _AHEAD and at < kept.renew_at
 
 
 class OcspDesk:
@@ -171,7 +177,7 @@ class OcspDesk:
         none goes out between the moment when the sequence knows and the moment when whoever drops them was told.
         """
         kept = self._kept.get(request_der)
-        if kept is None or at >= kept.renew_at or self._follower.is_lost(at, self._sequence_bound):
+        if kept is None or not _holds(kept, at) or self._follower.is_lost(at, self._sequence_bound):
             return None
         if self._follower.find(kept.responder.authority_id, kept.serial) != kept.entry:
             return None
@@ -226,7 +232,7 @@ class OcspDesk:
             self._know((responder.authority_id, row.serial))
             identifier = cert_id(responder.issuer_subject_der, responder.issuer_spki_der, row.serial)
             kept = self._kept.get(_common_request(identifier))
-            if kept is None or at >= kept.renew_at or kept.responder is not responder:
+            if kept is None or not _holds(kept, at) or kept.responder is not responder:
                 self._presign_one(responder, row.serial, identifier, at)
                 count += 1
         return count

@@ -133,14 +133,18 @@ class PublishedLists:
     def find_certificate(self, name: str, generation: int) -> bytes | None:
         """The certificate of an authority, for caIssuers; None for one that there is not."""
         if (name, generation) not in self._certificates:
-            self._find_id(name, generation)
+            with self._database.asking() as connection:  # its id may be known from before it was certified
+                row = authority_rows.find_generation(connection, name, generation)
+            if row is not None:
+                self._learn(row)
         return self._certificates.get((name, generation))
 
     def look(self) -> None:
         """Learn what is newest and have all of it in memory: what nobody asked for yet outlives the database too."""
         try:
             self._look_if_due(is_due=True)
-            if not {place[0] for place in self._numbers} <= set(self._ids.values()):
+            certified = {self._ids[named] for named in tuple(self._certificates)}
+            if not {place[0] for place in self._numbers} <= certified:
                 self._learn_names()
             for place in tuple(self._numbers):
                 self._load(place)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vagus.cli.output import Row
     from vagus.errors import NotTrusted
     from vagus.trust.anchors import AnchorSet
+    from vagus.trust.snapshot_status import SnapshotStatus
     from vagus.trust.status import PathStatusSource, StatusSource
     from vagus.trust.validation import AcceptedIdentity, Role
 
@@ -81,8 +82,7 @@ def validate(
         if unsafe_no_status:
             status: StatusSource | PathStatusSource = UnsafeNoStatus()
         else:
-            said = (crl or (), ocsp or (), _snapshot(snapshot, snapshot_key, moment))
-            status = _status(*said, presented, trusted, moment)
+            status = _status(crl or (), ocsp or (), (snapshot, snapshot_key), presented, trusted, moment)
         accepted = Validator(trusted, status).validate(presented[0], presented[1:], expectation, moment)
     except NotTrusted as refusal:
         output.facts(_refused(refusal))
@@ -122,12 +122,15 @@ def _read(path: Path) -> bytes:
 def _status(
     lists: Sequence[Path],
     responses: Sequence[Path],
-    snapshot: StatusSource | None,
+    snapshot: tuple[Path | None, Path | None],
     presented: Sequence[bytes],
     trusted: AnchorSet,
     at: datetime,
 ) -> StatusSource:
-    """All that was given: lists and responses, each by who may sign it, and the snapshot. Each of them may refuse."""
+    """All that was given: lists and responses, each by who may sign it, and the snapshot. Each of them may refuse.
+
+    Lists that are all as new as the snapshot decide about what looks revoked in it.
+    """
     from vagus.errors import Malformed
     from vagus.reasons import Reason
     from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
@@ -138,14 +141,16 @@ def _status(
     from vagus.x509.paths import Pool
     from vagus.x509.pem import decode_blocks
 
-    if not lists and not responses and snapshot is None:
+    taken = _snapshot(*snapshot, at)
+    if not lists and not responses and taken is None:
         msg = "without lists, responses or a snapshot nothing is known about revocation"
         raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; give --crl FILE or --ocsp FILE, or --unsafe-no-status")
     known = [decode_certificate(der) for der in presented]
     by_list = CrlStatus(Pool(trusted, known[1:]), rules=STRICT_CRL_RULES)
-    for path in lists:
-        for der in decode_blocks(_read(path), "X509 CRL"):
-            by_list.load(der, at)
+    dates = [by_list.load(der, at).this_update for path in lists for der in decode_blocks(_read(path), "X509 CRL")]
+    made = None if taken is None or taken.snapshot is None else taken.snapshot.facts.made_at
+    if made is not None and dates and min(dates) >= made:
+        taken = _snapshot(*snapshot, at, on_hit=by_list)
     # a responder without id-pkix-ocsp-nocheck needs a status of its own: the lists tell, where there are any
     by_response = OcspStatus(rules=OcspRules(responder_status=by_list.check_status if lists else None))
     known += [anchor.certificate for anchor in trusted if anchor.certificate is not None]
@@ -153,11 +158,13 @@ def _status(
         by_response.load_any(_read(path), known, at)
     sources: list[StatusSource] = [by_list] if lists else []
     sources += [by_response] if responses else []
-    sources += [snapshot] if snapshot is not None else []
+    sources += [taken] if taken is not None else []
     return EveryAnswer(sources)
 
 
-def _snapshot(snapshot: Path | None, key: Path | None, at: datetime) -> StatusSource | None:
+def _snapshot(
+    snapshot: Path | None, key: Path | None, at: datetime, on_hit: StatusSource | None = None
+) -> SnapshotStatus | None:
     """The snapshot as a source of status; a hit in it that no list decides is a refusal."""
     from vagus.errors import Malformed
     from vagus.reasons import Reason
@@ -169,7 +176,7 @@ def _snapshot(snapshot: Path | None, key: Path | None, at: datetime) -> StatusSo
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     if snapshot is None or key is None:
         return None
-    status = SnapshotStatus(decode_blocks(_read(key), "PUBLIC KEY")[0])
+    status = SnapshotStatus(decode_blocks(_read(key), "PUBLIC KEY")[0], on_hit=on_hit)
     status.load(_read(snapshot), at)
     return status
 

@@ -8,6 +8,8 @@ it said before stays in force, and where nothing is known of before, its issuer'
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +28,8 @@ from vagus.x509.paths import Pool, ValidPath
 from vagus.x509.pem import decode_blocks
 
 FOLDER: Final = "makers"
+RETRY_SECONDS: Final = 30.0
+"""Until a file that could not be taken is read again although nobody wrote to it."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,6 +79,7 @@ class MakersLists:
     _seen: tuple[tuple[str, int, int, int], ...] | None = None
     _good: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  # the lists of each file when it was last good
     _ends: dict[str, datetime] = field(default_factory=dict)
+    _retry_at: float = math.inf  # of the monotonic clock
 
     @property
     def count(self) -> int:
@@ -82,8 +87,11 @@ class MakersLists:
         return sum(len(ders) for ders in self._good.values())
 
     def has_changed(self) -> bool:
-        """Whether a file came, went or was written since `read`."""
-        return self._look() != self._seen
+        """Whether a file came, went or was written since `read`, or one that could not be taken is due again.
+
+        What stood in the way may have been a database or a clock, which leave no trace in the folder.
+        """
+        return self._look() != self._seen or time.monotonic() >= self._retry_at
 
     def forget(self) -> None:
         """Let `has_changed` be true: for an operator who says so."""
@@ -106,6 +114,7 @@ class MakersLists:
             if not is_taken:
                 untaken[name] = issuer
         self._good = {name: ders for name, ders in self._good.items() if name in lists}
+        self._retry_at = time.monotonic() + RETRY_SECONDS if self.faults else math.inf
         return MakersStatus(status, untaken)
 
     def told(self) -> dict[str, str]:

@@ -139,8 +139,14 @@ class EveryAnswer(FirstAnswer):
         _hear(questions, hears_all=True)
 
 
+def is_past_grace(refusal: NotTrusted) -> bool:
+    """Whether it is stale in a way that no grace may cover: a stale list that holds the certificate says no number."""
+    return refusal.reason is Reason.STATUS_STALE and "stale_seconds" not in refusal.facts
+
+
 def _hear(questions: Sequence[Callable[[], None]], *, hears_all: bool) -> None:
     is_answered = False
+    doubt: NotTrusted | None = None
     silence = NotTrusted(Reason.STATUS_UNAVAILABLE, "no source of revocation status is configured; configure one")
     for ask in questions:
         try:
@@ -148,11 +154,17 @@ def _hear(questions: Sequence[Callable[[], None]], *, hears_all: bool) -> None:
         except NotTrusted as refusal:
             if refusal.reason in DEFINITE:
                 raise
-            silence = refusal
+            if refusal.reason is Reason.STATUS_DOUBTFUL:
+                doubt = refusal
+            if not is_past_grace(silence):
+                silence = refusal
         else:
             is_answered = True
             if not hears_all:
                 break
+    # what looks revoked in a snapshot is not cleared by whoever may be older: it asks for itself (`on_hit`)
+    if doubt is not None and hears_all:
+        raise doubt
     if not is_answered:
         raise silence
 
