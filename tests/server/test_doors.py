@@ -194,6 +194,10 @@ def test_a_door_of_old_tls_is_not_opened_to_devices_that_came_beside_the_plan(bu
     with pytest.raises(Misconfigured, match="devices of profile wearable, whose cert") as caught:
         built.builder.prepare(old, built.doors)
     assert caught.value.reason is Reason.BAD_PLAN
+    issuers = built.house.open_issuers(["h1/icu", "h1/infra"])
+    started = DoorBuilder(built.house, old, issuers, record=print, staple_of=lambda _certificate: lambda: b"")
+    assert [one.name for one in started.build().specs] == ["enrol"], "one device keeps no hospital from starting"
+    assert "wearable" in started.warnings["listener enrol"]
     built.house.inventory.change_state(worn.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
     assert built.builder.prepare(old, built.doors), "what has ended shows no certificate any more"
 

@@ -96,13 +96,24 @@ class DoorBuilder:
         self._births = self._read_lists()
         self._parents = self._find_parents()
         self._epoch = 0
+        self.warnings: dict[str, str] = {}
+        """What an operator should know of doors that were built, by listener."""
 
     def build(self) -> Doors:
-        """Every TLS listener of the plan. Raises Misconfigured(BAD_PLAN), Unavailable(KEY_NOT_OPEN)."""
+        """Every TLS listener of the plan in force. Raises Misconfigured(BAD_PLAN), Unavailable(KEY_NOT_OPEN).
+
+        A device that came beside the plan keeps no hospital from starting: `warnings` tells of it, and admission
+        refuses that device alone below its TLS minimum.
+        """
         doors = Doors()
         for listener in self._plan.listeners:
             if listener.kind is not ListenerKind.STATUS:
+                self._check_tls_minimum(listener, asks_inventory=False)
                 self._add(doors, listener)
+                try:
+                    self._check_tls_minimum(listener)
+                except Misconfigured as warning:
+                    self.warnings[f"listener {listener.name}"] = warning.message
         return doors
 
     def prepare(self, plan: HospitalPlan, doors: Doors) -> NextDoors:
@@ -115,9 +126,8 @@ class DoorBuilder:
         fresh = Doors()
         try:
             for listener in wanted.values():
-                if listener.name in kept:
-                    self._check_tls_minimum(listener)  # the plan may have brought other devices behind it
-                else:
+                self._check_tls_minimum(listener)  # the plan may have brought other devices behind one that is kept
+                if listener.name not in kept:
                     self._add(fresh, listener)
         finally:
             self._plan, self._certificates = before
@@ -195,7 +205,6 @@ class DoorBuilder:
         return True
 
     def _add(self, doors: Doors, listener: PlannedListener) -> None:
-        self._check_tls_minimum(listener)
         is_enrolment = listener.kind is ListenerKind.ENROLMENT
         certificate = self._certificates.provide(listener)
         settings = ServerTls(
@@ -329,7 +338,7 @@ class DoorBuilder:
             row.certificate_der for row in self._authorities if row.certificate_der is not None and belongs(row)
         )
 
-    def _check_tls_minimum(self, listener: PlannedListener) -> None:
+    def _check_tls_minimum(self, listener: PlannedListener, *, asks_inventory: bool = True) -> None:
         """TLS 1.2 shows the client's certificate in clear: never where implants or home devices connect.
 
         Both are asked: the plan, whose devices may come yet, and the inventory, which others fill too.
@@ -343,8 +352,9 @@ class DoorBuilder:
             for group in self._plan.devices
             if str(group.unit) in listener.units
         }
-        with self._house.database.reading() as connection:
-            profiles |= list_profiles_in(connection, listener.units, beside=HAS_ENDED)
+        if asks_inventory:
+            with self._house.database.reading() as connection:
+                profiles |= list_profiles_in(connection, listener.units, beside=HAS_ENDED)
         rules = self._house.pack.rules
         bare = sorted(name for name, rule in rules.items() if name in profiles and rule.tls_minimum == "1.3")
         if bare:

@@ -163,6 +163,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
         stapler = Stapler(serving.desk, house.clock)
         serving.builder = DoorBuilder(house, plan, issuers, record=serving.gate_log.record, staple_of=stapler.of)
         serving.doors = serving.builder.build()
+        serving.waits.update(serving.builder.warnings)
         note(serving.waits, serving.builder.told_of_makers())
         specs += serving.doors.specs
     runner = None if is_status_only else _runner(house)
