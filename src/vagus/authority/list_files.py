@@ -100,7 +100,7 @@ class ListFiles:
     def _turn(self) -> Iterator[None]:
         """One writer at a time in this folder, from all processes."""
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self._folder / ".lock", os.O_RDONLY | os.O_CREAT, 0o644)  # flock asks no more
         try:
             self._lock(descriptor)
             yield

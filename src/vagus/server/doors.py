@@ -151,10 +151,14 @@ class DoorBuilder:
         if found == (self._authorities, self._makers) and not self._lists.has_changed():
             return False
         self._authorities, self._makers = found
-        self._births = self._read_lists()
-        self._parents = self._find_parents()
-        for listener, admission in doors.admissions:
-            admission.use(*self._validators(listener))
+        try:
+            self._births = self._read_lists()
+            self._parents = self._find_parents()
+            for listener, admission in doors.admissions:
+                admission.use(*self._validators(listener))
+        except Exception:  # half the doors may have heard: the next look begins anew
+            self._lists.forget()
+            raise
         self._epoch += 1
         return True
 
