@@ -100,7 +100,7 @@ def _mass(house: House) -> tuple[int, float, float]:
 
 
 def _as_rows(kind: str, seen: _Seen) -> list[Row]:
-    sync, lists = percentile(seen.disk, 0.99), seen.lists
+    sync = percentile(seen.disk, 0.99)
     many, wall, cpu = seen.many
     of = f"{SIZE:,} certificates, {kind}"
     return [
@@ -136,6 +136,13 @@ def _as_rows(kind: str, seen: _Seen) -> list[Row]:
             is_rate=False,
             note=f"{cpu:.1f} CPU-s of the process that runs it; stages of 1, 10, 50 and 100 %, each asked for at once",
         ),
+        *_rows_of_lists(kind, of, seen),
+    ]
+
+
+def _rows_of_lists(kind: str, of: str, seen: _Seen) -> list[Row]:
+    lists = seen.lists
+    return [
         Row(
             path=f"CRL: all {lists['lists']:.0f} lists of {of}, {SIZE // 10:,} revoked, republished",
             figure=lists["wall"],

@@ -204,6 +204,7 @@ class TestBooks:
         loop.close()
         door.revoke(2)
         door.change("pump", None)
+        assert len(connections) == 0
 
     def test_a_position_that_moves_during_the_verdict_makes_it_old_at_once(self) -> None:
         position = [0]

@@ -90,6 +90,7 @@ def test_a_task_may_say_when_it_wants_to_come_again() -> None:
     jobs.start()
     wait_for(lambda: count[0] == 3)
     jobs.stop()
+    assert count == [3], "the last answer was a minute"
 
 
 def test_a_nudge_gives_a_turn_at_once_and_an_unknown_one_does_nothing() -> None:

@@ -25,7 +25,6 @@ from tests.durability.installation import (
     make_tokens,
 )
 from tests.endpoints.gateway.upstreams import http_upstream
-from tests.postgres import fresh_database, postgres_server
 from vagus.records.authorities import list_authorities
 from vagus.wiring import House
 from vagus.x509.crl_building import RevocationReason
@@ -107,18 +106,6 @@ class Device:
             if self.line is not None:
                 self.line.close()
                 self.line = None
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    """A database on PostgreSQL where there is one, else a SQLite file."""
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(postgres_server())
-        except pytest.skip.Exception:
-            yield f"sqlite:///{tmp_path / 'hospital.sqlite3'}"
-        else:
-            yield stack.enter_context(fresh_database(server))
 
 
 def test_whoever_is_revoked_is_cut_within_two_seconds_and_nobody_else(

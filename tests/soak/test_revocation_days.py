@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.postgres import fresh_database, postgres_server
 from tests.soak.revocation_days import Days, told
 
 # a crash is the death of the writing thread, in the middle of a batch
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    """A database on PostgreSQL where there is one, else a SQLite file."""
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(postgres_server())
-        except pytest.skip.Exception:
-            yield f"sqlite:///{tmp_path / 'vagus.sqlite3'}"
-        else:
-            yield stack.enter_context(fresh_database(server))
 
 
 @pytest.mark.soak
