@@ -19,7 +19,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
 from vagus.reasons import Reason
@@ -53,7 +53,7 @@ def pack(target: Path, files: Sequence[tuple[str, Path]], facts: Mapping[str, st
     """Write `files` (name inside, where it lies) into the new file `target` (0600); gives the archive's SHA-256.
 
     The file appears whole or not at all. Raises Conflict(ALREADY_EXISTS), Malformed(BAD_ARGUMENT) for a name that no
-    archive may hold, Unavailable(DATABASE_UNAVAILABLE) when the disk refuses.
+    archive may hold, Unavailable(DATABASE_UNAVAILABLE) when the disk refuses or a file changes while it is packed.
     """
     if target.exists():
         raise Conflict(Reason.ALREADY_EXISTS, f"{target} stands already; name another file", file=str(target))
@@ -70,7 +70,7 @@ def pack(target: Path, files: Sequence[tuple[str, Path]], facts: Mapping[str, st
                 _add(tar, _SEAL, io.BytesIO(seal), len(seal))
                 for one, (_, path) in zip(packed, files, strict=True):
                     with path.open("rb") as source:
-                        _add(tar, one.name, source, one.size)
+                        _add_measured(tar, one, source)
             stream.flush()
             os.fsync(stream.fileno())
             stream.seek(0)
@@ -185,6 +185,34 @@ def _add(tar: tarfile.TarFile, name: str, source: IO[bytes], size: int) -> None:
     member = tarfile.TarInfo(name)
     member.size, member.mode = size, 0o600
     tar.addfile(member, source)
+
+
+def _add_measured(tar: tarfile.TarFile, one: Packed, source: IO[bytes]) -> None:
+    """The manifest stands in front, so what it says was measured before: a file that changed since is no backup."""
+    read = _Read(source)
+    is_whole = False
+    try:
+        _add(tar, one.name, cast("IO[bytes]", read), one.size)
+        is_whole = not source.read(1)
+    except OSError as fault:
+        if fault.errno is not None:  # tarfile gives none where a file ends too early
+            raise
+    if not is_whole or read.digest.hexdigest() != one.sha256:
+        msg = f"{one.name} was written while the backup was taken; take it again"
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, file=one.name)
+
+
+class _Read:
+    """A file, and the digest of what was read of it."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        part = self._source.read(size)
+        self.digest.update(part)
+        return part
 
 
 def _encode(manifest: Manifest) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import tarfile
 from pathlib import Path
 
@@ -23,6 +24,34 @@ def test_a_backup_holds_what_a_restore_needs_and_no_key_in_clear(hospital: Path)
     assert names[:3] == ["manifest.json", "manifest.sha256", "database.sqlite3"]
     assert {"vagus.toml", "plan.toml", "log.vkey", "keystores/root/ca-1.key"} <= set(names)
     assert b"PRIVATE KEY" not in file.read_bytes()
+
+
+def test_makers_lists_come_back_and_bind_as_they_did(hospital: Path, tmp_path: Path) -> None:
+    makers = hospital / "makers"
+    makers.mkdir()
+    for name in ("acme.crl", "line.pem", "notes.txt"):
+        (makers / name).write_bytes(b"what the maker sent as " + name.encode())
+        (makers / name).chmod(0o644)
+    (makers / "gone.crl").symlink_to(tmp_path / "nowhere")
+    (makers / "mounted.crl").symlink_to(makers / "acme.crl")
+    back = tmp_path / "back"
+    done(back, "restore", str(backed_up(hospital)))
+    brought = {path.name: path for path in (back / "makers").iterdir()}
+    assert set(brought) == {"acme.crl", "line.pem", "mounted.crl"}, "what serve reads, and no other file"
+    assert brought["mounted.crl"].read_bytes() == brought["acme.crl"].read_bytes() == (makers / "acme.crl").read_bytes()
+    modes = {stat.S_IMODE(path.lstat().st_mode) for path in (back / "makers", *brought.values())}
+    assert modes == {0o700, 0o600}
+    told = [one["finding"] for one in run(back, "doctor", "--json").facts if one["check"] == "makers' lists"]
+    assert any("makers/acme.crl" in one for one in told), "the doctor looks at them where they are now"
+
+
+def test_a_makers_file_that_no_backup_can_hold_is_told_by_its_name(hospital: Path) -> None:
+    (hospital / "makers").mkdir()
+    (hospital / "makers" / "Acme Root.crl").write_bytes(b"a list")
+    refused = run(hospital, "backup", str(hospital.parent / "backup.tar"))
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    assert "makers/Acme Root.crl" in refused.err
+    assert not list(hospital.parent.glob("*.tar*"))
 
 
 def test_a_backup_never_replaces_a_file(hospital: Path) -> None:

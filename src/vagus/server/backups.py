@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vagus.archive import digest_of, pack, unpack
-from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured
+from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, Unavailable
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
 from vagus.records.backup import copy_database, restore_database
 from vagus.records.installation import set_restored
+from vagus.server.makers import FOLDER as MAKERS
+from vagus.server.makers import list_files
 from vagus.server.restored_gap import adopt_lists, note_key, take_log_back
 from vagus.settings import FILE_NAME, load_settings
 from vagus.tlog.checkpoint import verify_checkpoint
@@ -61,7 +63,7 @@ NOTHING_SEEN = Seen()
 
 
 def take_backup(house: House, target: Path, *, by: str) -> Backup:
-    """Write database, sealed keystores, policy, plan, settings and newest checkpoint into the new file `target`.
+    """Write database, sealed keystores, policy, plan, settings, makers' lists and checkpoint into the file `target`.
 
     The installation may serve meanwhile. Raises Conflict(ALREADY_EXISTS), Misconfigured(BAD_ARGUMENT) on PostgreSQL,
     Unavailable(DATABASE_UNAVAILABLE).
@@ -74,8 +76,8 @@ def take_backup(house: House, target: Path, *, by: str) -> Backup:
         # 1. The database first: keys are made before the rows that name them, so no key can be missing below.
         copy = Path(scratch) / _DATABASE
         size = copy_database(house.database, copy)
-        # 2. Everything else, as files.
-        files = [(_DATABASE, copy), *_files(settings.folder)]
+        # 2. Everything else, as files; those that others replace meanwhile as they are now.
+        files = [(_DATABASE, copy), *_files(settings.folder), *_copy_replaced(settings.folder, Path(scratch))]
         if settings.policy_pack is not None:
             files.append((_inside(settings.policy_pack, settings.folder), settings.policy_pack))
         facts: dict[str, str | int | None] = {
@@ -152,13 +154,29 @@ def _take_back(house: House, seen: Seen) -> tuple[int, int]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    for name in (FILE_NAME, "plan.toml", "log.vkey", _CHECKPOINT):
+    for name in (FILE_NAME, "plan.toml", "log.vkey"):
         if (folder / name).exists():
             yield name, folder / name
     for part in _FOLDERS:
         for path in sorted((folder / part).rglob("*")):
             if path.is_file() and not path.name.startswith("."):
                 yield path.relative_to(folder).as_posix(), path
+
+
+def _copy_replaced(folder: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
+    """Copies of what is replaced at any time: the checkpoint each second, makers' lists by whoever brings new ones."""
+    for path in (folder / _CHECKPOINT, *list_files(folder / MAKERS)):
+        if not path.is_file():
+            continue  # a link to nowhere, say: `serve` does without it too
+        name = path.relative_to(folder).as_posix()
+        copy = scratch / name
+        copy.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            shutil.copyfile(path, copy)
+        except OSError as fault:
+            msg = f"{path} cannot be taken into the backup: {fault.strerror or fault}; mend or remove it"
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, file=str(path)) from fault
+        yield name, copy
 
 
 def _inside(path: Path, folder: Path) -> str:

@@ -34,6 +34,13 @@ RETRY_SECONDS: Final = 30.0
 _LOG = logging.getLogger(__name__)
 
 
+def list_files(folder: Path) -> tuple[Path, ...]:
+    """The files of such a folder that count: lists, and the certificates of lines that sign some."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted((*folder.glob("*.crl"), *folder.glob("*.pem"))))
+
+
 @dataclass(frozen=True, slots=True)
 class MakersStatus:
     """What is known of birth certificates' status: a maker's lists where its files are here, else the inventory alone.
@@ -132,10 +139,8 @@ class MakersLists:
 
     def _look(self) -> tuple[tuple[str, int, int, int], ...]:
         """Each file with what changes when it is written anew."""
-        if not self.folder.is_dir():
-            return ()
         seen = []
-        for file in sorted((*self.folder.glob("*.crl"), *self.folder.glob("*.pem"))):
+        for file in list_files(self.folder):
             try:
                 facts = file.stat()
             except OSError:

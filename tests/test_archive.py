@@ -1,0 +1,41 @@
+"""Archives: what was measured is what is packed, or there is no archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vagus import archive
+from vagus.errors import Unavailable
+from vagus.reasons import Reason
+
+
+@pytest.mark.parametrize("later", [b"", b"short", b"other words", b"words and then more"])
+def test_a_file_that_is_written_while_it_is_packed_makes_no_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: bytes
+) -> None:
+    """A manifest of what the file held before would be found out at the restore, when the original is gone."""
+    file, target = tmp_path / "list.crl", tmp_path / "backup.tar"
+    file.write_bytes(b"first words")
+    measured = archive._encode
+
+    def written_meanwhile(manifest: archive.Manifest) -> bytes:
+        file.write_bytes(later)
+        return measured(manifest)
+
+    monkeypatch.setattr(archive, "_encode", written_meanwhile)
+    with pytest.raises(Unavailable) as refused:
+        archive.pack(target, [("list.crl", file)], {})
+    assert refused.value.reason is Reason.DATABASE_UNAVAILABLE
+    assert "list.crl was written while the backup was taken" in refused.value.message
+    assert [path.name for path in tmp_path.iterdir()] == ["list.crl"]
+
+
+def test_a_file_that_rests_is_packed_and_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "list.crl").write_bytes(b"words" * 100_000)
+    (tmp_path / "empty").write_bytes(b"")
+    archive.pack(tmp_path / "a.tar", [("makers/list.crl", tmp_path / "list.crl"), ("empty", tmp_path / "empty")], {})
+    archive.unpack(tmp_path / "a.tar", tmp_path / "back")
+    assert (tmp_path / "back" / "makers" / "list.crl").read_bytes() == b"words" * 100_000
+    assert (tmp_path / "back" / "empty").read_bytes() == b""
