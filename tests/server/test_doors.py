@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,17 +16,22 @@ from cryptography import x509
 
 from tests.server.house import serving
 from tests.x509.chains import crl, root
+from vagus.authority.publishing import forget_future_dates
 from vagus.endpoints.gateway.decisions import GateDecision
-from vagus.errors import Conflict, Misconfigured, Unavailable
+from vagus.errors import Conflict, Misconfigured, Unavailable, VagusError
+from vagus.fleet.admission import ListenerRules
 from vagus.fleet.devices import NewDevice
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
 from vagus.policy.plans import HospitalPlan, decode_plan
 from vagus.reasons import Reason
+from vagus.records.authorities import list_authorities
 from vagus.records.certificates import list_of_key
 from vagus.records.models import MakerAnchorRow, put_maker_anchor
+from vagus.records.publications import list_publications, put_publication
 from vagus.server.diagnosis import State, diagnose
 from vagus.server.doors import DoorBuilder, Doors
+from vagus.tls import Peer
 from vagus.wiring import House, RealClock
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crl_building import RevocationReason
@@ -227,6 +233,71 @@ def test_a_makers_new_list_is_taken_without_a_restart_and_a_bad_one_is_told(buil
     (folder / "other.crl").unlink()
     assert built.builder.refresh(built.doors)
     assert built.builder.told_of_makers() == {}
+
+
+def why_refused(built: Built) -> Reason:
+    """What a door says to somebody who shows an octet in place of a certificate: the clock is judged first."""
+    ((_, admission),) = built.doors.admissions
+    peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=b"0", chain_der=())
+    rules = ListenerRules(function=None, group_domain="test.example", units=frozenset())
+    with pytest.raises(VagusError) as refused:
+        admission.admit(peer, rules)
+    return refused.value.reason
+
+
+def date_ahead(built: Built) -> datetime:
+    """Leave the lists of a hospital as a clock leaves them that was 40 minutes ahead and is right again."""
+    ahead = built.house.clock.now().replace(microsecond=0) + timedelta(minutes=40)
+    with built.house.database.writing() as connection:
+        for row in list_authorities(connection):
+            for one in list_publications(connection, row.id):
+                put_publication(connection, replace(one, this_update=int(ahead.timestamp())))
+    built.builder.refresh(built.doors)
+    return ahead
+
+
+def test_doors_that_a_clock_shut_say_until_when_and_open_then_by_themselves(built: Built) -> None:
+    waits: dict[str, str] = {}
+    built.builder.tell(waits)
+    assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
+    ahead = date_ahead(built)
+    opens_at = ahead - timedelta(minutes=5)
+    built.builder.tell(waits)
+    assert why_refused(built) is Reason.CLOCK_ROLLBACK
+    assert f"until {opens_at:%Y-%m-%d %H:%M:%S} UTC" in waits["clock"]
+    (told,) = [one for one in diagnose(built.house) if one.check == "clock"]
+    assert (told.state, f"until {opens_at:%Y-%m-%d %H:%M:%S}Z" in told.finding) == (State.FAILING, True)
+    built.clock.later = opens_at - RealClock().now()
+    built.builder.refresh(built.doors)
+    built.builder.tell(waits)
+    assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
+    (told,) = [one for one in diagnose(built.house) if one.check == "clock"]
+    assert told.state is State.WELL
+
+
+def test_once_an_operator_says_so_the_doors_open_without_a_restart(built: Built) -> None:
+    date_ahead(built)
+    assert why_refused(built) is Reason.CLOCK_ROLLBACK
+    assert forget_future_dates(built.house.writer, by="operator:test")
+    built.builder.refresh(built.doors)
+    assert why_refused(built) is Reason.NON_DER
+
+
+def test_what_others_have_dated_shuts_the_doors_whatever_an_operator_forgets(built: Built) -> None:
+    """A clock that is set back behind a maker's list is wrong: that maker's clock told so."""
+    maker = root("O=Maker,CN=Root")
+    with built.house.database.writing() as connection:
+        put_maker_anchor(connection, MakerAnchorRow(hashlib.sha256(maker.der).digest(), "Maker", maker.der, 0))
+    (built.house.settings.folder / "makers").mkdir()
+    now = built.house.clock.now()
+    (built.house.settings.folder / "makers" / "maker.crl").write_bytes(
+        crl(maker, this_update=now, next_update=now + timedelta(days=1))
+    )
+    assert built.builder.refresh(built.doors)
+    built.clock.later = -timedelta(minutes=10)
+    forget_future_dates(built.house.writer, by="operator:test")
+    built.builder.refresh(built.doors)
+    assert why_refused(built) is Reason.CLOCK_ROLLBACK
 
 
 def test_no_device_is_added_under_the_name_of_a_door_of_the_plan_in_force(built: Built) -> None:

@@ -14,7 +14,7 @@ from vagus.records.database import open_database
 from vagus.records.publications import Publication, put_publication
 from vagus.records.tables import authorities
 from vagus.records.writer import Writer
-from vagus.server.verifier_memory import DurableCrlMemory, raise_floor
+from vagus.server.verifier_memory import DurableCrlMemory, set_floor
 from vagus.testing import FrozenClock
 from vagus.trust.anchors import ClockFloor
 from vagus.trust.crl_status import CrlStatus
@@ -72,7 +72,7 @@ def test_the_newest_list_that_was_signed_here_is_a_moment_that_has_passed() -> N
     database.create()
     floor = ClockFloor()
     before = floor.moment
-    raise_floor(floor, database)
+    set_floor(floor, database)
     assert floor.moment == before
     at = int(AT.timestamp())
     with Writer(database, FrozenClock(AT)) as writer:
@@ -96,7 +96,7 @@ def test_the_newest_list_that_was_signed_here_is_a_moment_that_has_passed() -> N
             authority_id=1, shard=0, number=1, this_update=at, next_update=at + 9, sequence=0, crl_der=b"-"
         )
         writer.submit(lambda batch: put_publication(batch.connection, list_of)).result()
-    raise_floor(floor, database)
+    set_floor(floor, database)
     assert floor.moment == AT
     floor.check(AT - timedelta(minutes=4))
     with pytest.raises(NotTrusted) as refused:

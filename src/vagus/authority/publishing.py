@@ -262,7 +262,10 @@ class CrlPublisher:
         if previous.this_update > at:
             until = datetime.fromtimestamp(previous.this_update, UTC)
             msg = f"the newest list of {issuer.reference} is from {until:%Y-%m-%dT%H:%M:%SZ}, later than this clock"
-            raise Unavailable(Reason.CLOCK_ROLLBACK, f"{msg}; set the clock", authority=issuer.reference)
+            msg = (
+                f"{msg}; set the clock, or where it is right now: vagus ca forget-dates, else the next one follows then"
+            )
+            raise Unavailable(Reason.CLOCK_ROLLBACK, msg, authority=issuer.reference)
         return at - previous.this_update >= int(self._pack.crl.shortest_interval.total_seconds())
 
     def _is_stale(self, previous: Publication, now: datetime, issuer: Issuer) -> bool:

@@ -25,7 +25,7 @@ from vagus.server.fetching import HttpFetch
 from vagus.server.makers import FOLDER, MakersLists
 from vagus.server.prober import Prober
 from vagus.server.status_watch import watch_lists
-from vagus.server.verifier_memory import GlancedCrlMemory
+from vagus.server.verifier_memory import GlancedCrlMemory, set_floor
 from vagus.tlog.checkpoint import NoteKey
 from vagus.trust.anchors import ClockFloor
 from vagus.wiring import House
@@ -150,8 +150,9 @@ def _fsync(house: House) -> Iterator[Finding]:
 
 
 def _clock(house: House) -> Iterator[Finding]:
-    """The newest entry of the ledger has passed: a clock that shows less was set back."""
+    """A clock behind the newest entry of the ledger or the newest list was set back, or it ran ahead before."""
     now = house.clock.now()
+    set_floor(dated := ClockFloor(slack=_CLOCK_SLACK), house.database)
     with house.database.reading() as connection:
         size = load_head(connection).size
         newest = [leaf.entry for leaf in iterate_leaves(connection, max(0, size - 1), size)]
@@ -161,7 +162,13 @@ def _clock(house: House) -> Iterator[Finding]:
             f"the clock shows {now:%Y-%m-%d %H:%M:%S}Z, the ledger's newest entry is of {floor:%Y-%m-%d %H:%M:%S}Z"
         )
         yield Finding("clock", State.FAILING, finding, "set the clock before anything is issued")
-    else:
+    if now < dated.opens_at:
+        finding = (
+            f"the clock shows {now:%Y-%m-%d %H:%M:%S}Z, a list is dated {dated.moment:%Y-%m-%d %H:%M:%S}Z: doors "
+            f"refuse every certificate until {dated.opens_at:%Y-%m-%d %H:%M:%S}Z"
+        )
+        yield Finding("clock", State.FAILING, finding, "set the clock; where it is right now: vagus ca forget-dates")
+    elif now + _CLOCK_SLACK >= floor:
         yield Finding("clock", State.WELL, f"{now:%Y-%m-%d %H:%M:%S}Z, behind no entry of the ledger")
 
 

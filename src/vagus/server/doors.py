@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,16 +30,18 @@ from vagus.server.credentials import DoorCertificate, DoorCertificates
 from vagus.server.limits import Limits
 from vagus.server.listeners import ListenerSpec, do_nothing
 from vagus.server.log_files import log_files_app
-from vagus.server.makers import FOLDER, MakersLists, MakersStatus
+from vagus.server.makers import FOLDER, MakersLists, MakersStatus, note
 from vagus.server.status_http import Answers
-from vagus.server.verifier_memory import DurableCrlMemory, raise_floor
+from vagus.server.verifier_memory import DurableCrlMemory, set_floor
 from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.validation import Validator
 from vagus.wiring import House
 from vagus.x509.certificates import decode_certificate
 
+_LOG = logging.getLogger(__name__)
 _LIVE = frozenset({ACTIVE, RETIRED})
+_CLOCK = "clock"
 
 
 @dataclass(slots=True)
@@ -90,7 +93,7 @@ class DoorBuilder:
         self._certificates = DoorCertificates(house, plan, issuers)
         self._floor = ClockFloor()
         self._memory = DurableCrlMemory(house.database, house.writer)
-        raise_floor(self._floor, house.database)
+        set_floor(self._floor, house.database)
         self._lists = MakersLists(house.settings.folder / FOLDER, self._memory, self._floor, house.clock.now)
         self._authorities, self._makers = self._look()
         self._births = self._read_lists()
@@ -146,7 +149,7 @@ class DoorBuilder:
 
     def refresh(self, doors: Doors) -> bool:
         """Let the doors know of new generations, new makers and makers' new lists; whether there were any."""
-        raise_floor(self._floor, self._house.database)
+        set_floor(self._floor, self._house.database)
         found = self._look()
         if found == (self._authorities, self._makers) and not self._lists.has_changed():
             return False
@@ -169,6 +172,22 @@ class DoorBuilder:
     def told_of_makers(self) -> dict[str, str]:
         """What an operator should know of the makers' lists, by file."""
         return self._lists.told()
+
+    def tell(self, waits: dict[str, str]) -> None:
+        """Bring what /health says of makers' lists and of the clock up to date, and say what is new in the log."""
+        note(waits, self.told_of_makers())
+        opens_at = self._floor.opens_at
+        if self._house.clock.now() >= opens_at:
+            if waits.pop(_CLOCK, None) is not None:
+                _LOG.warning("the clock shows what it can again: doors admit")
+            return
+        msg = (
+            f"the doors refuse every certificate until {opens_at:%Y-%m-%d %H:%M:%S} UTC, for a list is dated "
+            f"{self._floor.moment:%Y-%m-%d %H:%M:%S}; set the clock, or where it is right now: vagus ca forget-dates"
+        )
+        if waits.get(_CLOCK) != msg:
+            _LOG.error("%s", msg)
+        waits[_CLOCK] = msg
 
     def _read_lists(self) -> MakersStatus:
         return self._lists.read(self._makers)

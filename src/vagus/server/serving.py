@@ -34,7 +34,6 @@ from vagus.server.health import Health, health_app
 from vagus.server.jobs import Jobs, Task, do_each
 from vagus.server.listeners import ListenerSpec, RunningListeners, do_nothing, run
 from vagus.server.log_files import log_files_app, under_prefix
-from vagus.server.makers import note
 from vagus.server.metrics import metrics_app
 from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.prober import Prober
@@ -164,7 +163,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
         serving.builder = DoorBuilder(house, plan, issuers, record=serving.gate_log.record, staple_of=stapler.of)
         serving.doors = serving.builder.build()
         serving.waits.update(serving.builder.warnings)
-        note(serving.waits, serving.builder.told_of_makers())
+        serving.builder.tell(serving.waits)
         specs += serving.doors.specs
     runner = None if is_status_only else _runner(house)
     _run(serving, specs, jobs, runner, reloading, ready)
@@ -486,7 +485,7 @@ def _refresh(serving: Serving) -> None:
     """A maker whose manifest or list came a moment ago, an authority that was re-keyed: no restart for them."""
     if serving.builder is not None:
         serving.builder.refresh(serving.doors)
-        note(serving.waits, serving.builder.told_of_makers())
+        serving.builder.tell(serving.waits)
 
 
 def _status_parts(serving: Serving) -> tuple[ASGIApp, ReadyAnswers]:

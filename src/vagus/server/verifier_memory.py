@@ -49,9 +49,12 @@ def _find(database: Database, name: str) -> CrlMark | None:
     return None if found is None else CrlMark(found.number, found.at)
 
 
-def raise_floor(floor: ClockFloor, database: Database) -> None:
-    """Let the floor know of the newest list that this installation signed: that moment has passed (experiments B15)."""
+def set_floor(floor: ClockFloor, database: Database) -> None:
+    """Let the floor stand at the newest list that this installation signed: that moment has passed (experiments B15).
+
+    It goes down again where an operator had the dates of lists forgotten that a wrong clock had signed.
+    """
     with database.reading() as connection:
         newest = find_newest_update(connection)
     if newest is not None:
-        floor.raise_to(datetime.fromtimestamp(newest, UTC))
+        floor.stand_at(datetime.fromtimestamp(newest, UTC))

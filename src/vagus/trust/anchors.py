@@ -79,26 +79,41 @@ class ClockFloor:
     """A moment that has certainly passed: a clock that shows less was set back (experiments B15).
 
     Raise it with the build time, each verified checkpoint and each verified CRL's thisUpdate. `slack` forgives clocks
-    of several machines that differ.
+    of several machines that differ. What this very clock has dated proves less: see `stand_at`.
     """
 
     def __init__(
         self, floor: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, slack: timedelta = timedelta(minutes=5)
     ) -> None:
         self._floor = floor
+        self._own = floor
         self._slack = slack
 
     @property
     def moment(self) -> datetime:
         """The highest moment known to have passed."""
-        return self._floor
+        return max(self._floor, self._own)
+
+    @property
+    def opens_at(self) -> datetime:
+        """What a clock must show at least: `check` then passes, whatever was wrong with it before."""
+        return self.moment - self._slack
 
     def raise_to(self, moment: datetime) -> None:
         """Learn of a later moment; an earlier one changes nothing."""
         self._floor = max(self._floor, moment)
 
+    def stand_at(self, moment: datetime) -> None:
+        """Take `moment` in place of the one that this said last: an operator may forget the dates of our own lists.
+
+        A clock that ran ahead and came back looks like one that is set back, for it dated them itself; no program can
+        tell the two apart. What `raise_to` was told, by others, stays.
+        """
+        self._own = moment
+
     def check(self, at: datetime) -> None:
         """Raises NotTrusted(CLOCK_ROLLBACK) when `at` lies before what has certainly passed."""
-        if later(at, self._slack) < self._floor:
-            msg = f"the clock shows {at:%Y-%m-%d %H:%M:%S} UTC, but {self._floor:%Y-%m-%d %H:%M:%S} has passed"
+        floor = self.moment
+        if later(at, self._slack) < floor:
+            msg = f"the clock shows {at:%Y-%m-%d %H:%M:%S} UTC, but {floor:%Y-%m-%d %H:%M:%S} has passed"
             raise NotTrusted(Reason.CLOCK_ROLLBACK, f"{msg}; set the clock, until then nothing is trusted")
