@@ -432,6 +432,31 @@ def test_an_expired_responder_signs_nothing(built: Installation, issuers: OpenIs
     assert refusal.value.reason is Reason.OCSP_STALE
 
 
+def test_a_kept_answer_ends_with_its_responders_certificate(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    """No client believes it behind that, and whoever asks anew should hear of the renewed responder's."""
+    issued = built.issue(issuers, lifetime=timedelta(days=90))
+    request = question(issued)
+    built.settle()
+    (shown,) = ask(built, desk, request).certificates
+    end = shown.not_valid_after_utc
+    built.clock.set(end - timedelta(hours=1))
+    desk._follower.catch_up()
+    assert desk.presign(built.clock.now()) > 0
+    for response in (ask(built, desk, request), ask(built, desk, question(issued, hashes.SHA256()))):
+        assert response.next_update_utc == end
+    built.clock.set(end - timedelta(seconds=1))
+    desk._follower.catch_up()
+    assert desk.find_kept(request, built.clock.now()) is not None
+    built.clock.set(end)
+    desk._follower.catch_up()
+    assert desk.find_kept(request, built.clock.now()) is None
+    with pytest.raises(Conflict) as refused:
+        desk.answer(request, built.clock.now())
+    assert refused.value.reason is Reason.OCSP_STALE
+
+
 def test_answering_needs_no_key_of_an_authority(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
     issued = built.issue(issuers)
     built.settle()

@@ -152,7 +152,7 @@ class OcspDesk:
         # 3. status of each; what the sequence says is noted before, so that nothing outlives what contradicts it
         position = self._follower.position
         this_update = at.astimezone(UTC).replace(microsecond=0)
-        next_update = this_update + self._rules.presigned_lifetime
+        next_update = self._end(responder, this_update)
         entries = [self._follower.find(responder.authority_id, one.serial) for one in asked]
         answers = [
             self._status(responder, one, entry, this_update, next_update)
@@ -247,7 +247,7 @@ class OcspDesk:
     def _presign_one(self, responder: Responder, serial: int, identifier: bytes, at: datetime) -> None:
         position = self._follower.position
         this_update = at.astimezone(UTC).replace(microsecond=0)
-        next_update = this_update + self._rules.presigned_lifetime
+        next_update = self._end(responder, this_update)
         entry = self._follower.find(responder.authority_id, serial)
         answer = _single(identifier, entry, this_update, next_update)
         signed = _sign(responder, [answer], this_update, None)
@@ -256,9 +256,13 @@ class OcspDesk:
     def _make(
         self, signed: bytes, responder: Responder, serial: int, entry: RevokedEntry | None, this_update: datetime
     ) -> KeptAnswer:
-        next_update = this_update + self._rules.presigned_lifetime
-        renew_at = this_update + self._rules.renew_after
+        next_update = self._end(responder, this_update)
+        renew_at = min(this_update + self._rules.renew_after, next_update)
         return KeptAnswer(signed, responder, serial, entry, this_update, next_update, renew_at)
+
+    def _end(self, responder: Responder, this_update: datetime) -> datetime:
+        """When an answer is no longer served: clients believe none whose responder's certificate has ended."""
+        return min(this_update + self._rules.presigned_lifetime, _moment(responder.not_after))
 
     @property
     def kept(self) -> int:
