@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import pty
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,3 +99,19 @@ def done(folder: Path, *arguments: str) -> Outcome:
     outcome = run(folder, *arguments)
     assert outcome.code == 0, outcome
     return outcome
+
+
+END_OF_INPUT = "\x04"
+
+
+def answer(folder: Path, typed: str, *arguments: str) -> Outcome:
+    """A command on a terminal at which somebody types."""
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, typed.encode())
+    before = sys.stdin
+    try:
+        with os.fdopen(terminal) as sys.stdin:
+            return run(folder, *arguments)
+    finally:
+        sys.stdin = before
+        os.close(keyboard)

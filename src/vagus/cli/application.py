@@ -26,7 +26,7 @@ from vagus.cli import (
     tokens,
     validate,
 )
-from vagus.cli.failures import describe, exit_code, program_version
+from vagus.cli.failures import DONE, INTERRUPTED, describe, exit_code, program_version
 
 application = typer.Typer(
     name="vagus",
@@ -88,8 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code; nothing that goes wrong shows a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _command()(args=given, prog_name="vagus")
+        code = _command()(args=given, prog_name="vagus", standalone_mode=False)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except Exception as error:  # noqa: BLE001  the outermost door: whatever went wrong becomes a message and a code
-        typer.echo(describe(error, is_json="--json" in given), err=True)
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group alone: its help is the answer
+            typer.echo(str(error), err=True)
+        else:
+            typer.echo(describe(error, is_json="--json" in given), err=True)
         sys.exit(exit_code(error))
-    sys.exit(0)
+    if code == INTERRUPTED:
+        typer.echo("vagus: interrupted; what was committed before stays", err=True)
+    sys.exit(code if isinstance(code, int) else DONE)

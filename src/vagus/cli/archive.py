@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vagus.cli.failures import REFUSED
 from vagus.cli.options import folder_of, open_house
-from vagus.cli.output import JsonOption, Output, YesOption, confirm
+from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 CheckpointOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The newest checkpoint that was kept elsewhere.")
@@ -123,8 +122,7 @@ def restore_gap(
             f"{gap.revoked} revocations of them are known again, {len(gap.listed)} certificates stand in the lists."
         )
         question = "Revoke what was issued in the gap?" if revoke else "Accept the gap?"
-        if not confirm(question, is_assumed=yes):
-            raise typer.Exit(REFUSED)
+        check_confirmed(question, is_assumed=yes)
         revoked = close_gap(house, gap, is_revoking=revoke, by=house.operator, new_origin=new_origin)
         verifier = house.log_verifier
     output.facts(

@@ -9,9 +9,9 @@ import typer
 
 from vagus.cli.ceremony import spell_list
 from vagus.cli.devices import spell_time
-from vagus.cli.failures import REFUSED, STATE
+from vagus.cli.failures import STATE
 from vagus.cli.options import PassphraseOption, open_house
-from vagus.cli.output import JsonOption, Output, YesOption, confirm
+from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
     from vagus.cli.output import Row
@@ -262,8 +262,7 @@ def emergency(
     label = read_label(content)
     with open_house(context, passphrase_source) as house:
         question = f"Revoke {label.get('revokes')} with everything beneath it, for good?"
-        if not confirm(question, is_assumed=yes):
-            raise typer.Exit(REFUSED)
+        check_confirmed(question, is_assumed=yes)
         revoked, *lists = publish_sealed(
             content,
             house.sources.get("emergency"),
@@ -282,8 +281,7 @@ def forget_dates(context: typer.Context, *, yes: YesOption = False, json: JsonOp
     with open_house(context) as house:
         house.make_clock_bound().check()
         question = f"It is {house.clock.now():%Y-%m-%d %H:%M} UTC? Lists that are dated later get earlier successors."
-        if not confirm(question, is_assumed=yes):
-            raise typer.Exit(REFUSED)
+        check_confirmed(question, is_assumed=yes)
         lists = forget_future_dates(house.writer, by=house.operator)
     Output(json).facts({"lists": [spell_list(name) for name in lists]})
 

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vagus.cli.failures import REFUSED
 from vagus.cli.options import PassphraseOption, open_house
-from vagus.cli.output import JsonOption, Output, YesOption, confirm
+from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 
 def register(application: typer.Typer) -> None:
@@ -41,8 +40,7 @@ def ceremony(
         if dry_run:
             output.rows("Waiting", ("authority",), [{"authority": name} for name in waiting])
             return
-        if not confirm(f"Open the offline keys and certify {len(waiting)} requests?", is_assumed=yes):
-            raise typer.Exit(REFUSED)
+        check_confirmed(f"Open the offline keys and certify {len(waiting)} requests?", is_assumed=yes)
         with output.progress("Ceremony", len(waiting)) as advance:
             report = hold_ceremony(house, by=house.operator, advance=lambda _step: advance(1))
     output.facts(

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.failures import REFUSED
 from vagus.cli.options import REASONS, open_house
-from vagus.cli.output import JsonOption, Output, YesOption, confirm
+from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
     from vagus.cli.output import Row
@@ -176,8 +175,7 @@ def revoke(
     """
     with open_house(context) as house:
         found = house.find_device(device)
-        if not confirm(f"Revoke every certificate of device {found.id} for good?", is_assumed=yes):
-            raise typer.Exit(REFUSED)
+        check_confirmed(f"Revoke every certificate of device {found.id} for good?", is_assumed=yes)
         revoked = house.revoke_device(found.id, reason, by=house.operator, keeps_enrolling=keep_enrolling)
         Output(json).facts(
             {

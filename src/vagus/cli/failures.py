@@ -7,6 +7,7 @@
 4  not available now: disk, database, network, keys not open; try again
 5  our own data contradict each other: stop and look (log, keystore, backup)
 70 an error of the program itself; please report what it prints
+130 interrupted by Ctrl-C
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from vagus.errors import (
     Unavailable,
     VagusError,
 )
+from vagus.reasons import Reason
 
-DONE, REFUSED, USAGE, STATE, UNAVAILABLE, INTEGRITY, DEFECT = 0, 1, 2, 3, 4, 5, 70
+DONE, REFUSED, USAGE, STATE, UNAVAILABLE, INTEGRITY, DEFECT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 70, 130
 
 _CODES: tuple[tuple[type[VagusError], int], ...] = (
     (Malformed, USAGE),
@@ -48,7 +50,7 @@ def exit_code(error: BaseException) -> int:
     """The exit code that tells a script what kind of error this was."""
     if isinstance(error, VagusError):
         return next((code for kind, code in _CODES if isinstance(error, kind)), DEFECT)
-    if isinstance(error, _WRONG_PATH):
+    if isinstance(error, _WRONG_PATH) or _wrong_use(error) is not None:
         return USAGE
     return UNAVAILABLE if isinstance(error, OSError) else DEFECT
 
@@ -57,6 +59,8 @@ def describe(error: BaseException, *, is_json: bool) -> str:
     """What goes to standard error: sentence and reason for people, one JSON object for programs; never a traceback."""
     if isinstance(error, VagusError):
         reason, message, facts = error.reason.value, error.message, dict(error.facts)
+    elif (wrong := _wrong_use(error)) is not None:
+        reason, message, facts = Reason.BAD_ARGUMENT.value, wrong, {}
     elif isinstance(error, OSError):
         reason, message, facts = "OS_ERROR", _operating_system(error), {}
     else:
@@ -64,6 +68,23 @@ def describe(error: BaseException, *, is_json: bool) -> str:
     if is_json:
         return json.dumps({"error": {"reason": reason, "message": message, "facts": facts}}, sort_keys=True)
     return f"vagus: {message}\nvagus: reason {reason}"
+
+
+def _wrong_use(error: BaseException) -> str | None:
+    """What the reader of arguments says, in one line with the value and where to look; None for any other error.
+
+    Its types have no public name: they are known by their shape.
+    """
+    spell = getattr(error, "format_message", None)
+    if spell is None:
+        return None
+    message = str(spell()).rstrip(".")
+    errors = getattr(error.__cause__, "errors", None)
+    found = errors() if errors is not None else ()
+    if found:  # the reader leaves the value out
+        message = message.replace("Input should", f"{found[0].get('input')!r} should").replace("Value error, ", "")
+    context = getattr(error, "ctx", None)
+    return f"{message}; see `{'vagus' if context is None else context.command_path} --help`"
 
 
 def _operating_system(error: OSError) -> str:

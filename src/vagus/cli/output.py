@@ -11,6 +11,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from vagus.cli.failures import REFUSED
+
 Cell: TypeAlias = str | int | float | bool | None
 Row: TypeAlias = Mapping[str, Cell | Sequence[Cell]]
 Advance: TypeAlias = Callable[[int], None]
@@ -74,13 +76,24 @@ class Output:
 
 
 def confirm(question: str, *, is_assumed: bool) -> bool:
-    """Ask on a terminal; without one the answer is no, and `--yes` says so beforehand."""
+    """Ask on a terminal; end of input and Ctrl-C are a no. Without one the answer is no, and `--yes` says so before."""
     if is_assumed:
         return True
     if not sys.stdin.isatty():
         typer.echo(f"{question} No terminal to ask on: give --yes.", err=True)
         return False
-    return typer.confirm(question, err=True)
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        typer.echo(err=True)
+        return False
+
+
+def check_confirmed(question: str, *, is_assumed: bool) -> None:
+    """Ask before anything is changed. Raises Exit(1) for any answer but yes, and says that nothing was changed."""
+    if not confirm(question, is_assumed=is_assumed):
+        typer.echo("vagus: not confirmed; nothing was changed", err=True)
+        raise typer.Exit(REFUSED)
 
 
 def _spell(value: Cell | Sequence[Cell]) -> str:

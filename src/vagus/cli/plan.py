@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.failures import REFUSED, STATE
+from vagus.cli.failures import STATE
 from vagus.cli.options import PassphraseOption, open_house
-from vagus.cli.output import JsonOption, Output, YesOption, confirm
+from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
     from vagus.fleet.plan_differences import Difference
@@ -53,8 +53,8 @@ def apply(
         found = house.planning.compare(file)
         if not json:
             _show(output, found.difference)
-        if not found.difference.is_empty and not confirm("Apply this plan?", is_assumed=yes):
-            raise typer.Exit(REFUSED)
+        if not found.difference.is_empty:
+            check_confirmed("Apply this plan?", is_assumed=yes)
         house.adopt_policy()
         with output.progress("Applying", house.planning.steps(found)) as advance:
             applied = house.planning.apply(found, by=house.operator, advance=advance, with_offline=ceremony)

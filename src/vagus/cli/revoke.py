@@ -5,77 +5,110 @@ A plan whose approvals are missing waits: exit code 3, until `approve` by anothe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from vagus.cli.devices import spell_time
-from vagus.cli.failures import REFUSED, STATE
+from vagus.cli.failures import INTERRUPTED, REFUSED, STATE
 from vagus.cli.options import REASONS, open_house
-from vagus.cli.output import JsonOption, Output, YesOption, confirm
+from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, confirm
+from vagus.cli.revocation_words import end_of, forecast_facts, plan_facts, question, spell_plan, spell_state
 
 if TYPE_CHECKING:
-    from vagus.authority.mass_revocation import Forecast
-    from vagus.cli.output import Row
     from vagus.records.revocation_plans import RevocationPlanRow
     from vagus.wiring import House
     from vagus.x509.crl_building import RevocationReason
 
 PlanArgument = Annotated[int, typer.Argument(metavar="ID", help="A plan, as `vagus revoke list` numbers it.")]
 LateOption = Annotated[
-    bool, typer.Option("--ignore-late-lists", help="Go on although revocations wait for a list: no server publishes.")
+    bool,
+    typer.Option("--ignore-late-lists", help="Go on although earlier revocations still wait for a published list."),
 ]
 _Many = list[str] | None
+SerialOption = Annotated[
+    _Many, typer.Option(metavar="AUTHORITY#N:HEX", help="One certificate, as in h1/icu#1:4A01. Repeatable.")
+]
+DeviceOption = Annotated[_Many, typer.Option(metavar="DEVICE", help="A device id, or MODEL:SERIAL. Repeatable.")]
+UnitOption = Annotated[_Many, typer.Option(metavar="HOSPITAL/UNIT", help="All devices of a unit. Repeatable.")]
+HospitalOption = Annotated[str | None, typer.Option(metavar="LABEL", help="All devices of a hospital, as in h1.")]
+ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help="All devices of a model.")]
+BatchOption = Annotated[
+    str | None, typer.Option(metavar="MODEL:FIRST..LAST", help="A range of a model's serial numbers, both ends in it.")
+]
+KeyOption = Annotated[
+    str | None, typer.Option(metavar="SHA256", help="All for one public key: SHA-256 of its SubjectPublicKeyInfo.")
+]
+AuthorityOption = Annotated[
+    _Many, typer.Option(metavar="NAME[#N]", help="All that it issued, also to servers and responders. Repeatable.")
+]
+ReasonOption = Annotated[str | None, typer.Option(metavar="REASON", help=f"{REASONS}. Left out: unspecified.")]
+StagesOption = Annotated[
+    str, typer.Option(metavar="PERCENTS", help="Pause after each of these; the last stage does the rest.")
+]
+
+_HELP = """Revoke, hold or release many certificates, by a plan that is counted, approved and run in stages.
+
+Name them by the options below; several kinds narrow each other (a unit and a model: that unit's devices of that
+model). The counts are shown first, then one question. Where policy asks for one approval (yours) the first stage runs
+at once. Where it asks for more, the plan is written down and the exit code is 3: another operator gives `vagus revoke
+approve ID`, then `vagus revoke run ID`. Needs no passphrase; `vagus serve` publishes the lists.
+
+With keyCompromise, cessationOfOperation or privilegeWithdrawn, devices that are named (by device, unit, hospital,
+model or batch) are also locked out, as by `vagus device revoke`: quarantined, their tokens ended.
+
+One device, at once and without approvals: `vagus device revoke`.
+
+\b
+Examples:
+  vagus revoke --unit h1/icu --reason cACompromise --dry-run
+  vagus revoke --batch "Aorta IP3:AIP3-000001..AIP3-000200" --reason keyCompromise
+  vagus revoke --serial h1/icu#1:4A01BC --reason superseded
+"""
 
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
     group = typer.Typer(help="Revoke many certificates by plan.", rich_markup_mode=None)
-    group.callback(invoke_without_command=True)(revoke)
+    group.callback(invoke_without_command=True, help=_HELP)(revoke)
     for name, command in (
         ("approve", approve),
         ("run", run),
-        ("resume", run),
         ("pause", pause),
         ("stop", stop),
         ("show", show),
         ("list", list_plans),
     ):
         group.command(name)(command)
+    group.command("resume", help="The same as `run`.")(run)
     application.add_typer(group, name="revoke")
 
 
 def revoke(
     context: typer.Context,
     *,
-    serial: Annotated[_Many, typer.Option(metavar="AUTHORITY#N:HEX", help="One certificate. Repeatable.")] = None,
-    device: Annotated[_Many, typer.Option(metavar="DEVICE", help="A device id, or MODEL:SERIAL. Repeatable.")] = None,
-    unit: Annotated[_Many, typer.Option(metavar="HOSPITAL/UNIT", help="Its devices' certificates. Repeatable.")] = None,
-    hospital: Annotated[str | None, typer.Option(help="Its devices' certificates.")] = None,
-    model: Annotated[str | None, typer.Option(help="Those of all devices of a model.")] = None,
-    batch: Annotated[str | None, typer.Option(metavar="MODEL:FIRST..LAST", help="By the makers' serials.")] = None,
-    key: Annotated[str | None, typer.Option(metavar="SHA256", help="Those for one public key.")] = None,
-    authority: Annotated[
-        _Many, typer.Option(metavar="NAME[#N]", help="All that it issued, to servers too. Repeatable.")
-    ] = None,
-    reason: Annotated[str | None, typer.Option(metavar="REASON", help=f"{REASONS}.")] = None,
-    hold: Annotated[bool, typer.Option("--hold", help="Suspend them instead.")] = False,
+    serial: SerialOption = None,
+    device: DeviceOption = None,
+    unit: UnitOption = None,
+    hospital: HospitalOption = None,
+    model: ModelOption = None,
+    batch: BatchOption = None,
+    key: KeyOption = None,
+    authority: AuthorityOption = None,
+    reason: ReasonOption = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Suspend them instead; --release takes it back.")] = False,
     release: Annotated[bool, typer.Option("--release", help="End their holds instead.")] = False,
     certificates_only: Annotated[
         bool, typer.Option("--certificates-only", help="Do not lock the devices out: they may enrol anew at once.")
     ] = False,
-    stages: Annotated[str, typer.Option(metavar="PERCENTS", help="Where to stop and look.")] = "1,10,50",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the counts and stop.")] = False,
+    stages: StagesOption = "1,10,50",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the counts and stop; nothing is written.")] = False,
     ignore_late_lists: LateOption = False,
-    yes: YesOption = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, neither now nor between stages.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Revoke, hold or release the certificates that all given options name together, after showing how many.
-
-    Where devices are named and the reason is keyCompromise, cessationOfOperation or privilegeWithdrawn, they are also
-    locked out as by `vagus device revoke`: quarantined, their tokens ended; `--certificates-only` leaves them alone.
-    """
+    """Revoke, hold or release the certificates that all given options name together, after showing how many."""
     if context.invoked_subcommand is not None:
+        _check_nothing_before(context)
         return
     from vagus.fleet.revocation_targets import RevocationTarget, select_target
 
@@ -96,29 +129,40 @@ def revoke(
         locks_out = target.names_devices and why in _locking() and not certificates_only
         forecast = house.mass_revocation.forecast(selection, act)
         if dry_run or not json:
-            output.facts({**_counts(act, why, forecast), "locks_devices_out": locks_out})
+            output.facts({**forecast_facts(act, why, forecast), "locks_devices_out": locks_out})
         if dry_run:
             return
-        count, by = forecast.certificates, house.operator
-        if count and not confirm(f"Plan to {act} {count} of them?", is_assumed=yes):
-            raise typer.Exit(REFUSED)
+        if forecast.certificates:  # without any, the proposal is refused
+            check_confirmed(question(act, forecast, percents, locks_out=locks_out), is_assumed=yes)
+        by = house.operator
         row = house.mass_revocation.propose(selection, act, why, by=by, stages=percents, locks_out=locks_out)
         output.say(f"Plan {row.id} is written down.")
         _carry_on(house, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)
 
 
 def approve(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, json: JsonOption = False) -> None:
-    """Approve a plan that another operator proposed; it is shown before."""
+    """Approve a plan that another operator proposed; it is shown before.
+
+    Needs an account that has not approved it yet: proposing is the proposer's approval. Nothing is revoked by it; when
+    the last approval is given, `vagus revoke run ID` begins.
+    """
+    from vagus.errors import Conflict
+    from vagus.reasons import Reason
+
     output = Output(json)
     with open_house(context) as house:
-        row = _find(house, plan)
+        row, by = _find(house, plan), house.operator
+        _check_goes_on(row)
+        if by in row.approvals:  # before anything is asked
+            how = "proposed" if by == row.made_by else "approved"
+            msg = f"{by} {how} plan {plan} already, which counts as one approval; another account must approve"
+            raise Conflict(Reason.ALREADY_EXISTS, msg, plan=plan)
         if not json:
-            output.facts(_facts(row))
-        if not confirm(f"Approve plan {plan} as {house.operator}?", is_assumed=yes):
-            raise typer.Exit(REFUSED)
-        row = house.mass_revocation.approve(plan, by=house.operator)
+            output.facts(spell_plan(house, row))
+        check_confirmed(f"Approve plan {plan} as {by}?", is_assumed=yes)
+        row = house.mass_revocation.approve(plan, by=by)
     if json:
-        output.facts(_facts(row))
+        output.facts(plan_facts(row))
     missing = row.approvals_needed - len(row.approvals)
     output.say(f"{missing} more must approve." if missing > 0 else f"It may run: vagus revoke run {plan}")
 
@@ -134,42 +178,68 @@ def run(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Run the next stage of a plan, or what is left of one that was cut off or paused."""
+    """Run the next stage of a plan, or what is left of one that was cut off or paused.
+
+    Needs all approvals, and a serving process that publishes what was revoked before. On a terminal it asks before
+    each further stage; anything but yes leaves the plan paused, exit code 0.
+    """
+    output = Output(json)
     with open_house(context) as house:
         row = _find(house, plan)
+        _check_goes_on(row)
         if hand_over:
-            _hand_over(house, row, Output(json), is_late_fine=ignore_late_lists)
+            _hand_over(house, row, output, is_late_fine=ignore_late_lists)
         else:
-            _carry_on(house, row, Output(json), is_assumed=yes, is_late_fine=ignore_late_lists)
+            _carry_on(house, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)
 
 
 def pause(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False) -> None:
-    """Let a plan that runs, in whatever process, pause after its present step."""
+    """Let a plan that runs, in whatever process, pause after its present step of at most 200 certificates.
+
+    `vagus revoke run ID` goes on from there. A stage that was handed over to a server does not begin either.
+    """
+    from vagus.errors import Conflict
+    from vagus.reasons import Reason
+    from vagus.records.revocation_plans import PROPOSED
+
     with open_house(context) as house:
-        Output(json).facts(_facts(house.mass_revocation.pause(plan, by=house.operator)))
+        row = _find(house, plan)
+        _check_goes_on(row)
+        if row.state == PROPOSED:
+            msg = f"plan {plan} has not begun, so there is nothing to pause; end it with `vagus revoke stop {plan}`"
+            raise Conflict(Reason.DEVICE_STATE, msg, plan=plan, state=row.state)
+        _tell(house, house.mass_revocation.pause(plan, by=house.operator), Output(json))
 
 
 def stop(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, json: JsonOption = False) -> None:
-    """End a plan for good; what it did stays done."""
+    """End a plan for good. What it did stays done, what it did not reach stays as it is.
+
+    The rest needs a new plan with approvals of its own; to go on later, `vagus revoke pause ID` instead.
+    """
     with open_house(context) as house:
-        if not confirm(f"End plan {plan} for good?", is_assumed=yes):
-            raise typer.Exit(REFUSED)
-        Output(json).facts(_facts(house.mass_revocation.stop(plan, by=house.operator)))
+        row = _find(house, plan)
+        _check_goes_on(row)
+        count = row.counts["certificates"]
+        check_confirmed(f"End plan {plan} for good, with {row.done:,} of {count:,} done?", is_assumed=yes)
+        _tell(house, house.mass_revocation.stop(plan, by=house.operator), Output(json))
 
 
 def show(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False) -> None:
-    """Show one plan and how far it has come."""
+    """Show one plan: what it selects, who approved it, how far it has come.
+
+    `left` counts what its act has not reached now, whenever it was issued.
+    """
     with open_house(context) as house:
         row = _find(house, plan)
-        Output(json).facts({**_facts(row), "left": house.mass_revocation.count_left(row)})
+        _tell(house, row, Output(json), left=house.mass_revocation.count_left(row))
 
 
 def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
-    """List every plan, the oldest first."""
+    """List every plan, the oldest first: its number, act, state and how much is done."""
     from vagus.records.revocation_plans import list_plans as all_plans
 
     with open_house(context) as house, house.database.reading() as connection:
-        found = [_facts(row) for row in all_plans(connection)]
+        found = [plan_facts(row) for row in all_plans(connection)]
     Output(json).rows("Plans", ("id", "act", "reason", "state", "done", "certificates", "made_by", "made_at"), found)
 
 
@@ -178,7 +248,7 @@ def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assume
     from vagus.authority.mass_revocation import lists_behind
     from vagus.records.revocation_plans import DONE, PAUSED, STOPPED
 
-    _check_approved(row, output)
+    _check_approved(house, row, output)
     behind = lists_behind(house.database, house.clock, house.pack.crl.publish_within)
     while True:
         before, done = row, row.done
@@ -190,14 +260,16 @@ def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assume
                 bar(now.done - done)
                 done = now.done
 
-            row = house.mass_revocation.run(
-                row.id, by=house.operator, stop=(lambda _: None) if is_late_fine else behind, advance=advance
-            )
+            try:
+                stop = (lambda _: None) if is_late_fine else behind
+                row = house.mass_revocation.run(row.id, by=house.operator, stop=stop, advance=advance)
+            except KeyboardInterrupt:
+                _pause_now(house, row.id)
         is_stage_done = row.state == PAUSED and row.stage > before.stage
-        if not is_stage_done or not confirm(f"{row.done} are done. Run the next stage?", is_assumed=is_assumed):
+        if not is_stage_done or not confirm(f"{row.done:,} are done. Run the next stage?", is_assumed=is_assumed):
             break
     left = house.mass_revocation.count_left(row)
-    output.facts({**_facts(row), "left": left})
+    _tell(house, row, output, left=left)
     if left and row.state == DONE:
         msg = f"vagus: {left} of the selection are left, issued or changed back since the proposal; propose it again"
         typer.echo(msg, err=True)
@@ -205,34 +277,53 @@ def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assume
         raise typer.Exit(REFUSED)
 
 
+def _pause_now(house: House, plan_id: int) -> NoReturn:
+    """After Ctrl-C: the step that is being written is kept, and the plan is left as one that can go on."""
+    from contextlib import suppress
+
+    from vagus.errors import Conflict
+
+    with suppress(Conflict):  # the stage ended meanwhile
+        house.mass_revocation.pause(plan_id, by=house.operator)
+    typer.echo(f"\nvagus: {spell_state(_find(house, plan_id))}", err=True)
+    raise typer.Exit(INTERRUPTED)
+
+
+def _tell(house: House, row: RevocationPlanRow, output: Output, *, left: int | None = None) -> None:
+    """A plan as it stands; for people also what may be done with it."""
+    facts = plan_facts(row) if output.is_json else spell_plan(house, row)
+    output.facts(facts if left is None else {**facts, "left": left})
+    output.say(spell_state(row))
+
+
 def _hand_over(house: House, row: RevocationPlanRow, output: Output, *, is_late_fine: bool) -> None:
     """A job for whoever serves: this stage and no other, also when that process dies in the middle."""
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
-    from vagus.records.revocation_plans import DONE, STOPPED
     from vagus.server.work_kinds import hand_over_stage
 
-    _check_approved(row, output)
-    if row.state in {DONE, STOPPED}:
-        msg = f"plan {row.id} is {row.state}, so there is no stage to hand over; propose a new one"
-        raise Conflict(Reason.DEVICE_STATE, msg, plan=row.id)
+    _check_approved(house, row, output)
     by = house.operator
     job = house.writer.submit(
         lambda batch: hand_over_stage(batch.connection, row, by=by, ignores_late_lists=is_late_fine)
     ).result()
-    output.facts({**_facts(row), "job": job})
+    output.facts({**(plan_facts(row) if output.is_json else spell_plan(house, row)), "job": job})
 
 
-def _check_approved(row: RevocationPlanRow, output: Output) -> None:
+def _check_goes_on(row: RevocationPlanRow) -> None:
+    """Raises Conflict(DEVICE_STATE) for a plan that is done or stopped, before anything is asked of anybody."""
+    from vagus.errors import Conflict
+    from vagus.reasons import Reason
+    from vagus.records.revocation_plans import DONE, STOPPED
+
+    if row.state in {DONE, STOPPED}:
+        raise Conflict(Reason.DEVICE_STATE, end_of(row), plan=row.id, state=row.state)
+
+
+def _check_approved(house: House, row: RevocationPlanRow, output: Output) -> None:
     missing = row.approvals_needed - len(row.approvals)
     if missing <= 0:
         return
-    output.facts(_facts(row))
-    typer.echo(
-        f"vagus: approvals are missing: {missing}; another operator gives `vagus revoke approve {row.id}`, then "
-        f"`vagus revoke run {row.id}`",
-        err=True,
-    )
+    output.facts(plan_facts(row) if output.is_json else spell_plan(house, row))
+    typer.echo(f"vagus: {spell_state(row)}", err=True)
     raise typer.Exit(STATE)
 
 
@@ -283,40 +374,18 @@ def _find(house: House, plan_id: int) -> RevocationPlanRow:
     return row
 
 
-def _counts(act: str, reason: RevocationReason, forecast: Forecast) -> Row:
-    return {
-        "act": act,
-        "reason": reason.spelling,
-        "certificates": forecast.certificates,
-        "devices": forecast.devices,
-        "lists_grow_by_octets": forecast.list_octets,
-        "largest_list_octets": forecast.largest_list_octets,
-        "ocsp_answers_signed_anew": forecast.ocsp_answers,
-        "approvals_needed": forecast.approvals_needed,
-    }
+def _check_nothing_before(context: typer.Context) -> None:
+    """An option before a subcommand would be dropped without a word, where it might have narrowed what happens."""
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
 
-
-def _facts(row: RevocationPlanRow) -> Row:
-    from vagus.x509.crl_building import RevocationReason
-
-    return {
-        "id": row.id,
-        "act": row.act,
-        "reason": RevocationReason(row.reason).spelling,
-        "state": row.state,
-        "stopped_because": row.stopped_because,
-        "certificates": row.counts["certificates"],
-        "devices": row.counts["devices"],
-        "locks_devices_out": row.locks_out,
-        "lists_grow_by_octets": row.counts["list_octets"],
-        "largest_list_octets": row.counts["largest_list_octets"],
-        "ocsp_answers_signed_anew": row.counts["ocsp_answers"],
-        "done": row.done,
-        "stages": list(row.stages),
-        "stage": min(row.stage + 1, len(row.stages)),
-        "approvals": list(row.approvals),
-        "approvals_needed": row.approvals_needed,
-        "made_by": row.made_by,
-        "made_at": spell_time(row.made_at),
-        "selection": row.selection.encode(),
-    }
+    given = [
+        name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        option = "--" + given[0].replace("_", "-")
+        msg = (
+            f"{option} stands before `{context.invoked_subcommand}` and would not count there; write it behind, or "
+            "leave it out: a plan has its selection already"
+        )
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=option)

@@ -1,0 +1,180 @@
+"""A revocation plan in words for people and in facts for programs; asks nothing and changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vagus.cli.devices import spell_time
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vagus.authority.mass_revocation import Forecast
+    from vagus.cli.output import Row
+    from vagus.records.revocation_plans import RevocationPlanRow
+    from vagus.records.selections import Selection
+    from vagus.wiring import House
+    from vagus.x509.crl_building import RevocationReason
+
+_MOST_SPELT = 5
+_BECAME = {"revoke": "revoked", "hold": "on hold", "release": "released"}
+
+
+def forecast_facts(act: str, reason: RevocationReason, forecast: Forecast) -> Row:
+    """What `--dry-run` shows."""
+    return {
+        "act": act,
+        "reason": reason.spelling,
+        "certificates": forecast.certificates,
+        "devices": forecast.devices,
+        "lists_grow_by_octets": forecast.list_octets,
+        "largest_list_octets": forecast.largest_list_octets,
+        "ocsp_answers_signed_anew": forecast.ocsp_answers,
+        "approvals_needed": forecast.approvals_needed,
+    }
+
+
+def plan_facts(row: RevocationPlanRow) -> Row:
+    """A plan as it stands, for programs; `selection` is what the database keeps."""
+    from vagus.x509.crl_building import RevocationReason
+
+    return {
+        "id": row.id,
+        "act": row.act,
+        "reason": RevocationReason(row.reason).spelling,
+        "state": row.state,
+        "stopped_because": row.stopped_because,
+        "certificates": row.counts["certificates"],
+        "devices": row.counts["devices"],
+        "locks_devices_out": row.locks_out,
+        "lists_grow_by_octets": row.counts["list_octets"],
+        "largest_list_octets": row.counts["largest_list_octets"],
+        "ocsp_answers_signed_anew": row.counts["ocsp_answers"],
+        "done": row.done,
+        "stages": list(row.stages),
+        "stage": min(row.stage + 1, len(row.stages)),
+        "approvals": list(row.approvals),
+        "approvals_needed": row.approvals_needed,
+        "made_by": row.made_by,
+        "made_at": spell_time(row.made_at),
+        "selection": row.selection.encode(),
+    }
+
+
+def spell_plan(house: House, row: RevocationPlanRow) -> Row:
+    """A plan as it stands, for people: what is selected in words."""
+    facts = dict(plan_facts(row))
+    del facts["selection"]
+    return {"plan": facts.pop("id"), "selected": spell_selection(house, row.selection), **facts}
+
+
+def spell_selection(house: House, selection: Selection) -> str:
+    """Which certificates: everything that is said holds for each of them."""
+    from vagus.records.certificates import find_by_leaf
+
+    names = house.authority_names()
+    parts: list[str] = []
+    if selection.leaves:
+        with house.database.reading() as connection:
+            found = [find_by_leaf(connection, leaf) for leaf in selection.leaves[:_MOST_SPELT]]
+        serials = [f"{names.get(one.authority_id, '?')}:{one.serial:x}" for one in found if one is not None]
+        parts.append(f"serial {_some(serials, len(selection.leaves))}")
+    if selection.owners:
+        owners = [one.removeprefix("device:") for one in selection.owners]
+        parts.append(f"device {_some(owners, len(owners))}")
+    if selection.model is not None:
+        ends = f", serials {selection.first_serial} to {selection.last_serial}" if selection.first_serial else ""
+        parts.append(f"devices of model {selection.model}{ends}")
+    elif selection.of_devices:
+        parts.append("devices")
+    if selection.authority_ids:
+        issuers = [names.get(one, "?") for one in selection.authority_ids]
+        parts.append(f"issued by {_some(issuers, len(issuers))}")
+    if selection.profile is not None:
+        parts.append(f"profile {selection.profile}")
+    if selection.spki_sha256 is not None:
+        parts.append(f"key {selection.spki_sha256.hex()}")
+    if selection.issued_from is not None:
+        parts.append(f"issued from {spell_time(selection.issued_from)}")
+    if selection.issued_until is not None:
+        parts.append(f"issued until {spell_time(selection.issued_until)}")
+    return "; ".join(parts)
+
+
+def _some(texts: Sequence[str], count: int) -> str:
+    shown = ", ".join(texts[:_MOST_SPELT])
+    return shown if count <= _MOST_SPELT else f"{shown} and {count - _MOST_SPELT:,} more"
+
+
+def question(act: str, forecast: Forecast, percents: Sequence[int], *, locks_out: bool) -> str:
+    """What happens after a yes: an act at once where one approval is enough, otherwise a proposal."""
+    from vagus.records.revocations import HOLD, RELEASE
+
+    what = _count(forecast.certificates, "certificate")
+    if forecast.devices:
+        what += f" of {_count(forecast.devices, 'device')}"
+    verb = {HOLD: "suspend", RELEASE: "end the holds on"}.get(act, "revoke")
+    more = " and lock the devices out" if locks_out else ""
+    if forecast.approvals_needed > 1:
+        return (
+            f"Propose to {verb} {what}{more}? Nothing happens before {forecast.approvals_needed} persons "
+            "have approved, you among them."
+        )
+    how = ", for good" if act not in {HOLD, RELEASE} else ""
+    if percents and forecast.certificates > 1:
+        how += f", in stages up to {', '.join(str(one) for one in percents)} and 100 %"
+    return f"{verb.capitalize()} {what}{more} now{how}?"
+
+
+def end_of(row: RevocationPlanRow) -> str:
+    """Why a plan that is done or stopped goes no further, and what to do instead."""
+    from vagus.records.revocation_plans import DONE
+
+    if row.state == DONE:
+        return (
+            f"plan {row.id} is done: {_count(row.done, 'certificate')} {_became(row)}, and nothing is left of it; "
+            "propose a new plan for what was issued since"
+        )
+    why = f" ({row.stopped_because})" if row.stopped_because else ""
+    return (
+        f"plan {row.id} was stopped for good{why}, with {_progress(row)}; propose a new plan for the rest with "
+        "`vagus revoke` and the same options"
+    )
+
+
+def spell_state(row: RevocationPlanRow) -> str:
+    """How far a plan has come, and the command that goes on from there."""
+    from vagus.records.revocation_plans import DONE, PAUSED, STOPPED
+
+    plan = row.id
+    if row.state == DONE:
+        return f"Plan {plan} is done: {_count(row.done, 'certificate')} {_became(row)}."
+    if row.state == STOPPED:
+        rest = max(0, row.counts["certificates"] - row.done)
+        why = f" ({row.stopped_because})" if row.stopped_because else ""
+        return (
+            f"Plan {plan} is stopped for good{why}: {_count(row.done, 'certificate')} {_became(row)}, which stays so; "
+            f"{rest:,} are left as they are."
+        )
+    missing = row.approvals_needed - len(row.approvals)
+    if missing > 0:
+        return (
+            f"Plan {plan} is {row.state}, approvals are missing: {missing}; another operator gives "
+            f"`vagus revoke approve {plan}`, then `vagus revoke run {plan}`."
+        )
+    on = f"go on with `vagus revoke run {plan}`, or end it with `vagus revoke stop {plan}`"
+    if row.state == PAUSED:
+        return f"Plan {plan} is paused with {_progress(row)}; {on}."
+    return f"Plan {plan} is {row.state} with {_progress(row)}; {on}."
+
+
+def _progress(row: RevocationPlanRow) -> str:
+    return f"{row.done:,} of {_count(row.counts['certificates'], 'certificate')} done"
+
+
+def _became(row: RevocationPlanRow) -> str:
+    return f"{'is' if row.done == 1 else 'are'} {_BECAME[row.act]}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
