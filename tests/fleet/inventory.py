@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from tests.records.inventory import ER, ICU, stocked_database
 from vagus.fleet.devices import Inventory, NewDevice
@@ -16,9 +17,10 @@ from vagus.records.installation import Installation, insert_installation
 from vagus.records.writer import Writer
 from vagus.testing import FrozenClock, SeededEntropy
 
-__all__ = ["BY", "ER", "ICU", "Stock", "stock"]
+__all__ = ["BY", "ER", "ICU", "OVERLAP", "Stock", "stock"]
 
 BY = "operator:jane"
+OVERLAP = timedelta(days=1)
 
 
 @dataclass
@@ -57,4 +59,5 @@ def stock() -> Iterator[Stock]:
             insert_installation(connection, Installation("log.test/h", 0, b"s" * 32, group_domain="group.test"))
         with Writer(database, clock) as writer:
             entropy = SeededEntropy(7)
-            yield Stock(database, writer, clock, Inventory(writer, entropy), TokenOffice(writer, entropy))
+            inventory = Inventory(writer, entropy, overlap=OVERLAP)
+            yield Stock(database, writer, clock, inventory, TokenOffice(writer, entropy))

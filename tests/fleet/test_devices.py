@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.fleet.inventory import BY, ER, ICU, Stock, stock
+from tests.fleet.inventory import BY, ER, ICU, OVERLAP, Stock, stock
 from vagus.errors import Conflict, Malformed, NotAuthorised, VagusError
 from vagus.fleet.devices import Inventory, NewDevice, load_device, owner_of
 from vagus.fleet.lifecycle import DeviceState
@@ -92,7 +92,9 @@ def test_the_end_of_a_life_ends_tokens_and_certificates_in_the_same_act(house: S
     device = house.add()
     house.tokens.make(device.id, by=BY).result(10)
     ended: list[DeviceId] = []
-    inventory = Inventory(house.writer, SeededEntropy(1), at_end=lambda _, device_id, __: ended.append(device_id))
+    inventory = Inventory(
+        house.writer, SeededEntropy(1), overlap=OVERLAP, at_end=lambda _, device_id, __: ended.append(device_id)
+    )
     inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
     assert ended == [device.id]
     with house.database.reading() as connection:
@@ -107,7 +109,7 @@ def test_when_certificates_cannot_be_ended_the_device_lives_on(house: Stock) -> 
     def fail(*_: object) -> None:
         raise Conflict(Reason.AUTHORITY_UNKNOWN, "no")
 
-    inventory = Inventory(house.writer, SeededEntropy(1), at_end=fail)
+    inventory = Inventory(house.writer, SeededEntropy(1), overlap=OVERLAP, at_end=fail)
     assert _reason(inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY)) is Reason.AUTHORITY_UNKNOWN
     with house.database.reading() as connection:
         assert load_device(connection, device.id).state == "received"
@@ -166,7 +168,8 @@ def test_a_host_name_belongs_to_one_living_device_and_never_to_a_door(house: Sto
         assert _reason(house.inventory.add(new, by=BY)) is Reason.ALREADY_EXISTS
     house.inventory.change_state(first.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
     assert house.add("SN-2", host_names=("gate.h1.test",)).host_names == ("gate.h1.test",)
-    inventory = Inventory(house.writer, SeededEntropy(1), door_names=lambda: frozenset({"enrol.h1.test"}))
+    names = frozenset({"enrol.h1.test"})
+    inventory = Inventory(house.writer, SeededEntropy(1), overlap=OVERLAP, door_names=lambda: names)
     new = NewDevice(unit=ICU, model="pump", maker_serial="SN-3", host_names=("enrol.h1.test",))
     with pytest.raises(Conflict, match="one of our own doors") as caught:
         inventory.add(new, by=BY)

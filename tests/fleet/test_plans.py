@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fleet.inventory import OVERLAP
 from vagus.errors import Conflict, Misconfigured
 from vagus.fleet.devices import Inventory, NewDevice
 from vagus.fleet.lifecycle import DeviceState
@@ -242,7 +243,7 @@ def test_other_host_names_are_a_change_with_an_entry(site: Site, names: tuple[st
 
 def test_another_category_is_a_change_of_every_device_that_follows_its_model(site: Site) -> None:
     site.apply(NAMED)
-    inventory = Inventory(site.writer, SeededEntropy(5))
+    inventory = Inventory(site.writer, SeededEntropy(5), overlap=OVERLAP)
     unit = UnitName("h1", "er")
     beside = NewDevice(unit=unit, model="Pump", maker_serial="X-1")
     alone = NewDevice(unit=unit, model="Pump", maker_serial="X-2", profile="wearable")
@@ -262,7 +263,7 @@ def test_another_category_is_a_change_of_every_device_that_follows_its_model(sit
 def test_a_change_of_category_that_is_cut_off_converges_when_repeated(site: Site, cut_after: int) -> None:
     site.apply(NAMED)
     beside = NewDevice(unit=UnitName("h1", "er"), model="Pump", maker_serial="X-1")
-    Inventory(site.writer, SeededEntropy(5)).add(beside, by="operator:test").result(10)
+    Inventory(site.writer, SeededEntropy(5), overlap=OVERLAP).add(beside, by="operator:test").result(10)
     changed = NAMED.replace('category = "infusion-pump"', 'category = "pacemaker"')
     site.cut_after = cut_after
     try:
@@ -276,7 +277,7 @@ def test_a_change_of_category_that_is_cut_off_converges_when_repeated(site: Site
 
 def test_a_host_name_of_a_living_device_beside_the_plan_is_refused(site: Site) -> None:
     site.apply(PLAN)
-    inventory = Inventory(site.writer, SeededEntropy(5))
+    inventory = Inventory(site.writer, SeededEntropy(5), overlap=OVERLAP)
     beside = NewDevice(unit=UnitName("h1", "er"), model="Pump", maker_serial="X-1", host_names=("old.h1.test",))
     device = inventory.add(beside, by="operator:test").result(10)
     door = '[[listeners]]\nname = "enrol"\nkind = "enrolment"\naddress = "127.0.0.1:0"\nhospital = "h1"\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -29,15 +30,15 @@ from vagus.records.lost import count_lost
 from vagus.records.models import ModelRow
 from vagus.records.revocations import find_revoked_serial
 from vagus.records.sequence import RevocationFollower
-from vagus.records.tables import devices
+from vagus.records.tables import devices, work
 from vagus.records.units import UnitRow, put_unit
-from vagus.records.work import count_open
 from vagus.records.writer import Batch, Writer
 from vagus.testing import NOON, FrozenClock, SeededEntropy
 
 DEVICE = "a" * 26
 BEGUN = 3  # a model, a device and an authority
 START = BEGUN + 21
+OVERLAP = timedelta(hours=3)
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_a_restored_log_goes_on_with_its_own_history(lived: World, tmp_path: Pat
         again.publisher().publish()
     assert caught.value.reason is Reason.LOG_TRUNCATED
 
-    gap = recover_leaves(again.writer, lived.folder, again.publisher().key)
+    gap = recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
     assert (gap.start, gap.end) == (START, published.size)
     assert gap.certificates == tuple(("h1/icu#1", serial) for serial in lost)
     assert gap.kinds == {"issuance": 300, "revocation": 2, "hold": 2, "release": 1}
@@ -104,7 +105,7 @@ def test_lost_certificates_can_be_found_and_refused(lived: World, tmp_path: Path
     lived.change(held, "hold")
     lived.publisher().publish()
     again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
-    recover_leaves(again.writer, lived.folder, again.publisher().key)
+    recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
     with again.database.reading() as connection:
         rows = {serial: find_certificate(connection, 1, serial) for serial in (good, revoked, held)}
         assert [row.state for row in rows.values() if row] == ["issued", "revoked", "held"]
@@ -138,7 +139,7 @@ def test_a_device_that_was_changed_in_the_gap_does_not_fall_back(lived: World, t
         change_host_names(batch, device, before, by="operator:someone")
 
     def change(batch: Batch) -> None:
-        transfer_device(batch, device, lab, by="operator:someone")
+        transfer_device(batch, device, lab, by="operator:someone", overlap=OVERLAP)
         change_profile(batch, device, "wearable", by="plan:test")
         change_host_names(batch, device, after, by="plan:test")
 
@@ -147,13 +148,14 @@ def test_a_device_that_was_changed_in_the_gap_does_not_fall_back(lived: World, t
     lived.writer.submit(change).result(10)
     lived.publisher().publish()
     again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
-    gap = recover_leaves(again.writer, lived.folder, again.publisher().key)
+    gap = recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
     with again.database.reading() as connection:
         row = find_device(connection, device)
         assert row is not None
         assert (row.unit, row.profile, row.host_names) == (lab, "wearable", ())
         assert row.transferred_at == int(NOON.timestamp())
-        assert count_open(connection, "supersede") == 1, "its old certificates end as they would have"
+        (run_after,) = connection.execute(select(work.c.run_after).where(work.c.kind == "supersede")).scalars()
+        assert run_after == int((NOON + OVERLAP).timestamp()), "its old certificates end as they would have"
     settled = GapAccepted(gap.start, gap.end, "accepted", "operator:someone")
     again.writer.submit(lambda batch: append(batch, settled)).result(10)
     verify_log(again.database, public_key=again.key.public_key)
@@ -164,7 +166,7 @@ def test_nothing_is_recovered_where_nothing_was_lost(lived: World) -> None:
     lived.issue(3)
     lived.publisher().publish()
     lived.issue(2)
-    gap = recover_leaves(lived.writer, lived.folder, lived.publisher().key)
+    gap = recover_leaves(lived.writer, lived.folder, lived.publisher().key, overlap=OVERLAP)
     assert (gap.start, gap.end, gap.certificates) == (BEGUN + 5, BEGUN + 5, ())
 
 
@@ -176,7 +178,7 @@ def test_another_history_is_not_recovered(lived: World, tmp_path: Path) -> None:
     again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
     again.note(1)  # something was appended before the recovery: the two logs part here
     with pytest.raises(IntegrityFailure) as caught:
-        recover_leaves(again.writer, lived.folder, again.publisher().key)
+        recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
     assert caught.value.reason is Reason.LOG_TAMPERED
     with again.database.reading() as connection:
         assert count_lost(connection) == 0
@@ -187,16 +189,16 @@ def test_a_folder_that_does_not_verify_gives_nothing_back(lived: World, tmp_path
     lived.issue(3)
     key = lived.publisher().key
     with pytest.raises(IntegrityFailure) as caught:
-        recover_leaves(lived.writer, tmp_path / "nothing", key)
+        recover_leaves(lived.writer, tmp_path / "nothing", key, overlap=OVERLAP)
     assert caught.value.reason is Reason.CHECKPOINT_INVALID
     LogPublisher(lived.database, tmp_path / "strange", CheckpointKey(5)).publish()
     with pytest.raises(IntegrityFailure) as caught:
-        recover_leaves(lived.writer, tmp_path / "strange", key)
+        recover_leaves(lived.writer, tmp_path / "strange", key, overlap=OVERLAP)
     assert caught.value.reason is Reason.CHECKPOINT_INVALID
     lived.publisher().publish()
     shutil.rmtree(lived.folder / "tile/entries")
     with pytest.raises(IntegrityFailure) as caught:
-        recover_leaves(lived.writer, lived.folder, key)
+        recover_leaves(lived.writer, lived.folder, key, overlap=OVERLAP)
     assert caught.value.reason is Reason.LOG_TAMPERED
 
 
@@ -209,7 +211,7 @@ def test_an_authority_that_was_made_in_the_gap_leaves_only_its_entries(lived: Wo
     lived.writer.submit(lambda batch: append(batch, entry)).result(10)
     lived.publisher().publish()
     again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
-    gap = recover_leaves(again.writer, lived.folder, again.publisher().key)
+    gap = recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
     assert gap.certificates == (("h1/new#1", 5),)
     with again.database.reading() as connection:
         assert connection.execute(select(devices.c.id)).scalars().all() == [DEVICE]

@@ -72,7 +72,7 @@ def lived(world: World) -> World:
         assert row is not None
         spend_token(batch, row, hashlib.sha256(b"its key").digest())
         put_unit(batch.connection, UnitRow(UnitName("h1", "lab"), "H", "L"))
-        transfer_device(batch, GOOD, UnitName("h1", "lab"), by=BY)
+        transfer_device(batch, GOOD, UnitName("h1", "lab"), by=BY, overlap=timedelta(days=1))
         change_device_state(batch, GOOD, DeviceState.ON_LOAN, by=BY)
         lock_out_device(batch, LOCKED, RevocationReason.SUPERSEDED, by=BY)
         revoke_key(batch, LEAKED, RevocationReason.KEY_COMPROMISE, by=BY)

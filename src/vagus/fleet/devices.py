@@ -42,9 +42,6 @@ from vagus.records.writer import Batch, Writer
 from vagus.x509.constraints import is_host_name
 from vagus.x509.crl_building import RevocationReason
 
-TRANSFER_OVERLAP: Final = timedelta(hours=24)
-"""How long both certificates live when a device changes its compartment (design section 4)."""
-
 _LONGEST_SERIAL: Final = 80
 _LONGEST_PLACE: Final = 120
 
@@ -81,10 +78,13 @@ class Inventory:
         entropy: Entropy,
         *,
         at_end: AtEnd = revoke_at_end,
-        overlap: timedelta = TRANSFER_OVERLAP,
+        overlap: timedelta,
         door_names: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
-        """`door_names` are the host names of the house's own doors, which no device may show."""
+        """`overlap` is how long a transferred device's old certificates go on, by the policy.
+
+        `door_names` are the host names of the house's own doors, which no device may show.
+        """
         self._door_names = door_names
         self._writer = writer
         self._entropy = entropy
@@ -260,9 +260,7 @@ def bar_device(batch: Batch, device_id: DeviceId, *, by: str) -> None:
         change_device_state(batch, device_id, DeviceState.RECALLED, by=by)
 
 
-def transfer_device(
-    batch: Batch, device_id: DeviceId, unit: UnitName, *, by: str, overlap: timedelta = TRANSFER_OVERLAP
-) -> DeviceRow:
+def transfer_device(batch: Batch, device_id: DeviceId, unit: UnitName, *, by: str, overlap: timedelta) -> DeviceRow:
     """Give a device to another compartment, inside a writer act; `overlap` later its old certificates end.
 
     Raises as `Inventory.transfer` says.

@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -64,7 +64,6 @@ from vagus.x509.crl_building import RevocationReason, encode_crl_entry
 
 SUPERSEDE: Final = "supersede"
 """The kind of job that revokes a transferred device's old certificates."""
-_OVERLAP_SECONDS: Final = 86_400  # a day, as a transfer gives them (design section 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +76,12 @@ class RecoveredGap:
     kinds: Mapping[str, int]
 
 
-def recover_leaves(writer: Writer, folder: Path, key: NoteKey) -> RecoveredGap:
+def recover_leaves(writer: Writer, folder: Path, key: NoteKey, *, overlap: timedelta) -> RecoveredGap:
     """Append every leaf that the published log in `folder` has beyond the database, in one transaction.
 
     Call it on a restored database before anything else is appended, while nothing serves. Gives an empty gap when
-    nothing was lost. Raises IntegrityFailure(LOG_TAMPERED) when the two logs part before the database ends,
+    nothing was lost. `overlap` is how long a transferred device's old certificates go on, by the policy. Raises
+    IntegrityFailure(LOG_TAMPERED) when the two logs part before the database ends,
     IntegrityFailure(CHECKPOINT_INVALID), and whatever `verify_log` finds wrong with the folder.
     """
     # 1. The published log must be sound as a whole: its entries become ours.
@@ -91,10 +91,10 @@ def recover_leaves(writer: Writer, folder: Path, key: NoteKey) -> RecoveredGap:
         raise IntegrityFailure(Reason.CHECKPOINT_INVALID, msg, path=str(folder))
     verify_log(folder, public_key=key.public_key)
     entries = tuple(published_entries(folder, published.size))
-    return writer.submit(lambda batch: _append(batch, published, entries)).result()
+    return writer.submit(lambda batch: _append(batch, published, entries, overlap)).result()
 
 
-def _append(batch: Batch, published: Checkpoint, entries: tuple[bytes, ...]) -> RecoveredGap:
+def _append(batch: Batch, published: Checkpoint, entries: tuple[bytes, ...], overlap: timedelta) -> RecoveredGap:
     batch.begin_settling()
     # 2. What the database has must be the beginning of what was published.
     head = load_head(batch.connection)
@@ -124,7 +124,7 @@ def _append(batch: Batch, published: Checkpoint, entries: tuple[bytes, ...]) -> 
             spent = logged.entry
             bind_token(batch.connection, spent.token_sha256, spent.spki_sha256, request_id=None, at=logged.at)
         else:
-            _take_away(batch, logged, owners)
+            _take_away(batch, logged, owners, overlap)
     return RecoveredGap(head.size, published.size, tuple(certificates), dict(kinds))
 
 
@@ -146,7 +146,7 @@ def _move_device(batch: Batch, logged: LoggedEntry, entry: DeviceStateChanged, o
         set_device_state(batch.connection, device_id, before=device.state, after=entry.state, at=logged.at)
 
 
-def _take_away(batch: Batch, logged: LoggedEntry, owners: Mapping[str, str]) -> None:
+def _take_away(batch: Batch, logged: LoggedEntry, owners: Mapping[str, str], overlap: timedelta) -> None:
     """Tokens that ended, keys that were blocked, authorities that were retired and devices that left stay so."""
     entry = logged.entry
     if isinstance(entry, TokensExpired) and entry.device in owners:
@@ -157,22 +157,34 @@ def _take_away(batch: Batch, logged: LoggedEntry, owners: Mapping[str, str]) -> 
         _set_authority(batch, entry.subject, authority_rows.RETIRED)
     elif isinstance(entry, OperatorAct) and entry.detail_sha256 is not None and (entry.subject or "") in owners:
         device_id = DeviceId(owners[entry.subject or ""].removeprefix("device:"))
-        _alter_device(batch, device_id, entry.act, entry.detail_sha256, at=logged.at)
+        if entry.act == "device-transfer":
+            _transfer_device(batch.connection, device_id, entry.detail_sha256, at=logged.at, overlap=overlap)
+        else:
+            _alter_device(batch, device_id, entry.act, entry.detail_sha256, at=logged.at)
+
+
+def _transfer_device(
+    connection: Connection, device_id: DeviceId, digest: bytes, *, at: int, overlap: timedelta
+) -> None:
+    """A device does not fall back to the compartment that it left, and its certificates there end as they would have.
+
+    The entry has a digest alone: the unit is found among those on record, and where it is not the device stays.
+    """
+    for unit in (one.name for one in list_units(connection)):
+        if hashlib.sha256(str(unit).encode()).digest() == digest:
+            set_device_unit(connection, device_id, unit, at=at)
+            run_after = at + int(overlap.total_seconds())
+            add_work(connection, SUPERSEDE, f"{device_id}:{unit}", run_after=run_after)
 
 
 def _alter_device(batch: Batch, device_id: DeviceId, act: str, digest: bytes, *, at: int) -> None:
-    """A device does not fall back to the unit, the profile or the host names that it had before the gap.
+    """A device does not fall back to the profile or the host names that it had before the gap.
 
-    The entry has a digest alone: units and profiles are found among those on record, and what is not stays as it is;
-    host names, which the next plan gives anew, are taken away.
+    The entry has a digest alone: profiles are found among those on record, and what is not stays as it is; host names,
+    which the next plan gives anew, are taken away.
     """
     connection = batch.connection
-    if act == "device-transfer":
-        for unit in (one.name for one in list_units(connection)):
-            if hashlib.sha256(str(unit).encode()).digest() == digest:
-                set_device_unit(connection, device_id, unit, at=at)
-                add_work(connection, SUPERSEDE, f"{device_id}:{unit}", run_after=at + _OVERLAP_SECONDS)
-    elif act == "device-profile":
+    if act == "device-profile":
         for profile in list_profiles(connection):
             if hashlib.sha256(profile.encode()).digest() == digest:
                 set_device_profile(connection, device_id, profile, at=at)

@@ -86,7 +86,7 @@ def take_log_back(
         msg = f"{published} is not the newest published log: {fault.message}; find a newer copy of it"
         raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, **fault.facts) from fault
     # 2. Its entries are ours again, from the end of the backup on.
-    recovered = recover_leaves(house.writer, published, key)
+    recovered = recover_leaves(house.writer, published, key, overlap=house.pack.renewal.transfer_overlap)
     # 3. What was published is the beginning of what is here, also where the backup was the longer one.
     verify_published(house.database, published, public_key=key.public_key)
     # 4. The tiles that the next publication goes on from.
@@ -241,7 +241,7 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
         authority = by_reference.get(reference)
         row = None if authority is None else find_certificate(connection, authority.id, serial)
         if row is not None and find_revocation(connection, row.leaf_index) is None:
-            revoke_row(batch, row, reference, RevocationReason.UNSPECIFIED, by=by)
+            revoke_row(batch, row, RevocationReason.UNSPECIFIED, by=by)
             revoked += 1
     # 3. Lists that are newer than ours are the floor of the next ones.
     for one in gap.lists:
