@@ -30,3 +30,4 @@ def test_the_operator_is_whom_the_system_names_not_whom_the_environment_does(
         if told is not None:
             login.write_text(told)
         assert operators.find_operator() == f"operator:{expected}", told
+        assert operators.has_login() is (told is not None and told.isdigit() and told != str(2**32 - 1)), told

@@ -14,11 +14,12 @@ _OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def find_operator() -> str:
-    """`operator:` and an account's name: who logged in, whoever it became by sudo.
+    """`operator:` and an account's name: who logged in, whoever it became by sudo; else whose process this is.
 
     Never the environment, which says what its user wants: with it one person would approve for two.
     """
-    number = _find_login()
+    login = _find_login()
+    number = os.getuid() if login is None else login
     try:
         name = pwd.getpwuid(number).pw_name
     except KeyError:
@@ -26,10 +27,15 @@ def find_operator() -> str:
     return "operator:" + (_OTHERS.sub("-", name)[:80] or "unknown")
 
 
-def _find_login() -> int:
-    """The account that logged in, which the kernel keeps across sudo and su; without one, that of this process."""
+def has_login() -> bool:
+    """Whether the kernel knows who logged in; else all who act through this process's account are one operator."""
+    return _find_login() is not None
+
+
+def _find_login() -> int | None:
+    """The account that logged in, which the kernel keeps across sudo and su."""
     with suppress(OSError, ValueError):
         number = int(_LOGIN.read_text())
         if number != _NO_LOGIN:
             return number
-    return os.getuid()
+    return None

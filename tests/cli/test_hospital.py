@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from sqlalchemy import delete, select
 
 from tests.cli.issuing import device_name, issue
 from tests.cli.running import PLAN, done, run
+from vagus import operators
 from vagus.fleet.tokens import hash_token
 from vagus.policy.packs import SHIPPED
 from vagus.records.tables import crl_publications, work
@@ -203,6 +205,20 @@ def test_the_doctor_warns_and_is_content(hospital: Path) -> None:
     states = {one["check"]: one["state"] for one in findings}
     assert states["permissions"] == states["database"] == states["clock"] == "well"
     assert states["keystores"] == "warning", "a weak derivation is told"
+
+
+def test_the_doctor_tells_where_all_operators_are_one_person(
+    hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = tmp_path / "loginuid"
+    monkeypatch.setattr(operators, "_LOGIN", login)
+    account = operators.find_operator()
+    for told, state in ((None, "warning"), (str(2**32 - 1), "warning"), (str(os.getuid()), "well")):
+        if told is not None:
+            login.write_text(told)
+        (one,) = [one for one in done(hospital, "doctor", "--json").facts if one["check"] == "operators"]
+        assert (one["state"], account in one["finding"]) == (state, True), told
+        assert ("pam_loginuid" in (one["remedy"] or "")) is (state == "warning")
 
 
 def test_the_doctor_fails_for_keys_that_others_can_read(hospital: Path) -> None:

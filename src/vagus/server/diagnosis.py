@@ -16,6 +16,7 @@ from functools import partial
 from vagus.errors import VagusError
 from vagus.ledger.entries import decode_entry
 from vagus.ledger.publish import load_published
+from vagus.operators import has_login
 from vagus.records.authorities import ACTIVE, REQUESTED, AuthorityRow, list_authorities
 from vagus.records.log import iterate_leaves, load_head
 from vagus.records.models import list_maker_anchors
@@ -64,6 +65,7 @@ def diagnose(house: House, *, connect_to: tuple[str, int] | None = None) -> Iter
     """
     checks: tuple[tuple[str, Callable[[House], Iterator[Finding]]], ...] = (
         ("permissions", _permissions),
+        ("operators", _operators),
         ("policy pack", _policy),
         ("database", _durability),
         ("fsync", _fsync),
@@ -104,6 +106,19 @@ def _permissions(house: House) -> Iterator[Finding]:
     for path, mode in open_to_others:
         shown = stat.S_IMODE(path.stat().st_mode)
         yield Finding("permissions", State.FAILING, f"{path} has mode {shown:04o}", f"chmod {mode:04o} {path}")
+
+
+def _operators(house: House) -> Iterator[Finding]:
+    """Two approvals are two people only where the system can tell them apart."""
+    if has_login():
+        yield Finding("operators", State.WELL, f"the login that acts here is {house.operator}")
+        return
+    finding = (
+        f"no login is known to the kernel: all who act this way are {house.operator}, one person, and what needs two "
+        f"approvals waits for another"
+    )
+    remedy = "log in on the host, where PAM has pam_loginuid, and run vagus from there by sudo -u: not in a container"
+    yield Finding("operators", State.WARNING, finding, remedy)
 
 
 def _policy(house: House) -> Iterator[Finding]:
