@@ -47,6 +47,29 @@ def test_a_clock_that_goes_on_with_time_or_is_set_a_little_is_taken(built: Insta
         bound.check()
 
 
+def test_looking_forgives_no_leap_and_moves_nothing(built: Installation) -> None:
+    passed = [0.0]
+    bound = ClockBound(built.database, built.clock, lambda: passed[0])
+    built.advance(minutes=40)
+    bound.look()
+    built.advance(minutes=40)
+    with pytest.raises(Unavailable):
+        bound.look()
+    passed[0] += 1200
+    bound.look()
+
+
+def test_a_clock_that_is_ahead_is_told_before_a_list_is_due(built: Installation) -> None:
+    bound = ClockBound(built.database, built.clock, lambda: 0.0)
+    publisher = CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None, bound=bound)
+    publisher.check_clock()
+    built.advance(hours=2)
+    with pytest.raises(Unavailable) as refusal:
+        publisher.check_clock()
+    assert refusal.value.reason is Reason.CLOCK_AHEAD
+    CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None).check_clock()
+
+
 def test_no_list_is_signed_by_a_clock_that_is_ahead(built: Installation) -> None:
     issuer = built.issuers("h1/icu")["h1/icu"]
     bound = ClockBound(built.database, built.clock, lambda: 0.0)

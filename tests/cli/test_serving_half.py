@@ -76,6 +76,7 @@ def test_an_authority_whose_lists_cannot_be_signed_keeps_no_process_from_startin
         assert answer.value.code == 503
         assert facts["work"]["lists"]["last_error"] == "CLOCK_ROLLBACK"
         assert facts["work"]["files"]["failures"] == 0
+        assert facts["work"]["clock"] == {"runs": 1, "failures": 0, "last_error": None}
         assert infra.exists()
     assert "h1/icu#1 is from" in served.log()
 

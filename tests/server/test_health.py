@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
+import pytest
+
+from vagus.authority.clock_bound import ClockBound
+from vagus.errors import Unavailable
+from vagus.reasons import Reason
 from vagus.records.database import open_database
 from vagus.records.installation import Installation, insert_installation
 from vagus.records.sequence import RevocationFollower
-from vagus.server.health import Health
+from vagus.server.health import Health, note_clock
 from vagus.testing import FrozenClock
 
 DAY = timedelta(days=1)
@@ -32,3 +38,34 @@ def test_it_says_which_functions_go_on_by_grace_alone_and_for_how_long() -> None
     follower.catch_up()
     assert "on_grace" not in health.report()[1]
     database.close()
+
+
+def test_a_clock_that_dates_no_list_is_told_once_in_the_log_and_until_it_is_right(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A virtual machine that was paused for two hours: its clock is right, and no list comes before a restart."""
+    clock, waits = FrozenClock(), {"listener old": "waits too"}
+    database = open_database("sqlite://")
+    bound = ClockBound(database, clock, lambda: 0.0)
+    note_clock(waits, bound.look)
+    assert waits == {"listener old": "waits too"}
+    clock.advance(hours=2)
+    with caplog.at_level(logging.ERROR):
+        note_clock(waits, bound.look)
+        note_clock(waits, bound.look)
+    assert "restart this process if it is right now" in waits["dates"]
+    assert [record.getMessage() for record in caplog.records] == [waits["dates"]]
+    clock.advance(hours=-2)
+    note_clock(waits, bound.look)
+    assert waits == {"listener old": "waits too"}
+    database.close()
+
+
+def test_a_database_that_is_away_is_not_taken_for_a_clock_that_is_wrong() -> None:
+    def check() -> None:
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the database is away; wait")
+
+    waits: dict[str, str] = {}
+    with pytest.raises(Unavailable):
+        note_clock(waits, check)
+    assert waits == {}

@@ -6,7 +6,7 @@ wrong clock may silence an authority for a month.
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from vagus.errors import Unavailable
@@ -38,7 +38,17 @@ class ClockBound:
         self._seen = clock.now(), elapsed()
 
     def check(self) -> None:
-        """Raises Unavailable(CLOCK_AHEAD) while the clock is ahead of what it can be."""
+        """Raises Unavailable(CLOCK_AHEAD) while the clock is ahead of what it can be; the next check goes on from here.
+
+        That the database's clock agrees excuses no leap: it may be the same machine's, or be set by whoever set ours.
+        """
+        self._seen = self._look()
+
+    def look(self) -> None:
+        """As `check`, for those who only tell: however often it is called, no leap more is forgiven."""
+        self._look()
+
+    def _look(self) -> tuple[datetime, float]:
         now, elapsed = self._clock.now(), self._elapsed()
         before, elapsed_before = self._seen
         latest = before + timedelta(seconds=elapsed - elapsed_before)
@@ -54,4 +64,4 @@ class ClockBound:
                 f"the clock shows {now:%Y-%m-%d %H:%M:%S}Z, the database's {theirs.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
             )
             raise Unavailable(Reason.CLOCK_AHEAD, f"{msg}; set the one that is wrong, nothing is dated meanwhile")
-        self._seen = now, elapsed
+        return now, elapsed

@@ -104,6 +104,11 @@ class CrlPublisher:
         self._touched: dict[int, Touched] = {}
         self._failed: dict[int, tuple[datetime, Exception]] = {}
 
+    def check_clock(self) -> None:
+        """Raises Unavailable(CLOCK_AHEAD) while no list would be dated: to be told before one is due."""
+        if self._bound is not None:
+            self._bound.look()
+
     def publish_due(self, issuer: Issuer) -> tuple[Publication, ...]:
         """Publish what has something new to say or is due again; what was published in this second waits.
 

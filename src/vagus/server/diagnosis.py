@@ -184,6 +184,7 @@ def _clock(house: House) -> Iterator[Finding]:
         )
         yield Finding("clock", State.FAILING, finding, "set the clock; where it is right now: vagus ca forget-dates")
     elif now + _CLOCK_SLACK >= floor:
+        house.make_clock_bound().look()
         yield Finding("clock", State.WELL, f"{now:%Y-%m-%d %H:%M:%S}Z, behind no entry of the ledger")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -10,10 +11,15 @@ from http import HTTPStatus
 
 from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
+from vagus.errors import Unavailable
+from vagus.reasons import Reason
 from vagus.records.sequence import RevocationFollower
 from vagus.server.jobs import Jobs, TaskState
 from vagus.server.overload import LoadGauge
 from vagus.server.status_watch import StatusWatch
+
+_LOG = logging.getLogger(__name__)
+_DATES = "dates"
 
 Counts = Callable[[], Mapping[str, tuple[int, int]]]
 
@@ -87,6 +93,23 @@ class Health:
             for function, (bound, grace) in self.graces.items()
             if bound < age <= bound + grace
         }
+
+
+def note_clock(waits: dict[str, str], check: Callable[[], None]) -> None:
+    """Say in `waits`, and once in the log, why no list would be dated now; `check` raises Unavailable(CLOCK_AHEAD).
+
+    Told and no failure: where it is the database's clock that is wrong, every process would be taken out of service.
+    """
+    try:
+        check()
+    except Unavailable as error:
+        if error.reason is not Reason.CLOCK_AHEAD:
+            raise
+        if _DATES not in waits:
+            _LOG.error("no list is dated: %s", error.message)
+        waits[_DATES] = f"no list is dated: {error.message}"
+    else:
+        waits.pop(_DATES, None)
 
 
 def health_app(health: Health) -> ASGIApp:

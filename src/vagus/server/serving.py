@@ -30,7 +30,7 @@ from vagus.server.credentials import DoorCertificate
 from vagus.server.doors import DoorBuilder, Doors, sequence_bound, status_spec
 from vagus.server.fetching import HttpFetch
 from vagus.server.gate_log import GateLog
-from vagus.server.health import Health, health_app
+from vagus.server.health import Health, health_app, note_clock
 from vagus.server.jobs import Jobs, Task, do_each
 from vagus.server.listeners import ListenerSpec, RunningListeners, do_nothing, run
 from vagus.server.log_files import log_files_app, under_prefix
@@ -363,6 +363,7 @@ def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
     if house.sources.find(LOG_KEYSTORE) is not None:
         tasks.append(Task("ledger", 1.0, partial(_publish_log, serving)))
     if not is_status_only:
+        tasks.append(Task("clock", 60.0, partial(note_clock, serving.waits, serving.publisher.check_clock)))
         tasks.append(Task("certificates", _HOUR, partial(_renew, serving)))
         tasks.append(Task("anchors", 2.0, partial(_refresh, serving)))
     return tasks
