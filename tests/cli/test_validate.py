@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tests.cli.issuing import issue
 from tests.cli.running import Outcome, done, run
@@ -25,6 +26,7 @@ from tests.x509.chains import (
     wrap_response,
 )
 from vagus.authority.publishing import CrlPublisher
+from vagus.cli.certificate_words import spell_serial
 from vagus.records.certificates import list_of_device, load_bytes
 from vagus.wiring import House
 from vagus.x509.pem import encode_block, encode_certificates
@@ -82,6 +84,38 @@ def test_a_good_certificate_is_accepted_with_its_identity(papers: Path) -> None:
     assert accepted["path_length"] == 3
 
 
+def test_without_a_domain_the_certificate_still_says_who_it_is(papers: Path) -> None:
+    with_domain = done(papers, *asked(papers, "--group-domain", "test.example")).facts
+    accepted = done(papers, *asked(papers)).facts
+    assert accepted["identity"] == with_domain["identity"]
+    assert (with_domain["identity_checked"], accepted["identity_checked"]) == (True, False)
+    assert accepted["subject"].startswith("O=First Hospital, OU=Intensive Care, CN=")
+    openssl = x509.load_pem_x509_certificate((papers / "leaf.pem").read_bytes())
+    assert accepted["serial"] == f"{openssl.serial_number:X}"
+    for_people = [one for one in asked(papers) if one != "--json"]
+    assert "--group-domain has it checked" in done(papers, *for_people).out
+
+
+@pytest.mark.parametrize(("number", "spelt"), [(1, "01"), (0xABC, "0ABC"), (0x7F01, "7F01")])
+def test_serials_are_spelt_as_openssl_does(number: int, spelt: str) -> None:
+    assert spell_serial(number) == spelt
+
+
+def test_a_makers_certificate_is_known_by_the_makers_serial_number(maker: Path, tmp_path: Path) -> None:
+    made = ("maker", "make-idevids", "--out", str(tmp_path), "--serial", "AIP3-000002", "--unsafe-make-keys")
+    done(maker, *made)
+    done(maker, "ca", "export", "root", "--out", str(tmp_path / "root.pem"))
+    leaf = str(tmp_path / "AIP3-000002" / "certificate.pem")
+    words = ("validate", leaf, "--anchors", str(tmp_path / "root.pem"), "--role", "idevid", "--unsafe-no-status")
+    assert done(maker, *words, "--json").facts["identity"] == "maker's serial number AIP3-000002"
+
+
+def test_a_compartment_without_a_domain_is_no_question_that_can_be_answered(papers: Path) -> None:
+    refused = run(papers, *asked(papers, "--unit", "h1/er"))
+    assert refused.code == 2
+    assert "--group-domain" in refused.err
+
+
 def test_a_revoked_certificate_is_refused(papers: Path, hospital: Path) -> None:
     done(hospital, "device", "revoke", "Aorta IP3:AIP3-000001", "--yes")
     with House.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
@@ -90,6 +124,9 @@ def test_a_revoked_certificate_is_refused(papers: Path, hospital: Path) -> None:
     refused = run(papers, *asked(papers))
     assert refused.code == 1
     assert (refused.facts["verdict"], refused.facts["reason"]) == ("refused", "REVOKED")
+    shown = done(hospital, "device", "show", "Aorta IP3:AIP3-000001", "--json").facts["certificates"][0]
+    assert int(refused.facts["serial"], 16) == int(shown["serial"], 16)
+    assert refused.facts["identity"].endswith(".icu.h1.test.example")
 
 
 @pytest.mark.parametrize(
@@ -112,6 +149,15 @@ def test_a_stranger_to_the_anchors_is_refused(papers: Path, maker: Path) -> None
     done(maker, "ca", "export", "root", "--out", str(papers / "root.pem"))
     refused = run(papers, *asked(papers))
     assert refused.code == 1
+
+
+def test_what_is_wrong_with_a_ca_is_told_of_the_ca(tmp_path: Path) -> None:
+    of_ca = ocsp_response(ROOT, ocsp_id(CA, ROOT), revoked(1))
+    good = ocsp_response(CA, ocsp_id(LEAF, CA))
+    refused = judge(tmp_path, "--ocsp", "good", "--ocsp", "of_ca", good=good, of_ca=of_ca)
+    assert refused.facts["reason"] == "REVOKED_CA"
+    assert refused.facts["subject"] == "O=Harbour, CN=CA"
+    assert int(refused.facts["serial"], 16) == CA.parsed.serial
 
 
 def test_nothing_is_assumed_about_revocation(papers: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,64 @@ def test_a_second_birth_certificate_for_one_serial_number_is_asked_for_by_name(m
     shown = done(maker, "audit", "show", "--kind", "operator-act", "--json").facts
     assert [row for row in shown if "idevid-again" in row["facts"]]
     done(maker, "audit", "verify")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("revoke", "run", "abc"), ("'ID'", "'abc' should be a valid integer", "vagus revoke run --help")),
+        (("device", "list", "--limit", "0"), ("'--limit'", "'0' should be greater than or equal to 1")),
+        (("device", "show"), ("Missing argument 'DEVICE'", "vagus device show --help")),
+        (("token", "make", "A:1", "--hours", "-1"), ("'--hours'", "'-1' should be greater than or equal to 0.02")),
+        (("init", "--kind", "clinic"), ("'clinic' is not one of 'hospital', 'maker'",)),
+        (("device", "list", "--limti", "3"), ("--limti", "--limit")),
+        (("enrol",), ("'enrol'", "vagus --help")),
+    ],
+)
+def test_wrong_arguments_are_one_line_with_value_and_remedy_and_one_object_for_programs(
+    tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    refused = run(tmp_path, *arguments)
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    said, _reason = refused.err.splitlines()
+    for word in words:
+        assert word in said
+    if len(arguments) > 1:
+        error = json.loads(run(tmp_path, *arguments, "--json").err)["error"]
+        assert error["reason"] == "BAD_ARGUMENT"
+
+
+@pytest.mark.parametrize("group", ["ca", "device", "plan", "audit"])
+def test_a_group_alone_shows_its_help(tmp_path: Path, group: str) -> None:
+    shown = run(tmp_path, group)
+    assert shown.code == 2
+    assert "Commands:" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong", "known"),
+    [("--unit", "h1/er", "h1/icu"), ("--hospital", "h9", "h1"), ("--model", "Aorta IP4", "Aorta IP3")],
+)
+def test_a_misspelt_unit_hospital_or_model_does_not_look_like_one_without_devices(
+    hospital: Path, option: str, wrong: str, known: str
+) -> None:
+    refused = run(hospital, "device", "list", option, wrong)
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    assert wrong in refused.err
+    assert known in refused.err
+    done(hospital, "device", "list", option, known)
+
+
+def test_no_token_is_made_that_could_not_be_written(hospital: Path, tmp_path: Path) -> None:
+    place = tmp_path / "none" / "token"
+    refused = run(hospital, "token", "make", "Aorta IP3:AIP3-000001", "--out", str(place))
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    assert str(place.parent) in refused.err
+    assert done(hospital, "audit", "show", "--kind", "token-made", "--json").facts == []
+
+
+def test_a_generation_is_retired_by_its_number_alone(hospital: Path) -> None:
+    refused = run(hospital, "ca", "retire", "h1/icu")
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    assert "h1/icu#1" in refused.err
+    assert done(hospital, "ca", "show", "h1/icu", "--json").facts["state"] == "active"

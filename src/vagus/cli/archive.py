@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vagus.cli.options import folder_of, open_house
+from vagus.cli.options import example, folder_of, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 CheckpointOption = Annotated[
@@ -24,9 +24,12 @@ ListsOption = Annotated[
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    application.command("backup")(backup)
-    application.command("restore")(restore)
-    application.command("restore-gap")(restore_gap)
+    for name, command, line in (
+        ("backup", backup, "backup /backups/vagus.tar"),
+        ("restore", restore, "restore /backups/vagus.tar --published /copies/log --checkpoint /copies/checkpoint"),
+        ("restore-gap", restore_gap, "restore-gap --checkpoint /copies/checkpoint --accept"),
+    ):
+        application.command(name, epilog=example(f"vagus --dir hospital {line}"))(command)
 
 
 def backup(
@@ -37,7 +40,11 @@ def backup(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Copy database, sealed keystores, policy, plan, settings and checkpoint while serving goes on."""
+    """Copy database, sealed keystores, policy, plan, settings and checkpoint while serving goes on.
+
+    Prints the file's SHA-256 and notes it in the ledger. Not in it: the published log and lists, keystores behind
+    links, and a PostgreSQL database (use its own tools).
+    """
     from vagus.server.backups import take_backup
 
     with open_house(context) as house:
@@ -48,7 +55,7 @@ def backup(
 
 def restore(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `vagus backup` wrote.")],
     *,
     published: PublishedOption = None,
     checkpoint: CheckpointOption = None,
@@ -57,7 +64,9 @@ def restore(
 ) -> None:
     """Bring a backup back as the new folder --dir. It answers status and issues nothing until its gap is closed.
 
-    With the published log it knows at once what was revoked since the backup; with the newest lists it hands those out.
+    Needs a folder that is new or empty and no passphrase; no other installation is touched. What happened since the
+    backup is only in copies kept elsewhere: with the published log it knows at once what was revoked, with the newest
+    lists it hands those out, with a checkpoint it refuses a log that ends too early. Then `vagus restore-gap`.
     """
     from vagus.server.backups import Seen
     from vagus.server.backups import restore as bring_back
@@ -100,7 +109,11 @@ def restore_gap(
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Close the gap behind a restore, with an entry in the ledger; only then is anything issued again."""
+    """Close the gap behind a restore, with an entry in the ledger; only then is anything issued again.
+
+    The gap is what was issued between the backup and the loss. Shows how much that is, and asks. Needs the newest
+    checkpoint and, unless they were given to `restore`, the published log and the newest lists.
+    """
     from vagus.errors import Malformed
     from vagus.reasons import Reason
     from vagus.server.restored_gap import close_gap, measure_gap, note_key

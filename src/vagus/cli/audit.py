@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.devices import spell_time
-from vagus.cli.options import folder_of, open_house
+from vagus.cli.options import example, folder_of, open_house
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
@@ -19,10 +19,17 @@ if TYPE_CHECKING:
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(help="The tamper-evident ledger.", no_args_is_help=True, rich_markup_mode=None)
-    group.command("verify")(verify)
-    group.command("show")(show)
-    group.command("checkpoint")(checkpoint)
+    group = typer.Typer(
+        help="The tamper-evident ledger of every issuance, revocation and operator's act.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    for name, command, line in (
+        ("verify", verify, "vagus audit verify --against /copies/checkpoint"),
+        ("show", show, "vagus audit show --kind revocation --limit 20"),
+        ("checkpoint", checkpoint, "vagus audit checkpoint"),
+    ):
+        group.command(name, epilog=example(line))(command)
     application.add_typer(group, name="audit")
 
 
@@ -40,7 +47,11 @@ def verify(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check every entry of the ledger, in the database and as published, and against an older checkpoint."""
+    """Check every entry of the ledger, in the database and as published, and against an older checkpoint.
+
+    Changes nothing. Exit code 5 names the first entry or row that is not what it was. Without --against a ledger that
+    was cut off at its end looks sound: keep checkpoints elsewhere. An auditor needs only --published and --key.
+    """
     from vagus.ledger.verify import verify_log
 
     output = Output(json)
@@ -94,7 +105,9 @@ def show(
         int | None, typer.Option("--from", min=0, help="The first leaf; the newest ones if left out.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
-    kind: Annotated[str | None, typer.Option(help="Only entries of this kind.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only entries of this kind, as in revocation; a wrong one lists them all.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show entries of the ledger in their order."""

@@ -10,7 +10,7 @@ import typer
 from vagus.cli.ceremony import spell_list
 from vagus.cli.devices import spell_time
 from vagus.cli.failures import STATE
-from vagus.cli.options import PassphraseOption, open_house
+from vagus.cli.options import REASONS, PassphraseOption, example, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
@@ -20,11 +20,31 @@ if TYPE_CHECKING:
     from vagus.wiring import House
 
 NameArgument = Annotated[str, typer.Argument(metavar="AUTHORITY", help="h1/icu, or h1/icu#2 for one generation.")]
+GenerationArgument = Annotated[
+    str, typer.Argument(metavar="AUTHORITY#GENERATION", help="The generation, as in h1/icu#1.")
+]
+
+_EXAMPLES = {
+    "export": ("vagus ca export h1/icu --chain --out icu.pem",),
+    "request": ("vagus ca request h1 --out h1.csr", "openssl req -in h1.csr -noout -text"),
+    "accept": ("cat h1.pem their-root.pem > chain.pem", "vagus ca accept h1 chain.pem"),
+    "import": (
+        "cat ca.pem root.pem > chain.pem",
+        "openssl pkcs8 -topk8 -in ca.key -out ca.p8",
+        "vagus ca import h1/icu chain.pem ca.p8 --key-password fd:3 --crl newest.crl 3< password",
+    ),
+    "revoke-earlier": ("vagus ca revoke-earlier h1/icu#1 4A01BC --reason keyCompromise",),
+    "roll": ("vagus ca roll h1/icu", "vagus ceremony"),
+    "retire": ("vagus ca retire h1/icu#1",),
+    "emergency": ("vagus ca emergency hospital/keystores/h1/emergency/h1.icu.1.sealed",),
+}
 
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(help="Authorities.", no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(
+        help="Authorities: root, device CAs, the issuing CAs of units.", no_args_is_help=True, rich_markup_mode=None
+    )
     for name, command in (
         ("list", list_all),
         ("show", show),
@@ -38,12 +58,12 @@ def register(application: typer.Typer) -> None:
         ("emergency", emergency),
         ("forget-dates", forget_dates),
     ):
-        group.command(name)(command)
+        group.command(name, epilog=example(*_EXAMPLES[name]) if name in _EXAMPLES else None)(command)
     application.add_typer(group, name="ca")
 
 
 def list_all(context: typer.Context, *, json: JsonOption = False) -> None:
-    """List every generation of every authority."""
+    """List every generation of every authority: its kind, state, custody and end."""
     from vagus.records.authorities import list_authorities
 
     with open_house(context) as house, house.database.reading() as connection:
@@ -62,7 +82,7 @@ def list_all(context: typer.Context, *, json: JsonOption = False) -> None:
 
 
 def show(context: typer.Context, authority: NameArgument, *, json: JsonOption = False) -> None:
-    """Show one authority."""
+    """Show one authority: its parent, dates, key, fingerprint and how many of its certificates live."""
     import hashlib
 
     from vagus.records.authorities import find_by_id
@@ -99,7 +119,7 @@ def export(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")] = None,
     chain: Annotated[bool, typer.Option("--chain", help="With the certificates above it.")] = False,
 ) -> None:
-    """Write an authority's certificate as PEM: an anchor for others, a bundle with --chain."""
+    """Write an authority's certificate as PEM: an anchor for others, a bundle with --chain. Never a key."""
     from vagus.errors import Conflict
     from vagus.reasons import Reason
     from vagus.records.authorities import load_chain
@@ -121,7 +141,11 @@ def request(
     *,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")] = None,
 ) -> None:
-    """Write the request of an authority that waits, for a CA that lives elsewhere."""
+    """Write the request (PKCS#10 PEM) of an authority that waits, for a CA that lives elsewhere.
+
+    Needs `root = "elsewhere"` in the plan, so that no ceremony here certifies it. What the other CA makes of it comes
+    back with `vagus ca accept`.
+    """
     from vagus.errors import Conflict
     from vagus.reasons import Reason
     from vagus.x509.pem import encode_block
@@ -141,7 +165,10 @@ def accept(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Take in the certificate that a CA elsewhere made of our request."""
+    """Take in the certificate that a CA elsewhere made of our request; the authority is active from then on.
+
+    Refused when it is for another key than the request's, or no CA certificate of the kind that the plan asks for.
+    """
     with open_house(context) as house:
         reference = house.hierarchy.accept_certificate(authority, chain.read_bytes(), by=house.operator)
     Output(json).facts({"authority": reference, "state": "active"})
@@ -151,14 +178,18 @@ def import_existing(
     context: typer.Context,
     authority: Annotated[str, typer.Argument(metavar="AUTHORITY", help="Its name in the plan, as in h1/icu.")],
     chain: Annotated[Path, typer.Argument(metavar="CHAIN", help="Its certificate and those above it, PEM.")],
-    key: Annotated[Path, typer.Argument(metavar="KEY", help="Its private key, PKCS#8 PEM.")],
+    key: Annotated[Path, typer.Argument(metavar="KEY", help="Its private key, PKCS#8 PEM, in clear or encrypted.")],
     *,
     key_password: Annotated[
-        str | None, typer.Option(metavar="fd:N|file:PATH|env:NAME", help="Where the key's own password is read from.")
+        str | None,
+        typer.Option(metavar="fd:N|file:PATH|env:NAME", help="Where the password of an encrypted KEY is read from."),
     ] = None,
     crl: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="The newest list of its old operator, PEM or DER; what it names stays so."),
+        typer.Option(
+            metavar="FILE",
+            help="The newest list of its old operator, PEM or DER; what it names stays revoked. Repeatable.",
+        ),
     ] = None,
     unsafe_no_list: Annotated[
         bool, typer.Option("--unsafe-no-list", help="It never published a list: nothing was ever revoked.")
@@ -166,7 +197,13 @@ def import_existing(
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Take over an existing CA with its key and its revocations; its name and extensions stay byte for byte."""
+    """Take over an existing CA with its key and its revocations; its name and extensions stay byte for byte.
+
+    Needs its name in the applied plan, its certificate and those above it, its key, the newest list of its old operator
+    and a passphrase for its keystore here. The key is copied into the keystore: destroy KEY afterwards. It becomes the
+    next generation of AUTHORITY and issues from then on. What it issued before and did not revoke is unknown here:
+    gates refuse it until the device enrols anew, and `vagus ca revoke-earlier` revokes it by its number.
+    """
     from vagus.errors import Malformed
     from vagus.keystore.passphrases import read_passphrase
     from vagus.reasons import Reason
@@ -191,13 +228,20 @@ def import_existing(
 
 def revoke_earlier(
     context: typer.Context,
-    authority: Annotated[str, typer.Argument(metavar="AUTHORITY#GENERATION", help="The generation, as in h1/icu#1.")],
-    serial: Annotated[str, typer.Argument(metavar="SERIAL", help="The certificate's serial number, hexadecimal.")],
+    authority: GenerationArgument,
+    serial: Annotated[
+        str,
+        typer.Argument(metavar="SERIAL", help="Its serial number in hexadecimal, as `openssl x509 -serial` shows it."),
+    ],
     *,
-    reason: Annotated[str, typer.Option(help="As RFC 5280 spells it, as in keyCompromise.")] = "unspecified",
+    reason: Annotated[str, typer.Option(metavar="REASON", help=f"{REASONS}.")] = "unspecified",
     json: JsonOption = False,
 ) -> None:
-    """Revoke a certificate that an imported CA issued before it came here."""
+    """Revoke a certificate that an imported CA issued before it came here, at once and for good.
+
+    It is in no inventory: only its number is written, into the CA's next list. Certificates that were issued here are
+    revoked with `vagus revoke --serial` or `vagus device revoke`.
+    """
     from vagus.authority import earlier
     from vagus.errors import Malformed
     from vagus.reasons import Reason
@@ -223,7 +267,11 @@ def roll(
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Begin the next generation: a new key and a request that waits for its ceremony; the old one goes on."""
+    """Begin the next generation: a new key and a request that waits for its ceremony; the old one goes on.
+
+    Needs the passphrase of its keystore. Ends with exit code 3, because `vagus ceremony` comes next; then the new
+    generation issues, and `vagus ca retire` ends the old one.
+    """
     with open_house(context, passphrase_source) as house:
         made = house.hierarchy.request(_planned(house, authority), by=house.operator, is_rekey=True)
     Output(json).facts({"authority": made.reference, "state": "requested"})
@@ -233,11 +281,17 @@ def roll(
 
 def retire(
     context: typer.Context,
-    authority: Annotated[str, typer.Argument(metavar="AUTHORITY#GENERATION", help="The generation, as in h1/icu#1.")],
+    authority: GenerationArgument,
     *,
     json: JsonOption = False,
 ) -> None:
-    """End new certificates from one generation; its lists and answers go on."""
+    """End new certificates from one generation, for good; its lists and answers go on to its end."""
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
+
+    if "#" not in authority:  # the newest is never meant without a word: it is the one that issues
+        msg = f"{authority!r} names no generation; write it as in {authority}#1, see `vagus ca list`"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=authority)
     with open_house(context) as house:
         row = _find(house, authority)
         house.hierarchy.retire(row.name, row.generation, by=house.operator)
@@ -254,7 +308,11 @@ def emergency(
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Revoke a subordinate authority now, with the list that the last ceremony sealed; no offline key is opened."""
+    """Revoke a subordinate authority now, with the list that the last ceremony sealed; no offline key is opened.
+
+    Needs the passphrase `emergency`, and asks. Everything beneath the authority is refused from then on, by everybody,
+    for good; its devices enrol anew under the next generation (`vagus ca roll`, `vagus ceremony`).
+    """
     from vagus.authority.emergency import publish_sealed
     from vagus.keystore.envelopes import read_label
 

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from vagus.cli.options import PassphraseOption, open_house
+from vagus.cli.options import PassphraseOption, example, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 
 def register(application: typer.Typer) -> None:
     """Add the command of this file."""
-    application.command("ceremony")(ceremony)
+    application.command("ceremony", epilog=example("vagus ceremony --dry-run", "vagus ceremony"))(ceremony)
 
 
 def spell_list(name: str) -> str:
@@ -23,14 +23,17 @@ def spell_list(name: str) -> str:
 def ceremony(
     context: typer.Context,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what waits.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show which authorities wait for a certificate.")
+    ] = False,
     yes: YesOption = False,
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
     """Make offline keys, certify every waiting request, sign the offline lists and seal emergency lists.
 
-    Held again without anything waiting it renews the lists of the offline authorities. Each step is in the ledger.
+    Needs the passphrases of every offline keystore (root, device CAs) and of `emergency`. Held again without anything
+    waiting it renews the lists of the offline authorities: hold one every 90 days. Each step is in the ledger.
     """
     from vagus.server.ceremonies import find_waiting, hold_ceremony
 

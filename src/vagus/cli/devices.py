@@ -8,19 +8,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.options import REASONS, open_house
+from vagus.cli.options import REASONS, example, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
     from vagus.cli.output import Row
-    from vagus.records.devices import DeviceRow
+    from vagus.records.database import Connection
+    from vagus.records.devices import DeviceFilter, DeviceRow
 
-DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="A device id, or MODEL:SERIAL.")]
+DeviceArgument = Annotated[
+    str, typer.Argument(metavar="DEVICE", help='A device id, or MODEL:SERIAL as in "Aorta IP3:AIP3-000001".')
+]
+
+_STATES = (
+    "manufactured, shipped, received, commissioned, in_service, quarantined, on_loan, in_repair, recalled, "
+    "decommissioned, sanitised or disposed."
+)
+_EXAMPLES = {
+    "add": 'vagus device add --unit h1/icu --model "Aorta IP3" --serial AIP3-000123',
+    "list": "vagus device list --unit h1/icu --state quarantined",
+    "show": 'vagus device show "Aorta IP3:AIP3-000123"',
+    "state": 'vagus device state "Aorta IP3:AIP3-000123" commissioned',
+    "transfer": 'vagus device transfer "Aorta IP3:AIP3-000123" h1/er',
+    "revoke": 'vagus device revoke "Aorta IP3:AIP3-000123" --reason keyCompromise',
+    "hold": 'vagus device hold "Aorta IP3:AIP3-000123"',
+    "release": 'vagus device release "Aorta IP3:AIP3-000123"',
+    "import": "vagus device import manifest.json --anchor maker-root.pem --unit h1/pool",
+}
 
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(help="The inventory.", no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(
+        help="The inventory: devices, their states and certificates.", no_args_is_help=True, rich_markup_mode=None
+    )
     for name, command in (
         ("add", add),
         ("list", list_devices),
@@ -32,7 +53,7 @@ def register(application: typer.Typer) -> None:
         ("release", release),
         ("import", import_manifest),
     ):
-        group.command(name)(command)
+        group.command(name, epilog=example(_EXAMPLES[name]))(command)
     application.add_typer(group, name="device")
 
 
@@ -40,16 +61,21 @@ def add(
     context: typer.Context,
     *,
     unit: Annotated[str, typer.Option(metavar="HOSPITAL/UNIT", help="The compartment that owns it.")],
-    model: Annotated[str, typer.Option(help="A model of the plan.")],
-    serial: Annotated[str, typer.Option(help="The maker's serial number.")],
-    udi: Annotated[str | None, typer.Option(help="Unique device identifier.")] = None,
-    place: Annotated[str | None, typer.Option(help="Where it stands.")] = None,
+    model: Annotated[str, typer.Option(metavar="MODEL", help="A model of the plan.")],
+    serial: Annotated[str, typer.Option(metavar="SERIAL", help="The maker's serial number.")],
+    udi: Annotated[str | None, typer.Option(metavar="UDI", help="Unique device identifier.")] = None,
+    place: Annotated[str | None, typer.Option(metavar="PLACE", help="Where it stands.")] = None,
     host_name: Annotated[
-        list[str] | None, typer.Option(help="A name that it may show as a server. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A host name that its certificates carry, where it is a server. Repeatable."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Add one device; its identifier is drawn here."""
+    """Add one device to the inventory; its identifier is drawn here. It may enrol from then on.
+
+    No certificate is made: a token (`vagus token make`) or the maker's certificate lets it enrol. Many devices belong
+    into the plan or a maker's manifest (`vagus device import`).
+    """
     from vagus.fleet.devices import NewDevice
     from vagus.identifiers import UnitName
 
@@ -69,14 +95,14 @@ def list_devices(
     context: typer.Context,
     *,
     unit: Annotated[str | None, typer.Option(metavar="HOSPITAL/UNIT", help="Only of this compartment.")] = None,
-    hospital: Annotated[str | None, typer.Option(help="Only of this hospital.")] = None,
-    state: Annotated[str | None, typer.Option(help="Only in this state.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    hospital: Annotated[str | None, typer.Option(metavar="LABEL", help="Only of this hospital, as in h1.")] = None,
+    state: Annotated[str | None, typer.Option(metavar="STATE", help="Only in this state.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only of this model.")] = None,
     after: Annotated[str | None, typer.Option(metavar="DEVICE", help="Begin behind this device id.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
     json: JsonOption = False,
 ) -> None:
-    """List devices by id, a page at a time."""
+    """List devices by id, a page at a time: --after the last id of a page gives the next one."""
     from vagus.fleet.lifecycle import decode_state
     from vagus.identifiers import DeviceId, UnitName, check_label
     from vagus.records.devices import DeviceFilter
@@ -90,13 +116,14 @@ def list_devices(
     )
     start = DeviceId(after) if after else None
     with open_house(context) as house, house.database.reading() as connection:
+        _check_known(connection, narrow)
         found = page(connection, narrow, after=start, limit=limit)
     columns = ("id", "unit", "model", "serial", "profile", "state")
     Output(json).rows("Devices", columns, [_row(device) for device in found])
 
 
 def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
-    """Show one device with its certificates."""
+    """Show one device with every certificate that it ever had, their serial numbers, states and ends."""
     from vagus.records.certificates import list_of_device
 
     output = Output(json)
@@ -127,11 +154,15 @@ def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
 def state(
     context: typer.Context,
     device: DeviceArgument,
-    new_state: Annotated[str, typer.Argument(metavar="STATE", help="in_service, quarantined, recalled ...")],
+    new_state: Annotated[str, typer.Argument(metavar="STATE", help=_STATES)],
     *,
     json: JsonOption = False,
 ) -> None:
-    """Move a device on in its life; at its end its certificates are revoked."""
+    """Move a device on in its life: out of quarantine, into service, to its end.
+
+    Decommissioning revokes its certificates for good, and nothing comes back from there. A move that is not allowed
+    names those that are.
+    """
     from vagus.fleet.lifecycle import decode_state
 
     wanted = decode_state(new_state)
@@ -148,7 +179,7 @@ def transfer(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Give a device to another compartment; it enrols there anew."""
+    """Give a device to another compartment: it must enrol there anew, within a day; then its old certificates end."""
     from vagus.identifiers import UnitName
 
     target = UnitName.parse(unit)
@@ -188,7 +219,10 @@ def revoke(
 
 
 def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
-    """Suspend every certificate of a device until it is released or revoked."""
+    """Suspend every certificate of a device at once, until it is released or revoked; it gets no other meanwhile.
+
+    Gates refuse it within seconds (ON_HOLD); lists say certificateHold. Its state stays as it is.
+    """
     with open_house(context) as house:
         found = house.find_device(device)
         held = house.revocations.hold_device(str(found.id), by=house.operator).result()
@@ -196,7 +230,7 @@ def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
 
 
 def release(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
-    """End every hold on a device's certificates."""
+    """End every hold on a device's certificates: they are good again. What was revoked stays revoked."""
     with open_house(context) as house:
         found = house.find_device(device)
         released = house.revocations.release_device(str(found.id), by=house.operator).result()
@@ -205,15 +239,19 @@ def release(context: typer.Context, device: DeviceArgument, *, json: JsonOption 
 
 def import_manifest(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The maker's manifest.")],
+    file: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The file that `vagus maker manifest` wrote.")],
     *,
-    anchor: Annotated[Path, typer.Option(help="The maker's root certificate, PEM or DER.")],
+    anchor: Annotated[Path, typer.Option(metavar="FILE", help="The maker's root certificate, PEM or DER.")],
     unit: Annotated[
         str | None, typer.Option(metavar="HOSPITAL/UNIT", help="Add devices that are not in the inventory here.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Bind a maker's anchor to its models, and take its devices into the inventory."""
+    """Bind a maker's anchor to its models, and take its devices into the inventory.
+
+    Needs the models in the plan, and the anchor from a way that you trust: whoever it certifies may enrol as one of
+    these devices. Prints the anchor's SHA-256 to compare by telephone.
+    """
     from vagus.identifiers import UnitName
 
     into = UnitName.parse(unit) if unit else None
@@ -232,6 +270,24 @@ def import_manifest(
     )
     if done.unknown:
         output.say(f"{done.unknown} devices of the manifest are not in the inventory; give --unit to add them.")
+
+
+def _check_known(connection: Connection, narrow: DeviceFilter) -> None:
+    """A misspelt unit, hospital or model must not look like one without devices."""
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
+    from vagus.records.models import list_models
+    from vagus.records.units import list_units
+
+    units = [one.name for one in list_units(connection)]
+    for what, value, known in (
+        ("unit", narrow.unit, {str(one) for one in units}),
+        ("hospital", narrow.hospital, {one.hospital for one in units}),
+        ("model", narrow.model, {one.name for one in list_models(connection)}),
+    ):
+        if value is not None and str(value) not in known:
+            msg = f"{what} {str(value)!r} is not in the inventory; there are {', '.join(sorted(known)) or 'none'}"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, value=str(value))
 
 
 def spell_time(seconds: int) -> str:

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from vagus.cli.failures import REFUSED
-from vagus.cli.options import decode_address, open_house
+from vagus.cli.options import decode_address, example, open_house
 from vagus.cli.output import JsonOption, Output
 
 
 def register(application: typer.Typer) -> None:
     """Add the command of this file."""
-    application.command("doctor")(doctor)
+    application.command("doctor", epilog=example("vagus doctor --status-address 127.0.0.1:8080"))(doctor)
 
 
 def doctor(
@@ -21,11 +21,16 @@ def doctor(
     *,
     status_address: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Fetch what is published here, not at the status URL's own host."),
+        typer.Option(
+            metavar="HOST:PORT", help="Fetch lists and answers from this address, not from the status URL's own host."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Look at permissions, disk, clock, ledger, authorities, lists and answers. Exit code 1 when something fails."""
+    """Look at permissions, disk, clock, ledger, authorities, lists and answers; each finding with its remedy.
+
+    Changes nothing and needs no passphrase. Exit code 1 when something fails; a warning alone is 0.
+    """
     from vagus.server.diagnosis import State, diagnose
 
     connect_to = None if status_address is None else decode_address(status_address)

@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from vagus.cli.options import PassphraseOption, folder_of, open_house
+from vagus.cli.options import PassphraseOption, example, folder_of, open_house
 from vagus.cli.output import JsonOption, Output
 
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    application.command("init")(init)
-    application.command("export")(export)
-    application.command("upgrade")(upgrade)
+    application.command("init", epilog=example("vagus --dir hospital init --passphrase-source file:passphrase"))(init)
+    application.command("export", epilog=example("vagus --dir hospital export > hospital.json"))(export)
+    application.command("upgrade", epilog=example("vagus --dir hospital upgrade"))(upgrade)
 
 
 def init(
@@ -25,7 +25,10 @@ def init(
         Literal["hospital", "maker"], typer.Option(help="Whose installation this is; chosen once.")
     ] = "hospital",
     origin: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The ledger's name in its checkpoints; chosen once.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The ledger's name in its checkpoints; chosen once. FOLDER.vagus.internal if left out."
+        ),
     ] = None,
     database: Annotated[
         str, typer.Option(metavar="URL", help="sqlite:///file in the folder, or postgresql+psycopg://...")
@@ -39,7 +42,10 @@ def init(
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Begin an installation in --dir: settings, database, ledger and its checkpoint key."""
+    """Begin an installation in --dir: settings, database, ledger and its checkpoint key.
+
+    Needs a folder without one and a passphrase for the ledger's key. No authority is made: `vagus plan apply` is next.
+    """
     from vagus.wiring import House
 
     folder = folder_of(context)
@@ -69,7 +75,10 @@ def init(
 
 
 def export(context: typer.Context) -> None:
-    """Print everything that a plan speaks of, and the ledger's size and root, as canonical JSON."""
+    """Print everything that a plan speaks of, and the ledger's size and root, as canonical JSON.
+
+    Authorities, units, models and devices; no key, no certificate, no token. Changes nothing.
+    """
     import json as encoder
 
     with open_house(context) as house:
@@ -77,7 +86,10 @@ def export(context: typer.Context) -> None:
 
 
 def upgrade(context: typer.Context) -> None:
-    """Bring the database of an older release to this one."""
+    """Bring the database of an older release to this one.
+
+    Make a backup and stop `vagus serve` before; look with `vagus doctor` behind. Nothing to do is no error.
+    """
     from vagus.records.database import SCHEMA, open_database
     from vagus.settings import load_settings
 

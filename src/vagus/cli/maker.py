@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.options import PassphraseOption, open_house
+from vagus.cli.options import PassphraseOption, example, open_house
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
@@ -26,9 +26,14 @@ BatchOption = Annotated[
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(help="A maker's line.", no_args_is_help=True, rich_markup_mode=None)
-    group.command("make-idevids")(make_idevids)
-    group.command("manifest")(write_manifest)
+    group = typer.Typer(
+        help="A maker's line: birth certificates for its devices, and the manifest for hospitals.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    lines = ("vagus --dir maker maker make-idevids --requests requests --out idevids",)
+    group.command("make-idevids", epilog=example(*lines))(make_idevids)
+    group.command("manifest", epilog=example("vagus --dir maker maker manifest --out manifest.json"))(write_manifest)
     application.add_typer(group, name="maker")
 
 
@@ -54,7 +59,8 @@ def make_idevids(
 ) -> None:
     """Issue birth certificates (802.1AR IDevIDs) for devices of the plan's batches, one for each device.
 
-    Repeated for the same keys it writes the same certificates.
+    Needs the plan's ceremony, the passphrase of `line`, and each device's request (PKCS#10; the key never leaves the
+    device). Repeated for the same keys it writes the same certificates.
     """
     from vagus.errors import Malformed
     from vagus.fleet.births import Birth, Line
@@ -99,7 +105,10 @@ def write_manifest(
     batch: BatchOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write the manifest for hospitals: which devices were made, and under which anchor."""
+    """Write the manifest for hospitals: which devices were made, and under which anchor.
+
+    It is not signed: hospitals get the root's certificate (`vagus ca export root`) by a way that they trust.
+    """
     import hashlib
 
     from vagus.errors import Conflict

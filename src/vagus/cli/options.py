@@ -18,7 +18,8 @@ PassphraseOption: TypeAlias = Annotated[
         "--passphrase-source",
         metavar="[NAME=]fd:N|file:PATH|env:NAME",
         envvar="VAGUS_PASSPHRASE_SOURCE",
-        help="Where the passphrase of a keystore is read from; give NAME= to speak for one keystore. Repeatable.",
+        help="Where the passphrase of keystores is read from; with NAME= (an authority, log, ocsp, gate, emergency) "
+        "that of one keystore. Repeatable.",
     ),
 ]
 
@@ -26,6 +27,11 @@ REASONS = (
     "unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, "
     "privilegeWithdrawn or aACompromise (RFC 5280 5.3.1)"
 )
+
+
+def example(*commands: str) -> str:
+    """The end of a command's help: lines to copy, not to be wrapped."""
+    return "\b\n" + "\n  ".join(("Example:" if len(commands) == 1 else "Examples:", *commands))
 
 
 def folder_of(context: typer.Context) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.failures import STATE
-from vagus.cli.options import PassphraseOption, open_house
+from vagus.cli.options import PassphraseOption, example, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
@@ -19,14 +19,21 @@ PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a 
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(help="What is wanted, and making it so.", no_args_is_help=True, rich_markup_mode=None)
-    group.command("check")(check)
-    group.command("apply")(apply)
+    group = typer.Typer(
+        help="The plan: hospitals, units, models, devices and listeners in one TOML file.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    group.command("check", epilog=example("vagus --dir hospital plan check plan.toml"))(check)
+    group.command("apply", epilog=example("vagus --dir hospital plan apply plan.toml"))(apply)
     application.add_typer(group, name="plan")
 
 
 def check(context: typer.Context, file: PlanArgument, *, json: JsonOption = False) -> None:
-    """Show what applying PLAN would change. Exit code 0: nothing or something, both are answers."""
+    """Show what applying PLAN would change; changes nothing.
+
+    Exit code 0 whether something would change or not, 2 for a plan with a mistake in it.
+    """
     with open_house(context) as house:
         _show(Output(json), house.planning.compare(file).difference)
 
@@ -42,9 +49,11 @@ def apply(
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make it so: units, models, authorities, devices. A second apply changes nothing, and holds no second ceremony.
+    """Make PLAN true: add units, models, authorities and devices, after showing the changes and asking.
 
-    Without --ceremony the requests of new authorities are written and the command ends with exit code 3.
+    An authority that the plan no longer names is retired; nothing is deleted. A second apply changes nothing and holds
+    no second ceremony. Needs passphrases for the keystores of new authorities. Without --ceremony their requests wait
+    for `vagus ceremony` (exit code 3).
     """
     from vagus.server.ceremonies import find_due, find_waiting, hold_ceremony
 

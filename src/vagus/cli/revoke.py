@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from vagus.cli.failures import INTERRUPTED, REFUSED, STATE
-from vagus.cli.options import REASONS, open_house
+from vagus.cli.options import REASONS, example, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, confirm
 from vagus.cli.revocation_words import end_of, forecast_facts, plan_facts, question, spell_plan, spell_state
 
@@ -78,7 +78,8 @@ def register(application: typer.Typer) -> None:
         ("show", show),
         ("list", list_plans),
     ):
-        group.command(name)(command)
+        line = f"vagus revoke {name}" if name == "list" else f"vagus revoke {name} 3"
+        group.command(name, epilog=example(line))(command)
     group.command("resume", help="The same as `run`.")(run)
     application.add_typer(group, name="revoke")
 

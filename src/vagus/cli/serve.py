@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vagus.cli.options import PassphraseOption, open_house
+from vagus.cli.options import PassphraseOption, example, open_house
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(application: typer.Typer) -> None:
     """Add the command of this file."""
-    application.command("serve")(serve)
+    application.command("serve", epilog=example("vagus serve --issue-for h1/icu,h1/infra"))(serve)
 
 
 def serve(
@@ -30,9 +30,11 @@ def serve(
     ] = "all",
     passphrase_source: PassphraseOption = None,
 ) -> None:
-    """Serve until SIGTERM. Prints one JSON line with the bound addresses once everything is ready.
+    """Serve enrolment, status and gates until SIGTERM or Ctrl-C. Prints one JSON line when all doors are open.
 
-    At SIGHUP the listeners of the plan that was applied meanwhile are taken, and another such line is printed.
+    Needs the passphrases of the authorities that it issues for, and of `log`, `ocsp` and `gate`. Without --issue-for it
+    issues and signs nothing. At SIGHUP the listeners of the plan that was applied meanwhile are taken, and another
+    such line is printed.
     """
     from vagus.server.serving import serve as run
 

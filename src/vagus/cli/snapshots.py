@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.options import PassphraseOption, open_house
+from vagus.cli.options import PassphraseOption, example, open_house
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
     group = typer.Typer(help="Offline snapshots of what is revoked.", no_args_is_help=True, rich_markup_mode=None)
-    for name, command in (("write", write), ("key", key), ("show", show)):
-        group.command(name)(command)
+    for name, command, line in (
+        ("write", write, "vagus snapshot write --out revoked.snapshot --hours 24"),
+        ("key", key, "vagus snapshot key --out snapshot-key.pem"),
+        ("show", show, "vagus snapshot show revoked.snapshot --key snapshot-key.pem"),
+    ):
+        group.command(name, epilog=example(line))(command)
     application.add_typer(group, name="snapshot")
 
 
@@ -36,7 +40,11 @@ def write(
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write everything that is revoked now, signed with the key for snapshots, which is made at the first time."""
+    """Write everything that is revoked now into one small signed file, for gateways that decide offline.
+
+    Needs the passphrase of the keystore `snapshot`, whose key is made at the first time. `vagus validate --snapshot`
+    reads it.
+    """
     from vagus.authority.snapshots import SnapshotMaker
     from vagus.ledger.publish import write_durably
 

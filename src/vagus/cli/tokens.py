@@ -9,14 +9,18 @@ from typing import Annotated
 import typer
 
 from vagus.cli.devices import DeviceArgument, spell_time
-from vagus.cli.options import open_house
+from vagus.cli.options import example, open_house
 from vagus.cli.output import JsonOption, Output
 
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
     group = typer.Typer(help="One-time enrolment tokens.", no_args_is_help=True, rich_markup_mode=None)
-    group.command("make")(make)
+    lines = (
+        'vagus token make "Aorta IP3:AIP3-000001" --out token',
+        'vagus token make "Aorta IP3:AIP3-000001" --hours 8',
+    )
+    group.command("make", epilog=example(*lines))(make)
     group.callback()(_group)
     application.add_typer(group, name="token")
 
@@ -30,21 +34,38 @@ def make(
     device: DeviceArgument,
     *,
     hours: Annotated[
-        float | None, typer.Option(min=0.02, max=2160, help="How long it may be used; the policy's time if left out.")
+        float | None,
+        typer.Option(
+            metavar="HOURS",
+            min=0.02,
+            max=2160,
+            help="How long it may be used, 0.02 to 2160 (90 days). Left out: what the policy pack says under "
+            "token_lifetime, 7 days as shipped.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it to this new file with mode 0600 and show it nowhere.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a token with which one device may enrol once; it is shown here and never again."""
-    from vagus.errors import Conflict
+    """Make a token with which one device may enrol once; it is shown here and never again.
+
+    Needs a device of the inventory that may enrol (received, commissioned, in_service, on_loan or in_repair), and no
+    passphrase. Whoever has the token gets the device's certificate: give it to the installer by a safe way
+    (`vagus-agent enrol --token file:token`). A revoked device's tokens end.
+    """
+    import os
+
+    from vagus.errors import Conflict, Malformed
     from vagus.keystore.files import write_new
     from vagus.reasons import Reason
 
     if out is not None and out.exists():  # before a token is made that nobody could read
         msg = f"{out} exists already; a secret is never overwritten, choose another name"
         raise Conflict(Reason.ALREADY_EXISTS, msg, path=str(out))
+    if out is not None and not os.access(out.parent, os.W_OK | os.X_OK):
+        msg = f"{out.parent} is no folder that you can write to, so no token was made; name another file with --out"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, path=str(out))
     with open_house(context) as house:
         found = house.find_device(device)
         life = None if hours is None else timedelta(hours=hours)

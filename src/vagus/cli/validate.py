@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vagus.cli.certificate_words import certificate_facts, find_labelled
 from vagus.cli.failures import REFUSED
+from vagus.cli.options import example
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
@@ -21,26 +23,39 @@ if TYPE_CHECKING:
     from vagus.trust.status import PathStatusSource, StatusSource
     from vagus.trust.validation import AcceptedIdentity, Role
 
+_ROLES = (
+    "What the certificate is shown as: client, server, idevid, sdc-provider, sdc-consumer, network-access, safety, "
+    "configuration-signer, firmware-signer or ocsp-responder."
+)
 _MOST_BYTES = 16 * 1024 * 1024
 
 
 def register(application: typer.Typer) -> None:
     """Add the command of this file."""
-    application.command("validate")(validate)
+    line = "vagus validate pump.pem icu.pem --anchors root.pem --role client --crl icu.crl --crl h1.crl --crl root.crl"
+    application.command("validate", epilog=example(line))(validate)
 
 
 def validate(
-    leaf: Annotated[Path, typer.Argument(metavar="LEAF", help="The certificate to judge, PEM or DER.")],
+    leaf: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LEAF", help="The certificate to judge, PEM or DER; those behind it in the same file are its chain."
+        ),
+    ],
     chain: Annotated[
-        list[Path] | None, typer.Argument(metavar="[CHAIN]...", help="Certificates that may lead to an anchor.")
+        list[Path] | None, typer.Argument(metavar="CHAIN", help="Certificates that may lead to an anchor, PEM or DER.")
     ] = None,
     *,
     anchors: Annotated[list[Path], typer.Option(metavar="FILE", help="Trust anchors, PEM or DER. Repeatable.")],
-    role: Annotated[str, typer.Option(help="What the certificate is shown as: client, server ...")],
+    role: Annotated[str, typer.Option(metavar="ROLE", help=_ROLES)],
     at: Annotated[
         str | None, typer.Option(metavar="TIME", help="ISO 8601, as in 2027-03-01T12:00:00Z; now if left out.")
     ] = None,
-    crl: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Revocation lists. Repeatable.")] = None,
+    crl: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Revocation lists, PEM or DER, one of each issuer on the path. Repeatable."),
+    ] = None,
     ocsp: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="OCSP responses, stapled ones for example. Repeatable.")
     ] = None,
@@ -52,21 +67,34 @@ def validate(
         bool, typer.Option("--unsafe-no-status", help="Do not ask whether anything is revoked.")
     ] = False,
     group_domain: Annotated[
-        str | None, typer.Option(metavar="DOMAIN", help="The identity must lie under this domain.")
+        str | None, typer.Option(metavar="DOMAIN", help="It must name exactly one device under this domain.")
     ] = None,
     unit: Annotated[
-        list[str] | None, typer.Option(metavar="HOSPITAL/UNIT", help="Accepted compartments. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="HOSPITAL/UNIT", help="Accepted compartments; with --group-domain. Repeatable."),
     ] = None,
-    host_name: Annotated[str | None, typer.Option(metavar="NAME", help="The server must carry this name.")] = None,
+    host_name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The certificate must carry this host name or address (RFC 9525)."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Judge a certificate: exit code 0 accepted, 1 refused with a stable reason."""
-    from vagus.errors import NotTrusted
+    """Judge a certificate as our gates do: exit code 0 accepted, 1 refused with a stable reason.
+
+    Path (RFC 5280 6.1), purpose, revocation of the leaf and of every CA above it, and the names that are asked for.
+    Needs no installation and asks no network: anchors, lists and answers are files. Unlike `openssl verify` it refuses
+    where nothing is known about revocation, unless --unsafe-no-status says so.
+    """
+    from vagus.errors import Malformed, NotTrusted
+    from vagus.reasons import Reason
     from vagus.trust.anchors import AnchorSet
     from vagus.trust.status import UnsafeNoStatus
     from vagus.trust.validation import Expectation, Validator
     from vagus.x509.pem import decode_certificates
 
+    if unit and group_domain is None:  # a compartment is read from the identity, which only the domain tells
+        msg = f"--unit {unit[0]} is checked in the name of a device: give its domain with --group-domain"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
     moment = _decode_time(at)
     output = Output(json)
     presented = [der for path in (leaf, *(chain or ())) for der in decode_certificates(_read(path))]
@@ -85,17 +113,23 @@ def validate(
             status = _status(crl or (), ocsp or (), (snapshot, snapshot_key), presented, trusted, moment)
         accepted = Validator(trusted, status).validate(presented[0], presented[1:], expectation, moment)
     except NotTrusted as refusal:
-        output.facts(_refused(refusal))
+        output.facts(_refused(refusal, presented))
         raise typer.Exit(REFUSED) from refusal
     output.facts(_accepted(accepted, moment))
+    if accepted.device_name is None:
+        output.say("The identity is what the certificate says; --group-domain has it checked for one device's name.")
 
 
 def _accepted(accepted: AcceptedIdentity, moment: datetime) -> Row:
+    """The leaf as it tells; `identity_checked` where it names one device of the domain that was asked for."""
+    name = accepted.device_name
+    found = certificate_facts(accepted.path[0])
     return {
         "verdict": "accepted",
         "at": moment.isoformat().replace("+00:00", "Z"),
-        "identity": None if accepted.device_name is None else str(accepted.device_name),
-        "serial": f"{accepted.serial:x}",
+        **found,
+        "identity": found["identity"] if name is None else str(name),
+        "identity_checked": name is not None,
         "leaf_sha256": accepted.leaf_sha256.hex(),
         "anchor_sha256": accepted.anchor_sha256.hex(),
         "not_after": accepted.not_after.isoformat().replace("+00:00", "Z"),
@@ -103,9 +137,12 @@ def _accepted(accepted: AcceptedIdentity, moment: datetime) -> Row:
     }
 
 
-def _refused(refusal: NotTrusted) -> Row:
+def _refused(refusal: NotTrusted, presented: Sequence[bytes]) -> Row:
+    """The reason, and the certificate that it is about: one of the chain where the message names it."""
     facts = {name: value for name, value in refusal.facts.items() if name not in {"verdict", "reason", "message"}}
-    return {"verdict": "refused", "reason": refusal.reason.value, "message": refusal.message, **facts}
+    about = find_labelled(presented, refusal.facts.get("certificate"))
+    found = {} if about is None else certificate_facts(about)
+    return {"verdict": "refused", "reason": refusal.reason.value, "message": refusal.message, **found, **facts}
 
 
 def _read(path: Path) -> bytes:
