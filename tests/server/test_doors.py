@@ -235,10 +235,10 @@ def test_a_makers_new_list_is_taken_without_a_restart_and_a_bad_one_is_told(buil
     assert built.builder.told_of_makers() == {}
 
 
-def why_refused(built: Built) -> Reason:
+def why_refused(built: Built, chain_der: tuple[bytes, ...] = ()) -> Reason:
     """What a door says to somebody who shows an octet in place of a certificate: the clock is judged first."""
     ((_, admission),) = built.doors.admissions
-    peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=b"0", chain_der=())
+    peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=b"0", chain_der=chain_der)
     rules = ListenerRules(function=None, group_domain="test.example", units=frozenset())
     with pytest.raises(VagusError) as refused:
         admission.admit(peer, rules)
@@ -273,6 +273,11 @@ def test_doors_that_a_clock_shut_say_until_when_and_open_then_by_themselves(buil
     assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
     (told,) = [one for one in diagnose(built.house) if one.check == "clock"]
     assert told.state is State.WELL
+
+
+def test_a_door_reads_no_more_certificates_than_the_longest_chain_has(built: Built) -> None:
+    assert why_refused(built, (b"0",) * 32) is Reason.NON_DER
+    assert why_refused(built, (b"0",) * 33) is Reason.TOO_MANY
 
 
 def test_once_an_operator_says_so_the_doors_open_without_a_restart(built: Built) -> None:

@@ -37,11 +37,15 @@ from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.validation import Validator
 from vagus.wiring import House
+from vagus.x509.budgets import Limits as ValidationLimits
 from vagus.x509.certificates import decode_certificate
+from vagus.x509.paths import LONGEST_CHAIN
 
 _LOG = logging.getLogger(__name__)
 _LIVE = frozenset({ACTIVE, RETIRED})
 _CLOCK = "clock"
+_SHOWN = ValidationLimits(certificates=LONGEST_CHAIN)
+"""A peer at a door is to send its own chain: OpenSSL takes 100 kB, and 250 small strangers cost 10 ms to search."""
 
 
 @dataclass(slots=True)
@@ -292,8 +296,8 @@ class DoorBuilder:
         status = self._status(listener)
         makers = None
         if listener.kind is ListenerKind.ENROLMENT and self._makers:
-            makers = Validator(AnchorSet.from_der(self._makers), self._births, floor=self._floor)
-        return Validator(anchors, status, known=known, floor=self._floor), makers
+            makers = Validator(AnchorSet.from_der(self._makers), self._births, floor=self._floor, limits=_SHOWN)
+        return Validator(anchors, status, known=known, floor=self._floor, limits=_SHOWN), makers
 
     def _status(self, listener: PlannedListener) -> DatabaseStatus:
         function = None if listener.kind is ListenerKind.ENROLMENT else Function(listener.function)

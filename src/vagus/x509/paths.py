@@ -21,7 +21,7 @@ from vagus.x509.path_rules import PathRules
 from vagus.x509.signatures import SignatureVerdicts
 
 Name = tuple[RelativeName, ...]
-_LONGEST_CHAIN = 32  # certificates below the anchor, self-issued ones too
+LONGEST_CHAIN = 32  # certificates below the anchor, self-issued ones too
 _FINAL = frozenset({Reason.REVOKED, Reason.ON_HOLD})  # of the target: no other path makes it good
 
 
@@ -150,7 +150,7 @@ class _Walk:
         raise self._refusal or self._edge_fault or self._no_path()
 
     def _leads_on(self, step: PathCertificate, path: list[PathCertificate], on_path: set[tuple[Name, bytes]]) -> bool:
-        if self._identity(step) in on_path or len(path) >= _LONGEST_CHAIN:
+        if self._identity(step) in on_path or len(path) >= LONGEST_CHAIN:
             return False
         counted = sum(not one.is_self_issued for one in (*path[1:], step))
         if counted > self._search.inputs.longest_path:
