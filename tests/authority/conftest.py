@@ -1,4 +1,4 @@
-"""An installation with its hierarchy for every test of this room."""
+"""An installation with its hierarchy for every test of this room, and a house that publishes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.authority.installation import Installation, new_installation
+from tests.server.publishing_house import house, template
+
+__all__ = ["built", "house", "installation", "template"]
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
 from tests.endpoints.calls import call
-from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
+from tests.server.publishing_house import PublishingHouse
 from vagus.authority import published
 from vagus.authority.published import FRESH_SECONDS, PublishedList, PublishedLists
 from vagus.endpoints.revocation_status import OcspReplies, status_app
@@ -22,17 +21,6 @@ from vagus.records.tables import authorities
 from vagus.records.writer import Batch
 
 ICU = ("h1/icu", 1, 0)
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("published") / "template")
-
-
-@pytest.fixture
-def house(template: Path, tmp_path: Path) -> Iterator[PublishingHouse]:
-    with publishing_house(template, tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

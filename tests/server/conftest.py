@@ -1,7 +1,8 @@
-"""A founded hospital, as the tests of the command line have it, for what serves one."""
+"""A founded hospital, as the tests of the command line have it, and a house that publishes, for what serves one."""
 
 from __future__ import annotations
 
 from tests.cli.conftest import fresh_once, hospital, hospital_once, passphrase
+from tests.server.publishing_house import house, template
 
-__all__ = ["fresh_once", "hospital", "hospital_once", "passphrase"]
+__all__ = ["fresh_once", "hospital", "hospital_once", "house", "passphrase", "template"]

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.authority.installation import BY, H1, ROOT, STATUS_URL, Installation, new_installation
 from tests.authority.installation import ICU as PLANNED_ICU
 from vagus.authority.answers import OcspDesk
@@ -136,3 +138,16 @@ def publishing_house(template: Path, folder: Path) -> Iterator[PublishingHouse]:
         desk = OcspDesk(database, follower, built.pack.ocsp, responders)
         yield PublishingHouse(built, built.issuers(ICU), desk, PublishedLists(database, clock))
     database.close()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every house is copied from; founded once for each test process."""
+    return make_template(tmp_path_factory.mktemp("published") / "template")
+
+
+@pytest.fixture
+def house(template: Path, tmp_path: Path) -> Iterator[PublishingHouse]:
+    """One of its own for each test."""
+    with publishing_house(template, tmp_path) as made:
+        yield made

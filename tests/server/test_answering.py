@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -18,7 +17,7 @@ from cryptography.x509 import ocsp
 
 from tests.authority.installation import BY, SECRET
 from tests.endpoints.calls import call
-from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
+from tests.server.publishing_house import PublishingHouse
 from vagus.authority.answers import OcspDesk
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
@@ -31,17 +30,6 @@ from vagus.records.sequence import RevocationFollower
 from vagus.server import answering
 from vagus.server.answering import DeskSupply
 from vagus.x509.crl_building import RevocationReason
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("published") / "template")
-
-
-@pytest.fixture
-def house(template: Path, tmp_path: Path) -> Iterator[PublishingHouse]:
-    with publishing_house(template, tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

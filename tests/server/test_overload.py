@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -13,23 +11,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
+from tests.server.publishing_house import PublishingHouse
 from vagus.authority.issuance import IssuedCertificate
 from vagus.endpoints.revocation_status import OCSP_STATUS, OcspStatus
 from vagus.errors import LimitExceeded
 from vagus.reasons import Reason
 from vagus.server.overload import LoadGauge, SheddingOcsp
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("loaded") / "template")
-
-
-@pytest.fixture
-def house(template: Path, tmp_path: Path) -> Iterator[PublishingHouse]:
-    with publishing_house(template, tmp_path) as made:
-        yield made
 
 
 class Busy(LoadGauge):

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
 from sqlalchemy import delete, update
 
-from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
+from tests.server.publishing_house import PublishingHouse
 from vagus.authority.publishing import sign_list
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.records.tables import crl_publications, ocsp_responders, revocation_events, revocations
 from vagus.server.defects import Defect
 from vagus.x509.crl_building import CrlContents, RevocationReason, encode_crl_entry
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("published") / "template")
-
-
-@pytest.fixture
-def house(template: Path, tmp_path: Path) -> Iterator[PublishingHouse]:
-    with publishing_house(template, tmp_path) as made:
-        yield made
 
 
 def reasons(defects: tuple[Defect, ...], place: str | None = None) -> set[Reason]:

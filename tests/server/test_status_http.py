@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.server.house import PATIENCE, PlainClient, Served, serving, wait_until
-from tests.server.publishing_house import make_template
 from tests.server.status_house import (
     AGE,
     LAST,
@@ -50,11 +49,6 @@ GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
 TRY_LATER = ocsp.OCSPResponseStatus.TRY_LATER
 SLOW_FIELD = 'If-None-Match: "none"\r\n'
 """A field that the parser must see, and that changes nothing."""
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("status") / "template")
 
 
 @pytest.fixture

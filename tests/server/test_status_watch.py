@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import delete
 
 from tests.endpoints.calls import call
-from tests.server.publishing_house import PublishingHouse, make_template, publishing_house
+from tests.server.publishing_house import PublishingHouse
 from vagus.records.tables import crl_publications, ocsp_responders
 from vagus.server.health import Health, health_app
 from vagus.server.jobs import Jobs, Task
 from vagus.server.metrics import metrics_app
 from vagus.server.overload import LoadGauge
 from vagus.server.status_watch import StatusWatch, watch_lists
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("watched") / "template")
-
-
-@pytest.fixture
-def house(template: Path, tmp_path: Path) -> Iterator[PublishingHouse]:
-    with publishing_house(template, tmp_path) as made:
-        yield made
 
 
 @pytest.fixture
