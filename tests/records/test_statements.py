@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Select, bindparam, insert, select, update
+from sqlalchemy import Select, bindparam, func, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
 from vagus.records.database import Database
-from vagus.records.statements import Statement
-from vagus.records.tables import authorities, keys
+from vagus.records.statements import Statement, write_together
+from vagus.records.tables import authorities, keys, leases
 
 _ADD = Statement(insert(keys), "spki_sha256", "owner", "state", "since")
 _FIND = Statement(select(keys).where(keys.c.spki_sha256 == bindparam("spki")))
@@ -19,6 +19,8 @@ _BLOCK = Statement(
     .where(keys.c.owner == bindparam("of"), keys.c.state == "active")
     .values(state="blocked", since=bindparam("at"))
 )
+_LEASE = Statement(insert(leases), "name", "holder", "until")
+_COUNT = Statement(select(func.count().label("count")).select_from(keys))
 KEY = {"spki_sha256": b"\x00\xffkey", "owner": "device:%s'\"", "state": "active", "since": 1}
 
 
@@ -52,6 +54,52 @@ def test_a_statement_is_undone_with_its_transaction(database: Database) -> None:
         _ADD.change_many(connection, [{**KEY, "spki_sha256": b"first"}, KEY, KEY])
     with database.reading() as connection:
         assert _FIND.find(connection, spki=b"first") is None
+
+
+def test_changes_made_together_keep_their_own_values(database: Database) -> None:
+    with database.writing() as connection:
+        _ADD.change(connection, **KEY)
+        write_together(
+            connection,
+            _ADD.write(**{**KEY, "spki_sha256": b"other", "owner": "authority:100%(owner)s"}),
+            _BLOCK.write(of=KEY["owner"], at=7),
+            _LEASE.write(name="sweep", holder="one", until=9),
+        )
+        found = connection.execute(select(keys.c.owner, keys.c.state, keys.c.since).order_by(keys.c.since)).all()
+        assert found == [("authority:100%(owner)s", "active", 1), (KEY["owner"], "blocked", 7)]
+        assert connection.execute(select(leases)).all() == [("sweep", "one", 9)]
+
+
+def test_one_change_or_none_together_is_that_change_or_none(database: Database) -> None:
+    with database.writing() as connection:
+        write_together(connection)
+        write_together(connection, _ADD.write(**KEY))
+        assert connection.execute(select(keys.c.owner)).all() == [(KEY["owner"],)]
+
+
+def test_of_changes_made_together_all_are_undone_where_one_breaks_a_constraint(database: Database) -> None:
+    with database.writing() as connection:
+        _ADD.change(connection, **KEY)
+    with pytest.raises(IntegrityError) as refusal, database.writing() as connection:
+        write_together(connection, _LEASE.write(name="sweep", holder="one", until=9), _ADD.write(**KEY))
+    assert refusal.value.params is None
+    with database.reading() as connection:
+        assert connection.execute(select(leases)).all() == []
+
+
+def test_what_is_said_behind_a_look_is_done_and_the_look_is_given(database: Database) -> None:
+    with database.writing() as connection:
+        _ADD.change(connection, **KEY)
+        found = _COUNT.find_and_say(connection, "SAVEPOINT here")
+        assert found is not None
+        assert found.count == 1
+        _ADD.change(connection, **{**KEY, "spki_sha256": b"undone"})
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT here")
+        assert _FIND.find(connection, spki=b"undone") is None
+        assert (
+            Statement(select(keys.c.owner).where(keys.c.since == null())).find_and_say(connection, "SAVEPOINT no")
+            is None
+        )
 
 
 def test_without_a_transaction_it_begins_one_as_sqlalchemy_does(file_database: Database) -> None:

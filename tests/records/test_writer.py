@@ -370,24 +370,36 @@ def test_a_transaction_that_was_lost_reaches_every_future_and_the_next_batch_goe
     assert check_log(database) == [b"a", b"b"]
 
 
-def test_an_act_that_goes_on_after_a_failed_statement_spoils_nothing(writer: Writer, database: Database) -> None:
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "between others", "last"])
+def test_an_act_that_goes_on_after_a_failed_statement_spoils_nothing(
+    writer: Writer, database: Database, place: int
+) -> None:
     """PostgreSQL refuses all further statements of such an act, SQLite lets it go on; neighbours are safe on both."""
 
     def swallow(batch: Batch) -> int:
         with suppress(IntegrityError):
-            remember("a")(batch)
+            remember("there")(batch)
         return batch.append(b"swallowed")
 
+    writer.submit(remember("there")).result(10)
     gate = Gate(writer)
-    first, second, third = (writer.submit(act) for act in (remember("a"), swallow, remember("b")))
+    acts = [remember("a"), remember("b")]
+    acts.insert(place, swallow)
+    futures = [writer.submit(act) for act in acts]
     gate.open()
-    first.result(10)
-    third.result(10)
     with suppress(SQLAlchemyError):
-        second.result(10)
-    assert names(database) == ["a", "b"]
-    entries = check_log(database)
-    assert (entries[0], entries[-1]) == (b"a", b"b")
+        futures.pop(place).result(10)
+    for future in futures:
+        future.result(10)
+    assert names(database) == ["a", "b", "there"]
+    assert [entry for entry in check_log(database) if entry != b"swallowed"] == [b"there", b"a", b"b"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 9, 100])
+def test_every_leaf_of_an_act_is_written_whatever_their_number(writer: Writer, database: Database, count: int) -> None:
+    entries = [b"entry %d" % number for number in range(count)]
+    assert writer.submit(lambda batch: [batch.append(entry) for entry in entries]).result(10) == [*range(count)]
+    assert check_log(database) == entries
 
 
 def test_a_database_that_another_process_keeps_locked_is_unavailable(file_database: Database) -> None:

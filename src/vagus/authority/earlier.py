@@ -97,9 +97,9 @@ def apply_listed(
     if before is not None and (before.reason != RevocationReason.CERTIFICATE_HOLD or before.reason == reason):
         return 0
     if reason is RevocationReason.CERTIFICATE_HOLD:
-        hold_row(batch, row, authority.reference, by=by)
+        hold_row(batch, row, by=by)
     else:
-        revoke_row(batch, row, authority.reference, reason, by=by)
+        revoke_row(batch, row, reason, by=by)
     return 1
 
 

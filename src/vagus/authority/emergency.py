@@ -159,7 +159,7 @@ def publish_sealed(
         if certificate is None:
             msg = f"{reference} never issued the certificate that this list revokes; is it another installation's?"
             raise Conflict(Reason.NOT_ISSUED, msg)
-        revocation.revoke_row(batch, certificate, reference, RevocationReason.CA_COMPROMISE, by=by)
+        revocation.revoke_row(batch, certificate, RevocationReason.CA_COMPROMISE, by=by)
         for publication, _ in lists:
             kept = replace(publication, authority_id=issuer.id)
             publications.put_publication(batch.connection, kept)

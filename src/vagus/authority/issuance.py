@@ -321,7 +321,7 @@ class Issuance:
                 rows.note_signature(batch.connection, row.leaf_index, signed, hashlib.sha256(signed).digest())
             else:
                 by = "rule:settle"
-                revocation.revoke_row(batch, found, issuer.reference, RevocationReason.CESSATION_OF_OPERATION, by=by)
+                revocation.revoke_row(batch, found, RevocationReason.CESSATION_OF_OPERATION, by=by)
             outcome = "signed" if may_sign else "revoked"
             append(batch, IntentSettled(issuer.reference, row.serial, outcome))
             return may_sign

@@ -359,11 +359,11 @@ def _apply(batch: Batch, row: RevocationPlanRow, one: CertificateRow, reference:
         return
     if row.act == revocation_rows.HOLD:
         if not one.owner.startswith("authority:"):
-            revocation.hold_row(batch, one, reference, by=by)
+            revocation.hold_row(batch, one, by=by)
     elif row.act == revocation_rows.RELEASE:
-        revocation.release_row(batch, one, reference, by=by)
+        revocation.release_row(batch, one, by=by)
     else:
-        revocation.revoke_row(batch, one, reference, RevocationReason(row.reason), by=by)
+        revocation.revoke_row(batch, one, RevocationReason(row.reason), by=by)
 
 
 def _move(batch: Batch, plan_id: int, state: str, by: str, because: str | None = None) -> RevocationPlanRow:

@@ -18,7 +18,9 @@ from vagus.records import authorities as authority_rows
 from vagus.records import certificates as certificate_rows
 from vagus.records import keys as key_rows
 from vagus.records import revocations as rows
+from vagus.records.revocable import Revocable, find_revocable, find_revocable_serial
 from vagus.records.revocations import RevocationEvent, RevocationRow
+from vagus.records.statements import Write, write_together
 from vagus.x509.crl_building import RevocationReason, encode_crl_entry
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 
     from vagus.records.certificates import CertificateRow
     from vagus.records.writer import Batch, Writer
-
-    _RowAct = Callable[[CertificateRow, str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,15 @@ class Revocations:
 
         The future raises Conflict(NOT_ISSUED) for a serial that this authority never issued.
         """
-        return self._writer.submit(lambda batch: revoke_row(batch, *_find(batch, authority_id, serial), reason, by=by))
+        return self._writer.submit(lambda batch: _revoke(batch, _find(batch, authority_id, serial), reason, by=by))
 
     def hold(self, authority_id: int, serial: int, *, by: str) -> Future[int]:
         """Suspend one certificate until it is released or revoked. Raises as `revoke`, and Conflict(REVOKED)."""
-        return self._writer.submit(lambda batch: hold_row(batch, *_find(batch, authority_id, serial), by=by))
+        return self._writer.submit(lambda batch: _hold(batch, _find(batch, authority_id, serial), by=by))
 
     def release(self, authority_id: int, serial: int, *, by: str) -> Future[int]:
         """End a hold. Raises as `revoke`, Conflict(REVOKED), and Conflict(NOT_FOUND) when there is no hold."""
-        return self._writer.submit(lambda batch: release_row(batch, *_find(batch, authority_id, serial), by=by))
+        return self._writer.submit(lambda batch: _release(batch, _find(batch, authority_id, serial), by=by))
 
     def revoke_device(self, device_id: str, reason: RevocationReason, *, by: str) -> Future[Revoked]:
         """Revoke every certificate of a device that is not past, in one transaction."""
@@ -82,19 +82,19 @@ class Revocations:
 
 def revoke_device(batch: Batch, device_id: str, reason: RevocationReason, *, by: str) -> Revoked:
     """`Revocations.revoke_device` inside an act that does more."""
-    return _each(batch, _alive(batch, device_id), lambda row, name: revoke_row(batch, row, name, reason, by=by))
+    return _each(batch, _alive(batch, device_id), lambda one: _revoke(batch, one, reason, by=by))
 
 
 def hold_device(batch: Batch, device_id: str, *, by: str) -> Revoked:
     """`Revocations.hold_device` inside an act that does more."""
     live = [row for row in _alive(batch, device_id) if row.state != certificate_rows.REVOKED]
-    return _each(batch, live, lambda row, name: hold_row(batch, row, name, by=by))
+    return _each(batch, live, lambda one: _hold(batch, one, by=by))
 
 
 def release_device(batch: Batch, device_id: str, *, by: str) -> Revoked:
     """`Revocations.release_device` inside an act that does more."""
     held = [row for row in _alive(batch, device_id) if row.state == certificate_rows.HELD]
-    return _each(batch, held, lambda row, name: release_row(batch, row, name, by=by))
+    return _each(batch, held, lambda one: _release(batch, one, by=by))
 
 
 def revoke_key(batch: Batch, spki_sha256: bytes, reason: RevocationReason, *, by: str) -> Revoked:
@@ -102,85 +102,108 @@ def revoke_key(batch: Batch, spki_sha256: bytes, reason: RevocationReason, *, by
     if reason.is_compromise:
         _block(batch, spki_sha256, by)
     alive = [row for row in certificate_rows.list_of_key(batch.connection, spki_sha256) if row.not_after > batch.at]
-    return _each(batch, alive, lambda row, name: _revoke_one(batch, row, name, reason, by=by))
+    return _each(batch, alive, lambda one: _revoke_one(batch, one, reason, by=by))
 
 
-def revoke_row(batch: Batch, row: CertificateRow, reference: str, reason: RevocationReason, *, by: str) -> int:
-    """Revoke `row`, issued by the authority `reference`; gives its place in the sequence.
+def revoke_row(batch: Batch, row: CertificateRow, reason: RevocationReason, *, by: str) -> int:
+    """Revoke the certificate of `row`, as it stands now; gives its place in the sequence.
 
     A compromise is one of the key: its other certificates that are not past go in the same act, whoever issued them.
     A second revocation changes nothing, unless it is the first that speaks of a compromise. Raises
     PolicyRefusal(POLICY_VIOLATION) for reasons that are not a revocation's own and for a root's own certificate.
     """
-    sequence = _revoke_one(batch, row, reference, reason, by=by)
-    for other in certificate_rows.list_of_key(batch.connection, row.spki_sha256) if reason.is_compromise else ():
-        if other.leaf_index == row.leaf_index or other.not_after <= batch.at:
-            continue
-        name = _reference(batch, other.authority_id)
-        if other.owner != f"authority:{name}":  # a root is in no list of its own: anchors are what must change
-            _revoke_one(batch, other, name, reason, by=by)
-    return sequence
+    return _revoke(batch, _look(batch, row), reason, by=by)
 
 
-def _revoke_one(batch: Batch, row: CertificateRow, reference: str, reason: RevocationReason, *, by: str) -> int:
-    # 1. what may not be: hold and removeFromCRL have their own acts; a root cannot speak against itself
-    if reason in {RevocationReason.CERTIFICATE_HOLD, RevocationReason.REMOVE_FROM_CRL}:
-        msg = f"{reason.spelling} is no reason to revoke; use hold or release"
-        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, reason=reason.spelling)
-    if row.owner == f"authority:{reference}":
-        msg = f"{reference} is a root and cannot be revoked by its own list; take it out of the anchors"
-        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, authority=reference)
-    # 2. a compromised key is never certified again, whoever brings it
-    if reason.is_compromise:
-        key_rows.block_key(batch.connection, row.spki_sha256, row.owner, at=batch.at)
-    # 3. once revoked stays revoked
-    before = rows.find_revocation(batch.connection, row.leaf_index)
-    if before is not None:  # asked of the table: `row` may have been read before this act revoked it
-        stood = RevocationReason(before.reason)
-        says_more = reason.is_compromise and not stood.is_compromise
-        if stood is not RevocationReason.CERTIFICATE_HOLD and not says_more:
-            return before.sequence
-    # 4. sequence, CRL entry, state, ledger
-    sequence = _write(batch, row, rows.REVOKE, reason, is_first=before is None)
-    certificate_rows.set_state(batch.connection, row.leaf_index, certificate_rows.REVOKED)
-    _note_authority(batch, row)
-    append(batch, Revocation(reference, row.serial, int(reason), sequence, by))
-    return sequence
-
-
-def hold_row(batch: Batch, row: CertificateRow, reference: str, *, by: str) -> int:
-    """Suspend `row`; gives its place in the sequence. A second hold changes nothing.
+def hold_row(batch: Batch, row: CertificateRow, *, by: str) -> int:
+    """Suspend the certificate of `row`; gives its place in the sequence. A second hold changes nothing.
 
     Raises Conflict(REVOKED), and PolicyRefusal(POLICY_VIOLATION) for an authority: what it signed meanwhile would
     come back with it.
     """
+    return _hold(batch, _look(batch, row), by=by)
+
+
+def release_row(batch: Batch, row: CertificateRow, *, by: str) -> int:
+    """End the hold on the certificate of `row`; gives its place in the sequence.
+
+    Raises Conflict(REVOKED or NOT_FOUND).
+    """
+    return _release(batch, _look(batch, row), by=by)
+
+
+def _revoke(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str) -> int:
+    sequence = _revoke_one(batch, one, reason, by=by)
+    if not (reason.is_compromise and one.is_key_shared):
+        return sequence
+    mine = one.certificate
+    for other in certificate_rows.list_of_key(batch.connection, mine.spki_sha256):
+        if other.leaf_index == mine.leaf_index or other.not_after <= batch.at:
+            continue
+        found = _look(batch, other)
+        if not _is_own(found):  # a root is in no list of its own: anchors are what must change
+            _revoke_one(batch, found, reason, by=by)
+    return sequence
+
+
+def _revoke_one(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str) -> int:
+    row = one.certificate
+    # 1. what may not be: hold and removeFromCRL have their own acts; a root cannot speak against itself
+    if reason in {RevocationReason.CERTIFICATE_HOLD, RevocationReason.REMOVE_FROM_CRL}:
+        msg = f"{reason.spelling} is no reason to revoke; use hold or release"
+        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, reason=reason.spelling)
+    if _is_own(one):
+        msg = f"{one.reference} is a root and cannot be revoked by its own list; take it out of the anchors"
+        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, authority=one.reference)
+    # 2. a compromised key is never certified again, whoever brings it
+    blocked: tuple[Write, ...] = ()
+    if reason.is_compromise:
+        blocked = key_rows.blocking(row.spki_sha256, row.owner, at=batch.at, state=one.key_state)
+    # 3. once revoked stays revoked
+    if one.sequence is not None and one.reason is not None:
+        stood = RevocationReason(one.reason)
+        says_more = reason.is_compromise and not stood.is_compromise
+        if stood is not RevocationReason.CERTIFICATE_HOLD and not says_more:
+            write_together(batch.connection, *blocked)
+            return one.sequence
+    # 4. sequence, CRL entry, state, key, ledger
+    sequence = _write(batch, one, rows.REVOKE, reason, certificate_rows.REVOKED, blocked)
+    _note_authority(batch, row)
+    append(batch, Revocation(one.reference, row.serial, int(reason), sequence, by))
+    return sequence
+
+
+def _hold(batch: Batch, one: Revocable, *, by: str) -> int:
+    row = one.certificate
     if row.owner.startswith("authority:"):
         msg = f"{row.owner} is an authority and cannot be held; revoke it"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
     if row.state == certificate_rows.REVOKED:
-        raise _revoked(row, reference)
-    before = rows.find_revocation(batch.connection, row.leaf_index)
-    if before is not None:
-        return before.sequence
-    sequence = _write(batch, row, rows.HOLD, RevocationReason.CERTIFICATE_HOLD, is_first=True)
-    certificate_rows.set_state(batch.connection, row.leaf_index, certificate_rows.HELD)
-    append(batch, Hold(reference, row.serial, sequence, by))
+        raise _revoked(one)
+    if one.sequence is not None:
+        return one.sequence
+    sequence = _write(batch, one, rows.HOLD, RevocationReason.CERTIFICATE_HOLD, certificate_rows.HELD)
+    append(batch, Hold(one.reference, row.serial, sequence, by))
     return sequence
 
 
-def release_row(batch: Batch, row: CertificateRow, reference: str, *, by: str) -> int:
-    """End the hold on `row`; gives its place in the sequence. Raises Conflict(REVOKED or NOT_FOUND)."""
+def _release(batch: Batch, one: Revocable, *, by: str) -> int:
+    row = one.certificate
     if row.state == certificate_rows.REVOKED:
-        raise _revoked(row, reference)
+        raise _revoked(one)
     if row.state != certificate_rows.HELD:
-        msg = f"certificate {row.serial:x} of {reference} is not on hold, so there is nothing to release"
+        msg = f"certificate {row.serial:x} of {one.reference} is not on hold, so there is nothing to release"
         raise Conflict(Reason.NOT_FOUND, msg, serial=f"{row.serial:x}")
-    sequence = _number(batch, row, rows.RELEASE, RevocationReason.REMOVE_FROM_CRL)
-    rows.delete_revocation(batch.connection, row.leaf_index)
+    sequence = batch.next_revocation()
     # A certificate that was held before it was signed is an intent again, and settles as one.
     state = certificate_rows.INTENDED if row.fingerprint is None else certificate_rows.ISSUED
-    certificate_rows.set_state(batch.connection, row.leaf_index, state)
-    append(batch, Release(reference, row.serial, sequence, by))
+    write_together(
+        batch.connection,
+        rows.inserting_event(_event(batch, one, sequence, rows.RELEASE, RevocationReason.REMOVE_FROM_CRL)),
+        rows.deleting_revocation(row.leaf_index),
+        certificate_rows.moving(row.leaf_index, state),
+    )
+    append(batch, Release(one.reference, row.serial, sequence, by))
     return sequence
 
 
@@ -191,31 +214,37 @@ def _block(batch: Batch, spki_sha256: bytes, by: str) -> None:
         append(batch, KeyBlocked(spki_sha256, "rule:compromised" if known is None else known.owner, by))
 
 
-def _number(batch: Batch, row: CertificateRow, act: str, reason: RevocationReason) -> int:
-    sequence = batch.next_revocation()
-    event = RevocationEvent(sequence, row.authority_id, row.serial, act, int(reason), batch.at)
-    rows.insert_event(batch.connection, event)
-    return sequence
-
-
-def _write(batch: Batch, row: CertificateRow, act: str, reason: RevocationReason, *, is_first: bool) -> int:
-    sequence = _number(batch, row, act, reason)
-    rows.put_revocation(
+def _write(
+    batch: Batch, one: Revocable, act: str, reason: RevocationReason, state: str, further: tuple[Write, ...] = ()
+) -> int:
+    """The next step of the sequence, what stands in every later list, and the certificate's state: one round trip."""
+    row, sequence = one.certificate, batch.next_revocation()
+    if one.sequence is not None:
+        rows.delete_revocation(batch.connection, row.leaf_index)
+    stands = RevocationRow(
+        leaf_index=row.leaf_index,
+        sequence=sequence,
+        authority_id=row.authority_id,
+        serial=row.serial,
+        shard=row.shard,
+        reason=int(reason),
+        revoked_at=batch.at,
+        not_after=row.not_after,
+        entry_der=encode_crl_entry(row.serial, datetime.fromtimestamp(batch.at, UTC), reason),
+    )
+    write_together(
         batch.connection,
-        RevocationRow(
-            leaf_index=row.leaf_index,
-            sequence=sequence,
-            authority_id=row.authority_id,
-            serial=row.serial,
-            shard=row.shard,
-            reason=int(reason),
-            revoked_at=batch.at,
-            not_after=row.not_after,
-            entry_der=encode_crl_entry(row.serial, datetime.fromtimestamp(batch.at, UTC), reason),
-        ),
-        is_first=is_first,
+        rows.inserting_event(_event(batch, one, sequence, act, reason)),
+        rows.inserting_revocation(stands),
+        certificate_rows.moving(row.leaf_index, state),
+        *further,
     )
     return sequence
+
+
+def _event(batch: Batch, one: Revocable, sequence: int, act: str, reason: RevocationReason) -> RevocationEvent:
+    row = one.certificate
+    return RevocationEvent(sequence, row.authority_id, row.serial, act, int(reason), batch.at)
 
 
 def _note_authority(batch: Batch, row: CertificateRow) -> None:
@@ -228,34 +257,41 @@ def _note_authority(batch: Batch, row: CertificateRow) -> None:
         authority_rows.set_authority_state(batch.connection, below.id, authority_rows.REVOKED)
 
 
-def _find(batch: Batch, authority_id: int, serial: int) -> tuple[CertificateRow, str]:
-    row = certificate_rows.find_certificate(batch.connection, authority_id, serial)
-    if row is None:
+def _find(batch: Batch, authority_id: int, serial: int) -> Revocable:
+    found = find_revocable_serial(batch.connection, authority_id, serial)
+    if found is None:
         msg = f"authority {authority_id} never issued serial {serial:x}; check issuer and serial"
         raise Conflict(Reason.NOT_ISSUED, msg, authority_id=authority_id, serial=f"{serial:x}")
-    return row, _reference(batch, authority_id)
+    return found
 
 
-def _reference(batch: Batch, authority_id: int) -> str:
-    found = authority_rows.find_by_id(batch.connection, authority_id)
+def _look(batch: Batch, row: CertificateRow) -> Revocable:
+    """`row` as it stands in this act: it may have been read before the act revoked it."""
+    found = find_revocable(batch.connection, row.leaf_index)
     if found is None:
-        msg = f"there is no authority of id {authority_id}"
-        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority_id=authority_id)
-    return found.reference
+        msg = f"there is no certificate of leaf {row.leaf_index}, serial {row.serial:x}; read it again"
+        raise Conflict(Reason.NOT_ISSUED, msg, serial=f"{row.serial:x}")
+    return found
+
+
+def _is_own(one: Revocable) -> bool:
+    """Whether it is a root's certificate for itself."""
+    return one.certificate.owner == f"authority:{one.reference}"
 
 
 def _alive(batch: Batch, device_id: str) -> tuple[CertificateRow, ...]:
     return certificate_rows.list_of_device(batch.connection, device_id, alive_at=batch.at)
 
 
-def _each(batch: Batch, found: Iterable[CertificateRow], act: _RowAct) -> Revoked:
+def _each(batch: Batch, found: Iterable[CertificateRow], act: Callable[[Revocable], int]) -> Revoked:
     count = sequence = 0
     for row in found:
-        sequence = max(sequence, act(row, _reference(batch, row.authority_id)))
+        sequence = max(sequence, act(_look(batch, row)))
         count += 1
     return Revoked(count, sequence)
 
 
-def _revoked(row: CertificateRow, reference: str) -> Conflict:
-    msg = f"certificate {row.serial:x} of {reference} is revoked for good; enrol anew"
-    return Conflict(Reason.REVOKED, msg, serial=f"{row.serial:x}")
+def _revoked(one: Revocable) -> Conflict:
+    serial = one.certificate.serial
+    msg = f"certificate {serial:x} of {one.reference} is revoked for good; enrol anew"
+    return Conflict(Reason.REVOKED, msg, serial=f"{serial:x}")

@@ -34,7 +34,7 @@ def supersede(job: Job, batch: Batch) -> int:
             authority = find_by_id(batch.connection, row.authority_id)
             if row.state == REVOKED or authority is None or _is_present(authority.name, authority.kind, unit_text):
                 continue
-            revoke_row(batch, row, authority.reference, RevocationReason.SUPERSEDED, by="rule:transfer")
+            revoke_row(batch, row, RevocationReason.SUPERSEDED, by="rule:transfer")
             count += 1
     return count
 

@@ -10,7 +10,7 @@ from sqlalchemy import CompoundSelect, and_, bindparam, func, insert, select, un
 
 from vagus.identifiers import serial_bytes
 from vagus.records.database import Connection, Database
-from vagus.records.statements import Statement
+from vagus.records.statements import Statement, Write, write_together
 from vagus.records.tables import authorities, certificate_bytes, certificates, crl_shards, keys, revocations
 
 INTENDED = "intended"
@@ -87,6 +87,9 @@ _SETTLED = Statement(
     update(certificates)
     .where(certificates.c.leaf_index == bindparam("leaf"), certificates.c.state == INTENDED)
     .values(state=ISSUED)
+)
+_MOVED = Statement(
+    update(certificates).where(certificates.c.leaf_index == bindparam("leaf")).values(state=bindparam("new_state"))
 )
 _SIGNED_BYTES = Statement(
     update(certificate_bytes)
@@ -165,7 +168,12 @@ def note_signatures(connection: Connection, signed: Sequence[tuple[int, bytes, b
 
 def set_state(connection: Connection, leaf_index: int, state: str) -> None:
     """Move a certificate to `state`."""
-    connection.execute(update(certificates).where(certificates.c.leaf_index == leaf_index).values(state=state))
+    write_together(connection, moving(leaf_index, state))
+
+
+def moving(leaf_index: int, state: str) -> Write:
+    """The change of `set_state`."""
+    return _MOVED.write(leaf=leaf_index, new_state=state)
 
 
 def find_certificate(connection: Connection, authority_id: int, serial: int) -> CertificateRow | None:

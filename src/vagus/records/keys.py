@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, insert, select, update
 
 from vagus.records.database import Connection
-from vagus.records.statements import Statement
+from vagus.records.statements import Statement, Write, write_together
 from vagus.records.tables import keys
 
 ACTIVE = "active"
@@ -30,6 +30,11 @@ class KeyRow:
 
 
 _FIND = Statement(select(keys).where(keys.c.spki_sha256 == bindparam("spki")))
+_BLOCK = Statement(
+    update(keys)
+    .where(keys.c.spki_sha256 == bindparam("spki"), keys.c.state != BLOCKED)
+    .values(state=BLOCKED, since=bindparam("at"))
+)
 _INSERT = Statement(insert(keys), "spki_sha256", "owner", "state", "since")
 
 
@@ -41,7 +46,7 @@ def find_key(connection: Connection, spki_sha256: bytes) -> KeyRow | None:
 
 def insert_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int, state: str = ACTIVE) -> None:
     """Write down the owner of a key that had none."""
-    _INSERT.change(connection, spki_sha256=spki_sha256, owner=owner, state=state, since=at)
+    write_together(connection, _inserting(spki_sha256, owner, at=at, state=state))
 
 
 def block_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int) -> bool:
@@ -49,10 +54,21 @@ def block_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int
 
     Whether it was news.
     """
-    blocked = update(keys).where(keys.c.spki_sha256 == spki_sha256, keys.c.state != BLOCKED)
-    if connection.execute(blocked.values(state=BLOCKED, since=at)).rowcount:
-        return True
-    is_unknown = find_key(connection, spki_sha256) is None
-    if is_unknown:
-        insert_key(connection, spki_sha256, owner, at=at, state=BLOCKED)
-    return is_unknown
+    known = find_key(connection, spki_sha256)
+    news = blocking(spki_sha256, owner, at=at, state=None if known is None else known.state)
+    if news:
+        write_together(connection, *news)
+    return bool(news)
+
+
+def blocking(spki_sha256: bytes, owner: str, *, at: int, state: str | None) -> tuple[Write, ...]:
+    """The change of `block_key`, given what stands: the key's state, None for an unknown one; empty: it is blocked."""
+    if state == BLOCKED:
+        return ()
+    if state is None:
+        return (_inserting(spki_sha256, owner, at=at, state=BLOCKED),)
+    return (_BLOCK.write(spki=spki_sha256, at=at),)
+
+
+def _inserting(spki_sha256: bytes, owner: str, *, at: int, state: str) -> Write:
+    return _INSERT.write(spki_sha256=spki_sha256, owner=owner, state=state, since=at)

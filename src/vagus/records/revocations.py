@@ -9,6 +9,7 @@ from sqlalchemy import Row, and_, bindparam, delete, exists, func, insert, null,
 
 from vagus.identifiers import serial_bytes
 from vagus.records.database import Connection
+from vagus.records.statements import Statement, Write, write_together
 from vagus.records.tables import certificates, revocation_events, revocations
 
 REVOKE = "revoke"
@@ -43,8 +44,9 @@ class RevocationEvent:
     at: int
 
 
-_INSERT = insert(revocations)
-_INSERT_EVENT = insert(revocation_events)
+_INSERT = Statement(insert(revocations), *(column.key for column in revocations.columns))
+_INSERT_EVENT = Statement(insert(revocation_events), *(column.key for column in revocation_events.columns))
+_DELETE = Statement(delete(revocations).where(revocations.c.leaf_index == bindparam("leaf")))
 _BY_LEAF = select(revocations).where(revocations.c.leaf_index == bindparam("leaf"))
 _ENTRIES = (
     select(revocations.c.leaf_index, revocations.c.entry_der)
@@ -97,43 +99,51 @@ _RELEASED_BEHIND = (
 )
 
 
-def put_revocation(connection: Connection, row: RevocationRow, *, is_first: bool = False) -> None:
-    """Revoke or hold: replaces what stood for this certificate, unless nothing did (`is_first`)."""
-    if not is_first:
-        delete_revocation(connection, row.leaf_index)
-    connection.execute(
-        _INSERT,
-        {
-            "leaf_index": row.leaf_index,
-            "sequence": row.sequence,
-            "authority_id": row.authority_id,
-            "serial": serial_bytes(row.serial),
-            "shard": row.shard,
-            "reason": row.reason,
-            "revoked_at": row.revoked_at,
-            "not_after": row.not_after,
-            "entry_der": row.entry_der,
-        },
+def put_revocation(connection: Connection, row: RevocationRow) -> None:
+    """Revoke or hold: replaces what stood for this certificate."""
+    delete_revocation(connection, row.leaf_index)
+    write_together(connection, inserting_revocation(row))
+
+
+def inserting_revocation(row: RevocationRow) -> Write:
+    """The change that revokes or holds a certificate about which nothing stands."""
+    return _INSERT.write(
+        leaf_index=row.leaf_index,
+        sequence=row.sequence,
+        authority_id=row.authority_id,
+        serial=serial_bytes(row.serial),
+        shard=row.shard,
+        reason=row.reason,
+        revoked_at=row.revoked_at,
+        not_after=row.not_after,
+        entry_der=row.entry_der,
     )
 
 
 def delete_revocation(connection: Connection, leaf_index: int) -> None:
     """Release from hold: the certificate stands in no further CRL."""
-    connection.execute(delete(revocations).where(revocations.c.leaf_index == leaf_index))
+    write_together(connection, deleting_revocation(leaf_index))
+
+
+def deleting_revocation(leaf_index: int) -> Write:
+    """The change of `delete_revocation`."""
+    return _DELETE.write(leaf=leaf_index)
 
 
 def insert_event(connection: Connection, event: RevocationEvent) -> None:
     """One more step of the sequence, numbered by the batch."""
-    connection.execute(
-        _INSERT_EVENT,
-        {
-            "sequence": event.sequence,
-            "authority_id": event.authority_id,
-            "serial": serial_bytes(event.serial),
-            "act": event.act,
-            "reason": event.reason,
-            "at": event.at,
-        },
+    write_together(connection, inserting_event(event))
+
+
+def inserting_event(event: RevocationEvent) -> Write:
+    """The change of `insert_event`."""
+    return _INSERT_EVENT.write(
+        sequence=event.sequence,
+        authority_id=event.authority_id,
+        serial=serial_bytes(event.serial),
+        act=event.act,
+        reason=event.reason,
+        at=event.at,
     )
 
 

@@ -22,7 +22,7 @@ from vagus.clock import Clock
 from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.records.database import Database, first_line, is_outage
-from vagus.records.statements import Statement
+from vagus.records.statements import Statement, write_together
 from vagus.records.tables import installation, log_head, log_leaves
 from vagus.tlog.merkle import Frontier, leaf_hash
 
@@ -39,9 +39,9 @@ _PATIENCE_SECONDS = 0.005
 _SQLITE_BATCH = 256
 _POSTGRES_BATCH = 60  # PostgreSQL keeps 64 subtransactions a transaction in memory; more would slow its readers
 
+_FEW_LEAVES = 8  # so many are written in one statement with the head
 _OPEN = "SAVEPOINT act"
-_NEXT = "RELEASE SAVEPOINT act; SAVEPOINT act"
-_CLOSE = "RELEASE SAVEPOINT act"
+_NEXT = "RELEASE SAVEPOINT act; SAVEPOINT act"  # the commit releases the last
 _UNDO = "ROLLBACK TO SAVEPOINT act"
 
 
@@ -127,21 +127,22 @@ class Batch:
         """Write leaves and head, after `acts` acts; gives what the commit will make durable."""
         frontier, entries = self._head.frontier, self._entries
         numbers = (self._sequence, self._device_sequence)
-        if entries:
-            hashes = [leaf_hash(entry) for entry in entries]
-            pairs = enumerate(zip(entries, hashes, strict=True), frontier.size)
-            rows = [{"leaf_index": leaf, "entry": entry, "leaf_hash": hashed} for leaf, (entry, hashed) in pairs]
-            frontier = frontier.extend(hashes)
-            _INSERT_LEAVES.change_many(self.connection, rows)
+        hashes = [leaf_hash(entry) for entry in entries]
+        pairs = enumerate(zip(entries, hashes, strict=True), frontier.size)
+        rows = [{"leaf_index": leaf, "entry": entry, "leaf_hash": hashed} for leaf, (entry, hashed) in pairs]
+        frontier = frontier.extend(hashes)
         if entries or numbers != (self._head.revocation_sequence, self._head.device_sequence):
-            _UPDATE_HEAD.change(
-                self.connection,
+            head = _UPDATE_HEAD.write(
                 new_size=frontier.size,
                 new_frontier=frontier.encode(),
                 new_root=frontier.root,
                 revocations=self._sequence,
                 device_changes=self._device_sequence,
             )
+            if len(rows) > _FEW_LEAVES:
+                _INSERT_LEAVES.change_many(self.connection, rows)
+                rows = []
+            write_together(self.connection, *(_INSERT_LEAVES.write(**row) for row in rows), head)
         return CommitFacts(frontier.size, self._sequence, acts, self._device_sequence)
 
 
@@ -353,7 +354,7 @@ class Writer:
             connection = self._connection = self.database.connect_writer()
         refused: list[tuple[_Pending[Any], Exception]] = []
         with connection.begin():
-            # 1. Lock the head: from here on no other process numbers leaves or revocations.
+            # 1. Lock the head: from here on no other process numbers leaves or revocations. Open the first savepoint.
             batch = self._open_batch(connection)
             # 2. Run each act in its own savepoint.
             done = self._run_acts(connection, batch, running, refused)
@@ -371,8 +372,7 @@ class Writer:
         return done, facts
 
     def _open_batch(self, connection: Connection) -> Batch:
-        head = _LOCK_HEAD.find(connection)
-        if head is None:
+        if (head := _LOCK_HEAD.find_and_say(connection, _OPEN)) is None:
             raise Misconfigured(Reason.SCHEMA_MISMATCH, "the database has no log head; run: vagus init")
         frontier = Frontier.decode(head.size, head.frontier)
         if frontier.root != head.root:
@@ -390,12 +390,14 @@ class Writer:
     ) -> list[tuple[_Pending[Any], Any]]:
         savepoint = _savepoints(connection)
         done: list[tuple[_Pending[Any], Any]] = []
-        savepoint(_OPEN)
-        for pending in running:
+        for place, pending in enumerate(running, 1):
             mark = batch.mark()
             try:
                 result = pending.act(batch)
-                savepoint(_NEXT)
+                if place < len(running):
+                    savepoint(_NEXT)
+                elif not _is_sound(connection):
+                    raise _TransactionLost("the last act left the transaction failed")
             except SQLAlchemyError as error:
                 if is_outage(error) or not _is_open(connection):
                     raise
@@ -407,7 +409,6 @@ class Writer:
                 continue
             savepoint(_UNDO)
             batch.undo(mark)
-        savepoint(_CLOSE)
         return done
 
     def _drop_connection(self) -> None:
