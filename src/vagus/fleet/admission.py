@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
+from functools import partial
 from typing import Final
 
 from vagus.clock import Clock
@@ -19,6 +20,9 @@ from vagus.records.database import Database
 from vagus.records.devices import DeviceRow, glance_at_device
 from vagus.tls.peer import Peer
 from vagus.trust.validation import AcceptedIdentity, Expectation, Role, Validator
+
+FindDevice = Callable[[DeviceId], DeviceRow | None]
+"""Raises Unavailable."""
 
 _TLS_VERSIONS: Final = {"1.2": 0x0303, "1.3": 0x0304}
 _FOREIGN: Final = frozenset({Reason.UNTRUSTED_ANCHOR, Reason.NO_PATH})
@@ -80,7 +84,8 @@ class Admission:
     """Asks the validator, then the inventory. Safe to use from several threads.
 
     `makers` validates IDevIDs against the makers' anchors alone; None where no listener takes them. `find_lapse` says
-    whether the validator's status is past its age and passes by the grace of the policy alone.
+    whether the validator's status is past its age and passes by the grace of the policy alone. `find_device` is how to
+    find a device that connects; at enrolment, and without it, the inventory itself is asked.
     """
 
     def __init__(
@@ -92,7 +97,11 @@ class Admission:
         *,
         makers: Validator | None = None,
         find_lapse: Callable[[datetime], NotTrusted | None] = lambda _at: None,
+        find_device: FindDevice | None = None,
     ) -> None:
+        ask = partial(glance_at_device, database)
+        self._ask_inventory: FindDevice = ask
+        self._find_device = find_device or ask
         self._find_lapse = find_lapse
         self._database = database
         self._pack = pack
@@ -134,7 +143,7 @@ class Admission:
                 raise
             return self._admit_idevid(peer, rules, self._makers, at)
         # 4. What the inventory knows of the device now.
-        device = _find_named(self._database, identity)
+        device = _find_named(self._ask_inventory if rules.is_enrolment else self._find_device, identity)
         return self._admit_device(peer, identity, device, rules, at)
 
     def _admit_device(
@@ -221,11 +230,11 @@ class Admission:
             raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
 
 
-def _find_named(database: Database, identity: AcceptedIdentity) -> DeviceRow:
+def _find_named(find_device: FindDevice, identity: AcceptedIdentity) -> DeviceRow:
     """The device that the certificate names. Raises NotAuthorised(IDENTITY_AMBIGUOUS|NOT_IN_INVENTORY)."""
     if identity.device_name is None:
         raise NotAuthorised(Reason.IDENTITY_MISSING, "the certificate names no device of this house")
-    device = glance_at_device(database, identity.device_name.device)
+    device = find_device(identity.device_name.device)
     if device is None:
         msg = "the certificate is good, but its device is not in the inventory; add it or revoke the certificate"
         raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg, device=str(identity.device_name.device))

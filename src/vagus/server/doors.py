@@ -18,6 +18,7 @@ from vagus.errors import Misconfigured, NotTrusted
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
 from vagus.fleet.enrolment import Enrolment
 from vagus.fleet.lifecycle import HAS_ENDED
+from vagus.fleet.remembered import RememberedDevices
 from vagus.fleet.standing import DatabaseStatus, bounds_for
 from vagus.identifiers import DeviceId
 from vagus.policy.plans import HospitalPlan, ListenerKind, PlannedListener
@@ -44,6 +45,8 @@ from vagus.x509.paths import LONGEST_CHAIN
 _LOG = logging.getLogger(__name__)
 _LIVE = frozenset({ACTIVE, RETIRED})
 _CLOCK = "clock"
+_AWAY = timedelta(seconds=3)
+"""Of the revocation sequence, which is asked for four times a second."""
 _SHOWN = ValidationLimits(certificates=LONGEST_CHAIN)
 """A peer at a door is to send its own chain: OpenSSL takes 100 kB, and 250 small strangers cost 10 ms to search."""
 
@@ -96,6 +99,9 @@ class DoorBuilder:
         self._staple_of = staple_of
         self._certificates = DoorCertificates(house, plan, issuers)
         self._floor = ClockFloor()
+        self._devices = RememberedDevices(house.database, house.device_follower, self._is_away)
+        # By function, and kept while anchors come and go: what they remember is all there is without the database.
+        self._statuses: dict[Function | None, DatabaseStatus] = {}
         self._memory = DurableCrlMemory(house.database, house.writer)
         set_floor(self._floor, house.database)
         self._lists = MakersLists(house.settings.folder / FOLDER, self._memory, self._floor, house.clock.now)
@@ -245,7 +251,9 @@ class DoorBuilder:
         house = self._house
         validator, makers = self._validators(listener)
         lapse = self._status(listener).find_lapse
-        admission = Admission(house.database, house.pack, house.clock, validator, makers=makers, find_lapse=lapse)
+        parts = (house.database, house.pack, house.clock, validator)
+        find_device = self._devices.find
+        admission = Admission(*parts, makers=makers, find_lapse=lapse, find_device=find_device)
         doors.admissions.append((listener, admission))
         rules = self._rules(listener)
 
@@ -301,8 +309,15 @@ class DoorBuilder:
 
     def _status(self, listener: PlannedListener) -> DatabaseStatus:
         function = None if listener.kind is ListenerKind.ENROLMENT else Function(listener.function)
-        bound, grace = bounds_for(self._house.pack, function)
-        return DatabaseStatus(self._house.database, self._house.follower, bound=bound, grace=grace)
+        found = self._statuses.get(function)
+        if found is None:
+            bound, grace = bounds_for(self._house.pack, function)
+            found = DatabaseStatus(self._house.database, self._house.follower, bound=bound, grace=grace)
+            self._statuses[function] = found
+        return found
+
+    def _is_away(self) -> bool:
+        return self._house.follower.is_lost(self._house.clock.now(), _AWAY)
 
     def _rules(self, listener: PlannedListener) -> ListenerRules:
         if listener.kind is ListenerKind.ENROLMENT:
