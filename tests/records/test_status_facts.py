@@ -7,13 +7,14 @@ import pytest
 from tests.records.query_plans import plans
 from tests.records.signing import authority, certificate
 from tests.records.test_revocations import release, revoke
+from vagus.records import guesswork
 from vagus.records import status_facts as rows
 from vagus.records.certificates import take_places
 from vagus.records.database import Database
 
 
 def test_what_stands_revoked_comes_by_shard_and_leaf(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "_PAGE", 2)
+    monkeypatch.setattr(guesswork, "_AT_ONCE", 2)
     with database.writing() as connection:
         ca, other = authority(connection), authority(connection, "h1/er")
         made = [certificate(connection, ca, leaf, shard=leaf % 2) for leaf in range(7)]
@@ -55,7 +56,10 @@ def test_each_look_takes_its_index(file_database: Database) -> None:
         take_places(connection, ca, 0, 10)
     with file_database.reading() as connection:
         newest = plans(connection, lambda: rows.list_newest_revoked(connection, ca, 3))
-        assert "revocations_by_step (authority_id=? AND shard=?)" in newest
+        assert (
+            "revocations_by_step ((authority_id,shard,sequence)>(?,?,?) AND (authority_id,shard,sequence)<(?,?,?))"
+            in newest
+        )
         assert "TEMP B-TREE" not in newest
         released = plans(connection, lambda: rows.list_released(connection, ca, since=5))
         assert "revocation_events_by_act (act=? AND at>?)" in released

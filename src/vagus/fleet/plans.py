@@ -42,6 +42,7 @@ from vagus.records.devices import DeviceRow, set_device_place
 from vagus.records.installation import load_installation
 from vagus.records.models import MakerAnchorRow, ModelRow, find_model, list_models, put_maker_anchor
 from vagus.records.standing import (
+    count_live,
     insert_devices,
     list_known_serials,
     list_standing_authorities,
@@ -246,10 +247,10 @@ class Planning:
 
 def _retire(batch: Batch, gone: StandingAuthority, *, by: str) -> None:
     """Retire an authority, asking again inside the act whether certificates live on it."""
-    now = next(one for one in list_standing_authorities(batch.connection, at=batch.at) if one.name == gone.name)
-    if now.live:
-        msg = f"authority {gone.name} got {now.live} live certificates meanwhile; look at the difference again"
-        raise Conflict(Reason.AUTHORITY_IN_USE, msg, authority=gone.name, live=now.live)
+    live = count_live(batch.connection, gone.name, at=batch.at)
+    if live:
+        msg = f"authority {gone.name} got {live} live certificates meanwhile; look at the difference again"
+        raise Conflict(Reason.AUTHORITY_IN_USE, msg, authority=gone.name, live=live)
     row = find_newest(batch.connection, gone.name, state=None)
     if row is not None and row.state != RETIRED:
         set_authority_state(batch.connection, row.id, RETIRED)

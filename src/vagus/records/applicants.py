@@ -10,6 +10,7 @@ from vagus.identifiers import DeviceId
 from vagus.records.certificates import HELD
 from vagus.records.database import Connection, Database
 from vagus.records.devices import DeviceRow, read_device
+from vagus.records.guesswork import hidden
 from vagus.records.statements import Statement
 from vagus.records.tables import certificates, devices, tokens, units
 from vagus.records.tokens import TokenRow, read_token
@@ -52,8 +53,7 @@ _HELD = (
     select(certificates.c.leaf_index)
     .where(
         certificates.c.device_id == devices.c.id,
-        certificates.c.not_after > bindparam("at"),
-        certificates.c.state == HELD,
+        hidden(certificates.c.not_after > bindparam("at"), certificates.c.state == HELD),
     )
     .limit(1)
     .scalar_subquery()

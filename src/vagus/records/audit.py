@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
-from sqlalchemy import Connection, and_, exists, func, or_, select
+from sqlalchemy import Connection, and_, case, exists, func, or_, select
 
+from vagus.records.guesswork import hidden, stream
 from vagus.records.tables import (
     authorities,
     certificate_bytes,
@@ -19,7 +21,6 @@ from vagus.records.tables import (
     tokens,
 )
 
-_CHUNK = 2_000
 _HOLD = 6  # certificateHold (RFC 5280 5.3.1)
 
 
@@ -85,13 +86,9 @@ def iterate_recorded_certificates(connection: Connection) -> Iterator[RecordedCe
             .outerjoin(keys, keys.c.spki_sha256 == table.spki_sha256)
         )
         .order_by(table.leaf_index)
-        .limit(_CHUNK)
     )
-    after = -1
-    while rows := connection.execute(query.where(table.leaf_index > after)).all():
-        for index, name, generation, serial, *rest in rows:
-            yield RecordedCertificate(index, f"{name}#{generation}", int.from_bytes(serial, "big"), *rest)
-        after = rows[-1].leaf_index
+    for index, name, generation, serial, *rest in stream(connection, query):
+        yield RecordedCertificate(index, f"{name}#{generation}", int.from_bytes(serial, "big"), *rest)
 
 
 def iterate_recorded_events(connection: Connection) -> Iterator[RecordedEvent]:
@@ -101,13 +98,9 @@ def iterate_recorded_events(connection: Connection) -> Iterator[RecordedEvent]:
         select(table.sequence, authorities.c.name, authorities.c.generation, table.serial, table.act, table.reason)
         .select_from(revocation_events.join(authorities, authorities.c.id == table.authority_id))
         .order_by(table.sequence)
-        .limit(_CHUNK)
     )
-    after = 0
-    while rows := connection.execute(query.where(table.sequence > after)).all():
-        for sequence, name, generation, serial, act, reason in rows:
-            yield RecordedEvent(sequence, f"{name}#{generation}", int.from_bytes(serial, "big"), act, reason)
-        after = rows[-1].sequence
+    for sequence, name, generation, serial, act, reason in stream(connection, query):
+        yield RecordedEvent(sequence, f"{name}#{generation}", int.from_bytes(serial, "big"), act, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,38 +117,44 @@ class RecordedRevocation:
 def iterate_recorded_revocations(connection: Connection) -> Iterator[RecordedRevocation]:
     """Everything that is revoked or on hold now, by its step of the sequence."""
     table = revocations.c
-    query = (
-        select(table.sequence, table.serial, table.reason, table.revoked_at, table.entry_der)
-        .order_by(table.sequence)
-        .limit(_CHUNK)
-    )
-    after = 0
-    while rows := connection.execute(query.where(table.sequence > after)).all():
-        for sequence, serial, *rest in rows:
-            yield RecordedRevocation(sequence, int.from_bytes(serial, "big"), *rest)
-        after = rows[-1].sequence
+    query = select(table.sequence, table.serial, table.reason, table.revoked_at, table.entry_der)
+    for sequence, serial, *rest in stream(connection, query.order_by(table.sequence)):
+        yield RecordedRevocation(sequence, int.from_bytes(serial, "big"), *rest)
 
 
 def find_step_without_effect(connection: Connection) -> int | None:
-    """A step of the sequence that is the last word on its certificate and whose row among the revoked is missing."""
+    """A step that should stand among the revoked, as the last word on its certificate, and does not; or the reverse."""
+    for step, row in zip_longest(_iterate_last_steps(connection), _iterate_rows_with_steps(connection)):
+        if step != row:
+            return min(one for one in (step, row) if one is not None)
+    return None
+
+
+def _iterate_last_steps(connection: Connection) -> Iterator[int]:
+    """The last step of every certificate that it leaves revoked or on hold, in order."""
+    events = revocation_events.c
+    # One number says both which step was the last and what it did: joined with itself, the sequence took hours.
+    last = func.max(events.sequence * 2 + case((events.act == "release", 1), else_=0)).label("last")
+    query = select(last).group_by(events.authority_id, events.serial).order_by(last)
+    return (found // 2 for (found,) in stream(connection, query) if found % 2 == 0)
+
+
+def _iterate_rows_with_steps(connection: Connection) -> Iterator[int]:
+    """The steps of what stands among the revoked, in order; one that says something else counts for none."""
     events, row = revocation_events.c, revocations.c
-    last = select(func.max(events.sequence)).group_by(events.authority_id, events.serial)
-    is_its_row = and_(
-        row.sequence == events.sequence,
+    is_same = and_(
         row.authority_id == events.authority_id,
         row.serial == events.serial,
         row.reason == events.reason,
         row.revoked_at == events.at,
     )
     query = (
-        select(events.sequence)
-        .select_from(revocation_events.outerjoin(revocations, is_its_row))
-        .where(events.sequence.in_(last), or_(events.act == "release", row.sequence.is_(None)))
-        .where(or_(events.act != "release", row.sequence.is_not(None)))
-        .order_by(events.sequence)
-        .limit(1)
+        select(row.sequence)
+        .select_from(revocations.join(revocation_events, events.sequence == row.sequence))
+        .where(hidden(is_same))
+        .order_by(row.sequence)
     )
-    return connection.execute(query).scalar_one_or_none()
+    return (found for (found,) in stream(connection, query))
 
 
 def find_leaf_with_wrong_state(connection: Connection) -> int | None:
@@ -234,13 +233,9 @@ def iterate_keys_beside_certificates(connection: Connection, compromises: tuple[
         select(key.spki_sha256, key.owner, key.state, is_certified.label("carried"), is_compromised.label("lost"))
         .where(or_(key.state != "active", ~is_certified))
         .order_by(key.spki_sha256)
-        .limit(_CHUNK)
     )
-    after = b""
-    while rows := connection.execute(query.where(key.spki_sha256 > after)).all():
-        for spki_sha256, owner, state, carried, lost in rows:
-            yield RecordedKey(bytes(spki_sha256), owner, state, bool(carried), bool(lost))
-        after = bytes(rows[-1].spki_sha256)
+    for spki_sha256, owner, state, carried, lost in stream(connection, query):
+        yield RecordedKey(bytes(spki_sha256), owner, state, bool(carried), bool(lost))
 
 
 def is_blocked(connection: Connection, spki_sha256: bytes) -> bool:
@@ -266,11 +261,9 @@ def iterate_recorded_devices(connection: Connection) -> Iterator[RecordedDevice]
     """Every device by its id."""
     table = devices.c
     columns = (table.id, table.unit, table.model, table.profile, table.maker_serial, table.state, table.host_names)
-    query = select(*columns).order_by(table.id).limit(_CHUNK)
-    after = ""
-    while rows := connection.execute(query.where(table.id > after)).all():
-        yield from (RecordedDevice(*row[:-1], tuple(json.loads(row[-1])) if row[-1] else ()) for row in rows)
-        after = rows[-1].id
+    for row in stream(connection, select(*columns).order_by(table.id)):
+        names = tuple(json.loads(row.host_names)) if row.host_names else ()
+        yield RecordedDevice(row.id, row.unit, row.model, row.profile, row.maker_serial, row.state, names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +281,5 @@ def iterate_recorded_tokens(connection: Connection) -> Iterator[RecordedToken]:
     """Every token by its hash."""
     table = tokens.c
     columns = (table.token_sha256, table.device_id, table.expires_at, table.bound_spki_sha256, table.used_at)
-    query = select(*columns).order_by(table.token_sha256).limit(_CHUNK)
-    after = b""
-    while rows := connection.execute(query.where(table.token_sha256 > after)).all():
-        yield from (RecordedToken(*row) for row in rows)
-        after = bytes(rows[-1].token_sha256)
+    for row in stream(connection, select(*columns).order_by(table.token_sha256)):
+        yield RecordedToken(*row)

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records.database import Connection, Database
+from vagus.records.guesswork import hidden
 from vagus.records.statements import Statement
 from vagus.records.tables import devices, models
 
@@ -65,12 +66,12 @@ _INSERT = Statement(
 )
 _BY_ID = Statement(select(devices).where(devices.c.id == bindparam("device")))
 _BY_SERIAL = Statement(
-    select(devices).where(devices.c.model == bindparam("model"), devices.c.maker_serial == bindparam("serial"))
+    select(devices).where(devices.c.maker_serial == bindparam("serial"), hidden(devices.c.model == bindparam("model")))
 )
 _UNDER_ANCHOR = (
     select(devices)
     .join(models, models.c.name == devices.c.model)
-    .where(models.c.anchor_sha256 == bindparam("anchor"), devices.c.maker_serial == bindparam("serial"))
+    .where(devices.c.maker_serial == bindparam("serial"), hidden(models.c.anchor_sha256 == bindparam("anchor")))
     .order_by(devices.c.id)
 )
 _MOVE = Statement(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import ColumnElement, select, tuple_
 
 from vagus.records.certificates import CertificateRow, find_by_leaf, list_shards
 from vagus.records.database import Connection
+from vagus.records.guesswork import stream
 from vagus.records.revocations import RELEASE
 from vagus.records.tables import certificates, revocation_events, revocations
 
-_PAGE = 5_000
+_NEAR = 500
+"""How many certificates a look for one that is alive goes through: few enough for the index of their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +32,14 @@ def iterate_revoked(connection: Connection, authority_id: int, shard: int | None
     """Everything that stands revoked or on hold of one authority (or one of its shards), by shard and leaf."""
     table = revocations.c
     query = (
-        select(table.leaf_index, table.serial, table.shard, table.revoked_at, table.not_after, table.sequence)
+        select(table.serial, table.shard, table.revoked_at, table.not_after, table.sequence)
         .where(table.authority_id == authority_id)
         .order_by(table.shard, table.leaf_index)
-        .limit(_PAGE)
     )
-    place: ColumnElement[Any] = tuple_(table.shard, table.leaf_index)
-    position: Any = (-1, -1)
     if shard is not None:
-        query, place, position = query.where(table.shard == shard), table.leaf_index, -1
-    while page := connection.execute(query.where(place > position)).all():
-        for _, serial, at_shard, revoked_at, not_after, sequence in page:
-            yield RevokedFact(int.from_bytes(serial, "big"), at_shard, revoked_at, not_after, sequence)
-        if len(page) < _PAGE:
-            return
-        position = (page[-1].shard, page[-1].leaf_index) if shard is None else page[-1].leaf_index
+        query = query.where(table.shard == shard)
+    for serial, at_shard, revoked_at, not_after, sequence in stream(connection, query):
+        yield RevokedFact(int.from_bytes(serial, "big"), at_shard, revoked_at, not_after, sequence)
 
 
 def list_released(connection: Connection, authority_id: int, *, since: int) -> frozenset[int]:
@@ -58,29 +52,47 @@ def list_released(connection: Connection, authority_id: int, *, since: int) -> f
 def list_newest_revoked(connection: Connection, authority_id: int, count: int) -> tuple[CertificateRow, ...]:
     """The certificates that were revoked or held last."""
     table = revocations.c
-    query = select(table.sequence, table.leaf_index).where(table.authority_id == authority_id)
-    query = query.order_by(table.sequence.desc()).limit(count)
+    place = tuple_(table.authority_id, table.shard, table.sequence)
+    query = select(table.sequence, table.leaf_index).order_by(*(one.desc() for one in place)).limit(count)
     newest: list[tuple[int, int]] = []
     for shard in list_shards(connection, authority_id):  # each has an index of its steps; the authority has none
-        newest += [(row.sequence, row.leaf_index) for row in connection.execute(query.where(table.shard == shard))]
+        in_shard = (place > (authority_id, shard, -1), place < (authority_id, shard + 1, -1))
+        newest += [(row.sequence, row.leaf_index) for row in connection.execute(query.where(*in_shard))]
     found = (find_by_leaf(connection, leaf) for _, leaf in sorted(newest, reverse=True)[:count])
     return tuple(row for row in found if row is not None)
 
 
 def find_alive_from(connection: Connection, authority_id: int, leaf_index: int, *, alive_at: int) -> int | None:
-    """The leaf of the first signed certificate at or behind `leaf_index` that ends after `alive_at`."""
+    """The leaf of the first signed certificate at or behind `leaf_index` that ends after `alive_at`.
+
+    None also where it would be behind hundreds that are past: of an authority of old there may be a million.
+    """
     table = certificates.c
-    query = select(table.leaf_index).where(
-        table.authority_id == authority_id,
-        table.leaf_index >= leaf_index,
-        table.not_after > alive_at,
-        table.fingerprint.is_not(None),
+    near = (
+        select(table.leaf_index, table.not_after, table.fingerprint)
+        .where(*_from(authority_id, leaf_index))
+        .order_by(table.authority_id, table.leaf_index)
+        .limit(_NEAR)
+        .subquery()
     )
-    return connection.execute(query.order_by(table.leaf_index).limit(1)).scalar_one_or_none()
+    query = select(near.c.leaf_index).where(near.c.not_after > alive_at, near.c.fingerprint.is_not(None))
+    return connection.execute(query.order_by(near.c.leaf_index).limit(1)).scalar_one_or_none()
 
 
 def find_newest_leaf(connection: Connection, authority_id: int) -> int | None:
     """The leaf of the newest certificate of an authority."""
     table = certificates.c
-    query = select(table.leaf_index).where(table.authority_id == authority_id)
-    return connection.execute(query.order_by(table.leaf_index.desc()).limit(1)).scalar_one_or_none()
+    query = select(table.leaf_index).where(*_from(authority_id, -1))
+    query = query.order_by(table.authority_id.desc(), table.leaf_index.desc())
+    return connection.execute(query.limit(1)).scalar_one_or_none()
+
+
+def _from(authority_id: int, leaf_index: int) -> tuple[ColumnElement[bool], ...]:
+    """An authority's certificates from a leaf on, said by the order of their index, which no other has.
+
+    Equal to one authority and in the order of leaves, they would be looked for among everybody's where the statistics
+    call them many.
+    """
+    table = certificates.c
+    place = tuple_(table.authority_id, table.leaf_index)
+    return place >= (authority_id, leaf_index), table.authority_id <= authority_id

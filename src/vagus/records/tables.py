@@ -21,12 +21,19 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    text,
 )
 
 metadata = MetaData()
 
 Seconds = BigInteger
 Number = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _index_where(condition: str, name: str, *columns: str) -> Index:
+    """An index of only those rows for which `condition` holds."""
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
 
 installation = Table(  # one row: what this database is
     "installation",
@@ -133,13 +140,14 @@ devices = Table(
     Column("added_at", Seconds, nullable=False),
     Column("changed_at", Seconds, nullable=False),
     Column("transferred_at", Seconds),  # to the present unit; NULL: it was never in another
-    UniqueConstraint("model", "maker_serial"),
+    UniqueConstraint("maker_serial", "model"),  # in this order: a model alone has an index, and may be all there is
     Index("devices_by_unit", "unit", "id"),
     Index("devices_by_state", "state", "id"),
     Index("devices_by_model", "model", "id"),
     Index("devices_by_profile", "profile", "id"),
     Index("devices_by_unit_and_state", "unit", "state", "id"),
     Index("devices_by_model_and_state", "model", "state", "id"),
+    _index_where("host_names IS NOT NULL", "devices_with_host_names", "id"),
 )
 
 keys = Table(  # a key belongs to one owner for ever (design section 4)
@@ -167,7 +175,7 @@ certificates = Table(
     Column("shard", Integer, nullable=False),
     Column("state", String(10), nullable=False),  # intended, issued, revoked, held
     Column("fingerprint", LargeBinary),  # SHA-256 of the DER, once signed
-    UniqueConstraint("authority_id", "serial"),
+    UniqueConstraint("serial", "authority_id"),  # in this order: an authority alone has an index
     UniqueConstraint("request_id"),
     Index("certificates_by_authority", "authority_id", "leaf_index"),
     Index("certificates_by_device", "device_id", "not_after"),
@@ -175,6 +183,7 @@ certificates = Table(
     Index("certificates_by_fingerprint", "fingerprint"),
     Index("certificates_by_key", "spki_sha256"),
     Index("certificates_by_state", "state", "leaf_index"),
+    _index_where("profile = 'idevid'", "certificates_by_birth", "owner"),
 )
 
 certificate_bytes = Table(  # wide bytes apart from the narrow table that everything scans
@@ -310,6 +319,7 @@ tokens = Table(  # one-time enrolment tokens; only their hash is kept
     Column("bound_spki_sha256", LargeBinary),  # set at first use
     Column("used_at", Seconds),
     Column("certificate_leaf_index", Number),
+    Index("tokens_by_device", "device_id"),
 )
 
 verifier_memory = Table(  # what a verifier must remember across restarts: CRL numbers, clock floor
@@ -335,4 +345,5 @@ work = Table(  # durable jobs: inserted by business code in its own transaction,
     Column("done_at", Seconds),
     Column("last_error", Text),
     Index("work_due", "done_at", "run_after"),
+    _index_where("done_at IS NULL", "work_open", "key", "kind"),
 )

@@ -20,12 +20,19 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    text,
 )
 
 metadata = MetaData()
 
 Seconds = BigInteger
 Number = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _index_where(condition: str, name: str, *columns: str) -> Index:
+    """An index of only those rows for which `condition` holds."""
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
 
 installation = Table(
     "installation",
@@ -132,13 +139,14 @@ devices = Table(
     Column("added_at", Seconds, nullable=False),
     Column("changed_at", Seconds, nullable=False),
     Column("transferred_at", Seconds),
-    UniqueConstraint("model", "maker_serial"),
+    UniqueConstraint("maker_serial", "model"),
     Index("devices_by_unit", "unit", "id"),
     Index("devices_by_state", "state", "id"),
     Index("devices_by_model", "model", "id"),
     Index("devices_by_profile", "profile", "id"),
     Index("devices_by_unit_and_state", "unit", "state", "id"),
     Index("devices_by_model_and_state", "model", "state", "id"),
+    _index_where("host_names IS NOT NULL", "devices_with_host_names", "id"),
 )
 
 keys = Table(
@@ -166,7 +174,7 @@ certificates = Table(
     Column("shard", Integer, nullable=False),
     Column("state", String(10), nullable=False),
     Column("fingerprint", LargeBinary),
-    UniqueConstraint("authority_id", "serial"),
+    UniqueConstraint("serial", "authority_id"),
     UniqueConstraint("request_id"),
     Index("certificates_by_authority", "authority_id", "leaf_index"),
     Index("certificates_by_device", "device_id", "not_after"),
@@ -174,6 +182,7 @@ certificates = Table(
     Index("certificates_by_fingerprint", "fingerprint"),
     Index("certificates_by_key", "spki_sha256"),
     Index("certificates_by_state", "state", "leaf_index"),
+    _index_where("profile = 'idevid'", "certificates_by_birth", "owner"),
 )
 
 certificate_bytes = Table(
@@ -309,6 +318,7 @@ tokens = Table(
     Column("bound_spki_sha256", LargeBinary),
     Column("used_at", Seconds),
     Column("certificate_leaf_index", Number),
+    Index("tokens_by_device", "device_id"),
 )
 
 verifier_memory = Table(
@@ -334,6 +344,7 @@ work = Table(
     Column("done_at", Seconds),
     Column("last_error", Text),
     Index("work_due", "done_at", "run_after"),
+    _index_where("done_at IS NULL", "work_open", "key", "kind"),
 )
 
 revision = "0001"
