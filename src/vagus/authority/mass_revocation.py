@@ -5,11 +5,13 @@
 
 Each step of a run is one transaction with its place in the plan: killed anywhere, it goes on where it stood. A stage
 ends in `paused`, so that somebody looks before the next. Certificates issued after the proposal are not touched.
+What a step may reach is searched for outside the writer's turn, in which its own few are looked at again.
 """
 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
@@ -42,6 +44,8 @@ DEFAULT_STAGES = (1, 10, 50)
 """Percent of the certificates after each stage but the last, which does the rest."""
 STEP = 200
 """Certificates in one transaction: about 0.1 s during which nobody else writes."""
+_LOOKED_AT = 1_000
+"""Certificates that are looked at together where a step's first are in no state for it."""
 PAUSED_BY_OPERATOR = "paused-by-operator"
 """Beside a plan that an operator paused; one that paused behind a stage bears no mark."""
 
@@ -156,8 +160,8 @@ class MassRevocation:
 
         def write(batch: Batch) -> RevocationPlanRow:
             states = _BEFORE[act]  # what was issued since the count is in the plan, and may need more persons
-            late = selections.count_selected(
-                batch.connection, selection, alive_at=batch.at, states=states, after=counted_until
+            late = selections.list_late_profiles(
+                batch.connection, selection, alive_at=batch.at, after=counted_until, states=states
             )
             row = RevocationPlanRow(
                 id=0,
@@ -166,7 +170,7 @@ class MassRevocation:
                 reason=int(reason),
                 counts={name: count for name, count in asdict(forecast).items() if name != "approvals_needed"},
                 stages=tuple(sorted(ends)),
-                approvals_needed=max(forecast.approvals_needed, *(self._approvals(one.profile) for one in late), 1),
+                approvals_needed=max(forecast.approvals_needed, *(self._approvals(one) for one in late), 1),
                 approvals=(by,),
                 state=rows.PROPOSED,
                 made_by=by,
@@ -212,9 +216,10 @@ class MassRevocation:
         """
         self._check_may_go_on(plan_id, stop)
         row = self._writer.submit(lambda batch: _begin(batch, plan_id, by)).result()
+        rest = _Rest(self._database, self._clock, row)
         while row.state == rows.RUNNING:
-            before, row = row, self._writer.submit(lambda batch: _step(batch, plan_id, by, self._lock_out)).result()
-            if row.done == before.done:  # paused by somebody else, or nothing was left
+            before, row = row, self._submit_step(plan_id, by, rest.choose(row))
+            if row.done == before.done:  # paused or done by somebody else, or nothing was left
                 continue
             advance(row)
             why = stop(row) if row.state == rows.RUNNING else None
@@ -232,6 +237,9 @@ class MassRevocation:
     def stop(self, plan_id: int, *, by: str, because: str | None = None) -> RevocationPlanRow:
         """End a plan for good. What it did stays done."""
         return self._writer.submit(lambda batch: _move(batch, plan_id, rows.STOPPED, by, because)).result()
+
+    def _submit_step(self, plan_id: int, by: str, chosen: _Chosen) -> RevocationPlanRow:
+        return self._writer.submit(lambda batch: _step(batch, plan_id, by, chosen, self._lock_out)).result()
 
     def _check_may_go_on(self, plan_id: int, stop: StopCondition) -> None:
         with self._database.reading() as connection:
@@ -270,6 +278,49 @@ class MassRevocation:
         return 2 if rule is None else max(1, rule.review_approvals)
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Leaves for a step: all that its act can reach from the plan's place up to the last of them.
+
+    With `are_last` there are none behind these either. All of it was so a moment ago, in no turn of the writer.
+    """
+
+    leaves: tuple[int, ...]
+    are_last: bool
+
+
+class _Rest:
+    """What a plan may still reach, found on a reading: once whatever stays so, and before each step its state.
+
+    The first search is as long as the selection; nothing that it leaves out can come to be in the plan later.
+    """
+
+    def __init__(self, database: Database, clock: Clock, row: RevocationPlanRow) -> None:
+        self._database = database
+        self._clock = clock
+        with database.reading() as connection:
+            self._leaves = selections.list_leaves(
+                connection, row.selection, alive_at=self._now(), after=row.position, until=row.newest_leaf
+            )
+
+    def choose(self, row: RevocationPlanRow) -> _Chosen:
+        """The next of a plan that stands as `row` says."""
+        room, at, found = _room(row), bisect_right(self._leaves, row.position), list[int]()
+        size = room
+        with self._database.reading() as connection:
+            while len(found) < room and at < len(self._leaves):
+                page = self._leaves[at : at + size]
+                at, size = at + len(page), _LOOKED_AT
+                now = selections.list_among(
+                    connection, row.selection, page, alive_at=self._now(), states=_BEFORE[row.act]
+                )
+                found += [one.leaf_index for one in now]
+        return _Chosen(tuple(found[:room]), are_last=at == len(self._leaves) and len(found) <= room)
+
+    def _now(self) -> int:
+        return int(self._clock.now().timestamp())
+
+
 def lists_behind(database: Database, clock: Clock, patience: timedelta) -> StopCondition:
     """A stop condition: some revocation is older than `patience` and in no published list yet.
 
@@ -298,14 +349,12 @@ def lists_behind(database: Database, clock: Clock, patience: timedelta) -> StopC
 
 def _publishers(connection: Connection, selection: Selection, at: int) -> tuple[int, ...]:
     """The authorities of a selection that publish by themselves."""
-    return tuple(
+    live = [
         one.id
         for one in authority_rows.list_authorities(connection)
-        if is_live(one)
-        and not one.is_offline
-        and (one.not_after or 0) > at
-        and selections.has_any(connection, selection, one.id, alive_at=at)
-    )
+        if is_live(one) and not one.is_offline and (one.not_after or 0) > at
+    ]
+    return selections.list_touched(connection, selection, live, alive_at=at)
 
 
 def _begin(batch: Batch, plan_id: int, by: str) -> RevocationPlanRow:
@@ -318,24 +367,28 @@ def _begin(batch: Batch, plan_id: int, by: str) -> RevocationPlanRow:
     return _move(batch, plan_id, rows.RUNNING, by)
 
 
-def _step(batch: Batch, plan_id: int, by: str, lock_out: LockOut) -> RevocationPlanRow:
-    """One transaction: at most STEP certificates, and the place in the plan."""
+def _room(row: RevocationPlanRow) -> int:
+    """How many certificates the next step takes at most.
+
+    The last stage goes to the end of the selection, not to a count: what was issued between the count and the
+    proposal, or released since, would stay good behind it.
+    """
+    return STEP if _is_in_last_stage(row) else max(0, min(STEP, row.stages[row.stage] - row.done))
+
+
+def _is_in_last_stage(row: RevocationPlanRow) -> bool:
+    return row.stage + 1 == len(row.stages)
+
+
+def _step(batch: Batch, plan_id: int, by: str, chosen: _Chosen, lock_out: LockOut) -> RevocationPlanRow:
+    """One transaction: those of the chosen that are still in their state for it, and the place in the plan."""
     row = _find(batch.connection, plan_id)
     if row.state != rows.RUNNING:
         return row
-    # The last stage goes to the end of the selection, not to a count: what was issued between the count and the
-    # proposal, or released since, would stay good behind it.
-    is_last = row.stage + 1 == len(row.stages)
-    room = STEP if is_last else max(0, min(STEP, row.stages[row.stage] - row.done))
-    found = selections.list_selected(
-        batch.connection,
-        row.selection,
-        alive_at=batch.at,
-        after=row.position,
-        until=row.newest_leaf,
-        count=room,
-        states=_BEFORE[row.act],
-    )
+    room = _room(row)
+    ahead = [leaf for leaf in chosen.leaves if leaf > row.position]  # what is not, another runner did or passed
+    fit = selections.list_among(batch.connection, row.selection, ahead, alive_at=batch.at, states=_BEFORE[row.act])
+    found = fit[:room]
     names: dict[int, str] = {}
     for one in found:
         reference = names.get(one.authority_id) or _reference(batch.connection, one.authority_id)
@@ -344,11 +397,11 @@ def _step(batch: Batch, plan_id: int, by: str, lock_out: LockOut) -> RevocationP
         if row.locks_out and one.device_id is not None:
             lock_out(batch, one.device_id, by)
     done = row.done + len(found)
-    position = found[-1].leaf_index if found else row.position
-    row = replace(row, done=done, position=position)
-    if len(found) < room:  # nothing is left, also where fewer lived on than were counted
+    passed = ahead if len(found) == len(fit) else [one.leaf_index for one in found]
+    row = replace(row, done=done, position=max(passed, default=row.position))
+    if len(found) < room and chosen.are_last:  # nothing is left, also where fewer lived on than were counted
         return _keep(batch, replace(row, state=rows.DONE), "mass-revocation-done", by)
-    if is_last or done < row.stages[row.stage]:
+    if _is_in_last_stage(row) or done < row.stages[row.stage]:
         rows.update_plan(batch.connection, row)
         return row
     return _keep(batch, replace(row, state=rows.PAUSED, stage=row.stage + 1), "mass-revocation-stage-done", by)

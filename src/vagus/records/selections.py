@@ -1,20 +1,52 @@
-"""Many certificates at once: which, how many, and page by page; decides nothing about them."""
+"""Many certificates at once: which they are and how many; decides nothing about them.
+
+No question costs more than its certificates and its model's devices together, whatever the database believes about
+its tables: statistics of a table that was nearly empty make a planner look through all of it for each device. So a
+question is one statement, or its statements are led: all conditions but one are hidden from the planner, and that
+one has an index. A device's model and serial are never asked in one statement with certificates.
+"""
 
 from __future__ import annotations
 
 import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, func, literal, select, true
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    String,
+    TableClause,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+)
+from sqlalchemy import true as everything
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.visitors import InternalTraversal
 
-from vagus.records.certificates import HELD, INTENDED, ISSUED, REVOKED, CertificateRow, read_row
+from vagus.records.certificates import HELD, INTENDED, ISSUED, REVOKED, CertificateRow, find_by_leaf, read_row
 from vagus.records.database import Connection
+from vagus.records.statements import Statement
 from vagus.records.tables import authorities, certificates, devices
 
+T = TypeVar("T")
+
 LIVE = (INTENDED, ISSUED, HELD)
-_HELD_ALONE = (HELD,)
 _STATES = (INTENDED, ISSUED, HELD, REVOKED)
 _DEVICE = "device:"
+_PAGE = 1000
+"""Devices or certificates that one statement looks up."""
+_FETCHED = 5000
+"""Rows that PostgreSQL sends at once of one statement with very many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,49 +111,132 @@ class SelectionCount:
     devices: int
 
 
+class _Led(TableClause):
+    """A table that is entered by one index alone. SQLite takes it at its word; for PostgreSQL there is `_by_index`."""
+
+    _traverse_internals = [*TableClause._traverse_internals, ("index", InternalTraversal.dp_string)]  # noqa: RUF012, SLF001
+    inherit_cache = True
+
+    def __init__(self, name: str, index: str, columns: Iterable[ColumnElement[Any]]) -> None:
+        super().__init__(name, *(column(str(one.key), one.type) for one in columns))
+        self.index = index
+
+
+@compiles(_Led)
+def _spell(table: _Led, compiler: Any, **named: Any) -> str:
+    text = str(compiler.visit_table(table, **named))
+    is_led = compiler.dialect.name == "sqlite" and named.get("asfrom")
+    return f"{text} INDEXED BY {table.index}" if is_led else text
+
+
+_BY_DEVICE = _Led("certificates", "certificates_by_device", certificates.c)
+_BY_AUTHORITY = _Led("certificates", "certificates_by_authority", certificates.c)
+
+_INDEX_ALONE = "SET LOCAL enable_seqscan = off"
+_AS_BEFORE = "SET LOCAL enable_seqscan TO DEFAULT"
+
+
+@contextmanager
+def _by_index(connection: Connection) -> Iterator[None]:
+    """Within, PostgreSQL goes by an index where there is one, also in plans that it keeps.
+
+    What it could sort or group by a second index's order it must not: then that one serves, from its first row on.
+    """
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    connection.exec_driver_sql(_INDEX_ALONE)
+    yield
+    connection.exec_driver_sql(_AS_BEFORE)  # not behind an error: with the savepoint or transaction it is undone
+
+
+class _Way(NamedTuple):
+    """One statement's part of a selection: where it looks, and what else but the selection's own conditions holds."""
+
+    table: Any
+    condition: ColumnElement[bool]
+
+    @property
+    def is_one_of_many(self) -> bool:
+        return self.table is _BY_DEVICE
+
+
 def count_selected(
-    connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE, after: int = -1
+    connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE
 ) -> tuple[SelectionCount, ...]:
-    """What a selection holds now behind leaf `after`, by authority, shard and profile.
+    """What a selection holds now, by authority, shard and profile.
 
     Devices that have several certificates count in each.
     """
-    group = (certificates.c.authority_id, certificates.c.shard, certificates.c.profile)
-    query = (
-        select(
-            *group,
-            func.count().label("certificates"),
-            func.count(certificates.c.device_id.distinct()).label("devices"),
-        )
-        .where(*_conditions(selection, alive_at, states), *([certificates.c.leaf_index > after] if after >= 0 else ()))
-        .group_by(*group)
-        .order_by(*group)
-    )
-    return tuple(
-        SelectionCount(row.authority_id, row.shard, row.profile, row.certificates, row.devices)
-        for row in connection.execute(query)
-    )
+    found: dict[tuple[int, int, str], tuple[int, int]] = {}
+    for way in _ways(connection, selection):
+        own = way.table.c
+        columns = (own.authority_id, own.shard, own.profile, own.device_id)
+        held = select(*columns).where(way.condition, _hidden(_conditions(own, selection, alive_at, states))).cte()
+        if way.is_one_of_many:
+            held = held.prefix_with("MATERIALIZED", dialect="postgresql")
+        group = (held.c.authority_id, held.c.shard, held.c.profile)
+        query = select(*group, func.count(), func.count(held.c.device_id.distinct())).group_by(*group)
+        for *key, several, bearers in connection.execute(query):
+            name = (key[0], key[1], key[2])
+            before = found.get(name, (0, 0))
+            found[name] = (before[0] + several, before[1] + bearers)  # no device is in two ways
+    return tuple(SelectionCount(*name, *found[name]) for name in sorted(found))
 
 
-def list_selected(
+def list_late_profiles(
+    connection: Connection, selection: Selection, *, alive_at: int, after: int, states: tuple[str, ...] = LIVE
+) -> tuple[str, ...]:
+    """The profiles of what a selection holds behind leaf `after`: for the few that were issued since a moment ago."""
+    own = certificates.c
+    query = select(own.profile, own.device_id).where(
+        own.leaf_index > after, _hidden(_conditions(own, selection, alive_at, states))
+    )
+    with _by_index(connection):
+        found = list(connection.execute(query))
+        if selection.model is not None:
+            kept = _of_model(connection, selection, {row.device_id for row in found})
+            found = [row for row in found if row.device_id in kept]
+    return tuple(sorted({row.profile for row in found}))
+
+
+def list_leaves(connection: Connection, selection: Selection, *, alive_at: int, after: int, until: int) -> array[int]:
+    """Every leaf behind `after` and up to `until` that a selection holds or may hold later, rising; 8 octets for each.
+
+    For everything that a certificate is chosen by stays as it was issued, but that it ends and may be revoked, for
+    good, and that it is held and released: all that is neither past nor revoked is found. `list_among` tells the rest.
+    """
+    found = array("q")
+    for way in _ways(connection, selection):
+        own = way.table.c
+        conditions = [*_conditions(own, selection, alive_at, LIVE), own.leaf_index > after, own.leaf_index <= until]
+        query = select(own.leaf_index).where(way.condition, _hidden(conditions))
+        if not way.is_one_of_many:
+            query = query.execution_options(yield_per=_FETCHED)
+        found.extend(connection.execute(query).scalars())
+    return array("q", sorted(found))
+
+
+def list_among(
     connection: Connection,
     selection: Selection,
+    leaves: Sequence[int],
     *,
     alive_at: int,
-    after: int,
-    until: int,
-    count: int,
     states: tuple[str, ...] = LIVE,
 ) -> tuple[CertificateRow, ...]:
-    """A selection by leaf: from behind leaf `after` up to leaf `until`, at most `count`."""
-    query = (
-        select(certificates)
-        .where(*_conditions(selection, alive_at, states))
-        .where(certificates.c.leaf_index > after, certificates.c.leaf_index <= until)
-        .order_by(certificates.c.leaf_index)
-        .limit(count)
-    )
-    return tuple(read_row(found) for found in connection.execute(query))
+    """Which of some hundreds of leaves a selection holds now, rising: each is looked at, and nothing else is."""
+    choices = _choices(selection)
+    with _by_index(connection):
+        found = [
+            row
+            for row in _read(connection, leaves)
+            if row.not_after > alive_at and row.state in states and _is_held_by(selection, row, choices)
+        ]
+        if selection.model is not None:
+            kept = _of_model(connection, selection, {row.device_id for row in found})
+            found = [row for row in found if row.device_id in kept]
+    return tuple(sorted(found, key=lambda row: row.leaf_index))
 
 
 def count_but_own(
@@ -131,26 +246,37 @@ def count_but_own(
 
     Without `is_of_authorities`, also without those of other authorities.
     """
-    own = (
-        select(authorities.c.id)
-        .where(
-            authorities.c.id == certificates.c.authority_id,
-            certificates.c.owner
-            == literal("authority:") + authorities.c.name + "#" + cast(authorities.c.generation, String),
+    total = 0
+    for way in _ways(connection, selection):
+        own = way.table.c
+        themselves = literal("authority:") + authorities.c.name + "#" + cast(authorities.c.generation, String)
+        is_its_own = (
+            select(authorities.c.id)
+            .where(authorities.c.id == own.authority_id, own.owner == themselves)
+            .correlate(way.table)
+            .exists()
         )
-        .exists()
-    )
-    query = select(func.count()).select_from(certificates).where(*_conditions(selection, alive_at, states))
-    is_authority = certificates.c.owner.startswith("authority:")
-    left_out = and_(is_authority, own) if is_of_authorities else is_authority
-    return int(connection.execute(query.where(~left_out)).scalar_one())
+        is_authority = own.owner.startswith("authority:")
+        left_out = and_(is_authority, is_its_own) if is_of_authorities else is_authority
+        conditions = _hidden(_conditions(own, selection, alive_at, states))
+        query = select(func.count()).select_from(way.table).where(way.condition, conditions, ~left_out)
+        total += int(connection.execute(query).scalar_one())
+    return total
 
 
-def has_any(connection: Connection, selection: Selection, authority_id: int, *, alive_at: int) -> bool:
-    """Whether a selection holds anything of an authority that is not past, whatever became of it."""
-    conditions = _conditions(selection, alive_at, _STATES)
-    query = select(certificates.c.leaf_index).where(*conditions, certificates.c.authority_id == authority_id).limit(1)
-    return connection.execute(query).one_or_none() is not None
+def list_touched(
+    connection: Connection, selection: Selection, authority_ids: Iterable[int], *, alive_at: int
+) -> tuple[int, ...]:
+    """Those authorities of which a selection holds anything that is not past, whatever became of it."""
+    asked = [one for one in authority_ids if not selection.authority_ids or one in selection.authority_ids]
+    if not (selection.leaves or selection.spki_sha256 or selection.model or _are_devices(selection.owners)):
+        return tuple(one for one in asked if _has_any(connection, selection, one, alive_at))
+    found: set[int] = set()
+    for way in _ways(connection, selection):
+        own = way.table.c
+        query = select(own.authority_id).where(way.condition, _hidden(_conditions(own, selection, alive_at, _STATES)))
+        found.update(connection.execute(query).scalars())
+    return tuple(one for one in asked if one in found)
 
 
 def newest_leaf(connection: Connection) -> int:
@@ -159,52 +285,148 @@ def newest_leaf(connection: Connection) -> int:
     return -1 if newest is None else int(newest)
 
 
-def _conditions(selection: Selection, alive_at: int, states: tuple[str, ...]) -> list[ColumnElement[bool]]:
-    found = [certificates.c.not_after > alive_at, _is_one_of(states)]
-    if selection.authority_ids:
-        found.append(certificates.c.authority_id.in_(selection.authority_ids))
-    if selection.owners:
-        found += _owned_by(selection.owners)
-    if selection.profile is not None:
-        found.append(certificates.c.profile == selection.profile)
-    if selection.spki_sha256 is not None:
-        found.append(certificates.c.spki_sha256 == selection.spki_sha256)
-    if selection.issued_from is not None:
-        found.append(certificates.c.not_before >= selection.issued_from)
-    if selection.issued_until is not None:
-        found.append(certificates.c.not_before <= selection.issued_until)
+def _ways(connection: Connection, selection: Selection) -> Iterator[_Way]:
+    """Ways that together come by all of a selection once, and by each device on one of them alone.
+
+    One statement may go through every certificate, many may not: only those of devices are many, and they are led.
+    """
     if selection.leaves:
-        found.append(certificates.c.leaf_index.in_(selection.leaves))
+        yield _narrowed(connection, selection, certificates.c.leaf_index.in_(selection.leaves))
+    elif selection.spki_sha256 is not None:
+        yield _narrowed(connection, selection, certificates.c.spki_sha256 == selection.spki_sha256)
+    elif selection.model is not None or _are_devices(selection.owners):
+        with _by_index(connection):
+            for page in _pages_of_devices(connection, selection):
+                yield _Way(_BY_DEVICE, _BY_DEVICE.c.device_id.in_(page))
+    elif selection.authority_ids:
+        yield _Way(certificates, certificates.c.authority_id.in_(selection.authority_ids))
+    else:
+        yield _Way(certificates, everything())
+
+
+def _narrowed(connection: Connection, selection: Selection, condition: ColumnElement[bool]) -> _Way:
+    """The few certificates of a condition, as far as their devices are of the selection's model."""
+    if selection.model is None:
+        return _Way(certificates, condition)
+    named = connection.execute(select(certificates.c.device_id).where(condition)).scalars().all()
+    with _by_index(connection):
+        kept = _of_model(connection, selection, named)
+    return _Way(certificates, and_(condition, _hidden([certificates.c.device_id.in_(kept)])))
+
+
+def _pages_of_devices(connection: Connection, selection: Selection) -> Iterator[Sequence[str]]:
+    """The devices that a selection names or whose model it names, page by page; within `_by_index`."""
+    if _are_devices(selection.owners):
+        named = sorted({one.removeprefix(_DEVICE) for one in selection.owners})
+        if selection.model is not None:
+            named = sorted(_of_model(connection, selection, named))
+        yield from _paged(named)
+        return
+    # One statement, read as it is needed: pages of a model by its index could each be sorted out of the whole model.
+    query = select(devices.c.id).where(*_are_of_model(devices.c, *_named_model(selection)))
+    yield from connection.execute(query.execution_options(yield_per=_PAGE)).scalars().partitions()
+
+
+def _are_devices(owners: tuple[str, ...]) -> bool:
+    """Whether owners are found by the index of devices; there is none of owners."""
+    return bool(owners) and all(one.startswith(_DEVICE) for one in owners)
+
+
+def _has_any(connection: Connection, selection: Selection, authority_id: int, alive_at: int) -> bool:
+    own = _BY_AUTHORITY.c
+    conditions = _hidden(_conditions(own, selection, alive_at, _STATES))
+    with _by_index(connection):
+        query = select(own.leaf_index).where(own.authority_id == authority_id, conditions).limit(1)
+        return connection.execute(query).one_or_none() is not None
+
+
+def _read(connection: Connection, leaves: Sequence[int]) -> list[CertificateRow]:
+    """Certificates by leaf, each by its primary key: SQLite goes through a small table for a list of several."""
+    if connection.dialect.name == "sqlite":
+        return [row for leaf in leaves if (row := find_by_leaf(connection, leaf)) is not None]
+    query = select(certificates)
+    return [
+        read_row(found)
+        for page in _paged(leaves)
+        for found in connection.execute(query.where(certificates.c.leaf_index.in_(page)))
+    ]
+
+
+def _of_model(connection: Connection, selection: Selection, named: Iterable[str | None]) -> set[str]:
+    """Which of these devices are of a selection's model and in its range; within `_by_index`, as in `_read`."""
+    wanted = _named_model(selection)
+    ids = [one for one in named if one is not None]
+    if connection.dialect.name == "sqlite":
+        values = {one.key: one.value for one in wanted}
+        return {one for one in ids if _IS_OF_MODEL.find(connection, device=one, **values) is not None}
+    fits = _hidden(_are_of_model(devices.c, *wanted))
+    query = select(devices.c.id).where(fits)
+    return {one for page in _paged(ids) for one in connection.execute(query.where(devices.c.id.in_(page))).scalars()}
+
+
+def _named_model(selection: Selection) -> tuple[BindParameter[str | None], ...]:
+    named = {"model": selection.model, "first": selection.first_serial, "last": selection.last_serial}
+    return tuple(bindparam(name, value, type_=String) for name, value in named.items())
+
+
+def _are_of_model(own: Any, model: Any, first: Any, last: Any) -> list[ColumnElement[bool]]:
+    """The model, and the range of its maker's serials as far as one is given: those of its first's length."""
+    serial = own.maker_serial
+    return [
+        own.model == model,
+        serial >= func.coalesce(first, serial),
+        func.length(serial) == func.length(func.coalesce(first, serial)),  # as texts, 10 lies between 1 and 2
+        serial <= func.coalesce(last, serial),
+    ]
+
+
+_IS_OF_MODEL = Statement(
+    select(devices.c.id).where(
+        devices.c.id == bindparam("device", type_=String),
+        *_are_of_model(devices.c, *(bindparam(name, type_=String) for name in ("model", "first", "last"))),
+    )
+)
+
+
+def _paged(found: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (found[at : at + _PAGE] for at in range(0, len(found), _PAGE))
+
+
+def _hidden(conditions: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
+    """All of these, so that no index is chosen for one of them."""
+    return case((and_(*conditions), 1), else_=0) == 1
+
+
+def _conditions(own: Any, selection: Selection, alive_at: int, states: tuple[str, ...]) -> list[ColumnElement[bool]]:
+    """What must hold of a certificate's row; of its device's, see `_are_of_model`."""
+    found = [own.not_after > alive_at, own.state.in_(states)]
+    found += [getattr(own, name).in_(wanted) for name, wanted in _choices(selection).items()]
+    if selection.issued_from is not None:
+        found.append(own.not_before >= selection.issued_from)
+    if selection.issued_until is not None:
+        found.append(own.not_before <= selection.issued_until)
     if selection.of_devices:
-        found.append(certificates.c.device_id.is_not(None))
-    if selection.model is not None:  # in SQL, so that a model of a million devices is no longer than one of ten
-        found.append(certificates.c.device_id.in_(_devices_of(selection)))
+        found.append(own.device_id.is_not(None))
     return found
 
 
-def _owned_by(owners: tuple[str, ...]) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = [certificates.c.owner.in_(owners)]
-    if all(one.startswith(_DEVICE) for one in owners):  # devices have an index, owners none
-        found.append(certificates.c.device_id.in_([one.removeprefix(_DEVICE) for one in owners]))
-    return found
+def _is_held_by(selection: Selection, row: CertificateRow, choices: Mapping[str, frozenset[object]]) -> bool:
+    """`_conditions` but for the end and the state, of a row that was read; `choices` are `_choices` of `selection`."""
+    return (
+        all(getattr(row, name) in wanted for name, wanted in choices.items())
+        and (selection.issued_from is None or row.not_before >= selection.issued_from)
+        and (selection.issued_until is None or row.not_before <= selection.issued_until)
+        and not (selection.of_devices and row.device_id is None)
+    )
 
 
-def _is_one_of(states: tuple[str, ...]) -> ColumnElement[bool]:
-    """Said by the states that are out, unless few are in: an index of states leads through nearly every certificate."""
-    if states == _HELD_ALONE:
-        return certificates.c.state.in_(states)
-    if states == _STATES:
-        return true()
-    return certificates.c.state.not_in([one for one in _STATES if one not in states])
-
-
-def _devices_of(selection: Selection) -> Select[tuple[str]]:
-    query = select(devices.c.id).where(devices.c.model == selection.model)
-    if selection.first_serial is not None:
-        query = query.where(
-            devices.c.maker_serial >= selection.first_serial,
-            func.length(devices.c.maker_serial) == len(selection.first_serial),  # as texts, 10 lies between 1 and 2
-        )
-    if selection.last_serial is not None:
-        query = query.where(devices.c.maker_serial <= selection.last_serial)
-    return query
+def _choices(selection: Selection) -> dict[str, frozenset[object]]:
+    """Of which columns a selection says what they may be."""
+    found: dict[str, frozenset[object]] = {
+        "leaf_index": frozenset(selection.leaves),
+        "authority_id": frozenset(selection.authority_ids),
+        "owner": frozenset(selection.owners),
+        "profile": frozenset(() if selection.profile is None else (selection.profile,)),
+        "spki_sha256": frozenset(() if selection.spki_sha256 is None else (selection.spki_sha256,)),
+    }
+    return {name: wanted for name, wanted in found.items() if wanted}
