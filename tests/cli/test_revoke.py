@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -270,7 +271,7 @@ def test_each_way_of_naming_selects_its_own(equipped_once: Path) -> None:
         (("--authority", "h1/icu#1"), COUNT),
         (("--authority", "h1/sdc"), 0),
         (("--unit", "h1/icu", "--batch", "Aorta IP3:AIP3-000001..AIP3-000002"), 2),
-        (("--model", "another"), 0),
+        (("--serial", serial.replace(shown["serial"], ":".join(re.findall("..", shown["serial"].upper())))), 1),
         (("--unit", "h1/icu", "--serial", serial, "--key", key), 0),
     ):
         assert done(equipped, "revoke", *named, "--dry-run", "--json").facts["certificates"] == count, named
@@ -280,7 +281,9 @@ def test_each_way_of_naming_selects_its_own(equipped_once: Path) -> None:
     ("arguments", "code", "reason"),
     [
         ((), 2, "BAD_ARGUMENT"),
-        (("--model", "none"), 3, "NOT_FOUND"),
+        (("--model", "none"), 2, "BAD_ARGUMENT"),
+        (("--batch", "none:1..2"), 2, "BAD_ARGUMENT"),
+        (("--batch", "Aorta IP3:AIP3-100001..AIP3-100009"), 3, "NOT_FOUND"),
         (("--unit", "icu"), 2, "NON_CANONICAL"),
         (("--unit", "h1/er"), 3, "AUTHORITY_UNKNOWN"),
         (("--unit", "h1/icu", "--authority", "h1/sdc"), 3, "AUTHORITY_UNKNOWN"),
@@ -301,6 +304,8 @@ def test_each_way_of_naming_selects_its_own(equipped_once: Path) -> None:
         (("run", "7"), 3, "NOT_FOUND"),
         (("approve", "7", "--yes"), 3, "NOT_FOUND"),
         (("show", "7"), 3, "NOT_FOUND"),
+        (("run", "99999999999999999999"), 2, "BAD_ARGUMENT"),
+        (("show", "0"), 2, "BAD_ARGUMENT"),
     ],
 )
 def test_what_cannot_be_done_has_its_reason(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vagus.cli.files import naming, read_blocks
 from vagus.cli.options import example, folder_of, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
@@ -72,7 +73,8 @@ def restore(
     from vagus.server.backups import restore as bring_back
 
     seen = Seen(published, None if checkpoint is None else checkpoint.read_bytes(), _read_lists(crl))
-    done = bring_back(file, folder_of(context), seen)
+    with naming(file, "BACKUP_DAMAGED"):
+        done = bring_back(file, folder_of(context), seen)
     output = Output(json)
     output.facts(
         {
@@ -126,7 +128,10 @@ def restore_gap(
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     output = Output(json)
     with open_house(context) as house:
-        kept = None if checkpoint is None else verify_checkpoint(checkpoint.read_bytes(), note_key(house))
+        kept = None
+        if checkpoint is not None:
+            with naming(checkpoint):
+                kept = verify_checkpoint(checkpoint.read_bytes(), note_key(house))
         gap = measure_gap(
             house, checkpoint=kept, published=published, lists=_read_lists(crl), is_new_log=new_origin is not None
         )
@@ -154,7 +159,5 @@ def restore_gap(
 
 def _read_lists(places: list[Path] | None) -> tuple[bytes, ...]:
     """The lists in files and, of folders, in every *.crl beneath."""
-    from vagus.x509.pem import decode_blocks
-
     files = [file for place in places or () for file in (sorted(place.rglob("*.crl")) if place.is_dir() else (place,))]
-    return tuple(der for file in files for der in decode_blocks(file.read_bytes(), "X509 CRL"))
+    return tuple(der for file in files for der in read_blocks(file, "X509 CRL"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.devices import spell_time
+from vagus.cli.files import naming, read_file
 from vagus.cli.options import example, folder_of, open_house
 from vagus.cli.output import JsonOption, Output
 
@@ -172,7 +173,11 @@ def _decode_key(text: str) -> NoteKey:
 def _load(against: Path | None, key: NoteKey) -> Checkpoint | None:
     from vagus.tlog.checkpoint import verify_checkpoint
 
-    return None if against is None else verify_checkpoint(against.read_bytes(), key)
+    if against is None:
+        return None
+    content = read_file(against)
+    with naming(against):
+        return verify_checkpoint(content, key)
 
 
 def _spell(name: str, value: object) -> str:

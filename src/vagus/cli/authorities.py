@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from vagus.cli.ceremony import spell_list
 from vagus.cli.devices import spell_time
 from vagus.cli.failures import STATE
+from vagus.cli.files import naming, read_blocks
 from vagus.cli.options import REASONS, PassphraseOption, example, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
@@ -169,7 +171,7 @@ def accept(
 
     Refused when it is for another key than the request's, or no CA certificate of the kind that the plan asks for.
     """
-    with open_house(context) as house:
+    with open_house(context) as house, naming(chain):
         reference = house.hierarchy.accept_certificate(authority, chain.read_bytes(), by=house.operator)
     Output(json).facts({"authority": reference, "state": "active"})
 
@@ -207,12 +209,12 @@ def import_existing(
     from vagus.errors import Malformed
     from vagus.keystore.passphrases import read_passphrase
     from vagus.reasons import Reason
-    from vagus.x509.pem import decode_blocks
 
     if not crl and not unsafe_no_list:
         msg = "without its old operator's newest list, all that was revoked would be good again; give --crl FILE, or"
         raise Malformed(Reason.BAD_ARGUMENT, f"{msg} --unsafe-no-list where there never was one")
-    lists = [der for path in crl or () for der in decode_blocks(path.read_bytes(), "X509 CRL")]
+    lists = [der for path in crl or () for der in read_blocks(path, "X509 CRL")]
+    read_blocks(chain, "CERTIFICATE")
     password = None if key_password is None else read_passphrase(key_password)
     with open_house(context, passphrase_source) as house:
         reference = house.hierarchy.import_authority(
@@ -247,11 +249,11 @@ def revoke_earlier(
     from vagus.reasons import Reason
     from vagus.x509.crl_building import RevocationReason
 
-    try:
-        number = int(serial.replace(":", ""), 16)
-    except ValueError as error:
-        msg = f"{serial!r} is no serial number in hexadecimal, as openssl x509 -serial shows it"
-        raise Malformed(Reason.BAD_ARGUMENT, msg) from error
+    digits = serial.replace(":", "")
+    number = int(digits, 16) if re.fullmatch("[0-9A-Fa-f]{1,40}", digits) else 0
+    if not number:
+        msg = f"{serial!r} is no serial number of 1 to 40 hexadecimal digits, as `openssl x509 -serial` shows it"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=serial)
     with open_house(context) as house:
         row = _find(house, authority)
         news = earlier.revoke_earlier(
@@ -317,7 +319,8 @@ def emergency(
     from vagus.keystore.envelopes import read_label
 
     content = envelope.read_bytes()
-    label = read_label(content)
+    with naming(envelope):
+        label = read_label(content)
     with open_house(context, passphrase_source) as house:
         question = f"Revoke {label.get('revokes')} with everything beneath it, for good?"
         check_confirmed(question, is_assumed=yes)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vagus.cli.files import naming, read_blocks
 from vagus.cli.options import REASONS, example, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
     from vagus.cli.output import Row
     from vagus.records.database import Connection
-    from vagus.records.devices import DeviceFilter, DeviceRow
+    from vagus.records.devices import DeviceRow
 
 DeviceArgument = Annotated[
     str, typer.Argument(metavar="DEVICE", help='A device id, or MODEL:SERIAL as in "Aorta IP3:AIP3-000001".')
@@ -24,6 +25,7 @@ _STATES = (
     "manufactured, shipped, received, commissioned, in_service, quarantined, on_loan, in_repair, recalled, "
     "decommissioned, sanitised or disposed."
 )
+_NO_CERTIFICATE = "It has no live certificate, so nothing was held, and it may still enrol."
 _EXAMPLES = {
     "add": 'vagus device add --unit h1/icu --model "Aorta IP3" --serial AIP3-000123',
     "list": "vagus device list --unit h1/icu --state quarantined",
@@ -116,7 +118,7 @@ def list_devices(
     )
     start = DeviceId(after) if after else None
     with open_house(context) as house, house.database.reading() as connection:
-        _check_known(connection, narrow)
+        check_known(connection, unit=unit, hospital=hospital, model=model)
         found = page(connection, narrow, after=start, limit=limit)
     columns = ("id", "unit", "model", "serial", "profile", "state")
     Output(json).rows("Devices", columns, [_row(device) for device in found])
@@ -226,7 +228,10 @@ def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
     with open_house(context) as house:
         found = house.find_device(device)
         held = house.revocations.hold_device(str(found.id), by=house.operator).result()
-    Output(json).facts({"device": str(found.id), "held": held.count, "sequence": held.sequence})
+    output = Output(json)
+    output.facts({"device": str(found.id), "held": held.count, "sequence": held.sequence})
+    if not held.count:
+        output.say(f"{_NO_CERTIFICATE} To keep it from enrolling: `vagus device state DEVICE quarantined` or recalled.")
 
 
 def release(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
@@ -234,7 +239,10 @@ def release(context: typer.Context, device: DeviceArgument, *, json: JsonOption 
     with open_house(context) as house:
         found = house.find_device(device)
         released = house.revocations.release_device(str(found.id), by=house.operator).result()
-    Output(json).facts({"device": str(found.id), "released": released.count, "sequence": released.sequence})
+    output = Output(json)
+    output.facts({"device": str(found.id), "released": released.count, "sequence": released.sequence})
+    if not released.count:
+        output.say("No certificate of it is on hold.")
 
 
 def import_manifest(
@@ -256,7 +264,9 @@ def import_manifest(
 
     into = UnitName.parse(unit) if unit else None
     with open_house(context) as house:
-        done = house.import_manifest(file, anchor, into, by=house.operator)
+        read_blocks(anchor, "CERTIFICATE")  # what is wrong with it is told under its own name
+        with naming(file, "BAD_ENCODING", "NON_DER", "TOO_LARGE"):
+            done = house.import_manifest(file, anchor, into, by=house.operator)
     output = Output(json)
     output.facts(
         {
@@ -272,8 +282,10 @@ def import_manifest(
         output.say(f"{done.unknown} devices of the manifest are not in the inventory; give --unit to add them.")
 
 
-def _check_known(connection: Connection, narrow: DeviceFilter) -> None:
-    """A misspelt unit, hospital or model must not look like one without devices."""
+def check_known(
+    connection: Connection, *, unit: str | None = None, hospital: str | None = None, model: str | None = None
+) -> None:
+    """A misspelt unit, hospital or model must not look like one without devices. Raises Malformed(BAD_ARGUMENT)."""
     from vagus.errors import Malformed
     from vagus.reasons import Reason
     from vagus.records.models import list_models
@@ -281,13 +293,13 @@ def _check_known(connection: Connection, narrow: DeviceFilter) -> None:
 
     units = [one.name for one in list_units(connection)]
     for what, value, known in (
-        ("unit", narrow.unit, {str(one) for one in units}),
-        ("hospital", narrow.hospital, {one.hospital for one in units}),
-        ("model", narrow.model, {one.name for one in list_models(connection)}),
+        ("unit", unit, {str(one) for one in units}),
+        ("hospital", hospital, {one.hospital for one in units}),
+        ("model", model, {one.name for one in list_models(connection)}),
     ):
-        if value is not None and str(value) not in known:
-            msg = f"{what} {str(value)!r} is not in the inventory; there are {', '.join(sorted(known)) or 'none'}"
-            raise Malformed(Reason.BAD_ARGUMENT, msg, value=str(value))
+        if value is not None and value not in known:
+            msg = f"{what} {value!r} is not in the inventory; there are {', '.join(sorted(known)) or 'none'}"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, value=value)
 
 
 def spell_time(seconds: int) -> str:

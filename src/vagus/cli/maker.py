@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vagus.cli.files import naming, read_blocks
 from vagus.cli.options import PassphraseOption, example, open_house
 from vagus.cli.output import JsonOption, Output
 
@@ -214,15 +215,15 @@ def _check_first(house: House, births: Sequence[Birth], *, is_again: bool) -> No
 def _request_key(folder: Path, serial: str) -> PublicKey:
     from vagus.errors import Malformed
     from vagus.reasons import Reason
-    from vagus.x509.pem import decode_blocks
     from vagus.x509.requests import decode_request
 
     path = folder / f"{serial}.csr"
     if not path.is_file():
         msg = f"{path}: there is no request of this device; put it there (DER or PEM), or choose others with --serial"
         raise Malformed(Reason.BAD_ARGUMENT, msg, serial=serial)
-    raw = path.read_bytes()
-    return decode_request(decode_blocks(raw, "CERTIFICATE REQUEST")[0]).public_key
+    found = read_blocks(path, "CERTIFICATE REQUEST")
+    with naming(path):
+        return decode_request(found[0]).public_key
 
 
 def _make_key(folder: Path) -> PublicKey:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from vagus.cli.devices import check_known
 from vagus.cli.failures import INTERRUPTED, REFUSED, STATE
 from vagus.cli.options import REASONS, example, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, confirm
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from vagus.wiring import House
     from vagus.x509.crl_building import RevocationReason
 
-PlanArgument = Annotated[int, typer.Argument(metavar="ID", help="A plan, as `vagus revoke list` numbers it.")]
+PlanArgument = Annotated[
+    int, typer.Argument(metavar="ID", min=1, max=2**31 - 1, help="A plan, as `vagus revoke list` numbers it.")
+]
 LateOption = Annotated[
     bool,
     typer.Option("--ignore-late-lists", help="Go on although earlier revocations still wait for a published list."),
@@ -116,7 +119,7 @@ def revoke(
     (act, why), percents, output = _act(reason, is_hold=hold, is_release=release), _percents(stages), Output(json)
     with open_house(context) as house:
         target = RevocationTarget(
-            serials=serial or (),
+            serials=tuple(_plain(one) for one in serial or ()),
             devices=tuple(house.find_device(one).id for one in device or ()),
             units=unit or (),
             hospital=hospital,
@@ -126,6 +129,7 @@ def revoke(
             key_sha256=key,
         )
         with house.database.reading() as connection:
+            check_known(connection, model=model or (batch or "").rpartition(":")[0] or None)
             selection = select_target(connection, target)
         locks_out = target.names_devices and why in _locking() and not certificates_only
         forecast = house.mass_revocation.forecast(selection, act)
@@ -342,6 +346,12 @@ def _act(reason: str | None, *, is_hold: bool, is_release: bool) -> tuple[str, R
     if is_release:
         return RELEASE, RevocationReason.REMOVE_FROM_CRL
     return REVOKE, RevocationReason.parse(reason or RevocationReason.UNSPECIFIED.spelling)
+
+
+def _plain(serial: str) -> str:
+    """`h1/icu#1:4A:01` as `h1/icu#1:4A01`: openssl prints serial numbers with and without colons."""
+    authority, colon, digits = serial.partition(":")
+    return f"{authority}{colon}{digits.replace(':', '')}"
 
 
 def _locking() -> frozenset[RevocationReason]:

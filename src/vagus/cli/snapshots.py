@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vagus.cli.files import naming, read_blocks, read_file
 from vagus.cli.options import PassphraseOption, example, open_house
 from vagus.cli.output import JsonOption, Output
 
@@ -84,11 +85,12 @@ def show(
 ) -> None:
     """Show what a snapshot says of itself; with --key, only if that key signed it."""
     from vagus.wire.snapshots import decode_snapshot, verify_snapshot
-    from vagus.x509.pem import decode_blocks
 
-    found = decode_snapshot(snapshot.read_bytes())
+    content = read_file(snapshot)
+    with naming(snapshot):
+        found = decode_snapshot(content)
     if signer is not None:
-        verify_snapshot(found, decode_blocks(signer.read_bytes(), "PUBLIC KEY")[0])
+        verify_snapshot(found, read_blocks(signer, "PUBLIC KEY")[0])
     Output(json).facts({**_shown(found.facts), "revoked": found.count, "is_verified": signer is not None})
 
 

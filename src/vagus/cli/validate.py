@@ -10,6 +10,7 @@ import typer
 
 from vagus.cli.certificate_words import certificate_facts, find_labelled
 from vagus.cli.failures import REFUSED
+from vagus.cli.files import naming, read_blocks, read_file
 from vagus.cli.options import example
 from vagus.cli.output import JsonOption, Output
 
@@ -27,7 +28,6 @@ _ROLES = (
     "What the certificate is shown as: client, server, idevid, sdc-provider, sdc-consumer, network-access, safety, "
     "configuration-signer, firmware-signer or ocsp-responder."
 )
-_MOST_BYTES = 16 * 1024 * 1024
 
 
 def register(application: typer.Typer) -> None:
@@ -87,18 +87,19 @@ def validate(
     """
     from vagus.errors import Malformed, NotTrusted
     from vagus.reasons import Reason
-    from vagus.trust.anchors import AnchorSet
     from vagus.trust.status import UnsafeNoStatus
     from vagus.trust.validation import Expectation, Validator
-    from vagus.x509.pem import decode_certificates
+    from vagus.x509.certificates import decode_certificate
 
     if unit and group_domain is None:  # a compartment is read from the identity, which only the domain tells
         msg = f"--unit {unit[0]} is checked in the name of a device: give its domain with --group-domain"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     moment = _decode_time(at)
     output = Output(json)
-    presented = [der for path in (leaf, *(chain or ())) for der in decode_certificates(_read(path))]
-    trusted = AnchorSet.from_der([der for path in anchors for der in decode_certificates(_read(path))])
+    presented = [der for path in (leaf, *(chain or ())) for der in read_blocks(path, "CERTIFICATE")]
+    with naming(leaf):
+        decode_certificate(presented[0])
+    trusted = _anchors(anchors)
     expectation = Expectation(
         role=_decode_role(role),
         group_domain=group_domain,
@@ -145,15 +146,15 @@ def _refused(refusal: NotTrusted, presented: Sequence[bytes]) -> Row:
     return {"verdict": "refused", "reason": refusal.reason.value, "message": refusal.message, **found, **facts}
 
 
-def _read(path: Path) -> bytes:
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
+def _anchors(paths: Sequence[Path]) -> AnchorSet:
+    from vagus.trust.anchors import AnchorSet
 
-    with path.open("rb") as stream:
-        raw = stream.read(_MOST_BYTES + 1)
-    if len(raw) > _MOST_BYTES:
-        raise Malformed(Reason.TOO_LARGE, f"{path} is larger than {_MOST_BYTES} bytes; is it the right file?")
-    return raw
+    found = AnchorSet(())
+    for path in paths:
+        certificates = read_blocks(path, "CERTIFICATE")
+        with naming(path):
+            found = found.with_anchors(AnchorSet.from_der(certificates))
+    return found
 
 
 def _status(
@@ -176,7 +177,6 @@ def _status(
     from vagus.x509.certificates import decode_certificate
     from vagus.x509.ocsp_checks import OcspRules
     from vagus.x509.paths import Pool
-    from vagus.x509.pem import decode_blocks
 
     taken = _snapshot(*snapshot, at)
     if not lists and not responses and taken is None:
@@ -184,7 +184,11 @@ def _status(
         raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; give --crl FILE or --ocsp FILE, or --unsafe-no-status")
     known = [decode_certificate(der) for der in presented]
     by_list = CrlStatus(Pool(trusted, known[1:]), rules=STRICT_CRL_RULES)
-    dates = [by_list.load(der, at).this_update for path in lists for der in decode_blocks(_read(path), "X509 CRL")]
+    dates: list[datetime] = []
+    for path in lists:
+        found = read_blocks(path, "X509 CRL")
+        with naming(path):
+            dates += [by_list.load(der, at).this_update for der in found]
     made = None if taken is None or taken.snapshot is None else taken.snapshot.facts.made_at
     if made is not None and dates and min(dates) >= made:
         taken = _snapshot(*snapshot, at, on_hit=by_list)
@@ -192,7 +196,9 @@ def _status(
     by_response = OcspStatus(rules=OcspRules(responder_status=by_list.check_status if lists else None))
     known += [anchor.certificate for anchor in trusted if anchor.certificate is not None]
     for path in responses:
-        by_response.load_any(_read(path), known, at)
+        response = read_file(path)
+        with naming(path):
+            by_response.load_any(response, known, at)
     sources: list[StatusSource] = [by_list] if lists else []
     sources += [by_response] if responses else []
     sources += [taken] if taken is not None else []
@@ -206,15 +212,16 @@ def _snapshot(
     from vagus.errors import Malformed
     from vagus.reasons import Reason
     from vagus.trust.snapshot_status import SnapshotStatus
-    from vagus.x509.pem import decode_blocks
 
     if (snapshot is None) is not (key is None):
         msg = "a snapshot counts with the key that is trusted for it: give --snapshot and --snapshot-key together"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     if snapshot is None or key is None:
         return None
-    status = SnapshotStatus(decode_blocks(_read(key), "PUBLIC KEY")[0], on_hit=on_hit)
-    status.load(_read(snapshot), at)
+    status = SnapshotStatus(read_blocks(key, "PUBLIC KEY")[0], on_hit=on_hit)
+    content = read_file(snapshot)
+    with naming(snapshot):
+        status.load(content, at)
     return status
 
 

@@ -1,0 +1,47 @@
+"""Reads the files that people name, and names them in what is wrong with their content; writes none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MOST_BYTES = 16 * 1024 * 1024
+"""Of one file of certificates, lists or answers: a mistyped path may lead to a disk."""
+
+
+@contextmanager
+def naming(path: Path, *only: str) -> Iterator[None]:
+    """Have an error about a file's content begin with its name, as those of the operating system do.
+
+    `only` are the reasons that speak of the content, where the block does more than read.
+    """
+    from vagus.errors import IntegrityFailure, LimitExceeded, Malformed
+
+    try:
+        yield
+    except (Malformed, LimitExceeded, IntegrityFailure) as fault:
+        if only and fault.reason not in only:
+            raise
+        raise type(fault)(fault.reason, f"{path}: {fault.message}", **fault.facts) from fault
+
+
+def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The file's content. Raises OSError, Malformed(TOO_LARGE)."""
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
+
+    with path.open("rb") as stream:
+        raw = stream.read(most + 1)
+    if len(raw) > most:
+        raise Malformed(Reason.TOO_LARGE, f"{path} is larger than {most} bytes; is it the right file?")
+    return raw
+
+
+def read_blocks(path: Path, label: str) -> tuple[bytes, ...]:
+    """The DER objects of a PEM or DER file. Raises as `read_file` and `decode_blocks`, with the file's name."""
+    from vagus.x509.pem import decode_blocks
+
+    raw = read_file(path)
+    with naming(path):
+        return decode_blocks(raw, label)

@@ -1,0 +1,89 @@
+"""What is wrong with a file is told under its name, whichever of several it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import done, run
+
+Words = tuple[str, ...]
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    path = tmp_path / "odd.txt"
+    path.write_text("shopping list")
+    return path
+
+
+@pytest.fixture
+def root(hospital: Path, tmp_path: Path) -> str:
+    done(hospital, "ca", "export", "root", "--out", str(tmp_path / "root.pem"))
+    return str(tmp_path / "root.pem")
+
+
+CASES: dict[str, Words] = {
+    "leaf": ("validate", "ODD", "--anchors", "ROOT", "--role", "client", "--unsafe-no-status"),
+    "chain": ("validate", "ROOT", "ODD", "--anchors", "ROOT", "--role", "client", "--unsafe-no-status"),
+    "anchor": ("validate", "ROOT", "--anchors", "ODD", "--role", "client", "--unsafe-no-status"),
+    "list": ("validate", "ROOT", "--anchors", "ROOT", "--role", "client", "--crl", "ODD"),
+    "response": ("validate", "ROOT", "--anchors", "ROOT", "--role", "client", "--ocsp", "ODD"),
+    "imported": ("ca", "import", "h1/icu", "ODD", "ROOT", "--unsafe-no-list"),
+    "old list": ("ca", "import", "h1/icu", "ROOT", "ROOT", "--crl", "ODD"),
+    "manifest": ("device", "import", "ODD", "--anchor", "ROOT"),
+    "maker": ("device", "import", "ROOT", "--anchor", "ODD"),
+    "checkpoint": ("audit", "verify", "--against", "ODD"),
+    "newest": ("restore-gap", "--accept", "--checkpoint", "ODD"),
+    "snapshot": ("snapshot", "show", "ODD"),
+}
+
+
+def command(case: str, odd: Path, root: str) -> list[str]:
+    names = {"ODD": str(odd), "ROOT": root}
+    return [names.get(word, word) for word in CASES[case]]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_of_something_else_is_named(hospital: Path, odd: Path, root: str, case: str) -> None:
+    refused = run(hospital, *command(case, odd, root))
+    assert refused.code == 2
+    assert refused.err.startswith(f"vagus: {odd}: ")
+    assert "reason " in refused.err
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_that_is_not_there_is_named(hospital: Path, tmp_path: Path, root: str, case: str) -> None:
+    missing = tmp_path / "missing.pem"
+    refused = run(hospital, *command(case, missing, root))
+    assert (refused.code, refused.reason) == (2, "OS_ERROR")
+    assert str(missing) in refused.err
+
+
+def test_a_damaged_backup_or_envelope_is_named(hospital: Path, odd: Path, tmp_path: Path) -> None:
+    for refused in (
+        run(tmp_path / "back", "restore", str(odd)),
+        run(hospital, "ca", "emergency", str(odd), "--yes"),
+    ):
+        assert refused.code == 5
+        assert refused.err.startswith(f"vagus: {odd}: ")
+
+
+def test_a_stream_without_end_is_no_certificate(hospital: Path, root: str) -> None:
+    words = ("validate", "/dev/zero", "--anchors", root, "--role", "client", "--unsafe-no-status")
+    refused = run(hospital, *words)
+    assert (refused.code, refused.reason) == (2, "TOO_LARGE")
+
+
+@pytest.mark.parametrize("serial", ["zz", "-5", "0", "", "1" * 41, "0x12", "1_2"])
+def test_what_is_no_serial_number_is_told(hospital: Path, serial: str) -> None:
+    refused = run(hospital, "ca", "revoke-earlier", "h1/icu#1", "--", serial)
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    assert "openssl x509 -serial" in refused.err
+
+
+def test_a_hold_on_a_device_without_certificates_says_that_nothing_was_held(hospital: Path) -> None:
+    pump = "Aorta IP3:AIP3-000003"
+    assert "it may still enrol" in done(hospital, "device", "hold", pump).out
+    assert "No certificate of it is on hold" in done(hospital, "device", "release", pump).out
