@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import done, run
+from tests.cli.running import END_OF_INPUT, answer, done, run
 
 
 @pytest.mark.parametrize("named", ["foo", "Aorta IP3-000001", "a" * 200])
@@ -118,3 +118,28 @@ def test_a_generation_is_retired_by_its_number_alone(hospital: Path) -> None:
     assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
     assert "h1/icu#1" in refused.err
     assert done(hospital, "ca", "show", "h1/icu", "--json").facts["state"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("more", "locks"),
+    [
+        ((), True),
+        (("--reason", "keyCompromise"), True),
+        (("--keep-enrolling",), False),
+        (("--reason", "superseded"), False),
+    ],
+)
+def test_the_question_before_a_device_is_revoked_names_it_as_people_do_and_says_what_happens(
+    hospital: Path, more: tuple[str, ...], locks: bool
+) -> None:
+    asked = answer(hospital, END_OF_INPUT, "device", "revoke", "Aorta IP3:AIP3-000001", *more)
+    assert asked.code == 1
+    assert "Revoke every certificate of Aorta IP3 AIP3-000001 of h1/icu (device " in asked.err
+    assert ("now, for good, and lock it out?" in asked.err) is locks
+    assert "nothing was changed" in asked.err
+    shown = done(hospital, "device", "show", "Aorta IP3:AIP3-000001", "--json").facts
+    assert shown["device"]["state"] == "received"
+
+
+def test_a_ceremony_asks_for_what_it_will_do(hospital: Path) -> None:
+    assert "Open the offline keys, sign the offline lists anew?" in answer(hospital, "n\n", "ceremony").err

@@ -43,7 +43,8 @@ def ceremony(
         if dry_run:
             output.rows("Waiting", ("authority",), [{"authority": name} for name in waiting])
             return
-        check_confirmed(f"Open the offline keys and certify {len(waiting)} requests?", is_assumed=yes)
+        what = f"certify {len(waiting)} requests and sign" if waiting else "sign"
+        check_confirmed(f"Open the offline keys, {what} the offline lists anew?", is_assumed=yes)
         with output.progress("Ceremony", len(waiting)) as advance:
             report = hold_ceremony(house, by=house.operator, advance=lambda _step: advance(1))
     output.facts(

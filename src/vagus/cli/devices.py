@@ -208,7 +208,9 @@ def revoke(
     """
     with open_house(context) as house:
         found = house.find_device(device)
-        check_confirmed(f"Revoke every certificate of device {found.id} for good?", is_assumed=yes)
+        locks = "" if keep_enrolling or reason == "superseded" else ", and lock it out"
+        which = f"{found.model} {found.maker_serial} of {found.unit} (device {found.id})"
+        check_confirmed(f"Revoke every certificate of {which} now, for good{locks}?", is_assumed=yes)
         revoked = house.revoke_device(found.id, reason, by=house.operator, keeps_enrolling=keep_enrolling)
         Output(json).facts(
             {
