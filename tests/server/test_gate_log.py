@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from vagus.endpoints.gateway.decisions import GateDecision, Outcome
+from vagus.errors import Unavailable
 from vagus.ledger.entries import GateMinute, decode_entry
 from vagus.reasons import Reason
 from vagus.records.database import Database, open_database
@@ -95,6 +97,35 @@ def test_the_last_minute_is_told_at_the_end(tmp_path: Path, clock: FrozenClock, 
     log.record(decision())
     log.close()
     assert [entry.admitted for entry in minutes(writer)] == [1]
+
+
+def refuse(_act: object) -> Future[None]:
+    """A writer whose database is away."""
+    answer: Future[None] = Future()
+    answer.set_exception(Unavailable(Reason.DATABASE_UNAVAILABLE, "away"))
+    return answer
+
+
+def test_minutes_in_which_the_database_was_away_are_told_once_it_is_back(
+    tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = GateLog(tmp_path, clock, writer)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "submit", refuse)
+        for count in (1, 2):
+            for _ in range(count):
+                log.record(decision())
+            clock.advance(minutes=1)
+            with pytest.raises(Unavailable):
+                log.flush()
+    log.record(decision(Outcome.REFUSED, Reason.REVOKED))
+    clock.advance(minutes=1)
+    log.flush()
+    told = minutes(writer)
+    assert [(entry.admitted, entry.refused) for entry in told] == [(1, 0), (2, 0), (0, 1)]
+    assert [entry.minute - told[0].minute for entry in told] == [0, 1, 2]
+    log.close()
+    assert minutes(writer) == told
 
 
 def test_the_chain_goes_on_after_a_restart_and_over_midnight(

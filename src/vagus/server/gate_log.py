@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -53,6 +53,7 @@ class GateLog:
         self._heard = heard
         self._turn = threading.Lock()
         self._segments: dict[str, _Segment] = {}
+        self._untold: deque[GateMinute] = deque()  # of minutes that are over; periodic work and `close` alone touch it
 
     def record(self, decision: GateDecision) -> None:
         """Keep one decision; a full disk stops no gate, but is told of."""
@@ -71,32 +72,37 @@ class GateLog:
             self._heard(line.decode("ascii").rstrip("\n"))
 
     def flush(self) -> float | None:
-        """Put lines on the disk, and the minutes that are over into the ledger; for periodic work."""
+        """Put lines on the disk, and the minutes that are over into the ledger; for periodic work.
+
+        Raises what disk and database raise; minutes that the ledger could not take are offered again, the oldest first.
+        """
         minute = int(self._clock.now().timestamp()) // 60
-        entries: list[GateMinute] = []
         with self._turn:
             for name, segment in self._segments.items():
                 segment.stream.flush()
                 if segment.minute < minute and segment.counts:
                     os.fsync(segment.stream.fileno())
-                    entries.append(_minute(name, segment))
+                    self._untold.append(_minute(name, segment))
                     segment.counts.clear()
                 segment.minute = minute
-        for entry in entries:
-            self._writer.submit(partial(append, entry=entry)).result()
+        self._tell()
         return None
 
     def close(self) -> None:
         """Flush everything, the unfinished minute included."""
         with self._turn:
-            entries = [_minute(name, one) for name, one in self._segments.items() if one.counts]
+            self._untold += [_minute(name, one) for name, one in self._segments.items() if one.counts]
             for segment in self._segments.values():
                 segment.stream.flush()
                 os.fsync(segment.stream.fileno())
                 segment.stream.close()
             self._segments.clear()
-        for entry in entries:
-            self._writer.submit(partial(append, entry=entry)).result()
+        self._tell()
+
+    def _tell(self) -> None:
+        while self._untold:
+            self._writer.submit(partial(append, entry=self._untold[0])).result()
+            self._untold.popleft()
 
     def _segment(self, name: str, now: datetime) -> _Segment:
         day = f"{now:%Y-%m-%d}"
