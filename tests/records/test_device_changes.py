@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -84,3 +84,21 @@ def test_a_gap_and_a_step_back_are_told(writer: Writer, database: Database) -> N
         with pytest.raises(IntegrityFailure) as caught:
             follower.catch_up()
         assert caught.value.reason is reason
+
+
+def test_polling_lives_through_a_fault_of_its_own(writer: Writer, database: Database) -> None:
+    follower, told = DeviceFollower(database), list[int]()
+
+    def stumble(changes: Sequence[DeviceChange]) -> None:
+        told.extend(one.sequence for one in changes)
+        raise ZeroDivisionError
+
+    follower.subscribe(stumble)
+    follower.start(poll_seconds=0.01)
+    until = time.monotonic() + 10
+    for number in (1, 2):
+        change(writer)
+        while number not in told and time.monotonic() < until:
+            time.sleep(0.01)
+    follower.close()
+    assert told == [1, 2]

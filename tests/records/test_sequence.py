@@ -170,3 +170,24 @@ def test_polling_lives_through_an_outage(writer: Writer, database: Database, cap
         time.sleep(0.01)
     follower.close()
     assert follower.find(1, 5) is not None
+
+
+def test_polling_lives_through_a_fault_of_its_own(writer: Writer, database: Database) -> None:
+    """A thread that ended would leave the sequence lost for good: no restart of the database would help."""
+    follower, told = RevocationFollower(database, FrozenClock()), list[int]()
+
+    def stumble(events: Sequence[RevocationEvent]) -> None:
+        told.extend(event.sequence for event in events)
+        raise ZeroDivisionError
+
+    follower.subscribe(stumble)
+    follower.start(poll_seconds=0.01)
+    deadline = time.monotonic() + 10
+    for number in (1, 2):
+        with database.writing() as connection:
+            insert_event(connection, RevocationEvent(number, 1, number, REVOKE, 4, 0))
+            connection.execute(update(log_head).values(revocation_sequence=number))
+        while number not in told and time.monotonic() < deadline:
+            time.sleep(0.01)
+    follower.close()
+    assert told == [1, 2]

@@ -136,3 +136,5 @@ class DeviceFollower:
                 self.catch_up()
             except VagusError as error:
                 _LOG.warning("the inventory cannot be followed: %s", error.message)
+            except Exception:  # noqa: BLE001  this thread must not end
+                _LOG.exception("the inventory cannot be followed")

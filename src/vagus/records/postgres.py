@@ -31,6 +31,8 @@ _TCP = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,  # milliseconds; libpq ignores all of these over a Unix socket
 }
+_WHICH = {"target_session_attrs": "primary"}
+"""A standby takes no write and says nothing of what it has not heard: a reading there would take old for current."""
 _GRACE_SECONDS = 5
 """By how much the server is more patient than this side: it ends what was left behind, not what is waited for."""
 
@@ -86,7 +88,7 @@ class Bounds:
 
 def bound_connections(engine: Engine, bounds: Bounds) -> None:
     """Make the engine's connections so. What its url says of TCP and connect_timeout is left as it is."""
-    defaults: Mapping[str, object] = {**_TCP, "connect_timeout": bounds.connect_seconds}
+    defaults: Mapping[str, object] = {**_TCP, **_WHICH, "connect_timeout": bounds.connect_seconds}
     setting = f"SET {bounds.setting} = {int((bounds.setting_seconds + _GRACE_SECONDS) * 1000)}".encode("ascii")
 
     @event.listens_for(engine, "do_connect")

@@ -74,6 +74,11 @@ def _unpack(authority_id: int, serial: int, packed: int) -> RevokedEntry:
     return RevokedEntry(authority_id, serial, bool(packed & 1), reason, at, sequence)
 
 
+def _gap(position: int, end: int) -> IntegrityFailure:
+    msg = f"the revocation sequence has a gap behind {position} (it should reach {end}); see vagus audit"
+    return IntegrityFailure(Reason.LOG_TAMPERED, msg, position=position, end=end)
+
+
 class RevocationFollower:
     """What is revoked or held, in memory and never far behind the database. Safe to ask from every thread.
 
@@ -136,48 +141,51 @@ class RevocationFollower:
 
     def catch_up(self) -> int:
         """Read what is new and give the position. Raises Unavailable, IntegrityFailure(LOG_TAMPERED) on a gap."""
-        with self._turn:
-            asked_at = self._clock.now()
-            events = self._read_new()
-            self._current_at = asked_at
-            if events:
-                for subscriber in self._subscribers:
-                    subscriber(events)
-            return self._position
-
-    def _read_new(self) -> list[RevocationEvent]:
+        asked_at, position = self._clock.now(), self._position
+        # Read without the turn: a commit of this process has its step applied meanwhile, and waits for no reading.
         with self._database.reading(patience=_PATIENCE_SECONDS) as connection:
             end = connection.execute(select(log_head.c.revocation_sequence).where(log_head.c.id == 1)).scalar_one()
-            if end < self._position:  # another, older database under the same name: nothing learnt from it is kept
-                msg = f"the revocation sequence went back from {self._position} to {end}; restart after a restore"
-                raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=self._position, found=end)
-            new: list[RevocationEvent] = []
-            while self._position < end:
-                events = read_events(connection, self._position)
-                self._apply(events, end)
-                if self._subscribers:  # at a start nobody listens, and the events are many
-                    new += events
-            return new
+            if end < position:  # another, older database under the same name: nothing learnt from it is kept
+                msg = f"the revocation sequence went back from {position} to {end}; restart after a restore"
+                raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=position, found=end)
+            while position < end:
+                events = read_events(connection, position)
+                if not events:
+                    raise _gap(position, end)
+                with self._turn:
+                    self._apply([event for event in events if event.sequence > self._position], end)
+                position = events[-1].sequence
+        with self._turn:
+            self._current_at = asked_at
+            return self._position
 
     def _apply(self, events: Sequence[RevocationEvent], end: int) -> None:
         numbers = [event.sequence for event in events]
-        expected = list(range(self._position + 1, self._position + 1 + len(events)))
-        if not events or numbers != expected:
-            msg = f"the revocation sequence has a gap behind {self._position} (it should reach {end}); see vagus audit"
-            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, position=self._position, end=end)
+        if numbers != list(range(self._position + 1, self._position + 1 + len(events))):
+            raise _gap(self._position, end)
         for event in events:
             listed = self._revoked.setdefault(event.authority_id, {})
             if event.act == RELEASE:
                 listed.pop(event.serial, None)
             else:
                 listed[event.serial] = _pack(event)
-        self._position = events[-1].sequence
+        if events:
+            self._position = events[-1].sequence
+            for subscriber in self._subscribers:
+                subscriber(events)
 
     def _on_commit(self, facts: CommitFacts) -> None:
-        if facts.revocation_sequence != self._position:
-            self.catch_up()
-        else:
-            self._current_at = self._clock.now()
+        """What this process has just written needs not be read back, if nothing of others lies before it."""
+        with self._turn:
+            if facts.steps and (facts.steps[0].sequence, facts.steps[-1].sequence) == (
+                self._position + 1,
+                facts.revocation_sequence,
+            ):
+                self._apply(facts.steps, facts.revocation_sequence)
+            if facts.revocation_sequence == self._position:
+                self._current_at = self._clock.now()
+                return
+        self.catch_up()
 
     def _poll(self, seconds: float) -> None:
         while not self._stop.wait(seconds):
@@ -185,3 +193,5 @@ class RevocationFollower:
                 self.catch_up()
             except VagusError as error:  # `is_lost` tells; the next poll may find the database again
                 _LOG.warning("the revocation sequence cannot be followed: %s", error.message)
+            except Exception:  # noqa: BLE001  this thread must not end: every gate would stay shut
+                _LOG.exception("the revocation sequence cannot be followed")
