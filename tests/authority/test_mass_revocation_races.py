@@ -1,0 +1,401 @@
+"""What others do between a plan's search and its step neither doubles, nor miscounts, nor leaves out anything."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.engine import Engine
+
+from tests.authority.installation import Installation, new_installation
+from tests.postgres import fresh_database, postgres_server
+from vagus.authority import mass_revocation
+from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.issuers import OpenIssuers
+from vagus.authority.mass_revocation import MassRevocation
+from vagus.authority.revocation import Revocations
+from vagus.errors import Conflict
+from vagus.records import certificates as rows
+from vagus.records.database import Database, open_database
+from vagus.records.revocation_plans import DONE, PAUSED, RUNNING, RevocationPlanRow, find_plan
+from vagus.records.revocations import HOLD, RELEASE, REVOKE, list_events
+from vagus.records.selections import Selection
+from vagus.records.writer import Writer
+from vagus.x509.crl_building import RevocationReason
+
+ALICE, BOB = "operator:alice", "operator:bob"
+REASONS = {
+    REVOKE: RevocationReason.SUPERSEDED,
+    HOLD: RevocationReason.CERTIFICATE_HOLD,
+    RELEASE: RevocationReason.REMOVE_FROM_CRL,
+}
+MODEL = "Pump"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.interop)])
+def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    """An installation that other processes may open too."""
+    if request.param == "file":
+        with new_installation(tmp_path, f"sqlite:///{tmp_path / 'vagus.sqlite3'}") as made:
+            made.build()
+            yield made
+        return
+    with fresh_database(request.getfixturevalue("postgres")) as url, new_installation(tmp_path, url) as made:
+        made.build()
+        yield made
+
+
+@pytest.fixture
+def issuers(house: Installation) -> OpenIssuers:
+    return house.issuers("h1/icu")
+
+
+@pytest.fixture
+def fleet(house: Installation, issuers: OpenIssuers, monkeypatch: pytest.MonkeyPatch) -> list[IssuedCertificate]:
+    """Ten certificates, and steps of three."""
+    monkeypatch.setattr(mass_revocation, "STEP", 3)
+    found = [house.issue(issuers) for _ in range(10)]
+    house.settle()
+    return found
+
+
+class Overtaken(MassRevocation):
+    """A runner whose steps come late: `meanwhile` happens when one is chosen and not begun, with its number."""
+
+    def __init__(self, house: Installation, meanwhile: Callable[[int], None]) -> None:
+        super().__init__(house.pack, house.database, house.writer, house.clock)
+        self._meanwhile = meanwhile
+        self._steps = 0
+
+    def _submit_step(self, plan_id: int, by: str, chosen: mass_revocation._Chosen) -> RevocationPlanRow:
+        self._steps += 1
+        self._meanwhile(self._steps)
+        return super()._submit_step(plan_id, by, chosen)
+
+
+@contextmanager
+def another_process(house: Installation) -> Iterator[tuple[Database, Writer]]:
+    database = open_database(house.database.url.render_as_string(hide_password=False))
+    try:
+        with Writer(database, house.clock) as writer:
+            yield database, writer
+    finally:
+        database.close()
+
+
+def acts(house: Installation) -> MassRevocation:
+    return MassRevocation(house.pack, house.database, house.writer, house.clock)
+
+
+def propose(
+    house: Installation,
+    issuers: OpenIssuers,
+    act: str = REVOKE,
+    *,
+    selection: Selection | None = None,
+    stages: tuple[int, ...] = (),
+) -> RevocationPlanRow:
+    unit = Selection(authority_ids=(issuers["h1/icu"].authority_id,))
+    return acts(house).propose(selection or unit, act, REASONS[act], by=ALICE, stages=stages)
+
+
+def name(one: IssuedCertificate) -> tuple[int, int]:
+    return one.issuer.authority_id, one.serial
+
+
+def states(house: Installation, fleet: list[IssuedCertificate]) -> list[str]:
+    with house.database.reading() as connection:
+        found = [rows.find_by_leaf(connection, one.leaf_index) for one in fleet]
+    return [row.state for row in found if row]
+
+
+def steps_of(house: Installation, issuers: OpenIssuers, act: str) -> list[int]:
+    """The serials in the order in which the sequence has them."""
+    with house.database.reading() as connection:
+        found = list_events(connection, issuers["h1/icu"].authority_id, after=0)
+    return [one.serial for one in found if one.act == act]
+
+
+def at_step(number: int, act: Callable[[], object]) -> Callable[[int], None]:
+    return lambda step: None if step != number else (act(), None)[1]
+
+
+def test_what_others_revoked_after_the_search_is_not_counted_and_not_revoked_twice(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    plan = propose(house, issuers)
+    with another_process(house) as (_, writer):
+
+        def revoke() -> None:
+            for one in (fleet[4], fleet[8]):
+                Revocations(writer).revoke(*name(one), REASONS[REVOKE], by=BOB).result()
+
+        row = Overtaken(house, at_step(2, revoke)).run(plan.id, by=ALICE)
+    assert (row.state, row.done) == (DONE, 8)
+    assert set(states(house, fleet)) == {rows.REVOKED}
+    assert sorted(steps_of(house, issuers, REVOKE)) == sorted(one.serial for one in fleet)
+
+
+def test_a_whole_step_that_others_revoked_ends_no_plan(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    plan = propose(house, issuers, stages=(50,))
+
+    def revoke() -> None:
+        for one in fleet[:3]:
+            house.revocations.revoke(*name(one), REASONS[REVOKE], by=BOB).result()
+
+    row = Overtaken(house, at_step(1, revoke)).run(plan.id, by=ALICE)
+    assert (row.state, row.done) == (PAUSED, 5)
+    assert acts(house).run(plan.id, by=ALICE).done == 7, "the last stage goes to the end"
+    assert set(states(house, fleet)) == {rows.REVOKED}
+
+
+def test_what_is_released_or_held_ahead_of_a_hold_is_held_once(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    house.revocations.hold(*name(fleet[9]), by=BOB).result()
+    plan = propose(house, issuers, HOLD)
+
+    def change() -> None:
+        house.revocations.release(*name(fleet[9]), by=BOB).result()
+        house.revocations.hold(*name(fleet[5]), by=BOB).result()
+
+    row = Overtaken(house, at_step(2, change)).run(plan.id, by=ALICE)
+    assert (row.state, row.done) == (DONE, 9), "all but the one that was held by hand"
+    assert set(states(house, fleet)) == {rows.HELD}
+    assert len(steps_of(house, issuers, HOLD)) == 11, "one of them twice, released between"
+
+
+def test_what_is_held_ahead_of_a_release_is_released_and_what_is_revoked_stays_so(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    for one in fleet[:8]:
+        house.revocations.hold(*name(one), by=BOB).result()
+    plan = propose(house, issuers, RELEASE)
+
+    def change() -> None:
+        house.revocations.hold(*name(fleet[9]), by=BOB).result()
+        house.revocations.revoke(*name(fleet[4]), REASONS[REVOKE], by=BOB).result()
+        house.revocations.hold(*name(fleet[0]), by=BOB).result()
+
+    row = Overtaken(house, at_step(2, change)).run(plan.id, by=ALICE)
+    assert (row.state, row.done) == (DONE, 8), "seven of the eight, and the one that was held ahead"
+    expected = [rows.ISSUED] * 10
+    expected[0], expected[4] = rows.HELD, rows.REVOKED
+    assert states(house, fleet) == expected, "what is held behind the place is not touched"
+
+
+def test_what_ended_after_the_search_is_left_alone(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    plan = propose(house, issuers)
+    row = Overtaken(house, at_step(2, lambda: house.advance(days=1000))).run(plan.id, by=ALICE)
+    assert (row.state, row.done) == (DONE, 3)
+    assert states(house, fleet) == [rows.REVOKED] * 3 + [rows.ISSUED] * 7
+
+
+def _keep_devices(house: Installation, fleet: list[IssuedCertificate]) -> list[str]:
+    """The fleet's devices in the inventory, all of one model; gives their ids."""
+    words = {"unit": "h1/icu", "model": MODEL, "profile": "bedside", "state": "in_service"}
+    with house.database.writing() as connection:
+        connection.execute(text("INSERT INTO units VALUES ('h1/icu', 'h1', 'Hospital', 'ICU')"))
+        for model in (MODEL, "Other"):
+            facts = "(name, maker, category, profile) VALUES (:model, 'Maker', 'pump', 'bedside')"
+            connection.execute(text(f"INSERT INTO models {facts}"), {"model": model})
+        found = [rows.find_by_leaf(connection, one.leaf_index) for one in fleet]
+        ids = [row.device_id for row in found if row is not None and row.device_id is not None]
+        columns = "(id, unit, model, profile, maker_serial, state, added_at, changed_at)"
+        for number, device in enumerate(ids):
+            connection.execute(
+                text(f"INSERT INTO devices {columns} VALUES (:id, :unit, :model, :profile, :serial, :state, 0, 0)"),
+                {"id": device, "serial": f"SN-{number}", **words},
+            )
+    return ids
+
+
+def test_a_device_that_is_of_another_model_by_then_keeps_its_certificates(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    ids = _keep_devices(house, fleet)
+    plan = propose(house, issuers, selection=Selection(model=MODEL))
+    assert plan.counts["certificates"] == 10
+
+    def correct() -> None:
+        with another_process(house) as (database, _), database.writing() as connection:
+            connection.execute(text("UPDATE devices SET model = 'Other' WHERE id = :id"), {"id": ids[4]})
+
+    row = Overtaken(house, at_step(2, correct)).run(plan.id, by=ALICE)
+    assert (row.state, row.done) == (DONE, 9)
+    assert states(house, [fleet[4]]) == [rows.ISSUED]
+
+
+def test_a_pause_between_search_and_step_holds_the_step(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    plan = propose(house, issuers)
+
+    def pause() -> None:
+        with another_process(house) as (database, writer):
+            MassRevocation(house.pack, database, writer, house.clock).pause(plan.id, by=BOB)
+
+    row = Overtaken(house, at_step(2, pause)).run(plan.id, by=ALICE)
+    assert (row.state, row.done, row.stopped_because) == (PAUSED, 3, "paused-by-operator")
+    assert acts(house).run(plan.id, by=ALICE).done == 10
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 3, 4])
+def test_a_runner_that_another_overtook_goes_on_where_that_one_stands(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], ahead: int
+) -> None:
+    class Enough(Exception):
+        pass
+
+    plan = propose(house, issuers)
+
+    def overtake() -> None:
+        """As many steps of the other runner, of two certificates each."""
+        left = ahead
+
+        def count(_: RevocationPlanRow) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise Enough
+
+        with another_process(house) as (database, writer), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mass_revocation, "STEP", 2)
+            other = MassRevocation(house.pack, database, writer, house.clock)
+            with pytest.raises(Enough):
+                other.run(plan.id, by=BOB, advance=count)
+
+    row = Overtaken(house, at_step(1, overtake)).run(plan.id, by=ALICE)
+    assert (row.state, row.done) == (DONE, 10)
+    assert steps_of(house, issuers, REVOKE) == [one.serial for one in fleet], "each once, in their order"
+
+
+def test_what_another_runner_held_and_somebody_released_is_behind_the_place(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    class Enough(Exception):
+        pass
+
+    def stop(_: RevocationPlanRow) -> None:
+        raise Enough
+
+    def overtake() -> None:
+        with another_process(house) as (database, writer):
+            other = MassRevocation(house.pack, database, writer, house.clock)
+            with pytest.raises(Enough):
+                other.run(plan.id, by=BOB, advance=stop)
+        house.revocations.release(*name(fleet[1]), by=BOB).result()
+
+    plan = propose(house, issuers, HOLD)
+    row = Overtaken(house, at_step(1, overtake)).run(plan.id, by=ALICE)
+    assert (row.state, row.done) == (DONE, 10)
+    assert steps_of(house, issuers, HOLD) == [one.serial for one in fleet]
+    assert states(house, fleet) == [rows.HELD, rows.ISSUED, *[rows.HELD] * 8]
+
+
+def test_a_plan_that_another_runner_finished_is_done_for_both(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    plan = propose(house, issuers)
+
+    def finish() -> None:
+        with another_process(house) as (database, writer):
+            other = MassRevocation(house.pack, database, writer, house.clock)
+            assert other.run(plan.id, by=BOB).state == DONE
+
+    row = Overtaken(house, at_step(2, finish)).run(plan.id, by=ALICE)
+    assert (row.state, row.done) == (DONE, 10)
+    assert steps_of(house, issuers, REVOKE) == [one.serial for one in fleet]
+
+
+def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    fleet += [house.issue(issuers) for _ in range(20)]
+    house.settle()
+    plan = propose(house, issuers)
+    both_are_here = threading.Barrier(2)
+
+    def run(database: Database, writer: Writer, by: str) -> None:
+        def wait(row: RevocationPlanRow) -> str | None:
+            if row.done == 0:
+                both_are_here.wait(30)
+            return None
+
+        runner = MassRevocation(house.pack, database, writer, house.clock)
+        with suppress(Conflict):  # the other may have done it all before this one begins
+            runner.run(plan.id, by=by, stop=wait)
+
+    with another_process(house) as (database, writer):
+        threads = [
+            threading.Thread(target=run, args=(house.database, house.writer, ALICE)),
+            threading.Thread(target=run, args=(database, writer, BOB)),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    with house.database.reading() as connection:
+        row = find_plan(connection, plan.id)
+    assert row is not None
+    assert (row.state, row.done) == (DONE, 30)
+    assert steps_of(house, issuers, REVOKE) == [one.serial for one in fleet]
+
+
+def test_a_runner_that_died_behind_its_search_is_followed_by_one_with_a_search_of_its_own(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    class Died(BaseException):
+        pass
+
+    def die() -> None:
+        raise Died
+
+    plan = propose(house, issuers, HOLD)
+    with pytest.raises(Died):
+        Overtaken(house, at_step(3, die)).run(plan.id, by=ALICE)
+    with house.database.reading() as connection:
+        row = find_plan(connection, plan.id)
+    assert row is not None
+    assert (row.state, row.done, row.position) == (RUNNING, 6, fleet[5].leaf_index)
+    house.revocations.hold(*name(fleet[7]), by=BOB).result()
+    assert acts(house).run(plan.id, by=BOB).done == 9
+
+
+def test_the_writers_turn_looks_at_single_certificates_and_devices_alone(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    _keep_devices(house, fleet)
+    plan = propose(house, issuers, selection=Selection(model=MODEL, profile="bedside"))
+    asked: list[tuple[str, str]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append((threading.current_thread().name, statement))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert acts(house).run(plan.id, by=ALICE).done == 10
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    searches = [by for by, statement in asked if "FROM devices" in statement and "devices.model =" in statement]
+    in_turn = [statement for by, statement in asked if by == "vagus-writer" and "FROM" in statement]
+    assert searches
+    for statement in in_turn:
+        if "FROM certificates" in statement:
+            assert "WHERE certificates.leaf_index IN" in statement
+        if "FROM devices" in statement:
+            assert "devices.id IN" in statement
