@@ -344,6 +344,6 @@ work = Table(  # durable jobs: inserted by business code in its own transaction,
     Column("leased_until", Seconds),
     Column("done_at", Seconds),
     Column("last_error", Text),
-    Index("work_due", "done_at", "run_after"),
-    _index_where("done_at IS NULL", "work_open", "key", "kind"),
+    Index("work_due", "done_at", "run_after", "id"),
+    Index("work_by_key", "key", "kind"),
 )

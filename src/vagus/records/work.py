@@ -10,10 +10,11 @@ from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, or_, select, update
 
 from vagus.errors import Conflict
 from vagus.reasons import Reason
+from vagus.records.guesswork import hidden
 from vagus.records.tables import work
 from vagus.records.writer import Batch, Writer
 
@@ -45,7 +46,7 @@ def add_work(connection: Connection, kind: str, key: str, payload: str = "{}", *
     An unfinished job of the same kind and key stands for both: its id is given and nothing changes.
     """
     there = connection.execute(
-        select(work.c.id).where(work.c.kind == kind, work.c.key == key, work.c.done_at.is_(None)).limit(1)
+        select(work.c.id).where(work.c.kind == kind, work.c.key == key, hidden(work.c.done_at.is_(None))).limit(1)
     ).scalar_one_or_none()
     if there is not None:
         return int(there)
@@ -63,7 +64,7 @@ def count_open(connection: Connection, kind: str | None = None) -> int:
 
 def has_due(connection: Connection, kinds: Collection[str], at: int) -> bool:
     """Whether `WorkQueue.take` would find anything at `at`: a look that locks nothing, for runners that wait."""
-    query = select(work.c.id).where(work.c.kind.in_(kinds), *_due_and_free(at)).limit(1)
+    query = select(work.c.id).where(work.c.kind.in_(kinds), *_due_and_free(at)).order_by(*_DUE_FIRST).limit(1)
     return connection.execute(query).one_or_none() is not None
 
 
@@ -88,7 +89,7 @@ def list_given_up(connection: Connection, *, since: int) -> tuple[GivenUp, ...]:
 
 def list_overdue(connection: Connection, *, before: int) -> tuple[str, ...]:
     """The jobs, as `kind key`, that were due `before` and that nobody has under lease."""
-    query = select(work.c.kind, work.c.key).where(*_due_and_free(before)).order_by(work.c.run_after).limit(1_000)
+    query = select(work.c.kind, work.c.key).where(*_due_and_free(before)).order_by(*_DUE_FIRST).limit(1_000)
     return tuple(f"{row.kind} {row.key}" for row in connection.execute(query))
 
 
@@ -96,6 +97,11 @@ def delete_done(connection: Connection, *, before: int, most: int = 1_000) -> in
     """Let jobs go that were done or given up `before`, the longest ago first, at most `most`; how many."""
     old = select(work.c.id).where(work.c.done_at < before).order_by(work.c.done_at).limit(most)
     return connection.execute(delete(work).where(work.c.id.in_(old))).rowcount
+
+
+_DUE_FIRST = (work.c.done_at, work.c.run_after, work.c.id)
+"""The order of the index, said in full also to see whether there is any: a planner that takes most for due would go
+through all that are due tomorrow."""
 
 
 def _due_and_free(at: int) -> tuple[ColumnElement[bool], ...]:
@@ -117,31 +123,38 @@ class WorkQueue:
     def take(self, kinds: Collection[str], limit: int = 1) -> Future[list[Job]]:
         """Lease up to `limit` jobs that are due and free, the longest due first: never run, or whose lease ran out.
 
-        A job that took every one of its runners with it is given up here, before it takes another.
+        A job that took every one of its runners with it is given up where its turn comes, before it takes another.
         """
 
         def act(batch: Batch) -> list[Job]:
-            deadly = work.c.attempts >= self._max_attempts
-            error = f"given up: {self._max_attempts} runners died with it"
-            batch.connection.execute(
-                update(work)
-                .where(work.c.kind.in_(kinds), deadly, work.c.leased_by.is_not(None), *_due_and_free(batch.at))
-                .values(done_at=batch.at, leased_by=None, leased_until=None, last_error=error)
-            )
-            rows = batch.connection.execute(
-                select(work.c.id, work.c.kind, work.c.key, work.c.payload, work.c.attempts)
+            front = (
+                select(work.c.id, work.c.kind, work.c.key, work.c.payload, work.c.attempts, work.c.leased_by)
                 .where(work.c.kind.in_(kinds), *_due_and_free(batch.at))
-                .order_by(work.c.run_after, work.c.id)
+                .order_by(*_DUE_FIRST)
                 .limit(limit)
-            ).all()
-            until = batch.at + self._lease_seconds
-            jobs = [Job(row.id, row.kind, row.key, row.payload, row.attempts + 1, self._node, until) for row in rows]
-            for job in jobs:
-                values = {"leased_by": job.leased_by, "leased_until": until, "attempts": job.attempts}
-                batch.connection.execute(update(work).where(work.c.id == job.id).values(**values))
+            )
+            jobs: list[Job] = []
+            while not jobs and (rows := batch.connection.execute(front).all()):
+                for row in rows:
+                    if row.attempts >= self._max_attempts and row.leased_by is not None:
+                        self._give_up(batch, row.id)
+                    else:
+                        jobs.append(self._lease(batch, row))
             return jobs
 
         return self._writer.submit(act)
+
+    def _give_up(self, batch: Batch, job_id: int) -> None:
+        error = f"given up: {self._max_attempts} runners died with it"
+        values = {"done_at": batch.at, "leased_by": None, "leased_until": None, "last_error": error}
+        batch.connection.execute(update(work).where(work.c.id == job_id).values(**values))
+
+    def _lease(self, batch: Batch, row: Row[int, str, str, str, int, str | None]) -> Job:
+        until = batch.at + self._lease_seconds
+        job = Job(row.id, row.kind, row.key, row.payload, row.attempts + 1, self._node, until)
+        values = {"leased_by": job.leased_by, "leased_until": until, "attempts": job.attempts}
+        batch.connection.execute(update(work).where(work.c.id == job.id).values(**values))
+        return job
 
     def heartbeat(self, job: Job) -> Future[Job]:
         """Prolong the lease of a long job; the future raises Conflict(LEASE_LOST) when another runner has it."""

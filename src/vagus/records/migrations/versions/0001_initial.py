@@ -343,8 +343,8 @@ work = Table(
     Column("leased_until", Seconds),
     Column("done_at", Seconds),
     Column("last_error", Text),
-    Index("work_due", "done_at", "run_after"),
-    _index_where("done_at IS NULL", "work_open", "key", "kind"),
+    Index("work_due", "done_at", "run_after", "id"),
+    Index("work_by_key", "key", "kind"),
 )
 
 revision = "0001"
