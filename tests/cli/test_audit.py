@@ -73,3 +73,25 @@ def test_a_published_tile_that_was_changed_is_told(hospital: Path) -> None:
     caught = run(hospital, "audit", "verify")
     assert (caught.code, caught.reason) == (5, "LOG_TAMPERED")
     assert "leaf 3 " in caught.err
+
+
+def leaves(folder: Path, *more: str) -> list[int]:
+    return [row["leaf"] for row in done(folder, "audit", "show", "--json", *more).facts]
+
+
+def test_the_newest_entries_are_shown_also_of_one_kind(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vagus.cli.audit._PART", 3)
+    size = done(hospital, "audit", "verify", "--json").facts["size"]
+    assert leaves(hospital, "--limit", "2") == [size - 2, size - 1]
+    every = leaves(hospital, "--kind", "device-added", "--from", "0", "--limit", "1000")
+    assert len(every) == 3
+    assert leaves(hospital, "--kind", "device-added", "--limit", "2") == every[-2:]
+    assert leaves(hospital, "--kind", "device-added") == every
+    assert leaves(hospital, "--kind", "device-added", "--from", "0", "--limit", "1") == every[:1]
+    assert leaves(hospital, "--from", "3", "--limit", "2") == [3, 4]
+
+
+def test_behind_the_end_of_the_ledger_its_size_is_told(hospital: Path) -> None:
+    size = done(hospital, "audit", "verify", "--json").facts["size"]
+    assert leaves(hospital, "--from", str(size)) == []
+    assert f"The ledger has {size:,} entries" in done(hospital, "audit", "show", "--from", str(size)).out

@@ -143,3 +143,12 @@ def test_the_question_before_a_device_is_revoked_names_it_as_people_do_and_says_
 
 def test_a_ceremony_asks_for_what_it_will_do(hospital: Path) -> None:
     assert "Open the offline keys, sign the offline lists anew?" in answer(hospital, "n\n", "ceremony").err
+
+
+def test_a_page_of_devices_says_that_more_may_follow(hospital: Path) -> None:
+    first = done(hospital, "device", "list", "--limit", "2")
+    ids = [row["id"] for row in done(hospital, "device", "list", "--limit", "2", "--json").facts]
+    assert f"More may follow: --after {ids[1]}" in first.out
+    rest = done(hospital, "device", "list", "--after", ids[1])
+    assert "More may follow" not in rest.out
+    assert ids[0] not in rest.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,15 @@ from vagus.cli.options import example, folder_of, open_house
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vagus.cli.output import Row
+    from vagus.records.database import Connection
     from vagus.tlog.checkpoint import Checkpoint, NoteKey
     from vagus.wiring import House
+
+_PART = 5000
+"""Leaves that are read at once on the way back from the ledger's end."""
 
 
 def register(application: typer.Typer) -> None:
@@ -111,27 +118,49 @@ def show(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show entries of the ledger in their order."""
+    """Show entries of the ledger in their order: the newest ones, or those from one leaf on.
+
+    People and devices stand in it as hashes. Changes nothing.
+    """
+    from vagus.records.log import load_head
+
+    _check_kind(kind)
+    with open_house(context) as house, house.database.reading() as connection:
+        size = load_head(connection).size
+        if start is None:
+            rows = _newest(connection, size, limit, kind)
+        else:
+            rows = list(islice(_shown(connection, start, size, kind), limit))
+    output = Output(json)
+    output.rows("Ledger", ("leaf", "at", "kind", "facts"), rows)
+    if not rows:
+        output.say(f"The ledger has {size:,} entries, from leaf 0 on.")
+
+
+def _newest(connection: Connection, size: int, limit: int, kind: str | None) -> list[Row]:
+    """The last entries of a kind, read from the end so that a long ledger is not read whole."""
+    rows: list[Row] = []
+    part, end = limit if kind is None else max(limit, _PART), size
+    while end > 0 and len(rows) < limit:
+        begin = max(0, end - part)
+        rows = [*_shown(connection, begin, end, kind), *rows]
+        end = begin
+    return rows[-limit:]
+
+
+def _shown(connection: Connection, first: int, end: int, kind: str | None) -> Iterator[Row]:
     from dataclasses import fields
 
     from vagus.ledger.entries import decode_entry
-    from vagus.records.log import iterate_leaves, load_head
+    from vagus.records.log import iterate_leaves
 
-    _check_kind(kind)
-    rows: list[Row] = []
-    with open_house(context) as house, house.database.reading() as connection:
-        size = load_head(connection).size
-        first = max(0, size - limit) if start is None and kind is None else start or 0
-        for leaf in iterate_leaves(connection, first, size) if first < size else ():
-            logged = decode_entry(leaf.entry)
-            if kind is not None and logged.entry.kind != kind:
-                continue
-            said = {field.name: getattr(logged.entry, field.name) for field in fields(logged.entry)}
-            facts = " ".join(f"{name}={_spell(name, value)}" for name, value in said.items() if value is not None)
-            rows.append({"leaf": leaf.index, "at": spell_time(logged.at), "kind": logged.entry.kind, "facts": facts})
-            if len(rows) == limit:
-                break
-    Output(json).rows("Ledger", ("leaf", "at", "kind", "facts"), rows)
+    for leaf in iterate_leaves(connection, first, end) if first < end else ():
+        logged = decode_entry(leaf.entry)
+        if kind is not None and logged.entry.kind != kind:
+            continue
+        said = {field.name: getattr(logged.entry, field.name) for field in fields(logged.entry)}
+        facts = " ".join(f"{name}={_spell(name, value)}" for name, value in said.items() if value is not None)
+        yield {"leaf": leaf.index, "at": spell_time(logged.at), "kind": logged.entry.kind, "facts": facts}
 
 
 def checkpoint(context: typer.Context, *, json: JsonOption = False) -> None:

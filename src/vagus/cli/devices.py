@@ -121,7 +121,10 @@ def list_devices(
         check_known(connection, unit=unit, hospital=hospital, model=model)
         found = page(connection, narrow, after=start, limit=limit)
     columns = ("id", "unit", "model", "serial", "profile", "state")
-    Output(json).rows("Devices", columns, [_row(device) for device in found])
+    output = Output(json)
+    output.rows("Devices", columns, [_row(device) for device in found])
+    if len(found) == limit:
+        output.say(f"More may follow: --after {found[-1].id}, or --limit.")
 
 
 def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:

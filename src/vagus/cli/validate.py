@@ -30,6 +30,10 @@ _ROLES = (
 )
 
 
+_NO_DEVICES = frozenset({"idevid", "server", "ocsp-responder"})
+"""Roles whose certificates name no device of a domain, or need not."""
+
+
 def register(application: typer.Typer) -> None:
     """Add the command of this file."""
     line = "vagus validate pump.pem icu.pem --anchors root.pem --role client --crl icu.crl --crl h1.crl --crl root.crl"
@@ -117,7 +121,7 @@ def validate(
         output.facts(_refused(refusal, presented))
         raise typer.Exit(REFUSED) from refusal
     output.facts(_accepted(accepted, moment))
-    if accepted.device_name is None:
+    if accepted.device_name is None and role not in _NO_DEVICES:
         output.say("The identity is what the certificate says; --group-domain has it checked for one device's name.")
 
 
