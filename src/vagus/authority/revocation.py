@@ -244,7 +244,9 @@ def _write(
 
 def _event(batch: Batch, one: Revocable, sequence: int, act: str, reason: RevocationReason) -> RevocationEvent:
     row = one.certificate
-    return RevocationEvent(sequence, row.authority_id, row.serial, act, int(reason), batch.at)
+    event = RevocationEvent(sequence, row.authority_id, row.serial, act, int(reason), batch.at)
+    batch.tell(event)
+    return event
 
 
 def _note_authority(batch: Batch, row: CertificateRow) -> None:

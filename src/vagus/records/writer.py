@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
 from sqlalchemy import Connection, bindparam, insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from vagus.clock import Clock
 from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable, VagusError
 from vagus.reasons import Reason
+from vagus.records.conflicts import as_conflict
 from vagus.records.database import Database, first_line, is_outage
+from vagus.records.revocations import RevocationEvent
 from vagus.records.statements import Statement, write_together
 from vagus.records.tables import installation, log_head, log_leaves
 from vagus.tlog.merkle import Frontier, leaf_hash
@@ -53,6 +55,8 @@ class CommitFacts:
     revocation_sequence: int
     acts: int
     device_sequence: int = 0
+    steps: tuple[RevocationEvent, ...] = ()
+    """Those of the revocation sequence that the acts told of, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class Batch:
         """The moment of the batch, seconds since 1970 UTC: all its rows and entries carry the same."""
         self._head = head
         self._entries: list[bytes] = []
+        self._steps: list[RevocationEvent] = []
         self._sequence = head.revocation_sequence
         self._device_sequence = head.device_sequence
         self._is_closed = head.is_unsettled
@@ -108,20 +113,24 @@ class Batch:
         self._sequence += 1
         return self._sequence
 
+    def tell(self, step: RevocationEvent) -> None:
+        """Let whoever follows the sequence in this process have a numbered step without reading it back."""
+        self._steps.append(step)
+
     def next_device_change(self) -> int:
         """The next number of the gapless sequence of device changes; the act writes a `device_changes` row with it."""
         self._device_sequence += 1
         return self._device_sequence
 
-    def mark(self) -> tuple[int, int, int]:
+    def mark(self) -> tuple[int, int, int, int]:
         """Where an act begins, for `undo`."""
         self._is_closed = self._head.is_unsettled
-        return len(self._entries), self._sequence, self._device_sequence
+        return len(self._entries), len(self._steps), self._sequence, self._device_sequence
 
-    def undo(self, mark: tuple[int, int, int]) -> None:
-        """Forget the entries and numbers taken since `mark`; the savepoint forgets the rows."""
-        length, self._sequence, self._device_sequence = mark
-        del self._entries[length:]
+    def undo(self, mark: tuple[int, int, int, int]) -> None:
+        """Forget the entries, steps and numbers taken since `mark`; the savepoint forgets the rows."""
+        entries, steps, self._sequence, self._device_sequence = mark
+        del self._entries[entries:], self._steps[steps:]
 
     def seal(self, acts: int) -> CommitFacts:
         """Write leaves and head, after `acts` acts; gives what the commit will make durable."""
@@ -143,7 +152,7 @@ class Batch:
                 _INSERT_LEAVES.change_many(self.connection, rows)
                 rows = []
             write_together(self.connection, *(_INSERT_LEAVES.write(**row) for row in rows), head)
-        return CommitFacts(frontier.size, self._sequence, acts, self._device_sequence)
+        return CommitFacts(frontier.size, self._sequence, acts, self._device_sequence, tuple(self._steps))
 
 
 _INSERT_LEAVES = Statement(insert(log_leaves), "leaf_index", "entry", "leaf_hash")
@@ -401,7 +410,7 @@ class Writer:
             except SQLAlchemyError as error:
                 if is_outage(error) or not _is_open(connection):
                     raise
-                refused.append((pending, _as_ours(error)))
+                refused.append((pending, as_conflict(error)))
             except Exception as error:  # noqa: BLE001  whatever an act raises belongs to whoever submitted it
                 refused.append((pending, error))
             else:
@@ -453,39 +462,6 @@ def _is_sound(connection: Connection) -> bool:
     if connection.dialect.name == "sqlite":
         return bool(driver.in_transaction)
     return str(driver.info.transaction_status.name) == "INTRANS"
-
-
-def _as_ours(error: SQLAlchemyError) -> Exception:
-    """What two honest callers can do to each other (a key taken, a row gone) as a conflict.
-
-    A missing value or a broken check is a mistake of ours, like every other statement error, and stays what it is.
-    """
-    if not isinstance(error, IntegrityError) or _broken_constraint(error.orig) not in _CONFLICTS:
-        return error
-    msg = f"this is already recorded or refers to nothing ({first_line(error.orig)})"
-    conflict = Conflict(Reason.ALREADY_EXISTS, msg)
-    conflict.__cause__ = error
-    return conflict
-
-
-_CONFLICTS = frozenset(
-    {
-        # PostgreSQL, appendix A, class 23
-        "23503",  # foreign_key_violation
-        "23505",  # unique_violation
-        # SQLite's extended result codes
-        "SQLITE_CONSTRAINT_FOREIGNKEY",
-        "SQLITE_CONSTRAINT_PRIMARYKEY",
-        "SQLITE_CONSTRAINT_ROWID",
-        "SQLITE_CONSTRAINT_UNIQUE",
-    }
-)
-
-
-def _broken_constraint(error: BaseException | None) -> str | None:
-    """Which kind of constraint it was, as the engine names it."""
-    name = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None)
-    return name if isinstance(name, str) else None
 
 
 def _fail(pendings: Sequence[_Pending[Any]], error: Exception) -> None:
