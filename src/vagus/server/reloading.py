@@ -66,7 +66,12 @@ class Reloading:
         running = self.running
         if running is None:
             return
-        if hashlib.sha256(self.file.read_bytes()).digest() == self.plan.sha256:
+        try:
+            applied = hashlib.sha256(self.file.read_bytes()).digest()
+        except OSError:
+            self._is_asked |= is_asked
+            raise
+        if applied == self.plan.sha256:
             self.waits.pop("plan", None)
         elif is_asked:
             self._take(running)
@@ -85,6 +90,8 @@ class Reloading:
             asyncio.run_coroutine_threadsafe(change, running.loop).result(_LOOP_SECONDS)
         except VagusError as error:
             self._note("plan", f"the plan that was applied is not served: {error.message}")
+            if error.reason is Reason.DATABASE_UNAVAILABLE:  # it comes back by itself, and nobody asks a second time
+                self._is_asked = True
             return
         ready.commit()
         self.plan = plan

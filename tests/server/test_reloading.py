@@ -1,0 +1,121 @@
+"""What an operator asked for once is done, also where a database or a disk stood in the way at that moment."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.cli.running import PLAN
+from vagus.errors import Misconfigured, Unavailable
+from vagus.policy.plans import Plan, decode_plan
+from vagus.reasons import Reason
+from vagus.server.listeners import ListenerSpec, RunningListeners
+from vagus.server.reloading import NextListeners, Reloading
+
+
+@dataclass
+class Running:
+    """Listeners on a loop of their own; none is opened."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def change(self, opened: Sequence[ListenerSpec], closed: Sequence[str]) -> None:
+        assert (opened, closed) == ((), ())
+
+
+@dataclass
+class World:
+    """A plan in force and another one that was applied; what is in the way is raised."""
+
+    folder: Path
+    reloading: Reloading = field(init=False)
+    in_the_way: Exception | None = None
+    taken: int = 0
+
+    def __post_init__(self) -> None:
+        self.file = self.folder / "plan.toml"
+        self.file.write_text(PLAN)
+        self.before = self._decode()
+        self.reloading = Reloading(self.file, self._load, self._prepare, tuple, self.before)
+
+    def apply_another(self) -> None:
+        self.file.write_text(PLAN + "# another\n")
+
+    def _decode(self) -> Plan:
+        return decode_plan(self.file.read_bytes(), "plan.toml", folder=self.folder)
+
+    def _load(self) -> Plan:
+        if self.in_the_way is not None:
+            raise self.in_the_way
+        return self._decode()
+
+    def _prepare(self, _plan: Plan) -> NextListeners:
+        def commit() -> None:
+            self.taken += 1
+
+        return NextListeners((), (), commit)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    made = World(tmp_path)
+    made.reloading.running = cast("RunningListeners", Running(loop))
+    yield made
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_a_plan_is_taken_once_an_operator_asks(world: World) -> None:
+    world.apply_another()
+    world.reloading.look()
+    assert (world.taken, "send SIGHUP" in world.reloading.waits["plan"]) == (0, True)
+    world.reloading.ask()
+    world.reloading.look()
+    world.reloading.look()
+    assert (world.taken, world.reloading.waits) == (1, {})
+
+
+def test_a_database_that_is_away_only_puts_it_off(world: World) -> None:
+    world.apply_another()
+    world.reloading.ask()
+    world.in_the_way = Unavailable(Reason.DATABASE_UNAVAILABLE, "the database is away; wait")
+    for _ in range(3):
+        world.reloading.look()
+    assert (world.taken, "the database is away" in world.reloading.waits["plan"]) == (0, True)
+    world.in_the_way = None
+    world.reloading.look()
+    assert (world.taken, world.reloading.waits) == (1, {})
+
+
+def test_what_an_operator_must_mend_is_taken_when_asked_for_again(world: World) -> None:
+    world.apply_another()
+    world.reloading.ask()
+    world.in_the_way = Misconfigured(Reason.BAD_PLAN, "the plan is bad; correct it")
+    world.reloading.look()
+    world.in_the_way = None
+    world.reloading.look()
+    assert (world.taken, "the plan is bad" in world.reloading.waits["plan"]) == (0, True)
+    world.reloading.ask()
+    world.reloading.look()
+    assert world.taken == 1
+
+
+def test_a_plan_that_cannot_be_read_for_a_moment_is_not_forgotten(world: World) -> None:
+    world.apply_another()
+    aside = world.file.rename(world.folder / "aside")
+    world.reloading.ask()
+    with pytest.raises(FileNotFoundError):
+        world.reloading.look()
+    aside.rename(world.file)
+    world.reloading.look()
+    assert world.taken == 1
