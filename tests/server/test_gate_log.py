@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,44 @@ def test_the_chain_goes_on_after_a_restart_and_over_midnight(
     older, newer = sorted((tmp_path / "telemetry").iterdir())
     last = older.read_bytes().splitlines(keepends=True)[-1]
     assert json.loads(newer.read_bytes())["before"] == hashlib.sha256(last).hexdigest()
+
+
+def test_a_line_that_a_power_cut_tore_stays_and_the_next_one_stands_by_itself(
+    tmp_path: Path, clock: FrozenClock, writer: Writer
+) -> None:
+    for size in (None, 1, 70_000):  # a torn line longer than what is read at once
+        log = GateLog(tmp_path, clock, writer)
+        log.record(decision())
+        log.close()
+        (file,) = (tmp_path / "telemetry").iterdir()
+        before = file.read_bytes().splitlines(keepends=True)
+        for older, newer in pairwise(before):
+            assert b"torn" in newer or json.loads(newer)["before"] == hashlib.sha256(older).hexdigest()
+        if size is not None:
+            with file.open("ab") as stream:
+                stream.write(b"torn" * size)
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    log.close()
+    *_, torn, last = file.read_bytes().splitlines(keepends=True)
+    assert torn == b"torn" * 70_000 + b"\n"
+    assert json.loads(last)["before"] == hashlib.sha256(torn).hexdigest()
+
+
+def test_a_day_of_gigabytes_is_not_read_for_its_last_line(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+    (tmp_path / "telemetry").mkdir()
+    file = tmp_path / "telemetry" / f"{clock.now():%Y-%m-%d}.jsonl"
+    with file.open("wb") as stream:
+        stream.truncate(1 << 34)  # a hole of 16 GiB, read back as zeros
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"\nthe last line\n")
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    log.close()
+    with file.open("rb") as stream:
+        stream.seek(-2000, os.SEEK_END)
+        last = stream.read().splitlines()[-1]
+    assert json.loads(last)["before"] == hashlib.sha256(b"the last line\n").hexdigest()
 
 
 def test_a_full_disk_stops_no_gate(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:

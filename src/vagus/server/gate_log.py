@@ -27,6 +27,7 @@ from vagus.records.writer import Writer
 
 _LOG = logging.getLogger(__name__)
 _GENESIS = bytes(32)
+_TAIL = 65_536
 
 
 @dataclass(slots=True)
@@ -115,14 +116,28 @@ class GateLog:
         folder = self._folder / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / f"{day}.jsonl"
-        if found is None and path.exists():
-            last = path.read_bytes().splitlines(keepends=True)
-            head = hashlib.sha256(last[-1]).digest() if last else _GENESIS
+        last = _last_line(path) if found is None and path.exists() else b""
         stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+        if last:
+            if not last.endswith(b"\n"):  # a power cut tore it: it stays, and the next one stands by itself
+                stream.write(b"\n")
+                last += b"\n"
+            head = hashlib.sha256(last).digest()
         counts = Counter() if found is None else found.counts
         made = _Segment(day, stream, head, counts, int(now.timestamp()) // 60 if found is None else found.minute)
         self._segments[name] = made
         return made
+
+
+def _last_line(path: Path) -> bytes:
+    """The end of a file that may have gigabytes, behind its last line but one."""
+    with path.open("rb") as stream:
+        at, tail = stream.seek(0, os.SEEK_END), b""
+        while at > 0 and b"\n" not in tail[:-1]:
+            at, size = max(0, at - _TAIL), min(at, _TAIL)
+            stream.seek(at)
+            tail = stream.read(size) + tail
+    return tail[tail[:-1].rfind(b"\n") + 1 :]
 
 
 def _minute(name: str, segment: _Segment) -> GateMinute:
