@@ -245,11 +245,16 @@ class Database:
         self._sync_folder()
 
     def upgrade(self) -> None:
-        """Bring the tables to this version by the migrations, in one transaction; an empty database gets them all."""
+        """Bring the tables to this version by the migrations, in one transaction; an empty database gets them all.
+
+        What was rewritten has no statistics, and PostgreSQL plans by them: its tables are analysed behind it.
+        """
         from vagus.records.migrations.run import upgrade  # alembic is slow to import and rarely needed
 
         with self.writing() as connection:
             upgrade(connection)
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"ANALYZE {', '.join(metadata.tables)}")
         self.check_schema()
         self._sync_folder()
 

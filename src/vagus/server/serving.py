@@ -39,7 +39,7 @@ from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.prober import Prober
 from vagus.server.ready_answers import ReadyAnswers
 from vagus.server.reloading import NextListeners, Reloading
-from vagus.server.status_watch import StatusWatch
+from vagus.server.status_watch import StatusWatch, statistics_tasks
 from vagus.server.work_kinds import work_kinds
 from vagus.server.work_runner import WorkRunner
 from vagus.tlog.tiles import CHECKPOINT
@@ -132,7 +132,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
     Raises what opening keys, settling and signing raise, before any listener opens.
     """
     # 1. The plan in force, and whether this system may issue at all.
-    plan = house.planning.load_adopted()
+    plan = house.planning.load_served()
     if not is_status_only:
         house.check_settled()
         house.adopt_policy()
@@ -147,7 +147,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
     serving = _prepare(house, plan, issuers, is_status_only=is_status_only)
     reloading = Reloading(
         house.settings.plan,
-        load=house.planning.load_adopted,
+        load=house.planning.load_served,
         prepare=partial(_prepare_plan, serving),
         look_at_issuers=partial(_take_issuers, serving, tuple(issue_for), is_status_only=is_status_only),
         plan=plan,
@@ -186,7 +186,7 @@ def _run(
     watch.kept_lists = serving.lists.state
     # Four threads: no list may come late because a fetch hangs, a job is long or another list takes its time.
     showing = Jobs([Task("newest-lists", LOOK_SECONDS, serving.lists.look)])
-    watching = Jobs(_watching_tasks(house, watch))
+    watching = Jobs([*watch.tasks(probes=house.settings.serve.probe != "off"), *statistics_tasks(house.database)])
     working = Jobs([] if runner is None else [Task("work", 1.0, runner.run_next)])
     threads = (jobs, showing, watching, working)
     bound, waits = sequence_bound(house), reloading.waits
@@ -373,14 +373,6 @@ def _runner(house: House) -> WorkRunner:
     """Runs the durable jobs of every kind, under a name that no other process has."""
     node = f"serve-{house.entropy(8).hex()}"
     return WorkRunner(house.database, house.writer, house.clock, node, work_kinds(house))
-
-
-def _watching_tasks(house: House, watch: StatusWatch) -> list[Task]:
-    """What waits for a network."""
-    tasks = [Task("list-ages", 60.0, watch.look)]
-    if house.settings.serve.probe != "off":
-        tasks.append(Task("probe", house.settings.serve.probe_seconds, watch.probe))
-    return tasks
 
 
 def _prober(serving: Serving, running: RunningListeners) -> Prober | None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from vagus.policy.plans import AuthorityKind
 from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_authorities
 from vagus.records.publications import COMPLETE, Publication, find_responder, list_facts
+from vagus.records.statistics import BelievedSizes
+from vagus.server.jobs import Task
 
 if TYPE_CHECKING:
     from vagus.authority.published import KeptLists
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from vagus.records.database import Connection, Database
     from vagus.server.prober import Prober, ProbeReport
 
+_LOOK_SECONDS = 60.0
 _SPARING = 50
 """Of so many seconds at most one is spent on probing."""
 
@@ -88,6 +91,11 @@ def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> Wa
     return WatchedList(row.reference, shard, is_offline, left, left < notice.total_seconds())
 
 
+def statistics_tasks(database: Database) -> list[Task]:
+    """PostgreSQL is asked every minute what it believes; SQLite believes nothing."""
+    return [] if database.is_sqlite else [Task("statistics", _LOOK_SECONDS, BelievedSizes(database).mend)]
+
+
 class StatusWatch:
     """What this process knows of the published status; its two methods are tasks of `Jobs`, read from any thread."""
 
@@ -102,6 +110,11 @@ class StatusWatch:
         self.kept_lists: Callable[[], KeptLists] | None = None
         """How the lists stand that this process hands out from memory."""
         self.watched = Watched((), (), ())
+
+    def tasks(self, *, probes: bool) -> list[Task]:
+        """The rhythms of `look` and, if asked for, `probe`."""
+        looks = [Task("list-ages", _LOOK_SECONDS, self.look)]
+        return [*looks, Task("probe", self._probe_seconds, self.probe)] if probes else looks
 
     def look(self) -> None:
         """Read how old the lists are."""
