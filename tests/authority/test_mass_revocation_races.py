@@ -396,6 +396,6 @@ def test_the_writers_turn_looks_at_single_certificates_and_devices_alone(
     assert searches
     for statement in in_turn:
         if "FROM certificates" in statement:
-            assert "WHERE certificates.leaf_index IN" in statement
+            assert "WHERE certificates.leaf_index = ANY" in statement
         if "FROM devices" in statement:
-            assert "devices.id IN" in statement
+            assert "WHERE devices.id = ANY" in statement
