@@ -19,7 +19,7 @@ from vagus.trust.anchors import AnchorSet
 from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
 from vagus.trust.crl_status import CrlStatus
 from vagus.trust.snapshot_status import SnapshotStatus
-from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource
+from vagus.trust.status import BoundedGrace, EveryAnswer, FirstAnswer, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crl_building import RevocationReason
@@ -180,6 +180,22 @@ def test_a_chance_hit_is_cleared_by_lists(clinic: Clinic) -> None:
     with pytest.raises(NotTrusted) as caught:
         both.check_status_in(ValidPath(pair(bad), anchor, frozenset()), 0, clinic.now)
     assert caught.value.reason is Reason.REVOKED
+
+
+@pytest.mark.parametrize("several", [FirstAnswer, EveryAnswer])
+def test_an_older_list_clears_nothing_that_looks_revoked_in_a_newer_snapshot(
+    clinic: Clinic, several: type[FirstAnswer]
+) -> None:
+    bad = clinic.issue()
+    clinic.built.publisher.publish_all(clinic.issuers["h1/icu"])
+    before = (clinic.built.folder / "published" / "crl" / "h1.icu" / "1" / "complete.crl").read_bytes()
+    clinic.built.advance(hours=1)
+    clinic.revoke(bad)
+    known = [decode_certificate(one) for one in (bad.issuer.certificate_der, *bad.issuer.chain_der[:-1])]
+    lists = CrlStatus(Pool(AnchorSet.from_der([bad.issuer.chain_der[-1]]), known))
+    lists.load(before, clinic.now)
+    lists.check_status(*pair(bad), clinic.now)
+    assert refused(several([clinic.gateway(), lists]), bad, clinic.now).reason is Reason.STATUS_DOUBTFUL
 
 
 def test_no_grace_lets_pass_what_an_old_snapshot_holds_as_revoked(clinic: Clinic) -> None:

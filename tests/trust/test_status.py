@@ -60,6 +60,16 @@ def test_where_all_are_heard_any_may_refuse_and_one_that_knows_suffices() -> Non
     assert refused(EveryAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE
 
 
+def test_the_doubt_of_an_earlier_source_is_not_cleared_by_a_later_one() -> None:
+    """A snapshot in doubt has its own way to ask (`on_hit`); what stands behind it may be older."""
+    assert refused(FirstAnswer([Says(Reason.STATUS_DOUBTFUL), Says(None)])) is Reason.STATUS_DOUBTFUL
+    assert refused(FirstAnswer([Says(Reason.STATUS_DOUBTFUL), Says(Reason.STATUS_STALE)])) is Reason.STATUS_DOUBTFUL
+    assert refused(FirstAnswer([Says(Reason.STATUS_DOUBTFUL), Says(Reason.REVOKED)])) is Reason.REVOKED
+    behind = Says(Reason.STATUS_DOUBTFUL)
+    ask(FirstAnswer([Says(None), behind]))
+    assert behind.asked == 0, "who stands first and knows decides"
+
+
 def test_silence_of_all_is_no_consent() -> None:
     assert refused(FirstAnswer([])) is Reason.STATUS_UNAVAILABLE
     assert refused(FirstAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE

@@ -106,7 +106,7 @@ class FirstAnswer:
     """Several sources in order: the first that knows decides, and nobody's silence opens the door.
 
     Order matters: put the source that learns of revocations first (the house's own sequence before a stapled
-    response).
+    response). A snapshot that sees what looks revoked is not silent: no later source clears that, see STATUS_DOUBTFUL.
     """
 
     def __init__(self, sources: Sequence[StatusSource]) -> None:
@@ -163,7 +163,7 @@ def _hear(questions: Sequence[Callable[[], None]], *, hears_all: bool) -> None:
             if not hears_all:
                 break
     # what looks revoked in a snapshot is not cleared by whoever may be older: it asks for itself (`on_hit`)
-    if doubt is not None and hears_all:
+    if doubt is not None:
         raise doubt
     if not is_answered:
         raise silence
