@@ -13,7 +13,7 @@ from cryptography import x509
 
 from tests.authority.installation import BY, Installation, new_installation
 from tests.postgres import fresh_database, postgres_server
-from vagus.authority.publishing import CrlPublisher
+from vagus.authority.publishing import CrlPublisher, forget_future_dates
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
 from vagus.errors import Unavailable
 from vagus.keystore.signing import Purpose, SigningKey
@@ -147,6 +147,30 @@ def test_one_holder_publishes_until_its_lease_ends(tmp_path: Path, url: str) -> 
         assert server("two").publish_due(issuer), "the first may have died"
 
 
+def test_a_holder_that_died_with_a_clock_ahead_keeps_nobody_waiting(tmp_path: Path, url: str) -> None:
+    """Its clock was 30 days ahead and is set right: nothing of the next days may wait for the end of its lease."""
+    with new_installation(tmp_path / "house", url) as first:
+        first.build()
+        issuers = first.issuers("h1/icu")
+        issuer = issuers["h1/icu"]
+        parts = (first.database, first.writer, first.clock)
+        one, two = (CrlPublisher(first.pack, *parts, folder=None, holder=holder) for holder in ("one", "two"))
+        name = f"ocsp:{issuer.authority_id}"
+        first.advance(days=30)
+        assert one.publish_due(issuer)
+        first.writer.submit(
+            lambda batch: rows.take_lease(batch.connection, name, "one", at=batch.at, seconds=60)
+        ).result()
+        first.advance(days=-30)
+        assert forget_future_dates(first.writer, by=BY)
+        issued = first.issue(issuers)
+        first.revocations.revoke(issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
+        first.advance(seconds=1)
+        assert [done.shard for done in two.publish_due(issuer)] == [0, rows.COMPLETE]
+        office = ResponderOffice(*parts, first.issuance(), first.keystore(OCSP_KEYSTORE), holder="two")
+        assert office.renew_due(issuer)
+
+
 def test_two_servers_that_renew_a_responder_at_the_same_moment_make_one(tmp_path: Path, url: str) -> None:
     """Whoever has no turn leaves the work; at its next look it is done."""
     with new_installation(tmp_path / "house", url) as first:
@@ -189,10 +213,9 @@ def test_a_server_whose_turn_it_is_not_leaves_a_responder_alone(tmp_path: Path, 
         first.build()
         issuer = first.issuers("h1/icu")["h1/icu"]
         parts = (first.database, first.writer, first.clock, first.issuance(), first.keystore(OCSP_KEYSTORE))
-        until = int(first.clock.now().timestamp()) + 60
         name = f"ocsp:{issuer.authority_id}"
         first.writer.submit(
-            lambda batch: rows.take_lease(batch.connection, name, "one", at=batch.at, until=until)
+            lambda batch: rows.take_lease(batch.connection, name, "one", at=batch.at, seconds=60)
         ).result()
         assert not ResponderOffice(*parts, holder="two").renew_due(issuer)
         first.advance(seconds=60)

@@ -84,15 +84,24 @@ def test_a_responder_is_replaced(database: Database) -> None:
 
 def test_a_lease_has_one_holder_until_it_ends_or_is_given_back(database: Database) -> None:
     with database.writing() as connection:
-        assert rows.take_lease(connection, "crl:1", "one", at=100, until=130)
-        assert rows.take_lease(connection, "crl:1", "one", at=110, until=140)
-        assert not rows.take_lease(connection, "crl:1", "two", at=139, until=170)
-        assert rows.take_lease(connection, "crl:2", "two", at=139, until=170)
-        assert rows.take_lease(connection, "crl:1", "two", at=140, until=170)
+        assert rows.take_lease(connection, "crl:1", "one", at=100, seconds=30)
+        assert rows.take_lease(connection, "crl:1", "one", at=110, seconds=30)
+        assert not rows.take_lease(connection, "crl:1", "two", at=139, seconds=30)
+        assert rows.take_lease(connection, "crl:2", "two", at=139, seconds=30)
+        assert rows.take_lease(connection, "crl:1", "two", at=140, seconds=30)
         rows.drop_lease(connection, "crl:1", "one")
-        assert not rows.take_lease(connection, "crl:1", "one", at=150, until=180)
+        assert not rows.take_lease(connection, "crl:1", "one", at=150, seconds=30)
         rows.drop_lease(connection, "crl:1", "two")
-        assert rows.take_lease(connection, "crl:1", "one", at=150, until=180)
+        assert rows.take_lease(connection, "crl:1", "one", at=150, seconds=30)
+
+
+def test_a_lease_that_a_clock_took_which_ran_ahead_is_past(database: Database) -> None:
+    with database.writing() as connection:
+        assert rows.take_lease(connection, "crl:1", "one", at=86_400, seconds=30)
+        assert rows.take_lease(connection, "crl:1", "two", at=100, seconds=30), "the first was a day ahead"
+        assert not rows.take_lease(connection, "crl:1", "one", at=71, seconds=30), "29 s apart"
+        assert not rows.take_lease(connection, "crl:1", "one", at=70, seconds=30), "30 s apart"
+        assert rows.take_lease(connection, "crl:1", "one", at=69, seconds=30)
 
 
 @pytest.mark.interop

@@ -13,7 +13,7 @@ from vagus.reasons import Reason
 from vagus.records.database import Database
 from vagus.records.memory import find_remembered, remember
 from vagus.records.tables import work
-from vagus.records.work import Job, WorkQueue, add_work, count_open, delete_done, has_due, list_given_up
+from vagus.records.work import Job, WorkQueue, add_work, count_open, delete_done, has_due, list_given_up, list_overdue
 from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock
 
@@ -168,6 +168,33 @@ def test_a_job_that_kills_its_runners_is_given_up(bench: Bench) -> None:
         (gone,) = list_given_up(connection, since=now)
         assert (gone.kind, gone.key, gone.error) == ("renew", "a", "given up: 2 runners died with it")
         assert list_given_up(connection, since=now + 1) == ()
+
+
+def test_a_lease_that_a_clock_took_which_ran_ahead_holds_no_job(bench: Bench) -> None:
+    bench.add("a")
+    bench.clock.advance(days=30)
+    (ahead,) = bench.one.take(["renew"]).result(10)
+    bench.clock.advance(days=-30, hours=1)
+    now = int(bench.clock.now().timestamp())
+    with bench.database.reading() as connection:
+        assert has_due(connection, ["renew"], now)
+        assert list_overdue(connection, before=now - 60, at=now) == ("renew a",)
+    (taken,) = bench.two.take(["renew"]).result(10)
+    with pytest.raises(Conflict) as caught:
+        bench.finish(bench.one, ahead)
+    assert caught.value.reason is Reason.LEASE_LOST
+    bench.finish(bench.two, taken)
+
+
+def test_clocks_that_differ_by_five_minutes_take_no_job_that_is_run(bench: Bench) -> None:
+    bench.add("a")
+    bench.clock.advance(minutes=5)
+    assert bench.one.take(["renew"]).result(10)
+    bench.clock.advance(minutes=-5)
+    now = int(bench.clock.now().timestamp())
+    assert bench.two.take(["renew"]).result(10) == []
+    with bench.database.reading() as connection:
+        assert list_overdue(connection, before=now, at=now) == ()
 
 
 def test_a_look_for_due_work_sees_what_could_be_taken(bench: Bench) -> None:

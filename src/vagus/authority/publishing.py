@@ -189,9 +189,9 @@ class CrlPublisher:
         if holder is None:
             return True
         name = f"crl:{issuer.authority_id}"
-        until = int((self._clock.now() + _LEASE).timestamp())
+        seconds = int(_LEASE.total_seconds())
         return self._writer.submit(
-            lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, until=until)
+            lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, seconds=seconds)
         ).result()
 
     def release(self, issuer: Issuer) -> None:

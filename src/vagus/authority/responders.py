@@ -106,9 +106,9 @@ class ResponderOffice:
         if holder is None:
             return self._renew(issuer)
         # 2. one server's turn; whoever waited for it finds the work done
-        name, until = f"ocsp:{issuer.authority_id}", int((self._clock.now() + _LEASE).timestamp())
+        name, seconds = f"ocsp:{issuer.authority_id}", int(_LEASE.total_seconds())
         if not self._writer.submit(
-            lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, until=until)
+            lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, seconds=seconds)
         ).result():
             return False
         try:

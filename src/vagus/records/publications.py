@@ -229,15 +229,21 @@ def list_responder_certificates(connection: Connection) -> dict[int, bytes]:
     return {found.authority_id: bytes(found.certificate_der) for found in connection.execute(query)}
 
 
-def take_lease(connection: Connection, name: str, holder: str, *, at: int, until: int) -> bool:
-    """Take or prolong a lease; False while another holder's runs."""
-    mine_or_past = (leases.c.holder == holder) | (leases.c.until <= at)
-    taken = update(leases).where(leases.c.name == name, mine_or_past).values(holder=holder, until=until)
-    if connection.execute(taken).rowcount:
+def take_lease(connection: Connection, name: str, holder: str, *, at: int, seconds: int) -> bool:
+    """Take or prolong a lease for `seconds` from `at` on; False while another holder's runs.
+
+    One that would end later than two such leases from now was taken by a clock that ran ahead, and counts as past: its
+    holder may be dead, and its end years off. Clocks that differ by less than a lease take nothing from each other.
+    """
+    is_mine, is_past = leases.c.holder == holder, leases.c.until <= at
+    is_from_ahead = leases.c.until > at + 2 * seconds
+    mine_or_past = is_mine | is_past | is_from_ahead
+    values = {"holder": holder, "until": at + seconds}
+    if connection.execute(update(leases).where(leases.c.name == name, mine_or_past).values(**values)).rowcount:
         return True
     if connection.execute(select(leases.c.name).where(leases.c.name == name)).one_or_none() is not None:
         return False
-    connection.execute(insert(leases), {"name": name, "holder": holder, "until": until})
+    connection.execute(insert(leases), {"name": name, **values})
     return True
 
 

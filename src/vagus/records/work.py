@@ -23,6 +23,9 @@ MAX_ATTEMPTS = 8
 _FIRST_PAUSE_SECONDS = 5
 _MAX_PAUSE_SECONDS = 3_600
 _MAX_ERROR = 500
+_LONGEST_SECONDS = LEASE_SECONDS + 300
+"""No lease ends later than this from now, by clocks that may differ by five minutes: one that does was taken by a clock
+that ran ahead, maybe for years, and holds no job."""
 KEPT_SECONDS = 28 * 86_400
 """How long a job that is over stays, for people who ask what became of it."""
 
@@ -87,10 +90,13 @@ def list_given_up(connection: Connection, *, since: int) -> tuple[GivenUp, ...]:
     return tuple(GivenUp(*row) for row in connection.execute(query.order_by(work.c.done_at.desc(), work.c.id.desc())))
 
 
-def list_overdue(connection: Connection, *, before: int) -> tuple[str, ...]:
-    """The jobs, as `kind key`, that were due `before` and that nobody has under lease."""
-    query = select(work.c.kind, work.c.key).where(*_due_and_free(before)).order_by(*_DUE_FIRST).limit(1_000)
-    return tuple(f"{row.kind} {row.key}" for row in connection.execute(query))
+def list_overdue(connection: Connection, *, before: int, at: int) -> tuple[str, ...]:
+    """The jobs, as `kind key`, that were due `before`, and that from then to `at` nobody had under lease."""
+    is_over = (work.c.leased_until < before, work.c.leased_until > at + _LONGEST_SECONDS)
+    is_free = or_(work.c.leased_until.is_(None), *is_over)
+    query = select(work.c.kind, work.c.key).where(work.c.done_at.is_(None), work.c.run_after <= before, is_free)
+    rows = connection.execute(query.order_by(*_DUE_FIRST).limit(1_000))
+    return tuple(f"{row.kind} {row.key}" for row in rows)
 
 
 def delete_done(connection: Connection, *, before: int, most: int = 1_000) -> int:
@@ -105,12 +111,16 @@ through all that are due tomorrow."""
 
 
 def _due_and_free(at: int) -> tuple[ColumnElement[bool], ...]:
-    is_free = or_(work.c.leased_until.is_(None), work.c.leased_until < at)
+    is_over = (work.c.leased_until < at, work.c.leased_until > at + _LONGEST_SECONDS)
+    is_free = or_(work.c.leased_until.is_(None), *is_over)
     return work.c.done_at.is_(None), work.c.run_after <= at, is_free
 
 
 class WorkQueue:
-    """Takes, keeps and finishes jobs for one runner. `node` must differ between runners, also after a restart."""
+    """Takes, keeps and finishes jobs for one runner. `node` must differ between runners, also after a restart.
+
+    `lease_seconds` is `LEASE_SECONDS` at most.
+    """
 
     def __init__(
         self, writer: Writer, node: str, *, lease_seconds: int = LEASE_SECONDS, max_attempts: int = MAX_ATTEMPTS

@@ -328,7 +328,7 @@ def _work(house: House) -> Iterator[Finding]:
     now = int(house.clock.now().timestamp())
     with house.database.reading() as connection:
         given_up = list_given_up(connection, since=now - _WORK_TOLD)
-        waiting = list_overdue(connection, before=now - _WORK_PATIENCE)
+        waiting = list_overdue(connection, before=now - _WORK_PATIENCE, at=now)
     for one in given_up[:5]:
         finding = f"{one.kind} {one.key} was given up at {_spell(one.done_at)}: {one.error}"
         yield Finding("work", State.WARNING, finding, "mend the cause, then ask for it again")
