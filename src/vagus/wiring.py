@@ -353,8 +353,8 @@ class House:
 
     @property
     def status_url(self) -> str:
-        """Where this installation's CRLs and OCSP answers are, as the plan in force says."""
-        return self.planning.load_adopted().status_url
+        """Where this installation's CRLs and OCSP answers are, as the plan in force says. Raises as `load_served`."""
+        return self.planning.load_served().status_url
 
     def make_clock_bound(self) -> ClockBound:
         """What keeps lists from being dated by a clock that is ahead, counting from now."""

@@ -302,6 +302,23 @@ def test_a_plan_does_not_remove_an_authority_that_devices_rely_on(hospital: Path
     assert (refused.code, refused.reason) == (3, "AUTHORITY_IN_USE")
 
 
+MOVED = "http://crl.moved.example"
+
+
+def test_a_plan_does_not_move_away_from_the_status_url_that_certificates_name(hospital: Path) -> None:
+    moved = written(hospital, PLAN.replace("http://127.0.0.1:1", MOVED))
+    for arguments in (("check", moved), ("apply", moved, "--yes")):
+        refused = run(hospital, "plan", *arguments)
+        assert (refused.code, refused.reason) == (3, "AUTHORITY_IN_USE")
+        assert "Keep http://127.0.0.1:1 in the plan" in refused.err.replace("\n", " ")
+
+
+def test_the_status_url_may_change_as_long_as_nothing_is_issued(fresh: Path) -> None:
+    assert run(fresh, "plan", "apply", written(fresh), "--yes").code == 3, "a ceremony is needed"
+    run(fresh, "plan", "apply", written(fresh, PLAN.replace("http://127.0.0.1:1", MOVED)), "--yes")
+    assert MOVED in (fresh / "plan.toml").read_text()
+
+
 def with_own_pack(hospital: Path, **changes: str) -> str:
     """Give the hospital a policy pack of its own, in which values are changed; gives the text of its settings."""
     own = SHIPPED.read_text().replace('version = "', 'version = "9', 1)

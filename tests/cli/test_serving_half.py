@@ -105,3 +105,18 @@ def test_a_bad_list_of_a_maker_stops_no_start_and_is_told_until_it_is_gone(watch
         served.process.send_signal(signal.SIGHUP)
         eventually(lambda: "waits" not in json.loads(ask(health, "/health")))
     assert served.log().count("makers/acme.crl: there is neither") == 1
+
+
+def test_a_plan_in_force_with_another_status_url_is_neither_taken_nor_served(watched: Path) -> None:
+    """As somebody who edits the file beside `plan apply` would have it."""
+    adopted = watched / "plan.toml"
+    with serving(watched, "--issue-for", "h1/icu,h1/infra", *ALL) as served:
+        address = str(served.ready["listeners"]["health"])
+        adopted.write_text(adopted.read_text().replace("http://127.0.0.1:1", "http://crl.moved.example"))
+        served.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "Keep http://127.0.0.1:1" in ask(address, "/health"))
+    for how in (("--issue-for", "h1/icu"), ("--role", "status")):
+        refused = run(watched, "serve", *how, *ALL)
+        assert (refused.code, refused.reason) == (3, "AUTHORITY_IN_USE"), how
+    (finding,) = [one for one in json.loads(run(watched, "doctor", "--json").out) if one["check"] == "published"]
+    assert (finding["state"], "cannot become http://crl.moved.example" in finding["finding"]) == ("failing", True)

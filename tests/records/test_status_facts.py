@@ -9,8 +9,9 @@ from tests.records.signing import authority, certificate
 from tests.records.test_revocations import release, revoke
 from vagus.records import guesswork
 from vagus.records import status_facts as rows
-from vagus.records.certificates import take_places
+from vagus.records.certificates import note_signature, take_places
 from vagus.records.database import Database
+from vagus.records.tables import certificates
 
 
 def test_what_stands_revoked_comes_by_shard_and_leaf(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +51,22 @@ def test_a_release_is_told_from_its_moment_on(database: Database) -> None:
         assert rows.list_released(connection, ca, since=701) == frozenset()
 
 
+def test_the_newest_that_is_signed_and_has_not_ended_is_found(database: Database) -> None:
+    with database.writing() as connection:
+        ca, other = authority(connection), authority(connection, "h1/er")
+        for leaf in range(4):
+            certificate(connection, ca, leaf, not_after=(500, 900, 100, 900)[leaf])
+        certificate(connection, other, 7, not_after=900)
+        for leaf in (0, 1, 2, 7):  # the fourth was begun and not signed
+            note_signature(connection, leaf, b"signed", bytes(32))
+        found = [rows.find_newest_alive(connection, ca, alive_at=at) for at in (50, 100, 500, 899, 900)]
+        assert [row and row.leaf_index for row in found] == [2, 1, 1, 1, None]
+        connection.execute(certificates.update().where(certificates.c.leaf_index == 1).values(not_after=50))
+        newest = rows.find_newest_alive(connection, ca, alive_at=100)
+        assert newest is not None
+        assert newest.leaf_index == 0
+
+
 def test_each_look_takes_its_index(file_database: Database) -> None:
     with file_database.writing() as connection:
         ca = authority(connection)
@@ -63,6 +80,8 @@ def test_each_look_takes_its_index(file_database: Database) -> None:
         assert "TEMP B-TREE" not in newest
         released = plans(connection, lambda: rows.list_released(connection, ca, since=5))
         assert "revocation_events_by_act (act=? AND at>?)" in released
+        alive = plans(connection, lambda: rows.find_newest_alive(connection, ca, alive_at=5))
+        assert "certificates_by_authority" in alive
         every = plans(connection, lambda: list(rows.iterate_revoked(connection, ca)))
         assert "revocations_by_shard" in every
         assert "TEMP B-TREE" not in every

@@ -119,3 +119,11 @@ def test_a_plan_that_cannot_be_read_for_a_moment_is_not_forgotten(world: World) 
     aside.rename(world.file)
     world.reloading.look()
     assert world.taken == 1
+
+
+def test_a_status_url_that_no_certificate_names_yet_waits_for_a_restart(world: World) -> None:
+    world.file.write_text(PLAN.replace("http://127.0.0.1:1", "http://127.0.0.1:2"))
+    world.reloading.ask()
+    world.reloading.look()
+    assert (world.taken, "http://127.0.0.1:2" in world.reloading.waits["plan"]) == (0, True)
+    assert "restart" in world.reloading.waits["plan"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vagus.errors import Conflict, Misconfigured
+from vagus.fleet.named_urls import check_status_url
 from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedModel, PlannedUnit
 from vagus.reasons import Reason
 
@@ -86,6 +87,7 @@ class Standing:
     units: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # name -> organisation, title
     models: Mapping[str, StandingModel] = field(default_factory=dict)
     devices: Mapping[tuple[str, str], StandingDevice] = field(default_factory=dict)  # (model, maker's serial)
+    named_urls: Mapping[str, str] = field(default_factory=dict)  # status URL -> which certificate names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,10 @@ def difference(
 
     Raises Misconfigured(BAD_PLAN) for a category that the policy pack does not know and for a host name that a device
     beside the plan has already, Conflict(AUTHORITY_IN_USE) for
-    a change that certificates in the field forbid: another group domain, or the end of an authority whose certificates
-    are still good.
+    a change that certificates in the field forbid: another group domain or status URL, or the end of an authority whose
+    certificates are still good.
     """
+    check_status_url(plan, standing.named_urls)
     wanted = plan.authorities()
     new = tuple(one for one in wanted if _is_missing(standing.authorities.get(one.name)))
     retired = _retired({one.name for one in wanted}, standing)

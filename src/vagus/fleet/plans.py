@@ -19,6 +19,7 @@ from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.fleet.devices import change_host_names, change_profile
 from vagus.fleet.inventory_entries import device_added, record_model
 from vagus.fleet.lifecycle import HAS_ENDED, DeviceState
+from vagus.fleet.named_urls import check_status_url, find_named_urls
 from vagus.fleet.plan_differences import (
     AlteredDevice,
     Difference,
@@ -175,8 +176,22 @@ class Planning:
             read_document(self._adopted, Reason.BAD_PLAN), str(self._adopted), folder=self._adopted.parent
         )
 
+    def load_served(self) -> Plan:
+        """The plan in force, to sign and serve by.
+
+        Raises as `load_adopted`, and Conflict(AUTHORITY_IN_USE) for a file whose status URL is another one than
+        certificates name: nobody applied it, or it belongs to another database.
+        """
+        plan = self.load_adopted()
+        with self._database.reading() as connection:
+            check_status_url(plan, find_named_urls(connection, at=self._at()))
+        return plan
+
+    def _at(self) -> int:
+        return int(self._clock.now().timestamp())
+
     def _standing(self) -> Standing:
-        at = int(self._clock.now().timestamp())
+        at = self._at()
         with self._database.reading() as connection:
             return Standing(
                 group_domain=load_installation(connection).group_domain,
@@ -196,6 +211,7 @@ class Planning:
                     )
                     for one in list_standing_devices(connection)
                 },
+                named_urls=find_named_urls(connection, at=at),
             )
 
     def _record_words(self, batch: Batch, found: Comparison, *, by: str) -> None:

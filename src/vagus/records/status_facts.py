@@ -79,6 +79,24 @@ def find_alive_from(connection: Connection, authority_id: int, leaf_index: int, 
     return connection.execute(query.order_by(near.c.leaf_index).limit(1)).scalar_one_or_none()
 
 
+def find_newest_alive(connection: Connection, authority_id: int, *, alive_at: int) -> CertificateRow | None:
+    """The newest signed certificate of an authority that ends after `alive_at`, revoked or not.
+
+    None also where hundreds that are newer have ended: those of short life, of which nobody asks for a list.
+    """
+    table = certificates.c
+    near = (
+        select(table.leaf_index, table.not_after, table.fingerprint)
+        .where(*_from(authority_id, -1))
+        .order_by(table.authority_id.desc(), table.leaf_index.desc())
+        .limit(_NEAR)
+        .subquery()
+    )
+    query = select(near.c.leaf_index).where(near.c.not_after > alive_at, near.c.fingerprint.is_not(None))
+    leaf_index = connection.execute(query.order_by(near.c.leaf_index.desc()).limit(1)).scalar_one_or_none()
+    return None if leaf_index is None else find_by_leaf(connection, leaf_index)
+
+
 def find_newest_leaf(connection: Connection, authority_id: int) -> int | None:
     """The leaf of the newest certificate of an authority."""
     table = certificates.c

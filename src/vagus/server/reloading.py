@@ -38,6 +38,7 @@ class Reloading:
     file: Path
     """The plan in force."""
     load: Callable[[], Plan]
+    """Raises VagusError; Conflict(AUTHORITY_IN_USE) where certificates name another status URL than the plan."""
     prepare: Callable[[Plan], NextListeners]
     """Raises VagusError, and then everything is as it was."""
     look_at_issuers: Callable[[], tuple[str, ...]]
@@ -82,7 +83,9 @@ class Reloading:
         try:
             plan = self.load()
             if plan.status_url != self.plan.status_url:
-                msg = "its status_url is another one, which certificates point to: restart"
+                msg = (
+                    f"its status_url is {plan.status_url} and no certificate names {self.plan.status_url} yet: restart"
+                )
                 raise Unavailable(Reason.BAD_PLAN, msg)
             ready = self.prepare(plan)
             raise_file_limit(sum(spec.limits.connections for spec in ready.opened) + SPARE_FILES)
