@@ -14,7 +14,7 @@ from vagus.identifiers import DeviceId
 from vagus.reasons import Reason
 from vagus.records.database import Database, open_database
 from vagus.records.device_changes import DeviceChange, DeviceFollower, note_device_change, read_changes
-from vagus.records.tables import log_head
+from vagus.records.tables import device_changes, log_head
 from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock
 
@@ -84,6 +84,26 @@ def test_a_gap_and_a_step_back_are_told(writer: Writer, database: Database) -> N
         with pytest.raises(IntegrityFailure) as caught:
             follower.catch_up()
         assert caught.value.reason is reason
+
+
+def test_behind_a_database_that_lost_changes_it_says_so_and_goes_on_from_there(
+    writer: Writer, database: Database
+) -> None:
+    follower, told = DeviceFollower(database), list[int]()
+    follower.subscribe(lambda changes: told.extend(one.sequence for one in changes))
+    for _ in range(2):
+        change(writer)
+    follower.catch_up()
+    with database.writing() as connection:
+        connection.execute(device_changes.delete().where(device_changes.c.sequence == 2))
+        connection.execute(update(log_head).values(device_sequence=1))
+    with pytest.raises(IntegrityFailure) as caught:
+        follower.catch_up()
+    assert caught.value.reason is Reason.LOG_TRUNCATED
+    assert follower.position == 1, "another place: no verdict that was reached at the old one holds"
+    change(writer)
+    assert follower.catch_up() == 2
+    assert told == [1, 2, 2]
 
 
 def test_polling_lives_through_a_fault_of_its_own(writer: Writer, database: Database) -> None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from vagus.errors import IntegrityFailure
 from vagus.reasons import Reason
@@ -35,6 +35,17 @@ def step(writer: Writer, serial: int, act: str = REVOKE, authority_id: int = 1) 
         return sequence
 
     return writer.submit(write).result(10)
+
+
+def told(writer: Writer, serial: int) -> None:
+    """As `step`, and tells the batch of it."""
+
+    def write(batch: Batch) -> None:
+        event = RevocationEvent(batch.next_revocation(), 1, serial, REVOKE, 4, batch.at)
+        insert_event(batch.connection, event)
+        batch.tell(event)
+
+    writer.submit(write).result(10)
 
 
 def test_in_process_it_knows_before_the_future_resolves(writer: Writer, database: Database) -> None:
@@ -154,6 +165,56 @@ def test_a_sequence_that_went_back_is_an_older_database(writer: Writer, database
         follower.catch_up()
     assert caught.value.reason is Reason.LOG_TRUNCATED
     assert follower.find(1, 1) is not None
+
+
+def test_a_database_that_lost_steps_and_went_on_is_never_followed_again(writer: Writer, database: Database) -> None:
+    """As behind a failover to a standby that lacked the last commit: the same numbers, other revocations."""
+    step(writer, 1)
+    follower, clock = RevocationFollower(database, FrozenClock()), FrozenClock()
+    bound = timedelta(seconds=2)
+    with database.writing() as connection:
+        connection.execute(revocation_events.delete())
+        connection.execute(update(log_head).values(revocation_sequence=0))
+    for serial in (2, 3):  # the second time it has more than was read
+        with database.writing() as connection:
+            end = connection.execute(select(log_head.c.revocation_sequence)).scalar_one()
+            insert_event(connection, RevocationEvent(end + 1, 1, serial, REVOKE, 1, 0))
+            connection.execute(update(log_head).values(revocation_sequence=end + 1))
+        with pytest.raises(IntegrityFailure) as caught:
+            follower.catch_up()
+        assert caught.value.reason is Reason.LOG_TRUNCATED
+        assert follower.is_lost(clock.now(), bound)
+    assert RevocationFollower(database, clock).position == 2, "a restart reads what there is"
+
+
+def test_a_clock_that_was_set_back_makes_no_old_knowledge_new(database: Database) -> None:
+    clock = FrozenClock()
+    follower, bound = RevocationFollower(database, clock), timedelta(seconds=2)
+    clock.advance(seconds=-1)
+    assert not follower.is_lost(clock.now(), bound), "corrections as large as the bound are borne"
+    clock.advance(seconds=-7200)
+    assert follower.is_lost(clock.now(), bound)
+    follower.catch_up()
+    assert not follower.is_lost(clock.now(), bound)
+
+
+def test_what_others_committed_in_between_is_read_before_what_this_process_wrote(
+    writer: Writer, database: Database, database_url: str
+) -> None:
+    elsewhere = database if database.is_memory else open_database(database_url)
+    follower = RevocationFollower(database, FrozenClock())
+    follower.follow(writer)
+    seen: list[int] = []
+    follower.subscribe(lambda events: seen.extend(event.serial for event in events))
+    with Writer(elsewhere, FrozenClock()) as other:
+        told(writer, 1)
+        told(other, 2)
+        told(writer, 3)
+        told(writer, 4)
+    assert seen == [1, 2, 3, 4]
+    assert follower.position == 4
+    if elsewhere is not database:
+        elsewhere.close()
 
 
 def test_polling_lives_through_an_outage(writer: Writer, database: Database, caplog: pytest.LogCaptureFixture) -> None:

@@ -59,6 +59,22 @@ def check_log(database: Database) -> list[bytes]:
     return [leaf.entry for leaf in leaves]
 
 
+Log = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+
+
+def take_log(database: Database) -> Log:
+    with database.reading() as connection:
+        head, leaves = (connection.execute(select(table)).mappings().all() for table in (log_head, log_leaves))
+    return [dict(row) for row in head], [dict(row) for row in leaves]
+
+
+def put_log(database: Database, log: Log) -> None:
+    with database.writing() as connection:
+        for table, rows in zip((log_head, log_leaves), log, strict=True):
+            connection.execute(table.delete())
+            connection.execute(table.insert(), rows)
+
+
 class Gate:
     """Holds the writer inside an act until it is opened, so that the acts behind it share a batch."""
 
@@ -393,6 +409,32 @@ def test_an_act_that_goes_on_after_a_failed_statement_spoils_nothing(
         future.result(10)
     assert names(database) == ["a", "b", "there"]
     assert [entry for entry in check_log(database) if entry != b"swallowed"] == [b"there", b"a", b"b"]
+
+
+def test_a_log_that_lost_what_was_committed_here_is_not_appended_to(writer: Writer, database: Database) -> None:
+    """As behind a failover to a standby that lacked the last commits, whose places others may have taken since."""
+    for name in (b"a", b"b"):
+        writer.submit(append(name)).result(10)
+    kept = take_log(database)
+    writer.submit(append(b"c")).result(10)
+    for others in ([], [b"x"], [b"x", b"y"]):
+        put_log(database, kept)
+        with Writer(database, FrozenClock()) as elsewhere:
+            for entry in others:
+                elsewhere.submit(append(entry)).result(10)
+        with pytest.raises(IntegrityFailure) as caught:
+            writer.submit(append(b"d")).result(10)
+        assert caught.value.reason is Reason.LOG_TRUNCATED
+        assert check_log(database) == [b"a", b"b", *others]
+
+
+def test_a_log_that_others_made_longer_is_appended_to(writer: Writer, database: Database) -> None:
+    writer.submit(append(b"a")).result(10)
+    with Writer(database, FrozenClock()) as elsewhere:
+        elsewhere.submit(append(b"b")).result(10)
+    for number in range(2):
+        assert writer.submit(append(b"c")).result(10) == 2 + number
+    assert check_log(database) == [b"a", b"b", b"c", b"c"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 8, 9, 100])

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from vagus.errors import IntegrityFailure, VagusError
 from vagus.identifiers import DeviceId
 from vagus.reasons import Reason
 from vagus.records.database import Database
+from vagus.records.statements import Statement
 from vagus.records.tables import device_changes, log_head
 from vagus.records.writer import Batch, CommitFacts, Writer
 
@@ -27,6 +28,7 @@ MAX_POLL_SECONDS = 0.5
 _POLL_SECONDS = 0.25
 _ROWS = 5_000
 _PATIENCE_SECONDS = 10.0
+_AT = Statement(select(device_changes.c.device_id).where(device_changes.c.sequence == bindparam("position")))
 _END = select(log_head.c.device_sequence).where(log_head.c.id == 1)
 
 
@@ -59,6 +61,11 @@ def read_changes(connection: Connection, after: int, limit: int = _ROWS) -> list
     return [DeviceChange(*row) for row in rows]
 
 
+def _find_device(connection: Connection, sequence: int) -> str | None:
+    row = _AT.find(connection, position=sequence)
+    return None if row is None else str(row.device_id)
+
+
 class DeviceFollower:
     """Tells which devices changed: in this process within the commit, elsewhere by polling at most every 500 ms.
 
@@ -74,6 +81,7 @@ class DeviceFollower:
         self._thread: threading.Thread | None = None
         with database.reading() as connection:
             self._position = int(connection.execute(_END).scalar_one())
+            self._newest = _find_device(connection, self._position)
 
     @property
     def position(self) -> int:
@@ -112,9 +120,12 @@ class DeviceFollower:
     def _read_new(self) -> list[DeviceChange]:
         with self._database.reading(patience=_PATIENCE_SECONDS) as connection:
             end = int(connection.execute(_END).scalar_one())
-            if end < self._position:  # another, older database under the same name
-                msg = f"the sequence of device changes went back from {self._position} to {end}; restart"
-                raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=self._position, found=end)
+            before = self._position
+            if end < before or _find_device(connection, before) != self._newest:
+                # another, older database under the same name: every verdict that rests on what it lost is old now
+                self._position, self._newest = end, _find_device(connection, end)
+                msg = f"device change {before} is not what was read there before, the sequence ends at {end}; restart"
+                raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=before, found=end)
             new: list[DeviceChange] = []
             while self._position < end:
                 changes = read_changes(connection, self._position)
@@ -122,7 +133,7 @@ class DeviceFollower:
                 if not changes or [one.sequence for one in changes] != list(expected):
                     msg = f"the sequence of device changes has a gap behind {self._position}; see vagus audit verify"
                     raise IntegrityFailure(Reason.LOG_TAMPERED, msg, position=self._position, end=end)
-                self._position = changes[-1].sequence
+                self._position, self._newest = changes[-1].sequence, changes[-1].device_id
                 new += changes
             return new
 

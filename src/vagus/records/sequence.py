@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from vagus.clock import Clock
-from vagus.errors import IntegrityFailure, VagusError
+from vagus.errors import IntegrityFailure, Misconfigured, VagusError
 from vagus.reasons import Reason
 from vagus.records.database import Database
 from vagus.records.revocations import HOLD, RELEASE, RevocationEvent
+from vagus.records.statements import Statement
 from vagus.records.tables import log_head, revocation_events
 from vagus.records.writer import CommitFacts, Writer
 
@@ -58,6 +59,31 @@ def read_events(connection: Connection, after: int, limit: int = _ROWS) -> list[
     ]
 
 
+_LOOK = Statement(
+    select(
+        log_head.c.revocation_sequence.label("end"),
+        revocation_events.c.authority_id,
+        revocation_events.c.serial,
+        revocation_events.c.act,
+        revocation_events.c.reason,
+        revocation_events.c.at,
+    )
+    .select_from(log_head.outerjoin(revocation_events, revocation_events.c.sequence == bindparam("position")))
+    .where(log_head.c.id == 1)
+)
+
+
+def _look(connection: Connection, position: int) -> tuple[int, RevocationEvent | None]:
+    """Where the sequence ends, and what stands at `position`."""
+    row = _LOOK.find(connection, position=position)
+    if row is None:
+        raise Misconfigured(Reason.SCHEMA_MISMATCH, "the database has no log head; run: vagus init")
+    if row.serial is None:
+        return row.end, None
+    serial = int.from_bytes(row.serial, "big")
+    return row.end, RevocationEvent(position, row.authority_id, serial, row.act, row.reason, row.at)
+
+
 _SEQUENCE_BITS = 64
 _REASON_BITS = 8
 
@@ -79,6 +105,14 @@ def _gap(position: int, end: int) -> IntegrityFailure:
     return IntegrityFailure(Reason.LOG_TAMPERED, msg, position=position, end=end)
 
 
+def _other_database(position: int) -> IntegrityFailure:
+    msg = (
+        f"step {position} of the revocation sequence is not what was read there before: another, older database under "
+        "the same name; close the gap with `vagus restore-gap` and restart"
+    )
+    return IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=position)
+
+
 class RevocationFollower:
     """What is revoked or held, in memory and never far behind the database. Safe to ask from every thread.
 
@@ -92,6 +126,8 @@ class RevocationFollower:
         self._turn = threading.Lock()
         self._revoked: dict[int, dict[int, int]] = {}  # authority, serial, entry: numbers alone, a million have room
         self._position = 0
+        self._newest: RevocationEvent | None = None  # what was read at the position
+        self._is_beside = False
         self._current_at = clock.now()
         self._subscribers: tuple[Callable[[Sequence[RevocationEvent]], None], ...] = ()
         self._stop = threading.Event()
@@ -109,8 +145,11 @@ class RevocationFollower:
         return self._current_at
 
     def is_lost(self, at: datetime, bound: timedelta) -> bool:
-        """Whether at `at` it has not known itself up to date for longer than `bound`: apply the fail mode."""
-        return at - self._current_at > bound
+        """Whether at `at` it has not known itself up to date for longer than `bound`: apply the fail mode.
+
+        A clock that was set back by more than `bound` tells no age, and counts as one that is too high.
+        """
+        return self._is_beside or abs(at - self._current_at) > bound
 
     def find(self, authority_id: int, serial: int) -> RevokedEntry | None:
         """Why the certificate does not count now, or None. Equal while nothing happened to it, not the same object."""
@@ -140,14 +179,23 @@ class RevocationFollower:
             self._thread.join()
 
     def catch_up(self) -> int:
-        """Read what is new and give the position. Raises Unavailable, IntegrityFailure(LOG_TAMPERED) on a gap."""
-        asked_at, position = self._clock.now(), self._position
+        """Read what is new and give the position.
+
+        Raises Unavailable, IntegrityFailure(LOG_TAMPERED) on a gap, IntegrityFailure(LOG_TRUNCATED) from then on when
+        the database is not the one that was followed: its sequence ends before, or says something else at, the
+        position, as behind a failover that lost commits. Such a follower stays lost, for what stands under numbers that
+        it has passed already it would never read.
+        """
+        if self._is_beside:
+            raise _other_database(self._position)
+        with self._turn:
+            asked_at, position, newest = self._clock.now(), self._position, self._newest
         # Read without the turn: a commit of this process has its step applied meanwhile, and waits for no reading.
         with self._database.reading(patience=_PATIENCE_SECONDS) as connection:
-            end = connection.execute(select(log_head.c.revocation_sequence).where(log_head.c.id == 1)).scalar_one()
-            if end < position:  # another, older database under the same name: nothing learnt from it is kept
-                msg = f"the revocation sequence went back from {position} to {end}; restart after a restore"
-                raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=position, found=end)
+            end, there = _look(connection, position)
+            if end < position or there != newest:
+                self._is_beside = True
+                raise _other_database(position)
             while position < end:
                 events = read_events(connection, position)
                 if not events:
@@ -170,7 +218,7 @@ class RevocationFollower:
             else:
                 listed[event.serial] = _pack(event)
         if events:
-            self._position = events[-1].sequence
+            self._position, self._newest = events[-1].sequence, events[-1]
             for subscriber in self._subscribers:
                 subscriber(events)
 

@@ -22,6 +22,7 @@ from vagus.clock import Clock
 from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.records.conflicts import as_conflict
+from vagus.records.continuity import LogContinuity
 from vagus.records.database import Database, first_line, is_outage
 from vagus.records.revocations import RevocationEvent
 from vagus.records.statements import Statement, write_together
@@ -84,6 +85,8 @@ class Batch:
         self._sequence = head.revocation_sequence
         self._device_sequence = head.device_sequence
         self._is_closed = head.is_unsettled
+        self.tip: tuple[bytes, bytes] | None = None
+        """Root and hash of the last leaf, once sealed, if it appended any."""
 
     def append(self, entry: bytes) -> int:
         """Add `entry` to the log and give its leaf index, the only order there is (design section 6.2).
@@ -152,6 +155,7 @@ class Batch:
                 _INSERT_LEAVES.change_many(self.connection, rows)
                 rows = []
             write_together(self.connection, *(_INSERT_LEAVES.write(**row) for row in rows), head)
+            self.tip = (frontier.root, hashes[-1]) if hashes else None
         return CommitFacts(frontier.size, self._sequence, acts, self._device_sequence, tuple(self._steps))
 
 
@@ -225,6 +229,7 @@ class Writer:
         self._is_closing = False
         self._callbacks: tuple[Callable[[CommitFacts], None], ...] = ()
         self._connection: Connection | None = None
+        self._continuity = LogContinuity()
         self._thread = threading.Thread(target=self._run, name="vagus-writer", daemon=True)
         self._thread.start()
 
@@ -374,6 +379,8 @@ class Writer:
             #    Both drivers take a commit without a sound transaction for a success, so ask first.
             if not _is_sound(connection):
                 raise _TransactionLost("the transaction ended before its commit")
+        if batch.tip is not None:
+            self._continuity.note(facts.size, *batch.tip)
         self._kill_points("after-commit")
         # 5. Only now may anyone be told.
         for pending, error in refused:
@@ -387,6 +394,7 @@ class Writer:
         if frontier.root != head.root:
             msg = f"the stored root of the log of {head.size} leaves does not fit its frontier; run: vagus audit verify"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=head.size)
+        self._continuity.check(connection, head.size, bytes(head.root))
         locked = _Head(frontier, head.revocation_sequence, head.device_sequence, head.restored_at is not None)
         return Batch(connection, int(self._clock.now().timestamp()), locked)
 
