@@ -35,7 +35,9 @@ application = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    epilog="Exit codes: 0 done, 1 refused, 2 wrong use, 3 needs an act first, 4 not available, 5 integrity failure.",
+    context_settings={"max_content_width": 120},
+    epilog="Exit codes: 0 done, 1 refused, 2 wrong use, 3 needs an act first, 4 not available, 5 integrity failure. "
+    "Passphrases come from --passphrase-source or VAGUS_PASSPHRASE_SOURCE. It begins with: vagus --dir hospital init",
 )
 
 

@@ -32,8 +32,9 @@ def ceremony(
 ) -> None:
     """Make offline keys, certify every waiting request, sign the offline lists and seal emergency lists.
 
-    Needs the passphrases of every offline keystore (root, device CAs) and of `emergency`. Held again without anything
-    waiting it renews the lists of the offline authorities: hold one every 90 days. Each step is in the ledger.
+    Needs the passphrases of every offline keystore (root, device CAs) and, to seal lists, of `emergency`. Held again
+    without anything waiting it renews the lists of the offline authorities: hold one every 90 days. Each step is in the
+    ledger.
     """
     from vagus.server.ceremonies import find_waiting, hold_ceremony
 

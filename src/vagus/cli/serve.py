@@ -33,7 +33,7 @@ def serve(
     """Serve enrolment, status and gates until SIGTERM or Ctrl-C. Prints one JSON line when all doors are open.
 
     Needs the passphrases of the authorities that it issues for, and of `log`, `ocsp` and `gate`. Without --issue-for it
-    issues and signs nothing. At SIGHUP the listeners of the plan that was applied meanwhile are taken, and another
+    issues nothing. At SIGHUP the listeners of the plan that was applied meanwhile are taken, and another
     such line is printed.
     """
     from vagus.server.serving import serve as run

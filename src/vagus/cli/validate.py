@@ -83,7 +83,7 @@ def validate(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Judge a certificate as our gates do: exit code 0 accepted, 1 refused with a stable reason.
+    """Judge a certificate with the gates' verifier, over files: exit code 0 accepted, 1 refused with a stable reason.
 
     Path (RFC 5280 6.1), purpose, revocation of the leaf and of every CA above it, and the names that are asked for.
     Needs no installation and asks no network: anchors, lists and answers are files. Unlike `openssl verify` it refuses
