@@ -13,8 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import insert
 
 from tests.authority.installation import BY, STATUS_URL, Installation
+from vagus.authority.clock_bound import SLACK
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
 from vagus.authority.publishing import _keep, forget_future_dates
@@ -25,7 +27,7 @@ from vagus.records import publications as rows
 from vagus.records import revocations as revocation_rows
 from vagus.records.database import Connection
 from vagus.records.publications import COMPLETE
-from vagus.records.tables import log_leaves
+from vagus.records.tables import crl_shards, log_leaves
 from vagus.x509.crl_building import RevocationReason
 
 COMPROMISE = RevocationReason.KEY_COMPROMISE
@@ -162,11 +164,60 @@ def test_numbers_are_the_time_in_milliseconds_and_still_grow_when_the_clock_was_
 def test_a_clock_that_went_back_publishes_nothing(built: Installation, issuer: Issuer) -> None:
     built.publisher.publish_all(issuer)
     before = newest(built, issuer)
-    built.advance(seconds=-10)
+    built.advance(minutes=-5)
     with pytest.raises(Unavailable) as refusal:
         built.publisher.publish(issuer, 0)
     assert refusal.value.reason is Reason.CLOCK_ROLLBACK
     assert newest(built, issuer) == before
+
+
+def test_a_server_that_is_minutes_behind_another_one_publishes_and_dates_no_list_further_ahead(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    """The one that is four minutes ahead publishes and dies: what is revoked now is in a list within the second."""
+    many = [built.issue(issuers) for _ in range(4)]
+    built.advance(minutes=4)
+    ahead = built.publisher.publish_due(issuer)[0]
+    built.advance(minutes=-4)
+    publisher = built.publisher
+    for count, issued in enumerate(many, start=1):
+        revoke(built, issued)
+        built.advance(seconds=1)
+        kept = publisher.publish_due(issuer)[0]
+        assert (kept.number > ahead.number, kept.this_update) == (True, ahead.this_update + count)
+        assert len(newest(built, issuer)) == count
+        assert kept.this_update - built.clock.now().timestamp() <= 240
+        assert publisher.publish(issuer, 0) is None, "one a second: the lead is not to grow"
+    built.advance(minutes=5)
+    assert publisher.publish(issuer, 0)
+    assert newest(built, issuer).last_update_utc == built.clock.now()
+
+
+def test_no_list_is_dated_further_ahead_than_clocks_may_differ(built: Installation, issuer: Issuer) -> None:
+    built.publisher.publish_all(issuer)
+    dated = newest(built, issuer).last_update_utc
+    built.advance(seconds=1 - SLACK.total_seconds())
+    assert built.publisher.publish(issuer, 0)
+    assert newest(built, issuer).last_update_utc == dated + timedelta(seconds=1) == built.clock.now() + SLACK
+    with pytest.raises(Unavailable) as refusal:
+        built.publisher.publish(issuer, 0)
+    assert refusal.value.reason is Reason.CLOCK_ROLLBACK
+
+
+def test_the_complete_list_of_a_large_issuer_waits_for_no_date_that_is_ahead(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    with built.database.writing() as connection:
+        connection.execute(insert(crl_shards), {"authority_id": issuer.authority_id, "shard": 1, "places_taken": 1})
+    built.advance(minutes=4)
+    built.publisher.publish_all(issuer)
+    built.advance(minutes=-4)
+    publisher, lists = built.publisher, []
+    for _ in range(60):
+        revoke(built, built.issue(issuers))
+        built.advance(seconds=1)
+        lists += [one.shard for one in publisher.publish_due(issuer)]
+    assert lists.count(COMPLETE) == 2, "at once, and half a minute later"
 
 
 def test_once_an_operator_says_so_a_list_from_the_future_is_followed_by_one_of_today(

@@ -2,13 +2,15 @@
 
 A list is assembled from entries that were encoded when they were revoked, signed once, kept as the newest of its
 shard, and written to a folder that any static server or CDN may hand out. Numbers and thisUpdate strictly grow, also
-with several servers: whoever finds a newer list when it comes to keep its own throws its own away.
+with several servers whose clocks differ by minutes: whoever finds a newer list when it comes to keep its own throws it
+away.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -102,6 +104,7 @@ class CrlPublisher:
         self.files = None if folder is None else ListFiles(database, folder)
         self._holder = holder
         self._touched: dict[int, Touched] = {}
+        self._signed: dict[tuple[int, int], float] = {}
         self._failed: dict[int, tuple[datetime, Exception]] = {}
 
     def check_clock(self) -> None:
@@ -182,7 +185,7 @@ class CrlPublisher:
     def _may_wait(self, newest: Publication, now: datetime, shards: int) -> bool:
         """The complete list of a large issuer gathers half a minute of revocations: it holds those of every shard."""
         patience = int(self._pack.crl.publish_within.total_seconds()) // 2
-        return newest.shard == COMPLETE and shards > 1 and int(now.timestamp()) - newest.this_update < patience
+        return newest.shard == COMPLETE and shards > 1 and self._age(newest, now) < patience
 
     def _has_lease(self, issuer: Issuer) -> bool:
         holder = self._holder
@@ -211,21 +214,24 @@ class CrlPublisher:
     def publish(self, issuer: Issuer, shard: int) -> Publication | None:
         """Sign and publish one list; None when its shard was published in this second already.
 
-        Raises Unavailable(CLOCK_ROLLBACK) when the newest list is from the future: nothing older may replace it; and
-        Unavailable(CLOCK_AHEAD) when the one to sign would be.
+        Where the newest one is dated ahead by no more than clocks may differ, this one is dated a second later. Raises
+        Unavailable(CLOCK_ROLLBACK) when that is further in the future: nothing older may replace it; and
+        Unavailable(CLOCK_AHEAD) when the clock cannot be right.
         """
         # 1. a snapshot: entries and the place in the sequence that they cover
         if self._bound is not None:
             self._bound.check()
         now = self._now()
         facts = self._look(issuer, shard, now)
-        if facts.previous is not None and not self._is_time(facts.previous, now, issuer):
+        date = now if facts.previous is None else self._date(facts.previous, now, issuer)
+        if date is None:
             return None
         # 2. sign, outside any transaction
-        made = self._make(issuer, shard, facts, now)
+        made = self._make(issuer, shard, facts, date)
         del facts  # a million entries are 53 MB
         # 3. keep it, unless another server was faster
         kept = self._writer.submit(lambda batch: _keep(batch, issuer, made)).result()
+        self._signed[issuer.authority_id, shard] = now.timestamp()
         # 4. the files; what a crash or a full disk kept from them comes from the rows, see `ListFiles.find_behind`
         self._write(issuer, shard, made.publication, made.delta)
         return kept
@@ -261,17 +267,30 @@ class CrlPublisher:
             delta = deltas.look(connection, issuer, shard, is_scheduled=is_scheduled)
         return ListFacts(previous, sequence, entries, delta)
 
-    def _is_time(self, previous: Publication, now: datetime, issuer: Issuer) -> bool:
-        """Whether a second has passed since; a list from the future stops everything."""
-        at = int(now.timestamp())
-        if previous.this_update > at:
-            until = datetime.fromtimestamp(previous.this_update, UTC)
-            msg = f"the newest list of {issuer.reference} is from {until:%Y-%m-%dT%H:%M:%SZ}, later than this clock"
+    def _date(self, previous: Publication, now: datetime, issuer: Issuer) -> datetime | None:
+        """The thisUpdate of the next list: now, or a second behind one of a clock that is a little ahead of this one.
+
+        None until a second has passed; a list from the future stops everything.
+        """
+        next_second = datetime.fromtimestamp(previous.this_update + 1, UTC)
+        if next_second > now + SLACK:
+            dated = f"{datetime.fromtimestamp(previous.this_update, UTC):%Y-%m-%dT%H:%M:%SZ}"
+            msg = f"the newest list of {issuer.reference} is from {dated}, five minutes ahead of this clock or more"
             msg = (
                 f"{msg}; set the clock, or where it is right now: vagus ca forget-dates, else the next one follows then"
             )
             raise Unavailable(Reason.CLOCK_ROLLBACK, msg, authority=issuer.reference)
-        return at - previous.this_update >= int(self._pack.crl.shortest_interval.total_seconds())
+        if self._age(previous, now) < self._pack.crl.shortest_interval.total_seconds():
+            return None
+        return max(now, next_second)
+
+    def _age(self, newest: Publication, now: datetime) -> float:
+        """Seconds since a list was signed. One that is dated ahead does not tell: infinite, unless this process did."""
+        at = int(now.timestamp())
+        signed_at: float = newest.this_update
+        if signed_at > at:
+            signed_at = self._signed.get((newest.authority_id, newest.shard), -math.inf)
+        return at - signed_at if signed_at <= at else math.inf
 
     def _is_stale(self, previous: Publication, now: datetime, issuer: Issuer) -> bool:
         """Whether the regular schedule asks for a new list, whatever is in it."""
@@ -351,8 +370,7 @@ def ends_from(previous: Publication | None, now: datetime) -> int:
 
 def list_entries(connection: Connection, authority_id: int, shard: int, since: int) -> Iterator[bytes]:
     """The entries of one shard, or of all of them for `COMPLETE`, many joined at a time."""
-    shards = certificate_rows.list_shards(connection, authority_id) if shard == COMPLETE else (shard,)
-    for one in shards:
+    for one in certificate_rows.list_standing(connection, authority_id, shard):
         yield from revocation_rows.iterate_entries(connection, authority_id, one, ends_from=since)
 
 
