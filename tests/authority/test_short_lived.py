@@ -12,6 +12,8 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
 from tests.authority.installation import BY, H1, ICU, ROOT, Installation
 from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.issuers import OpenIssuers
+from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key
 from vagus.errors import NotTrusted, PolicyRefusal
 from vagus.fleet.standing import DatabaseStatus
 from vagus.policy.packs import SHIPPED, load_pack
@@ -20,6 +22,7 @@ from vagus.reasons import Reason
 from vagus.records.sequence import RevocationFollower
 from vagus.trust.anchors import AnchorSet
 from vagus.trust.crl_status import CrlRules, CrlStatus
+from vagus.trust.snapshot_status import SnapshotStatus
 from vagus.trust.status import PathStatusSource, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.certificates import decode_certificate
@@ -47,9 +50,14 @@ def built(installation: Installation) -> Installation:
 
 
 @pytest.fixture
-def issued(built: Installation, pack: PolicyPack) -> IssuedCertificate:
+def issuers(built: Installation, pack: PolicyPack) -> OpenIssuers:
     built.pack = pack
-    return built.issue(built.issuers("h1/icu"), profile="technician")
+    return built.issuers("h1/icu")
+
+
+@pytest.fixture
+def issued(built: Installation, issuers: OpenIssuers) -> IssuedCertificate:
+    return built.issue(issuers, profile="technician")
 
 
 def lists_above(built: Installation, issued: IssuedCertificate, rules: CrlRules) -> CrlStatus:
@@ -108,6 +116,33 @@ def test_the_gates_of_its_own_house_refuse_it_the_moment_it_is_revoked(
     with pytest.raises(NotTrusted) as caught:
         validate(built, issued, status)
     assert caught.value.reason is Reason.REVOKED
+
+
+def test_a_snapshot_excuses_only_what_it_does_not_hold(
+    built: Installation, issuers: OpenIssuers, issued: IssuedCertificate
+) -> None:
+    """What looks revoked is refused as everything that does, also where the one who is asked knows nothing."""
+    other = built.issue(issuers, profile="technician")
+    name = (issued.issuer.authority_id, issued.serial)
+    built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    key = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
+    maker = SnapshotMaker(built.database, built.writer, built.clock, built.entropy, key)
+    made = maker.make(one_in=1 << 20, lifetime=timedelta(days=1), by=BY).snapshot_der
+    issuer = decode_certificate(issued.issuer.certificate_der)
+    at, late = built.clock.now(), built.clock.now() + timedelta(days=2)
+    for on_hit in (None, lists_above(built, issued, CrlRules())):
+        status = SnapshotStatus(key.spki_der, on_hit=on_hit)
+        status.check_status(decode_certificate(issued.der), issuer, at)  # nothing is loaded
+        status.load(made, at)
+        for moment in (at, late):
+            status.check_status(decode_certificate(other.der), issuer, moment)
+            with pytest.raises(NotTrusted) as caught:
+                status.check_status(decode_certificate(issued.der), issuer, moment)
+            assert caught.value.reason is Reason.STATUS_DOUBTFUL
+    strict = SnapshotStatus(key.spki_der, honours_no_rev_avail=False)
+    with pytest.raises(NotTrusted) as caught:
+        strict.check_status(decode_certificate(other.der), issuer, at)
+    assert caught.value.reason is Reason.STATUS_UNAVAILABLE
 
 
 def test_no_certificate_passes_the_lints_that_has_it_both_ways(built: Installation, pack: PolicyPack) -> None:

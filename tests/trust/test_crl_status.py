@@ -12,6 +12,7 @@ from tests.x509 import chains
 from tests.x509.chains import (
     AT,
     DAY,
+    Ext,
     Listed,
     Made,
     crl,
@@ -31,6 +32,7 @@ from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
 from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlRules, CrlStatus
 from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
+from vagus.x509 import der
 from vagus.x509.ocsp_checks import OcspRules, check_response
 from vagus.x509.path_rules import PKIX
 from vagus.x509.paths import Pool, ValidPath
@@ -75,6 +77,12 @@ def unloadable(source: CrlStatus, content: bytes, at: datetime = AT) -> Reason:
 
 def serial(made: Made) -> int:
     return made.parsed.serial
+
+
+def access(*methods: str) -> Ext:
+    """An authorityInfoAccess."""
+    places = [der.sequence(der.object_identifier(one), chains.general(*HERE)) for one in methods]
+    return Ext("1.3.6.1.5.5.7.1.1", der.sequence(*places))
 
 
 # --- complete lists ----------------------------------------------------------------------------------------------
@@ -502,11 +510,43 @@ def test_a_delta_adds_and_lifts_holds() -> None:
     assert refused(without, lifted) is Reason.ON_HOLD
 
 
-@pytest.mark.parametrize(("number", "base"), [(6, 7), (4, 3)], ids=["builds on a later base", "is older than the base"])
-def test_a_delta_that_does_not_fit_its_base_changes_nothing(number: int, base: int) -> None:
+FITS_NOT = pytest.mark.parametrize(
+    ("number", "base"), [(7, 6), (4, 3)], ids=["builds on a later base", "is older than the base"]
+)
+
+
+@FITS_NOT
+def test_a_delta_that_does_not_fit_its_base_brings_nothing_forward(number: int, base: int) -> None:
+    """5.2.4: together they are not all that the issuer has to say, so a hold is neither set nor lifted by it."""
+    held, lifted = CA.leaf(), CA.leaf()
+    entries = [Listed(serial(held), 6), Listed(serial(lifted), 8)]
+    source = status(crl(CA, [Listed(serial(lifted), 6)], number=5), crl(CA, entries, number=number, base=base))
+    ask(source, held)
+    assert refused(source, lifted) is Reason.ON_HOLD
+
+
+@FITS_NOT
+def test_what_a_delta_says_for_ever_it_says_over_any_base(number: int, base: int) -> None:
+    """Bases are replaced every few hours and hold for days: who has the older one and the newest delta knows it all."""
     leaf = CA.leaf()
-    source = status(crl(CA, number=5), crl(CA, [Listed(serial(leaf))], number=number, base=base))
-    ask(source, leaf)
+    delta = crl(CA, [Listed(serial(leaf), 1)], number=number, base=base)
+    assert refused(status(crl(CA, number=5), delta), leaf) is Reason.REVOKED
+    assert refused(status(crl(CA, number=None), delta), leaf) is Reason.REVOKED
+    assert refused(status(delta), leaf) is Reason.REVOKED, "where no list is there either"
+    ask(status(crl(CA, number=5), delta, rules=CrlRules(uses_deltas=False)), leaf)
+
+
+def test_a_delta_revokes_nothing_beyond_its_scope_and_its_signer() -> None:
+    leaf = CA.leaf(crl_points(point(point_name(HERE))))
+    listed = [Listed(serial(leaf), 1)]
+    elsewhere = crl(CA, listed, scope(point_name(THERE)), number=7, base=6)
+    ask(status(crl(CA, number=5), elsewhere), leaf)
+    here = crl(CA, listed, scope(point_name(HERE)), number=7, base=6)
+    assert refused(status(crl(CA, number=5), here), leaf) is Reason.REVOKED
+    fresh = ROOT.ca("O=Harbour,CN=CA")
+    by_thief = crl(fresh, listed, number=7, base=6)
+    thief_is_out = crl(ROOT, [Listed(serial(fresh), 1)])
+    ask(status(crl(CA, number=5), by_thief, thief_is_out, known=(CA, fresh)), leaf)
 
 
 def test_a_delta_alone_is_no_status() -> None:
@@ -581,13 +621,48 @@ def test_a_new_key_vouches_for_itself_where_the_standard_lets_it_and_never_for_d
 # --- the rest ----------------------------------------------------------------------------------------------------
 
 
-def test_a_short_lived_certificate_says_that_nobody_need_be_asked() -> None:
+def test_silence_about_a_short_lived_certificate_is_no_fault() -> None:
     """RFC 9608; a CA that says so is asked about all the same."""
     short = CA.leaf(chains.NO_REV_AVAIL)
     ask(status(), short)
+    ask(status(stale_list()), short)
+    ask(status(crl(CA, [], scope(reasons=(1, 2)))), short)
     strict = CrlRules(honours_no_rev_avail=False)
     assert refused(status(rules=strict), short) is Reason.STATUS_UNAVAILABLE
     assert refused(status(), CA.ca("CN=Sub", chains.NO_REV_AVAIL)) is Reason.STATUS_UNAVAILABLE
+
+
+def test_what_a_list_says_of_a_short_lived_certificate_counts() -> None:
+    """The issuer may keep silent about it; who speaks all the same is heard."""
+    short = CA.leaf(chains.NO_REV_AVAIL)
+    revoked, held = [Listed(serial(short), 1)], [Listed(serial(short), 6)]
+    assert refused(status(crl(CA, revoked)), short) is Reason.REVOKED
+    assert refused(status(crl(CA, held)), short) is Reason.ON_HOLD
+    assert refused(status(stale_list(*revoked)), short) is Reason.REVOKED
+    assert refused(status(stale_list(*held)), short) is Reason.STATUS_STALE, "no grace covers it either"
+    assert refused(status(crl(CA, revoked, number=7, base=6)), short) is Reason.REVOKED
+    stranger = ROOT.ca("CN=Other")
+    ask(status(crl(stranger, revoked), known=(CA, stranger)), short)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        crl_points(point(point_name(HERE))),
+        Ext("2.5.29.46", der.sequence(point(point_name(HERE)))),
+        access("1.3.6.1.5.5.7.48.1"),
+        access("1.3.6.1.5.5.7.48.2", "1.3.6.1.5.5.7.48.1"),
+        Ext("1.3.6.1.5.5.7.1.1", b""),
+    ],
+    ids=["lists", "deltas", "a responder", "a responder behind another", "what cannot be read"],
+)
+def test_no_rev_avail_beside_a_pointer_is_not_believed(beside: Ext) -> None:
+    """RFC 9608 3: nobody may issue it, so it does not say which half is meant."""
+    leaf = CA.leaf(chains.NO_REV_AVAIL, beside)
+    assert refused(status(), leaf) is Reason.STATUS_UNAVAILABLE
+    ask(status(crl(CA)), leaf)
+    ask(status(), CA.leaf(chains.NO_REV_AVAIL, access("1.3.6.1.5.5.7.48.2")))
+    assert refused(status(), CA.leaf(Ext("2.5.29.56", der.octet_string(b"")))) is Reason.STATUS_UNAVAILABLE
 
 
 def test_a_path_is_asked_about_from_the_leaf_to_the_anchor() -> None:

@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.x509.chains import AT, root
+from tests.x509.chains import AT, NO_REV_AVAIL, root
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.trust.status import BoundedGrace, EveryAnswer, FirstAnswer, StatusSource, UnsafeNoStatus, as_of_authority
 from vagus.x509.certificates import PathCertificate
+from vagus.x509.paths import ValidPath
 
 ROOT = root()
 LEAF = ROOT.leaf()
@@ -68,6 +69,20 @@ def test_the_doubt_of_an_earlier_source_is_not_cleared_by_a_later_one() -> None:
     behind = Says(Reason.STATUS_DOUBTFUL)
     ask(FirstAnswer([Says(None), behind]))
     assert behind.asked == 0, "who stands first and knows decides"
+
+
+def test_about_a_certificate_that_excuses_silence_all_are_heard() -> None:
+    """Who lets a noRevAvail certificate pass may know nothing of it (RFC 9608 4)."""
+    short = ROOT.leaf(NO_REV_AVAIL)
+    sources = FirstAnswer([Says(None), Says(Reason.REVOKED)])
+    with pytest.raises(NotTrusted) as caught:
+        sources.check_status(short.parsed, ROOT.parsed, AT)
+    assert caught.value.reason is Reason.REVOKED
+    ask(sources)
+    with pytest.raises(NotTrusted) as caught:
+        sources.check_path_status(ValidPath((short.parsed,), ROOT.anchor, frozenset()), AT)
+    assert caught.value.reason is Reason.REVOKED
+    FirstAnswer([Says(None), Says(Reason.STATUS_UNAVAILABLE)]).check_status(short.parsed, ROOT.parsed, AT)
 
 
 def test_silence_of_all_is_no_consent() -> None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
 
-from vagus.errors import LimitExceeded, NotTrusted, VagusError
+from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import ClockFloor
 from vagus.trust.crl_memory import CrlMark, CrlMemory, VolatileCrlMemory
-from vagus.trust.status import DEFINITE, check_every, issuer_in
+from vagus.trust.status import DEFINITE, check_every, excuses_silence, issuer_in
 from vagus.x509 import extensions as ext
 from vagus.x509.budgets import DEFAULT_LIMITS, Budget
 from vagus.x509.certificates import PathCertificate
@@ -55,7 +56,7 @@ class CrlRules:
     slack: timedelta = timedelta(minutes=5)
     uses_deltas: bool = True
     accepts_indirect: bool = True
-    honours_no_rev_avail: bool = True  # RFC 9608 4: an end entity that says noRevAvail is not asked about
+    honours_no_rev_avail: bool = True  # RFC 9608 4: silence about an end entity that says noRevAvail is no fault
     lets_keys_vouch: bool = True
     """Whether a new key's list alone may say that the new key's own certificate is good, as PKITS 4.5 has it. A thief
     of that key could write such a list, so whoever decides about devices asks for a list by another key."""
@@ -239,8 +240,7 @@ class CrlStatus:
         asking: tuple[bytes, ...],
     ) -> None:
         """6.3.3 for one certificate. `asking`: the CRLs whose signers are being asked about, against circles."""
-        if self._rules.honours_no_rev_avail and certificate.has(ext.NO_REV_AVAIL) and not certificate.is_ca:
-            return
+        self._refuse_revoked(certificate, issuer, anchor, at, asking)
         reasons = 0
         late: list[tuple[int, NotTrusted]] = []
         held: NotTrusted | None = None
@@ -265,7 +265,54 @@ class CrlStatus:
                     late.append((covered, lateness))
             if reasons == ALL_REASONS:
                 return
-        raise held or _silence(certificate, reasons, late, fault)
+        if held is not None:
+            raise held
+        if not (self._rules.honours_no_rev_avail and excuses_silence(certificate)):
+            raise _silence(certificate, reasons, late, fault)
+
+    def _refuse_revoked(
+        self,
+        certificate: PathCertificate,
+        issuer: PathCertificate,
+        anchor: PathAnchor | None,
+        at: datetime,
+        asking: tuple[bytes, ...],
+    ) -> None:
+        """Raises NotTrusted(REVOKED) where a list that speaks for the certificate names it as revoked for ever.
+
+        Of any kind and age, and of a delta whatever base it builds on: date, base and covered reasons are asked of
+        lists that are to say that a certificate is good.
+        """
+        for loaded in self._near(certificate):
+            reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_octets)
+            if reason is None or reason in _PASSING or not self._speaks(loaded.crl, certificate):
+                continue
+            try:
+                self._check_signer(loaded, issuer, anchor, at, asking)
+            except VagusError as refusal:
+                if refusal.reason is not Reason.STATUS_STALE:
+                    continue
+            raise _revoked(certificate, reason)
+
+    def _near(self, certificate: PathCertificate) -> Iterator[_Loaded]:
+        """The lists of its issuer and of those whom its distribution points name, whatever their scope."""
+        issuers = {certificate.issuer.relative_names: None}
+        with suppress(Malformed):  # what cannot be read names nobody
+            for point in distribution_points(certificate):
+                if point.crl_issuer is not None:
+                    issuers |= dict.fromkeys(name.relative_names for name in point.crl_issuer.directories)
+        for issuer in issuers:
+            for loaded in self._by_issuer.get(issuer, ()):
+                if self._rules.uses_deltas or not loaded.crl.is_delta:
+                    yield loaded
+
+    def _speaks(self, crl: Crl, certificate: PathCertificate) -> bool:
+        """Whether the certificate lies in the list's scope, by way of any of its points, whatever the reasons."""
+        if crl.scope is EVERYTHING:
+            return crl.issuer.matches(certificate.issuer)
+        if crl.scope.is_indirect and not self._rules.accepts_indirect:
+            return False
+        return any(speaks_for(crl, point, certificate) for point in distribution_points(certificate))
 
     def _complete(self, certificate: PathCertificate) -> list[tuple[_Loaded, int]]:
         """The lists that cover all that the issuer issues; they need no distribution point (see `ANYWHERE`)."""
@@ -392,22 +439,14 @@ class CrlStatus:
     def _find_reason(self, loaded: _Loaded, certificate: PathCertificate, at: datetime) -> int | None:
         """The reason code under which a list and its deltas name the certificate, None if they do not."""
         reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_octets)
-        deltas = self._deltas_of(loaded)
-        if not deltas:
-            return reason
-        told = {delta.sha256: delta.find_reason(certificate.issuer, certificate.serial_octets) for delta in deltas}
         # (c), (h): the newest that is in date brings the list forward
-        newest = max((delta for delta in deltas if self._is_fresh(delta, at)), key=_number, default=None)
-        change = None if newest is None else told[newest.sha256]
+        fresh = (delta for delta in self._deltas_of(loaded) if self._is_fresh(delta, at))
+        newest = max(fresh, key=_number, default=None)
+        change = None if newest is None else newest.find_reason(certificate.issuer, certificate.serial_octets)
         if change == REMOVE_FROM_CRL:
             # 5.3.1: only a hold (or an expired entry) is ever taken back
-            reason = None if reason in {CERTIFICATE_HOLD, REMOVE_FROM_CRL, None} else reason
-        elif change is not None:
-            reason = change
-        if reason is None or reason == CERTIFICATE_HOLD:
-            # a revocation sticks, also when the delta that told of it is past its date
-            reason = next((code for code in told.values() if code not in _PASSING), reason)
-        return reason
+            return None if reason in _PASSING else reason
+        return reason if change is None else change
 
     def _deltas_of(self, base: _Loaded) -> list[Crl]:
         """The deltas of this base by the same key, of any age."""
@@ -447,14 +486,18 @@ def _too_many_keys(crl: Crl) -> LimitExceeded:
     return LimitExceeded(Reason.BUDGET_EXHAUSTED, msg, limit=_MOST_KEYS, crl=crl.label)
 
 
+def _revoked(certificate: PathCertificate, reason: int) -> NotTrusted:
+    msg = f"certificate {certificate.label} is revoked (reason code {reason}); replace it"
+    return NotTrusted(Reason.REVOKED, msg, certificate=certificate.label, code=reason)
+
+
 def _refuse_listed(certificate: PathCertificate, reason: int, lateness: NotTrusted | None) -> NotTrusted:
     """Raises NotTrusted(REVOKED), which is for ever however old the list that says so, or NotTrusted(ON_HOLD).
 
     A hold of a list past its date may have been lifted since: what comes back is the refusal where nobody knows better.
     """
     if reason != CERTIFICATE_HOLD:
-        msg = f"certificate {certificate.label} is revoked (reason code {reason}); replace it"
-        raise NotTrusted(Reason.REVOKED, msg, certificate=certificate.label, code=reason)
+        raise _revoked(certificate, reason)
     if lateness is None:
         msg = f"certificate {certificate.label} is on hold; release it or replace it"
         raise NotTrusted(Reason.ON_HOLD, msg, certificate=certificate.label, code=reason)

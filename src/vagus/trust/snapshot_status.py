@@ -14,9 +14,8 @@ from functools import partial
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.trust.crl_memory import CrlMark, CrlMemory, VolatileCrlMemory
-from vagus.trust.status import StatusSource, check_in_path, issuer_in
+from vagus.trust.status import StatusSource, check_in_path, excuses_silence, issuer_in
 from vagus.wire.snapshots import Snapshot, decode_snapshot, verify_snapshot
-from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.moments import later
 from vagus.x509.paths import ValidPath
@@ -99,24 +98,29 @@ class SnapshotStatus:
     def _check(
         self, certificate: PathCertificate, issuer: PathCertificate, at: datetime, on_hit: Callable[[], None] | None
     ) -> None:
-        # 1. RFC 9608 4: what says of itself that no revocation is ever told is not asked about, by policy
-        if self._honours_no_rev_avail and certificate.has(ext.NO_REV_AVAIL) and not certificate.is_ca:
-            return
+        # 1. RFC 9608 4: silence is no fault, by policy, where the issuer says that it tells no revocations
+        is_excused = self._honours_no_rev_avail and excuses_silence(certificate)
         # 2. silence is no answer: neither about issuers that it does not cover, nor when it is too old
         snapshot = self._snapshot
         if snapshot is None or issuer.spki_sha256 not in snapshot.facts.issuers:
+            if is_excused:
+                return
             what = "no snapshot is loaded" if snapshot is None else "the snapshot does not cover its issuer"
             msg = f"nothing is known of certificate {certificate.label}: {what}; load the snapshot of its house"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
-        self._check_made(snapshot, at)
         # 3. absence is certain, as long as the snapshot is not too old
-        if not snapshot.may_be_revoked(issuer.spki_sha256, certificate.serial_octets):
+        is_hit = snapshot.may_be_revoked(issuer.spki_sha256, certificate.serial_octets)
+        if is_excused and not is_hit:
+            return
+        self._check_made(snapshot, at)
+        if not is_hit:
             self._check_fresh(snapshot, at)
             return
         # 4. presence is not: one good certificate in `one_in` looks the same; age makes no revoked one good
         if on_hit is not None:
             on_hit()
-            return
+            if not is_excused:  # else whoever was asked may know nothing, and let it pass for that
+                return
         one_in = snapshot.facts.one_in
         msg = (
             f"certificate {certificate.label} looks revoked in the snapshot, as one good in {one_in} does by chance; "

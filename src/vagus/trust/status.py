@@ -7,13 +7,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol, runtime_checkable
 
-from vagus.errors import NotTrusted
+from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
+from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
+from vagus.x509.der_reading import NULL_DER, oid_contents
 from vagus.x509.paths import ValidPath
 
 DEFINITE = frozenset({Reason.REVOKED, Reason.REVOKED_CA, Reason.ON_HOLD, Reason.NOT_ISSUED})
 """What a source says when it knows that a certificate does not hold; every other reason is a kind of silence."""
+
+_OCSP_ACCESS = oid_contents("1.3.6.1.5.5.7.48.1")
 
 
 class StatusSource(Protocol):
@@ -85,6 +89,25 @@ def issuer_in(path: ValidPath, index: int) -> PathCertificate:
     return path.anchor.certificate
 
 
+def excuses_silence(certificate: PathCertificate) -> bool:
+    """Whether its issuer says that it tells no revocations of it, so that silence is no fault (RFC 9608 noRevAvail).
+
+    What somebody says all the same counts. An authority's noRevAvail does not, nor one beside a pointer to lists or to
+    a responder: section 3 forbids both, and whoever believed the one half would be blind to the other.
+    """
+    if certificate.value_of(ext.NO_REV_AVAIL) != NULL_DER or certificate.is_ca:
+        return False
+    if certificate.has(ext.CRL_DISTRIBUTION_POINTS) or certificate.has(ext.FRESHEST_CRL):
+        return False
+    access = certificate.value_of(ext.AUTHORITY_INFO_ACCESS)
+    if access is None:
+        return True
+    try:
+        return all(method != _OCSP_ACCESS for method, _ in ext.access_locations(access))
+    except VagusError:
+        return False
+
+
 def as_of_authority(refusal: NotTrusted) -> NotTrusted:
     """The same refusal as said of an authority: one that is revoked or on hold is REVOKED_CA, the rest keeps its name.
 
@@ -107,7 +130,10 @@ class FirstAnswer:
 
     Order matters: put the source that learns of revocations first (the house's own sequence before a stapled
     response). A snapshot that sees what looks revoked is not silent: no later source clears that, see STATUS_DOUBTFUL.
+    About a certificate that excuses silence all are heard: who lets it pass may know nothing of it.
     """
+
+    _hears_all = False
 
     def __init__(self, sources: Sequence[StatusSource]) -> None:
         self._sources = tuple(sources)
@@ -115,18 +141,18 @@ class FirstAnswer:
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Raises NotTrusted: the definite answer of the first that has one, else the last one's reason for silence."""
-        self._decide([partial(source.check_status, certificate, issuer, at) for source in self._sources])
+        self._hear(certificate, [partial(source.check_status, certificate, issuer, at) for source in self._sources])
 
     def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
         """As `check_status`, each source with the path."""
-        self._decide([partial(check, path, index, at) for check in self._checks])
+        self._hear(path.certificates[index], [partial(check, path, index, at) for check in self._checks])
 
     def check_path_status(self, path: ValidPath, at: datetime) -> None:
         """As `PathStatusSource.check_path_status`: each certificate is decided about by itself."""
         check_every(self.check_status_in, path, at)
 
-    def _decide(self, questions: Sequence[Callable[[], None]]) -> None:
-        _hear(questions, hears_all=False)
+    def _hear(self, certificate: PathCertificate, questions: Sequence[Callable[[], None]]) -> None:
+        _decide(questions, hears_all=self._hears_all or excuses_silence(certificate))
 
 
 class EveryAnswer(FirstAnswer):
@@ -135,8 +161,7 @@ class EveryAnswer(FirstAnswer):
     For sources of unlike age of which nobody can say which learns first: lists and responses that came as files.
     """
 
-    def _decide(self, questions: Sequence[Callable[[], None]]) -> None:
-        _hear(questions, hears_all=True)
+    _hears_all = True
 
 
 def is_past_grace(refusal: NotTrusted) -> bool:
@@ -144,7 +169,7 @@ def is_past_grace(refusal: NotTrusted) -> bool:
     return refusal.reason is Reason.STATUS_STALE and "stale_seconds" not in refusal.facts
 
 
-def _hear(questions: Sequence[Callable[[], None]], *, hears_all: bool) -> None:
+def _decide(questions: Sequence[Callable[[], None]], *, hears_all: bool) -> None:
     is_answered = False
     doubt: NotTrusted | None = None
     silence = NotTrusted(Reason.STATUS_UNAVAILABLE, "no source of revocation status is configured; configure one")
