@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.records.database import Database, open_database
-from vagus.records.memory import Remembered, find_remembered, remember
+from vagus.records.memory import Remembered, find_remembered, remember, remember_all
 
 LARGEST = (1 << 160) - 1  # 20 octets, as RFC 5280 5.2.3 allows a CRL number
 
@@ -39,6 +39,27 @@ def test_the_highest_stays_whatever_the_order(seen: list[tuple[int, int]]) -> No
             assert remember(connection, "crl:a", number, at) == highest
             assert find_remembered(connection, "crl:a") == highest
     database.close()
+
+
+def test_many_are_remembered_as_each_would_be(database: Database) -> None:
+    names = [f"crl:{number}" for number in range(1_200)]
+    with database.writing() as connection:
+        remember(connection, names[0], 9, 20)
+        first = remember_all(connection, dict.fromkeys(names, 5), 10)
+        again = remember_all(connection, {name: number for number, name in enumerate(names)}, 11)
+        assert remember_all(connection, {}, 12) == {}
+    assert (first[names[0]], again[names[0]]) == (Remembered(names[0], 9, 20), Remembered(names[0], 9, 20))
+    with database.reading() as connection:
+        for number, name in list(enumerate(names))[1:]:
+            assert first[name] == Remembered(name, 5, 10)
+            assert find_remembered(connection, name) == again[name] == Remembered(name, max(number, 5), 11)
+
+
+def test_of_many_none_is_remembered_where_one_does_not_fit(database: Database) -> None:
+    with database.writing() as connection:
+        with pytest.raises(Malformed):
+            remember_all(connection, {"crl:a": 1, "crl:b": -1}, 0)
+        assert find_remembered(connection, "crl:a") is None
 
 
 @pytest.mark.parametrize(("name", "number"), [("a", -1), ("a", LARGEST + 1), ("", 1), ("a" * 121, 1)])
