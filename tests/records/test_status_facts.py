@@ -11,6 +11,7 @@ from vagus.records import guesswork
 from vagus.records import status_facts as rows
 from vagus.records.certificates import note_signature, take_places
 from vagus.records.database import Database
+from vagus.records.lost import LOST
 from vagus.records.tables import certificates
 
 
@@ -65,6 +66,8 @@ def test_the_newest_that_is_signed_and_has_not_ended_is_found(database: Database
         newest = rows.find_newest_alive(connection, ca, alive_at=100)
         assert newest is not None
         assert newest.leaf_index == 0
+        connection.execute(certificates.update().where(certificates.c.leaf_index == 0).values(fingerprint=LOST))
+        assert rows.find_newest_alive(connection, ca, alive_at=100) is None, "of which a restore has lost the bytes"
 
 
 def test_each_look_takes_its_index(file_database: Database) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, select, tuple_
 from vagus.records.certificates import CertificateRow, find_by_leaf, list_shards
 from vagus.records.database import Connection
 from vagus.records.guesswork import stream
+from vagus.records.lost import LOST
 from vagus.records.revocations import RELEASE
 from vagus.records.tables import certificates, revocation_events, revocations
 
@@ -82,7 +83,8 @@ def find_alive_from(connection: Connection, authority_id: int, leaf_index: int, 
 def find_newest_alive(connection: Connection, authority_id: int, *, alive_at: int) -> CertificateRow | None:
     """The newest signed certificate of an authority that ends after `alive_at`, revoked or not.
 
-    None also where hundreds that are newer have ended: those of short life, of which nobody asks for a list.
+    None also where hundreds that are newer have ended: those of short life, of which nobody asks for a list. One whose
+    bytes a restore has lost is passed over.
     """
     table = certificates.c
     near = (
@@ -92,7 +94,8 @@ def find_newest_alive(connection: Connection, authority_id: int, *, alive_at: in
         .limit(_NEAR)
         .subquery()
     )
-    query = select(near.c.leaf_index).where(near.c.not_after > alive_at, near.c.fingerprint.is_not(None))
+    is_whole = (near.c.fingerprint.is_not(None), near.c.fingerprint != LOST)
+    query = select(near.c.leaf_index).where(near.c.not_after > alive_at, *is_whole)
     leaf_index = connection.execute(query.order_by(near.c.leaf_index.desc()).limit(1)).scalar_one_or_none()
     return None if leaf_index is None else find_by_leaf(connection, leaf_index)
 
