@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import delete, update
 
+from tests.authority.installation import STATUS_URL
 from tests.server.publishing_house import PublishingHouse
 from vagus.authority.publishing import sign_list
+from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
 from vagus.errors import VagusError
 from vagus.reasons import Reason
+from vagus.records.publications import find_delta
 from vagus.records.tables import crl_publications, ocsp_responders, revocation_events, revocations
 from vagus.server.defects import Defect
 from vagus.x509.crl_building import CrlContents, RevocationReason, encode_crl_entry
@@ -278,6 +282,62 @@ def test_a_pointer_that_leads_nowhere_is_told(house: PublishingHouse) -> None:
     prober._fetch = moved
     defects = [one for one in prober.probe().defects if one.place == place]
     assert {one.reason for one in defects} == {Reason.CRL_SCOPE}
+
+
+def test_a_list_that_moved_away_from_its_certificates_is_told(house: PublishingHouse) -> None:
+    """Another status URL: the old name still leads to the lists, and they name the new one."""
+    house.issue()
+    moved = replace(house.icu, status_url="http://moved.group.example")
+    house.advance(hours=6)
+    house.built.publisher.publish_all(moved)
+    prober = house.prober()
+    prober._answers_per_authority = 40
+    prober._status_url = "http://moved.group.example"
+    real = house.fetch
+    prober._fetch = lambda url, body=None: real(url.replace("moved.group.example", "status.group.example"), body)
+    defects = [one for one in prober.probe().defects if one.place == house.place("0")]
+    assert {one.reason for one in defects} == {Reason.CRL_SCOPE}
+    assert all("IssuingDistributionPoint names http://moved.group.example" in one.sentence for one in defects)
+
+
+def test_a_released_hold_that_a_delta_does_not_take_back_is_told(house: PublishingHouse) -> None:
+    held = house.issue()
+    house.built.revocations.hold(house.icu.authority_id, held.serial, by="operator:tests").result()
+    house.advance(hours=7)
+    house.publish()
+    house.built.revocations.release(house.icu.authority_id, held.serial, by="operator:tests").result()
+    house.advance(seconds=5)
+    house.publish()
+    house.advance(minutes=10)
+    assert house.probe().defects == ()
+    with house.built.database.reading() as connection:
+        delta = find_delta(connection, house.icu.authority_id, 0)
+    assert delta is not None
+    empty = signed(house, number=delta.number, this_update=house.built.clock.now(), base_number=delta.base_number)
+    defect = the_only(house, hand_out(house, empty, "0.delta"))
+    assert (defect.reason, f"{held.serial:x}" in defect.sentence) == (Reason.STATUS_UNTRUE, True)
+
+
+def test_an_authority_that_has_ended_is_asked_about_nothing(house: PublishingHouse) -> None:
+    """Retired at its re-key, ended years later, its key destroyed: nobody signs for it, and nobody asks."""
+    house.built.hierarchy.retire("h1/icu", 1, by="operator:tests")
+    left = house.icu.facts.not_after - house.built.clock.now()
+    house.advance(seconds=left.total_seconds() - 1)
+    assert any("h1.icu" in one.place for one in house.probe().defects)
+    house.advance(seconds=1)
+    assert not [one for one in house.probe().defects if "h1.icu" in one.place or "h1/icu" in one.sentence]
+
+
+def test_a_responder_that_ends_with_its_authority_has_no_successor_to_wait_for(house: PublishingHouse) -> None:
+    built = house.built
+    built.hierarchy.retire("h1/icu", 1, by="operator:tests")
+    built.clock.advance(seconds=(house.icu.facts.not_after - built.clock.now()).total_seconds() - 3 * 86_400)
+    house.desk._follower.catch_up()
+    office = ResponderOffice(built.database, built.writer, built.clock, built.issuance(), built.keystore(OCSP_KEYSTORE))
+    house.publish()
+    assert Reason.STATUS_OVERDUE in reasons(house.probe().defects, f"{STATUS_URL}/ocsp"), "the last one is not made yet"
+    assert office.renew_due(house.icu)
+    assert not [one for one in house.probe().defects if "the responder of h1/icu" in one.sentence]
 
 
 def test_without_a_writer_nothing_is_noted(house: PublishingHouse) -> None:

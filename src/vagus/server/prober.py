@@ -13,17 +13,21 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vagus.authority.deltas import MOST_CHANGES
 from vagus.errors import NotTrusted, VagusError
 from vagus.policy.plans import AuthorityKind
 from vagus.reasons import Reason
 from vagus.records import certificates as certificate_rows
 from vagus.records import memory, status_facts
 from vagus.records import publications as rows
-from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_authorities, slug_of
+from vagus.records import revocations as revocation_rows
+from vagus.records.authorities import AuthorityRow, list_authorities, slug_of
 from vagus.records.publications import COMPLETE, Publication
 from vagus.server import answer_probes
 from vagus.server.defects import Defect, as_defect
+from vagus.server.status_watch import iterate_living
 from vagus.x509.certificates import PathCertificate, decode_certificate
+from vagus.x509.crl_scope import distribution_points, speaks_for
 from vagus.x509.crls import REMOVE_FROM_CRL, Crl, decode_crl, verify_crl
 from vagus.x509.signatures import SignatureVerdicts
 
@@ -61,7 +65,9 @@ class _Truth:
     listed: set[int]
     expected: set[int]
     newest: Publication | None
-    is_comparable: bool
+    released: set[int] = field(default_factory=set)
+    """What a delta must take back, for whoever holds its base."""
+    is_comparable: bool = True
     """False for a delta whose base is another one than the table's."""
 
 
@@ -109,11 +115,11 @@ class Prober:
         self.allowance = pack.crl.publish_within + (pack.ocsp.http_max_age if through_caches else timedelta())
 
     def probe(self) -> ProbeReport:
-        """One round over everything. Raises what the database raises; whatever is published badly is a defect."""
+        """One round over what lives. Raises what the database raises; whatever is published badly is a defect."""
         begun, at = time.monotonic(), self._clock.now()
         found = _Round()
         with self._database.reading() as connection:
-            authorities = [row for row in list_authorities(connection) if row.state in {ACTIVE, RETIRED}]
+            authorities = tuple(iterate_living(connection, int(at.timestamp())))
         for row in authorities:
             if row.certificate_der is not None:
                 self._probe_authority(row, decode_certificate(row.certificate_der), found)
@@ -213,18 +219,20 @@ class Prober:
     def _look(self, row: AuthorityRow, shard: int, crl: Crl, settled_at: int) -> _Truth:
         """Who must be in it: revoked before, and not expired when it was made (RFC 5280 3.3: the expired go later)."""
         made_at, after, is_comparable = int(crl.this_update.timestamp()), 0, True
-        listed, expected = set(), set()
+        listed, expected, released = set(), set(), set()
         with self._database.reading() as connection:
             newest = rows.find_facts(connection, row.id, shard)
             if crl.is_delta:
                 delta = rows.find_delta(connection, row.id, shard)
                 is_comparable = delta is not None and delta.base_number == crl.base_number
                 after = 0 if delta is None else delta.base_sequence
+                changes = revocation_rows.list_changes(connection, row.id, shard, after=after, most=MOST_CHANGES)
+                released = {one.serial for one in changes if one.entry_der is None and one.at <= settled_at}
             for one in status_facts.iterate_revoked(connection, row.id, None if shard == COMPLETE else shard):
                 listed.add(one.serial)
                 if one.revoked_at <= settled_at and one.not_after > made_at and one.sequence > after:
                     expected.add(one.serial)
-        return _Truth(settled_at, listed, expected, newest, is_comparable)
+        return _Truth(settled_at, listed, expected, newest, released, is_comparable)
 
     def _check_listed(self, row: AuthorityRow, place: str, crl: Crl, truth: _Truth) -> Iterator[Defect]:
         entries = crl.entries.get(crl.issuer.relative_names, {})
@@ -234,6 +242,10 @@ class Prober:
             said = _some(missing)
             sentence = f"{len(missing)} revocations older than {self.allowance} are missing from it: {said}"
             yield Defect(Reason.STATUS_INCOMPLETE, place, sentence)
+        held = truth.released - {int.from_bytes(octets, "big") for octets in entries}
+        if held:
+            sentence = f"{len(held)} releases older than {self.allowance} are not said in it: {_some(held)}"
+            yield Defect(Reason.STATUS_UNTRUE, place, f"{sentence}; who holds its base refuses good certificates")
         wrong = shown - truth.listed
         if wrong:
             with self._database.reading() as connection:
@@ -290,7 +302,8 @@ class Prober:
                 return
             sample = self._sample(connection, row)
         left = _moment(responder.not_after) - self._clock.now()
-        if left < self._pack.ocsp.responder_renew_before:
+        is_last = row.not_after is not None and responder.not_after >= row.not_after  # none outlives its authority
+        if left < self._pack.ocsp.responder_renew_before and not is_last:
             sentence = f"the responder of {row.reference} ends in {left}; its authority must be served to renew it"
             yield Defect(Reason.STATUS_OVERDUE, place, sentence)
         for index, one in enumerate(sample):
@@ -299,7 +312,7 @@ class Prober:
             question = answer_probes.Question(place, issuer, one, nonce)
             judge = self._judge(row, one, self._settled_at())
             yield from answer_probes.probe_answer(question, self._fetch, judge, self._clock, self._verdicts)
-            yield from self._check_pointer(row, one)
+            yield from self._check_pointer(row, issuer, one)
 
     def _sample(self, connection: Connection, row: AuthorityRow) -> Sequence[PathCertificate]:
         """The newest revocations and certificates that chance picks."""
@@ -324,8 +337,10 @@ class Prober:
 
         return judge
 
-    def _check_pointer(self, row: AuthorityRow, certificate: PathCertificate) -> Iterator[Defect]:
-        """What a certificate names is where its list is: old URLs must go on answering while it lives."""
+    def _check_pointer(
+        self, row: AuthorityRow, issuer: PathCertificate, certificate: PathCertificate
+    ) -> Iterator[Defect]:
+        """What a certificate names is where its list is, and that one speaks for it: both as long as it lives."""
         with self._database.reading() as connection:
             found = certificate_rows.find_certificate(connection, row.id, certificate.serial)
         if found is None:
@@ -336,25 +351,33 @@ class Prober:
             return
         for url in named:
             try:
-                self._fetch(url)
+                crl = self._get_list(url, issuer)
             except VagusError as error:
                 sentence = f"certificate {certificate.label} names a list that nobody gets: {error.message}"
                 yield Defect(Reason.CRL_SCOPE, url, sentence)
+                continue
+            if not any(speaks_for(crl, point, certificate) for point in distribution_points(certificate)):
+                sentence = f"certificate {certificate.label} names this list, whose IssuingDistributionPoint names "
+                others = " and ".join(_places(crl)) or "none"
+                sentence = f"{sentence}{others}: it speaks for no such certificate, and all are refused"
+                yield Defect(Reason.CRL_SCOPE, url, sentence)
+
+
+def _places(crl: Crl) -> tuple[str, ...]:
+    return () if crl.scope.full_name is None else crl.scope.full_name.uris
 
 
 def _check_scope(place: str, crl: Crl, expected: str | None) -> Iterator[Defect]:
     """RFC 5280 5.2.5: a list of a shard names its URL as the certificates do; one without scope speaks for all."""
-    names = () if crl.scope.full_name is None else crl.scope.full_name.uris
     if expected is None and crl.scope_der:
         yield Defect(Reason.CRL_SCOPE, place, "it has an IssuingDistributionPoint and must speak for everything")
-    elif expected is not None and names != (expected,):
+    elif expected is not None and _places(crl) != (expected,):
         sentence = "its IssuingDistributionPoint does not name this URL, so it speaks for no certificate"
         yield Defect(Reason.CRL_SCOPE, place, sentence)
 
 
 def _note_numbers(batch: Batch, numbers: dict[str, int]) -> None:
-    for name, number in numbers.items():
-        memory.remember(batch.connection, name, number, batch.at)
+    memory.remember_all(batch.connection, numbers, batch.at)
 
 
 def _some(serials: set[int]) -> str:

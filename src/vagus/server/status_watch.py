@@ -64,7 +64,7 @@ def watch_lists(connection: Connection, pack: PolicyPack, now: datetime) -> Watc
     lists: list[WatchedList] = []
     silent: list[str] = []
     expired: list[str] = []
-    for row in _living(connection, at):
+    for row in iterate_living(connection, at):
         published = list_facts(connection, row.id)
         if not published:
             silent.append(row.reference)
@@ -75,8 +75,8 @@ def watch_lists(connection: Connection, pack: PolicyPack, now: datetime) -> Watc
     return Watched(tuple(lists), tuple(silent), tuple(expired))
 
 
-def _living(connection: Connection, at: int) -> Iterator[AuthorityRow]:
-    """Active authorities, and retired ones while a certificate of theirs may live."""
+def iterate_living(connection: Connection, at: int) -> Iterator[AuthorityRow]:
+    """Active authorities and retired ones, each while a certificate of theirs may live: of others nobody asks."""
     for row in list_authorities(connection):
         is_over = row.not_after is not None and row.not_after <= at
         if row.certificate_der is not None and row.state in {ACTIVE, RETIRED} and not is_over:
