@@ -536,6 +536,15 @@ def test_what_a_delta_says_for_ever_it_says_over_any_base(number: int, base: int
     ask(status(crl(CA, number=5), delta, rules=CrlRules(uses_deltas=False)), leaf)
 
 
+def test_a_revocation_beside_another_entry_of_its_certificate_is_not_taken_back() -> None:
+    """A CA that appends: keyCompromise, and the older hold or its release behind it."""
+    leaf = CA.leaf()
+    assert refused(status(crl(CA, [Listed(serial(leaf), 1), Listed(serial(leaf), 6)])), leaf) is Reason.REVOKED
+    base = crl(CA, [Listed(serial(leaf), 6)], number=5)
+    delta = crl(CA, [Listed(serial(leaf), 1), Listed(serial(leaf), 8)], number=6, base=5)
+    assert refused(status(base, delta), leaf) is Reason.REVOKED
+
+
 def test_a_delta_revokes_nothing_beyond_its_scope_and_its_signer() -> None:
     leaf = CA.leaf(crl_points(point(point_name(HERE))))
     listed = [Listed(serial(leaf), 1)]

@@ -89,6 +89,22 @@ def test_what_is_no_crl_is_refused(content: bytes, reason: Reason) -> None:
     assert refused(content) is reason
 
 
+@pytest.mark.parametrize("pair", [(1, 6), (6, 1), (1, 8), (8, 1), (None, 6), (6, None), (6, 8), (8, 6), (6, 6)])
+def test_of_two_entries_for_one_serial_the_graver_counts(pair: tuple[int | None, int | None]) -> None:
+    """A revocation is for ever, a hold stands until it is lifted, wherever in the list they are."""
+    decoded = decode_crl(crl(ROOT, [Listed(7, pair[0]), Listed(8, 6), Listed(7, pair[1])]))
+    gravest = next(code for code in (1, None, 6) if code in pair)
+    assert decoded.find_reason(ROOT.parsed.subject, b"\x07") == (gravest or 0)
+    assert decoded.find_reason(ROOT.parsed.subject, b"\x08") == 6
+
+
+def test_entries_of_two_issuers_do_not_weigh_on_each_other() -> None:
+    entries = [Listed(7, 1), Listed(7, 6, issuer="CN=Other"), Listed(7, 8)]
+    decoded = decode_crl(crl(ROOT, entries, scope(indirect=True)))
+    assert decoded.find_reason(ROOT.parsed.subject, b"\x07") == 1
+    assert decoded.find_reason(root("CN=Other").parsed.subject, b"\x07") == 6
+
+
 def test_a_crl_beyond_the_bound_is_not_looked_at() -> None:
     assert refused(bytes(MAX_CRL + 1)) is Reason.TOO_LARGE
 

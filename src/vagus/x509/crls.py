@@ -60,7 +60,7 @@ EVERYTHING = IssuingDistributionPoint()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crl:
-    """A CRL that decoded. `entries`: certificate issuer -> serial (contents octets) -> reason code."""
+    """A CRL that decoded. `entries`: certificate issuer -> serial (contents octets) -> the gravest reason code of it."""
 
     der: bytes
     sha256: bytes
@@ -252,9 +252,21 @@ def _read_entries(data: bytes, at: int, end: int, crl_issuer: Name, *, is_v2: bo
                 listed = by_issuer.setdefault(issuer.relative_names, {})
             elif len(seen) < _SEEN:
                 seen[rest] = reason
-        listed[data[serial_start:serial_end]] = reason
+        serial = data[serial_start:serial_end]
+        other = listed.setdefault(serial, reason)
+        if other != reason:
+            listed[serial] = max(other, reason, key=_gravity)
         at = stop
     return MappingProxyType(by_issuer)
+
+
+def _gravity(reason: int) -> int:
+    """How much an entry weighs beside another one for the same serial number, in whatever order they stand.
+
+    RFC 5280 forbids no such pair and says not which counts; a CA that appends leaves one. To refuse the list would take
+    status from all its certificates, to go by order would let a hold that is lifted later undo a revocation.
+    """
+    return 0 if reason == REMOVE_FROM_CRL else 1 if reason == CERTIFICATE_HOLD else 2
 
 
 def _read_rest(data: bytes, start: int, end: int, *, is_v2: bool) -> tuple[int, DistinguishedName | None]:
