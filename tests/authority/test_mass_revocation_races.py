@@ -398,4 +398,4 @@ def test_the_writers_turn_looks_at_single_certificates_and_devices_alone(
         if "FROM certificates" in statement:
             assert "WHERE certificates.leaf_index = ANY" in statement
         if "FROM devices" in statement:
-            assert "WHERE devices.id = ANY" in statement
+            assert "AND devices.id = ANY" in statement

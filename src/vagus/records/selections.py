@@ -142,7 +142,7 @@ _AS_BEFORE = "SET LOCAL enable_seqscan TO DEFAULT"
 def _by_index(connection: Connection) -> Iterator[None]:
     """Within, PostgreSQL goes by an index where there is one, also in plans that it keeps.
 
-    What it could sort or group by a second index's order it must not: then that one serves, from its first row on.
+    Not to be asked for an order or groups by columns that another index begins with: it would go all through that one.
     """
     if connection.dialect.name != "postgresql":
         yield
@@ -205,8 +205,8 @@ def list_late_profiles(
 def list_leaves(connection: Connection, selection: Selection, *, alive_at: int, after: int, until: int) -> array[int]:
     """Every leaf behind `after` and up to `until` that a selection holds or may hold later, rising; 8 octets for each.
 
-    For everything that a certificate is chosen by stays as it was issued, but that it ends and may be revoked, for
-    good, and that it is held and released: all that is neither past nor revoked is found. `list_among` tells the rest.
+    That is whatever is neither past nor revoked: both are for good, a hold is not, and all else that a certificate is
+    chosen by stays as it was issued. `list_among` tells which of them it holds at a moment.
     """
     found = array("q")
     for way in _ways(connection, selection):
@@ -272,7 +272,8 @@ def list_touched(
     """Those authorities of which a selection holds anything that is not past, whatever became of it."""
     asked = [one for one in authority_ids if not selection.authority_ids or one in selection.authority_ids]
     if not (selection.leaves or selection.spki_sha256 or selection.model or _are_devices(selection.owners)):
-        return tuple(one for one in asked if _has_any(connection, selection, one, alive_at))
+        with _by_index(connection):
+            return tuple(one for one in asked if _has_any(connection, selection, one, alive_at))
     found: set[int] = set()
     for way in _ways(connection, selection):
         own = way.table.c
@@ -335,11 +336,11 @@ def _are_devices(owners: tuple[str, ...]) -> bool:
 
 
 def _has_any(connection: Connection, selection: Selection, authority_id: int, alive_at: int) -> bool:
+    """Goes through one authority's certificates at most; within `_by_index`."""
     own = _BY_AUTHORITY.c
     conditions = _hidden(_conditions(own, selection, alive_at, _STATES))
-    with _by_index(connection):
-        query = select(own.leaf_index).where(own.authority_id == authority_id, conditions).limit(1)
-        return connection.execute(query).one_or_none() is not None
+    query = select(own.leaf_index).where(own.authority_id == authority_id, conditions).limit(1)
+    return connection.execute(query).one_or_none() is not None
 
 
 def _read(connection: Connection, leaves: Sequence[int]) -> list[CertificateRow]:
@@ -362,12 +363,11 @@ def _of_model(connection: Connection, selection: Selection, named: Iterable[str 
         values = {one.key: one.value for one in wanted}
         return {one for one in ids if _IS_OF_MODEL.find(connection, device=one, **values) is not None}
     fits = _hidden(_are_of_model(devices.c, *wanted))
+    query = select(devices.c.id).where(fits)
     return {
         one
         for page in _paged(ids)
-        for one in connection.execute(
-            select(devices.c.id).where(_is_among(connection, devices.c.id, page), fits)
-        ).scalars()
+        for one in connection.execute(query.where(_is_among(connection, devices.c.id, page))).scalars()
     }
 
 
