@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from vagus.errors import IntegrityFailure, Malformed
+from vagus.errors import IntegrityFailure, Malformed, Unavailable
 from vagus.identifiers import DeviceId
 from vagus.reasons import Reason
-from vagus.records.database import Database, open_database
+from vagus.records.database import Connection, Database, open_database
 from vagus.records.device_changes import DeviceChange, DeviceFollower, note_device_change, read_changes
 from vagus.records.tables import device_changes, log_head
 from vagus.records.writer import Batch, Writer
@@ -122,3 +122,27 @@ def test_polling_lives_through_a_fault_of_its_own(writer: Writer, database: Data
             time.sleep(0.01)
     follower.close()
     assert told == [1, 2]
+
+
+def test_what_was_read_before_an_outage_is_told(
+    writer: Writer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place is passed by then: nobody would hear of it any more."""
+    follower, told = DeviceFollower(database), list[int]()
+    follower.subscribe(lambda changes: told.extend(one.sequence for one in changes))
+    for _ in range(3):
+        change(writer)
+    pages: list[int] = []
+
+    def page(connection: Connection, after: int) -> list[DeviceChange]:
+        pages.append(after)
+        if len(pages) == 2:
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "away")
+        return read_changes(connection, after, 2)
+
+    monkeypatch.setattr("vagus.records.device_changes.read_changes", page)
+    with pytest.raises(Unavailable):
+        follower.catch_up()
+    assert told == [1, 2]
+    assert follower.catch_up() == 3
+    assert told == [1, 2, 3]

@@ -111,13 +111,16 @@ class DeviceFollower:
     def catch_up(self) -> int:
         """Read what is new and give the position. Raises Unavailable, IntegrityFailure on a gap or a step back."""
         with self._turn:
-            changes = self._read_new()
-            if changes:
-                for subscriber in self._subscribers:
-                    subscriber(changes)
+            changes: list[DeviceChange] = []
+            try:
+                self._read_new(changes)
+            finally:  # what was read before a failure is passed by and not read again
+                if changes:
+                    for subscriber in self._subscribers:
+                        subscriber(changes)
             return self._position
 
-    def _read_new(self) -> list[DeviceChange]:
+    def _read_new(self, new: list[DeviceChange]) -> None:
         with self._database.reading(patience=_PATIENCE_SECONDS) as connection:
             end = int(connection.execute(_END).scalar_one())
             before = self._position
@@ -126,7 +129,6 @@ class DeviceFollower:
                 self._position, self._newest = end, _find_device(connection, end)
                 msg = f"device change {before} is not what was read there before, the sequence ends at {end}; restart"
                 raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=before, found=end)
-            new: list[DeviceChange] = []
             while self._position < end:
                 changes = read_changes(connection, self._position)
                 expected = range(self._position + 1, self._position + 1 + len(changes))
@@ -135,7 +137,6 @@ class DeviceFollower:
                     raise IntegrityFailure(Reason.LOG_TAMPERED, msg, position=self._position, end=end)
                 self._position, self._newest = changes[-1].sequence, changes[-1].device_id
                 new += changes
-            return new
 
     def _on_commit(self, facts: CommitFacts) -> None:
         if facts.device_sequence != self._position:
