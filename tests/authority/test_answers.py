@@ -35,9 +35,12 @@ from vagus.records import certificates as rows
 from vagus.records.publications import COMPLETE
 from vagus.records.revocations import RevocationEvent
 from vagus.records.sequence import RevocationFollower
+from vagus.x509 import der
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crl_building import RevocationReason
 from vagus.x509.loading import decode_certificate
+from vagus.x509.ocsp import decode_ocsp_response
+from vagus.x509.ocsp_building import cert_id
 
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
 
@@ -139,9 +142,30 @@ def test_a_serial_that_was_never_issued_is_unknown_and_kept_by_nobody(
     key = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
     builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, key, 4711, hashes.SHA1())
     request = builder.build().public_bytes(Encoding.DER)
-    assert ask(built, desk, request).certificate_status is ocsp.OCSPCertStatus.UNKNOWN
+    response = ask(built, desk, request)
+    assert response.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
+    assert response.next_update_utc == built.clock.now() + timedelta(minutes=1), "it may be issued the next second"
     assert desk.answer(request, built.clock.now()).next_update is None
     assert desk.kept == 0
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["behind a known one", "before it"])
+def test_an_answer_that_tells_of_an_unknown_certificate_among_others_is_kept_by_nobody(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, order: tuple[int, int]
+) -> None:
+    known = built.issue(issuers)
+    built.settle()
+    facts = known.issuer.facts
+    serials = [(known.serial, 4711)[one] for one in order]
+    ids = [der.sequence(cert_id(facts.subject_der, facts.spki_der, serial)) for serial in serials]
+    answer = desk.answer(der.sequence(der.sequence(der.sequence(*ids))), built.clock.now())
+    assert answer.next_update is None
+    assert desk.kept == 0
+    told = {one.cert_id.serial: one for one in decode_ocsp_response(answer.response_der).answers}
+    assert told[known.serial].next_update == built.clock.now() + timedelta(hours=12)
+    assert told[4711].next_update == built.clock.now() + timedelta(minutes=1)
+    twice = der.sequence(der.sequence(der.sequence(ids[order.index(0)] * 2)))
+    assert desk.answer(twice, built.clock.now()).next_update == built.clock.now() + timedelta(hours=12)
 
 
 def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
@@ -411,6 +435,40 @@ def test_a_responder_whose_certificate_is_revoked_is_replaced(built: Installatio
         (fresh,) = open_responders(connection, built.keystore(OCSP_KEYSTORE))
     assert fresh.certificate_der != stolen.certificate_der
     assert not office(built).renew_due(issuers["h1/icu"])
+
+
+def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    """Its certificate begins in a month, and until then nobody would believe an answer that it signs."""
+    issuer, issued = issuers["h1/icu"], built.issue(issuers)
+    built.advance(days=30)
+    assert office(built).renew_due(issuer)
+    built.advance(days=-30)
+    assert office(built).renew_due(issuer)
+    assert not office(built).renew_due(issuer)
+    with built.database.reading() as connection:
+        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    desk._follower.catch_up()
+    (shown,) = ask(built, desk, question(issued)).certificates
+    assert shown.not_valid_before_utc <= built.clock.now()
+
+
+def test_a_responder_whose_certificate_is_held_is_replaced_and_its_key_stays(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    """Whoever holds all that an authority issued holds its responder too."""
+    issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
+    assert office(built).renew_due(issuer)
+    with built.database.reading() as connection:
+        (held,) = open_responders(connection, keys)
+    serial = decode_certificate(held.certificate_der).serial_number
+    built.revocations.hold(held.authority_id, serial, by=BY).result()
+    assert office(built).renew_due(issuer)
+    assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.1", "h1.icu.1.2"], "a hold may be released"
+    keys.destroy("h1.icu.1.2")
+    with built.database.reading() as connection:
+        assert open_responders(connection, keys, lambda _name, _error: None) == (), "what is held answers no more"
 
 
 def test_a_responder_key_that_a_crash_left_is_taken_up(built: Installation, issuers: OpenIssuers) -> None:

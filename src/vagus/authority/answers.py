@@ -36,6 +36,9 @@ _AHEAD = timedelta(seconds=5)  # what a clock may be set back without anybody no
 _MOST_KEPT = 1_000_000
 _MOST_KNOWN = 2_000_000
 _LONGEST_KEPT_REQUEST = 300
+_UNKNOWN_LASTS = timedelta(minutes=1)
+"""How long a client may believe that a certificate was never issued: the next second it may be. Profiles of RFC 5019
+want a nextUpdate in every answer, so there is one."""
 _START = (-1, -1)
 """Where a sweep begins: before every authority and leaf."""
 
@@ -45,7 +48,7 @@ SEQUENCE_BOUND = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class OcspAnswer:
-    """A whole OCSPResponse. `next_update` None: nobody may keep it, it answers a nonce."""
+    """A whole OCSPResponse. `next_update` None: nobody may keep it, it answers a nonce or tells of one not issued."""
 
     response_der: bytes
     this_update: datetime
@@ -160,8 +163,8 @@ class OcspDesk:
         ]
         # 4. sign
         signed = _sign(responder, answers, this_update, nonce)
-        if nonce is not None or len(answers) > 1 or not answers[0].is_known:
-            is_new = nonce is not None or not answers[0].is_known
+        is_new = nonce is not None or not all(one.is_known for one in answers)
+        if is_new or len(answers) > 1:
             whole = wrap_signed(signed, responder.certificate_der)
             return OcspAnswer(whole, this_update, None if is_new else next_update)
         # 5. keep it
@@ -292,7 +295,7 @@ class OcspDesk:
                 revoked_at=None,
                 reason=None,
                 this_update=this_update,
-                next_update=next_update,
+                next_update=min(this_update + _UNKNOWN_LASTS, next_update),
             )
         return _single(asked.der, entry, this_update, next_update)
 

@@ -60,7 +60,7 @@ EVERYTHING = IssuingDistributionPoint()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crl:
-    """A CRL that decoded. `entries`: certificate issuer -> serial (contents octets) -> the gravest reason code of it."""
+    """A CRL that decoded. `entries`: certificate issuer -> serial (contents octets) -> its gravest reason code."""
 
     der: bytes
     sha256: bytes
