@@ -321,6 +321,7 @@ def test_a_released_hold_that_a_delta_does_not_take_back_is_told(house: Publishi
 def test_an_authority_that_has_ended_is_asked_about_nothing(house: PublishingHouse) -> None:
     """Retired at its re-key, ended years later, its key destroyed: nobody signs for it, and nobody asks."""
     house.built.hierarchy.retire("h1/icu", 1, by="operator:tests")
+    assert house.icu.facts.not_after is not None
     left = house.icu.facts.not_after - house.built.clock.now()
     house.advance(seconds=left.total_seconds() - 1)
     assert any("h1.icu" in one.place for one in house.probe().defects)
@@ -331,6 +332,7 @@ def test_an_authority_that_has_ended_is_asked_about_nothing(house: PublishingHou
 def test_a_responder_that_ends_with_its_authority_has_no_successor_to_wait_for(house: PublishingHouse) -> None:
     built = house.built
     built.hierarchy.retire("h1/icu", 1, by="operator:tests")
+    assert house.icu.facts.not_after is not None
     built.clock.advance(seconds=(house.icu.facts.not_after - built.clock.now()).total_seconds() - 3 * 86_400)
     house.desk._follower.catch_up()
     office = ResponderOffice(built.database, built.writer, built.clock, built.issuance(), built.keystore(OCSP_KEYSTORE))

@@ -20,6 +20,8 @@ SHARD_PLACES = 18_000
 """An entry with reason has 53 octets: a shard all revoked, and 3 blocks too many in it, stays under 1 MB."""
 BLOCK = 250
 """Places taken at once; a killed process wastes at most these."""
+_AHEAD = 10
+"""The next shard begins when one place in so many is left: its list is out before a certificate names it."""
 
 
 @dataclass(slots=True)
@@ -76,6 +78,8 @@ class ShardPlan:
 
     def _take(self, connection: Connection, shard: int) -> _Block:
         mark = rows.take_places(connection, self._authority_id, shard, BLOCK)
+        if mark >= SHARD_PLACES - SHARD_PLACES // _AHEAD:
+            rows.take_places(connection, self._authority_id, shard + 1, 0)  # a row, and so a list
         if mark >= SHARD_PLACES:
             self._full.add(shard)
         if mark > SHARD_PLACES:  # another server had the last block
@@ -89,4 +93,8 @@ class ShardPlan:
 def load_shard_plan(connection: Connection, authority_id: int) -> ShardPlan:
     """Where the authority's certificates stand now."""
     shard, taken = rows.find_shard(connection, authority_id) or (0, 0)
-    return ShardPlan(authority_id, shard if taken < SHARD_PLACES else shard + 1)
+    if taken >= SHARD_PLACES:
+        return ShardPlan(authority_id, shard + 1)
+    # the newest may only have begun, while the one before it has room
+    before = rows.count_places(connection, authority_id, shard - 1) if shard else 0
+    return ShardPlan(authority_id, shard - 1 if 0 < before < SHARD_PLACES else shard)
