@@ -115,6 +115,22 @@ def test_a_door_is_given_a_new_certificate_in_its_window_without_a_restart(built
         assert open_before.recv(20).startswith(b"HTTP/1.1 ")
 
 
+def test_a_door_shows_no_certificate_that_a_clock_made_which_ran_ahead(built: Built) -> None:
+    """It begins in months; once the clock is right, the one before it holds again, or a new one does."""
+    (door,) = built.doors.tls
+    first = x509.load_der_x509_certificate(door.certificate.certificate_der)
+    window = built.house.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
+    built.clock.later = first.not_valid_after_utc - window - built.clock.now() + timedelta(hours=2)
+    assert built.builder.renew(door)
+    built.clock.later = timedelta()
+    assert built.builder.renew(door)
+    assert door.certificate.serial == first.serial_number
+    revoke_door(built, RevocationReason.SUPERSEDED)
+    assert built.builder.renew(door)
+    third = x509.load_der_x509_certificate(door.certificate.certificate_der)
+    assert third.not_valid_before_utc <= built.clock.now() < third.not_valid_after_utc
+
+
 def test_a_door_whose_certificate_was_revoked_gets_another(built: Built) -> None:
     (door,) = built.doors.tls
     before = door.certificate.serial

@@ -18,7 +18,7 @@ from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import publications as rows
 from vagus.records.authorities import slug_of
-from vagus.records.certificates import REVOKED, find_by_request, find_certificate, load_bytes
+from vagus.records.certificates import HELD, REVOKED, find_by_request, find_certificate, load_bytes
 from vagus.records.publications import ResponderRow
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
@@ -28,8 +28,6 @@ from vagus.x509.ocsp_building import issuer_hashes, responder_key_hash
 from vagus.x509.tbs import decode_tbs
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from vagus.authority.issuers import Issuer
     from vagus.clock import Clock
     from vagus.keystore.signing import SigningKey
@@ -44,6 +42,7 @@ OCSP_KEYSTORE = "ocsp"
 
 _PROFILE = "ocsp"
 _HASH_NAMES = ("sha1", "sha256", "sha384", "sha512")
+_REFUSED = frozenset({REVOKED, HELD})
 
 
 _LOG = logging.getLogger(__name__)
@@ -95,8 +94,9 @@ class ResponderOffice:
     def renew_due(self, issuer: Issuer) -> bool:
         """Make or renew the responder of `issuer` where it, its key or its good standing is missing, or half its life.
 
-        Whether it was. One that ends with its issuer is left, and an issuer that has ended needs none. Repeated after a
-        crash it takes up the key that was left. Raises what issuing and keystores raise.
+        So where a clock that ran ahead made the one there is: nobody believes it before its notBefore. Gives whether it
+        was. One that ends with its issuer is left, and an issuer that has ended needs none. Repeated after a crash it
+        takes up the key that was left. Raises what issuing and keystores raise.
         """
         # 1. is it time? RFC 6960 says nothing; half of life leaves a week for whatever keeps us from renewing
         end = issuer.facts.not_after
@@ -156,21 +156,23 @@ class ResponderOffice:
         """The responder on record, and whether it needs nothing."""
         with self._database.reading() as connection:
             present = rows.find_responder(connection, issuer.authority_id)
-            is_sound = present is not None and self._is_sound(connection, present)
-        end = issuer.facts.not_after
-        is_last = present is not None and end is not None and present.not_after >= int(end.timestamp())
-        is_young = present is not None and self._clock.now() < _half_life(present.certificate_der)
-        return present, is_sound and (is_young or is_last)
+            if present is None or not self._is_sound(connection, present):
+                return present, False
+        certificate, now = decode_certificate(present.certificate_der), self._clock.now()
+        begin, end, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc, issuer.facts.not_after
+        is_last = last is not None and present.not_after >= int(last.timestamp())
+        return present, begin <= now and (is_last or now < begin + (end - begin) / 2)
 
     def _is_revoked(self, present: ResponderRow) -> bool:
         with self._database.reading() as connection:
-            return _find_good(connection, present.key_id) is None
+            row = find_by_request(connection, f"ocsp:{present.key_id}")
+        return row is None or row.state == REVOKED
 
     def _is_sound(self, connection: Connection, present: ResponderRow) -> bool:
-        """Whether the key is here and the certificate not revoked: with nocheck, a stolen key ends by replacement."""
+        """Whether key and standing are good: with nocheck, a stolen key ends by replacement, and so does a held one."""
         serial = decode_certificate(present.certificate_der).serial_number
         certificate = find_certificate(connection, present.authority_id, serial)
-        return self._keystore.has(present.key_id) and certificate is not None and certificate.state != REVOKED
+        return self._keystore.has(present.key_id) and certificate is not None and certificate.state not in _REFUSED
 
     @staticmethod
     def _next_key_id(issuer: Issuer, present: ResponderRow | None) -> str:
@@ -204,7 +206,7 @@ def open_responders(
 def _open_before(
     connection: Connection, authority: AuthorityRow, row: ResponderRow, keystore: SoftwareKeystore
 ) -> Responder | None:
-    """The responder before the one on record, if its key is here and its certificate was not revoked."""
+    """The responder before the one on record, if its key is here and its certificate neither revoked nor held."""
     key_id = _key_id_before(row.key_id)
     good = _find_good(connection, key_id)
     certificate_der = None if good is None else load_bytes(connection, good.leaf_index)[1]
@@ -224,9 +226,9 @@ def _open_before(
 
 
 def _find_good(connection: Connection, key_id: str) -> CertificateRow | None:
-    """The certificate of a responder's key, unless it was revoked."""
+    """The certificate of a responder's key, unless it is revoked or held."""
     row = find_by_request(connection, f"ocsp:{key_id}")
-    return None if row is None or row.state == REVOKED else row
+    return None if row is None or row.state in _REFUSED else row
 
 
 def _key_id_before(key_id: str) -> str:
@@ -253,9 +255,3 @@ def _make(authority: AuthorityRow, row: ResponderRow, key: SigningKey) -> Respon
         key_hash=responder_key_hash(key.spki_der),
         asked_as=asked_as,
     )
-
-
-def _half_life(certificate_der: bytes) -> datetime:
-    certificate = decode_certificate(certificate_der)
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return begin + (end - begin) / 2

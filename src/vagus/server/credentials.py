@@ -58,8 +58,9 @@ class DoorCertificates:
     def provide(self, listener: PlannedListener) -> DoorCertificate:
         """The certificate of a door, issued now when there is none with its names and enough life.
 
-        A key that was blocked, as one whose certificate was revoked for compromise, gives way to a new one.
-        Raises Unavailable(KEY_NOT_OPEN) when one is due and the infrastructure CA is not open here.
+        A key that was blocked, as one whose certificate was revoked for compromise, gives way to a new one, and so does
+        a certificate that a clock which ran ahead made: nobody believes it yet. Raises Unavailable(KEY_NOT_OPEN) when
+        one is due and the infrastructure CA is not open here, and Unavailable(CLOCK_AHEAD) when it would be dated so.
         """
         keystore = self._house.keystore_or_new(GATE_KEYSTORE)
         owner = f"server:{listener.name}"
@@ -91,10 +92,11 @@ class DoorCertificates:
         raise AssertionError  # the count has no end
 
     def _find(self, key: PublicKey, listener: PlannedListener) -> tuple[CertificateRow, bytes, bytes] | None:
-        """The certificate of this key with these names that ends last, unless its renewal is due."""
+        """The certificate of this key with these names that ends last, if it has begun and its renewal is not due."""
         now = self._house.clock.now().timestamp()
         with self._house.database.reading() as connection:
-            alive = [row for row in list_of_key(connection, key.spki_sha256) if row.state == ISSUED]
+            every = list_of_key(connection, key.spki_sha256)
+            alive = [row for row in every if row.state == ISSUED and row.not_before <= now]
             for row in sorted(alive, key=lambda row: -row.not_after):
                 _, der = load_bytes(connection, row.leaf_index)
                 above = find_by_id(connection, row.authority_id)
@@ -111,6 +113,7 @@ class DoorCertificates:
         if issuer is None:
             msg = f"listener {listener.name} needs a certificate of {authority}; add it to --issue-for"
             raise Unavailable(Reason.KEY_NOT_OPEN, msg, authority=authority)
+        self._house.make_clock_bound().look()
         dns_names, addresses = _split(listener)
         # Not the time: a certificate that was revoked or renamed in the very second it was issued would come back.
         wish = self._house.entropy(8).hex()

@@ -12,7 +12,8 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from vagus.authority.answers import KeptAnswer, OcspAnswer, OcspDesk
-from vagus.authority.issuers import OpenIssuers, is_live
+from vagus.authority.clock_bound import ClockBound
+from vagus.authority.issuers import Issuer, OpenIssuers, is_live
 from vagus.authority.published import FRESH_SECONDS, LOOK_SECONDS, PublishedLists
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
@@ -318,9 +319,10 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
     """Responders of the open authorities are made or renewed; all that are on record answer."""
     keystore = house.keystore_or_new(OCSP_KEYSTORE)
     holder = f"serve-{house.entropy(8).hex()}"
+    bound = house.make_clock_bound()
     if not is_status_only:
         office = ResponderOffice(house.database, house.writer, house.clock, house.issuance, keystore, holder=holder)
-        _renew_first(office, issuers)
+        _renew_first(office, issuers, bound)
     with house.database.reading() as connection:
         responders = open_responders(connection, keystore)
     desk = OcspDesk(house.database, house.follower, house.pack.ocsp, responders, sequence_bound=sequence_bound(house))
@@ -332,7 +334,7 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
         house.clock,
         folder=house.settings.published,
         holder=holder,
-        bound=house.make_clock_bound(),
+        bound=bound,
     )
     supply = DeskSupply(desk, house.database, keystore, house.clock)
     gauge = LoadGauge(house.settings.serve.overload_seconds)
@@ -342,10 +344,15 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
     return Serving(house, plan, issuers, desk, gate_log, publisher, supply, lists, gauge, holder, is_settled)
 
 
-def _renew_first(office: ResponderOffice, issuers: OpenIssuers) -> None:
+def _renew_first(office: ResponderOffice, issuers: OpenIssuers, bound: ClockBound) -> None:
     """One authority without a responder keeps no other silent: the task `certificates` tries and tells of it again."""
+
+    def in_time(issuer: Issuer) -> None:
+        bound.look()
+        office.renew_due(issuer)
+
     try:
-        do_each("certificates", issuers.every(), office.renew_due)
+        do_each("certificates", issuers.every(), in_time)
     except ExceptionGroup as group:
         for error in group.exceptions:
             _LOG.error("a responder was not renewed: %s", error)
@@ -423,7 +430,7 @@ def _is_settled(serving: Serving) -> bool:
 
 
 def _renew(serving: Serving) -> None:
-    """Responders and door certificates past their time get new ones without a restart."""
+    """Responders and door certificates past their time get new ones without a restart, while the clock can be right."""
     house = serving.house
     keystore = house.keystore(OCSP_KEYSTORE)
     parts = (house.database, house.writer, house.clock, house.issuance, keystore)
@@ -432,7 +439,12 @@ def _renew(serving: Serving) -> None:
     acts.append(serving.supply.take_over)
     if serving.builder is not None:
         acts += [partial(serving.builder.renew, door) for door in serving.doors.tls]
-    do_each("certificates", acts, lambda act: act())
+
+    def in_time(act: Callable[[], object]) -> None:
+        serving.publisher.check_clock()  # nobody believes what a clock that is ahead dates
+        act()
+
+    do_each("certificates", acts, in_time)
 
 
 def _take_issuers(serving: Serving, issue_for: tuple[str, ...], *, is_status_only: bool) -> tuple[str, ...]:
