@@ -7,10 +7,12 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.records.query_plans import plans
 from tests.records.signing import authority, certificate
+from tests.records.test_publications import publication
 from tests.records.test_revocations import revoke
 from vagus.records import certificates as rows
 from vagus.records.database import Database
 from vagus.records.keys import block_key, insert_key
+from vagus.records.publications import COMPLETE, put_publication
 
 
 def test_one_look_tells_authority_key_and_request(database: Database) -> None:
@@ -112,6 +114,40 @@ def test_a_shard_in_which_something_is_revoked_is_one_whether_places_were_taken_
             revoke(connection, certificate(connection, ca, leaf, shard=shard), leaf + 1)
         assert rows.list_shards(connection, ca) == (0, 1, 2, 3)
         assert rows.list_shards(connection, other) == (0,)
+
+
+def test_a_shard_of_which_a_list_was_handed_out_is_one_though_nothing_here_names_it(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        for shard in (COMPLETE, 0, 4):
+            put_publication(connection, publication(ca, shard))
+        assert rows.list_shards(connection, ca) == (0, 4)
+
+
+def test_what_nobody_can_place_has_its_place_in_every_shard_and_in_each_that_begins(database: Database) -> None:
+    with database.writing() as connection:
+        ca, other = authority(connection, "h1/icu"), authority(connection, "h1/er")
+        rows.take_places(connection, ca, 0, 250)
+        rows.take_places(connection, ca, 1, 10)
+        assert rows.list_standing(connection, ca, 1) == (1,)
+        for _ in range(3):
+            rows.take_place_everywhere(connection, ca)
+        assert [rows.count_places(connection, ca, shard) for shard in (0, 1)] == [253, 13]
+        assert rows.take_places(connection, ca, 2, 250) == 253
+        assert rows.find_shard(connection, ca) == (2, 253)
+        assert rows.list_shards(connection, ca) == (0, 1, 2)
+        assert rows.list_standing(connection, ca, 1) == (1, rows.EVERY_SHARD)
+        assert rows.list_standing(connection, ca, COMPLETE) == (0, 1, 2, rows.EVERY_SHARD)
+        assert rows.list_standing(connection, other, COMPLETE) == (0,)
+
+
+def test_a_shard_that_is_filled_keeps_what_it_has_beyond(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        rows.take_places(connection, ca, 1, 300)
+        for shard in (0, 1, 2):
+            rows.fill_shard(connection, ca, shard, 250)
+        assert [rows.count_places(connection, ca, shard) for shard in (0, 1, 2)] == [250, 300, 250]
 
 
 def test_looking_for_shards_reads_the_first_revocation_of_each(file_database: Database) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.records.query_plans import plans
 from tests.records.signing import authority, certificate
 from vagus.records import revocations as rows
-from vagus.records.certificates import CertificateRow
+from vagus.records.certificates import EVERY_SHARD, CertificateRow, take_place_everywhere, take_places
 from vagus.records.database import Connection, Database
 from vagus.records.revocations import RevocationEvent, RevocationRow
 
@@ -80,6 +80,24 @@ def test_the_sequence_tells_which_shards_were_touched(database: Database) -> Non
         assert [event.sequence for event in rows.list_events(connection, ca, after=1, until=3)] == [2, 3]
 
 
+def test_what_nobody_can_place_moves_every_list(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        lost = certificate(connection, ca, 0, shard=EVERY_SHARD)
+        take_places(connection, ca, 0, 10)
+        take_place_everywhere(connection, ca)
+        take_places(connection, ca, 3, 10)
+        revoke(connection, lost, 1)
+        revoke(connection, certificate(connection, ca, 1, shard=3), 2)
+        assert rows.newest_by_shard(connection, ca, after=0) == {0: 1, 3: 2}
+        for shard, ends in ((0, [lost.serial]), (3, [lost.serial, lost.serial + 1])):
+            assert [one.serial for one in rows.list_changes(connection, ca, shard, after=0, most=9)] == ends
+            assert rows.oldest_waiting(connection, ca, shard, after=0) == 500
+        assert rows.oldest_waiting(connection, ca, 0, after=1) is None
+        release(connection, lost, 3, at=700)
+        assert [one.entry_der for one in rows.list_changes(connection, ca, 3, after=2, most=9)] == [None]
+
+
 def release(connection: Connection, one: CertificateRow, sequence: int, at: int) -> None:
     rows.delete_revocation(connection, one.leaf_index)
     rows.insert_event(connection, RevocationEvent(sequence, one.authority_id, one.serial, rows.RELEASE, 8, at))
@@ -121,5 +139,5 @@ def test_no_look_at_a_shard_or_a_serial_reads_all_that_is_revoked(file_database:
         entries = plans(connection, lambda: list(rows.iterate_entries(connection, 1, 0, ends_from=5)))
         assert "revocations_by_shard (authority_id=? AND shard=? AND leaf_index>?)" in entries
         serial = plans(connection, lambda: rows.find_revoked_serial(connection, 1, 5))
-        assert "(authority_id=? AND serial=?)" in serial
+        assert "(serial=? AND authority_id=?)" in serial
         assert "SCAN" not in shard + waiting + entries + serial

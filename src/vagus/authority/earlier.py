@@ -1,33 +1,41 @@
 """What only lists still tell of an authority: revocations made before it came here, or behind a backup; signs none.
 
 A list names serials of which nothing else is known. Each becomes a row without bytes, key or owner, revoked or on hold,
-so that it stands in every further list and answer; and the list's number and dates become the floor of ours.
+so that it stands in every further list and answer; and the list's number and dates become the floor of ours. Which of
+our lists a certificate names is taken from the list that names it; where that does not tell, it stands in each.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
 
+from vagus.authority import shards
+from vagus.authority.listed import ListedElsewhere, Said, weigh
 from vagus.authority.revocation import hold_row, revoke_row
-from vagus.errors import Conflict, NotTrusted
+from vagus.errors import Conflict
 from vagus.ledger.append import append
 from vagus.ledger.entries import Issuance
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import keys as key_rows
 from vagus.records.authorities import AuthorityRow
-from vagus.records.certificates import ISSUED, NO_EXPIRY, CertificateRow, find_certificate, insert_intent
-from vagus.records.publications import COMPLETE, Publication, find_publication, put_publication
+from vagus.records.certificates import (
+    EVERY_SHARD,
+    ISSUED,
+    NO_EXPIRY,
+    CertificateRow,
+    fill_shard,
+    find_certificate,
+    find_shard,
+    insert_intent,
+)
+from vagus.records.database import Connection
+from vagus.records.lost import find_its_shard, take_place
+from vagus.records.publications import COMPLETE, Publication, find_facts, put_publication
 from vagus.records.revocations import find_revocation
 from vagus.records.writer import Batch, Writer
-from vagus.x509.certificates import decode_certificate
 from vagus.x509.crl_building import RevocationReason
-from vagus.x509.crls import Crl, decode_crl, verify_crl
-from vagus.x509.signatures import SignatureVerdicts
 
 LOST = "lost"
 """Why a certificate has no bytes here: it was issued behind the backup that was restored."""
@@ -35,66 +43,79 @@ LOST = "lost"
 ELSEWHERE = "elsewhere"
 """As `LOST`: it was issued before its authority came here."""
 
-_SHARD = re.compile(rb"/([0-9]{1,9})\.crl")
+ADOPTED = -1
+"""The sequence of a list that was signed elsewhere, or behind a backup: it covers no step that is known here."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedElsewhere:
-    """A complete list of one of our authorities, as relying parties have it."""
-
-    authority: AuthorityRow
-    crl: Crl
-
-    @property
-    def entries(self) -> dict[int, int]:
-        """Serial and reason code of each certificate that it names."""
-        listed = self.crl.entries.get(self.crl.issuer.relative_names, {})
-        return {int.from_bytes(serial, "big"): reason for serial, reason in listed.items()}
+def find_home(connection: Connection, authority: AuthorityRow, serial: int) -> int | None:
+    """The shard in which a certificate is known to stand."""
+    row = find_certificate(connection, authority.id, serial)
+    return None if row is None or row.shard == EVERY_SHARD else row.shard
 
 
-def read_list(crl_der: bytes, authorities: Sequence[AuthorityRow]) -> ListedElsewhere | None:
-    """The list and the authority whose key signed it; None for a delta, which repeats what its shard's list says.
+def take_in(batch: Batch, *lists: ListedElsewhere, since: str, by: str) -> int:
+    """Write down what lists say together, and go on from their numbers; gives how many certificates that was news of.
 
-    Raises NotTrusted(CRL_INVALID) for a list that none of them signed, Malformed and LimitExceeded as decoding does.
+    A certificate from elsewhere names no list of ours, unless one of these lists is.
     """
-    crl = decode_crl(crl_der)
-    if crl.is_delta:
-        return None
-    for authority in authorities:
-        if authority.certificate_der is not None:
-            with suppress(NotTrusted):  # imported generations may share their name: the one whose key verifies
-                check_signer(crl, authority.certificate_der)
-                return ListedElsewhere(authority, crl)
-    msg = f"list {crl.label} is of none of the authorities here; give the lists of these authorities alone"
-    raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
+    for one in lists:
+        adopt_list(batch, one)
+    said = weigh(lists, lambda authority, serial: find_home(batch.connection, authority, serial))
+    authorities = {one.authority.reference: one.authority for one in lists}
+    is_of_ours = since == LOST or any(one.shard is not None for one in lists)
+    return apply(batch, authorities, said, since=since, by=by, is_of_ours=is_of_ours)
 
 
-def check_signer(crl: Crl, certificate_der: bytes) -> None:
-    """The list is of the name and the key of this certificate. Raises NotTrusted(CRL_INVALID) and as `verify_crl`."""
-    signer = decode_certificate(certificate_der)
-    if signer.subject.relative_names != crl.issuer.relative_names:
-        msg = f"list {crl.label} is of another authority than {signer.label}; give its own"
-        raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
-    verify_crl(crl, signer, SignatureVerdicts())
+def apply(
+    batch: Batch,
+    authorities: Mapping[str, AuthorityRow],
+    said: Mapping[tuple[str, int], Said],
+    *,
+    since: str,
+    by: str,
+    is_of_ours: bool = False,
+) -> int:
+    """Revoke or hold what lists name together; gives how many certificates that was news of.
 
-
-def take_in(batch: Batch, listed: ListedElsewhere, *, since: str, by: str) -> int:
-    """Write down what a list says, and go on from its number; gives how many certificates that was news of."""
-    news = sum(
-        apply_listed(batch, listed.authority, serial, RevocationReason(reason), since=since, by=by)
-        for serial, reason in listed.entries.items()
+    `is_of_ours`: whether lists of ours may be named by certificates of which nothing is known.
+    """
+    return sum(
+        apply_listed(
+            batch,
+            authorities[reference],
+            serial,
+            one.reason,
+            since=since,
+            by=by,
+            shard=one.shard,
+            is_of_ours=is_of_ours,
+        )
+        for (reference, serial), one in said.items()
     )
-    adopt_list(batch, listed.authority, listed.crl)
-    return news
 
 
 def apply_listed(
-    batch: Batch, authority: AuthorityRow, serial: int, reason: RevocationReason, *, since: str, by: str
+    batch: Batch,
+    authority: AuthorityRow,
+    serial: int,
+    reason: RevocationReason,
+    *,
+    since: str,
+    by: str,
+    shard: int | None = None,
+    is_of_ours: bool = False,
 ) -> int:
-    """Revoke or hold what a list names, whether its certificate is known here or not; 1 where that was news."""
-    row = find_certificate(batch.connection, authority.id, serial) or _record(batch, authority, serial, since)
+    """Revoke or hold what a list names, whether its certificate is known here or not; 1 where that was news.
+
+    `shard` is that of the list of ours which its CDP names, if that is known; `is_of_ours` as in `apply`.
+    """
+    row = find_certificate(batch.connection, authority.id, serial)
+    if row is None:
+        row = _record(batch, authority, serial, since, shard, is_of_ours=is_of_ours)
+    elif row.shard == EVERY_SHARD and shard is not None:
+        find_its_shard(batch.connection, row, shard)
     before = find_revocation(batch.connection, row.leaf_index)
-    if before is not None and (before.reason != RevocationReason.CERTIFICATE_HOLD or before.reason == reason):
+    if before is not None and not _says_more(RevocationReason(before.reason), reason):
         return 0
     if reason is RevocationReason.CERTIFICATE_HOLD:
         hold_row(batch, row, by=by)
@@ -103,7 +124,15 @@ def apply_listed(
     return 1
 
 
-def _record(batch: Batch, authority: AuthorityRow, serial: int, since: str) -> CertificateRow:
+def _says_more(before: RevocationReason, reason: RevocationReason) -> bool:
+    if reason is RevocationReason.CERTIFICATE_HOLD:
+        return False
+    return before is RevocationReason.CERTIFICATE_HOLD or (reason.is_compromise and not before.is_compromise)
+
+
+def _record(
+    batch: Batch, authority: AuthorityRow, serial: int, since: str, shard: int | None, *, is_of_ours: bool
+) -> CertificateRow:
     """The row of a certificate that only a list speaks of: neither key nor owner nor bytes are known."""
     request_id = f"{since}:{authority.id}:{serial:x}"
     owner = f"rule:{since}"
@@ -120,6 +149,7 @@ def _record(batch: Batch, authority: AuthorityRow, serial: int, since: str) -> C
             profile=since,
             owner=owner,
             request_id_hash=hashlib.sha256(request_id.encode()).digest(),
+            shard=shard,
         ),
     )
     row = CertificateRow(
@@ -133,23 +163,39 @@ def _record(batch: Batch, authority: AuthorityRow, serial: int, since: str) -> C
         request_id=request_id,
         not_before=batch.at,
         not_after=authority.not_after or NO_EXPIRY,
-        shard=0,
+        shard=_choose_shard(batch.connection, authority, is_of_ours=is_of_ours) if shard is None else shard,
         state=ISSUED,
     )
     insert_intent(batch.connection, row, b"")
+    take_place(batch.connection, authority.id, row.shard)
     return row
 
 
-def adopt_list(batch: Batch, authority: AuthorityRow, crl: Crl) -> bool:
-    """A list newer than ours becomes ours: its number and dates are the floor of the next one. Whether it was newer."""
+def _choose_shard(connection: Connection, authority: AuthorityRow, *, is_of_ours: bool) -> int:
+    """Where a certificate stands whose CDP nobody knows: in every list that it may name, in any if it names none."""
+    if authority.is_offline:  # it has one shard for ever
+        return 0
+    if is_of_ours:
+        return EVERY_SHARD
+    shard, taken = find_shard(connection, authority.id) or (0, 0)
+    return shard if taken < shards.SHARD_PLACES else shard + 1
+
+
+def adopt_list(batch: Batch, listed: ListedElsewhere) -> bool:
+    """A list newer than ours becomes ours: its number and dates are the floor of the next one. Whether it was newer.
+
+    Its shard, which certificates that are not known here may name, is signed again from now on and takes no new ones.
+    """
+    authority, crl = listed.authority, listed.crl
     if crl.number is None or crl.next_update is None:
         return False
-    found = _SHARD.search(crl.scope_der)
     # What an offline authority signs speaks for all that it issued, under both of its addresses.
-    shards = (int(found[1]),) if found is not None else (COMPLETE, 0) if authority.is_offline else (COMPLETE,)
+    places = (COMPLETE, 0) if authority.is_offline else (COMPLETE if listed.shard is None else listed.shard,)
     is_news = False
-    for shard in shards:
-        newest = find_publication(batch.connection, authority.id, shard)
+    for shard in places:
+        if shard >= 0 and not authority.is_offline:
+            fill_shard(batch.connection, authority.id, shard, shards.SHARD_PLACES)
+        newest = find_facts(batch.connection, authority.id, shard)
         if newest is not None and newest.number >= crl.number:
             continue
         is_news = True
@@ -161,7 +207,7 @@ def adopt_list(batch: Batch, authority: AuthorityRow, crl: Crl) -> bool:
                 number=crl.number,
                 this_update=int(crl.this_update.timestamp()),
                 next_update=int(crl.next_update.timestamp()),
-                sequence=0,  # covers nothing of what was just written down: the next look signs it anew
+                sequence=ADOPTED,  # covers nothing of what is written down from it: the next look signs it anew
                 crl_der=crl.der,
             ),
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vagus.authority import earlier, imports
 from vagus.authority.issuance import sign_request
 from vagus.authority.issuers import Issuer, OpenIssuers, make_issuer, open_issuers
+from vagus.authority.listed import check_signer, read_list
 from vagus.errors import Conflict
 from vagus.keystore import files
 from vagus.keystore.signing import Purpose
@@ -153,7 +154,7 @@ class Hierarchy:
         found = imports.read_chain(chain_pem)
         imports.check_authority(found, self._profile_keys(planned.kind))
         for crl_der in lists:
-            earlier.check_signer(decode_crl(crl_der), found.certificate_der)
+            check_signer(decode_crl(crl_der), found.certificate_der)
         newest = self._find_newest(planned.name)
         if newest is not None and newest.state == rows.REQUESTED:
             msg = f"{newest.reference} waits for a certificate; import under another name or finish it first"
@@ -176,10 +177,8 @@ class Hierarchy:
             authority_id = self._record(batch, planned, generation, key, None, by)
             _certify(batch, authority_id, f"{planned.name}#{generation}", found, by=by)
             row = rows.find_by_id(batch.connection, authority_id)
-            found_lists = [earlier.read_list(crl_der, [row]) for crl_der in lists] if row is not None else []
-            for listed in found_lists:
-                if listed is not None:
-                    earlier.take_in(batch, listed, since=earlier.ELSEWHERE, by=by)
+            read = [read_list(crl_der, [row]) for crl_der in lists] if row is not None else []
+            earlier.take_in(batch, *(one for one in read if one is not None), since=earlier.ELSEWHERE, by=by)
 
         self._writer.submit(act).result()
         return f"{planned.name}#{generation}"

@@ -230,6 +230,7 @@ class Issuance:
                 profile=order.profile,
                 owner=order.owner,
                 request_id_hash=hashlib.sha256(order.request_id.encode()).digest(),
+                shard=prepared.shard,
             ),
         )
         # 3. the intent

@@ -114,6 +114,8 @@ class CrossCheck:
             profile=row.profile,
             owner=conceal(self._salt, row.owner),
             request_id_hash=entry.request_id_hash if is_lost else hashlib.sha256(row.request_id.encode()).digest(),
+            # a list may tell where a lost one stands
+            shard=entry.shard if is_lost or entry.shard is None else row.shard,
         )
         if recorded != entry:
             names = [name for name in Issuance.__slots__ if getattr(recorded, name) != getattr(entry, name)]

@@ -50,6 +50,7 @@ class Issuance:
     profile: Word
     owner: Owner
     request_id_hash: Digest
+    shard: int | None = None  # of the list that its CDP names; None where nobody knows
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from vagus.records import authorities as authority_rows
 from vagus.records import certificates as certificate_rows
 from vagus.records import keys as key_rows
 from vagus.records import revocations as rows
-from vagus.records.certificates import NO_EXPIRY, CertificateRow
+from vagus.records.certificates import EVERY_SHARD, NO_EXPIRY, CertificateRow
 from vagus.records.database import Connection
 from vagus.records.devices import (
     find_device,
@@ -207,7 +207,10 @@ def _insert_certificate(
     if authority_id is None:
         return  # its authority was made in the gap too and went with its key; the entry alone remains
     owner = owners.get(entry.owner, entry.owner)
-    newest = certificate_rows.find_shard(batch.connection, authority_id)
+    shard = entry.shard
+    if shard is None:  # an entry of old does not tell which list its CDP names; offline authorities have one alone
+        authority = authority_rows.find_by_id(batch.connection, authority_id)
+        shard = 0 if authority is not None and authority.is_offline else EVERY_SHARD
     row = CertificateRow(
         leaf_index=index,
         authority_id=authority_id,
@@ -219,7 +222,7 @@ def _insert_certificate(
         request_id=f"lost:{index}",
         not_before=logged.at,
         not_after=NO_EXPIRY,  # unknown: once revoked it stays in every list
-        shard=0 if newest is None else newest[0],  # the one that was being filled; its CDP is gone with its bytes
+        shard=shard,
         state=certificate_rows.ISSUED,
         fingerprint=LOST,  # no open intent either: nothing here could sign it again
     )

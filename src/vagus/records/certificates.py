@@ -11,7 +11,15 @@ from sqlalchemy import CompoundSelect, and_, bindparam, func, insert, select, un
 from vagus.identifiers import serial_bytes
 from vagus.records.database import Connection, Database
 from vagus.records.statements import Statement, Write, write_together
-from vagus.records.tables import authorities, certificate_bytes, certificates, crl_shards, keys, revocations
+from vagus.records.tables import (
+    authorities,
+    certificate_bytes,
+    certificates,
+    crl_publications,
+    crl_shards,
+    keys,
+    revocations,
+)
 
 INTENDED = "intended"
 ISSUED = "issued"
@@ -20,6 +28,12 @@ HELD = "held"
 
 NO_EXPIRY = 253402300799
 """99991231235959Z (RFC 5280 4.1.2.5) in seconds since 1970."""
+
+EVERY_SHARD = -2
+"""The shard of a certificate of which nobody knows which list its CDP names: what becomes of it stands in each."""
+
+_MOST_EVERYWHERE = 9_000
+"""How many places those keep free in each new shard at most: half of it, or none would have room for others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +126,8 @@ def _every_shard() -> CompoundSelect[tuple[int]]:
     steps = steps.union_all(select(further).select_from(steps).where(steps.c.shard.is_not(None)))
     revoked = select(steps.c.shard).where(steps.c.shard.is_not(None))
     taken = select(crl_shards.c.shard).where(crl_shards.c.authority_id == bindparam("authority"))
-    return union_all(taken, revoked)
+    handed_out = select(crl_publications.c.shard).where(crl_publications.c.authority_id == bindparam("authority"))
+    return union_all(taken, handed_out, revoked)
 
 
 _SHARDS = _every_shard()
@@ -282,7 +297,7 @@ def find_shard(connection: Connection, authority_id: int) -> tuple[int, int] | N
     """The newest shard of an authority and how many of its places are taken."""
     query = (
         select(crl_shards.c.shard, crl_shards.c.places_taken)
-        .where(crl_shards.c.authority_id == authority_id)
+        .where(crl_shards.c.authority_id == authority_id, crl_shards.c.shard >= 0)
         .order_by(crl_shards.c.shard.desc())
         .limit(1)
     )
@@ -297,10 +312,15 @@ def count_places(connection: Connection, authority_id: int, shard: int) -> int:
 
 
 def take_places(connection: Connection, authority_id: int, shard: int, count: int) -> int:
-    """Take `count` places in a shard, which begins with its first; gives how many are taken now."""
+    """Take `count` places in a shard, which begins with its first; gives how many are taken now.
+
+    What stands in every shard has its places in one that begins, too.
+    """
     mine = (crl_shards.c.authority_id == authority_id, crl_shards.c.shard == shard)
     taken = connection.execute(select(crl_shards.c.places_taken).where(*mine)).scalar_one_or_none()
     if taken is None:
+        if shard >= 0:
+            count += min(count_places(connection, authority_id, EVERY_SHARD), _MOST_EVERYWHERE)
         values = {"authority_id": authority_id, "shard": shard, "places_taken": count}
         connection.execute(insert(crl_shards), values)
         return count
@@ -308,12 +328,34 @@ def take_places(connection: Connection, authority_id: int, shard: int, count: in
     return int(taken) + count
 
 
+def take_place_everywhere(connection: Connection, authority_id: int) -> None:
+    """Take a place in every shard, also in those to come."""
+    every = (crl_shards.c.authority_id == authority_id, crl_shards.c.shard >= 0)
+    connection.execute(update(crl_shards).where(*every).values(places_taken=crl_shards.c.places_taken + 1))
+    take_places(connection, authority_id, EVERY_SHARD, 1)
+
+
+def fill_shard(connection: Connection, authority_id: int, shard: int, places: int) -> None:
+    """Let a shard have `places` taken at least, so that no new certificate enters it."""
+    lacking = places - count_places(connection, authority_id, shard)
+    if lacking > 0:
+        take_places(connection, authority_id, shard, lacking)
+
+
 def list_shards(connection: Connection, authority_id: int) -> tuple[int, ...]:
     """Every shard that certificates of an authority point to; a new authority has shard 0.
 
-    Also one of which no place was taken, if a revoked certificate stands in it: nothing that is revoked is in no list.
+    Also one of which no place was taken, if a revoked certificate stands in it or a list of it was handed out: nothing
+    that is revoked is in no list, and no list grows old that somebody may ask for.
     """
-    return tuple(sorted({row.shard for row in connection.execute(_SHARDS, {"authority": authority_id})})) or (0,)
+    found = {row.shard for row in connection.execute(_SHARDS, {"authority": authority_id}) if row.shard >= 0}
+    return tuple(sorted(found)) or (0,)
+
+
+def list_standing(connection: Connection, authority_id: int, shard: int) -> tuple[int, ...]:
+    """What rows have for their shard that stand in the list of `shard`, or in the complete one for a negative one."""
+    shards = (shard,) if shard >= 0 else list_shards(connection, authority_id)
+    return (*shards, EVERY_SHARD) if count_places(connection, authority_id, EVERY_SHARD) else shards
 
 
 def read_row(found: Any) -> CertificateRow:

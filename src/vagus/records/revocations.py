@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Row, and_, bindparam, delete, exists, func, insert, null, select
 
 from vagus.identifiers import serial_bytes
+from vagus.records.certificates import EVERY_SHARD, list_shards, list_standing
 from vagus.records.database import Connection
 from vagus.records.statements import Statement, Write, write_together
 from vagus.records.tables import certificates, revocation_events, revocations
@@ -222,7 +223,10 @@ def newest_by_shard(connection: Connection, authority_id: int, *, after: int) ->
         .where(revocation_events.c.authority_id == authority_id, revocation_events.c.sequence > after)
         .group_by(certificates.c.shard)
     )
-    return {row.shard: row.newest for row in connection.execute(query)}
+    found = {row.shard: row.newest for row in connection.execute(query)}
+    if (everywhere := found.pop(EVERY_SHARD, None)) is not None:
+        return {shard: max(everywhere, found.get(shard, 0)) for shard in list_shards(connection, authority_id)}
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +242,10 @@ def list_changes(connection: Connection, authority_id: int, shard: int, *, after
     """Every certificate of a shard that anything happened to behind `after`, in the order of leaves; at most `most`."""
     # What stands revoked or held tells its last step itself; of the steps only releases are read, which are few: a mass
     # revocation stays behind the base for hours, and every list of every shard comes by here.
-    values = {"authority": authority_id, "shard": shard, "behind": after, "most": most}
-    found = [*connection.execute(_LISTED_BEHIND, values), *connection.execute(_RELEASED_BEHIND, values)]
+    found = []
+    for one in list_standing(connection, authority_id, shard):
+        values = {"authority": authority_id, "shard": one, "behind": after, "most": most}
+        found += [*connection.execute(_LISTED_BEHIND, values), *connection.execute(_RELEASED_BEHIND, values)]
     found.sort(key=lambda row: row.leaf_index)
     return tuple(
         Change(int.from_bytes(row.serial, "big"), None if row.entry_der is None else bytes(row.entry_der), row.at)
@@ -249,11 +255,11 @@ def list_changes(connection: Connection, authority_id: int, shard: int, *, after
 
 def oldest_waiting(connection: Connection, authority_id: int, shard: int, *, after: int) -> int | None:
     """When the oldest entry of a shard behind `after` was made, seconds since 1970 UTC; None without one."""
-    query = select(func.min(revocations.c.revoked_at)).where(
-        revocations.c.authority_id == authority_id, revocations.c.shard == shard, revocations.c.sequence > after
-    )
-    found = connection.execute(query).scalar()
-    return None if found is None else int(found)
+    table = revocations.c
+    query = select(func.min(table.revoked_at)).where(table.authority_id == authority_id, table.sequence > after)
+    standing = list_standing(connection, authority_id, shard)
+    found = [connection.execute(query.where(table.shard == one)).scalar() for one in standing]
+    return min((int(at) for at in found if at is not None), default=None)
 
 
 def count_revoked(connection: Connection, authority_id: int) -> int:

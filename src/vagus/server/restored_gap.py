@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vagus.authority.earlier import LOST, ListedElsewhere, adopt_list, apply_listed, read_list
+from vagus.authority.earlier import LOST, adopt_list, apply, find_home
+from vagus.authority.listed import ListedElsewhere, Said, read_list, weigh
 from vagus.authority.revocation import revoke_row
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
 from vagus.ledger.append import append
@@ -51,14 +52,24 @@ class Gap:
     issued: list[tuple[str, int]] = field(default_factory=list)
     revoked: int = 0
     """How many steps of the revocation sequence came back with the log."""
-    listed: dict[tuple[str, int], int] = field(default_factory=dict)
-    """What the lists name, with the reason code."""
     lists: list[ListedElsewhere] = field(default_factory=list)
+    homes: dict[tuple[str, int], int] = field(default_factory=dict)
+    """The shard of each certificate that the lists hold, where it is known."""
 
     @property
     def lost_leaves(self) -> int:
         """How many entries the log had behind the backup."""
         return max(0, self.end - self.start)
+
+    @property
+    def said(self) -> dict[tuple[str, int], Said]:
+        """What the lists name, with the reason, and the shard where they tell."""
+        return weigh(self.lists, lambda authority, serial: self.homes.get((authority.reference, serial)))
+
+    @property
+    def listed(self) -> dict[tuple[str, int], int]:
+        """What the lists name, with the reason code."""
+        return {name: int(one.reason) for name, one in self.said.items()}
 
 
 def note_key(house: House) -> NoteKey:
@@ -139,6 +150,8 @@ def measure_gap(
     # 3. The newest lists tell what relying parties were told.
     for der in lists:
         _read_list(der, authorities, gap)
+    with house.database.reading() as connection:
+        _find_homes(connection, gap)
     return gap
 
 
@@ -164,9 +177,7 @@ def adopt_lists(house: House, lists: Sequence[bytes]) -> int:
     gap = Gap(0, 0, can_continue=False, newest_at=0)
     for der in lists:
         _read_list(der, authorities, gap)
-    return house.writer.submit(
-        lambda batch: sum(adopt_list(batch, one.authority, one.crl) for one in gap.lists)
-    ).result()
+    return house.writer.submit(lambda batch: sum(adopt_list(batch, one) for one in gap.lists)).result()
 
 
 def close_gap(house: House, gap: Gap, *, is_revoking: bool, by: str, new_origin: str | None = None) -> int:
@@ -232,10 +243,8 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
     by_reference = {row.reference: row for row in list_authorities(connection)}
     restored = load_installation(connection)
     append(batch, Restored(restored.restored_from or bytes(32), gap.start, by))
-    revoked = 0
     # 1. What the lists name was revoked or held, whether its certificate is known here or not.
-    for (reference, serial), reason in gap.listed.items():
-        revoked += apply_listed(batch, by_reference[reference], serial, RevocationReason(reason), since=LOST, by=by)
+    revoked = apply(batch, by_reference, gap.said, since=LOST, by=by, is_of_ours=True)
     # 2. What was issued in the gap, if its operator wants no trust in it.
     for reference, serial in gap.issued if is_revoking else ():
         authority = by_reference.get(reference)
@@ -245,7 +254,7 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
             revoked += 1
     # 3. Lists that are newer than ours are the floor of the next ones.
     for one in gap.lists:
-        adopt_list(batch, one.authority, one.crl)
+        adopt_list(batch, one)
     # 4. The operator's word, and the end of the gap.
     append(batch, GapAccepted(gap.start, gap.end, "revoked" if is_revoking else "accepted", by))
     set_settled(connection)
@@ -264,9 +273,15 @@ def _read_gap(connection: Connection, gap: Gap, end: int) -> None:
 
 def _read_list(der: bytes, authorities: Sequence[AuthorityRow], gap: Gap) -> None:
     found = read_list(der, authorities)
-    if found is None:
-        return
-    for serial, reason in found.entries.items():
-        gap.listed.setdefault((found.authority.reference, serial), reason)
-    gap.lists.append(found)
-    gap.newest_at = max(gap.newest_at, int(found.crl.this_update.timestamp()))
+    if found is not None:
+        gap.lists.append(found)
+        gap.newest_at = max(gap.newest_at, int(found.crl.this_update.timestamp()))
+
+
+def _find_homes(connection: Connection, gap: Gap) -> None:
+    for one in gap.lists:
+        for serial, reason in one.entries.items():
+            if reason == RevocationReason.CERTIFICATE_HOLD:
+                home = find_home(connection, one.authority, serial)
+                if home is not None:
+                    gap.homes[one.authority.reference, serial] = home
