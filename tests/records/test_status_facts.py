@@ -85,6 +85,11 @@ def test_each_look_takes_its_index(file_database: Database) -> None:
         assert "revocation_events_by_act (act=? AND at>?)" in released
         alive = plans(connection, lambda: rows.find_newest_alive(connection, ca, alive_at=5))
         assert "certificates_by_authority" in alive
+        alive = plans(connection, lambda: rows.find_alive_from(connection, ca, 7, alive_at=5))
+        assert "certificates_by_authority (authority_id=? AND leaf_index>?)" in alive or "AND rowid>?)" in alive
+        assert "certificates_by_authority (authority_id=?" in plans(
+            connection, lambda: rows.find_newest_leaf(connection, ca)
+        )
         every = plans(connection, lambda: list(rows.iterate_revoked(connection, ca)))
         assert "revocations_by_shard" in every
         assert "TEMP B-TREE" not in every

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, select, tuple_
+from sqlalchemy import select, tuple_
 
-from vagus.records.certificates import CertificateRow, find_by_leaf, list_shards
+from vagus.records.certificates import CertificateRow, find_by_leaf, list_standing
 from vagus.records.database import Connection
-from vagus.records.guesswork import stream
+from vagus.records.guesswork import behind, stream
 from vagus.records.lost import LOST
+from vagus.records.publications import COMPLETE
 from vagus.records.revocations import RELEASE
 from vagus.records.tables import certificates, revocation_events, revocations
 
@@ -38,7 +39,7 @@ def iterate_revoked(connection: Connection, authority_id: int, shard: int | None
         .order_by(table.shard, table.leaf_index)
     )
     if shard is not None:
-        query = query.where(table.shard == shard)
+        query = query.where(table.shard.in_(list_standing(connection, authority_id, shard)))
     for serial, at_shard, revoked_at, not_after, sequence in stream(connection, query):
         yield RevokedFact(int.from_bytes(serial, "big"), at_shard, revoked_at, not_after, sequence)
 
@@ -56,7 +57,7 @@ def list_newest_revoked(connection: Connection, authority_id: int, count: int) -
     place = tuple_(table.authority_id, table.shard, table.sequence)
     query = select(table.sequence, table.leaf_index).order_by(*(one.desc() for one in place)).limit(count)
     newest: list[tuple[int, int]] = []
-    for shard in list_shards(connection, authority_id):  # each has an index of its steps; the authority has none
+    for shard in list_standing(connection, authority_id, COMPLETE):  # each has an index of its steps; all have none
         in_shard = (place > (authority_id, shard, -1), place < (authority_id, shard + 1, -1))
         newest += [(row.sequence, row.leaf_index) for row in connection.execute(query.where(*in_shard))]
     found = (find_by_leaf(connection, leaf) for _, leaf in sorted(newest, reverse=True)[:count])
@@ -69,10 +70,11 @@ def find_alive_from(connection: Connection, authority_id: int, leaf_index: int, 
     None also where it would be behind hundreds that are past: of an authority of old there may be a million.
     """
     table = certificates.c
+    place = (table.authority_id, table.leaf_index)
     near = (
         select(table.leaf_index, table.not_after, table.fingerprint)
-        .where(*_from(authority_id, leaf_index))
-        .order_by(table.authority_id, table.leaf_index)
+        .where(*behind(connection, place, (authority_id, leaf_index - 1)))
+        .order_by(*place)
         .limit(_NEAR)
         .subquery()
     )
@@ -87,10 +89,11 @@ def find_newest_alive(connection: Connection, authority_id: int, *, alive_at: in
     bytes a restore has lost is passed over.
     """
     table = certificates.c
+    place = (table.authority_id, table.leaf_index)
     near = (
         select(table.leaf_index, table.not_after, table.fingerprint)
-        .where(*_from(authority_id, -1))
-        .order_by(table.authority_id.desc(), table.leaf_index.desc())
+        .where(*behind(connection, place, (authority_id, -1)))
+        .order_by(*(one.desc() for one in place))
         .limit(_NEAR)
         .subquery()
     )
@@ -103,17 +106,7 @@ def find_newest_alive(connection: Connection, authority_id: int, *, alive_at: in
 def find_newest_leaf(connection: Connection, authority_id: int) -> int | None:
     """The leaf of the newest certificate of an authority."""
     table = certificates.c
-    query = select(table.leaf_index).where(*_from(authority_id, -1))
-    query = query.order_by(table.authority_id.desc(), table.leaf_index.desc())
+    place = (table.authority_id, table.leaf_index)
+    query = select(table.leaf_index).where(*behind(connection, place, (authority_id, -1)))
+    query = query.order_by(*(one.desc() for one in place))
     return connection.execute(query.limit(1)).scalar_one_or_none()
-
-
-def _from(authority_id: int, leaf_index: int) -> tuple[ColumnElement[bool], ...]:
-    """An authority's certificates from a leaf on, said by the order of their index, which no other has.
-
-    Equal to one authority and in the order of leaves, they would be looked for among everybody's where the statistics
-    call them many.
-    """
-    table = certificates.c
-    place = tuple_(table.authority_id, table.leaf_index)
-    return place >= (authority_id, leaf_index), table.authority_id <= authority_id
