@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from datetime import timedelta
+from typing import cast
 
 import pytest
 
@@ -14,6 +17,8 @@ from vagus.records.database import open_database
 from vagus.records.installation import Installation, insert_installation
 from vagus.records.sequence import RevocationFollower
 from vagus.server.health import Health, note_clock
+from vagus.server.jobs import Jobs, Task
+from vagus.server.metrics import encode_metrics
 from vagus.testing import FrozenClock
 
 DAY = timedelta(days=1)
@@ -37,6 +42,41 @@ def test_it_says_which_functions_go_on_by_grace_alone_and_for_how_long() -> None
     assert health.report()[1]["on_grace"] == {"telemetry": {"seconds_left": 12 * 3600}}
     follower.catch_up()
     assert "on_grace" not in health.report()[1]
+    database.close()
+
+
+def test_work_that_does_not_come_back_is_a_failure_whatever_the_clock_says() -> None:
+    """The thread that signs lists hangs in a disk: no failure is counted, and no list is signed."""
+    clock = FrozenClock()
+    database = open_database("sqlite://")
+    database.create()
+    with database.writing() as connection:
+        insert_installation(connection, Installation("log.test", 0, bytes(32)))
+    follower = RevocationFollower(database, clock)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        go_on.wait(10)
+
+    jobs = Jobs([Task("lists", 3600, hang)])
+    jobs.start()
+    assert begun.wait(10)
+    later = [0.0]
+    health = Health(clock, follower, (jobs,), timedelta(seconds=2), dict, seconds=lambda: time.monotonic() + later[0])
+    clock.advance(hours=5)  # somebody set it
+    follower.catch_up()
+    is_well, facts = health.report()
+    assert (is_well, facts["status"], "hangs" in facts) == (True, "well", False)
+    assert b"vagus_task_hangs{" not in encode_metrics(health)
+    later[0] = 60.0
+    is_well, facts = health.report()
+    assert (is_well, facts["status"]) == (False, "failing")
+    assert "longer than 60 s" in cast("dict[str, str]", facts["hangs"])["lists"]
+    assert b'vagus_task_hangs{task="lists"} 1.0' in encode_metrics(health)
+    go_on.set()
+    jobs.stop()
+    assert health.report()[0]
     database.close()
 
 

@@ -136,6 +136,64 @@ def test_a_failure_is_told_and_ends_nothing() -> None:
     assert jobs.states()["bad"].last_error == "DATABASE_UNAVAILABLE"
 
 
+def test_a_turn_that_does_not_end_is_told_after_the_longest_that_its_kind_may_take() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        may_end.wait(PATIENCE)
+
+    jobs = Jobs([Task("lists", 3600, hang, longest_seconds=120.0), Task("files", 3600, lambda: None)])
+    jobs.start()
+    assert begun.wait(PATIENCE)
+    begun_at = jobs.states()["lists"].begun_at
+    assert begun_at is not None
+    assert jobs.find_hanging(begun_at + 119) == {}, "a whole republication takes its time"
+    (said,) = jobs.find_hanging(begun_at + 121).values()
+    for word in ("longer than 120 s", "restart", "files"):
+        assert word in said
+    may_end.set()
+    wait_for(lambda: jobs.states()["files"].runs == 1)
+    assert jobs.states()["lists"].begun_at is None
+    assert jobs.find_hanging(begun_at + 3600) == {}
+    jobs.stop()
+
+
+def test_work_of_hours_and_failures_are_not_taken_for_something_that_hangs() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def long() -> None:
+        begun.set()
+        may_end.wait(PATIENCE)
+
+    def fail() -> None:
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the disk is away")
+
+    jobs = Jobs([Task("failing", 3600, fail), Task("work", 3600, long, longest_seconds=None)])
+    jobs.start()
+    assert begun.wait(PATIENCE)
+    assert jobs.states()["failing"].in_a_row == 1
+    assert jobs.find_hanging(time.monotonic() + 1_000_000) == {}
+    may_end.set()
+    jobs.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_ended_is_told_for_each_of_its_tasks_and_one_that_was_stopped_is_not() -> None:
+    class GoneError(BaseException):
+        """What no task should raise, and what nothing here catches."""
+
+    def end() -> None:
+        raise GoneError
+
+    jobs = Jobs([Task("lists", 3600, end), Task("files", 3600, lambda: None)])
+    assert jobs.find_hanging(time.monotonic()) == {}, "not begun"
+    jobs.start()
+    wait_for(lambda: set(jobs.find_hanging(time.monotonic())) == {"lists", "files"})
+    jobs.stop()
+    assert jobs.find_hanging(time.monotonic()) == {}
+
+
 def test_nothing_to_do_can_be_stopped() -> None:
     jobs = Jobs([])
     jobs.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -41,10 +42,17 @@ class Health:
     """What this process does not do, for it was not given the means, with the remedy."""
     graces: Mapping[str, tuple[timedelta, timedelta]] = field(default_factory=dict)
     """By function: how long the sequence may be out of sight, and how much longer connections go on by grace."""
+    seconds: Callable[[], float] = time.monotonic
+    """What turns of tasks are measured by: no clock that anybody sets."""
 
     def states(self) -> dict[str, TaskState]:
         """How every task fares."""
         return {name: state for jobs in self.jobs for name, state in jobs.states().items()}
+
+    def hanging(self) -> dict[str, str]:
+        """The tasks that do not come back, each with a sentence: no failure is counted, and nothing is done."""
+        now = self.seconds()
+        return {name: said for jobs in self.jobs for name, said in jobs.find_hanging(now).items()}
 
     def report(self) -> tuple[bool, dict[str, object]]:
         """Whether this process does its work, and the facts as plain values.
@@ -55,9 +63,10 @@ class Health:
         now = self.clock.now()
         is_lost = self.follower.is_lost(now, self.bound)
         states = self.states()
-        failing = sorted(name for name, state in states.items() if state.in_a_row)
+        hanging = self.hanging()
+        is_failing = is_lost or bool(hanging) or any(state.in_a_row for state in states.values())
         facts: dict[str, object] = {
-            "status": "failing" if is_lost or failing else "degraded" if self.lacks else "well",
+            "status": "failing" if is_failing else "degraded" if self.lacks else "well",
             "sequence": {
                 "position": self.follower.position,
                 "is_lost": is_lost,
@@ -73,6 +82,8 @@ class Health:
                 for name, (open_now, turned_away) in self.counts().items()
             },
         }
+        if hanging:
+            facts["hangs"] = hanging
         if self.load is not None:
             facts["answers"] = {"is_behind": self.load.is_behind, "turned_away": self.load.turned_away}
         if self.watch is not None:
@@ -83,7 +94,7 @@ class Health:
             facts["waits"] = dict(self.waits)
         if on_grace := self._on_grace(now):
             facts["on_grace"] = on_grace
-        return not (is_lost or failing), facts
+        return not is_failing, facts
 
     def _on_grace(self, now: datetime) -> dict[str, dict[str, int]]:
         """The functions whose connections pass by grace alone, and for how many seconds more."""

@@ -1,8 +1,9 @@
 """Periodic work of a serving process, each task on its own rhythm; knows none of the tasks' sense.
 
 Tasks run one at a time on one thread: signing lists must not compete with the event loop for more than one core. A
-task that fails is told of, counted, and tried again at its next turn. One that does the same for several, of which
-some failed, raises an ExceptionGroup.
+task that fails is told of, counted, and tried again at its next turn; one that does not come back is told of, and
+nothing else can be done about it here. One that does the same for several, of which some failed, raises an
+ExceptionGroup.
 """
 
 from __future__ import annotations
@@ -20,15 +21,20 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _RETRY_SECONDS = 5.0
+_LONGEST_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something to do every so often. `act` gives how many seconds until its next turn, or None for `every_seconds`."""
+    """Something to do every so often. `act` gives how many seconds until its next turn, or None for `every_seconds`.
+
+    A turn of more than `longest_seconds` hangs: in a disk, a key's module, a lock. None where a turn may take hours.
+    """
 
     name: str
     every_seconds: float
     act: Callable[[], float | None]
+    longest_seconds: float | None = _LONGEST_SECONDS
 
 
 @dataclass(slots=True)
@@ -41,6 +47,8 @@ class TaskState:
     in_a_row: int = 0
     last_error: str | None = None
     last_success_at: float | None = None
+    begun_at: float | None = None
+    """When the turn began that it has now; None between turns."""
 
 
 def do_each(what: str, every: Iterable[T], act: Callable[[T], object]) -> None:
@@ -60,6 +68,14 @@ class _Turn:
     task: Task
     state: TaskState = field(default_factory=lambda: TaskState(time.monotonic()))
 
+    def begin(self) -> None:
+        self.state.due_at = float("inf")
+        self.state.begun_at = time.monotonic()
+
+    def is_hanging(self, now: float) -> bool:
+        begun_at, longest = self.state.begun_at, self.task.longest_seconds
+        return begun_at is not None and longest is not None and now - begun_at > longest
+
 
 class Jobs:
     """The tasks of one process, from `start` to `stop`."""
@@ -76,7 +92,7 @@ class Jobs:
         Raises what a task raises, except an ExceptionGroup: for what failed for some, the others are not kept waiting.
         """
         for turn in self._turns.values():
-            turn.state.due_at = float("inf")  # its next turn is a rhythm from now, not at once again
+            turn.begin()  # its next turn is a rhythm from now, not at once again
             try:
                 pause = turn.task.act()
             except ExceptionGroup as error:
@@ -108,9 +124,23 @@ class Jobs:
         """How each task fares, for /health and metrics."""
         return {name: turn.state for name, turn in self._turns.items()}
 
+    def find_hanging(self, now: float) -> Mapping[str, str]:
+        """Each task that does not come back, or no more, with a sentence; `now` is of the monotonic clock."""
+        if self._thread.ident is not None and not self._thread.is_alive() and not self._is_stopping:
+            return dict.fromkeys(self._turns, "its thread has ended, for a reason that is in the log; restart")
+        found = {}
+        for name, turn in self._turns.items():
+            if turn.is_hanging(now):
+                waiting = ", ".join(other for other in self._turns if other != name)
+                found[name] = (
+                    f"its turn takes longer than {turn.task.longest_seconds:.0f} s: a disk, a key's module or a lock "
+                    f"does not answer; mend that or restart{f' (behind it wait {waiting})' if waiting else ''}"
+                )
+        return found
+
     def _run(self) -> None:
         while (turn := self._next()) is not None:
-            turn.state.due_at = float("inf")  # a nudge during the run asks for another one
+            turn.begin()  # a nudge during the run asks for another one
             try:
                 pause = turn.task.act()
             except Exception as error:  # noqa: BLE001  one failing task must not end the others
@@ -134,6 +164,7 @@ class Jobs:
 
     def _succeed(self, turn: _Turn, pause: float | None) -> None:
         now = time.monotonic()
+        turn.state.begun_at = None
         turn.state.runs += 1
         turn.state.in_a_row = 0
         turn.state.last_error = None
@@ -141,6 +172,7 @@ class Jobs:
         self._schedule(turn, turn.task.every_seconds if pause is None else pause)
 
     def _fail(self, turn: _Turn, error: Exception) -> None:
+        turn.state.begun_at = None
         turn.state.runs += 1
         turn.state.failures += 1
         turn.state.in_a_row += 1

@@ -52,6 +52,10 @@ class HealthMetrics:
             failures.add_metric([name], state.failures)
         yield runs
         yield failures
+        hangs = GaugeMetricFamily("vagus_task_hangs", "1 for a task that does not come back.", labels=["task"])
+        for name in self._health.hanging():
+            hangs.add_metric([name], 1)
+        yield hangs
 
     def _listeners(self) -> Iterable[Metric]:
         opened = GaugeMetricFamily("vagus_listener_connections", "Open connections.", labels=["listener"])
