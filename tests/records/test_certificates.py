@@ -87,10 +87,6 @@ def test_lists_go_page_by_page_in_order(database: Database) -> None:
         assert [row.leaf_index for row in rows.list_of_device(connection, "a", alive_at=1003)] == [5]
         assert [row.leaf_index for row in rows.list_alive(connection, ca, alive_at=1001)] == [2, 3, 4]
         assert [row.leaf_index for row in rows.list_alive(connection, ca, alive_at=0, after=1, count=2)] == [2, 3]
-        soon = rows.list_expiring(connection, until=1003, alive_at=1000, count=2)
-        assert [row.leaf_index for row in soon] == [1, 2]
-        after = (soon[-1].not_after, soon[-1].leaf_index)
-        assert [row.leaf_index for row in rows.list_expiring(connection, until=1003, alive_at=1000, after=after)] == [3]
         rows.set_state(connection, 4, rows.REVOKED)
         assert rows.count_alive(connection, ca, alive_at=1001) == 4
 

@@ -16,7 +16,18 @@ from sqlalchemy import Connection
 
 from tests.postgres import fresh_database
 from vagus.identifiers import DeviceId
-from vagus.records import applicants, audit, certificates, devices, standing, status_facts, tokens, work
+from vagus.records import (
+    applicants,
+    audit,
+    certificates,
+    devices,
+    revocable,
+    revocations,
+    standing,
+    status_facts,
+    tokens,
+    work,
+)
 from vagus.records.database import Database, open_database
 from vagus.testing import SeededEntropy
 
@@ -125,6 +136,9 @@ def _serial(leaf: int) -> bytes:
     return hashlib.sha256(str(leaf).encode()).digest()
 
 
+SERIAL = int.from_bytes(_serial(24), "big")
+
+
 class _AtOnce:
     """A writer whose every act runs at once, on a connection that is there."""
 
@@ -158,6 +172,15 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "a job's lease": (8, lambda c: work.WorkQueue(_AtOnce(c), "n").take(["supersede"])),  # type: ignore[arg-type]
     "twenty births": (90, lambda c: standing.list_fingerprints(c, [f"born:{n}" for n in range(20)])),
     "twenty other births": (90, lambda c: standing.list_other_births(c, {f"born:{n}": b"" for n in range(20)})),
+    "a certificate by its serial": (8, lambda c: certificates.find_certificate(c, OTHER, SERIAL)),
+    "a certificate that is to be revoked": (30, lambda c: revocable.find_revocable_serial(c, OTHER, SERIAL)),
+    "a revocation by its serial": (14, lambda c: revocations.find_revoked_serial(c, OTHER, SERIAL)),
+    "a device's certificates": (8, lambda c: certificates.list_of_device(c, DEVICE.text, alive_at=NOW)),
+    "open intents": (8, certificates.list_intended),
+    "a page of an authority": (2_020, lambda c: certificates.list_alive(c, OTHER, alive_at=NOW)),
+    "no page behind the last": (8, lambda c: certificates.list_alive(c, OTHER, alive_at=NOW, after=SIZE)),
+    "each shard's newest step": (4 * SIZE, lambda c: revocations.newest_by_shard(c, OTHER, after=0)),
+    "a shard's changes": (4 * SIZE, lambda c: revocations.list_changes(c, OTHER, 0, after=0, most=10_001)),
     "the newest leaf": (6, lambda c: status_facts.find_newest_leaf(c, OTHER)),
     "the newest leaf of nobody": (6, lambda c: status_facts.find_newest_leaf(c, 77)),
     "a leaf that is alive": (

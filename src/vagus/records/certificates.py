@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CompoundSelect, and_, bindparam, func, insert, select, union_all, update
+from sqlalchemy import CompoundSelect, bindparam, func, insert, select, union_all, update
 
 from vagus.identifiers import serial_bytes
 from vagus.records.database import Connection, Database
+from vagus.records.guesswork import behind, hidden
 from vagus.records.statements import Statement, Write, write_together
 from vagus.records.tables import (
     authorities,
@@ -84,7 +85,7 @@ _INSERT_BYTES = Statement(insert(certificate_bytes), "leaf_index", "tbs_der", "c
 _BY_LEAF = Statement(select(certificates).where(certificates.c.leaf_index == bindparam("leaf")))
 _BY_SERIAL = Statement(
     select(certificates).where(
-        certificates.c.authority_id == bindparam("authority"), certificates.c.serial == bindparam("number")
+        certificates.c.serial == bindparam("number"), hidden(certificates.c.authority_id == bindparam("authority"))
     )
 )
 _BYTES = Statement(
@@ -219,7 +220,7 @@ def list_of_device(connection: Connection, device_id: str, *, alive_at: int = 0)
     """A device's certificates that end after `alive_at`, the one that ends last first."""
     query = (
         select(certificates)
-        .where(certificates.c.device_id == device_id, certificates.c.not_after > alive_at)
+        .where(certificates.c.device_id == device_id, hidden(certificates.c.not_after > alive_at))
         .order_by(certificates.c.not_after.desc(), certificates.c.leaf_index.desc())
     )
     return tuple(read_row(found) for found in connection.execute(query))
@@ -233,27 +234,8 @@ def list_of_key(connection: Connection, spki_sha256: bytes) -> tuple[Certificate
 
 def list_intended(connection: Connection, *, after: int = -1, count: int = 500) -> tuple[CertificateRow, ...]:
     """Intents that no signature followed yet, in order."""
-    query = (
-        select(certificates)
-        .where(certificates.c.state == INTENDED, certificates.c.leaf_index > after)
-        .order_by(certificates.c.leaf_index)
-        .limit(count)
-    )
-    return tuple(read_row(found) for found in connection.execute(query))
-
-
-def list_expiring(
-    connection: Connection, *, until: int, alive_at: int, after: tuple[int, int] = (0, -1), count: int = 500
-) -> tuple[CertificateRow, ...]:
-    """Certificates alive at `alive_at` that end by `until`, soonest first; `after` is the last (not_after, leaf)."""
-    ends, leaf = certificates.c.not_after, certificates.c.leaf_index
-    query = (
-        select(certificates)
-        .where(ends > alive_at, ends <= until, (ends > after[0]) | and_(ends == after[0], leaf > after[1]))
-        .where(certificates.c.state.concat("").in_((ISSUED, HELD)))  # joined, so that the index of ends is taken
-        .order_by(ends, leaf)
-        .limit(count)
-    )
+    place = (certificates.c.state, certificates.c.leaf_index)
+    query = select(certificates).where(*behind(connection, place, (INTENDED, after))).order_by(*place).limit(count)
     return tuple(read_row(found) for found in connection.execute(query))
 
 
@@ -261,15 +243,12 @@ def list_alive(
     connection: Connection, authority_id: int, *, alive_at: int, after: int = -1, count: int = 1000
 ) -> tuple[CertificateRow, ...]:
     """Signed certificates of an authority that end after `alive_at`, by leaf, from behind `after` on."""
+    place = (certificates.c.authority_id, certificates.c.leaf_index)
     query = (
         select(certificates)
-        .where(
-            certificates.c.authority_id == authority_id,
-            certificates.c.not_after > alive_at,
-            certificates.c.state != INTENDED,
-            certificates.c.leaf_index > after,
-        )
-        .order_by(certificates.c.leaf_index)
+        .where(*behind(connection, place, (authority_id, after)))
+        .where(hidden(certificates.c.not_after > alive_at, certificates.c.state != INTENDED))
+        .order_by(*place)
         .limit(count)
     )
     return tuple(read_row(found) for found in connection.execute(query))

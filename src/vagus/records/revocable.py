@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, func, select
 from vagus.identifiers import serial_bytes
 from vagus.records.certificates import CertificateRow, read_row
 from vagus.records.database import Connection
+from vagus.records.guesswork import hidden
 from vagus.records.statements import Statement
 from vagus.records.tables import authorities, certificates, keys, revocations
 
@@ -52,7 +53,9 @@ _LOOK = (
 )
 _BY_LEAF = Statement(_LOOK.where(certificates.c.leaf_index == bindparam("leaf")))
 _BY_SERIAL = Statement(
-    _LOOK.where(certificates.c.authority_id == bindparam("authority"), certificates.c.serial == bindparam("number"))
+    _LOOK.where(
+        certificates.c.serial == bindparam("number"), hidden(certificates.c.authority_id == bindparam("authority"))
+    )
 )
 
 

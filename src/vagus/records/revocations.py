@@ -10,6 +10,7 @@ from sqlalchemy import Row, and_, bindparam, delete, exists, func, insert, null,
 from vagus.identifiers import serial_bytes
 from vagus.records.certificates import EVERY_SHARD, list_shards, list_standing
 from vagus.records.database import Connection
+from vagus.records.guesswork import hidden
 from vagus.records.statements import Statement, Write, write_together
 from vagus.records.tables import certificates, revocation_events, revocations
 
@@ -83,7 +84,7 @@ _RELEASED_BEHIND = (
         revocation_events.join(
             certificates,
             and_(
-                certificates.c.authority_id == revocation_events.c.authority_id,
+                hidden(certificates.c.authority_id == revocation_events.c.authority_id),
                 certificates.c.serial == revocation_events.c.serial,
             ),
         )
@@ -159,7 +160,7 @@ def find_revoked_serial(connection: Connection, authority_id: int, serial: int) 
     query = (  # by the index of the certificates' names: revocations have none
         select(revocations)
         .join(certificates, certificates.c.leaf_index == revocations.c.leaf_index)
-        .where(certificates.c.authority_id == authority_id, certificates.c.serial == serial_bytes(serial))
+        .where(certificates.c.serial == serial_bytes(serial), hidden(certificates.c.authority_id == authority_id))
     )
     found = connection.execute(query).first()
     return None if found is None else _row(found)
@@ -215,7 +216,7 @@ def newest_by_shard(connection: Connection, authority_id: int, *, after: int) ->
             revocation_events.join(
                 certificates,
                 and_(
-                    certificates.c.authority_id == revocation_events.c.authority_id,
+                    hidden(certificates.c.authority_id == revocation_events.c.authority_id),
                     certificates.c.serial == revocation_events.c.serial,
                 ),
             )
