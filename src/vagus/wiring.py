@@ -370,7 +370,8 @@ class House:
         from vagus.authority.hierarchy import open_issuers
 
         with self.database.reading() as connection:
-            return open_issuers(connection, self.keystore, names, status_url=self.status_url)
+            at = int(self.clock.now().timestamp())
+            return open_issuers(connection, self.keystore, names, status_url=self.status_url, at=at)
 
     # the fleet
 

@@ -131,8 +131,9 @@ class Installation:
         return self.ceremony(sealed=sealed).hold()
 
     def issuers(self, *names: str) -> OpenIssuers:
+        at = int(self.clock.now().timestamp())
         with self.database.reading() as connection:
-            return open_issuers(connection, self.keystore, names, status_url=STATUS_URL)
+            return open_issuers(connection, self.keystore, names, status_url=STATUS_URL, at=at)
 
     def order(self, *, unit: str = "icu", request_id: str = "r1", **changes: Any) -> IssuanceOrder:
         """An order for a bedside device of that unit."""

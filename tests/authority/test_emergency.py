@@ -11,9 +11,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.authority.installation import BY, SECRET, Installation
+from tests.authority.installation import BY, ICU, SECRET, Installation
 from vagus.authority.emergency import is_ready, publish_sealed
-from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, VagusError
+from vagus.authority.publishing import forget_future_dates
+from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, Unavailable, VagusError
 from vagus.keystore.envelopes import EnvelopeSealer, open_envelope, read_label
 from vagus.keystore.passphrases import Passphrase
 from vagus.reasons import Reason
@@ -143,6 +144,57 @@ def test_an_expired_envelope_is_refused(sealed: Installation) -> None:
     with pytest.raises(IntegrityFailure) as refusal:
         publish(sealed, envelope(sealed, "h1", "h1.icu"))
     assert refusal.value.reason is Reason.STATUS_STALE
+
+
+def test_an_envelope_from_the_future_is_neither_ready_nor_published(installation: Installation) -> None:
+    """The ceremony was held with a clock 30 days ahead: nobody believes such a list, and none could follow it."""
+    installation.advance(days=30)
+    installation.build(sealed=True)
+    installation.advance(days=-30)
+    forget_future_dates(installation.writer, by=BY)
+    place = envelope(installation, "h1", "h1.icu")
+    assert not is_ready(place.read_bytes(), newest_lists(installation, "h1"), installation.clock.now())
+    with pytest.raises(Unavailable) as refusal:
+        publish(installation, place)
+    assert refusal.value.reason is Reason.CLOCK_AHEAD
+    with installation.database.reading() as connection:
+        row = rows.find_newest(connection, "h1/icu")
+    assert row is not None, "nothing is revoked"
+    installation.ceremony(sealed=True).hold()
+    assert is_ready(place.read_bytes(), newest_lists(installation, "h1"), installation.clock.now())
+    publish(installation, place)
+
+
+def test_each_generation_whose_certificate_counts_has_one_and_no_other(sealed: Installation) -> None:
+    """A key that was replaced at half its life is as good as before, and can be stolen."""
+    with sealed.database.reading() as connection:
+        first = rows.find_generation(connection, "h1/icu", 1)
+    assert first is not None
+    assert first.not_after is not None
+    sealed.advance(days=1000)
+    sealed.hierarchy.request(ICU, by=BY, is_rekey=True)
+    sealed.ceremony(sealed=True).hold()
+    sealed.hierarchy.retire("h1/icu", 1, by=BY)
+    sealed.advance(days=1)
+    found = {place.name for place in sealed.ceremony(sealed=True).hold().sealed}
+    assert {"h1.icu.1.sealed", "h1.icu.2.sealed"} <= found
+    before = envelope(sealed, "h1", "h1.icu").read_bytes()
+    sealed.clock.advance(seconds=first.not_after + 86_400 - sealed.clock.now().timestamp())
+    found = {place.name for place in sealed.ceremony(sealed=True).hold().sealed}
+    assert "h1.icu.2.sealed" in found
+    assert "h1.icu.1.sealed" not in found, "it has ended"
+    assert envelope(sealed, "h1", "h1.icu").read_bytes() == before
+
+
+def test_a_retired_generation_is_revoked_without_any_key(sealed: Installation) -> None:
+    sealed.hierarchy.request(ICU, by=BY, is_rekey=True)
+    sealed.advance(days=1)
+    sealed.ceremony(sealed=True).hold()
+    sealed.hierarchy.retire("h1/icu", 1, by=BY)
+    assert publish(sealed, envelope(sealed, "h1", "h1.icu"))[0] == "h1/icu#1"
+    with sealed.database.reading() as connection:
+        states = [(row.generation, row.state) for row in rows.list_authorities(connection) if row.name == "h1/icu"]
+    assert states == [(1, rows.REVOKED), (2, rows.ACTIVE)]
 
 
 def test_envelopes_open_for_their_passphrase_and_unaltered_alone(sealed: Installation) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from tests.cli.processes import serving
 from tests.cli.running import done, run
@@ -17,6 +19,7 @@ from tests.cli.test_main_path import eventually
 from vagus.records.authorities import list_authorities
 from vagus.records.database import open_database
 from vagus.records.publications import list_publications, put_publication
+from vagus.records.tables import authorities
 
 NAMED = [
     part
@@ -79,6 +82,21 @@ def test_an_authority_whose_lists_cannot_be_signed_keeps_no_process_from_startin
         assert facts["work"]["clock"] == {"runs": 1, "failures": 0, "last_error": None}
         assert infra.exists()
     assert "h1/icu#1 is from" in served.log()
+
+
+def test_an_authority_that_has_ended_and_whose_key_is_gone_keeps_no_process_from_starting(watched: Path) -> None:
+    database = open_database(f"sqlite:///{watched}/vagus.sqlite3")
+    with database.writing() as connection:
+        icu = update(authorities).where(authorities.c.name == "h1/icu")
+        connection.execute(icu.values(not_after=int(time.time()) - 60))
+    database.close()
+    (key,) = (watched / "keystores" / "h1.icu").glob("ca*")
+    key.unlink()
+    with serving(watched, "--issue-for", "h1/icu,h1/infra", *ALL) as served:
+        assert served.ready["issuers"] == ["h1/infra#1"]
+        facts = json.loads(ask(str(served.ready["listeners"]["health"]), "/health"))
+        assert "it has ended" in facts["waits"]["authority h1/icu#1"]
+    assert "authority h1/icu#1: it has ended" in served.log()
 
 
 def test_the_doctor_tells_entries_that_wait_for_a_checkpoint(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:

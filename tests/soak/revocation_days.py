@@ -73,7 +73,10 @@ class Server:
         pack = load_pack()
         entropy = SeededEntropy(seed)
         with self.database.reading() as connection:
-            self.issuers = open_issuers(connection, lambda of: _keystore(folder, of), [UNIT], status_url=STATUS_URL)
+            at = int(clock.now().timestamp())
+            self.issuers = open_issuers(
+                connection, lambda of: _keystore(folder, of), [UNIT], status_url=STATUS_URL, at=at
+            )
             responders = open_responders(connection, _keystore(folder, OCSP_KEYSTORE))
         self.issuer = self.issuers[UNIT]
         self.issuance = Issuance(pack, self.writer, clock, entropy)

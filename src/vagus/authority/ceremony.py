@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vagus.authority import emergency
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate
-from vagus.authority.issuers import Issuer, make_issuer
+from vagus.authority.issuers import Issuer, is_live, make_issuer
 from vagus.authority.shards import ShardPlan
 from vagus.errors import Conflict, IntegrityFailure, NotTrusted
 from vagus.ledger.append import append
@@ -239,12 +239,9 @@ class Ceremony:
         return device_subtree_constraints(domain, constrain_dn=fields)
 
     def _offline_issuers(self) -> tuple[Issuer, ...]:
+        at = int(self._publisher.now().timestamp())
         with self._database.reading() as connection:
-            live = [
-                row
-                for row in rows.list_authorities(connection)
-                if row.is_offline and row.state in {rows.ACTIVE, rows.RETIRED} and row.certificate_der is not None
-            ]
+            live = [row for row in rows.list_authorities(connection) if row.is_offline and is_live(row, at)]
         found: list[Issuer] = []
         for row in live:
             key = self._key(row)

@@ -15,9 +15,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from vagus.authority import revocation
+from vagus.authority.clock_bound import SLACK
+from vagus.authority.issuers import is_live
 from vagus.authority.list_files import ListFiles, ListPlace
 from vagus.authority.publishing import ends_from, list_entries, scope_url, sign_list
-from vagus.errors import Conflict, IntegrityFailure
+from vagus.errors import Conflict, IntegrityFailure, Unavailable
 from vagus.keystore import files
 from vagus.keystore.envelopes import open_envelope, read_label
 from vagus.ledger.append import append
@@ -52,9 +54,10 @@ _OUTSIDE = ("number", "this_update", "next_update")
 def seal_lists(
     database: Database, publisher: CrlPublisher, issuer: Issuer, sealer: EnvelopeSealer, folder: Path
 ) -> dict[Path, bytes]:
-    """Sign and seal a list for each subordinate of an offline issuer; gives what was written where."""
+    """Sign and seal a list for each live subordinate of an offline issuer; gives what was written where."""
+    at = int(publisher.now().timestamp())
     with database.reading() as connection:
-        below = [row for row in rows.list_children(connection, issuer.authority_id) if row.state == rows.ACTIVE]
+        below = [row for row in rows.list_children(connection, issuer.authority_id) if is_live(row, at)]
         prepared = [(row, _lists_without(connection, publisher, issuer, row)) for row in below]
     if not prepared:
         return {}
@@ -78,9 +81,10 @@ def _label(issuer: Issuer, row: AuthorityRow, lists: list[dict[str, object]]) ->
 
 
 def is_ready(envelope: bytes, newest: Sequence[Publication], at: datetime) -> bool:
-    """Whether the lists in an envelope could be published at `at`, by its label: newer than the `newest`, not expired.
+    """Whether the lists in an envelope could be published at `at`, by its label.
 
-    The label is proved when the envelope is opened. A copy of the file tells the same, whatever time it bears.
+    They must be newer than the `newest`, not expired, and not from the future, where nobody believes them. The label is
+    proved when the envelope is opened. A copy of the file tells the same, whatever time it bears.
     """
     try:
         label = read_label(envelope)
@@ -91,6 +95,7 @@ def is_ready(envelope: bytes, newest: Sequence[Publication], at: datetime) -> bo
     out = {one.shard: one for one in newest}
     return bool(sealed) and all(
         next_update > at.timestamp()
+        and this_update <= (at + SLACK).timestamp()
         and (shard not in out or (out[shard].number < number and out[shard].this_update < this_update))
         for shard, (number, this_update, next_update) in sealed.items()
     )
@@ -141,7 +146,8 @@ def publish_sealed(
 
     Gives the reference of what was revoked and the names of the lists. Needs no key. Raises
     NotAuthorised(PASSPHRASE_WRONG), IntegrityFailure(KEYSTORE_DAMAGED), NotTrusted(BAD_SIGNATURE),
-    Conflict(AUTHORITY_UNKNOWN), and Conflict(CEREMONY_NEEDED) when newer lists are out that it knows nothing of.
+    Conflict(AUTHORITY_UNKNOWN), Conflict(CEREMONY_NEEDED) when newer lists are out that it knows nothing of, and
+    Unavailable(CLOCK_AHEAD) when it is from the future: nobody would believe it, and no list could follow it.
     """
     # 1. the envelope proves itself; the lists inside are verified again with the issuer's public key
     label, content = open_envelope(envelope, passphrase)
@@ -204,6 +210,10 @@ def _check_list(batch: Batch, issuer: AuthorityRow, publication: Publication) ->
         raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=issuer.reference)
     if publication.next_update <= batch.at:
         raise IntegrityFailure(Reason.STATUS_STALE, "the sealed list has expired; hold a ceremony")
+    if publication.this_update > batch.at + int(SLACK.total_seconds()):
+        dated = f"{datetime.fromtimestamp(publication.this_update, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        msg = f"the sealed list is from {dated}, which is to come; set the clock, or where it is right hold a ceremony"
+        raise Unavailable(Reason.CLOCK_AHEAD, msg)
     tbs_der, algorithm_der, signature = split_crl(publication.crl_der)
     facts = decode_tbs(decode_certificate(issuer.certificate_der or b"").tbs_certificate_bytes)
     verify_signature(facts.spki_der, algorithm_der, signature, tbs_der)

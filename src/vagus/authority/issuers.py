@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vagus.authority.shards import ShardPlan, load_shard_plan
-from vagus.errors import Conflict, IntegrityFailure, NotAuthorised
+from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, VagusError
 from vagus.policy.plans import AuthorityKind
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from vagus.keystore.signing import SigningKey
     from vagus.keystore.software import SoftwareKeystore
     from vagus.records.database import Connection
+
+_DAY = 86_400
+"""So long entries of what has ended stay in lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +95,12 @@ class Issuer:
 class OpenIssuers(Mapping[str, Issuer]):
     """Issuers by name (`h1/icu`: the newest generation) and by reference (`h1/icu#1`); iterates over names.
 
-    Safe to ask from several threads while another one calls `take_over`.
+    `unopened` are the generations that have ended and could not be opened, by reference, and why: nobody need wait for
+    them. Safe to ask from several threads while another one calls `take_over`.
     """
 
-    def __init__(self, every: tuple[Issuer, ...]) -> None:
+    def __init__(self, every: tuple[Issuer, ...], unopened: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.unopened = unopened
         self._every = every
         self._newest = {one.name: one for one in sorted(every, key=lambda one: one.generation)}
         self._by_reference = {one.reference: one for one in every}
@@ -106,6 +112,7 @@ class OpenIssuers(Mapping[str, Issuer]):
         """
         mine = {one.authority_id: one for one in self._every}
         found = OpenIssuers(tuple(mine.get(one.authority_id, one) for one in newer.every()))
+        self.unopened = newer.unopened
         changed = {one.reference for one in self._every} ^ {one.reference for one in found.every()}
         if changed:
             self._every, self._newest, self._by_reference = found._every, found._newest, found._by_reference
@@ -131,43 +138,62 @@ class OpenIssuers(Mapping[str, Issuer]):
 
 
 def open_issuers(
-    connection: Connection, keystore_of: Callable[[str], SoftwareKeystore], names: Iterable[str], *, status_url: str
+    connection: Connection,
+    keystore_of: Callable[[str], SoftwareKeystore],
+    names: Iterable[str],
+    *,
+    status_url: str,
+    at: int,
 ) -> OpenIssuers:
-    """The named authorities, every live generation, with their keys; no other keystore is touched.
+    """The named authorities, every generation that is live at `at`, with their keys; no other keystore is touched.
 
     `keystore_of` opens the keystore of an authority by its name. Raises NotAuthorised(KEY_OFFLINE) for an authority
     whose key is opened in ceremonies only, before any keystore is looked at; Conflict(AUTHORITY_UNKNOWN),
-    Conflict(CEREMONY_NEEDED: it has no certificate yet), and what the keystore raises.
+    Conflict(CEREMONY_NEEDED: it has no certificate yet), and what the keystore raises: for a generation that has ended
+    that is told in `OpenIssuers.unopened` instead.
     """
-    live = {name: _live_generations(connection, name) for name in sorted(set(names))}
+    live = {name: _live_generations(connection, name, at) for name in sorted(set(names))}
     for name, generations in live.items():
         if any(row.is_offline or AuthorityKind(row.kind).is_offline for row in generations):
             msg = f"{name} is an offline authority: its key is opened in a ceremony only; take it out of --issue-for"
             raise NotAuthorised(Reason.KEY_OFFLINE, msg, authority=name)
     found: list[Issuer] = []
-    for name, generations in live.items():
-        keystore = keystore_of(name)
-        found.extend(
-            make_issuer(connection, row, keystore.load(row.key_id), status_url=status_url) for row in generations
-        )
-    return OpenIssuers(tuple(found))
+    unopened: dict[str, str] = {}
+    for row in (row for generations in live.values() for row in generations):
+        try:
+            key = keystore_of(row.name).load(row.key_id)
+            found.append(make_issuer(connection, row, key, status_url=status_url))
+        except VagusError as error:
+            if not _has_ended(row, at):
+                raise
+            unopened[row.reference] = f"it has ended, and no lists of it are signed here: {error.message}"
+    return OpenIssuers(tuple(found), unopened)
 
 
-def _live_generations(connection: Connection, name: str) -> tuple[AuthorityRow, ...]:
+def _live_generations(connection: Connection, name: str, at: int) -> tuple[AuthorityRow, ...]:
     every = [row for row in rows.list_authorities(connection) if row.name == name]
     if not every:
         msg = f"there is no authority {name!r}; the plan names those that there are"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
-    live = tuple(row for row in every if is_live(row))
-    if not live:
+    live = tuple(row for row in every if is_live(row, at))
+    if not live and not any(_has_ended(row, at) for row in every):
         msg = f"{name} has no certificate yet; run: vagus ceremony"
         raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=name)
     return live
 
 
-def is_live(row: AuthorityRow) -> bool:
-    """Whether it has a certificate and still signs something: certificates, or at least its lists."""
-    return row.state in {rows.ACTIVE, rows.RETIRED} and row.certificate_der is not None
+def is_live(row: AuthorityRow, at: int) -> bool:
+    """Whether it has a certificate and still signs something at `at` (seconds since 1970 UTC): at least its lists.
+
+    A retired generation does so until the day behind its end is over. Then nobody asks for its status any more, and its
+    key may be destroyed.
+    """
+    is_over = row.state == rows.RETIRED and _has_ended(row, at - _DAY)
+    return row.state in {rows.ACTIVE, rows.RETIRED} and row.certificate_der is not None and not is_over
+
+
+def _has_ended(row: AuthorityRow, at: int) -> bool:
+    return row.not_after is not None and row.not_after <= at
 
 
 def make_issuer(connection: Connection, row: AuthorityRow, key: SigningKey, *, status_url: str) -> Issuer:

@@ -352,7 +352,7 @@ def _publishers(connection: Connection, selection: Selection, at: int) -> tuple[
     live = [
         one.id
         for one in authority_rows.list_authorities(connection)
-        if is_live(one) and not one.is_offline and (one.not_after or 0) > at
+        if is_live(one, at) and not one.is_offline and (one.not_after or 0) > at
     ]
     return selections.list_touched(connection, selection, live, alive_at=at)
 

@@ -120,7 +120,7 @@ class CrlPublisher:
         raise: each list has its turn, then the first failure is raised. The lease is given back, and for a few seconds
         this process leaves the authority to others and raises the same again as long as something is due.
         """
-        now = self._now()
+        now = self.now()
         due = self.find_due(issuer, now)
         if not due:
             self._failed.pop(issuer.authority_id, None)
@@ -221,7 +221,7 @@ class CrlPublisher:
         # 1. a snapshot: entries and the place in the sequence that they cover
         if self._bound is not None:
             self._bound.check()
-        now = self._now()
+        now = self.now()
         facts = self._look(issuer, shard, now)
         date = now if facts.previous is None else self._date(facts.previous, now, issuer)
         if date is None:
@@ -255,7 +255,8 @@ class CrlPublisher:
         rules = self._pack.crl
         return this_update + (rules.offline_next_update if issuer.is_offline else rules.next_update)
 
-    def _now(self) -> datetime:
+    def now(self) -> datetime:
+        """The second that a list made now would be dated."""
         return self._clock.now().astimezone(UTC).replace(microsecond=0)
 
     def _look(self, issuer: Issuer, shard: int, now: datetime) -> ListFacts:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vagus.authority.ceremony import Ceremony, CeremonyReport, find_pending
 from vagus.authority.emergency import is_ready
+from vagus.authority.issuers import is_live
 from vagus.authority.publishing import CrlPublisher
 from vagus.keystore.envelopes import EnvelopeSealer
 from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities, list_children
@@ -29,7 +30,8 @@ class SealedLists:
 
     ready: tuple[str, ...]
     missing: tuple[str, ...]
-    outdated: tuple[str, ...]  # a newer list is out, or it has expired or is damaged: it would be refused
+    outdated: tuple[str, ...]
+    """A newer list is out, or it has expired, is from the future or damaged: it would be refused."""
 
 
 def find_sealed(house: House) -> SealedLists:
@@ -37,19 +39,21 @@ def find_sealed(house: House) -> SealedLists:
     ready: list[str] = []
     missing: list[str] = []
     outdated: list[str] = []
+    now = house.clock.now()
+    at = int(now.timestamp())
     with house.database.reading() as connection:
-        for above in list_authorities(connection, state=ACTIVE):
-            if not above.is_offline:
+        for above in list_authorities(connection):
+            if not above.is_offline or not is_live(above, at):
                 continue
             newest = list_facts(connection, above.id)
             folder = house.settings.keystores / above.slug / "emergency"
             for below in list_children(connection, above.id):
                 envelope = folder / f"{below.slug}.{below.generation}.sealed"
-                if below.state != ACTIVE:
+                if not is_live(below, at):
                     continue
                 if not envelope.exists():
                     missing.append(below.reference)
-                elif is_ready(envelope.read_bytes(), newest, house.clock.now()):
+                elif is_ready(envelope.read_bytes(), newest, now):
                     ready.append(below.reference)
                 else:
                     outdated.append(below.reference)

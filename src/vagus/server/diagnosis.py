@@ -301,7 +301,8 @@ def _emergency_lists(house: House) -> Iterator[Finding]:
         yield Finding("emergency lists", State.WARNING, finding, remedy)
     if found.outdated:
         finding = (
-            f"newer lists are out than those sealed for {_some(found.outdated)}, or these expired: they are refused"
+            f"newer lists are out than those sealed for {_some(found.outdated)}, or these expired or are from the "
+            "future: they are refused"
         )
         yield Finding("emergency lists", State.WARNING, finding, remedy)
     if found.ready:

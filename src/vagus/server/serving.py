@@ -146,6 +146,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
             _LOG.warning("settled open intents: %d signed, %d revoked", len(report.signed), len(report.revoked))
     # 4. Responders, lists, ledger: what peers will ask for is there before they can.
     serving = _prepare(house, plan, issuers, is_status_only=is_status_only)
+    _tell_unopened(serving)
     reloading = Reloading(
         house.settings.plan,
         load=house.planning.load_served,
@@ -452,16 +453,30 @@ def _take_issuers(serving: Serving, issue_for: tuple[str, ...], *, is_status_onl
     house = serving.house
     names = _names(house, issue_for)
     with house.database.reading() as connection:
-        live = [row for row in list_authorities(connection) if row.name in names and is_live(row)]
-    if {row.reference for row in live} == {one.reference for one in serving.issuers.every()}:
+        at = int(house.clock.now().timestamp())
+        live = [row for row in list_authorities(connection) if row.name in names and is_live(row, at)]
+    known = {one.reference for one in serving.issuers.every()} | set(serving.issuers.unopened)
+    if {row.reference for row in live} == known:
         return ()
     changed = serving.issuers.take_over(house.open_issuers({row.name for row in live}))
+    _tell_unopened(serving)
     if not is_status_only:
         try:
             _renew(serving)
         except ExceptionGroup:  # the issuers are taken over all the same; the hourly task tries what failed again
             _LOG.exception("not every responder and door of the new authorities has its certificate")
     return changed
+
+
+def _tell_unopened(serving: Serving) -> None:
+    """Generations that have ended and whose keys are not to be had stop nothing; an operator may retire them."""
+    told = {f"authority {reference}": why for reference, why in serving.issuers.unopened.items()}
+    for about in [about for about in serving.waits if about.startswith("authority ") and about not in told]:
+        del serving.waits[about]
+    for about, why in told.items():
+        if serving.waits.get(about) != why:
+            _LOG.warning("%s: %s", about, why)
+        serving.waits[about] = why
 
 
 def _prepare_plan(serving: Serving, plan: Plan) -> NextListeners:
