@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.authority.installation import BY, ICU, Installation
 from tests.authority.test_hierarchy import PRIVATE, Elsewhere
+from vagus.authority import shards
 from vagus.authority.earlier import revoke_earlier
-from vagus.errors import Conflict, NotTrusted
+from vagus.errors import Conflict, LimitExceeded, NotTrusted
 from vagus.reasons import Reason
 from vagus.records import revocations as revocation_rows
 from vagus.records.publications import COMPLETE, find_publication
@@ -111,6 +112,41 @@ def test_a_list_by_another_key_stops_the_import_before_a_key_is_kept(
     assert refusal.value.reason is Reason.CRL_INVALID
     assert not (installation.folder / "keystores").exists()
     old.hand_over(installation, old.revocation_list(41, {}))
+
+
+@pytest.mark.parametrize("number", [(1 << 62) + 1, (1 << 63) - 2, 20_261_122_195_500_123_456, 1 << 100])
+def test_a_number_that_ours_could_not_follow_stops_the_import_before_a_key_is_kept(
+    installation: Installation, old: OldAuthority, number: int
+) -> None:
+    with pytest.raises(LimitExceeded) as refusal:
+        old.hand_over(installation, old.revocation_list(41, {0x5EED: None}), old.revocation_list(number, {}))
+    assert refusal.value.reason is Reason.TOO_LARGE
+    assert (refusal.value.facts["limit"], refusal.value.facts["value"]) == (1 << 62, number)
+    assert not (installation.folder / "keystores").exists()
+    old.hand_over(installation, old.revocation_list(1 << 62, {0x5EED: None}))
+    for _ in range(3):
+        installation.advance(hours=7)
+        assert installation.publisher.publish_due(installation.issuers("h1/icu")["h1/icu"])
+
+
+def test_of_several_lists_a_hold_that_the_newest_leaves_out_has_ended(
+    installation: Installation, old: OldAuthority
+) -> None:
+    held = {0x5EED: x509.ReasonFlags.certificate_hold, 0xBEEF: None}
+    old.hand_over(installation, old.revocation_list(41, held), old.revocation_list(42, {0xBEEF: None}))
+    assert published(installation) == {0xBEEF: 0}
+
+
+def test_a_shard_stays_small_whatever_was_revoked_elsewhere(
+    installation: Installation, old: OldAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_PLACES", 4)
+    monkeypatch.setattr(shards, "BLOCK", 2)
+    old.hand_over(installation, old.revocation_list(41, dict.fromkeys(range(1, 21))))
+    assert len(published(installation)) == 20
+    each = [published(installation, str(shard)) for shard in range(5)]
+    assert [len(one) for one in each] == [4] * 5
+    assert set().union(*each) == set(range(1, 21))
 
 
 def test_two_rows_that_lists_left_share_no_key(installation: Installation, old: OldAuthority) -> None:

@@ -13,12 +13,13 @@ from tests.authority.installation import BY, Installation
 from vagus.authority import deltas, list_files
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
-from vagus.authority.list_files import ListFiles, ListPlace, write_public
+from vagus.authority.list_files import ListFiles, ListPlace, read_number, write_public
 from vagus.authority.publishing import CrlPublisher
-from vagus.errors import Unavailable
+from vagus.errors import Conflict, Malformed, Unavailable
 from vagus.reasons import Reason
-from vagus.records.publications import COMPLETE
+from vagus.records.publications import COMPLETE, Publication, find_publication, put_publication
 from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls import decode_crl
 
 
 @pytest.fixture
@@ -48,6 +49,18 @@ def revoke(built: Installation, issued: IssuedCertificate) -> None:
 def listed(folder: Path, name: str = "0.crl") -> set[int]:
     place = folder / "crl" / "h1.icu" / "1" / name
     return {entry.serial_number for entry in x509.load_der_x509_crl(place.read_bytes())}
+
+
+def newest(built: Installation, issuer: Issuer, shard: int = 0) -> Publication:
+    with built.database.reading() as connection:
+        found = find_publication(connection, issuer.authority_id, shard)
+    assert found is not None
+    return found
+
+
+def keep(built: Installation, publication: Publication) -> None:
+    with built.database.writing() as connection:
+        put_publication(connection, publication)
 
 
 def place_of(issuer: Issuer, shard: int) -> ListPlace:
@@ -135,6 +148,101 @@ def test_a_file_that_somebody_removed_comes_again(built: Installation, issuer: I
     assert place_of(issuer, 0) in files.find_behind()
     files.write(place_of(issuer, 0))
     assert listed(tmp_path) == set()
+
+
+@pytest.mark.parametrize("what", ["gone", "cut off"])
+def test_a_delta_file_that_somebody_spoilt_comes_again(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, what: str
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    revoke(built, built.issue(issuers))
+    built.advance(seconds=1)
+    publisher.publish_due(issuer)
+    delta = tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl"
+    before = delta.read_bytes()
+    files = files_of(publisher)
+    for place in files.find_behind():  # those that a ceremony signed
+        files.write(place)
+    if what == "gone":
+        delta.unlink()
+    else:
+        delta.write_bytes(before[:100])
+    assert files.find_behind() == (place_of(issuer, 0),)
+    files.write(place_of(issuer, 0))
+    assert delta.read_bytes() == before
+    assert files.find_behind() == ()
+
+
+def test_no_older_list_goes_over_a_newer_file_of_the_same_authority(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    standby = newest(built, issuer)
+    issued = built.issue(issuers)
+    revoke(built, issued)
+    built.advance(seconds=1)
+    publisher.publish_due(issuer)
+    keep(built, standby)  # the table as an older copy of it has it
+    files = files_of(publisher)
+    assert place_of(issuer, 0) not in files.find_behind()
+    for fresh in (files, ListFiles(built.database, tmp_path)):  # of this process, and of one that begins now
+        assert fresh.find_newer() == (place_of(issuer, 0),)
+        with pytest.raises(Conflict) as refusal:
+            fresh.write(place_of(issuer, 0))
+        assert refusal.value.reason is Reason.RESTORE_UNSETTLED
+        assert listed(tmp_path) == {issued.serial}
+
+
+def test_a_shard_that_the_table_does_not_know_is_newer(built: Installation, issuer: Issuer, tmp_path: Path) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    folder = tmp_path / "crl" / "h1.icu" / "1"
+    (folder / "7.crl").write_bytes((folder / "0.crl").read_bytes())
+    assert files_of(publisher).find_newer() == (place_of(issuer, 7),)
+    assert files_of(publisher).load(place_of(issuer, 8), issuer.certificate_der) is None
+
+
+@pytest.mark.parametrize("stranger", ["h1.er", "h9.icu", "no list"])
+def test_files_that_another_signed_hold_nobody_up(
+    built: Installation, issuer: Issuer, tmp_path: Path, stranger: str
+) -> None:
+    """Of another installation, or copied where they do not belong: they are no evidence, and make room."""
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    files, place = files_of(publisher), tmp_path / "crl" / "h1.icu" / "1" / "0.crl"
+    own = place.read_bytes()
+    built.advance(seconds=1)
+    if stranger == "h1.er":
+        publisher.publish_due(built.issuers("h1/er")["h1/er"])
+        place.write_bytes((tmp_path / "crl" / "h1.er" / "1" / "0.crl").read_bytes())
+        assert read_number(place.read_bytes()) > read_number(own)
+    elif stranger == "h9.icu":
+        (tmp_path / "crl" / "h9.icu" / "1").mkdir(parents=True)
+        (tmp_path / "crl" / "h9.icu" / "1" / "0.crl").write_bytes(own)
+    else:
+        place.write_bytes(b"0" * 90)
+    assert files.find_newer() == ()
+    files.write(place_of(issuer, 0))
+    assert place.read_bytes() == own
+    assert ListFiles(built.database, tmp_path / "none").find_newer() == ()
+
+
+def test_the_number_of_a_list_is_read_without_its_entries(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    for _ in range(2):
+        publisher.publish_due(issuer)
+        for name in ("0.crl", "complete.crl"):
+            content = (tmp_path / "crl" / "h1.icu" / "1" / name).read_bytes()
+            assert read_number(content) == decode_crl(content).number
+        revoke(built, built.issue(issuers))
+        built.advance(seconds=1)
+    with pytest.raises(Malformed) as refusal:
+        read_number(content[:-1])
+    assert refusal.value.reason is Reason.NON_DER
 
 
 def test_a_delta_that_no_list_speaks_of_any_more_is_no_file_either(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from vagus.ledger.recover import recover_leaves
 from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
 from vagus.records.backup import copy_database, restore_database
-from vagus.records.certificates import find_certificate, list_intended, list_of_device
+from vagus.records.certificates import EVERY_SHARD, count_places, find_certificate, list_intended, list_of_device
 from vagus.records.database import open_database
 from vagus.records.devices import find_device
 from vagus.records.keys import find_key
@@ -126,6 +128,25 @@ def test_lost_certificates_can_be_found_and_refused(lived: World, tmp_path: Path
     follower = RevocationFollower(again.database, FrozenClock())
     assert follower.find(1, revoked) is not None
     assert follower.find(1, good) is None
+    again.close()
+
+
+def test_a_lost_certificate_stands_in_the_shard_of_its_entry_or_in_every_one(lived: World, tmp_path: Path) -> None:
+    from vagus.ledger.entries import Issuance
+
+    (known,) = lived.issue(1)
+    copy_database(lived.database, tmp_path / "backup")
+    entry = Issuance("h1/icu#1", 5, bytes(32), b"k" * 32, "bedside", f"device:{DEVICE}", bytes(32), shard=3)
+    for one in (entry, replace(entry, serial=6, shard=None)):  # as before entries told the shard
+        lived.writer.submit(partial(append, entry=one)).result(10)
+    lived.publisher().publish()
+    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
+    recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
+    with again.database.reading() as connection:
+        found = [find_certificate(connection, 1, serial) for serial in (known, 5, 6)]
+        assert [one.shard for one in found if one] == [0, 3, EVERY_SHARD]
+        assert count_places(connection, 1, 3) == 2, "its own, and one for what stands in all"
+        assert count_places(connection, 1, EVERY_SHARD) == 1
     again.close()
 
 
