@@ -24,7 +24,6 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
-    case,
     cast,
     column,
     func,
@@ -37,6 +36,7 @@ from sqlalchemy.sql.visitors import InternalTraversal
 
 from vagus.records.certificates import HELD, INTENDED, ISSUED, REVOKED, CertificateRow, find_by_leaf, read_row
 from vagus.records.database import Connection
+from vagus.records.guesswork import hidden
 from vagus.records.statements import Statement
 from vagus.records.tables import authorities, certificates, devices
 
@@ -174,7 +174,7 @@ def count_selected(
     for way in _ways(connection, selection):
         own = way.table.c
         columns = (own.authority_id, own.shard, own.profile, own.device_id)
-        held = select(*columns).where(way.condition, _hidden(_conditions(own, selection, alive_at, states))).cte()
+        held = select(*columns).where(way.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
         if way.is_one_of_many:
             held = held.prefix_with("MATERIALIZED", dialect="postgresql")
         group = (held.c.authority_id, held.c.shard, held.c.profile)
@@ -192,7 +192,7 @@ def list_late_profiles(
     """The profiles of what a selection holds behind leaf `after`: for the few that were issued since a moment ago."""
     own = certificates.c
     query = select(own.profile, own.device_id).where(
-        own.leaf_index > after, _hidden(_conditions(own, selection, alive_at, states))
+        own.leaf_index > after, hidden(*_conditions(own, selection, alive_at, states))
     )
     with _by_index(connection):
         found = list(connection.execute(query))
@@ -212,7 +212,7 @@ def list_leaves(connection: Connection, selection: Selection, *, alive_at: int, 
     for way in _ways(connection, selection):
         own = way.table.c
         conditions = [*_conditions(own, selection, alive_at, LIVE), own.leaf_index > after, own.leaf_index <= until]
-        query = select(own.leaf_index).where(way.condition, _hidden(conditions))
+        query = select(own.leaf_index).where(way.condition, hidden(*conditions))
         if not way.is_one_of_many:
             query = query.execution_options(yield_per=_FETCHED)
         found.extend(connection.execute(query).scalars())
@@ -260,7 +260,7 @@ def count_but_own(
         )
         is_authority = own.owner.startswith("authority:")
         left_out = and_(is_authority, is_its_own) if is_of_authorities else is_authority
-        conditions = _hidden(_conditions(own, selection, alive_at, states))
+        conditions = hidden(*_conditions(own, selection, alive_at, states))
         query = select(func.count()).select_from(way.table).where(way.condition, conditions, ~left_out)
         total += int(connection.execute(query).scalar_one())
     return total
@@ -277,7 +277,7 @@ def list_touched(
     found: set[int] = set()
     for way in _ways(connection, selection):
         own = way.table.c
-        query = select(own.authority_id).where(way.condition, _hidden(_conditions(own, selection, alive_at, _STATES)))
+        query = select(own.authority_id).where(way.condition, hidden(*_conditions(own, selection, alive_at, _STATES)))
         found.update(connection.execute(query).scalars())
     return tuple(one for one in asked if one in found)
 
@@ -314,7 +314,7 @@ def _narrowed(connection: Connection, selection: Selection, condition: ColumnEle
     named = connection.execute(select(certificates.c.device_id).where(condition)).scalars().all()
     with _by_index(connection):
         kept = _of_model(connection, selection, named)
-    return _Way(certificates, and_(condition, _hidden([certificates.c.device_id.in_(kept)])))
+    return _Way(certificates, and_(condition, hidden(certificates.c.device_id.in_(kept))))
 
 
 def _pages_of_devices(connection: Connection, selection: Selection) -> Iterator[Sequence[str]]:
@@ -338,7 +338,7 @@ def _are_devices(owners: tuple[str, ...]) -> bool:
 def _has_any(connection: Connection, selection: Selection, authority_id: int, alive_at: int) -> bool:
     """Goes through one authority's certificates at most; within `_by_index`."""
     own = _BY_AUTHORITY.c
-    conditions = _hidden(_conditions(own, selection, alive_at, _STATES))
+    conditions = hidden(*_conditions(own, selection, alive_at, _STATES))
     query = select(own.leaf_index).where(own.authority_id == authority_id, conditions).limit(1)
     return connection.execute(query).one_or_none() is not None
 
@@ -362,7 +362,7 @@ def _of_model(connection: Connection, selection: Selection, named: Iterable[str 
     if connection.dialect.name == "sqlite":
         values = {one.key: one.value for one in wanted}
         return {one for one in ids if _IS_OF_MODEL.find(connection, device=one, **values) is not None}
-    fits = _hidden(_are_of_model(devices.c, *wanted))
+    fits = hidden(*_are_of_model(devices.c, *wanted))
     query = select(devices.c.id).where(fits)
     return {
         one
@@ -404,11 +404,6 @@ def _is_among(connection: Connection, own: ColumnElement[Any], page: Sequence[ob
 
 def _paged(found: Sequence[T]) -> Iterator[Sequence[T]]:
     return (found[at : at + _PAGE] for at in range(0, len(found), _PAGE))
-
-
-def _hidden(conditions: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
-    """All of these, so that no index is chosen for one of them."""
-    return case((and_(*conditions), 1), else_=0) == 1
 
 
 def _conditions(own: Any, selection: Selection, alive_at: int, states: tuple[str, ...]) -> list[ColumnElement[bool]]:
