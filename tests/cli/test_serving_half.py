@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import signal
 import time
 import urllib.error
@@ -97,6 +99,21 @@ def test_an_authority_that_has_ended_and_whose_key_is_gone_keeps_no_process_from
         facts = json.loads(ask(str(served.ready["listeners"]["health"]), "/health"))
         assert "it has ended" in facts["waits"]["authority h1/icu#1"]
     assert "authority h1/icu#1: it has ended" in served.log()
+
+
+def test_another_process_that_hangs_in_the_logs_folder_keeps_no_list_waiting(watched: Path) -> None:
+    (watched / "log").mkdir(exist_ok=True)
+    held = os.open(watched / "log" / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with serving(watched, "--issue-for", "h1/icu,h1/infra", *ALL) as served:
+        address = str(served.ready["listeners"]["health"])
+        with pytest.raises(urllib.error.HTTPError) as answer:
+            ask(address, "/health")
+        work = json.loads(answer.value.read())["work"]
+        assert (work["ledger"]["last_error"], work["lists"]["failures"]) == ("DATABASE_UNAVAILABLE", 0)
+        assert (watched / "published" / "crl" / "h1.icu" / "1" / "0.crl").exists()
+        os.close(held)
+        eventually((watched / "log" / "checkpoint").exists)
 
 
 def test_the_doctor_tells_entries_that_wait_for_a_checkpoint(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
 from vagus.records.log import iterate_leaves, load_head
 from vagus.records.tables import installation, log_head, log_leaves
+from vagus.records.writer import Writer
 from vagus.tlog.checkpoint import Checkpoint, NoteKey, verify_checkpoint
 from vagus.tlog.merkle import Frontier, leaf_hash
 from vagus.tlog.tiles import Tile, decode_bundle
@@ -177,7 +181,9 @@ def test_another_history_of_the_same_length_is_never_signed(world: World, more: 
                 .values(entry=entry, leaf_hash=leaf_hash(entry))
             )
         connection.execute(log_head.update().values(frontier=frontier.encode(), root=frontier.root))
-    world.note(more)
+    with closing(Writer(world.database, world.clock)) as another:  # as after a restart: the one that runs would notice
+        for _ in range(more):
+            another.submit(lambda batch: batch.append(b"more")).result()
     with pytest.raises(IntegrityFailure) as caught:
         world.publisher().publish()
     assert caught.value.reason is Reason.LOG_TAMPERED
@@ -211,6 +217,22 @@ def test_a_folder_that_cannot_be_written_is_unavailable(world: World) -> None:
     with pytest.raises(Unavailable) as caught:
         publisher.publish()
     assert caught.value.reason is Reason.DATABASE_UNAVAILABLE
+
+
+def test_a_folder_that_another_process_hangs_in_is_not_waited_for_long(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish_module, "_LOCK_SECONDS", 0.05)
+    world.note(1)
+    publisher = world.publisher()
+    held = os.open(world.folder / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(Unavailable, match="end it if it hangs") as caught:
+        publisher.publish()
+    assert caught.value.reason is Reason.DATABASE_UNAVAILABLE
+    assert not (world.folder / "checkpoint").exists()
+    os.close(held)
+    assert publisher.publish().size == 1
 
 
 def test_the_key_is_asked_for_a_checkpoint_and_nothing_else(world: World) -> None:

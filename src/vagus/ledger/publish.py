@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,9 @@ from vagus.tlog.tiles import CHECKPOINT, WIDTH, Tile, TileEdge, encode_bundle, t
 
 _FOLDER_MODE = 0o750
 _FILE_MODE = 0o640
+_LOCK_SECONDS = 2.0
+"""Whoever publishes for longer has much to write, or hangs: it is told, and the next turn comes."""
+_LOOK_AGAIN_SECONDS = 0.02
 
 
 class LogPublisher:
@@ -44,8 +48,9 @@ class LogPublisher:
 
         Nothing is written when nothing is new. Raises IntegrityFailure(LOG_TRUNCATED) when the published checkpoint
         is ahead of the database, IntegrityFailure(LOG_TAMPERED) when it is of another history,
-        IntegrityFailure(CHECKPOINT_INVALID), Unavailable(DATABASE_UNAVAILABLE) when the folder cannot be written:
-        nothing that contradicts an earlier checkpoint is ever signed (C2SP tlog-checkpoint, Signatures).
+        IntegrityFailure(CHECKPOINT_INVALID), Unavailable(DATABASE_UNAVAILABLE) when the folder cannot be written or
+        another process has been in it for seconds: nothing that contradicts an earlier checkpoint is ever signed (C2SP
+        tlog-checkpoint, Signatures).
         """
         try:
             with self._lock():
@@ -103,10 +108,23 @@ class LogPublisher:
     def _lock(self) -> Iterator[None]:
         descriptor = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, _FILE_MODE)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._wait_for(descriptor)
             yield
         finally:
             os.close(descriptor)
+
+    def _wait_for(self, descriptor: int) -> None:
+        until = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    msg = f"another process has been in {self._folder} for {_LOCK_SECONDS:.0f} s; end it if it hangs"
+                    raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, path=str(self._folder)) from None
+                time.sleep(_LOOK_AGAIN_SECONDS)
+            else:
+                return
 
 
 def load_published(folder: Path, key: NoteKey) -> Checkpoint | None:

@@ -21,12 +21,12 @@ from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.errors import Conflict, Unavailable, VagusError
-from vagus.ledger.publish import LogPublisher
 from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, list_authorities
 from vagus.records.revocations import RevocationEvent
 from vagus.server.answering import DeskSupply
+from vagus.server.checkpoints import ledger_jobs, note_lacks
 from vagus.server.credentials import DoorCertificate
 from vagus.server.doors import DoorBuilder, Doors, sequence_bound, status_spec
 from vagus.server.fetching import HttpFetch
@@ -45,7 +45,7 @@ from vagus.server.work_kinds import work_kinds
 from vagus.server.work_runner import WorkRunner
 from vagus.tlog.tiles import CHECKPOINT
 from vagus.tls import Staple
-from vagus.wiring import LOG_KEYSTORE, House
+from vagus.wiring import House
 from vagus.x509 import der
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.ocsp_building import cert_id
@@ -53,6 +53,7 @@ from vagus.x509.ocsp_building import cert_id
 _LOG = logging.getLogger(__name__)
 ALL = "all"
 _HOUR = 3600.0
+_LONG = 120.0  # every list of a million certificates is signed anew within 30 s of one core
 _SWITCH_SECONDS = 0.001
 
 Ready = Callable[[Mapping[str, object]], None]
@@ -104,6 +105,8 @@ class Serving:
     """What an operator should know, by what it is about."""
     changed: Callable[[], None] = do_nothing
     """Told once the listeners of another plan are open."""
+    ledger: Jobs = field(default_factory=lambda: Jobs([]))
+    """The thread that publishes the ledger, for which no list waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +158,10 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
         plan=plan,
         waits=serving.waits,
     )
-    jobs = Jobs([*_tasks(serving, is_status_only=is_status_only), Task("plan", 2.0, reloading.look)])
+    jobs = Jobs([*_tasks(serving, is_status_only=is_status_only), Task("plan", 2.0, reloading.look, _LONG)])
     jobs.run_all()
+    serving.ledger = ledger_jobs(house, partial(_is_settled, serving))
+    serving.ledger.run_all()
     # 5. The doors.
     status = _status_parts(serving)
     specs = [status_spec(house, one, *status) for one in plan.listeners if one.kind is ListenerKind.STATUS]
@@ -186,14 +191,14 @@ def _run(
     running: list[RunningListeners] = []
     watch = _watch(house)
     watch.kept_lists = serving.lists.state
-    # Four threads: no list may come late because a fetch hangs, a job is long or another list takes its time.
-    showing = Jobs([Task("newest-lists", LOOK_SECONDS, serving.lists.look)])
+    # Each has its thread: no list may come late because a fetch or a folder hangs, or another takes its time.
+    showing = Jobs([Task("newest-lists", LOOK_SECONDS, serving.lists.look, _LONG)])
     watching = Jobs([*watch.tasks(probes=house.settings.serve.probe != "off"), *statistics_tasks(house.database)])
-    working = Jobs([] if runner is None else [Task("work", 1.0, runner.run_next)])
-    threads = (jobs, showing, watching, working)
+    working = Jobs([] if runner is None else [Task("work", 1.0, runner.run_next, None)])
+    threads = (jobs, serving.ledger, showing, watching, working)
     bound, waits = sequence_bound(house), reloading.waits
     counts = partial(_counts, running)
-    lacks = _note_lacks(house)
+    lacks = note_lacks(house)
     health = Health(
         house.clock, house.follower, threads, bound, counts, watch, serving.gauge, waits, lacks, _graces(house)
     )
@@ -240,27 +245,6 @@ def _read_again(serving: Serving, reloading: Reloading, jobs: Jobs) -> None:
     if serving.builder is not None:
         serving.builder.read_lists_again()
         jobs.nudge("anchors")
-
-
-def find_lacks(house: House) -> dict[str, str]:
-    """What a process with these passphrase sources leaves to others, each with its remedy; told, for nobody may do it.
-
-    Keys of doors, responders and named authorities are not among them: without those nothing starts.
-    """
-    if house.sources.find(LOG_KEYSTORE) is not None:
-        return {}
-    remedy = (
-        "no passphrase source speaks for keystore log, so nothing that is issued from now on is in a signed checkpoint "
-        "of this process; start it with --passphrase-source log=fd:N, unless another one publishes the ledger"
-    )
-    return {"checkpoints": remedy}
-
-
-def _note_lacks(house: House) -> dict[str, str]:
-    lacks = find_lacks(house)
-    for what, remedy in lacks.items():
-        _LOG.warning("this process does without %s: %s", what, remedy)
-    return lacks
 
 
 def _watch(house: House) -> StatusWatch:
@@ -360,20 +344,17 @@ def _renew_first(office: ResponderOffice, issuers: OpenIssuers, bound: ClockBoun
 
 
 def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
-    house = serving.house
     tasks = [
-        Task("lists", 1.0, partial(_publish_lists, serving)),
-        Task("files", 1.0, partial(_write_files, serving)),
+        Task("lists", 1.0, partial(_publish_lists, serving), _LONG),
+        Task("files", 1.0, partial(_write_files, serving), _LONG),
         Task("responders", 10.0, serving.supply.take_over),
         Task("answers", 60.0, serving.supply.presign),
         Task("gates", 5.0, serving.gate_log.flush),
     ]
-    if house.sources.find(LOG_KEYSTORE) is not None:
-        tasks.append(Task("ledger", 1.0, partial(_publish_log, serving)))
     if not is_status_only:
         tasks.append(Task("clock", 60.0, partial(note_clock, serving.waits, serving.publisher.check_clock)))
-        tasks.append(Task("certificates", _HOUR, partial(_renew, serving)))
-        tasks.append(Task("anchors", 2.0, partial(_refresh, serving)))
+        tasks.append(Task("certificates", _HOUR, partial(_renew, serving), _LONG))
+        tasks.append(Task("anchors", 2.0, partial(_refresh, serving), _LONG))
     return tasks
 
 
@@ -414,13 +395,6 @@ def _write_files(serving: Serving) -> None:
     files = serving.publisher.files
     if files is not None and _is_settled(serving):  # what a restored table says may be older than what is out
         do_each("files", files.find_behind(), files.write)
-
-
-def _publish_log(serving: Serving) -> None:
-    if not _is_settled(serving):
-        return  # a checkpoint signed now might contradict one that is out
-    house = serving.house
-    LogPublisher(house.database, house.settings.log, house.checkpoint_key()).publish()
 
 
 def _is_settled(serving: Serving) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vagus.server.prober import Prober, ProbeReport
 
 _LOOK_SECONDS = 60.0
+_ANALYSE_SECONDS = 900.0  # the longest look at large tables
 _SPARING = 50
 """Of so many seconds at most one is spent on probing."""
 
@@ -93,7 +94,8 @@ def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> Wa
 
 def statistics_tasks(database: Database) -> list[Task]:
     """PostgreSQL is asked every minute what it believes; SQLite believes nothing."""
-    return [] if database.is_sqlite else [Task("statistics", _LOOK_SECONDS, BelievedSizes(database).mend)]
+    task = Task("statistics", _LOOK_SECONDS, BelievedSizes(database).mend, _ANALYSE_SECONDS)
+    return [] if database.is_sqlite else [task]
 
 
 class StatusWatch:
@@ -114,7 +116,8 @@ class StatusWatch:
     def tasks(self, *, probes: bool) -> list[Task]:
         """The rhythms of `look` and, if asked for, `probe`."""
         looks = [Task("list-ages", _LOOK_SECONDS, self.look)]
-        return [*looks, Task("probe", self._probe_seconds, self.probe)] if probes else looks
+        # a round waits for each list that nobody hands out, and is told by its age
+        return [*looks, Task("probe", self._probe_seconds, self.probe, None)] if probes else looks
 
     def look(self) -> None:
         """Read how old the lists are."""
