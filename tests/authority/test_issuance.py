@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tests.authority.installation import GROUP, STATUS_URL, Installation, new_public_key, public_key_of
+from tests.authority.installation import BY, GROUP, ICU, STATUS_URL, Installation, new_public_key, public_key_of
 from vagus.authority.issuance import Issuance, IssuanceToken, IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.errors import Conflict, PolicyRefusal, Refused
@@ -350,6 +350,42 @@ def test_an_intent_of_a_revoked_authority_is_revoked_at_start(built: Installatio
     assert row.state == rows.REVOKED
 
 
+def test_an_intent_that_was_held_is_signed_at_start_and_good_once_it_is_released(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    with pytest.raises(Killed):
+        killed_at("signed", built).issue_now(built.order(request_id="cut"), issuers["h1/icu"])
+    with built.database.reading() as connection:
+        row = rows.find_by_request(connection, "cut")
+    assert row is not None
+    built.revocations.hold(row.authority_id, row.serial, by=BY).result()
+    assert built.issuance().settle(issuers).signed == (row.leaf_index,)
+    assert built.issuance().settle(issuers).signed == ()
+    with built.database.reading() as connection:
+        settled = rows.find_by_leaf(connection, row.leaf_index)
+    assert settled is not None
+    assert (settled.state, settled.fingerprint is not None) == (rows.HELD, True)
+    built.revocations.release(row.authority_id, row.serial, by=BY).result()
+    with built.database.reading() as connection:
+        released = rows.find_by_leaf(connection, row.leaf_index)
+    assert released is not None
+    assert released.state == rows.ISSUED
+
+
+def test_a_held_intent_of_a_revoked_authority_is_revoked_at_start(built: Installation, issuers: OpenIssuers) -> None:
+    with pytest.raises(Killed):
+        killed_at("intent-committed", built).issue_now(built.order(request_id="cut"), issuers["h1/icu"])
+    with built.database.reading() as connection:
+        row = rows.find_by_request(connection, "cut")
+    assert row is not None
+    built.revocations.hold(row.authority_id, row.serial, by=BY).result()
+    built.writer.submit(
+        lambda batch: authority_rows.set_authority_state(batch.connection, row.authority_id, authority_rows.REVOKED)
+    ).result()
+    assert built.issuance().settle(issuers).revoked == (row.leaf_index,)
+    assert built.issuance().settle(issuers).revoked == ()
+
+
 def test_intents_of_issuers_that_are_not_open_here_are_left(built: Installation, issuers: OpenIssuers) -> None:
     with pytest.raises(Killed):
         killed_at("intent-committed", built).issue_now(built.order(), issuers["h1/icu"])
@@ -375,8 +411,6 @@ def test_a_certificate_revoked_before_its_signature_stays_revoked(built: Install
 
 
 def test_of_two_different_signatures_of_one_tbs_the_first_counts(built: Installation) -> None:
-    from tests.authority.installation import BY, ICU
-
     built.hierarchy.request(ICU, by=BY, is_rekey=True, key_algorithm=KeyAlgorithm.MLDSA44)
     built.ceremony().hold()
     issuer = built.issuers("h1/icu")["h1/icu"]

@@ -177,6 +177,7 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "a revocation by its serial": (14, lambda c: revocations.find_revoked_serial(c, OTHER, SERIAL)),
     "a device's certificates": (8, lambda c: certificates.list_of_device(c, DEVICE.text, alive_at=NOW)),
     "open intents": (8, certificates.list_intended),
+    "held intents": (8, lambda c: certificates.list_intended(c, state=certificates.HELD)),
     "a page of an authority": (2_020, lambda c: certificates.list_alive(c, OTHER, alive_at=NOW)),
     "no page behind the last": (8, lambda c: certificates.list_alive(c, OTHER, alive_at=NOW, after=SIZE)),
     "each shard's newest step": (4 * SIZE, lambda c: revocations.newest_by_shard(c, OTHER, after=0)),

@@ -40,7 +40,7 @@ from vagus.x509.profiles import Kind, Profile
 from vagus.x509.templates import Contents, NameConstraintSpec, assemble, build_tbs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from vagus.clock import Clock, Entropy
     from vagus.policy.values import PolicyPack
@@ -287,32 +287,38 @@ class Issuance:
     def settle(self, issuers: OpenIssuers) -> SettleReport:
         """Close every open intent: sign the same TBS, or revoke it where its authority may not sign any more.
 
+        One that was held meanwhile is signed and stays held: once it is released its device has a good certificate.
         Called at start before any listener opens; until then OCSP says tryLater for them. Intents of issuers that
         are not open here are left to the process that opens them.
         """
         signed: list[int] = []
         revoked: list[int] = []
         left: list[int] = []
-        after = -1
-        while page := self._intended(after):
-            for row in page:
-                issuer = issuers.find_by_id(row.authority_id)
-                if issuer is None:
-                    left.append(row.leaf_index)
-                elif self._settle_one(row, issuer):
-                    signed.append(row.leaf_index)
-                else:
-                    revoked.append(row.leaf_index)
-            after = page[-1].leaf_index
+        for row in self._unsigned():
+            issuer = issuers.find_by_id(row.authority_id)
+            if issuer is None:
+                left.append(row.leaf_index)
+            elif self._settle_one(row, issuer):
+                signed.append(row.leaf_index)
+            else:
+                revoked.append(row.leaf_index)
         return SettleReport(tuple(signed), tuple(revoked), tuple(left))
 
-    def _intended(self, after: int) -> tuple[CertificateRow, ...]:
-        return self._writer.submit(lambda batch: rows.list_intended(batch.connection, after=after)).result()
+    def _unsigned(self) -> Iterator[CertificateRow]:
+        for state in (rows.INTENDED, rows.HELD):
+            page = self._intended(state, -1)
+            while page:
+                yield from page
+                page = self._intended(state, page[-1].leaf_index)
+
+    def _intended(self, state: str, after: int) -> tuple[CertificateRow, ...]:
+        with self._writer.database.reading() as connection:  # not in the writer's turn: a million may be held
+            return rows.list_intended(connection, state=state, after=after)
 
     def _settle_one(self, row: CertificateRow, issuer: Issuer) -> bool:
         def act(batch: Batch) -> bool:
             found = rows.find_by_leaf(batch.connection, row.leaf_index)
-            if found is None or found.state != rows.INTENDED:
+            if found is None or found.fingerprint is not None or found.state == rows.REVOKED:
                 return True  # its own process was faster
             authority = authority_rows.find_by_id(batch.connection, issuer.authority_id)
             tbs_der, _ = rows.load_bytes(batch.connection, row.leaf_index)

@@ -232,10 +232,18 @@ def list_of_key(connection: Connection, spki_sha256: bytes) -> tuple[Certificate
     return tuple(read_row(found) for found in connection.execute(query))
 
 
-def list_intended(connection: Connection, *, after: int = -1, count: int = 500) -> tuple[CertificateRow, ...]:
-    """Intents that no signature followed yet, in order."""
+def list_intended(
+    connection: Connection, *, state: str = INTENDED, after: int = -1, count: int = 500
+) -> tuple[CertificateRow, ...]:
+    """Intents that no signature followed yet, in order; in state `HELD` those that were held before one could."""
     place = (certificates.c.state, certificates.c.leaf_index)
-    query = select(certificates).where(*behind(connection, place, (INTENDED, after))).order_by(*place).limit(count)
+    query = (
+        select(certificates)
+        .where(*behind(connection, place, (state, after)))
+        .where(hidden(certificates.c.fingerprint.is_(None)))
+        .order_by(*place)
+        .limit(count)
+    )
     return tuple(read_row(found) for found in connection.execute(query))
 
 
