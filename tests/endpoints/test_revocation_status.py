@@ -256,6 +256,18 @@ def test_what_is_no_question_is_malformed(app: ASGIApp, body: bytes) -> None:
     assert _status(call(app, "GET", f"/ocsp/{text}")) == OcspStatus.MALFORMED_REQUEST
 
 
+def test_a_question_with_a_demand_that_is_not_understood_is_malformed(app: ASGIApp, issued: IssuedCertificate) -> None:
+    """RFC 6960 4.1.2: whoever marks an extension critical wants no answer that passes it over."""
+    issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
+    builder = ocsp.OCSPRequestBuilder().add_certificate(
+        x509.load_der_x509_certificate(issued.der), issuer, hashes.SHA1()
+    )
+    demand = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.32473.99.1"), b"\x05\x00")
+    for is_critical, status in ((True, OcspStatus.MALFORMED_REQUEST), (False, 0)):
+        question = builder.add_extension(demand, critical=is_critical).build().public_bytes(Encoding.DER)
+        assert _status(call(app, "POST", "/ocsp", question, headers=POST)) == status
+
+
 def test_another_media_type_is_malformed_and_none_at_all_is_forgiven(app: ASGIApp, issued: IssuedCertificate) -> None:
     wrong = call(app, "POST", "/ocsp", _question(issued), headers={"Content-Type": "text/plain"})
     assert _status(wrong) == OcspStatus.MALFORMED_REQUEST

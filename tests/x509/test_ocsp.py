@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.x509 import chains
@@ -61,6 +63,14 @@ def test_the_nonce_is_read_in_both_wrappings(bare: bool) -> None:
     assert request.nonce == value
 
 
+BASIC, ANOTHER_TYPE = (der.object_identifier(oid) for oid in ("1.3.6.1.5.5.7.48.1.1", "1.2.3.4"))
+
+
+def acceptable(*types: bytes, critical: bool = True) -> Ext:
+    """The response types that the client understands (RFC 6960 4.4.3)."""
+    return Ext("1.3.6.1.5.5.7.48.1.4", der.sequence(*types), critical)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -75,6 +85,9 @@ def test_the_nonce_is_read_in_both_wrappings(bare: bool) -> None:
         (der.sequence(der.sequence(der.integer(1))), Reason.NON_DER),
         (ocsp_request(ID, signature=der.NULL_DER), Reason.NON_DER),
         (ocsp_request(ID + der.NULL_DER), Reason.NON_DER),
+        (ocsp_request(ID + der.explicit(0, der.NULL_DER)), Reason.NON_DER),
+        (ocsp_request(ID + der.explicit(0, der.sequence(der.NULL_DER))), Reason.NON_DER),
+        (ocsp_request(ID, extensions=[acceptable(der.NULL_DER)]), Reason.NON_DER),
         (ocsp_request(ID) + b"\0", Reason.NON_DER),
         (ocsp_request(ID[:-1]), Reason.NON_DER),
         (b"", Reason.NON_DER),
@@ -84,6 +97,31 @@ def test_the_nonce_is_read_in_both_wrappings(bare: bool) -> None:
 )
 def test_what_is_no_request_is_refused(content: bytes, reason: Reason) -> None:
     assert refused_request(content) is reason
+
+
+def of_one_certificate(extension: Ext) -> bytes:
+    """A request with a singleRequestExtension."""
+    return ocsp_request(ID + der.explicit(0, der.sequence(extension.encode())))
+
+
+@pytest.mark.parametrize("place", [lambda one: ocsp_request(ID, extensions=[one]), of_one_certificate])
+def test_a_critical_extension_that_is_not_understood_is_refused(place: Callable[[Ext], bytes]) -> None:
+    """RFC 6960 4.1.2; any other that is not known is ignored."""
+    locator = Ext("1.3.6.1.5.5.7.48.1.7", der.sequence(ROOT.subject), critical=True)
+    for extension in (Ext(chains.UNKNOWN, der.NULL_DER, critical=True), locator, acceptable(ANOTHER_TYPE)):
+        assert refused_request(place(extension)) is Reason.UNKNOWN_CRITICAL
+    for extension in (
+        Ext(chains.UNKNOWN, der.NULL_DER),
+        acceptable(ANOTHER_TYPE, BASIC),
+        acceptable(ANOTHER_TYPE, critical=False),
+    ):
+        assert len(decode_ocsp_request(place(extension)).asked) == 1
+
+
+def test_a_critical_nonce_is_a_nonce() -> None:
+    value = bytes(range(32))
+    nonce = Ext("1.3.6.1.5.5.7.48.1.2", der.octet_string(value), critical=True)
+    assert decode_ocsp_request(ocsp_request(ID, extensions=[nonce])).nonce == value
 
 
 def test_a_signed_request_is_read_without_its_signature() -> None:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from vagus.errors import LimitExceeded, Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.x509 import der_reading as der
+from vagus.x509 import extensions as ext
 from vagus.x509.certificates import Extension, PathCertificate, decode_certificate, read_extensions
 from vagus.x509.name_matching import DistinguishedName, decode_name
 
@@ -22,6 +23,7 @@ MAX_ANSWERED = 256
 MAX_RESPONDER_CERTIFICATES = 8
 _BASIC = der.oid_contents("1.3.6.1.5.5.7.48.1.1")
 NONCE = der.oid_contents("1.3.6.1.5.5.7.48.1.2")
+_ACCEPTABLE_RESPONSES = der.oid_contents("1.3.6.1.5.5.7.48.1.4")
 _KNOWN_RESPONSE_EXTENSIONS = frozenset(
     {
         NONCE,
@@ -130,7 +132,7 @@ def key_octets(spki_der: bytes) -> bytes:
 def decode_ocsp_request(request_der: bytes) -> OcspRequest:
     """The request that fills `request_der`.
 
-    Raises Malformed(NON_DER|BAD_REQUEST), LimitExceeded(TOO_LARGE|TOO_MANY).
+    Raises Malformed(NON_DER|BAD_VERSION|BAD_REQUEST|UNKNOWN_CRITICAL), LimitExceeded(TOO_LARGE|TOO_MANY).
     """
     if len(request_der) > MAX_REQUEST:
         msg = f"OCSP request of {len(request_der)} octets exceeds {MAX_REQUEST}; ask for fewer certificates"
@@ -149,7 +151,7 @@ def decode_ocsp_request(request_der: bytes) -> OcspRequest:
         if tag == der.SEQUENCE and not asked:
             asked = _read_asked(data, inner, outer)
         elif tag == 0xA2 and asked:
-            extensions = _read_request_extensions(data, inner, outer)
+            extensions = _read_request_extensions(data, inner, outer, "requestExtensions")
         elif tag != 0xA1:
             der.fail("tbsRequest holds an unknown field")
     if not asked:
@@ -157,11 +159,24 @@ def decode_ocsp_request(request_der: bytes) -> OcspRequest:
     return OcspRequest(tuple(asked), _nonce(extensions), MappingProxyType(dict(extensions)))
 
 
-def _read_request_extensions(data: bytes, start: int, end: int) -> Mapping[bytes, Extension]:
-    first, last = der.read_expected(data, start, end, der.SEQUENCE, "requestExtensions")
+def _read_request_extensions(data: bytes, start: int, end: int, what: str) -> Mapping[bytes, Extension]:
+    """4.1.2, 4.4: what is not known is ignored, but for what the client calls critical."""
+    first, last = der.read_expected(data, start, end, der.SEQUENCE, what)
     if last != end:
-        der.fail("bytes after requestExtensions")
-    return read_extensions(data, first, last)
+        der.fail(f"bytes after {what}")
+    extensions = read_extensions(data, first, last)
+    for extension in extensions.values():
+        if extension.is_critical and not _is_understood(extension):
+            name = der.oid_text(extension.oid)
+            msg = f"an OCSP request with the critical extension {name}, which is not understood here; leave it out"
+            raise Malformed(Reason.UNKNOWN_CRITICAL, msg, extension=name)
+    return extensions
+
+
+def _is_understood(extension: Extension) -> bool:
+    if extension.oid == _ACCEPTABLE_RESPONSES:
+        return _BASIC in ext.decode_oid_list(extension.value, "AcceptableResponses")  # 4.4.3: there is no other type
+    return extension.oid == NONCE
 
 
 def _read_asked(data: bytes, start: int, end: int) -> list[CertId]:
@@ -169,8 +184,11 @@ def _read_asked(data: bytes, start: int, end: int) -> list[CertId]:
     while start < end:
         first, last = der.read_expected(data, start, end, der.SEQUENCE, "a Request")
         cert_id, after = _read_cert_id(data, first, last)
-        if after != last and der.read_element(data, after, last)[::2] != (0xA0, last):
-            der.fail("a Request holds an unknown field")
+        if after != last:
+            inner, outer = der.read_expected(data, after, last, 0xA0, "singleRequestExtensions")
+            if outer != last:
+                der.fail("a Request holds an unknown field")
+            _read_request_extensions(data, inner, outer, "singleRequestExtensions")
         asked.append(cert_id)
         if len(asked) > MAX_ASKED:
             msg = f"an OCSP request for more than {MAX_ASKED} certificates; send several requests"
