@@ -13,7 +13,9 @@ from vagus.records.database import Connection, Database
 from vagus.records.revocations import RevocationEvent, RevocationRow
 
 
-def revoke(connection: Connection, one: CertificateRow, sequence: int, entry: bytes = b"") -> RevocationRow:
+def revoke(
+    connection: Connection, one: CertificateRow, sequence: int, entry: bytes = b"", *, at: int = 500
+) -> RevocationRow:
     row = RevocationRow(
         leaf_index=one.leaf_index,
         sequence=sequence,
@@ -21,12 +23,12 @@ def revoke(connection: Connection, one: CertificateRow, sequence: int, entry: by
         serial=one.serial,
         shard=one.shard,
         reason=1,
-        revoked_at=500,
+        revoked_at=at,
         not_after=one.not_after,
         entry_der=entry or b"entry %d" % one.leaf_index,
     )
     rows.put_revocation(connection, row)
-    rows.insert_event(connection, RevocationEvent(sequence, one.authority_id, one.serial, rows.REVOKE, 1, 500))
+    rows.insert_event(connection, RevocationEvent(sequence, one.authority_id, one.serial, rows.REVOKE, 1, at))
     return row
 
 
@@ -96,6 +98,19 @@ def test_what_nobody_can_place_moves_every_list(database: Database) -> None:
         assert rows.oldest_waiting(connection, ca, 0, after=1) is None
         release(connection, lost, 3, at=700)
         assert [one.entry_der for one in rows.list_changes(connection, ca, 3, after=2, most=9)] == [None]
+
+
+def test_the_first_that_waits_for_a_list_of_its_shard_is_told_without_those_behind_it(database: Database) -> None:
+    with database.writing() as connection:
+        ca, other = authority(connection), authority(connection, "h1/er")
+        for step, (issuer, shard) in enumerate(((ca, 0), (other, 0), (ca, 1), (ca, 0), (ca, 1)), 1):
+            revoke(connection, certificate(connection, issuer, step, shard=shard), step, at=100 * step)
+        expected = {0: (100, 400, 400, None), 1: (300, 300, 500, 500), 2: (None,) * 4}
+        for shard, firsts in expected.items():
+            asked = [rows.oldest_waiting(connection, ca, shard, after=after) for after in (0, 1, 3, 4)]
+            assert tuple(asked) == firsts, f"behind 0, 1, 3 and 4, of shard {shard}"
+        rows.delete_revocation(connection, 1)
+        assert rows.oldest_waiting(connection, ca, 0, after=0) == 400, "what was released waits for no entry"
 
 
 def release(connection: Connection, one: CertificateRow, sequence: int, at: int) -> None:

@@ -182,6 +182,9 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "no page behind the last": (8, lambda c: certificates.list_alive(c, OTHER, alive_at=NOW, after=SIZE)),
     "each shard's newest step": (4 * SIZE, lambda c: revocations.newest_by_shard(c, OTHER, after=0)),
     "a shard's changes": (4 * SIZE, lambda c: revocations.list_changes(c, OTHER, 0, after=0, most=10_001)),
+    "the first of a shard that waits": (16, lambda c: revocations.oldest_waiting(c, OTHER, 1, after=0)),
+    "the first that waits behind most": (16, lambda c: revocations.oldest_waiting(c, OTHER, 2, after=SIZE - 1_000)),
+    "nothing that waits": (16, lambda c: revocations.oldest_waiting(c, OTHER, 0, after=SIZE)),
     "the newest leaf": (6, lambda c: status_facts.find_newest_leaf(c, OTHER)),
     "the newest leaf of nobody": (6, lambda c: status_facts.find_newest_leaf(c, 77)),
     "a leaf that is alive": (

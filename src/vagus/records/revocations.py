@@ -10,7 +10,7 @@ from sqlalchemy import Row, and_, bindparam, delete, exists, func, insert, null,
 from vagus.identifiers import serial_bytes
 from vagus.records.certificates import EVERY_SHARD, list_shards, list_standing
 from vagus.records.database import Connection
-from vagus.records.guesswork import hidden
+from vagus.records.guesswork import behind, hidden
 from vagus.records.statements import Statement, Write, write_together
 from vagus.records.tables import certificates, revocation_events, revocations
 
@@ -255,11 +255,18 @@ def list_changes(connection: Connection, authority_id: int, shard: int, *, after
 
 
 def oldest_waiting(connection: Connection, authority_id: int, shard: int, *, after: int) -> int | None:
-    """When the oldest entry of a shard behind `after` was made, seconds since 1970 UTC; None without one."""
+    """When the first step of a shard behind `after` was made that still stands, seconds since 1970 UTC; None without.
+
+    Moments grow with the sequence, in which lists take steps too. Where a clock was set back between two that wait, the
+    later one bears the earlier moment, and the first decides all the same.
+    """
     table = revocations.c
-    query = select(func.min(table.revoked_at)).where(table.authority_id == authority_id, table.sequence > after)
-    standing = list_standing(connection, authority_id, shard)
-    found = [connection.execute(query.where(table.shard == one)).scalar() for one in standing]
+    place = (table.authority_id, table.shard, table.sequence)
+    query = select(table.revoked_at).order_by(*place).limit(1)  # one row, however many a mass revocation leaves waiting
+    found = [
+        connection.execute(query.where(*behind(connection, place, (authority_id, one, after)))).scalar()
+        for one in list_standing(connection, authority_id, shard)
+    ]
     return min((int(at) for at in found if at is not None), default=None)
 
 
