@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from tests.x509 import chains
 from tests.x509.chains import AT, Made, ocsp_id, ocsp_response, revoked, root
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
@@ -43,6 +44,25 @@ def test_a_good_answer_of_the_past_does_not_undo_a_revocation() -> None:
     load(source, leaf, ocsp_response(CA, ocsp_id(leaf, CA), revoked(1)))
     load(source, leaf, good)
     assert refused(source, leaf) is Reason.REVOKED
+
+
+def test_no_later_word_undoes_a_revocation() -> None:
+    """A hold from before it, brought late, would grow old and leave nothing."""
+    source, leaf = OcspStatus(), CA.leaf()
+    load(source, leaf, ocsp_response(CA, ocsp_id(leaf, CA), revoked(1)))
+    load(source, leaf, ocsp_response(CA, ocsp_id(leaf, CA), revoked(6), this_update=AT - 5 * HOUR), AT + HOUR)
+    later = {"this_update": AT + HOUR, "produced_at": AT + HOUR}
+    load(source, leaf, ocsp_response(CA, ocsp_id(leaf, CA), **later), AT + 2 * HOUR)  # type: ignore[arg-type]
+    assert refused(source, leaf, AT + 2 * HOUR) is Reason.REVOKED
+    assert refused(source, leaf, AT + 99 * HOUR) is Reason.REVOKED
+
+
+def test_a_revocation_is_not_forgotten_when_its_responders_certificate_ends() -> None:
+    source, leaf = OcspStatus(), CA.leaf()
+    extensions = (chains.LEAF_USAGE, chains.purposes(chains.OCSP_SIGNING), chains.NOCHECK)
+    responder = CA.issue("O=Harbour,CN=OCSP", extensions, not_after=AT + HOUR)
+    load(source, leaf, ocsp_response(responder, ocsp_id(leaf, CA), revoked(1), certificates=[responder]))
+    assert refused(source, leaf, AT + 300 * 24 * HOUR) is Reason.REVOKED
 
 
 def test_an_older_response_is_passed_over() -> None:

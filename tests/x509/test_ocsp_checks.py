@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -75,6 +75,33 @@ def test_one_bad_answer_among_several_about_the_certificate_decides() -> None:
     assert good
     single = der.sequence(ID, revoked(1), der.generalized_time(AT - DAY))
     assert refused(ocsp_response(CA, ID, more=[single]), OcspRules(longest_life=DAY * 9)) is Reason.REVOKED
+
+
+def test_a_revocation_counts_beside_newer_answers_that_say_less() -> None:
+    """A hold and a certificate that is not known may both be undone, and grow old; a revocation does neither."""
+    for status, ends in ((revoked(6), AT - HOUR), (chains.UNKNOWN_STATUS, AT + HOUR)):
+        older = der.sequence(ID, revoked(1), der.generalized_time(AT - DAY))
+        response = ocsp_response(CA, ID, status, this_update=AT - 2 * HOUR, next_update=ends, more=[older])
+        assert refused(response) is Reason.REVOKED
+
+
+@pytest.mark.parametrize("status", [revoked(1), revoked()])
+def test_a_revocation_outlives_the_certificate_of_the_delegate_that_told_of_it(status: bytes) -> None:
+    past = responder(not_before=AT - 9 * DAY, not_after=AT - 2 * DAY)
+    times = {"this_update": AT - 3 * DAY, "produced_at": AT - 3 * DAY, "next_update": AT - 2 * DAY}
+
+    def told(said: bytes, **changes: datetime) -> bytes:
+        return ocsp_response(past, ID, said, certificates=[past], **{**times, **changes})  # type: ignore[arg-type]
+
+    assert refused(told(status)) is Reason.REVOKED
+    # what may be undone does not
+    for said in (chains.GOOD, revoked(6), chains.UNKNOWN_STATUS):
+        assert refused(told(said, next_update=AT + DAY)) is Reason.OCSP_RESPONDER
+    # nor what was signed when the delegate was none
+    for produced_at in (AT - DAY, AT - 10 * DAY):
+        assert refused(told(status, produced_at=produced_at)) is Reason.OCSP_RESPONDER
+    early = responder(not_before=AT + HOUR)
+    assert refused(ocsp_response(early, ID, status, certificates=[early])) is Reason.OCSP_RESPONDER
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
@@ -15,12 +15,15 @@ from vagus.x509.ocsp_checks import DEFAULT_OCSP_RULES, OcspRules, check_response
 from vagus.x509.paths import Name
 from vagus.x509.signatures import SignatureVerdicts
 
+_FOR_EVER = datetime.max.replace(tzinfo=UTC)
+
 
 class OcspStatus:
     """A `StatusSource` over responses at hand. Safe to use from several threads.
 
     Each response is verified anew for each question (its signature only once). A response that says revoked sticks:
-    an older one that says good, and would still be in date, no longer counts (RFC 6960 leaves replay to nextUpdate).
+    no other one undoes it, least an older one that says good and would still be in date (RFC 6960 leaves replay to
+    nextUpdate).
     """
 
     def __init__(
@@ -79,7 +82,8 @@ class OcspStatus:
         except NotTrusted as refusal:
             if refusal.reason not in {Reason.REVOKED, Reason.ON_HOLD, Reason.NOT_ISSUED}:
                 raise
-            return at  # a bad answer is news of now: no response of the past replaces it
+            # a bad answer is news of now: no response of the past replaces it, and none at all a revocation
+            return _FOR_EVER if refusal.reason is Reason.REVOKED else at
         return answer.this_update
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:

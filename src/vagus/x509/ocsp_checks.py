@@ -61,8 +61,10 @@ def check_response(
     response = decode_ocsp_response(response_der)
     # 3.2 (1) the certificate in the response is the one that was asked for
     answer = _find_answer(response, certificate, issuer)
-    # 3.2 (2), (3), (4) the signature is valid, by the intended responder, who is authorised
-    signer = _find_signer(response, issuer, at, verdicts, rules)
+    # 3.2 (2), (3), (4) the signature is valid, by the intended responder, who is authorised: now, or for a revocation
+    # that is for ever when it was signed
+    signed_at = min(at, response.produced_at) if _is_for_ever(answer) else at
+    signer = _find_signer(response, issuer, (at, signed_at), verdicts, rules)
     verdicts.verify(
         response.sha256,
         signer.spki_sha256,
@@ -75,15 +77,13 @@ def check_response(
     # 3.2 (5) it is not dated in the future
     _check_made(response, answer, at, rules)
     # 2.2 the answer itself: a revocation is for ever, however old the response that tells of it
+    if not _is_for_ever(answer):
+        # 3.2 (5), (6) thisUpdate is recent, nextUpdate lies ahead
+        _check_age(answer, at, rules)
     if answer.status is CertStatus.REVOKED:
-        is_held = answer.revocation_reason == CERTIFICATE_HOLD
-        if is_held:
-            _check_age(answer, at, rules)
         msg = f"certificate {certificate.label} is revoked, says its OCSP responder"
-        reason = Reason.ON_HOLD if is_held else Reason.REVOKED
+        reason = Reason.REVOKED if _is_for_ever(answer) else Reason.ON_HOLD
         raise NotTrusted(reason, msg, certificate=certificate.label, code=answer.revocation_reason)
-    # 3.2 (5), (6) thisUpdate is recent, nextUpdate lies ahead
-    _check_age(answer, at, rules)
     if answer.status is CertStatus.UNKNOWN:
         msg = f"the OCSP responder does not know certificate {certificate.label}; its issuer never recorded it"
         raise NotTrusted(Reason.NOT_ISSUED, msg, certificate=certificate.label)
@@ -91,13 +91,19 @@ def check_response(
 
 
 def _find_answer(response: OcspResponse, certificate: PathCertificate, issuer: PathCertificate) -> SingleResponse:
-    """The newest of the answers about this certificate; one for another certificate of the CA is no answer."""
+    """The gravest and newest answer about this certificate; one for another certificate of the CA is no answer."""
     answers = [answer for answer in response.answers if answer.cert_id.names(certificate, issuer)]
     if not answers:
         msg = f"the OCSP response does not speak of certificate {certificate.label} and its issuer; ask again"
         raise NotTrusted(Reason.OCSP_MISMATCH, msg, certificate=certificate.label)
-    revoked = [answer for answer in answers if answer.status is not CertStatus.GOOD]
-    return max(revoked or answers, key=lambda answer: answer.this_update)
+    bad = [answer for answer in answers if answer.status is not CertStatus.GOOD]
+    gravest = [answer for answer in bad if _is_for_ever(answer)] or bad or answers
+    return max(gravest, key=lambda answer: answer.this_update)
+
+
+def _is_for_ever(answer: SingleResponse) -> bool:
+    """Whether it says revoked, and not only for a while."""
+    return answer.status is CertStatus.REVOKED and answer.revocation_reason != CERTIFICATE_HOLD
 
 
 def _is_named(response: OcspResponse, candidate: PathCertificate) -> bool:
@@ -108,9 +114,17 @@ def _is_named(response: OcspResponse, candidate: PathCertificate) -> bool:
 
 
 def _find_signer(
-    response: OcspResponse, issuer: PathCertificate, at: datetime, verdicts: SignatureVerdicts, rules: OcspRules
+    response: OcspResponse,
+    issuer: PathCertificate,
+    moments: tuple[datetime, datetime],
+    verdicts: SignatureVerdicts,
+    rules: OcspRules,
 ) -> PathCertificate:
-    """4.2.2.2: the CA itself, or a responder that the very CA has delegated with a certificate of its own."""
+    """4.2.2.2: the CA itself, or a responder that the very CA has delegated with a certificate of its own.
+
+    `moments`: the one that is asked about, and the one at which the delegate's certificate must be in date.
+    """
+    at, signed_at = moments
     if _is_named(response, issuer):
         return issuer
     refusal = NotTrusted(
@@ -119,6 +133,7 @@ def _find_signer(
     for candidate in response.certificates:
         if _is_named(response, candidate):
             try:
+                _check_in_date(candidate, signed_at)
                 _check_delegate(candidate, issuer, at, verdicts, rules)
             except VagusError as fault:
                 msg = f"OCSP responder {candidate.label} is not authorised: {fault.message}"
@@ -126,6 +141,11 @@ def _find_signer(
             else:
                 return candidate
     raise refusal
+
+
+def _check_in_date(delegate: PathCertificate, at: datetime) -> None:
+    if not delegate.not_before <= at or at.replace(microsecond=0) > delegate.not_after:
+        raise NotTrusted(Reason.EXPIRED, f"certificate {delegate.label} is out of date at {at:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _check_delegate(
@@ -154,8 +174,6 @@ def _check_delegate(
         for oid, extension in delegate.extensions.items()
     ):
         raise NotTrusted(Reason.UNKNOWN_CRITICAL, f"certificate {label} has extensions that are not understood")
-    if not delegate.not_before <= at or at.replace(microsecond=0) > delegate.not_after:
-        raise NotTrusted(Reason.EXPIRED, f"certificate {label} is out of date at {at:%Y-%m-%d %H:%M:%S} UTC")
     # 4.2.2.2.1: nocheck lasts for the certificate's whole (short) life; without it somebody must be asked
     if not delegate.has(ext.OCSP_NOCHECK) and rules.requires_nocheck:
         if rules.responder_status is None:
