@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import time
+import urllib.error
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +19,11 @@ from cryptography.x509 import ocsp
 from tests.cli.issuing import SOURCE, Kept, device_name, issue, make_responder, publish
 from tests.cli.processes import PATIENCE, Served, serving
 from tests.cli.running import done, run
+from vagus.authority import shards
 from vagus.errors import IntegrityFailure
 from vagus.reasons import Reason
+from vagus.records.backup import copy_database
+from vagus.records.database import open_database
 from vagus.records.installation import set_restored
 from vagus.records.keys import find_key
 from vagus.records.tokens import find_token
@@ -212,6 +217,123 @@ def test_ocsp_calls_nothing_good_before_the_gap_is_known(lost: Lost, tmp_path: P
         assert ocsp_status(served, lost.revoked) is ocsp.OCSPResponseStatus.TRY_LATER
 
 
+@pytest.mark.parametrize("with_log", [False, True])
+def test_a_restored_system_that_was_shown_no_lists_hands_out_none(lost: Lost, tmp_path: Path, with_log: bool) -> None:
+    """Its own are older than what the world has: their numbers would fall, and who was revoked would be good."""
+    back = tmp_path / "back"
+    seen = ("--published", str(lost.kept.log), "--checkpoint", str(lost.kept.checkpoint)) if with_log else ()
+    done(back, "restore", str(lost.backup), *seen)
+    with serving(back, "--role", "status", "--issue-for", "h1/icu") as served:
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            served.get(f"/{NEWEST_LIST}")
+        assert (refusal.value.code, json.load(refusal.value)["reason"]) == (503, "RESTORE_UNSETTLED")
+        told = ocsp_status(served, lost.revoked)
+        assert told is (ocsp.OCSPCertStatus.REVOKED if with_log else ocsp.OCSPResponseStatus.TRY_LATER)
+
+
+def set_back(folder: Path, older: Path) -> None:
+    """As a database server's own tools do: no mark is left."""
+    for left in folder.glob("vagus.sqlite3*"):
+        left.unlink()
+    shutil.copy(older, folder / "vagus.sqlite3")
+
+
+@pytest.mark.parametrize("left", ["log", "published", "both"])
+def test_a_status_node_over_a_database_that_was_set_back_is_blind_until_the_gap_is_closed(
+    hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    make_responder(hospital)
+    stolen = issue(hospital, 2)
+    publish(hospital, "early")
+    copy_database(open_database(f"sqlite:///{hospital}/vagus.sqlite3"), tmp_path / "old.sqlite3")
+    done(hospital, "device", "revoke", device_name(2), "--reason", "keyCompromise", "--yes")
+    kept = publish(hospital)
+    set_back(hospital, tmp_path / "old.sqlite3")
+    if left == "log":
+        shutil.rmtree(hospital / "published")
+    elif left == "published":
+        shutil.rmtree(hospital / "log")
+    place, serial = hospital / "published" / NEWEST_LIST, x509.load_der_x509_certificate(stolen).serial_number
+    refused = run(hospital, "serve", "--issue-for", "h1/icu")
+    assert (refused.code, refused.reason) == (3, "RESTORE_UNSETTLED")
+    with monkeypatch.context() as patched:
+        patched.setenv("VAGUS_PASSPHRASE_SOURCE", "ocsp=env:TEST_PASSPHRASE")  # a status node has no other
+        with serving(hospital, "--role", "status") as served:
+            assert ocsp_status(served, stolen) is ocsp.OCSPResponseStatus.TRY_LATER
+            if left == "log":
+                with pytest.raises(urllib.error.HTTPError) as refusal:
+                    served.get(f"/{NEWEST_LIST}")
+                assert refusal.value.code == 503
+                assert not place.exists(), "no older list is written"
+            else:
+                assert served.get(f"/{NEWEST_LIST}") == (kept.lists / NEWEST_LIST).read_bytes()
+            lists = ("--crl", str(kept.lists)) if left == "log" else ()
+            evidence = ("--checkpoint", str(kept.checkpoint), "--published", str(kept.log), *lists)
+            patched.setenv("VAGUS_PASSPHRASE_SOURCE", SOURCE)
+            done(hospital, "restore-gap", *evidence, "--accept", "--yes")
+            until = time.monotonic() + PATIENCE
+            while ocsp_status(served, stolen) is not ocsp.OCSPCertStatus.REVOKED:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            assert served.stop() == 0
+    before = newest_list(kept.lists / NEWEST_LIST)
+    after = newest_list(publish(hospital, "next").lists / NEWEST_LIST)
+    assert is_listed(before, serial)
+    assert is_listed(after, serial)
+    assert (after.number or 0) > (before.number or 0)
+
+
+def test_a_status_node_without_files_and_log_of_its_own_answers(hospital: Path, tmp_path: Path) -> None:
+    """A node that begins: nothing beside the database, or what another installation left."""
+    make_responder(hospital)
+    issued = issue(hospital, 1)
+    publish(hospital)
+    shutil.rmtree(hospital / "log")
+    foreign = hospital / "published" / NEWEST_LIST
+    content = foreign.read_bytes()
+    shutil.rmtree(hospital / "published")
+    with serving(hospital, "--role", "status") as served:
+        assert ocsp_status(served, issued) is ocsp.OCSPCertStatus.GOOD
+        assert served.get(f"/{NEWEST_LIST}") == content
+        until = time.monotonic() + PATIENCE
+        while not foreign.exists():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert foreign.read_bytes() == content
+
+
+def test_a_revocation_of_the_gap_stands_in_the_list_of_its_own_shard(
+    hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shard was opened behind the backup; its list is signed again, and goes on naming who is revoked there."""
+    monkeypatch.setattr(shards, "SHARD_PLACES", 2)
+    monkeypatch.setattr(shards, "BLOCK", 1)
+    make_responder(hospital)
+    issue(hospital, 1)
+    publish(hospital, "early")
+    done(hospital, "backup", str(tmp_path / "backup.tar"))
+    behind = [issue(hospital, 2), issue(hospital, 3), *(issue(hospital, 3, f"x{n}") for n in (1, 2))]
+    stolen = x509.load_der_x509_certificate(behind[-1])
+    points = stolen.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    shard = (points[0].full_name or [])[0].value.rpartition("/")[2]
+    assert shard != "0.crl"
+    done(hospital, "device", "revoke", device_name(3), "--reason", "keyCompromise", "--yes")
+    kept = publish(hospital)
+    name = f"crl/h1.icu/1/{shard}"
+    assert is_listed(newest_list(kept.lists / name), stolen.serial_number)
+    back, checkpoint = tmp_path / "back", ("--checkpoint", str(kept.checkpoint))
+    seen = ("--published", str(kept.log), *checkpoint, "--crl", str(kept.lists))
+    done(back, "restore", str(tmp_path / "backup.tar"), *seen)
+    done(back, "restore-gap", *checkpoint, "--crl", str(kept.lists), "--accept", "--yes")
+    for number in range(4):
+        issue(back, 1, f"y{number}")
+    again = publish(back, "later")
+    assert is_listed(newest_list(again.lists / name), stolen.serial_number)
+    numbers = [newest_list(place / name).number for place in (kept.lists, again.lists)]
+    assert (numbers[0] or 0) < (numbers[1] or 0)
+    assert done(back, "audit", "verify", *("--against", str(kept.checkpoint)), "--json").facts["verdict"] == "sound"
+
+
 def test_without_the_published_log_nothing_goes_on_under_the_old_name(lost: Lost, tmp_path: Path) -> None:
     back = brought_back(lost, tmp_path, with_log=False)
     evidence = ("--checkpoint", str(lost.kept.checkpoint), "--crl", str(lost.kept.lists))
@@ -351,9 +473,7 @@ def test_a_database_that_other_tools_brought_back_issues_nothing_until_its_gap_i
     shutil.copy(hospital / "vagus.sqlite3", tmp_path / "old.sqlite3")
     issue(hospital, 1)
     kept = publish(hospital)
-    for left in hospital.glob("vagus.sqlite3*"):
-        left.unlink()
-    shutil.copy(tmp_path / "old.sqlite3", hospital / "vagus.sqlite3")
+    set_back(hospital, tmp_path / "old.sqlite3")
     refused = run(hospital, "serve", "--issue-for", "h1/icu")
     assert (refused.code, refused.reason) == (3, "RESTORE_UNSETTLED")
     closed = done(hospital, "restore-gap", "--checkpoint", str(kept.checkpoint), "--accept", "--yes", "--json").facts

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vagus.authority.earlier import LOST, adopt_list, apply, find_home
+from vagus.authority.list_files import ListFiles
 from vagus.authority.listed import ListedElsewhere, Said, read_list, weigh
 from vagus.authority.revocation import revoke_row
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
@@ -123,11 +124,13 @@ def measure_gap(
     """What stands between the backup and what was published; a published log is taken back on the way.
 
     `checkpoint` is verified by the caller. For a log that begins anew (`is_new_log`) an older copy of the published
-    one is good enough: it tells less, and contradicts nothing. Raises Conflict(ALREADY_EXISTS) when there is no gap to
-    close, NotTrusted(CRL_INVALID) for a list that no authority here signed, and as `take_log_back`.
+    one is good enough: it tells less, and contradicts nothing. Lists in this installation's own folder that are newer
+    than the database's count among `lists`. Raises Conflict(ALREADY_EXISTS) when there is no gap to close,
+    NotTrusted(CRL_INVALID) for a list that no authority here signed, and as `take_log_back`.
     """
+    own = _find_newer_lists(house)
     if house.installation.restored_at is None:
-        _mark_if_behind(house, published or house.settings.log)
+        _mark_if_behind(house, published or house.settings.log, is_behind=bool(own))
     installation = house.installation
     if installation.restored_at is None or installation.restored_size is None:
         raise Conflict(Reason.ALREADY_EXISTS, "this system is not waiting for a gap to be closed; nothing to do")
@@ -148,21 +151,30 @@ def measure_gap(
     with house.database.reading() as connection:
         _read_gap(connection, gap, end)
     # 3. The newest lists tell what relying parties were told.
-    for der in lists:
+    for der in (*lists, *own):
         _read_list(der, authorities, gap)
     with house.database.reading() as connection:
         _find_homes(connection, gap)
     return gap
 
 
-def _mark_if_behind(house: House, published: Path) -> None:
-    """A database that other tools brought back carries no mark; the published log tells that it is behind."""
+def _find_newer_lists(house: House) -> list[bytes]:
+    """What the folder of lists has that the database has not: it went on while the database was brought back."""
+    files = ListFiles(house.database, house.settings.published)
+    with house.database.reading() as connection:
+        signers = {row.id: row.certificate_der for row in list_authorities(connection)}
+    found = (files.load(one, signers[one.authority_id] or b"") for one in files.find_newer())
+    return [one.crl_der for one in found if one is not None]
+
+
+def _mark_if_behind(house: House, published: Path, *, is_behind: bool) -> None:
+    """A database that other tools brought back carries no mark; the published log and newer lists tell of it."""
 
     def act(batch: Batch) -> None:
         size = load_head(batch.connection).size
         set_restored(batch.connection, batch.at, size=size, backup_sha256=bytes(32))
 
-    if house.is_behind(published):
+    if is_behind or house.is_behind(published):
         house.writer.submit(act).result()
 
 

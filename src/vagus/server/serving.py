@@ -7,20 +7,21 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from urllib.parse import urlsplit
 
-from vagus.authority.answers import KeptAnswer, OcspAnswer, OcspDesk
+from vagus.authority.answers import OcspDesk
 from vagus.authority.clock_bound import ClockBound
 from vagus.authority.issuers import Issuer, OpenIssuers, is_live
+from vagus.authority.list_files import ListFiles
 from vagus.authority.published import FRESH_SECONDS, LOOK_SECONDS, PublishedLists
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
 from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp
 from vagus.endpoints.revocation_status import OcspReplies, status_app
-from vagus.errors import Conflict, Unavailable, VagusError
+from vagus.errors import Conflict, VagusError
 from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, list_authorities
@@ -40,10 +41,10 @@ from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.prober import Prober
 from vagus.server.ready_answers import ReadyAnswers
 from vagus.server.reloading import NextListeners, Reloading
+from vagus.server.sight import CarefulDesk, CarefulLists, Sight
 from vagus.server.status_watch import StatusWatch, statistics_tasks
 from vagus.server.work_kinds import work_kinds
 from vagus.server.work_runner import WorkRunner
-from vagus.tlog.tiles import CHECKPOINT
 from vagus.tls import Staple
 from vagus.wiring import House
 from vagus.x509 import der
@@ -97,8 +98,7 @@ class Serving:
     gauge: LoadGauge
     holder: str
     """This process's name in leases."""
-    is_settled: bool = True
-    """False while the gap behind a restore is open: then nothing is signed that the log would have to hold."""
+    sight: Sight
     doors: Doors = field(default_factory=Doors)
     builder: DoorBuilder | None = None
     waits: dict[str, str] = field(default_factory=dict)
@@ -109,27 +109,6 @@ class Serving:
     """The thread that publishes the ledger, for which no list waits."""
 
 
-@dataclass(frozen=True, slots=True)
-class CarefulDesk:
-    """Answers nothing while a restored system has not seen the published log: it would call good what was revoked."""
-
-    serving: Serving
-
-    def answer(self, request_der: bytes, at: datetime) -> OcspAnswer:
-        """As `OcspDesk.answer`; raises Unavailable(RESTORE_UNSETTLED) before the gap is known."""
-        if self._is_blind():
-            msg = "this system was restored and does not know yet what was revoked since its backup; try later"
-            raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
-        return self.serving.desk.answer(request_der, at)
-
-    def find_kept(self, request_der: bytes, at: datetime) -> KeptAnswer | None:
-        """As `OcspDesk.find_kept`; nothing is found before the gap is known."""
-        return None if self._is_blind() else self.serving.desk.find_kept(request_der, at)
-
-    def _is_blind(self) -> bool:
-        return not self.serving.is_settled and not (self.serving.house.settings.log / CHECKPOINT).exists()
-
-
 def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready: Ready) -> None:
     """Serve until SIGTERM; `ready` is told the bound addresses once every listener is open.
 
@@ -137,8 +116,12 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
     """
     # 1. The plan in force, and whether this system may issue at all.
     plan = house.planning.load_served()
+    files = ListFiles(house.database, house.settings.published)
+    sight = Sight(house.database, files, house.settings.log, is_behind=house.is_behind, waits={})
+    sight.look()
     if not is_status_only:
         house.check_settled()
+        sight.check()
         house.adopt_policy()
     # 2. The keys that were named, and no other.
     issuers = house.open_issuers(_names(house, issue_for))
@@ -148,7 +131,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
         if report.signed or report.revoked:
             _LOG.warning("settled open intents: %d signed, %d revoked", len(report.signed), len(report.revoked))
     # 4. Responders, lists, ledger: what peers will ask for is there before they can.
-    serving = _prepare(house, plan, issuers, is_status_only=is_status_only)
+    serving = _prepare(house, plan, issuers, sight, is_status_only=is_status_only)
     _tell_unopened(serving)
     reloading = Reloading(
         house.settings.plan,
@@ -300,7 +283,7 @@ def _names(house: House, issue_for: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.name for row in active if not AuthorityKind(row.kind).is_offline))
 
 
-def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: bool) -> Serving:
+def _prepare(house: House, plan: Plan, issuers: OpenIssuers, sight: Sight, *, is_status_only: bool) -> Serving:
     """Responders of the open authorities are made or renewed; all that are on record answer."""
     keystore = house.keystore_or_new(OCSP_KEYSTORE)
     holder = f"serve-{house.entropy(8).hex()}"
@@ -323,10 +306,12 @@ def _prepare(house: House, plan: Plan, issuers: OpenIssuers, *, is_status_only: 
     )
     supply = DeskSupply(desk, house.database, keystore, house.clock)
     gauge = LoadGauge(house.settings.serve.overload_seconds)
-    is_settled = house.installation.restored_at is None
+    publisher.files = sight.files  # one memory of the folder
     lists = PublishedLists(house.database, house.clock, fresh_seconds=FRESH_SECONDS)
     lists.follow(house.writer)
-    return Serving(house, plan, issuers, desk, gate_log, publisher, supply, lists, gauge, holder, is_settled)
+    return Serving(
+        house, plan, issuers, desk, gate_log, publisher, supply, lists, gauge, holder, sight, waits=sight.waits
+    )
 
 
 def _renew_first(office: ResponderOffice, issuers: OpenIssuers, bound: ClockBound) -> None:
@@ -399,9 +384,7 @@ def _write_files(serving: Serving) -> None:
 
 def _is_settled(serving: Serving) -> bool:
     """Asked again each time: an operator may close the gap while this process serves."""
-    if not serving.is_settled:
-        serving.is_settled = serving.house.installation.restored_at is None
-    return serving.is_settled
+    return serving.sight.look_again()
 
 
 def _renew(serving: Serving) -> None:
@@ -485,8 +468,9 @@ def _refresh(serving: Serving) -> None:
 def _status_parts(serving: Serving) -> tuple[ASGIApp, ReadyAnswers]:
     """The application of the status listeners, and the OCSP answers that are given without it."""
     house = serving.house
-    source = SheddingOcsp(CarefulDesk(serving), serving.gauge)
+    source = SheddingOcsp(CarefulDesk(serving.desk, serving.sight), serving.gauge)
     replies = OcspReplies(source, house.clock, house.pack.ocsp.http_max_age)
-    app = status_app(publications=serving.lists, ocsp=replies)
+    lists = CarefulLists(serving.lists, serving.sight, house.database)
+    app = status_app(publications=lists, ocsp=replies)
     prefix = urlsplit(serving.plan.status_url).path
     return under_prefix(prefix, log_files_app(house.settings.log, app)), ReadyAnswers(replies, prefix)
