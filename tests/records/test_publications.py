@@ -6,21 +6,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import delete
 
 from tests.postgres import fresh_database
 from tests.records.signing import authority
 from vagus.records import publications as rows
 from vagus.records.database import Connection, Database, open_database
 from vagus.records.publications import COMPLETE, DeltaRow, Publication, ResponderRow
+from vagus.records.statements import _Compiled
+from vagus.records.tables import crl_publications
 
 
 @pytest.fixture(params=["create", "upgrade"])
 def postgres_tables(postgres: str, request: pytest.FixtureRequest) -> Iterator[Connection]:
-    """A reading of an empty database whose tables came on either way."""
+    """A connection to an empty database whose tables came on either way."""
     with fresh_database(postgres) as url:
         made = open_database(url)
         getattr(made, request.param)()
-        with made.reading() as connection:
+        with made.writing() as connection:
             yield connection
         made.close()
 
@@ -34,6 +37,19 @@ def publication(authority_id: int, shard: int = 0, number: int = 7) -> Publicati
         next_update=200,
         sequence=3,
         crl_der=b"list",
+    )
+
+
+def delta(authority_id: int, number: int, crl_der: bytes | None = b"delta") -> DeltaRow:
+    return DeltaRow(
+        authority_id=authority_id,
+        shard=0,
+        base_number=5,
+        base_sequence=2,
+        number=number,
+        this_update=100,
+        next_update=200,
+        crl_der=crl_der,
     )
 
 
@@ -54,22 +70,60 @@ def test_the_newest_list_takes_the_place_of_the_one_before(database: Database) -
 def test_a_delta_keeps_its_base(database: Database) -> None:
     with database.writing() as connection:
         ca = authority(connection)
-        row = DeltaRow(
-            authority_id=ca,
-            shard=0,
-            base_number=5,
-            base_sequence=2,
-            number=6,
-            this_update=100,
-            next_update=200,
-            crl_der=None,
-        )
+        row = delta(ca, 6, None)
         assert rows.find_delta(connection, ca, 0) is None
         rows.put_delta(connection, row)
         assert rows.find_delta(connection, ca, 0) == row
         rows.put_delta(connection, replace(row, number=7, crl_der=b"delta"))
         assert rows.find_delta(connection, ca, 0) == replace(row, number=7, crl_der=b"delta")
         assert rows.find_number(connection, ca, 0, is_delta=True) == 7
+
+
+def test_a_list_and_its_delta_are_kept_together_whatever_is_there(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+
+        def keep(made: Publication, beside: DeltaRow | None) -> rows.Standing:
+            standing = rows.find_standing(connection, ca, 0)
+            rows.keep(connection, standing, made, beside)
+            assert rows.find_publication(connection, ca, 0) == made
+            return standing
+
+        other = publication(ca, COMPLETE)
+        rows.put_publication(connection, other)
+        assert keep(publication(ca), None) == rows.Standing(None, has_delta=False)
+        first = replace(publication(ca), crl_der=b"")
+        assert keep(publication(ca, number=8), delta(ca, 8, None)) == rows.Standing(first, has_delta=False)
+        assert rows.find_delta(connection, ca, 0) == delta(ca, 8, None)
+        keep(publication(ca, number=9), delta(ca, 9))
+        assert rows.find_delta(connection, ca, 0) == delta(ca, 9)
+        keep(publication(ca, number=10), None)
+        assert rows.find_delta(connection, ca, 0) == delta(ca, 9), "as it was"
+        connection.execute(delete(crl_publications).where(crl_publications.c.shard == 0))
+        assert keep(publication(ca, number=11), delta(ca, 11)) == rows.Standing(None, has_delta=True)
+        assert rows.find_delta(connection, ca, 0) == delta(ca, 11)
+        assert rows.find_publication(connection, ca, COMPLETE) == other
+
+
+@pytest.mark.interop
+def test_on_postgresql_a_list_and_its_delta_are_kept_in_two_round_trips(
+    postgres_tables: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look and one change: nobody else can revoke meanwhile."""
+    ca = authority(postgres_tables)
+    rows.keep(postgres_tables, rows.find_standing(postgres_tables, ca, 0), publication(ca), delta(ca, 7))
+    asked: list[str] = []
+    whole = _Compiled._execute
+
+    def noting(self: _Compiled, connection: Connection, text: str, values: object) -> object:
+        asked.append(text.split(maxsplit=1)[0])
+        return whole(self, connection, text, values)
+
+    monkeypatch.setattr(_Compiled, "_execute", noting)
+    standing = rows.find_standing(postgres_tables, ca, 0)
+    rows.keep(postgres_tables, standing, publication(ca, number=8), delta(ca, 8))
+    assert asked == ["SELECT", "WITH"]
+    assert rows.find_number(postgres_tables, ca, 0, is_delta=True) == 8
 
 
 def test_a_responder_is_replaced(database: Database) -> None:

@@ -375,17 +375,17 @@ def list_entries(connection: Connection, authority_id: int, shard: int, since: i
         yield from revocation_rows.iterate_entries(connection, authority_id, one, ends_from=since)
 
 
-def _keep(batch: Batch, issuer: Issuer, both: Made) -> Publication:
+def _keep(batch: Batch, issuer: Issuer, both: Made) -> Publication | None:
+    """Keep a list with its delta, unless another one has become the newest; gives the newest. Two round trips."""
     made = both.publication
-    newest = rows.find_facts(batch.connection, made.authority_id, made.shard)
+    standing = rows.find_standing(batch.connection, made.authority_id, made.shard)
+    newest = standing.newest
     # Newer by the clock is not enough: a list from an older snapshot would take a revocation back for a moment.
     if newest is not None and (
         newest.number >= made.number or newest.this_update >= made.this_update or newest.sequence > made.sequence
     ):
-        return rows.find_publication(batch.connection, made.authority_id, made.shard) or newest
-    rows.put_publication(batch.connection, made)
-    if both.delta is not None:
-        rows.put_delta(batch.connection, both.delta)
+        return rows.find_publication(batch.connection, made.authority_id, made.shard)
+    rows.keep(batch.connection, standing, made, both.delta)
     append(
         batch,
         CrlPublished(

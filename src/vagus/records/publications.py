@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import BindParameter, Row, and_, bindparam, delete, func, insert, select, update
 
 from vagus.records.database import Connection
+from vagus.records.statements import Statement, Write, write_together
 from vagus.records.tables import crl_deltas, crl_publications, leases, ocsp_responders
 
 COMPLETE = -1
@@ -51,25 +54,71 @@ class ResponderRow:
     not_after: int
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is there of a shard before another list of it is kept: facts of its newest one, and a row for deltas."""
+
+    newest: Publication | None
+    has_delta: bool
+
+
+_MINE = (crl_publications.c.authority_id == bindparam("authority"), crl_publications.c.shard == bindparam("place"))
+_BESIDE = and_(
+    crl_deltas.c.authority_id == crl_publications.c.authority_id, crl_deltas.c.shard == crl_publications.c.shard
+)
+_LISTED = ("number", "this_update", "next_update", "sequence", "crl_der")
+_CHANGED = ("base_number", "base_sequence", "number", "this_update", "next_update", "crl_der")
+_STANDING = Statement(
+    select(
+        *(crl_publications.c[name] for name in ("shard", *_LISTED) if name != "crl_der"),
+        crl_deltas.c.number.label("delta_number"),
+    )
+    .select_from(crl_publications.outerjoin(crl_deltas, _BESIDE))
+    .where(*_MINE)
+)
+_NAMED: dict[str, BindParameter[int]] = {"authority_id": bindparam("authority"), "shard": bindparam("place")}
+_INSERT = Statement(insert(crl_publications).values(_NAMED), *_LISTED)
+_UPDATE = Statement(update(crl_publications).where(*_MINE), *_LISTED)
+_INSERT_DELTA = Statement(insert(crl_deltas).values(_NAMED), *_CHANGED)
+_UPDATE_DELTA = Statement(
+    update(crl_deltas).where(
+        crl_deltas.c.authority_id == bindparam("authority"), crl_deltas.c.shard == bindparam("place")
+    ),
+    *_CHANGED,
+)
+
+
+def find_standing(connection: Connection, authority_id: int, shard: int) -> Standing:
+    """What is there of a shard: one look where it has a list."""
+    found = _STANDING.find(connection, authority=authority_id, place=shard)
+    if found is None:
+        return Standing(None, find_number(connection, authority_id, shard, is_delta=True) is not None)
+    return Standing(_facts(authority_id, found), found.delta_number is not None)
+
+
+def keep(
+    connection: Connection, standing: Standing, publication: Publication | None, delta: DeltaRow | None = None
+) -> None:
+    """Keep these as the newest of their shard, of which `standing` was seen under the batch's lock."""
+    # What is there is changed in its place: a driver keeps what was last bound to a statement, which may be 50 MB, and
+    # here to one alone; and no row is deleted and made anew, for these are parts of one statement.
+    writes: list[Write] = []
+    if publication is not None:
+        statement = _INSERT if standing.newest is None else _UPDATE
+        writes.append(_writing(statement, publication, _LISTED))
+    if delta is not None:
+        writes.append(_writing(_UPDATE_DELTA if standing.has_delta else _INSERT_DELTA, delta, _CHANGED))
+    write_together(connection, *writes)
+
+
+def _writing(statement: Statement, row: Publication | DeltaRow, names: Sequence[str]) -> Write:
+    values = {name: getattr(row, name) for name in names}
+    return statement.write(authority=row.authority_id, place=row.shard, **values)
+
+
 def put_publication(connection: Connection, publication: Publication) -> None:
     """Keep this one as the newest of its shard."""
-    mine = (
-        crl_publications.c.authority_id == publication.authority_id,
-        crl_publications.c.shard == publication.shard,
-    )
-    values = {
-        "number": publication.number,
-        "this_update": publication.this_update,
-        "next_update": publication.next_update,
-        "sequence": publication.sequence,
-        "crl_der": publication.crl_der,
-    }
-    # Looked for first: a driver keeps what was last bound to a statement, which may be 50 MB, and here to one alone.
-    if find_number(connection, publication.authority_id, publication.shard, is_delta=False) is not None:
-        connection.execute(update(crl_publications).where(*mine).values(**values))
-    else:
-        named = {"authority_id": publication.authority_id, "shard": publication.shard}
-        connection.execute(insert(crl_publications), {**named, **values})
+    keep(connection, find_standing(connection, publication.authority_id, publication.shard), publication)
 
 
 def find_publication(connection: Connection, authority_id: int, shard: int) -> Publication | None:
@@ -157,22 +206,7 @@ def forget_date(connection: Connection, authority_id: int, shard: int) -> None:
 
 def put_delta(connection: Connection, row: DeltaRow) -> None:
     """Keep this as the newest delta of its shard."""
-    connection.execute(
-        delete(crl_deltas).where(crl_deltas.c.authority_id == row.authority_id, crl_deltas.c.shard == row.shard)
-    )
-    connection.execute(
-        insert(crl_deltas),
-        {
-            "authority_id": row.authority_id,
-            "shard": row.shard,
-            "base_number": row.base_number,
-            "base_sequence": row.base_sequence,
-            "number": row.number,
-            "this_update": row.this_update,
-            "next_update": row.next_update,
-            "crl_der": row.crl_der,
-        },
-    )
+    keep(connection, find_standing(connection, row.authority_id, row.shard), None, row)
 
 
 def find_delta(connection: Connection, authority_id: int, shard: int) -> DeltaRow | None:
@@ -252,7 +286,7 @@ def drop_lease(connection: Connection, name: str, holder: str) -> None:
     connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
 
 
-def _facts(authority_id: int, found: Row[int, int, int, int, int]) -> Publication:
+def _facts(authority_id: int, found: Any) -> Publication:
     return Publication(
         authority_id=authority_id,
         shard=found.shard,
