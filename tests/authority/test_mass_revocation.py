@@ -110,6 +110,24 @@ def test_policy_asks_for_a_second_person(
     assert mass(built).run(plan.id, by=ALICE).state == "paused"
 
 
+def test_a_plan_that_has_ended_is_approved_no_more_and_one_that_has_not_begun_is_not_paused(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    done, stopped, waiting = (propose(built, issuers, stages=()) for _ in range(3))
+    assert mass(built).run(done.id, by=ALICE).state == plan_rows.DONE
+    mass(built).stop(stopped.id, by=ALICE)
+    for ended, state in ((done, "done"), (stopped, "stopped")):
+        for act in (mass(built).approve, mass(built).run, mass(built).pause, mass(built).stop):
+            with pytest.raises(Conflict, match=f"is {state} for good; propose what it left as a new plan") as refusal:
+                act(ended.id, by=BOB)
+            assert refusal.value.reason is Reason.DEVICE_STATE
+    with pytest.raises(Conflict, match="has not begun, so there is nothing to pause; end it with") as early:
+        mass(built).pause(waiting.id, by=BOB)
+    assert early.value.reason is Reason.DEVICE_STATE
+    with built.database.reading() as connection:
+        assert [one.approvals for one in plan_rows.list_plans(connection)] == [(ALICE,)] * 3
+
+
 def test_an_interrupted_stage_goes_on_where_it_stood(
     built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,9 +16,10 @@ from tests.postgres import fresh_database, postgres_server
 from vagus.authority import mass_revocation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
-from vagus.authority.mass_revocation import MassRevocation
+from vagus.authority.mass_revocation import PAUSED_BY_OPERATOR, MassRevocation
 from vagus.authority.revocation import Revocations
 from vagus.errors import Conflict
+from vagus.reasons import Reason
 from vagus.records import certificates as rows
 from vagus.records.database import Database, open_database
 from vagus.records.revocation_plans import DONE, PAUSED, RUNNING, RevocationPlanRow, find_plan
@@ -328,6 +329,7 @@ def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(
     fleet += [house.issue(issuers) for _ in range(20)]
     house.settle()
     plan = propose(house, issuers)
+    _die_at_once(house, plan)
     both_are_here = threading.Barrier(2)
 
     def run(database: Database, writer: Writer, by: str) -> None:
@@ -354,6 +356,71 @@ def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(
     assert row is not None
     assert (row.state, row.done) == (DONE, 30)
     assert steps_of(house, issuers, REVOKE) == [one.serial for one in fleet]
+
+
+def _die_at_once(house: Installation, plan: RevocationPlanRow) -> None:
+    """Leave the plan running, with nobody who runs it."""
+
+    class Died(BaseException):
+        pass
+
+    def die() -> None:
+        raise Died
+
+    with pytest.raises(Died):
+        Overtaken(house, at_step(1, die)).run(plan.id, by=ALICE)
+
+
+def _in_between(act: Callable[[], object]) -> Callable[[RevocationPlanRow], None]:
+    """A stop condition behind whose first look, and before the beginning, somebody else acts."""
+    left = [act]
+
+    def look(_: RevocationPlanRow) -> None:
+        if left:
+            left.pop()()
+
+    return look
+
+
+def _plan(house: Installation, plan_id: int) -> RevocationPlanRow:
+    with house.database.reading() as connection:
+        row = find_plan(connection, plan_id)
+    assert row is not None
+    return row
+
+
+def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_refused(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    plan = propose(house, issuers, stages=(10, 50))
+
+    def overtake() -> None:
+        with another_process(house) as (database, writer):
+            other = MassRevocation(house.pack, database, writer, house.clock)
+            assert other.run(plan.id, by=BOB).stage == 1
+
+    with pytest.raises(Conflict) as refusal:
+        acts(house).run(plan.id, by=ALICE, stop=_in_between(overtake))
+    assert refusal.value.reason is Reason.DEVICE_STATE
+    assert "was proposed at stage 1 of 3 when it was looked at and is paused at stage 2 of 3" in refusal.value.message
+    row = _plan(house, plan.id)
+    assert (row.state, row.stage, row.done) == (PAUSED, 1, 1), "nobody has looked at it before the second stage"
+    with pytest.raises(Conflict):
+        acts(house).run(plan.id, by=ALICE, seen=plan)
+    assert acts(house).run(plan.id, by=ALICE, seen=row).done == 5
+
+
+def test_a_pause_between_look_and_beginning_holds_the_stage(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    plan = propose(house, issuers, stages=(10,))
+    assert acts(house).run(plan.id, by=ALICE).state == PAUSED
+    with pytest.raises(Conflict) as refusal:
+        acts(house).run(plan.id, by=ALICE, stop=_in_between(lambda: acts(house).pause(plan.id, by=BOB)))
+    assert refusal.value.reason is Reason.DEVICE_STATE
+    row = _plan(house, plan.id)
+    assert (row.state, row.done, row.stopped_because) == (PAUSED, 1, PAUSED_BY_OPERATOR)
+    assert acts(house).run(plan.id, by=ALICE).state == DONE, "who has seen the pause may end it"
 
 
 def test_a_runner_that_died_behind_its_search_is_followed_by_one_with_a_search_of_its_own(

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from tests.cli.running import done, run
 from vagus.authority.issuance import IssuanceOrder
+from vagus.errors import Conflict
 from vagus.fleet.revocation_targets import RevocationTarget, select_target
 from vagus.keystore import private_keys
+from vagus.reasons import Reason
 from vagus.records.devices import DeviceFilter, list_devices
 from vagus.records.revocation_plans import DONE, PAUSED, PROPOSED, RevocationPlanRow, find_plan
 from vagus.records.revocations import REVOKE, newest_sequence
-from vagus.records.tables import revocation_plans, revocations
+from vagus.records.tables import revocation_plans, revocations, work
 from vagus.records.work import WorkQueue, add_work, count_open, list_given_up
-from vagus.server.work_kinds import REVOCATION_STAGE, work_kinds
+from vagus.server.work_kinds import REVOCATION_STAGE, hand_over_stage, work_kinds
 from vagus.server.work_runner import WorkRunner
 from vagus.wiring import House
 from vagus.x509.algorithms import KeyAlgorithm
@@ -111,7 +114,7 @@ def test_what_an_operator_paused_stays_paused_when_its_job_comes_again(house: Ho
     (job,) = queue.take([REVOCATION_STAGE]).result()
     from vagus.authority import mass_revocation
 
-    house.writer.submit(lambda batch: mass_revocation._begin(batch, row.id, BY)).result()
+    house.writer.submit(lambda batch: mass_revocation._begin(batch, row, BY)).result()
     house.mass_revocation.pause(row.id, by=BY)
     queue.give_back(job).result()
     assert serve(house) == 1
@@ -153,6 +156,41 @@ def test_handing_over_anew_counts_while_the_paused_job_still_waits_for_another_r
     assert hand_over(house, row.id) == job
     assert serve(house) == 1
     assert (revoked(house), plan(house, row.id).state) == (3, DONE)
+
+
+def test_a_pause_between_a_servers_look_at_its_job_and_the_beginning_holds_the_stage(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = propose(house)
+    house.mass_revocation.run(row.id, by=BY)
+    hand_over(house, row.id)
+    acts, begin = house.mass_revocation, house.mass_revocation.run
+
+    def run_late(plan_id: int, **said: Any) -> RevocationPlanRow:
+        if plan(house, plan_id).stopped_because is None:
+            acts.pause(plan_id, by="operator:second")
+        return begin(plan_id, **said)
+
+    monkeypatch.setattr(acts, "run", run_late)
+    assert serve(house) == 1
+    assert (revoked(house), plan(house, row.id).stopped_because) == (1, "paused-by-operator")
+    with house.database.reading() as connection:
+        waiting = connection.execute(select(work.c.last_error).where(work.c.done_at.is_(None))).scalars().all()
+    assert len(waiting) == 1
+    assert waiting[0].startswith("DEVICE_STATE: plan 1 was paused at stage 2 of 2 when it was looked at")
+
+
+def test_a_pause_that_nobody_has_seen_is_not_taken_back_by_handing_over(house: House) -> None:
+    row = propose(house)
+    seen = house.mass_revocation.run(row.id, by=BY)
+    house.mass_revocation.pause(row.id, by="operator:second")
+    late = house.writer.submit(lambda batch: hand_over_stage(batch.connection, seen, by=BY, ignores_late_lists=True))
+    with pytest.raises(Conflict) as refused:
+        late.result()
+    assert refused.value.reason is Reason.DEVICE_STATE
+    assert plan(house, row.id).stopped_because == "paused-by-operator"
+    with house.database.reading() as connection:
+        assert count_open(connection, REVOCATION_STAGE) == 0
 
 
 def test_a_stage_without_its_approvals_is_not_handed_over(house: House) -> None:

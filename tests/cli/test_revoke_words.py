@@ -23,12 +23,12 @@ from vagus.cli import main
 mass_revocation.STEP = 2
 whole = mass_revocation.MassRevocation.run
 
-def run(self, plan_id, *, by, stop, advance):
+def run(self, plan_id, *, by, stop, advance, seen):
     def interrupt(row):
         advance(row)
         if row.done == 4:
             signal.raise_signal(signal.SIGINT)
-    return whole(self, plan_id, by=by, stop=stop, advance=interrupt)
+    return whole(self, plan_id, by=by, stop=stop, advance=interrupt, seen=seen)
 
 mass_revocation.MassRevocation.run = run
 main(["--dir", sys.argv[1], "revoke", "run", sys.argv[2]])

@@ -189,10 +189,11 @@ class MassRevocation:
         return self._writer.submit(write).result()
 
     def approve(self, plan_id: int, *, by: str) -> RevocationPlanRow:
-        """One more approval. Raises Conflict(NOT_FOUND, ALREADY_EXISTS: this operator approved before)."""
+        """One more approval. Raises Conflict(NOT_FOUND, DEVICE_STATE: has ended, ALREADY_EXISTS: of this operator)."""
 
         def write(batch: Batch) -> RevocationPlanRow:
             row = _find(batch.connection, plan_id)
+            _check_goes_on(row)
             if by in row.approvals:
                 msg = f"{by} approved plan {plan_id} already; another person must"
                 raise Conflict(Reason.ALREADY_EXISTS, msg, plan=plan_id)
@@ -207,15 +208,17 @@ class MassRevocation:
         by: str,
         stop: StopCondition = lambda _: None,
         advance: Callable[[RevocationPlanRow], None] = lambda _: None,
+        seen: RevocationPlanRow | None = None,
     ) -> RevocationPlanRow:
         """Run the next stage, or what is left of the one that was cut off; gives the plan as it stands then.
 
-        What `stop` says in the middle of a stage ends the plan; before a stage it only keeps it from beginning.
-        Raises NotAuthorised(APPROVAL_MISSING), Conflict(NOT_FOUND, DEVICE_STATE: done or stopped, STATUS_STALE: `stop`
-        says so, and the plan stands as it stood).
+        `seen` is the plan as whoever wants it looked at it; left out: as it is now. What `stop` says in the middle of a
+        stage ends the plan; before a stage it only keeps it from beginning. Raises NotAuthorised(APPROVAL_MISSING),
+        Conflict(NOT_FOUND, DEVICE_STATE: done, stopped or not as seen, STATUS_STALE: `stop` says so, and it stands).
         """
-        self._check_may_go_on(plan_id, stop)
-        row = self._writer.submit(lambda batch: _begin(batch, plan_id, by)).result()
+        looked_at = seen or self._look(plan_id)
+        self._check_may_begin(looked_at, stop)
+        row = self._writer.submit(lambda batch: _begin(batch, looked_at, by)).result()
         rest = _Rest(self._database, self._clock, row)
         while row.state == rows.RUNNING:
             before, row = row, self._submit_step(plan_id, by, rest.choose(row))
@@ -241,16 +244,18 @@ class MassRevocation:
     def _submit_step(self, plan_id: int, by: str, chosen: _Chosen) -> RevocationPlanRow:
         return self._writer.submit(lambda batch: _step(batch, plan_id, by, chosen, self._lock_out)).result()
 
-    def _check_may_go_on(self, plan_id: int, stop: StopCondition) -> None:
+    def _look(self, plan_id: int) -> RevocationPlanRow:
         with self._database.reading() as connection:
-            row = _find(connection, plan_id)
+            return _find(connection, plan_id)
+
+    def _check_may_begin(self, row: RevocationPlanRow, stop: StopCondition) -> None:
         why = stop(row) if row.state in _STATES else None
         if why is not None:
             msg = (
-                f"plan {plan_id} stays {row.state} with {row.done} done, because of {why}: a revocation waits too long "
+                f"plan {row.id} stays {row.state} with {row.done} done, because of {why}: a revocation waits too long "
                 "for its list; see that `vagus serve` publishes and run it again, or give --ignore-late-lists"
             )
-            raise Conflict(Reason.STATUS_STALE, msg, plan=plan_id, why=why)
+            raise Conflict(Reason.STATUS_STALE, msg, plan=row.id, why=why)
 
     def _forecast(self, connection: Connection, counts: tuple[SelectionCount, ...], act: str) -> Forecast:
         grows = 0 if act == revocation_rows.RELEASE else _ENTRY_OCTETS
@@ -357,14 +362,38 @@ def _publishers(connection: Connection, selection: Selection, at: int) -> tuple[
     return selections.list_touched(connection, selection, live, alive_at=at)
 
 
-def _begin(batch: Batch, plan_id: int, by: str) -> RevocationPlanRow:
-    row = _find(batch.connection, plan_id)
-    if len(row.approvals) < row.approvals_needed:
+def check_as_seen(row: RevocationPlanRow, seen: RevocationPlanRow) -> None:
+    """That a plan stands where somebody looked at it: nobody said that the stage behind it may begin.
+
+    Raises Conflict(DEVICE_STATE) for another state, stage or mark.
+    """
+    if (row.state, row.stage, row.stopped_because) != (seen.state, seen.stage, seen.stopped_because):
         msg = (
-            f"plan {plan_id} has {len(row.approvals)} of {row.approvals_needed} approvals; have another person approve"
+            f"plan {row.id} was {_standing(seen)} when it was looked at and is {_standing(row)} now, moved by somebody "
+            f"else; nothing was begun here: look with `vagus revoke show {row.id}`, then say it again"
         )
-        raise NotAuthorised(Reason.APPROVAL_MISSING, msg, plan=plan_id)
-    return _move(batch, plan_id, rows.RUNNING, by)
+        raise Conflict(Reason.DEVICE_STATE, msg, plan=row.id, state=row.state)
+
+
+def _standing(row: RevocationPlanRow) -> str:
+    mark = "" if row.stopped_because is None else f" ({row.stopped_because})"
+    return f"{row.state}{mark} at stage {row.stage + 1} of {len(row.stages)}"
+
+
+def _check_goes_on(row: RevocationPlanRow) -> None:
+    if row.state not in _STATES:
+        msg = f"plan {row.id} is {row.state} for good; propose what it left as a new plan"
+        raise Conflict(Reason.DEVICE_STATE, msg, plan=row.id, state=row.state)
+
+
+def _begin(batch: Batch, seen: RevocationPlanRow, by: str) -> RevocationPlanRow:
+    row = _find(batch.connection, seen.id)
+    _check_goes_on(row)
+    check_as_seen(row, seen)
+    if len(row.approvals) < row.approvals_needed:
+        msg = f"plan {row.id} has {len(row.approvals)} of {row.approvals_needed} approvals; have another person approve"
+        raise NotAuthorised(Reason.APPROVAL_MISSING, msg, plan=row.id)
+    return _move(batch, row.id, rows.RUNNING, by)
 
 
 def _room(row: RevocationPlanRow) -> int:
@@ -421,8 +450,9 @@ def _apply(batch: Batch, row: RevocationPlanRow, one: CertificateRow, reference:
 
 def _move(batch: Batch, plan_id: int, state: str, by: str, because: str | None = None) -> RevocationPlanRow:
     row = _find(batch.connection, plan_id)
-    if state not in _STATES.get(row.state, ()):
-        msg = f"plan {plan_id} is {row.state} and cannot become {state}; propose a new one"
+    _check_goes_on(row)
+    if state not in _STATES[row.state]:
+        msg = f"plan {plan_id} has not begun, so there is nothing to pause; end it with `vagus revoke stop {plan_id}`"
         raise Conflict(Reason.DEVICE_STATE, msg, plan=plan_id, state=row.state)
     moved = replace(row, state=state, stopped_because=because)
     return _keep(batch, moved, f"mass-revocation-{state}", by)

@@ -267,7 +267,7 @@ def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assume
 
             try:
                 stop = (lambda _: None) if is_late_fine else behind
-                row = house.mass_revocation.run(row.id, by=house.operator, stop=stop, advance=advance)
+                row = house.mass_revocation.run(row.id, by=house.operator, stop=stop, advance=advance, seen=row)
             except KeyboardInterrupt:
                 _pause_now(house, row.id)
         is_stage_done = row.state == PAUSED and row.stage > before.stage

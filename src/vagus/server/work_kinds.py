@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vagus.authority.mass_revocation import PAUSED_BY_OPERATOR, lists_behind
+from vagus.authority.mass_revocation import PAUSED_BY_OPERATOR, check_as_seen, lists_behind
 from vagus.errors import Malformed
 from vagus.fleet import transfers
 from vagus.reasons import Reason
@@ -38,10 +38,12 @@ def hand_over_stage(connection: Connection, row: RevocationPlanRow, *, by: str, 
     """Have the next stage of a plan run by a serving process; gives the job. Twice is once.
 
     The stage is named, so that a job that is repeated after a crash never begins the stage behind it. What an operator
-    paused goes on: handing it over says so.
+    paused goes on: handing it over says so, for the pause that `row` shows. Raises Conflict(DEVICE_STATE) where the
+    plan does not stand as `row` any more.
     """
-    now = find_plan(connection, row.id)
-    if now is not None and now.state == PAUSED and now.stopped_because == PAUSED_BY_OPERATOR:
+    now = find_plan(connection, row.id) or row
+    check_as_seen(now, row)
+    if now.state == PAUSED and now.stopped_because == PAUSED_BY_OPERATOR:
         update_plan(connection, replace(now, stopped_because=None))
     payload = json.dumps({"by": by, "ignores_late_lists": ignores_late_lists}, sort_keys=True)
     return add_work(connection, REVOCATION_STAGE, f"{row.id}:{row.stage}", payload)
@@ -66,7 +68,7 @@ def _run_stage(house: House, job: Job, lease: Lease) -> LastAct:
     def stop(row: RevocationPlanRow) -> str | None:
         return None if said["ignores_late_lists"] else behind(row)
 
-    row = house.mass_revocation.run(plan, by=said["by"], stop=stop, advance=lambda _: lease.check())
+    row = house.mass_revocation.run(plan, by=said["by"], stop=stop, advance=lambda _: lease.check(), seen=row)
     left = house.mass_revocation.count_left(row) if row.state == DONE else 0
     if left:
         _LOG.warning("plan %d is done and leaves %d certificates of its selection: propose it again", plan, left)
