@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.cli.running import done, run
 from vagus.records.authorities import list_authorities
 from vagus.records.database import open_database
 from vagus.records.publications import list_publications, put_publication
+from vagus.records.work import add_work
 
 
 def findings(folder: Path, check: str, *more: str) -> list[dict[str, Any]]:
@@ -75,13 +77,14 @@ def test_lists_from_the_future_are_followed_once_the_operator_says_what_time_it_
         root = next(row for row in list_authorities(connection) if row.name == "root")
         for one in list_publications(connection, root.id):
             put_publication(connection, replace(one, this_update=one.this_update + 30 * 86_400))
+        add_work(connection, "supersede", "no device:h1/icu", run_after=int(time.time()) + 30 * 86_400)
     database.close()
     refused = run(hospital, "ceremony", "--yes")
     assert refused.reason == "CLOCK_ROLLBACK"
     facts = done(hospital, "ca", "forget-dates", "--yes", "--json").facts
-    assert facts["lists"] == ["root#1/complete", "root#1/0"]
+    assert (facts["lists"], facts["jobs"]) == (["root#1/complete", "root#1/0"], 1)
     done(hospital, "ceremony", "--yes")
-    assert done(hospital, "ca", "forget-dates", "--yes", "--json").facts["lists"] == []
+    assert done(hospital, "ca", "forget-dates", "--yes", "--json").facts == {"lists": [], "jobs": 0}
     done(hospital, "audit", "verify")
 
 

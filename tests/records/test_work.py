@@ -13,7 +13,17 @@ from vagus.reasons import Reason
 from vagus.records.database import Database
 from vagus.records.memory import find_remembered, remember
 from vagus.records.tables import work
-from vagus.records.work import Job, WorkQueue, add_work, count_open, delete_done, has_due, list_given_up, list_overdue
+from vagus.records.work import (
+    Job,
+    WorkQueue,
+    add_work,
+    bring_forward,
+    count_open,
+    delete_done,
+    has_due,
+    list_given_up,
+    list_overdue,
+)
 from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock
 
@@ -195,6 +205,29 @@ def test_clocks_that_differ_by_five_minutes_take_no_job_that_is_run(bench: Bench
     assert bench.two.take(["renew"]).result(10) == []
     with bench.database.reading() as connection:
         assert list_overdue(connection, before=now, at=now) == ()
+
+
+def test_jobs_that_a_clock_put_off_which_ran_ahead_come_when_they_should(bench: Bench) -> None:
+    now = int(bench.clock.now().timestamp())
+    bench.clock.advance(days=30)
+    ahead = int(bench.clock.now().timestamp())
+    for key, run_after in (("planned", ahead + 86_400), ("failed", 0)):
+        bench.add(key, run_after)
+    (failed,) = bench.one.take(["renew"]).result(10)
+    bench.one.fail(failed, "no").result(10)
+    bench.clock.advance(days=-30)
+    bench.add("today", now + 3600)
+
+    def bring(batch: Batch) -> int:
+        return bring_forward(batch.connection, at=batch.at, longest_wait=86_400)
+
+    assert bench.writer.submit(bring).result(10) == 2
+    assert bench.writer.submit(bring).result(10) == 0
+    assert [job.key for job in bench.one.take(["renew"], 9).result(10)] == ["failed"]
+    bench.clock.advance(seconds=3600)
+    assert [job.key for job in bench.two.take(["renew"], 9).result(10)][-1] == "today"
+    bench.clock.advance(seconds=86_400 - 3600)
+    assert "planned" in [job.key for job in bench.two.take(["renew"], 9).result(10)]
 
 
 def test_a_look_for_due_work_sees_what_could_be_taken(bench: Bench) -> None:

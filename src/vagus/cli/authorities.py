@@ -336,15 +336,23 @@ def emergency(
 
 
 def forget_dates(context: typer.Context, *, yes: YesOption = False, json: JsonOption = False) -> None:
-    """Let lists be signed again that a clock which ran ahead has dated into the future; set the clock first."""
+    """Let lists be signed again that a clock which ran ahead has dated into the future; set the clock first.
+
+    Jobs that it put off, such as the end of a transferred device's old certificates, come when they should.
+    """
     from vagus.authority.publishing import forget_future_dates
+    from vagus.records.work import bring_forward
 
     with open_house(context) as house:
         house.make_clock_bound().check()
         question = f"It is {house.clock.now():%Y-%m-%d %H:%M} UTC? Lists that are dated later get earlier successors."
         check_confirmed(question, is_assumed=yes)
         lists = forget_future_dates(house.writer, by=house.operator)
-    Output(json).facts({"lists": [spell_list(name) for name in lists]})
+        wait = int(house.pack.renewal.transfer_overlap.total_seconds())
+        jobs = house.writer.submit(
+            lambda batch: bring_forward(batch.connection, at=batch.at, longest_wait=wait)
+        ).result()
+    Output(json).facts({"lists": [spell_list(name) for name in lists], "jobs": jobs})
 
 
 def _find(house: House, text: str) -> AuthorityRow:

@@ -99,6 +99,18 @@ def list_overdue(connection: Connection, *, before: int, at: int) -> tuple[str, 
     return tuple(f"{row.kind} {row.key}" for row in rows)
 
 
+def bring_forward(connection: Connection, *, at: int, longest_wait: int) -> int:
+    """Let open jobs begin that a clock which ran ahead has put off, now that it shows `at`; how many.
+
+    None is planned further ahead than `longest_wait` seconds, and one that failed waits an hour at most.
+    """
+    is_open = work.c.done_at.is_(None)
+    first = (work.c.attempts == 0, work.c.run_after > at + longest_wait)
+    again = (work.c.attempts > 0, work.c.run_after > at + _MAX_PAUSE_SECONDS)
+    count = connection.execute(update(work).where(is_open, *first).values(run_after=at + longest_wait)).rowcount
+    return count + connection.execute(update(work).where(is_open, *again).values(run_after=at)).rowcount
+
+
 def delete_done(connection: Connection, *, before: int, most: int = 1_000) -> int:
     """Let jobs go that were done or given up `before`, the longest ago first, at most `most`; how many."""
     old = select(work.c.id).where(work.c.done_at < before).order_by(work.c.done_at).limit(most)
