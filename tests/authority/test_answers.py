@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tests.authority.installation import BY, SECRET, Installation
 from tests.authority.installation import ICU as PLANNED_ICU
 from vagus.authority.answers import KeptAnswer, OcspDesk
-from vagus.authority.issuance import IssuanceToken, IssuedCertificate
+from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.published import PublishedLists
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
@@ -172,17 +172,18 @@ def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
     built: Installation, issuers: OpenIssuers, desk: OcspDesk
 ) -> None:
     issuance, order = built.issuance(), built.order()
-    token = issuance.commit(issuance.prepare(order, issuers["h1/icu"])).result()
-    assert isinstance(token, IssuanceToken)
-    issued = issuance.issue(token)
-    built.settle()
-    with built.database.writing() as connection:
-        rows.set_state(connection, issued.leaf_index, rows.INTENDED)
+    issuance.commit(issuance.prepare(order, issuers["h1/icu"])).result()
+    with built.database.reading() as connection:
+        (row,) = rows.list_intended(connection)
+    facts = issuers["h1/icu"].facts
+    request = der.sequence(
+        der.sequence(der.sequence(der.sequence(cert_id(facts.subject_der, facts.spki_der, row.serial))))
+    )
     with pytest.raises(Unavailable) as refusal:
-        desk.answer(question(issued), built.clock.now())
+        desk.answer(request, built.clock.now())
     assert refusal.value.reason is Reason.UNSETTLED
     built.issuance().settle(issuers)
-    assert ask(built, desk, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
+    assert ask(built, desk, request).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
 def test_another_authoritys_certificate_is_not_answered_for(
