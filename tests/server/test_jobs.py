@@ -194,6 +194,23 @@ def test_a_thread_that_has_ended_is_told_for_each_of_its_tasks_and_one_that_was_
     assert jobs.find_hanging(time.monotonic()) == {}
 
 
+def test_a_turn_that_does_not_end_keeps_no_process_from_ending(caplog: pytest.LogCaptureFixture) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        may_end.wait(PATIENCE)
+
+    jobs = Jobs([Task("lists", 3600, hang)])
+    jobs.start()
+    assert begun.wait(PATIENCE)
+    jobs.stop(patience=0.01)
+    assert "periodic work lists does not end" in caplog.text
+    may_end.set()
+    jobs.stop()
+    assert caplog.text.count("does not end") == 1
+
+
 def test_nothing_to_do_can_be_stopped() -> None:
     jobs = Jobs([])
     jobs.start()

@@ -112,13 +112,16 @@ class Jobs:
                 turn.state.due_at = time.monotonic()
                 self._changed.notify()
 
-    def stop(self) -> None:
-        """End after the task that runs now."""
+    def stop(self, patience: float = _LONGEST_SECONDS) -> None:
+        """End after the task that runs now; one that hangs is left behind, and the process ends as by a crash."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(patience)
+        if self._thread.is_alive():
+            left = ", ".join(name for name, turn in self._turns.items() if turn.state.begun_at is not None)
+            _LOG.error("periodic work %s does not end; the process ends without it", left)
 
     def states(self) -> Mapping[str, TaskState]:
         """How each task fares, for /health and metrics."""
