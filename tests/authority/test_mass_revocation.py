@@ -199,6 +199,20 @@ def test_lists_that_fall_behind_are_a_reason_to_stop(
     assert stop(row) is None
 
 
+def test_revocations_that_a_clock_dated_which_ran_ahead_can_fall_behind_too(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    stop = lists_behind(built.database, built.clock, timedelta(seconds=60))
+    built.publisher.publish_all(issuers["h1/icu"])
+    plan = propose(built, issuers)
+    built.advance(minutes=4)
+    row = mass(built).run(plan.id, by=ALICE)
+    built.advance(minutes=-4)
+    assert stop(row) is None, "two servers' clocks may differ by as much"
+    built.advance(minutes=-2)
+    assert stop(row) == "lists-behind", "it was revoked nobody knows when"
+
+
 def test_only_lists_that_are_signed_here_and_that_a_plan_touches_can_fall_behind_it(
     built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:

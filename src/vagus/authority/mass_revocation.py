@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from vagus.authority import revocation
+from vagus.authority.clock_bound import SLACK
 from vagus.authority.issuers import is_live
 from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
 from vagus.ledger.append import append
@@ -330,13 +331,14 @@ def lists_behind(database: Database, clock: Clock, patience: timedelta) -> StopC
     """A stop condition: some revocation is older than `patience` and in no published list yet.
 
     Asked of the authorities that the plan touches and whose lists are signed here and now: what an offline one revoked
-    waits for a ceremony, and a revoked one signs no more.
+    waits for a ceremony, and a revoked one signs no more. What is dated into the future was revoked by a clock that ran
+    ahead and is right again: nobody knows when, so long ago.
     """
     touched: dict[int, tuple[int, ...]] = {}  # by plan: it touches no others later
 
     def behind(row: RevocationPlanRow) -> str | None:
         at = clock.now()
-        before = int((at - patience).timestamp())
+        earliest, latest = int((at - patience).timestamp()), int((at + SLACK).timestamp())
         with database.reading() as connection:
             if row.id not in touched:
                 touched[row.id] = _publishers(connection, row.selection, int(at.timestamp()))
@@ -345,7 +347,7 @@ def lists_behind(database: Database, clock: Clock, patience: timedelta) -> StopC
                 for shard in certificate_rows.list_shards(connection, authority_id):
                     after = covered.get(shard, 0)
                     waiting = revocation_rows.oldest_waiting(connection, authority_id, shard, after=after)
-                    if waiting is not None and waiting < before:
+                    if waiting is not None and not earliest <= waiting <= latest:
                         return "lists-behind"
         return None
 
