@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -275,6 +276,25 @@ def test_each_way_of_naming_selects_its_own(equipped_once: Path) -> None:
         (("--unit", "h1/icu", "--serial", serial, "--key", key), 0),
     ):
         assert done(equipped, "revoke", *named, "--dry-run", "--json").facts["certificates"] == count, named
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        (("--hospital", "h9"), "there is no hospital 'h9'; there are h1"),
+        (("--unit", "h1/er"), "there is no unit 'h1/er'; there are h1/icu"),
+        (
+            ("--authority", "h1/icu#7"),
+            "there is no authority 'h1/icu#7'; there are h1, h1/icu, h1/infra, h1/sdc, root",
+        ),
+    ],
+)
+def test_what_is_misspelt_is_told_as_what_it_is_with_what_there_is(
+    equipped_once: Path, named: tuple[str, ...], message: str
+) -> None:
+    refused = run(equipped_once, "revoke", *named, "--dry-run", "--json")
+    error = json.loads(refused.err)["error"]
+    assert (refused.code, error["reason"], error["message"]) == (3, "AUTHORITY_UNKNOWN", message)
 
 
 @pytest.mark.parametrize(

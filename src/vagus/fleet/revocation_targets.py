@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 1000
 """Serials or devices in one plan; a database takes no statement with much more than that."""
+_MOST_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,23 +76,36 @@ def select_target(connection: Connection, target: RevocationTarget) -> Selection
 def _authority_ids(known: Iterable[AuthorityRow], target: RevocationTarget) -> tuple[int, ...]:
     """Those that every kind of naming leaves. Never empty where one was named: that would be all of them."""
     kept = {one.id for one in known}
-    for text, fitting in (
-        (", ".join(target.units), [str(UnitName.parse(one)) for one in target.units]),
-        (target.hospital or "", [f"{check_label(target.hospital, 'hospital')}/"] if target.hospital else []),
-        (", ".join(target.authorities), list(target.authorities)),
+    for what, text, fitting in (
+        ("unit", ", ".join(target.units), [str(UnitName.parse(one)) for one in target.units]),
+        (
+            "hospital",
+            target.hospital or "",
+            [f"{check_label(target.hospital, 'hospital')}/"] if target.hospital else [],
+        ),
+        ("authority", ", ".join(target.authorities), list(target.authorities)),
     ):
         if not fitting:
             continue
         for wanted in fitting:
             if not any(_fits(one, wanted) for one in known):
-                msg = f"there is no authority of {wanted}; see `vagus ca list`"
-                raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=wanted)
+                raise _unknown(what, wanted.removesuffix("/"), known)
         kept &= {one.id for one in known if any(_fits(one, wanted) for wanted in fitting)}
         if not kept:
             msg = f"no authority is all that was named; {text} and the others exclude each other"
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
     is_named = bool(target.units or target.hospital or target.authorities)
     return tuple(sorted(kept)) if is_named else ()
+
+
+def _unknown(what: str, wanted: str, known: Iterable[AuthorityRow]) -> Conflict:
+    """What was asked for is none; there are these."""
+    units = {one.name for one in known if one.kind == "issuing_ca"}
+    there_are = {"unit": units, "hospital": {one.partition("/")[0] for one in units}}
+    found = sorted(there_are.get(what, {one.name for one in known}))
+    more = f" and {len(found) - _MOST_TOLD} more: see `vagus ca list`" if len(found) > _MOST_TOLD else ""
+    msg = f"there is no {what} {wanted!r}; there are {', '.join(found[:_MOST_TOLD]) or 'none'}{more}"
+    return Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=wanted)
 
 
 def _fits(authority: AuthorityRow, wanted: str) -> bool:
