@@ -13,11 +13,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.authority.installation import BY, ICU, Installation
 from tests.authority.test_hierarchy import PRIVATE, Elsewhere
 from vagus.authority import shards
-from vagus.authority.earlier import revoke_earlier
+from vagus.authority.earlier import LOST, revoke_earlier, take_in
+from vagus.authority.listed import read_list
 from vagus.errors import Conflict, LimitExceeded, NotTrusted
 from vagus.reasons import Reason
 from vagus.records import revocations as revocation_rows
+from vagus.records.authorities import list_authorities
 from vagus.records.publications import COMPLETE, find_publication
+from vagus.records.tables import (
+    certificate_bytes,
+    certificates,
+    crl_deltas,
+    crl_publications,
+    crl_shards,
+    revocations,
+)
 from vagus.x509.crl_building import RevocationReason
 from vagus.x509.crls import decode_crl
 
@@ -147,6 +157,89 @@ def test_a_shard_stays_small_whatever_was_revoked_elsewhere(
     each = [published(installation, str(shard)) for shard in range(5)]
     assert [len(one) for one in each] == [4] * 5
     assert set().union(*each) == set(range(1, 21))
+
+
+@pytest.fixture
+def behind(built: Installation, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[int, bytes], int]:
+    """Lists of shards 0 and 1 and the complete one, of which the database has lost all; serial of one in shard 1."""
+    monkeypatch.setattr(shards, "BLOCK", 2)
+    monkeypatch.setattr(shards, "SHARD_PLACES", 4)
+    issuers = built.issuers("h1/icu")
+    late = [built.issue(issuers) for _ in range(5)][-1]
+    built.settle()
+    point = x509.load_der_x509_certificate(late.der).extensions.get_extension_for_class(x509.CRLDistributionPoints)
+    assert (point.value[0].full_name or [])[0].value.endswith("/1.crl")
+    built.revocations.revoke(late.issuer.authority_id, late.serial, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    lists = {one.shard: one.crl_der for one in built.publisher.publish_all(issuers["h1/icu"])}
+    built.advance(seconds=40)
+    with built.database.writing() as connection:
+        for table in (revocations, certificate_bytes, certificates, crl_shards, crl_publications, crl_deltas):
+            connection.execute(table.delete())
+    return lists, late.serial
+
+
+def take_back(built: Installation, *lists: bytes) -> None:
+    with built.database.reading() as connection:
+        authorities = list_authorities(connection)
+    found = [one for one in (read_list(der, authorities) for der in lists) if one is not None]
+    built.writer.submit(lambda batch: take_in(batch, *found, since=LOST, by=BY)).result()
+
+
+def signed_again(built: Installation) -> dict[int, set[int]]:
+    """What is named in our lists that came anew, by shard."""
+    made = built.publisher.publish_due(built.issuers("h1/icu")["h1/icu"])
+    lists = {one.shard: decode_crl(one.crl_der) for one in made}
+    return {
+        shard: {int.from_bytes(serial, "big") for serial in crl.entries.get(crl.issuer.relative_names, {})}
+        for shard, crl in lists.items()
+    }
+
+
+def test_what_the_list_of_a_shard_names_stays_in_that_shard(
+    built: Installation, behind: tuple[dict[int, bytes], int]
+) -> None:
+    lists, serial = behind
+    take_back(built, *lists.values())
+    again = signed_again(built)
+    assert {shard: names for shard, names in again.items() if names} == {1: {serial}, COMPLETE: {serial}}
+    issuers = built.issuers("h1/icu")
+    for _ in range(5):
+        built.issue(issuers)
+    built.advance(hours=7)
+    later = signed_again(built)
+    assert {shard: names for shard, names in later.items() if names} == {1: {serial}, COMPLETE: {serial}}
+    assert 2 in later, "new certificates enter neither of the shards that were handed out"
+
+
+def test_what_nobody_can_place_stands_in_every_list_that_its_certificate_may_name(
+    built: Installation, behind: tuple[dict[int, bytes], int]
+) -> None:
+    lists, serial = behind
+    take_back(built, lists[COMPLETE])
+    issuers = built.issuers("h1/icu")
+    for _ in range(9):
+        built.issue(issuers)
+    built.settle()
+    every = signed_again(built)
+    assert {0, 1, 2, COMPLETE} <= set(every)
+    assert set(map(frozenset, every.values())) == {frozenset({serial})}
+    with built.database.reading() as connection:
+        crl = find_publication(connection, issuers["h1/icu"].authority_id, COMPLETE)
+    assert crl is not None
+    assert len(x509.load_der_x509_crl(crl.crl_der)) == 1, "once in the complete list"
+
+
+def test_a_shard_that_was_handed_out_is_signed_again(built: Installation, behind: tuple[dict[int, bytes], int]) -> None:
+    lists, _ = behind
+    take_back(built, *lists.values())
+    issuer = built.issuers("h1/icu")["h1/icu"]
+    for _ in range(8):
+        built.advance(days=1)
+        built.publisher.publish_due(issuer)
+    with built.database.reading() as connection:
+        newest = find_publication(connection, issuer.authority_id, 1)
+    assert newest is not None
+    assert newest.next_update > built.clock.now().timestamp()
 
 
 def test_two_rows_that_lists_left_share_no_key(installation: Installation, old: OldAuthority) -> None:

@@ -356,6 +356,16 @@ def test_without_the_published_log_nothing_goes_on_under_the_old_name(lost: Lost
     assert caught.value.reason is Reason.CHECKPOINT_INVALID
 
 
+def test_lists_that_the_restore_was_shown_are_written_down_though_nobody_gives_them_again(
+    lost: Lost, tmp_path: Path
+) -> None:
+    back = brought_back(lost, tmp_path, with_log=False)
+    evidence = ("--checkpoint", str(lost.kept.checkpoint), "--new-origin", "log.test/2")
+    done(back, "restore-gap", *evidence, "--accept", "--yes")
+    assert states(back)[lost.serial(lost.revoked)] == "revoked"
+    assert is_listed(newest_list(publish(back, "next").lists / NEWEST_LIST), lost.serial(lost.revoked))
+
+
 def test_an_old_copy_of_the_published_log_is_not_taken_for_the_newest(lost: Lost, tmp_path: Path) -> None:
     early = lost.backup.parent / "early" / "log"
     newest = ("--checkpoint", str(lost.kept.checkpoint))

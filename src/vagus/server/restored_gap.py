@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vagus.authority.earlier import LOST, adopt_list, apply, find_home
+from vagus.authority.earlier import ADOPTED, LOST, adopt_list, apply, find_home
 from vagus.authority.list_files import ListFiles
 from vagus.authority.listed import ListedElsewhere, Said, read_list, weigh
 from vagus.authority.revocation import revoke_row
@@ -32,6 +32,7 @@ from vagus.records.certificates import find_certificate
 from vagus.records.database import Connection
 from vagus.records.installation import load_installation, set_origin, set_restored, set_settled
 from vagus.records.log import iterate_leaves, load_head
+from vagus.records.publications import find_publication, list_facts
 from vagus.records.revocations import find_revocation
 from vagus.records.writer import Batch
 from vagus.settings import rename_log
@@ -125,8 +126,9 @@ def measure_gap(
 
     `checkpoint` is verified by the caller. For a log that begins anew (`is_new_log`) an older copy of the published
     one is good enough: it tells less, and contradicts nothing. Lists in this installation's own folder that are newer
-    than the database's count among `lists`. Raises Conflict(ALREADY_EXISTS) when there is no gap to close,
-    NotTrusted(CRL_INVALID) for a list that no authority here signed, and as `take_log_back`.
+    than the database's, and those that were adopted at the restore, count among `lists`. Raises
+    Conflict(ALREADY_EXISTS) when there is no gap to close, NotTrusted(CRL_INVALID) for a list that no authority here
+    signed, and as `take_log_back`.
     """
     own = _find_newer_lists(house)
     if house.installation.restored_at is None:
@@ -151,7 +153,9 @@ def measure_gap(
     with house.database.reading() as connection:
         _read_gap(connection, gap, end)
     # 3. The newest lists tell what relying parties were told.
-    for der in (*lists, *own):
+    with house.database.reading() as connection:
+        adopted = [one for row in authorities for one in _adopted_lists(connection, row.id)]
+    for der in (*lists, *own, *adopted):
         _read_list(der, authorities, gap)
     with house.database.reading() as connection:
         _find_homes(connection, gap)
@@ -164,6 +168,13 @@ def _find_newer_lists(house: House) -> list[bytes]:
     with house.database.reading() as connection:
         signers = {row.id: row.certificate_der for row in list_authorities(connection)}
     found = (files.load(one, signers[one.authority_id] or b"") for one in files.find_newer())
+    return [one.crl_der for one in found if one is not None]
+
+
+def _adopted_lists(connection: Connection, authority_id: int) -> list[bytes]:
+    """What the restore was given: handed out since, and not yet written down."""
+    adopted = [one.shard for one in list_facts(connection, authority_id) if one.sequence == ADOPTED]
+    found = (find_publication(connection, authority_id, shard) for shard in adopted)
     return [one.crl_der for one in found if one is not None]
 
 
