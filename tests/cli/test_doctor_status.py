@@ -27,8 +27,14 @@ def test_nobody_at_the_status_url_is_a_warning_with_what_to_do(hospital: Path) -
     (one,) = findings(hospital, "published")
     assert (one["state"], "127.0.0.1:1" in one["finding"]) == ("warning", True)
     assert "--status-address" in one["remedy"]
-    (elsewhere,) = findings(hospital, "published", "--status-address", "127.0.0.1:2")
-    assert elsewhere["state"] == "warning"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:2", "[::1]:2"])
+def test_nobody_at_the_address_that_was_given_is_told_with_that_address(hospital: Path, address: str) -> None:
+    (one,) = findings(hospital, "published", "--status-address", address)
+    assert one["state"] == "warning"
+    assert one["finding"].startswith(f"nobody answers at {address}, which was asked in place of http://127.0.0.1:1")
+    assert one["remedy"].startswith("vagus serve; --status-address names")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", ":80", "host:0", "host:99999", "host:x"])

@@ -278,15 +278,20 @@ def _published(house: House, connect_to: tuple[str, int] | None) -> Iterator[Fin
     fetch = HttpFetch(connect_to, seconds=3.0)
     url = house.status_url
     prober = Prober(house.pack, house.database, house.clock, house.entropy, fetch, status_url=url, writer=None)
+    asked = url if connect_to is None else f"{_spell_address(*connect_to)} for {url}"
     if not prober.is_reachable():
         finding = f"nobody answers at {url}, where certificates say that lists and answers are"
-        yield Finding("published", State.WARNING, finding, "vagus serve; or name its address: --status-address")
+        remedy = "vagus serve; or name its address: --status-address"
+        if connect_to is not None:
+            finding = f"nobody answers at {_spell_address(*connect_to)}, which was asked in place of {url}"
+            remedy = "vagus serve; --status-address names where it serves status over plain HTTP"
+        yield Finding("published", State.WARNING, finding, remedy)
         return
     report = prober.probe()
     for one in report.defects:
         yield Finding("published", State.FAILING, f"{one.place}: {one.sentence}", f"reason {one.reason.value}")
     if not report.defects:
-        finding = f"{report.lists} lists and {report.answers} answers fetched from {url} agree with the table"
+        finding = f"{report.lists} lists and {report.answers} answers fetched from {asked} agree with the table"
         yield Finding("published", State.WELL, finding)
 
 
@@ -345,6 +350,10 @@ def _active(house: House) -> tuple[AuthorityRow, ...]:
 
 def _spell(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}Z"
+
+
+def _spell_address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _some(names: Sequence[str]) -> str:
