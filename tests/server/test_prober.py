@@ -109,6 +109,19 @@ def test_a_revocation_that_is_missing_after_its_time_is_told(house: PublishingHo
     assert house.probe(through_caches=True).defects == (), "a cache on the way may be a minute behind"
 
 
+def test_a_revocation_that_a_clock_dated_which_ran_ahead_may_not_be_missing(house: PublishingHouse) -> None:
+    """Nobody knows when it was; it is dated a month ahead, and no list of that month may be without it."""
+    issued = house.issue()
+    house.advance(days=30)
+    house.revoke(issued)
+    house.advance(days=-30)
+    report = house.probe()
+    assert reasons(report.defects, house.place("0")) == {Reason.STATUS_INCOMPLETE}
+    house.advance(seconds=1)
+    house.publish()
+    assert house.probe().defects == ()
+
+
 def test_a_missing_revocation_in_a_delta_is_told(house: PublishingHouse) -> None:
     first, second = house.issue(), house.issue()
     house.revoke(first)

@@ -58,11 +58,14 @@ class Question:
         return der.sequence(der.sequence(*parts))
 
 
-def look(connection: Connection, authority_id: int, serial: int, *, settled_at: int) -> Expected:
-    """What must be said of a certificate; what changed after `settled_at` (seconds) may be said either way."""
+def look(connection: Connection, authority_id: int, serial: int, *, settled_at: int, latest: int) -> Expected:
+    """What must be said of a certificate; what changed after `settled_at` (seconds) may be said either way.
+
+    Not so what is dated behind `latest`, where no clock can have been but one that ran ahead.
+    """
     row = revocations.find_revoked_serial(connection, authority_id, serial)
     if row is not None:
-        return Expected.REVOKED if row.revoked_at <= settled_at else Expected.EITHER
+        return Expected.EITHER if settled_at < row.revoked_at <= latest else Expected.REVOKED
     is_fresh = serial in status_facts.list_released(connection, authority_id, since=settled_at)
     return Expected.EITHER if is_fresh else Expected.GOOD
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vagus.authority.clock_bound import SLACK
 from vagus.authority.deltas import MOST_CHANGES
 from vagus.errors import NotTrusted, VagusError
 from vagus.policy.plans import AuthorityKind
@@ -216,9 +217,14 @@ class Prober:
     def _settled_at(self) -> int:
         return int((self._clock.now() - self.allowance).timestamp())
 
+    def _latest(self) -> int:
+        """What is dated behind this was the act of a clock that ran ahead: nobody knows when, so long ago."""
+        return int((self._clock.now() + SLACK).timestamp())
+
     def _look(self, row: AuthorityRow, shard: int, crl: Crl, settled_at: int) -> _Truth:
         """Who must be in it: revoked before, and not expired when it was made (RFC 5280 3.3: the expired go later)."""
         made_at, after, is_comparable = int(crl.this_update.timestamp()), 0, True
+        latest = self._latest()
         listed, expected, released = set(), set(), set()
         with self._database.reading() as connection:
             newest = rows.find_facts(connection, row.id, shard)
@@ -227,10 +233,13 @@ class Prober:
                 is_comparable = delta is not None and delta.base_number == crl.base_number
                 after = 0 if delta is None else delta.base_sequence
                 changes = revocation_rows.list_changes(connection, row.id, shard, after=after, most=MOST_CHANGES)
-                released = {one.serial for one in changes if one.entry_der is None and one.at <= settled_at}
+                released = {
+                    one.serial for one in changes if one.entry_der is None and not settled_at < one.at <= latest
+                }
             for one in status_facts.iterate_revoked(connection, row.id, None if shard == COMPLETE else shard):
                 listed.add(one.serial)
-                if one.revoked_at <= settled_at and one.not_after > made_at and one.sequence > after:
+                is_settled = not settled_at < one.revoked_at <= latest
+                if is_settled and one.not_after > made_at and one.sequence > after:
                     expected.add(one.serial)
         return _Truth(settled_at, listed, expected, newest, released, is_comparable)
 
@@ -333,7 +342,8 @@ class Prober:
 
         def judge() -> answer_probes.Expected:
             with self._database.reading() as connection:
-                return answer_probes.look(connection, row.id, certificate.serial, settled_at=settled_at)
+                times = {"settled_at": settled_at, "latest": self._latest()}
+                return answer_probes.look(connection, row.id, certificate.serial, **times)
 
         return judge
 
