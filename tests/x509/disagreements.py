@@ -77,6 +77,14 @@ OPENSSL = (
         ),
     ),
     Class(
+        "two entries for one certificate",
+        "of two entries for one serial number OpenSSL reads the first, and takes removeFromCRL in a complete list for "
+        "good; here the graver counts, in whatever order they stand",
+        lambda labels, ours, theirs: (
+            "listed twice" in labels and ours in {Reason.REVOKED, Reason.REVOKED_CA, Reason.ON_HOLD} and theirs == 0
+        ),
+    ),
+    Class(
         "a link that signs itself",
         "a self-issued certificate for the key that its issuer has already: OpenSSL stops there as at a strange root, "
         "here the path goes round it, since it adds nothing (RFC 4158 2.4.2)",

@@ -183,6 +183,17 @@ def _revoke(draft: Draft) -> bool:
     return True
 
 
+def _list_twice(draft: Draft) -> bool:
+    """A CA that appends to its list: a revocation, a hold, a release for one serial number, in any order."""
+    victim = draft.any_below_root()
+    serial = draft.rng.randrange(1 << 60, 1 << 61)
+    victim.changes["serial"] = serial
+    pair = draft.rng.choice([(1, 6), (6, 1), (1, 8), (8, 1), (6, 8), (8, 6)])
+    draft.issuer_of(victim).listed += [Listed(serial, reason) for reason in pair]
+    draft.with_crls = True
+    return True
+
+
 def _crl(**changes: object) -> Fault:
     def act(draft: Draft) -> bool:
         plan = draft.rng.choice(draft.plans[:-1])
@@ -293,6 +304,7 @@ FAULTS: dict[str, Fault] = {
     "any host permitted": _constrain([("dns", "")], []),
     "any host excluded": _constrain([], [("dns", "")]),
     "revoked": _revoke,
+    "listed twice": _list_twice,
     "missing CRL": _no_crl,
     "stale CRL": _crl(this_update=AT - 9 * DAY, next_update=AT - DAY),
     "future CRL": _crl(this_update=AT + DAY),
