@@ -365,10 +365,7 @@ def _publishers(connection: Connection, selection: Selection, at: int) -> tuple[
 
 
 def check_as_seen(row: RevocationPlanRow, seen: RevocationPlanRow) -> None:
-    """That a plan stands where somebody looked at it: nobody said that the stage behind it may begin.
-
-    Raises Conflict(DEVICE_STATE) for another state, stage or mark.
-    """
+    """Raises Conflict(DEVICE_STATE) where a plan has another state, stage or mark than what somebody looked at."""
     if (row.state, row.stage, row.stopped_because) != (seen.state, seen.stage, seen.stopped_because):
         msg = (
             f"plan {row.id} was {_standing(seen)} when it was looked at and is {_standing(row)} now, moved by somebody "
