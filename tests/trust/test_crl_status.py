@@ -245,6 +245,22 @@ def test_a_stale_list_that_names_it_says_revoked_whatever_grace_there_is() -> No
     assert [one.reason for one in told] == [Reason.STATUS_STALE]
 
 
+def test_a_list_that_can_say_good_of_nobody_still_says_revoked() -> None:
+    """Without a bound to its age, of a moment ahead of the clock, or for some reasons only."""
+    leaf, neighbour = CA.leaf(), CA.leaf()
+    listed = [Listed(serial(leaf), 1)]
+    endless = status(crl(CA, listed, next_update=None))
+    ahead = status(crl(CA, listed, this_update=AT + HOUR), at=AT + HOUR)
+    partial = status(crl(CA, listed, scope(reasons=(1, 2))))
+    for source, silence in (
+        (endless, Reason.CRL_INVALID),
+        (ahead, Reason.CRL_INVALID),
+        (partial, Reason.STATUS_UNAVAILABLE),
+    ):
+        assert refused(source, leaf) is Reason.REVOKED
+        assert refused(source, neighbour) is silence
+
+
 def test_no_grace_lets_a_hold_of_a_stale_list_pass() -> None:
     held = CA.leaf()
     graced = BoundedGrace(status(stale_list(Listed(serial(held), 6))), 2 * HOUR, lambda _: None)
