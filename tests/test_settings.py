@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from vagus.errors import Conflict, Misconfigured, Unavailable
+from vagus.errors import Conflict, Malformed, Misconfigured, Unavailable
 from vagus.reasons import Reason
 from vagus.settings import FILE_NAME, Settings, decode_settings, load_settings, write_settings
 
@@ -53,8 +55,19 @@ def test_an_installation_is_not_begun_twice(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Unavailable) as caught:
-        begin(tmp_path / "file" / "house")
+    for folder in (tmp_path / "file", tmp_path / "file" / "house"):
+        with pytest.raises(Malformed, match=r"name .* for the installation|name a folder of your own") as caught:
+            begin(folder)
+        assert caught.value.reason is Reason.BAD_ARGUMENT
+
+
+def test_a_disk_that_is_full_is_told_apart_from_a_wrong_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(Unavailable, match=r"No space left on device.*; make room on it") as caught:
+        begin(tmp_path / "house")
     assert caught.value.reason is Reason.DATABASE_UNAVAILABLE
 
 

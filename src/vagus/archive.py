@@ -89,7 +89,7 @@ def unpack(archive: Path, folder: Path) -> Manifest:
     """Check `archive` whole, then let its files appear in the new `folder` (0700, files 0600).
 
     `folder` must not exist; until everything is checked and on the disk it does not. Raises
-    IntegrityFailure(BACKUP_DAMAGED), Conflict(ALREADY_EXISTS), Malformed(BAD_ARGUMENT: no such file),
+    IntegrityFailure(BACKUP_DAMAGED), Conflict(ALREADY_EXISTS), Malformed(BAD_ARGUMENT: no such file, or a folder),
     Unavailable(DATABASE_UNAVAILABLE).
     """
     if folder.exists():
@@ -102,9 +102,10 @@ def unpack(archive: Path, folder: Path) -> Manifest:
                     return _unpack(tar, folder)
             except (tarfile.TarError, EOFError, ValueError, OverflowError) as fault:
                 _damaged(f"it is no whole tar file ({fault})")
-    except FileNotFoundError as fault:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as fault:
         shutil.rmtree(folder, ignore_errors=True)
-        msg = f"{fault.filename or archive}: there is no such file; name a backup that `vagus backup` made"
+        what = "this is a folder" if isinstance(fault, IsADirectoryError) else "there is no such file"
+        msg = f"{fault.filename or archive}: {what}; name a backup that `vagus backup` made"
         raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(archive)) from fault
     except OSError as fault:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from vagus.errors import Conflict, Misconfigured, Unavailable
+from vagus.errors import Conflict, Malformed, Misconfigured, Unavailable
 from vagus.policy.documents import Document, decode_document, read_document
 from vagus.policy.plan_files import check_address
 from vagus.reasons import Reason
@@ -194,7 +195,8 @@ def write_settings(
     """Begin an installation: the folder (0700), its settings (0600) and nothing else.
 
     Raises Misconfigured(BAD_SETTINGS) for a value that `vagus.toml` does not allow, Conflict(ALREADY_EXISTS) when an
-    installation stands there, Unavailable(DATABASE_UNAVAILABLE) when the folder cannot be written.
+    installation stands there, Malformed(BAD_ARGUMENT) for a folder that cannot be written, and
+    Unavailable(DATABASE_UNAVAILABLE) when the disk is full or fails.
     """
     text = _TEMPLATE.format(
         kind=_quoted(kind),
@@ -215,11 +217,17 @@ def write_settings(
             stream.flush()
             os.fsync(stream.fileno())
     except FileExistsError as fault:
+        if not folder.is_dir():
+            msg = f"{folder} is no folder; name another one for the installation"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(folder)) from fault
         msg = f"{folder / FILE_NAME} stands already; use that installation or name another folder"
         raise Conflict(Reason.ALREADY_EXISTS, msg, file=str(folder / FILE_NAME)) from fault
     except OSError as fault:
+        if fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            msg = f"{folder}: the disk refuses ({fault.strerror}); make room on it, or name a folder on another one"
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, file=str(folder)) from fault
         msg = f"{folder}: cannot be written ({fault.strerror}); name a folder of your own"
-        raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, file=str(folder)) from fault
+        raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(folder)) from fault
     return settings
 
 

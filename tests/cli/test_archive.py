@@ -60,6 +60,23 @@ def test_a_backup_never_replaces_a_file(hospital: Path) -> None:
     assert (refused.code, refused.reason) == (3, "ALREADY_EXISTS")
 
 
+def test_a_backup_to_a_medium_that_is_not_there_is_refused_and_no_folder_is_made(hospital: Path) -> None:
+    medium = hospital.parent / "medium"
+    for place, said in ((medium / "vagus.tar", "there is no folder"), (hospital.parent, "is a folder; name a file")):
+        refused = run(hospital, "backup", str(place))
+        assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+        assert said in refused.err
+    assert not medium.exists()
+    medium.mkdir()
+    done(hospital, "backup", str(medium / "vagus.tar"))
+    assert [one.name for one in medium.iterdir()] == ["vagus.tar"]
+
+
+def test_a_backup_without_a_name_goes_into_a_folder_of_the_installation(hospital: Path) -> None:
+    done(hospital, "backup")
+    assert [one.suffix for one in (hospital / "backups").iterdir()] == [".tar"]
+
+
 def test_what_comes_back_is_the_same_and_issues_nothing(hospital: Path, tmp_path: Path) -> None:
     before = done(hospital, "export").out
     back = tmp_path / "back"
@@ -126,5 +143,9 @@ def test_a_restore_never_replaces_an_installation(hospital: Path) -> None:
 
 
 def test_a_missing_backup_is_told(tmp_path: Path) -> None:
-    refused = run(tmp_path / "back", "restore", str(tmp_path / "none.tar"))
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    (tmp_path / "file").write_text("")
+    for wrong in (tmp_path / "none.tar", tmp_path / "file" / "none.tar", tmp_path):
+        refused = run(tmp_path / "back", "restore", str(wrong))
+        assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT"), wrong
+        assert "name a backup that `vagus backup` made" in refused.err
+    assert not (tmp_path / "back").exists()

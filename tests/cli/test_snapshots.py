@@ -46,6 +46,14 @@ def write(hospital: Path, papers: Path, *more: str) -> dict[str, object]:
     return found
 
 
+def test_a_snapshot_to_a_medium_that_is_not_there_is_refused_before_it_is_made(hospital: Path) -> None:
+    medium, before = hospital.parent / "medium", done(hospital, "export").out
+    refused = run(hospital, "snapshot", "write", "--out", str(medium / "revoked.snapshot"))
+    assert (refused.code, refused.reason, "there is no folder" in refused.err) == (2, "BAD_ARGUMENT", True)
+    assert not medium.exists()
+    assert done(hospital, "export").out == before, "the ledger tells of no snapshot"
+
+
 def validate(papers: Path, *more: str) -> Outcome:
     files = [str(papers / f"{name}.pem") for name in ("leaf", "icu", "h1")]
     snapshot = ["--snapshot", str(papers / "revoked.snapshot"), "--snapshot-key", str(papers / "snapshot.pem")]

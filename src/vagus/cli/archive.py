@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.files import naming, read_blocks
+from vagus.cli.files import check_place, naming, read_blocks
 from vagus.cli.options import example, folder_of, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
+
+if TYPE_CHECKING:
+    from vagus.tlog.checkpoint import Checkpoint
+    from vagus.wiring import House
 
 CheckpointOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The newest checkpoint that was kept elsewhere.")
@@ -36,7 +40,10 @@ def register(application: typer.Typer) -> None:
 def backup(
     context: typer.Context,
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="Where to; backups/TIME.tar in the folder if left out.")
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="Where to, in a folder that exists; backups/TIME.tar in --dir if left out."
+        ),
     ] = None,
     *,
     json: JsonOption = False,
@@ -49,7 +56,10 @@ def backup(
     from vagus.server.backups import take_backup
 
     with open_house(context) as house:
+        if file is None:
+            house.settings.backups.mkdir(mode=0o700, exist_ok=True)
         target = file or house.settings.backups / f"{house.clock.now():%Y%m%dT%H%M%SZ}.tar"
+        check_place(target)
         taken = take_backup(house, target, by=house.operator)
     Output(json).facts({"file": str(taken.file), "sha256": taken.sha256.hex(), "log_size": taken.log_size})
 
@@ -118,8 +128,7 @@ def restore_gap(
     """
     from vagus.errors import Malformed
     from vagus.reasons import Reason
-    from vagus.server.restored_gap import close_gap, measure_gap, note_key
-    from vagus.tlog.checkpoint import verify_checkpoint
+    from vagus.server.restored_gap import close_gap, measure_gap
 
     if revoke is accept:
         raise Malformed(Reason.BAD_ARGUMENT, "say what becomes of the gap: --revoke or --accept, one of them")
@@ -128,13 +137,8 @@ def restore_gap(
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     output = Output(json)
     with open_house(context) as house:
-        kept = None
-        if checkpoint is not None:
-            with naming(checkpoint):
-                kept = verify_checkpoint(checkpoint.read_bytes(), note_key(house))
-        gap = measure_gap(
-            house, checkpoint=kept, published=published, lists=_read_lists(crl), is_new_log=new_origin is not None
-        )
+        kept, lists = _verified(house, checkpoint), _read_lists(crl)
+        gap = measure_gap(house, checkpoint=kept, published=published, lists=lists, is_new_log=new_origin is not None)
         output.say(
             f"The log had {gap.lost_leaves} entries behind the backup; {len(gap.issued)} certificates and "
             f"{gap.revoked} revocations of them are known again, {len(gap.listed)} certificates stand in the lists."
@@ -155,6 +159,17 @@ def restore_gap(
     )
     if new_origin is not None:
         output.say("This is another log: give devices, gates and auditors its verifier key, log_key above.")
+
+
+def _verified(house: House, checkpoint: Path | None) -> Checkpoint | None:
+    """The checkpoint in a file, signed with the log's key."""
+    from vagus.server.restored_gap import note_key
+    from vagus.tlog.checkpoint import verify_checkpoint
+
+    if checkpoint is None:
+        return None
+    with naming(checkpoint):
+        return verify_checkpoint(checkpoint.read_bytes(), note_key(house))
 
 
 def _read_lists(places: list[Path] | None) -> tuple[bytes, ...]:

@@ -1,4 +1,4 @@
-"""Reads the files that people name, and names them in what is wrong with their content; writes none."""
+"""Reads the files that people name, and tells what is wrong with them or with the place for one; writes none."""
 
 from __future__ import annotations
 
@@ -24,6 +24,21 @@ def naming(path: Path, *only: str) -> Iterator[None]:
         if only and fault.reason not in only:
             raise
         raise type(fault)(fault.reason, f"{path}: {fault.message}", **fault.facts) from fault
+
+
+def check_place(path: Path) -> None:
+    """That a file can be made at `path`. A missing folder is made for nobody: the medium may not be mounted.
+
+    Raises Malformed(BAD_ARGUMENT).
+    """
+    from vagus.errors import Malformed
+    from vagus.reasons import Reason
+
+    if path.is_dir():
+        raise Malformed(Reason.BAD_ARGUMENT, f"{path} is a folder; name a file in it", file=str(path))
+    if not path.parent.is_dir():
+        msg = f"{path}: there is no folder {path.parent}; mount what it is on, or make it, and say it again"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(path))
 
 
 def read_file(path: Path, most: int = MOST_BYTES) -> bytes:

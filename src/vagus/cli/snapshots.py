@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.files import naming, read_blocks, read_file
+from vagus.cli.files import check_place, naming, read_blocks, read_file
 from vagus.cli.options import PassphraseOption, example, open_house
 from vagus.cli.output import JsonOption, Output
 
@@ -49,6 +49,7 @@ def write(
     from vagus.authority.snapshots import SnapshotMaker
     from vagus.ledger.publish import write_durably
 
+    check_place(out)  # before a number is used for it
     with open_house(context, passphrase_source) as house:
         maker = SnapshotMaker(house.database, house.writer, house.clock, house.entropy, _key(house))
         made = maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=house.operator)

@@ -65,13 +65,12 @@ NOTHING_SEEN = Seen()
 def take_backup(house: House, target: Path, *, by: str) -> Backup:
     """Write database, sealed keystores, policy, plan, settings, makers' lists and checkpoint into the file `target`.
 
-    The installation may serve meanwhile. Raises Conflict(ALREADY_EXISTS), Misconfigured(BAD_ARGUMENT) on PostgreSQL,
-    Unavailable(DATABASE_UNAVAILABLE).
+    The installation may serve meanwhile. The folder that it goes into must exist. Raises Conflict(ALREADY_EXISTS),
+    Misconfigured(BAD_ARGUMENT) on PostgreSQL, Unavailable(DATABASE_UNAVAILABLE).
     """
     settings = house.settings
     if target.exists():
         raise Conflict(Reason.ALREADY_EXISTS, f"{target} stands already; name another file", file=str(target))
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as scratch:
         # 1. The database first: keys are made before the rows that name them, so no key can be missing below.
         copy = Path(scratch) / _DATABASE
