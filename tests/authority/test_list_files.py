@@ -17,7 +17,7 @@ from vagus.authority.list_files import ListFiles, ListPlace, read_number, write_
 from vagus.authority.publishing import CrlPublisher
 from vagus.errors import Conflict, Malformed, Unavailable
 from vagus.reasons import Reason
-from vagus.records.publications import COMPLETE, Publication, find_publication, put_publication
+from vagus.records.publications import COMPLETE, Publication, find_publication, outdate_list, put_publication
 from vagus.x509.crl_building import RevocationReason
 from vagus.x509.crls import decode_crl
 
@@ -193,6 +193,21 @@ def test_no_older_list_goes_over_a_newer_file_of_the_same_authority(
             fresh.write(place_of(issuer, 0))
         assert refusal.value.reason is Reason.RESTORE_UNSETTLED
         assert listed(tmp_path) == {issued.serial}
+
+
+def test_a_list_that_a_restore_outdated_is_no_file_before_it_is_signed_anew(
+    built: Installation, issuer: Issuer, tmp_path: Path
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    number = newest(built, issuer).number
+    built.writer.submit(lambda batch: outdate_list(batch.connection, issuer.authority_id, 0, number)).result()
+    files = ListFiles(built.database, tmp_path / "new")
+    assert place_of(issuer, 0) not in files.find_behind()
+    assert ListFiles(built.database, tmp_path).find_newer() == ()
+    built.advance(seconds=1)
+    assert 0 in [one.shard for one in publisher.publish_due(issuer)]
+    assert place_of(issuer, 0) in files.find_behind()
 
 
 def test_a_shard_that_the_table_does_not_know_is_newer(built: Installation, issuer: Issuer, tmp_path: Path) -> None:

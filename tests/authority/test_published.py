@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
@@ -17,8 +18,10 @@ from vagus.errors import Unavailable
 from vagus.reasons import Reason
 from vagus.records.authorities import find_generation
 from vagus.records.database import Connection
+from vagus.records.publications import ADOPTED, find_publication, outdate_list, put_publication
 from vagus.records.tables import authorities
 from vagus.records.writer import Batch
+from vagus.x509.crls import decode_crl
 
 ICU = ("h1/icu", 1, 0)
 
@@ -71,6 +74,40 @@ def test_a_look_has_every_list_and_certificate_in_memory(house: PublishingHouse,
     assert lists.find_kept_list("h1/icu", 1, 7) is None
     assert lists.find_kept_certificate("h9/icu", 1) is None
     assert lists.state().count == 6
+
+
+def test_a_list_that_a_restore_outdated_is_handed_out_once_it_is_signed_anew(
+    house: PublishingHouse, lists: PublishedLists
+) -> None:
+    lists.look()
+    before = lists.find_list(*ICU)
+    icu = house.icu.authority_id
+    house.built.writer.submit(lambda batch: outdate_list(batch.connection, icu, 0, 1 << 61)).result()
+    lists.look()
+    assert lists.find_list(*ICU) is None
+    assert lists.find_list(*ICU, is_delta=True) is None
+    assert lists.find_list("h1/icu", 1, -1) is not None
+    house.advance(seconds=2)
+    house.publish()
+    lists.look()
+    after = lists.find_list(*ICU)
+    assert before is not None
+    assert after is not None
+    assert (decode_crl(after.crl_der).number or 0) == (1 << 61) + 1, "it goes on from what is out"
+
+
+def test_a_delta_that_is_older_than_its_list_is_not_handed_out(house: PublishingHouse, lists: PublishedLists) -> None:
+    house.revoke(house.issue())
+    publish_newer(house)
+    lists.look()
+    assert lists.find_list(*ICU, is_delta=True) is not None
+    with house.built.database.writing() as connection:
+        newest = find_publication(connection, house.icu.authority_id, 0)
+        assert newest is not None
+        put_publication(connection, replace(newest, number=newest.number + 1, sequence=ADOPTED))
+    lists.look()
+    assert lists.find_list(*ICU) is not None
+    assert lists.find_list(*ICU, is_delta=True) is None
 
 
 def test_an_authority_that_is_certified_after_the_first_look_is_found(

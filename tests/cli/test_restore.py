@@ -334,6 +334,24 @@ def test_a_revocation_of_the_gap_stands_in_the_list_of_its_own_shard(
     assert done(back, "audit", "verify", *("--against", str(kept.checkpoint)), "--json").facts["verdict"] == "sound"
 
 
+def test_a_status_node_hands_out_no_list_of_the_backup_after_the_gap_was_closed_without_lists(
+    lost: Lost, tmp_path: Path
+) -> None:
+    """The log tells that a newer one is out: the backup's lacks who was revoked, and waits for whoever signs."""
+    back = tmp_path / "back"
+    done(back, "restore", str(lost.backup), "--published", str(lost.kept.log))
+    done(back, "restore-gap", "--checkpoint", str(lost.kept.checkpoint), "--accept", "--yes")
+    with serving(back, "--role", "status") as served:
+        assert ocsp_status(served, lost.revoked) is ocsp.OCSPCertStatus.REVOKED
+        with pytest.raises(urllib.error.HTTPError):
+            served.get(f"/{NEWEST_LIST}")
+        assert served.get("/crl/root/1/0.crl"), "no newer one is out"
+    assert not (back / "published" / NEWEST_LIST).exists()
+    before, after = (newest_list(place / NEWEST_LIST) for place in (lost.kept.lists, publish(back, "next").lists))
+    assert is_listed(after, lost.serial(lost.revoked))
+    assert (after.number or 0) > (before.number or 0)
+
+
 def test_without_the_published_log_nothing_goes_on_under_the_old_name(lost: Lost, tmp_path: Path) -> None:
     back = brought_back(lost, tmp_path, with_log=False)
     evidence = ("--checkpoint", str(lost.kept.checkpoint), "--crl", str(lost.kept.lists))

@@ -164,3 +164,18 @@ def test_postgresql_keeps_lists_as_they_are(postgres_tables: Connection) -> None
     for table in ("crl_publications", "crl_deltas"):
         found = postgres_tables.exec_driver_sql(query.format(table)).scalar_one()
         assert found in {"e", b"e"}, f"{table} would be compressed at each publication"
+
+
+def test_a_list_that_was_outdated_keeps_the_greater_number_until_another_takes_its_place(database: Database) -> None:
+    with database.writing() as connection:
+        ca = authority(connection)
+        for shard in (0, COMPLETE):
+            rows.put_publication(connection, publication(ca, shard))
+        assert rows.list_outdated(connection) == frozenset()
+        rows.outdate_list(connection, ca, 0, 99)
+        assert rows.list_outdated(connection) == {(ca, 0)}
+        found = rows.find_facts(connection, ca, 0)
+        assert found is not None
+        assert (found.number, found.sequence) == (99, rows.OUTDATED)
+        rows.put_publication(connection, publication(ca, 0, 100))
+        assert rows.list_outdated(connection) == frozenset()

@@ -32,7 +32,7 @@ from vagus.records.certificates import (
 )
 from vagus.records.database import Connection
 from vagus.records.lost import find_its_shard, take_place
-from vagus.records.publications import COMPLETE, Publication, find_facts, put_publication
+from vagus.records.publications import ADOPTED, COMPLETE, Publication, find_facts, put_publication
 from vagus.records.revocations import find_revocation
 from vagus.records.writer import Batch, Writer
 from vagus.x509.crl_building import RevocationReason
@@ -42,9 +42,6 @@ LOST = "lost"
 
 ELSEWHERE = "elsewhere"
 """As `LOST`: it was issued before its authority came here."""
-
-ADOPTED = -1
-"""The sequence of a list that was signed elsewhere, or behind a backup: it covers no step that is known here."""
 
 
 def find_home(connection: Connection, authority: AuthorityRow, serial: int) -> int | None:
@@ -196,9 +193,9 @@ def adopt_list(batch: Batch, listed: ListedElsewhere) -> bool:
         if shard >= 0 and not authority.is_offline:
             fill_shard(batch.connection, authority.id, shard, shards.SHARD_PLACES)
         newest = find_facts(batch.connection, authority.id, shard)
-        if newest is not None and newest.number >= crl.number:
+        if newest is not None and newest.number > crl.number:
             continue
-        is_news = True
+        is_news = is_news or newest is None or newest.number < crl.number
         put_publication(
             batch.connection,
             Publication(

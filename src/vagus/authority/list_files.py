@@ -92,13 +92,14 @@ class ListFiles:
     def find_behind(self) -> tuple[ListPlace, ...]:
         """The lists of which the table has a newer one than this process wrote last, or whose file or delta is gone."""
         with self._database.reading() as connection:
-            numbers = rows.list_numbers(connection)
+            numbers, outdated = rows.list_numbers(connection), rows.list_outdated(connection)
             authorities = list_authorities(connection)
         return tuple(
             place
             for row in authorities
             for shard, number in numbers.get(row.id, {}).items()
-            if self._is_behind(place := ListPlace(row.id, row.slug, row.generation, shard), number)
+            if (row.id, shard) not in outdated
+            and self._is_behind(place := ListPlace(row.id, row.slug, row.generation, shard), number)
         )
 
     def _is_behind(self, place: ListPlace, number: int) -> bool:

@@ -21,6 +21,9 @@ from vagus.records import authorities as authority_rows
 from vagus.records import publications as publication_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+
     from vagus.clock import Clock
     from vagus.records.database import Connection, Database
     from vagus.records.writer import CommitFacts, Writer
@@ -96,7 +99,7 @@ class PublishedLists:
             return None
         place = (authority_id, shard, is_delta)
         number, kept = self._lists.get(place, (-1, None))
-        if kept is None or (number < self._numbers.get(place, 0) and not self._is_away):
+        if kept is None or (not self._is_away and (place not in self._numbers or number < self._numbers[place])):
             return None
         return None if self._is_away and self._clock.now() >= kept.next_update else kept
 
@@ -167,11 +170,8 @@ class PublishedLists:
             with self._database.asking() as connection:
                 full = publication_rows.list_numbers(connection)
                 deltas = publication_rows.list_delta_numbers(connection)
-            numbers: dict[_Place, int] = {}
-            for is_delta, found in ((False, full), (True, deltas)):
-                for one, shards in found.items():
-                    numbers.update({(one, shard, is_delta): number for shard, number in shards.items()})
-            self._numbers = numbers
+                outdated = publication_rows.list_outdated(connection)
+            self._numbers = _numbers(full, deltas, outdated)
             self._seen_commits, self._looked_at = commits, looked_at
             self._fresh_until, self._retry_at = time.monotonic() + self._fresh_seconds, float("-inf")
             if self._is_away:
@@ -220,6 +220,24 @@ class PublishedLists:
             _LOG.warning("lists go out from memory until their nextUpdate: %s", error.message)
         self._is_away = True
         self._retry_at, self._fresh_until = time.monotonic() + _RETRY_SECONDS, float("-inf")
+
+
+def _numbers(
+    full: Mapping[int, Mapping[int, int]],
+    deltas: Mapping[int, Mapping[int, int]],
+    outdated: AbstractSet[tuple[int, int]],
+) -> dict[_Place, int]:
+    """What is handed out. A delta comes with its list: one that is older was brought back by a restore."""
+    numbers: dict[_Place, int] = {}
+    for authority_id, shards in full.items():
+        for shard, number in shards.items():
+            if (authority_id, shard) in outdated:
+                continue
+            numbers[authority_id, shard, False] = number
+            delta = deltas.get(authority_id, {}).get(shard, -1)
+            if delta >= number:
+                numbers[authority_id, shard, True] = delta
+    return numbers
 
 
 def _read(connection: Connection, place: _Place) -> tuple[int, PublishedList | None]:

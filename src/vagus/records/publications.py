@@ -15,6 +15,12 @@ from vagus.records.tables import crl_deltas, crl_publications, leases, ocsp_resp
 COMPLETE = -1
 """The shard number under which the complete list without IssuingDistributionPoint is kept."""
 
+ADOPTED = -1
+"""The sequence of a list that was signed elsewhere, or behind a backup: it covers no step that is known here."""
+
+OUTDATED = -2
+"""The sequence of a list that a restore brought back although a newer one is out: nobody is handed it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
@@ -152,6 +158,19 @@ def list_numbers(connection: Connection) -> dict[int, dict[int, int]]:
     for row in connection.execute(select(table.authority_id, table.shard, table.number)):
         found.setdefault(row.authority_id, {})[row.shard] = row.number
     return found
+
+
+def list_outdated(connection: Connection) -> frozenset[tuple[int, int]]:
+    """Authority and shard of each list that is not handed out before it is signed anew."""
+    table = crl_publications.c
+    query = select(table.authority_id, table.shard).where(table.sequence == OUTDATED)
+    return frozenset((row.authority_id, row.shard) for row in connection.execute(query))
+
+
+def outdate_list(connection: Connection, authority_id: int, shard: int, number: int) -> None:
+    """A newer list than this is out, of `number` at least: the next one is due and goes on from there."""
+    mine = (crl_publications.c.authority_id == authority_id, crl_publications.c.shard == shard)
+    connection.execute(update(crl_publications).where(*mine).values(sequence=OUTDATED, number=number))
 
 
 def list_delta_numbers(connection: Connection) -> dict[int, dict[int, int]]:

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vagus.authority.earlier import ADOPTED, LOST, adopt_list, apply, find_home
+from vagus.authority.earlier import LOST, adopt_list, apply, find_home
 from vagus.authority.list_files import ListFiles
 from vagus.authority.listed import ListedElsewhere, Said, read_list, weigh
 from vagus.authority.revocation import revoke_row
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
 from vagus.ledger.append import append
-from vagus.ledger.entries import GapAccepted, Hold, Issuance, Release, Restored, Revocation, decode_entry
+from vagus.ledger.entries import CrlPublished, GapAccepted, Hold, Issuance, Release, Restored, Revocation, decode_entry
 from vagus.ledger.publish import load_published, write_durably
 from vagus.ledger.recover import RecoveredGap, recover_leaves
 from vagus.ledger.verify import verify_log, verify_published
@@ -32,7 +32,7 @@ from vagus.records.certificates import find_certificate
 from vagus.records.database import Connection
 from vagus.records.installation import load_installation, set_origin, set_restored, set_settled
 from vagus.records.log import iterate_leaves, load_head
-from vagus.records.publications import find_publication, list_facts
+from vagus.records.publications import ADOPTED, find_publication, list_facts, outdate_list
 from vagus.records.revocations import find_revocation
 from vagus.records.writer import Batch
 from vagus.settings import rename_log
@@ -54,6 +54,8 @@ class Gap:
     issued: list[tuple[str, int]] = field(default_factory=list)
     revoked: int = 0
     """How many steps of the revocation sequence came back with the log."""
+    signed: dict[tuple[str, int], int] = field(default_factory=dict)
+    """The greatest number of the lists that were signed in the gap, by authority and shard, as the log tells."""
     lists: list[ListedElsewhere] = field(default_factory=list)
     homes: dict[tuple[str, int], int] = field(default_factory=dict)
     """The shard of each certificate that the lists hold, where it is known."""
@@ -278,10 +280,25 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
     # 3. Lists that are newer than ours are the floor of the next ones.
     for one in gap.lists:
         adopt_list(batch, one)
+    for authority in by_reference.values():
+        _outdate_lists(connection, authority, gap)
     # 4. The operator's word, and the end of the gap.
     append(batch, GapAccepted(gap.start, gap.end, "revoked" if is_revoking else "accepted", by))
     set_settled(connection)
     return revoked
+
+
+def _outdate_lists(connection: Connection, authority: AuthorityRow, gap: Gap) -> None:
+    """Nobody is handed the backup's list where a newer one is out, before it is signed anew.
+
+    Without the log every list may be such a one. Those of offline authorities go on all the same: the next ceremony may
+    be weeks away, and without them nobody is let in anywhere.
+    """
+    for one in list_facts(connection, authority.id):
+        number = gap.signed.get((authority.reference, one.shard), 0)
+        may_be_old = not gap.can_continue and not authority.is_offline
+        if one.sequence != ADOPTED and (number > one.number or may_be_old):
+            outdate_list(connection, authority.id, one.shard, max(number, one.number))
 
 
 def _read_gap(connection: Connection, gap: Gap, end: int) -> None:
@@ -292,6 +309,9 @@ def _read_gap(connection: Connection, gap: Gap, end: int) -> None:
             gap.issued.append((logged.entry.authority, logged.entry.serial))
         elif isinstance(logged.entry, Revocation | Hold | Release):
             gap.revoked += 1
+        elif isinstance(logged.entry, CrlPublished):
+            name = logged.entry.authority, logged.entry.shard
+            gap.signed[name] = max(logged.entry.number, gap.signed.get(name, 0))
 
 
 def _read_list(der: bytes, authorities: Sequence[AuthorityRow], gap: Gap) -> None:

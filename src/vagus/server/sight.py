@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vagus.authority.answers import KeptAnswer, OcspAnswer, OcspDesk
-from vagus.authority.earlier import ADOPTED
 from vagus.authority.list_files import ListFiles, ListPlace
 from vagus.authority.published import PublishedList, PublishedLists
 from vagus.errors import Conflict, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.records.authorities import find_generation
 from vagus.records.installation import load_installation
-from vagus.records.publications import find_facts, find_number
+from vagus.records.publications import ADOPTED, find_facts, find_number
 from vagus.tlog.tiles import CHECKPOINT
 
 if TYPE_CHECKING:
