@@ -28,7 +28,43 @@ _ROLES = (
     "What the certificate is shown as: client, server, idevid, sdc-provider, sdc-consumer, network-access, safety, "
     "configuration-signer, firmware-signer or ocsp-responder."
 )
-
+LeafArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="LEAF", help="The certificate to judge, PEM or DER; those behind it in the same file are its chain."
+    ),
+]
+ChainArgument = Annotated[
+    list[Path] | None, typer.Argument(metavar="CHAIN", help="Certificates that may lead to an anchor, PEM or DER.")
+]
+AnchorsOption = Annotated[list[Path], typer.Option(metavar="FILE", help="Trust anchors, PEM or DER. Repeatable.")]
+RoleOption = Annotated[str, typer.Option(metavar="ROLE", help=_ROLES)]
+TimeOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="ISO 8601, as in 2027-03-01T12:00:00Z; now if left out.")
+]
+ListsOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Revocation lists, PEM or DER, one of each issuer on the path. Repeatable."),
+]
+ResponsesOption = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE", help="OCSP responses, stapled ones for example. Repeatable.")
+]
+SnapshotOption = Annotated[Path | None, typer.Option(metavar="FILE", help="A signed snapshot of what is revoked.")]
+SnapshotKeyOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The public key that its house signs snapshots with, PEM.")
+]
+NoStatusOption = Annotated[bool, typer.Option("--unsafe-no-status", help="Do not ask whether anything is revoked.")]
+DomainOption = Annotated[
+    str | None, typer.Option(metavar="DOMAIN", help="It must name exactly one device under this domain.")
+]
+UnitOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="HOSPITAL/UNIT", help="Accepted compartments; with --group-domain. Repeatable."),
+]
+HostNameOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The certificate must carry this host name or address (RFC 9525)."),
+]
 
 _NO_DEVICES = frozenset({"idevid", "server", "ocsp-responder"})
 """Roles whose certificates name no device of a domain, or need not."""
@@ -41,46 +77,20 @@ def register(application: typer.Typer) -> None:
 
 
 def validate(
-    leaf: Annotated[
-        Path,
-        typer.Argument(
-            metavar="LEAF", help="The certificate to judge, PEM or DER; those behind it in the same file are its chain."
-        ),
-    ],
-    chain: Annotated[
-        list[Path] | None, typer.Argument(metavar="CHAIN", help="Certificates that may lead to an anchor, PEM or DER.")
-    ] = None,
+    leaf: LeafArgument,
+    chain: ChainArgument = None,
     *,
-    anchors: Annotated[list[Path], typer.Option(metavar="FILE", help="Trust anchors, PEM or DER. Repeatable.")],
-    role: Annotated[str, typer.Option(metavar="ROLE", help=_ROLES)],
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="ISO 8601, as in 2027-03-01T12:00:00Z; now if left out.")
-    ] = None,
-    crl: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Revocation lists, PEM or DER, one of each issuer on the path. Repeatable."),
-    ] = None,
-    ocsp: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="OCSP responses, stapled ones for example. Repeatable.")
-    ] = None,
-    snapshot: Annotated[Path | None, typer.Option(metavar="FILE", help="A signed snapshot of what is revoked.")] = None,
-    snapshot_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The public key that its house signs snapshots with, PEM.")
-    ] = None,
-    unsafe_no_status: Annotated[
-        bool, typer.Option("--unsafe-no-status", help="Do not ask whether anything is revoked.")
-    ] = False,
-    group_domain: Annotated[
-        str | None, typer.Option(metavar="DOMAIN", help="It must name exactly one device under this domain.")
-    ] = None,
-    unit: Annotated[
-        list[str] | None,
-        typer.Option(metavar="HOSPITAL/UNIT", help="Accepted compartments; with --group-domain. Repeatable."),
-    ] = None,
-    host_name: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The certificate must carry this host name or address (RFC 9525)."),
-    ] = None,
+    anchors: AnchorsOption,
+    role: RoleOption,
+    at: TimeOption = None,
+    crl: ListsOption = None,
+    ocsp: ResponsesOption = None,
+    snapshot: SnapshotOption = None,
+    snapshot_key: SnapshotKeyOption = None,
+    unsafe_no_status: NoStatusOption = False,
+    group_domain: DomainOption = None,
+    unit: UnitOption = None,
+    host_name: HostNameOption = None,
     json: JsonOption = False,
 ) -> None:
     """Judge a certificate with the gates' verifier, over files: exit code 0 accepted, 1 refused with a stable reason.
