@@ -11,16 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from types import MappingProxyType
 
-from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
+from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import ClockFloor
 from vagus.trust.crl_memory import CrlMark, CrlMemory, VolatileCrlMemory
+from vagus.trust.crl_signers import find_signers
 from vagus.trust.status import DEFINITE, check_every, excuses_silence, issuer_in
 from vagus.x509 import extensions as ext
-from vagus.x509.budgets import DEFAULT_LIMITS, Budget
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crl_scope import covered_reasons, distribution_points, speaks_for, updates
 from vagus.x509.crls import (
@@ -31,7 +30,6 @@ from vagus.x509.crls import (
     Crl,
     Name,
     decode_crl,
-    verify_crl,
 )
 from vagus.x509.moments import later
 from vagus.x509.path_checks import PathInputs
@@ -40,7 +38,6 @@ from vagus.x509.paths import PathAnchor, Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
 _PASSING = frozenset({None, CERTIFICATE_HOLD, REMOVE_FROM_CRL})  # codes of an entry that is no revocation for ever
-_MOST_KEYS = 16  # of one name that are tried on one list: each reads the whole of it, up to 64 MB
 _DEEPEST = 3  # CRL signers whose own status needs CRLs of other signers, and so on
 
 
@@ -118,7 +115,7 @@ class CrlStatus:
         seen, Malformed and LimitExceeded for what does not decode.
         """
         crl = decode_crl(crl_der)
-        signers = self._find_signers(crl, at)
+        signers = find_signers(crl, self._search(at))
         loaded = _Loaded(crl, signers[0].spki_sha256, signers)
         self._check_dated(crl, at)
         with self._lock:
@@ -131,54 +128,17 @@ class CrlStatus:
             self._floor.raise_to(min(crl.this_update, at))
         return crl
 
-    def _find_signers(self, crl: Crl, at: datetime) -> tuple[PathCertificate, ...]:
-        """6.3.3 (f), (g): the certificates whose key signed the CRL and that lead to an anchor.
+    def _search(self, at: datetime) -> Search:
+        """How paths of CRL signers are looked for.
 
-        Whoever names the candidates may name many look-alikes: one budget holds for all of them and their paths.
+        The bounds are longer than needed for CRLs of the past: the caller gives the moment at which it asks.
         """
-        anchors = [anchor.certificate for anchor in self._pool.anchors_named(crl.issuer)]
-        known = self._pool.certificates_named(crl.issuer)
-        refusal: VagusError = NotTrusted(
-            Reason.CRL_INVALID, f"CRL {crl.label} is of an issuer that is not known here; add its CA certificate"
-        )
-        budget = Budget(DEFAULT_LIMITS)
-        signers: list[PathCertificate] = []
-        tried: set[bytes] = set()
-        for candidate in sorted(filter(None, (*anchors, *known)), key=partial(_is_unlikely, crl)):
-            if signers and candidate.spki_sha256 != signers[0].spki_sha256:
-                continue
-            tried.add(candidate.spki_sha256)
-            try:
-                if len(tried) > _MOST_KEYS:
-                    raise _too_many_keys(crl)
-                budget.spend_signature()
-                verify_crl(crl, candidate, self._verdicts, unsafe_legacy=self._rules.path.unsafe_legacy)
-                if candidate not in anchors:
-                    self._path_of(candidate, at, budget)
-            except LimitExceeded:
-                if signers:
-                    break
-                raise
-            except VagusError as fault:
-                refusal = fault
-            else:
-                signers.append(candidate)
-        if not signers:
-            raise refusal
-        return tuple(signers)
-
-    def _path_of(self, signer: PathCertificate, at: datetime, budget: Budget | None = None) -> ValidPath:
-        # longer than needed for CRLs of the past: the caller gives the moment at which it asks
-        return find_path(
-            signer,
-            Search(
-                pool=self._pool,
-                extra=Pool(()),
-                rules=self._rules.path,
-                inputs=PathInputs(at=at),
-                verdicts=self._verdicts,
-            ),
-            budget,
+        return Search(
+            pool=self._pool,
+            extra=Pool(()),
+            rules=self._rules.path,
+            inputs=PathInputs(at=at),
+            verdicts=self._verdicts,
         )
 
     def _check_newest(self, loaded: _Loaded) -> None:
@@ -369,7 +329,7 @@ class CrlStatus:
         self, signer: PathCertificate, crl: Crl, anchor: PathAnchor | None, at: datetime, asking: tuple[bytes, ...]
     ) -> None:
         is_anchor = any(other.certificate == signer for other in self._pool.anchors_named(signer.subject))
-        path = None if is_anchor else self._path_of(signer, at)
+        path = None if is_anchor else find_path(signer, self._search(at))
         led_to = signer.spki_sha256 if path is None else path.anchor.spki_sha256
         if anchor is not None and led_to != anchor.spki_sha256:
             msg = f"CRL {crl.label} leads to another anchor than the certificate it speaks for; load the right one"
@@ -472,18 +432,6 @@ class CrlStatus:
 
 def _number(crl: Crl) -> int:
     return crl.number or 0
-
-
-def _is_unlikely(crl: Crl, candidate: PathCertificate) -> bool:
-    """Whether the key identifier of the list is another than the candidate's (5.2.1): such a one is tried last."""
-    wanted = None if crl.authority_key_id is None else crl.authority_key_id.key_id
-    return wanted is not None and candidate.subject_key_id != wanted
-
-
-def _too_many_keys(crl: Crl) -> LimitExceeded:
-    msg = f"more than {_MOST_KEYS} keys bear the name of the issuer of CRL {crl.label} and none of them signed it"
-    msg = f"{msg}; give the CA certificate that did, without look-alikes"
-    return LimitExceeded(Reason.BUDGET_EXHAUSTED, msg, limit=_MOST_KEYS, crl=crl.label)
 
 
 def _revoked(certificate: PathCertificate, reason: int) -> NotTrusted:

@@ -1,0 +1,64 @@
+"""Who signed a CRL: certificates of its key that lead to an anchor (RFC 5280 6.3.3 (f), (g)); asks for no status."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from vagus.errors import LimitExceeded, NotTrusted, VagusError
+from vagus.reasons import Reason
+from vagus.x509.budgets import DEFAULT_LIMITS, Budget
+from vagus.x509.certificates import PathCertificate
+from vagus.x509.crls import Crl, verify_crl
+from vagus.x509.paths import Search, find_path
+
+_MOST_KEYS = 16  # of one name that are tried on one list: each reads the whole of it, up to 64 MB
+
+
+def find_signers(crl: Crl, search: Search) -> tuple[PathCertificate, ...]:
+    """The certificates of the one key that signed the CRL: anchors of `search.pool`, or CAs there that lead to one.
+
+    Whoever names the candidates may name many look-alikes: one budget holds for all of them and their paths. Raises
+    NotTrusted(CRL_INVALID|BAD_SIGNATURE|…) where none signed it, LimitExceeded(BUDGET_EXHAUSTED) behind too many tries.
+    """
+    anchors = [anchor.certificate for anchor in search.pool.anchors_named(crl.issuer)]
+    known = search.pool.certificates_named(crl.issuer)
+    refusal: VagusError = NotTrusted(
+        Reason.CRL_INVALID, f"CRL {crl.label} is of an issuer that is not known here; add its CA certificate"
+    )
+    budget = Budget(DEFAULT_LIMITS)
+    signers: list[PathCertificate] = []
+    tried: set[bytes] = set()
+    for candidate in sorted(filter(None, (*anchors, *known)), key=partial(_is_unlikely, crl)):
+        if signers and candidate.spki_sha256 != signers[0].spki_sha256:
+            continue
+        tried.add(candidate.spki_sha256)
+        try:
+            if len(tried) > _MOST_KEYS:
+                raise _too_many_keys(crl)
+            budget.spend_signature()
+            verify_crl(crl, candidate, search.verdicts, unsafe_legacy=search.rules.unsafe_legacy)
+            if candidate not in anchors:
+                find_path(candidate, search, budget)
+        except LimitExceeded:
+            if signers:
+                break
+            raise
+        except VagusError as fault:
+            refusal = fault
+        else:
+            signers.append(candidate)
+    if not signers:
+        raise refusal
+    return tuple(signers)
+
+
+def _is_unlikely(crl: Crl, candidate: PathCertificate) -> bool:
+    """Whether the key identifier of the list is another than the candidate's (5.2.1): such a one is tried last."""
+    wanted = None if crl.authority_key_id is None else crl.authority_key_id.key_id
+    return wanted is not None and candidate.subject_key_id != wanted
+
+
+def _too_many_keys(crl: Crl) -> LimitExceeded:
+    msg = f"more than {_MOST_KEYS} keys bear the name of the issuer of CRL {crl.label} and none of them signed it"
+    msg = f"{msg}; give the CA certificate that did, without look-alikes"
+    return LimitExceeded(Reason.BUDGET_EXHAUSTED, msg, limit=_MOST_KEYS, crl=crl.label)
