@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from vagus.errors import Conflict, Malformed, Misconfigured
@@ -18,6 +21,8 @@ from vagus.records.installation import (
     set_restored,
     set_settled,
 )
+from vagus.records.writer import Batch, Writer
+from vagus.testing import FrozenClock
 
 MINE = Installation("log.example.org/vagus", 1_800_000_000, b"s" * 32, group_domain="h.example")
 
@@ -76,3 +81,28 @@ def test_a_short_salt_is_refused(database: Database) -> None:
 def test_the_salt_is_not_shown() -> None:
     assert "salt" not in repr(MINE)
     assert "ssss" not in repr(MINE)
+
+
+def test_a_batch_that_waits_for_the_head_while_a_restore_is_marked_appends_nothing(database: Database) -> None:
+    if database.is_memory:
+        pytest.skip("it has one connection: nobody waits for another's transaction")
+    begun, may_go = threading.Event(), threading.Event()
+
+    def mark(batch: Batch) -> None:
+        batch.append(b"the last one")
+        set_restored(batch.connection, batch.at, size=1, backup_sha256=bytes(32))
+        begun.set()
+        may_go.wait(10)
+
+    with Writer(database, FrozenClock()) as restoring, Writer(database, FrozenClock()) as serving:
+        restoring.submit(lambda batch: insert_installation(batch.connection, MINE)).result()
+        assert serving.submit(lambda batch: batch.append(b"a")).result() == 0
+        marked = restoring.submit(mark)
+        assert begun.wait(10)
+        late = serving.submit(lambda batch: batch.append(b"b"))
+        time.sleep(0.3)  # it has sent its statement and waits
+        may_go.set()
+        marked.result()
+        with pytest.raises(Conflict) as caught:
+            late.result()
+    assert caught.value.reason is Reason.RESTORE_UNSETTLED

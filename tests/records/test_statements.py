@@ -87,19 +87,18 @@ def test_of_changes_made_together_all_are_undone_where_one_breaks_a_constraint(d
         assert connection.execute(select(leases)).all() == []
 
 
-def test_what_is_said_behind_a_look_is_done_and_the_look_is_given(database: Database) -> None:
+def test_behind_a_lock_the_look_is_given_and_what_is_said_is_done(database: Database) -> None:
+    lock = Statement(select(keys.c.owner).with_for_update())
     with database.writing() as connection:
         _ADD.change(connection, **KEY)
-        found = _COUNT.find_and_say(connection, "SAVEPOINT here")
+        found = _COUNT.find_locked(connection, lock, "SAVEPOINT here")
         assert found is not None
         assert found.count == 1
         _ADD.change(connection, **{**KEY, "spki_sha256": b"undone"})
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT here")
         assert _FIND.find(connection, spki=b"undone") is None
-        assert (
-            Statement(select(keys.c.owner).where(keys.c.since == null())).find_and_say(connection, "SAVEPOINT no")
-            is None
-        )
+        nobody = Statement(select(keys.c.owner).where(keys.c.since == null()))
+        assert nobody.find_locked(connection, lock, "SAVEPOINT no") is None
 
 
 def test_without_a_transaction_it_begins_one_as_sqlalchemy_does(file_database: Database) -> None:

@@ -46,9 +46,13 @@ class Statement:
         with database.glancing() as connection:
             return self._compile(connection).find(connection, values)
 
-    def find_and_say(self, connection: Connection, further: str) -> Any | None:
-        """`find` without values, then `further`, a command without values or rows: in one round trip."""
-        return self.ready(connection).find_and_say(connection, further)
+    def find_locked(self, connection: Connection, lock: Statement, further: str) -> Any | None:
+        """`lock`, then `find`, then `further`, a command: in one round trip, all without values.
+
+        Apart, for a statement that waits for a row of PostgreSQL gets that row anew and every other as it stood before
+        (section 13.2.1 of its manual). SQLite's transactions begin with the lock.
+        """
+        return self.ready(connection).find_locked(connection, lock.ready(connection).text, further)
 
     def change(self, connection: Connection, **values: object) -> int:
         """How many rows it wrote."""
@@ -119,12 +123,14 @@ class _Compiled:
         found = self.run(connection, values).fetchone()
         return None if found is None else self._form(found)
 
-    def find_and_say(self, connection: Connection, further: str) -> Any | None:
+    def find_locked(self, connection: Connection, lock: str, further: str) -> Any | None:
         if self._order is not None:
             found = self.find(connection, {})
             self._execute(connection, further, None)
             return found
-        row = self._execute(connection, f"{self.text}; {further}", None).fetchone()  # of its first part
+        cursor = self._execute(connection, f"{lock}; {self.text}; {further}", None)
+        cursor.nextset()  # from what the lock gave
+        row = cursor.fetchone()
         return None if row is None else self._form(row)
 
     def run(self, connection: Connection, values: Values) -> Any:

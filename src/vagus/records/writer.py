@@ -171,7 +171,8 @@ _UPDATE_HEAD = Statement(
         device_sequence=bindparam("device_changes"),
     )
 )
-_LOCK_HEAD = Statement(
+_LOCK = Statement(select(log_head.c.id).with_for_update())
+_HEAD = Statement(
     select(
         log_head.c.size,
         log_head.c.frontier,
@@ -179,9 +180,7 @@ _LOCK_HEAD = Statement(
         log_head.c.revocation_sequence,
         log_head.c.device_sequence,
         installation.c.restored_at,
-    )
-    .select_from(log_head.outerjoin(installation, installation.c.id == log_head.c.id))
-    .with_for_update(of=log_head)
+    ).select_from(log_head.outerjoin(installation, installation.c.id == log_head.c.id))
 )
 
 
@@ -388,7 +387,7 @@ class Writer:
         return done, facts
 
     def _open_batch(self, connection: Connection) -> Batch:
-        if (head := _LOCK_HEAD.find_and_say(connection, _OPEN)) is None:
+        if (head := _HEAD.find_locked(connection, _LOCK, _OPEN)) is None:
             raise Misconfigured(Reason.SCHEMA_MISMATCH, "the database has no log head; run: vagus init")
         frontier = Frontier.decode(head.size, head.frontier)
         if frontier.root != head.root:
