@@ -15,20 +15,20 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from vagus.errors import Conflict, Malformed, NotAuthorised, Unavailable
+from vagus.errors import Conflict, IntegrityFailure, Malformed, NotAuthorised, Unavailable, VagusError
 from vagus.keystore.signing import Purpose
 from vagus.keystore.software import SoftwareKeystore
 from vagus.keystore.sources import PassphraseSources
 from vagus.ledger.append import append
 from vagus.ledger.entries import PolicyAdopted
-from vagus.ledger.publish import load_published, write_durably
+from vagus.ledger.publish import holds_more, write_durably
 from vagus.operators import find_operator
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
 from vagus.records.authorities import slug_of
 from vagus.records.database import Database, open_database
-from vagus.records.installation import Installation, insert_installation, load_installation, set_policy
+from vagus.records.installation import Installation, insert_installation, load_installation, mark_set_back, set_policy
 from vagus.records.log import load_head
 from vagus.records.writer import Batch, Writer
 from vagus.settings import FILE_NAME, Settings, load_settings, write_settings
@@ -162,12 +162,26 @@ class House:
 
     @cached_property
     def writer(self) -> Writer:
-        """The one writer of this process; refuses to work where a commit could be lost."""
+        """The one writer of this process; refuses to work where a commit could be lost.
+
+        A database that was set back is marked before anything else is done: an entry in it would fork the log.
+        """
         self.database.check_schema()
         self.database.check_durability()
         writer = Writer(self.database, self.clock, kill_points=self.kill_points)
         self._closers.append(writer.close)
+        if self._is_set_back():
+            writer.submit(lambda batch: mark_set_back(batch.connection, batch.at)).result()
         return writer
+
+    def _is_set_back(self) -> bool:
+        """As `is_behind` says of our own folder; what stands there of another installation tells nothing."""
+        try:
+            return self.is_behind(self.settings.log)
+        except VagusError as error:
+            if error.reason is Reason.DATABASE_UNAVAILABLE:
+                raise
+            return False
 
     @cached_property
     def follower(self) -> RevocationFollower:
@@ -208,29 +222,25 @@ class House:
 
         Also where a database server's own tools brought an older state back, and the published log tells.
         """
+        _ = self.writer  # it marks what was set back
         if self.installation.restored_at is not None:
             msg = (
-                "this system was restored and does not know what was issued since its backup; close the gap with "
-                "`vagus restore-gap` before it issues anything"
-            )
-            raise Conflict(Reason.RESTORE_UNSETTLED, msg)
-        if self.is_behind(self.settings.log):
-            msg = (
-                f"{self.settings.log} was published from a longer log than this database has: it was brought back by "
-                f"other means than `vagus restore`; close the gap with `vagus restore-gap` before it issues anything"
+                "this system was restored, or its database set back behind what was published, and does not know what "
+                "was issued since; close the gap with `vagus restore-gap` before it issues anything"
             )
             raise Conflict(Reason.RESTORE_UNSETTLED, msg)
 
     def is_behind(self, published: Path) -> bool:
-        """Whether the published log is longer than the database's. Raises IntegrityFailure(CHECKPOINT_INVALID)."""
+        """Whether the published log has what the database's has not. Raises IntegrityFailure(CHECKPOINT_INVALID)."""
         if not (published / CHECKPOINT).exists():
             return False
         key = NoteKey(self.installation.origin, NoteKey.decode(self.log_verifier).public_key)
-        found = load_published(published, key)  # first: the database only grows meanwhile
-        if found is None:
-            return False
-        with self.database.reading() as connection:
-            return load_head(connection).size < found.size
+        return holds_more(published, key, self.database)
+
+    def mark_set_back(self) -> None:
+        """Let no process append anything to this database before the gap behind it is closed."""
+        with suppress(IntegrityFailure):  # this process has lost entries of its own and appends nothing as it is
+            self.writer.submit(lambda batch: mark_set_back(batch.connection, batch.at)).result()
 
     def adopt_policy(self) -> bool:
         """Write into the ledger which policy pack is in force, where it is another than before; whether it was."""

@@ -498,16 +498,41 @@ def test_a_database_that_other_tools_brought_back_issues_nothing_until_its_gap_i
     hospital: Path, tmp_path: Path
 ) -> None:
     """As after pg_restore: no mark in the database, but the published log is still beside it."""
+    issue(hospital, 2, "before")
     shutil.copy(hospital / "vagus.sqlite3", tmp_path / "old.sqlite3")
     issue(hospital, 1)
     kept = publish(hospital)
     set_back(hospital, tmp_path / "old.sqlite3")
-    refused = run(hospital, "serve", "--issue-for", "h1/icu")
-    assert (refused.code, refused.reason) == (3, "RESTORE_UNSETTLED")
+    for command in (("device", "hold", device_name(2)), ("serve", "--issue-for", "h1/icu")):
+        refused = run(hospital, *command)
+        assert (refused.code, refused.reason) == (3, "RESTORE_UNSETTLED"), command
     closed = done(hospital, "restore-gap", "--checkpoint", str(kept.checkpoint), "--accept", "--yes", "--json").facts
     assert closed["issued"] == 1
     assert done(hospital, "audit", "verify", "--against", str(kept.checkpoint), "--json").facts["verdict"] == "sound"
     publish(hospital, "next")
+
+
+def test_a_database_that_was_set_back_and_written_on_calls_nobody_good(
+    hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another process, which had no published log beside it: there are as many entries as before, and others."""
+    make_responder(hospital)
+    stolen = issue(hospital, 2)
+    publish(hospital, "early")
+    copy_database(open_database(f"sqlite:///{hospital}/vagus.sqlite3"), tmp_path / "old.sqlite3")
+    done(hospital, "device", "revoke", device_name(2), "--reason", "keyCompromise", "--yes")
+    publish(hospital)
+    set_back(hospital, tmp_path / "old.sqlite3")
+    shutil.rmtree(hospital / "published")
+    (hospital / "log").rename(tmp_path / "log")
+    for _ in range(8):
+        done(hospital, "token", "make", device_name(3))
+    (tmp_path / "log").rename(hospital / "log")
+    monkeypatch.setenv("VAGUS_PASSPHRASE_SOURCE", "ocsp=env:TEST_PASSPHRASE")  # a status node has no other
+    with serving(hospital, "--role", "status") as served:
+        assert ocsp_status(served, stolen) is ocsp.OCSPResponseStatus.TRY_LATER
+    refused = run(hospital, "token", "make", device_name(3))
+    assert (refused.code, refused.reason) == (3, "RESTORE_UNSETTLED")
 
 
 def test_a_key_that_was_compromised_behind_the_backup_stays_blocked(lost: Lost, tmp_path: Path) -> None:

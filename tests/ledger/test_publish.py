@@ -15,7 +15,7 @@ from tests.ledger.world import ORIGIN, CheckpointKey, World
 from vagus.errors import IntegrityFailure, Malformed, Unavailable
 from vagus.keystore.signing import Purpose
 from vagus.ledger import publish as publish_module
-from vagus.ledger.publish import LogPublisher, load_published, load_tile
+from vagus.ledger.publish import LogPublisher, holds_more, load_published, load_tile
 from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
 from vagus.records.log import iterate_leaves, load_head
@@ -246,3 +246,32 @@ def test_the_name_of_the_key_is_the_origin(world: World) -> None:
     with world.database.writing() as connection:
         connection.execute(installation.update().values(origin="renamed.example/log"))
     assert world.publisher().key == NoteKey("renamed.example/log", world.key.public_key)
+
+
+@pytest.mark.parametrize("size", [7, 256, 300])
+def test_a_published_log_holds_more_where_the_database_was_set_back_also_once_it_was_written_on(
+    tmp_path: Path, size: int
+) -> None:
+    """Also where the last bundle is a full one."""
+    with closing(World.make(tmp_path / "a")) as lost, closing(World.make(tmp_path / "b")) as back:
+        lost.note(size - 4)
+        back.note(size - 4)
+        key = lost.publisher().key
+        lost.publisher().publish()
+        assert not holds_more(lost.folder, key, back.database)
+        lost.issue()  # and their authority
+        lost.note(2)
+        assert lost.publisher().publish().size == size
+        assert not holds_more(lost.folder, key, lost.database)
+        assert holds_more(lost.folder, key, back.database)
+        with back.database.reading() as connection:
+            missing = size - load_head(connection).size
+        for count in (missing, 1):  # as many leaves as were published, and more
+            back.issue(count)
+            assert holds_more(lost.folder, key, back.database)
+        lost.note(300)
+        assert not holds_more(lost.folder, key, lost.database)
+        last = Tile(0, (size - 1) // 256, (size - 1) % 256 + 1)
+        (lost.folder / last.path).write_bytes(bytes(32 * last.width))
+        assert not holds_more(lost.folder, key, back.database), "a broken file tells nothing"
+        assert not holds_more(tmp_path / "none", key, back.database)

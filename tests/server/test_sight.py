@@ -31,19 +31,23 @@ class Node:
     house: PublishingHouse
     log_says: Callable[[Path], bool] = lambda _: False
     waits: dict[str, str] = field(default_factory=dict)
+    marks: int = 0
 
     def __post_init__(self) -> None:
         self.published = self.house.built.folder / "published"
         self.log = self.house.built.folder / "log"
         database = self.house.built.database
         files = ListFiles(database, self.published)
-        self.sight = Sight(database, files, self.log, is_behind=self._ask, waits=self.waits)
+        self.sight = Sight(database, files, self.log, is_behind=self._ask, mark=self._mark, waits=self.waits)
         self.lists = CarefulLists(self.house.lists, self.sight, database)
         self.desk = CarefulDesk(self.house.desk, self.sight)
 
     def _ask(self, log: Path) -> bool:
         assert log == self.log
         return self.log_says(log)
+
+    def _mark(self) -> None:
+        self.marks += 1
 
     def list_of(self, shard: int, *, is_delta: bool = False) -> bytes | None:
         self.house.lists.look()
@@ -138,9 +142,11 @@ def test_newer_lists_beside_the_database_make_it_blind_until_it_has_them(
 
 
 def test_a_longer_log_makes_it_blind_and_lists_come_from_files_that_are_no_older(node: Node) -> None:
+    assert node.marks == 0
     node.log_says = lambda _: True
     node.sight.look()
     assert node.sight.is_blind
+    assert node.marks == 1
     assert node.list_of(0) == node.file_of("0")
     (node.published / "crl" / "h1.icu" / "1" / "0.crl").unlink()
     with pytest.raises(Unavailable) as later:

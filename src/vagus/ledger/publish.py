@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vagus.errors import IntegrityFailure, Unavailable
+from vagus.errors import IntegrityFailure, Malformed, Unavailable
 from vagus.keystore.signing import Purpose, SigningKey
 from vagus.reasons import Reason
 from vagus.records.database import Database, sync_folder
@@ -21,7 +21,16 @@ from vagus.records.installation import load_installation
 from vagus.records.log import Leaf, iterate_leaves, load_head
 from vagus.tlog.checkpoint import Checkpoint, NoteKey, encode_note, verify_checkpoint
 from vagus.tlog.merkle import EMPTY_ROOT, leaf_hash
-from vagus.tlog.tiles import CHECKPOINT, WIDTH, Tile, TileEdge, encode_bundle, tiles_of
+from vagus.tlog.tiles import (
+    CHECKPOINT,
+    WIDTH,
+    Tile,
+    TileEdge,
+    decode_bundle,
+    decode_tile,
+    encode_bundle,
+    tiles_of,
+)
 
 _FOLDER_MODE = 0o750
 _FILE_MODE = 0o640
@@ -137,6 +146,35 @@ def load_published(folder: Path, key: NoteKey) -> Checkpoint | None:
     except FileNotFoundError:
         return None
     return verify_checkpoint(note, key)
+
+
+def holds_more(folder: Path, key: NoteKey, database: Database) -> bool:
+    """Whether the log published in `folder` has leaves that the database has not: behind its end, or in other places.
+
+    Whoever writes on in a database that was set back soon has as many as were published. Raises as `load_published`.
+    """
+    published = load_published(folder, key)  # first: the database only grows meanwhile
+    if published is None:
+        return False
+    with database.reading() as connection:
+        head = load_head(connection)
+        if head.size <= published.size:
+            return (head.size, head.root) != (published.size, published.root)
+        last = published.size - 1
+        entry = _find_entry(folder, last)
+        return entry is not None and any(leaf.entry != entry for leaf in iterate_leaves(connection, last, last + 1))
+
+
+def _find_entry(folder: Path, leaf_index: int) -> bytes | None:
+    """The last entry of a published log; None unless bundle and tile agree on it: a broken file tells nothing."""
+    index, place = divmod(leaf_index, WIDTH)
+    width = place + 1
+    try:
+        (*_, entry) = decode_bundle(load_tile(folder, Tile(None, index, width)), width)
+        (*_, hashed) = decode_tile(load_tile(folder, Tile(0, index, width)), width)
+    except (IntegrityFailure, Malformed):
+        return None
+    return entry if leaf_hash(entry) == hashed else None
 
 
 def load_tile(folder: Path, tile: Tile) -> bytes:

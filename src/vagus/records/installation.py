@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.reasons import Reason
+from vagus.records.log import load_head
 from vagus.records.tables import installation
 
 _SALT_BYTES = 32
@@ -86,6 +87,15 @@ def set_restored(connection: Connection, at: int, *, size: int, backup_sha256: b
     """Note that this database came back at `at` from a backup whose log had `size` leaves: nothing is appended."""
     values = {"restored_at": at, "restored_size": size, "restored_from": backup_sha256}
     connection.execute(update(installation).where(installation.c.id == 1).values(**values))
+
+
+def mark_set_back(connection: Connection, at: int) -> None:
+    """`set_restored` where other tools have brought an older state back: of which backup, nobody knows.
+
+    What is marked already stays as it is.
+    """
+    if load_installation(connection).restored_at is None:
+        set_restored(connection, at, size=load_head(connection).size, backup_sha256=bytes(32))
 
 
 def set_settled(connection: Connection) -> None:

@@ -30,7 +30,7 @@ from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow, list_authorities
 from vagus.records.certificates import find_certificate
 from vagus.records.database import Connection
-from vagus.records.installation import load_installation, set_origin, set_restored, set_settled
+from vagus.records.installation import load_installation, mark_set_back, set_origin, set_settled
 from vagus.records.log import iterate_leaves, load_head
 from vagus.records.publications import ADOPTED, find_publication, list_facts, outdate_list
 from vagus.records.revocations import find_revocation
@@ -182,13 +182,8 @@ def _adopted_lists(connection: Connection, authority_id: int) -> list[bytes]:
 
 def _mark_if_behind(house: House, published: Path, *, is_behind: bool) -> None:
     """A database that other tools brought back carries no mark; the published log and newer lists tell of it."""
-
-    def act(batch: Batch) -> None:
-        size = load_head(batch.connection).size
-        set_restored(batch.connection, batch.at, size=size, backup_sha256=bytes(32))
-
     if is_behind or house.is_behind(published):
-        house.writer.submit(act).result()
+        house.writer.submit(lambda batch: mark_set_back(batch.connection, batch.at)).result()
 
 
 def adopt_lists(house: House, lists: Sequence[bytes]) -> int:

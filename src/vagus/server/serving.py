@@ -117,11 +117,12 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
     # 1. The plan in force, and whether this system may issue at all.
     plan = house.planning.load_served()
     files = ListFiles(house.database, house.settings.published)
-    sight = Sight(house.database, files, house.settings.log, is_behind=house.is_behind, waits={})
+    log = house.settings.log
+    sight = Sight(house.database, files, log, is_behind=house.is_behind, mark=house.mark_set_back, waits={})
     sight.look()
     if not is_status_only:
-        house.check_settled()
         sight.check()
+        house.check_settled()
         house.adopt_policy()
     # 2. The keys that were named, and no other.
     issuers = house.open_issuers(_names(house, issue_for))

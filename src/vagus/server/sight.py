@@ -36,8 +36,8 @@ _WAITS = "published"
 class Sight:
     """What the last look at the database and at what stands beside it said. Safe to ask from several threads.
 
-    `is_behind` says whether the published log in a folder is longer than the database's; `waits` is what operators are
-    told.
+    `is_behind` says whether the published log in a folder is longer than the database's, `mark` writes into a database
+    that was set back that it was: no process appends to it any more. `waits` is what operators are told.
     """
 
     def __init__(
@@ -47,12 +47,14 @@ class Sight:
         log: Path,
         *,
         is_behind: Callable[[Path], bool],
+        mark: Callable[[], object],
         waits: dict[str, str],
     ) -> None:
         self._database = database
         self.files = files
         self._log = log
         self._is_log_longer = is_behind
+        self._mark = mark
         self.waits = waits
         self._looked_at = float("-inf")
         self._is_restored = False
@@ -88,6 +90,8 @@ class Sight:
         if newer:
             told = f"{newer[0]} than the database says, which was brought back from an older state"
             self.waits[_WAITS] = f"{told}: nothing is signed and nobody called good; see `vagus restore-gap`"
+            if not self._is_restored:
+                self._mark()
         else:
             self.waits.pop(_WAITS, None)
 
