@@ -157,7 +157,7 @@ def test_a_transfers_last_act_that_is_killed_counts_once(hospital: Hospital, poi
         unit = next(one.unit for one in list_devices(connection, DeviceFilter()) if one.id == device)
     assert unit is not None
     hospital.house.writer.submit(
-        lambda batch: transfers.plan_superseding(batch.connection, device, unit, run_after=0)
+        lambda batch: transfers.plan_superseding(batch.connection, device, unit, at=0, run_after=0)
     ).result()
     hospital.work(*point)
     assert hospital.open_jobs() == 0

@@ -78,6 +78,21 @@ def test_a_device_that_moved_on_or_back_has_its_own_day(standing: House) -> None
     assert standing.admit_device(first).unit == "h1/icu"
 
 
+def test_a_device_that_went_back_and_forth_has_a_day_from_the_last_time(standing: House) -> None:
+    device = standing.stock.add("SN-1")
+    old = _enrol(standing, device)
+    for unit in (ER, ICU, ER):
+        standing.stock.inventory.transfer(device.id, unit, by=BY).result(10)
+        standing.stock.clock.advance(hours=8)
+    assert (_run_due(standing), _work(standing)) == (0, 2)
+    standing.follower.catch_up()
+    assert standing.admit_device(old).unit == "h1/er"
+    standing.stock.clock.advance(hours=15)
+    assert (_run_due(standing), _work(standing)) == (0, 1)
+    standing.stock.clock.advance(hours=1)
+    assert (_run_due(standing), _work(standing)) == (1, 0)
+
+
 def test_two_nodes_do_it_once(standing: House) -> None:
     device = standing.stock.add("SN-1")
     _enrol(standing, device)

@@ -277,7 +277,8 @@ def transfer_device(batch: Batch, device_id: DeviceId, unit: UnitName, *, by: st
         note_device_change(batch, device_id)
         digest = hashlib.sha256(str(unit).encode()).digest()
         append(batch, OperatorAct("device-transfer", by, subject=owner_of(device_id), detail_sha256=digest))
-        plan_superseding(batch.connection, device_id, unit, run_after=batch.at + int(overlap.total_seconds()))
+        run_after = batch.at + int(overlap.total_seconds())
+        plan_superseding(batch.connection, device_id, unit, at=batch.at, run_after=run_after)
     return load_device(batch.connection, device_id)
 
 

@@ -18,18 +18,22 @@ from vagus.x509.crl_building import RevocationReason
 KIND: Final = SUPERSEDE
 
 
-def plan_superseding(connection: Connection, device_id: DeviceId, unit: UnitName, *, run_after: int) -> None:
-    """Note, in the transaction of a transfer to `unit`, that the certificates of other compartments end then."""
-    add_work(connection, KIND, f"{device_id}:{unit}", run_after=run_after)
+def plan_superseding(connection: Connection, device_id: DeviceId, unit: UnitName, *, at: int, run_after: int) -> None:
+    """Note, in the transaction of a transfer to `unit` at `at`, that the certificates of other compartments end then.
+
+    Each transfer has its job: one that comes back to the same unit must not end with the job of the time before.
+    """
+    add_work(connection, KIND, f"{device_id}:{unit}:{at}", run_after=run_after)
 
 
 def supersede(job: Job, batch: Batch) -> int:
     """Do what a transfer planned, as the last act of its job; how many certificates were revoked."""
-    device_text, _, unit_text = job.key.partition(":")
+    device_text, unit_text, *moment = job.key.split(":")  # none in a job that an older release left
     device = find_device(batch.connection, DeviceId(device_text))
     count = 0
     # A device that was transferred again meanwhile has another job, with a day of its own.
-    if device is not None and str(device.unit) == unit_text:
+    is_last = device is not None and (not moment or (device.transferred_at or 0) <= int(moment[0]))
+    if device is not None and is_last and str(device.unit) == unit_text:
         for row in list_of_device(batch.connection, device_text, alive_at=batch.at):
             authority = find_by_id(batch.connection, row.authority_id)
             if row.state == REVOKED or authority is None or _is_present(authority.name, authority.kind, unit_text):

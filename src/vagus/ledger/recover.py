@@ -63,7 +63,7 @@ from vagus.tlog.merkle import Frontier, leaf_hash
 from vagus.x509.crl_building import RevocationReason, encode_crl_entry
 
 SUPERSEDE: Final = "supersede"
-"""The kind of job that revokes a transferred device's old certificates."""
+"""The kind of job that revokes a transferred device's old certificates; its key is device, new unit and moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _transfer_device(
         if hashlib.sha256(str(unit).encode()).digest() == digest:
             set_device_unit(connection, device_id, unit, at=at)
             run_after = at + int(overlap.total_seconds())
-            add_work(connection, SUPERSEDE, f"{device_id}:{unit}", run_after=run_after)
+            add_work(connection, SUPERSEDE, f"{device_id}:{unit}:{at}", run_after=run_after)
 
 
 def _alter_device(batch: Batch, device_id: DeviceId, act: str, digest: bytes, *, at: int) -> None:
