@@ -17,6 +17,7 @@ from tests.authority.installation import BY, Installation, new_installation
 from tests.postgres import _binary, _lower_rights, _plain, _wait
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
+from vagus.records import writer as writer_module
 from vagus.records.device_changes import DeviceFollower
 from vagus.records.sequence import RevocationFollower
 from vagus.x509.crl_building import RevocationReason
@@ -139,6 +140,17 @@ def test_a_server_that_crashed_is_followed_and_written_to_again_without_a_restar
     assert not follower.is_lost(built.clock.now(), timedelta(seconds=2))
     follower.close()
     devices.close()
+
+
+def test_the_first_act_behind_an_outage_that_nobody_met_is_done(
+    cluster: Cluster, built: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "_IDLE_SECONDS", 0.05)
+    issued = built.issue(built.issuers("h1/icu"))
+    built.settle()
+    cluster.stop()
+    cluster.start()
+    revoke(built, issued.serial, issued.issuer.authority_id)
 
 
 def test_a_standby_that_lets_everybody_read_is_not_taken_for_the_database(

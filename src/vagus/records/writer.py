@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -39,6 +40,8 @@ MAX_ENTRY_BYTES = 65_535
 _MAX_QUEUED = 20_000
 _LINGER_SECONDS = 0.0005
 _PATIENCE_SECONDS = 0.005
+_IDLE_SECONDS = 1.0
+"""A connection that was not used for longer is looked at first: its server may have ended it meanwhile."""
 _SQLITE_BATCH = 256
 _POSTGRES_BATCH = 60  # PostgreSQL keeps 64 subtransactions a transaction in memory; more would slow its readers
 
@@ -228,6 +231,7 @@ class Writer:
         self._is_closing = False
         self._callbacks: tuple[Callable[[CommitFacts], None], ...] = ()
         self._connection: Connection | None = None
+        self._used_at = 0.0  # of the monotonic clock
         self._continuity = LogContinuity()
         self._thread = threading.Thread(target=self._run, name="vagus-writer", daemon=True)
         self._thread.start()
@@ -362,9 +366,7 @@ class Writer:
 
     def _commit(self, running: Sequence[_Pending[Any]]) -> tuple[list[tuple[_Pending[Any], Any]], CommitFacts]:
         """Steps of a batch; what is returned is on the disk."""
-        connection = self._connection
-        if connection is None or connection.closed:
-            connection = self._connection = self.database.connect_writer()
+        connection = self._connect()
         refused: list[tuple[_Pending[Any], Exception]] = []
         with connection.begin():
             # 1. Lock the head: from here on no other process numbers leaves or revocations. Open the first savepoint.
@@ -378,6 +380,7 @@ class Writer:
             #    Both drivers take a commit without a sound transaction for a success, so ask first.
             if not _is_sound(connection):
                 raise _TransactionLost("the transaction ended before its commit")
+        self._used_at = time.monotonic()
         if batch.tip is not None:
             self._continuity.note(facts.size, *batch.tip)
         self._kill_points("after-commit")
@@ -385,6 +388,15 @@ class Writer:
         for pending, error in refused:
             pending.future.set_exception(error)
         return done, facts
+
+    def _connect(self) -> Connection:
+        """The connection that is kept; behind a pause one that the pool has looked at: an outage past fails no act."""
+        is_resting = time.monotonic() - self._used_at > _IDLE_SECONDS
+        if self._connection is not None and is_resting and not self.database.is_sqlite:
+            self._connection.close()
+        if self._connection is None or self._connection.closed:
+            self._connection = self.database.connect_writer()
+        return self._connection
 
     def _open_batch(self, connection: Connection) -> Batch:
         if (head := _HEAD.find_locked(connection, _LOCK, _OPEN)) is None:
