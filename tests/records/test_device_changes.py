@@ -100,10 +100,30 @@ def test_behind_a_database_that_lost_changes_it_says_so_and_goes_on_from_there(
     with pytest.raises(IntegrityFailure) as caught:
         follower.catch_up()
     assert caught.value.reason is Reason.LOG_TRUNCATED
-    assert follower.position == 1, "another place: no verdict that was reached at the old one holds"
+    assert follower.position == 3, "another place: no verdict that was reached at the old one holds"
     change(writer)
-    assert follower.catch_up() == 2
-    assert told == [1, 2, 2]
+    assert follower.catch_up() == 4
+    assert told == [1, 2, 1, 2]
+
+
+def test_what_a_database_that_lost_changes_gave_anew_in_their_places_is_told(
+    writer: Writer, database: Database
+) -> None:
+    follower, told = DeviceFollower(database), list[tuple[int, str]]()
+    follower.subscribe(lambda changes: told.extend((one.sequence, one.device_id) for one in changes))
+    change(writer)
+    change(writer)
+    before = follower.catch_up()
+    told.clear()
+    with database.writing() as connection:  # the second was lost in a failover, and the hub is quarantined behind it
+        connection.execute(update(device_changes).where(device_changes.c.sequence == 2).values(device_id=str(HUB)))
+    with pytest.raises(IntegrityFailure):
+        follower.catch_up()
+    assert (2, str(HUB)) in told
+    assert follower.position > before
+    change(writer)
+    follower.catch_up()
+    assert told[-1] == (3, str(PUMP))
 
 
 def test_polling_lives_through_a_fault_of_its_own(writer: Writer, database: Database) -> None:

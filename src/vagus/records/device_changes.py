@@ -75,6 +75,7 @@ class DeviceFollower:
     def __init__(self, database: Database) -> None:
         """Begin at the end of the sequence. Raises Unavailable(DATABASE_UNAVAILABLE)."""
         self._database = database
+        self._skipped = 0  # places that `position` is ahead of the database
         self._turn = threading.Lock()
         self._subscribers: tuple[Callable[[Sequence[DeviceChange]], None], ...] = ()
         self._stop = threading.Event()
@@ -85,8 +86,8 @@ class DeviceFollower:
 
     @property
     def position(self) -> int:
-        """The number of the newest change that was seen here: a verdict reached at another one may be out of date."""
-        return self._position
+        """How far this is: a verdict reached elsewhere may be out of date. It grows, whatever the database does."""
+        return self._position + self._skipped
 
     def subscribe(self, callback: Callable[[Sequence[DeviceChange]], None]) -> None:
         """Call `callback` with each run of new changes; keep it short, it must not raise."""
@@ -118,25 +119,32 @@ class DeviceFollower:
                 if changes:
                     for subscriber in self._subscribers:
                         subscriber(changes)
-            return self._position
+            return self.position
 
     def _read_new(self, new: list[DeviceChange]) -> None:
         with self._database.reading(patience=_PATIENCE_SECONDS) as connection:
             end = int(connection.execute(_END).scalar_one())
             before = self._position
             if end < before or _find_device(connection, before) != self._newest:
-                # another, older database under the same name: every verdict that rests on what it lost is old now
-                self._position, self._newest = end, _find_device(connection, end)
+                # another, older database under the same name: every verdict that rests on what it lost is old now, and
+                # what it gave anew under numbers that were passed is told with what stood there
+                self._skipped += before + 1 - end
+                self._position = max(0, min(before, end) - _ROWS)
+                self._read_until(connection, end, new)
+                self._newest = _find_device(connection, end)
                 msg = f"device change {before} is not what was read there before, the sequence ends at {end}; restart"
                 raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=before, found=end)
-            while self._position < end:
-                changes = read_changes(connection, self._position)
-                expected = range(self._position + 1, self._position + 1 + len(changes))
-                if not changes or [one.sequence for one in changes] != list(expected):
-                    msg = f"the sequence of device changes has a gap behind {self._position}; see vagus audit verify"
-                    raise IntegrityFailure(Reason.LOG_TAMPERED, msg, position=self._position, end=end)
-                self._position, self._newest = changes[-1].sequence, changes[-1].device_id
-                new += changes
+            self._read_until(connection, end, new)
+
+    def _read_until(self, connection: Connection, end: int, new: list[DeviceChange]) -> None:
+        while self._position < end:
+            changes = read_changes(connection, self._position)
+            expected = range(self._position + 1, self._position + 1 + len(changes))
+            if not changes or [one.sequence for one in changes] != list(expected):
+                msg = f"the sequence of device changes has a gap behind {self._position}; see vagus audit verify"
+                raise IntegrityFailure(Reason.LOG_TAMPERED, msg, position=self._position, end=end)
+            self._position, self._newest = changes[-1].sequence, changes[-1].device_id
+            new += changes
 
     def _on_commit(self, facts: CommitFacts) -> None:
         if facts.device_sequence != self._position:
