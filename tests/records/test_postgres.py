@@ -174,3 +174,21 @@ def test_a_writer_behind_a_lock_that_is_not_given_back_says_so_and_then_writes(
             assert error.reason is Reason.DATABASE_UNAVAILABLE
             assert writer.submit(lambda batch: batch.append(b"entry")).result(PATIENCE) == 0
         made.close()
+
+
+def test_whose_commit_had_no_answer_is_not_told_that_nothing_was_done(real: Database, clock: Clock) -> None:
+    ends = ["after-commit"]  # of the first batch
+
+    def lose(point: str) -> None:
+        if point in ends:
+            with real.writing() as connection:
+                others = "datname = current_database() AND pid <> pg_backend_pid()"
+                connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"))
+
+    with Writer(real, clock, kill_points=lose) as writer:
+        writer.submit(lambda batch: batch.append(b"a")).result(PATIENCE)
+        with pytest.raises(Unavailable, match="was not committed"):
+            writer.submit(lambda batch: batch.append(b"b")).result(PATIENCE)
+        ends[:] = ["before-commit"]
+        with pytest.raises(Unavailable, match="may be committed or not"):
+            writer.submit(lambda batch: batch.append(b"c")).result(PATIENCE)

@@ -232,6 +232,7 @@ class Writer:
         self._callbacks: tuple[Callable[[CommitFacts], None], ...] = ()
         self._connection: Connection | None = None
         self._used_at = 0.0  # of the monotonic clock
+        self._is_committing = False
         self._continuity = LogContinuity()
         self._thread = threading.Thread(target=self._run, name="vagus-writer", daemon=True)
         self._thread.start()
@@ -348,7 +349,8 @@ class Writer:
             return
         except Exception as error:  # noqa: BLE001  whatever broke the batch, the thread lives on for the next
             self._drop_connection()
-            msg = f"the batch was not committed ({first_line(error.__cause__ or error)}); try again"
+            told = "may be committed or not" if self._is_committing else "was not committed"
+            msg = f"the batch {told} ({first_line(error.__cause__ or error)}); try again"
             failure = Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
             failure.__cause__ = error
             _fail(running, failure)
@@ -366,6 +368,7 @@ class Writer:
 
     def _commit(self, running: Sequence[_Pending[Any]]) -> tuple[list[tuple[_Pending[Any], Any]], CommitFacts]:
         """Steps of a batch; what is returned is on the disk."""
+        self._is_committing = False
         connection = self._connect()
         refused: list[tuple[_Pending[Any], Exception]] = []
         with connection.begin():
@@ -380,6 +383,7 @@ class Writer:
             #    Both drivers take a commit without a sound transaction for a success, so ask first.
             if not _is_sound(connection):
                 raise _TransactionLost("the transaction ended before its commit")
+            self._is_committing = True
         self._used_at = time.monotonic()
         if batch.tip is not None:
             self._continuity.note(facts.size, *batch.tip)
