@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.cli.issuing import publish
 from tests.cli.running import Outcome, done, run
 from vagus.authority.issuance import IssuanceOrder
 from vagus.keystore import private_keys
@@ -52,6 +54,23 @@ def test_a_snapshot_to_a_medium_that_is_not_there_is_refused_before_it_is_made(h
     assert (refused.code, refused.reason, "there is no folder" in refused.err) == (2, "BAD_ARGUMENT", True)
     assert not medium.exists()
     assert done(hospital, "export").out == before, "the ledger tells of no snapshot"
+
+
+def test_a_database_that_other_tools_brought_back_makes_no_snapshot_until_its_gap_is_closed(
+    hospital: Path, papers: Path
+) -> None:
+    """It calls everybody good who was revoked since, for days and to whom can ask nobody else."""
+    shutil.copy(hospital / "vagus.sqlite3", papers / "old.sqlite3")
+    done(hospital, "device", "revoke", "Aorta IP3:AIP3-000001", "--reason", "keyCompromise", "--yes")
+    publish(hospital)
+    assert write(hospital, papers)["revoked"] == 1
+    (papers / "revoked.snapshot").unlink()
+    for left in hospital.glob("vagus.sqlite3*"):
+        left.unlink()
+    shutil.copy(papers / "old.sqlite3", hospital / "vagus.sqlite3")
+    refused = run(hospital, "snapshot", "write", "--out", str(papers / "revoked.snapshot"))
+    assert (refused.code, refused.reason) == (3, "RESTORE_UNSETTLED")
+    assert not (papers / "revoked.snapshot").exists()
 
 
 def validate(papers: Path, *more: str) -> Outcome:

@@ -44,13 +44,14 @@ def write(
     """Write everything that is revoked now into one small signed file, for gateways that decide offline.
 
     Needs the passphrase of the keystore `snapshot`, whose key is made at the first time. `vagus validate --snapshot`
-    reads it.
+    reads it. Refused over a database that was brought back until its gap is closed.
     """
     from vagus.authority.snapshots import SnapshotMaker
     from vagus.ledger.publish import write_durably
 
     check_place(out)  # before a number is used for it
     with open_house(context, passphrase_source) as house:
+        house.check_settled()  # whoever is not in it is good: one that lacks the gap's revocations lets them in
         maker = SnapshotMaker(house.database, house.writer, house.clock, house.entropy, _key(house))
         made = maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=house.operator)
         write_durably(out, made.snapshot_der)
