@@ -455,6 +455,28 @@ def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
     assert shown.not_valid_before_utc <= built.clock.now()
 
 
+def test_such_a_responder_signs_nothing_that_would_be_kept_beyond_its_replacement(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    issuer, issued = issuers["h1/icu"], built.issue(issuers)
+    built.advance(days=30)
+    assert office(built).renew_due(issuer)
+    built.advance(days=-30)
+    with built.database.reading() as connection:
+        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    desk._follower.catch_up()
+    request = question(issued, hashes.SHA256())
+    for asked in (request, question(issued, nonce=b"n" * 32)):
+        with pytest.raises(Unavailable) as refused:
+            ask(built, desk, asked)
+        assert refused.value.reason is Reason.STATUS_UNAVAILABLE
+    assert office(built).renew_due(issuer)
+    with built.database.reading() as connection:
+        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    (shown,) = ask(built, desk, request).certificates
+    assert shown.not_valid_before_utc <= built.clock.now()
+
+
 def test_a_responder_whose_certificate_is_held_is_replaced_and_its_key_stays(
     built: Installation, issuers: OpenIssuers
 ) -> None:

@@ -373,6 +373,9 @@ def _sign(responder: Responder, answers: Sequence[SingleAnswer], produced_at: da
     if produced_at.timestamp() >= responder.not_after:
         msg = f"the responder certificate of {responder.reference} has expired; renew it where the authority's key is"
         raise Conflict(Reason.OCSP_STALE, msg, authority=responder.reference)
+    if produced_at.timestamp() < responder.not_before:
+        msg = f"a clock that ran ahead made the responder certificate of {responder.reference}; another is made soon"
+        raise Unavailable(Reason.STATUS_UNAVAILABLE, msg, authority=responder.reference)
     tbs_der = build_response_tbs(answers, responder.key_hash, produced_at, nonce)
     signature = responder.key.sign(Purpose.OCSP, tbs_der)
     return tbs_der + responder.key.algorithm.identifier_der + der.bit_string(signature)

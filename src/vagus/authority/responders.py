@@ -62,6 +62,7 @@ class Responder:
     issuer_subject_der: bytes
     issuer_spki_der: bytes
     certificate_der: bytes
+    not_before: int
     not_after: int
     key: SigningKey = field(repr=False)
     key_hash: bytes
@@ -239,7 +240,8 @@ def _key_id_before(key_id: str) -> str:
 
 def _make(authority: AuthorityRow, row: ResponderRow, key: SigningKey) -> Responder:
     issuer = decode_tbs(decode_certificate(authority.certificate_der or b"").tbs_certificate_bytes)
-    own = decode_tbs(decode_certificate(row.certificate_der).tbs_certificate_bytes)
+    certificate = decode_certificate(row.certificate_der)
+    own = decode_tbs(certificate.tbs_certificate_bytes)
     if own.spki_der != key.spki_der:
         msg = f"the responder key of {authority.reference} is not its certificate's; restore the keystore"
         raise IntegrityFailure(Reason.KEY_MISMATCH, msg, authority=authority.reference)
@@ -250,6 +252,7 @@ def _make(authority: AuthorityRow, row: ResponderRow, key: SigningKey) -> Respon
         issuer_subject_der=issuer.subject_der,
         issuer_spki_der=issuer.spki_der,
         certificate_der=row.certificate_der,
+        not_before=int(certificate.not_valid_before_utc.timestamp()),
         not_after=row.not_after,
         key=key,
         key_hash=responder_key_hash(key.spki_der),
