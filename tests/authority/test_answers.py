@@ -260,6 +260,27 @@ def test_the_sweep_keeps_an_answer_for_every_live_certificate(
     assert desk.kept == before, "the sweep's own keys are what common clients ask with"
 
 
+def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    """Whose signing side is away for weeks: the answers of all authorities behind it are signed ahead as before."""
+    built.advance(days=10)
+    assert office(built).renew_due(issuers["h1/er"])
+    silent, other = built.issue(issuers), built.issue(issuers, unit="er")
+    built.advance(days=5)
+    built.settle()
+    desk._follower.catch_up()
+    with built.database.reading() as connection:
+        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    assert desk.presign_slice(built.clock.now())
+    assert not desk.presign_slice(built.clock.now())
+    assert desk.find_kept(question(other), built.clock.now()) is not None
+    assert desk.find_kept(question(silent), built.clock.now()) is None
+    built.advance(hours=7)
+    desk._follower.catch_up()
+    assert desk.presign(built.clock.now()) == desk.kept > 0
+
+
 def test_a_kept_answer_dies_with_the_revocation_that_contradicts_it(
     built: Installation, issuers: OpenIssuers, desk: OcspDesk
 ) -> None:

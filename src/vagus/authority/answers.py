@@ -193,7 +193,7 @@ class OcspDesk:
         """
         count = 0
         limit = self._most_kept if most is None else most
-        for responder in self._responders():
+        for responder in self._able(at):
             after = -1
             while count < limit and (page := self._alive(responder, at, after)):
                 count += self._presign_page(responder, page, at, limit - count)
@@ -206,7 +206,7 @@ class OcspDesk:
         Lists and responders get their turn in between. With more certificates than answers are kept it starts over.
         """
         authority_id, after = self._place
-        for responder in self._responders():
+        for responder in self._able(at):
             if responder.authority_id < authority_id:
                 continue
             if responder.authority_id > authority_id:
@@ -224,6 +224,10 @@ class OcspDesk:
 
     def _responders(self) -> tuple[Responder, ...]:
         return tuple(sorted({one.authority_id: one for one in self._by_hash.values()}.values(), key=_authority_of))
+
+    def _able(self, at: datetime) -> Iterable[Responder]:
+        """Those whose certificates are in date: the sweep goes past the others, of which whoever watches tells."""
+        return (one for one in self._responders() if one.not_before <= at.timestamp() < one.not_after)
 
     def _presign_page(
         self, responder: Responder, page: Sequence[certificate_rows.CertificateRow], at: datetime, most: int
