@@ -40,7 +40,8 @@ from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crl_building import RevocationReason
 from vagus.x509.loading import decode_certificate
 from vagus.x509.ocsp import decode_ocsp_response
-from vagus.x509.ocsp_building import cert_id
+from vagus.x509.ocsp_building import NONCE, cert_id
+from vagus.x509.pem import encode_certificates
 
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
 
@@ -597,6 +598,27 @@ def test_lists_and_certificates_are_found_by_name(built: Installation, issuers: 
     newer = lists.find_list("h1/icu", 1, 0)
     assert newer is not None
     assert newer.this_update == built.clock.now()
+
+
+@needs_openssl
+@pytest.mark.parametrize("value", [b"0123456789abcdef", b"\x04\x0e23456789abcdef", b"n" * 128])
+def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, tmp_path: Path, value: bytes
+) -> None:
+    """OpenSSL compares what is in extnValue, whatever that is (RFC 6960 4.4.1)."""
+    issued = built.issue(issuers)
+    asked = der.read_only(der.read_only(question(issued), der.SEQUENCE), der.SEQUENCE)
+    nonce = der.sequence(der.object_identifier(NONCE), der.octet_string(value))
+    request = der.sequence(der.sequence(asked, der.explicit(2, der.sequence(nonce))))
+    built.settle()
+    (tmp_path / "request.der").write_bytes(request)
+    (tmp_path / "response.der").write_bytes(desk.answer(request, built.clock.now()).response_der)
+    (tmp_path / "chain.pem").write_bytes(encode_certificates((issued.issuer.certificate_der, *issued.issuer.chain_der)))
+    files = ["-reqin", "request.der", "-respin", "response.der", "-CAfile", "chain.pem"]
+    command = ["openssl", "ocsp", *files, "-attime", str(int(built.clock.now().timestamp()) + 1)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Nonce Verify error" not in done.stdout + done.stderr
+    assert "Response verify OK" in done.stderr, done.stderr
 
 
 @needs_openssl

@@ -17,6 +17,7 @@ from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.x509.algorithms import ECDSA_SHA256
 from vagus.x509.crl_building import RevocationReason
+from vagus.x509.der import octet_string
 from vagus.x509.ocsp import decode_ocsp_response
 from vagus.x509.ocsp_building import (
     ResponseStatus,
@@ -41,7 +42,8 @@ REASONS = [None, *(one for one in RevocationReason if one is not RevocationReaso
 
 
 def response(answers: list[SingleAnswer], nonce: bytes | None = None) -> bytes:
-    tbs = build_response_tbs(answers, responder_key_hash(SPKI), AT, nonce)
+    value = None if nonce is None else octet_string(nonce)
+    tbs = build_response_tbs(answers, responder_key_hash(SPKI), AT, value)
     return assemble_response(tbs, ECDSA_SHA256, KEY.sign(tbs, ec.ECDSA(hashes.SHA256())), CERTIFICATE)
 
 
@@ -105,7 +107,7 @@ def test_the_common_question_is_what_the_library_asks() -> None:
         assert cert_id(NAME.public_bytes(), SPKI, 1, hash_name) in request.public_bytes(Encoding.DER)
 
 
-@pytest.mark.parametrize("nonce", [b"", b"n" * 129])
+@pytest.mark.parametrize("nonce", [b"", octet_string(b"n" * 129)])
 def test_a_nonce_beyond_rfc_9654_is_refused(nonce: bytes) -> None:
     with pytest.raises(Malformed) as refusal:
         build_response_tbs([answer(1, "sha1")], b"h" * 20, AT, nonce)

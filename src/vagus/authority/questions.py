@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vagus.x509.ocsp import CertId, decode_ocsp_request
+from vagus.x509.ocsp import NONCE, CertId, decode_ocsp_request
 
 _MOST_REMEMBERED: Final = 16_384
 _BEFORE: Final = {size: bytes((0x04, size + 2, 0x04, size)) for size in (32, 16)}
@@ -28,19 +28,22 @@ class Questions:
         return len(self._asked)
 
     def decode(self, request_der: bytes) -> tuple[tuple[CertId, ...], bytes | None]:
-        """The certificates that are asked for, and the nonce. Raises as `decode_ocsp_request`."""
+        """The certificates that are asked for, and what is in the nonce's extnValue, to be sent back as it came.
+
+        Raises as `decode_ocsp_request`.
+        """
         for size, header in _BEFORE.items():
             if request_der[-size - 4 : -size] == header:
                 asked = self._asked.get(request_der[:-size])
                 if asked is not None:
-                    return asked, request_der[-size:]
+                    return asked, request_der[-size - 2 :]
         request = decode_ocsp_request(request_der)
         nonce = request.nonce
         before = None if nonce is None else _BEFORE.get(len(nonce))
         # A nonce that ends the request and is wrapped: whatever its octets are, what stands before them means the same.
         if nonce is not None and before is not None and request_der.endswith(before + nonce):
             self._remember(request_der[: -len(nonce)], request.asked)
-        return request.asked, nonce
+        return request.asked, None if nonce is None else request.extensions[NONCE].value
 
     def _remember(self, shape: bytes, asked: tuple[CertId, ...]) -> None:
         if len(shape) > _LONGEST_REMEMBERED:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NONCE = "1.3.6.1.5.5.7.48.1.2"
 LONGEST_NONCE = 128  # RFC 9654 2.1
+_LONGEST_VALUE = len(der.octet_string(bytes(LONGEST_NONCE)))
 _BASIC_RESPONSE = der.object_identifier("1.3.6.1.5.5.7.48.1.1")
 _ENUMERATED = 0x0A
 _SUCCESSFUL = der.encode_tlv(_ENUMERATED, b"\x00")
@@ -86,12 +87,14 @@ def build_response_tbs(
 ) -> bytes:
     """The DER ResponseData (RFC 6960 4.2.1); the responder is named by the SHA-1 of its key.
 
-    Raises Malformed(OCSP_NONCE) for a nonce that has not 1-128 octets (RFC 9654 2.1).
+    `nonce` is what the request had in the extnValue: an OCTET STRING, or octets alone as older clients write it. It
+    comes back octet for octet, for each compares it with what it sent (4.4.1).
+    Raises Malformed(OCSP_NONCE) for one that has not 1-128 octets (RFC 9654 2.1).
     """
     extensions = b""
     if nonce is not None:
-        if not 1 <= len(nonce) <= LONGEST_NONCE:
-            msg = f"an OCSP nonce has 1-{LONGEST_NONCE} octets (RFC 9654), this one {len(nonce)}; send 32"
+        if not 1 <= len(nonce) <= _LONGEST_VALUE:
+            msg = f"an OCSP nonce has 1-{LONGEST_NONCE} octets (RFC 9654), this one {len(nonce)} as sent; send 32"
             raise Malformed(Reason.OCSP_NONCE, msg, octets=len(nonce))
         extensions = _before_nonce(len(nonce)) + nonce
     responses = der.encode_tlv(der.SEQUENCE, b"".join(map(_single, answers)))
@@ -104,10 +107,10 @@ def _begin(responder_key_hash: bytes, produced_at: datetime) -> bytes:
     return der.explicit(2, der.octet_string(responder_key_hash)) + _time(produced_at)
 
 
-@lru_cache(maxsize=LONGEST_NONCE)
+@lru_cache(maxsize=_LONGEST_VALUE)
 def _before_nonce(size: int) -> bytes:
     """The responseExtensions up to the nonce, which ends them."""
-    return der.explicit(1, der.sequence(extension(NONCE, der.octet_string(bytes(size)))))[:-size]
+    return der.explicit(1, der.sequence(extension(NONCE, bytes(size))))[:-size]
 
 
 def assemble_response(
