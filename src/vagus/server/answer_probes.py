@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
@@ -40,7 +42,7 @@ Judge = Callable[[], Expected]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One certificate asked about at one place, with a nonce or without."""
+    """One certificate asked about at one place: by POST with a nonce, or by GET, which caches answer, without."""
 
     place: str
     issuer: PathCertificate
@@ -56,6 +58,12 @@ class Question:
             extension = der.sequence(der.object_identifier(_NONCE), der.octet_string(der.octet_string(self.nonce)))
             parts.append(der.explicit(2, der.sequence(extension)))
         return der.sequence(der.sequence(*parts))
+
+    def ask(self, fetch: Fetch) -> bytes:
+        """What comes back (RFC 6960 A.1; RFC 5019 5 for GET). Raises Unavailable(STATUS_UNAVAILABLE)."""
+        if self.nonce is not None:
+            return fetch(self.place, self.request_der)
+        return fetch(f"{self.place}/{quote(base64.b64encode(self.request_der), safe='')}")
 
 
 def look(connection: Connection, authority_id: int, serial: int, *, settled_at: int, latest: int) -> Expected:
@@ -76,7 +84,7 @@ def probe_answer(
     """Ask, verify, compare: at most one defect."""
     label = question.certificate.label
     try:
-        raw = fetch(question.place, question.request_der)
+        raw = question.ask(fetch)
         rules = OcspRules(nonce=question.nonce)
         check_response(raw, question.certificate, question.issuer, clock.now(), verdicts, rules)
         is_refused = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -320,12 +320,13 @@ class Prober:
         if left < self._pack.ocsp.responder_renew_before and not is_last:
             sentence = f"the responder of {row.reference} ends in {left}; its authority must be served to renew it"
             yield Defect(Reason.STATUS_OVERDUE, place, sentence)
-        for index, one in enumerate(sample):
+        questions = [answer_probes.Question(place, issuer, one, nonce=None) for one in sample]
+        questions += [replace(one, nonce=self._entropy(32)) for one in questions[:1]]
+        for question in questions:
             found.answers += 1
-            nonce = self._entropy(32) if index == 0 else None
-            question = answer_probes.Question(place, issuer, one, nonce)
-            judge = self._judge(row, one, self._settled_at())
+            judge = self._judge(row, question.certificate, self._settled_at())
             yield from answer_probes.probe_answer(question, self._fetch, judge, self._clock, self._verdicts)
+        for one in sample:
             yield from self._check_pointer(row, issuer, one)
 
     def _sample(self, connection: Connection, row: AuthorityRow) -> Sequence[PathCertificate]:
