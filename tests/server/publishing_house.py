@@ -62,6 +62,9 @@ class PublishingHouse:
                 content = self.desk.answer(body, self.built.clock.now()).response_der
             except VagusError as error:
                 content = encode_ocsp_error(OCSP_STATUS[error.reason])
+        elif url.startswith(f"{STATUS_URL}/ca/"):
+            slug, name = url.removeprefix(f"{STATUS_URL}/ca/").split("/")
+            content = self.lists.find_certificate(slug.replace(".", "/"), int(name.removesuffix(".cer")))
         else:
             slug, generation, name = url.removeprefix(f"{STATUS_URL}/crl/").split("/")
             stem, is_delta = name.removesuffix(".crl").removesuffix(".delta"), ".delta." in name

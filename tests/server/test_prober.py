@@ -98,6 +98,16 @@ def test_another_issuers_list_is_no_list(house: PublishingHouse) -> None:
     assert the_only(house, place).reason is Reason.CRL_INVALID
 
 
+def test_an_authoritys_certificate_that_nobody_gets_or_is_anothers_is_told(house: PublishingHouse) -> None:
+    """Whoever lacks the issuer builds no path without it, however good lists and answers are."""
+    place = f"{STATUS_URL}/ca/h1.icu/1.cer"
+    other = house.lists.find_certificate("h1", 1)
+    house.spoiled[place] = lambda _: None
+    assert the_only(house, place).reason is Reason.STATUS_UNAVAILABLE
+    house.spoiled[place] = lambda _: other
+    assert the_only(house, place).reason is Reason.NO_PATH
+
+
 def test_a_revocation_that_is_missing_after_its_time_is_told(house: PublishingHouse) -> None:
     issued = house.issue()
     house.revoke(issued)

@@ -7,6 +7,7 @@ follower, lists, files, OCSP, prober.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import random
@@ -21,6 +22,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from tests.authority.installation import H1, ICU, ROOT, SECRET, STATUS_URL, new_installation
 from tests.server.publishing_house import question_der
@@ -175,8 +177,14 @@ class Server:
 
     def fetch(self, url: str, body: bytes | None = None) -> bytes:
         """What this server hands out."""
+        _, _, asked = url.partition("/ocsp/")
+        if asked:
+            body = base64.b64decode(unquote(asked), validate=True)
         if body is not None:
             return self._desk.answer(body, self._clock.now()).response_der
+        if url.startswith(f"{STATUS_URL}/ca/"):
+            slug, _, name = url.removeprefix(f"{STATUS_URL}/ca/").partition("/")
+            return self._lists.find_certificate(slug.replace(".", "/"), int(name.removesuffix(".cer"))) or b""
         slug, generation, name = url.removeprefix(f"{STATUS_URL}/crl/").split("/")
         stem, is_delta = name.removesuffix(".crl").removesuffix(".delta"), ".delta." in name
         shard = COMPLETE if stem == "complete" else int(stem)

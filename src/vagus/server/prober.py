@@ -6,6 +6,7 @@ compared with what the rows say should be there. A defect has a reason, the plac
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -161,6 +162,7 @@ class Prober:
             sentence = f"{row.reference} has never published a list; whoever asks for one refuses its certificates"
             found.defects.append(Defect(Reason.STATUS_UNAVAILABLE, self.place_of(row, 0), sentence))
             return
+        found.defects += self._probe_certificate(row, issuer)
         for shard in (*shards, COMPLETE):
             if self._is_stopping:
                 return
@@ -168,6 +170,18 @@ class Prober:
             found.defects += self._probe_delta(row, issuer, shard, found)
         if not AuthorityKind(row.kind).is_offline:
             found.defects += self._probe_answers(row, issuer, found)
+
+    def _probe_certificate(self, row: AuthorityRow, issuer: PathCertificate) -> Iterator[Defect]:
+        """RFC 5280 4.2.2.1: clients that lack the issuer fetch it here, and build no path without it."""
+        place = f"{self._status_url}/ca/{slug_of(row.name)}/{row.generation}.cer"
+        try:
+            shown = self._fetch(place)
+        except VagusError as error:
+            yield as_defect(error, place)
+            return
+        if hashlib.sha256(shown).digest() != issuer.sha256:
+            sentence = f"it is not the certificate of {row.reference}; the path or the file was mixed up"
+            yield Defect(Reason.NO_PATH, place, sentence)
 
     # lists
 
