@@ -26,7 +26,6 @@ from vagus.authority.published import PublishedLists
 from vagus.authority.publishing import CrlPublisher
 from vagus.authority.responders import ResponderOffice, open_responders
 from vagus.endpoints.revocation_status import (
-    MAX_OCSP_BODY,
     OCSP_STATUS,
     OcspReplies,
     OcspStatus,
@@ -38,7 +37,9 @@ from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.software import SoftwareKeystore
 from vagus.reasons import Reason
 from vagus.testing import SeededEntropy
+from vagus.x509 import der
 from vagus.x509.crl_building import RevocationReason
+from vagus.x509.ocsp import MAX_REQUEST
 
 AGE = timedelta(seconds=60)
 POST = {"Content-Type": "application/ocsp-request"}
@@ -280,8 +281,21 @@ def test_an_issuer_that_is_not_ours_is_unauthorized(app: ASGIApp, issued: Issued
     assert _status(call(app, "POST", "/ocsp", body, headers=POST)) == OcspStatus.UNAUTHORIZED
 
 
+def test_a_question_that_is_signed_with_a_chain_of_large_keys_is_answered(
+    app: ASGIApp, issued: IssuedCertificate
+) -> None:
+    """RFC 6960 4.1.2: 6 kB with three certificates of RSA-4096, more with post-quantum ones."""
+    tbs_der = der.read_only(_question(issued), der.SEQUENCE)
+    algorithm = der.sequence(der.object_identifier("1.2.840.113549.1.1.11"), der.NULL_DER)
+    certificates = der.explicit(0, der.sequence(*[issued.issuer.certificate_der] * 8))
+    signature = der.sequence(algorithm, der.bit_string(bytes(512)), certificates)
+    signed = der.sequence(tbs_der, der.explicit(0, signature))
+    assert len(signed) > 5_000
+    assert _response(call(app, "POST", "/ocsp", signed, headers=POST)).certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
 def test_oversized_questions_are_refused_unread(app: ASGIApp) -> None:
-    answer = call(app, "POST", "/ocsp", b"x" * (MAX_OCSP_BODY + 1), headers=POST)
+    answer = call(app, "POST", "/ocsp", b"x" * (MAX_REQUEST + 1), headers=POST)
     assert answer.status == 413
     assert ocsp.load_der_ocsp_response(answer.body).response_status.value == OcspStatus.MALFORMED_REQUEST
     assert call(app, "GET", "/ocsp/" + "A" * 5000).status == 413

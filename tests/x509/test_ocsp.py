@@ -91,7 +91,7 @@ def acceptable(*types: bytes, critical: bool = True) -> Ext:
         (ocsp_request(ID) + b"\0", Reason.NON_DER),
         (ocsp_request(ID[:-1]), Reason.NON_DER),
         (b"", Reason.NON_DER),
-        (bytes(5000), Reason.TOO_LARGE),
+        (bytes(16_385), Reason.TOO_LARGE),
     ],
     ids=named,
 )

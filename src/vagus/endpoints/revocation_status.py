@@ -31,9 +31,7 @@ from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, answering_errors, read_body, send_answer, send_problem
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
-
-MAX_OCSP_BODY: Final = 16 * 1024
-"""The largest OCSP request that is read: a hundred certificates in one question."""
+from vagus.x509.ocsp import MAX_REQUEST
 
 MAX_OCSP_PATH: Final = 4 * 1024
 """The largest base64 in a path; RFC 5019 section 5 sends more than 255 octets by POST."""
@@ -280,7 +278,7 @@ async def _read_request(scope: Scope, receive: Receive) -> bytes:
     content_type = headers.get(b"content-type", OCSP_REQUEST.encode()).split(b";")[0].strip().lower()
     if content_type != OCSP_REQUEST.encode():
         raise Malformed(Reason.BAD_REQUEST, f"the body must be {OCSP_REQUEST}; set Content-Type so")
-    return await read_body(scope, receive, MAX_OCSP_BODY)
+    return await read_body(scope, receive, MAX_REQUEST)
 
 
 def _decode_path(path: str) -> bytes:

@@ -16,7 +16,7 @@ from vagus.x509 import extensions as ext
 from vagus.x509.certificates import Extension, PathCertificate, decode_certificate, read_extensions
 from vagus.x509.name_matching import DistinguishedName, decode_name
 
-MAX_REQUEST = 4_096  # octets; RFC 5019 wants requests under 255
+MAX_REQUEST = 16_384  # octets: a signature with its certificates fits; RFC 5019 wants requests under 255
 MAX_RESPONSE = 262_144  # octets: a post-quantum responder certificate and signature fit
 MAX_ASKED = 16  # certificates in one request
 MAX_ANSWERED = 256
