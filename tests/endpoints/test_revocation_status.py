@@ -186,7 +186,7 @@ def test_methods(app: ASGIApp) -> None:
     for path, allowed in (
         ("/crl/h1.icu/1/0.crl", "GET, HEAD"),
         ("/ca/h1.icu/1.cer", "GET, HEAD"),
-        ("/ocsp", "GET, POST"),
+        ("/ocsp", "GET, HEAD, POST"),
     ):
         answer = call(app, "DELETE", path)
         assert (answer.status, answer.headers["allow"]) == (405, allowed)
@@ -223,6 +223,8 @@ def test_a_question_in_the_path_in_every_spelling(app: ASGIApp, issued: IssuedCe
     for spelling in spellings:
         answer = call(app, "GET", f"/ocsp/{spelling}")
         assert _response(answer).certificate_status is ocsp.OCSPCertStatus.GOOD
+    head = call(app, "HEAD", f"/ocsp/{text}")
+    assert (head.status, head.headers, head.body) == (200, answer.headers, b"")
     again = call(app, "GET", f"/ocsp/{text}", headers={"If-None-Match": answer.headers["etag"]})
     assert (again.status, again.body) == (304, b"")
 

@@ -1,7 +1,7 @@
 """CRLs, OCSP answers and authorities' certificates over plain HTTP, as a raw ASGI application; signs nothing.
 
     GET|HEAD /crl/{slug}/{generation}/{shard}.crl       RFC 5280 4.2.1.13; complete.crl, {shard}.delta.crl
-    POST /ocsp, GET /ocsp/{base64}                      RFC 6960 appendix A.1, RFC 5019
+    POST /ocsp, GET|HEAD /ocsp/{base64}                 RFC 6960 appendix A.1, RFC 5019; HEAD: RFC 9110 9.1
     GET|HEAD /ca/{slug}/{generation}.cer                RFC 5280 4.2.2.1, caIssuers
 
 No TLS: everything here is signed or a certificate, and a client that checks a certificate cannot need one to do so.
@@ -256,8 +256,8 @@ class _Door:
 
     async def _answer_ocsp(self, scope: Scope, receive: Receive, send: Send) -> None:
         method: str = scope["method"]
-        if method not in {"GET", "POST"}:
-            await _refuse_method(send, b"GET, POST")
+        if method not in {"GET", "HEAD", "POST"}:
+            await _refuse_method(send, b"GET, HEAD, POST")
             return
         try:
             if method == "POST":
