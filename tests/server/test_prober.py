@@ -17,7 +17,7 @@ from vagus.reasons import Reason
 from vagus.records.publications import find_delta
 from vagus.records.tables import crl_publications, ocsp_responders, revocation_events, revocations
 from vagus.server.defects import Defect
-from vagus.server.prober import ProbeReport
+from vagus.server.prober import Prober
 from vagus.x509.crl_building import CrlContents, RevocationReason, encode_crl_entry
 
 
@@ -277,27 +277,41 @@ def test_ocsp_that_calls_a_revoked_certificate_good_is_told(house: PublishingHou
     assert all(one.place.endswith("/ocsp") for one in report.defects)
 
 
-def test_a_cache_that_keeps_an_ocsp_answer_beyond_its_age_is_told(house: PublishingHouse) -> None:
+def through_a_cache_that_ends_nothing(house: PublishingHouse) -> Prober:
     """What POST is answered is right all the time: most clients ask by GET (RFC 5019), which caches answer."""
     kept: dict[str, bytes] = {}
 
     def cache(url: str, body: bytes | None = None) -> bytes:
         return kept.setdefault(url, house.fetch(url)) if "/ocsp/" in url else house.fetch(url, body)
 
-    def probe() -> ProbeReport:
-        prober = house.prober(through_caches=True)
-        prober._fetch, prober._answers_per_authority = cache, 40
-        return prober.probe()
+    prober = house.prober(through_caches=True)
+    prober._fetch, prober._answers_per_authority = cache, 40
+    return prober
 
+
+def test_a_cache_that_keeps_an_ocsp_answer_beyond_its_age_is_told(house: PublishingHouse) -> None:
+    prober = through_a_cache_that_ends_nothing(house)
     issued = house.issue()
-    assert probe().defects == ()
+    assert prober.probe().defects == ()
     house.revoke(issued)
     house.advance(minutes=1)
     house.publish()
-    assert probe().defects == ()
+    assert prober.probe().defects == ()
     house.advance(seconds=61)
-    (defect,) = probe().defects
+    (defect,) = prober.probe().defects
     assert (defect.reason, defect.place) == (Reason.STATUS_INCOMPLETE, f"{STATUS_URL}/ocsp")
+
+
+def test_a_cache_that_would_keep_one_is_told_before_anybody_is_revoked(house: PublishingHouse) -> None:
+    prober = through_a_cache_that_ends_nothing(house)
+    house.issue()
+    assert prober.probe().defects == ()
+    house.advance(hours=6, minutes=11)
+    house.publish()
+    assert prober.probe().defects == ()
+    house.advance(seconds=1)
+    assert reasons(prober.probe().defects) == {Reason.STATUS_OVERDUE}
+    assert house.probe(through_caches=True).defects == ()
 
 
 def test_ocsp_that_calls_a_good_certificate_revoked_is_told(house: PublishingHouse) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vagus.records.database import Connection
     from vagus.server.fetching import Fetch
     from vagus.x509.certificates import PathCertificate
+    from vagus.x509.ocsp import SingleResponse
     from vagus.x509.signatures import SignatureVerdicts
 
 _NONCE = "1.3.6.1.5.5.7.48.1.2"
@@ -42,12 +44,16 @@ Judge = Callable[[], Expected]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One certificate asked about at one place: by POST with a nonce, or by GET, which caches answer, without."""
+    """One certificate asked about at one place: by POST with a nonce, or by GET, which caches answer, without.
+
+    Of an answer older than `oldest` there is a newer one: who still hands it out would not tell of a revocation.
+    """
 
     place: str
     issuer: PathCertificate
     certificate: PathCertificate
     nonce: bytes | None
+    oldest: timedelta
 
     @property
     def request_der(self) -> bytes:
@@ -83,11 +89,11 @@ def probe_answer(
 ) -> Iterator[Defect]:
     """Ask, verify, compare: at most one defect."""
     label = question.certificate.label
+    answer: SingleResponse | None
     try:
         raw = question.ask(fetch)
         rules = OcspRules(nonce=question.nonce)
-        check_response(raw, question.certificate, question.issuer, clock.now(), verdicts, rules)
-        is_refused = False
+        answer = check_response(raw, question.certificate, question.issuer, clock.now(), verdicts, rules)
     except NotTrusted as refusal:
         if refusal.reason is Reason.NOT_ISSUED:
             sentence = f"certificate {label} was issued, but OCSP does not know it: it is refused everywhere"
@@ -96,15 +102,18 @@ def probe_answer(
         if refusal.reason not in _BAD:
             yield as_defect(refusal, question.place)
             return
-        is_refused = True
+        answer = None
     except VagusError as error:
         yield as_defect(error, question.place)
         return
     expected = judge()
-    if is_refused and expected is Expected.GOOD:
+    if answer is None and expected is Expected.GOOD:
         yield Defect(Reason.STATUS_UNTRUE, question.place, f"OCSP says that certificate {label} is revoked; it is not")
-    if not is_refused and expected is Expected.REVOKED:
+    elif answer is not None and expected is Expected.REVOKED:
         yield Defect(Reason.STATUS_INCOMPLETE, question.place, f"OCSP says that certificate {label} is good; it is not")
+    elif answer is not None and clock.now() - answer.this_update > question.oldest:
+        sentence = f"the OCSP answer about certificate {label} was signed at {answer.this_update:%Y-%m-%d %H:%M}Z"
+        yield Defect(Reason.STATUS_OVERDUE, question.place, f"{sentence}, newer ones are out; which cache kept it?")
 
 
 def list_urls(certificate: PathCertificate) -> tuple[str, ...]:

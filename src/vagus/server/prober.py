@@ -334,7 +334,8 @@ class Prober:
         if left < self._pack.ocsp.responder_renew_before and not is_last:
             sentence = f"the responder of {row.reference} ends in {left}; its authority must be served to renew it"
             yield Defect(Reason.STATUS_OVERDUE, place, sentence)
-        questions = [answer_probes.Question(place, issuer, one, nonce=None) for one in sample]
+        oldest = self._pack.ocsp.renew_after + self._pack.ocsp.http_max_age + _SCHEDULE_SLACK
+        questions = [answer_probes.Question(place, issuer, one, nonce=None, oldest=oldest) for one in sample]
         questions += [replace(one, nonce=self._entropy(32)) for one in questions[:1]]
         for question in questions:
             found.answers += 1
