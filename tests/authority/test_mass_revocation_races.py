@@ -178,7 +178,7 @@ def test_what_is_released_or_held_ahead_of_a_hold_is_held_once(
     assert len(steps_of(house, issuers, HOLD)) == 11, "one of them twice, released between"
 
 
-def test_what_is_held_ahead_of_a_release_is_released_and_what_is_revoked_stays_so(
+def test_what_is_held_or_revoked_ahead_of_a_release_stays_so(
     house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     for one in fleet[:8]:
@@ -191,10 +191,10 @@ def test_what_is_held_ahead_of_a_release_is_released_and_what_is_revoked_stays_s
         house.revocations.hold(*name(fleet[0]), by=BOB).result()
 
     row = Overtaken(house, at_step(2, change)).run(plan.id, by=ALICE)
-    assert (row.state, row.done) == (DONE, 8), "seven of the eight, and the one that was held ahead"
+    assert (row.state, row.done) == (DONE, 7), "all but the one that was revoked"
     expected = [rows.ISSUED] * 10
-    expected[0], expected[4] = rows.HELD, rows.REVOKED
-    assert states(house, fleet) == expected, "what is held behind the place is not touched"
+    expected[0], expected[4], expected[9] = rows.HELD, rows.REVOKED, rows.HELD
+    assert states(house, fleet) == expected, "what is held meanwhile is not touched, ahead or behind the place"
 
 
 def test_what_ended_after_the_search_is_left_alone(
@@ -306,6 +306,22 @@ def test_what_another_runner_held_and_somebody_released_is_behind_the_place(
     assert (row.state, row.done) == (DONE, 10)
     assert steps_of(house, issuers, HOLD) == [one.serial for one in fleet]
     assert states(house, fleet) == [rows.HELD, rows.ISSUED, *[rows.HELD] * 8]
+
+
+def test_a_hold_made_after_a_release_was_proposed_is_not_ended_by_it(
+    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    for one in fleet[:4]:
+        house.revocations.hold(*name(one), by=BOB).result()
+    plan = propose(house, issuers, RELEASE)
+    house.revocations.hold(*name(fleet[7]), by=BOB).result()
+    house.revocations.release(*name(fleet[1]), by=BOB).result()
+    house.revocations.hold(*name(fleet[1]), by=BOB).result()
+    row = acts(house).run(plan.id, by=ALICE)
+    assert (row.state, row.done) == (DONE, 3)
+    held = [at for at, state in enumerate(states(house, fleet)) if state == rows.HELD]
+    assert held == [1, 7], "nobody was asked about these"
+    assert acts(house).count_left(row) == 2
 
 
 def test_a_plan_that_another_runner_finished_is_done_for_both(

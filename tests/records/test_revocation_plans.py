@@ -22,6 +22,7 @@ PLAN = RevocationPlanRow(
     made_by="operator:alice",
     made_at=100,
     newest_leaf=99,
+    newest_step=7,
     position=-1,
     done=0,
     stage=0,

@@ -4,8 +4,8 @@
     stopped: from any of these, by an operator or a stop condition
 
 Each step of a run is one transaction with its place in the plan: killed anywhere, it goes on where it stood. A stage
-ends in `paused`, so that somebody looks before the next. Certificates issued after the proposal are not touched.
-What a step may reach is searched for outside the writer's turn, in which its own few are looked at again.
+ends in `paused`, so that somebody looks before the next. Certificates issued and holds made after the proposal are not
+touched. What a step may reach is searched for outside the writer's turn, in which its own few are looked at again.
 """
 
 from __future__ import annotations
@@ -150,6 +150,7 @@ class MassRevocation:
         """
         with self._database.reading() as connection:
             counted_until = selections.newest_leaf(connection)
+            newest_step = revocation_rows.newest_sequence(connection)
         forecast = self.forecast(selection, act)
         _check_reason(act, reason)
         if list(stages) != sorted(set(stages)) or not all(0 < one < 100 for one in stages):
@@ -177,6 +178,7 @@ class MassRevocation:
                 made_by=by,
                 made_at=batch.at,
                 newest_leaf=selections.newest_leaf(batch.connection),
+                newest_step=newest_step,
                 position=-1,
                 done=0,
                 stage=0,
@@ -417,14 +419,13 @@ def _step(batch: Batch, plan_id: int, by: str, chosen: _Chosen, lock_out: LockOu
     ahead = [leaf for leaf in chosen.leaves if leaf > row.position]  # what is not, another runner did or passed
     fit = selections.list_among(batch.connection, row.selection, ahead, alive_at=batch.at, states=_BEFORE[row.act])
     found = fit[:room]
-    names: dict[int, str] = {}
+    names, done = dict[int, str](), row.done
     for one in found:
         reference = names.get(one.authority_id) or _reference(batch.connection, one.authority_id)
         names[one.authority_id] = reference
-        _apply(batch, row, one, reference, by)
+        done += _apply(batch, row, one, reference, by)
         if row.locks_out and one.device_id is not None:
             lock_out(batch, one.device_id, by)
-    done = row.done + len(found)
     passed = ahead if len(found) == len(fit) else [one.leaf_index for one in found]
     row = replace(row, done=done, position=max(passed, default=row.position))
     if len(found) < room and chosen.are_last:  # nothing is left, also where fewer lived on than were counted
@@ -435,16 +436,17 @@ def _step(batch: Batch, plan_id: int, by: str, chosen: _Chosen, lock_out: LockOu
     return _keep(batch, replace(row, state=rows.PAUSED, stage=row.stage + 1), "mass-revocation-stage-done", by)
 
 
-def _apply(batch: Batch, row: RevocationPlanRow, one: CertificateRow, reference: str, by: str) -> None:
+def _apply(batch: Batch, row: RevocationPlanRow, one: CertificateRow, reference: str, by: str) -> bool:
+    """False for a hold that began after the proposal: nobody was asked about it."""
+    if row.act == revocation_rows.RELEASE:
+        return revocation.release_row(batch, one, by=by, held_until=row.newest_step) is not None
     if one.owner == f"authority:{reference}":  # a root's own certificate is in no list of its own
-        return
-    if row.act == revocation_rows.HOLD:
-        if not one.owner.startswith("authority:"):
-            revocation.hold_row(batch, one, by=by)
-    elif row.act == revocation_rows.RELEASE:
-        revocation.release_row(batch, one, by=by)
-    else:
+        return True
+    if row.act == revocation_rows.REVOKE:
         revocation.revoke_row(batch, one, RevocationReason(row.reason), by=by)
+    elif not one.owner.startswith("authority:"):
+        revocation.hold_row(batch, one, by=by)
+    return True
 
 
 def _move(batch: Batch, plan_id: int, state: str, by: str, because: str | None = None) -> RevocationPlanRow:

@@ -124,12 +124,14 @@ def hold_row(batch: Batch, row: CertificateRow, *, by: str) -> int:
     return _hold(batch, _look(batch, row), by=by)
 
 
-def release_row(batch: Batch, row: CertificateRow, *, by: str) -> int:
+def release_row(batch: Batch, row: CertificateRow, *, by: str, held_until: int) -> int | None:
     """End the hold on the certificate of `row`; gives its place in the sequence.
 
-    Raises Conflict(REVOKED or NOT_FOUND).
+    None, and nothing changes, where it is held by a step behind `held_until`. Raises Conflict(REVOKED or NOT_FOUND).
     """
-    return _release(batch, _look(batch, row), by=by)
+    one = _look(batch, row)
+    is_later = one.sequence is not None and one.sequence > held_until
+    return None if is_later else _release(batch, one, by=by)
 
 
 def _revoke(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str) -> int:

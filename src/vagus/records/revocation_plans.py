@@ -34,6 +34,7 @@ class RevocationPlanRow:
     made_by: str
     made_at: int
     newest_leaf: int
+    newest_step: int
     position: int
     done: int
     stage: int
@@ -81,6 +82,7 @@ def _values(row: RevocationPlanRow) -> dict[str, object]:
         "made_by": row.made_by,
         "made_at": row.made_at,
         "newest_leaf": row.newest_leaf,
+        "newest_step": row.newest_step,
         "position": row.position,
         "done": row.done,
         "stage": row.stage,
@@ -102,6 +104,7 @@ def _row(found: Row[tuple[object, ...]]) -> RevocationPlanRow:
         made_by=found.made_by,
         made_at=found.made_at,
         newest_leaf=found.newest_leaf,
+        newest_step=found.newest_step,
         position=found.position,
         done=found.done,
         stage=found.stage,

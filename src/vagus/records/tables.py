@@ -293,6 +293,7 @@ revocation_plans = Table(  # mass revocations: counted, approved, run in stages,
     Column("made_by", String(100), nullable=False),
     Column("made_at", Seconds, nullable=False),
     Column("newest_leaf", Number, nullable=False),  # certificates of later leaves are not touched
+    Column("newest_step", Number, nullable=False),  # holds of later steps are not released
     Column("position", Number, nullable=False),  # the last leaf done, -1 before the first
     Column("done", Integer, nullable=False),
     Column("stage", Integer, nullable=False),

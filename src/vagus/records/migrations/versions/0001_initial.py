@@ -292,6 +292,7 @@ revocation_plans = Table(
     Column("made_by", String(100), nullable=False),
     Column("made_at", Seconds, nullable=False),
     Column("newest_leaf", Number, nullable=False),
+    Column("newest_step", Number, nullable=False),
     Column("position", Number, nullable=False),
     Column("done", Integer, nullable=False),
     Column("stage", Integer, nullable=False),
