@@ -42,12 +42,21 @@ class OldAuthority:
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
 
-    def revocation_list(self, number: int, listed: dict[int, x509.ReasonFlags | None], *, by: object = None) -> bytes:
+    def revocation_list(
+        self,
+        number: int,
+        listed: dict[int, x509.ReasonFlags | None],
+        *,
+        by: object = None,
+        base: int | None = None,
+    ) -> bytes:
         """Its newest list."""
         now = self.elsewhere.at
         builder = x509.CertificateRevocationListBuilder(
             self.certificate.subject, now - timedelta(hours=2), now + timedelta(days=7)
         ).add_extension(x509.CRLNumber(number), critical=False)
+        if base is not None:
+            builder = builder.add_extension(x509.DeltaCRLIndicator(base), critical=True)
         for serial, reason in listed.items():
             entry = x509.RevokedCertificateBuilder(serial, now - timedelta(days=1))
             if reason is not None:
@@ -122,6 +131,16 @@ def test_a_list_by_another_key_stops_the_import_before_a_key_is_kept(
     assert refusal.value.reason is Reason.CRL_INVALID
     assert not (installation.folder / "keystores").exists()
     old.hand_over(installation, old.revocation_list(41, {}))
+
+
+def test_a_delta_in_place_of_a_whole_list_stops_the_import_before_a_key_is_kept(
+    installation: Installation, old: OldAuthority
+) -> None:
+    whole = old.revocation_list(41, {0x5EED: None})
+    with pytest.raises(NotTrusted) as refusal:
+        old.hand_over(installation, whole, old.revocation_list(42, {0xBEEF: None}, base=41))
+    assert refusal.value.reason is Reason.CRL_INVALID
+    assert not (installation.folder / "keystores").exists()
 
 
 @pytest.mark.parametrize("number", [(1 << 62) + 1, (1 << 63) - 2, 20_261_122_195_500_123_456, 1 << 100])

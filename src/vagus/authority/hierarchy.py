@@ -13,7 +13,7 @@ from vagus.authority import earlier, imports
 from vagus.authority.issuance import sign_request
 from vagus.authority.issuers import Issuer, OpenIssuers, make_issuer, open_issuers
 from vagus.authority.listed import check_signer, read_list
-from vagus.errors import Conflict
+from vagus.errors import Conflict, NotTrusted
 from vagus.keystore import files
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vagus.policy.values import AuthorityRule, PolicyPack
     from vagus.records.writer import Batch, Writer
     from vagus.x509.algorithms import KeyAlgorithm
+    from vagus.x509.crls import Crl
 
 __all__ = ["Hierarchy", "Issuer", "OpenIssuers", "make_issuer", "open_issuers"]
 
@@ -147,14 +148,16 @@ class Hierarchy:
         `lists` are the newest CRLs of its old operator: what they name stays revoked or on hold, and our numbers go on
         from theirs. Without them everything that was revoked would be good again.
 
-        Raises NotTrusted(CRL_INVALID) for a list of another key, Conflict(ALREADY_EXISTS), Conflict(KEY_MISMATCH), as
-        `imports.check_authority`, and what importing a key raises.
+        Raises NotTrusted(CRL_INVALID) for a list of another key and for a delta, Conflict(ALREADY_EXISTS),
+        Conflict(KEY_MISMATCH), as `imports.check_authority`, and what importing a key raises.
         """
         # 1. the certificates and lists, before any key is touched
         found = imports.read_chain(chain_pem)
         imports.check_authority(found, self._profile_keys(planned.kind))
         for crl_der in lists:
-            check_signer(decode_crl(crl_der), found.certificate_der)
+            crl = decode_crl(crl_der)
+            check_signer(crl, found.certificate_der)
+            _check_whole(crl)
         newest = self._find_newest(planned.name)
         if newest is not None and newest.state == rows.REQUESTED:
             msg = f"{newest.reference} waits for a certificate; import under another name or finish it first"
@@ -249,6 +252,15 @@ class Hierarchy:
         self._requests.mkdir(mode=0o700, parents=True, exist_ok=True)
         place = self._requests / f"{slug_of(name)}.{generation}.csr"
         files.replace(place, encode_block(request_der, "CERTIFICATE REQUEST"))
+
+
+def _check_whole(crl: Crl) -> None:
+    if crl.is_delta:  # its changes would be dropped, and what it revokes be good again
+        msg = (
+            f"list {crl.label} is a delta, which names changes since another list alone (RFC 5280 5.2.4); have its old "
+            "operator sign a complete one and give that"
+        )
+        raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
 
 
 def _certify(batch: Batch, authority_id: int, reference: str, found: imports.ImportedChain, *, by: str) -> None:
