@@ -140,6 +140,30 @@ def test_a_list_that_the_disk_had_no_room_for_is_written_once_it_has(
     assert listed(tmp_path) == listed(tmp_path, "complete.crl") == {issued.serial}
 
 
+def test_what_a_full_disk_cut_off_takes_no_room_and_what_a_killed_process_left_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "0.crl"
+    write_public(place, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_public(place, b"newer")
+        assert [one.name for one in tmp_path.iterdir()] == ["0.crl"]
+        patched.setattr(Path, "unlink", lambda *_, **__: None)  # as if it were killed there
+        with pytest.raises(OSError, match="No space left"):
+            write_public(place, b"newer")
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # another process
+    write_public(place, b"newer")
+    assert [one.name for one in tmp_path.iterdir()] == ["0.crl"]
+    assert place.read_bytes() == b"newer"
+
+
 def test_a_file_that_somebody_removed_comes_again(built: Installation, issuer: Issuer, tmp_path: Path) -> None:
     publisher = server(built, "one", tmp_path)
     publisher.publish_due(issuer)

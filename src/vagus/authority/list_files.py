@@ -251,17 +251,25 @@ def read_number(crl_der: bytes) -> int:
 
 
 def write_public(place: Path, content: bytes) -> None:
-    """Replace a file that everyone may read, atomically and durably; nothing is written where it says so already."""
+    """Replace a file that everyone may read, atomically and durably; nothing is written where it says so already.
+
+    For one writer at a time: what a killed one left is overwritten. What does not fit is taken away again, for the
+    database may be on the same disk and needs what room there is for the next revocation.
+    """
     if _says(place, content):
         return
     place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    scratch = place.with_name(f".{place.name}.{os.getpid()}.new")
-    with scratch.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.chmod(0o644)
-    scratch.replace(place)
+    scratch = place.with_name(f".{place.name}.new")
+    try:
+        with scratch.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.chmod(0o644)
+        scratch.replace(place)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def _says(place: Path, content: bytes) -> bool:
