@@ -17,6 +17,8 @@ from uuid import uuid4
 import pytest
 
 _USERS = ("postgres", "nobody")  # the server refuses to run as root
+_LANGUAGE = ("--locale=C", "--locale-provider=icu", "--icu-locale=en-US")
+"""Most databases order text as people do, so that A5 lies between a0 and a9."""
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def postgres_server() -> Iterator[str]:
         prefix = _lower_rights(folder)
         data = folder / "data"
         made = subprocess.run(
-            [*prefix, initdb, "-D", data, "-U", "vagus", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+            [*prefix, initdb, "-D", data, "-U", "vagus", "-A", "trust", "-E", "UTF8", *_LANGUAGE, "--no-sync"],
             capture_output=True,
             text=True,
             check=False,

@@ -53,6 +53,23 @@ def test_a_kept_selection_is_the_same_selection(made: Selection) -> None:
     assert Selection.decode(made.encode()) == made
 
 
+@pytest.mark.parametrize(("first", "last", "within"), [("a0", "a9", {2}), ("B0", "a5", {1, 2})])
+def test_serials_lie_between_others_by_their_octets_in_whatever_language(
+    database: Database, first: str, last: str, within: set[int]
+) -> None:
+    serials = {1: "A5" if first == "a0" else "B5", 2: "a5", 3: "b5"}
+    batch = Selection(model=MODEL, first_serial=first, last_serial=last)
+    with database.writing() as connection:
+        ca = authority(connection)
+        for number, serial in serials.items():
+            name = device(connection, number)
+            connection.execute(devices.update().where(devices.c.id == name).values(maker_serial=serial))
+            certificate(connection, ca, number, device_id=name)
+        leaves = [1, 2, 3]
+        assert set(rows.list_leaves(connection, batch, alive_at=0, after=-1, until=9)) == within
+        assert {one.leaf_index for one in rows.list_among(connection, batch, leaves, alive_at=0)} == within
+
+
 def test_a_selection_of_everything_says_so() -> None:
     assert Selection().is_empty
     assert Selection(issued_until=5).is_empty, "everything up to now is everything"

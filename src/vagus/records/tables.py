@@ -28,6 +28,8 @@ metadata = MetaData()
 
 Seconds = BigInteger
 Number = BigInteger().with_variant(Integer, "sqlite")
+InOctets = String(80).with_variant(String(80, collation="C"), "postgresql")
+"""Text of which ranges are asked for: their order must not be that of the language of some database."""
 
 
 def _index_where(condition: str, name: str, *columns: str) -> Index:
@@ -132,7 +134,7 @@ devices = Table(
     Column("unit", String(80), ForeignKey("units.name"), nullable=False),
     Column("model", String(80), ForeignKey("models.name"), nullable=False),
     Column("profile", String(40), nullable=False),
-    Column("maker_serial", String(80), nullable=False),
+    Column("maker_serial", InOctets, nullable=False),
     Column("udi", String(120)),
     Column("place", String(120)),
     Column("state", String(20), nullable=False),
