@@ -13,9 +13,11 @@ from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
 from vagus.fleet.enrolment import EnrolmentRequest, Kind
 from vagus.fleet.transfers import KIND, supersede
+from vagus.identifiers import UnitName
 from vagus.ledger.entries import Revocation
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow
+from vagus.records.units import UnitRow, put_unit
 from vagus.records.work import count_open
 from vagus.server.work_runner import WorkRunner
 
@@ -63,6 +65,19 @@ def test_the_old_certificate_lives_a_day_and_is_then_superseded(standing: House)
     assert standing.admit_device(new).unit == "h1/er"
     assert standing.follower.find(server.issuer.authority_id, server.serial) is None, "a host name is of no compartment"
     assert [entry.reason for entry in standing.stock.entries() if isinstance(entry, Revocation)] == [4]
+
+
+def test_in_another_hospital_the_old_ones_host_names_end_too(standing: House) -> None:
+    device = standing.stock.add("SN-1", host_names=("gw.h1.group.test",))
+    old, server = _enrol(standing, device), _enrol(standing, device, label="server")
+    with standing.stock.database.writing() as connection:
+        put_unit(connection, UnitRow(UnitName("h2", "icu"), "Hospital h2", "Intensive Care"))
+    standing.stock.inventory.transfer(device.id, UnitName("h2", "icu"), by=BY).result(10)
+    standing.stock.clock.advance(hours=24)
+    assert _run_due(standing) == 2
+    standing.follower.catch_up()
+    for one in (old, server):
+        assert standing.follower.find(one.issuer.authority_id, one.serial) is not None
 
 
 def test_a_device_that_moved_on_or_back_has_its_own_day(standing: House) -> None:

@@ -36,13 +36,18 @@ def supersede(job: Job, batch: Batch) -> int:
     if device is not None and is_last and str(device.unit) == unit_text:
         for row in list_of_device(batch.connection, device_text, alive_at=batch.at):
             authority = find_by_id(batch.connection, row.authority_id)
-            if row.state == REVOKED or authority is None or _is_present(authority.name, authority.kind, unit_text):
+            if row.state == REVOKED or authority is None or _is_present(authority.name, authority.kind, device.unit):
                 continue
             revoke_row(batch, row, RevocationReason.SUPERSEDED, by="rule:transfer")
             count += 1
     return count
 
 
-def _is_present(authority: str, kind: str, unit: str) -> bool:
-    """Whether a certificate of this authority stays good: of the present unit, or no identity of a compartment."""
-    return kind != "issuing_ca" or authority == unit
+def _is_present(authority: str, kind: str, unit: UnitName) -> bool:
+    """Whether a certificate of this authority stays good: of the present unit, or its hospital, or of no compartment.
+
+    A host name or a role in the network of another hospital would let the new owner speak for the old one.
+    """
+    if kind in {"sdc_ca", "infrastructure_ca"}:
+        return authority.partition("/")[0] == unit.hospital
+    return kind != "issuing_ca" or authority == str(unit)
