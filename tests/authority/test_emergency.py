@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import select
 
 from tests.authority.installation import BY, ICU, SECRET, Installation
 from vagus.authority.emergency import is_ready, publish_sealed
@@ -20,6 +21,7 @@ from vagus.keystore.passphrases import Passphrase
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records.publications import Publication, list_facts
+from vagus.records.tables import log_head
 from vagus.testing import SeededEntropy
 
 
@@ -41,6 +43,11 @@ def current_list(sealed: Installation, slug: str, name: str = "0") -> x509.Certi
 def publish(sealed: Installation, place: Path) -> tuple[str, ...]:
     folder = sealed.folder / "published"
     return publish_sealed(place.read_bytes(), SECRET, sealed.writer, folder=folder, by=BY)
+
+
+def log_size(sealed: Installation) -> int:
+    with sealed.database.reading() as connection:
+        return int(connection.execute(select(log_head.c.size)).scalar_one())
 
 
 def number_of(crl: x509.CertificateRevocationList) -> int:
@@ -114,6 +121,25 @@ def test_it_revokes_the_subordinate_without_any_key(sealed: Installation) -> Non
     with pytest.raises(Conflict) as refusal:
         sealed.issue(issuers)
     assert refusal.value.reason is Reason.AUTHORITY_IN_USE
+
+
+def test_one_that_was_cut_off_behind_its_commit_is_said_again(
+    sealed: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, before = envelope(sealed, "h1", "h1.icu"), current_list(sealed, "h1")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            publish(sealed, place)
+    assert current_list(sealed, "h1") == before
+    size = log_size(sealed)
+    assert publish(sealed, place) == ("h1/icu#1", "h1#1/0", "h1#1/-1")
+    assert len(current_list(sealed, "h1")) == 1
+    assert log_size(sealed) == size, "nothing was new"
 
 
 def test_after_one_was_published_the_others_wait_for_a_ceremony(sealed: Installation) -> None:
