@@ -222,6 +222,9 @@ def test_a_later_stage_waits_beside_its_job_while_lists_are_late(house: House) -
     assert (revoked(house), plan(house, row.id).state) == (1, PAUSED)
     with house.database.reading() as connection:
         assert count_open(connection, REVOCATION_STAGE) == 1
+    hand_over(house, row.id)
+    serve(house)
+    assert (revoked(house), plan(house, row.id).state) == (3, DONE), "regardless counts beside the job that waits"
 
 
 def test_the_doctor_tells_what_was_given_up_and_what_nobody_takes(house: House) -> None:

@@ -27,6 +27,7 @@ _LOG = logging.getLogger(__name__)
 
 REVOCATION_STAGE = "revocation-stage"
 """One stage of a mass revocation, handed over to whatever process serves."""
+_REGARDLESS = ":regardless"
 
 
 def work_kinds(house: House) -> Mapping[str, WorkAct]:
@@ -46,7 +47,8 @@ def hand_over_stage(connection: Connection, row: RevocationPlanRow, *, by: str, 
     if now.state == PAUSED and now.stopped_because == PAUSED_BY_OPERATOR:
         update_plan(connection, replace(now, stopped_because=None))
     payload = json.dumps({"by": by, "ignores_late_lists": ignores_late_lists}, sort_keys=True)
-    return add_work(connection, REVOCATION_STAGE, f"{row.id}:{row.stage}", payload)
+    key = f"{row.id}:{row.stage}{_REGARDLESS if ignores_late_lists else ''}"  # counts beside a job that waits for lists
+    return add_work(connection, REVOCATION_STAGE, key, payload)
 
 
 def _supersede(job: Job, _lease: Lease) -> LastAct:
@@ -76,7 +78,7 @@ def _run_stage(house: House, job: Job, lease: Lease) -> LastAct:
 
 
 def _key(job: Job) -> tuple[int, int]:
-    plan, _, stage = job.key.partition(":")
+    plan, _, stage = job.key.removesuffix(_REGARDLESS).partition(":")
     if not (plan.isdecimal() and stage.isdecimal()):
         raise Malformed(Reason.BAD_ARGUMENT, f"job {job.id} names no plan and stage: {job.key}")
     return int(plan), int(stage)
