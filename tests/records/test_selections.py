@@ -70,6 +70,19 @@ def test_serials_lie_between_others_by_their_octets_in_whatever_language(
         assert {one.leaf_index for one in rows.list_among(connection, batch, leaves, alive_at=0)} == within
 
 
+def test_a_unit_holds_the_certificates_of_devices_that_a_restore_has_lost(database: Database) -> None:
+    hashed = "sha256:" + "5e" * 32  # as the ledger gives it back
+    with database.writing() as connection:
+        ca = authority(connection)
+        certificate(connection, ca, 1, owner="device:a", device_id="a")
+        certificate(connection, ca, 2, owner=hashed, device_id=None)
+        certificate(connection, ca, 3, owner="ocsp:h1/icu", device_id=None)
+        unit = Selection(authority_ids=(ca,), of_devices=True)
+        assert list(rows.list_leaves(connection, unit, alive_at=0, after=-1, until=9)) == [1, 2]
+        assert [one.leaf_index for one in rows.list_among(connection, unit, [1, 2, 3], alive_at=0)] == [1, 2]
+        assert sum(one.certificates for one in rows.count_selected(connection, unit, alive_at=0)) == 2
+
+
 def test_a_selection_of_everything_says_so() -> None:
     assert Selection().is_empty
     assert Selection(issued_until=5).is_empty, "everything up to now is everything"

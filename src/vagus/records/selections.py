@@ -28,6 +28,7 @@ from sqlalchemy import (
     column,
     func,
     literal,
+    or_,
     select,
 )
 from sqlalchemy import true as everything
@@ -45,6 +46,8 @@ T = TypeVar("T")
 LIVE = (INTENDED, ISSUED, HELD)
 _STATES = (INTENDED, ISSUED, HELD, REVOKED)
 _DEVICE = "device:"
+_HASHED = "sha256:"
+"""Begins the owner of what the log gave back to a restore that has lost the device: all others go by their names."""
 _PAGE = 1000
 """Devices or certificates that one statement looks up."""
 _FETCHED = 5000
@@ -415,7 +418,7 @@ def _conditions(own: Any, selection: Selection, alive_at: int, states: tuple[str
     if selection.issued_until is not None:
         found.append(own.not_before <= selection.issued_until)
     if selection.of_devices:
-        found.append(own.device_id.is_not(None))
+        found.append(or_(own.device_id.is_not(None), own.owner.startswith(_HASHED)))
     return found
 
 
@@ -425,7 +428,7 @@ def _is_held_by(selection: Selection, row: CertificateRow, choices: Mapping[str,
         all(getattr(row, name) in wanted for name, wanted in choices.items())
         and (selection.issued_from is None or row.not_before >= selection.issued_from)
         and (selection.issued_until is None or row.not_before <= selection.issued_until)
-        and not (selection.of_devices and row.device_id is None)
+        and not (selection.of_devices and row.device_id is None and not row.owner.startswith(_HASHED))
     )
 
 
