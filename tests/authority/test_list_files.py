@@ -198,6 +198,30 @@ def test_a_delta_file_that_somebody_spoilt_comes_again(
     assert files.find_behind() == ()
 
 
+def test_an_older_file_that_somebody_put_back_gives_way_to_the_newest(
+    built: Installation, issuer: Issuer, tmp_path: Path
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    place = tmp_path / "crl" / "h1.icu" / "1" / "0.crl"
+    for _ in range(40):  # until a signature has the length of the one before
+        before = place.read_bytes()
+        built.advance(hours=7)
+        publisher.publish_due(issuer)
+        newer = place.read_bytes()
+        if len(newer) == len(before):
+            break
+    files = files_of(publisher)
+    for one in files.find_behind():
+        files.write(one)
+    place.write_bytes(before)
+    behind = files.find_behind()
+    assert [one.shard for one in behind] == [0]
+    files.write(behind[0])
+    assert place.read_bytes() == newer
+    assert files.find_behind() == ()
+
+
 def test_no_older_list_goes_over_a_newer_file_of_the_same_authority(
     built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
 ) -> None:

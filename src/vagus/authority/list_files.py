@@ -38,6 +38,9 @@ _LOCK_SECONDS = 2.0
 _LOOK_AGAIN_SECONDS = 0.02
 _EXTENSIONS = 0xA0
 
+_Stamp = tuple[int, int, int]
+"""Of a file: another one has another. Inode, moment of the last change, octets."""
+
 
 @dataclass(frozen=True, slots=True)
 class ListPlace:
@@ -57,11 +60,11 @@ class ListPlace:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What this process wrote last: the list's number, the octets of list and delta (None: there is no delta)."""
+    """What this process wrote last: the list's number, the files of list and delta (None: there is no delta)."""
 
     number: int
-    size: int
-    delta_size: int | None
+    stamp: _Stamp | None
+    delta_stamp: _Stamp | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,6 @@ class SignedFile:
     sha256: bytes
 
 
-_Stamp = tuple[int, int, int]
-"""Of a file: another one has another. Inode, moment of the last change, octets."""
-
-
 class ListFiles:
     """The lists in one folder, as this process knows them. Safe beside other processes on the same folder."""
 
@@ -90,7 +89,7 @@ class ListFiles:
         self._lists: dict[Path, tuple[_Stamp, bytes, SignedFile | None]] = {}
 
     def find_behind(self) -> tuple[ListPlace, ...]:
-        """The lists of which the table has a newer one than this process wrote last, or whose file or delta is gone."""
+        """The lists of which the table has a newer one than this process wrote last, or whose file or delta changed."""
         with self._database.reading() as connection:
             numbers, outdated = rows.list_numbers(connection), rows.list_outdated(connection)
             authorities = list_authorities(connection)
@@ -106,7 +105,7 @@ class ListFiles:
         written = self._written.get(place)
         if written is None or number > written.number:
             return True
-        return (_size(self._list(place)), _size(self._delta(place))) != (written.size, written.delta_size)
+        return (_stamp(self._list(place)), _stamp(self._delta(place))) != (written.stamp, written.delta_stamp)
 
     def find_newer(self) -> tuple[ListPlace, ...]:
         """The lists whose file the table's own authority signed behind what the table has: the table was set back.
@@ -157,8 +156,7 @@ class ListFiles:
             else:
                 write_public(beside, delta.crl_der)
             if made is not None:
-                size = None if delta is None or delta.crl_der is None else len(delta.crl_der)
-                self._written[place] = _Written(number, len(made.crl_der), size)
+                self._written[place] = _Written(number, _stamp(self._list(place)), _stamp(beside))
 
     def _check_not_newer(self, connection: Connection, place: ListPlace, number: int) -> None:
         """Never an older list over a newer one, whatever became of the table."""
@@ -281,13 +279,6 @@ def _says(place: Path, content: bytes) -> bool:
             return all(stream.read(_PIECE) == content[at : at + _PIECE] for at in range(0, len(content), _PIECE))
     except FileNotFoundError:
         return False
-
-
-def _size(place: Path) -> int | None:
-    try:
-        return place.stat().st_size
-    except FileNotFoundError:
-        return None
 
 
 def _stamp(place: Path) -> _Stamp | None:
