@@ -12,6 +12,7 @@ from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.mass_revocation import Forecast, MassRevocation, lists_behind
 from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
+from vagus.identifiers import DeviceId
 from vagus.ledger.entries import OperatorAct, decode_entry
 from vagus.reasons import Reason
 from vagus.records import certificates as rows
@@ -72,6 +73,15 @@ def test_the_counts_come_first_and_write_nothing(
     assert set(states(built, fleet)) == {rows.ISSUED}
     with built.database.reading() as connection:
         assert plan_rows.list_plans(connection) == ()
+
+
+def test_a_device_with_several_certificates_counts_once(built: Installation, issuers: OpenIssuers) -> None:
+    device = str(DeviceId.draw(built.entropy))
+    for unit, profile in (("icu", "bedside"), ("icu", "life-support"), ("er", "bedside")):
+        built.issue(issuers, unit=unit, device=device, profile=profile)
+    both = Selection(authority_ids=tuple(issuers[name].authority_id for name in issuers))
+    forecast = mass(built).forecast(both, REVOKE)
+    assert (forecast.certificates, forecast.devices) == (3, 1)
 
 
 def test_stages_run_one_by_one_until_all_is_done(

@@ -27,6 +27,7 @@ Question = Callable[[Connection, Selection, int], object]
 
 QUESTIONS: dict[str, Question] = {
     "count_selected": lambda connection, asked, _: rows.count_selected(connection, asked, alive_at=5),
+    "count_devices": lambda connection, asked, _: rows.count_devices(connection, asked, alive_at=5),
     "list_leaves": lambda connection, asked, size: rows.list_leaves(
         connection, asked, alive_at=5, after=-1, until=size
     ),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,6 @@ _LOOKED_AT = 1_000
 """Certificates that are looked at together where a step's first are in no state for it."""
 PAUSED_BY_OPERATOR = "paused-by-operator"
 """Beside a plan that an operator paused; one that paused behind a stage bears no mark."""
-
 _ENTRY_OCTETS = 53
 _STATES = {
     rows.PROPOSED: (rows.RUNNING, rows.STOPPED),
@@ -115,7 +114,8 @@ class MassRevocation:
         at = int(self._clock.now().timestamp())
         with self._database.reading() as connection:
             counts = selections.count_selected(connection, selection, alive_at=at, states=_BEFORE[act])
-            return self._forecast(connection, counts, act)
+            devices = selections.count_devices(connection, selection, alive_at=at, states=_BEFORE[act])
+            return self._forecast(connection, counts, devices, act)
 
     def count_left(self, row: RevocationPlanRow) -> int:
         """How many certificates of a plan's selection its act has not reached now, whenever they were issued.
@@ -260,7 +260,7 @@ class MassRevocation:
             )
             raise Conflict(Reason.STATUS_STALE, msg, plan=row.id, why=why)
 
-    def _forecast(self, connection: Connection, counts: tuple[SelectionCount, ...], act: str) -> Forecast:
+    def _forecast(self, connection: Connection, counts: Sequence[SelectionCount], devices: int, act: str) -> Forecast:
         grows = 0 if act == revocation_rows.RELEASE else _ENTRY_OCTETS
         added: dict[tuple[int, int], int] = {}
         for one in counts:
@@ -273,7 +273,7 @@ class MassRevocation:
         total = sum(one.certificates for one in counts)
         return Forecast(
             certificates=total,
-            devices=sum(one.devices for one in counts),
+            devices=devices,
             list_octets=sum(added.values()),
             largest_list_octets=max(sizes, default=0),
             ocsp_answers=total,

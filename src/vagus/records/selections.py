@@ -113,7 +113,6 @@ class SelectionCount:
     shard: int
     profile: str
     certificates: int
-    devices: int
 
 
 class _Led(TableClause):
@@ -169,24 +168,33 @@ class _Way(NamedTuple):
 def count_selected(
     connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE
 ) -> tuple[SelectionCount, ...]:
-    """What a selection holds now, by authority, shard and profile.
-
-    Devices that have several certificates count in each.
-    """
-    found: dict[tuple[int, int, str], tuple[int, int]] = {}
+    """What a selection holds now, by authority, shard and profile."""
+    found: dict[tuple[int, int, str], int] = {}
     for way in _ways(connection, selection):
         own = way.table.c
-        columns = (own.authority_id, own.shard, own.profile, own.device_id)
+        columns = (own.authority_id, own.shard, own.profile)
         held = select(*columns).where(way.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
         if way.is_one_of_many:
             held = held.prefix_with("MATERIALIZED", dialect="postgresql")
         group = (held.c.authority_id, held.c.shard, held.c.profile)
-        query = select(*group, func.count(), func.count(held.c.device_id.distinct())).group_by(*group)
-        for *key, several, bearers in connection.execute(query):
-            name = (key[0], key[1], key[2])
-            before = found.get(name, (0, 0))
-            found[name] = (before[0] + several, before[1] + bearers)  # no device is in two ways
-    return tuple(SelectionCount(*name, *found[name]) for name in sorted(found))
+        for authority_id, shard, profile, several in connection.execute(select(*group, func.count()).group_by(*group)):
+            name = (authority_id, shard, profile)
+            found[name] = found.get(name, 0) + several
+    return tuple(SelectionCount(*name, found[name]) for name in sorted(found))
+
+
+def count_devices(
+    connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE
+) -> int:
+    """How many devices bear what a selection holds now, each once however many certificates it has."""
+    total = 0
+    for way in _ways(connection, selection):  # no device is in two of them
+        own = way.table.c
+        held = select(own.device_id).where(way.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
+        if way.is_one_of_many:
+            held = held.prefix_with("MATERIALIZED", dialect="postgresql")
+        total += int(connection.execute(select(func.count(held.c.device_id.distinct()))).scalar_one())
+    return total
 
 
 def list_late_profiles(
