@@ -283,6 +283,7 @@ def test_each_way_of_naming_selects_its_own(equipped_once: Path) -> None:
     [
         (("--hospital", "h9"), "there is no hospital 'h9'; there are h1"),
         (("--unit", "h1/er"), "there is no unit 'h1/er'; there are h1/icu"),
+        (("--authority", "h1/"), "there is no authority 'h1/'; there are h1, h1/icu, h1/infra, h1/sdc, root"),
         (
             ("--authority", "h1/icu#7"),
             "there is no authority 'h1/icu#7'; there are h1, h1/icu, h1/infra, h1/sdc, root",

@@ -78,19 +78,15 @@ def _authority_ids(known: Iterable[AuthorityRow], target: RevocationTarget) -> t
     kept = {one.id for one in known}
     for what, text, fitting in (
         ("unit", ", ".join(target.units), [str(UnitName.parse(one)) for one in target.units]),
-        (
-            "hospital",
-            target.hospital or "",
-            [f"{check_label(target.hospital, 'hospital')}/"] if target.hospital else [],
-        ),
+        ("hospital", target.hospital or "", [check_label(target.hospital, "hospital")] if target.hospital else []),
         ("authority", ", ".join(target.authorities), list(target.authorities)),
     ):
         if not fitting:
             continue
         for wanted in fitting:
-            if not any(_fits(one, wanted) for one in known):
-                raise _unknown(what, wanted.removesuffix("/"), known)
-        kept &= {one.id for one in known if any(_fits(one, wanted) for wanted in fitting)}
+            if not any(_fits(one, what, wanted) for one in known):
+                raise _unknown(what, wanted, known)
+        kept &= {one.id for one in known if any(_fits(one, what, wanted) for wanted in fitting)}
         if not kept:
             msg = f"no authority is all that was named; {text} and the others exclude each other"
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
@@ -108,9 +104,9 @@ def _unknown(what: str, wanted: str, known: Iterable[AuthorityRow]) -> Conflict:
     return Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=wanted)
 
 
-def _fits(authority: AuthorityRow, wanted: str) -> bool:
-    if wanted.endswith("/"):
-        return authority.name.startswith(wanted)
+def _fits(authority: AuthorityRow, what: str, wanted: str) -> bool:
+    if what == "hospital":
+        return authority.name.startswith(f"{wanted}/")
     return wanted in {authority.name, authority.reference}
 
 
