@@ -129,15 +129,15 @@ def test_what_has_expired_is_left_out(clinic: Clinic) -> None:
 
 
 class Nobody:
-    """An online source that always knows."""
+    """An online source that always says the same."""
 
-    def __init__(self, verdict: Reason | None) -> None:
-        self.verdict, self.asked = verdict, 0
+    def __init__(self, verdict: Reason | None, **facts: int) -> None:
+        self.verdict, self.facts, self.asked = verdict, facts, 0
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         self.asked += 1
         if self.verdict is not None:
-            raise NotTrusted(self.verdict, "the one who knows says so")
+            raise NotTrusted(self.verdict, "the one who is asked says so", **self.facts)
 
 
 def test_a_hit_is_asked_of_the_online_source_and_its_word_counts(clinic: Clinic) -> None:
@@ -196,6 +196,25 @@ def test_an_older_list_clears_nothing_that_looks_revoked_in_a_newer_snapshot(
     lists.load(before, clinic.now)
     lists.check_status(*pair(bad), clinic.now)
     assert refused(several([clinic.gateway(), lists]), bad, clinic.now).reason is Reason.STATUS_DOUBTFUL
+
+
+@pytest.mark.parametrize("silence", [Reason.STATUS_UNAVAILABLE, Reason.STATUS_STALE])
+def test_the_silence_of_who_is_asked_about_a_hit_leaves_it_in_doubt(clinic: Clinic, silence: Reason) -> None:
+    """Else a source that is older than the snapshot, or a grace for stale ones, would clear it."""
+    bad = clinic.issue()
+    clinic.revoke(bad)
+    status = clinic.gateway(on_hit=Nobody(silence, stale_seconds=5))
+    beside: list[StatusSource] = [EveryAnswer([status, Nobody(None)]), FirstAnswer([status, Nobody(None)])]
+    beside.append(BoundedGrace(status, timedelta(hours=1), lambda _: None))
+    for one in (status, *beside):
+        assert refused(one, bad, clinic.now).reason is Reason.STATUS_DOUBTFUL
+
+
+def test_a_clock_that_was_set_back_clears_nothing_that_looks_revoked(clinic: Clinic) -> None:
+    bad = clinic.issue()
+    clinic.revoke(bad)
+    both = EveryAnswer([clinic.gateway(), Nobody(None)])
+    assert refused(both, bad, clinic.now - timedelta(minutes=6)).reason is Reason.STATUS_DOUBTFUL
 
 
 def test_no_grace_lets_pass_what_an_old_snapshot_holds_as_revoked(clinic: Clinic) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.trust.crl_memory import CrlMark, CrlMemory, VolatileCrlMemory
-from vagus.trust.status import StatusSource, check_in_path, excuses_silence, issuer_in
+from vagus.trust.status import DEFINITE, StatusSource, check_in_path, excuses_silence, issuer_in
 from vagus.wire.snapshots import Snapshot, decode_snapshot, verify_snapshot
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.moments import later
@@ -81,8 +81,8 @@ class SnapshotStatus:
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Return when `certificate` was not revoked as of the snapshot, or `on_hit` says that it stands.
 
-        Raises NotTrusted: STATUS_UNAVAILABLE (no snapshot, or none of this issuer), STATUS_STALE, STATUS_DOUBTFUL
-        (it looks revoked and nobody else can be asked), and what `on_hit` raises.
+        Raises NotTrusted: STATUS_UNAVAILABLE (no snapshot, or none of this issuer), STATUS_STALE, CLOCK_ROLLBACK,
+        STATUS_DOUBTFUL (it looks revoked and `on_hit` cannot tell), and what `on_hit` knows.
         """
         on_hit = self._on_hit
         self._check(
@@ -109,24 +109,29 @@ class SnapshotStatus:
             msg = f"nothing is known of certificate {certificate.label}: {what}; load the snapshot of its house"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
         # 3. absence is certain, as long as the snapshot is not too old
-        is_hit = snapshot.may_be_revoked(issuer.spki_sha256, certificate.serial_octets)
-        if is_excused and not is_hit:
+        if not snapshot.may_be_revoked(issuer.spki_sha256, certificate.serial_octets):
+            if not is_excused:
+                self._check_made(snapshot, at)
+                self._check_fresh(snapshot, at)
             return
-        self._check_made(snapshot, at)
-        if not is_hit:
-            self._check_fresh(snapshot, at)
-            return
-        # 4. presence is not: one good certificate in `one_in` looks the same; age makes no revoked one good
-        if on_hit is not None:
-            on_hit()
-            if not is_excused:  # else whoever was asked may know nothing, and let it pass for that
-                return
+        # 4. presence is not: one good certificate in `one_in` looks the same; no age and no clock makes a revoked one
+        # good, nor does the silence of whoever is asked, which a source beside this one might make up for
+        silence: NotTrusted | None = None
+        try:
+            if on_hit is not None:
+                on_hit()
+                if not is_excused:  # else whoever was asked may know nothing, and let it pass for that
+                    return
+        except NotTrusted as refusal:
+            if refusal.reason in DEFINITE:
+                raise
+            silence = refusal
         one_in = snapshot.facts.one_in
         msg = (
             f"certificate {certificate.label} looks revoked in the snapshot, as one good in {one_in} does by chance; "
             "ask its issuer (OCSP, CRL), or take the next snapshot"
         )
-        raise NotTrusted(Reason.STATUS_DOUBTFUL, msg, certificate=certificate.label, one_in=one_in)
+        raise NotTrusted(Reason.STATUS_DOUBTFUL, msg, certificate=certificate.label, one_in=one_in) from silence
 
     @staticmethod
     def _check_made(snapshot: Snapshot, at: datetime) -> None:
