@@ -82,7 +82,19 @@ def test_about_a_certificate_that_excuses_silence_all_are_heard() -> None:
     with pytest.raises(NotTrusted) as caught:
         sources.check_path_status(ValidPath((short.parsed,), ROOT.anchor, frozenset()), AT)
     assert caught.value.reason is Reason.REVOKED
-    FirstAnswer([Says(None), Says(Reason.STATUS_UNAVAILABLE)]).check_status(short.parsed, ROOT.parsed, AT)
+    late = Says(Reason.STATUS_STALE, stale_seconds=10)
+    FirstAnswer([Says(None), Says(Reason.STATUS_UNAVAILABLE), late]).check_status(short.parsed, ROOT.parsed, AT)
+
+
+@pytest.mark.parametrize("several", [FirstAnswer, EveryAnswer])
+def test_a_hold_in_an_old_list_is_not_cleared_by_who_excuses_silence(several: type[FirstAnswer]) -> None:
+    """CrlStatus says STATUS_STALE without an age; a snapshot that covers no issuer lets noRevAvail pass."""
+    held, short = Says(Reason.STATUS_STALE), ROOT.leaf(NO_REV_AVAIL)
+    for sources in ([Says(None), held], [held, Says(None)]):
+        with pytest.raises(NotTrusted) as caught:
+            several(sources).check_status(short.parsed, ROOT.parsed, AT)
+        assert caught.value.reason is Reason.STATUS_STALE
+    ask(several([held, Says(None)]))
 
 
 def test_silence_of_all_is_no_consent() -> None:

@@ -152,7 +152,7 @@ class FirstAnswer:
         check_every(self.check_status_in, path, at)
 
     def _hear(self, certificate: PathCertificate, questions: Sequence[Callable[[], None]]) -> None:
-        _decide(questions, hears_all=self._hears_all or excuses_silence(certificate))
+        _decide(questions, hears_all=self._hears_all, is_excused=excuses_silence(certificate))
 
 
 class EveryAnswer(FirstAnswer):
@@ -169,7 +169,7 @@ def is_past_grace(refusal: NotTrusted) -> bool:
     return refusal.reason is Reason.STATUS_STALE and "stale_seconds" not in refusal.facts
 
 
-def _decide(questions: Sequence[Callable[[], None]], *, hears_all: bool) -> None:
+def _decide(questions: Sequence[Callable[[], None]], *, hears_all: bool, is_excused: bool) -> None:
     is_answered = False
     doubt: NotTrusted | None = None
     silence = NotTrusted(Reason.STATUS_UNAVAILABLE, "no source of revocation status is configured; configure one")
@@ -185,12 +185,13 @@ def _decide(questions: Sequence[Callable[[], None]], *, hears_all: bool) -> None
                 silence = refusal
         else:
             is_answered = True
-            if not hears_all:
+            if not (hears_all or is_excused):
                 break
     # what looks revoked in a snapshot is not cleared by whoever may be older: it asks for itself (`on_hit`)
     if doubt is not None:
         raise doubt
-    if not is_answered:
+    # nor is an old list's hold, by whoever lets a noRevAvail certificate pass and may know nothing of it
+    if not is_answered or (is_excused and is_past_grace(silence)):
         raise silence
 
 
