@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -128,6 +130,58 @@ def test_minutes_in_which_the_database_was_away_are_told_once_it_is_back(
     assert [entry.minute - told[0].minute for entry in told] == [0, 1, 2]
     log.close()
     assert minutes(writer) == told
+
+
+def test_no_gate_waits_for_the_disk_of_its_log(
+    tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is revoked meanwhile is cut off and written down."""
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    clock.advance(minutes=1)
+    slow, done = Event(), Event()
+    sync = os.fsync
+
+    def wait(number: int) -> None:
+        slow.set()
+        assert done.wait(10)
+        sync(number)
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(2) as threads:
+        patch.setattr(os, "fsync", wait)
+        try:
+            flushed = threads.submit(log.flush)
+            assert slow.wait(10)
+            threads.submit(log.record, decision(Outcome.CLOSED, Reason.REVOKED)).result(5)
+        finally:
+            done.set()
+        flushed.result(10)
+    assert len(lines_of(tmp_path)) == 1, "the second one waits for the next flush"
+    log.close()
+    assert [(entry.admitted, entry.refused) for entry in minutes(writer)] == [(1, 0), (0, 1)]
+
+
+def test_a_disk_that_fails_is_told_of_and_leaves_no_file_open(
+    tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    clock.advance(minutes=1)
+    numbers = []
+
+    def fail(number: int) -> None:
+        numbers.append(number)
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="broken"):
+            log.flush()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(numbers[0])
+    log.flush()
+    assert len(minutes(writer)) == 1
+    log.close()
 
 
 def test_the_chain_goes_on_after_a_restart_and_over_midnight(

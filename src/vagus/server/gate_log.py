@@ -54,7 +54,9 @@ class GateLog:
         self._heard = heard
         self._turn = threading.Lock()
         self._segments: dict[str, _Segment] = {}
-        self._untold: deque[GateMinute] = deque()  # of minutes that are over; periodic work and `close` alone touch it
+        # Of minutes that are over; periodic work and `close` alone touch them. The numbers are of open files.
+        self._unsynced: deque[tuple[int, GateMinute]] = deque()
+        self._untold: deque[GateMinute] = deque()
 
     def record(self, decision: GateDecision) -> None:
         """Keep one decision; a full disk stops no gate, but is told of."""
@@ -82,10 +84,10 @@ class GateLog:
             for name, segment in self._segments.items():
                 segment.stream.flush()
                 if segment.minute < minute and segment.counts:
-                    os.fsync(segment.stream.fileno())
-                    self._untold.append(_minute(name, segment))
+                    self._unsynced.append((os.dup(segment.stream.fileno()), _minute(name, segment)))
                     segment.counts.clear()
                 segment.minute = minute
+        self._sync()
         self._tell()
         return None
 
@@ -98,7 +100,18 @@ class GateLog:
                 os.fsync(segment.stream.fileno())
                 segment.stream.close()
             self._segments.clear()
+        self._sync()
         self._tell()
+
+    def _sync(self) -> None:
+        """Without the turn: a gate that waits for it cuts nobody off meanwhile, and a disk may take seconds."""
+        while self._unsynced:
+            number, over = self._unsynced.popleft()
+            self._untold.append(over)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
 
     def _tell(self) -> None:
         while self._untold:
