@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from cryptography import x509
 
 from tests.cli.issuing import issue
 from tests.cli.running import Outcome, done, run
+from tests.wire.test_snapshots import SPKI, facts, signed
 from tests.x509.chains import (
     AT,
     DAY,
@@ -17,6 +19,7 @@ from tests.x509.chains import (
     LEAF_USAGE,
     OCSP_SIGNING,
     Listed,
+    Made,
     crl,
     ocsp_id,
     ocsp_response,
@@ -28,6 +31,7 @@ from tests.x509.chains import (
 from vagus.authority.publishing import CrlPublisher
 from vagus.cli.certificate_words import spell_serial
 from vagus.records.certificates import list_of_device, load_bytes
+from vagus.wire.snapshots import encode_content
 from vagus.wiring import House
 from vagus.x509.pem import encode_block, encode_certificates
 
@@ -199,6 +203,39 @@ def test_whichever_file_says_revoked_is_believed(tmp_path: Path) -> None:
         words = ("--crl", "of_root", "--crl", "of_ca", "--ocsp", "said")
         judged = judge(tmp_path, *words, said=said, of_ca=list_of_ca)
         assert (judged.code, judged.facts["reason"]) == (1, "REVOKED")
+
+
+MADE = AT - timedelta(minutes=30)
+
+
+@pytest.mark.parametrize(
+    ("looks_revoked", "of_ca", "reason"),
+    [
+        (LEAF, crl(CA, this_update=MADE + timedelta(seconds=1)), None),
+        (LEAF, crl(CA, this_update=MADE), "STATUS_DOUBTFUL"),
+        (LEAF, crl(CA, this_update=MADE - timedelta(minutes=1)), "STATUS_DOUBTFUL"),
+        (LEAF, crl(CA, [Listed(LEAF.parsed.serial, 1)], this_update=MADE + timedelta(seconds=1)), "REVOKED"),
+        (CA, crl(CA, this_update=MADE + timedelta(seconds=1)), "STATUS_DOUBTFUL"),
+    ],
+)
+def test_a_list_decides_about_what_looks_revoked_in_an_older_snapshot(
+    tmp_path: Path, looks_revoked: Made, of_ca: bytes, reason: str | None
+) -> None:
+    """The root's list is older than the snapshot, as lists of offline authorities are, and decides nothing there."""
+    hit = CA.parsed.spki_sha256 if looks_revoked is LEAF else ROOT.parsed.spki_sha256
+    content = encode_content(
+        facts(
+            made_at=MADE,
+            next_update=AT + DAY,
+            one_in=1 << 20,
+            issuers=frozenset({CA.parsed.spki_sha256, ROOT.parsed.spki_sha256}),
+        ),
+        [(hit, looks_revoked.parsed.serial_octets)],
+    )
+    files = {"of_ca": of_ca, "taken": signed(content), "key": encode_block(SPKI, "PUBLIC KEY")}
+    words = ("--crl", "of_root", "--crl", "of_ca", "--snapshot", "taken", "--snapshot-key", "key")
+    judged = judge(tmp_path, *words, **files)
+    assert (judged.code, judged.facts.get("reason")) == (0 if reason is None else 1, reason), judged.err
 
 
 def test_a_responder_without_nocheck_counts_where_a_list_speaks_of_it(tmp_path: Path) -> None:

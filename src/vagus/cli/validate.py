@@ -181,7 +181,7 @@ def _status(
 ) -> StatusSource:
     """All that was given: lists and responses, each by who may sign it, and the snapshot. Each of them may refuse.
 
-    Lists that are all as new as the snapshot decide about what looks revoked in it.
+    The lists that are newer than the snapshot decide about what looks revoked in it.
     """
     from vagus.errors import Malformed
     from vagus.reasons import Reason
@@ -197,15 +197,17 @@ def _status(
         msg = "without lists, responses or a snapshot nothing is known about revocation"
         raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; give --crl FILE or --ocsp FILE, or --unsafe-no-status")
     known = [decode_certificate(der) for der in presented]
-    by_list = CrlStatus(Pool(trusted, known[1:]), rules=STRICT_CRL_RULES)
-    dates: list[datetime] = []
+    by_list, newer = (CrlStatus(Pool(trusted, known[1:]), rules=STRICT_CRL_RULES) for _ in range(2))
+    made = None if taken is None or taken.snapshot is None else taken.snapshot.facts.made_at
     for path in lists:
         found = read_blocks(path, "X509 CRL")
         with naming(path):
-            dates += [by_list.load(der, at).this_update for der in found]
-    made = None if taken is None or taken.snapshot is None else taken.snapshot.facts.made_at
-    if made is not None and dates and min(dates) >= made:
-        taken = _snapshot(*snapshot, at, on_hit=by_list)
+            for der in found:
+                dated = by_list.load(der, at).this_update
+                if made is not None and dated > made:  # of two of one second nobody knows which came first
+                    newer.load(der, at)
+    if newer.loaded:
+        taken = _snapshot(*snapshot, at, on_hit=newer)
     # a responder without id-pkix-ocsp-nocheck needs a status of its own: the lists tell, where there are any
     by_response = OcspStatus(rules=OcspRules(responder_status=by_list.check_status if lists else None))
     known += [anchor.certificate for anchor in trusted if anchor.certificate is not None]
