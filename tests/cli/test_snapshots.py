@@ -56,8 +56,9 @@ def test_a_snapshot_to_a_medium_that_is_not_there_is_refused_before_it_is_made(h
     assert done(hospital, "export").out == before, "the ledger tells of no snapshot"
 
 
+@pytest.mark.parametrize("gone", ["log", "published"])
 def test_a_database_that_other_tools_brought_back_makes_no_snapshot_until_its_gap_is_closed(
-    hospital: Path, papers: Path
+    hospital: Path, papers: Path, gone: str
 ) -> None:
     """It calls everybody good who was revoked since, for days and to whom can ask nobody else."""
     shutil.copy(hospital / "vagus.sqlite3", papers / "old.sqlite3")
@@ -68,6 +69,7 @@ def test_a_database_that_other_tools_brought_back_makes_no_snapshot_until_its_ga
     for left in hospital.glob("vagus.sqlite3*"):
         left.unlink()
     shutil.copy(papers / "old.sqlite3", hospital / "vagus.sqlite3")
+    shutil.rmtree(hospital / gone)
     refused = run(hospital, "snapshot", "write", "--out", str(papers / "revoked.snapshot"))
     assert (refused.code, refused.reason) == (3, "RESTORE_UNSETTLED")
     assert not (papers / "revoked.snapshot").exists()

@@ -51,7 +51,7 @@ def write(
 
     check_place(out)  # before a number is used for it
     with open_house(context, passphrase_source) as house:
-        house.check_settled()  # whoever is not in it is good: one that lacks the gap's revocations lets them in
+        _check_seen(house)
         maker = SnapshotMaker(house.database, house.writer, house.clock, house.entropy, _key(house))
         made = maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=house.operator)
         write_durably(out, made.snapshot_der)
@@ -94,6 +94,22 @@ def show(
     if signer is not None:
         verify_snapshot(found, read_blocks(signer, "PUBLIC KEY")[0])
     Output(json).facts({**_shown(found.facts), "revoked": found.count, "is_verified": signer is not None})
+
+
+def _check_seen(house: House) -> None:
+    """Raises Conflict(RESTORE_UNSETTLED): who is not in it is good, so one that lacks a gap's revocations lets them in.
+
+    The published log tells of a gap, and so does a newer list where that is not at hand or comes late.
+    """
+    from vagus.authority.list_files import ListFiles
+    from vagus.errors import Conflict
+    from vagus.reasons import Reason
+
+    house.check_settled()
+    newer = ListFiles(house.database, house.settings.published).find_newer()
+    if newer:
+        msg = f"{newer[0].stem}.crl is newer than the database says, which was brought back from an older state"
+        raise Conflict(Reason.RESTORE_UNSETTLED, f"{msg}; close the gap with `vagus restore-gap` first")
 
 
 def _key(house: House) -> SigningKey:
