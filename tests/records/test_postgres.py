@@ -101,6 +101,29 @@ def test_behind_a_failure_askers_are_refused_without_waiting(silent: Database, m
     assert "a moment ago" not in refusal_of(lambda: ask(silent)).message
 
 
+def test_askers_wait_for_a_tenth_of_the_time_and_ask_again_once_somebody_has_read(
+    real: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("vagus.records.database.time.monotonic", lambda: now[0])
+
+    def fail() -> None:
+        with real.asking():
+            now[0] += 3
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "it said nothing for 3 s")
+
+    for _ in range(2):
+        assert "for 3 s" in refusal_of(fail).message
+        now[0] += 26.9
+        assert "a moment ago" in refusal_of(fail).message
+        now[0] += 0.2
+    assert "for 3 s" in refusal_of(fail).message
+    assert read(real) == 1
+    assert "a moment ago" in refusal_of(fail).message, "what is read may be there where what is asked for hangs"
+    now[0] += databases.ASK_SECONDS
+    assert ask(real) == 1
+
+
 def test_whoever_reads_on_an_event_loop_asks(real: Database) -> None:
     async def look() -> object:
         return read(real, "SHOW statement_timeout", patience=None)

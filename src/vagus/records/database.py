@@ -64,7 +64,9 @@ _CONNECT_SECONDS = 5
 _PING_SECONDS = 5.0
 
 ASK_SECONDS = 1.0
-"""How long `asking` waits for a PostgreSQL that says nothing, and how long it then leaves it alone."""
+"""How long `asking` waits for a PostgreSQL that says nothing, and how long it then leaves it alone at least."""
+_SPARED = 9
+"""How many times as long as a failure took nobody asks again, unless somebody else has read meanwhile."""
 _ASK_CONNECT_SECONDS = 2  # libpq's least
 
 LONGEST_ASK_SECONDS = _ASK_CONNECT_SECONDS + 3 * ASK_SECONDS
@@ -110,7 +112,8 @@ class Database:
         self._writers = self._engine(is_writing=True)
         self._readers = self._writers if self.is_memory else self._engine(is_writing=False)
         self._askers = self._readers if self.is_sqlite else self._engine(is_writing=False, is_asking=True)
-        self._away_until = 0.0  # of the monotonic clock: until then nobody asks
+        # Of the monotonic clock: until when nobody asks, and until when not even behind a reading that went well.
+        self._away_until = self._doubted_until = 0.0
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -145,19 +148,22 @@ class Database:
             self._patient(connection, patience),
         ):
             yield connection
+        self._away_until = min(self._away_until, self._doubted_until)
 
     @contextmanager
     def asking(self) -> Iterator[Connection]:
         """A short reading for the thread that serves connections: others wait behind it.
 
-        Raises Unavailable(DATABASE_UNAVAILABLE) within LONGEST_ASK_SECONDS, and then at once for ASK_SECONDS: a
-        database that hangs costs that thread a moment now and then, not one with each question.
+        Raises Unavailable(DATABASE_UNAVAILABLE) within LONGEST_ASK_SECONDS, and then at once for nine times as long as
+        it took, ASK_SECONDS at least: a database that hangs costs that thread a tenth of its time, and what is known
+        without it goes on. Whoever reads it elsewhere, as those who follow it do, ends that.
         """
         if self.is_sqlite:
             with self.reading() as connection:
                 yield connection
             return
-        if time.monotonic() < self._away_until:
+        began = time.monotonic()
+        if began < self._away_until:
             msg = "the database did not answer a moment ago; try again, then look at its log"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
         try:
@@ -165,7 +171,9 @@ class Database:
                 yield connection
         except Unavailable as error:
             if error.reason is Reason.DATABASE_UNAVAILABLE:
-                self._away_until = time.monotonic() + ASK_SECONDS
+                now = time.monotonic()
+                self._doubted_until = now + ASK_SECONDS
+                self._away_until = max(self._doubted_until, now + _SPARED * (now - began))
             raise
 
     @contextmanager
