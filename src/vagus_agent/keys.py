@@ -112,7 +112,7 @@ def decode_certificates(pem: bytes, what: str) -> tuple[x509.Certificate, ...]:
     """Every certificate in a PEM file, in order. Raises Malformed(BAD_ENCODING) for none or a broken one."""
     try:
         return tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         msg = f"{what} holds no readable PEM certificate ({error}); give a file of BEGIN CERTIFICATE blocks"
         raise Malformed(Reason.BAD_ENCODING, msg) from None
 

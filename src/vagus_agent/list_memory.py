@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtensionOID
 from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus_agent.durable import write_durably
+from vagus_agent.verification import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,7 @@ def find_crl_path(server: x509.Certificate) -> str | None:
     """Where the server's certificate says that its issuer's CRL is: the path of the first HTTP URL."""
     try:
         points = server.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return None
     for point in points:
         for name in point.full_name or ():
@@ -95,7 +96,7 @@ def decode_list(crl_der: bytes, anchors: Sequence[x509.Certificate]) -> x509.Cer
         if not crl.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]  # checked by the library
             raise NotTrusted(Reason.BAD_SIGNATURE, "the CRL's signature does not verify; it says nothing here")
         unread = [each.oid.dotted_string for each in crl.extensions if each.critical and each.oid not in _READ]
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (*UNREADABLE, UnsupportedAlgorithm) as error:
         raise Malformed(Reason.NON_DER, f"the CRL does not decode: {error}") from None
     if unread:
         msg = f"the CRL carries a critical extension {unread[0]} that a device does not read"

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _LONGEST_CHAIN = 6
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for octets that are no certificate or list: the last three are no ValueError."""
 _KNOWN_EXTENSIONS = frozenset(
     {
         ExtensionOID.BASIC_CONSTRAINTS,
@@ -38,8 +46,11 @@ def decode_chain(chain_der: Sequence[bytes], *, limit: int = _LONGEST_CHAIN) -> 
         msg = f"the server sent {len(chain_der)} certificates, {limit} is the limit"
         raise NotTrusted(Reason.BUDGET_EXHAUSTED, msg, sent=len(chain_der))
     try:
-        return tuple(x509.load_der_x509_certificate(der) for der in chain_der)
-    except ValueError as error:
+        chain = tuple(x509.load_der_x509_certificate(der) for der in chain_der)
+        for certificate in chain:
+            _ = certificate.subject, certificate.issuer  # read when they are first asked for, which raises
+        return chain
+    except UNREADABLE as error:
         msg = f"a certificate from the server does not decode: {error}"
         raise Malformed(Reason.NON_DER, msg) from None
 
@@ -189,7 +200,7 @@ def _check_authority(certificate: x509.Certificate, *, below: int) -> None:
     try:
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         basic, usage = None, None
     who = certificate.subject.rfc4514_string()
     if basic is None or usage is None or not basic.ca or not usage.key_cert_sign:
@@ -203,7 +214,7 @@ def _check_authority(certificate: x509.Certificate, *, below: int) -> None:
 def _check_extensions_known(certificate: x509.Certificate) -> None:
     try:
         unread = [e.oid for e in certificate.extensions if e.critical and e.oid not in _KNOWN_EXTENSIONS]
-    except ValueError as error:
+    except UNREADABLE as error:
         raise NotTrusted(Reason.BAD_EXTENSION, f"an extension of the certificate does not decode: {error}") from None
     if unread:
         msg = f"the certificate carries a critical extension {unread[0].dotted_string} that a device does not read"
@@ -241,5 +252,5 @@ def _alternative_names(leaf: x509.Certificate) -> x509.SubjectAlternativeName | 
         return leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return None
-    except ValueError as error:
+    except UNREADABLE as error:
         raise NotTrusted(Reason.BAD_EXTENSION, f"the alternative names do not decode: {error}") from None

@@ -28,6 +28,12 @@ def test_a_delta_is_no_list(hierarchy: Hierarchy) -> None:
     assert refused(hierarchy.infrastructure.crl(NOON, is_delta=True), hierarchy) is Reason.UNKNOWN_CRITICAL
 
 
+def test_a_list_of_an_impossible_version_is_malformed(hierarchy: Hierarchy) -> None:
+    own = hierarchy.infrastructure.crl(NOON)
+    assert own.count(b"\x02\x01\x01\x30") == 1
+    assert refused(own.replace(b"\x02\x01\x01\x30", b"\x02\x01\x17\x30"), hierarchy) is Reason.NON_DER
+
+
 @given(st.binary(max_size=120))
 @settings(max_examples=60, deadline=None)
 def test_junk_is_malformed(junk: bytes) -> None:

@@ -92,6 +92,23 @@ def test_junk_for_a_certificate_is_malformed(junk: bytes) -> None:
     assert error.value.reason is Reason.NON_DER
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x17"),  # version 24
+        (b"\x0c\x08impostor", b"\x0c\x08\xff\xfepostor"),  # no UTF-8
+        (b"\x0c\x08impostor", b"\x03\x08\x00mpostor"),  # a common name that is a BIT STRING
+    ],
+)
+def test_no_certificate_of_an_impostor_ends_the_agent(hierarchy: Hierarchy, before: bytes, after: bytes) -> None:
+    """OpenSSL shakes hands with the first of them; what is no error of ours ends `vagus-agent run`."""
+    shown = leaf_of(make_authority("stranger"), common_name="impostor")
+    assert before in shown
+    assert refused((shown.replace(before, after),), hierarchy.infrastructure) is Reason.NON_DER
+    beside = (leaf_of(hierarchy.infrastructure), shown.replace(before, after))
+    assert refused(beside, hierarchy.infrastructure) is Reason.NON_DER
+
+
 def test_our_own_chain_comes_without_the_root_and_from_named_authorities_only(hierarchy: Hierarchy) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     leaf = hierarchy.unit.certify(key, dns_names=(DEVICE_NAME,))
