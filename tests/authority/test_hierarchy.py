@@ -18,6 +18,7 @@ from vagus.errors import Conflict, NotTrusted, Refused, VagusError
 from vagus.keystore.passphrases import Passphrase
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
+from vagus.x509.pem import encode_block
 from vagus.x509.requests import decode_request
 
 PRIVATE = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -191,6 +192,7 @@ def test_a_certificate_that_is_not_ours_to_use_does_not_come_in(installation: In
     assert isinstance(public, ec.EllipticCurvePublicKey)
     stranger = Elsewhere(installation.clock.now())
     good = elsewhere.certify(csr.subject, public)
+    later = good.public_bytes(serialization.Encoding.DER).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x17")
     cases: list[tuple[bytes, Reason]] = [
         (elsewhere.pem(elsewhere.certify(csr.subject, stranger.key.public_key())), Reason.KEY_MISMATCH),
         (elsewhere.pem(elsewhere.certify(csr.subject, public, is_ca=False)), Reason.NOT_A_CA),
@@ -200,6 +202,7 @@ def test_a_certificate_that_is_not_ours_to_use_does_not_come_in(installation: In
         (stranger.pem(good), Reason.BAD_SIGNATURE),
         (elsewhere.pem(good, stranger.certify(csr.subject, public)), Reason.NAME_CHAINING),
         (b"nothing", Reason.BAD_ENCODING),
+        (encode_block(later, "CERTIFICATE"), Reason.BAD_ENCODING),  # of version 24
     ]
     for pem, reason in cases:
         with pytest.raises(VagusError) as refusal:

@@ -24,6 +24,6 @@ def decode_certificate(certificate_der: bytes) -> Certificate:
             # The library warns of oddities that it reads all the same; lints and the verifier judge them.
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             return x509.load_der_x509_certificate(certificate_der)
-    except ValueError as fault:
+    except (ValueError, x509.InvalidVersion) as fault:
         msg = f"not a DER certificate ({fault}); export it as X.509 DER or PEM"
         raise Malformed(Reason.BAD_ENCODING, msg) from fault
