@@ -154,3 +154,16 @@ def test_what_is_remembered_has_a_bound() -> None:
             assert gate.refused(second) is Reason.DATABASE_UNAVAILABLE, "who was here longest ago"
             gate.admit(first)
             gate.admit(third)
+
+
+def test_one_certificate_more_than_are_remembered_makes_nobody_else_a_stranger(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vagus.fleet.standing._MOST_REMEMBERED", 4)  # two of authorities
+    first, second, third = (gate.enrolled(f"SN-{number}")[1] for number in range(3))
+    for issued in (first, second, third):
+        gate.admit(issued)
+    with away(gate.standing.stock.database):
+        assert gate.refused(first) is Reason.DATABASE_UNAVAILABLE, "who came first"
+        gate.admit(second)
+        gate.admit(third)

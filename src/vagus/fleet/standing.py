@@ -51,7 +51,7 @@ class DatabaseStatus:
         self._elsewhere = elsewhere
         self._turn = threading.Lock()
         self._authorities: Mapping[bytes, int] = {}  # by the SHA-256 of the issuer's key
-        self._issued: set[bytes] = set()  # certificates that were found to be ours, by their SHA-256
+        self._issued: dict[bytes, None] = {}  # certificates that were found to be ours, by their SHA-256, oldest first
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Raises NotTrusted unless `certificate`, whose signature by `issuer` is verified, stands at `at`.
@@ -98,9 +98,9 @@ class DatabaseStatus:
             raise NotTrusted(Reason.NOT_ISSUED, msg, authority=authority_id)
         if is_settled:
             with self._turn:
-                if len(self._issued) >= _MOST_REMEMBERED:
-                    self._issued.clear()
-                self._issued.add(certificate.sha256)
+                self._issued[certificate.sha256] = None
+                if len(self._issued) > _MOST_REMEMBERED:  # one goes, not all: without the database they are needed
+                    del self._issued[next(iter(self._issued))]
 
     def _find_authority(self, issuer: PathCertificate) -> int | None:
         with self._database.reading() as connection:
