@@ -142,6 +142,20 @@ def test_a_snapshot_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.reason is Reason.TOO_LARGE
 
 
+def test_none_is_written_that_no_reader_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,400,000 revoked in one of 2^24 have 4.4 MB: gateways would go on with the one before until it runs out."""
+    many = [(ISSUERS[0], serial(number)) for number in range(2_000)]
+    whole = signed(encode_content(facts(one_in=1 << 24), many))
+    monkeypatch.setattr(snapshots, "MAX_SNAPSHOT", len(whole) - 1)
+    with pytest.raises(LimitExceeded):
+        decode_snapshot(whole)
+    with pytest.raises(LimitExceeded) as caught:
+        encode_content(facts(one_in=1 << 24), many)
+    assert caught.value.reason is Reason.TOO_LARGE
+    monkeypatch.setattr(snapshots, "MAX_SNAPSHOT", 1 << 15)
+    decode_snapshot(signed(encode_content(facts(one_in=1 << 16), many)))
+
+
 def refused(snapshot_der: bytes, spki_der: bytes = SPKI) -> Reason:
     with pytest.raises(NotTrusted) as caught:
         verify_snapshot(decode_snapshot(snapshot_der), spki_der)

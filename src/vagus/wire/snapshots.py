@@ -28,6 +28,7 @@ from vagus.x509.keys import verify_signature
 
 MAX_SNAPSHOT = 4 * 1024 * 1024  # octets
 MAX_COUNT = 2_000_000
+_SIGNATURE = 16 * 1024  # octets that are left for it, its algorithm and the frame: ML-DSA-87 needs 5 kB
 SALT = 16  # octets
 _PREFIX = b"vagus revocation snapshot v1\0"
 _LEAST, _MOST = 2, 1 << 24  # of one in how many
@@ -73,7 +74,7 @@ class Snapshot:
 def encode_content(facts: SnapshotFacts, revoked: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The DER of a Content that lists `revoked`: (SHA-256 of the issuer's key, contents octets of the serial).
 
-    Raises Malformed(BAD_ARGUMENT) for facts that `decode_snapshot` would refuse, LimitExceeded(TOO_MANY).
+    Raises Malformed(BAD_ARGUMENT) for facts that `decode_snapshot` would refuse, LimitExceeded(TOO_MANY|TOO_LARGE).
     """
     named = set(revoked)
     if len(named) > MAX_COUNT:
@@ -86,7 +87,7 @@ def encode_content(facts: SnapshotFacts, revoked: Iterable[tuple[bytes, bytes]])
     count = len(named)
     bits = rice_bits(facts.one_in)
     places = {_place(facts.salt, issuer, serial, count * facts.one_in) for issuer, serial in named}
-    return der.sequence(
+    content = der.sequence(
         der.integer(1),
         der.integer(facts.number),
         der.integer(int(facts.made_at.timestamp())),
@@ -99,6 +100,11 @@ def encode_content(facts: SnapshotFacts, revoked: Iterable[tuple[bytes, bytes]])
         der.sequence(*(der.octet_string(one) for one in sorted(facts.issuers))),
         der.octet_string(encode_gaps(sorted(places), bits)),
     )
+    if len(content) > MAX_SNAPSHOT - _SIGNATURE:  # nobody would take it, and what gateways have runs out
+        msg = f"a snapshot of {len(content)} octets is larger than the {MAX_SNAPSHOT - _SIGNATURE} that are read"
+        msg = f"{msg}; ask for one in fewer than {facts.one_in}, or make one for each hospital"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_SNAPSHOT - _SIGNATURE, value=len(content))
+    return content
 
 
 def sign_snapshot(content_der: bytes, algorithm_der: bytes, sign: Callable[[bytes], bytes]) -> bytes:
