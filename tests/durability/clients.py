@@ -21,6 +21,9 @@ from tests.durability.journal import Journal
 
 _PATIENCE_SECONDS = 120
 
+LEFT_OPEN = "ignore:unclosed <ssl.SSLSocket:ResourceWarning"
+"""For tests that kill servers: Python's `wrap_socket` leaves a socket open that is reset before its handshake."""
+
 
 @dataclass
 class Wish:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.durability.campaign import BETWEEN, Campaign
+from tests.durability.clients import LEFT_OPEN
 
 
+@pytest.mark.filterwarnings(LEFT_OPEN)
 def test_nothing_that_was_answered_is_lost_in_ten_kills(tmp_path: Path, soak_seed: int) -> None:
     campaign = Campaign(tmp_path / "hospital", kills=10, seed=soak_seed)
     campaign.run()

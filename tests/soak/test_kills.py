@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.durability.campaign import BETWEEN, Campaign
+from tests.durability.clients import LEFT_OPEN
 from tests.postgres import fresh_database, postgres_server
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.filterwarnings(LEFT_OPEN)]
 
 
 def test_200_kills_on_sqlite_lose_nothing(tmp_path: Path, soak_seed: int) -> None:
