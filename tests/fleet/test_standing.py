@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, select, update
 
-from tests.fleet.house import House, house, pack, request
+from tests.fleet.house import GROUP, House, house, pack, request
 from tests.fleet.inventory import BY
 from vagus.errors import NotTrusted
 from vagus.fleet.enrolment import EnrolmentRequest, Kind
@@ -18,8 +18,11 @@ from vagus.identifiers import serial_bytes
 from vagus.policy.values import Function
 from vagus.reasons import Reason
 from vagus.records.lost import LOST
+from vagus.records.revocations import REVOKE, RevocationEvent
 from vagus.records.tables import certificate_bytes, certificates
+from vagus.trust.anchors import AnchorSet
 from vagus.trust.status import UnsafeNoStatus
+from vagus.trust.validation import AcceptedIdentity, Expectation, Role, Validator
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crl_building import RevocationReason
 
@@ -42,6 +45,51 @@ def _pair(standing: House) -> tuple[PathCertificate, PathCertificate]:
 def _status(standing: House, **more: object) -> DatabaseStatus:
     bound = timedelta(hours=1)
     return DatabaseStatus(standing.stock.database, standing.follower, bound=bound, **more)  # type: ignore[arg-type]
+
+
+def _identity(standing: House, status: DatabaseStatus) -> AcceptedIdentity:
+    """A device below unit, hospital and root, as a validator accepted it."""
+    leaf, issuer = _pair(standing)
+    validator = Validator(AnchorSet.from_der((standing.root.der,)), status)
+    expectation = Expectation(role=Role.CLIENT, group_domain=GROUP)
+    return validator.validate(leaf.der, (issuer.der, standing.h1.der), expectation, standing.stock.clock.now())
+
+
+def _at_sight(status: DatabaseStatus, identity: AcceptedIdentity) -> Reason | None:
+    try:
+        status.look(identity)
+    except NotTrusted as refusal:
+        return refusal.reason
+    return None
+
+
+def test_a_look_at_a_known_path_sees_what_the_sequence_says_and_asks_no_database(
+    standing: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = _status(standing)
+    identity = _identity(standing, status)
+    authority_id = standing.issuers["h1/icu"].authority_id
+    monkeypatch.setattr(status, "_database", None)
+    assert _at_sight(status, identity) is None
+    standing.revocations.hold(authority_id, identity.serial, by=BY).result(10)
+    assert _at_sight(status, identity) is Reason.ON_HOLD
+    standing.revocations.release(authority_id, identity.serial, by=BY).result(10)
+    assert _at_sight(status, identity) is None
+    standing.revocations.revoke(authority_id, identity.serial, RevocationReason.UNSPECIFIED, by=BY).result(10)
+    assert _at_sight(status, identity) is Reason.REVOKED
+    assert _at_sight(_status(standing), identity) is None, "who never judged a path knows nothing of it"
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_look_sees_a_revoked_authority_wherever_it_stands(standing: House, place: int) -> None:
+    status = _status(standing)
+    identity = _identity(standing, status)
+    above = (standing.h1, standing.root)[place - 1]
+    event = RevocationEvent(
+        standing.follower.position + 1, above.authority_id, identity.path[place].serial, REVOKE, 5, 0
+    )
+    standing.follower._apply([event], event.sequence)
+    assert _at_sight(status, identity) is Reason.REVOKED_CA
 
 
 def _reason(status: DatabaseStatus, leaf: PathCertificate, issuer: PathCertificate, standing: House) -> Reason:

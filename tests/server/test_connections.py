@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
-from tests.server.house import Client, Door, serving, wait_until
+from tests.server.house import Admitted, Client, Door, Identity, Link, serving, wait_until
 from tests.server.test_listeners import gate
 from tests.tls.authority import authority, pump
-from vagus.endpoints.gateway.decisions import Outcome
+from vagus.endpoints.gateway.decisions import Guest, Outcome
 from vagus.endpoints.http import Receive, Scope, Send, send_answer
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
+from vagus.server import connections
 from vagus.server.connections import OpenConnections, Rules, Standing
 from vagus.server.listeners import AdmittedStream
 from vagus.tls import Peer
@@ -144,6 +146,150 @@ class TestRevocation:
             wait_until(lambda: len(served.running.connections) == 1)
             door.revoked.add(pump().serial)  # neither position nor feed say so: as with an expiry
             assert client.was_cut()
+
+
+class Held:
+    """A connection without a socket."""
+
+    def __init__(self, standing: Standing, order: list[str]) -> None:
+        self.standing = standing
+        self._order = order
+        self.cuts = 0
+
+    def cut(self) -> None:
+        self.cuts += 1
+        self._order.append("cut")
+
+
+class Crowd:
+    """As many connections as asked for, behind a door that notes whom it judges wholly, and in which order."""
+
+    def __init__(self, count: int) -> None:
+        self.door = Door()
+        self.order: list[str] = []
+        self.is_broken = False
+        self.connections = OpenConnections()
+        rules = Rules("gate", self._admit, self.door.decisions.append, lambda: self.door.position, look=self._look)
+        issuing = authority().issuing.serial
+        self.held = []
+        for number in range(count):
+            self._next = Admitted(Identity(f"d{number}.icu.h1.test", (Link(b"", number + 1), Link(b"", issuing))))
+            peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=b"%d" % number, chain_der=())
+            self.held.append(Held(Standing(rules, peer, "127.0.0.1"), self.order))
+            self.connections.add(self.held[-1])
+        self.order.clear()
+
+    def _admit(self, _peer: Peer, _source: str) -> Admitted:
+        self.order.append("judged")
+        return self._next
+
+    def _look(self, guest: Guest) -> None:
+        if self.is_broken:
+            raise ValueError
+        assert isinstance(guest, Admitted)
+        for place, link in enumerate(guest.identity.path):
+            if link.serial in self.door.revoked:
+                raise NotTrusted(Reason.REVOKED_CA if place else Reason.REVOKED, "the certificate is revoked")
+
+    def hear(self, *marks: int | str) -> None:
+        """One run of events, until everything that follows from it is done."""
+
+        async def run() -> None:
+            self.connections.notify(marks)
+            await asyncio.gather(*self.connections._tasks)
+
+        self.door.position += 1
+        asyncio.run(run())
+
+
+class TestAtSight:
+    def test_nobody_below_a_revoked_authority_is_judged_wholly_before_it_is_cut(self) -> None:
+        crowd = Crowd(300)
+        issuing = authority().issuing.serial
+        crowd.door.revoked.add(issuing)
+        crowd.hear(issuing)
+        assert crowd.order == ["cut"] * 300
+        assert len(crowd.connections) == 0
+        told = crowd.door.told(Outcome.CLOSED)
+        assert {each.device for each in told} == {f"d{number}.icu.h1.test" for number in range(300)}
+        assert {each.reason for each in told} == {Reason.REVOKED_CA}
+        assert len(told) == 300
+
+    def test_of_a_stage_of_revoked_devices_only_those_are_looked_at(self) -> None:
+        crowd = Crowd(300)
+        for first in range(0, 200, 20):
+            stage = range(first + 1, first + 21)
+            crowd.door.revoked.update(stage)
+            crowd.hear(*stage)
+        assert crowd.order == ["cut"] * 200
+        assert [each.cuts for each in crowd.held] == [1] * 200 + [0] * 100
+        assert len(crowd.door.decisions) == 200
+
+    def test_the_revoked_are_cut_before_anybody_else_is_judged(self) -> None:
+        crowd = Crowd(20)
+        crowd.door.revoked.update({19, 20})
+        crowd.hear(*(f"d{number}" for number in range(18)), 19, 20)
+        assert crowd.order == ["cut", "cut"] + ["judged"] * 18
+        assert [each.cuts for each in crowd.held] == [0] * 18 + [1, 1]
+
+    def test_others_are_served_in_between_and_a_loop_that_ends_leaves_no_cut_untold(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(connections, "_SLICE_SECONDS", -1.0)
+        crowd = Crowd(10)
+        crowd.door.revoked.add(authority().issuing.serial)
+        crowd.door.position += 1
+
+        async def run() -> None:
+            crowd.connections.notify([authority().issuing.serial])
+            while crowd.order.count("cut") < 5:
+                crowd.order.append("served")
+                await asyncio.sleep(0)
+
+        asyncio.run(run())  # which cancels what is under way
+        assert crowd.order[:4] == ["served", "cut", "served", "cut"]
+        assert 5 <= crowd.order.count("cut") < 10
+        assert len(crowd.door.told(Outcome.CLOSED)) == crowd.order.count("cut")
+
+    def test_who_is_not_refused_at_sight_has_no_new_verdict_yet(self) -> None:
+        crowd = Crowd(1)
+        (one,) = crowd.held
+        crowd.door.position += 1
+        assert not one.standing.is_lost_at_sight()
+        assert not one.standing.is_current()
+        assert one.standing.find_objection() is None
+        assert one.standing.is_current()
+        assert crowd.order == ["judged"]
+
+    def test_a_request_of_the_revoked_costs_no_whole_verdict_either(self) -> None:
+        crowd = Crowd(1)
+        (one,) = crowd.held
+        crowd.door.revoked.add(1)
+        crowd.door.position += 1
+        for _ in range(2):
+            objection = one.standing.find_objection()
+            assert objection is not None
+            assert objection.reason is Reason.REVOKED
+        assert crowd.order == []
+        assert len(crowd.door.decisions) == 1
+
+    def test_where_the_look_fails_the_whole_verdict_is_asked_for(self) -> None:
+        crowd = Crowd(3)
+        crowd.is_broken = True
+        crowd.hear("d0", "d1", "d2")
+        assert crowd.order == ["judged"] * 3
+
+    def test_a_hold_that_degrades_is_told_once_and_ends_by_the_whole_verdict_alone(self) -> None:
+        crowd = Crowd(1)
+        (one,) = crowd.held
+        one.standing.guest = replace(crowd._next, session_on_revocation="degrade")
+        crowd.door.revoked.add(1)
+        crowd.hear(1)
+        assert (crowd.order, one.standing.degraded) == ([], one.standing.refusal)
+        crowd.door.revoked.clear()
+        crowd.hear(1)
+        assert (crowd.order, one.standing.degraded) == (["judged"], None)
+        assert [each.outcome for each in crowd.door.decisions] == [Outcome.DEGRADED]
 
 
 class TestDeviceChanges:

@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from tests.fleet.house import request
 from tests.server.house import serving
 from tests.x509.chains import crl, root
 from vagus.authority.publishing import forget_future_dates
 from vagus.endpoints.gateway.decisions import GateDecision
-from vagus.errors import Conflict, Misconfigured, Unavailable, VagusError
+from vagus.errors import Conflict, Misconfigured, NotTrusted, Unavailable, VagusError
 from vagus.fleet.admission import ListenerRules
 from vagus.fleet.devices import NewDevice
+from vagus.fleet.enrolment import Enrolment, EnrolmentRequest, Kind
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
 from vagus.policy.plans import HospitalPlan, decode_plan
@@ -36,6 +38,7 @@ from vagus.wiring import House, RealClock
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crl_building import RevocationReason
 
+BY = "operator:test"
 SOURCE = "env:TEST_PASSPHRASE"
 
 
@@ -59,7 +62,7 @@ class Built:
         assert isinstance(plan, HospitalPlan)
         self.plan = plan
         self.decisions: list[GateDecision] = []
-        issuers = self.house.open_issuers(["h1/icu", "h1/infra"])
+        issuers = self.issuers = self.house.open_issuers(["h1/icu", "h1/infra"])
         self.builder = DoorBuilder(
             self.house, plan, issuers, record=self.decisions.append, staple_of=lambda _certificate: lambda: b""
         )
@@ -249,6 +252,33 @@ def test_a_makers_new_list_is_taken_without_a_restart_and_a_bad_one_is_told(buil
     (folder / "other.crl").unlink()
     assert built.builder.refresh(built.doors)
     assert built.builder.told_of_makers() == {}
+
+
+@pytest.mark.parametrize(("name", "parent"), [("h1/icu", "h1"), ("h1", "root")])
+def test_who_was_let_in_is_refused_at_sight_once_an_authority_above_is_revoked(
+    built: Built, name: str, parent: str
+) -> None:
+    """Also after the anchors were read anew, which know nothing of a revoked one any more."""
+    house = built.house
+    new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="D-1")
+    device = house.inventory.add(new, by=BY).result()
+    enrolment = Enrolment(house.database, house.writer, house.issuance, built.issuers, group_domain="test.example")
+    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=house.tokens.make(device.id, by=BY).result().text)
+    issued = enrolment.enrol(wish, house.clock.now())
+    (spec,) = built.doors.specs
+    assert spec.admit is not None
+    peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=issued.der, chain_der=())
+    guest = spec.admit(peer, "127.0.0.1")
+    spec.look(guest)
+    with house.database.reading() as connection:
+        rows = {row.name: row for row in list_authorities(connection)}
+    serial = decode_certificate(rows[name].certificate_der or b"").serial
+    house.revocations.revoke(rows[parent].id, serial, RevocationReason.CA_COMPROMISE, by=BY).result()
+    for _ in range(2):
+        with pytest.raises(NotTrusted) as refused:
+            spec.look(guest)
+        assert refused.value.reason is Reason.REVOKED_CA
+        built.builder.refresh(built.doors)
 
 
 def why_refused(built: Built, chain_der: tuple[bytes, ...] = ()) -> Reason:

@@ -21,7 +21,8 @@ from vagus.records.database import Connection, Database
 from vagus.records.log import iterate_leaves
 from vagus.records.lost import LOST
 from vagus.records.sequence import RevocationFollower
-from vagus.trust.status import StatusSource
+from vagus.trust.status import StatusSource, as_of_authority
+from vagus.trust.validation import AcceptedIdentity
 from vagus.x509.certificates import PathCertificate
 
 _MOST_REMEMBERED: Final = 200_000  # 32-byte hashes: about 20 MB
@@ -70,18 +71,40 @@ class DatabaseStatus:
             self._elsewhere.check_status(certificate, issuer, at)
             return
         # 2. Revoked or held: a dictionary in memory, as new as the last commit or poll.
-        entry = self._follower.find(authority_id, certificate.serial)
-        if entry is not None:
-            if entry.is_hold:
-                raise NotTrusted(Reason.ON_HOLD, "the certificate is suspended; ask those who suspended it")
-            msg = "the certificate is revoked; enrol again if the inventory still wants the device"
-            raise NotTrusted(Reason.REVOKED, msg, crl_reason=entry.reason)
+        self._check_sequence(authority_id, certificate.serial)
         # 3. A sequence that is out of sight proves nothing (design section 6.3).
         if self._follower.is_lost(at, self._bound + self._grace):
             raise self._lapse(self._bound + self._grace)
         # 4. A good signature is not enough: what no intent covers, a thief of the key has signed.
         if certificate.sha256 not in self._issued:
             self._check_issued(authority_id, certificate)
+
+    def look(self, identity: AcceptedIdentity) -> None:
+        """What the sequence has against a path that was accepted before, at the cost of a few look-ups in memory.
+
+        Raises NotTrusted(REVOKED|ON_HOLD|REVOKED_CA). It proves nothing when it does not: then `check_status` has the
+        word, with everything else that a verdict needs.
+        """
+        issuers = identity.path[1:] if identity.anchor is None else (*identity.path[1:], identity.anchor)
+        for index, (certificate, issuer) in enumerate(zip(identity.path, issuers, strict=False)):
+            authority_id = self._authorities.get(issuer.spki_sha256)
+            if authority_id is None:
+                continue
+            try:
+                self._check_sequence(authority_id, certificate.serial)
+            except NotTrusted as refusal:
+                if index == 0:
+                    raise
+                raise as_of_authority(refusal) from refusal
+
+    def _check_sequence(self, authority_id: int, serial: int) -> None:
+        entry = self._follower.find(authority_id, serial)
+        if entry is None:
+            return
+        if entry.is_hold:
+            raise NotTrusted(Reason.ON_HOLD, "the certificate is suspended; ask those who suspended it")
+        msg = "the certificate is revoked; enrol again if the inventory still wants the device"
+        raise NotTrusted(Reason.REVOKED, msg, crl_reason=entry.reason)
 
     def find_lapse(self, at: datetime) -> NotTrusted | None:
         """What would be refused without the grace; None while the sequence is in sight."""

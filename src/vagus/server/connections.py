@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from vagus.endpoints.gateway.decisions import Guest, Outcome, Record, decide, device_of, path_serials
 from vagus.errors import Unavailable, VagusError
@@ -23,6 +24,8 @@ from vagus.tls import Peer
 
 Admit = Callable[[Peer, str], Guest]
 """The verdict on a peer from a source address; raises VagusError. Runs on the event loop: well under a millisecond."""
+Look = Callable[[Guest], None]
+"""What is known at sight against somebody who was let in; raises VagusError. That it raises nothing admits nobody."""
 Lost = Callable[[Guest, VagusError], Literal["close", "degrade"]]
 
 _log = logging.getLogger(__name__)
@@ -35,6 +38,10 @@ def as_the_guest_says(guest: Guest, _error: VagusError) -> Literal["close", "deg
     return "degrade" if guest.session_on_revocation == "degrade" else "close"
 
 
+def see_nothing(_guest: Guest) -> None:
+    """Where nothing is known at sight, the whole verdict is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """How one listener judges."""
@@ -44,6 +51,7 @@ class Rules:
     record: Record
     position: Callable[[], object]
     """Moves whenever a verdict may have changed: the positions of both sequences, at least."""
+    look: Look = see_nothing
     lost: Lost = as_the_guest_says
     verdict_seconds: float = VERDICT_SECONDS
 
@@ -70,6 +78,10 @@ class Standing:
         self._position, self._judged_at = self.rules.position(), time.monotonic()
         if self.rules.admit is None:
             return
+        at_sight = self._look()
+        if at_sight is not None:
+            self.refusal = at_sight
+            return
         try:
             self.guest = self.rules.admit(self.peer, self.source)
         except VagusError as error:
@@ -79,6 +91,32 @@ class Standing:
             self.refusal = Unavailable(Reason.STATUS_UNAVAILABLE, "no verdict could be reached; try again later")
         else:
             self.refusal = None
+
+    def _look(self) -> VagusError | None:
+        """What is known at sight against somebody who was let in and is not refused yet."""
+        if self.guest is None or self.refusal is not None:
+            return None
+        try:
+            self.rules.look(self.guest)
+        except VagusError as error:
+            return error
+        except Exception:  # noqa: BLE001  the whole verdict is asked for, and the other connections are looked at
+            _log.exception("the look at a guest failed")
+        return None
+
+    def is_lost_at_sight(self) -> bool:
+        """Whether this connection is to be cut for what is known at sight; whoever does so tells of it.
+
+        No is no verdict: the one that stands grows no younger by it.
+        """
+        if self.rules.admit is None or self.is_current():
+            return False
+        position, at = self.rules.position(), time.monotonic()
+        refusal = self._look()
+        if refusal is None or self.guest is None or self.rules.lost(self.guest, refusal) == "degrade":
+            return False
+        self.refusal, self._position, self._judged_at = refusal, position, at
+        return True
 
     def is_current(self) -> bool:
         """Whether nothing has happened since the verdict that could change it."""
@@ -252,11 +290,44 @@ class OpenConnections:
             await self._ask_again(list(self._marks))
 
     async def _ask_again(self, connections: list[OpenConnection]) -> None:
-        until = time.monotonic() + _SLICE_SECONDS
-        for connection in connections:
-            standing = connection.standing
-            if connection in self._marks and standing is not None and standing.find_objection() is not None:
-                connection.cut()
-            if time.monotonic() > until:  # others are served in between
-                await asyncio.sleep(0)
-                until = time.monotonic() + _SLICE_SECONDS
+        """Whoever is revoked is cut first, and told of then: whole verdicts and records of thousands take seconds."""
+        untold: deque[Standing] = deque()
+        try:
+            async for connection in _in_slices(connections):
+                standing = self._standing_of(connection)
+                if standing is not None and standing.is_lost_at_sight():
+                    untold.append(standing)
+                    self._cut(connection)
+            async for _ in _in_slices(range(len(untold))):
+                _tell_end(untold.popleft())
+        finally:  # a loop that ends waits for nobody
+            for standing in untold:
+                _tell_end(standing)
+        async for connection in _in_slices(connections):
+            standing = self._standing_of(connection)
+            if standing is not None and standing.find_objection() is not None:
+                self._cut(connection)
+
+    def _standing_of(self, connection: OpenConnection) -> Standing | None:
+        return connection.standing if connection in self._marks else None
+
+    def _cut(self, connection: OpenConnection) -> None:
+        self.discard(connection)
+        connection.cut()
+
+
+def _tell_end(standing: Standing) -> None:
+    standing.tell(Outcome.CLOSED, standing.refusal)
+
+
+_Item = TypeVar("_Item")
+
+
+async def _in_slices(items: Iterable[_Item]) -> AsyncIterator[_Item]:
+    """The items one by one; others are served in between."""
+    until = time.monotonic() + _SLICE_SECONDS
+    for item in items:
+        yield item
+        if time.monotonic() > until:
+            await asyncio.sleep(0)
+            until = time.monotonic() + _SLICE_SECONDS

@@ -15,7 +15,7 @@ from vagus.endpoints.gateway.tcp_relay import tcp_relay
 from vagus.endpoints.gateway.upstream import Upstream
 from vagus.endpoints.http import ASGIApp
 from vagus.errors import Misconfigured, NotTrusted
-from vagus.fleet.admission import Admission, Admitted, ListenerRules
+from vagus.fleet.admission import Admission, Admitted, Evidence, ListenerRules
 from vagus.fleet.enrolment import Enrolment
 from vagus.fleet.lifecycle import HAS_ENDED
 from vagus.fleet.remembered import RememberedDevices
@@ -166,7 +166,7 @@ class DoorBuilder:
         self._authorities, self._makers = found
         try:
             self._births = self._read_lists()
-            self._parents = self._find_parents()
+            self._parents = {**self._parents, **self._find_parents()}  # what is open outlives its anchor
             for listener, admission in doors.admissions:
                 admission.use(*self._validators(listener))
         except Exception:  # half the doors may have heard: the next look begins anew
@@ -250,10 +250,10 @@ class DoorBuilder:
         doors.tls.append(TlsDoor(listener, context, certificate))
         house = self._house
         validator, makers = self._validators(listener)
-        lapse = self._status(listener).find_lapse
+        status = self._status(listener)
         parts = (house.database, house.pack, house.clock, validator)
         find_device = self._devices.find
-        admission = Admission(*parts, makers=makers, find_lapse=lapse, find_device=find_device)
+        admission = Admission(*parts, makers=makers, find_lapse=status.find_lapse, find_device=find_device)
         doors.admissions.append((listener, admission))
         rules = self._rules(listener)
 
@@ -261,6 +261,12 @@ class DoorBuilder:
             admitted = admission.admit(peer, rules)
             self._check_anchor(admitted)
             return admitted
+
+        def look(guest: Guest) -> None:
+            # Of a maker's certificate the house's sequence knows nothing.
+            if isinstance(guest, Admitted) and guest.evidence is Evidence.LDEVID and guest.identity is not None:
+                status.look(guest.identity)
+                self._check_anchor(guest)
 
         app: ASGIApp | None = None
         stream, close = None, do_nothing
@@ -282,6 +288,7 @@ class DoorBuilder:
                 tls=context,
                 admit=admit,
                 position=self._position,
+                look=look,
                 on_refusal="answer",
                 record=self._record,
                 limits=limits_of(self._house),

@@ -25,12 +25,14 @@ from vagus.server.connections import (
     VERDICT_SECONDS,
     Admit,
     DeviceFeed,
+    Look,
     Lost,
     OpenConnections,
     RevocationFeed,
     Rules,
     Standing,
     as_the_guest_says,
+    see_nothing,
 )
 from vagus.server.gate import Gate
 from vagus.server.http_protocol import GateHttp
@@ -93,6 +95,8 @@ class ListenerSpec:
     position: Callable[[], object] = never_moves
     """Any value that changes whenever a verdict may have: the positions of both sequences, at least."""
     on_refusal: OnRefusal = "answer"
+    look: Look = see_nothing
+    """Asked before `admit` about somebody who was let in: it can refuse for much less work, and admits nobody."""
     lost: Lost = as_the_guest_says
     record: Record = record_nothing
     limits: Limits = field(default_factory=Limits)
@@ -148,7 +152,13 @@ class RunningListeners:
         if spec.name in self._every:
             raise _unusable(spec.name, "has the name of another one")
         rules = Rules(
-            spec.name, spec.admit, spec.record, spec.position, lost=spec.lost, verdict_seconds=spec.verdict_seconds
+            spec.name,
+            spec.admit,
+            spec.record,
+            spec.position,
+            look=spec.look,
+            lost=spec.lost,
+            verdict_seconds=spec.verdict_seconds,
         )
         # A raw stream has no words for a refusal, and nobody behind it who could be told.
         gate = Gate(rules, spec.limits, self.connections, "close" if spec.stream is not None else spec.on_refusal)

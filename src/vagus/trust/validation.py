@@ -90,7 +90,12 @@ class AcceptedIdentity:
     path: tuple[PathCertificate, ...]
     anchor_sha256: bytes
     policies: frozenset[bytes] = frozenset()
-    anchor_serial: int | None = None  # of the anchor's own certificate: an anchor of this house can be revoked
+    anchor: PathCertificate | None = None
+
+    @property
+    def anchor_serial(self) -> int | None:
+        """Of the anchor's own certificate: an anchor of this house can be revoked."""
+        return None if self.anchor is None else self.anchor.serial
 
 
 class Validator:
@@ -152,7 +157,7 @@ class Validator:
             path=path.certificates,
             anchor_sha256=path.anchor.sha256,
             policies=path.policies,
-            anchor_serial=None if path.anchor.certificate is None else path.anchor.certificate.serial,
+            anchor=path.anchor.certificate,
         )
 
     def _readable(self, chain_der: Sequence[bytes]) -> list[PathCertificate]:
