@@ -9,7 +9,7 @@ from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.revocation import Revoked
 from vagus.errors import Conflict, PolicyRefusal
-from vagus.ledger.entries import Entry, Hold, Release, Revocation, decode_entry
+from vagus.ledger.entries import Entry, Hold, KeyBlocked, Release, Revocation, decode_entry
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as rows
@@ -39,7 +39,7 @@ def entries(built: Installation) -> list[Entry]:
     with built.database.reading() as connection:
         raw = connection.execute(log_leaves.select().order_by(log_leaves.c.leaf_index)).all()
     found = (decode_entry(row.entry).entry for row in raw)
-    return [entry for entry in found if isinstance(entry, Revocation | Hold | Release)]
+    return [entry for entry in found if isinstance(entry, Revocation | Hold | Release | KeyBlocked)]
 
 
 def test_one_commit_writes_sequence_entry_state_and_ledger(built: Installation, issuers: OpenIssuers) -> None:
@@ -145,17 +145,21 @@ def test_a_device_whose_certificates_are_past_leaves_nothing_to_revoke(
     assert built.revocations.revoke_device(device or "", COMPROMISE, by=BY).result() == Revoked(0, 0)
 
 
-def test_a_key_goes_with_all_its_certificates_and_comes_never_back(built: Installation, issuers: OpenIssuers) -> None:
-    order = built.order()
-    issued = built.issuance().issue_now(order, issuers["h1/icu"])
-    spki = order.public_key.spki_sha256
-    assert built.revocations.revoke_key(spki, COMPROMISE, by=BY).result().count == 1
-    assert certificate(built, issued).state == rows.REVOKED
-    unseen = new_public_key()
-    assert built.revocations.revoke_key(unseen.spki_sha256, COMPROMISE, by=BY).result() == Revoked(0, 0)
-    with pytest.raises(Conflict) as refusal:
-        built.issue(issuers, public_key=unseen)
-    assert refusal.value.reason is Reason.KEY_BLOCKED
+def test_a_blocked_key_is_certified_never_again_whether_anybody_showed_it_before_or_not(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    seen, unseen = new_public_key(), new_public_key()
+    issued = built.issue(issuers, public_key=seen)
+    device = certificate(built, issued).device_id
+    for key in (seen, unseen):
+        assert built.revocations.block_key(key.spki_sha256, by=BY).result() is True
+        assert built.revocations.block_key(key.spki_sha256, by=BY).result() is False
+        with pytest.raises(Conflict) as refusal:
+            built.issue(issuers, public_key=key, device=device)
+        assert refusal.value.reason is Reason.KEY_BLOCKED
+    assert certificate(built, issued).state == rows.ISSUED
+    told = [one.spki_sha256 for one in entries(built) if isinstance(one, KeyBlocked)]
+    assert told == [seen.spki_sha256, unseen.spki_sha256]
 
 
 def test_a_compromise_of_one_certificate_is_one_of_every_certificate_for_its_key(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, select
 
 from tests.ledger.test_verify import add, change, remove
 from tests.ledger.world import SALT, World
-from vagus.authority.revocation import revoke_key
+from vagus.authority.revocation import block_key
 from vagus.errors import IntegrityFailure
 from vagus.fleet.devices import change_device_state, lock_out_device, transfer_device
 from vagus.fleet.lifecycle import DeviceState
@@ -75,7 +75,7 @@ def lived(world: World) -> World:
         transfer_device(batch, GOOD, UnitName("h1", "lab"), by=BY, overlap=timedelta(days=1))
         change_device_state(batch, GOOD, DeviceState.ON_LOAN, by=BY)
         lock_out_device(batch, LOCKED, RevocationReason.SUPERSEDED, by=BY)
-        revoke_key(batch, LEAKED, RevocationReason.KEY_COMPROMISE, by=BY)
+        block_key(batch, LEAKED, by=BY)
         set_policy(batch.connection, bytes(32))
         append(batch, PolicyAdopted("pack", "1", bytes(32), BY))
         certify_authority(batch.connection, 1, AUTHORITY_DER, not_before=0, not_after=1, parent_id=None)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """What became of a device's or key's certificates: how many changed, and the sequence after the last."""
+    """What became of a device's certificates: how many changed, and the sequence after the last."""
 
     count: int
     sequence: int
@@ -75,9 +75,9 @@ class Revocations:
         """End every hold on a device's certificates."""
         return self._writer.submit(lambda batch: release_device(batch, device_id, by=by))
 
-    def revoke_key(self, spki_sha256: bytes, reason: RevocationReason, *, by: str) -> Future[Revoked]:
-        """Revoke every certificate for one public key; a key that nobody showed yet is blocked all the same."""
-        return self._writer.submit(lambda batch: revoke_key(batch, spki_sha256, reason, by=by))
+    def block_key(self, spki_sha256: bytes, *, by: str) -> Future[bool]:
+        """Certify a key never again, also one that nobody showed yet; revokes nothing. Whether it was news."""
+        return self._writer.submit(lambda batch: block_key(batch, spki_sha256, by=by))
 
 
 def revoke_device(batch: Batch, device_id: str, reason: RevocationReason, *, by: str) -> Revoked:
@@ -97,12 +97,13 @@ def release_device(batch: Batch, device_id: str, *, by: str) -> Revoked:
     return _each(batch, held, lambda one: _release(batch, one, by=by))
 
 
-def revoke_key(batch: Batch, spki_sha256: bytes, reason: RevocationReason, *, by: str) -> Revoked:
-    """`Revocations.revoke_key` inside an act that does more."""
-    if reason.is_compromise:
-        _block(batch, spki_sha256, by)
-    alive = [row for row in certificate_rows.list_of_key(batch.connection, spki_sha256) if row.not_after > batch.at]
-    return _each(batch, alive, lambda one: _revoke_one(batch, one, reason, by=by))
+def block_key(batch: Batch, spki_sha256: bytes, *, by: str) -> bool:
+    """`Revocations.block_key` inside an act that does more, with an entry of its own: perhaps no certificate has it."""
+    is_news = key_rows.block_key(batch.connection, spki_sha256, "rule:compromised", at=batch.at)
+    if is_news:
+        known = key_rows.find_key(batch.connection, spki_sha256)
+        append(batch, KeyBlocked(spki_sha256, "rule:compromised" if known is None else known.owner, by))
+    return is_news
 
 
 def revoke_row(batch: Batch, row: CertificateRow, reason: RevocationReason, *, by: str) -> int:
@@ -207,13 +208,6 @@ def _release(batch: Batch, one: Revocable, *, by: str) -> int:
     )
     append(batch, Release(one.reference, row.serial, sequence, by))
     return sequence
-
-
-def _block(batch: Batch, spki_sha256: bytes, by: str) -> None:
-    """A key that perhaps no certificate carries is blocked by an entry of its own."""
-    if key_rows.block_key(batch.connection, spki_sha256, "rule:compromised", at=batch.at):
-        known = key_rows.find_key(batch.connection, spki_sha256)
-        append(batch, KeyBlocked(spki_sha256, "rule:compromised" if known is None else known.owner, by))
 
 
 def _write(

@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 
     from vagus.authority.mass_revocation import Forecast
     from vagus.cli.output import Row
+    from vagus.records.database import Connection
     from vagus.records.revocation_plans import RevocationPlanRow
     from vagus.records.selections import Selection
     from vagus.wiring import House
     from vagus.x509.crl_building import RevocationReason
 
+BY_THIS, ALREADY = "by this", "already"
+"""Whether the key that is named with a compromise gets blocked or was so before."""
 _MOST_SPELT = 5
 _BECAME = {"revoke": "revoked", "hold": "on hold", "release": "released"}
 
@@ -34,19 +37,31 @@ def forecast_facts(act: str, reason: RevocationReason, forecast: Forecast) -> Ro
     }
 
 
+def spell_block(connection: Connection, selection: Selection, reason: RevocationReason) -> str | None:
+    """What becomes of the key that is named, None where none is blocked: only a compromise is one of the key."""
+    from vagus.records.keys import find_key
+
+    if selection.spki_sha256 is None or not reason.is_compromise:
+        return None
+    known = find_key(connection, selection.spki_sha256)
+    return ALREADY if known is not None and known.is_blocked else BY_THIS
+
+
 def plan_facts(row: RevocationPlanRow) -> Row:
     """A plan as it stands, for programs; `selection` is what the database keeps."""
     from vagus.x509.crl_building import RevocationReason
 
+    reason = RevocationReason(row.reason)
     return {
         "id": row.id,
         "act": row.act,
-        "reason": RevocationReason(row.reason).spelling,
+        "reason": reason.spelling,
         "state": row.state,
         "stopped_because": row.stopped_because,
         "certificates": row.counts["certificates"],
         "devices": row.counts["devices"],
         "locks_devices_out": row.locks_out,
+        "blocks_key": row.selection.spki_sha256 is not None and reason.is_compromise,
         "lists_grow_by_octets": row.counts["list_octets"],
         "largest_list_octets": row.counts["largest_list_octets"],
         "ocsp_answers_signed_anew": row.counts["ocsp_answers"],
@@ -106,20 +121,24 @@ def _some(texts: Sequence[str], count: int) -> str:
     return shown if count <= _MOST_SPELT else f"{shown} and {count - _MOST_SPELT:,} more"
 
 
-def question(act: str, forecast: Forecast, percents: Sequence[int], *, locks_out: bool) -> str:
+def question(act: str, forecast: Forecast, percents: Sequence[int], *, locks_out: bool, blocks_key: bool) -> str:
     """What happens after a yes: an act at once where one approval is enough, otherwise a proposal."""
     from vagus.records.revocations import HOLD, RELEASE
 
+    if not forecast.certificates:
+        return "Block the key for good? No certificate that lives is for it."
     what = _count(forecast.certificates, "certificate")
     if forecast.devices:
         what += f" of {_count(forecast.devices, 'device')}"
     verb = {HOLD: "suspend", RELEASE: "end the holds on"}.get(act, "revoke")
     more = " and lock the devices out" if locks_out else ""
     if forecast.approvals_needed > 1:
+        begins, rest = ("Block the key at once and propose", "else ") if blocks_key else ("Propose", "")
         return (
-            f"Propose to {verb} {what}{more}? Nothing happens before {forecast.approvals_needed} persons "
+            f"{begins} to {verb} {what}{more}? Nothing {rest}happens before {forecast.approvals_needed} persons "
             "have approved, you among them."
         )
+    more += " and block the key" if blocks_key else ""
     how = ", for good" if act not in {HOLD, RELEASE} else ""
     if percents and forecast.certificates > 1:
         how += f", in stages up to {', '.join(str(one) for one in percents)} and 100 %"

@@ -12,11 +12,22 @@ import typer
 from vagus.cli.devices import check_known
 from vagus.cli.failures import INTERRUPTED, REFUSED, STATE
 from vagus.cli.options import REASONS, example, open_house
-from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, confirm
-from vagus.cli.revocation_words import end_of, forecast_facts, plan_facts, question, spell_plan, spell_state
+from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, confirm
+from vagus.cli.revocation_words import (
+    ALREADY,
+    BY_THIS,
+    end_of,
+    forecast_facts,
+    plan_facts,
+    question,
+    spell_block,
+    spell_plan,
+    spell_state,
+)
 
 if TYPE_CHECKING:
     from vagus.records.revocation_plans import RevocationPlanRow
+    from vagus.records.selections import Selection
     from vagus.wiring import House
     from vagus.x509.crl_building import RevocationReason
 
@@ -58,6 +69,9 @@ approve ID`, then `vagus revoke run ID`. Needs no passphrase; `vagus serve` publ
 
 With keyCompromise, cessationOfOperation or privilegeWithdrawn, devices that are named (by device, unit, hospital,
 model or batch) are also locked out, as by `vagus device revoke`: quarantined, their tokens ended.
+
+A key that is named with a compromise as the reason is blocked at once, also where no certificate is for it: it is
+certified for nobody any more.
 
 One device, at once and without approvals: `vagus device revoke`.
 
@@ -131,16 +145,20 @@ def revoke(
         with house.database.reading() as connection:
             check_known(connection, model=model or (batch or "").rpartition(":")[0] or None)
             selection = select_target(connection, target)
+            block = spell_block(connection, selection, why)
         locks_out = target.names_devices and why in _locking() and not certificates_only
-        forecast = house.mass_revocation.forecast(selection, act)
+        forecast = (plans := house.mass_revocation).forecast(selection, act)
+        facts = {**forecast_facts(act, why, forecast), "locks_devices_out": locks_out, "key_is_blocked": block}
         if dry_run or not json:
-            output.facts({**forecast_facts(act, why, forecast), "locks_devices_out": locks_out})
+            output.facts(facts)
         if dry_run:
             return
-        if forecast.certificates:  # without any, the proposal is refused
-            check_confirmed(question(act, forecast, percents, locks_out=locks_out), is_assumed=yes)
-        by = house.operator
-        row = house.mass_revocation.propose(selection, act, why, by=by, stages=percents, locks_out=locks_out)
+        if forecast.certificates or block == BY_THIS:  # else nothing happens, or the proposal is refused
+            asked = question(act, forecast, percents, locks_out=locks_out, blocks_key=block == BY_THIS)
+            check_confirmed(asked, is_assumed=yes)
+        if block is not None and not _block_key(house, selection, act, facts, output):
+            return
+        row = plans.propose(selection, act, why, by=house.operator, stages=percents, locks_out=locks_out)
         output.say(f"Plan {row.id} is written down.")
         _carry_on(house, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)
 
@@ -246,6 +264,17 @@ def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
     with open_house(context) as house, house.database.reading() as connection:
         found = [plan_facts(row) for row in all_plans(connection)]
     Output(json).rows("Plans", ("id", "act", "reason", "state", "done", "certificates", "made_by", "made_at"), found)
+
+
+def _block_key(house: House, selection: Selection, act: str, facts: Row, output: Output) -> bool:
+    """Block the key that is named before its certificates are dealt with, if there are any: whether there are."""
+    is_news = house.revocations.block_key(selection.spki_sha256 or b"", by=house.operator).result()
+    output.say("The key is blocked: it is certified for nobody any more." if is_news else "The key is blocked already.")
+    if house.mass_revocation.forecast(selection, act).certificates:  # looked at again: from now on there are no more
+        return True
+    if output.is_json:
+        output.facts({**facts, "key_is_blocked": BY_THIS if is_news else ALREADY})
+    return False
 
 
 def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assumed: bool, is_late_fine: bool) -> None:

@@ -1,0 +1,95 @@
+"""`vagus revoke --key`: with a compromise as the reason the key is blocked, whether anybody has shown it yet or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import answer, done, run
+from tests.cli.test_revoke import TWO_PERSONS, equipped, equipped_once, states
+from vagus.records.certificates import list_of_device
+from vagus.records.keys import find_key
+from vagus.wiring import House
+
+__all__ = ["equipped", "equipped_once"]
+
+UNSEEN = "5a" * 32
+COMPROMISED = ("--reason", "keyCompromise")
+
+
+def key_of(folder: Path, serial: str) -> str:
+    with House.open(folder) as house:
+        device = house.find_device(f"Aorta IP3:{serial}")
+        with house.database.reading() as connection:
+            return list_of_device(connection, str(device.id))[0].spki_sha256.hex()
+
+
+def is_blocked(folder: Path, key: str) -> bool:
+    with House.open(folder) as house, house.database.reading() as connection:
+        found = find_key(connection, bytes.fromhex(key))
+    return found is not None and found.is_blocked
+
+
+def blocks_told(folder: Path) -> int:
+    return [row["kind"] for row in done(folder, "audit", "show", "--limit", "40", "--json").facts].count("key-blocked")
+
+
+@pytest.mark.parametrize("reason", ["keyCompromise", "cACompromise", "aACompromise"])
+def test_a_leaked_key_that_nobody_has_shown_yet_is_blocked_and_asked_again_it_is_so_already(
+    equipped: Path, reason: str
+) -> None:
+    asked = ("revoke", "--key", UNSEEN, "--reason", reason)
+    dry = done(equipped, *asked, "--dry-run", "--json").facts
+    assert (dry["certificates"], dry["key_is_blocked"]) == (0, "by this")
+    assert not is_blocked(equipped, UNSEEN)
+    refused = answer(equipped, "n\n", *asked)
+    assert refused.code == 1
+    assert "Block the key for good? No certificate that lives is for it." in refused.err
+    assert not is_blocked(equipped, UNSEEN)
+    assert "The key is blocked: it is certified for nobody any more." in done(equipped, *asked, "--yes").out
+    assert is_blocked(equipped, UNSEEN)
+    again = answer(equipped, "", *asked)
+    assert again.code == 0
+    assert "?" not in again.err
+    assert "The key is blocked already." in again.out
+    assert done(equipped, *asked, "--json").facts["key_is_blocked"] == "already"
+    assert done(equipped, *asked, "--dry-run", "--json").facts["key_is_blocked"] == "already"
+    assert blocks_told(equipped) == 1
+    assert done(equipped, "revoke", "list", "--json").facts == []
+    done(equipped, "audit", "verify")
+
+
+def test_what_lives_for_the_key_is_revoked_by_a_plan_and_the_output_says_both(equipped: Path) -> None:
+    key = key_of(equipped, "AIP3-000002")
+    ended = answer(equipped, "y\n", "revoke", "--key", key, *COMPROMISED)
+    assert ended.code == 0
+    assert "Revoke 1 certificate of 1 device and block the key now, for good?" in ended.err
+    assert "The key is blocked: it is certified for nobody any more." in ended.out
+    assert "Plan 1 is done: 1 certificate is revoked." in ended.out
+    assert states(equipped).count("revoked") == 1
+    assert blocks_told(equipped) == 1
+    done(equipped, "audit", "verify")
+
+
+def test_the_key_is_blocked_before_the_second_person_approves(equipped: Path) -> None:
+    key = key_of(equipped, TWO_PERSONS)
+    asked = ("revoke", "--key", key, *COMPROMISED)
+    told = answer(equipped, "n\n", *asked)
+    assert "Block the key at once and propose to revoke 1 certificate of 1 device?" in told.err
+    waiting = run(equipped, *asked, "--yes", "--json")
+    assert (waiting.code, waiting.facts["state"], waiting.facts["blocks_key"]) == (3, "proposed", True)
+    assert is_blocked(equipped, key)
+    assert set(states(equipped)) == {"issued"}
+    done(equipped, "audit", "verify")
+
+
+@pytest.mark.parametrize("more", [("--reason", "superseded"), (), ("--hold",)])
+def test_without_a_compromise_there_is_nothing_to_do_for_a_key_that_no_certificate_is_for(
+    equipped: Path, more: tuple[str, ...]
+) -> None:
+    asked = ("revoke", "--key", UNSEEN, *more)
+    assert done(equipped, *asked, "--dry-run", "--json").facts["key_is_blocked"] is None
+    refused = run(equipped, *asked, "--yes")
+    assert (refused.code, refused.reason) == (3, "NOT_FOUND")
+    assert not is_blocked(equipped, UNSEEN)
