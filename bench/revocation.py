@@ -21,7 +21,8 @@ from bench.rig.load import percentile
 from bench.rig.republishing import peak_mb, republish
 from bench.rig.servers import Serving, on_load_core, serving
 from bench.rows import Row
-from vagus.authority.mass_revocation import STEP, lists_behind
+from vagus.authority.late_lists import lists_behind
+from vagus.authority.mass_revocation import STEP
 from vagus.identifiers import serial_bytes
 from vagus.records.revocation_plans import DONE
 from vagus.records.revocations import REVOKE

@@ -10,7 +10,8 @@ from tests.authority.installation import Installation, new_public_key
 from vagus.authority import mass_revocation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
-from vagus.authority.mass_revocation import Forecast, MassRevocation, lists_behind
+from vagus.authority.late_lists import lists_behind
+from vagus.authority.mass_revocation import Forecast, MassRevocation
 from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
 from vagus.identifiers import DeviceId
 from vagus.ledger.entries import OperatorAct, decode_entry

@@ -279,7 +279,7 @@ def _block_key(house: House, selection: Selection, act: str, facts: Row, output:
 
 def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assumed: bool, is_late_fine: bool) -> None:
     """Stage after stage, as long as the answer is yes; then the plan as it stands."""
-    from vagus.authority.mass_revocation import lists_behind
+    from vagus.authority.late_lists import lists_behind
     from vagus.records.revocation_plans import DONE, PAUSED, STOPPED
 
     _check_approved(house, row, output)

@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vagus.authority.mass_revocation import PAUSED_BY_OPERATOR, check_as_seen, lists_behind
+from vagus.authority.late_lists import lists_behind
+from vagus.authority.mass_revocation import PAUSED_BY_OPERATOR, check_as_seen
 from vagus.errors import Malformed
 from vagus.fleet import transfers
 from vagus.reasons import Reason
