@@ -66,7 +66,7 @@ def test_the_counts_come_first_and_write_nothing(
     built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     built.publisher.publish_all(issuers["h1/icu"])
-    forecast = mass(built).forecast(unit_of(issuers), REVOKE)
+    forecast = mass(built).forecast(unit_of(issuers), REVOKE, COMPROMISE)
     assert (forecast.certificates, forecast.devices, forecast.ocsp_answers) == (20, 20, 20)
     assert forecast.list_octets == 20 * 53
     assert 20 * 53 < forecast.largest_list_octets < 20 * 53 + 800
@@ -81,7 +81,7 @@ def test_a_device_with_several_certificates_counts_once(built: Installation, iss
     for unit, profile in (("icu", "bedside"), ("icu", "life-support"), ("er", "bedside")):
         built.issue(issuers, unit=unit, device=device, profile=profile)
     both = Selection(authority_ids=tuple(issuers[name].authority_id for name in issuers))
-    forecast = mass(built).forecast(both, REVOKE)
+    forecast = mass(built).forecast(both, REVOKE, COMPROMISE)
     assert (forecast.certificates, forecast.devices) == (3, 1)
 
 
@@ -308,7 +308,7 @@ def test_what_no_act_can_reach_is_not_told_as_left(
         root = rows.find_by_request(connection, "authority:root#1")
     assert root is not None
     below = Selection(authority_ids=(root.authority_id,))
-    before = mass(built).forecast(below, REVOKE).certificates
+    before = mass(built).forecast(below, REVOKE, COMPROMISE).certificates
     plan = propose(built, issuers, selection=below, stages=())
     assert mass(built).count_left(plan) == before - 1, "a root is in no list of its own"
     hold = mass(built).propose(below, HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
@@ -321,8 +321,8 @@ def test_what_was_issued_between_the_count_and_the_proposal_is_no_survivor(
     late: list[IssuedCertificate] = []
 
     class SlowToWrite(MassRevocation):
-        def forecast(self, selection: Selection, act: str) -> Forecast:
-            counted = super().forecast(selection, act)
+        def forecast(self, selection: Selection, act: str, reason: RevocationReason) -> Forecast:
+            counted = super().forecast(selection, act, reason)
             late.extend(built.issue(issuers, profile=profile) for profile in ("bedside", "life-support"))
             return counted
 
@@ -381,7 +381,7 @@ def test_devices_keys_profiles_and_times_can_be_named(
         (Selection(profile="bedside", issued_until=since), 21),
     ):
         assert Selection.decode(selection.encode()) == selection
-        assert mass(built).forecast(selection, REVOKE).certificates == count
+        assert mass(built).forecast(selection, REVOKE, COMPROMISE).certificates == count
 
 
 def test_what_makes_no_plan_is_refused(

@@ -23,6 +23,8 @@ FEW, MANY = 1_500, 6_000
 OF_MODEL, OTHERS = 10_000, 5_000
 AUTHORITIES = 20
 
+UPGRADED = (*rows.LIVE, rows.REVOKED_FOR_LESS)
+
 Question = Callable[[Connection, Selection, int], object]
 
 QUESTIONS: dict[str, Question] = {
@@ -40,6 +42,16 @@ QUESTIONS: dict[str, Question] = {
     ),
     "list_among": lambda connection, asked, size: [
         rows.list_among(connection, asked, range(at, at + 200), alive_at=5) for at in range(0, size, 200)
+    ],
+    "count_selected for a compromise": lambda connection, asked, _: rows.count_selected(
+        connection, asked, alive_at=5, states=UPGRADED
+    ),
+    "list_leaves for a compromise": lambda connection, asked, size: rows.list_leaves(
+        connection, asked, alive_at=5, after=-1, until=size, states=UPGRADED
+    ),
+    "list_among for a compromise": lambda connection, asked, size: [
+        rows.list_among(connection, asked, range(at, at + 200), alive_at=5, states=UPGRADED)
+        for at in range(0, size, 200)
     ],
 }
 SELECTIONS = {
@@ -65,7 +77,10 @@ def _prepare(connection: Connection) -> None:
 
 
 def _fill(connection: Connection, of_model: int, others: int, *, first: int = 0) -> None:
-    """Devices with one certificate each, of the first authority; `others` are of another model and come behind."""
+    """Devices with one certificate each, of the first authority; `others` are of another model and come behind.
+
+    Each second certificate is revoked, which is no compromise.
+    """
     series = (
         f"generate_series({first}, {first + of_model + others - 1}) AS n"
         if connection.dialect.name == "postgresql"
@@ -84,7 +99,11 @@ def _fill(connection: Connection, of_model: int, others: int, *, first: int = 0)
         "INSERT INTO certificates (leaf_index, authority_id, serial, owner, device_id, profile, spki_sha256,"
         " request_id, not_before, not_after, shard, state)"
         f" SELECT n, 1, {octets}, 'device:' || {number}, {number}, 'bedside', {octets}, 'r' || n, 10, 1000, 0,"
-        f" 'issued' FROM {series}"
+        f" CASE WHEN (n & 1) = 0 THEN 'revoked' ELSE 'issued' END FROM {series}"
+    )
+    connection.exec_driver_sql(
+        "INSERT INTO revocations (leaf_index, sequence, authority_id, serial, shard, reason, revoked_at, not_after,"
+        f" entry_der) SELECT n, n + 1, 1, {octets}, 0, 4, 20, 1000, {octets} FROM {series} WHERE (n & 1) = 0"
     )
 
 
@@ -141,7 +160,7 @@ def misled(request: pytest.FixtureRequest, postgres: str) -> Iterator[Database]:
         made = open_database(url)
         made.create()
         with made.writing() as connection:
-            for name in ("devices", "certificates"):
+            for name in ("devices", "certificates", "revocations"):
                 connection.exec_driver_sql(f"ALTER TABLE {name} SET (autovacuum_enabled = false)")
             _prepare(connection)
             if request.param == "of another kind":

@@ -22,6 +22,7 @@ from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
+from vagus.records import certificates as certificate_rows
 from vagus.records import publications, selections
 from vagus.records import revocation_plans as rows
 from vagus.records import revocations as revocation_rows
@@ -55,6 +56,13 @@ _BEFORE = {
     revocation_rows.HOLD: ("intended", "issued"),
     revocation_rows.RELEASE: ("held",),
 }
+
+
+def _before(act: str, reason: int) -> tuple[str, ...]:
+    """In which states an act finds what it changes: a compromise says more than what was revoked before said."""
+    is_compromise = act == revocation_rows.REVOKE and RevocationReason(reason).is_compromise
+    return (*_BEFORE[act], selections.REVOKED_FOR_LESS) if is_compromise else _BEFORE[act]
+
 
 LockOut = Callable[["Batch", str, str], None]
 """Keeps a device (by id; and by whom) from enrolling anew, in the transaction that revokes its certificate."""
@@ -103,13 +111,16 @@ class MassRevocation:
         self._clock = clock
         self._lock_out = lock_out
 
-    def forecast(self, selection: Selection, act: str) -> Forecast:
-        """The counts; nothing is written. Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything."""
+    def forecast(self, selection: Selection, act: str, reason: RevocationReason) -> Forecast:
+        """The counts; nothing is written. Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything.
+
+        A compromise also counts what is revoked for another reason: its keys may be certified until they are blocked.
+        """
         _check_selection(selection)
-        at = int(self._clock.now().timestamp())
+        at, states = int(self._clock.now().timestamp()), _before(act, reason)
         with self._database.reading() as connection:
-            counts = selections.count_selected(connection, selection, alive_at=at, states=_BEFORE[act])
-            devices = selections.count_devices(connection, selection, alive_at=at, states=_BEFORE[act])
+            counts = selections.count_selected(connection, selection, alive_at=at, states=states)
+            devices = selections.count_devices(connection, selection, alive_at=at, states=states)
             return self._forecast(connection, counts, devices, act)
 
     def count_left(self, row: RevocationPlanRow) -> int:
@@ -123,7 +134,7 @@ class MassRevocation:
                 connection,
                 row.selection,
                 alive_at=at,
-                states=_BEFORE[row.act],
+                states=_before(row.act, row.reason),
                 is_of_authorities=row.act != revocation_rows.HOLD,
             )
 
@@ -146,7 +157,7 @@ class MassRevocation:
         with self._database.reading() as connection:
             counted_until = selections.newest_leaf(connection)
             newest_step = revocation_rows.newest_sequence(connection)
-        forecast = self.forecast(selection, act)
+        forecast = self.forecast(selection, act, reason)
         _check_reason(act, reason)
         if list(stages) != sorted(set(stages)) or not all(0 < one < 100 for one in stages):
             msg = f"stages {stages} are not growing percents between 1 and 99; write them as 1, 10, 50"
@@ -156,7 +167,7 @@ class MassRevocation:
         ends = {max(1, forecast.certificates * one // 100) for one in stages} | {forecast.certificates}
 
         def write(batch: Batch) -> RevocationPlanRow:
-            states = _BEFORE[act]  # what was issued since the count is in the plan, and may need more persons
+            states = _before(act, reason)  # what was issued since the count is in the plan, and may need more persons
             late = selections.list_late_profiles(
                 batch.connection, selection, alive_at=batch.at, after=counted_until, states=states
             )
@@ -303,7 +314,12 @@ class _Rest:
         self._clock = clock
         with database.reading() as connection:
             self._leaves = selections.list_leaves(
-                connection, row.selection, alive_at=self._now(), after=row.position, until=row.newest_leaf
+                connection,
+                row.selection,
+                alive_at=self._now(),
+                after=row.position,
+                until=row.newest_leaf,
+                states=_before(row.act, row.reason),
             )
 
     def choose(self, row: RevocationPlanRow) -> _Chosen:
@@ -314,9 +330,8 @@ class _Rest:
             while len(found) < room and at < len(self._leaves):
                 page = self._leaves[at : at + size]
                 at, size = at + len(page), _LOOKED_AT
-                now = selections.list_among(
-                    connection, row.selection, page, alive_at=self._now(), states=_BEFORE[row.act]
-                )
+                states = _before(row.act, row.reason)
+                now = selections.list_among(connection, row.selection, page, alive_at=self._now(), states=states)
                 found += [one.leaf_index for one in now]
         return _Chosen(tuple(found[:room]), are_last=at == len(self._leaves) and len(found) <= room)
 
@@ -375,14 +390,16 @@ def _step(batch: Batch, plan_id: int, by: str, chosen: _Chosen, lock_out: LockOu
         return row
     room = _room(row)
     ahead = [leaf for leaf in chosen.leaves if leaf > row.position]  # what is not, another runner did or passed
-    fit = selections.list_among(batch.connection, row.selection, ahead, alive_at=batch.at, states=_BEFORE[row.act])
+    states = _before(row.act, row.reason)
+    fit = selections.list_among(batch.connection, row.selection, ahead, alive_at=batch.at, states=states)
     found = fit[:room]
     names, done = dict[int, str](), row.done
     for one in found:
         reference = names.get(one.authority_id) or _reference(batch.connection, one.authority_id)
         names[one.authority_id] = reference
+        is_meant = row.locks_out and (not row.selection.authority_ids or _lives(batch, one))
         done += _apply(batch, row, one, reference, by)
-        if row.locks_out and one.device_id is not None:
+        if is_meant and one.device_id is not None:
             lock_out(batch, one.device_id, by)
     passed = ahead if len(found) == len(fit) else [one.leaf_index for one in found]
     row = replace(row, done=done, position=max(passed, default=row.position))
@@ -392,6 +409,14 @@ def _step(batch: Batch, plan_id: int, by: str, chosen: _Chosen, lock_out: LockOu
         rows.update_plan(batch.connection, row)
         return row
     return _keep(batch, replace(row, state=rows.PAUSED, stage=row.stage + 1), "mass-revocation-stage-done", by)
+
+
+def _lives(batch: Batch, one: CertificateRow) -> bool:
+    """Whether it, or another for its key, lives: a unit's that was revoked may be of a device that left the unit."""
+    if one.state != certificate_rows.REVOKED:
+        return True
+    others = certificate_rows.list_of_key(batch.connection, one.spki_sha256)
+    return any(other.not_after > batch.at and other.state != certificate_rows.REVOKED for other in others)
 
 
 def _apply(batch: Batch, row: RevocationPlanRow, one: CertificateRow, reference: str, by: str) -> bool:

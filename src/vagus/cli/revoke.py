@@ -147,7 +147,7 @@ def revoke(
             selection = select_target(connection, target)
             block = spell_block(connection, selection, why)
         locks_out = target.names_devices and why in _locking() and not certificates_only
-        forecast = (plans := house.mass_revocation).forecast(selection, act)
+        forecast = (plans := house.mass_revocation).forecast(selection, act, why)
         facts = {**forecast_facts(act, why, forecast), "locks_devices_out": locks_out, "key_is_blocked": block}
         if dry_run or not json:
             output.facts(facts)
@@ -156,7 +156,7 @@ def revoke(
         if forecast.certificates or block == BY_THIS:  # else nothing happens, or the proposal is refused
             asked = question(act, forecast, percents, locks_out=locks_out, blocks_key=block == BY_THIS)
             check_confirmed(asked, is_assumed=yes)
-        if block is not None and not _block_key(house, selection, act, facts, output):
+        if block is not None and not _block_key(house, selection, why, facts, output):
             return
         row = plans.propose(selection, act, why, by=house.operator, stages=percents, locks_out=locks_out)
         output.say(f"Plan {row.id} is written down.")
@@ -266,11 +266,15 @@ def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
     Output(json).rows("Plans", ("id", "act", "reason", "state", "done", "certificates", "made_by", "made_at"), found)
 
 
-def _block_key(house: House, selection: Selection, act: str, facts: Row, output: Output) -> bool:
+def _block_key(house: House, selection: Selection, why: RevocationReason, facts: Row, output: Output) -> bool:
     """Block the key that is named before its certificates are dealt with, if there are any: whether there are."""
+    from vagus.records.revocations import REVOKE
+
     is_news = house.revocations.block_key(selection.spki_sha256 or b"", by=house.operator).result()
     output.say("The key is blocked: it is certified for nobody any more." if is_news else "The key is blocked already.")
-    if house.mass_revocation.forecast(selection, act).certificates:  # looked at again: from now on there are no more
+    if house.mass_revocation.forecast(
+        selection, REVOKE, why
+    ).certificates:  # looked at again: from now on there are no more
         return True
     if output.is_json:
         output.facts({**facts, "key_is_blocked": BY_THIS if is_news else ALREADY})

@@ -39,12 +39,16 @@ from vagus.records.certificates import HELD, INTENDED, ISSUED, REVOKED, Certific
 from vagus.records.database import Connection
 from vagus.records.guesswork import hidden
 from vagus.records.statements import Statement
-from vagus.records.tables import authorities, certificates, devices
+from vagus.records.tables import authorities, certificates, devices, revocations
+from vagus.x509.crl_building import RevocationReason
 
 T = TypeVar("T")
 
 LIVE = (INTENDED, ISSUED, HELD)
 _STATES = (INTENDED, ISSUED, HELD, REVOKED)
+REVOKED_FOR_LESS = "revoked for less"
+"""Asked for beside states of rows: revoked, and not for a compromise, which says more than any other reason."""
+_COMPROMISES = tuple(int(reason) for reason in RevocationReason if reason.is_compromise)
 _DEVICE = "device:"
 _HASHED = "sha256:"
 """Begins the owner of what the log gave back to a restore that has lost the device: all others go by their names."""
@@ -213,16 +217,26 @@ def list_late_profiles(
     return tuple(sorted({row.profile for row in found}))
 
 
-def list_leaves(connection: Connection, selection: Selection, *, alive_at: int, after: int, until: int) -> array[int]:
+def list_leaves(
+    connection: Connection,
+    selection: Selection,
+    *,
+    alive_at: int,
+    after: int,
+    until: int,
+    states: tuple[str, ...] = LIVE,
+) -> array[int]:
     """Every leaf behind `after` and up to `until` that a selection holds or may hold later, rising; 8 octets for each.
 
     That is whatever is neither past nor revoked: both are for good, a hold is not, and all else that a certificate is
-    chosen by stays as it was issued. `list_among` tells which of them it holds at a moment.
+    chosen by stays as it was issued. With `REVOKED_FOR_LESS` among `states`, all that is revoked is looked at too.
+    `list_among` tells which of them it holds at a moment.
     """
     found = array("q")
+    lasting = _STATES if REVOKED_FOR_LESS in states else LIVE
     for way in _ways(connection, selection):
         own = way.table.c
-        conditions = [*_conditions(own, selection, alive_at, LIVE), own.leaf_index > after, own.leaf_index <= until]
+        conditions = [*_conditions(own, selection, alive_at, lasting), own.leaf_index > after, own.leaf_index <= until]
         query = select(own.leaf_index).where(way.condition, hidden(*conditions))
         if not way.is_one_of_many:
             query = query.execution_options(yield_per=_FETCHED)
@@ -240,12 +254,16 @@ def list_among(
 ) -> tuple[CertificateRow, ...]:
     """Which of some hundreds of leaves a selection holds now, rising: each is looked at, and nothing else is."""
     choices = _choices(selection)
+    more = {REVOKED} if REVOKED_FOR_LESS in states else set()
     with _by_index(connection):
         found = [
             row
             for row in _read(connection, leaves)
-            if row.not_after > alive_at and row.state in states and _is_held_by(selection, row, choices)
+            if row.not_after > alive_at and row.state in {*states, *more} and _is_held_by(selection, row, choices)
         ]
+        if more:
+            lost = _compromised(connection, [row.leaf_index for row in found if row.state == REVOKED])
+            found = [row for row in found if row.leaf_index not in lost]
         if selection.model is not None:
             kept = _of_model(connection, selection, {row.device_id for row in found})
             found = [row for row in found if row.device_id in kept]
@@ -366,6 +384,18 @@ def _read(connection: Connection, leaves: Sequence[int]) -> list[CertificateRow]
     ]
 
 
+def _compromised(connection: Connection, leaves: Sequence[int]) -> set[int]:
+    """Which of these are revoked for a compromise; within `_by_index`, as in `_read`."""
+    if connection.dialect.name == "sqlite":
+        return {leaf for leaf in leaves if (_REASON.find(connection, leaf=leaf) or (0,))[0] in _COMPROMISES}
+    query = select(revocations.c.leaf_index).where(hidden(revocations.c.reason.in_(_COMPROMISES)))
+    return {
+        leaf
+        for page in _paged(leaves)
+        for leaf in connection.execute(query.where(_is_among(connection, revocations.c.leaf_index, page))).scalars()
+    }
+
+
 def _of_model(connection: Connection, selection: Selection, named: Iterable[str | None]) -> set[str]:
     """Which of these devices are of a selection's model and in its range; within `_by_index`, as in `_read`."""
     wanted = _named_model(selection)
@@ -398,6 +428,7 @@ def _are_of_model(own: Any, model: Any, first: Any, last: Any) -> list[ColumnEle
     ]
 
 
+_REASON = Statement(select(revocations.c.reason).where(revocations.c.leaf_index == bindparam("leaf")))
 _IS_OF_MODEL = Statement(
     select(devices.c.id).where(
         devices.c.id == bindparam("device", type_=String),
@@ -419,7 +450,13 @@ def _paged(found: Sequence[T]) -> Iterator[Sequence[T]]:
 
 def _conditions(own: Any, selection: Selection, alive_at: int, states: tuple[str, ...]) -> list[ColumnElement[bool]]:
     """What must hold of a certificate's row; of its device's, see `_are_of_model`."""
-    found = [own.not_after > alive_at, own.state.in_(states)]
+    is_in = own.state.in_(states)
+    if REVOKED_FOR_LESS in states:  # as a value, for which no planner thinks of going through all that is revoked
+        table = own.leaf_index.table
+        reason = select(revocations.c.reason).where(revocations.c.leaf_index == own.leaf_index).correlate(table)
+        says_less = func.coalesce(reason.scalar_subquery(), 0).not_in(_COMPROMISES)
+        is_in = or_(is_in, and_(own.state == REVOKED, says_less))
+    found = [own.not_after > alive_at, is_in]
     found += [getattr(own, name).in_(wanted) for name, wanted in _choices(selection).items()]
     if selection.issued_from is not None:
         found.append(own.not_before >= selection.issued_from)
