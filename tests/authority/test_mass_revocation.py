@@ -348,6 +348,23 @@ def test_one_that_was_released_meanwhile_takes_no_others_place_in_a_hold(
     assert set(states(built, fleet)) == {rows.HELD}
 
 
+def test_a_hold_asks_for_the_approvals_of_what_is_on_hold_too_for_it_may_be_released_meanwhile(
+    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+) -> None:
+    critical = built.issue(issuers, profile="life-support")
+    name = (critical.issuer.authority_id, critical.serial)
+    built.revocations.hold(*name, by=ALICE).result()
+    plan = mass(built).propose(unit_of(issuers), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
+    assert (plan.counts["certificates"], plan.approvals_needed) == (20, 2)
+    built.revocations.release(*name, by=ALICE).result()
+    with pytest.raises(NotAuthorised):
+        mass(built).run(plan.id, by=ALICE)
+    assert states(built, [critical]) == [rows.ISSUED]
+    mass(built).approve(plan.id, by=BOB)
+    assert mass(built).run(plan.id, by=ALICE).done == 21
+    assert set(states(built, [*fleet, critical])) == {rows.HELD}
+
+
 def test_certificates_for_one_key_in_one_step_are_revoked_once_each(built: Installation, issuers: OpenIssuers) -> None:
     key = new_public_key()
     first = built.issue(issuers, public_key=key)

@@ -121,7 +121,10 @@ class MassRevocation:
         with self._database.reading() as connection:
             counts = selections.count_selected(connection, selection, alive_at=at, states=states)
             devices = selections.count_devices(connection, selection, alive_at=at, states=states)
-            return self._forecast(connection, counts, devices, act)
+            named = counts
+            if act == revocation_rows.HOLD:  # what is held now may be released before the plan comes by, which holds it
+                named = selections.count_selected(connection, selection, alive_at=at)
+            return self._forecast(connection, counts, devices, act, named)
 
     def count_left(self, row: RevocationPlanRow) -> int:
         """How many certificates of a plan's selection its act has not reached now, whenever they were issued.
@@ -266,7 +269,14 @@ class MassRevocation:
             )
             raise Conflict(Reason.STATUS_STALE, msg, plan=row.id, why=why)
 
-    def _forecast(self, connection: Connection, counts: Sequence[SelectionCount], devices: int, act: str) -> Forecast:
+    def _forecast(
+        self,
+        connection: Connection,
+        counts: Sequence[SelectionCount],
+        devices: int,
+        act: str,
+        named: Sequence[SelectionCount],
+    ) -> Forecast:
         grows = 0 if act == revocation_rows.RELEASE else _ENTRY_OCTETS
         added: dict[tuple[int, int], int] = {}
         for one in counts:
@@ -283,7 +293,7 @@ class MassRevocation:
             list_octets=sum(added.values()),
             largest_list_octets=max(sizes, default=0),
             ocsp_answers=total,
-            approvals_needed=max((self._approvals(one.profile) for one in counts), default=1),
+            approvals_needed=max((self._approvals(one.profile) for one in named), default=1),
         )
 
     def _approvals(self, profile: str) -> int:
