@@ -19,9 +19,13 @@ from vagus.records.authorities import list_authorities
 from vagus.records.installation import set_restored, set_settled
 from vagus.records.publications import COMPLETE
 from vagus.server import sight
+from vagus.server.credentials import DoorCertificate
+from vagus.server.serving import Stapler
 from vagus.server.sight import CarefulDesk, CarefulLists, Sight
+from vagus.tls import Credential
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls import decode_crl
+from vagus.x509.ocsp import CertStatus, decode_ocsp_response
 
 
 @dataclass
@@ -203,3 +207,17 @@ def test_certificates_of_authorities_are_handed_out_all_the_same(node: Node) -> 
     node.restore()
     found = node.lists.find_kept_certificate(ICU, 1) or node.lists.find_certificate(ICU, 1)
     assert found == node.house.icu.certificate_der
+
+
+def test_a_door_staples_nothing_for_itself_while_nobody_is_called_good(node: Node) -> None:
+    house = node.house
+    issued = house.issue()
+    shown = DoorCertificate(
+        Credential(b"", b""), issued.der, issued.issuer.certificate_der, issued.serial, not_after=2**40
+    )
+    staple = Stapler(house.desk, node.sight, house.built.clock).of(shown)
+    assert decode_ocsp_response(staple()).answers[0].status is CertStatus.GOOD
+    set_back(node)
+    node.sight.look()
+    assert node.sight.is_blind
+    assert staple() == b""

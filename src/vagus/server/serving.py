@@ -62,9 +62,10 @@ Ready = Callable[[Mapping[str, object]], None]
 
 @dataclass(slots=True)
 class Stapler:
-    """Gives a door the newest OCSP answer about its own certificate."""
+    """Gives a door the newest OCSP answer about its own certificate, and none where nobody may be called good."""
 
     desk: OcspDesk
+    sight: Sight
     clock: Clock
 
     def of(self, certificate: DoorCertificate) -> Staple:
@@ -72,10 +73,11 @@ class Stapler:
         issuer = decode_certificate(certificate.issuer_der)
         asked = cert_id(issuer.subject.der, issuer.spki_der, certificate.serial)
         request_der = der.sequence(der.sequence(der.sequence(der.sequence(asked))))  # one certificate, nothing optional
+        desk = CarefulDesk(self.desk, self.sight)
 
         def staple() -> bytes:
             try:
-                return self.desk.answer(request_der, self.clock.now()).response_der
+                return desk.answer(request_der, self.clock.now()).response_der
             except VagusError as error:
                 _LOG.warning("no OCSP answer to staple: %s", error.message)
                 return b""
@@ -150,7 +152,7 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
     status = _status_parts(serving)
     specs = [status_spec(house, one, *status) for one in plan.listeners if one.kind is ListenerKind.STATUS]
     if isinstance(plan, HospitalPlan) and not is_status_only:
-        stapler = Stapler(serving.desk, house.clock)
+        stapler = Stapler(serving.desk, sight, house.clock)
         serving.builder = DoorBuilder(house, plan, issuers, record=serving.gate_log.record, staple_of=stapler.of)
         serving.doors = serving.builder.build()
         serving.waits.update(serving.builder.warnings)
