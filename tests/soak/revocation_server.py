@@ -45,6 +45,7 @@ from vagus.records.database import open_database
 from vagus.records.publications import COMPLETE
 from vagus.records.sequence import RevocationFollower
 from vagus.records.writer import Batch, Writer
+from vagus.server.jobs import do_each
 from vagus.server.prober import Prober
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.x509.algorithms import KeyAlgorithm
@@ -95,7 +96,7 @@ class Server:
             folder=folder / "published",
             holder=f"{name}-{seed}",
         )
-        self._publisher.write_files(self._issuer)
+        self._write_files()
         self._follower = RevocationFollower(self._database, self._clock)
         self._follower.follow(self._writer)
         self._desk = OcspDesk(self._database, self._follower, pack.ocsp, responders)
@@ -128,7 +129,13 @@ class Server:
         self._kill_at = kill_at
         self._follower.catch_up()
         self._publisher.publish_due(self._issuer)
+        self._write_files()
         self._kill_at = None
+
+    def _write_files(self) -> None:
+        files = self._publisher.files
+        assert files is not None
+        do_each("files", files.find_behind(), files.write)
 
     def issue(self, count: int) -> list[tuple[int, bytes]]:
         """So many new certificates, with their serial numbers."""

@@ -233,22 +233,10 @@ class CrlPublisher:
         kept = self._writer.submit(lambda batch: _keep(batch, issuer, made)).result()
         self._signed[issuer.authority_id, shard] = now.timestamp()
         # 4. the files; what a crash or a full disk kept from them comes from the rows, see `ListFiles.find_behind`
-        self._write(issuer, shard, made.publication, made.delta)
-        return kept
-
-    def write_files(self, issuer: Issuer) -> None:
-        """Write every newest list of an issuer that the folder lacks or has older; after a crash."""
-        with self._database.reading() as connection:
-            newest = rows.list_facts(connection, issuer.authority_id)
-        for one in newest:
-            self._write(issuer, one.shard)
-
-    def _write(
-        self, issuer: Issuer, shard: int, made: Publication | None = None, delta: DeltaRow | None = None
-    ) -> None:
         if self.files is not None:
             place = ListPlace(issuer.authority_id, slug_of(issuer.name), issuer.generation, shard)
-            self.files.write(place, made, delta)
+            self.files.write(place, made.publication, made.delta)
+        return kept
 
     def next_update(self, issuer: Issuer, this_update: datetime) -> datetime:
         """How long a list made at `this_update` holds."""
