@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.x509 import chains
-from tests.x509.chains import AT, Made, ocsp_id, ocsp_response, revoked, root
+from tests.x509.chains import AT, UNKNOWN_STATUS, Made, ocsp_id, ocsp_response, revoked, root
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.trust.ocsp_status import OcspStatus
@@ -63,6 +63,30 @@ def test_a_revocation_is_not_forgotten_when_its_responders_certificate_ends() ->
     responder = CA.issue("O=Harbour,CN=OCSP", extensions, not_after=AT + HOUR)
     load(source, leaf, ocsp_response(responder, ocsp_id(leaf, CA), revoked(1), certificates=[responder]))
     assert refused(source, leaf, AT + 300 * 24 * HOUR) is Reason.REVOKED
+
+
+@pytest.mark.parametrize("bad", [revoked(6), UNKNOWN_STATUS], ids=["hold", "unknown"])
+def test_a_good_answer_from_behind_a_hold_ends_it_in_whatever_order_they_are_loaded(bad: bytes) -> None:
+    leaf = CA.leaf()
+    held = ocsp_response(CA, ocsp_id(leaf, CA), bad, this_update=AT - HOUR)
+    released = ocsp_response(CA, ocsp_id(leaf, CA), this_update=AT - HOUR / 2, produced_at=AT - HOUR / 2)
+    for responses in ((held, released), (released, held)):
+        source = OcspStatus()
+        for response in responses:
+            load(source, leaf, response)
+        source.check_status(leaf.parsed, CA.parsed, AT)
+
+
+@pytest.mark.parametrize("good_at", [AT - 2 * HOUR, AT - HOUR], ids=["before it", "of its second"])
+def test_a_good_answer_that_is_no_later_than_a_hold_does_not_end_it(good_at: datetime) -> None:
+    leaf = CA.leaf()
+    held = ocsp_response(CA, ocsp_id(leaf, CA), revoked(6), this_update=AT - HOUR)
+    good = ocsp_response(CA, ocsp_id(leaf, CA), this_update=good_at)
+    for responses in ((held, good), (good, held)):
+        source = OcspStatus()
+        for response in responses:
+            load(source, leaf, response)
+        assert refused(source, leaf) is Reason.ON_HOLD
 
 
 def test_an_older_response_is_passed_over() -> None:

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.ocsp import decode_ocsp_response
-from vagus.x509.ocsp_checks import DEFAULT_OCSP_RULES, OcspRules, check_response
+from vagus.x509.ocsp import CertStatus, decode_ocsp_response
+from vagus.x509.ocsp_checks import DEFAULT_OCSP_RULES, OcspRules, check_response, is_for_ever, read_answer
 from vagus.x509.paths import Name
 from vagus.x509.signatures import SignatureVerdicts
 
-_FOR_EVER = datetime.max.replace(tzinfo=UTC)
+_FOR_EVER = datetime.max.replace(tzinfo=UTC), True
 
 
 class OcspStatus:
@@ -34,7 +34,7 @@ class OcspStatus:
         self._size = size
         self._lock = threading.Lock()
         self._responses: dict[bytes, bytes] = {}
-        self._newest: dict[bytes, datetime] = {}
+        self._newest: dict[bytes, tuple[datetime, bool]] = {}  # its thisUpdate, and whether it is a bad answer
 
     def load(self, response_der: bytes, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Take a response for `certificate` into use if it answers for it, whatever it answers.
@@ -76,15 +76,10 @@ class OcspStatus:
 
     def _moment(
         self, response_der: bytes, certificate: PathCertificate, issuer: PathCertificate, at: datetime
-    ) -> datetime:
-        try:
-            answer = check_response(response_der, certificate, issuer, at, self._verdicts, self._rules)
-        except NotTrusted as refusal:
-            if refusal.reason not in {Reason.REVOKED, Reason.ON_HOLD, Reason.NOT_ISSUED}:
-                raise
-            # a bad answer is news of now: no response of the past replaces it, and none at all a revocation
-            return _FOR_EVER if refusal.reason is Reason.REVOKED else at
-        return answer.this_update
+    ) -> tuple[datetime, bool]:
+        """A later one replaces an earlier one, and none a revocation. Of two of one second the bad one counts."""
+        answer = read_answer(response_der, certificate, issuer, at, self._verdicts, self._rules)
+        return _FOR_EVER if is_for_ever(answer) else (answer.this_update, answer.status is not CertStatus.GOOD)
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """As `StatusSource.check_status`. Raises NotTrusted(STATUS_UNAVAILABLE) without a response."""

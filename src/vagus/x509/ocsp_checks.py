@@ -54,16 +54,39 @@ def check_response(
 ) -> SingleResponse:
     """The answer `good` for `certificate`, whose issuer the caller has validated.
 
-    Raises NotTrusted: REVOKED, ON_HOLD, NOT_ISSUED (unknown), OCSP_MISMATCH (of another certificate), OCSP_RESPONDER
-    (signed by somebody unauthorised), BAD_SIGNATURE, OCSP_STALE, OCSP_NONCE, OCSP_INVALID, STATUS_UNAVAILABLE;
-    Malformed and LimitExceeded for what does not decode.
+    Raises as `read_answer`, and NotTrusted: REVOKED, ON_HOLD, NOT_ISSUED (unknown).
+    """
+    answer = read_answer(response_der, certificate, issuer, at, verdicts, rules)
+    if answer.status is CertStatus.REVOKED:
+        msg = f"certificate {certificate.label} is revoked, says its OCSP responder"
+        reason = Reason.REVOKED if is_for_ever(answer) else Reason.ON_HOLD
+        raise NotTrusted(reason, msg, certificate=certificate.label, code=answer.revocation_reason)
+    if answer.status is CertStatus.UNKNOWN:
+        msg = f"the OCSP responder does not know certificate {certificate.label}; its issuer never recorded it"
+        raise NotTrusted(Reason.NOT_ISSUED, msg, certificate=certificate.label)
+    return answer
+
+
+def read_answer(
+    response_der: bytes,
+    certificate: PathCertificate,
+    issuer: PathCertificate,
+    at: datetime,
+    verdicts: SignatureVerdicts,
+    rules: OcspRules = DEFAULT_OCSP_RULES,
+) -> SingleResponse:
+    """The answer for `certificate`, whatever it is, from a response that counts at `at`.
+
+    Raises NotTrusted: OCSP_MISMATCH (of another certificate), OCSP_RESPONDER (signed by somebody unauthorised),
+    BAD_SIGNATURE, OCSP_STALE, OCSP_NONCE, OCSP_INVALID, STATUS_UNAVAILABLE; Malformed and LimitExceeded for what does
+    not decode.
     """
     response = decode_ocsp_response(response_der)
     # 3.2 (1) the certificate in the response is the one that was asked for
     answer = _find_answer(response, certificate, issuer)
     # 3.2 (2), (3), (4) the signature is valid, by the intended responder, who is authorised: now, or for a revocation
     # that is for ever when it was signed
-    signed_at = min(at, response.produced_at) if _is_for_ever(answer) else at
+    signed_at = min(at, response.produced_at) if is_for_ever(answer) else at
     signer = _find_signer(response, issuer, (at, signed_at), verdicts, rules)
     verdicts.verify(
         response.sha256,
@@ -77,16 +100,9 @@ def check_response(
     # 3.2 (5) it is not dated in the future
     _check_made(response, answer, at, rules)
     # 2.2 the answer itself: a revocation is for ever, however old the response that tells of it
-    if not _is_for_ever(answer):
+    if not is_for_ever(answer):
         # 3.2 (5), (6) thisUpdate is recent, nextUpdate lies ahead
         _check_age(answer, at, rules)
-    if answer.status is CertStatus.REVOKED:
-        msg = f"certificate {certificate.label} is revoked, says its OCSP responder"
-        reason = Reason.REVOKED if _is_for_ever(answer) else Reason.ON_HOLD
-        raise NotTrusted(reason, msg, certificate=certificate.label, code=answer.revocation_reason)
-    if answer.status is CertStatus.UNKNOWN:
-        msg = f"the OCSP responder does not know certificate {certificate.label}; its issuer never recorded it"
-        raise NotTrusted(Reason.NOT_ISSUED, msg, certificate=certificate.label)
     return answer
 
 
@@ -97,11 +113,11 @@ def _find_answer(response: OcspResponse, certificate: PathCertificate, issuer: P
         msg = f"the OCSP response does not speak of certificate {certificate.label} and its issuer; ask again"
         raise NotTrusted(Reason.OCSP_MISMATCH, msg, certificate=certificate.label)
     bad = [answer for answer in answers if answer.status is not CertStatus.GOOD]
-    gravest = [answer for answer in bad if _is_for_ever(answer)] or bad or answers
+    gravest = [answer for answer in bad if is_for_ever(answer)] or bad or answers
     return max(gravest, key=lambda answer: answer.this_update)
 
 
-def _is_for_ever(answer: SingleResponse) -> bool:
+def is_for_ever(answer: SingleResponse) -> bool:
     """Whether it says revoked, and not only for a while."""
     return answer.status is CertStatus.REVOKED and answer.revocation_reason != CERTIFICATE_HOLD
 
