@@ -34,6 +34,18 @@ def test_nothing_is_left_half_done(path: Path) -> None:
     assert not marks, f"{marks}: finish it or say so in the closing note"
 
 
+def test_no_two_files_import_each_other() -> None:
+    """Not even for the names of types: one of them has what a third should."""
+    imported: dict[str, set[str]] = {}
+    for path in SOURCES:
+        found = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom))
+        name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+        imported[name] = {f"{node.module}.{one.name}" for node in found for one in node.names}
+        imported[name] |= {whole.rpartition(".")[0] for whole in imported[name]}
+    circles = [(one, other) for one, others in imported.items() for other in others if one in imported.get(other, ())]
+    assert not circles
+
+
 def test_no_committed_file_names_a_package_index_or_a_home_folder() -> None:
     for path in [*ROOT.glob("requirements/*"), ROOT / "pyproject.toml"]:
         assert not re.search(r"index-url|find-links|://[^\s\"']*/simple|^-e ", path.read_text(), re.MULTILINE), path

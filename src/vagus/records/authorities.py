@@ -175,6 +175,17 @@ def list_authorities(connection: Connection, *, state: str | None = None) -> tup
     return tuple(_row(found) for found in connection.execute(query))
 
 
+def list_living(connection: Connection, at: int) -> tuple[AuthorityRow, ...]:
+    """Active authorities and retired ones, each while a certificate of theirs may live: of others nobody asks."""
+    return tuple(
+        row
+        for row in list_authorities(connection)
+        if row.certificate_der is not None
+        and row.state in {ACTIVE, RETIRED}
+        and (row.not_after is None or row.not_after > at)
+    )
+
+
 def list_children(connection: Connection, authority_id: int) -> tuple[AuthorityRow, ...]:
     """The authorities right beneath one, in the order in which they were made."""
     query = select(authorities).where(authorities.c.parent_id == authority_id).order_by(authorities.c.id)

@@ -23,11 +23,10 @@ from vagus.records import certificates as certificate_rows
 from vagus.records import memory, status_facts
 from vagus.records import publications as rows
 from vagus.records import revocations as revocation_rows
-from vagus.records.authorities import AuthorityRow, list_authorities, slug_of
+from vagus.records.authorities import AuthorityRow, list_authorities, list_living, slug_of
 from vagus.records.publications import COMPLETE, Publication
 from vagus.server import answer_probes
 from vagus.server.defects import Defect, as_defect
-from vagus.server.status_watch import iterate_living
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crl_scope import distribution_points, speaks_for
 from vagus.x509.crls import REMOVE_FROM_CRL, Crl, decode_crl, verify_crl
@@ -121,7 +120,7 @@ class Prober:
         begun, at = time.monotonic(), self._clock.now()
         found = _Round()
         with self._database.reading() as connection:
-            authorities = tuple(iterate_living(connection, int(at.timestamp())))
+            authorities = list_living(connection, int(at.timestamp()))
         for row in authorities:
             if row.certificate_der is not None:
                 self._probe_authority(row, decode_certificate(row.certificate_der), found)

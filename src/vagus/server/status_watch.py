@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vagus.policy.plans import AuthorityKind
-from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_authorities
+from vagus.records.authorities import AuthorityRow, list_living
 from vagus.records.publications import COMPLETE, Publication, find_responder, list_facts
 from vagus.records.statistics import BelievedSizes
 from vagus.server.jobs import Task
@@ -65,7 +65,7 @@ def watch_lists(connection: Connection, pack: PolicyPack, now: datetime) -> Watc
     lists: list[WatchedList] = []
     silent: list[str] = []
     expired: list[str] = []
-    for row in iterate_living(connection, at):
+    for row in list_living(connection, at):
         published = list_facts(connection, row.id)
         if not published:
             silent.append(row.reference)
@@ -74,14 +74,6 @@ def watch_lists(connection: Connection, pack: PolicyPack, now: datetime) -> Watc
         if responder is not None and responder.not_after <= at:
             expired.append(row.reference)
     return Watched(tuple(lists), tuple(silent), tuple(expired))
-
-
-def iterate_living(connection: Connection, at: int) -> Iterator[AuthorityRow]:
-    """Active authorities and retired ones, each while a certificate of theirs may live: of others nobody asks."""
-    for row in list_authorities(connection):
-        is_over = row.not_after is not None and row.not_after <= at
-        if row.certificate_der is not None and row.state in {ACTIVE, RETIRED} and not is_over:
-            yield row
 
 
 def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> WatchedList:
