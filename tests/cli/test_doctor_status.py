@@ -12,10 +12,13 @@ import pytest
 from cryptography import x509
 
 from tests.cli.running import done, run
-from vagus.records.authorities import list_authorities
+from vagus.records.authorities import find_generation, list_authorities
 from vagus.records.database import open_database
 from vagus.records.publications import list_publications, put_publication
 from vagus.records.work import add_work
+from vagus.wiring import House
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.crl_building import RevocationReason
 
 
 def findings(folder: Path, check: str, *more: str) -> list[dict[str, Any]]:
@@ -107,3 +110,58 @@ def test_after_one_sealed_list_was_used_the_others_of_its_issuer_ask_for_a_cerem
     )
     refused = run(hospital, "ca", "emergency", str(folder / "h1.sdc.1.sealed"), "--yes")
     assert (refused.code, refused.reason) == (3, "CEREMONY_NEEDED")
+
+
+def revoke_beneath(folder: Path, name: str, reason: RevocationReason) -> None:
+    """What `vagus revoke --serial h1#1:HEX` does once two have approved: `name` hangs beneath an offline authority."""
+    with House.open(folder) as house, house.database.reading() as connection:
+        below = find_generation(connection, name, 1)
+        assert below is not None
+        assert below.certificate_der is not None
+        assert below.parent_id is not None
+        serial = decode_certificate(below.certificate_der).serial
+        house.revocations.revoke(below.parent_id, serial, reason, by="operator:test").result()
+
+
+def lacking(folder: Path) -> list[dict[str, Any]]:
+    return [one for one in findings(folder, "CRL") if "is in no list yet" in one["finding"]]
+
+
+@pytest.mark.parametrize("reason", [RevocationReason.CA_COMPROMISE, RevocationReason.CESSATION_OF_OPERATION])
+def test_an_authority_that_was_revoked_beneath_an_offline_one_waits_for_a_ceremony(
+    hospital: Path, reason: RevocationReason
+) -> None:
+    envelope = hospital / "keystores" / "h1" / "emergency" / "h1.icu.1.sealed"
+    assert (lacking(hospital), done(hospital, "ceremony", "--dry-run", "--json").facts) == ([], [])
+    revoke_beneath(hospital, "h1/icu", reason)
+    (waiting,) = done(hospital, "ceremony", "--dry-run", "--json").facts
+    assert waiting["authority"] == "h1#1"
+    assert waiting["waits_for"].startswith("its lists, which lack what was revoked since 2")
+    (one,) = lacking(hospital)
+    assert (one["state"], "h1#1" in one["finding"]) == ("failing", True)
+    # the sealed list calls it a compromise: for another reason it is not offered
+    ways = (
+        f"vagus ca emergency {envelope}, or vagus ceremony"
+        if reason is RevocationReason.CA_COMPROMISE
+        else "vagus ceremony"
+    )
+    assert one["remedy"] == ways
+    time.sleep(1.1)  # at most one list a second
+    done(hospital, "ceremony", "--yes")
+    assert (lacking(hospital), done(hospital, "ceremony", "--dry-run", "--json").facts) == ([], [])
+
+
+def test_a_plan_that_is_applied_with_a_ceremony_signs_what_waits(hospital: Path) -> None:
+    revoke_beneath(hospital, "h1/sdc", RevocationReason.CA_COMPROMISE)
+    assert len(lacking(hospital)) == 1
+    time.sleep(1.1)
+    run(hospital, "plan", "apply", str(hospital.parent / "plan.toml"), "--yes", "--ceremony")
+    assert lacking(hospital) == []
+
+
+def test_nothing_waits_any_more_once_the_sealed_list_is_out(hospital: Path) -> None:
+    revoke_beneath(hospital, "h1/icu", RevocationReason.CA_COMPROMISE)
+    envelope = lacking(hospital)[0]["remedy"].split()[3].rstrip(",")
+    done(hospital, "ca", "emergency", envelope, "--yes")
+    assert lacking(hospital) == []
+    done(hospital, "audit", "verify")

@@ -9,20 +9,24 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import delete
 
+from tests.authority.installation import BY
 from tests.endpoints.calls import call
 from tests.server.publishing_house import PublishingHouse
+from vagus.records.authorities import find_generation
 from vagus.records.tables import crl_publications, ocsp_responders
 from vagus.server.health import Health, health_app
 from vagus.server.jobs import Jobs, Task
 from vagus.server.metrics import metrics_app
 from vagus.server.overload import LoadGauge
 from vagus.server.status_watch import StatusWatch, watch_lists
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.crl_building import RevocationReason
 
 
 @pytest.fixture
 def health(house: PublishingHouse) -> Health:
     built = house.built
-    watch = StatusWatch(built.pack, built.database, built.clock)
+    watch = StatusWatch(built.pack, built.database, built.clock, built.folder / "keystores")
     jobs = Jobs([Task("list-ages", 60, watch.look), Task("probe", 60, watch.probe)])
     counts = {"status": (3, 1)}
     follower, load = house.desk._follower, LoadGauge(1.0)
@@ -100,7 +104,8 @@ def test_silence_and_expired_responders_are_told(house: PublishingHouse, health:
 def test_an_authority_that_is_over_needs_no_list(house: PublishingHouse) -> None:
     house.built.clock.advance(days=7 * 365)
     with house.built.database.reading() as connection:
-        watched = watch_lists(connection, house.built.pack, house.built.clock.now())
+        built = house.built
+        watched = watch_lists(connection, built.pack, built.clock.now(), built.folder / "keystores")
     assert {one.authority for one in watched.lists} == {"root#1", "h1#1"}
 
 
@@ -150,3 +155,20 @@ def test_other_paths_are_not_found(health: Health) -> None:
     assert call(app, "GET", "/other").status == 404
     assert call(app, "POST", "/metrics").status == 404
     assert call(app, "HEAD", "/metrics").body == b""
+
+
+def test_what_an_offline_authority_revoked_waits_for_an_operator(house: PublishingHouse, health: Health) -> None:
+    built = house.built
+    with built.database.reading() as connection:
+        h1 = find_generation(connection, "h1", 1)
+    assert h1 is not None
+    icu = decode_certificate(house.icu.certificate_der)
+    built.revocations.revoke(h1.id, icu.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
+    built.clock.advance(seconds=1)
+    house.desk._follower.catch_up()
+    found = look(house, health)
+    said = json.loads(call(health_app(health), "GET", "/health").body)
+    assert found["status"] == "warning"
+    sentence = said["waits"]["lists of h1#1"]
+    assert sentence.startswith("what h1#1 revoked since 20")
+    assert sentence.endswith("run: vagus ceremony")

@@ -30,6 +30,7 @@ from vagus.records import certificates as certificate_rows
 from vagus.records import publications
 from vagus.records.authorities import slug_of
 from vagus.records.publications import COMPLETE, Publication
+from vagus.records.revocations import list_changes
 from vagus.x509.crl_building import CrlContents, RevocationReason, encode_crl_entry, next_crl_number, split_crl
 from vagus.x509.keys import verify_signature
 from vagus.x509.loading import decode_certificate
@@ -169,9 +170,11 @@ def publish_sealed(
         if certificate is None:
             msg = f"{reference} never issued the certificate that this list revokes; is it another installation's?"
             raise Conflict(Reason.NOT_ISSUED, msg)
-        revocation.revoke_row(batch, certificate, RevocationReason.CA_COMPROMISE, by=by)
+        sequence = revocation.revoke_row(batch, certificate, RevocationReason.CA_COMPROMISE, by=by)
         for publication in waiting:
             kept = replace(publication, authority_id=issuer.id)
+            if _says_all(batch, kept, serial):
+                kept = replace(kept, sequence=max(sequence, kept.sequence))
             publications.put_publication(batch.connection, kept)
             _append(batch, reference, kept)
         return issuer
@@ -211,6 +214,13 @@ def _is_out(batch: Batch, issuer: AuthorityRow, publication: Publication) -> boo
     """Whether this very list is the newest one: whoever was cut off behind the commit says it again."""
     newest = publications.find_publication(batch.connection, issuer.id, publication.shard)
     return newest is not None and newest.crl_der == publication.crl_der
+
+
+def _says_all(batch: Batch, publication: Publication, serial: int) -> bool:
+    """Whether nothing but the revocation that it was sealed for happened in its shard since: then none waits."""
+    place = (publication.authority_id, publication.shard)
+    changes = list_changes(batch.connection, *place, after=publication.sequence, most=2)
+    return {one.serial for one in changes} <= {serial}
 
 
 def _check_list(batch: Batch, issuer: AuthorityRow, publication: Publication) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from vagus.cli.devices import spell_time
 from vagus.cli.options import PassphraseOption, example, open_house
-from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
+from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed
 
 
 def register(application: typer.Typer) -> None:
@@ -24,7 +25,7 @@ def ceremony(
     context: typer.Context,
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show which authorities wait for a certificate.")
+        bool, typer.Option("--dry-run", help="Only show which authorities wait for it, and for what.")
     ] = False,
     yes: YesOption = False,
     passphrase_source: PassphraseOption = None,
@@ -36,13 +37,21 @@ def ceremony(
     without anything waiting it renews the lists of the offline authorities: hold one every 90 days. Each step is in the
     ledger.
     """
-    from vagus.server.ceremonies import find_waiting, hold_ceremony
+    from vagus.server.ceremonies import find_unlisted_offline, find_waiting, hold_ceremony
 
     output = Output(json)
     with open_house(context, passphrase_source) as house:
         waiting = find_waiting(house)
         if dry_run:
-            output.rows("Waiting", ("authority",), [{"authority": name} for name in waiting])
+            rows: list[Row] = [{"authority": name, "waits_for": "its certificate"} for name in waiting]
+            rows += [
+                {
+                    "authority": one.authority,
+                    "waits_for": f"its lists, which lack what was revoked since {spell_time(one.since)}",
+                }
+                for one in find_unlisted_offline(house)
+            ]
+            output.rows("Waiting", ("authority", "waits_for"), rows)
             return
         what = f"certify {len(waiting)} requests and sign" if waiting else "sign"
         check_confirmed(f"Open the offline keys, {what} the offline lists anew?", is_assumed=yes)

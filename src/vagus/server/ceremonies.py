@@ -14,11 +14,13 @@ from vagus.keystore.envelopes import EnvelopeSealer
 from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities, list_children
 from vagus.records.publications import list_facts
 from vagus.records.standing import link_parent
+from vagus.server.status_watch import watch_lists
 from vagus.wiring import House
 
 if TYPE_CHECKING:
     from vagus.policy.plans import PlannedAuthority
     from vagus.records.writer import Batch
+    from vagus.server.unlisted import Unlisted
 
 EMERGENCY = "emergency"
 """The name under which a passphrase source for sealed emergency lists is given."""
@@ -70,8 +72,17 @@ def find_waiting(house: House) -> tuple[str, ...]:
     return (*missing, *(row.reference for row in standing if row.state == REQUESTED))
 
 
+def find_unlisted_offline(house: House) -> tuple[Unlisted, ...]:
+    """The offline authorities whose lists lack a revocation: the next ceremony signs them."""
+    with house.database.reading() as connection:
+        watched = watch_lists(connection, house.pack, house.clock.now(), house.settings.keystores)
+    return tuple(one for one in watched.unlisted if one.is_offline)
+
+
 def find_due(house: House) -> tuple[str, ...]:
     """What a ceremony held now would do for the first time: keys, certificates, lists, sealed lists. Empty: nothing.
+
+    Lists that lack a revocation are among it.
 
     Requests for a CA elsewhere are not among it: no ceremony here can help them.
     """
@@ -84,6 +95,7 @@ def find_due(house: House) -> tuple[str, ...]:
         requests = [row.reference for row in find_pending(connection)]
         offline = [row for row in standing if row.is_offline and row.state == ACTIVE]
         lists = [f"list of {row.reference}" for row in offline if not list_facts(connection, row.id)]
+    lists += [f"list of {one.authority}" for one in find_unlisted_offline(house)]
     can_seal = house.settings.kind == "hospital" and house.sources.find(EMERGENCY) is not None
     sealed = [f"sealed list for {name}" for name in find_sealed(house).missing] if can_seal else []
     return (*keys, *requests, *lists, *sealed)

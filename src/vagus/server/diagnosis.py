@@ -17,6 +17,7 @@ from vagus.errors import VagusError
 from vagus.ledger.entries import decode_entry
 from vagus.ledger.publish import load_published
 from vagus.operators import has_login
+from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, REQUESTED, AuthorityRow, list_authorities
 from vagus.records.log import iterate_leaves, load_head
 from vagus.records.models import list_maker_anchors
@@ -255,7 +256,9 @@ def _authorities(house: House) -> Iterator[Finding]:
 def _status(house: House) -> Iterator[Finding]:
     """A stale list locks out every good device, so it is told long before."""
     with house.database.reading() as connection:
-        watched = watch_lists(connection, house.pack, house.clock.now())
+        watched = watch_lists(connection, house.pack, house.clock.now(), house.settings.keystores)
+    for waits in watched.unlisted:
+        yield Finding("CRL", State.FAILING, waits.sentence, waits.remedy)
     for one in watched.lists:
         if one.is_due:
             state = State.FAILING if one.seconds_left <= 0 else State.WARNING
@@ -287,9 +290,15 @@ def _published(house: House, connect_to: tuple[str, int] | None) -> Iterator[Fin
             remedy = "vagus serve; --status-address names where it serves status over plain HTTP"
         yield Finding("published", State.WARNING, finding, remedy)
         return
+    with house.database.reading() as connection:
+        watched = watch_lists(connection, house.pack, house.clock.now(), house.settings.keystores)
+    remedies = {f"{url}/crl/{one.slug}/{one.generation}": one.remedy for one in watched.unlisted}
     report = prober.probe()
     for one in report.defects:
-        yield Finding("published", State.FAILING, f"{one.place}: {one.sentence}", f"reason {one.reason.value}")
+        remedy = f"reason {one.reason.value}"
+        if one.reason is Reason.STATUS_INCOMPLETE:
+            remedy = remedies.get(one.place.rpartition("/")[0], remedy)
+        yield Finding("published", State.FAILING, f"{one.place}: {one.sentence}", remedy)
     if not report.defects:
         finding = f"{report.lists} lists and {report.answers} answers fetched from {asked} agree with the table"
         yield Finding("published", State.WELL, finding)

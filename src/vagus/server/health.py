@@ -90,8 +90,8 @@ class Health:
             facts["published"] = self.watch.facts()
         if self.lacks:
             facts["lacks"] = dict(self.lacks)
-        if self.waits:
-            facts["waits"] = dict(self.waits)
+        if waits := {**self.waits, **({} if self.watch is None else self.watch.waits())}:
+            facts["waits"] = waits
         if on_grace := self._on_grace(now):
             facts["on_grace"] = on_grace
         return not is_failing, facts

@@ -234,7 +234,8 @@ def _read_again(serving: Serving, reloading: Reloading, jobs: Jobs) -> None:
 
 
 def _watch(house: House) -> StatusWatch:
-    return StatusWatch(house.pack, house.database, house.clock, probe_seconds=house.settings.serve.probe_seconds)
+    keystores, seconds = house.settings.keystores, house.settings.serve.probe_seconds
+    return StatusWatch(house.pack, house.database, house.clock, keystores, probe_seconds=seconds)
 
 
 def _graces(house: House) -> dict[str, tuple[timedelta, timedelta]]:

@@ -12,8 +12,11 @@ from vagus.records.authorities import AuthorityRow, list_living
 from vagus.records.publications import COMPLETE, Publication, find_responder, list_facts
 from vagus.records.statistics import BelievedSizes
 from vagus.server.jobs import Task
+from vagus.server.unlisted import Unlisted, find_unlisted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vagus.authority.published import KeptLists
     from vagus.clock import Clock
     from vagus.policy.values import PolicyPack
@@ -57,14 +60,19 @@ class Watched:
     lists: tuple[WatchedList, ...]
     silent: tuple[str, ...]  # references of authorities that have published nothing
     expired_responders: tuple[str, ...]
+    unlisted: tuple[Unlisted, ...]  # authorities with revocations that stand in no list
 
 
-def watch_lists(connection: Connection, pack: PolicyPack, now: datetime) -> Watched:
-    """How long every published list still holds. Lists of offline authorities are due 60 days ahead (policy)."""
+def watch_lists(connection: Connection, pack: PolicyPack, now: datetime, keystores: Path) -> Watched:
+    """How long every published list still holds, and what none says; `keystores`: as for `find_unlisted`.
+
+    Lists of offline authorities are due 60 days ahead (policy).
+    """
     at = int(now.timestamp())
     lists: list[WatchedList] = []
     silent: list[str] = []
     expired: list[str] = []
+    unlisted: list[Unlisted] = []
     for row in list_living(connection, at):
         published = list_facts(connection, row.id)
         if not published:
@@ -73,7 +81,9 @@ def watch_lists(connection: Connection, pack: PolicyPack, now: datetime) -> Watc
         responder = None if row.is_offline else find_responder(connection, row.id)
         if responder is not None and responder.not_after <= at:
             expired.append(row.reference)
-    return Watched(tuple(lists), tuple(silent), tuple(expired))
+        if (waits := find_unlisted(connection, row, pack, now, keystores)) is not None:
+            unlisted.append(waits)
+    return Watched(tuple(lists), tuple(silent), tuple(expired), tuple(unlisted))
 
 
 def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> WatchedList:
@@ -93,17 +103,20 @@ def statistics_tasks(database: Database) -> list[Task]:
 class StatusWatch:
     """What this process knows of the published status; its two methods are tasks of `Jobs`, read from any thread."""
 
-    def __init__(self, pack: PolicyPack, database: Database, clock: Clock, *, probe_seconds: float = 60.0) -> None:
+    def __init__(
+        self, pack: PolicyPack, database: Database, clock: Clock, keystores: Path, *, probe_seconds: float = 60.0
+    ) -> None:
         self._pack = pack
         self._database = database
         self._clock = clock
+        self._keystores = keystores
         self._probe_seconds = probe_seconds
         self.prober: Prober | None = None
         """Set once the doors are open: before, there is nothing to fetch."""
         self.report: ProbeReport | None = None
         self.kept_lists: Callable[[], KeptLists] | None = None
         """How the lists stand that this process hands out from memory."""
-        self.watched = Watched((), (), ())
+        self.watched = Watched((), (), (), ())
 
     def tasks(self, *, probes: bool) -> list[Task]:
         """The rhythms of `look` and, if asked for, `probe`."""
@@ -114,7 +127,7 @@ class StatusWatch:
     def look(self) -> None:
         """Read how old the lists are."""
         with self._database.reading() as connection:
-            self.watched = watch_lists(connection, self._pack, self._clock.now())
+            self.watched = watch_lists(connection, self._pack, self._clock.now(), self._keystores)
 
     def probe(self) -> float | None:
         """Fetch and compare; gives the pause: a large house's rounds must not take time from those it serves."""
@@ -122,6 +135,11 @@ class StatusWatch:
             return None
         self.report = self.prober.probe()
         return max(self._probe_seconds, _SPARING * self.report.seconds)
+
+    def waits(self) -> dict[str, str]:
+        """What only an operator can publish, by what it is about."""
+        offline = (one for one in self.watched.unlisted if one.is_offline)
+        return {f"lists of {one.authority}": f"{one.sentence}; run: {one.remedy}" for one in offline}
 
     def stop(self) -> None:
         """The process ends: so does the round that runs."""
@@ -132,13 +150,17 @@ class StatusWatch:
         """What /health shows: whatever is wrong with what is published, as plain values."""
         report = self.report
         due = [one for one in self.watched.lists if one.is_due]
-        is_well = not (due or self.watched.silent or self.watched.expired_responders or (report and report.defects))
+        unlisted = self.watched.unlisted
+        is_well = not (
+            due or unlisted or self.watched.silent or self.watched.expired_responders or (report and report.defects)
+        )
         kept = None if self.kept_lists is None else self.kept_lists()
         is_well = is_well and not (kept is not None and kept.is_away)
         return {
             "status": "well" if is_well else "warning",
             "from_memory": None if kept is None else _kept_facts(kept),
             "due": [f"{one.sentence}; {one.remedy}" for one in due],
+            "unlisted": [f"{one.sentence}; {one.remedy}" for one in unlisted],
             "silent": list(self.watched.silent),
             "expired_responders": list(self.watched.expired_responders),
             "probe": None
