@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
+from vagus.authority.responders import OCSP_KEYSTORE
 from vagus.errors import VagusError
 from vagus.ledger.entries import decode_entry
 from vagus.ledger.publish import load_published
@@ -196,7 +197,9 @@ def _ledger(house: House) -> Iterator[Finding]:
         first = 0 if published is None else published.size
         waiting = [leaf.entry for leaf in iterate_leaves(connection, first, min(first + 1, head.size))]
     since = decode_entry(waiting[0]).at if waiting else None
-    if published is None:
+    if published is None and _is_node(house):
+        yield Finding("ledger", State.WELL, f"{head.size} entries; a status node publishes none")
+    elif published is None:
         remedy = "vagus serve --passphrase-source log=fd:N publishes them"
         yield Finding("ledger", State.WARNING, f"{head.size} entries, none published", remedy)
     elif published.size > head.size:
@@ -306,7 +309,7 @@ def _published(house: House, connect_to: tuple[str, int] | None) -> Iterator[Fin
 
 def _emergency_lists(house: House) -> Iterator[Finding]:
     """Whether each subordinate of an offline authority could be revoked now, without the key of the one above it."""
-    if house.settings.kind != "hospital":
+    if house.settings.kind != "hospital" or _is_node(house):  # they rest beside the offline keys
         return
     found = find_sealed(house)
     remedy = f"vagus ceremony --passphrase-source {EMERGENCY}=fd:N"
@@ -350,6 +353,12 @@ def _work(house: House) -> Iterator[Finding]:
     if waiting:
         finding = f"{len(waiting)} jobs wait since an hour or more: {_some(waiting)}"
         yield Finding("work", State.WARNING, finding, "vagus serve runs them")
+
+
+def _is_node(house: House) -> bool:
+    """Whether this is the folder of a status node: no keystore is here but the responders'."""
+    folder = house.settings.keystores
+    return folder.is_dir() and [one.name for one in folder.iterdir() if one.is_dir()] == [OCSP_KEYSTORE]
 
 
 def _active(house: House) -> tuple[AuthorityRow, ...]:

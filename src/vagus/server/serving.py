@@ -184,7 +184,7 @@ def _run(
     threads = (jobs, serving.ledger, showing, watching, working)
     bound, waits = sequence_bound(house), reloading.waits
     counts = partial(_counts, running)
-    lacks = note_lacks(house)
+    lacks = {} if runner is None else note_lacks(house)  # a status node issues nothing that could lack a checkpoint
     health = Health(
         house.clock, house.follower, threads, bound, counts, watch, serving.gauge, waits, lacks, _graces(house)
     )

@@ -1,0 +1,57 @@
+"""A status node: a folder of its own with settings, plan, the ledger's public key and the responders' keystore."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.issuing import make_responder, publish
+from tests.cli.processes import Served, serving
+from tests.cli.running import run
+
+NODE = ("--role", "status", "--passphrase-source", "ocsp=env:TEST_PASSPHRASE")
+
+
+@pytest.fixture
+def node(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As docs/status.md has it, over the database of a hospital that publishes."""
+    make_responder(hospital)
+    publish(hospital)
+    folder = hospital.parent / "node"
+    folder.mkdir(mode=0o700)
+    settings = (hospital / "vagus.toml").read_text()
+    settings = settings.replace("sqlite:///vagus.sqlite3", f"sqlite:///{hospital}/vagus.sqlite3")
+    (folder / "vagus.toml").write_text(settings + 'health = "127.0.0.1:0"\nprobe = "off"\n')
+    (folder / "vagus.toml").chmod(0o600)
+    for name in ("plan.toml", "log.vkey"):
+        shutil.copy(hospital / name, folder)
+    (folder / "keystores").mkdir(mode=0o700)
+    shutil.copytree(hospital / "keystores" / "ocsp", folder / "keystores" / "ocsp")
+    monkeypatch.delenv("VAGUS_PASSPHRASE_SOURCE")
+    return folder
+
+
+def health(served: Served) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://{served.ready['listeners']['health']}/health") as answer:
+        found: dict[str, Any] = json.loads(answer.read())
+    return found
+
+
+def findings(folder: Path) -> dict[str, Any]:
+    return {one["check"]: one for one in run(folder, "doctor", "--json").facts}
+
+
+def test_a_status_node_lacks_nothing_that_it_has_no_use_for(node: Path) -> None:
+    with serving(node, *NODE) as served:
+        said = health(served)
+    assert said["status"] == "well", said
+    assert "lacks" not in said
+    assert "checkpoint" not in served.log()
+    found = findings(node)
+    assert found["ledger"]["state"] == "well"
+    assert "emergency lists" not in found
