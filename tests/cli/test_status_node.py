@@ -55,3 +55,17 @@ def test_a_status_node_lacks_nothing_that_it_has_no_use_for(node: Path) -> None:
     found = findings(node)
     assert found["ledger"]["state"] == "well"
     assert "emergency lists" not in found
+
+
+def test_a_node_whose_folder_cannot_be_written_goes_on_answering_and_says_where(node: Path) -> None:
+    (node / "published").write_text("in the way")  # nobody, root included, makes a folder there
+    with serving(node, *NODE) as served:
+        said = health(served)
+        assert said["status"] == "degraded"
+        assert str(node / "published") in said["lacks"]["files"]
+        assert "give the folder to the user that serves" in said["lacks"]["files"]
+        assert said["work"]["files"]["failures"] == 0
+        with urllib.request.urlopen(f"http://{served.ready['listeners']['health']}/metrics") as answer:
+            assert b'vagus_lacks{what="files"} 1.0' in answer.read()
+        assert served.get("/crl/h1.icu/1/0.crl")
+    assert served.log().count("lists are not written") == 1

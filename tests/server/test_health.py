@@ -11,12 +11,12 @@ from typing import cast
 import pytest
 
 from vagus.authority.clock_bound import ClockBound
-from vagus.errors import Unavailable
+from vagus.errors import Conflict, Unavailable
 from vagus.reasons import Reason
 from vagus.records.database import open_database
 from vagus.records.installation import Installation, insert_installation
 from vagus.records.sequence import RevocationFollower
-from vagus.server.health import Health, note_clock
+from vagus.server.health import Health, note_clock, note_files
 from vagus.server.jobs import Jobs, Task
 from vagus.server.metrics import encode_metrics
 from vagus.testing import FrozenClock
@@ -109,3 +109,25 @@ def test_a_database_that_is_away_is_not_taken_for_a_clock_that_is_wrong() -> Non
     with pytest.raises(Unavailable):
         note_clock(waits, check)
     assert waits == {}
+
+
+def test_files_that_cannot_be_written_are_told_once_for_each_change(caplog: pytest.LogCaptureFixture) -> None:
+    lacks: dict[str, str] = {}
+    failure: list[Exception] = [PermissionError(13, "Permission denied", "/lists/.lock")] * 16
+
+    def write() -> None:
+        if failure:
+            raise ExceptionGroup("files", failure)
+
+    assert note_files(lacks, write) == note_files(lacks, write) == 10.0
+    assert lacks["files"].startswith("/lists/.lock: Permission denied; ")
+    assert len(caplog.records) == 1
+    failure[:] = [OSError(28, "No space left on device", "/lists/crl")]
+    note_files(lacks, write)
+    assert len(caplog.records) == 2
+    failure[:] = [Conflict(Reason.RESTORE_UNSETTLED, "the table was set back")]
+    with pytest.raises(ExceptionGroup):
+        note_files(lacks, write)
+    failure.clear()
+    assert note_files(lacks, write) is None
+    assert lacks == {}

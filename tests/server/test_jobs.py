@@ -215,3 +215,23 @@ def test_nothing_to_do_can_be_stopped() -> None:
     jobs = Jobs([])
     jobs.start()
     jobs.stop()
+
+
+def test_a_failure_that_goes_on_stands_in_the_log_once_with_the_path(caplog: pytest.LogCaptureFixture) -> None:
+    failures: list[Exception] = [PermissionError(13, "Permission denied", "/lists/.lock")] * 16
+
+    def write() -> None:
+        raise ExceptionGroup("files", failures)
+
+    jobs = Jobs([Task("files", 3600, write)])
+    jobs.run_all()
+    jobs.run_all()
+    assert [one.message for one in caplog.records] == [
+        "periodic work files failed: [Errno 13] Permission denied: '/lists/.lock'"
+    ]
+    said = jobs.states()["files"].last_error
+    assert said is not None
+    assert said.startswith("PermissionError: /lists/.lock: Permission denied; check its owner")
+    failures[:] = [OSError(28, "No space left on device", "/lists/.lock")]
+    jobs.run_all()
+    assert len(caplog.records) == 2

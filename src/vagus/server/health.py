@@ -15,12 +15,14 @@ from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
 from vagus.records.sequence import RevocationFollower
-from vagus.server.jobs import Jobs, TaskState
+from vagus.server.jobs import Jobs, TaskState, leaves
 from vagus.server.overload import LoadGauge
 from vagus.server.status_watch import StatusWatch
 
 _LOG = logging.getLogger(__name__)
 _DATES = "dates"
+_FILES = "files"
+_FILES_SECONDS = 10.0
 
 Counts = Callable[[], Mapping[str, tuple[int, int]]]
 
@@ -121,6 +123,27 @@ def note_clock(waits: dict[str, str], check: Callable[[], None]) -> None:
         waits[_DATES] = f"no list is dated: {error.message}"
     else:
         waits.pop(_DATES, None)
+
+
+def note_files(lacks: dict[str, str], write: Callable[[], None]) -> float | None:
+    """Say in `lacks`, and once in the log, why no list is written into the folder; gives the pause before the next try.
+
+    `write` raises an ExceptionGroup of what failed. For a process whose folder nobody needs: it answers from memory.
+    """
+    try:
+        write()
+    except* OSError as group:
+        first = next(one for one in leaves(group) if isinstance(one, OSError))
+        said = (
+            f"{first.filename}: {first.strerror or type(first).__name__}; lists go out from memory and are not written "
+            "there: give the folder to the user that serves, or make room on its disk"
+        )
+        if lacks.get(_FILES) != said:
+            _LOG.error("lists are not written: %s", said)
+        lacks[_FILES] = said
+    else:
+        lacks.pop(_FILES, None)
+    return _FILES_SECONDS if _FILES in lacks else None
 
 
 def health_app(health: Health) -> ASGIApp:

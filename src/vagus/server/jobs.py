@@ -67,6 +67,8 @@ def do_each(what: str, every: Iterable[T], act: Callable[[T], object]) -> None:
 class _Turn:
     task: Task
     state: TaskState = field(default_factory=lambda: TaskState(time.monotonic()))
+    said: str | None = None
+    """What the log has of the failure that goes on."""
 
     def begin(self) -> None:
         self.state.due_at = float("inf")
@@ -170,7 +172,7 @@ class Jobs:
         turn.state.begun_at = None
         turn.state.runs += 1
         turn.state.in_a_row = 0
-        turn.state.last_error = None
+        turn.state.last_error = turn.said = None
         turn.state.last_success_at = now
         self._schedule(turn, turn.task.every_seconds if pause is None else pause)
 
@@ -179,9 +181,12 @@ class Jobs:
         turn.state.runs += 1
         turn.state.failures += 1
         turn.state.in_a_row += 1
-        each = list(_leaves(error))
+        each = list(leaves(error))
         turn.state.last_error = ", ".join(dict.fromkeys(_name(one) for one in each))
-        _LOG.error("periodic work %s failed: %s", turn.task.name, "; ".join(str(one) for one in each))
+        said = "; ".join(dict.fromkeys(str(one) for one in each))
+        if turn.said != said:  # once for each change: what goes on is counted
+            _LOG.error("periodic work %s failed: %s", turn.task.name, said)
+        turn.said = said
         self._schedule(turn, min(_RETRY_SECONDS * 2 ** min(turn.state.in_a_row - 1, 6), turn.task.every_seconds))
 
     def _schedule(self, turn: _Turn, seconds: float) -> None:
@@ -189,14 +194,18 @@ class Jobs:
             turn.state.due_at = min(turn.state.due_at, time.monotonic() + seconds)
 
 
-def _leaves(error: Exception) -> Iterable[Exception]:
-    """The error itself, or those of a group."""
+def leaves(error: Exception) -> Iterable[Exception]:
+    """The error itself, or those that a group holds, at any depth."""
     if isinstance(error, ExceptionGroup):
         for one in error.exceptions:
-            yield from _leaves(one)
+            yield from leaves(one)
     else:
         yield error
 
 
 def _name(error: Exception) -> str:
-    return error.reason.value if isinstance(error, VagusError) else type(error).__name__
+    if isinstance(error, VagusError):
+        return error.reason.value
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{type(error).__name__}: {error.filename}: {error.strerror}; check its owner and the space on the disk"
+    return type(error).__name__

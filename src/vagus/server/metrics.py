@@ -29,7 +29,7 @@ class HealthMetrics:
         yield from self._work()
         yield from self._listeners()
         lacks = GaugeMetricFamily("vagus_lacks", "1 for what this process has no means to do.", labels=["what"])
-        for what in self._health.lacks:
+        for what in tuple(self._health.lacks):  # a thread of periodic work may add to it
             lacks.add_metric([what], 1)
         yield lacks
         if self._health.watch is not None:

@@ -32,7 +32,7 @@ from vagus.server.credentials import DoorCertificate
 from vagus.server.doors import DoorBuilder, Doors, sequence_bound, status_spec
 from vagus.server.fetching import HttpFetch
 from vagus.server.gate_log import GateLog
-from vagus.server.health import Health, health_app, note_clock
+from vagus.server.health import Health, health_app, note_clock, note_files
 from vagus.server.jobs import Jobs, Task, do_each
 from vagus.server.listeners import ListenerSpec, RunningListeners, do_nothing, run
 from vagus.server.log_files import log_files_app, under_prefix
@@ -105,6 +105,8 @@ class Serving:
     builder: DoorBuilder | None = None
     waits: dict[str, str] = field(default_factory=dict)
     """What an operator should know, by what it is about."""
+    lacks: dict[str, str] = field(default_factory=dict)
+    """What this process does not do, with the remedy."""
     changed: Callable[[], None] = do_nothing
     """Told once the listeners of another plan are open."""
     ledger: Jobs = field(default_factory=lambda: Jobs([]))
@@ -184,10 +186,10 @@ def _run(
     threads = (jobs, serving.ledger, showing, watching, working)
     bound, waits = sequence_bound(house), reloading.waits
     counts = partial(_counts, running)
-    lacks = {} if runner is None else note_lacks(house)  # a status node issues nothing that could lack a checkpoint
-    health = Health(
-        house.clock, house.follower, threads, bound, counts, watch, serving.gauge, waits, lacks, _graces(house)
-    )
+    if runner is not None:  # a status node issues nothing that could lack a checkpoint
+        serving.lacks.update(note_lacks(house))
+    told = (waits, serving.lacks, _graces(house))
+    health = Health(house.clock, house.follower, threads, bound, counts, watch, serving.gauge, *told)
     specs += _operators(house, health)
     if not specs:
         msg = "the plan has no listener that this process could open; add one under [[listeners]]"
@@ -335,7 +337,7 @@ def _renew_first(office: ResponderOffice, issuers: OpenIssuers, bound: ClockBoun
 def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
     tasks = [
         Task("lists", 1.0, partial(_publish_lists, serving), _LONG),
-        Task("files", 1.0, partial(_write_files, serving), _LONG),
+        Task("files", 1.0, _files_task(serving, is_status_only=is_status_only), _LONG),
         Task("responders", 10.0, serving.supply.take_over),
         Task("answers", 60.0, serving.supply.presign),
         Task("gates", 5.0, serving.gate_log.flush),
@@ -377,6 +379,12 @@ def _publish_lists(serving: Serving) -> None:
     if not _is_settled(serving):
         return  # a new list would not name what was revoked in the gap, and take the place of one that does
     do_each("lists", serving.issuers.every(), serving.publisher.publish_due)
+
+
+def _files_task(serving: Serving, *, is_status_only: bool) -> Callable[[], float | None]:
+    write = partial(_write_files, serving)
+    # Nobody needs a node's files while its listener answers; static servers hand out those of the signing side.
+    return partial(note_files, serving.lacks, write) if is_status_only else write
 
 
 def _write_files(serving: Serving) -> None:
