@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.issuing import make_responder, publish
+from tests.cli.issuing import device_name, issue, make_responder, publish
 from tests.cli.processes import Served, serving
 from tests.cli.running import run
+from vagus.wiring import House, RealClock
 
 NODE = ("--role", "status", "--passphrase-source", "ocsp=env:TEST_PASSPHRASE")
 
@@ -69,3 +71,17 @@ def test_a_node_whose_folder_cannot_be_written_goes_on_answering_and_says_where(
             assert b'vagus_lacks{what="files"} 1.0' in answer.read()
         assert served.get("/crl/h1.icu/1/0.crl")
     assert served.log().count("lists are not written") == 1
+
+
+def test_the_doctor_sees_revocations_that_the_signing_side_has_not_listed(
+    node: Path, hospital: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issue(hospital, 1)
+    publish(hospital, "again")
+    revoked_at = datetime.now(UTC)
+    with House.open(hospital) as house:
+        house.revoke_device(house.find_device(device_name(1)).id, "keyCompromise", by="operator:test")
+    assert findings(node)["CRL"]["state"] == "well"
+    monkeypatch.setattr(RealClock, "now", lambda _: revoked_at + timedelta(seconds=63))
+    (one,) = [one for one in run(node, "doctor", "--json").facts if "is in no list yet" in one["finding"]]
+    assert (one["check"], one["state"], one["remedy"]) == ("CRL", "failing", "vagus serve --issue-for h1/icu")

@@ -172,3 +172,25 @@ def test_what_an_offline_authority_revoked_waits_for_an_operator(house: Publishi
     sentence = said["waits"]["lists of h1#1"]
     assert sentence.startswith("what h1#1 revoked since 20")
     assert sentence.endswith("run: vagus ceremony")
+
+
+def test_a_revocation_that_nobody_lists_in_time_is_seen_without_any_fetch(
+    house: PublishingHouse, health: Health
+) -> None:
+    """The signing side is dead: no list is due by its schedule for days, and a revoked device passes by lists."""
+    issued = house.issue()
+    house.advance(seconds=2)
+    house.publish()
+    house.revoke(issued)
+    house.advance(seconds=59)
+    assert look(house, health)["unlisted"] == []
+    assert samples(health)["vagus_lists_behind"] == 0
+    house.advance(seconds=2)
+    said = look(house, health)["unlisted"]
+    assert isinstance(said, list)
+    assert [one.rpartition("; ")[2] for one in said] == ["vagus serve --issue-for h1/icu"]
+    assert json.loads(call(health_app(health), "GET", "/health").body)["status"] == "degraded"
+    assert (samples(health)["vagus_lists_due"], samples(health)["vagus_lists_behind"]) == (0, 2)
+    house.publish()
+    assert look(house, health)["unlisted"] == []
+    assert json.loads(call(health_app(health), "GET", "/health").body)["status"] == "well"

@@ -59,16 +59,18 @@ class Health:
     def report(self) -> tuple[bool, dict[str, object]]:
         """Whether this process does its work, and the facts as plain values.
 
-        What is wrong with published status, and what this process lacks (`degraded`), is told and leaves the process
-        healthy: others publish the same, and whoever takes unhealthy ones out of service would take out all of them.
+        What is wrong with published status, and what this process lacks or nobody has signed (`degraded`), is told and
+        leaves the process healthy: others publish the same, and whoever takes unhealthy ones out of service would take
+        out all of them.
         """
         now = self.clock.now()
         is_lost = self.follower.is_lost(now, self.bound)
         states = self.states()
         hanging = self.hanging()
+        is_degraded = bool(self.lacks) or (self.watch is not None and bool(self.watch.behind))
         is_failing = is_lost or bool(hanging) or any(state.in_a_row for state in states.values())
         facts: dict[str, object] = {
-            "status": "failing" if is_failing else "degraded" if self.lacks else "well",
+            "status": "failing" if is_failing else "degraded" if is_degraded else "well",
             "sequence": {
                 "position": self.follower.position,
                 "is_lost": is_lost,

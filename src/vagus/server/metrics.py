@@ -99,6 +99,8 @@ def _status(watch: StatusWatch, now: float) -> Iterable[Metric]:
         left.add_metric([one.authority, one.shard], one.seconds_left)
     yield left
     yield _gauge("vagus_lists_due", "Lists that somebody should renew.", sum(one.is_due for one in watch.watched.lists))
+    unlisted = sum(one.lists for one in watch.watched.unlisted)
+    yield _gauge("vagus_lists_behind", "Lists that lack a revocation which they should have by now.", unlisted)
     yield _gauge("vagus_authorities_silent", "Authorities without any list.", len(watch.watched.silent))
     report = watch.report
     if report is None:

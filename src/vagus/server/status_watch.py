@@ -136,6 +136,11 @@ class StatusWatch:
         self.report = self.prober.probe()
         return max(self._probe_seconds, _SPARING * self.report.seconds)
 
+    @property
+    def behind(self) -> tuple[Unlisted, ...]:
+        """What the signing side should have published by now; `waits` tells of offline authorities."""
+        return tuple(one for one in self.watched.unlisted if not one.is_offline)
+
     def waits(self) -> dict[str, str]:
         """What only an operator can publish, by what it is about."""
         offline = (one for one in self.watched.unlisted if one.is_offline)
