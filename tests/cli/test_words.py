@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.issuing import device_name, issue
 from tests.cli.running import END_OF_INPUT, answer, done, run
 
 
@@ -152,3 +153,28 @@ def test_a_page_of_devices_says_that_more_may_follow(hospital: Path) -> None:
     rest = done(hospital, "device", "list", "--after", ids[1])
     assert "More may follow" not in rest.out
     assert ids[0] not in rest.out
+
+
+def test_a_hold_or_revocation_that_is_given_again_says_that_it_stood_before(hospital: Path) -> None:
+    device = device_name(1)
+    issue(hospital, 1)
+    assert "before:" not in done(hospital, "device", "hold", device).out
+    again = done(hospital, "device", "hold", device, "--json").facts
+    assert (again["held"], again["held_before"]) == (0, 1)
+    assert "were on hold before" in done(hospital, "device", "hold", device).out
+    done(hospital, "device", "release", device)
+    first = done(hospital, "device", "revoke", device, "--yes", "--json").facts
+    assert (first["revoked"], first["revoked_before"]) == (1, 0)
+    again = done(hospital, "device", "revoke", device, "--yes", "--json").facts
+    assert (again["revoked"], again["revoked_before"]) == (0, 1)
+    assert "were revoked before" in done(hospital, "device", "revoke", device, "--yes").out
+
+
+def test_a_hold_that_held_nothing_says_whether_the_device_may_enrol(hospital: Path) -> None:
+    device = device_name(1)
+    assert "it may still enrol" in done(hospital, "device", "hold", device).out
+    done(hospital, "device", "state", device, "commissioned")
+    done(hospital, "device", "state", device, "quarantined")
+    said = done(hospital, "device", "hold", device).out
+    assert "may still enrol" not in said
+    assert "it is quarantined, so it gets none" in said

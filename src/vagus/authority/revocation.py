@@ -37,6 +37,8 @@ class Revoked:
 
     count: int
     sequence: int
+    before: int = 0
+    """How many stood so already, and were left as they were."""
 
 
 class Revocations:
@@ -282,11 +284,10 @@ def _alive(batch: Batch, device_id: str) -> tuple[CertificateRow, ...]:
 
 
 def _each(batch: Batch, found: Iterable[CertificateRow], act: Callable[[Revocable], int]) -> Revoked:
-    count = sequence = 0
-    for row in found:
-        sequence = max(sequence, act(_look(batch, row)))
-        count += 1
-    return Revoked(count, sequence)
+    begun_at = rows.newest_sequence(batch.connection)
+    places = [act(_look(batch, row)) for row in found]
+    count = sum(place > begun_at for place in places)
+    return Revoked(count, max(places, default=0), before=len(places) - count)
 
 
 def _revoked(one: Revocable) -> Conflict:

@@ -25,7 +25,6 @@ _STATES = (
     "manufactured, shipped, received, commissioned, in_service, quarantined, on_loan, in_repair, recalled, "
     "decommissioned, sanitised or disposed."
 )
-_NO_CERTIFICATE = "It has no live certificate, so nothing was held, and it may still enrol."
 _EXAMPLES = {
     "add": 'vagus device add --unit h1/icu --model "Aorta IP3" --serial AIP3-000123',
     "list": "vagus device list --unit h1/icu --state quarantined",
@@ -215,14 +214,19 @@ def revoke(
         which = f"{found.model} {found.maker_serial} of {found.unit} (device {found.id})"
         check_confirmed(f"Revoke every certificate of {which} now, for good{locks}?", is_assumed=yes)
         revoked = house.revoke_device(found.id, reason, by=house.operator, keeps_enrolling=keep_enrolling)
-        Output(json).facts(
-            {
-                "device": str(found.id),
-                "revoked": revoked.count,
-                "sequence": revoked.sequence,
-                "state": house.find_device(str(found.id)).state,
-            }
-        )
+        state_now = house.find_device(str(found.id)).state
+    output = Output(json)
+    output.facts(
+        {
+            "device": str(found.id),
+            "revoked": revoked.count,
+            "revoked_before": revoked.before,
+            "sequence": revoked.sequence,
+            "state": state_now,
+        }
+    )
+    if revoked.before and not revoked.count:
+        output.say("Its certificates were revoked before: nothing became of them now.")
 
 
 def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
@@ -234,9 +238,22 @@ def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
         found = house.find_device(device)
         held = house.revocations.hold_device(str(found.id), by=house.operator).result()
     output = Output(json)
-    output.facts({"device": str(found.id), "held": held.count, "sequence": held.sequence})
-    if not held.count:
-        output.say(f"{_NO_CERTIFICATE} To keep it from enrolling: `vagus device state DEVICE quarantined` or recalled.")
+    facts = {"held": held.count, "held_before": held.before, "sequence": held.sequence}
+    output.facts({"device": str(found.id), **facts})
+    if held.before and not held.count:
+        output.say("Its certificates were on hold before: nothing became of them now.")
+    elif not held.count:
+        output.say(_nothing_held(found.state))
+
+
+def _nothing_held(state: str) -> str:
+    """What there is to know where no certificate was suspended."""
+    from vagus.fleet.lifecycle import MAY_ENROL
+
+    if state not in MAY_ENROL:
+        return f"It has no live certificate, so nothing was held; it is {state}, so it gets none."
+    how = "To keep it from enrolling: `vagus device state DEVICE quarantined` or recalled."
+    return f"It has no live certificate, so nothing was held, and it may still enrol. {how}"
 
 
 def release(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
