@@ -96,8 +96,10 @@ def test_an_import_without_its_revocations_is_refused_and_with_them_keeps_them(f
     assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
     done(fresh, "ca", "import", "root", *pair, "--crl", str(tmp_path / "old.crl"))
     done(fresh, "ceremony", "--yes")
-    assert done(fresh, "ca", "revoke-earlier", "root#1", "BEEF", "--json").facts["revoked"] == 1
-    assert done(fresh, "ca", "revoke-earlier", "root#1", "5eed", "--json").facts["revoked"] == 0
+    asked = run(fresh, "ca", "revoke-earlier", "root#1", "BEEF")
+    assert (asked.code, "Revoke the certificate beef that root#1 issued" in asked.err) == (1, True)
+    assert done(fresh, "ca", "revoke-earlier", "root#1", "BEEF", "--yes", "--json").facts["revoked"] == 1
+    assert done(fresh, "ca", "revoke-earlier", "root#1", "5eed", "--yes", "--json").facts["revoked"] == 0
     refused = run(fresh, "ca", "revoke-earlier", "h1/icu#1", "BEEF")
     assert (refused.code, refused.reason) == (3, "NOT_ISSUED")
     refused = run(fresh, "ca", "revoke-earlier", "root#1", "no number")

@@ -174,7 +174,7 @@ def test_an_authority_is_rolled_and_both_generations_stand(hospital: Path) -> No
     done(hospital, "ceremony", "--yes")
     states = {row["authority"]: row["state"] for row in done(hospital, "ca", "list", "--json").facts}
     assert states["h1/icu#1"] == states["h1/icu#2"] == "active"
-    done(hospital, "ca", "retire", "h1/icu#1")
+    done(hospital, "ca", "retire", "h1/icu#1", "--yes")
     states = {row["authority"]: row["state"] for row in done(hospital, "ca", "list", "--json").facts}
     assert states["h1/icu#1"] == "retired"
 

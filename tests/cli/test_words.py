@@ -178,3 +178,14 @@ def test_a_hold_that_held_nothing_says_whether_the_device_may_enrol(hospital: Pa
     said = done(hospital, "device", "hold", device).out
     assert "may still enrol" not in said
     assert "it is quarantined, so it gets none" in said
+
+
+def test_the_end_of_a_generation_is_asked_for_and_a_no_changes_nothing(hospital: Path) -> None:
+    asked = answer(hospital, END_OF_INPUT, "ca", "retire", "h1/icu#1")
+    assert asked.code == 1
+    assert "Retire h1/icu#1 for good?" in asked.err
+    assert "nothing was changed" in asked.err
+    assert done(hospital, "ca", "show", "h1/icu", "--json").facts["state"] == "active"
+    done(hospital, "ca", "retire", "h1/icu#1", "--yes")
+    again = run(hospital, "ca", "retire", "h1/icu#1")
+    assert (again.code, again.reason) == (3, "AUTHORITY_UNKNOWN")

@@ -237,6 +237,7 @@ def revoke_earlier(
     ],
     *,
     reason: Annotated[str, typer.Option(metavar="REASON", help=f"{REASONS}.")] = "unspecified",
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Revoke a certificate that an imported CA issued before it came here, at once and for good.
@@ -256,9 +257,11 @@ def revoke_earlier(
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=serial)
     with open_house(context) as house:
         row = _find(house, authority)
-        news = earlier.revoke_earlier(
-            house.writer, row.name, row.generation, number, RevocationReason.parse(reason), by=house.operator
-        )
+        parsed = RevocationReason.parse(reason)
+        question = f"Revoke the certificate {number:x} that {row.reference} issued before it came here, for good?"
+        if row.request_der is None:  # else it was born here, and is refused without a question
+            check_confirmed(question, is_assumed=yes)
+        news = earlier.revoke_earlier(house.writer, row.name, row.generation, number, parsed, by=house.operator)
     Output(json).facts({"authority": row.reference, "serial": f"{number:x}", "revoked": news})
 
 
@@ -285,17 +288,22 @@ def retire(
     context: typer.Context,
     authority: GenerationArgument,
     *,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """End new certificates from one generation, for good; its lists and answers go on to its end."""
     from vagus.errors import Malformed
     from vagus.reasons import Reason
+    from vagus.records.authorities import ACTIVE
 
     if "#" not in authority:  # the newest is never meant without a word: it is the one that issues
         msg = f"{authority!r} names no generation; write it as in {authority}#1, see `vagus ca list`"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=authority)
     with open_house(context) as house:
         row = _find(house, authority)
+        question = f"Retire {row.reference} for good? It issues nothing any more; its lists and answers go on."
+        if row.state == ACTIVE:  # else there is nothing to retire, and it is refused without a question
+            check_confirmed(question, is_assumed=yes)
         house.hierarchy.retire(row.name, row.generation, by=house.operator)
     Output(json).facts({"authority": row.reference, "state": "retired"})
 
