@@ -142,6 +142,17 @@ class Settings:
             return None
         return Path(self.database_url.removeprefix("sqlite:///"))
 
+    def check_database_file(self) -> None:
+        """Raises Misconfigured(BAD_SETTINGS) where there is no such file: SQLite would begin an empty one."""
+        file = self.database_file
+        if file is None or file.exists():
+            return
+        msg = (
+            f"{self.folder / FILE_NAME}: installation.database names {file}, and there is no such file; correct the "
+            "path, or bring the database back (vagus restore)"
+        )
+        raise Misconfigured(Reason.BAD_SETTINGS, msg, path=str(file))
+
 
 def load_settings(folder: Path) -> Settings:
     """The settings of the installation in `folder`.

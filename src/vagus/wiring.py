@@ -90,7 +90,9 @@ class House:
     @classmethod
     def open(cls, folder: Path, *, passphrase_sources: Sequence[str] = ()) -> Self:
         """The installation in `folder`. Raises Misconfigured(BAD_SETTINGS), Malformed(BAD_ARGUMENT)."""
-        return cls(load_settings(folder), PassphraseSources(passphrase_sources))
+        settings = load_settings(folder)
+        settings.check_database_file()
+        return cls(settings, PassphraseSources(passphrase_sources))
 
     @classmethod
     def create(

@@ -189,3 +189,14 @@ def test_the_end_of_a_generation_is_asked_for_and_a_no_changes_nothing(hospital:
     done(hospital, "ca", "retire", "h1/icu#1", "--yes")
     again = run(hospital, "ca", "retire", "h1/icu#1")
     assert (again.code, again.reason) == (3, "AUTHORITY_UNKNOWN")
+
+
+def test_a_database_that_is_not_there_is_not_begun_beside_the_real_one(hospital: Path) -> None:
+    settings = hospital / "vagus.toml"
+    settings.write_text(settings.read_text().replace("sqlite:///vagus.sqlite3", "sqlite:///vagus.sqlite"))
+    for command in (("device", "list"), ("upgrade",), ("doctor",)):
+        refused = run(hospital, *command)
+        assert (refused.code, refused.reason) == (2, "BAD_SETTINGS")
+        assert str(hospital / "vagus.sqlite") in refused.err
+        assert "correct the path" in refused.err
+    assert not (hospital / "vagus.sqlite").exists()

@@ -93,7 +93,9 @@ def upgrade(context: typer.Context) -> None:
     from vagus.records.database import SCHEMA, open_database
     from vagus.settings import load_settings
 
-    database = open_database(load_settings(folder_of(context)).database_url)
+    settings = load_settings(folder_of(context))
+    settings.check_database_file()
+    database = open_database(settings.database_url)
     try:
         database.upgrade()
     finally:
