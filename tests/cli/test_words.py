@@ -200,3 +200,11 @@ def test_a_database_that_is_not_there_is_not_begun_beside_the_real_one(hospital:
         assert str(hospital / "vagus.sqlite") in refused.err
         assert "correct the path" in refused.err
     assert not (hospital / "vagus.sqlite").exists()
+
+
+def test_a_folder_without_the_plan_that_was_applied_says_to_copy_it(hospital: Path) -> None:
+    (hospital / "plan.toml").unlink()
+    refused = run(hospital, "serve", "--role", "status")
+    assert (refused.code, refused.reason) == (3, "CEREMONY_NEEDED")
+    assert f"{hospital / 'plan.toml'} is not here, though a plan was applied" in refused.err
+    assert "vagus plan apply" not in refused.err

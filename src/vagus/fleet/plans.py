@@ -37,7 +37,7 @@ from vagus.ledger.publish import write_durably
 from vagus.policy.documents import read_document
 from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedModel, decode_plan
 from vagus.reasons import Reason
-from vagus.records.authorities import RETIRED, find_newest, set_authority_state
+from vagus.records.authorities import RETIRED, find_newest, list_authorities, set_authority_state
 from vagus.records.database import Database
 from vagus.records.devices import DeviceRow, set_device_place
 from vagus.records.installation import load_installation
@@ -171,10 +171,16 @@ class Planning:
         """The plan in force. Raises Conflict(CEREMONY_NEEDED) when none was applied yet, Misconfigured(BAD_PLAN)."""
         if not self._adopted.exists():
             msg = "no plan was applied yet; run: vagus plan apply PLAN"
+            if self._has_authorities():
+                msg = f"{self._adopted} is not here, though a plan was applied to this database; copy it from there"
             raise Conflict(Reason.CEREMONY_NEEDED, msg)
         return decode_plan(
             read_document(self._adopted, Reason.BAD_PLAN), str(self._adopted), folder=self._adopted.parent
         )
+
+    def _has_authorities(self) -> bool:
+        with self._database.reading() as connection:
+            return bool(list_authorities(connection))
 
     def load_served(self) -> Plan:
         """The plan in force, to sign and serve by.
