@@ -208,3 +208,16 @@ def test_a_folder_without_the_plan_that_was_applied_says_to_copy_it(hospital: Pa
     assert (refused.code, refused.reason) == (3, "CEREMONY_NEEDED")
     assert f"{hospital / 'plan.toml'} is not here, though a plan was applied" in refused.err
     assert "vagus plan apply" not in refused.err
+
+
+@pytest.mark.parametrize("arguments", [("revoke", "list"), ("device", "state", "Aorta IP3:AIP3-000001", "recalled")])
+def test_a_place_that_sqlite_may_not_write_is_named_with_what_helps(hospital: Path, arguments: tuple[str, ...]) -> None:
+    for suffix in ("-wal", "-shm"):
+        beside = hospital / f"vagus.sqlite3{suffix}"
+        beside.unlink(missing_ok=True)
+        beside.mkdir()  # root may write everything, but not this
+    refused = run(hospital, *arguments)
+    assert (refused.code, refused.reason) == (4, "DATABASE_UNAVAILABLE")
+    assert f"beside {hospital / 'vagus.sqlite3'}" in refused.err
+    assert "to the user that runs this" in refused.err
+    assert "try again" not in refused.err

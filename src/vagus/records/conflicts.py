@@ -6,7 +6,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from vagus.errors import Conflict
 from vagus.reasons import Reason
-from vagus.records.database import first_line
+from vagus.records.outages import first_line
 
 
 def as_conflict(error: SQLAlchemyError) -> Exception:

@@ -18,21 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import (
-    ArgumentError,
-    DatabaseError,
-    DBAPIError,
-    InterfaceError,
-    InternalError,
-    NoSuchModuleError,
-    OperationalError,
-    SQLAlchemyError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
 from vagus.errors import Misconfigured, Unavailable
 from vagus.reasons import Reason
+from vagus.records.outages import unavailable_as_ours
 from vagus.records.tables import log_head, metadata
 from vagus.tlog.merkle import Frontier
 
@@ -142,7 +133,7 @@ class Database:
                 yield connection
             return
         with (
-            unavailable_as_ours(),
+            unavailable_as_ours(self.path),
             self._readers.connect() as connection,
             connection.begin(),
             self._patient(connection, patience),
@@ -167,7 +158,7 @@ class Database:
             msg = "the database did not answer a moment ago; try again, then look at its log"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
         try:
-            with unavailable_as_ours(), self._askers.connect() as connection, connection.begin():
+            with unavailable_as_ours(self.path), self._askers.connect() as connection, connection.begin():
                 yield connection
         except Unavailable as error:
             if error.reason is Reason.DATABASE_UNAVAILABLE:
@@ -186,7 +177,7 @@ class Database:
             with self.asking() as connection:
                 yield connection
             return
-        with unavailable_as_ours():
+        with unavailable_as_ours(self.path):
             try:
                 connection = self._glasses.pop()
             except IndexError:
@@ -206,7 +197,7 @@ class Database:
         statements without a bound, for a migration may take hours.
         """
         with (
-            unavailable_as_ours(),
+            unavailable_as_ours(self.path),
             self.exclusive_turn(),
             self.connect_writer() as connection,
             connection.begin(),
@@ -280,7 +271,7 @@ class Database:
 
         Raises Misconfigured(DURABILITY_WEAK): an answer must not leave before its intent is on the disk.
         """
-        with unavailable_as_ours(), self.exclusive_turn(), self.connect_writer() as connection:
+        with unavailable_as_ours(self.path), self.exclusive_turn(), self.connect_writer() as connection:
             for name, value, is_strong, remedy in _durability(connection, is_sqlite=self.is_sqlite):
                 if not is_strong:
                     msg = f"the database's {name} is {value}, answers could be lost in a power cut; set it to {remedy}"
@@ -288,7 +279,7 @@ class Database:
 
     def describe_durability(self) -> tuple[tuple[str, str], ...]:
         """Each setting that durability rests on with its value, for doctor and reports."""
-        with unavailable_as_ours(), self.exclusive_turn(), self.connect_writer() as connection:
+        with unavailable_as_ours(self.path), self.exclusive_turn(), self.connect_writer() as connection:
             rows = _durability(connection, is_sqlite=self.is_sqlite)
             return tuple((name, value) for name, value, _, _ in rows)
 
@@ -307,7 +298,7 @@ class Database:
             if self._memory_reading is not None:
                 yield self._memory_reading
                 return
-            with unavailable_as_ours(), self._readers.connect() as connection, connection.begin():
+            with unavailable_as_ours(self.path), self._readers.connect() as connection, connection.begin():
                 connection.exec_driver_sql("PRAGMA query_only = ON")
                 self._memory_reading = connection
                 try:
@@ -352,42 +343,12 @@ class Database:
             sync_folder(self.path.parent)
 
 
-@contextmanager
-def unavailable_as_ours() -> Iterator[None]:
-    """Lets a lost, locked or full database speak as Unavailable(DATABASE_UNAVAILABLE)."""
-    try:
-        yield
-    except DBAPIError as error:
-        if not is_outage(error):
-            raise
-        msg = f"the database does not answer ({first_line(error.orig)}); try again, then look at its log"
-        raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg) from error
-    except PoolTimeoutError as error:
-        msg = "every connection to the database is in use and none came back in time; try again, then look at its log"
-        raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg) from error
-
-
 def _is_event_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return False
     return True
-
-
-def is_outage(error: SQLAlchemyError) -> bool:
-    """Whether the database failed, not the statement: connection lost, locked, full, unreadable."""
-    # A file that is no database, or a malformed one, comes as the bare class: not a fault of the statement either.
-    return (
-        isinstance(error, OperationalError | InterfaceError | InternalError)
-        or type(error) is DatabaseError
-        or (isinstance(error, DBAPIError) and error.connection_invalidated)
-    )
-
-
-def first_line(error: BaseException | None) -> str:
-    """The driver's own first line, without the statement and its parameters."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def insert_empty_head(connection: Connection) -> None:

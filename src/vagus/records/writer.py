@@ -24,7 +24,8 @@ from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, M
 from vagus.reasons import Reason
 from vagus.records.conflicts import as_conflict
 from vagus.records.continuity import LogContinuity
-from vagus.records.database import Database, first_line, is_outage
+from vagus.records.database import Database
+from vagus.records.outages import explain, first_line, is_outage
 from vagus.records.revocations import RevocationEvent
 from vagus.records.statements import Statement, write_together
 from vagus.records.tables import installation, log_head, log_leaves
@@ -350,7 +351,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001  whatever broke the batch, the thread lives on for the next
             self._drop_connection()
             told = "may be committed or not" if self._is_committing else "was not committed"
-            msg = f"the batch {told} ({first_line(error.__cause__ or error)}); try again"
+            msg = f"the batch {told} {explain(error.__cause__ or error, self.database.path, 'try again')}"
             failure = Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
             failure.__cause__ = error
             _fail(running, failure)
