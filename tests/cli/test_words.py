@@ -221,3 +221,12 @@ def test_a_place_that_sqlite_may_not_write_is_named_with_what_helps(hospital: Pa
     assert f"beside {hospital / 'vagus.sqlite3'}" in refused.err
     assert "to the user that runs this" in refused.err
     assert "try again" not in refused.err
+
+
+@pytest.mark.parametrize("content", ["shopping list", "{}"])
+def test_a_file_that_is_no_sealed_list_is_wrong_use(hospital: Path, tmp_path: Path, content: str) -> None:
+    odd = tmp_path / "odd.txt"
+    odd.write_text(content)
+    refused = run(hospital, "ca", "emergency", str(odd), "--yes")
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    assert f"{odd}: it is no sealed list" in refused.err

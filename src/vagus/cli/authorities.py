@@ -324,11 +324,16 @@ def emergency(
     for good; its devices enrol anew under the next generation (`vagus ca roll`, `vagus ceremony`).
     """
     from vagus.authority.emergency import publish_sealed
+    from vagus.errors import IntegrityFailure, Malformed
     from vagus.keystore.envelopes import read_label
+    from vagus.reasons import Reason
 
     content = envelope.read_bytes()
-    with naming(envelope):
+    try:
         label = read_label(content)
+    except IntegrityFailure as error:
+        msg = f"{envelope}: it is no sealed list, or a damaged one; name one of keystores/AUTHORITY/emergency/*.sealed"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, path=str(envelope)) from error
     with open_house(context, passphrase_source) as house:
         question = f"Revoke {label.get('revokes')} with everything beneath it, for good?"
         check_confirmed(question, is_assumed=yes)
