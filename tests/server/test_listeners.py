@@ -184,7 +184,7 @@ class TestManyListeners:
     def test_an_address_in_use_is_a_sentence_and_leaves_nothing_open(self, door: Door) -> None:
         with (
             serving(gate(door)) as served,
-            pytest.raises(Misconfigured, match="cannot listen"),
+            pytest.raises(Misconfigured, match="perhaps another serve of this installation runs: end it"),
             serving(gate(door, name="other"), gate(door, port=served.port())),
         ):
             pass

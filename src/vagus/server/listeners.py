@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
 import signal
 import socket
@@ -120,6 +121,14 @@ def _unusable(name: str, what: str) -> Misconfigured:
     return Misconfigured(Reason.BAD_SETTINGS, f"listener {name} {what}; correct its settings", listener=name)
 
 
+def _not_bound(spec: ListenerSpec, error: OSError) -> Misconfigured:
+    msg = f"listener {spec.name} cannot listen on {spec.host}:{spec.port} ({error.strerror or error})"
+    if error.errno == errno.EADDRINUSE:
+        msg = f"{msg}; perhaps another serve of this installation runs: end it, or choose a free address"
+    where = "its address stands in the plan, or under [serve] in vagus.toml"
+    return Misconfigured(Reason.BAD_SETTINGS, f"{msg}; {where}", listener=spec.name)
+
+
 @dataclass(slots=True)
 class _Listening:
     """One listener while it serves."""
@@ -172,8 +181,7 @@ class RunningListeners:
                 reuse_port=spec.shares_port or None,
             )
         except OSError as error:
-            what = f"cannot listen on {spec.host}:{spec.port} ({error.strerror or error}); choose a free address"
-            raise _unusable(spec.name, what) from error
+            raise _not_bound(spec, error) from error
         for listening in server.sockets:
             _keep_alive(listening)
         host, port = server.sockets[0].getsockname()[:2]
