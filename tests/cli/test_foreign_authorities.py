@@ -24,6 +24,12 @@ authorityKeyIdentifier = keyid
 NO_LIST = ("--unsafe-no-list",)
 
 
+def unlisted(folder: Path) -> list[str]:
+    """The offline authorities whose lists lack a revocation."""
+    waiting = done(folder, "ceremony", "--dry-run", "--json").facts
+    return [one["authority"] for one in waiting if one["waits_for"].startswith("its lists")]
+
+
 def openssl(folder: Path, *arguments: str) -> None:
     subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
@@ -95,11 +101,13 @@ def test_an_import_without_its_revocations_is_refused_and_with_them_keeps_them(f
     refused = run(fresh, "ca", "import", "root", *pair)
     assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
     done(fresh, "ca", "import", "root", *pair, "--crl", str(tmp_path / "old.crl"))
+    assert unlisted(fresh) == [], "its old operator's list says it"
     done(fresh, "ceremony", "--yes")
     asked = run(fresh, "ca", "revoke-earlier", "root#1", "BEEF")
     assert (asked.code, "Revoke the certificate beef that root#1 issued" in asked.err) == (1, True)
     assert done(fresh, "ca", "revoke-earlier", "root#1", "BEEF", "--yes", "--json").facts["revoked"] == 1
     assert done(fresh, "ca", "revoke-earlier", "root#1", "5eed", "--yes", "--json").facts["revoked"] == 0
+    assert unlisted(fresh) == ["root#1"]
     refused = run(fresh, "ca", "revoke-earlier", "h1/icu#1", "BEEF")
     assert (refused.code, refused.reason) == (3, "NOT_ISSUED")
     refused = run(fresh, "ca", "revoke-earlier", "root#1", "no number")

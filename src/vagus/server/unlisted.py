@@ -11,10 +11,12 @@ from vagus.authority.clock_bound import SLACK
 from vagus.authority.emergency import is_ready
 from vagus.records.authorities import list_children
 from vagus.records.certificates import list_shards
-from vagus.records.publications import COMPLETE, list_facts
+from vagus.records.publications import ADOPTED, COMPLETE, find_publication, list_facts
 from vagus.records.revocations import find_revoked_serial, list_changes, oldest_waiting
+from vagus.records.status_facts import iterate_revoked
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls import decode_crl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,9 +84,28 @@ def _moments(connection: Connection, row: AuthorityRow, published: dict[int, Pub
     """For each list that lacks something: when the first of it was revoked."""
     for shard in (*list_shards(connection, row.id), COMPLETE):
         newest = published.get(shard)
-        at = oldest_waiting(connection, row.id, shard, after=0 if newest is None else newest.sequence)
+        if newest is not None and newest.sequence == ADOPTED:
+            at = _find_missing(connection, row, shard)
+        else:
+            at = oldest_waiting(connection, row.id, shard, after=0 if newest is None else newest.sequence)
         if at is not None:
             yield at
+
+
+def _find_missing(connection: Connection, row: AuthorityRow, shard: int) -> int | None:
+    """As `oldest_waiting`, of a list that was signed elsewhere: what stands in it is in no sequence.
+
+    Of an online authority it is signed anew by the next look, or rests by intent until the gap of a restore is closed:
+    that is told, and its list may be too large to be read each minute.
+    """
+    newest = find_publication(connection, row.id, shard) if row.is_offline else None
+    if newest is None:
+        return None
+    crl = decode_crl(newest.crl_der)
+    shown = {int.from_bytes(octets, "big") for octets in crl.entries.get(crl.issuer.relative_names, {})}
+    revoked = iterate_revoked(connection, row.id, None if shard == COMPLETE else shard)
+    missing = (one.revoked_at for one in revoked if one.serial not in shown and one.not_after > newest.this_update)
+    return min(missing, default=None)
 
 
 def _find_envelope(
