@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -85,3 +86,19 @@ def test_the_doctor_sees_revocations_that_the_signing_side_has_not_listed(
     monkeypatch.setattr(RealClock, "now", lambda _: revoked_at + timedelta(seconds=63))
     (one,) = [one for one in run(node, "doctor", "--json").facts if "is in no list yet" in one["finding"]]
     assert (one["check"], one["state"], one["remedy"]) == ("CRL", "failing", "vagus serve --issue-for h1/icu")
+
+
+def test_where_lists_are_signed_a_folder_that_cannot_be_written_is_a_failure_with_its_path(hospital: Path) -> None:
+    """Static servers hand out what was written last, and nobody else writes there."""
+    with (hospital / "vagus.toml").open("a") as settings:
+        settings.write('health = "127.0.0.1:0"\nprobe = "off"\n')
+    shutil.rmtree(hospital / "published")
+    (hospital / "published").write_text("in the way")
+    with serving(hospital, "--issue-for", "h1/icu,h1/infra", "--passphrase-source", "env:TEST_PASSPHRASE") as served:
+        with pytest.raises(urllib.error.HTTPError) as answer:
+            health(served)
+        said = json.loads(answer.value.read())
+    assert (answer.value.code, said["status"]) == (503, "failing")
+    assert f"{hospital / 'published'}" in said["work"]["files"]["last_error"]
+    assert "check its owner" in said["work"]["files"]["last_error"]
+    assert served.log().count("periodic work files failed") == 1

@@ -119,15 +119,17 @@ def test_files_that_cannot_be_written_are_told_once_for_each_change(caplog: pyte
         if failure:
             raise ExceptionGroup("files", failure)
 
-    assert note_files(lacks, write) == note_files(lacks, write) == 10.0
+    assert note_files(lacks, write, is_needed=False) == note_files(lacks, write, is_needed=False) == 10.0
     assert lacks["files"].startswith("/lists/.lock: Permission denied; ")
     assert len(caplog.records) == 1
     failure[:] = [OSError(28, "No space left on device", "/lists/crl")]
-    note_files(lacks, write)
+    note_files(lacks, write, is_needed=False)
     assert len(caplog.records) == 2
+    with pytest.raises(ExceptionGroup):
+        note_files(lacks, write, is_needed=True)
     failure[:] = [Conflict(Reason.RESTORE_UNSETTLED, "the table was set back")]
     with pytest.raises(ExceptionGroup):
-        note_files(lacks, write)
+        note_files(lacks, write, is_needed=False)
     failure.clear()
-    assert note_files(lacks, write) is None
+    assert note_files(lacks, write, is_needed=False) is None
     assert lacks == {}

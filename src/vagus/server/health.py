@@ -127,11 +127,15 @@ def note_clock(waits: dict[str, str], check: Callable[[], None]) -> None:
         waits.pop(_DATES, None)
 
 
-def note_files(lacks: dict[str, str], write: Callable[[], None]) -> float | None:
+def note_files(lacks: dict[str, str], write: Callable[[], None], *, is_needed: bool) -> float | None:
     """Say in `lacks`, and once in the log, why no list is written into the folder; gives the pause before the next try.
 
-    `write` raises an ExceptionGroup of what failed. For a process whose folder nobody needs: it answers from memory.
+    `write` raises an ExceptionGroup of what failed. Where the files are needed that is a failure, and raised.
     """
+    if is_needed:
+        lacks.pop(_FILES, None)
+        write()
+        return None
     try:
         write()
     except* OSError as group:

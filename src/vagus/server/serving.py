@@ -337,7 +337,7 @@ def _renew_first(office: ResponderOffice, issuers: OpenIssuers, bound: ClockBoun
 def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
     tasks = [
         Task("lists", 1.0, partial(_publish_lists, serving), _LONG),
-        Task("files", 1.0, _files_task(serving, is_status_only=is_status_only), _LONG),
+        Task("files", 1.0, partial(_write_files, serving), _LONG),
         Task("responders", 10.0, serving.supply.take_over),
         Task("answers", 60.0, serving.supply.presign),
         Task("gates", 5.0, serving.gate_log.flush),
@@ -381,13 +381,13 @@ def _publish_lists(serving: Serving) -> None:
     do_each("lists", serving.issuers.every(), serving.publisher.publish_due)
 
 
-def _files_task(serving: Serving, *, is_status_only: bool) -> Callable[[], float | None]:
-    write = partial(_write_files, serving)
-    # Nobody needs a node's files while its listener answers; static servers hand out those of the signing side.
-    return partial(note_files, serving.lacks, write) if is_status_only else write
+def _write_files(serving: Serving) -> float | None:
+    """Static servers hand out the files of whoever signs; others answer from memory, and nobody needs theirs."""
+    is_needed = bool(serving.issuers.every())
+    return note_files(serving.lacks, partial(_follow_table, serving), is_needed=is_needed)
 
 
-def _write_files(serving: Serving) -> None:
+def _follow_table(serving: Serving) -> None:
     """The folder follows the table, whoever signed: another server, a ceremony, or this one before a crash."""
     files = serving.publisher.files
     if files is not None and _is_settled(serving):  # what a restored table says may be older than what is out
