@@ -5,18 +5,20 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 
+from tests.cli.processes import serving
 from tests.cli.running import done, run
 from vagus.records.authorities import find_generation, list_authorities
 from vagus.records.database import open_database
 from vagus.records.publications import list_publications, put_publication
 from vagus.records.work import add_work
-from vagus.wiring import House
+from vagus.wiring import House, RealClock
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crl_building import RevocationReason
 
@@ -165,3 +167,19 @@ def test_nothing_waits_any_more_once_the_sealed_list_is_out(hospital: Path) -> N
     done(hospital, "ca", "emergency", envelope, "--yes")
     assert lacking(hospital) == []
     done(hospital, "audit", "verify")
+
+
+def test_a_revocation_that_a_fetched_list_lacks_has_the_same_remedy(
+    hospital: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revoke_beneath(hospital, "h1/icu", RevocationReason.CESSATION_OF_OPERATION)
+    later = datetime.now(UTC) + timedelta(seconds=200)
+    with serving(hospital, "--role", "status") as served:
+        monkeypatch.setattr(RealClock, "now", lambda _: later)
+        found = findings(hospital, "published", "--status-address", f"127.0.0.1:{served.port('status')}")
+    lacks = [one for one in found if "revocations older than" in one["finding"]]
+    assert {one["finding"].partition(": ")[0].partition("/crl/")[2] for one in lacks} == {
+        "h1/1/0.crl",
+        "h1/1/complete.crl",
+    }
+    assert {one["remedy"] for one in lacks} == {"vagus ceremony"}
