@@ -275,7 +275,7 @@ def test_an_authority_is_revoked_in_an_emergency_without_its_parents_key(hospita
     refused = run(hospital, "serve", "--issue-for", "h1/icu")
     assert refused.code == 3
     no_envelope = run(hospital, "ca", "emergency", str(hospital / "vagus.toml"), "--yes")
-    assert (no_envelope.code, no_envelope.reason) == (5, "KEYSTORE_DAMAGED")
+    assert (no_envelope.code, no_envelope.reason) == (2, "BAD_ARGUMENT")
 
 
 def test_certificates_are_held_and_released(hospital: Path) -> None:
