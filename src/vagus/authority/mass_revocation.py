@@ -46,6 +46,7 @@ _LOOKED_AT = 1_000
 PAUSED_BY_OPERATOR = "paused-by-operator"
 """Beside a plan that an operator paused; one that paused behind a stage bears no mark."""
 _ENTRY_OCTETS = 53
+_NO_COUNTS = {"approvals_needed", "offline"}
 _STATES = {
     rows.PROPOSED: (rows.RUNNING, rows.STOPPED),
     rows.PAUSED: (rows.RUNNING, rows.PAUSED, rows.STOPPED),
@@ -81,7 +82,8 @@ class Forecast:
     """What a plan would do, shown before anybody approves it.
 
     `list_octets` is by how much all shards together grow, `largest_list_octets` the largest of them after it, and
-    `ocsp_answers` how many kept answers die and are signed again when asked for.
+    `ocsp_answers` how many kept answers die and are signed again when asked for. `offline` are the issuers that sign
+    no list before a ceremony, and never OCSP answers.
     """
 
     certificates: int
@@ -90,6 +92,7 @@ class Forecast:
     largest_list_octets: int
     ocsp_answers: int
     approvals_needed: int
+    offline: tuple[str, ...] = ()
 
 
 class MassRevocation:
@@ -179,7 +182,7 @@ class MassRevocation:
                 selection=selection,
                 act=act,
                 reason=int(reason),
-                counts={name: count for name, count in asdict(forecast).items() if name != "approvals_needed"},
+                counts={name: count for name, count in asdict(forecast).items() if name not in _NO_COUNTS},
                 stages=tuple(sorted(ends)),
                 approvals_needed=max(forecast.approvals_needed, *(self._approvals(one) for one in late), 1),
                 approvals=(by,),
@@ -286,14 +289,15 @@ class MassRevocation:
             publications.find_size(connection, authority_id, shard) + octets
             for (authority_id, shard), octets in added.items()
         ]
-        total = sum(one.certificates for one in counts)
+        offline = {one.id: one.reference for one in authority_rows.list_authorities(connection) if one.is_offline}
         return Forecast(
-            certificates=total,
+            certificates=sum(one.certificates for one in counts),
             devices=devices,
             list_octets=sum(added.values()),
             largest_list_octets=max(sizes, default=0),
-            ocsp_answers=total,
+            ocsp_answers=sum(one.certificates for one in counts if one.authority_id not in offline),
             approvals_needed=max((self._approvals(one.profile) for one in named), default=1),
+            offline=tuple(sorted({offline[one.authority_id] for one in counts if one.authority_id in offline})),
         )
 
     def _approvals(self, profile: str) -> int:

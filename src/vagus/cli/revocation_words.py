@@ -34,7 +34,17 @@ def forecast_facts(act: str, reason: RevocationReason, forecast: Forecast) -> Ro
         "largest_list_octets": forecast.largest_list_octets,
         "ocsp_answers_signed_anew": forecast.ocsp_answers,
         "approvals_needed": forecast.approvals_needed,
+        "waits_for_ceremony": list(forecast.offline),
     }
+
+
+def spell_wait(offline: Sequence[str]) -> str:
+    """What a revocation by an offline authority is worth before its next list: gates here alone know of it."""
+    signs = "is offline and signs" if len(offline) == 1 else "are offline and sign"
+    return (
+        f"in no list before `vagus ceremony`, for {_some(offline, len(offline))} {signs} none before it (or `vagus ca "
+        "emergency ENVELOPE` publishes the one that the last ceremony sealed); only gates of this installation know"
+    )
 
 
 def spell_block(connection: Connection, selection: Selection, reason: RevocationReason) -> str | None:
@@ -132,17 +142,18 @@ def question(act: str, forecast: Forecast, percents: Sequence[int], *, locks_out
         what += f" of {_count(forecast.devices, 'device')}"
     verb = {HOLD: "suspend", RELEASE: "end the holds on"}.get(act, "revoke")
     more = " and lock the devices out" if locks_out else ""
+    wait = f" Then it is {spell_wait(forecast.offline)}." if forecast.offline else ""
     if forecast.approvals_needed > 1:
         begins, rest = ("Block the key at once and propose", "else ") if blocks_key else ("Propose", "")
         return (
             f"{begins} to {verb} {what}{more}? Nothing {rest}happens before {forecast.approvals_needed} persons "
-            "have approved, you among them."
+            f"have approved, you among them.{wait}"
         )
     more += " and block the key" if blocks_key else ""
     how = ", for good" if act not in {HOLD, RELEASE} else ""
     if percents and forecast.certificates > 1:
         how += f", in stages up to {', '.join(str(one) for one in percents)} and 100 %"
-    return f"{verb.capitalize()} {what}{more} now{how}?"
+    return f"{verb.capitalize()} {what}{more} now{how}?{wait}"
 
 
 def end_of(row: RevocationPlanRow) -> str:

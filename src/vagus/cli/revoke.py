@@ -23,6 +23,7 @@ from vagus.cli.revocation_words import (
     spell_block,
     spell_plan,
     spell_state,
+    spell_wait,
 )
 
 if TYPE_CHECKING:
@@ -307,12 +308,14 @@ def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assume
         if not is_stage_done or not confirm(f"{row.done:,} are done. Run the next stage?", is_assumed=is_assumed):
             break
     left = house.mass_revocation.count_left(row)
-    _tell(house, row, output, left=left)
+    waiting = _tell(house, row, output, left=left)
     if left and row.state == DONE:
         msg = f"vagus: {left} of the selection are left, issued or changed back since the proposal; propose it again"
         typer.echo(msg, err=True)
     if row.state == STOPPED:
         raise typer.Exit(REFUSED)
+    if waiting:
+        raise typer.Exit(STATE)
 
 
 def _pause_now(house: House, plan_id: int) -> NoReturn:
@@ -327,11 +330,20 @@ def _pause_now(house: House, plan_id: int) -> NoReturn:
     raise typer.Exit(INTERRUPTED)
 
 
-def _tell(house: House, row: RevocationPlanRow, output: Output, *, left: int | None = None) -> None:
-    """A plan as it stands; for people also what may be done with it."""
+def _tell(house: House, row: RevocationPlanRow, output: Output, *, left: int | None = None) -> tuple[str, ...]:
+    """A plan as it stands; for people also what may be done with it. Gives whose lists wait for a ceremony."""
+    from vagus.authority.late_lists import list_waiting_for_ceremony
+
+    waiting: tuple[str, ...] = ()
+    if row.done:
+        with house.database.reading() as connection:
+            waiting = list_waiting_for_ceremony(connection, row.selection, int(house.clock.now().timestamp()))
     facts = plan_facts(row) if output.is_json else spell_plan(house, row)
-    output.facts(facts if left is None else {**facts, "left": left})
+    output.facts({**facts, "waits_for_ceremony": waiting} | ({} if left is None else {"left": left}))
     output.say(spell_state(row))
+    if waiting:
+        typer.echo(f"vagus: what plan {row.id} did is {spell_wait(waiting)}", err=True)
+    return waiting
 
 
 def _hand_over(house: House, row: RevocationPlanRow, output: Output, *, is_late_fine: bool) -> None:
