@@ -317,7 +317,7 @@ def test_what_is_misspelt_is_told_as_what_it_is_with_what_there_is(
         (("--batch", "Aorta IP3:1..2", "--model", "B"), 2, "BAD_ARGUMENT"),
         (("--device", "Aorta IP3:none"), 1, "NOT_IN_INVENTORY"),
         (("--unit", "h1/icu", "--reason", "boredom"), 2, "BAD_ARGUMENT"),
-        (("--unit", "h1/icu", "--reason", "certificateHold"), 1, "POLICY_VIOLATION"),
+        (("--unit", "h1/icu", "--reason", "certificateHold"), 2, "BAD_ARGUMENT"),
         (("--unit", "h1/icu", "--reason", "superseded", "--hold"), 2, "BAD_ARGUMENT"),
         (("--unit", "h1/icu", "--hold", "--release"), 2, "BAD_ARGUMENT"),
         (("--unit", "h1/icu", "--stages", "half"), 2, "BAD_ARGUMENT"),

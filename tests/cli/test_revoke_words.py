@@ -214,3 +214,16 @@ def test_an_option_before_a_subcommand_is_not_dropped_without_a_word(
     assert refused.code == 2
     assert "BAD_ARGUMENT" in refused.err
     assert before[0] in refused.err
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"), [("certificateHold", "write --hold instead"), ("removeFromCRL", "write --release instead")]
+)
+def test_a_reason_of_holds_is_refused_at_once_with_the_option_that_is_meant(
+    equipped_once: Path, reason: str, remedy: str
+) -> None:
+    refused = run(equipped_once, "revoke", "--unit", "h1/icu", "--reason", reason, "--dry-run")
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    assert remedy in refused.err
+    unknown = run(equipped_once, "revoke", "--unit", "h1/icu", "--reason", "boredom")
+    assert (unknown.code, reason in unknown.err, "privilegeWithdrawn" in unknown.err) == (2, False, True)

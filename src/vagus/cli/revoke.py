@@ -390,7 +390,15 @@ def _act(reason: str | None, *, is_hold: bool, is_release: bool) -> tuple[str, R
         return HOLD, RevocationReason.CERTIFICATE_HOLD
     if is_release:
         return RELEASE, RevocationReason.REMOVE_FROM_CRL
-    return REVOKE, RevocationReason.parse(reason or RevocationReason.UNSPECIFIED.spelling)
+    own = {RevocationReason.CERTIFICATE_HOLD: "--hold", RevocationReason.REMOVE_FROM_CRL: "--release"}
+    found = {one.spelling.lower(): one for one in RevocationReason}.get((reason or "unspecified").lower())
+    if found is None:
+        msg = f"revocation reason {reason!r} is none of {REASONS}"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=reason)
+    if found in own:
+        msg = f"{found.spelling} is no reason to revoke for good; write {own[found]} instead of --reason {reason}"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=reason)
+    return REVOKE, found
 
 
 def _plain(serial: str) -> str:
