@@ -188,6 +188,7 @@ def test_a_stage_of_one_step_does_not_begin_against_a_stop_condition_and_may_beg
     with pytest.raises(Conflict) as refusal:
         mass(built).run(plan.id, by=ALICE, stop=stop)
     assert refusal.value.reason is Reason.STATUS_STALE
+    assert f"`vagus revoke run {plan.id}`, with --ignore-late-lists" in refusal.value.message, "not the plan again"
     assert asked == [0, 10]
     with built.database.reading() as connection:
         waiting = plan_rows.find_plan(connection, plan.id)

@@ -268,7 +268,8 @@ class MassRevocation:
         if why is not None:
             msg = (
                 f"plan {row.id} stays {row.state} with {row.done} done, because of {why}: a revocation waits too long "
-                "for its list; see that `vagus serve` publishes and run it again, or give --ignore-late-lists"
+                f"for its list; see that `vagus serve` publishes, then `vagus revoke run {row.id}`, with "
+                "--ignore-late-lists if it cannot wait"
             )
             raise Conflict(Reason.STATUS_STALE, msg, plan=row.id, why=why)
 
