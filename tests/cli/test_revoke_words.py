@@ -227,3 +227,14 @@ def test_a_reason_of_holds_is_refused_at_once_with_the_option_that_is_meant(
     assert remedy in refused.err
     unknown = run(equipped_once, "revoke", "--unit", "h1/icu", "--reason", "boredom")
     assert (unknown.code, reason in unknown.err, "privilegeWithdrawn" in unknown.err) == (2, False, True)
+
+
+def test_an_approval_shows_the_plan_as_it_stands_behind_it(equipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(equipped, "revoke", "--unit", "h1/icu", "--yes")
+    second_person(equipped, monkeypatch)
+    first = done(equipped, "revoke", "show", "1", "--json").facts["approvals"]
+    out = done(equipped, "revoke", "approve", "1", "--yes").out
+    approvals = [said(line) for line in out.splitlines() if line.startswith("approvals  ")]
+    (both,) = [done(equipped, "revoke", "show", "1", "--json").facts["approvals"]]
+    assert len(both) == 2
+    assert approvals == [f"approvals {first[0]}, {both[1]}"]

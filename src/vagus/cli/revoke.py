@@ -181,12 +181,11 @@ def approve(context: typer.Context, plan: PlanArgument, *, yes: YesOption = Fals
             how = "proposed" if by == row.made_by else "approved"
             msg = f"{by} {how} plan {plan} already, which counts as one approval; another account must approve"
             raise Conflict(Reason.ALREADY_EXISTS, msg, plan=plan)
-        if not json:
+        if not (json or yes):
             output.facts(spell_plan(house, row))
         check_confirmed(f"Approve plan {plan} as {by}?", is_assumed=yes)
         row = house.mass_revocation.approve(plan, by=by)
-    if json:
-        output.facts(plan_facts(row))
+        output.facts(plan_facts(row) if json else spell_plan(house, row))
     missing = row.approvals_needed - len(row.approvals)
     output.say(f"{missing} more must approve." if missing > 0 else f"It may run: vagus revoke run {plan}")
 
