@@ -184,17 +184,20 @@ def test_what_is_stopped_is_told_in_words(equipped: Path) -> None:
 def test_a_selection_is_told_in_words_of_each_kind(equipped: Path) -> None:
     shown = done(equipped, "device", "show", "Aorta IP3:AIP3-000001", "--json").facts
     serial = f"{shown['certificates'][0]['authority']}:{shown['certificates'][0]['serial']}"
-    for named, words in (
-        (("--serial", serial), f"serial {serial}"),
-        (("--device", "Aorta IP3:AIP3-000001"), f"device {shown['device']['id']}"),
-        (("--unit", "h1/icu"), "devices; issued by h1/icu#1"),
-        (("--authority", "h1/icu"), "issued by h1/icu#1"),
-        (("--model", "Aorta IP3", "--unit", "h1/icu"), "devices of model Aorta IP3; issued by h1/icu#1"),
+    device, unit = shown["device"]["id"], {"units": ["h1/icu"], "authorities": ["h1/icu#1"]}
+    of_model = "devices of model Aorta IP3; unit h1/icu; issued by h1/icu#1"
+    for named, words, facts in (
+        (("--serial", serial), f"serial {serial}", {"serials": [serial]}),
+        (("--device", "Aorta IP3:AIP3-000001"), f"device {device}", {"devices": [device]}),
+        (("--unit", "h1/icu"), "devices of unit h1/icu; issued by h1/icu#1", unit),
+        (("--authority", "h1/icu"), "issued by h1/icu#1", {"authorities": ["h1/icu#1"]}),
+        (("--model", "Aorta IP3", "--unit", "h1/icu"), of_model, {"model": "Aorta IP3", **unit}),
     ):
         proposed = run(equipped, "revoke", *named, "--hold", "--stages", "50", "--yes", "--json")
         plan = proposed.facts["id"]
         assert words in said(done(equipped, "revoke", "show", str(plan)).out), named
-        assert '"spki_sha256"' in done(equipped, "revoke", "show", str(plan), "--json").facts["selection"]
+        selection = done(equipped, "revoke", "show", str(plan), "--json").facts["selection"]
+        assert {name: value for name, value in selection.items() if value} == facts
         run(equipped, "revoke", "--unit", "h1/icu", "--release", "--yes")
 
 

@@ -14,7 +14,7 @@ import typer
 from vagus.cli.failures import REFUSED
 
 Cell: TypeAlias = str | int | float | bool | None
-Row: TypeAlias = Mapping[str, Cell | Sequence[Cell]]
+Row: TypeAlias = Mapping[str, "Cell | Sequence[Cell] | Row"]
 Advance: TypeAlias = Callable[[int], None]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -96,7 +96,7 @@ def check_confirmed(question: str, *, is_assumed: bool) -> None:
         raise typer.Exit(REFUSED)
 
 
-def _spell(value: Cell | Sequence[Cell]) -> str:
+def _spell(value: Cell | Sequence[Cell] | Row) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):

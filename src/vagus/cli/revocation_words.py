@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vagus.cli.devices import spell_time
 
@@ -57,8 +57,8 @@ def spell_block(connection: Connection, selection: Selection, reason: Revocation
     return ALREADY if known is not None and known.is_blocked else BY_THIS
 
 
-def plan_facts(row: RevocationPlanRow) -> Row:
-    """A plan as it stands, for programs; `selection` is what the database keeps."""
+def plan_facts(house: House, row: RevocationPlanRow) -> Row:
+    """A plan as it stands, for programs; `selection` says what the options said."""
     from vagus.x509.crl_building import RevocationReason
 
     reason = RevocationReason(row.reason)
@@ -82,39 +82,28 @@ def plan_facts(row: RevocationPlanRow) -> Row:
         "approvals_needed": row.approvals_needed,
         "made_by": row.made_by,
         "made_at": spell_time(row.made_at),
-        "selection": row.selection.encode(),
+        "selection": _selection_facts(house, row.selection),
     }
 
 
 def spell_plan(house: House, row: RevocationPlanRow) -> Row:
     """A plan as it stands, for people: what is selected in words."""
-    facts = dict(plan_facts(row))
+    facts = dict(plan_facts(house, row))
     del facts["selection"]
     return {"plan": facts.pop("id"), "selected": spell_selection(house, row.selection), **facts}
 
 
 def spell_selection(house: House, selection: Selection) -> str:
     """Which certificates: everything that is said holds for each of them."""
-    from vagus.records.certificates import find_by_leaf
-
-    names = house.authority_names()
+    named = _names(house, selection, most=_MOST_SPELT)
     parts: list[str] = []
     if selection.leaves:
-        with house.database.reading() as connection:
-            found = [find_by_leaf(connection, leaf) for leaf in selection.leaves[:_MOST_SPELT]]
-        serials = [f"{names.get(one.authority_id, '?')}:{one.serial:x}" for one in found if one is not None]
-        parts.append(f"serial {_some(serials, len(selection.leaves))}")
+        parts.append(f"serial {_some(named.serials, len(selection.leaves))}")
     if selection.owners:
-        owners = [one.removeprefix("device:") for one in selection.owners]
-        parts.append(f"device {_some(owners, len(owners))}")
-    if selection.model is not None:
-        ends = f", serials {selection.first_serial} to {selection.last_serial}" if selection.first_serial else ""
-        parts.append(f"devices of model {selection.model}{ends}")
-    elif selection.of_devices:
-        parts.append("devices")
+        parts.append(f"device {_some(named.devices, len(selection.owners))}")
+    parts += _spell_devices(selection, named.units)
     if selection.authority_ids:
-        issuers = [names.get(one, "?") for one in selection.authority_ids]
-        parts.append(f"issued by {_some(issuers, len(issuers))}")
+        parts.append(f"issued by {_some(named.authorities, len(named.authorities))}")
     if selection.profile is not None:
         parts.append(f"profile {selection.profile}")
     if selection.spki_sha256 is not None:
@@ -124,6 +113,58 @@ def spell_selection(house: House, selection: Selection) -> str:
     if selection.issued_until is not None:
         parts.append(f"issued until {spell_time(selection.issued_until)}")
     return "; ".join(parts)
+
+
+def _spell_devices(selection: Selection, units: Sequence[str]) -> list[str]:
+    unit = f"unit {_some(units, len(units))}"
+    if selection.model is not None:
+        ends = f", serials {selection.first_serial} to {selection.last_serial}" if selection.first_serial else ""
+        return [f"devices of model {selection.model}{ends}", *([unit] if units else [])]
+    return [f"devices of {unit}" if units else "devices"] if selection.of_devices else []
+
+
+def _selection_facts(house: House, selection: Selection) -> Row:
+    """Each way of naming by itself, with names as the options take them; what was not given is empty or null."""
+    named = _names(house, selection, most=len(selection.leaves))
+    key, since, until = selection.spki_sha256, selection.issued_from, selection.issued_until
+    return {
+        "serials": named.serials,
+        "devices": named.devices,
+        "units": named.units,
+        "authorities": named.authorities,
+        "model": selection.model,
+        "first_serial": selection.first_serial,
+        "last_serial": selection.last_serial,
+        "key_sha256": None if key is None else key.hex(),
+        "profile": selection.profile,
+        "issued_from": None if since is None else spell_time(since),
+        "issued_until": None if until is None else spell_time(until),
+    }
+
+
+class _Names(NamedTuple):
+    serials: list[str]
+    devices: list[str]
+    units: list[str]
+    authorities: list[str]
+
+
+def _names(house: House, selection: Selection, *, most: int) -> _Names:
+    """What a selection keeps as numbers, as people write it; of serials only the first, each is a look."""
+    from vagus.records.authorities import list_authorities
+    from vagus.records.certificates import find_by_leaf
+
+    with house.database.reading() as connection:
+        known = {one.id: one for one in list_authorities(connection)}
+        found = [find_by_leaf(connection, leaf) for leaf in selection.leaves[:most]]
+    issuers = [known[one] for one in selection.authority_ids if one in known]
+    units = {one.name for one in issuers if one.kind == "issuing_ca"} if selection.of_devices else set()
+    return _Names(
+        serials=[f"{known[one.authority_id].reference}:{one.serial:x}" for one in found if one is not None],
+        devices=[one.removeprefix("device:") for one in selection.owners],
+        units=sorted(units),
+        authorities=[one.reference for one in issuers],
+    )
 
 
 def _some(texts: Sequence[str], count: int) -> str:

@@ -185,7 +185,7 @@ def approve(context: typer.Context, plan: PlanArgument, *, yes: YesOption = Fals
             output.facts(spell_plan(house, row))
         check_confirmed(f"Approve plan {plan} as {by}?", is_assumed=yes)
         row = house.mass_revocation.approve(plan, by=by)
-        output.facts(plan_facts(row) if json else spell_plan(house, row))
+        output.facts(plan_facts(house, row) if json else spell_plan(house, row))
     missing = row.approvals_needed - len(row.approvals)
     output.say(f"{missing} more must approve." if missing > 0 else f"It may run: vagus revoke run {plan}")
 
@@ -261,8 +261,10 @@ def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
     """List every plan, the oldest first: its number, act, state and how much is done."""
     from vagus.records.revocation_plans import list_plans as all_plans
 
-    with open_house(context) as house, house.database.reading() as connection:
-        found = [plan_facts(row) for row in all_plans(connection)]
+    with open_house(context) as house:
+        with house.database.reading() as connection:
+            plans = all_plans(connection)
+        found = [plan_facts(house, row) for row in plans]
     Output(json).rows("Plans", ("id", "act", "reason", "state", "done", "certificates", "made_by", "made_at"), found)
 
 
@@ -337,7 +339,7 @@ def _tell(house: House, row: RevocationPlanRow, output: Output, *, left: int | N
     if row.done:
         with house.database.reading() as connection:
             waiting = list_waiting_for_ceremony(connection, row.selection, int(house.clock.now().timestamp()))
-    facts = plan_facts(row) if output.is_json else spell_plan(house, row)
+    facts = plan_facts(house, row) if output.is_json else spell_plan(house, row)
     output.facts({**facts, "waits_for_ceremony": waiting} | ({} if left is None else {"left": left}))
     output.say(spell_state(row))
     if waiting:
@@ -354,7 +356,7 @@ def _hand_over(house: House, row: RevocationPlanRow, output: Output, *, is_late_
     job = house.writer.submit(
         lambda batch: hand_over_stage(batch.connection, row, by=by, ignores_late_lists=is_late_fine)
     ).result()
-    output.facts({**(plan_facts(row) if output.is_json else spell_plan(house, row)), "job": job})
+    output.facts({**(plan_facts(house, row) if output.is_json else spell_plan(house, row)), "job": job})
 
 
 def _check_goes_on(row: RevocationPlanRow) -> None:
@@ -371,7 +373,7 @@ def _check_approved(house: House, row: RevocationPlanRow, output: Output) -> Non
     missing = row.approvals_needed - len(row.approvals)
     if missing <= 0:
         return
-    output.facts(plan_facts(row) if output.is_json else spell_plan(house, row))
+    output.facts(plan_facts(house, row) if output.is_json else spell_plan(house, row))
     typer.echo(f"vagus: {spell_state(row)}", err=True)
     raise typer.Exit(STATE)
 
