@@ -89,7 +89,8 @@ def test_without_a_compromise_there_is_nothing_to_do_for_a_key_that_no_certifica
     equipped: Path, more: tuple[str, ...]
 ) -> None:
     asked = ("revoke", "--key", UNSEEN, *more)
-    assert done(equipped, *asked, "--dry-run", "--json").facts["key_is_blocked"] is None
+    dry = run(equipped, *asked, "--dry-run", "--json")
+    assert (dry.code, dry.facts["key_is_blocked"], "nothing that lives" in dry.err) == (3, None, True)
     refused = run(equipped, *asked, "--yes")
     assert (refused.code, refused.reason) == (3, "NOT_FOUND")
     assert not is_blocked(equipped, UNSEEN)

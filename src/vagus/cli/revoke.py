@@ -27,6 +27,8 @@ from vagus.cli.revocation_words import (
 )
 
 if TYPE_CHECKING:
+    from vagus.authority.mass_revocation import Forecast
+    from vagus.fleet.revocation_targets import RevocationTarget
     from vagus.records.revocation_plans import RevocationPlanRow
     from vagus.records.selections import Selection
     from vagus.wiring import House
@@ -129,7 +131,7 @@ def revoke(
     if context.invoked_subcommand is not None:
         _check_nothing_before(context)
         return
-    from vagus.fleet.revocation_targets import RevocationTarget, select_target
+    from vagus.fleet.revocation_targets import RevocationTarget
 
     (act, why), percents, output = _act(reason, is_hold=hold, is_release=release), _percents(stages), Output(json)
     with open_house(context) as house:
@@ -143,16 +145,14 @@ def revoke(
             batch=batch,
             key_sha256=key,
         )
-        with house.database.reading() as connection:
-            check_known(connection, model=model or (batch or "").rpartition(":")[0] or None)
-            selection = select_target(connection, target)
-            block = spell_block(connection, selection, why)
+        selection, block = _select(house, target, why)
         locks_out = target.names_devices and why in _locking() and not certificates_only
         forecast = (plans := house.mass_revocation).forecast(selection, act, why)
         facts = {**forecast_facts(act, why, forecast), "locks_devices_out": locks_out, "key_is_blocked": block}
         if dry_run or not json:
             output.facts(facts)
         if dry_run:
+            _check_any(forecast, block)
             return
         if forecast.certificates or block == BY_THIS:  # else nothing happens, or the proposal is refused
             asked = question(act, forecast, percents, locks_out=locks_out, blocks_key=block == BY_THIS)
@@ -266,6 +266,25 @@ def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
             plans = all_plans(connection)
         found = [plan_facts(house, row) for row in plans]
     Output(json).rows("Plans", ("id", "act", "reason", "state", "done", "certificates", "made_by", "made_at"), found)
+
+
+def _select(house: House, target: RevocationTarget, why: RevocationReason) -> tuple[Selection, str | None]:
+    """What is named, and what becomes of a key that is."""
+    from vagus.fleet.revocation_targets import select_target
+
+    with house.database.reading() as connection:
+        check_known(connection, model=target.model or (target.batch or "").rpartition(":")[0] or None)
+        selection = select_target(connection, target)
+        return selection, spell_block(connection, selection, why)
+
+
+def _check_any(forecast: Forecast, block: str | None) -> None:
+    """What the proposal would say to a selection of nothing; a key alone may be named to be blocked."""
+    from vagus.errors import Conflict
+    from vagus.reasons import Reason
+
+    if not forecast.certificates and block is None:
+        raise Conflict(Reason.NOT_FOUND, "nothing that lives is selected, so there is nothing to do")
 
 
 def _block_key(house: House, selection: Selection, why: RevocationReason, facts: Row, output: Output) -> bool:
