@@ -301,6 +301,20 @@ def test_what_is_misspelt_is_told_as_what_it_is_with_what_there_is(
 
 
 @pytest.mark.parametrize(
+    ("serial", "message"),
+    [
+        ("h1/icu#7:4A", "there is no generation 7 of h1/icu, in 'h1/icu#7:4A'; there are h1/icu#1"),
+        ("h1/er#1:4A", "there is no authority 'h1/er', in 'h1/er#1:4A'; there are h1, h1/icu, h1/infra, h1/sdc, root"),
+        ("h1/icu:4A", "'h1/icu:4A' names no authority's serial; write it as h1/icu#1:HEX, as `vagus device show` does"),
+    ],
+)
+def test_a_serial_of_no_authority_tells_what_there_is(equipped_once: Path, serial: str, message: str) -> None:
+    refused = run(equipped_once, "revoke", "--serial", serial, "--dry-run", "--json")
+    error = json.loads(refused.err)["error"]
+    assert (refused.code, error["reason"], error["message"]) == (2, "BAD_ARGUMENT", message)
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
         ((), 2, "BAD_ARGUMENT"),

@@ -114,8 +114,7 @@ def _leaf(connection: Connection, known: Iterable[AuthorityRow], text: str) -> i
     reference, _, digits = text.rpartition(":")
     issuer = next((one for one in known if one.reference == reference), None)
     if issuer is None:
-        msg = f"{text!r} names no authority's serial; write it as h1/icu#1:HEX, as `vagus device show` does"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
+        raise _no_issuer(known, text, reference)
     try:
         serial = int.from_bytes(bytes.fromhex(digits.zfill(len(digits) + len(digits) % 2)), "big")
     except ValueError:
@@ -128,6 +127,19 @@ def _leaf(connection: Connection, known: Iterable[AuthorityRow], text: str) -> i
         msg = f"{reference} never issued serial {digits}; check issuer and serial"
         raise Conflict(Reason.NOT_ISSUED, msg, serial=digits)
     return row.leaf_index
+
+
+def _no_issuer(known: Iterable[AuthorityRow], text: str, reference: str) -> Malformed:
+    """A serial in another form, or of an authority or a generation that there is not."""
+    name, _, generation = reference.rpartition("#")
+    if not (name and generation.isascii() and generation.isdigit()):
+        msg = f"{text!r} names no authority's serial; write it as h1/icu#1:HEX, as `vagus device show` does"
+        return Malformed(Reason.BAD_ARGUMENT, msg, value=text)
+    there_are = [one.reference for one in known if one.name == name] or sorted({one.name for one in known})
+    more = f" and {len(there_are) - _MOST_TOLD} more: see `vagus ca list`" if len(there_are) > _MOST_TOLD else ""
+    what = f"generation {generation} of {name}" if any(one.name == name for one in known) else f"authority {name!r}"
+    msg = f"there is no {what}, in {text!r}; there are {', '.join(there_are[:_MOST_TOLD]) or 'none'}{more}"
+    return Malformed(Reason.BAD_ARGUMENT, msg, value=text)
 
 
 def _batch(target: RevocationTarget) -> tuple[str | None, str | None, str | None]:
