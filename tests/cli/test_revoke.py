@@ -337,7 +337,11 @@ def test_a_serial_of_no_authority_tells_what_there_is(equipped_once: Path, seria
         (("--unit", "h1/icu", "--reason", "superseded", "--hold"), 2, "BAD_ARGUMENT"),
         (("--unit", "h1/icu", "--hold", "--release"), 2, "BAD_ARGUMENT"),
         (("--unit", "h1/icu", "--stages", "half"), 2, "BAD_ARGUMENT"),
-        (("--unit", "h1/icu", "--stages", "50,10"), 1, "POLICY_VIOLATION"),
+        *(
+            (("--unit", "h1/icu", "--stages", stages, *more), 2, "BAD_ARGUMENT")
+            for stages in ("50,10", "10,10", "0,50", "50,100", "0,100,101")
+            for more in ((), ("--dry-run",))
+        ),
         (("run", "7"), 3, "NOT_FOUND"),
         (("approve", "7", "--yes"), 3, "NOT_FOUND"),
         (("show", "7"), 3, "NOT_FOUND"),

@@ -439,10 +439,11 @@ def _percents(text: str) -> tuple[int, ...]:
     from vagus.reasons import Reason
 
     parts = [one.strip() for one in text.split(",") if one.strip()]
-    if not all(one.isascii() and one.isdigit() and len(one) < 3 for one in parts):
-        msg = f"stages {text!r} are no percents; write them growing and below 100, as in 1,10,50"
+    percents = [int(one) if one.isascii() and one.isdigit() and len(one) < 3 else 0 for one in parts]
+    if percents != sorted(set(percents)) or 0 in percents:
+        msg = f"stages {text!r} are no growing percents from 1 to 99; write them as in 1,10,50"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
-    return tuple(int(one) for one in parts)
+    return tuple(percents)
 
 
 def _find(house: House, plan_id: int) -> RevocationPlanRow:
