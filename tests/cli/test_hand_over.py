@@ -83,6 +83,13 @@ def hand_over(house: House, plan_id: int) -> int:
     return job
 
 
+def test_handing_over_says_who_runs_the_stage(house: House) -> None:
+    row = propose(house)
+    out = done(house.settings.folder, "revoke", "run", str(row.id), "--hand-over").out
+    assert "Handed over: a process of `vagus serve` (not one of `--role status`) runs this stage as job 1" in out
+    assert f"`vagus revoke show {row.id}`" in out
+
+
 def test_each_stage_is_handed_over_by_itself(house: House) -> None:
     row = propose(house)
     assert hand_over(house, row.id) == hand_over(house, row.id), "twice is once"

@@ -376,6 +376,10 @@ def _hand_over(house: House, row: RevocationPlanRow, output: Output, *, is_late_
         lambda batch: hand_over_stage(batch.connection, row, by=by, ignores_late_lists=is_late_fine)
     ).result()
     output.facts({**(plan_facts(house, row) if output.is_json else spell_plan(house, row)), "job": job})
+    output.say(
+        f"Handed over: a process of `vagus serve` (not one of `--role status`) runs this stage as job {job}; see "
+        f"`vagus revoke show {row.id}`."
+    )
 
 
 def _check_goes_on(row: RevocationPlanRow) -> None:
