@@ -43,7 +43,7 @@ def test_each_command_shows_an_example_of_itself(name: str) -> None:
 def test_the_examples_of_mass_revocation_are_commands_that_there_are() -> None:
     group = get_command(application).commands["revoke"]  # type: ignore[attr-defined]
     said = examples(group.help)
-    assert len(said) == 3
+    assert len(said) == 4
     for line in said:
         check_spoken(shlex.split(line)[1:])
 

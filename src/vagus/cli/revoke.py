@@ -5,6 +5,7 @@ A plan whose approvals are missing waits: exit code 3, until `approve` by anothe
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -13,6 +14,7 @@ from vagus.cli.devices import check_known
 from vagus.cli.failures import INTERRUPTED, REFUSED, STATE
 from vagus.cli.options import REASONS, example, open_house
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, confirm
+from vagus.cli.revocation_arguments import locking_reasons, read_act, read_serials, read_stages
 from vagus.cli.revocation_words import (
     ALREADY,
     BY_THIS,
@@ -44,6 +46,9 @@ LateOption = Annotated[
 _Many = list[str] | None
 SerialOption = Annotated[
     _Many, typer.Option(metavar="AUTHORITY#N:HEX", help="One certificate, as in h1/icu#1:4A01. Repeatable.")
+]
+CertificateOption = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE", help="The certificates in a file, PEM or DER. Repeatable.")
 ]
 DeviceOption = Annotated[_Many, typer.Option(metavar="DEVICE", help="A device id, or MODEL:SERIAL. Repeatable.")]
 UnitOption = Annotated[_Many, typer.Option(metavar="HOSPITAL/UNIT", help="All devices of a unit. Repeatable.")]
@@ -83,6 +88,7 @@ Examples:
   vagus revoke --unit h1/icu --reason cACompromise --dry-run
   vagus revoke --batch "Aorta IP3:AIP3-000001..AIP3-000200" --reason keyCompromise
   vagus revoke --serial h1/icu#1:4A01BC --reason superseded
+  vagus revoke --certificate pump.pem --reason keyCompromise
 """
 
 
@@ -108,6 +114,7 @@ def revoke(
     context: typer.Context,
     *,
     serial: SerialOption = None,
+    certificate: CertificateOption = None,
     device: DeviceOption = None,
     unit: UnitOption = None,
     hospital: HospitalOption = None,
@@ -133,10 +140,10 @@ def revoke(
         return
     from vagus.fleet.revocation_targets import RevocationTarget
 
-    (act, why), percents, output = _act(reason, is_hold=hold, is_release=release), _percents(stages), Output(json)
+    (act, why), percents, output = read_act(reason, is_hold=hold, is_release=release), read_stages(stages), Output(json)
     with open_house(context) as house:
         target = RevocationTarget(
-            serials=tuple(_plain(one) for one in serial or ()),
+            serials=read_serials(house, serial or (), certificate or ()),
             devices=tuple(house.find_device(one).id for one in device or ()),
             units=unit or (),
             hospital=hospital,
@@ -146,7 +153,7 @@ def revoke(
             key_sha256=key,
         )
         selection, block = _select(house, target, why)
-        locks_out = target.names_devices and why in _locking() and not certificates_only
+        locks_out = target.names_devices and why in locking_reasons() and not certificates_only
         forecast = (plans := house.mass_revocation).forecast(selection, act, why)
         facts = {**forecast_facts(act, why, forecast), "locks_devices_out": locks_out, "key_is_blocked": block}
         if dry_run or not json:
@@ -399,55 +406,6 @@ def _check_approved(house: House, row: RevocationPlanRow, output: Output) -> Non
     output.facts(plan_facts(house, row) if output.is_json else spell_plan(house, row))
     typer.echo(f"vagus: {spell_state(row)}", err=True)
     raise typer.Exit(STATE)
-
-
-def _act(reason: str | None, *, is_hold: bool, is_release: bool) -> tuple[str, RevocationReason]:
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
-    from vagus.records.revocations import HOLD, RELEASE, REVOKE
-    from vagus.x509.crl_building import RevocationReason
-
-    if (is_hold or is_release) and (reason is not None or is_hold is is_release):
-        msg = "--hold, --release and --reason exclude each other: a hold has its own reason; give one of them"
-        raise Malformed(Reason.BAD_ARGUMENT, msg)
-    if is_hold:
-        return HOLD, RevocationReason.CERTIFICATE_HOLD
-    if is_release:
-        return RELEASE, RevocationReason.REMOVE_FROM_CRL
-    own = {RevocationReason.CERTIFICATE_HOLD: "--hold", RevocationReason.REMOVE_FROM_CRL: "--release"}
-    found = {one.spelling.lower(): one for one in RevocationReason}.get((reason or "unspecified").lower())
-    if found is None:
-        msg = f"revocation reason {reason!r} is none of {REASONS}"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=reason)
-    if found in own:
-        msg = f"{found.spelling} is no reason to revoke for good; write {own[found]} instead of --reason {reason}"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=reason)
-    return REVOKE, found
-
-
-def _plain(serial: str) -> str:
-    """`h1/icu#1:4A:01` as `h1/icu#1:4A01`: openssl prints serial numbers with and without colons."""
-    authority, colon, digits = serial.partition(":")
-    return f"{authority}{colon}{digits.replace(':', '')}"
-
-
-def _locking() -> frozenset[RevocationReason]:
-    """Reasons after which nobody expects the same device to come back with another certificate by itself."""
-    from vagus.x509.crl_building import RevocationReason as Why
-
-    return frozenset({Why.KEY_COMPROMISE, Why.CESSATION_OF_OPERATION, Why.PRIVILEGE_WITHDRAWN})
-
-
-def _percents(text: str) -> tuple[int, ...]:
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
-
-    parts = [one.strip() for one in text.split(",") if one.strip()]
-    percents = [int(one) if one.isascii() and one.isdigit() and len(one) < 3 else 0 for one in parts]
-    if percents != sorted(set(percents)) or 0 in percents:
-        msg = f"stages {text!r} are no growing percents from 1 to 99; write them as in 1,10,50"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
-    return tuple(percents)
 
 
 def _find(house: House, plan_id: int) -> RevocationPlanRow:

@@ -9,17 +9,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vagus.errors import Conflict, LimitExceeded, Malformed
+from vagus.errors import Conflict, LimitExceeded, Malformed, NotTrusted
 from vagus.fleet.devices import owner_of
 from vagus.identifiers import UnitName, check_label
 from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow, list_authorities
-from vagus.records.certificates import find_certificate
+from vagus.records.certificates import find_certificate, load_bytes
 from vagus.records.selections import Selection
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.names import describe_name
+from vagus.x509.signatures import verify_signed
 
 if TYPE_CHECKING:
     from vagus.identifiers import DeviceId
     from vagus.records.database import Connection
+    from vagus.x509.certificates import PathCertificate
 
 MOST_NAMED = 1000
 """Serials or devices in one plan; a database takes no statement with much more than that."""
@@ -127,6 +131,42 @@ def _leaf(connection: Connection, known: Iterable[AuthorityRow], text: str) -> i
         msg = f"{reference} never issued serial {digits}; check issuer and serial"
         raise Conflict(Reason.NOT_ISSUED, msg, serial=digits)
     return row.leaf_index
+
+
+def serial_of(connection: Connection, der: bytes, file: str, *, is_alone: bool) -> str:
+    """A certificate in a file as `--serial` names it, `h1/icu#1:HEX`, when it is one of ours to the octet.
+
+    An authority's must be alone in its file: behind a device's it is the chain, and nobody means the whole unit.
+    Raises Malformed (not `is_alone`, or what is no certificate), Conflict(AUTHORITY_UNKNOWN, NOT_ISSUED).
+    """
+    one = decode_certificate(der)
+    named = f"{file}: the certificate of {describe_name(one.subject.der) or 'no name'}, serial {one.serial:x},"
+    if one.is_ca and not is_alone:
+        msg = f"{named} is an authority's, and others are in the file; to revoke an authority put it into its own"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, file=file)
+    issuer = next((known for known in list_authorities(connection) if _has_signed(known, one)), None)
+    if issuer is None:
+        msg = f"{named} is of no authority here (it names {describe_name(one.issuer.der) or 'none'}); ask its operator"
+        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, file=file)
+    row = find_certificate(connection, issuer.id, one.serial)
+    kept = b"" if row is None else load_bytes(connection, row.leaf_index)[0]
+    if row is None or kept not in {b"", one.tbs_der}:  # a restore loses bytes
+        msg = f"{named} is signed with the key of {issuer.reference}, which never issued it: is the key stolen?"
+        raise Conflict(Reason.NOT_ISSUED, msg, file=file, authority=issuer.reference)
+    return f"{issuer.reference}:{one.serial:x}"
+
+
+def _has_signed(authority: AuthorityRow, one: PathCertificate) -> bool:
+    if authority.certificate_der is None:
+        return False
+    own = decode_certificate(authority.certificate_der)
+    if own.subject.der != one.issuer.der:
+        return False
+    try:
+        verify_signed(own.spki_der, one.algorithm_der, one.signature, one.tbs_der)
+    except (NotTrusted, Malformed):
+        return False
+    return True
 
 
 def _no_issuer(known: Iterable[AuthorityRow], text: str, reference: str) -> Malformed:

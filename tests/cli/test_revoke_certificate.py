@@ -1,0 +1,85 @@
+"""`vagus revoke --certificate FILE`: what is in a file means its serials, when it is ours to the octet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.cli.running import done, run
+from tests.cli.test_revoke import certificate_of, equipped, equipped_once, states
+from vagus.records.authorities import list_authorities
+from vagus.records.certificates import list_of_device, load_bytes
+from vagus.wiring import House
+
+__all__ = ["equipped", "equipped_once"]
+
+
+def der_of(folder: Path, number: int) -> bytes:
+    with House.open(folder) as house:
+        pump = house.find_device(f"Aorta IP3:AIP3-{number:06}")
+        with house.database.reading() as connection:
+            _, der = load_bytes(connection, list_of_device(connection, str(pump.id))[0].leaf_index)
+    return der or b""
+
+
+def unit_der(folder: Path) -> bytes:
+    with House.open(folder) as house, house.database.reading() as connection:
+        return next(one.certificate_der or b"" for one in list_authorities(connection) if one.name == "h1/icu")
+
+
+def pem(*ders: bytes) -> bytes:
+    return b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in ders)
+
+
+def test_certificates_in_files_are_revoked_by_issuer_and_serial(equipped: Path, tmp_path: Path) -> None:
+    two, one = tmp_path / "two.pem", tmp_path / "one.cer"
+    two.write_bytes(b"Certificate:\n  Data: as openssl prints it\n" + pem(der_of(equipped, 1), der_of(equipped, 2)))
+    one.write_bytes(der_of(equipped, 3))
+    named = ("revoke", "--certificate", str(two), "--certificate", str(one), "--reason", "superseded", "--yes")
+    ended = done(equipped, *named, "--json").facts
+    shown = [certificate_of(equipped, f"AIP3-{number:06}") for number in (1, 2, 3)]
+    assert sorted(ended["selection"]["serials"]) == sorted(f"h1/icu#1:{each['serial']}" for each in shown)
+    assert [each["state"] for each in shown] == ["revoked"] * 3
+    assert states(equipped).count("revoked") == 3
+
+
+def test_a_chain_behind_a_devices_certificate_does_not_revoke_its_unit(equipped: Path, tmp_path: Path) -> None:
+    chain, alone = tmp_path / "chain.pem", tmp_path / "unit.pem"
+    chain.write_bytes(pem(der_of(equipped, 1), unit_der(equipped)))
+    alone.write_bytes(pem(unit_der(equipped)))
+    refused = run(equipped, "revoke", "--certificate", str(chain), "--yes")
+    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    assert "is an authority's, and others are in the file" in refused.err
+    assert set(states(equipped)) == {"issued"}
+    dry = done(equipped, "revoke", "--certificate", str(alone), "--dry-run", "--json").facts
+    assert (dry["certificates"], dry["waits_for_ceremony"]) == (1, ["h1#1"])
+
+
+def test_what_is_not_ours_is_refused_by_name(
+    equipped: Path, maker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign, forged, junk = tmp_path / "foreign.cer", tmp_path / "forged.cer", tmp_path / "junk.pem"
+    with House.open(maker) as house, house.database.reading() as connection:
+        foreign.write_bytes(next(one.certificate_der or b"" for one in list_authorities(connection)))
+    whole = bytearray(der_of(equipped, 1))
+    whole[-1] ^= 1  # the signature: issuer and serial alone are anybody's to write
+    forged.write_bytes(bytes(whole))
+    junk.write_text("no certificate")
+    for path, code, reason in (
+        (foreign, 3, "AUTHORITY_UNKNOWN"),
+        (forged, 3, "AUTHORITY_UNKNOWN"),
+        (junk, 2, "BAD_ENCODING"),
+        (tmp_path / "none.pem", 2, "OS_ERROR"),
+    ):
+        refused = run(equipped, "revoke", "--certificate", str(path), "--yes")
+        assert (refused.code, refused.reason, str(path) in refused.err) == (code, reason, True), refused
+    ours = tmp_path / "ours.cer"
+    ours.write_bytes(der_of(equipped, 2))
+    monkeypatch.setattr("vagus.fleet.revocation_targets.find_certificate", lambda *_: None)
+    never = run(equipped, "revoke", "--certificate", str(ours), "--yes")
+    assert (never.code, never.reason) == (3, "NOT_ISSUED")
+    assert "is signed with the key of h1/icu#1, which never issued it" in never.err
+    assert set(states(equipped)) == {"issued"}
