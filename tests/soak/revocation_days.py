@@ -182,7 +182,7 @@ class Days:
         """A second behind each change, when lists are due, and then in longer steps."""
         left = seconds
         while left > 0:
-            step = min(left, 1.0 if self._recent(1) else 7.0)
+            step = min(left, 1.0 if self._recent(1) else 12.0)
             left -= step
             self.clock.advance(seconds=step)
             self._ask_both("turn")
