@@ -50,9 +50,13 @@ def test_a_chain_behind_a_devices_certificate_does_not_revoke_its_unit(equipped:
     chain, alone = tmp_path / "chain.pem", tmp_path / "unit.pem"
     chain.write_bytes(pem(der_of(equipped, 1), unit_der(equipped)))
     alone.write_bytes(pem(unit_der(equipped)))
-    refused = run(equipped, "revoke", "--certificate", str(chain), "--yes")
+    dry = done(equipped, "revoke", "--certificate", str(chain), "--dry-run", "--json").facts
+    assert (dry["certificates"], dry["devices"]) == (1, 1)
+    bundle = tmp_path / "authorities.pem"
+    bundle.write_bytes(pem(unit_der(equipped), unit_der(equipped)))
+    refused = run(equipped, "revoke", "--certificate", str(bundle), "--yes")
     assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
-    assert "is an authority's, and others are in the file" in refused.err
+    assert "all 2 certificates are authorities'" in refused.err
     assert set(states(equipped)) == {"issued"}
     dry = done(equipped, "revoke", "--certificate", str(alone), "--dry-run", "--json").facts
     assert (dry["certificates"], dry["waits_for_ceremony"]) == (1, ["h1#1"])

@@ -48,13 +48,12 @@ def _plain(serial: str) -> str:
 
 def read_serials(house: House, serials: Sequence[str], files: Sequence[Path]) -> tuple[str, ...]:
     """What `--serial` and the certificates in files name, each once, as `h1/icu#1:HEX`."""
-    from vagus.fleet.revocation_targets import serial_of
+    from vagus.fleet.revocation_targets import serials_in
 
     found = [_plain(one) for one in serials]
     with house.database.reading() as connection:
         for path in files:
-            blocks = read_blocks(path, "CERTIFICATE")
-            found += [serial_of(connection, one, str(path), is_alone=len(blocks) == 1) for one in blocks]
+            found += serials_in(connection, read_blocks(path, "CERTIFICATE"), str(path))
     return tuple(dict.fromkeys(found))
 
 

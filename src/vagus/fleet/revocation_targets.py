@@ -133,17 +133,23 @@ def _leaf(connection: Connection, known: Iterable[AuthorityRow], text: str) -> i
     return row.leaf_index
 
 
-def serial_of(connection: Connection, der: bytes, file: str, *, is_alone: bool) -> str:
-    """A certificate in a file as `--serial` names it, `h1/icu#1:HEX`, when it is one of ours to the octet.
+def serials_in(connection: Connection, certificates: Sequence[bytes], file: str) -> tuple[str, ...]:
+    """The certificates of a file as `--serial` names them, `h1/icu#1:HEX`, when they are ours to the octet.
 
-    An authority's must be alone in its file: behind a device's it is the chain, and nobody means the whole unit.
-    Raises Malformed (not `is_alone`, or what is no certificate), Conflict(AUTHORITY_UNKNOWN, NOT_ISSUED).
+    Authorities' are passed by, as the chain behind a device's, whose whole unit nobody means; one alone is meant.
+    Raises Malformed(BAD_ARGUMENT: several authorities alone, or what is no certificate), Conflict(AUTHORITY_UNKNOWN,
+    NOT_ISSUED).
     """
-    one = decode_certificate(der)
-    named = f"{file}: the certificate of {describe_name(one.subject.der) or 'no name'}, serial {one.serial:x},"
-    if one.is_ca and not is_alone:
-        msg = f"{named} is an authority's, and others are in the file; to revoke an authority put it into its own"
+    found = [decode_certificate(der) for der in certificates]
+    meant = found if len(found) == 1 else [one for one in found if not one.is_ca]
+    if not meant:
+        msg = f"{file}: all {len(found)} certificates are authorities'; to revoke one put it into a file of its own"
         raise Malformed(Reason.BAD_ARGUMENT, msg, file=file)
+    return tuple(_serial_of(connection, one, file) for one in meant)
+
+
+def _serial_of(connection: Connection, one: PathCertificate, file: str) -> str:
+    named = f"{file}: the certificate of {describe_name(one.subject.der) or 'no name'}, serial {one.serial:x},"
     issuer = next((known for known in list_authorities(connection) if _has_signed(known, one)), None)
     if issuer is None:
         msg = f"{named} is of no authority here (it names {describe_name(one.issuer.der) or 'none'}); ask its operator"
