@@ -23,7 +23,7 @@ from tests.authority.installation import BY, SECRET, Installation
 from tests.authority.installation import ICU as PLANNED_ICU
 from vagus.authority.answers import KeptAnswer, OcspDesk
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.issuers import OpenIssuers
+from vagus.authority.issuers import Issuer, OpenIssuers
 from vagus.authority.published import PublishedLists
 from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
 from vagus.authority.revocation import Revocations
@@ -460,14 +460,18 @@ def test_a_responder_whose_certificate_is_revoked_is_replaced(built: Installatio
     assert not office(built).renew_due(issuers["h1/icu"])
 
 
+def let_a_clock_ahead_renew(built: Installation, issuer: Issuer) -> None:
+    built.advance(days=30)
+    assert office(built).renew_due(issuer)
+    built.advance(days=-30)
+
+
 def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
     built: Installation, issuers: OpenIssuers, desk: OcspDesk
 ) -> None:
     """Its certificate begins in a month, and until then nobody would believe an answer that it signs."""
     issuer, issued = issuers["h1/icu"], built.issue(issuers)
-    built.advance(days=30)
-    assert office(built).renew_due(issuer)
-    built.advance(days=-30)
+    let_a_clock_ahead_renew(built, issuer)
     assert office(built).renew_due(issuer)
     assert not office(built).renew_due(issuer)
     with built.database.reading() as connection:
@@ -481,9 +485,7 @@ def test_such_a_responder_signs_nothing_that_would_be_kept_beyond_its_replacemen
     built: Installation, issuers: OpenIssuers, desk: OcspDesk
 ) -> None:
     issuer, issued = issuers["h1/icu"], built.issue(issuers)
-    built.advance(days=30)
-    assert office(built).renew_due(issuer)
-    built.advance(days=-30)
+    let_a_clock_ahead_renew(built, issuer)
     with built.database.reading() as connection:
         desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
     desk._follower.catch_up()

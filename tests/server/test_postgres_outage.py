@@ -151,6 +151,8 @@ def test_the_first_act_behind_an_outage_that_nobody_met_is_done(
     cluster.stop()
     cluster.start()
     revoke(built, issued.serial, issued.issuer.authority_id)
+    follower = RevocationFollower(built.database, built.clock)
+    assert follower.find(issued.issuer.authority_id, issued.serial) is not None
 
 
 def test_a_standby_that_lets_everybody_read_is_not_taken_for_the_database(
