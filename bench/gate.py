@@ -25,13 +25,13 @@ from bench.rows import Row, cpu_rate
 from vagus.endpoints.gateway.tcp_relay import tcp_relay
 from vagus.endpoints.gateway.upstream import Upstream
 from vagus.errors import VagusError
-from vagus.server.listeners import AdmittedStream, ListenerSpec, RunningListeners, run
 from vagus.tls import ClientContext, ClientTls, Credential, Peer, ServerContext, ServerTls
+from vagus.transport.listeners import AdmittedStream, ListenerSpec, RunningListeners, run
 from vagus.trust.anchors import AnchorSet
 from vagus.trust.crl_status import CrlStatus
 from vagus.trust.validation import AcceptedIdentity, Expectation, Role, Validator
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.paths import Pool
+from vagus.x509.paths.search import Pool
 
 HANDSHAKES, ROUNDS = 200, 4
 RELAYED = 256 * 1024 * 1024

@@ -13,8 +13,8 @@ from bench.rig.fleet import MODELS, SIZE, STATES, UNITS, fill_devices
 from bench.rig.load import percentile
 from bench.rows import Row
 from vagus.identifiers import DeviceId, UnitName
-from vagus.records.database import open_database
 from vagus.records.devices import DeviceFilter, list_devices
+from vagus.records.engine.database import open_database
 from vagus.testing import SeededEntropy
 
 _PAGE = 50

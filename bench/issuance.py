@@ -16,10 +16,10 @@ from bench.rig.installation import UNIT, hospital, maker, open_house
 from bench.rig.limits import REFERENCE_ISSUANCE, fsync_note, fsync_seconds, issuance_limit
 from bench.rows import Row, cpu_rate
 from vagus.authority.issuance import Issuance, IssuanceOrder
-from vagus.fleet.births import Birth, Line
+from vagus.fleet.idevid_issuance import Birth, Line
 from vagus.identifiers import DeviceId
-from vagus.records.writer import Batch, Writer
-from vagus.x509.names import SubjectFields
+from vagus.records.engine.writer import Batch, Writer
+from vagus.x509.names.distinguished import SubjectFields
 from vagus.x509.requests import decode_request
 
 _BIRTHS = 4_000

@@ -21,14 +21,14 @@ from bench.rig.load import percentile
 from bench.rig.republishing import peak_mb, republish
 from bench.rig.servers import Serving, on_load_core, serving
 from bench.rows import Row
-from vagus.authority.late_lists import lists_behind
+from vagus.authority.crls.overdue import lists_behind
 from vagus.authority.mass_revocation import STEP
 from vagus.identifiers import serial_bytes
-from vagus.records.revocation_plans import DONE
-from vagus.records.revocations import REVOKE
-from vagus.records.selections import Selection
+from vagus.records.revocation.plans import DONE
+from vagus.records.revocation.revocations import REVOKE
+from vagus.records.revocation.selections import Selection
 from vagus.wiring import House
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 
 _REAL = 1_000
 _OF_MODEL = SIZE // 100

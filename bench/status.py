@@ -24,8 +24,8 @@ from vagus.authority.issuance import IssuanceOrder
 from vagus.identifiers import DeviceId
 from vagus.wiring import House
 from vagus.x509 import der
-from vagus.x509.names import SubjectFields
-from vagus.x509.ocsp_building import cert_id
+from vagus.x509.names.distinguished import SubjectFields
+from vagus.x509.ocsp.building import cert_id
 from vagus.x509.requests import decode_request
 
 _CERTIFICATES = 400

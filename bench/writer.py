@@ -14,10 +14,10 @@ from bench.rows import Row
 from vagus.ledger.append import append
 from vagus.ledger.entries import TokenSpent
 from vagus.ledger.verify import verify_log
-from vagus.records.database import Database, open_database
+from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.tables import verifier_memory
+from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import Installation, insert_installation
-from vagus.records.tables import verifier_memory
-from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock
 
 ACTS = 20_000

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vagus import archive
 from vagus.errors import Unavailable
+from vagus.maintenance import archive
 from vagus.reasons import Reason
 
 

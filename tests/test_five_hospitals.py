@@ -15,7 +15,7 @@ from tests.durability.installation import PASSPHRASE, SOURCE, vagus
 from tests.endpoints.calls import Answer, ask
 from tests.fleet.house import new_key, request_der
 from vagus.endpoints.est import est_app
-from vagus.fleet.enrolment import Enrolment
+from vagus.fleet.enrolment.enrol import Enrolment
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.policy.plans import HospitalPlan
 from vagus.records.devices import DeviceFilter, DeviceRow, list_devices

@@ -19,16 +19,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bench.rig.databases import Bulk, bulk, connect
 from bench.rig.installation import MODEL, UNIT
+from vagus.authority.crls.shards import SHARD_PLACES, ShardPlan
 from vagus.authority.issuance import IssuanceOrder, IssuanceToken
 from vagus.authority.issuers import Issuer
-from vagus.authority.shards import SHARD_PLACES, ShardPlan
 from vagus.identifiers import DeviceId, serial_bytes
 from vagus.keystore.signing import Purpose
 from vagus.testing import SeededEntropy
 from vagus.wiring import House
-from vagus.x509.crl_building import RevocationReason, encode_crl_entry
+from vagus.x509.crls.building import RevocationReason, encode_crl_entry
 from vagus.x509.keys import decode_public_key
-from vagus.x509.names import SubjectFields
+from vagus.x509.names.distinguished import SubjectFields
 from vagus.x509.templates import assemble
 
 SIZE = int(os.environ.get("BENCH_FLEET", "100000"))

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from vagus.identifiers import DeviceId
-from vagus.records.tables import devices
+from vagus.records.engine.tables import devices
 from vagus.wiring import House
 
 PASSPHRASE = "a passphrase made for benchmarks alone"

@@ -16,11 +16,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from bench.rig.installation import ENVIRONMENT, UNIT, open_house
+from vagus.authority.crls.publisher import CrlPublisher, sign_list
+from vagus.authority.crls.shards import SHARD_PLACES
 from vagus.authority.issuers import Issuer
-from vagus.authority.publishing import CrlPublisher, sign_list
-from vagus.authority.shards import SHARD_PLACES
 from vagus.records.publications import COMPLETE, Publication
-from vagus.x509.crl_building import CrlContents, RevocationReason, encode_crl_entry
+from vagus.x509.crls.building import CrlContents, RevocationReason, encode_crl_entry
 
 _ROOT = Path(__file__).parents[2]
 _SECONDS = 600

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.rig.installation import UNIT, open_house
 from vagus.server.serving import serve
 from vagus.wiring import House
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 
 
 def main() -> None:

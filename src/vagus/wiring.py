@@ -27,10 +27,10 @@ from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
 from vagus.records.authorities import slug_of
-from vagus.records.database import Database, open_database
+from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import Installation, insert_installation, load_installation, mark_set_back, set_policy
 from vagus.records.log import load_head
-from vagus.records.writer import Batch, Writer
 from vagus.settings import FILE_NAME, Settings, load_settings, write_settings
 from vagus.tlog.checkpoint import NoteKey
 from vagus.tlog.tiles import CHECKPOINT
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from vagus.authority.revocation import Revocations, Revoked
     from vagus.fleet.devices import Inventory
     from vagus.fleet.manifests import Imported
-    from vagus.fleet.plans import Planning
+    from vagus.fleet.plans.planning import Planning
     from vagus.fleet.tokens import TokenOffice
     from vagus.identifiers import DeviceId, UnitName
     from vagus.keystore.private_keys import SoftwareSigningKey
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from vagus.policy.plans import PlannedAuthority
     from vagus.records.device_changes import DeviceFollower
     from vagus.records.devices import DeviceRow
-    from vagus.records.sequence import RevocationFollower
+    from vagus.records.revocation.sequence import RevocationFollower
 
 CHECKPOINT_KEY = "checkpoint"
 LOG_KEYSTORE = "log"
@@ -188,7 +188,7 @@ class House:
     @cached_property
     def follower(self) -> RevocationFollower:
         """What is revoked or held, in step with this process's writer."""
-        from vagus.records.sequence import RevocationFollower
+        from vagus.records.revocation.sequence import RevocationFollower
 
         follower = RevocationFollower(self.database, self.clock)
         follower.follow(self.writer)
@@ -342,7 +342,7 @@ class House:
     @cached_property
     def planning(self) -> Planning:
         """Compares plans with this installation and applies them."""
-        from vagus.fleet.plans import Planning
+        from vagus.fleet.plans.planning import Planning
 
         return Planning(
             self.database,
@@ -446,7 +446,7 @@ class House:
         Revocation alone would leave the maker's certificate and unspent tokens, with which it enrols anew at once;
         `keeps_enrolling` is for devices that shall. Raises Malformed(BAD_ARGUMENT) for a reason that X.509 lacks.
         """
-        from vagus.x509.crl_building import RevocationReason
+        from vagus.x509.crls.building import RevocationReason
 
         found = RevocationReason.parse(reason)
         if keeps_enrolling or found is RevocationReason.SUPERSEDED:
@@ -471,7 +471,7 @@ class House:
 
     def export(self) -> dict[str, object]:
         """Everything that a plan speaks of, and the ledger's size and root, as plain values."""
-        from vagus.records.standing import export_rows
+        from vagus.records.plan_rows import export_rows
 
         with self.database.reading() as connection:
             head = load_head(connection)

@@ -19,11 +19,11 @@ from vagus_agent import est
 from vagus_agent.clock_floor import ClockFloor, CorrectedClock
 from vagus_agent.connection import Caller, Channel
 from vagus_agent.credentials import Credential, CredentialStore
+from vagus_agent.crl_memory import ListMemory, find_crl_path
 from vagus_agent.est import Exchange, Token, check_answer
 from vagus_agent.keys import build_request, public_key_der
-from vagus_agent.list_memory import ListMemory, find_crl_path
 from vagus_agent.log_memory import LogMemory
-from vagus_agent.plain import PlainExchange
+from vagus_agent.plain_http import PlainExchange
 from vagus_agent.renewal import RenewalWindow, renewal_window
 from vagus_agent.routes import Patience, Route
 from vagus_agent.telemetry import TelemetrySource

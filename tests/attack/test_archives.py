@@ -14,7 +14,7 @@ import pytest
 
 from tests.attack.hospital import Hospital
 from vagus.errors import VagusError
-from vagus.server.backups import restore, take_backup
+from vagus.maintenance.backups import restore, take_backup
 
 Member = tuple[tarfile.TarInfo, bytes]
 

@@ -9,7 +9,7 @@ from vagus.errors import Malformed
 from vagus.fleet.devices import NewDevice
 from vagus.identifiers import UnitName
 from vagus.records.authorities import list_authorities
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 
 BY = "operator:test"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -187,7 +187,7 @@ def test_a_plan_of_a_million_million_devices_is_refused(installation: Path, tmp_
 
 
 def test_a_plan_that_renames_a_unit_with_live_certificates_changes_nothing(installation: Path, tmp_path: Path) -> None:
-    from tests.cli.test_revoke import devices_of, issue
+    from tests.cli.revocation.test_commands import devices_of, issue
 
     with House.open(installation, passphrase_sources=SOURCES) as house:
         issuer = house.open_issuers(["h1/icu"])["h1/icu"]

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from vagus.authority.ceremony import Ceremony, CeremonyReport
+from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.hierarchy import Hierarchy
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate
 from vagus.authority.issuers import OpenIssuers, open_issuers
-from vagus.authority.publishing import CrlPublisher
 from vagus.authority.revocation import Revocations
 from vagus.identifiers import DeviceId
 from vagus.keystore.envelopes import EnvelopeSealer
@@ -24,13 +24,13 @@ from vagus.policy.packs import load_pack
 from vagus.policy.plans import AuthorityKind, PlannedAuthority
 from vagus.policy.values import PolicyPack
 from vagus.records.authorities import slug_of
-from vagus.records.database import Database, open_database
+from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.writer import Writer
 from vagus.records.installation import Installation as InstallationRow
 from vagus.records.installation import insert_installation
-from vagus.records.writer import Writer
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.x509.keys import PublicKey, decode_public_key
-from vagus.x509.names import SubjectFields
+from vagus.x509.names.distinguished import SubjectFields
 
 GROUP = "group.example"
 STATUS_URL = "http://status.group.example"

@@ -16,7 +16,7 @@ from vagus.ledger.entries import AuthorityCertified, AuthorityCreated, CeremonyS
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records import certificates as certificate_rows
-from vagus.records.tables import authorities, log_leaves
+from vagus.records.engine.tables import authorities, log_leaves
 
 
 def certificate_of(built: Installation, name: str) -> x509.Certificate:

@@ -10,11 +10,11 @@ import pytest
 from tests.authority.installation import Installation, new_installation
 from tests.postgres import fresh_database, postgres_server
 from vagus.authority.clock_bound import LEAP, SLACK, ClockBound
-from vagus.authority.publishing import CrlPublisher
+from vagus.authority.crls.publisher import CrlPublisher
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
 from vagus.records import publications as rows
-from vagus.records.database import open_database
+from vagus.records.engine.database import open_database
 from vagus.testing import FrozenClock
 
 

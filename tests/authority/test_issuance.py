@@ -26,9 +26,9 @@ from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as rows
 from vagus.records import keys as key_rows
-from vagus.records.tables import log_leaves
+from vagus.records.engine.tables import log_leaves
 from vagus.x509.algorithms import KeyAlgorithm
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 from vagus.x509.keys import decode_public_key
 
 

@@ -8,22 +8,22 @@ import pytest
 
 from tests.authority.installation import Installation, new_public_key
 from vagus.authority import mass_revocation
+from vagus.authority.crls.overdue import lists_behind
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
-from vagus.authority.late_lists import lists_behind
 from vagus.authority.mass_revocation import Forecast, MassRevocation
 from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
 from vagus.identifiers import DeviceId
 from vagus.ledger.entries import OperatorAct, decode_entry
 from vagus.reasons import Reason
 from vagus.records import certificates as rows
-from vagus.records import revocation_plans as plan_rows
-from vagus.records import revocations as revocation_rows
-from vagus.records.revocation_plans import RevocationPlanRow
-from vagus.records.revocations import HOLD, RELEASE, REVOKE
-from vagus.records.selections import Selection
-from vagus.records.tables import log_leaves
-from vagus.x509.crl_building import RevocationReason
+from vagus.records.engine.tables import log_leaves
+from vagus.records.revocation import plans as plan_rows
+from vagus.records.revocation import revocations as revocation_rows
+from vagus.records.revocation.plans import RevocationPlanRow
+from vagus.records.revocation.revocations import HOLD, RELEASE, REVOKE
+from vagus.records.revocation.selections import Selection
+from vagus.x509.crls.building import RevocationReason
 
 ALICE, BOB = "operator:alice", "operator:bob"
 COMPROMISE = RevocationReason.CA_COMPROMISE

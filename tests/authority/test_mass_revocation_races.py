@@ -21,12 +21,12 @@ from vagus.authority.revocation import Revocations
 from vagus.errors import Conflict
 from vagus.reasons import Reason
 from vagus.records import certificates as rows
-from vagus.records.database import Database, open_database
-from vagus.records.revocation_plans import DONE, PAUSED, RUNNING, RevocationPlanRow, find_plan
-from vagus.records.revocations import HOLD, RELEASE, REVOKE, list_events
-from vagus.records.selections import Selection
-from vagus.records.writer import Writer
-from vagus.x509.crl_building import RevocationReason
+from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.writer import Writer
+from vagus.records.revocation.plans import DONE, PAUSED, RUNNING, RevocationPlanRow, find_plan
+from vagus.records.revocation.revocations import HOLD, RELEASE, REVOKE, list_events
+from vagus.records.revocation.selections import Selection
+from vagus.x509.crls.building import RevocationReason
 
 ALICE, BOB = "operator:alice", "operator:bob"
 REASONS = {

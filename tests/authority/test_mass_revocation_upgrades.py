@@ -11,12 +11,12 @@ from vagus.authority.issuers import OpenIssuers
 from vagus.authority.mass_revocation import MassRevocation
 from vagus.errors import Conflict
 from vagus.records import certificates as rows
+from vagus.records.engine.writer import Batch
 from vagus.records.keys import find_key
-from vagus.records.revocation_plans import DONE, RevocationPlanRow
-from vagus.records.revocations import HOLD, REVOKE, find_revocation
-from vagus.records.selections import Selection
-from vagus.records.writer import Batch
-from vagus.x509.crl_building import RevocationReason
+from vagus.records.revocation.plans import DONE, RevocationPlanRow
+from vagus.records.revocation.revocations import HOLD, REVOKE, find_revocation
+from vagus.records.revocation.selections import Selection
+from vagus.x509.crls.building import RevocationReason
 
 __all__ = ["fleet", "house", "issuers", "postgres"]
 

@@ -13,10 +13,10 @@ from vagus.ledger.entries import Entry, Hold, KeyBlocked, Release, Revocation, d
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as rows
-from vagus.records import revocations as revocation_rows
-from vagus.records.sequence import RevocationFollower
-from vagus.records.tables import log_leaves
-from vagus.x509.crl_building import RevocationReason, encode_crl_entry
+from vagus.records.engine.tables import log_leaves
+from vagus.records.revocation import revocations as revocation_rows
+from vagus.records.revocation.sequence import RevocationFollower
+from vagus.x509.crls.building import RevocationReason, encode_crl_entry
 
 BY = "operator:alice"
 COMPROMISE = RevocationReason.KEY_COMPROMISE

@@ -13,18 +13,18 @@ from cryptography import x509
 
 from tests.authority.installation import BY, Installation, new_installation
 from tests.postgres import fresh_database, postgres_server
-from vagus.authority.publishing import CrlPublisher, forget_future_dates
-from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
+from vagus.authority.crls.publisher import CrlPublisher, forget_future_dates
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice
 from vagus.errors import Unavailable
 from vagus.keystore.signing import Purpose, SigningKey
 from vagus.ledger.entries import CrlPublished, decode_entry
 from vagus.reasons import Reason
 from vagus.records import publications as rows
-from vagus.records import revocations as revocation_rows
-from vagus.records.database import open_database
-from vagus.records.sequence import RevocationFollower
-from vagus.records.tables import log_leaves
-from vagus.x509.crl_building import RevocationReason
+from vagus.records.engine.database import open_database
+from vagus.records.engine.tables import log_leaves
+from vagus.records.revocation import revocations as revocation_rows
+from vagus.records.revocation.sequence import RevocationFollower
+from vagus.x509.crls.building import RevocationReason
 
 
 @pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.interop)])

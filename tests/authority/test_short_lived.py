@@ -15,19 +15,19 @@ from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key
 from vagus.errors import NotTrusted, PolicyRefusal
-from vagus.fleet.standing import DatabaseStatus
+from vagus.fleet.database_status import DatabaseStatus
 from vagus.policy.packs import SHIPPED, load_pack
 from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
-from vagus.records.sequence import RevocationFollower
+from vagus.records.revocation.sequence import RevocationFollower
 from vagus.trust.anchors import AnchorSet
 from vagus.trust.crl_status import CrlRules, CrlStatus
 from vagus.trust.snapshot_status import SnapshotStatus
 from vagus.trust.status import PathStatusSource, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.crl_building import RevocationReason
-from vagus.x509.paths import Pool
+from vagus.x509.crls.building import RevocationReason
+from vagus.x509.paths.search import Pool
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from vagus.authority.signature_rows import SignatureRows
 from vagus.errors import LimitExceeded
 from vagus.reasons import Reason
 from vagus.records import certificates as rows
-from vagus.records.writer import Batch, Writer
+from vagus.records.engine.writer import Batch, Writer
 
 
 class Counting:

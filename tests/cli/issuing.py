@@ -10,15 +10,15 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuance import IssuanceOrder, IssuedCertificate
-from vagus.authority.publishing import CrlPublisher
-from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice
 from vagus.fleet.lifecycle import DeviceState
 from vagus.keystore import private_keys
 from vagus.ledger.publish import LogPublisher
 from vagus.wiring import House
 from vagus.x509.keys import decode_public_key
-from vagus.x509.names import SubjectFields
+from vagus.x509.names.distinguished import SubjectFields
 from vagus.x509.pem import encode_certificates
 
 SOURCE = "env:TEST_PASSPHRASE"

@@ -15,12 +15,12 @@ from cryptography import x509
 from tests.cli.processes import serving
 from tests.cli.running import done, run
 from vagus.records.authorities import find_generation, list_authorities
-from vagus.records.database import open_database
+from vagus.records.engine.database import open_database
 from vagus.records.publications import list_publications, put_publication
 from vagus.records.work import add_work
 from vagus.wiring import House, RealClock
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 
 
 def findings(folder: Path, check: str, *more: str) -> list[dict[str, Any]]:

@@ -14,20 +14,20 @@ from tests.cli.running import done, run
 from vagus.authority.issuance import IssuanceOrder
 from vagus.errors import Conflict
 from vagus.fleet.revocation_targets import RevocationTarget, select_target
+from vagus.jobs.kinds import REVOCATION_STAGE, hand_over_stage, work_kinds
+from vagus.jobs.runner import WorkRunner
 from vagus.keystore import private_keys
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceFilter, list_devices
-from vagus.records.revocation_plans import DONE, PAUSED, PROPOSED, RevocationPlanRow, find_plan
-from vagus.records.revocations import REVOKE, newest_sequence
-from vagus.records.tables import revocation_plans, revocations, work
+from vagus.records.engine.tables import revocation_plans, revocations, work
+from vagus.records.revocation.plans import DONE, PAUSED, PROPOSED, RevocationPlanRow, find_plan
+from vagus.records.revocation.revocations import REVOKE, newest_sequence
 from vagus.records.work import WorkQueue, add_work, count_open, list_given_up
-from vagus.server.work_kinds import REVOCATION_STAGE, hand_over_stage, work_kinds
-from vagus.server.work_runner import WorkRunner
 from vagus.wiring import House
 from vagus.x509.algorithms import KeyAlgorithm
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 from vagus.x509.keys import decode_public_key
-from vagus.x509.names import SubjectFields
+from vagus.x509.names.distinguished import SubjectFields
 
 BY = "operator:first"
 

@@ -16,7 +16,7 @@ from tests.cli.running import PLAN, done, run
 from vagus import operators
 from vagus.fleet.tokens import hash_token
 from vagus.policy.packs import SHIPPED
-from vagus.records.tables import crl_publications, work
+from vagus.records.engine.tables import crl_publications, work
 from vagus.records.tokens import find_token, list_tokens_of
 from vagus.wiring import House
 

@@ -19,17 +19,17 @@ from cryptography.x509 import ocsp
 from tests.cli.issuing import SOURCE, Kept, device_name, issue, make_responder, publish
 from tests.cli.processes import PATIENCE, Served, serving
 from tests.cli.running import done, run
-from vagus.authority import shards
+from vagus.authority.crls import shards
 from vagus.errors import IntegrityFailure
 from vagus.reasons import Reason
-from vagus.records.backup import copy_database
-from vagus.records.database import open_database
+from vagus.records.engine.backup import copy_database
+from vagus.records.engine.database import open_database
+from vagus.records.engine.writer import Batch
 from vagus.records.installation import set_restored
 from vagus.records.keys import find_key
 from vagus.records.tokens import find_token
-from vagus.records.writer import Batch
 from vagus.wiring import House
-from vagus.x509.crls import Crl, decode_crl
+from vagus.x509.crls.decoding import Crl, decode_crl
 from vagus_agent.http import Response
 from vagus_agent.log_memory import LogMemory
 
@@ -427,7 +427,7 @@ def test_a_backup_behind_which_nothing_was_published_goes_on_at_once(hospital: P
 def test_a_clock_behind_what_was_published_closes_nothing(lost: Lost, tmp_path: Path) -> None:
     from datetime import timedelta
 
-    from vagus.server.restored_gap import close_gap, measure_gap
+    from vagus.maintenance.restored_gap import close_gap, measure_gap
     from vagus.testing import FrozenClock
 
     back = brought_back(lost, tmp_path)

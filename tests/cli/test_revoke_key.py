@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.revocation.test_commands import TWO_PERSONS, equipped, equipped_once, states
 from tests.cli.running import answer, done, run
-from tests.cli.test_revoke import TWO_PERSONS, equipped, equipped_once, states
 from vagus.records.certificates import list_of_device
 from vagus.records.keys import find_key
 from vagus.wiring import House

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from tests.cli.revocation.test_commands import second_person
 from tests.cli.running import answer, done, run
-from tests.cli.test_revoke import second_person
 from vagus.records.authorities import list_authorities
-from vagus.records.tables import crl_publications
+from vagus.records.engine.tables import crl_publications
 from vagus.wiring import House
 from vagus.x509.certificates import decode_certificate
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.revocation.test_commands import approved_plan, equipped, equipped_once, second_person, states
 from tests.cli.running import END_OF_INPUT, answer, done, run
-from tests.cli.test_revoke import approved_plan, equipped, equipped_once, second_person, states
 
 __all__ = ["equipped", "equipped_once"]
 

@@ -19,9 +19,9 @@ from tests.cli.processes import serving
 from tests.cli.running import done, run
 from tests.cli.test_main_path import eventually
 from vagus.records.authorities import list_authorities
-from vagus.records.database import open_database
+from vagus.records.engine.database import open_database
+from vagus.records.engine.tables import authorities
 from vagus.records.publications import list_publications, put_publication
-from vagus.records.tables import authorities
 
 NAMED = [
     part
@@ -123,7 +123,7 @@ def test_the_doctor_tells_entries_that_wait_for_a_checkpoint(hospital: Path, mon
     done(hospital, "token", "make", done(hospital, "device", "list", "--json").facts[0]["id"])
     findings = [one for one in run(hospital, "doctor", "--json").facts if one["check"] == "ledger"]
     assert [one["state"] for one in findings] == ["well"], "a moment ago is no delay"
-    monkeypatch.setattr("vagus.server.diagnosis._PUBLISH_PATIENCE", -1)
+    monkeypatch.setattr("vagus.maintenance.diagnosis._PUBLISH_PATIENCE", -1)
     (late,) = [one for one in run(hospital, "doctor", "--json").facts if one["check"] == "ledger"]
     assert (late["state"], "in no checkpoint" in late["finding"]) == ("warning", True)
     assert "log=" in late["remedy"]

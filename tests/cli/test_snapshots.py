@@ -14,7 +14,7 @@ from vagus.keystore import private_keys
 from vagus.wiring import House
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
-from vagus.x509.names import SubjectFields
+from vagus.x509.names.distinguished import SubjectFields
 from vagus.x509.pem import encode_block, encode_certificates
 
 

@@ -28,8 +28,8 @@ from tests.x509.chains import (
     root,
     wrap_response,
 )
-from vagus.authority.publishing import CrlPublisher
-from vagus.cli.certificate_words import spell_serial
+from vagus.authority.crls.publisher import CrlPublisher
+from vagus.cli.certificate_text import spell_serial
 from vagus.records.certificates import list_of_device, load_bytes
 from vagus.wire.snapshots import encode_content
 from vagus.wiring import House

@@ -15,12 +15,12 @@ from vagus.reasons import Reason
 from vagus.trust.crl_status import CrlRules, CrlStatus
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.constraints import compile_constraints
 from vagus.x509.der_reading import oid_contents
-from vagus.x509.path_checks import PathInputs
-from vagus.x509.path_rules import PKIX, PathRules
-from vagus.x509.paths import PathAnchor, Pool, Search, find_path
-from vagus.x509.policies import PolicyInputs
+from vagus.x509.names.constraints import compile_constraints
+from vagus.x509.paths.checks import PathInputs
+from vagus.x509.paths.policies import PolicyInputs
+from vagus.x509.paths.rules import PKIX, PathRules
+from vagus.x509.paths.search import PathAnchor, Pool, Search, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
 SUITE = "boringssl-pki"

@@ -17,10 +17,10 @@ from vagus.reasons import Reason
 from vagus.trust.crl_status import CrlRules, CrlStatus
 from vagus.x509.certificates import CertificateCache, PathCertificate
 from vagus.x509.der_reading import oid_contents
-from vagus.x509.identity import check_host, check_mailbox
-from vagus.x509.path_checks import PathInputs
-from vagus.x509.path_rules import PKIX, RFC5280_STRICT, WEBPKI, WEBPKI_COMMON_NAME, PathRules
-from vagus.x509.paths import PathAnchor, Pool, Search, ValidPath, find_path
+from vagus.x509.names.identity import check_host, check_mailbox
+from vagus.x509.paths.checks import PathInputs
+from vagus.x509.paths.rules import PKIX, RFC5280_STRICT, WEBPKI, WEBPKI_COMMON_NAME, PathRules
+from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
 PROFILES: tuple[tuple[str, PathRules], ...] = (

@@ -17,11 +17,11 @@ from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.status import issuer_in
 from vagus.x509.certificates import PathCertificate, decode_certificate
-from vagus.x509.ocsp import decode_ocsp_response
-from vagus.x509.ocsp_checks import OcspRules, check_response
-from vagus.x509.path_checks import PathInputs
-from vagus.x509.path_rules import PKIX
-from vagus.x509.paths import PathAnchor, Pool, Search, find_path
+from vagus.x509.ocsp.checks import OcspRules, check_response
+from vagus.x509.ocsp.messages import decode_ocsp_response
+from vagus.x509.paths.checks import PathInputs
+from vagus.x509.paths.rules import PKIX
+from vagus.x509.paths.search import PathAnchor, Pool, Search, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
 _VERDICTS = SignatureVerdicts()

@@ -16,10 +16,10 @@ from vagus.errors import VagusError
 from vagus.trust.crl_status import CrlRules, CrlStatus
 from vagus.x509.certificates import CertificateCache, PathCertificate
 from vagus.x509.der_reading import oid_contents
-from vagus.x509.path_checks import PathInputs
-from vagus.x509.path_rules import PKIX
-from vagus.x509.paths import PathAnchor, Pool, Search, ValidPath, find_path
-from vagus.x509.policies import PolicyInputs
+from vagus.x509.paths.checks import PathInputs
+from vagus.x509.paths.policies import PolicyInputs
+from vagus.x509.paths.rules import PKIX
+from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
 AT = datetime(2022, 5, 1, tzinfo=UTC)

@@ -10,9 +10,9 @@ from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.trust.crl_status import CrlRules, CrlStatus
 from vagus.x509.der_reading import oid_contents
-from vagus.x509.path_checks import PathInputs
-from vagus.x509.paths import PathAnchor, Pool, Search, ValidPath, find_path
-from vagus.x509.policies import PolicyInputs
+from vagus.x509.paths.checks import PathInputs
+from vagus.x509.paths.policies import PolicyInputs
+from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
 _FOUND = packaged()

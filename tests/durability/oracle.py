@@ -14,7 +14,7 @@ from cryptography.x509 import ocsp
 from sqlalchemy import text
 
 from tests.durability.journal import Journal
-from vagus.records.database import open_database
+from vagus.records.engine.database import open_database
 
 _PUBLISHED_WITHIN = 60.0  # seconds: what policy promises; it aims for 5
 

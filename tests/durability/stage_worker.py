@@ -14,8 +14,8 @@ from itertools import count
 from pathlib import Path
 
 from vagus.authority import mass_revocation
-from vagus.server.work_kinds import work_kinds
-from vagus.server.work_runner import WorkRunner
+from vagus.jobs.kinds import work_kinds
+from vagus.jobs.runner import WorkRunner
 from vagus.wiring import House
 
 LEASE_SECONDS = 1

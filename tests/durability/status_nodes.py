@@ -26,7 +26,7 @@ from vagus.keystore import private_keys
 from vagus.wiring import House
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
-from vagus.x509.names import SubjectFields
+from vagus.x509.names.distinguished import SubjectFields
 
 PATIENCE = 60.0
 SOURCE = "env:TEST_PASSPHRASE"
@@ -144,7 +144,7 @@ class Hospital:
 
 def _key_octets(issuer: x509.Certificate) -> bytes:
     from vagus.x509.certificates import decode_certificate
-    from vagus.x509.ocsp import key_octets
+    from vagus.x509.ocsp.messages import key_octets
 
     return key_octets(decode_certificate(issuer.public_bytes(Encoding.DER)).spki_der)
 

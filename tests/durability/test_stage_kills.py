@@ -19,18 +19,18 @@ from tests.postgres import fresh_database, postgres_server
 from vagus.authority.issuance import IssuanceOrder, IssuedCertificate
 from vagus.fleet import transfers
 from vagus.identifiers import DeviceId
+from vagus.jobs.kinds import hand_over_stage
 from vagus.keystore import private_keys
 from vagus.records.devices import DeviceFilter, list_devices
-from vagus.records.revocation_plans import DONE, find_plan
-from vagus.records.revocations import REVOKE, list_events, newest_sequence
-from vagus.records.selections import Selection
+from vagus.records.revocation.plans import DONE, find_plan
+from vagus.records.revocation.revocations import REVOKE, list_events, newest_sequence
+from vagus.records.revocation.selections import Selection
 from vagus.records.work import count_open, list_given_up
-from vagus.server.work_kinds import hand_over_stage
 from vagus.wiring import House
 from vagus.x509.algorithms import KeyAlgorithm
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 from vagus.x509.keys import decode_public_key
-from vagus.x509.names import SubjectFields
+from vagus.x509.names.distinguished import SubjectFields
 
 PATIENCE = 60.0
 BY = "operator:test"

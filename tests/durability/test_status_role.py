@@ -19,7 +19,7 @@ from tests.durability.status_nodes import PATIENCE, TRY_LATER, Hospital, Node, h
 from tests.postgres import fresh_database, postgres_server
 from tests.stall import StallMeter
 from vagus.authority.issuance import IssuedCertificate
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 
 GOOD, REVOKED, UNKNOWN = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED, ocsp.OCSPCertStatus.UNKNOWN
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import fresh_database, postgres_server
-from vagus.records.database import Database, open_database
-from vagus.records.memory import find_remembered
+from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.writer import Batch, Writer
+from vagus.records.verifier_memory import find_remembered
 from vagus.records.work import add_work, count_open
-from vagus.records.writer import Batch, Writer
 from vagus.wiring import RealClock
 
 PATIENCE = 60.0

@@ -11,9 +11,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vagus.records.database import open_database
-from vagus.records.writer import Writer
-from vagus.server.work_runner import WorkRunner
+from vagus.jobs.runner import WorkRunner
+from vagus.records.engine.database import open_database
+from vagus.records.engine.writer import Writer
 
 LEASE_SECONDS = 2
 

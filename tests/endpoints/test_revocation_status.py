@@ -20,11 +20,11 @@ from starlette.types import ASGIApp
 from tests.endpoints.calls import Answer, call
 from tests.fleet.house import House, house, pack, request
 from tests.fleet.inventory import BY
-from vagus.authority.answers import OcspDesk
+from vagus.authority.crls.published import PublishedLists
+from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.published import PublishedLists
-from vagus.authority.publishing import CrlPublisher
-from vagus.authority.responders import ResponderOffice, open_responders
+from vagus.authority.ocsp.responders import ResponderOffice, open_responders
+from vagus.authority.ocsp.responses import OcspDesk
 from vagus.endpoints.revocation_status import (
     OCSP_STATUS,
     OcspReplies,
@@ -32,14 +32,14 @@ from vagus.endpoints.revocation_status import (
     encode_ocsp_error,
     status_app,
 )
-from vagus.fleet.enrolment import EnrolmentRequest, Kind
+from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.software import SoftwareKeystore
 from vagus.reasons import Reason
 from vagus.testing import SeededEntropy
 from vagus.x509 import der
-from vagus.x509.crl_building import RevocationReason
-from vagus.x509.ocsp import MAX_REQUEST
+from vagus.x509.crls.building import RevocationReason
+from vagus.x509.ocsp.messages import MAX_REQUEST
 
 AGE = timedelta(seconds=60)
 POST = {"Content-Type": "application/ocsp-request"}

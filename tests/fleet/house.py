@@ -22,8 +22,8 @@ from vagus.authority.issuance import Issuance, IssuedCertificate
 from vagus.authority.issuers import OpenIssuers, make_issuer
 from vagus.authority.revocation import Revocations
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
-from vagus.fleet.enrolment import Enrolment
-from vagus.fleet.standing import DatabaseStatus
+from vagus.fleet.database_status import DatabaseStatus
+from vagus.fleet.enrolment.enrol import Enrolment
 from vagus.identifiers import DeviceName, UnitName, draw_serial
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.signing import Purpose, SigningKey
@@ -33,7 +33,7 @@ from vagus.policy.values import PolicyPack
 from vagus.records import authorities as rows
 from vagus.records.devices import DeviceRow
 from vagus.records.models import MakerAnchorRow, ModelRow, put_maker_anchor, put_model
-from vagus.records.sequence import RevocationFollower
+from vagus.records.revocation.sequence import RevocationFollower
 from vagus.records.units import UnitRow, put_unit
 from vagus.testing import NOON, SeededEntropy
 from vagus.tls import Peer
@@ -42,8 +42,8 @@ from vagus.trust.status import UnsafeNoStatus
 from vagus.trust.validation import Validator
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
-from vagus.x509.loading import decode_certificate
-from vagus.x509.names import HardwareModule, SubjectFields, encode_subject
+from vagus.x509.library_certificates import decode_certificate
+from vagus.x509.names.distinguished import HardwareModule, SubjectFields, encode_subject
 from vagus.x509.requests import CertificateRequest, decode_request
 from vagus.x509.templates import (
     Contents,
@@ -319,7 +319,7 @@ def _write_down(
 
 def _certify(connection: object, authority: Authority, parent: Authority | None) -> None:
     from vagus.records.certificates import ISSUED, CertificateRow, insert_intent, note_signature
-    from vagus.records.database import Connection
+    from vagus.records.engine.database import Connection
 
     assert isinstance(connection, Connection)
     certificate = x509.load_der_x509_certificate(authority.der)

@@ -11,10 +11,10 @@ from tests.records.inventory import ER, ICU, stocked_database
 from vagus.fleet.devices import Inventory, NewDevice
 from vagus.fleet.tokens import TokenOffice
 from vagus.ledger.entries import Entry, decode_entry
-from vagus.records.database import Connection, Database
 from vagus.records.devices import DeviceRow
+from vagus.records.engine.database import Connection, Database
+from vagus.records.engine.writer import Writer
 from vagus.records.installation import Installation, insert_installation
-from vagus.records.writer import Writer
 from vagus.testing import FrozenClock, SeededEntropy
 
 __all__ = ["BY", "ER", "ICU", "OVERLAP", "Stock", "stock"]

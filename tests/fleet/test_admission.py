@@ -13,13 +13,13 @@ from tests.fleet.inventory import BY, ER
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
 from vagus.fleet.admission import Admission, Evidence, ListenerRules
-from vagus.fleet.enrolment import EnrolmentRequest, Kind
+from vagus.fleet.database_status import DatabaseStatus
+from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
 from vagus.fleet.lifecycle import DeviceState
-from vagus.fleet.standing import DatabaseStatus
 from vagus.policy.values import Function, SessionOnRevocation
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 
 TELEMETRY = ListenerRules(function=Function.TELEMETRY, group_domain=GROUP)
 _SERIALS = count()

@@ -18,7 +18,7 @@ from vagus.reasons import Reason
 from vagus.records.device_changes import DeviceFollower
 from vagus.records.tokens import list_tokens_of
 from vagus.testing import SeededEntropy
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.fleet.house import House, house, pack
-from vagus.fleet.enrolment import EnrolmentRequest, Kind
+from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
 from vagus.fleet.renewal import RenewalWindow, window_for
 from vagus.x509.certificates import PathCertificate, decode_certificate
 

@@ -17,9 +17,9 @@ from vagus.fleet import tokens
 from vagus.fleet.lifecycle import DeviceState
 from vagus.ledger.entries import TokenMade, TokenSpent
 from vagus.reasons import Reason
-from vagus.records.database import Connection
+from vagus.records.engine.database import Connection
+from vagus.records.engine.writer import Batch
 from vagus.records.tokens import TokenRow, find_token
-from vagus.records.writer import Batch
 from vagus.testing import SeededEntropy
 
 KEY = hashlib.sha256(b"key").digest()

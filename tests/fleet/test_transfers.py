@@ -11,15 +11,15 @@ from tests.fleet.house import House, house, request
 from tests.fleet.inventory import BY, ER, ICU
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
-from vagus.fleet.enrolment import EnrolmentRequest, Kind
+from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
 from vagus.fleet.transfers import KIND, supersede
 from vagus.identifiers import UnitName
+from vagus.jobs.runner import WorkRunner
 from vagus.ledger.entries import Revocation
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow
 from vagus.records.units import UnitRow, put_unit
 from vagus.records.work import count_open
-from vagus.server.work_runner import WorkRunner
 
 
 @pytest.fixture

@@ -27,14 +27,14 @@ from tests.durability.clients import DoorConnection
 from tests.durability.installation import ENVIRONMENT, PASSPHRASE, SOURCE, vagus
 from tests.endpoints.gateway.upstreams import Seen, http_upstream
 from tests.interop.programs import eventually
+from vagus.authority.crls.shards import SHARD_PLACES
 from vagus.authority.issuance import IssuanceOrder
-from vagus.authority.shards import SHARD_PLACES
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.records.authorities import find_newest
 from vagus.records.certificates import take_places
 from vagus.wiring import House
 from vagus.x509.keys import decode_public_key
-from vagus.x509.names import SubjectFields
+from vagus.x509.names.distinguished import SubjectFields
 
 DOMAIN = "test.example"
 STATUS_HOST = "status.test.example"

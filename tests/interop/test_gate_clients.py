@@ -22,9 +22,9 @@ from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.http_relay import HttpRelay
 from vagus.endpoints.gateway.upstream import Upstream
 from vagus.reasons import Reason
-from vagus.server.limits import Limits
-from vagus.server.listeners import ListenerSpec
 from vagus.tls import TLS_1_2, ServerContext, ServerTls
+from vagus.transport.limits import Limits
+from vagus.transport.listeners import ListenerSpec
 
 pytestmark = pytest.mark.interop
 

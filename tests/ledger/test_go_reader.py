@@ -11,7 +11,7 @@ import pytest
 from tests.ledger.world import ORIGIN, World
 from vagus.ledger.append import append
 from vagus.ledger.entries import TokenSpent
-from vagus.records.writer import Batch
+from vagus.records.engine.writer import Batch
 
 pytestmark = pytest.mark.interop
 SIZE = 66_001  # beyond 256 * 256: three levels of tiles

@@ -18,9 +18,9 @@ from vagus.ledger import publish as publish_module
 from vagus.ledger.publish import LogPublisher, holds_more, load_published, load_tile
 from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
+from vagus.records.engine.tables import installation, log_head, log_leaves
+from vagus.records.engine.writer import Writer
 from vagus.records.log import iterate_leaves, load_head
-from vagus.records.tables import installation, log_head, log_leaves
-from vagus.records.writer import Writer
 from vagus.tlog.checkpoint import Checkpoint, NoteKey, verify_checkpoint
 from vagus.tlog.merkle import Frontier, leaf_hash
 from vagus.tlog.tiles import Tile, decode_bundle

@@ -23,18 +23,18 @@ from vagus.ledger.publish import LogPublisher
 from vagus.ledger.recover import recover_leaves
 from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
-from vagus.records.backup import copy_database, restore_database
 from vagus.records.certificates import EVERY_SHARD, count_places, find_certificate, list_intended, list_of_device
-from vagus.records.database import open_database
 from vagus.records.devices import find_device
+from vagus.records.engine.backup import copy_database, restore_database
+from vagus.records.engine.database import open_database
+from vagus.records.engine.tables import devices, work
+from vagus.records.engine.writer import Batch, Writer
 from vagus.records.keys import find_key
-from vagus.records.lost import count_lost
+from vagus.records.lost_certificates import count_lost
 from vagus.records.models import ModelRow
-from vagus.records.revocations import find_revoked_serial
-from vagus.records.sequence import RevocationFollower
-from vagus.records.tables import devices, work
+from vagus.records.revocation.revocations import find_revoked_serial
+from vagus.records.revocation.sequence import RevocationFollower
 from vagus.records.units import UnitRow, put_unit
-from vagus.records.writer import Batch, Writer
 from vagus.testing import NOON, FrozenClock, SeededEntropy
 
 DEVICE = "a" * 26

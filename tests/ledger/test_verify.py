@@ -16,9 +16,8 @@ from vagus.ledger.entries import Issuance, TokenSpent, encode_entry
 from vagus.ledger.publish import LogPublisher
 from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
-from vagus.records.database import open_database
-from vagus.records.log import iterate_leaves
-from vagus.records.tables import (
+from vagus.records.engine.database import open_database
+from vagus.records.engine.tables import (
     certificate_bytes,
     certificates,
     keys,
@@ -27,7 +26,8 @@ from vagus.records.tables import (
     revocation_events,
     revocations,
 )
-from vagus.records.writer import Batch
+from vagus.records.engine.writer import Batch
+from vagus.records.log import iterate_leaves
 from vagus.tlog.checkpoint import Checkpoint
 from vagus.tlog.merkle import Frontier, leaf_hash
 

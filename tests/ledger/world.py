@@ -21,20 +21,20 @@ from vagus.ledger.entries import AuthorityCreated, Hold, Issuance, Release, Revo
 from vagus.ledger.publish import LogPublisher
 from vagus.reasons import Reason
 from vagus.records.certificates import set_state
-from vagus.records.database import Database, open_database
 from vagus.records.devices import DeviceRow, insert_device
+from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.tables import authorities, certificate_bytes, certificates, revocation_events
+from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import Installation, insert_installation
 from vagus.records.keys import insert_key
 from vagus.records.models import MakerAnchorRow, ModelRow, put_maker_anchor
-from vagus.records.revocations import RevocationRow, delete_revocation, put_revocation
-from vagus.records.tables import authorities, certificate_bytes, certificates, revocation_events
+from vagus.records.revocation.revocations import RevocationRow, delete_revocation, put_revocation
 from vagus.records.units import UnitRow, put_unit
-from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.tlog.checkpoint import NoteKey
 from vagus.x509 import der
 from vagus.x509.algorithms import SignatureAlgorithm
-from vagus.x509.crl_building import RevocationReason, encode_crl_entry
+from vagus.x509.crls.building import RevocationReason, encode_crl_entry
 
 ORIGIN = "log.example.org/vagus"
 SALT = b"s" * 32

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import fresh_database, postgres_server
-from vagus.records.database import Database, open_database
+from vagus.records.engine.database import Database, open_database
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vagus.identifiers import DeviceId, UnitName
-from vagus.records.database import Database, open_database
 from vagus.records.devices import DeviceRow
+from vagus.records.engine.database import Database, open_database
 from vagus.records.models import MakerAnchorRow, ModelRow, put_maker_anchor, put_model
 from vagus.records.units import UnitRow, put_unit
 from vagus.testing import SeededEntropy

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy import event
 
-from vagus.records.database import Connection
+from vagus.records.engine.database import Connection
 
 
 def plans(connection: Connection, act: Callable[[], object]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from vagus.records.authorities import certify_authority, insert_authority
 from vagus.records.certificates import CertificateRow, insert_intent
-from vagus.records.database import Connection
+from vagus.records.engine.database import Connection
 
 
 def authority(connection: Connection, name: str = "h1/icu", *, generation: int = 1, **changes: Any) -> int:

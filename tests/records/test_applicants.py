@@ -11,8 +11,8 @@ from tests.records.signing import authority, certificate
 from vagus.identifiers import DeviceId
 from vagus.records import certificates
 from vagus.records.applicants import ApplicantNow, ApplicantRow, find_by_device, find_by_token, look_again
-from vagus.records.database import Connection, Database
 from vagus.records.devices import insert_device, set_device_state
+from vagus.records.engine.database import Connection, Database
 from vagus.records.models import ModelRow, put_model
 from vagus.records.tokens import TokenRow, bind_token, insert_token
 from vagus.records.units import UnitRow, put_unit

@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.records.signing import authority
 from vagus.records import authorities as rows
-from vagus.records.database import Database
+from vagus.records.engine.database import Database
 
 
 def test_the_newest_active_generation_is_found(database: Database) -> None:

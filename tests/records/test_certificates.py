@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from tests.records.query_plans import plans
+from tests.records.revocation.test_revocations import revoke
 from tests.records.signing import authority, certificate
 from tests.records.test_publications import publication
-from tests.records.test_revocations import revoke
 from vagus.records import certificates as rows
-from vagus.records.database import Database
+from vagus.records.engine.database import Database
 from vagus.records.keys import block_key, insert_key
 from vagus.records.publications import COMPLETE, put_publication
 

@@ -12,10 +12,10 @@ from sqlalchemy import update
 from vagus.errors import IntegrityFailure, Malformed, Unavailable
 from vagus.identifiers import DeviceId
 from vagus.reasons import Reason
-from vagus.records.database import Connection, Database, open_database
 from vagus.records.device_changes import DeviceChange, DeviceFollower, note_device_change, read_changes
-from vagus.records.tables import device_changes, log_head
-from vagus.records.writer import Batch, Writer
+from vagus.records.engine.database import Connection, Database, open_database
+from vagus.records.engine.tables import device_changes, log_head
+from vagus.records.engine.writer import Batch, Writer
 from vagus.testing import FrozenClock
 
 PUMP, HUB = DeviceId("a" * 26), DeviceId("b" * 25 + "a")

@@ -11,8 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from tests.records.inventory import ANCHOR, ER, ICU, device, stocked_database
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records import devices
-from vagus.records.database import Database
 from vagus.records.devices import DeviceFilter
+from vagus.records.engine.database import Database
 from vagus.testing import SeededEntropy
 
 

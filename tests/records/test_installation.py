@@ -9,7 +9,8 @@ import pytest
 
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.reasons import Reason
-from vagus.records.database import Database
+from vagus.records.engine.database import Database
+from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import (
     Installation,
     find_installation,
@@ -21,7 +22,6 @@ from vagus.records.installation import (
     set_restored,
     set_settled,
 )
-from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock
 
 MINE = Installation("log.example.org/vagus", 1_800_000_000, b"s" * 32, group_domain="h.example")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from vagus.records.database import Database
+from vagus.records.engine.database import Database
 from vagus.records.keys import BLOCKED, KeyRow, block_key, find_key, insert_key
 
 KEY = b"k" * 32

@@ -11,10 +11,10 @@ from sqlalchemy import delete
 from tests.postgres import fresh_database
 from tests.records.signing import authority
 from vagus.records import publications as rows
-from vagus.records.database import Connection, Database, open_database
+from vagus.records.engine.database import Connection, Database, open_database
+from vagus.records.engine.statements import _Compiled
+from vagus.records.engine.tables import crl_publications
 from vagus.records.publications import COMPLETE, DeltaRow, Publication, ResponderRow
-from vagus.records.statements import _Compiled
-from vagus.records.tables import crl_publications
 
 
 @pytest.fixture(params=["create", "upgrade"])

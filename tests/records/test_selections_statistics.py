@@ -14,9 +14,9 @@ from sqlalchemy import event, text
 
 from tests.postgres import fresh_database
 from tests.records.signing import authority
-from vagus.records import selections as rows
-from vagus.records.database import Connection, Database, open_database
-from vagus.records.selections import Selection
+from vagus.records.engine.database import Connection, Database, open_database
+from vagus.records.revocation import selections as rows
+from vagus.records.revocation.selections import Selection
 
 MODEL = "Pump"
 FEW, MANY = 1_500, 6_000

@@ -16,19 +16,9 @@ from sqlalchemy import Connection
 
 from tests.postgres import fresh_database
 from vagus.identifiers import DeviceId
-from vagus.records import (
-    applicants,
-    audit,
-    certificates,
-    devices,
-    revocable,
-    revocations,
-    standing,
-    status_facts,
-    tokens,
-    work,
-)
-from vagus.records.database import Database, open_database
+from vagus.records import applicants, audit_rows, certificates, devices, plan_rows, tokens, work
+from vagus.records.engine.database import Database, open_database
+from vagus.records.revocation import candidates, revocations, status_facts
 from vagus.testing import SeededEntropy
 
 pytestmark = pytest.mark.interop
@@ -162,7 +152,7 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "a device by its birth certificate": (10, lambda c: devices.list_devices_under_anchor(c, b"a", "SN-9")),
     "twenty serials of a model": (
         90,
-        lambda c: standing.list_known_serials(c, "rare", [f"SN-{n * 9}" for n in range(20)]),
+        lambda c: plan_rows.list_known_serials(c, "rare", [f"SN-{n * 9}" for n in range(20)]),
     ),
     "a token's end": (8, lambda c: tokens.expire_tokens_of(c, DEVICE, at=NOW)),
     "the tokens of a device": (8, lambda c: tokens.list_tokens_of(c, DEVICE)),
@@ -170,10 +160,10 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "a job that is new": (8, lambda c: work.add_work(c, "supersede", "new")),
     "whether a job is due": (8, lambda c: work.has_due(c, ["supersede"], NOW)),
     "a job's lease": (8, lambda c: work.WorkQueue(_AtOnce(c), "n").take(["supersede"])),  # type: ignore[arg-type]
-    "twenty births": (90, lambda c: standing.list_fingerprints(c, [f"born:{n}" for n in range(20)])),
-    "twenty other births": (90, lambda c: standing.list_other_births(c, {f"born:{n}": b"" for n in range(20)})),
+    "twenty births": (90, lambda c: plan_rows.list_fingerprints(c, [f"born:{n}" for n in range(20)])),
+    "twenty other births": (90, lambda c: plan_rows.list_other_births(c, {f"born:{n}": b"" for n in range(20)})),
     "a certificate by its serial": (8, lambda c: certificates.find_certificate(c, OTHER, SERIAL)),
-    "a certificate that is to be revoked": (30, lambda c: revocable.find_revocable_serial(c, OTHER, SERIAL)),
+    "a certificate that is to be revoked": (30, lambda c: candidates.find_revocable_serial(c, OTHER, SERIAL)),
     "a revocation by its serial": (14, lambda c: revocations.find_revoked_serial(c, OTHER, SERIAL)),
     "a device's certificates": (8, lambda c: certificates.list_of_device(c, DEVICE.text, alive_at=NOW)),
     "open intents": (8, certificates.list_intended),
@@ -219,12 +209,12 @@ def test_what_goes_through_everything_goes_through_it_once(misled: Database) -> 
     """The audit's looks, and the prober's at all that is revoked: linear, whatever the plan."""
     with misled.connect_writer() as connection:
         for each in (
-            audit.iterate_recorded_certificates,
-            audit.iterate_recorded_events,
-            audit.iterate_recorded_revocations,
-            audit.iterate_recorded_devices,
-            audit.iterate_recorded_tokens,
-            audit.find_step_without_effect,
+            audit_rows.iterate_recorded_certificates,
+            audit_rows.iterate_recorded_events,
+            audit_rows.iterate_recorded_revocations,
+            audit_rows.iterate_recorded_devices,
+            audit_rows.iterate_recorded_tokens,
+            audit_rows.find_step_without_effect,
             lambda c: status_facts.iterate_revoked(c, AUTHORITY),
             lambda c: status_facts.iterate_revoked(c, OTHER, 0),
         ):

@@ -10,8 +10,8 @@ import pytest
 
 from tests.records.inventory import device, stocked_database
 from vagus.records import tokens
-from vagus.records.database import Database
 from vagus.records.devices import insert_device
+from vagus.records.engine.database import Database
 from vagus.records.tokens import TokenRow
 
 HASH = hashlib.sha256(b"token").digest()

@@ -10,9 +10,10 @@ from sqlalchemy import select
 
 from vagus.errors import Conflict
 from vagus.reasons import Reason
-from vagus.records.database import Database
-from vagus.records.memory import find_remembered, remember
-from vagus.records.tables import work
+from vagus.records.engine.database import Database
+from vagus.records.engine.tables import work
+from vagus.records.engine.writer import Batch, Writer
+from vagus.records.verifier_memory import find_remembered, remember
 from vagus.records.work import (
     Job,
     WorkQueue,
@@ -24,7 +25,6 @@ from vagus.records.work import (
     list_given_up,
     list_overdue,
 )
-from vagus.records.writer import Batch, Writer
 from vagus.testing import FrozenClock
 
 

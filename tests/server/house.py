@@ -22,9 +22,9 @@ from tests.tls.authority import TestAuthority, authority
 from vagus.endpoints.gateway.decisions import GateDecision, Outcome
 from vagus.errors import Conflict, NotTrusted, VagusError
 from vagus.reasons import Reason
-from vagus.server.listeners import ListenerSpec, RunningListeners, start
 from vagus.testing import FrozenClock
 from vagus.tls import ClientContext, ClientTls, Credential, Peer, Session
+from vagus.transport.listeners import ListenerSpec, RunningListeners, start
 
 PATIENCE = 10.0
 

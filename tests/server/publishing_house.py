@@ -14,23 +14,23 @@ import pytest
 
 from tests.authority.installation import BY, H1, ROOT, STATUS_URL, Installation, new_installation
 from tests.authority.installation import ICU as PLANNED_ICU
-from vagus.authority.answers import OcspDesk
+from vagus.authority.crls.published import PublishedLists
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
-from vagus.authority.published import PublishedLists
-from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.authority.ocsp.responses import OcspDesk
 from vagus.endpoints.revocation_status import OCSP_STATUS, encode_ocsp_error
 from vagus.errors import Unavailable, VagusError
+from vagus.monitoring.prober import Prober, ProbeReport
 from vagus.reasons import Reason
-from vagus.records.database import open_database
+from vagus.records.engine.database import open_database
 from vagus.records.publications import COMPLETE
-from vagus.records.sequence import RevocationFollower
-from vagus.server.prober import Prober, ProbeReport
+from vagus.records.revocation.sequence import RevocationFollower
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.x509 import der
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.crl_building import RevocationReason
-from vagus.x509.ocsp_building import cert_id
+from vagus.x509.crls.building import RevocationReason
+from vagus.x509.ocsp.building import cert_id
 
 ICU = "h1/icu"
 

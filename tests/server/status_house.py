@@ -23,10 +23,10 @@ from tests.server.publishing_house import PublishingHouse, publishing_house
 from vagus.authority.issuance import IssuedCertificate
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
 from vagus.endpoints.revocation_status import OcspReplies, status_app
-from vagus.server.limits import Limits
-from vagus.server.listeners import ListenerSpec
 from vagus.server.overload import LoadGauge, SheddingOcsp
-from vagus.server.ready_answers import ReadyAnswers
+from vagus.transport.limits import Limits
+from vagus.transport.listeners import ListenerSpec
+from vagus.transport.ocsp_cache import ReadyAnswers
 
 LIMITS = Limits(header_seconds=0.4, stall_seconds=0.4, linger_seconds=0.5)
 AGE = timedelta(seconds=60)

@@ -13,7 +13,7 @@ from tests.server.test_listeners import gate
 from tests.tls.authority import pump
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
-from vagus.server.listeners import ListenerSpec
+from vagus.transport.listeners import ListenerSpec
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from vagus.endpoints.gateway.decisions import Guest, Outcome
 from vagus.endpoints.http import Receive, Scope, Send, send_answer
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
-from vagus.server import connections
-from vagus.server.connections import OpenConnections, Rules, Standing
-from vagus.server.listeners import AdmittedStream
 from vagus.tls import Peer
+from vagus.transport import open_connections
+from vagus.transport.listeners import AdmittedStream
+from vagus.transport.open_connections import OpenConnections, Rules, Standing
 
 
 class Silent(asyncio.Protocol):
@@ -235,7 +235,7 @@ class TestAtSight:
     def test_others_are_served_in_between_and_a_loop_that_ends_leaves_no_cut_untold(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(connections, "_SLICE_SECONDS", -1.0)
+        monkeypatch.setattr(open_connections, "_SLICE_SECONDS", -1.0)
         crowd = Crowd(10)
         crowd.door.revoked.add(authority().issuing.serial)
         crowd.door.position += 1
@@ -340,17 +340,17 @@ class TestBooks:
             assert served.running.counts()["gate"] == (0, 0)
 
     def test_events_before_and_after_the_loops_life_are_harmless(self, door: Door) -> None:
-        connections = OpenConnections()
-        connections.follow(door)
-        connections.follow_devices(door.devices)
+        open_connections = OpenConnections()
+        open_connections.follow(door)
+        open_connections.follow_devices(door.devices)
         door.revoke(1)
         door.change("pump", None)
         loop = asyncio.new_event_loop()
-        connections.bind(loop)
+        open_connections.bind(loop)
         loop.close()
         door.revoke(2)
         door.change("pump", None)
-        assert len(connections) == 0
+        assert len(open_connections) == 0
 
     def test_a_position_that_moves_during_the_verdict_makes_it_old_at_once(self) -> None:
         position = [0]

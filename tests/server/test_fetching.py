@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from vagus.errors import Unavailable
+from vagus.monitoring.http_fetch import HttpFetch
 from vagus.reasons import Reason
-from vagus.server.fetching import HttpFetch
 
 _PATIENCE = 10.0
 

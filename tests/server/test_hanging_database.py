@@ -21,11 +21,11 @@ from tests.authority.installation import Installation, new_installation
 from tests.endpoints.calls import ask
 from tests.postgres import fresh_database, postgres_server
 from tests.server.publishing_house import question_der
-from vagus.authority.answers import OcspDesk
-from vagus.authority.published import FRESH_SECONDS, PublishedLists
-from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.authority.crls.published import FRESH_SECONDS, PublishedLists
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.authority.ocsp.responses import OcspDesk
 from vagus.endpoints.revocation_status import OcspReplies, status_app
-from vagus.records.sequence import RevocationFollower
+from vagus.records.revocation.sequence import RevocationFollower
 from vagus.x509.certificates import decode_certificate
 
 pytestmark = pytest.mark.interop

@@ -14,8 +14,8 @@ from tests.server.test_listeners import LIMITS, echo, gate
 from tests.tls.authority import pump
 from vagus.endpoints.http import Receive, Scope, Send, read_body, send_answer
 from vagus.reasons import Reason
-from vagus.server.limits import Limits
-from vagus.server.listeners import ListenerSpec
+from vagus.transport.limits import Limits
+from vagus.transport.listeners import ListenerSpec
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from vagus.errors import Unavailable
+from vagus.jobs.periodic import Jobs, Task, do_each
 from vagus.reasons import Reason
-from vagus.server.jobs import Jobs, Task, do_each
 
 PATIENCE = 10.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vagus.server.limits import Limits, Occupancy
+from vagus.transport.limits import Limits, Occupancy
 
 
 class TestOccupancy:

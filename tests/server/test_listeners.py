@@ -15,9 +15,9 @@ from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.http import Receive, Scope, Send, read_body, send_answer
 from vagus.errors import Misconfigured, NotTrusted
 from vagus.reasons import Reason
-from vagus.server.limits import Limits
-from vagus.server.listeners import AdmittedStream, ListenerSpec, raise_file_limit
 from vagus.tls import ServerContext, ServerTls
+from vagus.transport.limits import Limits
+from vagus.transport.listeners import AdmittedStream, ListenerSpec, raise_file_limit
 
 LIMITS = Limits(handshake_seconds=0.4, header_seconds=0.4, stall_seconds=0.6, linger_seconds=0.5)
 

@@ -17,10 +17,10 @@ from tests.authority.installation import BY, Installation, new_installation
 from tests.postgres import _binary, _lower_rights, _plain, _wait
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
-from vagus.records import writer as writer_module
 from vagus.records.device_changes import DeviceFollower
-from vagus.records.sequence import RevocationFollower
-from vagus.x509.crl_building import RevocationReason
+from vagus.records.engine import writer as writer_module
+from vagus.records.revocation.sequence import RevocationFollower
+from vagus.x509.crls.building import RevocationReason
 
 pytestmark = pytest.mark.interop
 PATIENCE = 60.0

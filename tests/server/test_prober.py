@@ -10,15 +10,15 @@ from sqlalchemy import delete, update
 
 from tests.authority.installation import STATUS_URL
 from tests.server.publishing_house import PublishingHouse
-from vagus.authority.publishing import sign_list
-from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice
+from vagus.authority.crls.publisher import sign_list
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice
 from vagus.errors import VagusError
+from vagus.monitoring.defects import Defect
+from vagus.monitoring.prober import Prober
 from vagus.reasons import Reason
+from vagus.records.engine.tables import crl_publications, ocsp_responders, revocation_events, revocations
 from vagus.records.publications import find_delta
-from vagus.records.tables import crl_publications, ocsp_responders, revocation_events, revocations
-from vagus.server.defects import Defect
-from vagus.server.prober import Prober
-from vagus.x509.crl_building import CrlContents, RevocationReason, encode_crl_entry
+from vagus.x509.crls.building import CrlContents, RevocationReason, encode_crl_entry
 
 
 def reasons(defects: tuple[Defect, ...], place: str | None = None) -> set[Reason]:

@@ -15,8 +15,8 @@ from tests.cli.running import PLAN
 from vagus.errors import Misconfigured, Unavailable
 from vagus.policy.plans import Plan, decode_plan
 from vagus.reasons import Reason
-from vagus.server.listeners import ListenerSpec, RunningListeners
 from vagus.server.reloading import NextListeners, Reloading
+from vagus.transport.listeners import ListenerSpec, RunningListeners
 
 
 @dataclass

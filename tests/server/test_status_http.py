@@ -32,18 +32,18 @@ from tests.server.status_house import (
     status_of,
 )
 from tests.tls.authority import server_credential
-from vagus.authority.answers import KeptAnswer, OcspAnswer
 from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.ocsp.responses import KeptAnswer, OcspAnswer
 from vagus.endpoints.revocation_status import OcspReplies
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
-from vagus.server.http_protocol import PIPELINED
-from vagus.server.limits import Limits
-from vagus.server.listeners import ListenerSpec
-from vagus.server.plain import PlainConnection
-from vagus.server.ready_answers import ReadyAnswers
-from vagus.server.status_http import StatusHttp
 from vagus.tls import ServerContext, ServerTls
+from vagus.transport.http_protocol import PIPELINED
+from vagus.transport.limits import Limits
+from vagus.transport.listeners import ListenerSpec
+from vagus.transport.ocsp_cache import ReadyAnswers
+from vagus.transport.plain_connection import PlainConnection
+from vagus.transport.status_protocol import StatusHttp
 
 GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
 TRY_LATER = ocsp.OCSPResponseStatus.TRY_LATER

@@ -12,15 +12,15 @@ from sqlalchemy import delete
 from tests.authority.installation import BY
 from tests.endpoints.calls import call
 from tests.server.publishing_house import PublishingHouse
+from vagus.jobs.periodic import Jobs, Task
+from vagus.monitoring.status_watch import StatusWatch, watch_lists
 from vagus.records.authorities import find_generation
-from vagus.records.tables import crl_publications, ocsp_responders
+from vagus.records.engine.tables import crl_publications, ocsp_responders
 from vagus.server.health import Health, health_app
-from vagus.server.jobs import Jobs, Task
 from vagus.server.metrics import metrics_app
 from vagus.server.overload import LoadGauge
-from vagus.server.status_watch import StatusWatch, watch_lists
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 
 
 @pytest.fixture

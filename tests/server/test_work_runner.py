@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import select
 
 from vagus.errors import Conflict, Unavailable
+from vagus.jobs.runner import LastAct, Lease, WorkAct, WorkRunner, nothing_more
 from vagus.reasons import Reason
-from vagus.records.database import Database, open_database
-from vagus.records.memory import find_remembered, remember
-from vagus.records.tables import work
+from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.tables import work
+from vagus.records.engine.writer import Batch, Writer
+from vagus.records.verifier_memory import find_remembered, remember
 from vagus.records.work import Job, WorkQueue, add_work, count_open
-from vagus.records.writer import Batch, Writer
-from vagus.server.work_runner import LastAct, Lease, WorkAct, WorkRunner, nothing_more
 from vagus.testing import FrozenClock
 
 

@@ -20,8 +20,8 @@ from vagus.reasons import Reason
 from vagus.records.authorities import slug_of
 from vagus.testing import NOON, FrozenClock
 from vagus.x509.certificates import PathCertificate, decode_certificate
-from vagus.x509.crls import decode_crl, verify_crl
-from vagus.x509.ocsp_checks import check_response
+from vagus.x509.crls.decoding import decode_crl, verify_crl
+from vagus.x509.ocsp.checks import check_response
 from vagus.x509.signatures import SignatureVerdicts
 
 LATE = 60

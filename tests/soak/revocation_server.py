@@ -26,33 +26,33 @@ from urllib.parse import unquote
 
 from tests.authority.installation import H1, ICU, ROOT, SECRET, STATUS_URL, new_installation
 from tests.server.publishing_house import question_der
-from vagus.authority.answers import OcspDesk
+from vagus.authority.crls.published import PublishedLists
+from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuanceToken
 from vagus.authority.issuers import open_issuers
-from vagus.authority.published import PublishedLists
-from vagus.authority.publishing import CrlPublisher
-from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.authority.ocsp.responses import OcspDesk
 from vagus.authority.revocation import Revocations
 from vagus.errors import Unavailable
 from vagus.identifiers import DeviceId
+from vagus.jobs.periodic import do_each
 from vagus.keystore import private_keys
 from vagus.keystore.software import SoftwareKeystore
+from vagus.monitoring.prober import Prober
 from vagus.policy.packs import load_pack
 from vagus.reasons import Reason
-from vagus.records import revocations as revocation_rows
 from vagus.records.authorities import slug_of
-from vagus.records.database import open_database
+from vagus.records.engine.database import open_database
+from vagus.records.engine.writer import Batch, Writer
 from vagus.records.publications import COMPLETE
-from vagus.records.sequence import RevocationFollower
-from vagus.records.writer import Batch, Writer
-from vagus.server.jobs import do_each
-from vagus.server.prober import Prober
+from vagus.records.revocation import revocations as revocation_rows
+from vagus.records.revocation.sequence import RevocationFollower
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 from vagus.x509.keys import decode_public_key
-from vagus.x509.names import SubjectFields
+from vagus.x509.names.distinguished import SubjectFields
 
 UNIT = "h1/icu"
 PATIENCE = 120.0

@@ -27,7 +27,7 @@ from tests.durability.installation import (
 from tests.endpoints.gateway.upstreams import http_upstream
 from vagus.records.authorities import list_authorities
 from vagus.wiring import House
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 
 pytestmark = pytest.mark.soak
 

@@ -17,10 +17,10 @@ from tests.server.test_listeners import gate
 from tests.tls.authority import authority, pump, stranger
 from tests.tls.test_stream import client_context
 from vagus.endpoints.gateway.http_relay import HttpRelay
-from vagus.endpoints.gateway.kept import KEPT_SECONDS
+from vagus.endpoints.gateway.idle_connections import KEPT_SECONDS
 from vagus.endpoints.gateway.upstream import Upstream
 from vagus.errors import VagusError
-from vagus.server.limits import Limits
+from vagus.transport.limits import Limits
 
 pytestmark = pytest.mark.soak
 

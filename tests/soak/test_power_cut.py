@@ -20,8 +20,8 @@ from vagus.errors import VagusError
 from vagus.identifiers import serial_bytes
 from vagus.ledger.publish import load_published
 from vagus.ledger.verify import verify_log, verify_published
-from vagus.records.database import open_database
-from vagus.records.tables import certificates, revocation_events
+from vagus.records.engine.database import open_database
+from vagus.records.engine.tables import certificates, revocation_events
 from vagus.tlog.checkpoint import Checkpoint, NoteKey
 from vagus.x509 import der
 

@@ -33,9 +33,9 @@ from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlRules
 from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509 import der
-from vagus.x509.ocsp_checks import OcspRules, check_response
-from vagus.x509.path_rules import PKIX
-from vagus.x509.paths import Pool, ValidPath
+from vagus.x509.ocsp.checks import OcspRules, check_response
+from vagus.x509.paths.rules import PKIX
+from vagus.x509.paths.search import Pool, ValidPath
 from vagus.x509.signatures import SignatureVerdicts
 
 ROOT = root()

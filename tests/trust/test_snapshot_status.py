@@ -22,8 +22,8 @@ from vagus.trust.snapshot_status import SnapshotStatus
 from vagus.trust.status import BoundedGrace, EveryAnswer, FirstAnswer, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.certificates import PathCertificate, decode_certificate
-from vagus.x509.crl_building import RevocationReason
-from vagus.x509.paths import Pool, ValidPath
+from vagus.x509.crls.building import RevocationReason
+from vagus.x509.paths.search import Pool, ValidPath
 
 
 @dataclass

@@ -11,7 +11,7 @@ from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.trust.status import BoundedGrace, EveryAnswer, FirstAnswer, StatusSource, UnsafeNoStatus, as_of_authority
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.paths import ValidPath
+from vagus.x509.paths.search import ValidPath
 
 ROOT = root()
 LEAF = ROOT.leaf()

@@ -17,9 +17,9 @@ from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_status import CrlStatus
 from vagus.trust.status import FirstAnswer, PathStatusSource, StatusSource, UnsafeNoStatus
 from vagus.trust.validation import PURPOSES, AcceptedIdentity, Expectation, Role, Validator
-from vagus.x509.path_rules import DEVICE as DEVICE_RULES
-from vagus.x509.path_rules import PKIX, PathRules
-from vagus.x509.paths import Pool
+from vagus.x509.paths.rules import DEVICE as DEVICE_RULES
+from vagus.x509.paths.rules import PKIX, PathRules
+from vagus.x509.paths.search import Pool
 
 GROUP = "five-hospitals.example"
 DEVICE = DeviceId.draw(SeededEntropy(11))

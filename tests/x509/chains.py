@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from vagus.x509 import der
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.der_reading import oid_contents
-from vagus.x509.ocsp import key_octets
-from vagus.x509.paths import PathAnchor
+from vagus.x509.ocsp.messages import key_octets
+from vagus.x509.paths.search import PathAnchor
 
 AT = datetime(2027, 3, 1, 12, 0, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

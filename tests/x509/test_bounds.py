@@ -22,11 +22,11 @@ from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509 import der
 from vagus.x509.budgets import DEFAULT_LIMITS
 from vagus.x509.certificates import MAX_CERTIFICATE, decode_certificate
-from vagus.x509.crl_scope import distribution_points
-from vagus.x509.crls import decode_crl
+from vagus.x509.crls.decoding import decode_crl
+from vagus.x509.crls.scope import distribution_points
 from vagus.x509.der_reading import ENUMERATED, MAX_INTEGER, MAX_SERIAL
 from vagus.x509.extensions import KEY_USAGE
-from vagus.x509.ocsp import decode_ocsp_request, decode_ocsp_response
+from vagus.x509.ocsp.messages import decode_ocsp_request, decode_ocsp_response
 
 ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA")

@@ -11,7 +11,7 @@ from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import MAX_CERTIFICATE, CertificateCache, decode_certificate
-from vagus.x509.general_names import MAX_NAMES, Form
+from vagus.x509.names.general import MAX_NAMES, Form
 
 
 def refused(content: bytes) -> Reason:

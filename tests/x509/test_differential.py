@@ -20,8 +20,8 @@ from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.trust.crl_status import CrlStatus
 from vagus.x509.der_reading import oid_contents
-from vagus.x509.paths import Pool
-from vagus.x509.policies import PolicyInputs
+from vagus.x509.paths.policies import PolicyInputs
+from vagus.x509.paths.search import Pool
 
 CASES = 300
 SOAK_CASES = int(os.environ.get("DIFFERENTIAL_CASES", "50000"))

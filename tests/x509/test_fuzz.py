@@ -26,11 +26,11 @@ from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509 import der
 from vagus.x509 import der_reading as reading
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.crls import decode_crl
-from vagus.x509.ocsp import decode_ocsp_request, decode_ocsp_response
-from vagus.x509.ocsp_checks import check_response
-from vagus.x509.path_rules import PKIX, RFC5280_STRICT
-from vagus.x509.paths import Pool
+from vagus.x509.crls.decoding import decode_crl
+from vagus.x509.ocsp.checks import check_response
+from vagus.x509.ocsp.messages import decode_ocsp_request, decode_ocsp_response
+from vagus.x509.paths.rules import PKIX, RFC5280_STRICT
+from vagus.x509.paths.search import Pool
 from vagus.x509.signatures import SignatureVerdicts
 
 CASES = 2_000

@@ -13,7 +13,7 @@ from pkilint.cabf.serverauth import serverauth_constants
 from pkilint.pkix import certificate, extension, name
 
 from tests.x509.hierarchy import Authority, chain, contents, pack, public_key, root, under
-from vagus.x509.names import SubjectFields, encode_subject
+from vagus.x509.names.distinguished import SubjectFields, encode_subject
 
 # finding -> why it may stand. RFC 5280 findings have no exception at all.
 EXCEPTIONS: dict[str, str] = {}

@@ -18,7 +18,7 @@ from vagus.errors import LimitExceeded, Malformed, NotTrusted, PolicyRefusal, Va
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.algorithms import ECDSA_SHA256, SignatureAlgorithm
-from vagus.x509.names import SubjectFields, encode_subject
+from vagus.x509.names.distinguished import SubjectFields, encode_subject
 from vagus.x509.requests import CertificateRequest, decode_request
 
 SUBJECT = encode_subject(SubjectFields("Evil Corp", None, "pump-1"))

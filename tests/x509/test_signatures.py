@@ -12,7 +12,7 @@ from tests.x509.chains import Made, identifier, make, pss_identifier, root
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
-from vagus.x509.path_rules import PROFILES
+from vagus.x509.paths.rules import PROFILES
 from vagus.x509.signatures import SignatureVerdicts, decode_scheme, key_facts, verify_signed
 
 

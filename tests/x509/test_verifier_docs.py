@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.x509.disagreements import OPENSSL, PYHANKO
-from vagus.x509.path_rules import PROFILES, PathRules
+from vagus.x509.paths.rules import PROFILES, PathRules
 
 _REPOSITORY = Path(__file__).parents[2]
 _DOC = (_REPOSITORY / "docs" / "verifier.md").read_text(encoding="utf-8")

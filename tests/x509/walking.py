@@ -12,10 +12,10 @@ from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.x509.budgets import DEFAULT_LIMITS, Limits
 from vagus.x509.der_reading import oid_contents
-from vagus.x509.path_checks import PathInputs
-from vagus.x509.path_rules import PKIX, PathRules
-from vagus.x509.paths import Pool, Search, ValidPath, find_path
-from vagus.x509.policies import PolicyInputs
+from vagus.x509.paths.checks import PathInputs
+from vagus.x509.paths.policies import PolicyInputs
+from vagus.x509.paths.rules import PKIX, PathRules
+from vagus.x509.paths.search import Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vagus.authority import emergency
+from vagus.authority.crls import emergency
+from vagus.authority.crls.shards import ShardPlan
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate
 from vagus.authority.issuers import Issuer, is_live, make_issuer
-from vagus.authority.shards import ShardPlan
 from vagus.errors import Conflict, IntegrityFailure, NotTrusted
 from vagus.ledger.append import append
 from vagus.ledger.entries import AuthorityCertified, CeremonyStep
@@ -23,7 +23,7 @@ from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records import certificates as certificate_rows
 from vagus.records.installation import load_installation
-from vagus.x509 import names
+from vagus.x509.names import distinguished
 from vagus.x509.requests import CertificateRequest, decode_request
 from vagus.x509.templates import (
     NameConstraintSpec,
@@ -35,15 +35,15 @@ from vagus.x509.templates import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vagus.authority.publishing import CrlPublisher
+    from vagus.authority.crls.publisher import CrlPublisher
     from vagus.clock import Entropy
     from vagus.keystore.envelopes import EnvelopeSealer
     from vagus.keystore.signing import SigningKey
     from vagus.keystore.software import SoftwareKeystore
     from vagus.policy.values import PolicyPack
     from vagus.records.authorities import AuthorityRow
-    from vagus.records.database import Connection, Database
-    from vagus.records.writer import Batch, Writer
+    from vagus.records.engine.database import Connection, Database
+    from vagus.records.engine.writer import Batch, Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,14 +275,16 @@ def find_pending(connection: Connection) -> tuple[AuthorityRow, ...]:
     return tuple(found)
 
 
-def _directory_fields(subject_der: bytes, *, with_unit: bool) -> names.SubjectFields:
+def _directory_fields(subject_der: bytes, *, with_unit: bool) -> distinguished.SubjectFields:
     """Organisation (and unit) of an authority's own subject, for its directoryName constraint."""
     texts = {
-        oid: names.read_text(tag, content)
-        for attributes in names.decode_name(subject_der)
+        oid: distinguished.read_text(tag, content)
+        for attributes in distinguished.decode_name(subject_der)
         for oid, tag, content in attributes
     }
-    if names.ORGANISATION not in texts:
+    if distinguished.ORGANISATION not in texts:
         raise NotTrusted(Reason.NAME_CONSTRAINT, "the request names no organisation to constrain to; request it anew")
-    unit = texts.get(names.UNIT) if with_unit else None
-    return names.SubjectFields(texts[names.ORGANISATION], unit, country=texts.get(names.COUNTRY))
+    unit = texts.get(distinguished.UNIT) if with_unit else None
+    return distinguished.SubjectFields(
+        texts[distinguished.ORGANISATION], unit, country=texts.get(distinguished.COUNTRY)
+    )

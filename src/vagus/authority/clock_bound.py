@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
-from vagus.records.clocks import read_clock
+from vagus.records.engine.server_clock import read_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vagus.clock import Clock
-    from vagus.records.database import Database
+    from vagus.records.engine.database import Database
 
 SLACK = timedelta(minutes=5)
 """How far two machines' clocks may differ."""

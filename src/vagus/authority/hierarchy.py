@@ -9,10 +9,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vagus.authority import earlier, imports
+from vagus.authority import earlier_revocations, imports
+from vagus.authority.crls.foreign import check_signer, read_list
 from vagus.authority.issuance import sign_request
 from vagus.authority.issuers import Issuer, OpenIssuers, make_issuer, open_issuers
-from vagus.authority.listed import check_signer, read_list
 from vagus.errors import Conflict, NotTrusted
 from vagus.keystore import files
 from vagus.keystore.signing import Purpose
@@ -23,9 +23,9 @@ from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records import keys as key_rows
 from vagus.records.authorities import AuthorityRow, slug_of
-from vagus.x509.crls import decode_crl
+from vagus.x509.crls.decoding import decode_crl
 from vagus.x509.keys import decode_public_key
-from vagus.x509.names import SubjectFields, encode_subject
+from vagus.x509.names.distinguished import SubjectFields, encode_subject
 from vagus.x509.pem import encode_block
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from vagus.keystore.private_keys import SoftwareSigningKey
     from vagus.keystore.software import SoftwareKeystore
     from vagus.policy.values import AuthorityRule, PolicyPack
-    from vagus.records.writer import Batch, Writer
+    from vagus.records.engine.writer import Batch, Writer
     from vagus.x509.algorithms import KeyAlgorithm
-    from vagus.x509.crls import Crl
+    from vagus.x509.crls.decoding import Crl
 
 __all__ = ["Hierarchy", "Issuer", "OpenIssuers", "make_issuer", "open_issuers"]
 
@@ -181,7 +181,9 @@ class Hierarchy:
             _certify(batch, authority_id, f"{planned.name}#{generation}", found, by=by)
             row = rows.find_by_id(batch.connection, authority_id)
             read = [read_list(crl_der, [row]) for crl_der in lists] if row is not None else []
-            earlier.take_in(batch, *(one for one in read if one is not None), since=earlier.ELSEWHERE, by=by)
+            earlier_revocations.take_in(
+                batch, *(one for one in read if one is not None), since=earlier_revocations.ELSEWHERE, by=by
+            )
 
         self._writer.submit(act).result()
         return f"{planned.name}#{generation}"

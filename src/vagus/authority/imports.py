@@ -17,15 +17,15 @@ from vagus.records import keys as key_rows
 from vagus.records.certificates import NO_EXPIRY
 from vagus.x509 import Certificate, der, oids
 from vagus.x509.keys import PublicKey, check_key_strength, decode_public_key, verify_signature
-from vagus.x509.loading import decode_certificate
+from vagus.x509.library_certificates import decode_certificate
 from vagus.x509.pem import decode_certificates
 from vagus.x509.tbs import TbsFields, decode_tbs
 
 if TYPE_CHECKING:
     from vagus.keystore.passphrases import Passphrase
     from vagus.records.authorities import AuthorityRow
-    from vagus.records.database import Connection
-    from vagus.records.writer import Batch
+    from vagus.records.engine.database import Connection
+    from vagus.records.engine.writer import Batch
     from vagus.x509.algorithms import KeyAlgorithm
 
 _CERT_SIGN_BIT, _CRL_SIGN_BIT = 5, 6

@@ -32,10 +32,10 @@ from vagus.records import certificates as rows
 from vagus.records import keys as key_rows
 from vagus.records.certificates import CertificateRow
 from vagus.x509 import der
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 from vagus.x509.keys import PublicKey, check_key_strength
 from vagus.x509.lints import check_tbs
-from vagus.x509.names import HardwareModule, SubjectFields, encode_subject
+from vagus.x509.names.distinguished import HardwareModule, SubjectFields, encode_subject
 from vagus.x509.profiles import Kind, Profile
 from vagus.x509.templates import Contents, NameConstraintSpec, assemble, build_tbs
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from vagus.clock import Clock, Entropy
     from vagus.policy.values import PolicyPack
-    from vagus.records.writer import Batch, Writer
+    from vagus.records.engine.writer import Batch, Writer
 
 _LONGEST_REQUEST_ID = 100
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vagus.authority.shards import ShardPlan, load_shard_plan
+from vagus.authority.crls.shards import ShardPlan, load_shard_plan
 from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, VagusError
 from vagus.policy.plans import AuthorityKind
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records.authorities import AuthorityRow, slug_of
 from vagus.x509 import Certificate
-from vagus.x509.loading import decode_certificate
+from vagus.x509.library_certificates import decode_certificate
 from vagus.x509.templates import IssuerFacts, issuer_facts
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from vagus.keystore.signing import SigningKey
     from vagus.keystore.software import SoftwareKeystore
-    from vagus.records.database import Connection
+    from vagus.records.engine.database import Connection
 
 _DAY = 86_400
 """So long entries of what has ended stay in lists."""

@@ -23,19 +23,20 @@ from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as certificate_rows
-from vagus.records import publications, selections
-from vagus.records import revocation_plans as rows
-from vagus.records import revocations as revocation_rows
-from vagus.records.revocation_plans import RevocationPlanRow
-from vagus.records.selections import Selection, SelectionCount
-from vagus.x509.crl_building import RevocationReason
+from vagus.records import publications
+from vagus.records.revocation import plans as rows
+from vagus.records.revocation import revocations as revocation_rows
+from vagus.records.revocation import selections
+from vagus.records.revocation.plans import RevocationPlanRow
+from vagus.records.revocation.selections import Selection, SelectionCount
+from vagus.x509.crls.building import RevocationReason
 
 if TYPE_CHECKING:
     from vagus.clock import Clock
     from vagus.policy.values import PolicyPack
     from vagus.records.certificates import CertificateRow
-    from vagus.records.database import Connection, Database
-    from vagus.records.writer import Batch, Writer
+    from vagus.records.engine.database import Connection, Database
+    from vagus.records.engine.writer import Batch, Writer
 
 DEFAULT_STAGES = (1, 10, 50)
 """Percent of the certificates after each stage but the last, which does the rest."""

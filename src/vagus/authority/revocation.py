@@ -17,18 +17,18 @@ from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as certificate_rows
 from vagus.records import keys as key_rows
-from vagus.records import revocations as rows
-from vagus.records.revocable import Revocable, find_revocable, find_revocable_serial
-from vagus.records.revocations import RevocationEvent, RevocationRow
-from vagus.records.statements import Write, write_together
-from vagus.x509.crl_building import RevocationReason, encode_crl_entry
+from vagus.records.engine.statements import Write, write_together
+from vagus.records.revocation import revocations as rows
+from vagus.records.revocation.candidates import Revocable, find_revocable, find_revocable_serial
+from vagus.records.revocation.revocations import RevocationEvent, RevocationRow
+from vagus.x509.crls.building import RevocationReason, encode_crl_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
     from vagus.records.certificates import CertificateRow
-    from vagus.records.writer import Batch, Writer
+    from vagus.records.engine.writer import Batch, Writer
 
 
 @dataclass(frozen=True, slots=True)

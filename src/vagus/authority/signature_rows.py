@@ -13,7 +13,7 @@ from vagus.errors import VagusError
 from vagus.records import certificates as rows
 
 if TYPE_CHECKING:
-    from vagus.records.writer import Batch, Writer
+    from vagus.records.engine.writer import Batch, Writer
 
 
 class SignatureRows:

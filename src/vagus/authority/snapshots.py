@@ -13,19 +13,19 @@ from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
-from vagus.records import memory
+from vagus.records import verifier_memory
 from vagus.records.authorities import list_authorities
-from vagus.records.status_facts import iterate_revoked
+from vagus.records.revocation.status_facts import iterate_revoked
 from vagus.wire.snapshots import SALT, SnapshotFacts, encode_content, sign_snapshot
 from vagus.x509.algorithms import KeyAlgorithm
-from vagus.x509.crl_building import next_crl_number
+from vagus.x509.crls.building import next_crl_number
 
 if TYPE_CHECKING:
     from vagus.clock import Clock, Entropy
     from vagus.keystore.signing import SigningKey
     from vagus.keystore.software import SoftwareKeystore
-    from vagus.records.database import Connection, Database
-    from vagus.records.writer import Batch, Writer
+    from vagus.records.engine.database import Connection, Database
+    from vagus.records.engine.writer import Batch, Writer
 
 SNAPSHOT_KEYSTORE = "snapshot"
 """The keystore of the one key that signs snapshots; no hospital may be called so."""
@@ -74,7 +74,7 @@ class SnapshotMaker:
         # 1. one look at the table
         made_at = self._clock.now().replace(microsecond=0)
         with self._database.reading() as connection:
-            seen = memory.find_remembered(connection, _NUMBER)
+            seen = verifier_memory.find_remembered(connection, _NUMBER)
             issuers, revoked = _look(connection, made_at)
         # 2. encode and sign
         facts = SnapshotFacts(
@@ -92,7 +92,7 @@ class SnapshotMaker:
         digest = hashlib.sha256(whole).digest()
 
         def act(batch: Batch) -> None:
-            memory.remember(batch.connection, _NUMBER, facts.number, batch.at)
+            verifier_memory.remember(batch.connection, _NUMBER, facts.number, batch.at)
             append(batch, OperatorAct("snapshot-made", by, detail_sha256=digest))
 
         self._writer.submit(act).result()

@@ -20,13 +20,13 @@ from vagus.cli import (
     installation,
     maker,
     plan,
-    revoke,
     serve,
     snapshots,
     tokens,
     validate,
 )
 from vagus.cli.failures import DONE, INTERRUPTED, describe, exit_code, program_version
+from vagus.cli.revocation import commands
 
 application = typer.Typer(
     name="vagus",
@@ -67,7 +67,7 @@ for part in (
     ceremony,
     authorities,
     devices,
-    revoke,
+    commands,
     tokens,
     serve,
     validate,

@@ -53,7 +53,7 @@ def backup(
     Prints the file's SHA-256 and notes it in the ledger. Not in it: the published log and lists, keystores behind
     links, and a PostgreSQL database (use its own tools).
     """
-    from vagus.server.backups import take_backup
+    from vagus.maintenance.backups import take_backup
 
     with open_house(context) as house:
         if file is None:
@@ -79,8 +79,8 @@ def restore(
     backup is only in copies kept elsewhere: with the published log it knows at once what was revoked, with the newest
     lists it hands those out, with a checkpoint it refuses a log that ends too early. Then `vagus restore-gap`.
     """
-    from vagus.server.backups import Seen
-    from vagus.server.backups import restore as bring_back
+    from vagus.maintenance.backups import Seen
+    from vagus.maintenance.backups import restore as bring_back
 
     seen = Seen(published, None if checkpoint is None else checkpoint.read_bytes(), _read_lists(crl))
     with naming(file, "BACKUP_DAMAGED"):
@@ -127,8 +127,8 @@ def restore_gap(
     checkpoint and, unless they were given to `restore`, the published log and the newest lists.
     """
     from vagus.errors import Malformed
+    from vagus.maintenance.restored_gap import close_gap, measure_gap
     from vagus.reasons import Reason
-    from vagus.server.restored_gap import close_gap, measure_gap
 
     if revoke is accept:
         raise Malformed(Reason.BAD_ARGUMENT, "say what becomes of the gap: --revoke or --accept, one of them")
@@ -163,7 +163,7 @@ def restore_gap(
 
 def _verified(house: House, checkpoint: Path | None) -> Checkpoint | None:
     """The checkpoint in a file, signed with the log's key."""
-    from vagus.server.restored_gap import note_key
+    from vagus.maintenance.restored_gap import note_key
     from vagus.tlog.checkpoint import verify_checkpoint
 
     if checkpoint is None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vagus.cli.output import Row
-    from vagus.records.database import Connection
+    from vagus.records.engine.database import Connection
     from vagus.tlog.checkpoint import Checkpoint, NoteKey
     from vagus.wiring import House
 

@@ -245,10 +245,10 @@ def revoke_earlier(
     It is in no inventory: only its number is written, into the CA's next list. Certificates that were issued here are
     revoked with `vagus revoke --serial` or `vagus device revoke`.
     """
-    from vagus.authority import earlier
+    from vagus.authority import earlier_revocations
     from vagus.errors import Malformed
     from vagus.reasons import Reason
-    from vagus.x509.crl_building import RevocationReason
+    from vagus.x509.crls.building import RevocationReason
 
     digits = serial.replace(":", "")
     number = int(digits, 16) if re.fullmatch("[0-9A-Fa-f]{1,40}", digits) else 0
@@ -261,7 +261,9 @@ def revoke_earlier(
         question = f"Revoke the certificate {number:x} that {row.reference} issued before it came here, for good?"
         if row.request_der is None:  # else it was born here, and is refused without a question
             check_confirmed(question, is_assumed=yes)
-        news = earlier.revoke_earlier(house.writer, row.name, row.generation, number, parsed, by=house.operator)
+        news = earlier_revocations.revoke_earlier(
+            house.writer, row.name, row.generation, number, parsed, by=house.operator
+        )
     Output(json).facts({"authority": row.reference, "serial": f"{number:x}", "revoked": news})
 
 
@@ -323,7 +325,7 @@ def emergency(
     Needs the passphrase `emergency`, and asks. Everything beneath the authority is refused from then on, by everybody,
     for good; its devices enrol anew under the next generation (`vagus ca roll`, `vagus ceremony`).
     """
-    from vagus.authority.emergency import publish_sealed
+    from vagus.authority.crls.emergency import publish_sealed
     from vagus.errors import IntegrityFailure, Malformed
     from vagus.keystore.envelopes import read_label
     from vagus.reasons import Reason
@@ -353,7 +355,7 @@ def forget_dates(context: typer.Context, *, yes: YesOption = False, json: JsonOp
 
     Jobs that it put off, such as the end of a transferred device's old certificates, come when they should.
     """
-    from vagus.authority.publishing import forget_future_dates
+    from vagus.authority.crls.publisher import forget_future_dates
     from vagus.records.work import bring_forward
 
     with open_house(context) as house:

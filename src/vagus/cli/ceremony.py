@@ -37,7 +37,7 @@ def ceremony(
     without anything waiting it renews the lists of the offline authorities: hold one every 90 days. Each step is in the
     ledger.
     """
-    from vagus.server.ceremonies import find_unlisted_offline, find_waiting, hold_ceremony
+    from vagus.maintenance.ceremonies import find_unlisted_offline, find_waiting, hold_ceremony
 
     output = Output(json)
     with open_house(context, passphrase_source) as house:

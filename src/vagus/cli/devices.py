@@ -14,8 +14,8 @@ from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
     from vagus.cli.output import Row
-    from vagus.records.database import Connection
     from vagus.records.devices import DeviceRow
+    from vagus.records.engine.database import Connection
 
 DeviceArgument = Annotated[
     str, typer.Argument(metavar="DEVICE", help='A device id, or MODEL:SERIAL as in "Aorta IP3:AIP3-000001".')

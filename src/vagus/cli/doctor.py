@@ -31,7 +31,7 @@ def doctor(
 
     Changes nothing and needs no passphrase. Exit code 1 when something fails; a warning alone is 0.
     """
-    from vagus.server.diagnosis import State, diagnose
+    from vagus.maintenance.diagnosis import State, diagnose
 
     connect_to = None if status_address is None else decode_address(status_address)
     with open_house(context) as house:

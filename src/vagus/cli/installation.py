@@ -90,7 +90,7 @@ def upgrade(context: typer.Context) -> None:
 
     Make a backup and stop `vagus serve` before; look with `vagus doctor` behind. Nothing to do is no error.
     """
-    from vagus.records.database import SCHEMA, open_database
+    from vagus.records.engine.database import SCHEMA, open_database
     from vagus.settings import load_settings
 
     settings = load_settings(folder_of(context))

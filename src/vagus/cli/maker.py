@@ -14,9 +14,9 @@ from vagus.cli.output import JsonOption, Output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vagus.fleet.births import Birth
+    from vagus.fleet.idevid_issuance import Birth
     from vagus.policy.plans import MakerPlan, PlannedBatch
-    from vagus.records.writer import Batch
+    from vagus.records.engine.writer import Batch
     from vagus.wiring import House
     from vagus.x509.keys import PublicKey
 
@@ -64,7 +64,7 @@ def make_idevids(
     device). Repeated for the same keys it writes the same certificates.
     """
     from vagus.errors import Malformed
-    from vagus.fleet.births import Birth, Line
+    from vagus.fleet.idevid_issuance import Birth, Line
     from vagus.reasons import Reason
     from vagus.x509.pem import encode_certificates
 
@@ -113,11 +113,11 @@ def write_manifest(
     import hashlib
 
     from vagus.errors import Conflict
-    from vagus.fleet.births import owner_of
+    from vagus.fleet.idevid_issuance import owner_of
     from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest, encode_manifest
     from vagus.reasons import Reason
     from vagus.records.authorities import find_newest
-    from vagus.records.standing import list_fingerprints
+    from vagus.records.plan_rows import list_fingerprints
 
     with open_house(context) as house:
         plan = _plan(house)
@@ -185,11 +185,11 @@ def _chosen(plan: MakerPlan, names: Sequence[str] | None, serials: Sequence[str]
 def _check_first(house: House, births: Sequence[Birth], *, is_again: bool) -> None:
     """A second identity of one serial number is either a new board or a clone: somebody has to say which."""
     from vagus.errors import Conflict
-    from vagus.fleet.births import owner_of
+    from vagus.fleet.idevid_issuance import owner_of
     from vagus.ledger.append import append
     from vagus.ledger.entries import OperatorAct
     from vagus.reasons import Reason
-    from vagus.records.standing import list_other_births
+    from vagus.records.plan_rows import list_other_births
 
     keys = {owner_of(one.serial): one.public_key.spki_sha256 for one in births}
     with house.database.reading() as connection:

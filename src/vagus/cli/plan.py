@@ -12,7 +12,7 @@ from vagus.cli.options import PassphraseOption, example, open_house
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
-    from vagus.fleet.plan_differences import Difference
+    from vagus.fleet.plans.differences import Difference
 
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a TOML file.")]
 
@@ -55,7 +55,7 @@ def apply(
     no second ceremony. Needs passphrases for the keystores of new authorities. Without --ceremony their requests wait
     for `vagus ceremony` (exit code 3).
     """
-    from vagus.server.ceremonies import find_due, find_waiting, hold_ceremony
+    from vagus.maintenance.ceremonies import find_due, find_waiting, hold_ceremony
 
     output = Output(json)
     with open_house(context, passphrase_source) as house:

@@ -101,7 +101,7 @@ def _check_seen(house: House) -> None:
 
     The published log tells of a gap, and so does a newer list where that is not at hand or comes late.
     """
-    from vagus.authority.list_files import ListFiles
+    from vagus.authority.crls.files import ListFiles
     from vagus.errors import Conflict
     from vagus.reasons import Reason
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.certificate_words import certificate_facts, find_labelled
+from vagus.cli.certificate_text import certificate_facts, find_labelled
 from vagus.cli.failures import REFUSED
 from vagus.cli.files import naming, read_blocks, read_file
 from vagus.cli.options import example
@@ -189,8 +189,8 @@ def _status(
     from vagus.trust.ocsp_status import OcspStatus
     from vagus.trust.status import EveryAnswer
     from vagus.x509.certificates import decode_certificate
-    from vagus.x509.ocsp_checks import OcspRules
-    from vagus.x509.paths import Pool
+    from vagus.x509.ocsp.checks import OcspRules
+    from vagus.x509.paths.search import Pool
 
     taken = _snapshot(*snapshot, at)
     if not lists and not responses and taken is None:

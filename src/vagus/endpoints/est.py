@@ -28,7 +28,7 @@ from vagus.endpoints.http import (
 )
 from vagus.errors import LimitExceeded, Malformed, NotAuthorised, VagusError
 from vagus.fleet.admission import Admitted
-from vagus.fleet.enrolment import Enrolment, EnrolmentRequest, Kind
+from vagus.fleet.enrolment.enrol import Enrolment, EnrolmentRequest, Kind
 from vagus.reasons import Reason
 from vagus.wire import est
 from vagus.wire.cms import encode_certs_only

@@ -25,13 +25,13 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from vagus.authority.answers import KeptAnswer, OcspAnswer
-from vagus.authority.published import PublishedList
+from vagus.authority.crls.published import PublishedList
+from vagus.authority.ocsp.responses import KeptAnswer, OcspAnswer
 from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, answering_errors, read_body, send_answer, send_problem
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
-from vagus.x509.ocsp import MAX_REQUEST
+from vagus.x509.ocsp.messages import MAX_REQUEST
 
 MAX_OCSP_PATH: Final = 4 * 1024
 """The largest base64 in a path; RFC 5019 section 5 sends more than 255 octets by POST."""

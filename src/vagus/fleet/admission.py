@@ -11,13 +11,13 @@ from typing import Final
 
 from vagus.clock import Clock
 from vagus.errors import NotAuthorised, NotTrusted
-from vagus.fleet.idevid import find_idevid_device
+from vagus.fleet.enrolment.idevid import find_idevid_device
 from vagus.fleet.lifecycle import MAY_CONNECT, MAY_ENROL, DeviceState, check_may
 from vagus.identifiers import DeviceId
 from vagus.policy.values import Function, PolicyPack, SessionOnRevocation
 from vagus.reasons import Reason
-from vagus.records.database import Database
 from vagus.records.devices import DeviceRow, glance_at_device
+from vagus.records.engine.database import Database
 from vagus.tls.peer import Peer
 from vagus.trust.validation import AcceptedIdentity, Expectation, Role, Validator
 

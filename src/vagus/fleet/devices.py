@@ -20,7 +20,6 @@ from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceStateChanged, OperatorAct, TokensExpired
 from vagus.reasons import Reason
-from vagus.records.database import Connection
 from vagus.records.device_changes import note_device_change
 from vagus.records.devices import (
     DeviceRow,
@@ -35,12 +34,13 @@ from vagus.records.devices import (
     set_device_state,
     set_device_unit,
 )
+from vagus.records.engine.database import Connection
+from vagus.records.engine.writer import Batch, Writer
 from vagus.records.models import find_model
 from vagus.records.tokens import expire_tokens_of
 from vagus.records.units import find_unit
-from vagus.records.writer import Batch, Writer
-from vagus.x509.constraints import is_host_name
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
+from vagus.x509.names.constraints import is_host_name
 
 _LONGEST_SERIAL: Final = 80
 _LONGEST_PLACE: Final = 120

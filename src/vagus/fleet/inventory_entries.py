@@ -7,8 +7,8 @@ import hashlib
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceAdded, ModelRecorded
 from vagus.records.devices import DeviceRow, host_names_digest
+from vagus.records.engine.writer import Batch
 from vagus.records.models import ModelRow, facts_digest, find_model, put_model
-from vagus.records.writer import Batch
 
 
 def device_added(row: DeviceRow, *, by: str) -> DeviceAdded:

@@ -21,10 +21,10 @@ from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow
+from vagus.records.engine.writer import Batch
 from vagus.records.models import MakerAnchorRow, ModelRow, find_model, put_maker_anchor
-from vagus.records.standing import insert_devices, list_known_serials
+from vagus.records.plan_rows import insert_devices, list_known_serials
 from vagus.records.units import find_unit
-from vagus.records.writer import Batch
 
 FORMAT = 1
 KIND = "vagus-manifest"

@@ -15,14 +15,14 @@ from vagus.identifiers import UnitName, check_label
 from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow, list_authorities
 from vagus.records.certificates import find_certificate, load_bytes
-from vagus.records.selections import Selection
+from vagus.records.revocation.selections import Selection
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.names import describe_name
+from vagus.x509.names.distinguished import describe_name
 from vagus.x509.signatures import verify_signed
 
 if TYPE_CHECKING:
     from vagus.identifiers import DeviceId
-    from vagus.records.database import Connection
+    from vagus.records.engine.database import Connection
     from vagus.x509.certificates import PathCertificate
 
 MOST_NAMED = 1000

@@ -17,8 +17,8 @@ from vagus.identifiers import DeviceId
 from vagus.ledger.append import append
 from vagus.ledger.entries import TokenMade, TokenSpent
 from vagus.reasons import Reason
+from vagus.records.engine.writer import Batch, Writer
 from vagus.records.tokens import TokenRow, bind_token, insert_token
-from vagus.records.writer import Batch, Writer
 
 REPEAT: Final = timedelta(hours=1)
 """How long after its first use a token answers the same key with the same certificate."""

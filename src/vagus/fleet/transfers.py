@@ -9,11 +9,11 @@ from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.recover import SUPERSEDE
 from vagus.records.authorities import find_by_id
 from vagus.records.certificates import REVOKED, list_of_device
-from vagus.records.database import Connection
 from vagus.records.devices import find_device
+from vagus.records.engine.database import Connection
+from vagus.records.engine.writer import Batch
 from vagus.records.work import Job, add_work
-from vagus.records.writer import Batch
-from vagus.x509.crl_building import RevocationReason
+from vagus.x509.crls.building import RevocationReason
 
 KIND: Final = SUPERSEDE
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vagus.ledger.entries import Entry, encode_entry
+from vagus.records.engine.writer import Batch
 from vagus.records.installation import load_salt
-from vagus.records.writer import Batch
 
 
 def append(batch: Batch, entry: Entry) -> int:

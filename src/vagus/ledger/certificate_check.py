@@ -6,7 +6,7 @@ import hashlib
 
 from vagus.errors import Malformed
 from vagus.ledger.entries import conceal
-from vagus.records.audit import RecordedCertificate
+from vagus.records.audit_rows import RecordedCertificate
 from vagus.records.authorities import slug_of
 from vagus.records.certificates import INTENDED, ISSUED
 from vagus.x509.der_reading import SEQUENCE, fail, read_children, read_whole, time_value

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from vagus.errors import IntegrityFailure
 from vagus.ledger.certificate_check import find_fault
 from vagus.ledger.entries import GapAccepted, Hold, Issuance, LoggedEntry, Release, Revocation, conceal
-from vagus.ledger.standing_check import StandingCheck
+from vagus.ledger.rights_check import StandingCheck
 from vagus.reasons import Reason
-from vagus.records.audit import (
+from vagus.records.audit_rows import (
     RecordedCertificate,
     RecordedEvent,
     count_revoked_without_step,
@@ -21,9 +21,9 @@ from vagus.records.audit import (
     iterate_recorded_events,
     iterate_recorded_revocations,
 )
-from vagus.records.database import Connection
+from vagus.records.engine.database import Connection
 from vagus.records.installation import load_salt
-from vagus.x509.crl_building import RevocationReason, encode_crl_entry
+from vagus.x509.crls.building import RevocationReason, encode_crl_entry
 
 _ACTS = {Revocation: "revoke", Hold: "hold", Release: "release"}
 

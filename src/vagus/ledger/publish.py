@@ -16,7 +16,7 @@ from pathlib import Path
 from vagus.errors import IntegrityFailure, Malformed, Unavailable
 from vagus.keystore.signing import Purpose, SigningKey
 from vagus.reasons import Reason
-from vagus.records.database import Database, sync_folder
+from vagus.records.engine.database import Database, sync_folder
 from vagus.records.installation import load_installation
 from vagus.records.log import Leaf, iterate_leaves, load_head
 from vagus.tlog.checkpoint import Checkpoint, NoteKey, encode_note, verify_checkpoint

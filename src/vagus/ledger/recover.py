@@ -38,9 +38,7 @@ from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as certificate_rows
 from vagus.records import keys as key_rows
-from vagus.records import revocations as rows
 from vagus.records.certificates import EVERY_SHARD, NO_EXPIRY, CertificateRow
-from vagus.records.database import Connection
 from vagus.records.devices import (
     find_device,
     host_names_digest,
@@ -50,17 +48,19 @@ from vagus.records.devices import (
     set_device_state,
     set_device_unit,
 )
+from vagus.records.engine.database import Connection
+from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import load_salt
 from vagus.records.log import load_head
-from vagus.records.lost import LOST, insert_lost_certificate, list_device_ids
-from vagus.records.revocations import HOLD, RELEASE, REVOKE, RevocationEvent, RevocationRow
+from vagus.records.lost_certificates import LOST, insert_lost_certificate, list_device_ids
+from vagus.records.revocation import revocations as rows
+from vagus.records.revocation.revocations import HOLD, RELEASE, REVOKE, RevocationEvent, RevocationRow
 from vagus.records.tokens import bind_token, expire_tokens_of
 from vagus.records.units import list_units
 from vagus.records.work import add_work
-from vagus.records.writer import Batch, Writer
 from vagus.tlog.checkpoint import Checkpoint, NoteKey
 from vagus.tlog.merkle import Frontier, leaf_hash
-from vagus.x509.crl_building import RevocationReason, encode_crl_entry
+from vagus.x509.crls.building import RevocationReason, encode_crl_entry
 
 SUPERSEDE: Final = "supersede"
 """The kind of job that revokes a transferred device's old certificates; its key is device, new unit and moment."""

@@ -15,7 +15,7 @@ from vagus.ledger.cross_check import CrossCheck
 from vagus.ledger.entries import LoggedEntry, decode_entry
 from vagus.ledger.publish import load_published, load_tile
 from vagus.reasons import Reason
-from vagus.records.database import Database
+from vagus.records.engine.database import Database
 from vagus.records.installation import load_installation
 from vagus.records.log import LogHead, iterate_leaves, load_head
 from vagus.tlog.checkpoint import Checkpoint, NoteKey, decode_checkpoint

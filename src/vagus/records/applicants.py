@@ -8,11 +8,11 @@ from sqlalchemy import bindparam, select
 
 from vagus.identifiers import DeviceId
 from vagus.records.certificates import HELD
-from vagus.records.database import Connection, Database
 from vagus.records.devices import DeviceRow, read_device
-from vagus.records.guesswork import hidden
-from vagus.records.statements import Statement
-from vagus.records.tables import certificates, devices, tokens, units
+from vagus.records.engine.database import Connection, Database
+from vagus.records.engine.query_hints import hidden
+from vagus.records.engine.statements import Statement
+from vagus.records.engine.tables import certificates, devices, tokens, units
 from vagus.records.tokens import TokenRow, read_token
 from vagus.records.units import UnitRow, read_unit
 

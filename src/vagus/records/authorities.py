@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Row, func, insert, select, update
 
-from vagus.records.database import Connection
-from vagus.records.tables import authorities, authority_chain
+from vagus.records.engine.database import Connection
+from vagus.records.engine.tables import authorities, authority_chain
 
 REQUESTED = "requested"
 ACTIVE = "active"

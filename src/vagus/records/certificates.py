@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import CompoundSelect, bindparam, func, insert, select, union_all, update
 
 from vagus.identifiers import serial_bytes
-from vagus.records.database import Connection, Database
-from vagus.records.guesswork import behind, hidden
-from vagus.records.statements import Statement, Write, write_together
-from vagus.records.tables import (
+from vagus.records.engine.database import Connection, Database
+from vagus.records.engine.query_hints import behind, hidden
+from vagus.records.engine.statements import Statement, Write, write_together
+from vagus.records.engine.tables import (
     authorities,
     certificate_bytes,
     certificates,

@@ -17,10 +17,10 @@ from sqlalchemy import Connection, bindparam, insert, select
 from vagus.errors import IntegrityFailure, VagusError
 from vagus.identifiers import DeviceId
 from vagus.reasons import Reason
-from vagus.records.database import Database
-from vagus.records.statements import Statement
-from vagus.records.tables import device_changes, log_head
-from vagus.records.writer import Batch, CommitFacts, Writer
+from vagus.records.engine.database import Database
+from vagus.records.engine.statements import Statement
+from vagus.records.engine.tables import device_changes, log_head
+from vagus.records.engine.writer import Batch, CommitFacts, Writer
 
 _LOG = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 
 from vagus.identifiers import DeviceId, UnitName
-from vagus.records.database import Connection, Database
-from vagus.records.guesswork import hidden
-from vagus.records.statements import Statement
-from vagus.records.tables import devices, models
+from vagus.records.engine.database import Connection, Database
+from vagus.records.engine.query_hints import hidden
+from vagus.records.engine.statements import Statement
+from vagus.records.engine.tables import devices, models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

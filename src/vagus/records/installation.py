@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Engine, insert, select, update
 
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.reasons import Reason
+from vagus.records.engine.tables import installation
 from vagus.records.log import load_head
-from vagus.records.tables import installation
 
 _SALT_BYTES = 32
 _SALTS: WeakKeyDictionary[Engine, bytes] = WeakKeyDictionary()

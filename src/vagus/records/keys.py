@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, insert, select, update
 
-from vagus.records.database import Connection
-from vagus.records.statements import Statement, Write, write_together
-from vagus.records.tables import keys
+from vagus.records.engine.database import Connection
+from vagus.records.engine.statements import Statement, Write, write_together
+from vagus.records.engine.tables import keys
 
 ACTIVE = "active"
 BLOCKED = "blocked"

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from vagus.errors import IntegrityFailure, Misconfigured
 from vagus.reasons import Reason
-from vagus.records.tables import log_head, log_leaves
+from vagus.records.engine.tables import log_head, log_leaves
 
 _CHUNK = 2_000
 

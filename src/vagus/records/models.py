@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Row, bindparam, select
 
-from vagus.records.database import Connection
-from vagus.records.tables import maker_anchors, models
+from vagus.records.engine.database import Connection
+from vagus.records.engine.tables import maker_anchors, models
 
 _BY_NAME = select(models).where(models.c.name == bindparam("model"))
 _UNDER_ANCHOR = select(models.c.name).where(models.c.anchor_sha256 == bindparam("anchor"))

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Row, and_, bindparam, delete, func, insert, select, update
 
-from vagus.records.database import Connection
-from vagus.records.statements import Statement, Write, write_together
-from vagus.records.tables import crl_deltas, crl_publications, leases, ocsp_responders
+from vagus.records.engine.database import Connection
+from vagus.records.engine.statements import Statement, Write, write_together
+from vagus.records.engine.tables import crl_deltas, crl_publications, leases, ocsp_responders
 
 COMPLETE = -1
 """The shard number under which the complete list without IssuingDistributionPoint is kept."""

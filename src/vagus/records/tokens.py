@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import bindparam, insert, select, update
 
 from vagus.identifiers import DeviceId
-from vagus.records.database import Connection
-from vagus.records.statements import Statement
-from vagus.records.tables import certificates, tokens
+from vagus.records.engine.database import Connection
+from vagus.records.engine.statements import Statement
+from vagus.records.engine.tables import certificates, tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import bindparam, select
 
 from vagus.identifiers import UnitName
-from vagus.records.database import Connection
-from vagus.records.statements import Statement
-from vagus.records.tables import units
+from vagus.records.engine.database import Connection
+from vagus.records.engine.statements import Statement
+from vagus.records.engine.tables import units
 
 _BY_NAME = Statement(select(units).where(units.c.name == bindparam("unit")))
 

@@ -14,9 +14,9 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, insert, or_, sele
 
 from vagus.errors import Conflict
 from vagus.reasons import Reason
-from vagus.records.guesswork import hidden
-from vagus.records.tables import work
-from vagus.records.writer import Batch, Writer
+from vagus.records.engine.query_hints import hidden
+from vagus.records.engine.tables import work
+from vagus.records.engine.writer import Batch, Writer
 
 LEASE_SECONDS = 60
 MAX_ATTEMPTS = 8

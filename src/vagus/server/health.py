@@ -13,11 +13,11 @@ from http import HTTPStatus
 from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
 from vagus.errors import Unavailable
+from vagus.jobs.periodic import Jobs, TaskState, leaves
+from vagus.monitoring.status_watch import StatusWatch
 from vagus.reasons import Reason
-from vagus.records.sequence import RevocationFollower
-from vagus.server.jobs import Jobs, TaskState, leaves
+from vagus.records.revocation.sequence import RevocationFollower
 from vagus.server.overload import LoadGauge
-from vagus.server.status_watch import StatusWatch
 
 _LOG = logging.getLogger(__name__)
 _DATES = "dates"

@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
+from vagus.monitoring.status_watch import StatusWatch
 from vagus.server.health import Health
-from vagus.server.status_watch import StatusWatch
 
 _CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 

@@ -12,7 +12,7 @@ import time
 from datetime import datetime
 from typing import Final
 
-from vagus.authority.answers import OcspAnswer
+from vagus.authority.ocsp.responses import OcspAnswer
 from vagus.endpoints.revocation_status import OcspSource
 from vagus.errors import LimitExceeded
 from vagus.reasons import Reason

@@ -16,7 +16,7 @@ from pathlib import Path
 from vagus.errors import Unavailable, VagusError
 from vagus.policy.plans import Plan
 from vagus.reasons import Reason
-from vagus.server.listeners import SPARE_FILES, ListenerSpec, RunningListeners, raise_file_limit
+from vagus.transport.listeners import SPARE_FILES, ListenerSpec, RunningListeners, raise_file_limit
 
 _LOG = logging.getLogger(__name__)
 _LOOP_SECONDS = 30.0

@@ -11,45 +11,45 @@ from datetime import timedelta
 from functools import partial
 from urllib.parse import urlsplit
 
-from vagus.authority.answers import OcspDesk
 from vagus.authority.clock_bound import ClockBound
+from vagus.authority.crls.files import ListFiles
+from vagus.authority.crls.published import FRESH_SECONDS, LOOK_SECONDS, PublishedLists
+from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuers import Issuer, OpenIssuers, is_live
-from vagus.authority.list_files import ListFiles
-from vagus.authority.published import FRESH_SECONDS, LOOK_SECONDS, PublishedLists
-from vagus.authority.publishing import CrlPublisher
-from vagus.authority.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.authority.ocsp.responses import OcspDesk
 from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.errors import Conflict, VagusError
+from vagus.jobs.kinds import work_kinds
+from vagus.jobs.periodic import Jobs, Task, do_each
+from vagus.jobs.runner import WorkRunner
+from vagus.monitoring.http_fetch import HttpFetch
+from vagus.monitoring.prober import Prober
+from vagus.monitoring.status_watch import StatusWatch, statistics_tasks
 from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, list_authorities
-from vagus.records.revocations import RevocationEvent
-from vagus.server.answering import DeskSupply
-from vagus.server.checkpoints import ledger_jobs, note_lacks
-from vagus.server.credentials import DoorCertificate
-from vagus.server.doors import DoorBuilder, Doors, sequence_bound, status_spec
-from vagus.server.fetching import HttpFetch
-from vagus.server.gate_log import GateLog
+from vagus.records.revocation.revocations import RevocationEvent
+from vagus.server.gateway_log import GateLog
 from vagus.server.health import Health, health_app, note_clock, note_files
-from vagus.server.jobs import Jobs, Task, do_each
-from vagus.server.listeners import ListenerSpec, RunningListeners, do_nothing, run
+from vagus.server.listener_building import DoorBuilder, Doors, sequence_bound, status_spec
+from vagus.server.listener_certificates import DoorCertificate
 from vagus.server.log_files import log_files_app, under_prefix
+from vagus.server.log_publication import ledger_jobs, note_lacks
 from vagus.server.metrics import metrics_app
+from vagus.server.ocsp_supply import DeskSupply
 from vagus.server.overload import LoadGauge, SheddingOcsp
-from vagus.server.prober import Prober
-from vagus.server.ready_answers import ReadyAnswers
 from vagus.server.reloading import NextListeners, Reloading
-from vagus.server.sight import CarefulDesk, CarefulLists, Sight
-from vagus.server.status_watch import StatusWatch, statistics_tasks
-from vagus.server.work_kinds import work_kinds
-from vagus.server.work_runner import WorkRunner
+from vagus.server.setback_watch import CarefulDesk, CarefulLists, Sight
 from vagus.tls import Staple
+from vagus.transport.listeners import ListenerSpec, RunningListeners, do_nothing, run
+from vagus.transport.ocsp_cache import ReadyAnswers
 from vagus.wiring import House
 from vagus.x509 import der
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.ocsp_building import cert_id
+from vagus.x509.ocsp.building import cert_id
 
 _LOG = logging.getLogger(__name__)
 ALL = "all"

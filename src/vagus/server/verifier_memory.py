@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from vagus.records import memory
-from vagus.records.database import Database
+from vagus.records import verifier_memory as rows
+from vagus.records.engine.database import Database
+from vagus.records.engine.writer import Writer
 from vagus.records.publications import find_newest_update
-from vagus.records.writer import Writer
 from vagus.trust.anchors import ClockFloor
 from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
 
@@ -28,7 +28,7 @@ class DurableCrlMemory:
 
     def remember(self, name: str, mark: CrlMark) -> None:
         """Keep `mark` under `name`; durable when it returns. Number and date only grow, each by itself."""
-        self._writer.submit(lambda batch: memory.remember(batch.connection, name, mark.number, mark.at)).result()
+        self._writer.submit(lambda batch: rows.remember(batch.connection, name, mark.number, mark.at)).result()
 
 
 class GlancedCrlMemory(VolatileCrlMemory):
@@ -45,7 +45,7 @@ class GlancedCrlMemory(VolatileCrlMemory):
 
 def _find(database: Database, name: str) -> CrlMark | None:
     with database.reading() as connection:
-        found = memory.find_remembered(connection, name)
+        found = rows.find_remembered(connection, name)
     return None if found is None else CrlMark(found.number, found.at)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from vagus.errors import Malformed, Misconfigured, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.moments import later
-from vagus.x509.paths import PathAnchor
+from vagus.x509.dates import later
+from vagus.x509.paths.search import PathAnchor
 
 Anchor = PathAnchor
 """A trusted name and key; compared by both, so that a look-alike of the name is a stranger (RFC 5280 6.1.1 (d))."""

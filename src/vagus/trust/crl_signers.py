@@ -8,8 +8,8 @@ from vagus.errors import LimitExceeded, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.x509.budgets import DEFAULT_LIMITS, Budget
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.crls import Crl, verify_crl
-from vagus.x509.paths import Search, find_path
+from vagus.x509.crls.decoding import Crl, verify_crl
+from vagus.x509.paths.search import Search, find_path
 
 _MOST_KEYS = 16  # of one name that are tried on one list: each reads the whole of it, up to 64 MB
 

@@ -21,20 +21,12 @@ from vagus.trust.crl_signers import find_signers
 from vagus.trust.status import DEFINITE, check_every, excuses_silence, issuer_in
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.crl_scope import covered_reasons, distribution_points, speaks_for, updates
-from vagus.x509.crls import (
-    ALL_REASONS,
-    CERTIFICATE_HOLD,
-    EVERYTHING,
-    REMOVE_FROM_CRL,
-    Crl,
-    Name,
-    decode_crl,
-)
-from vagus.x509.moments import later
-from vagus.x509.path_checks import PathInputs
-from vagus.x509.path_rules import PKIX, PathRules
-from vagus.x509.paths import PathAnchor, Pool, Search, ValidPath, find_path
+from vagus.x509.crls.decoding import ALL_REASONS, CERTIFICATE_HOLD, EVERYTHING, REMOVE_FROM_CRL, Crl, Name, decode_crl
+from vagus.x509.crls.scope import covered_reasons, distribution_points, speaks_for, updates
+from vagus.x509.dates import later
+from vagus.x509.paths.checks import PathInputs
+from vagus.x509.paths.rules import PKIX, PathRules
+from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
 _PASSING = frozenset({None, CERTIFICATE_HOLD, REMOVE_FROM_CRL})  # codes of an entry that is no revocation for ever

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.ocsp import CertStatus, decode_ocsp_response
-from vagus.x509.ocsp_checks import DEFAULT_OCSP_RULES, OcspRules, check_response, is_for_ever, read_answer
-from vagus.x509.paths import Name
+from vagus.x509.ocsp.checks import DEFAULT_OCSP_RULES, OcspRules, check_response, is_for_ever, read_answer
+from vagus.x509.ocsp.messages import CertStatus, decode_ocsp_response
+from vagus.x509.paths.search import Name
 from vagus.x509.signatures import SignatureVerdicts
 
 _FOR_EVER = datetime.max.replace(tzinfo=UTC), True

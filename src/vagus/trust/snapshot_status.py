@@ -17,8 +17,8 @@ from vagus.trust.crl_memory import CrlMark, CrlMemory, VolatileCrlMemory
 from vagus.trust.status import DEFINITE, StatusSource, check_in_path, excuses_silence, issuer_in
 from vagus.wire.snapshots import Snapshot, decode_snapshot, verify_snapshot
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.moments import later
-from vagus.x509.paths import ValidPath
+from vagus.x509.dates import later
+from vagus.x509.paths.search import ValidPath
 
 _SLACK = timedelta(minutes=5)
 

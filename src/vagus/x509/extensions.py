@@ -5,13 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vagus.x509 import der_reading as der
-from vagus.x509.general_names import (
-    GeneralName,
-    GeneralNames,
-    read_general_name,
-    read_general_names,
-)
-from vagus.x509.name_matching import RelativeName, decode_relative_name
+from vagus.x509.names.general import GeneralName, GeneralNames, read_general_name, read_general_names
+from vagus.x509.names.matching import RelativeName, decode_relative_name
 
 SUBJECT_KEY_ID = der.oid_contents("2.5.29.14")
 KEY_USAGE = der.oid_contents("2.5.29.15")

@@ -9,7 +9,7 @@ from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.algorithms import find_signature_algorithm
 from vagus.x509.keys import PublicKey, check_signature, describe_algorithm, open_public_key
-from vagus.x509.names import decode_general_names, decode_name, describe_name, read_text
+from vagus.x509.names.distinguished import decode_general_names, decode_name, describe_name, read_text
 
 LARGEST_REQUEST = 64 * 1024
 _MOST_ATTRIBUTES = 32

@@ -13,7 +13,7 @@ from vagus.reasons import Reason
 from vagus.x509 import der, oids
 from vagus.x509.algorithms import SignatureAlgorithm, default_signature_algorithm
 from vagus.x509.keys import PublicKey, decode_public_key, key_identifier
-from vagus.x509.names import HardwareModule, SubjectFields, encode_hardware_module, encode_subject
+from vagus.x509.names.distinguished import HardwareModule, SubjectFields, encode_hardware_module, encode_subject
 from vagus.x509.profiles import KeyUsage, Kind, Profile
 from vagus.x509.tbs import decode_tbs
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from vagus.endpoints.gateway.decisions import Guest, Outcome, Record, decide
 from vagus.endpoints.gateway.fields import identity_fields, request_fields, response_fields
-from vagus.endpoints.gateway.kept import KeptConnections
+from vagus.endpoints.gateway.idle_connections import KeptConnections
 from vagus.endpoints.gateway.upstream import Head, Upstream, UpstreamBroken, UpstreamConnection, connect, unreachable
 from vagus.endpoints.http import Receive, Scope, Send, send_problem
 from vagus.errors import NotAuthorised, Unavailable, VagusError

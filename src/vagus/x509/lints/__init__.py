@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import Malformed, PolicyRefusal
 from vagus.reasons import Reason
-from vagus.x509.lints.draft import decode_draft
-from vagus.x509.lints.house import HOUSE
 from vagus.x509.lints.ieee8021ar import IEEE8021AR
 from vagus.x509.lints.keys_and_hosts import CABF, RFC8813, RFC9549, RFC9881
+from vagus.x509.lints.parsed_tbs import decode_draft
+from vagus.x509.lints.profile_contents import HOUSE
 from vagus.x509.lints.registry import Document, Finding, Lint
 from vagus.x509.lints.revocation import RFC6960, RFC9608
 from vagus.x509.lints.rfc5280 import RFC5280

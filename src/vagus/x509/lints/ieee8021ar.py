@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from vagus.errors import VagusError
 from vagus.x509 import oids
 from vagus.x509.lints.registry import Document
-from vagus.x509.names import SERIAL_NUMBER, decode_hardware_module
+from vagus.x509.names.distinguished import SERIAL_NUMBER, decode_hardware_module
 from vagus.x509.profiles import KeyUsage, NameForm
 
 if TYPE_CHECKING:
-    from vagus.x509.lints.draft import Draft
+    from vagus.x509.lints.parsed_tbs import Draft
 
 IEEE8021AR = Document("IEEE 802.1AR-2018", "8021ar")
 

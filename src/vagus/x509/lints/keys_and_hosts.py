@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from vagus.x509 import oids
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.lints.registry import Document
-from vagus.x509.names import GeneralNameForm
+from vagus.x509.names.distinguished import GeneralNameForm
 from vagus.x509.profiles import KeyUsage
 
 if TYPE_CHECKING:
-    from vagus.x509.lints.draft import Draft
+    from vagus.x509.lints.parsed_tbs import Draft
 
 RFC8813 = Document("RFC 8813", "rfc8813")
 RFC9881 = Document("RFC 9881", "rfc9881")

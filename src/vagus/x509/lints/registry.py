@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vagus.x509.lints.draft import Draft
+    from vagus.x509.lints.parsed_tbs import Draft
 
 
 @dataclass(frozen=True, slots=True)

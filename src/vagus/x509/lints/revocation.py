@@ -9,7 +9,7 @@ from vagus.x509.lints.registry import Document
 from vagus.x509.profiles import Kind
 
 if TYPE_CHECKING:
-    from vagus.x509.lints.draft import Draft
+    from vagus.x509.lints.parsed_tbs import Draft
 
 RFC6960 = Document("RFC 6960", "rfc6960")
 RFC9608 = Document("RFC 9608", "rfc9608")

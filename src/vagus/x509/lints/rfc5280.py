@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from vagus.x509 import der, oids
 from vagus.x509.lints.registry import Document
-from vagus.x509.names import COUNTRY, SERIAL_NUMBER, GeneralNameForm
+from vagus.x509.names.distinguished import COUNTRY, SERIAL_NUMBER, GeneralNameForm
 from vagus.x509.profiles import KeyUsage, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vagus.x509.lints.draft import Draft
+    from vagus.x509.lints.parsed_tbs import Draft
 
 RFC5280 = Document("RFC 5280", "rfc5280")
 

@@ -1,0 +1,1 @@
+"""CRLs: their contents, publication, files and shards."""

@@ -1,0 +1,84 @@
+"""What a shard's delta list says (RFC 5280 5.2.4): changes since the base that it names; signs and keeps nothing.
+
+Each list comes, under the same number and time, with the delta that leads to it from the newest list of the regular
+schedule before it. Whoever holds any list since that base needs the delta alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from vagus.records import publications as rows
+from vagus.records.publications import DeltaRow, Publication
+from vagus.records.revocation import revocations as revocation_rows
+from vagus.x509.crls.building import CrlContents, RevocationReason, encode_crl_entry
+
+if TYPE_CHECKING:
+    from vagus.authority.issuers import Issuer
+    from vagus.records.engine.database import Connection
+
+MOST_CHANGES = 5_000
+"""A delta beyond this saves nobody much: the list becomes the new base instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaFacts:
+    """The base of the delta beside a list and its entries, both None where there is none; whether the base moves."""
+
+    base: DeltaRow | None
+    entries: tuple[bytes, ...] | None
+    moves_base: bool
+
+
+def look(connection: Connection, issuer: Issuer, shard: int, *, is_scheduled: bool) -> DeltaFacts | None:
+    """What the delta beside the next list of `shard` would say. None: offline authorities and complete lists."""
+    if shard < 0 or issuer.is_offline:
+        return None
+    base = rows.find_delta(connection, issuer.authority_id, shard)
+    if base is None:
+        return DeltaFacts(None, None, moves_base=True)
+    changes = revocation_rows.list_changes(
+        connection, issuer.authority_id, shard, after=base.base_sequence, most=MOST_CHANGES + 1
+    )
+    if len(changes) > MOST_CHANGES:
+        return DeltaFacts(base, None, moves_base=True)
+    return DeltaFacts(base, tuple(_entry(one) for one in changes), moves_base=is_scheduled)
+
+
+def _entry(change: revocation_rows.Change) -> bytes:
+    """5.2.4: what was released since the base, or held and released, is said as removeFromCRL."""
+    if change.entry_der is not None:
+        return change.entry_der
+    at = datetime.fromtimestamp(change.at, UTC)
+    return encode_crl_entry(change.serial, at, RevocationReason.REMOVE_FROM_CRL)
+
+
+def delta_contents(facts: DeltaFacts, issuer: Issuer, full: CrlContents, shard: int) -> CrlContents | None:
+    """The delta beside `full`: same number, times and scope (5.2.4 (c)); None where there is no base to count from."""
+    if facts.base is None or facts.entries is None:
+        return None
+    return CrlContents(
+        number=full.number,
+        this_update=full.this_update,
+        next_update=full.next_update,
+        entries=facts.entries,
+        shard_url=issuer.crl_url(shard),
+        base_number=facts.base.base_number,
+    )
+
+
+def next_row(facts: DeltaFacts, made: Publication, crl_der: bytes | None) -> DeltaRow:
+    """The row once `made` is published with its delta: the base stays, or `made` is that of the deltas to come."""
+    base = None if facts.moves_base else facts.base
+    return DeltaRow(
+        authority_id=made.authority_id,
+        shard=made.shard,
+        base_number=made.number if base is None else base.base_number,
+        base_sequence=made.sequence if base is None else base.base_sequence,
+        number=made.number,
+        this_update=made.this_update,
+        next_update=made.next_update,
+        crl_der=crl_der,
+    )

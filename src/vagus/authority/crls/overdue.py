@@ -1,0 +1,97 @@
+"""Whether published lists fall behind what is revoked, for a plan that must not go on then; publishes none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vagus.authority.clock_bound import SLACK
+from vagus.authority.issuers import is_live
+from vagus.records import authorities as authority_rows
+from vagus.records import certificates as certificate_rows
+from vagus.records import publications
+from vagus.records.revocation import revocations as revocation_rows
+from vagus.records.revocation import selections
+from vagus.x509.crls.decoding import decode_crl
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from vagus.authority.mass_revocation import StopCondition
+    from vagus.clock import Clock
+    from vagus.records.authorities import AuthorityRow
+    from vagus.records.engine.database import Connection, Database
+    from vagus.records.revocation.plans import RevocationPlanRow
+    from vagus.records.revocation.selections import Selection
+
+
+def lists_behind(database: Database, clock: Clock, patience: timedelta) -> StopCondition:
+    """A stop condition: some revocation is older than `patience` and in no published list yet.
+
+    Asked of the authorities that the plan touches and whose lists are signed here and now: what an offline one revoked
+    waits for a ceremony, and a revoked one signs no more. What is dated into the future was revoked by a clock that ran
+    ahead and is right again: nobody knows when, so long ago.
+    """
+    touched: dict[int, tuple[int, ...]] = {}  # by plan: it touches no others later
+
+    def behind(row: RevocationPlanRow) -> str | None:
+        at = clock.now()
+        earliest, latest = int((at - patience).timestamp()), int((at + SLACK).timestamp())
+        with database.reading() as connection:
+            if row.id not in touched:
+                touched[row.id] = _publishers(connection, row.selection, int(at.timestamp()))
+            for authority_id in touched[row.id]:
+                covered = {one.shard: one.sequence for one in publications.list_facts(connection, authority_id)}
+                for shard in certificate_rows.list_shards(connection, authority_id):
+                    after = covered.get(shard, 0)
+                    waiting = revocation_rows.oldest_waiting(connection, authority_id, shard, after=after)
+                    if waiting is not None and not earliest <= waiting <= latest:
+                        return "lists-behind"
+        return None
+
+    return behind
+
+
+def _publishers(connection: Connection, selection: Selection, at: int) -> tuple[int, ...]:
+    """The authorities of a selection that publish by themselves."""
+    live = [
+        one.id
+        for one in authority_rows.list_authorities(connection)
+        if is_live(one, at) and not one.is_offline and (one.not_after or 0) > at
+    ]
+    return selections.list_touched(connection, selection, live, alive_at=at)
+
+
+def list_waiting_for_ceremony(connection: Connection, selection: Selection, at: int) -> tuple[str, ...]:
+    """The offline authorities of a selection that revoked what stands in no list of theirs yet, by reference."""
+    waiting = {
+        one.id: one.reference for one in authority_rows.list_authorities(connection) if _waits(connection, one, at)
+    }
+    if not waiting:  # what is touched costs a look at the whole selection
+        return ()
+    return tuple(waiting[one] for one in selections.list_touched(connection, selection, waiting, alive_at=at))
+
+
+def _waits(connection: Connection, authority: AuthorityRow, at: int) -> bool:
+    if not (authority.is_offline and is_live(authority, at)):
+        return False
+    covered = {one.shard: one.sequence for one in publications.list_facts(connection, authority.id)}
+    behind = [
+        covered.get(shard, 0)
+        for shard in certificate_rows.list_shards(connection, authority.id)
+        if revocation_rows.oldest_waiting(connection, authority.id, shard, after=covered.get(shard, 0)) is not None
+    ]
+    return bool(behind) and not _are_listed(connection, authority.id, after=min(behind))
+
+
+def _are_listed(connection: Connection, authority_id: int, *, after: int) -> bool:
+    """Whether lists name what came after them: a sealed one is as old as its ceremony and published behind the act."""
+    lists = [decode_crl(one.crl_der) for one in publications.list_publications(connection, authority_id)]
+    return all(
+        any(one.find_reason(one.issuer, _octets(event.serial)) == event.reason for one in lists)
+        for event in revocation_rows.list_events(connection, authority_id, after=after)
+        if event.act != revocation_rows.RELEASE
+    )
+
+
+def _octets(serial: int) -> bytes:
+    return serial.to_bytes(serial.bit_length() // 8 + 1, "big")

@@ -1,0 +1,389 @@
+"""Signs and publishes certificate revocation lists, as files and rows; revokes nothing and answers no request.
+
+A list is assembled from entries that were encoded when they were revoked, signed once, kept as the newest of its
+shard, and written to a folder that any static server or CDN may hand out. Numbers and thisUpdate strictly grow, also
+with several servers whose clocks differ by minutes: whoever finds a newer list when it comes to keep its own throws it
+away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from vagus.authority.clock_bound import SLACK
+from vagus.authority.crls import deltas
+from vagus.authority.crls.deltas import DeltaFacts
+from vagus.authority.crls.files import ListFiles, ListPlace
+from vagus.errors import Unavailable
+from vagus.keystore.signing import Purpose
+from vagus.ledger.append import append
+from vagus.ledger.entries import CrlPublished, OperatorAct
+from vagus.reasons import Reason
+from vagus.records import certificates as certificate_rows
+from vagus.records import publications as rows
+from vagus.records.authorities import list_authorities, slug_of
+from vagus.records.publications import COMPLETE, DeltaRow, Publication
+from vagus.records.revocation import revocations as revocation_rows
+from vagus.x509.crls.building import CrlContents, assemble_crl, build_crl_tbs, next_crl_number
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vagus.authority.clock_bound import ClockBound
+    from vagus.authority.issuers import Issuer
+    from vagus.clock import Clock
+    from vagus.policy.values import PolicyPack
+    from vagus.records.engine.database import Connection, Database
+    from vagus.records.engine.writer import Batch, Writer
+
+_LOG = logging.getLogger(__name__)
+_KEPT_AFTER_EXPIRY = timedelta(hours=24)
+"""An expired entry stays this long: at least one list of the regular schedule appears in it (RFC 5280 3.3)."""
+
+_LEASE = timedelta(seconds=10)
+"""A server that died keeps the others waiting this long at most."""
+_PAUSE = timedelta(seconds=5)
+"""After a failure: long enough for another server, which looks each second, to take the lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListFacts:
+    """What one look at the database tells before a list is made; all of one snapshot."""
+
+    previous: Publication | None
+    sequence: int
+    entries: tuple[bytes, ...]
+    delta: DeltaFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A signed list that nobody has yet, with its delta and the row that keeps it."""
+
+    publication: Publication
+    crl_sha256: bytes
+    delta: DeltaRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """The newest step of the sequence up to `until` in each shard that has one, and in all of them as `COMPLETE`."""
+
+    until: int
+    newest: Mapping[int, int]
+
+
+class CrlPublisher:
+    """Publishes the lists of open issuers. `folder` None keeps rows alone; `holder` names this process for leases.
+
+    `bound` says whether the clock can be right; None takes its word.
+    """
+
+    def __init__(
+        self,
+        pack: PolicyPack,
+        database: Database,
+        writer: Writer,
+        clock: Clock,
+        *,
+        folder: Path | None,
+        holder: str | None = None,
+        bound: ClockBound | None = None,
+    ) -> None:
+        self._pack = pack
+        self._bound = bound
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+        self.files = None if folder is None else ListFiles(database, folder)
+        self._holder = holder
+        self._touched: dict[int, Touched] = {}
+        self._signed: dict[tuple[int, int], float] = {}
+        self._failed: dict[int, tuple[datetime, Exception]] = {}
+
+    def check_clock(self) -> None:
+        """Raises Unavailable(CLOCK_AHEAD) while no list would be dated: to be told before one is due."""
+        if self._bound is not None:
+            self._bound.look()
+
+    def publish_due(self, issuer: Issuer) -> tuple[Publication, ...]:
+        """Publish what has something new to say or is due again; what was published in this second waits.
+
+        Called every second or so, and after revocations. With a holder's name, only under this authority's lease, so
+        that of several servers one does the work. Raises Unavailable(CLOCK_ROLLBACK), and what keys, database and disk
+        raise: each list has its turn, then the first failure is raised. The lease is given back, and for a few seconds
+        this process leaves the authority to others and raises the same again as long as something is due.
+        """
+        now = self.now()
+        due = self.find_due(issuer, now)
+        if not due:
+            self._failed.pop(issuer.authority_id, None)
+            return ()
+        failed = self._failed.get(issuer.authority_id)
+        if failed is not None and timedelta(0) <= now - failed[0] < _PAUSE:
+            raise failed[1].with_traceback(None)
+        if not self._has_lease(issuer):
+            return ()
+        done, failures = [], []
+        for shard in due:
+            try:
+                done.append(self.publish(issuer, shard))
+            except Exception as error:  # noqa: BLE001  one list that fails must not silence the others
+                _LOG.error("list %d of %s was not published: %s", shard, issuer.reference, error)
+                failures.append(error)
+        if failures:
+            self._failed[issuer.authority_id] = (now, failures[0])
+            self.release(issuer)
+            raise failures[0]
+        return tuple(one for one in done if one is not None)
+
+    def find_due(self, issuer: Issuer, now: datetime) -> tuple[int, ...]:
+        """The shards (and `COMPLETE`) whose list says less than the table, or is older than the schedule allows.
+
+        One from the future is among them, for `publish` to tell what is the matter with it.
+        """
+        with self._database.reading() as connection:
+            published = {one.shard: one for one in rows.list_facts(connection, issuer.authority_id)}
+            touched = self._look_for_touched(connection, issuer.authority_id, published)
+            shards = certificate_rows.list_shards(connection, issuer.authority_id)
+
+        latest = int((now + SLACK).timestamp())
+
+        def is_due(shard: int) -> bool:
+            newest = published.get(shard)
+            if newest is None or self._is_stale(newest, now, issuer) or newest.this_update > latest:
+                return True
+            return touched.get(shard, 0) > newest.sequence and not self._may_wait(newest, now, len(shards))
+
+        return tuple(shard for shard in (*shards, COMPLETE) if is_due(shard))
+
+    def _look_for_touched(
+        self, connection: Connection, authority_id: int, published: Mapping[int, Publication]
+    ) -> Mapping[int, int]:
+        """The newest step of the sequence in each shard, behind what its list covers at least.
+
+        Only steps that no look before has seen are read: a quiet shard's list covers nothing of the last hours, and a
+        mass revocation in them would be read again each second.
+        """
+        end = revocation_rows.newest_sequence(connection)
+        seen = self._touched.get(authority_id)
+        if seen is None or seen.until > end:  # a first look, or another database under the same name
+            seen = Touched(min((one.sequence for one in published.values()), default=0), {})
+        newer = revocation_rows.newest_by_shard(connection, authority_id, after=seen.until) if end > seen.until else {}
+        newest = {**seen.newest, **newer}
+        if newer:
+            newest[COMPLETE] = max(newer.values())
+        self._touched[authority_id] = Touched(end, newest)
+        return newest
+
+    def _may_wait(self, newest: Publication, now: datetime, shards: int) -> bool:
+        """The complete list of a large issuer gathers half a minute of revocations: it holds those of every shard."""
+        patience = int(self._pack.crl.publish_within.total_seconds()) // 2
+        return newest.shard == COMPLETE and shards > 1 and self._age(newest, now) < patience
+
+    def _has_lease(self, issuer: Issuer) -> bool:
+        holder = self._holder
+        if holder is None:
+            return True
+        name = f"crl:{issuer.authority_id}"
+        seconds = int(_LEASE.total_seconds())
+        return self._writer.submit(
+            lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, seconds=seconds)
+        ).result()
+
+    def release(self, issuer: Issuer) -> None:
+        """Give this authority's lease back at an orderly end, so that whoever comes next need not wait."""
+        holder = self._holder
+        if holder is not None:
+            name = f"crl:{issuer.authority_id}"
+            self._writer.submit(lambda batch: rows.drop_lease(batch.connection, name, holder)).result()
+
+    def publish_all(self, issuer: Issuer) -> tuple[Publication, ...]:
+        """Publish every list of an issuer now; those of this very second stand. For ceremonies and first starts."""
+        with self._database.reading() as connection:
+            shards = certificate_rows.list_shards(connection, issuer.authority_id)
+        found = (self.publish(issuer, shard) for shard in (*shards, COMPLETE))
+        return tuple(one for one in found if one is not None)
+
+    def publish(self, issuer: Issuer, shard: int) -> Publication | None:
+        """Sign and publish one list; None when its shard was published in this second already.
+
+        Where the newest one is dated ahead by no more than clocks may differ, this one is dated a second later. Raises
+        Unavailable(CLOCK_ROLLBACK) when that is further in the future: nothing older may replace it; and
+        Unavailable(CLOCK_AHEAD) when the clock cannot be right.
+        """
+        # 1. a snapshot: entries and the place in the sequence that they cover
+        if self._bound is not None:
+            self._bound.check()
+        now = self.now()
+        facts = self._look(issuer, shard, now)
+        date = now if facts.previous is None else self._date(facts.previous, now, issuer)
+        if date is None:
+            return None
+        # 2. sign, outside any transaction
+        made = self._make(issuer, shard, facts, date)
+        del facts  # a million entries are 53 MB
+        # 3. keep it, unless another server was faster
+        kept = self._writer.submit(lambda batch: _keep(batch, issuer, made)).result()
+        self._signed[issuer.authority_id, shard] = now.timestamp()
+        # 4. the files; what a crash or a full disk kept from them comes from the rows, see `ListFiles.find_behind`
+        if self.files is not None:
+            place = ListPlace(issuer.authority_id, slug_of(issuer.name), issuer.generation, shard)
+            self.files.write(place, made.publication, made.delta)
+        return kept
+
+    def next_update(self, issuer: Issuer, this_update: datetime) -> datetime:
+        """How long a list made at `this_update` holds."""
+        rules = self._pack.crl
+        return this_update + (rules.offline_next_update if issuer.is_offline else rules.next_update)
+
+    def now(self) -> datetime:
+        """The second that a list made now would be dated."""
+        return self._clock.now().astimezone(UTC).replace(microsecond=0)
+
+    def _look(self, issuer: Issuer, shard: int, now: datetime) -> ListFacts:
+        with self._database.reading() as connection:
+            previous = rows.find_facts(connection, issuer.authority_id, shard)
+            sequence = revocation_rows.newest_sequence(connection)
+            entries = tuple(list_entries(connection, issuer.authority_id, shard, ends_from(previous, now)))
+            is_scheduled = previous is None or self._is_stale(previous, now, issuer)
+            delta = deltas.look(connection, issuer, shard, is_scheduled=is_scheduled)
+        return ListFacts(previous, sequence, entries, delta)
+
+    def _date(self, previous: Publication, now: datetime, issuer: Issuer) -> datetime | None:
+        """The thisUpdate of the next list: now, or a second behind one of a clock that is a little ahead of this one.
+
+        None until a second has passed; a list from the future stops everything.
+        """
+        next_second = datetime.fromtimestamp(previous.this_update + 1, UTC)
+        if next_second > now + SLACK:
+            dated = f"{datetime.fromtimestamp(previous.this_update, UTC):%Y-%m-%dT%H:%M:%SZ}"
+            msg = f"the newest list of {issuer.reference} is from {dated}, five minutes ahead of this clock or more"
+            msg = (
+                f"{msg}; set the clock, or where it is right now: vagus ca forget-dates, else the next one follows then"
+            )
+            raise Unavailable(Reason.CLOCK_ROLLBACK, msg, authority=issuer.reference)
+        if self._age(previous, now) < self._pack.crl.shortest_interval.total_seconds():
+            return None
+        return max(now, next_second)
+
+    def _age(self, newest: Publication, now: datetime) -> float:
+        """Seconds since a list was signed. One that is dated ahead does not tell: infinite, unless this process did."""
+        at = int(now.timestamp())
+        signed_at: float = newest.this_update
+        if signed_at > at:
+            signed_at = self._signed.get((newest.authority_id, newest.shard), -math.inf)
+        return at - signed_at if signed_at <= at else math.inf
+
+    def _is_stale(self, previous: Publication, now: datetime, issuer: Issuer) -> bool:
+        """Whether the regular schedule asks for a new list, whatever is in it."""
+        every = self._pack.crl.resign_every
+        if issuer.is_offline:  # its key is opened in ceremonies alone: what is due is due there
+            every = self._pack.crl.offline_next_update / 2
+        return int(now.timestamp()) - previous.this_update >= int(every.total_seconds())
+
+    def _make(self, issuer: Issuer, shard: int, facts: ListFacts, now: datetime) -> Made:
+        previous = 0 if facts.previous is None else facts.previous.number
+        next_update = self.next_update(issuer, now)
+        contents = CrlContents(
+            number=next_crl_number(previous, self._clock.now()),
+            this_update=now,
+            next_update=next_update,
+            entries=facts.entries,
+            shard_url=scope_url(issuer, shard),
+        )
+        delta = None if facts.delta is None else deltas.delta_contents(facts.delta, issuer, contents, shard)
+        if delta is not None:
+            contents = replace(contents, freshest_url=issuer.delta_url(shard))
+        publication = Publication(
+            authority_id=issuer.authority_id,
+            shard=shard,
+            number=contents.number,
+            this_update=int(now.timestamp()),
+            next_update=int(next_update.timestamp()),
+            sequence=facts.sequence,
+            crl_der=sign_list(issuer, contents),
+        )
+        digest = hashlib.sha256(publication.crl_der).digest()
+        if facts.delta is None:
+            return Made(publication, digest, None)
+        delta_der = None if delta is None else sign_list(issuer, delta)
+        return Made(publication, digest, deltas.next_row(facts.delta, publication, delta_der))
+
+
+def forget_future_dates(writer: Writer, *, by: str) -> tuple[str, ...]:
+    """Let lists be signed again whose newest one a clock that ran ahead has dated; gives which, as `h1/icu#1/0`.
+
+    Their numbers go on growing and their dates go back once, for an operator has set the clock and says so; those of
+    offline authorities are signed in the next ceremony. Whoever remembers the date refuses what is signed until then.
+    """
+
+    def act(batch: Batch) -> tuple[str, ...]:
+        found = rows.list_dated_after(batch.connection, batch.at)
+        references = {row.id: row.reference for row in list_authorities(batch.connection)}
+        for authority_id, shard in found:
+            rows.forget_date(batch.connection, authority_id, shard)
+        for reference in dict.fromkeys(references[authority_id] for authority_id, _ in found):
+            append(batch, OperatorAct("list-dates-forgotten", by, subject=f"authority:{reference}"))
+        return tuple(f"{references[authority_id]}/{shard}" for authority_id, shard in found)
+
+    return writer.submit(act).result()
+
+
+def sign_list(issuer: Issuer, contents: CrlContents) -> bytes:
+    """A signed DER CertificateList."""
+    tbs_der = build_crl_tbs(contents, issuer.facts)
+    return assemble_crl(tbs_der, issuer.facts.signature_algorithm, issuer.key.sign(Purpose.CRL, tbs_der))
+
+
+def scope_url(issuer: Issuer, shard: int) -> str | None:
+    """What a list's IssuingDistributionPoint says; None where the list speaks for all that its issuer issued.
+
+    Offline authorities have one shard for ever, and their lists no such extension: whoever checks the root itself,
+    which has no CDP (`openssl verify -crl_check_all`), finds no scope in one that has.
+    """
+    return None if shard == COMPLETE or issuer.is_offline else issuer.crl_url(shard)
+
+
+def ends_from(previous: Publication | None, now: datetime) -> int:
+    """Entries of certificates that ended before this may leave (RFC 5280 3.3: one list past expiry has shown them)."""
+    grace = int((now - _KEPT_AFTER_EXPIRY).timestamp())
+    return grace if previous is None else min(grace, previous.this_update)
+
+
+def list_entries(connection: Connection, authority_id: int, shard: int, since: int) -> Iterator[bytes]:
+    """The entries of one shard, or of all of them for `COMPLETE`, many joined at a time."""
+    for one in certificate_rows.list_standing(connection, authority_id, shard):
+        yield from revocation_rows.iterate_entries(connection, authority_id, one, ends_from=since)
+
+
+def _keep(batch: Batch, issuer: Issuer, both: Made) -> Publication | None:
+    """Keep a list with its delta, unless another one has become the newest; gives the newest. Two round trips."""
+    made = both.publication
+    standing = rows.find_standing(batch.connection, made.authority_id, made.shard)
+    newest = standing.newest
+    # Newer by the clock is not enough: a list from an older snapshot would take a revocation back for a moment.
+    if newest is not None and (
+        newest.number >= made.number or newest.this_update >= made.this_update or newest.sequence > made.sequence
+    ):
+        return rows.find_publication(batch.connection, made.authority_id, made.shard)
+    rows.keep(batch.connection, standing, made, both.delta)
+    append(
+        batch,
+        CrlPublished(
+            authority=issuer.reference,
+            shard=made.shard,
+            number=made.number,
+            this_update=made.this_update,
+            next_update=made.next_update,
+            sequence=made.sequence,
+            crl_sha256=both.crl_sha256,
+        ),
+    )
+    return made

@@ -1,0 +1,1 @@
+"""OCSP: delegated responders, requests and signed responses."""

@@ -1,0 +1,260 @@
+"""The delegated OCSP responders of online authorities: made, renewed at half life, opened; answers no request.
+
+Their keys rest in a keystore of their own, so that a process that answers needs no authority's key or passphrase.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from vagus.authority.issuance import Issuance, IssuanceOrder
+from vagus.errors import IntegrityFailure, Misconfigured, Unavailable, VagusError
+from vagus.keystore.signing import Purpose
+from vagus.reasons import Reason
+from vagus.records import authorities as authority_rows
+from vagus.records import publications as rows
+from vagus.records.authorities import slug_of
+from vagus.records.certificates import HELD, REVOKED, find_by_request, find_certificate, load_bytes
+from vagus.records.publications import ResponderRow
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.keys import decode_public_key
+from vagus.x509.library_certificates import decode_certificate
+from vagus.x509.names.distinguished import SubjectFields
+from vagus.x509.ocsp.building import issuer_hashes, responder_key_hash
+from vagus.x509.tbs import decode_tbs
+
+if TYPE_CHECKING:
+    from vagus.authority.issuers import Issuer
+    from vagus.clock import Clock
+    from vagus.keystore.signing import SigningKey
+    from vagus.keystore.software import SoftwareKeystore
+    from vagus.records.authorities import AuthorityRow
+    from vagus.records.certificates import CertificateRow
+    from vagus.records.engine.database import Connection, Database
+    from vagus.records.engine.writer import Writer
+
+OCSP_KEYSTORE = "ocsp"
+"""The name of the keystore that holds every responder's key; no hospital may be called so."""
+
+_PROFILE = "ocsp"
+_HASH_NAMES = ("sha1", "sha256", "sha384", "sha512")
+_REFUSED = frozenset({REVOKED, HELD})
+
+
+_LOG = logging.getLogger(__name__)
+_LEASE = timedelta(seconds=60)
+
+
+def _warn(reference: str, error: VagusError) -> None:
+    _LOG.warning("no OCSP answers for %s from here: %s", reference, error.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Responder:
+    """Who answers for one authority, which clients name by one of `asked_as`: (hash, name hash, key hash)."""
+
+    authority_id: int
+    reference: str
+    issuer_subject_der: bytes
+    issuer_spki_der: bytes
+    certificate_der: bytes
+    not_before: int
+    not_after: int
+    key: SigningKey = field(repr=False)
+    key_hash: bytes
+    asked_as: tuple[tuple[str, bytes, bytes], ...]
+
+
+class ResponderOffice:
+    """Keeps every online authority of this process with a responder whose certificate is in its first half.
+
+    With the name of a `holder`, only under the authority's lease: of several servers one makes the key.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        clock: Clock,
+        issuance: Issuance,
+        keystore: SoftwareKeystore,
+        *,
+        holder: str | None = None,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+        self._issuance = issuance
+        self._keystore = keystore
+        self._holder = holder
+
+    def renew_due(self, issuer: Issuer) -> bool:
+        """Make or renew the responder of `issuer` where it, its key or its good standing is missing, or half its life.
+
+        So where a clock that ran ahead made the one there is: nobody believes it before its notBefore. Gives whether it
+        was. One that ends with its issuer is left, and an issuer that has ended needs none. Repeated after a crash it
+        takes up the key that was left. Raises what issuing and keystores raise.
+        """
+        # 1. is it time? RFC 6960 says nothing; half of life leaves a week for whatever keeps us from renewing
+        end = issuer.facts.not_after
+        if (end is not None and end <= self._clock.now()) or self._find_present(issuer)[1]:
+            return False
+        holder = self._holder
+        if holder is None:
+            return self._renew(issuer)
+        # 2. one server's turn; whoever waited for it finds the work done
+        name, seconds = f"ocsp:{issuer.authority_id}", int(_LEASE.total_seconds())
+        if not self._writer.submit(
+            lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, seconds=seconds)
+        ).result():
+            return False
+        try:
+            return self._renew(issuer)
+        finally:
+            self._writer.submit(lambda batch: rows.drop_lease(batch.connection, name, holder)).result()
+
+    def _renew(self, issuer: Issuer) -> bool:
+        present, is_good = self._find_present(issuer)
+        if is_good:
+            return False
+        # 3. a new key for each certificate, on the disk first
+        key_id = self._next_key_id(issuer, present)
+        if self._keystore.has(key_id):
+            key = self._keystore.load(key_id)
+        else:
+            owner = f"ocsp:{issuer.reference}"
+            key = self._keystore.generate(key_id, KeyAlgorithm.P256, [Purpose.OCSP], owner)
+        # 4. certified by the authority itself (RFC 6960 4.2.2.2), with nocheck from the profile
+        order = IssuanceOrder(
+            request_id=f"ocsp:{key_id}",
+            profile=_PROFILE,
+            owner=f"ocsp:{issuer.reference}",
+            public_key=decode_public_key(key.spki_der),
+            subject=SubjectFields("OCSP", None, f"{slug_of(issuer.name)} {key_id.rpartition('.')[2]}"),
+        )
+        issued = self._issuance.issue_now(order, issuer)
+        # 5. the row. The key before it stays for one more term: a node whose copy of the keystore is not up to date
+        #    goes on with it. One whose certificate was revoked goes at once.
+        row = ResponderRow(
+            authority_id=issuer.authority_id,
+            key_id=key_id,
+            keystore=OCSP_KEYSTORE,
+            certificate_der=issued.der,
+            not_after=int(decode_certificate(issued.der).not_valid_after_utc.timestamp()),
+        )
+        self._writer.submit(lambda batch: rows.put_responder(batch.connection, row)).result()
+        if present is not None:
+            self._keystore.destroy(_key_id_before(present.key_id))
+            if self._is_revoked(present):
+                self._keystore.destroy(present.key_id)
+        return True
+
+    def _find_present(self, issuer: Issuer) -> tuple[ResponderRow | None, bool]:
+        """The responder on record, and whether it needs nothing."""
+        with self._database.reading() as connection:
+            present = rows.find_responder(connection, issuer.authority_id)
+            if present is None or not self._is_sound(connection, present):
+                return present, False
+        certificate, now = decode_certificate(present.certificate_der), self._clock.now()
+        begin, end, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc, issuer.facts.not_after
+        is_last = last is not None and present.not_after >= int(last.timestamp())
+        return present, begin <= now and (is_last or now < begin + (end - begin) / 2)
+
+    def _is_revoked(self, present: ResponderRow) -> bool:
+        with self._database.reading() as connection:
+            row = find_by_request(connection, f"ocsp:{present.key_id}")
+        return row is None or row.state == REVOKED
+
+    def _is_sound(self, connection: Connection, present: ResponderRow) -> bool:
+        """Whether key and standing are good: with nocheck, a stolen key ends by replacement, and so does a held one."""
+        serial = decode_certificate(present.certificate_der).serial_number
+        certificate = find_certificate(connection, present.authority_id, serial)
+        return self._keystore.has(present.key_id) and certificate is not None and certificate.state not in _REFUSED
+
+    @staticmethod
+    def _next_key_id(issuer: Issuer, present: ResponderRow | None) -> str:
+        number = 1 if present is None else int(present.key_id.rpartition(".")[2]) + 1
+        return f"{slug_of(issuer.name)}.{issuer.generation}.{number}"
+
+
+def open_responders(
+    connection: Connection, keystore: SoftwareKeystore, unopened: Callable[[str, VagusError], None] = _warn
+) -> tuple[Responder, ...]:
+    """Every responder that this database knows and whose key is here.
+
+    The others are told to `unopened` by their authority's reference: what one lacks is no reason for all to be silent.
+    Where a renewed one's key has not come here yet, the one before it answers, for as long as it holds.
+    """
+    found: list[Responder] = []
+    for authority in authority_rows.list_authorities(connection):
+        row = rows.find_responder(connection, authority.id)
+        if row is None or authority.certificate_der is None:
+            continue
+        try:
+            found.append(_make(authority, row, keystore.load(row.key_id)))
+        except (Unavailable, IntegrityFailure, Misconfigured) as error:
+            unopened(authority.reference, error)
+            before = _open_before(connection, authority, row, keystore)
+            if before is not None:
+                found.append(before)
+    return tuple(found)
+
+
+def _open_before(
+    connection: Connection, authority: AuthorityRow, row: ResponderRow, keystore: SoftwareKeystore
+) -> Responder | None:
+    """The responder before the one on record, if its key is here and its certificate neither revoked nor held."""
+    key_id = _key_id_before(row.key_id)
+    good = _find_good(connection, key_id)
+    certificate_der = None if good is None else load_bytes(connection, good.leaf_index)[1]
+    if good is None or certificate_der is None:
+        return None
+    before = ResponderRow(
+        authority_id=authority.id,
+        key_id=key_id,
+        keystore=row.keystore,
+        certificate_der=certificate_der,
+        not_after=good.not_after,
+    )
+    try:
+        return _make(authority, before, keystore.load(key_id))
+    except (Unavailable, IntegrityFailure, Misconfigured):
+        return None
+
+
+def _find_good(connection: Connection, key_id: str) -> CertificateRow | None:
+    """The certificate of a responder's key, unless it is revoked or held."""
+    row = find_by_request(connection, f"ocsp:{key_id}")
+    return None if row is None or row.state in _REFUSED else row
+
+
+def _key_id_before(key_id: str) -> str:
+    """There is no key of number 0."""
+    head, _, number = key_id.rpartition(".")
+    return f"{head}.{int(number) - 1}"
+
+
+def _make(authority: AuthorityRow, row: ResponderRow, key: SigningKey) -> Responder:
+    issuer = decode_tbs(decode_certificate(authority.certificate_der or b"").tbs_certificate_bytes)
+    certificate = decode_certificate(row.certificate_der)
+    own = decode_tbs(certificate.tbs_certificate_bytes)
+    if own.spki_der != key.spki_der:
+        msg = f"the responder key of {authority.reference} is not its certificate's; restore the keystore"
+        raise IntegrityFailure(Reason.KEY_MISMATCH, msg, authority=authority.reference)
+    asked_as = tuple((name, *issuer_hashes(issuer.subject_der, issuer.spki_der, name)) for name in _HASH_NAMES)
+    return Responder(
+        authority_id=authority.id,
+        reference=authority.reference,
+        issuer_subject_der=issuer.subject_der,
+        issuer_spki_der=issuer.spki_der,
+        certificate_der=row.certificate_der,
+        not_before=int(certificate.not_valid_before_utc.timestamp()),
+        not_after=row.not_after,
+        key=key,
+        key_hash=responder_key_hash(key.spki_der),
+        asked_as=asked_as,
+    )

@@ -1,0 +1,1 @@
+"""`vagus revoke`: its commands, arguments and wording."""

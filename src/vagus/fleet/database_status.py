@@ -1,0 +1,170 @@
+"""Whether a certificate of this house stands: the revocation sequence and the record of what was issued; no chain.
+
+Foreign issuers (an imported authority's root, makers) have their own status source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from vagus.errors import NotTrusted
+from vagus.ledger.entries import Issuance, decode_entry
+from vagus.policy.values import Function, PolicyPack
+from vagus.reasons import Reason
+from vagus.records.authorities import find_by_key
+from vagus.records.certificates import glance_at_certificate, load_bytes
+from vagus.records.engine.database import Connection, Database
+from vagus.records.log import iterate_leaves
+from vagus.records.lost_certificates import LOST
+from vagus.records.revocation.sequence import RevocationFollower
+from vagus.trust.status import StatusSource, as_of_authority
+from vagus.trust.validation import AcceptedIdentity
+from vagus.x509.certificates import PathCertificate
+
+_MOST_REMEMBERED: Final = 200_000  # 32-byte hashes: about 20 MB
+
+
+class DatabaseStatus:
+    """A StatusSource over the follower of the revocation sequence. Safe to ask from several threads.
+
+    `bound` is how long the sequence may be out of sight, `grace` how much longer connections may go on, told each time
+    by `find_lapse`; then nobody is trusted any more. `elsewhere` answers for certificates whose issuer is no authority
+    of this house.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        follower: RevocationFollower,
+        *,
+        bound: timedelta,
+        grace: timedelta = timedelta(),
+        elsewhere: StatusSource | None = None,
+    ) -> None:
+        self._database = database
+        self._follower = follower
+        self._bound = bound
+        self._grace = grace
+        self._elsewhere = elsewhere
+        self._turn = threading.Lock()
+        self._authorities: Mapping[bytes, int] = {}  # by the SHA-256 of the issuer's key
+        self._issued: dict[bytes, None] = {}  # certificates that were found to be ours, by their SHA-256, oldest first
+
+    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
+        """Raises NotTrusted unless `certificate`, whose signature by `issuer` is verified, stands at `at`.
+
+        REVOKED, ON_HOLD; NOT_ISSUED for one that this house never issued, although its key signed it; SEQUENCE_LOST
+        when the sequence has been out of sight for too long; STATUS_UNAVAILABLE for a foreign issuer.
+        """
+        # 1. Whose certificate it is.
+        authority_id = self._authorities.get(issuer.spki_sha256)
+        if authority_id is None:
+            authority_id = self._find_authority(issuer)
+        if authority_id is None:
+            if self._elsewhere is None:
+                msg = "the certificate's issuer is no authority of this house, and nobody here knows its status"
+                raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg)
+            self._elsewhere.check_status(certificate, issuer, at)
+            return
+        # 2. Revoked or held: a dictionary in memory, as new as the last commit or poll.
+        self._check_sequence(authority_id, certificate.serial)
+        # 3. A sequence that is out of sight proves nothing (design section 6.3).
+        if self._follower.is_lost(at, self._bound + self._grace):
+            raise self._lapse(self._bound + self._grace)
+        # 4. A good signature is not enough: what no intent covers, a thief of the key has signed.
+        if certificate.sha256 not in self._issued:
+            self._check_issued(authority_id, certificate)
+
+    def look(self, identity: AcceptedIdentity) -> None:
+        """What the sequence has against a path that was accepted before, at the cost of a few look-ups in memory.
+
+        Raises NotTrusted(REVOKED|ON_HOLD|REVOKED_CA). It proves nothing when it does not: then `check_status` has the
+        word, with everything else that a verdict needs.
+        """
+        issuers = identity.path[1:] if identity.anchor is None else (*identity.path[1:], identity.anchor)
+        for index, (certificate, issuer) in enumerate(zip(identity.path, issuers, strict=False)):
+            authority_id = self._authorities.get(issuer.spki_sha256)
+            if authority_id is None:
+                continue
+            try:
+                self._check_sequence(authority_id, certificate.serial)
+            except NotTrusted as refusal:
+                if index == 0:
+                    raise
+                raise as_of_authority(refusal) from refusal
+
+    def _check_sequence(self, authority_id: int, serial: int) -> None:
+        entry = self._follower.find(authority_id, serial)
+        if entry is None:
+            return
+        if entry.is_hold:
+            raise NotTrusted(Reason.ON_HOLD, "the certificate is suspended; ask those who suspended it")
+        msg = "the certificate is revoked; enrol again if the inventory still wants the device"
+        raise NotTrusted(Reason.REVOKED, msg, crl_reason=entry.reason)
+
+    def find_lapse(self, at: datetime) -> NotTrusted | None:
+        """What would be refused without the grace; None while the sequence is in sight."""
+        return self._lapse(self._bound) if self._follower.is_lost(at, self._bound) else None
+
+    def _lapse(self, bound: timedelta) -> NotTrusted:
+        msg = f"the revocation sequence was last seen more than {bound} ago; check the database"
+        return NotTrusted(Reason.SEQUENCE_LOST, msg, bound=int(bound.total_seconds()))
+
+    def _check_issued(self, authority_id: int, certificate: PathCertificate) -> None:
+        is_settled = _is_ours(self._database, authority_id, certificate)
+        if is_settled is None:
+            msg = "no record says that this house issued the certificate; its issuer's key may be stolen"
+            raise NotTrusted(Reason.NOT_ISSUED, msg, authority=authority_id)
+        if is_settled:
+            with self._turn:
+                self._issued[certificate.sha256] = None
+                if len(self._issued) > _MOST_REMEMBERED:  # one goes, not all: without the database they are needed
+                    del self._issued[next(iter(self._issued))]
+
+    def _find_authority(self, issuer: PathCertificate) -> int | None:
+        with self._database.reading() as connection:
+            row = find_by_key(connection, issuer.spki_sha256)
+        if row is None:
+            return None
+        with self._turn:
+            self._authorities = {**self._authorities, issuer.spki_sha256: row.id}
+        return row.id
+
+
+def _is_ours(database: Database, authority_id: int, certificate: PathCertificate) -> bool | None:
+    """None: never issued. True: these very bytes. False: the row of its signature is still on its way to the disk.
+
+    An intent commits to the TBS before the key is used, so the same TBS under a good signature is what was intended.
+    """
+    row = glance_at_certificate(database, authority_id, certificate.serial)
+    if row is None:
+        return None
+    if row.fingerprint == LOST:
+        # A restore lost the bytes; the ledger's entry commits to them all the same.
+        tbs_sha256 = hashlib.sha256(certificate.tbs_der).digest()
+        with database.reading() as connection:
+            return True if _find_tbs_digest(connection, row.leaf_index) == tbs_sha256 else None
+    if row.fingerprint is not None:
+        return True if row.fingerprint == certificate.sha256 else None
+    with database.reading() as connection:
+        tbs_der, _ = load_bytes(connection, row.leaf_index)
+    return False if tbs_der == certificate.tbs_der else None
+
+
+def _find_tbs_digest(connection: Connection, leaf_index: int) -> bytes | None:
+    leaf = next(iterate_leaves(connection, leaf_index, leaf_index + 1))
+    entry = decode_entry(leaf.entry).entry
+    return entry.tbs_sha256 if isinstance(entry, Issuance) else None
+
+
+def bounds_for(pack: PolicyPack, function: Function | None) -> tuple[timedelta, timedelta]:
+    """How long the sequence may be out of sight for connections of `function`, and the grace beyond.
+
+    Enrolment is held as control is. Only functions that fail operational have a grace (design section 5).
+    """
+    rule = pack.functions[Function.CONTROL if function is None else function]
+    return rule.status_max_age, rule.grace

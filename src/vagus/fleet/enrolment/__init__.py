@@ -1,0 +1,1 @@
+"""How a device obtains a certificate, whatever protocol carried its request."""

@@ -1,0 +1,66 @@
+"""What an enrolment asks again inside its one transaction, where acts have an order; writes nothing down."""
+
+from __future__ import annotations
+
+from vagus.authority.issuance import IssuedCertificate
+from vagus.errors import Conflict, NotAuthorised, NotTrusted
+from vagus.fleet.admission import Admitted, Evidence
+from vagus.identifiers import DeviceId
+from vagus.reasons import Reason
+from vagus.records import applicants
+from vagus.records.applicants import ApplicantNow
+from vagus.records.certificates import (
+    HELD,
+    REVOKED,
+    find_by_leaf,
+    find_by_request,
+)
+from vagus.records.devices import DeviceRow
+from vagus.records.engine.database import Connection
+from vagus.records.engine.writer import Batch
+from vagus.records.tokens import TokenRow
+
+
+def look_again(batch: Batch, device_id: DeviceId, token_sha256: bytes | None, peer: Admitted | None) -> ApplicantNow:
+    """What is on record now about the device, its token and the certificate that its connection was made with."""
+    shown = None
+    if peer is not None and peer.identity is not None and peer.evidence is Evidence.LDEVID:
+        shown = peer.identity.leaf_sha256
+    return applicants.look_again(
+        batch.connection, device_id, token_sha256=token_sha256, shown_sha256=shown, at=batch.at
+    )
+
+
+def check_not_suspended(now: ApplicantNow, device: DeviceRow) -> None:
+    """Raises NotTrusted(ON_HOLD|REVOKED): a new certificate would be the way around a hold or a revocation.
+
+    The verdict on the connection may be older than either; here acts have an order.
+    """
+    if now.is_held:
+        msg = "a certificate of this device is on hold, so it gets no new one; release or revoke what is held"
+        raise NotTrusted(Reason.ON_HOLD, msg, device=str(device.id))
+    if now.shown_state in {REVOKED, HELD}:
+        reason = Reason.REVOKED if now.shown_state == REVOKED else Reason.ON_HOLD
+        msg = f"the certificate that this request was made with is {now.shown_state}; enrol with another credential"
+        raise NotTrusted(reason, msg, device=str(device.id))
+
+
+def check_same_wish(connection: Connection, token: TokenRow, request_id: str) -> None:
+    """Raises NotAuthorised(TOKEN_SPENT) when a spent token asks for another certificate than the one it got.
+
+    Its hour is for an answer that got lost: a label or a transfer meanwhile would make two certificates of one token.
+    """
+    if token.bound_spki_sha256 is None:
+        return
+    found = find_by_request(connection, request_id)
+    if found is None or found.leaf_index != token.certificate_leaf_index:
+        msg = "the token was spent on another certificate of this device; ask for a new one"
+        raise NotAuthorised(Reason.TOKEN_SPENT, msg, device=str(token.device_id))
+
+
+def check_still_good(connection: Connection, repeated: IssuedCertificate) -> None:
+    """Raises Conflict(REVOKED) when the certificate that is about to be given again was revoked meanwhile."""
+    row = find_by_leaf(connection, repeated.leaf_index)
+    if row is not None and row.state == REVOKED:
+        msg = "this request was answered, and its certificate is revoked; make a new key and a new request"
+        raise Conflict(Reason.REVOKED, msg)

@@ -1,0 +1,47 @@
+"""Ledger entries for authenticated refusals, at most one a minute for each device and reason; refuses nobody."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from vagus.errors import VagusError
+from vagus.ledger.append import append
+from vagus.ledger.entries import AuthenticatedRefusal
+from vagus.reasons import Reason
+from vagus.records.engine.writer import Writer
+
+_PAUSE_SECONDS: Final = 60.0
+_MOST_REMEMBERED: Final = 10_000
+
+
+class RefusalNotes:
+    """Writes refusals down without making anybody wait. Safe to use from several threads, the writer's included.
+
+    A device that asks a thousand times a minute must not fill the ledger: repetitions within a minute are one entry.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._turn = threading.Lock()
+        self._noted: dict[tuple[str, str, Reason], float] = {}
+
+    def note(self, who: str, road: str, reason: Reason) -> None:
+        """Write down that `who` was refused on `road`; lost when the process ends before the next commit."""
+        now = time.monotonic()
+        key = (who, road, reason)
+        with self._turn:
+            last = self._noted.get(key)
+            if last is not None and now - last < _PAUSE_SECONDS:
+                return
+            if len(self._noted) >= _MOST_REMEMBERED:
+                self._noted = {each: at for each, at in self._noted.items() if now - at < _PAUSE_SECONDS}
+                if len(self._noted) >= _MOST_REMEMBERED:
+                    self._noted.clear()
+            self._noted[key] = now
+        try:
+            self._writer.submit(lambda batch: append(batch, AuthenticatedRefusal(who, road, reason.value)))
+        except VagusError:  # closed or overloaded: the refusal itself has reached its device
+            with self._turn:
+                self._noted.pop(key, None)

@@ -1,0 +1,1 @@
+"""Plans compared with an installation and applied to it."""

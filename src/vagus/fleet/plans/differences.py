@@ -1,0 +1,315 @@
+"""What applying a plan would change in what stands; pure: reads no database and changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from vagus.errors import Conflict, Misconfigured
+from vagus.fleet.plans.status_urls import check_status_url
+from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedModel, PlannedUnit
+from vagus.reasons import Reason
+
+ProfileOf = Callable[[str], str | None]
+"""A device category to the name of its profile; None for a category that the policy pack does not know."""
+
+
+class Act(StrEnum):
+    """What happens to a thing."""
+
+    ADD = "add"
+    CHANGE = "change"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of the table that `plan check` shows."""
+
+    act: Act
+    what: str  # authority, unit, model, devices, plan
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StandingAuthority:
+    """An authority of the newest generation as it stands. `live` counts its certificates that are still good."""
+
+    name: str
+    kind: str
+    state: str  # requested, active, retired, revoked
+    generation: int
+    live: int
+
+
+@dataclass(frozen=True, slots=True)
+class StandingModel:
+    """A model as it stands."""
+
+    maker: str
+    category: str
+    profile: str
+    anchor_sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StandingDevice:
+    """A device as it stands, by what a plan can say of it."""
+
+    id: str
+    unit: str
+    place: str | None
+    profile: str
+    host_names: tuple[str, ...] = ()
+    has_ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AlteredDevice:
+    """A device that stands and gets another profile, other host names, or both; None: as they are."""
+
+    id: str
+    model: str
+    profile: str | None
+    host_names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an installation has now."""
+
+    group_domain: str | None
+    plan_sha256: bytes | None
+    authorities: Mapping[str, StandingAuthority] = field(default_factory=dict)
+    units: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # name -> organisation, title
+    models: Mapping[str, StandingModel] = field(default_factory=dict)
+    devices: Mapping[tuple[str, str], StandingDevice] = field(default_factory=dict)  # (model, maker's serial)
+    named_urls: Mapping[str, str] = field(default_factory=dict)  # status URL -> which certificate names it
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What to do, in the order in which it is done; and what was noticed and left as it is."""
+
+    group_domain: str | None
+    is_new_plan: bool
+    units: tuple[PlannedUnit, ...] = ()
+    models: tuple[tuple[PlannedModel, str], ...] = ()  # with the profile of its category
+    authorities: tuple[PlannedAuthority, ...] = ()
+    retired: tuple[StandingAuthority, ...] = ()
+    devices: tuple[tuple[PlannedDevice, str], ...] = ()  # with its profile
+    moved: tuple[tuple[str, str | None], ...] = ()  # device id, new place
+    altered: tuple[AlteredDevice, ...] = ()
+    changes: tuple[Change, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether applying the plan changes nothing."""
+        return not self.changes
+
+
+_STANDS = frozenset({"requested", "active"})
+
+
+def difference(
+    plan: Plan, standing: Standing, profile_of: ProfileOf, anchors: Mapping[str, bytes] | None = None
+) -> Difference:
+    """What stands between `standing` and `plan`. `anchors` gives models the digest of the anchor that the plan names.
+
+    Raises Misconfigured(BAD_PLAN) for a category that the policy pack does not know and for a host name that a device
+    beside the plan has already, Conflict(AUTHORITY_IN_USE) for
+    a change that certificates in the field forbid: another group domain or status URL, or the end of an authority whose
+    certificates are still good.
+    """
+    check_status_url(plan, standing.named_urls)
+    wanted = plan.authorities()
+    new = tuple(one for one in wanted if _is_missing(standing.authorities.get(one.name)))
+    retired = _retired({one.name for one in wanted}, standing)
+    changes = [*_authority_changes(new, retired, standing)]
+    if not isinstance(plan, HospitalPlan):
+        _add_plan_change(changes, is_new=plan.sha256 != standing.plan_sha256)
+        return Difference(
+            None, plan.sha256 != standing.plan_sha256, authorities=new, retired=retired, changes=tuple(changes)
+        )
+    _check_domain(plan, standing)
+    profiles = {model.name: _profile(model, profile_of) for model in plan.models}
+    units = tuple(one for one in plan.units if standing.units.get(str(one.name)) != (one.organisation, one.title))
+    models = tuple(
+        (one, profiles[one.name]) for one in plan.models if _model_differs(one, profiles[one.name], standing, anchors)
+    )
+    devices, moved, remarks = _device_changes(plan, standing, profiles)
+    _check_host_names(plan, standing)
+    altered = _altered(plan, standing, profiles)
+    if altered:
+        remarks += ("certificates that are out keep their profile and names until renewed: enrol anew, or revoke them",)
+    changes += [
+        Change(Act.CHANGE if str(one.name) in standing.units else Act.ADD, "unit", str(one.name), one.title)
+        for one in units
+    ]
+    changes += [
+        Change(Act.CHANGE if one.name in standing.models else Act.ADD, "model", one.name, f"{one.category}: {profile}")
+        for one, profile in models
+    ]
+    counted = Counter((one.unit, one.model) for one, _ in devices)
+    changes += [Change(Act.ADD, "devices", f"{unit} {model}", str(count)) for (unit, model), count in counted.items()]
+    changes += [Change(Act.CHANGE, "device", device, f"place: {place or 'none'}") for device, place in moved]
+    changes += _altered_changes(altered)
+    _add_plan_change(changes, is_new=plan.sha256 != standing.plan_sha256)
+    return Difference(
+        group_domain=plan.group_domain if standing.group_domain is None else None,
+        is_new_plan=plan.sha256 != standing.plan_sha256,
+        units=units,
+        models=models,
+        authorities=new,
+        retired=retired,
+        devices=devices,
+        moved=moved,
+        altered=altered,
+        changes=tuple(changes),
+        remarks=remarks,
+    )
+
+
+def _is_missing(standing: StandingAuthority | None) -> bool:
+    return standing is None or standing.state not in _STANDS
+
+
+def _retired(wanted: set[str], standing: Standing) -> tuple[StandingAuthority, ...]:
+    """The authorities that the plan no longer has, children before parents; refused while certificates live on them."""
+    gone = [one for one in standing.authorities.values() if one.name not in wanted and one.state in _STANDS]
+    for one in gone:
+        if one.live:
+            msg = (
+                f"authority {one.name} has {one.live} live certificates, so the plan cannot remove it; move or revoke "
+                f"its devices first, or put it back into the plan"
+            )
+            raise Conflict(Reason.AUTHORITY_IN_USE, msg, authority=one.name, live=one.live)
+    return tuple(sorted(gone, key=lambda one: (-one.name.count("/"), one.name)))
+
+
+def _authority_changes(
+    new: tuple[PlannedAuthority, ...], retired: tuple[StandingAuthority, ...], standing: Standing
+) -> Iterator[Change]:
+    for one in new:
+        before = standing.authorities.get(one.name)
+        again = f", generation {before.generation + 1}" if before is not None else ""
+        custody = "offline" if one.kind.is_offline else "online"
+        yield Change(Act.ADD, "authority", one.name, f"{one.kind.profile}, {custody}{again}")
+    for gone in retired:
+        yield Change(Act.REMOVE, "authority", gone.name, f"{gone.kind.replace('_', '-')}, no live certificates")
+
+
+def _check_domain(plan: HospitalPlan, standing: Standing) -> None:
+    if standing.group_domain not in {None, plan.group_domain}:
+        msg = (
+            f"group.domain is {standing.group_domain} in every certificate and cannot become {plan.group_domain}; "
+            f"keep it, or begin another installation"
+        )
+        raise Conflict(Reason.AUTHORITY_IN_USE, msg, domain=standing.group_domain)
+
+
+def _profile(model: PlannedModel, profile_of: ProfileOf) -> str:
+    found = profile_of(model.category)
+    if found is None:
+        msg = (
+            f"models.{model.name}.category: the policy pack has no rule for {model.category!r}; "
+            f"correct it or add a rule to the pack"
+        )
+        raise Misconfigured(Reason.BAD_PLAN, msg, key=f"models.{model.name}.category")
+    return found
+
+
+def _model_differs(model: PlannedModel, profile: str, standing: Standing, anchors: Mapping[str, bytes] | None) -> bool:
+    before = standing.models.get(model.name)
+    if before is None:
+        return True
+    anchor = (anchors or {}).get(model.name, before.anchor_sha256)
+    return before != StandingModel(model.maker, model.category, profile, anchor)
+
+
+def _device_changes(
+    plan: HospitalPlan, standing: Standing, profiles: Mapping[str, str]
+) -> tuple[tuple[tuple[PlannedDevice, str], ...], tuple[tuple[str, str | None], ...], tuple[str, ...]]:
+    """New devices; devices whose place changed; and a remark about those whose unit differs, which no plan moves."""
+    new: list[tuple[PlannedDevice, str]] = []
+    moved: list[tuple[str, str | None]] = []
+    elsewhere = 0
+    for device in plan.each_device():
+        before = standing.devices.get((device.model, device.maker_serial))
+        if before is None:
+            new.append((device, profiles[device.model]))
+        elif before.unit != device.unit:
+            elsewhere += 1
+        elif device.place is not None and before.place != device.place:
+            moved.append((before.id, device.place))
+    remarks = []
+    if elsewhere:
+        remarks.append(f"{elsewhere} devices stand in another unit than planned: a plan transfers nothing")
+    beyond = len(standing.devices) + len(new) - sum(group.count for group in plan.devices)
+    if beyond:
+        remarks.append(f"{beyond} devices of the inventory are not in the plan: they stay; decommission them singly")
+    return tuple(new), tuple(moved), tuple(remarks)
+
+
+def _check_host_names(plan: HospitalPlan, standing: Standing) -> None:
+    """A name belongs to one server: within the plan the plan saw to it, and here devices beside the plan are asked.
+
+    What has ended shows nothing any more, so its successor may have its name.
+    """
+    planned = {(device.model, device.maker_serial) for device in plan.each_device()}
+    wanted = {name for group in plan.devices for name in group.host_names} | plan.door_names
+    for (model, serial), before in standing.devices.items():
+        if not before.host_names or before.has_ended or (model, serial) in planned:
+            continue
+        for name in before.host_names:
+            if name in wanted:
+                msg = (
+                    f"host_names: {name} belongs to {model} {serial} ({before.id}), which stands in the inventory and "
+                    f"not in this plan; decommission it, or give another name"
+                )
+                raise Misconfigured(Reason.BAD_PLAN, msg, key="host_names", device=before.id)
+
+
+def _altered(plan: HospitalPlan, standing: Standing, profiles: Mapping[str, str]) -> tuple[AlteredDevice, ...]:
+    """Devices that stand and whose profile or host names the plan has otherwise.
+
+    A device of the plan has what the plan says. One beside it (from a manifest, or added singly) follows its model
+    where it had its model's profile, and keeps one that was given to it alone.
+    """
+    found: list[AlteredDevice] = []
+    planned: set[tuple[str, str]] = set()
+    for device in plan.each_device():
+        planned.add((device.model, device.maker_serial))
+        before = standing.devices.get((device.model, device.maker_serial))
+        if before is not None:
+            profile = profiles[device.model] if before.profile != profiles[device.model] else None
+            names = device.host_names if before.host_names != device.host_names else None
+            if profile is not None or names is not None:
+                found.append(AlteredDevice(before.id, device.model, profile, names))
+    for (model, serial), before in standing.devices.items():
+        known = standing.models.get(model)
+        if known is None or (model, serial) in planned or before.profile != known.profile:
+            continue
+        if profiles.get(model, known.profile) != before.profile:
+            found.append(AlteredDevice(before.id, model, profiles[model], None))
+    return tuple(found)
+
+
+def _altered_changes(altered: tuple[AlteredDevice, ...]) -> Iterator[Change]:
+    """A profile changes for a whole model: one line; host names are each device's own."""
+    counted = Counter((one.model, one.profile) for one in altered if one.profile is not None)
+    for (model, profile), count in counted.items():
+        yield Change(Act.CHANGE, "devices", model, f"{count} get profile {profile}")
+    for one in altered:
+        if one.host_names is not None:
+            yield Change(Act.CHANGE, "device", one.id, f"host names: {', '.join(one.host_names) or 'none'}")
+
+
+def _add_plan_change(changes: list[Change], *, is_new: bool) -> None:
+    """A plan that differs only in words or doors is adopted too, and the ledger says so."""
+    if is_new:
+        changes.append(Change(Act.CHANGE, "plan", "adopted plan", "listeners and words"))

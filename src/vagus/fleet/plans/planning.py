@@ -1,0 +1,304 @@
+"""Makes a plan true, in steps that may be cut off anywhere and repeated; signs nothing and opens no offline key.
+
+Every step is one writer act or one authority's request, and what to do is computed anew from what stands: after a
+kill -9 the same command goes on where it was, and a second apply finds nothing to do. Order: devices that change,
+units and models, authorities, new devices, and last the ledger's word that the plan was applied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from vagus.clock import Clock, Entropy
+from vagus.errors import Conflict, Malformed, Misconfigured
+from vagus.fleet.devices import change_host_names, change_profile
+from vagus.fleet.inventory_entries import device_added, record_model
+from vagus.fleet.lifecycle import HAS_ENDED, DeviceState
+from vagus.fleet.plans.differences import (
+    AlteredDevice,
+    Difference,
+    ProfileOf,
+    Standing,
+    StandingAuthority,
+    StandingDevice,
+    StandingModel,
+    difference,
+)
+from vagus.fleet.plans.status_urls import check_status_url, find_named_urls
+from vagus.identifiers import DeviceId, UnitName
+from vagus.ledger.append import append
+from vagus.ledger.entries import OperatorAct, PlanApplied
+from vagus.ledger.publish import write_durably
+from vagus.policy.documents import read_document
+from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedModel, decode_plan
+from vagus.reasons import Reason
+from vagus.records.authorities import RETIRED, find_newest, list_authorities, set_authority_state
+from vagus.records.devices import DeviceRow, set_device_place
+from vagus.records.engine.database import Database
+from vagus.records.engine.writer import Batch, Writer
+from vagus.records.installation import load_installation
+from vagus.records.models import MakerAnchorRow, ModelRow, find_model, list_models, put_maker_anchor
+from vagus.records.plan_rows import (
+    count_live,
+    insert_devices,
+    list_known_serials,
+    list_standing_authorities,
+    list_standing_devices,
+    set_group_domain,
+)
+from vagus.records.units import UnitRow, list_units, put_unit
+from vagus.x509.pem import decode_certificates
+
+PART = 250
+"""Devices added in one writer act."""
+
+RequestAuthority = Callable[[PlannedAuthority, str], None]
+"""Makes the key of an authority where it belongs and writes its request down; may be repeated after a crash."""
+Advance = Callable[[int], None]
+_Each = TypeVar("_Each")
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply did."""
+
+    authorities: int
+    units: int
+    models: int
+    devices: int
+    retired: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A plan, what it was read from, and what applying it would change."""
+
+    plan: Plan
+    raw: bytes
+    difference: Difference
+    anchors: dict[str, bytes]  # model -> the anchor's DER
+
+
+class Planning:
+    """Compares plans with an installation and applies them."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: Callable[[], Writer],
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        kind: str,
+        profile_of: ProfileOf,
+        request_authority: RequestAuthority,
+        adopted: Path,
+    ) -> None:
+        """`kind` is the installation's ("hospital", "maker"), `adopted` the file that keeps the plan in force."""
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+        self._entropy = entropy
+        self._kind = kind
+        self._profile_of = profile_of
+        self._request_authority = request_authority
+        self._adopted = adopted
+
+    def compare(self, file: Path) -> Comparison:
+        """What applying the plan in `file` would change.
+
+        Raises Misconfigured(BAD_PLAN), Conflict(AUTHORITY_IN_USE).
+        """
+        raw = read_document(file, Reason.BAD_PLAN)
+        plan = decode_plan(raw, str(file), folder=file.parent)
+        wanted = "hospital" if isinstance(plan, HospitalPlan) else "maker"
+        if wanted != self._kind:
+            msg = f"{file}: kind: this is a {self._kind}'s installation; a {wanted}'s plan belongs to another folder"
+            raise Misconfigured(Reason.BAD_PLAN, msg, file=str(file), key="kind")
+        anchors = {model.name: _load_anchor(model.anchor, str(file), model) for model in plan.models if model.anchor}
+        digests = {model: hashlib.sha256(der).digest() for model, der in anchors.items()}
+        return Comparison(plan, raw, difference(plan, self._standing(), self._profile_of, digests), anchors)
+
+    def steps(self, found: Comparison) -> int:
+        """How many steps `apply` will tell of."""
+        todo = found.difference
+        return len(todo.authorities) + len(todo.retired) + len(todo.altered) + len(todo.devices) + 2
+
+    def apply(self, found: Comparison, *, by: str, advance: Advance, with_offline: bool = True) -> Applied:
+        """Make it so. Safe to repeat; what another run did meanwhile is left alone.
+
+        Without `with_offline` the keys of offline authorities are left to the ceremony, which makes them.
+        Raises Conflict(AUTHORITY_IN_USE) and what requesting an authority raises.
+        """
+        todo = found.difference
+        requested = [one for one in todo.authorities if with_offline or not one.kind.is_offline]
+        done = Applied(len(requested), len(todo.units), len(todo.models), len(todo.devices), len(todo.retired))
+        if todo.is_empty:
+            return done
+        # 1. Devices that stand, before their models: an apply that is cut off finds those that are left.
+        for some in _parts(todo.altered):
+            self._writer().submit(partial(_alter_devices, part=some, by=by)).result()
+            advance(len(some))
+        # 2. Words: units and models that devices and authorities refer to.
+        self._writer().submit(lambda batch: self._record_words(batch, found, by=by)).result()
+        advance(1)
+        # 3. Authorities, parents before children: keys are made, requests wait for their ceremony.
+        for one in requested:
+            self._request_authority(one, by)
+            advance(1)
+        # 4. Authorities that the plan no longer has, children before parents.
+        for gone in todo.retired:
+            self._writer().submit(partial(_retire, gone=gone, by=by)).result()
+            advance(1)
+        # 5. New devices, a part at a time: each part is one transaction.
+        for part in _parts(todo.devices):
+            self._writer().submit(partial(self._add_devices, part=part, by=by)).result()
+            advance(len(part))
+        # 6. The ledger says that it was done; then the plan's doors are in force.
+        if todo.is_new_plan:
+            word = PlanApplied(found.plan.sha256, done.authorities, done.units, done.models, done.devices, by)
+            self._writer().submit(lambda batch: append(batch, word)).result()
+            write_durably(self._adopted, found.raw)
+        advance(1)
+        return done
+
+    def load_adopted(self) -> Plan:
+        """The plan in force. Raises Conflict(CEREMONY_NEEDED) when none was applied yet, Misconfigured(BAD_PLAN)."""
+        if not self._adopted.exists():
+            msg = "no plan was applied yet; run: vagus plan apply PLAN"
+            if self._has_authorities():
+                msg = f"{self._adopted} is not here, though a plan was applied to this database; copy it from there"
+            raise Conflict(Reason.CEREMONY_NEEDED, msg)
+        return decode_plan(
+            read_document(self._adopted, Reason.BAD_PLAN), str(self._adopted), folder=self._adopted.parent
+        )
+
+    def _has_authorities(self) -> bool:
+        with self._database.reading() as connection:
+            return bool(list_authorities(connection))
+
+    def load_served(self) -> Plan:
+        """The plan in force, to sign and serve by.
+
+        Raises as `load_adopted`, and Conflict(AUTHORITY_IN_USE) for a file whose status URL is another one than
+        certificates name: nobody applied it, or it belongs to another database.
+        """
+        plan = self.load_adopted()
+        with self._database.reading() as connection:
+            check_status_url(plan, find_named_urls(connection, at=self._at()))
+        return plan
+
+    def _at(self) -> int:
+        return int(self._clock.now().timestamp())
+
+    def _standing(self) -> Standing:
+        at = self._at()
+        with self._database.reading() as connection:
+            return Standing(
+                group_domain=load_installation(connection).group_domain,
+                plan_sha256=hashlib.sha256(self._adopted.read_bytes()).digest() if self._adopted.exists() else None,
+                authorities={
+                    one.name: StandingAuthority(one.name, one.kind, one.state, one.generation, one.live)
+                    for one in list_standing_authorities(connection, at=at)
+                },
+                units={str(one.name): (one.organisation, one.title) for one in list_units(connection)},
+                models={
+                    one.name: StandingModel(one.maker, one.category, one.profile, one.anchor_sha256)
+                    for one in list_models(connection)
+                },
+                devices={
+                    (one.model, one.maker_serial): StandingDevice(
+                        one.id, one.unit, one.place, one.profile, one.host_names, one.state in HAS_ENDED
+                    )
+                    for one in list_standing_devices(connection)
+                },
+                named_urls=find_named_urls(connection, at=at),
+            )
+
+    def _record_words(self, batch: Batch, found: Comparison, *, by: str) -> None:
+        todo = found.difference
+        if todo.group_domain is not None:
+            set_group_domain(batch.connection, todo.group_domain)
+        for unit in todo.units:
+            put_unit(batch.connection, UnitRow(unit.name, unit.organisation, unit.title))
+        for model, profile in todo.models:
+            anchor = found.anchors.get(model.name)
+            digest: bytes | None
+            if anchor is not None:
+                digest = hashlib.sha256(anchor).digest()
+                put_maker_anchor(batch.connection, MakerAnchorRow(digest, model.maker, anchor, added_at=batch.at))
+            else:
+                before = find_model(batch.connection, model.name)
+                digest = before.anchor_sha256 if before is not None else None
+            record_model(batch, ModelRow(model.name, model.maker, model.category, profile, digest), by=by)
+        for device_id, place in todo.moved:
+            set_device_place(batch.connection, DeviceId(device_id), place, at=batch.at)
+
+    def _add_devices(self, batch: Batch, part: Sequence[tuple[PlannedDevice, str]], *, by: str) -> None:
+        known = {
+            model: list_known_serials(
+                batch.connection, model, [device.maker_serial for device, _ in part if device.model == model]
+            )
+            for model in dict.fromkeys(device.model for device, _ in part)
+        }
+        rows = [
+            DeviceRow(
+                id=DeviceId.draw(self._entropy),
+                unit=UnitName.parse(device.unit),
+                model=device.model,
+                profile=profile,
+                maker_serial=device.maker_serial,
+                state=DeviceState.RECEIVED,
+                added_at=batch.at,
+                changed_at=batch.at,
+                place=device.place,
+                host_names=device.host_names,
+            )
+            for device, profile in part
+            if device.maker_serial not in known[device.model]
+        ]
+        insert_devices(batch.connection, rows)
+        for row in rows:
+            append(batch, device_added(row, by=by))
+
+
+def _retire(batch: Batch, gone: StandingAuthority, *, by: str) -> None:
+    """Retire an authority, asking again inside the act whether certificates live on it."""
+    live = count_live(batch.connection, gone.name, at=batch.at)
+    if live:
+        msg = f"authority {gone.name} got {live} live certificates meanwhile; look at the difference again"
+        raise Conflict(Reason.AUTHORITY_IN_USE, msg, authority=gone.name, live=live)
+    row = find_newest(batch.connection, gone.name, state=None)
+    if row is not None and row.state != RETIRED:
+        set_authority_state(batch.connection, row.id, RETIRED)
+        append(batch, OperatorAct("authority-retired", by, subject=f"authority:{row.reference}"))
+
+
+def _alter_devices(batch: Batch, part: Sequence[AlteredDevice], *, by: str) -> None:
+    for one in part:
+        if one.profile is not None:
+            change_profile(batch, DeviceId(one.id), one.profile, by=by)
+        if one.host_names is not None:
+            change_host_names(batch, DeviceId(one.id), one.host_names, by=by)
+
+
+def _parts(devices: Sequence[_Each]) -> Iterator[Sequence[_Each]]:
+    for at in range(0, len(devices), PART):
+        yield devices[at : at + PART]
+
+
+def _load_anchor(path: Path | None, file: str, model: PlannedModel) -> bytes:
+    key = f"models.{model.name}.anchor"
+    try:
+        ders = decode_certificates(b"" if path is None else path.read_bytes())
+    except OSError as fault:
+        msg = f"{file}: {key}: {path} cannot be read ({fault.strerror}); name the maker's root certificate"
+        raise Misconfigured(Reason.BAD_PLAN, msg, file=file, key=key) from fault
+    except Malformed as fault:
+        raise Misconfigured(Reason.BAD_PLAN, f"{file}: {key}: {fault.message}", file=file, key=key) from fault
+    return ders[0]

@@ -1,0 +1,1 @@
+"""Periodic tasks and durable jobs of a serving process."""

@@ -1,0 +1,385 @@
+"""Holds the rows that say who may do what to the log: devices, tokens, keys, authorities, models; changes none.
+
+What the log says of a device may stand anywhere in it, so its words and the rows are sorted by device, in a file, and
+compared device by device: memory stays the same for ten devices and for a million.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from vagus.errors import IntegrityFailure
+from vagus.ledger.entries import (
+    AuthorityCertified,
+    AuthorityCreated,
+    DeviceAdded,
+    DeviceStateChanged,
+    Entry,
+    GapAccepted,
+    Issuance,
+    KeyBlocked,
+    LoggedEntry,
+    ModelRecorded,
+    OperatorAct,
+    PolicyAdopted,
+    Revocation,
+    TokenMade,
+    TokensExpired,
+    TokenSpent,
+    conceal,
+)
+from vagus.ledger.spilling_sorter import SpillingSorter
+from vagus.reasons import Reason
+from vagus.records import audit_rows
+from vagus.records.authorities import ACTIVE, REQUESTED, RETIRED, REVOKED, AuthorityRow, list_authorities, load_foreign
+from vagus.records.devices import host_names_digest
+from vagus.records.engine.database import Connection
+from vagus.records.installation import load_installation
+from vagus.records.keys import BLOCKED
+from vagus.records.models import facts_digest, list_maker_anchors, list_models
+from vagus.x509.crls.building import RevocationReason
+
+_ROWS = 1 << 60  # the place of table rows: behind every leaf
+_DEVICE_FACTS = ("unit", "profile", "names")
+_FACTS = {"device-transfer": "unit", "device-profile": "profile", "device-host-names": "names"}
+"""Acts whose digest is that of a device's new unit, profile or host names."""
+_COMPROMISES = tuple(int(reason) for reason in RevocationReason if reason.is_compromise)
+
+
+@dataclass(slots=True)
+class _Authority:
+    """What the log said of an authority, and at which leaf the last of it."""
+
+    created: AuthorityCreated
+    leaf: int
+    state: str = REQUESTED
+    certified: AuthorityCertified | None = None
+
+
+@dataclass(slots=True)
+class _Token:
+    leaf: int
+    expires_at: int
+    spki_sha256: str | None = None
+    used_at: int | None = None
+
+
+@dataclass(slots=True)
+class _Device:
+    """What the log said of a device, read in order."""
+
+    leaf: int = -1
+    state: str | None = None
+    numbered: str = ""
+    facts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """The digests of its unit, profile and host names, each with the leaf that said so last."""
+    tokens: dict[str, _Token] = field(default_factory=dict)
+
+
+class StandingCheck:
+    """Takes each leaf with the others' checks and compares at the end.
+
+    Rows that a restore lost, or that went back to what they were, are excused where a GapAccepted entry settled the
+    leaves that spoke of them.
+    """
+
+    def __init__(self, connection: Connection, salt: bytes) -> None:
+        self._connection = connection
+        self._salt = salt
+        self._sorter = SpillingSorter()
+        self._gaps: list[tuple[int, int]] = []
+        self._authorities: dict[str, _Authority] = {}
+        self._certificates_of: dict[tuple[str, int], str] = {}  # an authority's own, by issuer and serial
+        self._key_owners: dict[bytes, set[str]] = {}  # of keys that no certificate here carries
+        self._blocked: set[bytes] = set()
+        self._models: dict[bytes, list[tuple[int, bytes]]] = {}
+        self._anchors: set[bytes] = set()
+        self._policy: tuple[int, bytes] | None = None
+
+    def take(self, index: int, logged: LoggedEntry) -> None:
+        """The next leaf."""
+        entry = logged.entry
+        if isinstance(entry, Issuance):
+            if entry.owner.startswith("authority:"):
+                self._certificates_of[entry.authority, entry.serial] = entry.owner.removeprefix("authority:")
+        elif isinstance(entry, DeviceAdded | DeviceStateChanged | TokenMade | TokenSpent | TokensExpired):
+            self._sorter.add(_subject(entry.device), index, _line(entry, logged.at))
+        elif isinstance(entry, AuthorityCreated | AuthorityCertified | Revocation):
+            self._take_authority(index, entry)
+        elif isinstance(entry, OperatorAct):
+            self._take_act(index, entry)
+        else:
+            self._take_other(index, entry)
+
+    def _take_other(self, index: int, entry: Entry) -> None:
+        if isinstance(entry, KeyBlocked):
+            self._blocked.add(entry.spki_sha256)
+            self._key_owners.setdefault(entry.spki_sha256, set()).add(entry.owner)
+        elif isinstance(entry, ModelRecorded):
+            self._models.setdefault(entry.model_sha256, []).append((index, entry.facts_sha256))
+            if entry.anchor_sha256 is not None:
+                self._anchors.add(entry.anchor_sha256)
+        elif isinstance(entry, PolicyAdopted):
+            self._policy = index, entry.sha256
+        elif isinstance(entry, GapAccepted):
+            self._gaps.append((entry.start, min(entry.end, index)))
+
+    def finish(self) -> None:
+        """After the last leaf. Raises IntegrityFailure(LOG_TAMPERED) naming the row that the log contradicts."""
+        self._check_authorities()
+        self._check_keys()
+        self._check_models()
+        self._check_policy()
+        self.check_devices()
+
+    def close(self) -> None:
+        """Give the temporary file back."""
+        self._sorter.close()
+
+    def _is_excused(self, leaf: int) -> bool:
+        return any(start <= leaf < end for start, end in self._gaps)
+
+    # authorities
+
+    def _take_authority(self, index: int, entry: AuthorityCreated | AuthorityCertified | Revocation) -> None:
+        if isinstance(entry, AuthorityCreated):
+            self._authorities[entry.authority] = _Authority(entry, index)
+            self._key_owners.setdefault(entry.spki_sha256, set()).add(f"authority:{entry.authority}")
+            return
+        name = (
+            entry.authority
+            if isinstance(entry, AuthorityCertified)
+            else self._certificates_of.get((entry.authority, entry.serial), "")
+        )
+        told = self._authorities.get(name)
+        if told is not None:
+            told.leaf = index
+            told.state = ACTIVE if isinstance(entry, AuthorityCertified) else REVOKED
+            if isinstance(entry, AuthorityCertified):
+                told.certified = entry
+
+    def _take_act(self, index: int, entry: OperatorAct) -> None:
+        if entry.act == "authority-retired":
+            told = self._authorities.get((entry.subject or "").removeprefix("authority:"))
+            if told is not None:
+                told.leaf, told.state = index, RETIRED
+        elif entry.act in _FACTS and entry.subject is not None and entry.detail_sha256 is not None:
+            self._sorter.add(_subject(entry.subject), index, f"F {_FACTS[entry.act]} {entry.detail_sha256.hex()}")
+        elif entry.act == "maker-anchor-bound" and entry.detail_sha256 is not None:
+            self._anchors.add(entry.detail_sha256)
+
+    def _check_authorities(self) -> None:
+        rows = {row.reference: row for row in list_authorities(self._connection)}
+        by_id = {row.id: row for row in rows.values()}
+        for reference, told in self._authorities.items():
+            if reference not in rows and not self._is_excused(told.leaf):
+                raise contradiction(f"authority {reference} of leaf {told.leaf} is missing from the tables", told.leaf)
+        for reference, row in rows.items():
+            known = self._authorities.get(reference)
+            if known is None:
+                raise contradiction(f"authority {reference} is in the tables, and the log never created it")
+            above = by_id.get(row.parent_id or -1)
+            self._check_authority(row, None if above is None else above.reference, known)
+
+    def _check_authority(self, row: AuthorityRow, above: str | None, told: _Authority) -> None:
+        created, certified = told.created, told.certified
+        was = {"kind": created.authority_kind, "key": created.spki_sha256, "offline": created.is_offline}
+        now = {"kind": row.kind, "key": row.spki_sha256, "offline": row.is_offline}
+        if not self._is_excused(told.leaf):
+            was |= {"state": told.state, "parent": created.parent if certified is None else certified.issuer}
+            now |= {"state": row.state, "parent": above}
+            digest = None if row.certificate_der is None else hashlib.sha256(row.certificate_der).digest()
+            foreign = b"".join(load_foreign(self._connection, row.id))
+            was |= {"certificate": None if certified is None else certified.certificate_sha256}
+            was |= {"chain": None if certified is None else certified.chain_sha256}
+            now |= {"certificate": digest, "chain": hashlib.sha256(foreign).digest() if foreign else None}
+        changed = [name for name, value in was.items() if now[name] != value]
+        if changed:
+            what = f"{changed[0]} {_spell(now[changed[0]])} where the log says {_spell(was[changed[0]])}"
+            raise contradiction(f"authority {row.reference} has {what}", told.leaf)
+
+    # keys
+
+    def _check_keys(self) -> None:
+        leaf = audit_rows.find_compromised_key_in_use(self._connection, _COMPROMISES)
+        if leaf is not None:
+            msg = "its certificate was revoked for compromise, and the tables would let its key be certified again"
+            raise contradiction(msg, leaf)
+        told = {*self._blocked}
+        for row in audit_rows.iterate_keys_beside_certificates(self._connection, _COMPROMISES):
+            owners = self._key_owners.get(row.spki_sha256, set())
+            name = f"key {row.spki_sha256.hex()} of {row.owner}"
+            if not row.is_certified and conceal(self._salt, row.owner) not in owners:
+                raise contradiction(f"{name} is in the tables, and the log knows of no such key and owner")
+            if row.state == BLOCKED and not row.is_compromised and row.spki_sha256 not in told:
+                raise contradiction(f"{name} is blocked in the tables, and the log never blocked it")
+        for spki_sha256 in sorted(told):
+            if not audit_rows.is_blocked(self._connection, spki_sha256):
+                raise contradiction(f"key {spki_sha256.hex()} is blocked by the log and not in the tables")
+
+    # models and their makers' anchors, the policy
+
+    def _check_models(self) -> None:
+        rows = {hashlib.sha256(row.name.encode()).digest(): row for row in list_models(self._connection)}
+        for digest, row in rows.items():
+            told = self._models.get(digest)
+            if told is None:
+                raise contradiction(f"model {row.name} is in the tables, and the log never recorded it")
+            if facts_digest(row) not in self._still_possible(told):
+                msg = f"model {row.name} was changed: its maker, category, profile or anchor is not what the log says"
+                raise contradiction(msg, told[-1][0])
+        for digest, told in self._models.items():
+            if digest not in rows and not self._is_excused(told[-1][0]):
+                raise contradiction(f"the model of leaf {told[-1][0]} is missing from the tables", told[-1][0])
+        self._check_anchors()
+
+    def _check_anchors(self) -> None:
+        anchors = {anchor.sha256 for anchor in list_maker_anchors(self._connection)}
+        for anchor in list_maker_anchors(self._connection):
+            name = f"the anchor {anchor.sha256.hex()} of maker {anchor.maker}"
+            if hashlib.sha256(anchor.certificate_der).digest() != anchor.sha256:
+                raise contradiction(f"{name} is another certificate than its digest says")
+            if anchor.sha256 not in self._anchors:
+                raise contradiction(f"{name} is in the tables, and the log never took it in")
+        for row in list_models(self._connection):
+            if row.anchor_sha256 is not None and row.anchor_sha256 not in anchors:
+                raise contradiction(f"the anchor of model {row.name} is missing from the tables")
+
+    def _still_possible(self, told: list[tuple[int, bytes]]) -> set[bytes]:
+        """The last word, and while it lies in a settled gap also the one before the gap."""
+        possible: set[bytes] = set()
+        for leaf, digest in reversed(told):
+            possible.add(digest)
+            if not self._is_excused(leaf):
+                break
+        return possible
+
+    def _check_policy(self) -> None:
+        digest = load_installation(self._connection).policy_sha256
+        said = None if self._policy is None else self._policy[1]
+        if digest != said and not (self._policy is not None and self._is_excused(self._policy[0])):
+            leaf = None if self._policy is None else self._policy[0]
+            raise contradiction(f"the policy in force is {_spell(digest)}, the log says {_spell(said)}", leaf)
+
+    # devices and their tokens
+
+    def check_devices(self) -> None:
+        """The devices and their tokens alone, after the last leaf. Raises as `finish`."""
+        for device in audit_rows.iterate_recorded_devices(self._connection):
+            subject = _subject(conceal(self._salt, f"device:{device.id}"))
+            numbered = conceal(self._salt, f"number:{device.model}:{device.maker_serial}")
+            facts = f"{_digest(device.unit)} {_digest(device.profile)} {host_names_digest(device.host_names).hex()}"
+            self._sorter.add(subject, _ROWS, f"D {device.id} {device.state} {numbered} {facts}")
+        for token in audit_rows.iterate_recorded_tokens(self._connection):
+            subject = _subject(conceal(self._salt, f"device:{token.device_id}"))
+            bound = "-" if token.bound_spki_sha256 is None else token.bound_spki_sha256.hex()
+            used = "-" if token.used_at is None else str(token.used_at)
+            self._sorter.add(subject, _ROWS, f"R {token.token_sha256.hex()} {token.expires_at} {bound} {used}")
+        for _, lines in self._sorter.groups():
+            self._check_device(lines)
+
+    def _check_device(self, lines: list[tuple[int, str]]) -> None:
+        told, row_id = _Device(), None
+        for leaf, line in lines:
+            kind, *words = line.split(" ")
+            if kind == "D":
+                row_id = words[0]
+                self._compare_device(told, words)
+            elif kind == "R":
+                self._compare_token(told, row_id or "", words)
+            else:
+                _hear(told, leaf, kind, words)
+        if row_id is None and told.state is not None and not self._is_excused(told.leaf):
+            raise contradiction(f"the device of leaf {told.leaf} is missing from the inventory", told.leaf)
+        for digest, token in told.tokens.items():
+            if row_id is not None and not self._is_excused(token.leaf):
+                raise contradiction(f"the token {digest} of leaf {token.leaf} is missing from the tables", token.leaf)
+
+    def _compare_device(self, told: _Device, words: list[str]) -> None:
+        device_id, state, numbered, *facts = words
+        if told.state is None:
+            raise contradiction(f"device {device_id} is in the inventory, and the log never added it")
+        if state != told.state:
+            raise contradiction(f"device {device_id} is {state} in the inventory, the log says {told.state}", told.leaf)
+        for what, digest in zip(_DEVICE_FACTS, facts, strict=True):
+            said, leaf = told.facts[what]
+            if digest != said and not self._is_excused(leaf):
+                raise contradiction(f"device {device_id} has another {what} than the log gave it", leaf)
+        if told.numbered and numbered != told.numbered:
+            raise contradiction(f"device {device_id} has another model or maker's serial than the log says", told.leaf)
+
+    def _compare_token(self, told: _Device, device_id: str, words: list[str]) -> None:
+        digest, expires_at, bound, used_at = words
+        known = told.tokens.pop(digest, None)
+        name = f"the token {digest} of device {device_id}"
+        if known is None:
+            raise contradiction(f"{name} is in the tables, and the log never made it")
+        if bound != (known.spki_sha256 or "-") or used_at != ("-" if known.used_at is None else str(known.used_at)):
+            raise contradiction(f"{name} is spent otherwise than the log says", known.leaf)
+        if int(expires_at) != known.expires_at:
+            raise contradiction(f"{name} expires at another time than the log says", known.leaf)
+
+
+def contradiction(what: str, leaf: int | None = None) -> IntegrityFailure:
+    """The refusal of tables that are not what the log makes of them; `leaf` is where the log says so."""
+    facts = {} if leaf is None else {"index": leaf}
+    where = "the log" if leaf is None else f"leaf {leaf} of the log"
+    return IntegrityFailure(Reason.LOG_TAMPERED, f"{where} and the tables disagree: {what}", **facts)
+
+
+def _hear(told: _Device, leaf: int, kind: str, words: list[str]) -> None:
+    """One word of the log about a device, in the log's order."""
+    if kind == "A":
+        told.state, told.numbered, *facts = words
+        told.leaf = leaf
+        told.facts = {what: (digest, leaf) for what, digest in zip(_DEVICE_FACTS, facts, strict=True)}
+    elif kind == "S":
+        before, after = words
+        if told.state is not None and before != told.state:
+            raise contradiction(f"a device moved on from {before} where the log last said {told.state}", leaf)
+        if told.state is not None:
+            told.leaf, told.state = leaf, after
+    elif kind == "F":
+        told.facts[words[0]] = words[1], leaf
+    else:
+        _hear_of_token(told, leaf, kind, words)
+
+
+def _hear_of_token(told: _Device, leaf: int, kind: str, words: list[str]) -> None:
+    if kind == "T":
+        told.tokens[words[0]] = _Token(leaf, int(words[1]))
+    elif kind == "P" and words[0] in told.tokens:
+        token = told.tokens[words[0]]
+        token.leaf, token.spki_sha256, token.used_at = leaf, words[1], int(words[2])
+    elif kind == "X":
+        at = int(words[0])
+        for token in told.tokens.values():
+            if token.spki_sha256 is None and token.expires_at > at:
+                token.leaf, token.expires_at = leaf, at
+
+
+def _line(entry: Entry, at: int) -> str:
+    if isinstance(entry, DeviceAdded):
+        names = entry.host_names_sha256 or host_names_digest(())
+        return f"A {entry.state} {entry.numbered or ''} {_digest(entry.unit)} {_digest(entry.profile)} {names.hex()}"
+    if isinstance(entry, DeviceStateChanged):
+        return f"S {entry.before} {entry.state}"
+    if isinstance(entry, TokenMade):
+        return f"T {entry.token_sha256.hex()} {entry.expires_at}"
+    if isinstance(entry, TokenSpent):
+        return f"P {entry.token_sha256.hex()} {entry.spki_sha256.hex()} {at}"
+    return f"X {at}"
+
+
+def _subject(owner: str) -> bytes:
+    """A device as the sorter knows it: the 32 octets of its hash in the log."""
+    return hashlib.sha256(owner.encode()).digest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _spell(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)

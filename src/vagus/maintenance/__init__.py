@@ -1,0 +1,1 @@
+"""Backup, restore and ceremonies of an installation."""

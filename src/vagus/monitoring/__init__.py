@@ -1,0 +1,1 @@
+"""Checks of what is published, as a relying party sees it; repairs nothing."""

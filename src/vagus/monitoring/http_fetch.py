@@ -1,0 +1,80 @@
+"""Fetches what is published over plain HTTP as a relying party does, bounded in time and size; judges nothing."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from vagus.endpoints.revocation_status import OCSP_REQUEST
+from vagus.errors import Unavailable
+from vagus.reasons import Reason
+from vagus.x509.crls.decoding import MAX_CRL
+
+_SECONDS = 5.0
+_CHUNK = 256 * 1024
+
+
+class Fetch(Protocol):
+    """Whoever can get what a status URL names."""
+
+    def __call__(self, url: str, body: bytes | None = None) -> bytes:
+        """The body of a GET, or of a POST of an OCSP request.
+
+        Raises Unavailable(STATUS_UNAVAILABLE), with the fact `status` where an HTTP server answered.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpFetch:
+    """A client without keep-alive, cookies, redirects or proxies: what is published must need none of them.
+
+    `connect_to` is (host, port) of whom to connect to in place of the URL's own host, which stays in the Host field.
+    """
+
+    connect_to: tuple[str, int] | None = None
+    seconds: float = _SECONDS
+    limit: int = MAX_CRL
+
+    def __call__(self, url: str, body: bytes | None = None) -> bytes:
+        """As `Fetch`; `seconds` bounds the whole, `limit` the octets."""
+        parts = urlsplit(url)
+        if parts.scheme != "http" or parts.hostname is None:
+            raise _unavailable(url, "it is no http:// URL, so clients that check certificates cannot use it")
+        address = self.connect_to or (parts.hostname, parts.port or 80)
+        end = time.monotonic() + self.seconds
+        headers = {"Host": parts.netloc, "Connection": "close"}
+        if body is not None:
+            headers["Content-Type"] = OCSP_REQUEST
+        connection = http.client.HTTPConnection(*address, timeout=self.seconds)
+        try:
+            connection.request("GET" if body is None else "POST", parts.path or "/", body, headers)
+            answer = connection.getresponse()
+            if answer.status != http.client.OK:
+                raise _unavailable(url, f"it answers with HTTP status {answer.status}", status=answer.status)
+            return self._read(url, answer, end)
+        except (OSError, http.client.HTTPException) as fault:
+            raise _unavailable(url, f"it cannot be fetched ({type(fault).__name__})") from fault
+        finally:
+            connection.close()
+
+    def _read(self, url: str, answer: http.client.HTTPResponse, end: float) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while chunk := answer.read1(_CHUNK):
+            parts.append(chunk)
+            size += len(chunk)
+            if size > self.limit:
+                raise _unavailable(url, f"it is larger than {self.limit} octets")
+            if time.monotonic() > end:
+                raise _unavailable(url, f"it takes longer than {self.seconds:g} s")
+        if answer.length:
+            raise _unavailable(url, "it ends before its Content-Length")
+        return b"".join(parts)
+
+
+def _unavailable(url: str, what: str, **facts: int) -> Unavailable:
+    return Unavailable(Reason.STATUS_UNAVAILABLE, f"{url}: {what}", url=url, **facts)

@@ -1,0 +1,122 @@
+"""Asks OCSP about one certificate as a client does and judges the answer by the table; fetches by what it is given."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from vagus.errors import NotTrusted, VagusError
+from vagus.monitoring.defects import Defect, as_defect
+from vagus.reasons import Reason
+from vagus.records.revocation import revocations, status_facts
+from vagus.x509 import der
+from vagus.x509.crls.scope import distribution_points
+from vagus.x509.ocsp.building import cert_id
+from vagus.x509.ocsp.checks import OcspRules, check_response
+
+if TYPE_CHECKING:
+    from vagus.clock import Clock
+    from vagus.monitoring.http_fetch import Fetch
+    from vagus.records.engine.database import Connection
+    from vagus.x509.certificates import PathCertificate
+    from vagus.x509.ocsp.messages import SingleResponse
+    from vagus.x509.signatures import SignatureVerdicts
+
+_NONCE = "1.3.6.1.5.5.7.48.1.2"
+_BAD = frozenset({Reason.REVOKED, Reason.ON_HOLD})
+
+
+class Expected(Enum):
+    """What the table says that an answer must be."""
+
+    GOOD = auto()
+    REVOKED = auto()
+    EITHER = auto()  # it changed so recently that both are right
+
+
+Judge = Callable[[], Expected]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One certificate asked about at one place: by POST with a nonce, or by GET, which caches answer, without.
+
+    Of an answer older than `oldest` there is a newer one: who still hands it out would not tell of a revocation.
+    """
+
+    place: str
+    issuer: PathCertificate
+    certificate: PathCertificate
+    nonce: bytes | None
+    oldest: timedelta
+
+    @property
+    def request_der(self) -> bytes:
+        """The OCSPRequest as common clients write it (RFC 6960 4.1.1, RFC 9654 2.1)."""
+        asked = cert_id(self.issuer.subject.der, self.issuer.spki_der, self.certificate.serial)
+        parts = [der.sequence(der.sequence(asked))]
+        if self.nonce is not None:
+            extension = der.sequence(der.object_identifier(_NONCE), der.octet_string(der.octet_string(self.nonce)))
+            parts.append(der.explicit(2, der.sequence(extension)))
+        return der.sequence(der.sequence(*parts))
+
+    def ask(self, fetch: Fetch) -> bytes:
+        """What comes back (RFC 6960 A.1; RFC 5019 5 for GET). Raises Unavailable(STATUS_UNAVAILABLE)."""
+        if self.nonce is not None:
+            return fetch(self.place, self.request_der)
+        return fetch(f"{self.place}/{quote(base64.b64encode(self.request_der), safe='')}")
+
+
+def look(connection: Connection, authority_id: int, serial: int, *, settled_at: int, latest: int) -> Expected:
+    """What must be said of a certificate; what changed after `settled_at` (seconds) may be said either way.
+
+    Not so what is dated behind `latest`, where no clock can have been but one that ran ahead.
+    """
+    row = revocations.find_revoked_serial(connection, authority_id, serial)
+    if row is not None:
+        return Expected.EITHER if settled_at < row.revoked_at <= latest else Expected.REVOKED
+    is_fresh = serial in status_facts.list_released(connection, authority_id, since=settled_at)
+    return Expected.EITHER if is_fresh else Expected.GOOD
+
+
+def probe_answer(
+    question: Question, fetch: Fetch, judge: Judge, clock: Clock, verdicts: SignatureVerdicts
+) -> Iterator[Defect]:
+    """Ask, verify, compare: at most one defect."""
+    label = question.certificate.label
+    answer: SingleResponse | None
+    try:
+        raw = question.ask(fetch)
+        rules = OcspRules(nonce=question.nonce)
+        answer = check_response(raw, question.certificate, question.issuer, clock.now(), verdicts, rules)
+    except NotTrusted as refusal:
+        if refusal.reason is Reason.NOT_ISSUED:
+            sentence = f"certificate {label} was issued, but OCSP does not know it: it is refused everywhere"
+            yield Defect(Reason.STATUS_UNTRUE, question.place, sentence)
+            return
+        if refusal.reason not in _BAD:
+            yield as_defect(refusal, question.place)
+            return
+        answer = None
+    except VagusError as error:
+        yield as_defect(error, question.place)
+        return
+    expected = judge()
+    if answer is None and expected is Expected.GOOD:
+        yield Defect(Reason.STATUS_UNTRUE, question.place, f"OCSP says that certificate {label} is revoked; it is not")
+    elif answer is not None and expected is Expected.REVOKED:
+        yield Defect(Reason.STATUS_INCOMPLETE, question.place, f"OCSP says that certificate {label} is good; it is not")
+    elif answer is not None and clock.now() - answer.this_update > question.oldest:
+        sentence = f"the OCSP answer about certificate {label} was signed at {answer.this_update:%Y-%m-%d %H:%M}Z"
+        yield Defect(Reason.STATUS_OVERDUE, question.place, f"{sentence}, newer ones are out; which cache kept it?")
+
+
+def list_urls(certificate: PathCertificate) -> tuple[str, ...]:
+    """Where a certificate says that its list is."""
+    points = distribution_points(certificate)
+    return tuple(uri for point in points if point.full_name is not None for uri in point.full_name.uris)

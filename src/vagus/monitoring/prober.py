@@ -1,0 +1,420 @@
+"""Fetches what this house publishes as a relying party does and holds it against the table; repairs nothing.
+
+Everything is judged from the outside in: what came over the wire is decoded, verified with the issuer's certificate and
+compared with what the rows say should be there. A defect has a reason, the place where it was seen and a sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vagus.authority.clock_bound import SLACK
+from vagus.authority.crls.deltas import MOST_CHANGES
+from vagus.errors import NotTrusted, VagusError
+from vagus.monitoring import ocsp_probes
+from vagus.monitoring.defects import Defect, as_defect
+from vagus.policy.plans import AuthorityKind
+from vagus.reasons import Reason
+from vagus.records import certificates as certificate_rows
+from vagus.records import publications as rows
+from vagus.records import verifier_memory
+from vagus.records.authorities import AuthorityRow, list_authorities, list_living, slug_of
+from vagus.records.publications import COMPLETE, Publication
+from vagus.records.revocation import revocations as revocation_rows
+from vagus.records.revocation import status_facts
+from vagus.x509.certificates import PathCertificate, decode_certificate
+from vagus.x509.crls.decoding import REMOVE_FROM_CRL, Crl, decode_crl, verify_crl
+from vagus.x509.crls.scope import distribution_points, speaks_for
+from vagus.x509.signatures import SignatureVerdicts
+
+if TYPE_CHECKING:
+    from vagus.clock import Clock, Entropy
+    from vagus.monitoring.http_fetch import Fetch
+    from vagus.policy.values import PolicyPack
+    from vagus.records.engine.database import Connection, Database
+    from vagus.records.engine.writer import Batch, Writer
+
+_SCHEDULE_SLACK = timedelta(minutes=10)
+"""A list is overdue this long after its schedule: a large house signs many, one after another."""
+_MOST_TOLD = 3  # serials in one sentence
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """What one round saw: how many lists and answers, and every defect."""
+
+    at: datetime
+    seconds: float
+    lists: int
+    answers: int
+    defects: tuple[Defect, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """What the table said right after a list was fetched: the serials that may be in it, and those that must.
+
+    Sets of numbers: a million objects that the garbage collector walks would hold up every thread of the process.
+    """
+
+    settled_at: int
+    listed: set[int]
+    expected: set[int]
+    newest: Publication | rows.DeltaRow | None
+    released: set[int] = field(default_factory=set)
+    """What a delta must take back, for whoever holds its base."""
+    is_comparable: bool = True
+    """False for a delta whose base is another one than the table's."""
+
+
+@dataclass(slots=True)
+class _Round:
+    """The running counts of one round."""
+
+    lists: int = 0
+    answers: int = 0
+    defects: list[Defect] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
+
+
+class Prober:
+    """Probes every authority of a house. `fetch` decides whom it reaches: the world's view, or this node's own.
+
+    A revocation may be missing from what is published for `allowance`: policy's 60 s, and the age that caches on the
+    way may have; the same holds for a release. `writer` None: the highest number of each list is looked up and not
+    noted.
+    """
+
+    def __init__(
+        self,
+        pack: PolicyPack,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        fetch: Fetch,
+        *,
+        status_url: str,
+        writer: Writer | None,
+        through_caches: bool = True,
+        answers_per_authority: int = 4,
+    ) -> None:
+        self._pack = pack
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._fetch = fetch
+        self._status_url = status_url
+        self._writer = writer
+        self._answers_per_authority = answers_per_authority
+        self._verdicts = SignatureVerdicts()
+        self._is_stopping = False
+        self.allowance = pack.crl.publish_within + (pack.ocsp.http_max_age if through_caches else timedelta())
+
+    def probe(self) -> ProbeReport:
+        """One round over what lives. Raises what the database raises; whatever is published badly is a defect."""
+        begun, at = time.monotonic(), self._clock.now()
+        found = _Round()
+        with self._database.reading() as connection:
+            authorities = list_living(connection, int(at.timestamp()))
+        for row in authorities:
+            if row.certificate_der is not None:
+                self._probe_authority(row, decode_certificate(row.certificate_der), found)
+        if self._writer is not None and found.numbers:
+            self._writer.submit(partial(_note_numbers, numbers=found.numbers)).result()
+        return ProbeReport(at, time.monotonic() - begun, found.lists, found.answers, tuple(found.defects))
+
+    def is_reachable(self) -> bool:
+        """Whether anybody answers at the status URL, by the first list that there should be."""
+        with self._database.reading() as connection:
+            authorities = list_authorities(connection)
+            published = next((row for row in authorities if rows.list_facts(connection, row.id)), None)
+        if published is None:
+            return False
+        try:
+            self._fetch(self.place_of(published, COMPLETE))
+        except VagusError as error:
+            return "status" in error.facts
+        return True
+
+    def stop(self) -> None:
+        """End the round that runs, after the fetch that runs; from another thread."""
+        self._is_stopping = True
+
+    def place_of(self, row: AuthorityRow, shard: int, *, is_delta: bool = False) -> str:
+        """The URL of a list, as the authority's certificates name it."""
+        name = "complete" if shard == COMPLETE else str(shard)
+        return f"{self._status_url}/crl/{slug_of(row.name)}/{row.generation}/{name}{'.delta' if is_delta else ''}.crl"
+
+    def _probe_authority(self, row: AuthorityRow, issuer: PathCertificate, found: _Round) -> None:
+        with self._database.reading() as connection:
+            published = {one.shard: one for one in rows.list_facts(connection, row.id)}
+            shards = certificate_rows.list_shards(connection, row.id)
+            has_issued = status_facts.find_newest_leaf(connection, row.id) is not None
+        if not published and not has_issued:
+            return  # nobody has a certificate by which to ask
+        if not published:
+            sentence = f"{row.reference} has never published a list; whoever asks for one refuses its certificates"
+            found.defects.append(Defect(Reason.STATUS_UNAVAILABLE, self.place_of(row, 0), sentence))
+            return
+        found.defects += self._probe_certificate(row, issuer)
+        for shard in (*shards, COMPLETE):
+            if self._is_stopping:
+                return
+            found.defects += self._probe_list(row, issuer, shard, found)
+            found.defects += self._probe_delta(row, issuer, shard, found)
+        if not AuthorityKind(row.kind).is_offline:
+            found.defects += self._probe_answers(row, issuer, found)
+
+    def _probe_certificate(self, row: AuthorityRow, issuer: PathCertificate) -> Iterator[Defect]:
+        """RFC 5280 4.2.2.1: clients that lack the issuer fetch it here, and build no path without it."""
+        place = f"{self._status_url}/ca/{slug_of(row.name)}/{row.generation}.cer"
+        try:
+            shown = self._fetch(place)
+        except VagusError as error:
+            yield as_defect(error, place)
+            return
+        if hashlib.sha256(shown).digest() != issuer.sha256:
+            sentence = f"it is not the certificate of {row.reference}; the path or the file was mixed up"
+            yield Defect(Reason.NO_PATH, place, sentence)
+
+    # lists
+
+    def _probe_list(self, row: AuthorityRow, issuer: PathCertificate, shard: int, found: _Round) -> Iterator[Defect]:
+        place, settled_at = self.place_of(row, shard), self._settled_at()
+        try:
+            crl = self._get_list(place, issuer)
+        except VagusError as error:
+            yield as_defect(error, place)
+            return
+        found.lists += 1
+        truth = self._look(row, shard, crl, settled_at)
+        yield from self._check_number(place, crl, truth, found)
+        yield from self._check_fresh(place, crl, is_offline=AuthorityKind(row.kind).is_offline)
+        yield from _check_scope(place, crl, None if shard == COMPLETE or row.is_offline else place)
+        yield from self._check_listed(row, place, crl, truth)
+
+    def _probe_delta(self, row: AuthorityRow, issuer: PathCertificate, shard: int, found: _Round) -> Iterator[Defect]:
+        with self._database.reading() as connection:
+            kept = rows.find_delta(connection, row.id, shard)
+        if kept is None or kept.crl_der is None:
+            return
+        place, settled_at = self.place_of(row, shard, is_delta=True), self._settled_at()
+        try:
+            crl = self._get_list(place, issuer)
+        except VagusError as error:
+            yield as_defect(error, place)
+            return
+        found.lists += 1
+        truth = self._look(row, shard, crl, settled_at)
+        if not crl.is_delta:
+            yield Defect(Reason.CRL_SCOPE, place, "it is a complete list where a delta is promised (RFC 5280 5.2.4)")
+            return
+        yield from self._check_number(place, crl, truth, found)
+        yield from self._check_fresh(place, crl, is_offline=False)
+        yield from _check_scope(place, crl, self.place_of(row, shard))
+        if truth.is_comparable:
+            yield from self._check_listed(row, place, crl, truth)
+
+    def _get_list(self, place: str, issuer: PathCertificate) -> Crl:
+        crl = decode_crl(self._fetch(place))
+        if not crl.issuer.matches(issuer.subject):
+            raise NotTrusted(Reason.CRL_INVALID, "it is another issuer's list; the path or the file was mixed up")
+        verify_crl(crl, issuer, self._verdicts)
+        return crl
+
+    def _settled_at(self) -> int:
+        return int((self._clock.now() - self.allowance).timestamp())
+
+    def _latest(self) -> int:
+        """What is dated behind this was the act of a clock that ran ahead: nobody knows when, so long ago."""
+        return int((self._clock.now() + SLACK).timestamp())
+
+    def _look(self, row: AuthorityRow, shard: int, crl: Crl, settled_at: int) -> _Truth:
+        """Who must be in it: revoked before, and not expired when it was made (RFC 5280 3.3: the expired go later)."""
+        made_at, after, is_comparable = int(crl.this_update.timestamp()), 0, True
+        latest = self._latest()
+        listed, expected, released = set(), set(), set()
+        newest: Publication | rows.DeltaRow | None
+        with self._database.reading() as connection:
+            newest = rows.find_facts(connection, row.id, shard)
+            if crl.is_delta:
+                newest = delta = rows.find_delta(connection, row.id, shard)
+                is_comparable = delta is not None and delta.base_number == crl.base_number
+                after = 0 if delta is None else delta.base_sequence
+                changes = revocation_rows.list_changes(connection, row.id, shard, after=after, most=MOST_CHANGES)
+                released = {
+                    one.serial for one in changes if one.entry_der is None and not settled_at < one.at <= latest
+                }
+            for one in status_facts.iterate_revoked(connection, row.id, None if shard == COMPLETE else shard):
+                listed.add(one.serial)
+                is_settled = not settled_at < one.revoked_at <= latest
+                if is_settled and one.not_after > made_at and one.sequence > after:
+                    expected.add(one.serial)
+        return _Truth(settled_at, listed, expected, newest, released, is_comparable)
+
+    def _check_listed(self, row: AuthorityRow, place: str, crl: Crl, truth: _Truth) -> Iterator[Defect]:
+        entries = crl.entries.get(crl.issuer.relative_names, {})
+        shown = {int.from_bytes(octets, "big") for octets, reason in entries.items() if reason != REMOVE_FROM_CRL}
+        missing = truth.expected - shown
+        if missing:
+            said = _some(missing)
+            sentence = f"{len(missing)} revocations older than {self.allowance} are missing from it: {said}"
+            yield Defect(Reason.STATUS_INCOMPLETE, place, sentence)
+        held = truth.released - {int.from_bytes(octets, "big") for octets in entries}
+        if held:
+            sentence = f"{len(held)} releases older than {self.allowance} are not said in it: {_some(held)}"
+            yield Defect(Reason.STATUS_UNTRUE, place, f"{sentence}; who holds its base refuses good certificates")
+        wrong = shown - truth.listed
+        if wrong:
+            with self._database.reading() as connection:
+                wrong -= status_facts.list_released(connection, row.id, since=truth.settled_at)
+        if wrong:
+            sentence = f"{len(wrong)} certificates stand in it that are not revoked: {_some(wrong)}"
+            yield Defect(Reason.STATUS_UNTRUE, place, sentence)
+
+    def _check_number(self, place: str, crl: Crl, truth: _Truth, found: _Round) -> Iterator[Defect]:
+        """Numbers never fall, and what is handed out is what was published last."""
+        if crl.number is None:
+            yield Defect(Reason.CRL_INVALID, place, "it has no CRL number (RFC 5280 5.2.3)")
+            return
+        name = f"probe:{place.removeprefix(self._status_url)}"[:120]
+        with self._database.reading() as connection:
+            seen = verifier_memory.find_remembered(connection, name)
+        newest = truth.newest
+        # Until then caches on the way may have either, and another process may have noted the newer one.
+        is_late = newest is None or not truth.settled_at < newest.this_update <= self._latest()
+        if seen is not None and seen.number > crl.number:
+            if is_late or newest is None or seen.number > newest.number:
+                sentence = f"its number {crl.number} is lower than {seen.number}, which was seen here before"
+                yield Defect(Reason.CRL_ROLLBACK, place, sentence)
+        else:
+            found.numbers[name] = crl.number
+        if newest is None:
+            return
+        if crl.number > newest.number:
+            sentence = f"its number {crl.number} is above {newest.number}, the newest in the table; was it restored?"
+            yield Defect(Reason.CRL_ROLLBACK, place, sentence)
+        elif crl.number < newest.number and is_late:
+            sentence = f"an old list (number {crl.number}) is handed out, {newest.number} was published since"
+            yield Defect(Reason.STATUS_BEHIND, place, f"{sentence} at {_moment(newest.this_update):%Y-%m-%d %H:%M}Z")
+
+    def _check_fresh(self, place: str, crl: Crl, *, is_offline: bool) -> Iterator[Defect]:
+        now, rules = self._clock.now(), self._pack.crl
+        if crl.next_update is None:
+            yield Defect(Reason.CRL_INVALID, place, "it has no nextUpdate (RFC 5280 5.1.2.5)")
+        elif now > crl.next_update:
+            sentence = f"it ended at {crl.next_update:%Y-%m-%d %H:%M}Z; every certificate that it speaks for is refused"
+            yield Defect(Reason.STATUS_STALE, place, sentence)
+        elif is_offline:
+            if crl.next_update - now < rules.offline_alert:
+                left = (crl.next_update - now).days
+                yield Defect(Reason.STATUS_OVERDUE, place, f"it ends in {left} days; hold a ceremony: vagus ceremony")
+        elif now - crl.this_update > rules.resign_every + _SCHEDULE_SLACK:
+            sentence = f"it was signed at {crl.this_update:%Y-%m-%d %H:%M}Z, policy asks for one every "
+            yield Defect(Reason.STATUS_OVERDUE, place, f"{sentence}{rules.resign_every}; is the signing side running?")
+
+    # answers
+
+    def _probe_answers(self, row: AuthorityRow, issuer: PathCertificate, found: _Round) -> Iterator[Defect]:
+        place = f"{self._status_url}/ocsp"
+        with self._database.reading() as connection:
+            responder = rows.find_responder(connection, row.id)
+            if responder is None:
+                yield Defect(Reason.OCSP_RESPONDER, place, f"{row.reference} has no OCSP responder; serve it once")
+                return
+            sample = self._sample(connection, row)
+        left = _moment(responder.not_after) - self._clock.now()
+        is_last = row.not_after is not None and responder.not_after >= row.not_after  # none outlives its authority
+        if left < self._pack.ocsp.responder_renew_before and not is_last:
+            sentence = f"the responder of {row.reference} ends in {left}; its authority must be served to renew it"
+            yield Defect(Reason.STATUS_OVERDUE, place, sentence)
+        oldest = self._pack.ocsp.renew_after + self._pack.ocsp.http_max_age + _SCHEDULE_SLACK
+        questions = [ocsp_probes.Question(place, issuer, one, nonce=None, oldest=oldest) for one in sample]
+        questions += [replace(one, nonce=self._entropy(32)) for one in questions[:1]]
+        for question in questions:
+            found.answers += 1
+            judge = self._judge(row, question.certificate, self._settled_at())
+            yield from ocsp_probes.probe_answer(question, self._fetch, judge, self._clock, self._verdicts)
+        for one in sample:
+            yield from self._check_pointer(row, issuer, one)
+
+    def _sample(self, connection: Connection, row: AuthorityRow) -> Sequence[PathCertificate]:
+        """The newest revocations and certificates that chance picks."""
+        half = max(1, self._answers_per_authority // 2)
+        at = int(self._clock.now().timestamp())
+        leaves = {one.leaf_index: None for one in status_facts.list_newest_revoked(connection, row.id, half)}
+        newest = status_facts.find_newest_leaf(connection, row.id)
+        for _ in range(half if newest is not None else 0):
+            drawn = int.from_bytes(self._entropy(8), "big") % ((newest or 0) + 1)
+            leaf = status_facts.find_alive_from(connection, row.id, drawn, alive_at=at)
+            if leaf is not None:
+                leaves[leaf] = None
+        ders = (certificate_rows.load_bytes(connection, leaf)[1] for leaf in leaves)
+        return [decode_certificate(der) for der in ders if der is not None]
+
+    def _judge(self, row: AuthorityRow, certificate: PathCertificate, settled_at: int) -> ocsp_probes.Judge:
+        """Asks the table after the answer has come, so that it is never older than the answer."""
+
+        def judge() -> ocsp_probes.Expected:
+            with self._database.reading() as connection:
+                times = {"settled_at": settled_at, "latest": self._latest()}
+                return ocsp_probes.look(connection, row.id, certificate.serial, **times)
+
+        return judge
+
+    def _check_pointer(
+        self, row: AuthorityRow, issuer: PathCertificate, certificate: PathCertificate
+    ) -> Iterator[Defect]:
+        """What a certificate names is where its list is, and that one speaks for it: both as long as it lives."""
+        with self._database.reading() as connection:
+            found = certificate_rows.find_certificate(connection, row.id, certificate.serial)
+        if found is None:
+            return
+        place = self.place_of(row, found.shard)
+        named = ocsp_probes.list_urls(certificate)
+        if not named or place in named:
+            return
+        for url in named:
+            try:
+                crl = self._get_list(url, issuer)
+            except VagusError as error:
+                sentence = f"certificate {certificate.label} names a list that nobody gets: {error.message}"
+                yield Defect(Reason.CRL_SCOPE, url, sentence)
+                continue
+            if not any(speaks_for(crl, point, certificate) for point in distribution_points(certificate)):
+                sentence = f"certificate {certificate.label} names this list, whose IssuingDistributionPoint names "
+                others = " and ".join(_places(crl)) or "none"
+                sentence = f"{sentence}{others}: it speaks for no such certificate, and all are refused"
+                yield Defect(Reason.CRL_SCOPE, url, sentence)
+
+
+def _places(crl: Crl) -> tuple[str, ...]:
+    return () if crl.scope.full_name is None else crl.scope.full_name.uris
+
+
+def _check_scope(place: str, crl: Crl, expected: str | None) -> Iterator[Defect]:
+    """RFC 5280 5.2.5: a list of a shard names its URL as the certificates do; one without scope speaks for all."""
+    if expected is None and crl.scope_der:
+        yield Defect(Reason.CRL_SCOPE, place, "it has an IssuingDistributionPoint and must speak for everything")
+    elif expected is not None and _places(crl) != (expected,):
+        sentence = "its IssuingDistributionPoint does not name this URL, so it speaks for no certificate"
+        yield Defect(Reason.CRL_SCOPE, place, sentence)
+
+
+def _note_numbers(batch: Batch, numbers: dict[str, int]) -> None:
+    verifier_memory.remember_all(batch.connection, numbers, batch.at)
+
+
+def _some(serials: set[int]) -> str:
+    told = ", ".join(f"{serial:x}" for serial in sorted(serials)[:_MOST_TOLD])
+    return told if len(serials) <= _MOST_TOLD else f"{told} …"
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,56 @@
+"""Whether the log that a writer finds still goes on from what it committed; appends nothing.
+
+A failover that lost the last commits, or a database that other tools set back under running processes, looks like a log
+that was never longer: its places would be given out a second time, which is a fork.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, bindparam, select
+
+from vagus.errors import IntegrityFailure
+from vagus.reasons import Reason
+from vagus.records.engine.statements import Statement
+from vagus.records.engine.tables import log_leaves
+
+_LEAF = Statement(select(log_leaves.c.leaf_hash).where(log_leaves.c.leaf_index == bindparam("leaf")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A head, as size and root, that follows on the last leaf that was committed here."""
+
+    head: tuple[int, bytes]
+    leaf_index: int
+    leaf_hash: bytes
+
+
+class LogContinuity:
+    """What one writer knows of the log for certain."""
+
+    def __init__(self) -> None:
+        self._known: _Known | None = None
+
+    def note(self, size: int, root: bytes, last_leaf_hash: bytes) -> None:
+        """The head that this writer has just committed, and the hash of its last leaf."""
+        self._known = _Known((size, root), size - 1, last_leaf_hash)
+
+    def check(self, connection: Connection, size: int, root: bytes) -> None:
+        """That the locked head follows on what was committed here; others may have appended since.
+
+        Raises IntegrityFailure(LOG_TRUNCATED).
+        """
+        known = self._known
+        if known is None or (size, root) == known.head:
+            return
+        found = _LEAF.find(connection, leaf=known.leaf_index)
+        if size < known.head[0] or found is None or bytes(found.leaf_hash) != known.leaf_hash:
+            msg = (
+                f"the log has {size} leaves and not the one that was committed here as leaf {known.leaf_index}: "
+                "another, older database under the same name; stop every server and close the gap with "
+                "`vagus restore-gap`"
+            )
+            raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, size=size, known=known.head[0])
+        self._known = replace(known, head=(size, root))

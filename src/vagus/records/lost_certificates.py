@@ -1,0 +1,49 @@
+"""Rows for certificates that a restore has lost and the log gave back; decides nothing about them."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from vagus.identifiers import serial_bytes
+from vagus.records.certificates import EVERY_SHARD, CertificateRow, take_place_everywhere, take_places
+from vagus.records.engine.tables import certificate_bytes, certificates, devices, revocations
+
+LOST = b""
+"""The fingerprint of a certificate whose bytes are gone: no open intent, and equal to no digest."""
+
+
+def insert_lost_certificate(connection: Connection, row: CertificateRow) -> None:
+    """A certificate of which only the ledger's entry is left: it has no bytes, and can be revoked like any other.
+
+    It takes its place in its shard as when it was issued.
+    """
+    values = {name: getattr(row, name) for name in CertificateRow.__slots__}
+    connection.execute(insert(certificates), {**values, "serial": serial_bytes(row.serial)})
+    take_place(connection, row.authority_id, row.shard)
+
+
+def take_place(connection: Connection, authority_id: int, shard: int) -> None:
+    """One place in a shard, or in each for `EVERY_SHARD`."""
+    if shard == EVERY_SHARD:
+        take_place_everywhere(connection, authority_id)
+    else:
+        take_places(connection, authority_id, shard, 1)
+
+
+def find_its_shard(connection: Connection, row: CertificateRow, shard: int) -> None:
+    """A list tells in which shard a certificate stands that stood in every one: there alone from now on."""
+    take_place(connection, row.authority_id, shard)
+    for table in (certificates, revocations):
+        connection.execute(update(table).where(table.c.leaf_index == row.leaf_index).values(shard=shard))
+
+
+def list_device_ids(connection: Connection) -> tuple[str, ...]:
+    """Every device of the inventory."""
+    return tuple(connection.execute(select(devices.c.id).order_by(devices.c.id)).scalars())
+
+
+def count_lost(connection: Connection) -> int:
+    """How many certificates have no bytes."""
+    there = certificate_bytes.c.leaf_index
+    joined = certificates.outerjoin(certificate_bytes, there == certificates.c.leaf_index)
+    return int(connection.execute(select(func.count()).select_from(joined).where(there.is_(None))).scalar_one())

@@ -1,0 +1,187 @@
+"""What an installation has, as a plan compares it: few wide readings and the bulk insertion of devices; no rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, func, insert, literal_column, select, update
+
+from vagus.records.devices import DeviceRow
+from vagus.records.engine.query_hints import hidden
+from vagus.records.engine.tables import authorities, certificates, devices, installation, models, units
+
+_OWNERS = 500
+_LIVE = ("intended", "issued", "held")
+_IS_BIRTH = certificates.c.profile == literal_column("'idevid'")
+"""Spelt out and no parameter: an index has these rows alone, which no planner sees behind a parameter."""
+_OWN_PROFILES = ("ocsp", "root", "device-ca", "issuing-ca", "sdc-ca", "infrastructure-ca", "line-ca", "tls-server")
+
+
+@dataclass(frozen=True, slots=True)
+class StandingAuthorityRow:
+    """The newest generation of an authority, and how many certificates of any of its generations are still good.
+
+    Its own responder's and listeners' certificates and those of authorities beneath it do not count.
+    """
+
+    name: str
+    kind: str
+    state: str
+    generation: int
+    live: int
+
+
+@dataclass(frozen=True, slots=True)
+class StandingDeviceRow:
+    """A device without what no plan speaks of."""
+
+    id: str
+    unit: str
+    model: str
+    maker_serial: str
+    place: str | None
+    profile: str
+    host_names: tuple[str, ...]
+    state: str
+
+
+def list_standing_authorities(connection: Connection, *, at: int) -> tuple[StandingAuthorityRow, ...]:
+    """Every authority by name, with its live certificates at `at` (seconds since 1970)."""
+    issuer = certificates.c.authority_id
+    each = connection.execute(select(issuer, func.count()).where(_is_live(at)).group_by(issuer))
+    counts: dict[int, int] = {authority_id: live for authority_id, live in each}  # noqa: C416  a Row is no pair
+    table = authorities.c
+    query = select(table.id, table.name, table.kind, table.state, table.generation)
+    newest: dict[str, StandingAuthorityRow] = {}
+    for row in connection.execute(query.order_by(table.name, table.generation)):
+        before = newest.get(row.name)
+        live = counts.get(row.id, 0) + (0 if before is None else before.live)
+        newest[row.name] = StandingAuthorityRow(row.name, row.kind, row.state, row.generation, live)
+    return tuple(newest.values())
+
+
+def count_live(connection: Connection, name: str, *, at: int) -> int:
+    """As `StandingAuthorityRow.live`, of one authority."""
+    generations = connection.execute(select(authorities.c.id).where(authorities.c.name == name)).scalars().all()
+    query = select(func.count()).where(certificates.c.authority_id.in_(generations), _is_live(at))
+    return int(connection.execute(query).scalar_one())
+
+
+def _is_live(at: int) -> ColumnElement[bool]:
+    table = certificates.c
+    return hidden(table.state.in_(_LIVE), table.not_after > at, table.profile.not_in(_OWN_PROFILES))
+
+
+def list_standing_devices(connection: Connection) -> tuple[StandingDeviceRow, ...]:
+    """Every device of the inventory, narrow."""
+    table = devices.c
+    query = select(
+        table.id, table.unit, table.model, table.maker_serial, table.place, table.profile, table.host_names, table.state
+    )
+    return tuple(
+        StandingDeviceRow(*row[:-2], tuple(json.loads(row[-2])) if row[-2] else (), row[-1])
+        for row in connection.execute(query)
+    )
+
+
+def list_known_serials(connection: Connection, model: str, serials: Sequence[str]) -> frozenset[str]:
+    """Which of these serial numbers of a model stand in the inventory already."""
+    query = select(devices.c.maker_serial).where(devices.c.maker_serial.in_(serials), hidden(devices.c.model == model))
+    return frozenset(connection.execute(query).scalars())
+
+
+def insert_devices(connection: Connection, rows: Sequence[DeviceRow]) -> None:
+    """Add many devices in one statement; each id, and each model with maker serial, must be new."""
+    if not rows:
+        return
+    connection.execute(
+        insert(devices),
+        [
+            {
+                "id": str(row.id),
+                "unit": str(row.unit),
+                "model": row.model,
+                "profile": row.profile,
+                "maker_serial": row.maker_serial,
+                "udi": row.udi,
+                "place": row.place,
+                "state": row.state,
+                "host_names": json.dumps(row.host_names) if row.host_names else None,
+                "added_at": row.added_at,
+                "changed_at": row.changed_at,
+                "transferred_at": row.transferred_at,
+            }
+            for row in rows
+        ],
+    )
+
+
+def link_parent(connection: Connection, name: str, parent: str) -> bool:
+    """Write down which authority a waiting request is for, once that one exists; False when there was nothing to do.
+
+    Requests of online authorities may be made before the ceremony that makes the offline key above them.
+    """
+    newest = (
+        select(authorities.c.id).where(authorities.c.name == parent).order_by(authorities.c.generation.desc()).limit(1)
+    )
+    above = connection.execute(newest).scalar_one_or_none()
+    if above is None:
+        return False
+    waiting = update(authorities).where(
+        authorities.c.name == name, authorities.c.state == "requested", authorities.c.parent_id.is_(None)
+    )
+    return connection.execute(waiting.values(parent_id=above)).rowcount > 0
+
+
+def list_fingerprints(connection: Connection, owners: Sequence[str]) -> dict[str, bytes]:
+    """The SHA-256 of the newest birth certificate of each of these owners that has a signed one."""
+    found: dict[str, bytes] = {}
+    for at in range(0, len(owners), _OWNERS):
+        query = (
+            select(certificates.c.owner, certificates.c.fingerprint)
+            .where(_IS_BIRTH, certificates.c.owner.in_(owners[at : at + _OWNERS]))
+            .where(hidden(certificates.c.fingerprint.is_not(None)))
+            .order_by(certificates.c.leaf_index)
+        )
+        found.update({row.owner: bytes(row.fingerprint) for row in connection.execute(query)})
+    return found
+
+
+def list_other_births(connection: Connection, births: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Of these owners, each with the hash of a key, those that have a birth certificate for another key already."""
+    found: set[str] = set()
+    owners = tuple(births)
+    for at in range(0, len(owners), _OWNERS):
+        query = select(certificates.c.owner, certificates.c.spki_sha256).where(
+            _IS_BIRTH, certificates.c.owner.in_(owners[at : at + _OWNERS])
+        )
+        found.update(row.owner for row in connection.execute(query) if bytes(row.spki_sha256) != births[row.owner])
+    return tuple(sorted(found))
+
+
+def set_group_domain(connection: Connection, domain: str) -> None:
+    """Note the domain under which every identity of the group stands; it never changes once certificates carry it."""
+    connection.execute(update(installation).where(installation.c.id == 1).values(group_domain=domain))
+
+
+def export_rows(connection: Connection) -> dict[str, list[dict[str, object]]]:
+    """Authorities, units, models and devices, by name, as plain values: two equal installations give equal rows."""
+    plain = (
+        (authorities, (authorities.c.name, authorities.c.generation)),
+        (units, (units.c.name,)),
+        (models, (models.c.name,)),
+        (devices, (devices.c.id,)),
+    )
+    return {
+        table.name: [
+            {name: _plain(value) for name, value in row.items() if name != "id" or table is devices}
+            for row in connection.execute(select(table).order_by(*order)).mappings()
+        ]
+        for table, order in plain
+    }
+
+
+def _plain(value: object) -> object:
+    return bytes(value).hex() if isinstance(value, bytes | memoryview) else value

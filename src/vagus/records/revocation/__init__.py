@@ -1,0 +1,1 @@
+"""Rows about revocation: entries, the sequence, plans and selections."""

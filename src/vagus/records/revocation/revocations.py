@@ -1,0 +1,290 @@
+"""What is revoked or on hold, and the gapless sequence of how it came so: rows in and out; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Row, and_, bindparam, delete, exists, func, insert, null, select
+
+from vagus.identifiers import serial_bytes
+from vagus.records.certificates import EVERY_SHARD, list_shards, list_standing
+from vagus.records.engine.database import Connection
+from vagus.records.engine.query_hints import behind, hidden
+from vagus.records.engine.statements import Statement, Write, write_together
+from vagus.records.engine.tables import certificates, revocation_events, revocations
+
+REVOKE = "revoke"
+HOLD = "hold"
+RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationRow:
+    """A certificate that is revoked or on hold now; `entry_der` is its element in every CRL."""
+
+    leaf_index: int
+    sequence: int
+    authority_id: int
+    serial: int
+    shard: int
+    reason: int
+    revoked_at: int
+    not_after: int
+    entry_der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationEvent:
+    """One step of the sequence that every gate follows."""
+
+    sequence: int
+    authority_id: int
+    serial: int
+    act: str
+    reason: int
+    at: int
+
+
+_INSERT = Statement(insert(revocations), *(column.key for column in revocations.columns))
+_INSERT_EVENT = Statement(insert(revocation_events), *(column.key for column in revocation_events.columns))
+_DELETE = Statement(delete(revocations).where(revocations.c.leaf_index == bindparam("leaf")))
+_BY_LEAF = select(revocations).where(revocations.c.leaf_index == bindparam("leaf"))
+_ENTRIES = (
+    select(revocations.c.leaf_index, revocations.c.entry_der)
+    .where(
+        revocations.c.authority_id == bindparam("authority"),
+        revocations.c.shard == bindparam("shard"),
+        revocations.c.not_after >= bindparam("ends_from"),
+        revocations.c.leaf_index > bindparam("position"),
+    )
+    .order_by(revocations.c.leaf_index)
+    .limit(bindparam("count"))
+)
+_PAGE = 5000
+_LISTED_BEHIND = (
+    select(
+        revocations.c.leaf_index, revocations.c.serial, revocations.c.entry_der, revocations.c.revoked_at.label("at")
+    )
+    .where(
+        revocations.c.authority_id == bindparam("authority"),
+        revocations.c.shard == bindparam("shard"),
+        revocations.c.sequence > bindparam("behind"),
+    )
+    .limit(bindparam("most"))
+)
+_RELEASED_BEHIND = (
+    select(
+        certificates.c.leaf_index,
+        certificates.c.serial,
+        null().label("entry_der"),
+        func.max(revocation_events.c.at).label("at"),
+    )
+    .select_from(
+        revocation_events.join(
+            certificates,
+            and_(
+                hidden(certificates.c.authority_id == revocation_events.c.authority_id),
+                certificates.c.serial == revocation_events.c.serial,
+            ),
+        )
+    )
+    .where(
+        revocation_events.c.authority_id == bindparam("authority"),
+        revocation_events.c.act == RELEASE,
+        revocation_events.c.sequence > bindparam("behind"),
+        certificates.c.shard == bindparam("shard"),
+        ~exists().where(revocations.c.leaf_index == certificates.c.leaf_index),
+    )
+    .group_by(certificates.c.leaf_index, certificates.c.serial)
+    .limit(bindparam("most"))
+)
+
+
+def put_revocation(connection: Connection, row: RevocationRow) -> None:
+    """Revoke or hold: replaces what stood for this certificate."""
+    delete_revocation(connection, row.leaf_index)
+    write_together(connection, inserting_revocation(row))
+
+
+def inserting_revocation(row: RevocationRow) -> Write:
+    """The change that revokes or holds a certificate about which nothing stands."""
+    return _INSERT.write(
+        leaf_index=row.leaf_index,
+        sequence=row.sequence,
+        authority_id=row.authority_id,
+        serial=serial_bytes(row.serial),
+        shard=row.shard,
+        reason=row.reason,
+        revoked_at=row.revoked_at,
+        not_after=row.not_after,
+        entry_der=row.entry_der,
+    )
+
+
+def delete_revocation(connection: Connection, leaf_index: int) -> None:
+    """Release from hold: the certificate stands in no further CRL."""
+    write_together(connection, deleting_revocation(leaf_index))
+
+
+def deleting_revocation(leaf_index: int) -> Write:
+    """The change of `delete_revocation`."""
+    return _DELETE.write(leaf=leaf_index)
+
+
+def insert_event(connection: Connection, event: RevocationEvent) -> None:
+    """One more step of the sequence, numbered by the batch."""
+    write_together(connection, inserting_event(event))
+
+
+def inserting_event(event: RevocationEvent) -> Write:
+    """The change of `insert_event`."""
+    return _INSERT_EVENT.write(
+        sequence=event.sequence,
+        authority_id=event.authority_id,
+        serial=serial_bytes(event.serial),
+        act=event.act,
+        reason=event.reason,
+        at=event.at,
+    )
+
+
+def find_revocation(connection: Connection, leaf_index: int) -> RevocationRow | None:
+    """Whether and how a certificate is revoked or on hold."""
+    found = connection.execute(_BY_LEAF, {"leaf": leaf_index}).one_or_none()
+    return None if found is None else _row(found)
+
+
+def find_revoked_serial(connection: Connection, authority_id: int, serial: int) -> RevocationRow | None:
+    """As `find_revocation`, by (issuer, serial)."""
+    query = (  # by the index of the certificates' names: revocations have none
+        select(revocations)
+        .join(certificates, certificates.c.leaf_index == revocations.c.leaf_index)
+        .where(certificates.c.serial == serial_bytes(serial), hidden(certificates.c.authority_id == authority_id))
+    )
+    found = connection.execute(query).first()
+    return None if found is None else _row(found)
+
+
+def iterate_entries(connection: Connection, authority_id: int, shard: int, *, ends_from: int) -> Iterator[bytes]:
+    """The CRL entries of one shard whose certificates end at `ends_from` or later, in the order of their leaves.
+
+    Some thousands at a time, joined as a list holds them: a million octet strings apart would weigh twice as much.
+    """
+    position = -1
+    values = {"authority": authority_id, "shard": shard, "ends_from": ends_from, "count": _PAGE}
+    while True:
+        page = connection.execute(_ENTRIES, {**values, "position": position})
+        # As the driver gives them: a Row for each of a million would cost more than all the rest.
+        found = [] if page.cursor is None else page.cursor.fetchall()
+        page.close()
+        if found:
+            yield b"".join([entry for _, entry in found])
+        if len(found) < _PAGE:
+            return
+        position = found[-1][0]
+
+
+def list_events(
+    connection: Connection, authority_id: int, *, after: int, until: int | None = None
+) -> tuple[RevocationEvent, ...]:
+    """The steps of one authority after a place in the sequence (and up to `until`)."""
+    query = select(revocation_events).where(
+        revocation_events.c.authority_id == authority_id, revocation_events.c.sequence > after
+    )
+    if until is not None:
+        query = query.where(revocation_events.c.sequence <= until)
+    return tuple(
+        RevocationEvent(row.sequence, row.authority_id, int.from_bytes(row.serial, "big"), row.act, row.reason, row.at)
+        for row in connection.execute(query.order_by(revocation_events.c.sequence))
+    )
+
+
+def newest_sequence(connection: Connection, authority_id: int | None = None) -> int:
+    """The end of the sequence, of all or as far as one authority is touched by it; 0 before the first step."""
+    query = select(func.max(revocation_events.c.sequence))
+    if authority_id is not None:
+        query = query.where(revocation_events.c.authority_id == authority_id)
+    return int(connection.execute(query).scalar() or 0)
+
+
+def newest_by_shard(connection: Connection, authority_id: int, *, after: int) -> dict[int, int]:
+    """For each shard that anything touched behind `after`: the newest step of the sequence that did."""
+    query = (
+        select(certificates.c.shard, func.max(revocation_events.c.sequence).label("newest"))
+        .select_from(
+            revocation_events.join(
+                certificates,
+                and_(
+                    hidden(certificates.c.authority_id == revocation_events.c.authority_id),
+                    certificates.c.serial == revocation_events.c.serial,
+                ),
+            )
+        )
+        .where(revocation_events.c.authority_id == authority_id, revocation_events.c.sequence > after)
+        .group_by(certificates.c.shard)
+    )
+    found = {row.shard: row.newest for row in connection.execute(query)}
+    if (everywhere := found.pop(EVERY_SHARD, None)) is not None:
+        return {shard: max(everywhere, found.get(shard, 0)) for shard in list_shards(connection, authority_id)}
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a certificate since a place in the sequence: its entry now, None where it was released."""
+
+    serial: int
+    entry_der: bytes | None
+    at: int
+
+
+def list_changes(connection: Connection, authority_id: int, shard: int, *, after: int, most: int) -> tuple[Change, ...]:
+    """Every certificate of a shard that anything happened to behind `after`, in the order of leaves; at most `most`."""
+    # What stands revoked or held tells its last step itself; of the steps only releases are read, which are few: a mass
+    # revocation stays behind the base for hours, and every list of every shard comes by here.
+    found = []
+    for one in list_standing(connection, authority_id, shard):
+        values = {"authority": authority_id, "shard": one, "behind": after, "most": most}
+        found += [*connection.execute(_LISTED_BEHIND, values), *connection.execute(_RELEASED_BEHIND, values)]
+    found.sort(key=lambda row: row.leaf_index)
+    return tuple(
+        Change(int.from_bytes(row.serial, "big"), None if row.entry_der is None else bytes(row.entry_der), row.at)
+        for row in found[:most]
+    )
+
+
+def oldest_waiting(connection: Connection, authority_id: int, shard: int, *, after: int) -> int | None:
+    """When the first step of a shard behind `after` was made that still stands, seconds since 1970 UTC; None without.
+
+    Moments grow with the sequence, in which lists take steps too. Where a clock was set back between two that wait, the
+    later one bears the earlier moment, and the first decides all the same.
+    """
+    table = revocations.c
+    place = (table.authority_id, table.shard, table.sequence)
+    query = select(table.revoked_at).order_by(*place).limit(1)  # one row, however many a mass revocation leaves waiting
+    found = [
+        connection.execute(query.where(*behind(connection, place, (authority_id, one, after)))).scalar()
+        for one in list_standing(connection, authority_id, shard)
+    ]
+    return min((int(at) for at in found if at is not None), default=None)
+
+
+def count_revoked(connection: Connection, authority_id: int) -> int:
+    """How many certificates of an authority stand in `revocations`."""
+    query = select(func.count()).where(revocations.c.authority_id == authority_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def _row(found: Row[tuple[object, ...]]) -> RevocationRow:
+    return RevocationRow(
+        leaf_index=found.leaf_index,
+        sequence=found.sequence,
+        authority_id=found.authority_id,
+        serial=int.from_bytes(found.serial, "big"),
+        shard=found.shard,
+        reason=found.reason,
+        revoked_at=found.revoked_at,
+        not_after=found.not_after,
+        entry_der=bytes(found.entry_der),
+    )

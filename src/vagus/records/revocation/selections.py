@@ -1,0 +1,489 @@
+"""Many certificates at once: which they are and how many; decides nothing about them.
+
+No question costs more than its certificates and its model's devices together, whatever the database believes about
+its tables: statistics of a table that was nearly empty make a planner look through all of it for each device. So a
+question is one statement, or its statements are led: all conditions but one are hidden from the planner, and that
+one has an index. A device's model and serial are never asked in one statement with certificates.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    ColumnElement,
+    String,
+    TableClause,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    column,
+    func,
+    literal,
+    or_,
+    select,
+)
+from sqlalchemy import true as everything
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.visitors import InternalTraversal
+
+from vagus.records.certificates import HELD, INTENDED, ISSUED, REVOKED, CertificateRow, find_by_leaf, read_row
+from vagus.records.engine.database import Connection
+from vagus.records.engine.query_hints import hidden
+from vagus.records.engine.statements import Statement
+from vagus.records.engine.tables import authorities, certificates, devices, revocations
+from vagus.x509.crls.building import RevocationReason
+
+T = TypeVar("T")
+
+LIVE = (INTENDED, ISSUED, HELD)
+_STATES = (INTENDED, ISSUED, HELD, REVOKED)
+REVOKED_FOR_LESS = "revoked for less"
+"""Asked for beside states of rows: revoked, and not for a compromise, which says more than any other reason."""
+_COMPROMISES = tuple(int(reason) for reason in RevocationReason if reason.is_compromise)
+_DEVICE = "device:"
+_HASHED = "sha256:"
+"""Begins the owner of what the log gave back to a restore that has lost the device: all others go by their names."""
+_PAGE = 1000
+"""Devices or certificates that one statement looks up."""
+_FETCHED = 5000
+"""Rows that PostgreSQL sends at once of one statement with very many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Certificates for which all that is given holds; `issued_from` and `issued_until` in seconds, both inclusive.
+
+    `model` and the makers' serials, from `first_serial` to `last_serial` as texts, are looked up in the inventory.
+    `of_devices` leaves out what authorities, responders and our own doors bear; alone it selects too much.
+    """
+
+    authority_ids: tuple[int, ...] = ()
+    owners: tuple[str, ...] = ()
+    profile: str | None = None
+    spki_sha256: bytes | None = None
+    issued_from: int | None = None
+    issued_until: int | None = None
+    leaves: tuple[int, ...] = ()
+    model: str | None = None
+    first_serial: str | None = None
+    last_serial: str | None = None
+    of_devices: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all is asked, which would be every certificate there is."""
+        narrow = self.authority_ids or self.owners or self.leaves or self.model
+        return not (narrow or self.profile or self.spki_sha256 or self.issued_from)
+
+    def encode(self) -> str:
+        """As it is kept: JSON with sorted keys."""
+        found = asdict(self)
+        found["spki_sha256"] = None if self.spki_sha256 is None else self.spki_sha256.hex()
+        return json.dumps(found, sort_keys=True)
+
+    @classmethod
+    def decode(cls, text: str) -> Selection:
+        """What `encode` wrote."""
+        found = json.loads(text)
+        return cls(
+            authority_ids=tuple(found["authority_ids"]),
+            owners=tuple(found["owners"]),
+            profile=found["profile"],
+            spki_sha256=None if found["spki_sha256"] is None else bytes.fromhex(found["spki_sha256"]),
+            issued_from=found["issued_from"],
+            issued_until=found["issued_until"],
+            leaves=tuple(found.get("leaves", ())),
+            model=found.get("model"),
+            first_serial=found.get("first_serial"),
+            last_serial=found.get("last_serial"),
+            of_devices=found.get("of_devices", False),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionCount:
+    """How much a selection is: of one authority, shard and profile."""
+
+    authority_id: int
+    shard: int
+    profile: str
+    certificates: int
+
+
+class _Led(TableClause):
+    """A table that is entered by one index alone. SQLite takes it at its word; for PostgreSQL there is `_by_index`."""
+
+    _traverse_internals = [*TableClause._traverse_internals, ("index", InternalTraversal.dp_string)]  # noqa: RUF012, SLF001
+    inherit_cache = True
+
+    def __init__(self, name: str, index: str, columns: Iterable[ColumnElement[Any]]) -> None:
+        super().__init__(name, *(column(str(one.key), one.type) for one in columns))
+        self.index = index
+
+
+@compiles(_Led)
+def _spell(table: _Led, compiler: Any, **named: Any) -> str:
+    text = str(compiler.visit_table(table, **named))
+    is_led = compiler.dialect.name == "sqlite" and named.get("asfrom")
+    return f"{text} INDEXED BY {table.index}" if is_led else text
+
+
+_BY_DEVICE = _Led("certificates", "certificates_by_device", certificates.c)
+_BY_AUTHORITY = _Led("certificates", "certificates_by_authority", certificates.c)
+
+_INDEX_ALONE = "SET LOCAL enable_seqscan = off"
+_AS_BEFORE = "SET LOCAL enable_seqscan TO DEFAULT"
+
+
+@contextmanager
+def _by_index(connection: Connection) -> Iterator[None]:
+    """Within, PostgreSQL goes by an index where there is one, also in plans that it keeps.
+
+    Not to be asked for an order or groups by columns that another index begins with: it would go all through that one.
+    """
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    connection.exec_driver_sql(_INDEX_ALONE)
+    yield
+    connection.exec_driver_sql(_AS_BEFORE)  # not behind an error: with the savepoint or transaction it is undone
+
+
+class _Way(NamedTuple):
+    """One statement's part of a selection: where it looks, and what else but the selection's own conditions holds."""
+
+    table: Any
+    condition: ColumnElement[bool]
+
+    @property
+    def is_one_of_many(self) -> bool:
+        return self.table is _BY_DEVICE
+
+
+def count_selected(
+    connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE
+) -> tuple[SelectionCount, ...]:
+    """What a selection holds now, by authority, shard and profile."""
+    found: dict[tuple[int, int, str], int] = {}
+    for way in _ways(connection, selection):
+        own = way.table.c
+        columns = (own.authority_id, own.shard, own.profile)
+        held = select(*columns).where(way.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
+        if way.is_one_of_many:
+            held = held.prefix_with("MATERIALIZED", dialect="postgresql")
+        group = (held.c.authority_id, held.c.shard, held.c.profile)
+        for authority_id, shard, profile, several in connection.execute(select(*group, func.count()).group_by(*group)):
+            name = (authority_id, shard, profile)
+            found[name] = found.get(name, 0) + several
+    return tuple(SelectionCount(*name, found[name]) for name in sorted(found))
+
+
+def count_devices(
+    connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE
+) -> int:
+    """How many devices bear what a selection holds now, each once however many certificates it has."""
+    total = 0
+    for way in _ways(connection, selection):  # no device is in two of them
+        own = way.table.c
+        held = select(own.device_id).where(way.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
+        if way.is_one_of_many:
+            held = held.prefix_with("MATERIALIZED", dialect="postgresql")
+        total += int(connection.execute(select(func.count(held.c.device_id.distinct()))).scalar_one())
+    return total
+
+
+def list_late_profiles(
+    connection: Connection, selection: Selection, *, alive_at: int, after: int, states: tuple[str, ...] = LIVE
+) -> tuple[str, ...]:
+    """The profiles of what a selection holds behind leaf `after`: for the few that were issued since a moment ago."""
+    own = certificates.c
+    query = select(own.profile, own.device_id).where(
+        own.leaf_index > after, hidden(*_conditions(own, selection, alive_at, states))
+    )
+    with _by_index(connection):
+        found = list(connection.execute(query))
+        if selection.model is not None:
+            kept = _of_model(connection, selection, {row.device_id for row in found})
+            found = [row for row in found if row.device_id in kept]
+    return tuple(sorted({row.profile for row in found}))
+
+
+def list_leaves(
+    connection: Connection,
+    selection: Selection,
+    *,
+    alive_at: int,
+    after: int,
+    until: int,
+    states: tuple[str, ...] = LIVE,
+) -> array[int]:
+    """Every leaf behind `after` and up to `until` that a selection holds or may hold later, rising; 8 octets for each.
+
+    That is whatever is neither past nor revoked: both are for good, a hold is not, and all else that a certificate is
+    chosen by stays as it was issued. With `REVOKED_FOR_LESS` among `states`, all that is revoked is looked at too.
+    `list_among` tells which of them it holds at a moment.
+    """
+    found = array("q")
+    lasting = _STATES if REVOKED_FOR_LESS in states else LIVE
+    for way in _ways(connection, selection):
+        own = way.table.c
+        conditions = [*_conditions(own, selection, alive_at, lasting), own.leaf_index > after, own.leaf_index <= until]
+        query = select(own.leaf_index).where(way.condition, hidden(*conditions))
+        if not way.is_one_of_many:
+            query = query.execution_options(yield_per=_FETCHED)
+        found.extend(connection.execute(query).scalars())
+    return array("q", sorted(found))
+
+
+def list_among(
+    connection: Connection,
+    selection: Selection,
+    leaves: Sequence[int],
+    *,
+    alive_at: int,
+    states: tuple[str, ...] = LIVE,
+) -> tuple[CertificateRow, ...]:
+    """Which of some hundreds of leaves a selection holds now, rising: each is looked at, and nothing else is."""
+    choices = _choices(selection)
+    more = {REVOKED} if REVOKED_FOR_LESS in states else set()
+    with _by_index(connection):
+        found = [
+            row
+            for row in _read(connection, leaves)
+            if row.not_after > alive_at and row.state in {*states, *more} and _is_held_by(selection, row, choices)
+        ]
+        if more:
+            lost = _compromised(connection, [row.leaf_index for row in found if row.state == REVOKED])
+            found = [row for row in found if row.leaf_index not in lost]
+        if selection.model is not None:
+            kept = _of_model(connection, selection, {row.device_id for row in found})
+            found = [row for row in found if row.device_id in kept]
+    return tuple(sorted(found, key=lambda row: row.leaf_index))
+
+
+def count_but_own(
+    connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...], is_of_authorities: bool
+) -> int:
+    """How many certificates a selection holds, without those of roots for themselves.
+
+    Without `is_of_authorities`, also without those of other authorities.
+    """
+    total = 0
+    for way in _ways(connection, selection):
+        own = way.table.c
+        themselves = literal("authority:") + authorities.c.name + "#" + cast(authorities.c.generation, String)
+        is_its_own = (
+            select(authorities.c.id)
+            .where(authorities.c.id == own.authority_id, own.owner == themselves)
+            .correlate(way.table)
+            .exists()
+        )
+        is_authority = own.owner.startswith("authority:")
+        left_out = and_(is_authority, is_its_own) if is_of_authorities else is_authority
+        conditions = hidden(*_conditions(own, selection, alive_at, states))
+        query = select(func.count()).select_from(way.table).where(way.condition, conditions, ~left_out)
+        total += int(connection.execute(query).scalar_one())
+    return total
+
+
+def list_touched(
+    connection: Connection, selection: Selection, authority_ids: Iterable[int], *, alive_at: int
+) -> tuple[int, ...]:
+    """Those authorities of which a selection holds anything that is not past, whatever became of it."""
+    asked = [one for one in authority_ids if not selection.authority_ids or one in selection.authority_ids]
+    if not (selection.leaves or selection.spki_sha256 or selection.model or _are_devices(selection.owners)):
+        with _by_index(connection):
+            return tuple(one for one in asked if _has_any(connection, selection, one, alive_at))
+    found: set[int] = set()
+    for way in _ways(connection, selection):
+        own = way.table.c
+        query = select(own.authority_id).where(way.condition, hidden(*_conditions(own, selection, alive_at, _STATES)))
+        found.update(connection.execute(query).scalars())
+    return tuple(one for one in asked if one in found)
+
+
+def newest_leaf(connection: Connection) -> int:
+    """The leaf of the certificate that was intended last; -1 before the first."""
+    newest = connection.execute(select(func.max(certificates.c.leaf_index))).scalar()
+    return -1 if newest is None else int(newest)
+
+
+def _ways(connection: Connection, selection: Selection) -> Iterator[_Way]:
+    """Ways that together come by all of a selection once, and by each device on one of them alone.
+
+    One statement may go through every certificate, many may not: only those of devices are many, and they are led.
+    """
+    if selection.leaves:
+        yield _narrowed(connection, selection, certificates.c.leaf_index.in_(selection.leaves))
+    elif selection.spki_sha256 is not None:
+        yield _narrowed(connection, selection, certificates.c.spki_sha256 == selection.spki_sha256)
+    elif selection.model is not None or _are_devices(selection.owners):
+        with _by_index(connection):
+            for page in _pages_of_devices(connection, selection):
+                yield _Way(_BY_DEVICE, _is_among(connection, _BY_DEVICE.c.device_id, page))
+    elif selection.authority_ids:
+        yield _Way(certificates, certificates.c.authority_id.in_(selection.authority_ids))
+    else:
+        yield _Way(certificates, everything())
+
+
+def _narrowed(connection: Connection, selection: Selection, condition: ColumnElement[bool]) -> _Way:
+    """The few certificates of a condition, as far as their devices are of the selection's model."""
+    if selection.model is None:
+        return _Way(certificates, condition)
+    named = connection.execute(select(certificates.c.device_id).where(condition)).scalars().all()
+    with _by_index(connection):
+        kept = _of_model(connection, selection, named)
+    return _Way(certificates, and_(condition, hidden(certificates.c.device_id.in_(kept))))
+
+
+def _pages_of_devices(connection: Connection, selection: Selection) -> Iterator[Sequence[str]]:
+    """The devices that a selection names or whose model it names, page by page; within `_by_index`."""
+    if _are_devices(selection.owners):
+        named = sorted({one.removeprefix(_DEVICE) for one in selection.owners})
+        if selection.model is not None:
+            named = sorted(_of_model(connection, selection, named))
+        yield from _paged(named)
+        return
+    # One statement, read as it is needed: pages of a model by its index could each be sorted out of the whole model.
+    query = select(devices.c.id).where(*_are_of_model(devices.c, *_named_model(selection)))
+    yield from connection.execute(query.execution_options(yield_per=_PAGE)).scalars().partitions()
+
+
+def _are_devices(owners: tuple[str, ...]) -> bool:
+    """Whether owners are found by the index of devices; there is none of owners."""
+    return bool(owners) and all(one.startswith(_DEVICE) for one in owners)
+
+
+def _has_any(connection: Connection, selection: Selection, authority_id: int, alive_at: int) -> bool:
+    """Goes through one authority's certificates at most; within `_by_index`."""
+    own = _BY_AUTHORITY.c
+    conditions = hidden(*_conditions(own, selection, alive_at, _STATES))
+    query = select(own.leaf_index).where(own.authority_id == authority_id, conditions).limit(1)
+    return connection.execute(query).one_or_none() is not None
+
+
+def _read(connection: Connection, leaves: Sequence[int]) -> list[CertificateRow]:
+    """Certificates by leaf, each by its primary key: SQLite goes through a small table for a list of several."""
+    if connection.dialect.name == "sqlite":
+        return [row for leaf in leaves if (row := find_by_leaf(connection, leaf)) is not None]
+    query = select(certificates)
+    return [
+        read_row(found)
+        for page in _paged(leaves)
+        for found in connection.execute(query.where(_is_among(connection, certificates.c.leaf_index, page)))
+    ]
+
+
+def _compromised(connection: Connection, leaves: Sequence[int]) -> set[int]:
+    """Which of these are revoked for a compromise; within `_by_index`, as in `_read`."""
+    if connection.dialect.name == "sqlite":
+        return {leaf for leaf in leaves if (_REASON.find(connection, leaf=leaf) or (0,))[0] in _COMPROMISES}
+    query = select(revocations.c.leaf_index).where(hidden(revocations.c.reason.in_(_COMPROMISES)))
+    return {
+        leaf
+        for page in _paged(leaves)
+        for leaf in connection.execute(query.where(_is_among(connection, revocations.c.leaf_index, page))).scalars()
+    }
+
+
+def _of_model(connection: Connection, selection: Selection, named: Iterable[str | None]) -> set[str]:
+    """Which of these devices are of a selection's model and in its range; within `_by_index`, as in `_read`."""
+    wanted = _named_model(selection)
+    ids = [one for one in named if one is not None]
+    if connection.dialect.name == "sqlite":
+        values = {one.key: one.value for one in wanted}
+        return {one for one in ids if _IS_OF_MODEL.find(connection, device=one, **values) is not None}
+    fits = hidden(*_are_of_model(devices.c, *wanted))
+    query = select(devices.c.id).where(fits)
+    return {
+        one
+        for page in _paged(ids)
+        for one in connection.execute(query.where(_is_among(connection, devices.c.id, page))).scalars()
+    }
+
+
+def _named_model(selection: Selection) -> tuple[BindParameter[str | None], ...]:
+    named = {"model": selection.model, "first": selection.first_serial, "last": selection.last_serial}
+    return tuple(bindparam(name, value, type_=String) for name, value in named.items())
+
+
+def _are_of_model(own: Any, model: Any, first: Any, last: Any) -> list[ColumnElement[bool]]:
+    """The model, and the range of its maker's serials as far as one is given: those of its first's length."""
+    serial = own.maker_serial
+    return [
+        own.model == model,
+        serial >= func.coalesce(first, serial),
+        func.length(serial) == func.length(func.coalesce(first, serial)),  # as texts, 10 lies between 1 and 2
+        serial <= func.coalesce(last, serial),
+    ]
+
+
+_REASON = Statement(select(revocations.c.reason).where(revocations.c.leaf_index == bindparam("leaf")))
+_IS_OF_MODEL = Statement(
+    select(devices.c.id).where(
+        devices.c.id == bindparam("device", type_=String),
+        *_are_of_model(devices.c, *(bindparam(name, type_=String) for name in ("model", "first", "last"))),
+    )
+)
+
+
+def _is_among(connection: Connection, own: ColumnElement[Any], page: Sequence[object]) -> ColumnElement[bool]:
+    """As one value where the database knows lists: a statement with a thousand costs more than what it asks for."""
+    if connection.dialect.name == "sqlite":
+        return own.in_(page)
+    return own == any_(literal(list(page), ARRAY(own.type)))
+
+
+def _paged(found: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (found[at : at + _PAGE] for at in range(0, len(found), _PAGE))
+
+
+def _conditions(own: Any, selection: Selection, alive_at: int, states: tuple[str, ...]) -> list[ColumnElement[bool]]:
+    """What must hold of a certificate's row; of its device's, see `_are_of_model`."""
+    is_in = own.state.in_(states)
+    if REVOKED_FOR_LESS in states:  # as a value, for which no planner thinks of going through all that is revoked
+        table = own.leaf_index.table
+        reason = select(revocations.c.reason).where(revocations.c.leaf_index == own.leaf_index).correlate(table)
+        says_less = func.coalesce(reason.scalar_subquery(), 0).not_in(_COMPROMISES)
+        is_in = or_(is_in, and_(own.state == REVOKED, says_less))
+    found = [own.not_after > alive_at, is_in]
+    found += [getattr(own, name).in_(wanted) for name, wanted in _choices(selection).items()]
+    if selection.issued_from is not None:
+        found.append(own.not_before >= selection.issued_from)
+    if selection.issued_until is not None:
+        found.append(own.not_before <= selection.issued_until)
+    if selection.of_devices:
+        found.append(or_(own.device_id.is_not(None), own.owner.startswith(_HASHED)))
+    return found
+
+
+def _is_held_by(selection: Selection, row: CertificateRow, choices: Mapping[str, frozenset[object]]) -> bool:
+    """`_conditions` but for the end and the state, of a row that was read; `choices` are `_choices` of `selection`."""
+    return (
+        all(getattr(row, name) in wanted for name, wanted in choices.items())
+        and (selection.issued_from is None or row.not_before >= selection.issued_from)
+        and (selection.issued_until is None or row.not_before <= selection.issued_until)
+        and not (selection.of_devices and row.device_id is None and not row.owner.startswith(_HASHED))
+    )
+
+
+def _choices(selection: Selection) -> dict[str, frozenset[object]]:
+    """Of which columns a selection says what they may be."""
+    found: dict[str, frozenset[object]] = {
+        "leaf_index": frozenset(selection.leaves),
+        "authority_id": frozenset(selection.authority_ids),
+        "owner": frozenset(selection.owners),
+        "profile": frozenset(() if selection.profile is None else (selection.profile,)),
+        "spki_sha256": frozenset(() if selection.spki_sha256 is None else (selection.spki_sha256,)),
+    }
+    return {name: wanted for name, wanted in found.items() if wanted}

@@ -1,0 +1,112 @@
+"""What published status must say: who is revoked since when, who was released, whom to ask about; publishes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import select, tuple_
+
+from vagus.records.certificates import CertificateRow, find_by_leaf, list_standing
+from vagus.records.engine.database import Connection
+from vagus.records.engine.query_hints import behind, stream
+from vagus.records.engine.tables import certificates, revocation_events, revocations
+from vagus.records.lost_certificates import LOST
+from vagus.records.publications import COMPLETE
+from vagus.records.revocation.revocations import RELEASE
+
+_NEAR = 500
+"""How many certificates a look for one that is alive goes through: few enough for the index of their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedFact:
+    """A certificate that is revoked or on hold now; times in seconds since 1970."""
+
+    serial: int
+    shard: int
+    revoked_at: int
+    not_after: int
+    sequence: int
+
+
+def iterate_revoked(connection: Connection, authority_id: int, shard: int | None = None) -> Iterator[RevokedFact]:
+    """Everything that stands revoked or on hold of one authority (or one of its shards), by shard and leaf."""
+    table = revocations.c
+    query = (
+        select(table.serial, table.shard, table.revoked_at, table.not_after, table.sequence)
+        .where(table.authority_id == authority_id)
+        .order_by(table.shard, table.leaf_index)
+    )
+    if shard is not None:
+        query = query.where(table.shard.in_(list_standing(connection, authority_id, shard)))
+    for serial, at_shard, revoked_at, not_after, sequence in stream(connection, query):
+        yield RevokedFact(int.from_bytes(serial, "big"), at_shard, revoked_at, not_after, sequence)
+
+
+def list_released(connection: Connection, authority_id: int, *, since: int) -> frozenset[int]:
+    """The serials whose hold ended at `since` or later: lists made before may still name them."""
+    table = revocation_events.c
+    query = select(table.serial).where(table.authority_id == authority_id, table.act == RELEASE, table.at >= since)
+    return frozenset(int.from_bytes(serial, "big") for serial in connection.execute(query).scalars())
+
+
+def list_newest_revoked(connection: Connection, authority_id: int, count: int) -> tuple[CertificateRow, ...]:
+    """The certificates that were revoked or held last."""
+    table = revocations.c
+    place = tuple_(table.authority_id, table.shard, table.sequence)
+    query = select(table.sequence, table.leaf_index).order_by(*(one.desc() for one in place)).limit(count)
+    newest: list[tuple[int, int]] = []
+    for shard in list_standing(connection, authority_id, COMPLETE):  # each has an index of its steps; all have none
+        in_shard = (place > (authority_id, shard, -1), place < (authority_id, shard + 1, -1))
+        newest += [(row.sequence, row.leaf_index) for row in connection.execute(query.where(*in_shard))]
+    found = (find_by_leaf(connection, leaf) for _, leaf in sorted(newest, reverse=True)[:count])
+    return tuple(row for row in found if row is not None)
+
+
+def find_alive_from(connection: Connection, authority_id: int, leaf_index: int, *, alive_at: int) -> int | None:
+    """The leaf of the first signed certificate at or behind `leaf_index` that ends after `alive_at`.
+
+    None also where it would be behind hundreds that are past: of an authority of old there may be a million.
+    """
+    table = certificates.c
+    place = (table.authority_id, table.leaf_index)
+    near = (
+        select(table.leaf_index, table.not_after, table.fingerprint)
+        .where(*behind(connection, place, (authority_id, leaf_index - 1)))
+        .order_by(*place)
+        .limit(_NEAR)
+        .subquery()
+    )
+    query = select(near.c.leaf_index).where(near.c.not_after > alive_at, near.c.fingerprint.is_not(None))
+    return connection.execute(query.order_by(near.c.leaf_index).limit(1)).scalar_one_or_none()
+
+
+def find_newest_alive(connection: Connection, authority_id: int, *, alive_at: int) -> CertificateRow | None:
+    """The newest signed certificate of an authority that ends after `alive_at`, revoked or not.
+
+    None also where hundreds that are newer have ended: those of short life, of which nobody asks for a list. One whose
+    bytes a restore has lost is passed over.
+    """
+    table = certificates.c
+    place = (table.authority_id, table.leaf_index)
+    near = (
+        select(table.leaf_index, table.not_after, table.fingerprint)
+        .where(*behind(connection, place, (authority_id, -1)))
+        .order_by(*(one.desc() for one in place))
+        .limit(_NEAR)
+        .subquery()
+    )
+    is_whole = (near.c.fingerprint.is_not(None), near.c.fingerprint != LOST)
+    query = select(near.c.leaf_index).where(near.c.not_after > alive_at, *is_whole)
+    leaf_index = connection.execute(query.order_by(near.c.leaf_index.desc()).limit(1)).scalar_one_or_none()
+    return None if leaf_index is None else find_by_leaf(connection, leaf_index)
+
+
+def find_newest_leaf(connection: Connection, authority_id: int) -> int | None:
+    """The leaf of the newest certificate of an authority."""
+    table = certificates.c
+    place = (table.authority_id, table.leaf_index)
+    query = select(table.leaf_index).where(*behind(connection, place, (authority_id, -1)))
+    query = query.order_by(*(one.desc() for one in place))
+    return connection.execute(query.limit(1)).scalar_one_or_none()

@@ -1,0 +1,157 @@
+"""The certificates that our own doors show: made when missing or near their end, kept as keys in keystore `gate`.
+
+They are issued by the hospital's infrastructure CA over the same road as everybody's, and found again in the record of
+what was issued: beside the key nothing has to be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from ipaddress import ip_address
+from itertools import count
+
+from vagus.authority.issuance import IssuanceOrder
+from vagus.authority.issuers import Issuer
+from vagus.errors import Unavailable
+from vagus.keystore.signing import Purpose, SigningKey
+from vagus.keystore.software import SoftwareKeystore
+from vagus.policy.plans import HospitalPlan, PlannedListener
+from vagus.reasons import Reason
+from vagus.records.authorities import ACTIVE, RETIRED, find_by_id
+from vagus.records.certificates import ISSUED, CertificateRow, list_of_key, load_bytes
+from vagus.records.keys import find_key
+from vagus.tls import Credential
+from vagus.wiring import House
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.keys import PublicKey, decode_public_key
+from vagus.x509.names.distinguished import SubjectFields
+from vagus.x509.pem import encode_certificates
+
+GATE_KEYSTORE = "gate"
+_PROFILE = "tls-server"
+_LIVE = frozenset({ACTIVE, RETIRED})
+
+
+@dataclass(frozen=True, slots=True)
+class DoorCertificate:
+    """What a door shows, and which certificate it is: for stapling and for renewal."""
+
+    credential: Credential
+    certificate_der: bytes
+    issuer_der: bytes
+    serial: int
+    not_after: int
+
+
+class DoorCertificates:
+    """Makes and finds the certificates of doors."""
+
+    def __init__(self, house: House, plan: HospitalPlan, issuers: Mapping[str, Issuer]) -> None:
+        self._house = house
+        self._titles = {one.label: one.title for one in plan.hospitals}
+        self._issuers = issuers
+
+    def provide(self, listener: PlannedListener) -> DoorCertificate:
+        """The certificate of a door, issued now when there is none with its names and enough life.
+
+        A key that was blocked, as one whose certificate was revoked for compromise, gives way to a new one, and so does
+        a certificate that a clock which ran ahead made: nobody believes it yet. Raises Unavailable(KEY_NOT_OPEN) when
+        one is due and the infrastructure CA is not open here, and Unavailable(CLOCK_AHEAD) when it would be dated so.
+        """
+        keystore = self._house.keystore_or_new(GATE_KEYSTORE)
+        owner = f"server:{listener.name}"
+        key = self._find_key(keystore, f"tls-{listener.name}", owner)
+        public_key = decode_public_key(key.spki_der)
+        found = self._find(public_key, listener)
+        if found is None:
+            self._issue(public_key, listener, owner)
+            found = self._find(public_key, listener)
+        if found is None:
+            msg = f"the certificate of listener {listener.name} was issued and is not on record; see vagus audit verify"
+            raise Unavailable(Reason.UNSETTLED, msg, listener=listener.name)
+        row, der, issuer_der = found
+        chain = encode_certificates((der, issuer_der))
+        credential = Credential(chain, keystore.tls_key_pem(key.key_id))
+        return DoorCertificate(credential, der, issuer_der, row.serial, row.not_after)
+
+    def _find_key(self, keystore: SoftwareKeystore, name: str, owner: str) -> SigningKey:
+        """The first of `name`, `name.2`, … that may still be certified; made now if none may."""
+        for place in count(1):
+            key_id = name if place == 1 else f"{name}.{place}"
+            if not keystore.has(key_id):
+                return keystore.generate(key_id, KeyAlgorithm.P256, {Purpose.TLS}, owner)
+            key = keystore.load(key_id)
+            with self._house.database.reading() as connection:
+                known = find_key(connection, sha256(key.spki_der).digest())
+            if known is None or not known.is_blocked:
+                return key
+        raise AssertionError  # the count has no end
+
+    def _find(self, key: PublicKey, listener: PlannedListener) -> tuple[CertificateRow, bytes, bytes] | None:
+        """The certificate of this key with these names that ends last, if it has begun and its renewal is not due."""
+        now = self._house.clock.now().timestamp()
+        with self._house.database.reading() as connection:
+            every = list_of_key(connection, key.spki_sha256)
+            alive = [row for row in every if row.state == ISSUED and row.not_before <= now]
+            for row in sorted(alive, key=lambda row: -row.not_after):
+                _, der = load_bytes(connection, row.leaf_index)
+                above = find_by_id(connection, row.authority_id)
+                window = self._house.pack.renewal.window_of(timedelta(seconds=row.not_after - row.not_before))
+                if der is None or above is None or above.certificate_der is None:
+                    continue
+                if above.state in _LIVE and row.not_after - now > window.total_seconds() and _is_named(der, listener):
+                    return row, der, above.certificate_der
+        return None
+
+    def _issue(self, key: PublicKey, listener: PlannedListener, owner: str) -> None:
+        authority = f"{listener.hospital}/infra"
+        issuer = self._issuers.get(authority)
+        if issuer is None:
+            msg = f"listener {listener.name} needs a certificate of {authority}; add it to --issue-for"
+            raise Unavailable(Reason.KEY_NOT_OPEN, msg, authority=authority)
+        self._house.make_clock_bound().look()
+        dns_names, addresses = _split(listener)
+        # Not the time: a certificate that was revoked or renamed in the very second it was issued would come back.
+        wish = self._house.entropy(8).hex()
+        self._house.issuance.issue_now(
+            IssuanceOrder(
+                request_id=f"{owner}:{key.spki_sha256.hex()[:16]}:{wish}",
+                profile=_PROFILE,
+                owner=owner,
+                public_key=key,
+                subject=SubjectFields(
+                    organisation=self._titles.get(listener.hospital or "", "Vagus"),
+                    common_name=listener.host_names[0][:64],
+                ),
+                dns_names=dns_names,
+                ip_addresses=addresses,
+            ),
+            issuer,
+        )
+        # The signature's row rides a later batch; waiting for one more act makes sure that it is there.
+        self._house.writer.submit(lambda batch: batch.at).result()
+
+
+def _is_named(der: bytes, listener: PlannedListener) -> bool:
+    """Whether a certificate has the names of the listener and no other."""
+    names = decode_certificate(der).names
+    dns_names, addresses = _split(listener)
+    wanted = {ip_address(address).packed for address in addresses}
+    is_same = set(names.dns) == set(dns_names) and set(names.addresses) == wanted
+    return is_same and len(names.dns) + len(names.addresses) == names.count
+
+
+def _split(listener: PlannedListener) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Host names and addresses apart: they stand in different name forms (RFC 5280 4.2.1.6)."""
+    dns_names: list[str] = []
+    addresses: list[str] = []
+    for name in listener.host_names:
+        try:
+            addresses.append(str(ip_address(name)))
+        except ValueError:
+            dns_names.append(name)
+    return tuple(dns_names), tuple(addresses)

@@ -1,0 +1,1 @@
+"""Sockets, TLS and HTTP framing of the listeners; knows no protocol above HTTP."""

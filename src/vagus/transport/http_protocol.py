@@ -1,0 +1,258 @@
+"""HTTP/1.1 on an admitted connection: uvicorn's httptools protocol with time-outs, bounds and the verdict added.
+
+uvicorn's own names used here (`connection_made`, `on_*`, `_start_asgi_task`, `RequestResponseCycle.keep_alive`) are
+semi-public: tests/server/test_http_protocol.py is the contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import httptools
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from vagus.endpoints.gateway.decisions import Outcome
+from vagus.endpoints.http import check_framing, check_target, problem_headers, refusing, status_of
+from vagus.errors import LimitExceeded, Malformed, NotAuthorised, Unavailable, VagusError
+from vagus.reasons import Reason
+from vagus.transport.listener_state import Gate
+from vagus.transport.open_connections import Standing
+from vagus.wire.problems import encode_problem, problem_from
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+PIPELINED = 32
+"""How many requests of a connection may wait for the answer to the one before them."""
+_TOO_LARGE_HEADER = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+
+
+class _IsOver(Exception):
+    """Ends the parser's work on a segment: what follows in it counts no more. No error, and nobody sees it."""
+
+
+class GateHttp(HttpToolsProtocol):
+    """One HTTP connection, over TLS (with a standing) or plain (without)."""
+
+    def __init__(self, config: Config, state: ServerState, gate: Gate, standing: Standing | None) -> None:
+        super().__init__(config, state, {})
+        self._app = self.app
+        self._gate = gate
+        self._standing = standing
+        self._deadline: float | None = None
+        self._body_end = 0.0  # what the body's octets have bought so far; the deadline is never later
+        self._is_in_header = True
+        self._is_begun = False  # the parser holds a part of a request
+        self._is_last = False  # nothing behind this request counts
+        self._is_over = False  # an answer that ends the connection is on its way: nothing that follows counts
+        self._header_octets = 0
+        self._field_octets = 0
+        self._tls: dict[object, object] = {
+            "peer": standing.peer if standing is not None else None,
+            "admitted": None,
+            "refusal": None,
+            "degraded": None,
+            "listener": gate.rules.listener,
+        }
+
+    # The connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The header is awaited from now on."""
+        super().connection_made(transport)
+        self._gate.ticking.add(self)
+        self._deadline = self.loop.time() + self._gate.limits.header_seconds
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give everything back."""
+        self._gate.ticking.discard(self)
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, with a bound on the header that llhttp does not have."""
+        if self._is_over:
+            return
+        self._unset_keepalive_if_required()
+        if self._is_in_header:
+            self._header_octets += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._decline_upgrade()
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, _IsOver):
+                return
+            self._refuse_unparsed(self._explain(error))
+            return
+        if self._is_in_header and self._header_octets > self._gate.limits.header_bytes:
+            self._refuse_unparsed(self._header_too_large(), _TOO_LARGE_HEADER)
+        elif not self._is_in_header:
+            self._header_octets = 0
+            if self._deadline is not None:
+                self._deadline = self._next_deadline(len(data))
+        elif self._deadline is None and (self._header_octets or self._is_begun):
+            self._deadline = self.loop.time() + self._gate.limits.header_seconds
+
+    def tick(self, now: float) -> None:
+        """Header and body time-outs; the socket's own are its owner's."""
+        if self.flow.read_paused:
+            self._body_end = now + self._gate.limits.body_seconds
+        elif self._deadline is not None and now > self._deadline:
+            self._deadline = None
+            what = "header" if self._is_in_header else "body"
+            message = f"the {what} of the request did not come within the limit; send it without pauses"
+            self._refuse_unparsed(LimitExceeded(Reason.TIME_OUT, message))
+
+    # The parser's callbacks
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if self._is_over:
+            raise _IsOver
+        super().on_message_begin()
+        self._is_in_header = self._is_begun = True
+        self._field_octets = 0
+        self.scope["extensions"] = {"tls": self._tls, "reset": self.transport.abort}  # type: ignore[dict-item]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field. Fields of a chunked body's trailer end nowhere: uvicorn would add them to the header."""
+        self._field_octets += len(name) + len(value) + 4
+        is_bounded = len(self.headers) < self._gate.limits.header_fields
+        if is_bounded and self._field_octets <= self._gate.limits.header_bytes and self._is_in_header:
+            super().on_header(name, value)
+        elif self._field_octets > self._gate.limits.header_bytes and not self._is_in_header:
+            raise LimitExceeded(Reason.TOO_LARGE, "the trailer section exceeds the limit")
+
+    def on_headers_complete(self) -> None:
+        """The header is whole: refuse what must not be acted upon, before anybody does."""
+        self._is_in_header = False
+        self._body_end = self.loop.time() + self._gate.limits.body_seconds
+        self._deadline = self._next_deadline(0)
+        error = self._find_fault()
+        if error is not None:
+            self._is_last = True
+            self._tell(error)
+        self.app = (
+            self._app
+            if error is None
+            else refusing(error, status=_TOO_LARGE_HEADER if error.reason is Reason.TOO_LARGE else None)
+        )
+        super().on_headers_complete()
+        if len(self.pipeline) > PIPELINED:  # the queue is answered, and the connection ends with its last
+            self._is_last = True
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._is_over = self._is_over or self._is_last
+        self._deadline = None
+        self._is_in_header = True
+        self._is_begun = False
+        self._header_octets = 0
+        super().on_message_complete()
+
+    def _next_deadline(self, octets: int) -> float:
+        """Each octet of a body buys a moment, and none buys more than `body_seconds` ahead."""
+        limits, now = self._gate.limits, self.loop.time()
+        self._body_end = min(self._body_end + octets / limits.body_octets_per_second, now + limits.body_seconds)
+        return min(now + limits.stall_seconds, self._body_end)
+
+    def _find_fault(self) -> VagusError | None:
+        limits = self._gate.limits
+        if self._field_octets + len(self.url) > limits.header_bytes or len(self.headers) >= limits.header_fields:
+            return self._header_too_large()
+        try:
+            check_framing(self.parser.get_http_version(), self.headers)
+            check_target(self.url)
+        except VagusError as error:
+            return error
+        if self.parser.should_upgrade():
+            has_body = any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
+            if has_body:  # llhttp takes an upgrade's body for the other protocol: the next server might not
+                return Malformed(Reason.SMUGGLING, "the request asks for an upgrade and has a body; send it without")
+            if b"websocket" in (self._get_upgrade() or b""):
+                return NotAuthorised(Reason.UPGRADE_REFUSED, "this server speaks HTTP only and no WebSocket")
+        return None
+
+    def _tell(self, error: VagusError) -> None:
+        if self._standing is not None:
+            self._standing.tell(Outcome.REFUSED, error)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Each request is held to the verdict as it is now, also one that waited behind another."""
+        standing = self._standing
+        if standing is not None:
+            objection = standing.find_objection()
+            if objection is not None and self._gate.on_refusal != "tell":
+                # 401 would ask for HTTP credentials (RFC 9110 15.5.2), and 400 for another request; here it is the peer
+                # that is refused, whatever the request is.
+                status = None if isinstance(objection, Unavailable) else HTTPStatus.FORBIDDEN
+                app = refusing(objection, status=status)  # type: ignore[assignment]
+            self._tls.update(admitted=standing.guest, refusal=objection, degraded=standing.degraded)
+        super()._start_asgi_task(cycle, app)
+
+    # Ends that come before an application
+
+    def _decline_upgrade(self) -> None:
+        """Other upgrades are ignored (RFC 9110 7.8), but the parser stops there: the connection ends with this answer.
+
+        Java's HTTP client asks for h2c with every plain request.
+        """
+        self._is_over = True
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self.transport.close()
+
+    def _explain(self, error: httptools.HttpParserError) -> VagusError:
+        inner = error.__context__
+        if isinstance(inner, VagusError):
+            return inner
+        # llhttp stops at the first doubt about framing; its words are fixed, never the client's.
+        message = f"the request is not HTTP/1.1: {error}"[:200]
+        framing = {b"content-length", b"transfer-encoding"}
+        seen = {name for name, _ in self.headers or ()}
+        text = str(error).lower()
+        is_framing = "content-length" in text or "transfer-encoding" in text or "chunk" in text or bool(seen & framing)
+        return Malformed(Reason.SMUGGLING if is_framing else Reason.BAD_REQUEST, message)
+
+    def _header_too_large(self) -> LimitExceeded:
+        limits = self._gate.limits
+        message = (
+            f"the header exceeds {limits.header_bytes} octets or {limits.header_fields} fields; send a smaller one"
+        )
+        return LimitExceeded(Reason.TOO_LARGE, message, limit=limits.header_bytes)
+
+    def _refuse_unparsed(self, error: VagusError, status: int | None = None) -> None:
+        """Answer what never became a request, unless another answer is under way on this connection."""
+        self._is_over = True
+        if self.transport.is_closing():
+            return
+        self._tell(error)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:  # an earlier, whole request: it gets its answer, and the connection ends with that
+                cycle.keep_alive = False
+                return
+            # The application waits for a body that will not come: it is told so by the end of the connection.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started or self.pipeline:
+                self.transport.abort()
+                return
+        chosen = HTTPStatus(status or status_of(error))
+        body = encode_problem(problem_from(error, chosen))
+        fields = [*self.server_state.default_headers, *problem_headers(error, chosen, len(body))]
+        head = b"HTTP/1.1 %d %s\r\n" % (chosen, chosen.phrase.encode("ascii"))
+        lines = [name + b": " + value + b"\r\n" for name, value in fields]
+        self.transport.write(b"".join([head, *lines, b"connection: close\r\n\r\n", body]))
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Uvicorn's own words for what does not parse."""
+        self._refuse_unparsed(Malformed(Reason.BAD_REQUEST, msg))

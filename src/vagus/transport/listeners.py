@@ -1,0 +1,400 @@
+"""Listeners as values, and several of them served in one event loop; builds no application and judges nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+import signal
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import format_datetime
+from typing import Literal
+
+import uvloop
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from vagus.clock import Clock
+from vagus.endpoints.gateway.decisions import GateDecision, Guest, Record
+from vagus.endpoints.http import ASGIApp, answering_errors
+from vagus.errors import Misconfigured
+from vagus.reasons import Reason
+from vagus.tls import Peer, ServerContext
+from vagus.transport.http_protocol import GateHttp
+from vagus.transport.limits import Limits
+from vagus.transport.listener_state import Gate
+from vagus.transport.open_connections import (
+    VERDICT_SECONDS,
+    Admit,
+    DeviceFeed,
+    Look,
+    Lost,
+    OpenConnections,
+    RevocationFeed,
+    Rules,
+    Standing,
+    as_the_guest_says,
+    see_nothing,
+)
+from vagus.transport.plain_connection import PlainConnection
+from vagus.transport.status_protocol import Answers, StatusHttp
+from vagus.transport.tls_connection import TlsConnection
+
+OnRefusal = Literal["answer", "close", "tell"]
+"""`answer`: 403 problem and close. `close`: nothing. `tell`: the application is told in its scope and must decide."""
+
+SPARE_FILES = 256  # database, log, keystores, upstream connections
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedStream:
+    """What a raw stream's protocol may know of its client."""
+
+    listener: str
+    source: str
+    peer: Peer
+    guest: Guest | None
+    record: Record
+
+
+def record_nothing(_decision: GateDecision) -> None:
+    """For listeners whose connections nobody wants to hear of."""
+
+
+def do_nothing() -> None:
+    """For applications that keep nothing open."""
+
+
+def never_moves() -> object:
+    """The position of a house in which nothing is ever revoked."""
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSpec:
+    """One listener: an address, who may come in, and what stands behind it (`app` or `stream`, not both).
+
+    An `app` finds in `scope["extensions"]["tls"]`: `peer` (None without TLS), `admitted` (what `admit` gave),
+    `refusal` (only where `on_refusal` is `tell`), `degraded` (an error, while policy lets a lost verdict go on) and
+    `listener`.
+    """
+
+    name: str
+    host: str
+    port: int
+    """0 lets the system choose; `RunningListeners.addresses` tells what it chose."""
+    app: ASGIApp | None = None
+    stream: Callable[[AdmittedStream], asyncio.Protocol] | None = None
+    answers: Answers | None = None
+    """Asked before `app`, on a listener without TLS: what it answers at sight passes no application."""
+    tls: ServerContext | None = None
+    admit: Admit | None = None
+    """Called after each handshake, full or resumed, before any application byte, and again as `position` moves."""
+    position: Callable[[], object] = never_moves
+    """Any value that changes whenever a verdict may have: the positions of both sequences, at least."""
+    on_refusal: OnRefusal = "answer"
+    look: Look = see_nothing
+    """Asked before `admit` about somebody who was let in: it can refuse for much less work, and admits nobody."""
+    lost: Lost = as_the_guest_says
+    record: Record = record_nothing
+    limits: Limits = field(default_factory=Limits)
+    verdict_seconds: float = VERDICT_SECONDS
+    """How long a verdict is good although nothing was revoked or changed: expiry reaches a stream by then."""
+    close: Callable[[], None] = do_nothing
+    """Called at the end, for what the application keeps open: `HttpRelay.close`."""
+    shares_port: bool = False
+    """SO_REUSEPORT: several processes serve this address."""
+
+    def __post_init__(self) -> None:
+        if (self.app is None) == (self.stream is None):
+            raise _unusable(self.name, "needs either an HTTP application or a stream protocol")
+        if self.tls is None and (self.admit is not None or self.stream is not None):
+            raise _unusable(self.name, "has no TLS, so it can judge nobody and must carry no stream")
+        if self.answers is not None and (self.tls is not None or self.app is None):
+            raise _unusable(self.name, "has answers at sight, which go with a plain HTTP application alone")
+
+
+def _unusable(name: str, what: str) -> Misconfigured:
+    return Misconfigured(Reason.BAD_SETTINGS, f"listener {name} {what}; correct its settings", listener=name)
+
+
+def _not_bound(spec: ListenerSpec, error: OSError) -> Misconfigured:
+    msg = f"listener {spec.name} cannot listen on {spec.host}:{spec.port} ({error.strerror or error})"
+    if error.errno == errno.EADDRINUSE:
+        msg = f"{msg}; perhaps another serve of this installation runs: end it, or choose a free address"
+    where = "its address stands in the plan, or under [serve] in vagus.toml"
+    return Misconfigured(Reason.BAD_SETTINGS, f"{msg}; {where}", listener=spec.name)
+
+
+@dataclass(slots=True)
+class _Listening:
+    """One listener while it serves."""
+
+    spec: ListenerSpec
+    gate: Gate
+    server: asyncio.Server
+    state: ServerState | None  # of HTTP listeners
+    ticking: asyncio.Task[None]
+    address: tuple[str, int]
+
+
+class RunningListeners:
+    """Listeners that serve, until `stop`."""
+
+    def __init__(self, clock: Clock, connections: OpenConnections) -> None:
+        self.connections = connections
+        self.loop = asyncio.get_running_loop()
+        self._clock = clock
+        self._every: dict[str, _Listening] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def addresses(self) -> Mapping[str, tuple[str, int]]:
+        """The bound host and port of each listener, by its name."""
+        return {name: one.address for name, one in self._every.items()}
+
+    async def open(self, spec: ListenerSpec) -> tuple[str, int]:
+        """Listen; gives the bound address. Raises Misconfigured(BAD_SETTINGS) when it cannot be had."""
+        if spec.name in self._every:
+            raise _unusable(spec.name, "has the name of another one")
+        rules = Rules(
+            spec.name,
+            spec.admit,
+            spec.record,
+            spec.position,
+            look=spec.look,
+            lost=spec.lost,
+            verdict_seconds=spec.verdict_seconds,
+        )
+        # A raw stream has no words for a refusal, and nobody behind it who could be told.
+        gate = Gate(rules, spec.limits, self.connections, "close" if spec.stream is not None else spec.on_refusal)
+        state = ServerState() if spec.app is not None else None
+        try:
+            server = await self.loop.create_server(
+                self._factory(spec, gate, state),
+                spec.host,
+                spec.port,
+                backlog=2048,
+                reuse_port=spec.shares_port or None,
+            )
+        except OSError as error:
+            raise _not_bound(spec, error) from error
+        for listening in server.sockets:
+            _keep_alive(listening)
+        host, port = server.sockets[0].getsockname()[:2]
+        ticking = self.loop.create_task(self._tick(gate, state))
+        self._every[spec.name] = _Listening(spec, gate, server, state, ticking, (str(host), int(port)))
+        return str(host), int(port)
+
+    async def change(self, opened: Sequence[ListenerSpec], closed: Collection[str], grace_seconds: float = 5.0) -> None:
+        """Close the named listeners and open others; connections of the rest go on.
+
+        A listener that only changes keeps its name and is in both. Raises Misconfigured(BAD_SETTINGS) before anything
+        is closed when an address that is new cannot be had.
+        """
+        gone = [self._every.pop(name) for name in closed]
+        held = {one.address for one in gone}
+        first = [spec for spec in opened if (spec.host, spec.port) not in held]
+        done: list[str] = []
+        try:
+            for spec in first:
+                await self.open(spec)
+                done.append(spec.name)
+        except Misconfigured:
+            await self._end([self._every.pop(name) for name in done], 0)
+            self._every |= {one.spec.name: one for one in gone}
+            raise
+        for one in gone:
+            one.server.close()
+        await asyncio.sleep(0)  # the sockets are closed on the loop's next turn
+        for spec in opened:
+            if spec not in first:
+                await self.open(spec)
+        await self._end(gone, grace_seconds)
+
+    def _factory(self, spec: ListenerSpec, gate: Gate, state: ServerState | None) -> Callable[[], asyncio.Protocol]:
+        tls = spec.tls
+        if spec.stream is not None and tls is not None:
+            make = spec.stream
+
+            def raw(_connection: TlsConnection, standing: Standing) -> asyncio.Protocol:
+                return make(
+                    AdmittedStream(spec.name, standing.source, standing.peer, standing.guest, standing.rules.record)
+                )
+
+            return lambda: TlsConnection(gate, tls, raw)
+        config, server_state = _uvicorn(spec), state or ServerState()
+        answers = spec.answers
+        if answers is not None:
+            return lambda: PlainConnection(gate, lambda: StatusHttp(config, server_state, gate, answers))
+        if tls is None:
+            return lambda: PlainConnection(gate, lambda: GateHttp(config, server_state, gate, None))
+        return lambda: TlsConnection(gate, tls, lambda _, standing: GateHttp(config, server_state, gate, standing))
+
+    async def _tick(self, gate: Gate, state: ServerState | None) -> None:
+        """Deadlines, and the Date field (RFC 9110 6.6.1)."""
+        while True:
+            if state is not None:
+                date = format_datetime(self._clock.now(), usegmt=True).encode("ascii")
+                state.default_headers = [(b"date", date)]
+            await asyncio.sleep(gate.limits.tick_seconds)
+            gate.tick(self.loop.time())
+
+    def counts(self) -> Mapping[str, tuple[int, int]]:
+        """For each listener: connections open now, and connections turned away at a cap since the start."""
+        return {
+            name: (len(one.gate.occupancy), one.gate.occupancy.turned_away) for name, one in list(self._every.items())
+        }
+
+    async def stop(self, grace_seconds: float = 5.0) -> None:
+        """Accept nothing more, let answers that are under way finish for `grace_seconds`, then cut what is left."""
+        every = list(self._every.values())
+        self._every.clear()
+        await self._end(every, grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _end(self, some: Sequence[_Listening], grace_seconds: float) -> None:
+        for one in some:
+            one.server.close()
+            for connection in list(one.state.connections) if one.state is not None else ():
+                connection.shutdown()
+        await self._wait_for_ends(some, grace_seconds)
+        for one in some:
+            for end in list(one.gate.closers.values()):
+                end()
+        await self._wait_for_ends(some, 1.0)
+        requests = {task for one in some if one.state is not None for task in one.state.tasks}
+        for task in (*(one.ticking for one in some), *requests):
+            task.cancel()
+        await asyncio.gather(*(one.ticking for one in some), *requests, return_exceptions=True)
+        for one in some:
+            one.spec.close()
+        await asyncio.sleep(0)  # transports close on the loop's next turn
+
+    async def _wait_for_ends(self, some: Sequence[_Listening], seconds: float) -> None:
+        until = self.loop.time() + seconds
+        while any(one.gate.closers for one in some) and self.loop.time() < until:  # noqa: ASYNC110  once in a life
+            await asyncio.sleep(0.01)
+
+
+def _keep_alive(listening: socket.socket) -> None:
+    """Accepted sockets inherit it: a device that lost its network leaves an idle stream within two minutes."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, option):  # Linux names
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def _uvicorn(spec: ListenerSpec) -> Config:
+    """What uvicorn's protocol wants to know; its server, signals, logging and proxy headers are not used."""
+    config = Config(
+        answering_errors(spec.app) if spec.app is not None else "",
+        http=GateHttp,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        access_log=False,
+        log_config=None,
+        timeout_keep_alive=int(spec.limits.keep_alive_seconds),
+    )
+    config.load()
+    return config
+
+
+async def start(
+    listeners: Sequence[ListenerSpec],
+    *,
+    clock: Clock,
+    feeds: Sequence[RevocationFeed] = (),
+    devices: Sequence[DeviceFeed] = (),
+) -> RunningListeners:
+    """Open all listeners in the running loop, or none. `feeds` tell of revocations, `devices` of changes, any thread.
+
+    Raises Misconfigured(BAD_SETTINGS) for an address that cannot be had.
+    """
+    connections = OpenConnections()
+    connections.bind(asyncio.get_running_loop())
+    for feed in feeds:
+        connections.follow(feed)
+    for changes in devices:
+        connections.follow_devices(changes)
+    running = RunningListeners(clock, connections)
+    try:
+        for spec in listeners:
+            await running.open(spec)
+    except Misconfigured:
+        await running.stop(0)
+        raise
+    every = min((spec.verdict_seconds for spec in listeners), default=VERDICT_SECONDS)
+    running._tasks.append(asyncio.get_running_loop().create_task(connections.sweep(every)))  # noqa: SLF001
+    return running
+
+
+async def serve(
+    listeners: Sequence[ListenerSpec],
+    *,
+    clock: Clock,
+    until: asyncio.Event,
+    feeds: Sequence[RevocationFeed] = (),
+    devices: Sequence[DeviceFeed] = (),
+    started: Callable[[RunningListeners], None] | None = None,
+    grace_seconds: float = 5.0,
+) -> None:
+    """Serve until `until` is set; `started` is told once every listener is open."""
+    running = await start(listeners, clock=clock, feeds=feeds, devices=devices)
+    try:
+        if started is not None:
+            started(running)
+        await until.wait()
+    finally:
+        await running.stop(grace_seconds)
+
+
+def run(
+    listeners: Sequence[ListenerSpec],
+    *,
+    clock: Clock,
+    feeds: Sequence[RevocationFeed] = (),
+    devices: Sequence[DeviceFeed] = (),
+    started: Callable[[RunningListeners], None] | None = None,
+    hung_up: Callable[[], None] = do_nothing,
+    grace_seconds: float = 5.0,
+) -> None:
+    """Serve on uvloop in this (main) thread until SIGTERM or SIGINT; `hung_up` is told of each SIGHUP."""
+    raise_file_limit(sum(spec.limits.connections for spec in listeners) + SPARE_FILES)
+
+    async def main() -> None:
+        until = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, until.set)
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
+        await serve(
+            listeners,
+            clock=clock,
+            until=until,
+            feeds=feeds,
+            devices=devices,
+            started=started,
+            grace_seconds=grace_seconds,
+        )
+
+    uvloop.run(main())
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Ask for `wanted` open files, as far as the system allows without privileges; gives what there is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    goal = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < goal:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (goal, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,0 +1,273 @@
+"""A TLS connection as an asyncio transport: ciphertext below, plaintext above; judges nobody itself.
+
+No application byte reaches the upper protocol before the gate has judged the peer. Backpressure runs both ways: an
+upper protocol that pauses leaves the ciphertext where it is, and a client that does not read pauses the upper protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from vagus.errors import VagusError
+from vagus.tls import ServerContext, TlsStream
+from vagus.transport.accepted_socket import AcceptedSocket
+from vagus.transport.listener_state import Gate
+from vagus.transport.open_connections import Standing
+
+_HIGH, _LOW, _SLICE = 65_536, 16_384, 65_536
+Upper = Callable[["TlsConnection", Standing], asyncio.Protocol]
+
+
+class TlsConnection(AcceptedSocket):
+    """One accepted connection, from its first byte to its last."""
+
+    def __init__(self, gate: Gate, tls: ServerContext, upper: Upper) -> None:
+        super().__init__(gate)
+        self._tls = tls
+        self._make_upper = upper
+        self._stream: TlsStream | None = None
+        self._out: deque[bytes | memoryview] = deque()
+        self._out_size = 0
+        self._is_flush_due = self._is_pumping = self._is_reading_paused = self._is_writing_paused = False
+        self._is_upper_paused = self._is_eof_due = self._is_eof_sent = False
+        self._is_peer_done = False  # close_notify was seen
+        self._is_shaking = False
+
+    # From the socket
+
+    def _begin(self) -> None:
+        self._is_shaking = True
+        self._stream = self._tls.new_stream()
+        self._deadline = self._loop.time() + self._gate.limits.handshake_seconds
+        self._gate.ticking.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Ciphertext."""
+        stream = self._stream
+        if stream is None or self._is_lost or self._is_closing:
+            return
+        stream.feed(data)
+        if not self._is_shaking or self._shake(stream):
+            self._pump()
+
+    def eof_received(self) -> bool:
+        """FIN. Behind a close_notify it says nothing new; without one the stream was cut (RFC 8446 6.1)."""
+        if self._is_lingering or self._upper is None:
+            return False
+        self._is_socket_done = True
+        self._pump()
+        return True  # what is still to be read or written decides; `_pump` and `_linger` close the socket
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone. A stream that was cut must not look complete to whoever relays it."""
+        is_cut = exc is None and not (self._is_peer_done or self._is_closing)
+        self._stream = None
+        self._out.clear()
+        super().connection_lost(ConnectionResetError("the TLS stream was cut") if is_cut else exc)
+
+    def pause_writing(self) -> None:
+        """The client does not take what we send."""
+        self._is_writing_paused = True
+        self._watch_stall()
+        self._pause_upper()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._is_writing_paused = False
+        self._end_stall()
+        self._flush()
+        if not self._is_reading_paused and not self._is_lost:
+            self._socket.resume_reading()
+
+    # TLS
+
+    def _shake(self, stream: TlsStream) -> bool:
+        try:
+            is_done = stream.handshake()
+        except VagusError as error:
+            self._tell_failure(error)
+            self._fail()
+            return False
+        self._send(stream.take())
+        if not is_done:
+            return False
+        self._is_shaking = False
+        self._gate.ticking.discard(self)
+        self.standing = self._gate.judge(stream.peer(), self._source)
+        if self.standing.refusal is not None and self._gate.on_refusal == "close":
+            self.close()
+            return False
+        self._gate.connections.add(self)
+        self._upper = self._make_upper(self, self.standing)
+        self._upper.connection_made(self)
+        return True
+
+    def _pump(self) -> None:
+        """Plaintext upwards, while the upper protocol wants it."""
+        stream = self._stream
+        if self._is_pumping or stream is None:
+            return
+        self._is_pumping = True
+        try:
+            while not (self._is_reading_paused or self._is_closing or self._is_peer_done or self._upper is None):
+                data = stream.read()
+                if data is None:
+                    if stream.has_answer and (answer := stream.take()):
+                        self._send(answer)  # a KeyUpdate's answer, an alert
+                        if self._is_writing_paused:
+                            self._socket.pause_reading()  # nobody may make us queue answers without end
+                    if self._is_socket_done:
+                        self._socket.close()
+                    break
+                if data:
+                    self._upper.data_received(data)
+                    continue
+                self._is_peer_done = True
+                if not self._upper.eof_received():
+                    self.close()
+        except VagusError as error:
+            self._tell_failure(error)
+            self._fail()
+        finally:
+            self._is_pumping = False
+
+    def _flush(self) -> None:
+        """Encrypt and send while the socket takes it."""
+        self._is_flush_due = False
+        stream, out = self._stream, self._out
+        if self._is_lost or stream is None:
+            return
+        try:
+            while out and not self._is_writing_paused:
+                data = self._next_slice()
+                stream.write(data)
+                self._out_size -= len(data)
+                self._send(stream.take(len(data) + 512))
+        except VagusError as error:
+            self._tell_failure(error)
+            self._fail()
+            return
+        if not out and self._is_eof_due and not self._is_eof_sent:
+            self._is_eof_sent = True
+            stream.close()
+            self._send(stream.take())
+        if not out and self._is_closing:
+            self._linger(is_peer_done=self._is_peer_done)
+        elif self._is_upper_paused and not self._is_writing_paused and self._out_size <= _LOW:
+            self._is_upper_paused = False
+            if self._upper is not None:
+                self._upper.resume_writing()
+
+    def _next_slice(self) -> bytes | memoryview:
+        """At most 64 kB; small pieces together, so that head and body share a record."""
+        data = self._out.popleft()
+        if len(data) > _SLICE:
+            view = memoryview(data)
+            self._out.appendleft(view[_SLICE:])
+            return view[:_SLICE]
+        if not self._out:
+            return data
+        parts, size = [data], len(data)
+        while self._out and size + len(self._out[0]) <= _SLICE:
+            parts.append(self._out.popleft())
+            size += len(parts[-1])
+        return b"".join(parts)
+
+    def _send(self, data: bytes) -> None:
+        if data and not self._is_lost:
+            self._socket.write(data)
+
+    def _fail(self) -> None:
+        if self._stream is not None:
+            self._send(self._stream.take())  # the alert
+        self._is_closing = True
+        self._out.clear()
+        self._linger(is_peer_done=self._is_peer_done)
+
+    # Deadlines
+
+    def tick(self, now: float) -> None:
+        """Handshake, stall and linger time-outs."""
+        if not self._is_shaking or self._is_lingering:
+            super().tick(now)
+        elif now > self._deadline:
+            self._expire("no handshake came about", self._gate.limits.handshake_seconds)
+
+    def _pause_upper(self) -> None:
+        if not self._is_upper_paused and self._upper is not None:
+            self._is_upper_paused = True
+            self._upper.pause_writing()
+
+    # asyncio.Transport, for the upper protocol
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Queue plaintext."""
+        if self._is_closing or self._is_eof_due or not data:
+            return
+        self._out.append(bytes(data) if isinstance(data, bytearray) else data)
+        self._out_size += len(data)
+        self._flush_soon()
+        if self._out_size > _HIGH:
+            self._pause_upper()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
+        """Queue several pieces."""
+        for data in list_of_data:
+            self.write(data)
+
+    def can_write_eof(self) -> bool:
+        """close_notify ends one direction only (RFC 8446 6.1)."""
+        return True
+
+    def write_eof(self) -> None:
+        """Send close_notify after what is queued; reading goes on."""
+        if not self._is_eof_due:
+            self._is_eof_due = True
+            self._flush_soon()
+
+    def close(self) -> None:
+        """End after what is queued has been sent."""
+        if not self._is_closing:
+            self._is_closing = self._is_eof_due = True
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def pause_reading(self) -> None:
+        """Leave further plaintext where it is."""
+        if not self._is_reading_paused:
+            self._is_reading_paused = True
+            if not self._is_closing:
+                self._socket.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on with it."""
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            if not self._is_closing:
+                self._socket.resume_reading()
+                self._loop.call_soon(self._pump)
+
+    def is_reading(self) -> bool:
+        """Whether plaintext is handed up."""
+        return not self._is_reading_paused and not self._is_closing
+
+    def get_write_buffer_size(self) -> int:
+        """Plaintext queued and ciphertext unsent, in octets."""
+        return self._out_size + (0 if self._is_lost else self._socket.get_write_buffer_size())
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Low and high water."""
+        return _LOW, _HIGH
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """The socket's facts, and `sslcontext` so that uvicorn knows the scheme."""
+        if name == "sslcontext":
+            return self._tls
+        return super().get_extra_info(name, default)

@@ -1,0 +1,326 @@
+"""CRLs decoded strictly and compiled for look-up (RFC 5280 section 5); decides neither trust nor status."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+
+from vagus.errors import LimitExceeded, NotTrusted
+from vagus.reasons import Reason
+from vagus.x509 import der_reading as der
+from vagus.x509 import extensions as ext
+from vagus.x509.certificates import Extension, PathCertificate, read_extensions
+from vagus.x509.extensions import AuthorityKeyId
+from vagus.x509.names.general import GeneralNames, read_general_names
+from vagus.x509.names.matching import DistinguishedName, RelativeName, decode_name
+from vagus.x509.signatures import SignatureVerdicts
+
+MAX_CRL = 64 * 1024 * 1024  # octets: a million and a half entries
+ALL_REASONS = 0b1_1111_1110  # ReasonFlags bits 1 to 8 (RFC 5280 4.2.1.13)
+CERTIFICATE_HOLD = 6
+REMOVE_FROM_CRL = 8
+_INVALIDITY_DATE = der.oid_contents("2.5.29.24")
+_EXPIRED_CERTS_ON_CRL = der.oid_contents("2.5.29.60")
+_KNOWN = frozenset(
+    {
+        ext.AUTHORITY_KEY_ID,
+        ext.ISSUER_ALT_NAME,
+        ext.CRL_NUMBER,
+        ext.DELTA_CRL_INDICATOR,
+        ext.ISSUING_DISTRIBUTION_POINT,
+        ext.FRESHEST_CRL,
+        ext.AUTHORITY_INFO_ACCESS,
+        _EXPIRED_CERTS_ON_CRL,
+    }
+)
+_SEEN = 65_536
+_REASON_CODES = frozenset({0, 1, 2, 3, 4, 5, 6, 8, 9, 10})
+Name = tuple[RelativeName, ...]
+Entries = Mapping[Name, Mapping[bytes, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class IssuingDistributionPoint:
+    """5.2.5: which certificates and reasons a CRL speaks for."""
+
+    full_name: GeneralNames | None = None
+    relative_name: RelativeName | None = None
+    only_user: bool = False
+    only_ca: bool = False
+    only_attribute: bool = False
+    reasons: int | None = None
+    is_indirect: bool = False
+
+
+EVERYTHING = IssuingDistributionPoint()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crl:
+    """A CRL that decoded. `entries`: certificate issuer -> serial (contents octets) -> its gravest reason code."""
+
+    der: bytes
+    sha256: bytes
+    tbs: tuple[int, int]  # where tbsCertList lies, so that 50 MB are not kept twice
+    inner_algorithm_der: bytes
+    algorithm_der: bytes
+    signature: bytes
+    issuer: DistinguishedName
+    this_update: datetime
+    next_update: datetime | None
+    number: int | None
+    base_number: int | None  # of a delta CRL (5.2.4)
+    scope: IssuingDistributionPoint
+    scope_der: bytes  # the extension's octets: a delta must repeat those of its base
+    authority_key_id: AuthorityKeyId | None
+    entries: Entries
+    label: str
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether it says only what changed since `base_number`."""
+        return self.base_number is not None
+
+    def find_reason(self, issuer: DistinguishedName, serial_octets: bytes) -> int | None:
+        """The reason code under which a certificate is listed, None if it is not."""
+        listed = self.entries.get(issuer.relative_names)
+        return None if listed is None else listed.get(serial_octets)
+
+
+def decode_crl(crl_der: bytes) -> Crl:
+    """The CRL that fills `crl_der`: one pass over its entries, some 1 us each.
+
+    Raises Malformed(NON_DER|BAD_EXTENSION), NotTrusted(CRL_INVALID) for critical extensions that are not known
+    (5.2, 5.3) and contradictions, LimitExceeded(TOO_LARGE).
+    """
+    if len(crl_der) > MAX_CRL:
+        msg = f"CRL of {len(crl_der)} octets exceeds the {MAX_CRL} that are read; have it partitioned"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_CRL, value=len(crl_der))
+    data = bytes(crl_der)
+    start, end = der.read_whole(data, der.SEQUENCE, "a CertificateList")
+    at, tbs_end = der.read_expected(data, start, end, der.SEQUENCE, "tbsCertList")
+    _, algorithm_end = der.read_expected(data, tbs_end, end, der.SEQUENCE, "signatureAlgorithm")
+    signature_start, signature_end = der.read_expected(data, algorithm_end, end, der.BIT_STRING, "signatureValue")
+    if signature_end != end:
+        der.fail("bytes after signatureValue")
+    is_v2, at = _read_version(data, at, tbs_end)
+    inner_start = at
+    _, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "signature")
+    inner_algorithm = data[inner_start:at]
+    issuer_start = at
+    _, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "issuer")
+    issuer = decode_name(data[issuer_start:at])
+    tag, first, at = der.read_element(data, at, tbs_end)
+    this_update = der.time_value(data, tag, first, at, "thisUpdate")
+    next_update = None
+    if at < tbs_end and data[at] in {der.UTC_TIME, der.GENERALIZED_TIME}:
+        tag, first, at = der.read_element(data, at, tbs_end)
+        next_update = der.time_value(data, tag, first, at, "nextUpdate")
+    entries: Entries = {}
+    if at < tbs_end and data[at] == der.SEQUENCE:
+        _, first, at = der.read_element(data, at, tbs_end)
+        if first == at:
+            der.fail("revokedCertificates is empty and must then be left out (5.1.2.6)")
+        entries = _read_entries(data, first, at, issuer.relative_names, is_v2=is_v2)
+    extensions = _read_tail(data, at, tbs_end, is_v2=is_v2)
+    scope = _scope(extensions)
+    if len(entries) > 1 and not scope.is_indirect:
+        raise _invalid("a direct CRL names another certificate issuer (5.2.5 asks for indirectCRL)")
+    key_id = extensions.get(ext.AUTHORITY_KEY_ID)
+    point = extensions.get(ext.ISSUING_DISTRIBUTION_POINT)
+    digest = hashlib.sha256(data).digest()
+    return Crl(
+        der=data,
+        sha256=digest,
+        tbs=(start, tbs_end),
+        inner_algorithm_der=inner_algorithm,
+        algorithm_der=data[tbs_end:algorithm_end],
+        signature=der.whole_octets(data, signature_start, signature_end, "signatureValue"),
+        issuer=issuer,
+        this_update=this_update,
+        next_update=next_update,
+        number=_number(extensions, ext.CRL_NUMBER),
+        base_number=_number(extensions, ext.DELTA_CRL_INDICATOR),
+        scope=scope,
+        scope_der=b"" if point is None else point.value,
+        authority_key_id=None if key_id is None else ext.decode_authority_key_id(key_id.value),
+        entries=entries,
+        label=digest[:8].hex(),
+    )
+
+
+def _invalid(what: str) -> NotTrusted:
+    return NotTrusted(Reason.CRL_INVALID, f"{what}; have the CRL issued anew by RFC 5280 section 5")
+
+
+def _read_version(data: bytes, at: int, end: int) -> tuple[bool, int]:
+    if at < end and data[at] == der.INTEGER:
+        _, first, at = der.read_element(data, at, end)
+        if der.integer_value(data, first, at, "version") != 1:
+            der.fail("a CRL version other than v2")
+        return True, at
+    return False, at
+
+
+def _read_tail(data: bytes, at: int, end: int, *, is_v2: bool) -> dict[bytes, Extension]:
+    if at == end:
+        return {}
+    first, last = der.read_expected(data, at, end, 0xA0, "crlExtensions")
+    if last != end or not is_v2:
+        der.fail("crlExtensions in a v1 CRL, or bytes after them")
+    list_start, list_end = der.read_expected(data, first, last, der.SEQUENCE, "crlExtensions")
+    if list_end != last:
+        der.fail("bytes after crlExtensions")
+    extensions = read_extensions(data, list_start, list_end)
+    for oid, extension in extensions.items():
+        if extension.is_critical and oid not in _KNOWN:
+            raise _invalid(f"critical CRL extension {der.oid_text(oid)} is not known here (5.2)")
+    return extensions
+
+
+def _number(extensions: Mapping[bytes, Extension], oid: bytes) -> int | None:
+    extension = extensions.get(oid)
+    if extension is None:
+        return None
+    start, end = der.read_whole(extension.value, der.INTEGER, "a CRL number")
+    if end - start > der.MAX_INTEGER:
+        der.fail("a CRL number over 20 octets (5.2.3)")
+    number = der.integer_value(extension.value, start, end, "a CRL number")
+    if number.bit_length() > 8 * (der.MAX_INTEGER - 1):
+        der.fail("a CRL number over 20 octets (5.2.3)")
+    if number < 0:
+        der.fail("a negative CRL number (5.2.3)")
+    return number
+
+
+def _scope(extensions: Mapping[bytes, Extension]) -> IssuingDistributionPoint:
+    extension = extensions.get(ext.ISSUING_DISTRIBUTION_POINT)
+    if extension is None:
+        return EVERYTHING
+    value = extension.value
+    start, end = der.read_whole(value, der.SEQUENCE, "issuingDistributionPoint")
+    full_name = relative_name = reasons = None
+    flags: set[int] = set()
+    previous = -1
+    for tag, _, first, last in der.read_children(value, start, end):
+        number = tag & 0x1F
+        if tag not in {0xA0, 0x81, 0x82, 0x83, 0x84, 0x85} or number <= previous:
+            der.fail("issuingDistributionPoint holds an unknown field")
+        previous = number
+        if number == 0:
+            full_name, relative_name = ext.read_point_name(value, first, last)
+        elif number == 3:
+            reasons = der.named_bits(value, first, last, "onlySomeReasons", may_trail=True)
+        elif not der.boolean_value(value, first, last, "a flag of issuingDistributionPoint"):
+            der.fail("a flag of issuingDistributionPoint is FALSE, its default")
+        else:
+            flags.add(number)
+    if previous == -1:
+        der.fail("issuingDistributionPoint is empty (5.2.5)")
+    if len(flags & {1, 2, 5}) > 1:
+        raise _invalid("a CRL for only users, only CAs and only attributes at once (5.2.5)")
+    return IssuingDistributionPoint(full_name, relative_name, 1 in flags, 2 in flags, 5 in flags, reasons, 4 in flags)
+
+
+def _read_entries(data: bytes, at: int, end: int, crl_issuer: Name, *, is_v2: bool) -> Entries:
+    """The revokedCertificates, in one loop that makes no call for an entry of the usual shape."""
+    listed: dict[bytes, int] = {}
+    by_issuer: dict[Name, dict[bytes, int]] = {crl_issuer: listed}
+    # what follows the serial number (date and extensions) repeats from entry to entry: checked once, then looked up
+    seen: dict[bytes, int] = {}
+    while at < end:
+        first, stop = der.read_expected(data, at, end, der.SEQUENCE, "a revoked certificate")
+        # userCertificate
+        if stop - first < 4 or data[first] != der.INTEGER or data[first + 1] > der.MAX_SERIAL:
+            der.fail("a revoked certificate without a serial number")
+        serial_start = first + 2
+        serial_end = serial_start + data[first + 1]
+        if not serial_start < serial_end <= stop:
+            der.fail("a serial number is empty or reaches beyond its entry")
+        if data[serial_start] in {0x00, 0xFF}:
+            der.integer_value(data, serial_start, serial_end, "a serial number", longest=der.MAX_SERIAL)
+        # revocationDate, crlEntryExtensions
+        rest = data[serial_end:stop]
+        reason = seen.get(rest)
+        if reason is None:
+            reason, issuer = _read_rest(data, serial_end, stop, is_v2=is_v2)
+            if issuer is not None:
+                # 5.3.3: it holds for this entry and the following ones
+                listed = by_issuer.setdefault(issuer.relative_names, {})
+            elif len(seen) < _SEEN:
+                seen[rest] = reason
+        serial = data[serial_start:serial_end]
+        other = listed.setdefault(serial, reason)
+        if other != reason:
+            listed[serial] = max(other, reason, key=_gravity)
+        at = stop
+    return MappingProxyType(by_issuer)
+
+
+def _gravity(reason: int) -> int:
+    """How much an entry weighs beside another one for the same serial number, in whatever order they stand.
+
+    RFC 5280 forbids no such pair and says not which counts; a CA that appends leaves one. To refuse the list would take
+    status from all its certificates, to go by order would let a hold that is lifted later undo a revocation.
+    """
+    return 0 if reason == REMOVE_FROM_CRL else 1 if reason == CERTIFICATE_HOLD else 2
+
+
+def _read_rest(data: bytes, start: int, end: int, *, is_v2: bool) -> tuple[int, DistinguishedName | None]:
+    tag, first, last = der.read_element(data, start, end)
+    der.time_value(data, tag, first, last, "revocationDate")
+    if last == end:
+        return 0, None
+    if not is_v2:
+        der.fail("an entry of a v1 CRL has extensions")
+    return _read_entry_extensions(data, last, end)
+
+
+def _read_entry_extensions(data: bytes, at: int, end: int) -> tuple[int, DistinguishedName | None]:
+    first, last = der.read_expected(data, at, end, der.SEQUENCE, "crlEntryExtensions")
+    if last != end:
+        der.fail("bytes after crlEntryExtensions")
+    reason = 0
+    issuer = None
+    for oid, extension in read_extensions(data, first, last).items():
+        value = extension.value
+        if oid == ext.REASON_CODE:
+            start, stop = der.read_whole(value, der.ENUMERATED, "reasonCode")
+            reason = der.integer_value(value, start, stop, "reasonCode")
+            if reason not in _REASON_CODES:
+                der.fail(f"reasonCode {reason} does not exist (5.3.1)")
+        elif oid == ext.CERTIFICATE_ISSUER:
+            start, stop = der.read_whole(value, der.SEQUENCE, "certificateIssuer")
+            names = read_general_names(value, start, stop, "certificateIssuer").directories
+            if len(names) != 1:
+                raise _invalid("certificateIssuer holds not exactly one directory name (5.3.3)")
+            issuer = names[0]
+        elif oid == _INVALIDITY_DATE:
+            tag, start, stop = der.read_element(value, 0, len(value))
+            der.time_value(value, tag, start, stop, "invalidityDate")
+        elif extension.is_critical:
+            raise _invalid(f"critical entry extension {der.oid_text(oid)} is not known here (5.3)")
+    return reason, issuer
+
+
+def verify_crl(crl: Crl, signer: PathCertificate, verdicts: SignatureVerdicts, *, unsafe_legacy: bool = False) -> None:
+    """6.3.3 (f), (g): whether `signer`, whose own path the caller has checked, may sign CRLs and signed this one.
+
+    Raises NotTrusted(CRL_INVALID|SIG_ALG_MISMATCH|BAD_SIGNATURE|UNSUPPORTED_ALGORITHM|KEY_USAGE).
+    """
+    if crl.algorithm_der != crl.inner_algorithm_der:
+        msg = f"CRL {crl.label} names one signature algorithm inside and another outside (5.1.1.2); issue it anew"
+        raise NotTrusted(Reason.SIG_ALG_MISMATCH, msg, crl=crl.label)
+    if signer.key_usage is not None and not signer.key_usage & ext.UsageBit.CRL_SIGN:
+        msg = f"CRL {crl.label} is signed by certificate {signer.label}, whose keyUsage lacks cRLSign"
+        raise NotTrusted(Reason.KEY_USAGE, msg, crl=crl.label, certificate=signer.label)
+    verdicts.verify(
+        crl.sha256,
+        signer.spki_sha256,
+        signer.spki_der,
+        (crl.algorithm_der, crl.signature, crl.der[crl.tbs[0] : crl.tbs[1]]),
+        unsafe_legacy=unsafe_legacy,
+    )

@@ -1,0 +1,257 @@
+"""What our own design asks of a certificate: it holds what its profile lists, and nothing besides."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from vagus.x509 import der, oids
+from vagus.x509.lints.registry import Document
+from vagus.x509.names.distinguished import COMMON_NAME, COUNTRY, ORGANISATION, UNIT, GeneralNameForm
+from vagus.x509.profiles import Kind, NameForm
+
+if TYPE_CHECKING:
+    from vagus.x509.lints.parsed_tbs import Draft
+
+HOUSE = Document("Vagus design", "house")
+
+_BACKDATE = timedelta(hours=1)  # design section 7: notBefore lies this far in the past
+_LONGEST_IDENTITY = 128
+_IDENTITY = re.compile(rb"[a-z2-7]{25}[aeimquy4]\.[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\Z")
+_SERVER_FORMS = frozenset({GeneralNameForm.DNS_NAME, GeneralNameForm.IP_ADDRESS})
+_DEVICE_ATTRIBUTES = frozenset({COUNTRY, ORGANISATION, UNIT, COMMON_NAME})
+_ALWAYS = frozenset(
+    {
+        oids.BASIC_CONSTRAINTS,
+        oids.KEY_USAGE,
+        oids.SUBJECT_KEY_IDENTIFIER,
+        oids.AUTHORITY_KEY_IDENTIFIER,
+    }
+)
+_SOMETIMES = frozenset(
+    {
+        oids.EXTENDED_KEY_USAGE,
+        oids.SUBJECT_ALT_NAME,
+        oids.NAME_CONSTRAINTS,
+        oids.CERTIFICATE_POLICIES,
+        oids.CRL_DISTRIBUTION_POINTS,
+        oids.AUTHORITY_INFO_ACCESS,
+        oids.OCSP_NOCHECK,
+        oids.NO_REV_AVAIL,
+    }
+)
+_KNOWN = _ALWAYS | _SOMETIMES
+
+
+@HOUSE.lint("extensions-listed", "section 4")
+def extensions_listed(draft: Draft) -> str | None:
+    """No extension that our templates never write."""
+    unknown = draft.fields.by_oid.keys() - _KNOWN
+    return f"extension {min(unknown)} is not one that our profiles have" if unknown else None
+
+
+@HOUSE.lint("basic-constraints", "section 5")
+def basic_constraints(draft: Draft) -> str | None:
+    """Also end entities say, critically, that they are no authority."""
+    if draft.profile.kind is Kind.AUTHORITY or draft.is_critical(oids.BASIC_CONSTRAINTS):
+        return None
+    return "basicConstraints is missing or not critical"
+
+
+@HOUSE.lint("authority", "section 5")
+def authority(draft: Draft) -> str | None:
+    """Exactly the profiles of authorities give an authority, with their path length."""
+    if draft.basic is None:
+        return None
+    expected = (draft.profile.kind is Kind.AUTHORITY, draft.profile.path_length)
+    return None if draft.basic == expected else f"basicConstraints {draft.basic} is not the profile's {expected}"
+
+
+@HOUSE.lint("key-usage", "section 5")
+def key_usage(draft: Draft) -> str | None:
+    """The profile's key usages."""
+    if not draft.key_usage:
+        return None
+    return None if draft.key_usage == draft.profile.key_usage else "keyUsage is not the profile's"
+
+
+@HOUSE.lint("purposes", "section 5")
+def purposes(draft: Draft) -> str | None:
+    """The profile's purposes in their order; absent where it has none."""
+    if draft.purposes is None and draft.has(oids.EXTENDED_KEY_USAGE):
+        return None  # does not decode: rfc5280-der
+    return None if (draft.purposes or ()) == draft.profile.extended_key_usage else "extKeyUsage is not the profile's"
+
+
+@HOUSE.lint("policies", "section 5")
+def policies(draft: Draft) -> str | None:
+    """The profile's policies."""
+    if draft.policies is None and draft.has(oids.CERTIFICATE_POLICIES):
+        return None
+    found, expected = draft.policies or (), draft.profile.certificate_policies
+    return None if frozenset(found) == frozenset(expected) else "certificatePolicies are not the profile's"
+
+
+@HOUSE.lint("key-algorithm", "section 5")
+def key_algorithm(draft: Draft) -> str | None:
+    """A kind of key that the profile allows."""
+    if draft.key_algorithm is None or draft.key_algorithm in draft.profile.key_algorithms:
+        return None
+    return f"key algorithm {draft.key_algorithm} is not among the profile's"
+
+
+@HOUSE.lint("lifetime", "section 5")
+def lifetime(draft: Draft) -> str | None:
+    """At most the profile's longest lifetime, with the hour of backdating."""
+    longest = draft.profile.longest_lifetime
+    if longest is None:
+        return None
+    span = draft.fields.not_after - draft.fields.not_before
+    return None if span <= longest + _BACKDATE else f"lifetime {span} exceeds the profile's {longest}"
+
+
+@HOUSE.lint("outlives-issuer", "section 5")
+def outlives_issuer(draft: Draft) -> str | None:
+    """Nothing is valid longer than what signs it."""
+    limit = draft.issuer.not_after
+    if limit is None or draft.fields.not_after <= limit:
+        return None
+    return f"notAfter lies after the issuer's {limit:%Y-%m-%d %H:%M:%S}Z"
+
+
+@HOUSE.lint("serial-size", "section 4")
+def serial_size(draft: Draft) -> str | None:
+    """Exactly 20 octets, so that 128 bits and more are random."""
+    return None if 152 <= draft.fields.serial.bit_length() <= 159 else "serial number does not have 20 octets"
+
+
+@HOUSE.lint("name-form", "section 4")
+def name_form(draft: Draft) -> str | None:
+    """The profile's form of name and no other: constraints bind only the forms that they list."""
+    forms = [name.form for name in draft.names]
+    match draft.profile.name_form:
+        case NameForm.DEVICE:
+            is_right = forms == [GeneralNameForm.DNS_NAME]
+        case NameForm.SERVER:
+            is_right = bool(forms) and _SERVER_FORMS.issuperset(forms)
+        case NameForm.HARDWARE_MODULE:
+            is_right = forms == [GeneralNameForm.OTHER_NAME] and draft.names[0].content.startswith(_HARDWARE_MODULE)
+        case NameForm.NONE:
+            is_right = not draft.has(oids.SUBJECT_ALT_NAME)
+    return None if is_right else f"names {[form.value for form in forms]} are not what {draft.profile.name_form} means"
+
+
+_HARDWARE_MODULE = der.object_identifier("1.3.6.1.5.5.7.8.4")
+
+
+def _identity(draft: Draft) -> bytes | None:
+    """The identity of a device certificate, where there is one to judge."""
+    is_device = draft.profile.name_form is NameForm.DEVICE and len(draft.host_names) == len(draft.names) == 1
+    return draft.host_names[0] if is_device else None
+
+
+@HOUSE.lint("identity-canonical", "section 4")
+def identity_canonical(draft: Draft) -> str | None:
+    """`<device id>.<subtree>` in lower case, at most 128 characters."""
+    identity = _identity(draft)
+    if identity is None or (len(identity) <= _LONGEST_IDENTITY and _IDENTITY.match(identity)):
+        return None
+    return f"identity {identity.decode('ascii', 'replace')!r} is not <device id>.<subtree> of at most 128 characters"
+
+
+@HOUSE.lint("identity-common-name", "section 4")
+def identity_common_name(draft: Draft) -> str | None:
+    """CN repeats the device id, so that people and names never disagree."""
+    identity = _identity(draft)
+    if identity is None:
+        return None
+    device = identity.partition(b".")[0]
+    names = [content for attributes in draft.subject for oid, _, content in attributes if oid == COMMON_NAME]
+    return None if names == [device] else "CN is not the device id"
+
+
+@HOUSE.lint("subject-attributes", "section 4")
+def subject_attributes(draft: Draft) -> str | None:
+    """A device's subject tells no serial number, no place and nothing else about it."""
+    if draft.profile.name_form is not NameForm.DEVICE:
+        return None
+    for attributes in draft.subject:
+        if len(attributes) != 1 or attributes[0][0] not in _DEVICE_ATTRIBUTES:
+            return f"subject attribute {attributes[0][0]} has no place in a device's subject"
+    return None
+
+
+@HOUSE.lint("subtree", "section 4")
+def subtree(draft: Draft) -> str | None:
+    """Every host name lies in what the issuer may name, else every verifier refuses it."""
+    permitted = draft.issuer.permitted_dns
+    if not permitted:
+        return None
+    for name in draft.host_names:
+        text = name.decode("ascii", "replace").lower()
+        if not any(text == one or text.endswith("." + one) or not one for one in permitted):
+            return f"dNSName {text!r} lies outside the issuer's {', '.join(permitted)}"
+    return None
+
+
+@HOUSE.lint("wildcard", "section 4")
+def wildcard(draft: Draft) -> str | None:
+    """No wildcard: a certificate names who it is for."""
+    return "a dNSName has a wildcard" if any(b"*" in name for name in draft.host_names) else None
+
+
+@HOUSE.lint("name-constraints", "section 4")
+def name_constraints(draft: Draft) -> str | None:
+    """Device, unit and SDC authorities are bound in host names, mail and addresses, others in nothing."""
+    if not draft.profile.is_name_constrained:
+        return "nameConstraints in a profile without them" if draft.has(oids.NAME_CONSTRAINTS) else None
+    if not draft.has(oids.NAME_CONSTRAINTS):
+        return "nameConstraints is missing"
+    if not draft.subtrees:
+        return None  # empty or not decoded: said elsewhere
+    permitted = {one.tag for one in draft.subtrees if one.is_permitted}
+    excluded = {one.content for one in draft.subtrees if not one.is_permitted and one.tag == 0x87}
+    is_bound = {0x81, 0x82} <= permitted and (0x87 in permitted or {bytes(8), bytes(32)} <= excluded)
+    return None if is_bound else "nameConstraints leave host names, mail or addresses free"
+
+
+@HOUSE.lint("crl-pointer", "section 4")
+def crl_pointer(draft: Draft) -> str | None:
+    """One CRL pointer where the profile has it, over plain HTTP: fetching it must not need a certificate."""
+    if draft.has(oids.CRL_DISTRIBUTION_POINTS) is not draft.profile.has_crl_pointer:
+        return (
+            "cRLDistributionPoints is missing" if draft.profile.has_crl_pointer else "cRLDistributionPoints is present"
+        )
+    points = draft.crl_points
+    if points is None or all(not uris for uris in points):
+        return None
+    return (
+        None if len(points) == 1 and len(points[0]) == 1 and points[0][0].startswith("http://") else "CRL not by HTTP"
+    )
+
+
+@HOUSE.lint("ocsp-pointer", "section 4")
+def ocsp_pointer(draft: Draft) -> str | None:
+    """One OCSP pointer where the profile has it, over plain HTTP."""
+    found = [location for method, _, location in draft.access or () if method == oids.OCSP_ACCESS]
+    if len(found) != int(draft.profile.has_ocsp_pointer):
+        return f"{len(found)} OCSP pointers, the profile has {int(draft.profile.has_ocsp_pointer)}"
+    return None if all(location.startswith("http://") for location in found) else "OCSP not by HTTP"
+
+
+@HOUSE.lint("access-methods", "section 4")
+def access_methods(draft: Draft) -> str | None:
+    """OCSP and caIssuers, nothing else."""
+    methods = {method for method, _, _ in draft.access or ()}
+    return None if methods <= {oids.OCSP_ACCESS, oids.CA_ISSUERS_ACCESS} else "an access method that we do not serve"
+
+
+@HOUSE.lint("short-lived", "section 5")
+def short_lived(draft: Draft) -> str | None:
+    """`noRevAvail` exactly where the profile is short-lived."""
+    return (
+        None
+        if draft.has(oids.NO_REV_AVAIL) is draft.profile.is_short_lived
+        else "noRevAvail is not as the profile has it"
+    )

@@ -1,0 +1,1 @@
+"""OCSP: messages, building and checks (RFC 6960)."""

@@ -1,0 +1,172 @@
+"""Builds OCSP answers (RFC 6960) from known status, CertID echoed as asked; signs nothing and looks nothing up."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from vagus.errors import Malformed
+from vagus.reasons import Reason
+from vagus.x509 import der
+from vagus.x509.templates import extension
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from vagus.x509.algorithms import SignatureAlgorithm
+    from vagus.x509.crls.building import RevocationReason
+
+NONCE = "1.3.6.1.5.5.7.48.1.2"
+LONGEST_NONCE = 128  # RFC 9654 2.1
+_LONGEST_VALUE = len(der.octet_string(bytes(LONGEST_NONCE)))
+_BASIC_RESPONSE = der.object_identifier("1.3.6.1.5.5.7.48.1.1")
+_ENUMERATED = 0x0A
+_SUCCESSFUL = der.encode_tlv(_ENUMERATED, b"\x00")
+_GOOD = b"\x80\x00"
+_UNKNOWN = b"\x82\x00"
+_HASHES = {
+    "sha1": (der.sequence(der.object_identifier("1.3.14.3.2.26"), der.NULL_DER), 20),
+    "sha256": (der.sequence(der.object_identifier("2.16.840.1.101.3.4.2.1"), der.NULL_DER), 32),
+}
+
+
+class ResponseStatus(IntEnum):
+    """RFC 6960 4.2.1 OCSPResponseStatus."""
+
+    SUCCESSFUL = 0
+    MALFORMED_REQUEST = 1
+    INTERNAL_ERROR = 2
+    TRY_LATER = 3
+    SIG_REQUIRED = 5
+    UNAUTHORIZED = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleAnswer:
+    """The status of one certificate. `cert_id_der` is the CertID as it was asked, octet for octet.
+
+    `is_known` False: this authority never issued it. `revoked_at` None: good.
+    """
+
+    cert_id_der: bytes
+    is_known: bool
+    revoked_at: datetime | None
+    reason: RevocationReason | None
+    this_update: datetime
+    next_update: datetime
+
+
+def failure_response(status: ResponseStatus) -> bytes:
+    """An unsigned OCSPResponse that is no answer: tryLater, malformedRequest and such (RFC 6960 4.2.1)."""
+    return der.sequence(der.encode_tlv(_ENUMERATED, bytes((status,))))
+
+
+def cert_id(issuer_subject_der: bytes, issuer_spki_der: bytes, serial: int, hash_name: str = "sha1") -> bytes:
+    """The CertID that common clients ask with (RFC 6960 4.1.1), hash parameters NULL."""
+    identifier, _ = _HASHES[hash_name]
+    name_hash, key_hash = issuer_hashes(issuer_subject_der, issuer_spki_der, hash_name)
+    return der.sequence(identifier, der.octet_string(name_hash), der.octet_string(key_hash), der.integer(serial))
+
+
+@lru_cache(maxsize=1024)
+def issuer_hashes(issuer_subject_der: bytes, issuer_spki_der: bytes, hash_name: str) -> tuple[bytes, bytes]:
+    """The hashes of an issuer's Name and of its key's BIT STRING content, as a CertID has them."""
+    digest = hashlib.new(hash_name, usedforsecurity=False)
+    digest.update(issuer_subject_der)
+    key = hashlib.new(hash_name, usedforsecurity=False)
+    key.update(_key_bits(issuer_spki_der))
+    return digest.digest(), key.digest()
+
+
+def build_response_tbs(
+    answers: Sequence[SingleAnswer], responder_key_hash: bytes, produced_at: datetime, nonce: bytes | None
+) -> bytes:
+    """The DER ResponseData (RFC 6960 4.2.1); the responder is named by the SHA-1 of its key.
+
+    `nonce` is what the request had in the extnValue: an OCTET STRING, or octets alone as older clients write it. It
+    comes back octet for octet, for each compares it with what it sent (4.4.1).
+    Raises Malformed(OCSP_NONCE) for one that has not 1-128 octets (RFC 9654 2.1).
+    """
+    extensions = b""
+    if nonce is not None:
+        if not 1 <= len(nonce) <= _LONGEST_VALUE:
+            msg = f"an OCSP nonce has 1-{LONGEST_NONCE} octets (RFC 9654), this one {len(nonce)} as sent; send 32"
+            raise Malformed(Reason.OCSP_NONCE, msg, octets=len(nonce))
+        extensions = _before_nonce(len(nonce)) + nonce
+    responses = der.encode_tlv(der.SEQUENCE, b"".join(map(_single, answers)))
+    return der.encode_tlv(der.SEQUENCE, _begin(responder_key_hash, produced_at) + responses + extensions)
+
+
+@lru_cache(maxsize=4096)
+def _begin(responder_key_hash: bytes, produced_at: datetime) -> bytes:
+    """The responderID byKey, and the time."""
+    return der.explicit(2, der.octet_string(responder_key_hash)) + _time(produced_at)
+
+
+@lru_cache(maxsize=_LONGEST_VALUE)
+def _before_nonce(size: int) -> bytes:
+    """The responseExtensions up to the nonce, which ends them."""
+    return der.explicit(1, der.sequence(extension(NONCE, bytes(size))))[:-size]
+
+
+def assemble_response(
+    tbs_der: bytes, algorithm: SignatureAlgorithm, signature: bytes, responder_certificate_der: bytes
+) -> bytes:
+    """The whole successful OCSPResponse, the delegated responder's certificate inside."""
+    return wrap_signed(tbs_der + algorithm.identifier_der + der.bit_string(signature), responder_certificate_der)
+
+
+def wrap_signed(signed: bytes, responder_certificate_der: bytes) -> bytes:
+    """`assemble_response` for a kept answer: `signed` is TBS, algorithm and signature one after the other."""
+    basic = der.encode_tlv(der.SEQUENCE, signed + _certificates(responder_certificate_der))
+    typed = der.encode_tlv(der.SEQUENCE, _BASIC_RESPONSE + der.octet_string(basic))
+    return der.encode_tlv(der.SEQUENCE, _SUCCESSFUL + der.explicit(0, typed))
+
+
+@lru_cache(maxsize=1024)
+def _certificates(responder_certificate_der: bytes) -> bytes:
+    return der.explicit(0, der.sequence(responder_certificate_der))
+
+
+def _single(answer: SingleAnswer) -> bytes:
+    times = _times(answer.this_update, answer.next_update)
+    return der.encode_tlv(der.SEQUENCE, answer.cert_id_der + _status(answer) + times)
+
+
+def _status(answer: SingleAnswer) -> bytes:
+    """CertStatus: good [0] NULL, revoked [1] RevokedInfo, unknown [2] NULL, all IMPLICIT."""
+    if not answer.is_known:
+        return _UNKNOWN
+    if answer.revoked_at is None:
+        return _GOOD
+    info = _time(answer.revoked_at)
+    if answer.reason:  # unspecified (0) is left out, as in lists
+        info += der.explicit(0, der.encode_tlv(_ENUMERATED, bytes((answer.reason,))))
+    return der.encode_tlv(0xA1, info)
+
+
+@lru_cache(maxsize=4096)
+def _times(this_update: datetime, next_update: datetime) -> bytes:
+    """A sweep writes the same two into every answer."""
+    return _time(this_update) + der.explicit(0, _time(next_update))
+
+
+@lru_cache(maxsize=4096)
+def _time(moment: datetime) -> bytes:
+    return der.generalized_time(moment)
+
+
+def responder_key_hash(spki_der: bytes) -> bytes:
+    """SHA-1 of the key's BIT STRING content (RFC 6960 4.2.1 KeyHash)."""
+    return hashlib.sha1(_key_bits(spki_der), usedforsecurity=False).digest()
+
+
+def _key_bits(spki_der: bytes) -> bytes:
+    _, start, end = der.read_element(spki_der, 0, len(spki_der))
+    _, _, after_algorithm = der.read_element(spki_der, start, end)
+    _, bits, _ = der.read_element(spki_der, after_algorithm, end)
+    return spki_der[bits + 1 : end]

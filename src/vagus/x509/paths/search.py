@@ -1,0 +1,243 @@
+"""The search for a certification path (RFC 4158) with backtracking and counted budgets; asks no status itself.
+
+Depth first from the target towards the anchors, without recursion. A path that reaches an anchor is put to section
+6.1 whole; if it fails there, the search goes on, and the first failure is what the caller hears when none holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
+from vagus.reasons import Reason
+from vagus.x509 import extensions as ext
+from vagus.x509.budgets import DEFAULT_LIMITS, Budget, Limits, check_input
+from vagus.x509.certificates import PathCertificate
+from vagus.x509.names.matching import DistinguishedName, RelativeName
+from vagus.x509.paths.checks import Descents, PathInputs, check_path
+from vagus.x509.paths.rules import PathRules
+from vagus.x509.signatures import SignatureVerdicts
+
+Name = tuple[RelativeName, ...]
+LONGEST_CHAIN = 32  # certificates below the anchor, self-issued ones too
+_FINAL = frozenset({Reason.REVOKED, Reason.ON_HOLD})  # of the target: no other path makes it good
+
+
+@dataclass(frozen=True, slots=True)
+class PathAnchor:
+    """A name and a key that are trusted (RFC 5280 6.1.1 (d)); its certificate, if known, may constrain it."""
+
+    name: DistinguishedName
+    spki_der: bytes
+    spki_sha256: bytes
+    certificate: PathCertificate | None
+    sha256: bytes  # of the certificate, or of the key where there is none
+
+    @property
+    def label(self) -> str:
+        """A short hash for messages."""
+        return self.sha256[:8].hex()
+
+    @classmethod
+    def from_certificate(cls, certificate: PathCertificate) -> PathAnchor:
+        """The anchor that a certificate describes; it need not be self-signed."""
+        return cls(certificate.subject, certificate.spki_der, certificate.spki_sha256, certificate, certificate.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidPath:
+    """A path that holds: the target first, the certificate that the anchor issued last."""
+
+    certificates: tuple[PathCertificate, ...]
+    anchor: PathAnchor
+    policies: frozenset[bytes]
+
+    @property
+    def target(self) -> PathCertificate:
+        """The certificate that was asked about."""
+        return self.certificates[0]
+
+
+class Pool:
+    """Certificates and anchors by subject name. Not changed after it is made."""
+
+    def __init__(self, anchors: Iterable[PathAnchor], certificates: Iterable[PathCertificate] = ()) -> None:
+        self._anchors: dict[Name, list[PathAnchor]] = {}
+        self._certificates: dict[Name, list[PathCertificate]] = {}
+        self._seen: set[bytes] = set()
+        for anchor in anchors:
+            self._anchors.setdefault(anchor.name.relative_names, []).append(anchor)
+        for certificate in certificates:
+            if certificate.sha256 not in self._seen:
+                self._seen.add(certificate.sha256)
+                self._certificates.setdefault(certificate.subject.relative_names, []).append(certificate)
+
+    def anchors_named(self, name: DistinguishedName) -> Sequence[PathAnchor]:
+        """The anchors with this name."""
+        return self._anchors.get(name.relative_names, ())
+
+    def certificates_named(self, name: DistinguishedName) -> Sequence[PathCertificate]:
+        """The certificates with this subject."""
+        return self._certificates.get(name.relative_names, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """All that one search needs besides the target."""
+
+    pool: Pool  # anchors and certificates that the house knows
+    extra: Pool  # what the peer sent beside the target
+    rules: PathRules
+    inputs: PathInputs
+    verdicts: SignatureVerdicts
+    limits: Limits = DEFAULT_LIMITS
+    descents: Descents | None = None
+    accept: Callable[[ValidPath], None] | None = None
+    """Asked about every path that holds; raises NotTrusted to refuse it (revocation, 6.1.3 (a)(3))."""
+
+
+def pool_of_peer(certificates: Sequence[PathCertificate], limits: Limits) -> Pool:
+    """The certificates that a peer sent, bounded. Raises LimitExceeded(TOO_MANY|TOO_LARGE)."""
+    check_input(len(certificates), sum(len(certificate.der) for certificate in certificates), limits)
+    return Pool((), certificates)
+
+
+_Step = PathAnchor | PathCertificate
+
+
+def find_path(target: PathCertificate, search: Search, budget: Budget | None = None) -> ValidPath:
+    """A path from an anchor to `target` that satisfies section 6.1, the profile and `search.accept`.
+
+    `budget` is what is left where several searches answer one question; a new one of `search.limits` if left out.
+    Raises NotTrusted with the reason why the likeliest path fails, Malformed for an unreadable key or algorithm,
+    LimitExceeded(BUDGET_EXHAUSTED) when the search costs more than `search.limits`.
+    """
+    return _Walk(target, search, budget or Budget(search.limits)).run()
+
+
+class _Walk:
+    """One depth-first search; lives for one call."""
+
+    def __init__(self, target: PathCertificate, search: Search, budget: Budget) -> None:
+        self._search = search
+        self._target = target
+        self._budget = budget
+        self._edges: dict[tuple[bytes, bytes], VagusError | None] = {}
+        self._refusal: VagusError | None = None  # of the first complete path
+        self._edge_fault: VagusError | None = None  # of the first signature that failed
+
+    def run(self) -> ValidPath:
+        path = [self._target]
+        on_path = {self._identity(self._target)}
+        branches: list[Iterator[_Step]] = [self._steps_from(self._target)]
+        while branches:
+            step = next(branches[-1], None)
+            if step is None:
+                branches.pop()
+                on_path.discard(self._identity(path.pop()))
+                continue
+            self._budget.spend_step()
+            if isinstance(step, PathAnchor):
+                found = self._try_anchor(path, step)
+                if found is not None:
+                    return found
+            elif self._leads_on(step, path, on_path):
+                path.append(step)
+                on_path.add(self._identity(step))
+                branches.append(self._steps_from(step))
+        raise self._refusal or self._edge_fault or self._no_path()
+
+    def _leads_on(self, step: PathCertificate, path: list[PathCertificate], on_path: set[tuple[Name, bytes]]) -> bool:
+        if self._identity(step) in on_path or len(path) >= LONGEST_CHAIN:
+            return False
+        counted = sum(not one.is_self_issued for one in (*path[1:], step))
+        if counted > self._search.inputs.longest_path:
+            return False
+        return self._has_signed(step.spki_der, step.spki_sha256, path[-1])
+
+    @staticmethod
+    def _identity(certificate: PathCertificate) -> tuple[Name, bytes]:
+        """RFC 4158 2.4.2: the same name with the same key never helps a second time."""
+        return certificate.subject.relative_names, certificate.spki_sha256
+
+    def _steps_from(self, tip: PathCertificate) -> Iterator[_Step]:
+        """Possible issuers of `tip`, the likeliest first (RFC 4158 3.5): anchors, then by key identifier and date."""
+        issuer = tip.issuer
+        yield from self._search.pool.anchors_named(issuer)
+        known = self._search.pool.certificates_named(issuer)
+        sent = self._search.extra.certificates_named(issuer)
+        if len(known) + len(sent) > 1:
+            wanted = tip.authority_key_id.key_id if tip.authority_key_id is not None else None
+            at = self._search.inputs.at
+            yield from sorted((*known, *sent), key=lambda one: _unlikeliness(one, wanted, at))
+        else:
+            yield from known
+            yield from sent
+
+    def _has_signed(self, spki_der: bytes, spki_sha256: bytes, child: PathCertificate) -> bool:
+        """6.1.3 (a)(1), each (certificate, key) once; a failure is remembered and closes this edge only."""
+        edge = (child.sha256, spki_sha256)
+        if edge not in self._edges:
+            self._budget.spend_signature()
+            self._edges[edge] = None
+            try:
+                self._verify(spki_der, spki_sha256, child)
+            except LimitExceeded:
+                raise
+            except VagusError as fault:
+                self._edges[edge] = fault
+                self._edge_fault = self._edge_fault or fault
+        return self._edges[edge] is None
+
+    def _verify(self, spki_der: bytes, spki_sha256: bytes, child: PathCertificate) -> None:
+        # 4.1.1.2: the two algorithm identifiers of a certificate are one and the same
+        if child.algorithm_der != child.inner_algorithm_der:
+            msg = f"certificate {child.label} names one signature algorithm inside and another outside (4.1.1.2)"
+            raise NotTrusted(Reason.SIG_ALG_MISMATCH, msg, certificate=child.label)
+        self._search.verdicts.verify(
+            child.sha256,
+            spki_sha256,
+            spki_der,
+            (child.algorithm_der, child.signature, child.tbs_der),
+            unsafe_legacy=self._search.rules.unsafe_legacy,
+        )
+
+    def _try_anchor(self, path: list[PathCertificate], anchor: PathAnchor) -> ValidPath | None:
+        if not self._has_signed(anchor.spki_der, anchor.spki_sha256, path[-1]):
+            return None
+        self._budget.spend_path()
+        search = self._search
+        try:
+            policies = check_path(
+                anchor.certificate, path[::-1], search.rules, search.inputs, self._budget, search.descents
+            )
+            found = ValidPath(tuple(path), anchor, policies)
+            if search.accept is not None:
+                search.accept(found)
+        except (NotTrusted, Malformed) as refusal:
+            if refusal.reason in _FINAL or (refusal.reason is Reason.REVOKED_CA and search.rules.bans_revoked_keys):
+                raise
+            self._refusal = self._refusal or refusal
+            return None
+        return found
+
+    def _no_path(self) -> VagusError:
+        """Nothing signed it that leads to an anchor: say which of the two kinds of stranger it is."""
+        target = self._target
+        if self._search.pool.anchors_named(target.subject) or self._search.pool.anchors_named(target.issuer):
+            msg = f"certificate {target.label} bears an anchor's name, but no anchor's key signed it"
+            return NotTrusted(Reason.UNTRUSTED_ANCHOR, f"{msg}; it is a look-alike", certificate=target.label)
+        if target.is_self_issued:
+            msg = f"certificate {target.label} is self-issued and no anchor here; add its issuer's root if trusted"
+            return NotTrusted(Reason.UNTRUSTED_ANCHOR, msg, certificate=target.label)
+        msg = f"no path leads from certificate {target.label} to an anchor; send the intermediates or add the root"
+        return NotTrusted(Reason.NO_PATH, msg, certificate=target.label)
+
+
+def _unlikeliness(certificate: PathCertificate, wanted: bytes | None, at: datetime) -> tuple[bool, bool, bool]:
+    key_id, usage = certificate.subject_key_id, certificate.key_usage
+    may_sign = certificate.is_ca and (usage is None or bool(usage & ext.UsageBit.KEY_CERT_SIGN))
+    is_in_date = certificate.not_before <= at <= certificate.not_after
+    return wanted is not None and key_id is not None and key_id != wanted, not may_sign, not is_in_date

@@ -1,0 +1,345 @@
+"""Files follow the table: after a full disk, beside other servers, and never back."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.authority.installation import BY, Installation
+from vagus.authority.crls import deltas
+from vagus.authority.crls import files as crl_files
+from vagus.authority.crls.files import ListFiles, ListPlace, read_number, write_public
+from vagus.authority.crls.publisher import CrlPublisher
+from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.issuers import Issuer, OpenIssuers
+from vagus.errors import Conflict, Malformed, Unavailable
+from vagus.reasons import Reason
+from vagus.records.publications import COMPLETE, Publication, find_publication, outdate_list, put_publication
+from vagus.x509.crls.building import RevocationReason
+from vagus.x509.crls.decoding import decode_crl
+
+
+@pytest.fixture
+def issuers(built: Installation) -> OpenIssuers:
+    return built.issuers("h1/icu")
+
+
+@pytest.fixture
+def issuer(issuers: OpenIssuers) -> Issuer:
+    return issuers["h1/icu"]
+
+
+def server(built: Installation, name: str, folder: Path) -> CrlPublisher:
+    return CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=folder, holder=name)
+
+
+def files_of(publisher: CrlPublisher) -> ListFiles:
+    assert publisher.files is not None
+    return publisher.files
+
+
+def revoke(built: Installation, issued: IssuedCertificate) -> None:
+    name = (issued.issuer.authority_id, issued.serial)
+    built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+
+
+def listed(folder: Path, name: str = "0.crl") -> set[int]:
+    place = folder / "crl" / "h1.icu" / "1" / name
+    return {entry.serial_number for entry in x509.load_der_x509_crl(place.read_bytes())}
+
+
+def newest(built: Installation, issuer: Issuer, shard: int = 0) -> Publication:
+    with built.database.reading() as connection:
+        found = find_publication(connection, issuer.authority_id, shard)
+    assert found is not None
+    return found
+
+
+def keep(built: Installation, publication: Publication) -> None:
+    with built.database.writing() as connection:
+        put_publication(connection, publication)
+
+
+def place_of(issuer: Issuer, shard: int) -> ListPlace:
+    return ListPlace(issuer.authority_id, "h1.icu", 1, shard)
+
+
+def test_a_file_that_says_so_already_is_left_and_any_other_is_replaced(built: Installation) -> None:
+    place = built.folder / "public" / "list"
+    content = bytes(range(256)) * 8_200  # more than two pieces of a comparison
+    write_public(place, content)
+    before = place.stat().st_ino
+    write_public(place, content)
+    assert place.stat().st_ino == before
+    for other in (content[:-1] + b"x", content[:-1], content + b"x", b""):
+        write_public(place, other)
+        assert place.read_bytes() == other
+
+
+def test_a_process_that_was_held_up_puts_no_older_list_over_a_newer_one(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
+) -> None:
+    slow, fast = (server(built, name, tmp_path) for name in ("slow", "fast"))
+    first, second = built.issue(issuers), built.issue(issuers)
+    revoke(built, first)
+    older = slow.publish(issuer, 0)
+    assert older is not None
+    built.advance(seconds=11)
+    revoke(built, second)
+    assert fast.publish(issuer, 0) is not None
+    files_of(slow).write(place_of(issuer, 0), older, None)  # what it had signed before it was held up
+    assert listed(tmp_path) == {first.serial, second.serial}
+    assert (tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl").exists()
+
+
+def test_a_server_with_a_folder_of_its_own_writes_what_another_one_signed(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
+) -> None:
+    signs, reads = server(built, "one", tmp_path / "one"), server(built, "two", tmp_path / "two")
+    issued = built.issue(issuers)
+    signs.publish_due(issuer)
+    revoke(built, issued)
+    built.advance(seconds=1)
+    signs.publish_due(issuer)
+    assert reads.publish_due(issuer) == ()
+    files = files_of(reads)
+    for place in files.find_behind():
+        files.write(place)
+    for name in ("0.crl", "0.delta.crl", "complete.crl"):
+        assert listed(tmp_path / "two", name) == {issued.serial}
+    assert {place.slug for place in ListFiles(built.database, tmp_path).find_behind()} == {"root", "h1", "h1.icu"}
+    assert files.find_behind() == ()
+
+
+def test_a_list_that_the_disk_had_no_room_for_is_written_once_it_has(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    issued = built.issue(issuers)
+    revoke(built, issued)
+    built.advance(seconds=1)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            publisher.publish_due(issuer)
+    built.advance(seconds=1)
+    assert publisher.publish_due(issuer) == (), "the rows are up to date"
+    files = files_of(publisher)
+    behind = [place for place in files.find_behind() if place.slug == "h1.icu"]
+    assert sorted(place.shard for place in behind) == [COMPLETE, 0]
+    for place in behind:
+        files.write(place)
+    assert listed(tmp_path) == listed(tmp_path, "complete.crl") == {issued.serial}
+
+
+def test_what_a_full_disk_cut_off_takes_no_room_and_what_a_killed_process_left_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "0.crl"
+    write_public(place, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_public(place, b"newer")
+        assert [one.name for one in tmp_path.iterdir()] == ["0.crl"]
+        patched.setattr(Path, "unlink", lambda *_, **__: None)  # as if it were killed there
+        with pytest.raises(OSError, match="No space left"):
+            write_public(place, b"newer")
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # another process
+    write_public(place, b"newer")
+    assert [one.name for one in tmp_path.iterdir()] == ["0.crl"]
+    assert place.read_bytes() == b"newer"
+
+
+def test_a_file_that_somebody_removed_comes_again(built: Installation, issuer: Issuer, tmp_path: Path) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    (tmp_path / "crl" / "h1.icu" / "1" / "0.crl").unlink()
+    files = files_of(publisher)
+    assert place_of(issuer, 0) in files.find_behind()
+    files.write(place_of(issuer, 0))
+    assert listed(tmp_path) == set()
+
+
+@pytest.mark.parametrize("what", ["gone", "cut off"])
+def test_a_delta_file_that_somebody_spoilt_comes_again(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, what: str
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    revoke(built, built.issue(issuers))
+    built.advance(seconds=1)
+    publisher.publish_due(issuer)
+    delta = tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl"
+    before = delta.read_bytes()
+    files = files_of(publisher)
+    for place in files.find_behind():  # those that a ceremony signed
+        files.write(place)
+    if what == "gone":
+        delta.unlink()
+    else:
+        delta.write_bytes(before[:100])
+    assert files.find_behind() == (place_of(issuer, 0),)
+    files.write(place_of(issuer, 0))
+    assert delta.read_bytes() == before
+    assert files.find_behind() == ()
+
+
+def test_an_older_file_that_somebody_put_back_gives_way_to_the_newest(
+    built: Installation, issuer: Issuer, tmp_path: Path
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    place = tmp_path / "crl" / "h1.icu" / "1" / "0.crl"
+    for _ in range(40):  # until a signature has the length of the one before
+        before = place.read_bytes()
+        built.advance(hours=7)
+        publisher.publish_due(issuer)
+        newer = place.read_bytes()
+        if len(newer) == len(before):
+            break
+    files = files_of(publisher)
+    for one in files.find_behind():
+        files.write(one)
+    place.write_bytes(before)
+    behind = files.find_behind()
+    assert [one.shard for one in behind] == [0]
+    files.write(behind[0])
+    assert place.read_bytes() == newer
+    assert files.find_behind() == ()
+
+
+def test_no_older_list_goes_over_a_newer_file_of_the_same_authority(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    standby = newest(built, issuer)
+    issued = built.issue(issuers)
+    revoke(built, issued)
+    built.advance(seconds=1)
+    publisher.publish_due(issuer)
+    keep(built, standby)  # the table as an older copy of it has it
+    files = files_of(publisher)
+    assert place_of(issuer, 0) not in files.find_behind()
+    for fresh in (files, ListFiles(built.database, tmp_path)):  # of this process, and of one that begins now
+        assert fresh.find_newer() == (place_of(issuer, 0),)
+        with pytest.raises(Conflict) as refusal:
+            fresh.write(place_of(issuer, 0))
+        assert refusal.value.reason is Reason.RESTORE_UNSETTLED
+        assert listed(tmp_path) == {issued.serial}
+
+
+def test_a_list_that_a_restore_outdated_is_no_file_before_it_is_signed_anew(
+    built: Installation, issuer: Issuer, tmp_path: Path
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    number = newest(built, issuer).number
+    built.writer.submit(lambda batch: outdate_list(batch.connection, issuer.authority_id, 0, number)).result()
+    files = ListFiles(built.database, tmp_path / "new")
+    assert place_of(issuer, 0) not in files.find_behind()
+    assert ListFiles(built.database, tmp_path).find_newer() == ()
+    built.advance(seconds=1)
+    assert 0 in [one.shard for one in publisher.publish_due(issuer)]
+    assert place_of(issuer, 0) in files.find_behind()
+
+
+def test_a_shard_that_the_table_does_not_know_is_newer(built: Installation, issuer: Issuer, tmp_path: Path) -> None:
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    folder = tmp_path / "crl" / "h1.icu" / "1"
+    (folder / "7.crl").write_bytes((folder / "0.crl").read_bytes())
+    assert files_of(publisher).find_newer() == (place_of(issuer, 7),)
+    assert files_of(publisher).load(place_of(issuer, 8), issuer.certificate_der) is None
+
+
+@pytest.mark.parametrize("stranger", ["h1.er", "h9.icu", "no list"])
+def test_files_that_another_signed_hold_nobody_up(
+    built: Installation, issuer: Issuer, tmp_path: Path, stranger: str
+) -> None:
+    """Of another installation, or copied where they do not belong: they are no evidence, and make room."""
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    files, place = files_of(publisher), tmp_path / "crl" / "h1.icu" / "1" / "0.crl"
+    own = place.read_bytes()
+    built.advance(seconds=1)
+    if stranger == "h1.er":
+        publisher.publish_due(built.issuers("h1/er")["h1/er"])
+        place.write_bytes((tmp_path / "crl" / "h1.er" / "1" / "0.crl").read_bytes())
+        assert read_number(place.read_bytes()) > read_number(own)
+    elif stranger == "h9.icu":
+        (tmp_path / "crl" / "h9.icu" / "1").mkdir(parents=True)
+        (tmp_path / "crl" / "h9.icu" / "1" / "0.crl").write_bytes(own)
+    else:
+        place.write_bytes(b"0" * 90)
+    assert files.find_newer() == ()
+    files.write(place_of(issuer, 0))
+    assert place.read_bytes() == own
+    assert ListFiles(built.database, tmp_path / "none").find_newer() == ()
+
+
+def test_the_number_of_a_list_is_read_without_its_entries(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
+) -> None:
+    publisher = server(built, "one", tmp_path)
+    for _ in range(2):
+        publisher.publish_due(issuer)
+        for name in ("0.crl", "complete.crl"):
+            content = (tmp_path / "crl" / "h1.icu" / "1" / name).read_bytes()
+            assert read_number(content) == decode_crl(content).number
+        revoke(built, built.issue(issuers))
+        built.advance(seconds=1)
+    with pytest.raises(Malformed) as refusal:
+        read_number(content[:-1])
+    assert refusal.value.reason is Reason.NON_DER
+
+
+def test_a_delta_that_no_list_speaks_of_any_more_is_no_file_either(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deltas, "MOST_CHANGES", 2)
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    many = [built.issue(issuers) for _ in range(4)]
+    for some in (many[:1], many[1:]):
+        for one in some:
+            revoke(built, one)
+        built.advance(seconds=1)
+        publisher.publish_due(issuer)
+        there = (tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl").exists()
+        assert there is (some == many[:1]), "an old delta over an older list would tell of one in four"
+    assert len(listed(tmp_path)) == 4
+
+
+def test_a_process_that_hangs_in_the_folder_is_told_and_keeps_no_list_from_being_signed(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crl_files, "_LOCK_SECONDS", 0.0)
+    publisher = server(built, "one", tmp_path)
+    publisher.publish_due(issuer)
+    revoke(built, built.issue(issuers))
+    built.advance(seconds=1)
+    hung = os.open(tmp_path / ".lock", os.O_RDWR)
+    try:
+        fcntl.flock(hung, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable) as refusal:
+            publisher.publish_due(issuer)
+    finally:
+        os.close(hung)
+    assert refusal.value.reason is Reason.STATUS_UNAVAILABLE
+    assert publisher.find_due(issuer, built.clock.now()) == ()

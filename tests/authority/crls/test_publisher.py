@@ -1,0 +1,412 @@
+"""Lists carry what is revoked, their numbers and times only grow, and openssl finds them good."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import insert
+
+from tests.authority.installation import BY, STATUS_URL, Installation
+from vagus.authority.clock_bound import SLACK
+from vagus.authority.crls.files import ListFiles
+from vagus.authority.crls.publisher import _keep, forget_future_dates
+from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.issuers import Issuer, OpenIssuers
+from vagus.errors import Conflict, Unavailable
+from vagus.ledger.entries import CrlPublished, decode_entry
+from vagus.reasons import Reason
+from vagus.records import publications as rows
+from vagus.records.engine.database import Connection
+from vagus.records.engine.tables import crl_shards, log_leaves
+from vagus.records.publications import COMPLETE
+from vagus.records.revocation import revocations as revocation_rows
+from vagus.x509.crls.building import RevocationReason
+
+COMPROMISE = RevocationReason.KEY_COMPROMISE
+needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
+
+
+@pytest.fixture
+def issuers(built: Installation) -> OpenIssuers:
+    return built.issuers("h1/icu")
+
+
+@pytest.fixture
+def issuer(issuers: OpenIssuers) -> Issuer:
+    return issuers["h1/icu"]
+
+
+def newest(built: Installation, issuer: Issuer, shard: int = 0) -> x509.CertificateRevocationList:
+    with built.database.reading() as connection:
+        found = rows.find_publication(connection, issuer.authority_id, shard)
+    assert found is not None
+    return x509.load_der_x509_crl(found.crl_der)
+
+
+def number_of(crl: x509.CertificateRevocationList) -> int:
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def revoke(built: Installation, issued: IssuedCertificate, reason: RevocationReason = COMPROMISE) -> None:
+    built.revocations.revoke(issued.issuer.authority_id, issued.serial, reason, by=BY).result()
+
+
+def test_a_first_list_is_empty_signed_and_scoped(built: Installation, issuer: Issuer) -> None:
+    assert [one.shard for one in built.publisher.publish_due(issuer)] == [0, COMPLETE]
+    crl = newest(built, issuer)
+    assert issuer.certificate is not None
+    assert crl.is_signature_valid(issuer.certificate.public_key())  # type: ignore[arg-type]
+    assert len(crl) == 0
+    assert crl.issuer.public_bytes() == issuer.facts.subject_der
+    assert crl.last_update_utc == built.clock.now()
+    assert crl.next_update_utc == built.clock.now() + timedelta(days=7)
+    point = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint)
+    assert point.critical
+    assert [name.value for name in point.value.full_name or []] == [f"{STATUS_URL}/crl/h1.icu/1/0.crl"]
+    complete = newest(built, issuer, COMPLETE)
+    with pytest.raises(x509.ExtensionNotFound):
+        complete.extensions.get_extension_for_class(x509.IssuingDistributionPoint)
+
+
+def test_a_revocation_is_in_the_next_list_and_a_release_out_of_it(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    one, other = built.issue(issuers), built.issue(issuers)
+    revoke(built, one)
+    built.revocations.hold(issuer.authority_id, other.serial, by=BY).result()
+    built.publisher.publish_due(issuer)
+    crl = newest(built, issuer)
+    entry = crl.get_revoked_certificate_by_serial_number(one.serial)
+    held = crl.get_revoked_certificate_by_serial_number(other.serial)
+    assert entry is not None
+    assert held is not None
+    assert entry.revocation_date_utc == built.clock.now()
+    reasons = [found.extensions.get_extension_for_class(x509.CRLReason).value.reason for found in (entry, held)]
+    assert reasons == [x509.ReasonFlags.key_compromise, x509.ReasonFlags.certificate_hold]
+    built.revocations.release(issuer.authority_id, other.serial, by=BY).result()
+    built.advance(seconds=1)
+    assert [one.shard for one in built.publisher.publish_due(issuer)] == [0, COMPLETE]
+    assert newest(built, issuer).get_revoked_certificate_by_serial_number(other.serial) is None
+    assert newest(built, issuer, COMPLETE).get_revoked_certificate_by_serial_number(one.serial) is not None
+
+
+def test_nothing_is_published_before_it_is_due(built: Installation, issuer: Issuer) -> None:
+    built.publisher.publish_due(issuer)
+    built.advance(hours=5, minutes=59)
+    assert built.publisher.publish_due(issuer) == ()
+    built.advance(minutes=1)
+    assert len(built.publisher.publish_due(issuer)) == 2
+
+
+def test_a_burst_within_one_second_is_one_list_now_and_one_later(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    many = [built.issue(issuers) for _ in range(4)]
+    numbers = []
+    for issued in many:
+        revoke(built, issued)
+        numbers += [one.number for one in built.publisher.publish_due(issuer) if one.shard == 0]
+    assert len(numbers) == 1
+    assert len(newest(built, issuer)) == 1
+    built.advance(seconds=1)
+    built.publisher.publish_due(issuer)
+    assert len(newest(built, issuer)) == 4
+
+
+def test_each_look_reads_only_steps_that_no_look_before_has_seen(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [built.issue(issuers) for _ in range(3)]
+    built.publisher.publish_due(issuer)
+    publisher, read = built.publisher, []
+    whole = revocation_rows.newest_by_shard
+
+    def noting(connection: Connection, authority_id: int, *, after: int) -> dict[int, int]:
+        read.append(after)
+        return whole(connection, authority_id, after=after)
+
+    monkeypatch.setattr(revocation_rows, "newest_by_shard", noting)
+    for issued in many:
+        revoke(built, issued)
+        built.advance(seconds=1)
+        assert publisher.find_due(issuer, built.clock.now()) == (0, COMPLETE), "until it is published it is due"
+        assert publisher.find_due(issuer, built.clock.now()) == (0, COMPLETE)
+    assert read == [0, 1, 2]
+    publisher.publish_due(issuer)
+    built.advance(seconds=1)
+    assert publisher.find_due(issuer, built.clock.now()) == ()
+    assert read == [0, 1, 2]
+
+
+def test_numbers_are_the_time_in_milliseconds_and_still_grow_when_the_clock_was_ahead(
+    built: Installation, issuer: Issuer
+) -> None:
+    built.publisher.publish_all(issuer)
+    first = newest(built, issuer)
+    assert number_of(first) == int(built.clock.now().timestamp() * 1000)
+    with built.database.writing() as connection:
+        found = rows.find_publication(connection, issuer.authority_id, 0)
+        assert found is not None
+        rows.put_publication(connection, replace(found, number=found.number + 10**9))
+    built.advance(seconds=1)
+    built.publisher.publish_all(issuer)
+    assert number_of(newest(built, issuer)) == number_of(first) + 10**9 + 1
+
+
+def test_a_clock_that_went_back_publishes_nothing(built: Installation, issuer: Issuer) -> None:
+    built.publisher.publish_all(issuer)
+    before = newest(built, issuer)
+    built.advance(minutes=-5)
+    with pytest.raises(Unavailable) as refusal:
+        built.publisher.publish(issuer, 0)
+    assert refusal.value.reason is Reason.CLOCK_ROLLBACK
+    assert newest(built, issuer) == before
+
+
+def test_a_server_that_is_minutes_behind_another_one_publishes_and_dates_no_list_further_ahead(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    """The one that is four minutes ahead publishes and dies: what is revoked now is in a list within the second."""
+    many = [built.issue(issuers) for _ in range(4)]
+    built.advance(minutes=4)
+    ahead = built.publisher.publish_due(issuer)[0]
+    built.advance(minutes=-4)
+    publisher = built.publisher
+    for count, issued in enumerate(many, start=1):
+        revoke(built, issued)
+        built.advance(seconds=1)
+        kept = publisher.publish_due(issuer)[0]
+        assert (kept.number > ahead.number, kept.this_update) == (True, ahead.this_update + count)
+        assert len(newest(built, issuer)) == count
+        assert kept.this_update - built.clock.now().timestamp() <= 240
+        assert publisher.publish(issuer, 0) is None, "one a second: the lead is not to grow"
+    built.advance(minutes=5)
+    assert publisher.publish(issuer, 0)
+    assert newest(built, issuer).last_update_utc == built.clock.now()
+
+
+def test_no_list_is_dated_further_ahead_than_clocks_may_differ(built: Installation, issuer: Issuer) -> None:
+    built.publisher.publish_all(issuer)
+    dated = newest(built, issuer).last_update_utc
+    built.advance(seconds=1 - SLACK.total_seconds())
+    assert built.publisher.publish(issuer, 0)
+    assert newest(built, issuer).last_update_utc == dated + timedelta(seconds=1) == built.clock.now() + SLACK
+    with pytest.raises(Unavailable) as refusal:
+        built.publisher.publish(issuer, 0)
+    assert refusal.value.reason is Reason.CLOCK_ROLLBACK
+
+
+def test_the_complete_list_of_a_large_issuer_waits_for_no_date_that_is_ahead(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    with built.database.writing() as connection:
+        connection.execute(insert(crl_shards), {"authority_id": issuer.authority_id, "shard": 1, "places_taken": 1})
+    built.advance(minutes=4)
+    built.publisher.publish_all(issuer)
+    built.advance(minutes=-4)
+    publisher, lists = built.publisher, []
+    for _ in range(60):
+        revoke(built, built.issue(issuers))
+        built.advance(seconds=1)
+        lists += [one.shard for one in publisher.publish_due(issuer)]
+    assert lists.count(COMPLETE) == 2, "at once, and half a minute later"
+
+
+def test_once_an_operator_says_so_a_list_from_the_future_is_followed_by_one_of_today(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    publisher = built.publisher
+    publisher.publish_due(issuer)
+    built.advance(days=30)
+    ahead = publisher.publish_due(issuer)
+    built.advance(days=-30, seconds=60)
+    issued = built.issue(issuers)
+    revoke(built, issued)
+    with pytest.raises(Unavailable) as refusal:
+        publisher.publish_due(issuer)
+    assert refusal.value.reason is Reason.CLOCK_ROLLBACK
+    assert forget_future_dates(built.writer, by=BY) == ("h1/icu#1/-1", "h1/icu#1/0")
+    assert forget_future_dates(built.writer, by=BY) == ()
+    built.advance(seconds=5)
+    followed = publisher.publish_due(issuer)
+    assert [one.number > before.number for one, before in zip(followed, ahead, strict=True)] == [True, True]
+    for shard in (0, COMPLETE):
+        crl = newest(built, issuer, shard)
+        assert crl.last_update_utc == built.clock.now()
+        assert crl.get_revoked_certificate_by_serial_number(issued.serial) is not None
+    built.advance(hours=6)
+    assert len(publisher.publish_due(issuer)) == 2, "and so on, from today"
+
+
+def test_a_list_that_fails_keeps_no_other_back_and_is_told(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    publisher = built.publisher
+    publisher.publish_all(issuer)
+    with built.database.writing() as connection:
+        found = rows.find_publication(connection, issuer.authority_id, 0)
+        assert found is not None
+        rows.put_publication(connection, replace(found, this_update=found.this_update + 3600))  # a clock ran ahead
+    issued = built.issue(issuers)
+    revoke(built, issued)
+    built.advance(seconds=1)
+    with pytest.raises(Unavailable) as refusal:
+        publisher.publish_due(issuer)
+    assert refusal.value.reason is Reason.CLOCK_ROLLBACK
+    assert newest(built, issuer, COMPLETE).get_revoked_certificate_by_serial_number(issued.serial) is not None
+
+
+def test_of_two_servers_the_slower_one_throws_its_list_away(built: Installation, issuer: Issuer) -> None:
+    slow, fast = built.publisher, built.publisher
+    facts = slow._look(issuer, 0, built.clock.now())
+    kept = fast.publish(issuer, 0)
+    assert kept is not None
+    made = slow._make(issuer, 0, facts, built.clock.now())
+    assert built.writer.submit(lambda batch: _keep(batch, issuer, made)).result() == kept
+
+
+def test_expired_entries_leave_only_after_a_list_past_their_expiry(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    issued = built.issue(issuers, lifetime=timedelta(hours=10))
+    revoke(built, issued)
+    built.publisher.publish_due(issuer)
+    appeared_past_expiry = 0
+    for _ in range(8):
+        built.advance(hours=6)
+        built.publisher.publish_due(issuer)
+        is_there = newest(built, issuer).get_revoked_certificate_by_serial_number(issued.serial) is not None
+        if built.clock.now() > x509.load_der_x509_certificate(issued.der).not_valid_after_utc:
+            appeared_past_expiry += is_there
+    assert appeared_past_expiry >= 1
+    assert newest(built, issuer).get_revoked_certificate_by_serial_number(issued.serial) is None
+
+
+def test_an_entry_that_expired_while_nothing_was_published_still_appears_once(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer
+) -> None:
+    built.publisher.publish_all(issuer)
+    issued = built.issue(issuers, lifetime=timedelta(hours=10))
+    revoke(built, issued)
+    built.advance(days=30)
+    built.publisher.publish_due(issuer)
+    assert newest(built, issuer).get_revoked_certificate_by_serial_number(issued.serial) is not None
+    built.advance(days=2)
+    built.publisher.publish_due(issuer)
+    assert newest(built, issuer).get_revoked_certificate_by_serial_number(issued.serial) is None
+
+
+def test_each_publication_is_a_file_a_row_and_a_ledger_entry(built: Installation, issuer: Issuer) -> None:
+    (shard, complete) = built.publisher.publish_all(issuer)
+    folder = built.folder / "published" / "crl" / "h1.icu" / "1"
+    assert (folder / "0.crl").read_bytes() == shard.crl_der
+    assert (folder / "complete.crl").read_bytes() == complete.crl_der
+    assert (folder / "0.crl").stat().st_mode & 0o777 == 0o644
+    assert sorted(path.name for path in folder.iterdir()) == ["0.crl", "complete.crl"]
+    with built.database.reading() as connection:
+        raw = connection.execute(log_leaves.select().order_by(log_leaves.c.leaf_index)).all()
+    said = [entry for row in raw if isinstance(entry := decode_entry(row.entry).entry, CrlPublished)]
+    assert [(one.authority, one.shard, one.number) for one in said[-2:]] == [
+        ("h1/icu#1", 0, shard.number),
+        ("h1/icu#1", COMPLETE, complete.number),
+    ]
+
+
+def test_a_file_that_a_crash_kept_from_being_written_comes_at_start(built: Installation, issuer: Issuer) -> None:
+    (shard, _) = built.publisher.publish_all(issuer)
+    place = built.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl"
+    place.unlink()
+    files = ListFiles(built.database, built.folder / "published")
+    for one in files.find_behind():
+        files.write(one)
+    assert place.read_bytes() == shard.crl_der
+
+
+def test_an_offline_list_holds_half_a_year_and_speaks_for_everything(built: Installation) -> None:
+    for slug in ("root", "h1"):
+        path = built.folder / "published" / "crl" / slug / "1" / "0.crl"
+        crl = x509.load_der_x509_crl(path.read_bytes())
+        assert crl.next_update_utc is not None
+        assert crl.next_update_utc - crl.last_update_utc == timedelta(days=180)
+        with pytest.raises(x509.ExtensionNotFound):
+            crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["revoke", "hold", "release", "publish"]), st.integers(0, 4)), max_size=12)
+)
+def test_whatever_happens_lists_tell_the_table_and_numbers_grow(
+    built: Installation, steps: list[tuple[str, int]]
+) -> None:
+    issuers = built.issuers("h1/icu")
+    issuer = issuers["h1/icu"]
+    serials = [built.issue(issuers).serial for _ in range(5)]
+    states = dict.fromkeys(serials, "good")
+    numbers: list[int] = []
+    for act, which in [*steps, ("publish", 0)]:
+        built.advance(seconds=1)
+        serial = serials[which]
+        if act == "publish":
+            built.publisher.publish_due(issuer)
+            numbers.append(number_of(newest(built, issuer)))
+            listed = {entry.serial_number for entry in newest(built, issuer)} & set(serials)
+            assert listed == {one for one, state in states.items() if state != "good"}
+        elif act == "revoke":
+            built.revocations.revoke(issuer.authority_id, serial, COMPROMISE, by=BY).result()
+            states[serial] = "revoked"
+        else:
+            try:
+                getattr(built.revocations, act)(issuer.authority_id, serial, by=BY).result()
+                states[serial] = {"hold": "held", "release": "good"}[act]
+            except Conflict:
+                assert states[serial] == "revoked" or act == "release"
+    assert numbers == sorted(numbers)
+
+
+@needs_openssl
+def test_openssl_accepts_the_good_and_refuses_the_revoked(
+    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
+) -> None:
+    good, bad = built.issue(issuers), built.issue(issuers)
+    revoke(built, bad)
+    built.publisher.publish_due(issuer)
+    chain = [x509.load_der_x509_certificate(one) for one in (issuer.certificate_der, *issuer.chain_der)]
+    (tmp_path / "root.pem").write_bytes(chain[-1].public_bytes(Encoding.PEM))
+    (tmp_path / "mid.pem").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in chain[:-1]))
+    lists = [built.folder / "published" / "crl" / slug / "1" / "0.crl" for slug in ("root", "h1", "h1.icu")]
+    crls = [x509.load_der_x509_crl(path.read_bytes()) for path in lists]
+    (tmp_path / "lists.pem").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in crls))
+    at = str(int(built.clock.now().timestamp()) + 1)
+    for name, issued, expected in (("good", good, "OK"), ("bad", bad, "certificate revoked")):
+        leaf = x509.load_der_x509_certificate(issued.der)
+        (tmp_path / f"{name}.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
+        done = subprocess.run(
+            [
+                *("openssl", "verify", "-x509_strict", "-crl_check_all", "-attime", at, "-CAfile", "root.pem"),
+                *("-untrusted", "mid.pem", "-CRLfile", "lists.pem", f"{name}.pem"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert expected in done.stdout + done.stderr
+        assert (done.returncode == 0) is (name == "good")
+    (tmp_path / "icu.pem").write_bytes(chain[0].public_bytes(Encoding.PEM))
+    checked = subprocess.run(
+        ["openssl", "crl", "-in", lists[-1], "-inform", "DER", "-CAfile", tmp_path / "icu.pem", "-noout"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "verify OK" in checked.stderr

@@ -1,0 +1,656 @@
+"""OCSP answers tell the truth of this moment, in the form that was asked for; lists come with their times."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.authority.installation import BY, SECRET, Installation
+from tests.authority.installation import ICU as PLANNED_ICU
+from vagus.authority.crls.published import PublishedLists
+from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.issuers import Issuer, OpenIssuers
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
+from vagus.authority.ocsp.responses import KeptAnswer, OcspDesk
+from vagus.authority.revocation import Revocations
+from vagus.errors import Conflict, Refused, Unavailable, VagusError
+from vagus.keystore.signing import Purpose
+from vagus.keystore.software import SoftwareKeystore
+from vagus.reasons import Reason
+from vagus.records import certificates as rows
+from vagus.records.publications import COMPLETE
+from vagus.records.revocation.revocations import RevocationEvent
+from vagus.records.revocation.sequence import RevocationFollower
+from vagus.x509 import der
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.crls.building import RevocationReason
+from vagus.x509.library_certificates import decode_certificate
+from vagus.x509.ocsp.building import NONCE, cert_id
+from vagus.x509.ocsp.messages import decode_ocsp_response
+from vagus.x509.pem import encode_certificates
+
+needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
+
+
+@pytest.fixture
+def issuers(built: Installation) -> OpenIssuers:
+    return built.issuers("h1/icu", "h1/er")
+
+
+def office(built: Installation) -> ResponderOffice:
+    keystore = built.keystore(OCSP_KEYSTORE)
+    return ResponderOffice(built.database, built.writer, built.clock, built.issuance(), keystore)
+
+
+@pytest.fixture
+def desk(built: Installation, issuers: OpenIssuers) -> OcspDesk:
+    """Answers for h1/icu; its follower is in step with the writer."""
+    assert office(built).renew_due(issuers["h1/icu"])
+    follower = RevocationFollower(built.database, built.clock)
+    follower.follow(built.writer)
+    with built.database.reading() as connection:
+        responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    return OcspDesk(built.database, follower, built.pack.ocsp, responders)
+
+
+def question(
+    issued: IssuedCertificate, algorithm: hashes.HashAlgorithm | None = None, nonce: bytes | None = None
+) -> bytes:
+    issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
+    leaf = x509.load_der_x509_certificate(issued.der)
+    builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, algorithm or hashes.SHA1())
+    if nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    return builder.build().public_bytes(Encoding.DER)
+
+
+def ask(built: Installation, desk: OcspDesk, request: bytes) -> ocsp.OCSPResponse:
+    built.settle()
+    return ocsp.load_der_ocsp_response(desk.answer(request, built.clock.now()).response_der)
+
+
+def test_a_good_certificate_is_good_and_signed_by_its_delegate(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    response = ask(built, desk, question(built.issue(issuers)))
+    assert response.certificate_status is ocsp.OCSPCertStatus.GOOD
+    (responder,) = response.certificates
+    responder.verify_directly_issued_by(x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der))
+    usage = responder.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.OCSP_SIGNING]
+    assert responder.extensions.get_extension_for_class(x509.OCSPNoCheck)
+    key = responder.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(response.signature, response.tbs_response_bytes, ec.ECDSA(hashes.SHA256()))
+    assert response.this_update_utc == built.clock.now()
+    assert response.next_update_utc == built.clock.now() + timedelta(hours=12)
+    assert response.responder_key_hash == x509.SubjectKeyIdentifier.from_public_key(key).digest
+
+
+def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    issued = built.issue(issuers)
+    assert ask(built, desk, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
+    name = (issued.issuer.authority_id, issued.serial)
+    built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    response = ask(built, desk, question(issued))
+    assert response.certificate_status is ocsp.OCSPCertStatus.REVOKED
+    assert response.revocation_time_utc == built.clock.now()
+    assert response.revocation_reason is x509.ReasonFlags.key_compromise
+
+
+def test_a_hold_is_told_and_a_release_too(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+    issued = built.issue(issuers)
+    name = (issued.issuer.authority_id, issued.serial)
+    built.revocations.hold(*name, by=BY).result()
+    assert ask(built, desk, question(issued)).revocation_reason is x509.ReasonFlags.certificate_hold
+    built.revocations.release(*name, by=BY).result()
+    assert ask(built, desk, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+@pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256()])
+def test_the_certificate_is_named_as_it_was_asked_for(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, algorithm: hashes.HashAlgorithm
+) -> None:
+    request_der = question(built.issue(issuers), algorithm)
+    request, response = ocsp.load_der_ocsp_request(request_der), ask(built, desk, request_der)
+    assert response.hash_algorithm.name == algorithm.name
+    assert response.issuer_key_hash == request.issuer_key_hash
+    assert response.issuer_name_hash == request.issuer_name_hash
+    assert response.serial_number == request.serial_number
+
+
+def test_a_serial_that_was_never_issued_is_unknown_and_kept_by_nobody(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    issuer = x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der)
+    name = hashlib.sha1(issuer.subject.public_bytes(), usedforsecurity=False).digest()
+    key = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
+    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, key, 4711, hashes.SHA1())
+    request = builder.build().public_bytes(Encoding.DER)
+    response = ask(built, desk, request)
+    assert response.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
+    assert response.next_update_utc == built.clock.now() + timedelta(minutes=1), "it may be issued the next second"
+    assert desk.answer(request, built.clock.now()).next_update is None
+    assert desk.kept == 0
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["behind a known one", "before it"])
+def test_an_answer_that_tells_of_an_unknown_certificate_among_others_is_kept_by_nobody(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, order: tuple[int, int]
+) -> None:
+    known = built.issue(issuers)
+    built.settle()
+    facts = known.issuer.facts
+    serials = [(known.serial, 4711)[one] for one in order]
+    ids = [der.sequence(cert_id(facts.subject_der, facts.spki_der, serial)) for serial in serials]
+    answer = desk.answer(der.sequence(der.sequence(der.sequence(*ids))), built.clock.now())
+    assert answer.next_update is None
+    assert desk.kept == 0
+    told = {one.cert_id.serial: one for one in decode_ocsp_response(answer.response_der).answers}
+    assert told[known.serial].next_update == built.clock.now() + timedelta(hours=12)
+    assert told[4711].next_update == built.clock.now() + timedelta(minutes=1)
+    twice = der.sequence(der.sequence(der.sequence(ids[order.index(0)] * 2)))
+    assert desk.answer(twice, built.clock.now()).next_update == built.clock.now() + timedelta(hours=12)
+
+
+def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    issuance, order = built.issuance(), built.order()
+    issuance.commit(issuance.prepare(order, issuers["h1/icu"])).result()
+    with built.database.reading() as connection:
+        (row,) = rows.list_intended(connection)
+    facts = issuers["h1/icu"].facts
+    request = der.sequence(
+        der.sequence(der.sequence(der.sequence(cert_id(facts.subject_der, facts.spki_der, row.serial))))
+    )
+    with pytest.raises(Unavailable) as refusal:
+        desk.answer(request, built.clock.now())
+    assert refusal.value.reason is Reason.UNSETTLED
+    built.issuance().settle(issuers)
+    assert ask(built, desk, request).certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+def test_another_authoritys_certificate_is_not_answered_for(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    foreign = built.issue(issuers, unit="er")
+    with pytest.raises(Refused) as refusal:
+        desk.answer(question(foreign), built.clock.now())
+    assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN
+
+
+@pytest.mark.parametrize("length", [1, 16, 32, 128])
+def test_a_nonce_comes_back_and_the_answer_is_kept_by_nobody(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, length: int
+) -> None:
+    nonce = bytes(range(length))
+    request = question(built.issue(issuers), nonce=nonce)
+    response = ask(built, desk, request)
+    assert response.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
+    assert desk.answer(request, built.clock.now()).next_update is None
+    assert desk.kept == 0
+
+
+@pytest.mark.parametrize("length", [129, 300])
+def test_a_nonce_beyond_rfc_9654_is_refused(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, length: int
+) -> None:
+    with pytest.raises(VagusError) as refusal:
+        desk.answer(question(built.issue(issuers), nonce=b"n" * length), built.clock.now())
+    assert refusal.value.reason in {Reason.OCSP_NONCE, Reason.BAD_REQUEST}
+
+
+def test_an_answer_is_signed_once_in_six_hours(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+    request = question(built.issue(issuers))
+    first = ask(built, desk, request)
+    built.advance(hours=5, minutes=59)
+    desk._follower.catch_up()
+    assert ask(built, desk, request).public_bytes(Encoding.DER) == first.public_bytes(Encoding.DER)
+    built.advance(minutes=1)
+    desk._follower.catch_up()
+    assert ask(built, desk, request).this_update_utc == built.clock.now()
+
+
+def test_an_answer_of_a_clock_that_ran_ahead_goes_out_no_more_once_it_is_right(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    request = question(built.issue(issuers))
+    right = built.clock.now()
+    built.advance(minutes=30)
+    desk._follower.catch_up()
+    assert ask(built, desk, request).this_update_utc == built.clock.now()
+    built.clock.set(right)
+    assert desk.find_kept(request, right) is None
+    desk._follower.catch_up()
+    assert ask(built, desk, request).this_update_utc == right
+
+
+def test_the_sweep_keeps_an_answer_for_every_live_certificate(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    many = [built.issue(issuers) for _ in range(6)]
+    short = built.issue(issuers, lifetime=timedelta(hours=1))
+    built.settle()
+    built.revocations.revoke(short.issuer.authority_id, many[0].serial, RevocationReason.SUPERSEDED, by=BY).result()
+    built.advance(hours=2)
+    desk._follower.catch_up()
+    assert desk.presign(built.clock.now(), most=4) == 4
+    live_with_responder = 7
+    assert desk.presign(built.clock.now()) == live_with_responder - 4
+    assert desk.presign(built.clock.now()) == 0
+    before = desk.kept
+    statuses = [ask(built, desk, question(one)).certificate_status for one in many]
+    assert statuses == [ocsp.OCSPCertStatus.REVOKED, *[ocsp.OCSPCertStatus.GOOD] * 5]
+    assert desk.kept == before, "the sweep's own keys are what common clients ask with"
+
+
+def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    """Whose signing side is away for weeks: the answers of all authorities behind it are signed ahead as before."""
+    built.advance(days=10)
+    assert office(built).renew_due(issuers["h1/er"])
+    silent, other = built.issue(issuers), built.issue(issuers, unit="er")
+    built.advance(days=5)
+    built.settle()
+    desk._follower.catch_up()
+    with built.database.reading() as connection:
+        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    assert desk.presign_slice(built.clock.now())
+    assert not desk.presign_slice(built.clock.now())
+    assert desk.find_kept(question(other), built.clock.now()) is not None
+    assert desk.find_kept(question(silent), built.clock.now()) is None
+    built.advance(hours=7)
+    desk._follower.catch_up()
+    assert desk.presign(built.clock.now()) == desk.kept > 0
+
+
+def test_a_kept_answer_dies_with_the_revocation_that_contradicts_it(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    one, other = built.issue(issuers), built.issue(issuers)
+    for issued in (one, other):
+        ask(built, desk, question(issued))
+    built.revocations.revoke(one.issuer.authority_id, one.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    assert desk.kept == 1
+
+
+def test_nothing_kept_goes_out_once_the_sequence_knows_better(built: Installation, issuers: OpenIssuers) -> None:
+    """Whoever is told of a revocation before the desk is must find nothing that contradicts it."""
+    assert office(built).renew_due(issuers["h1/icu"])
+    follower = RevocationFollower(built.database, built.clock)
+    follower.follow(built.writer)
+    found: list[KeptAnswer | None] = []
+    asked: list[bytes] = []
+
+    def look(_events: Sequence[RevocationEvent]) -> None:
+        found.extend(late.find_kept(one, built.clock.now()) for one in asked)
+
+    follower.subscribe(look)
+    with built.database.reading() as connection:
+        responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    late = OcspDesk(built.database, follower, built.pack.ocsp, responders)
+    revoked, other = built.issue(issuers), built.issue(issuers)
+    for issued in (revoked, other):
+        ask(built, late, question(issued))
+    asked += [question(revoked), question(other)]
+    built.revocations.revoke(revoked.issuer.authority_id, revoked.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    assert found[0] is None
+    assert found[1] is not None
+    assert ask(built, late, question(revoked)).certificate_status is ocsp.OCSPCertStatus.REVOKED
+    kept = late.find_kept(question(revoked), built.clock.now())
+    assert kept is not None
+    assert kept.entry == follower.find(revoked.issuer.authority_id, revoked.serial)
+
+
+def test_a_kept_answer_is_found_as_the_same_object_until_it_is_signed_anew(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    request = question(built.issue(issuers))
+    assert desk.find_kept(request, built.clock.now()) is None
+    whole = ask(built, desk, request).public_bytes(Encoding.DER)
+    kept = desk.find_kept(request, built.clock.now())
+    assert kept is not None
+    assert kept.unfold().response_der == whole
+    assert desk.find_kept(request, built.clock.now()) is kept
+    assert desk.find_kept(request, built.clock.now() + timedelta(seconds=3)) is None, "the sequence is lost"
+    built.advance(hours=6)
+    desk._follower.catch_up()
+    assert desk.find_kept(request, built.clock.now()) is None
+    ask(built, desk, request)
+    assert desk.find_kept(request, built.clock.now()) not in {None, kept}
+
+
+def test_what_is_kept_has_a_bound(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+    desk._most_kept = 3
+    for _ in range(5):
+        ask(built, desk, question(built.issue(issuers)))
+    assert desk.kept == 3
+    assert sum(map(len, desk._requests_of.values())) == 3
+
+
+def test_a_desk_that_lost_the_sequence_answers_nothing(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    request = question(built.issue(issuers))
+    ask(built, desk, request)
+    with pytest.raises(Unavailable) as refusal:
+        desk.answer(request, built.clock.now() + timedelta(seconds=3))
+    assert refusal.value.reason is Reason.SEQUENCE_LOST
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(junk=st.binary(max_size=120), cut=st.integers(0, 90), flip=st.integers(1, 255))
+def test_no_bytes_make_the_desk_fail_otherwise_than_by_its_own_errors(
+    built: Installation, desk: OcspDesk, junk: bytes, cut: int, flip: int
+) -> None:
+    issuer = x509.load_der_x509_certificate(built.issuers("h1/icu")["h1/icu"].certificate_der)
+    key = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
+    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(b"n" * 20, key, 5, hashes.SHA1())
+    genuine = bytearray(builder.build().public_bytes(Encoding.DER))
+    genuine[min(cut, len(genuine) - 1)] ^= flip
+    for request in (junk, bytes(genuine), bytes(genuine[:cut])):
+        try:
+            desk.answer(request, built.clock.now())
+        except VagusError as failure:
+            assert failure.reason in set(Reason)
+
+
+# responders
+
+
+def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
+    built.advance(days=6, hours=23)
+    assert not office(built).renew_due(issuer)
+    built.advance(hours=2)
+    assert office(built).renew_due(issuer)
+    assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.1", "h1.icu.1.2"], "the old one for one more term"
+    with built.database.reading() as connection:
+        (renewed,) = open_responders(connection, keys)
+    desk.take_over([renewed])
+    desk._follower.catch_up()
+    issued = built.issue(issuers)
+    (shown,) = ask(built, desk, question(issued)).certificates
+    assert shown.public_bytes(Encoding.DER) == renewed.certificate_der
+
+
+def test_the_last_responder_ends_with_its_issuer_and_none_follows_it(built: Installation, issuers: OpenIssuers) -> None:
+    issuer, found = issuers["h1/icu"], []
+    assert office(built).renew_due(issuer)
+    end = issuer.facts.not_after
+    assert end is not None
+    for left in (timedelta(days=16), timedelta(days=9), timedelta(days=2), timedelta(seconds=1), timedelta()):
+        built.clock.set(end - left)
+        found.append(office(built).renew_due(issuer))
+    assert found == [True, True, False, False, False]
+    with built.database.reading() as connection:
+        (last,) = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    assert last.not_after == int(end.timestamp())
+
+
+def test_a_retired_generation_that_lost_its_responder_near_its_end_gets_one_for_the_rest(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
+    assert office(built).renew_due(issuer)
+    built.hierarchy.request(PLANNED_ICU, by=BY, is_rekey=True)
+    built.ceremony().hold()
+    built.hierarchy.retire("h1/icu", 1, by=BY)
+    built.advance(days=8)
+    assert office(built).renew_due(issuer), "its certificates live on, and so do answers about them"
+    end = issuer.facts.not_after
+    assert end is not None
+    built.clock.set(end - timedelta(days=3))
+    keys.destroy("h1.icu.1.2")
+    assert office(built).renew_due(issuer)
+    assert keys.has("h1.icu.1.3")
+
+
+def test_a_responder_whose_key_is_lost_is_replaced(built: Installation, issuers: OpenIssuers) -> None:
+    keys = built.keystore(OCSP_KEYSTORE)
+    assert office(built).renew_due(issuers["h1/icu"])
+    assert not office(built).renew_due(issuers["h1/icu"])
+    keys.destroy("h1.icu.1.1")
+    assert office(built).renew_due(issuers["h1/icu"])
+    assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.2"]
+
+
+def test_a_responder_without_its_key_does_not_silence_the_others(built: Installation) -> None:
+    both, keys = built.issuers("h1/icu", "h1/infra"), built.keystore(OCSP_KEYSTORE)
+    assert all(office(built).renew_due(both[name]) for name in ("h1/icu", "h1/infra"))
+    keys.destroy("h1.infra.1.1")
+    told: list[tuple[str, Reason]] = []
+    with built.database.reading() as connection:
+        (found,) = open_responders(connection, keys, lambda name, error: told.append((name, error.reason)))
+    assert found.reference == "h1/icu#1"
+    assert told == [("h1/infra#1", Reason.KEY_NOT_OPEN)]
+
+
+def test_a_responder_whose_certificate_is_revoked_is_replaced(built: Installation, issuers: OpenIssuers) -> None:
+    assert office(built).renew_due(issuers["h1/icu"])
+    with built.database.reading() as connection:
+        (stolen,) = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    serial = decode_certificate(stolen.certificate_der).serial_number
+    reason = RevocationReason.KEY_COMPROMISE
+    Revocations(built.writer).revoke(stolen.authority_id, serial, reason, by="operator:test").result()
+    assert office(built).renew_due(issuers["h1/icu"])
+    with built.database.reading() as connection:
+        (fresh,) = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    assert fresh.certificate_der != stolen.certificate_der
+    assert not office(built).renew_due(issuers["h1/icu"])
+
+
+def let_a_clock_ahead_renew(built: Installation, issuer: Issuer) -> None:
+    built.advance(days=30)
+    assert office(built).renew_due(issuer)
+    built.advance(days=-30)
+
+
+def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    """Its certificate begins in a month, and until then nobody would believe an answer that it signs."""
+    issuer, issued = issuers["h1/icu"], built.issue(issuers)
+    let_a_clock_ahead_renew(built, issuer)
+    assert office(built).renew_due(issuer)
+    assert not office(built).renew_due(issuer)
+    with built.database.reading() as connection:
+        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    desk._follower.catch_up()
+    (shown,) = ask(built, desk, question(issued)).certificates
+    assert shown.not_valid_before_utc <= built.clock.now()
+
+
+def test_such_a_responder_signs_nothing_that_would_be_kept_beyond_its_replacement(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    issuer, issued = issuers["h1/icu"], built.issue(issuers)
+    let_a_clock_ahead_renew(built, issuer)
+    with built.database.reading() as connection:
+        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    desk._follower.catch_up()
+    request = question(issued, hashes.SHA256())
+    for asked in (request, question(issued, nonce=b"n" * 32)):
+        with pytest.raises(Unavailable) as refused:
+            ask(built, desk, asked)
+        assert refused.value.reason is Reason.STATUS_UNAVAILABLE
+    assert office(built).renew_due(issuer)
+    with built.database.reading() as connection:
+        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    (shown,) = ask(built, desk, request).certificates
+    assert shown.not_valid_before_utc <= built.clock.now()
+
+
+def test_a_responder_whose_certificate_is_held_is_replaced_and_its_key_stays(
+    built: Installation, issuers: OpenIssuers
+) -> None:
+    """Whoever holds all that an authority issued holds its responder too."""
+    issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
+    assert office(built).renew_due(issuer)
+    with built.database.reading() as connection:
+        (held,) = open_responders(connection, keys)
+    serial = decode_certificate(held.certificate_der).serial_number
+    built.revocations.hold(held.authority_id, serial, by=BY).result()
+    assert office(built).renew_due(issuer)
+    assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.1", "h1.icu.1.2"], "a hold may be released"
+    keys.destroy("h1.icu.1.2")
+    with built.database.reading() as connection:
+        assert open_responders(connection, keys, lambda _name, _error: None) == (), "what is held answers no more"
+
+
+def test_a_responder_key_that_a_crash_left_is_taken_up(built: Installation, issuers: OpenIssuers) -> None:
+    keys = built.keystore(OCSP_KEYSTORE)
+    left = keys.generate("h1.icu.1.1", KeyAlgorithm.P256, [Purpose.OCSP], "ocsp:h1/icu#1")
+    assert office(built).renew_due(issuers["h1/icu"])
+    with built.database.reading() as connection:
+        (made,) = open_responders(connection, keys)
+    assert made.key.spki_der == left.spki_der
+
+
+def test_an_expired_responder_signs_nothing(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+    issued = built.issue(issuers)
+    built.settle()
+    built.advance(days=15)
+    desk._follower.catch_up()
+    with pytest.raises(Conflict) as refusal:
+        desk.answer(question(issued), built.clock.now())
+    assert refusal.value.reason is Reason.OCSP_STALE
+
+
+def test_a_kept_answer_ends_with_its_responders_certificate(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+) -> None:
+    """No client believes it behind that, and whoever asks anew should hear of the renewed responder's."""
+    issued = built.issue(issuers, lifetime=timedelta(days=90))
+    request = question(issued)
+    built.settle()
+    (shown,) = ask(built, desk, request).certificates
+    end = shown.not_valid_after_utc
+    built.clock.set(end - timedelta(hours=1))
+    desk._follower.catch_up()
+    assert desk.presign(built.clock.now()) > 0
+    for response in (ask(built, desk, request), ask(built, desk, question(issued, hashes.SHA256()))):
+        assert response.next_update_utc == end
+    built.clock.set(end - timedelta(seconds=1))
+    desk._follower.catch_up()
+    assert desk.find_kept(request, built.clock.now()) is not None
+    built.clock.set(end)
+    desk._follower.catch_up()
+    assert desk.find_kept(request, built.clock.now()) is None
+    with pytest.raises(Conflict) as refused:
+        desk.answer(request, built.clock.now())
+    assert refused.value.reason is Reason.OCSP_STALE
+
+
+def test_answering_needs_no_key_of_an_authority(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+    issued = built.issue(issuers)
+    built.settle()
+    opened = SoftwareKeystore.open(built.folder / "keystores" / OCSP_KEYSTORE, SECRET)
+    assert {key.owner for key in opened.list_keys()} == {"ocsp:h1/icu#1"}
+    shutil.rmtree(built.folder / "keystores" / "h1.icu")
+    follower = RevocationFollower(built.database, built.clock)
+    with built.database.reading() as connection:
+        status = OcspDesk(built.database, follower, built.pack.ocsp, open_responders(connection, opened))
+    answer = ocsp.load_der_ocsp_response(status.answer(question(issued), built.clock.now()).response_der)
+    assert answer.certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+# lists
+
+
+def test_lists_and_certificates_are_found_by_name(built: Installation, issuers: OpenIssuers) -> None:
+    lists = PublishedLists(built.database, built.clock)
+    assert lists.find_list("h1/icu", 1, 0) is None
+    (shard, complete) = built.publisher.publish_all(issuers["h1/icu"])
+    found = lists.find_list("h1/icu", 1, 0)
+    assert found is not None
+    assert (found.crl_der, found.this_update) == (shard.crl_der, built.clock.now())
+    again = lists.find_list("h1/icu", 1, 0)
+    assert again is found, "the bytes are not read again"
+    whole = lists.find_list("h1/icu", 1, COMPLETE)
+    assert whole is not None
+    assert whole.crl_der == complete.crl_der
+    assert lists.find_list("h1/icu", 2, 0) is None
+    assert lists.find_list("h1/icu", 1, 7) is None
+    assert lists.find_list("h1/icu", 1, 0, is_delta=True) is None
+    assert lists.find_certificate("h1/icu", 1) == issuers["h1/icu"].certificate_der
+    assert lists.find_certificate("h9/icu", 1) is None
+    built.advance(hours=6)
+    built.publisher.publish_due(issuers["h1/icu"])
+    newer = lists.find_list("h1/icu", 1, 0)
+    assert newer is not None
+    assert newer.this_update == built.clock.now()
+
+
+@needs_openssl
+@pytest.mark.parametrize("value", [b"0123456789abcdef", b"\x04\x0e23456789abcdef", b"n" * 128])
+def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, tmp_path: Path, value: bytes
+) -> None:
+    """OpenSSL compares what is in extnValue, whatever that is (RFC 6960 4.4.1)."""
+    issued = built.issue(issuers)
+    asked = der.read_only(der.read_only(question(issued), der.SEQUENCE), der.SEQUENCE)
+    nonce = der.sequence(der.object_identifier(NONCE), der.octet_string(value))
+    request = der.sequence(der.sequence(asked, der.explicit(2, der.sequence(nonce))))
+    built.settle()
+    (tmp_path / "request.der").write_bytes(request)
+    (tmp_path / "response.der").write_bytes(desk.answer(request, built.clock.now()).response_der)
+    (tmp_path / "chain.pem").write_bytes(encode_certificates((issued.issuer.certificate_der, *issued.issuer.chain_der)))
+    files = ["-reqin", "request.der", "-respin", "response.der", "-CAfile", "chain.pem"]
+    command = ["openssl", "ocsp", *files, "-attime", str(int(built.clock.now().timestamp()) + 1)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Nonce Verify error" not in done.stdout + done.stderr
+    assert "Response verify OK" in done.stderr, done.stderr
+
+
+@needs_openssl
+def test_openssl_understands_the_answers(
+    built: Installation, issuers: OpenIssuers, desk: OcspDesk, tmp_path: Path
+) -> None:
+    good, bad = built.issue(issuers), built.issue(issuers)
+    built.revocations.revoke(bad.issuer.authority_id, bad.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    chain = [good.issuer.certificate_der, *good.issuer.chain_der]
+    pems = [x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in chain]
+    (tmp_path / "icu.pem").write_bytes(pems[0])
+    (tmp_path / "chain.pem").write_bytes(b"".join(pems))
+    at = str(int(built.clock.now().timestamp()) + 1)
+    for name, issued, digest in (("good", good, "-sha1"), ("revoked", bad, "-sha1"), ("good", good, "-sha256")):
+        leaf = x509.load_der_x509_certificate(issued.der)
+        (tmp_path / "leaf.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
+        base = ["openssl", "ocsp", "-issuer", "icu.pem", digest, "-cert", "leaf.pem"]
+        subprocess.run([*base, "-reqout", "request.der"], cwd=tmp_path, check=True, capture_output=True)
+        request = (tmp_path / "request.der").read_bytes()
+        built.settle()
+        (tmp_path / "response.der").write_bytes(desk.answer(request, built.clock.now()).response_der)
+        done = subprocess.run(
+            [
+                *(*base, "-reqin", "request.der", "-respin", "response.der", "-CAfile", "chain.pem", "-attime", at),
+                *("-validity_period", "999999999", "-no_nonce"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Response verify OK" in done.stderr, done.stderr
+        assert f"leaf.pem: {name}" in done.stdout, done.stdout + done.stderr

@@ -1,0 +1,288 @@
+"""What an imported CA revoked before it came here stays revoked: in lists, in answers, by hand, and in the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.authority.installation import BY, ICU, Installation
+from tests.authority.test_hierarchy import PRIVATE, Elsewhere
+from vagus.authority.crls import shards
+from vagus.authority.crls.foreign import read_list
+from vagus.authority.earlier_revocations import LOST, revoke_earlier, take_in
+from vagus.errors import Conflict, LimitExceeded, NotTrusted
+from vagus.reasons import Reason
+from vagus.records.authorities import list_authorities
+from vagus.records.engine.tables import (
+    certificate_bytes,
+    certificates,
+    crl_deltas,
+    crl_publications,
+    crl_shards,
+    revocations,
+)
+from vagus.records.publications import COMPLETE, find_publication
+from vagus.records.revocation import revocations as revocation_rows
+from vagus.x509.crls.building import RevocationReason
+from vagus.x509.crls.decoding import decode_crl
+
+DER = serialization.Encoding.DER
+
+
+@dataclass
+class OldAuthority:
+    """A CA that somebody else operated until now."""
+
+    elsewhere: Elsewhere
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    def revocation_list(
+        self,
+        number: int,
+        listed: dict[int, x509.ReasonFlags | None],
+        *,
+        by: object = None,
+        base: int | None = None,
+    ) -> bytes:
+        """Its newest list."""
+        now = self.elsewhere.at
+        builder = x509.CertificateRevocationListBuilder(
+            self.certificate.subject, now - timedelta(hours=2), now + timedelta(days=7)
+        ).add_extension(x509.CRLNumber(number), critical=False)
+        if base is not None:
+            builder = builder.add_extension(x509.DeltaCRLIndicator(base), critical=True)
+        for serial, reason in listed.items():
+            entry = x509.RevokedCertificateBuilder(serial, now - timedelta(days=1))
+            if reason is not None:
+                entry = entry.add_extension(x509.CRLReason(reason), critical=False)
+            builder = builder.add_revoked_certificate(entry.build())
+        signer = by if isinstance(by, ec.EllipticCurvePrivateKey) else self.key
+        return builder.sign(signer, hashes.SHA384()).public_bytes(DER)
+
+    def hand_over(self, installation: Installation, *lists: bytes) -> None:
+        """Its key, chain and lists come here."""
+        installation.hierarchy.import_authority(
+            replace(ICU, parent=None),
+            self.elsewhere.pem(self.certificate),
+            self.key.private_bytes(*PRIVATE),
+            None,
+            lists=lists,
+            by=BY,
+        )
+
+
+@pytest.fixture
+def old(installation: Installation) -> OldAuthority:
+    elsewhere = Elsewhere(installation.clock.now())
+    key = ec.generate_private_key(ec.SECP384R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Old CA")])
+    return OldAuthority(elsewhere, key, elsewhere.certify(name, key.public_key()))
+
+
+def published(installation: Installation, shard: str = "complete") -> dict[int, int]:
+    """Serials and reasons in our newest list."""
+    installation.publisher.publish_all(installation.issuers("h1/icu")["h1/icu"])
+    content = (installation.folder / "published" / "crl" / "h1.icu" / "1" / f"{shard}.crl").read_bytes()
+    crl = decode_crl(content)
+    return {int.from_bytes(serial, "big"): reason for serial, reason in crl.entries[crl.issuer.relative_names].items()}
+
+
+def test_what_was_revoked_or_held_stays_so_in_our_lists(installation: Installation, old: OldAuthority) -> None:
+    lists = old.revocation_list(
+        41,
+        {
+            0x5EED: x509.ReasonFlags.key_compromise,
+            0xBEEF: None,
+            0xF00D: x509.ReasonFlags.certificate_hold,
+        },
+    )
+    old.hand_over(installation, lists)
+    kept = {0x5EED: 1, 0xBEEF: 0, 0xF00D: 6}
+    assert published(installation) == kept
+    assert published(installation, "0") == kept
+
+
+def test_our_numbers_go_on_from_theirs_however_high(installation: Installation, old: OldAuthority) -> None:
+    ours = int(installation.clock.now().timestamp() * 1000)
+    old.hand_over(installation, old.revocation_list(ours + 10**9, {}))
+    installation.publisher.publish_all(installation.issuers("h1/icu")["h1/icu"])
+    with installation.database.reading() as connection:
+        newest = find_publication(connection, installation.issuers("h1/icu")["h1/icu"].authority_id, COMPLETE)
+    assert newest is not None
+    assert newest.number > ours + 10**9
+
+
+def test_a_list_by_another_key_stops_the_import_before_a_key_is_kept(
+    installation: Installation, old: OldAuthority
+) -> None:
+    forged = old.revocation_list(41, {}, by=ec.generate_private_key(ec.SECP384R1()))
+    with pytest.raises(NotTrusted) as refusal:
+        old.hand_over(installation, forged)
+    assert refusal.value.reason is Reason.BAD_SIGNATURE
+    other = OldAuthority(old.elsewhere, old.key, old.elsewhere.root)
+    with pytest.raises(NotTrusted) as refusal:
+        old.hand_over(installation, other.revocation_list(41, {}))
+    assert refusal.value.reason is Reason.CRL_INVALID
+    assert not (installation.folder / "keystores").exists()
+    old.hand_over(installation, old.revocation_list(41, {}))
+
+
+def test_a_delta_in_place_of_a_whole_list_stops_the_import_before_a_key_is_kept(
+    installation: Installation, old: OldAuthority
+) -> None:
+    whole = old.revocation_list(41, {0x5EED: None})
+    with pytest.raises(NotTrusted) as refusal:
+        old.hand_over(installation, whole, old.revocation_list(42, {0xBEEF: None}, base=41))
+    assert refusal.value.reason is Reason.CRL_INVALID
+    assert not (installation.folder / "keystores").exists()
+
+
+@pytest.mark.parametrize("number", [(1 << 62) + 1, (1 << 63) - 2, 20_261_122_195_500_123_456, 1 << 100])
+def test_a_number_that_ours_could_not_follow_stops_the_import_before_a_key_is_kept(
+    installation: Installation, old: OldAuthority, number: int
+) -> None:
+    with pytest.raises(LimitExceeded) as refusal:
+        old.hand_over(installation, old.revocation_list(41, {0x5EED: None}), old.revocation_list(number, {}))
+    assert refusal.value.reason is Reason.TOO_LARGE
+    assert (refusal.value.facts["limit"], refusal.value.facts["value"]) == (1 << 62, number)
+    assert not (installation.folder / "keystores").exists()
+    old.hand_over(installation, old.revocation_list(1 << 62, {0x5EED: None}))
+    for _ in range(3):
+        installation.advance(hours=7)
+        assert installation.publisher.publish_due(installation.issuers("h1/icu")["h1/icu"])
+
+
+def test_of_several_lists_a_hold_that_the_newest_leaves_out_has_ended(
+    installation: Installation, old: OldAuthority
+) -> None:
+    held = {0x5EED: x509.ReasonFlags.certificate_hold, 0xBEEF: None}
+    old.hand_over(installation, old.revocation_list(41, held), old.revocation_list(42, {0xBEEF: None}))
+    assert published(installation) == {0xBEEF: 0}
+
+
+def test_a_shard_stays_small_whatever_was_revoked_elsewhere(
+    installation: Installation, old: OldAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_PLACES", 4)
+    monkeypatch.setattr(shards, "BLOCK", 2)
+    old.hand_over(installation, old.revocation_list(41, dict.fromkeys(range(1, 21))))
+    assert len(published(installation)) == 20
+    each = [published(installation, str(shard)) for shard in range(5)]
+    assert [len(one) for one in each] == [4] * 5
+    assert set().union(*each) == set(range(1, 21))
+
+
+@pytest.fixture
+def behind(built: Installation, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[int, bytes], int]:
+    """Lists of shards 0 and 1 and the complete one, of which the database has lost all; serial of one in shard 1."""
+    monkeypatch.setattr(shards, "BLOCK", 2)
+    monkeypatch.setattr(shards, "SHARD_PLACES", 4)
+    issuers = built.issuers("h1/icu")
+    late = [built.issue(issuers) for _ in range(5)][-1]
+    built.settle()
+    point = x509.load_der_x509_certificate(late.der).extensions.get_extension_for_class(x509.CRLDistributionPoints)
+    assert (point.value[0].full_name or [])[0].value.endswith("/1.crl")
+    built.revocations.revoke(late.issuer.authority_id, late.serial, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    lists = {one.shard: one.crl_der for one in built.publisher.publish_all(issuers["h1/icu"])}
+    built.advance(seconds=40)
+    with built.database.writing() as connection:
+        for table in (revocations, certificate_bytes, certificates, crl_shards, crl_publications, crl_deltas):
+            connection.execute(table.delete())
+    return lists, late.serial
+
+
+def take_back(built: Installation, *lists: bytes) -> None:
+    with built.database.reading() as connection:
+        authorities = list_authorities(connection)
+    found = [one for one in (read_list(der, authorities) for der in lists) if one is not None]
+    built.writer.submit(lambda batch: take_in(batch, *found, since=LOST, by=BY)).result()
+
+
+def signed_again(built: Installation) -> dict[int, set[int]]:
+    """What is named in our lists that came anew, by shard."""
+    made = built.publisher.publish_due(built.issuers("h1/icu")["h1/icu"])
+    lists = {one.shard: decode_crl(one.crl_der) for one in made}
+    return {
+        shard: {int.from_bytes(serial, "big") for serial in crl.entries.get(crl.issuer.relative_names, {})}
+        for shard, crl in lists.items()
+    }
+
+
+def test_what_the_list_of_a_shard_names_stays_in_that_shard(
+    built: Installation, behind: tuple[dict[int, bytes], int]
+) -> None:
+    lists, serial = behind
+    take_back(built, *lists.values())
+    again = signed_again(built)
+    assert {shard: names for shard, names in again.items() if names} == {1: {serial}, COMPLETE: {serial}}
+    issuers = built.issuers("h1/icu")
+    for _ in range(5):
+        built.issue(issuers)
+    built.advance(hours=7)
+    later = signed_again(built)
+    assert {shard: names for shard, names in later.items() if names} == {1: {serial}, COMPLETE: {serial}}
+    assert 2 in later, "new certificates enter neither of the shards that were handed out"
+
+
+def test_what_nobody_can_place_stands_in_every_list_that_its_certificate_may_name(
+    built: Installation, behind: tuple[dict[int, bytes], int]
+) -> None:
+    lists, serial = behind
+    take_back(built, lists[COMPLETE])
+    issuers = built.issuers("h1/icu")
+    for _ in range(9):
+        built.issue(issuers)
+    built.settle()
+    every = signed_again(built)
+    assert {0, 1, 2, COMPLETE} <= set(every)
+    assert set(map(frozenset, every.values())) == {frozenset({serial})}
+    with built.database.reading() as connection:
+        crl = find_publication(connection, issuers["h1/icu"].authority_id, COMPLETE)
+    assert crl is not None
+    assert len(x509.load_der_x509_crl(crl.crl_der)) == 1, "once in the complete list"
+
+
+def test_a_shard_that_was_handed_out_is_signed_again(built: Installation, behind: tuple[dict[int, bytes], int]) -> None:
+    lists, _ = behind
+    take_back(built, *lists.values())
+    issuer = built.issuers("h1/icu")["h1/icu"]
+    for _ in range(8):
+        built.advance(days=1)
+        built.publisher.publish_due(issuer)
+    with built.database.reading() as connection:
+        newest = find_publication(connection, issuer.authority_id, 1)
+    assert newest is not None
+    assert newest.next_update > built.clock.now().timestamp()
+
+
+def test_two_rows_that_lists_left_share_no_key(installation: Installation, old: OldAuthority) -> None:
+    """A compromise of one must not speak of the other."""
+    old.hand_over(installation, old.revocation_list(41, {1: x509.ReasonFlags.certificate_hold, 2: None}))
+    authority = installation.issuers("h1/icu")["h1/icu"].authority_id
+    installation.revocations.revoke(authority, 1, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    assert published(installation) == {1: 1, 2: 0}
+
+
+def test_what_the_old_operator_left_good_can_be_revoked_by_its_number(
+    installation: Installation, old: OldAuthority
+) -> None:
+    old.hand_over(installation, old.revocation_list(41, {}))
+    revoke = (installation.writer, "h1/icu", 1, 0x5EED, RevocationReason.KEY_COMPROMISE)
+    assert revoke_earlier(*revoke, by=BY) == 1
+    assert revoke_earlier(*revoke, by=BY) == 0
+    assert published(installation) == {0x5EED: 1}
+
+
+def test_an_authority_that_was_born_here_has_no_earlier_certificates(built: Installation) -> None:
+    for name, reason in (("h1/icu", Reason.NOT_ISSUED), ("h9/icu", Reason.AUTHORITY_UNKNOWN)):
+        with pytest.raises(Conflict) as refusal:
+            revoke_earlier(built.writer, name, 1, 0x5EED, RevocationReason.UNSPECIFIED, by=BY)
+        assert refusal.value.reason is reason
+    with built.database.reading() as connection:
+        assert revocation_rows.find_revoked_serial(connection, 1, 0x5EED) is None

@@ -1,0 +1,1 @@
+"""Tests of the command line: whole commands in this process, with their exit codes and what they print."""

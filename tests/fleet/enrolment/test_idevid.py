@@ -1,0 +1,104 @@
+"""Which device a birth certificate stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.fleet.house import HARDWARE_TYPE, STATUS_URL, House, house, new_key, pack, spki
+from vagus.errors import NotAuthorised
+from vagus.fleet.enrolment.idevid import find_idevid_device, maker_serials, subject_texts
+from vagus.identifiers import draw_serial
+from vagus.reasons import Reason
+from vagus.records.devices import insert_device
+from vagus.records.models import ModelRow, find_model, put_model
+from vagus.testing import NOON
+from vagus.trust.validation import AcceptedIdentity
+from vagus.x509.certificates import PathCertificate, decode_certificate
+from vagus.x509.keys import decode_public_key
+from vagus.x509.names.distinguished import ORGANISATION, HardwareModule, SubjectFields, encode_subject
+from vagus.x509.templates import Contents
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[House]:
+    with house() as built:
+        yield built
+
+
+def _birth(
+    standing: House, *, in_subject: str | None = None, in_module: str | None = None, model: str | None = None
+) -> PathCertificate:
+    contents = Contents(
+        profile=pack().profiles["idevid"],
+        public_key=decode_public_key(spki(new_key())),
+        subject_der=encode_subject(SubjectFields("Acme", model, serial_number=in_subject)),
+        serial=draw_serial(standing.forge.entropy),
+        not_before=NOON,
+        not_after=None,
+        hardware_module=None if in_module is None else HardwareModule(HARDWARE_TYPE, in_module.encode()),
+        crl_url=f"{STATUS_URL}/crl/line/1/0.crl",
+    )
+    return decode_certificate(standing.forge.sign(contents, standing.line.facts, standing.line.key))
+
+
+def _identity(standing: House, leaf: PathCertificate) -> AcceptedIdentity:
+    """What the validator says of a birth certificate whose chain holds."""
+    return AcceptedIdentity(
+        device_name=None,
+        leaf_sha256=leaf.sha256,
+        issuer_der=leaf.issuer.der,
+        serial=leaf.serial,
+        not_after=leaf.not_after,
+        path=(leaf,),
+        anchor_sha256=decode_certificate(standing.maker_root.der).sha256,
+    )
+
+
+def _refused(standing: House, leaf: PathCertificate) -> Reason:
+    with standing.stock.database.reading() as connection, pytest.raises(NotAuthorised) as caught:
+        find_idevid_device(connection, _identity(standing, leaf))
+    return caught.value.reason
+
+
+def test_the_serial_is_read_from_the_subject_and_from_the_module(standing: House) -> None:
+    assert maker_serials(_birth(standing, in_subject="A1")) == {"A1"}
+    assert maker_serials(_birth(standing, in_module="A1")) == {"A1"}
+    assert maker_serials(_birth(standing, in_subject="A1", in_module="A1")) == {"A1"}
+    assert subject_texts(_birth(standing, in_subject="A1"), ORGANISATION) == ["Acme"]
+
+
+def test_no_serial_or_two_of_them_stand_for_nobody(standing: House) -> None:
+    assert _refused(standing, _birth(standing)) is Reason.IDENTITY_MISSING
+    assert _refused(standing, _birth(standing, in_subject="A1", in_module="A2")) is Reason.IDENTITY_AMBIGUOUS
+
+
+def test_a_serial_that_two_models_share_needs_the_model_in_the_certificate(standing: House) -> None:
+    device = standing.stock.add("TWIN-1")
+    with standing.stock.database.writing() as connection:
+        pump = find_model(connection, "pump")
+        assert pump is not None
+        put_model(connection, ModelRow("pump-2", "Acme", "infusion-pump", "bedside", pump.anchor_sha256))
+        other = replace(device, model="pump-2", id=type(device.id).draw(standing.forge.entropy))
+        insert_device(connection, other)
+    assert _refused(standing, _birth(standing, in_subject="TWIN-1")) is Reason.NOT_IN_INVENTORY
+    assert _refused(standing, _birth(standing, in_subject="TWIN-1", model="scale")) is Reason.NOT_IN_INVENTORY
+    told = _birth(standing, in_subject="TWIN-1", model="pump-2")
+    with standing.stock.database.reading() as connection:
+        assert find_idevid_device(connection, _identity(standing, told)).id == other.id
+
+
+def test_a_serial_of_another_model_of_the_same_maker_stands_for_nobody(standing: House) -> None:
+    """Makers number each model from one: a scale's birth certificate must not enrol as the pump of that number."""
+    device = standing.stock.add("ONE-1")
+    with standing.stock.database.writing() as connection:
+        pump = find_model(connection, "pump")
+        assert pump is not None
+        put_model(connection, ModelRow("smart-scale", "Acme", "wearable", "wearable", pump.anchor_sha256))
+    assert _refused(standing, _birth(standing, in_subject="ONE-1", model="smart-scale")) is Reason.NOT_IN_INVENTORY
+    for model in ("pump", None, "Infusion division"):  # a unit that names no model of this maker says nothing
+        told = _birth(standing, in_subject="ONE-1", model=model)
+        with standing.stock.database.reading() as connection:
+            assert find_idevid_device(connection, _identity(standing, told)).id == device.id

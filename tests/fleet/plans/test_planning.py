@@ -1,0 +1,392 @@
+"""Plans applied: once, again, after a crash in the middle, and refused where certificates live."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.inventory import OVERLAP
+from vagus.errors import Conflict, Misconfigured
+from vagus.fleet.devices import Inventory, NewDevice
+from vagus.fleet.lifecycle import DeviceState
+from vagus.fleet.plans.differences import Act
+from vagus.fleet.plans.planning import Applied, Planning
+from vagus.identifiers import DeviceId, UnitName
+from vagus.ledger.entries import PlanApplied, decode_entry
+from vagus.ledger.rights_check import StandingCheck
+from vagus.policy.plans import PlannedAuthority
+from vagus.reasons import Reason
+from vagus.records.authorities import certify_authority, find_newest, insert_authority, next_generation
+from vagus.records.certificates import CertificateRow, insert_intent
+from vagus.records.devices import DeviceFilter, DeviceRow, count_devices_by_state, list_devices, set_device_unit
+from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.writer import Batch, Writer
+from vagus.records.installation import Installation, insert_installation, load_installation
+from vagus.records.log import iterate_leaves
+from vagus.records.models import find_model
+from vagus.records.plan_rows import export_rows
+from vagus.records.units import find_unit
+from vagus.testing import FrozenClock, SeededEntropy
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+PROFILES = {"infusion-pump": "bedside", "pacemaker": "implant", "device-gateway": "gateway"}
+
+PLAN = """
+kind = "hospital"
+format = 1
+[group]
+title = "Test Group"
+domain = "test.example"
+status_url = "http://status.test.example"
+[[hospitals]]
+label = "h1"
+title = "First"
+units = [{label = "icu", title = "Intensive Care"}, {label = "er", title = "Emergency"}]
+devices = [
+  {unit = "icu", model = "Pump", first = 1, count = 300},
+  {unit = "er", model = "Pump", first = 301, count = 2, place = "Bay 1"},
+]
+[[models]]
+name = "Pump"
+maker = "Maker"
+category = "infusion-pump"
+serial_prefix = "P"
+"""
+BEFORE_ER = PLAN.replace(', {label = "er", title = "Emergency"}', "").replace(
+    '  {unit = "er", model = "Pump", first = 301, count = 2, place = "Bay 1"},\n', ""
+)
+
+
+class PowerCutError(BaseException):
+    """Ends an apply where a kill -9 could."""
+
+
+@dataclass
+class Site:
+    """An installation in memory whose authorities get rows without keys: their making is told in authority's tests."""
+
+    folder: Path
+    database: Database
+    writer: Writer
+    planning: Planning = field(init=False)
+    cut_after: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        self.planning = Planning(
+            self.database,
+            lambda: self.writer,
+            FrozenClock(),
+            SeededEntropy(),
+            kind="hospital",
+            profile_of=PROFILES.get,
+            request_authority=self.request,
+            adopted=self.folder / "plan.toml",
+        )
+
+    def request(self, planned: PlannedAuthority, _by: str) -> None:
+        def act(batch: Batch) -> None:
+            authority = insert_authority(
+                batch.connection,
+                name=planned.name,
+                generation=next_generation(batch.connection, planned.name),
+                kind=planned.kind.value,
+                parent_id=None,
+                is_offline=planned.kind.is_offline,
+                key_id="ca",
+                keystore=planned.name,
+                spki_sha256=hashlib.sha256(planned.name.encode()).digest(),
+                request_der=b"",
+            )
+            certify_authority(batch.connection, authority, b"", not_before=0, not_after=2_000_000_000, parent_id=None)
+
+        self.writer.submit(act).result()
+
+    def step(self, _count: int) -> None:
+        self.cut_after -= 1
+        if self.cut_after < 0:
+            raise PowerCutError
+
+    def apply(self, text: str) -> Applied:
+        file = self.folder / "given.toml"
+        file.write_text(text)
+        return self.planning.apply(self.planning.compare(file), by="operator:test", advance=self.step)
+
+    def changes(self, text: str) -> list[tuple[Act, str, str]]:
+        file = self.folder / "given.toml"
+        file.write_text(text)
+        found = self.planning.compare(file).difference
+        return [(change.act, change.what, change.name) for change in found.changes]
+
+    def export(self) -> object:
+        with self.database.reading() as connection:
+            return export_rows(connection), [leaf.entry for leaf in iterate_leaves(connection)]
+
+    def certify_device(self, authority: str, profile: str) -> None:
+        def act(batch: Batch) -> None:
+            row = find_newest(batch.connection, authority)
+            assert row is not None
+            leaf = batch.append(b"{}")
+            certificate = CertificateRow(
+                leaf_index=leaf,
+                authority_id=row.id,
+                serial=leaf + 1,
+                owner="device:x",
+                device_id=None,
+                profile=profile,
+                spki_sha256=bytes(32),
+                request_id=str(leaf),
+                not_before=0,
+                not_after=4_000_000_000,
+                shard=0,
+            )
+            insert_intent(batch.connection, certificate, b"")
+
+        self.writer.submit(act).result()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    database = open_database(f"sqlite:///{tmp_path / 'vagus.sqlite3'}")
+    database.create()
+    writer = Writer(database, FrozenClock())
+    writer.submit(lambda batch: insert_installation(batch.connection, Installation("log.test", 0, bytes(32)))).result()
+    yield Site(tmp_path, database, writer)
+    writer.close()
+    database.close()
+
+
+def test_a_plan_becomes_units_models_authorities_and_devices(site: Site) -> None:
+    assert site.apply(PLAN) == Applied(authorities=6, units=2, models=1, devices=302, retired=0)
+    with site.database.reading() as connection:
+        assert load_installation(connection).group_domain == "test.example"
+        assert find_unit(connection, UnitName("h1", "icu")) is not None
+        model = find_model(connection, "Pump")
+        assert model is not None
+        assert model.profile == "bedside"
+        assert count_devices_by_state(connection, DeviceFilter(hospital="h1")) == {"received": 302}
+        (one, other) = list_devices(connection, DeviceFilter(unit=UnitName("h1", "er")))
+        assert {one.place, other.place} == {"Bay 1"}
+        last = decode_entry(list(iterate_leaves(connection))[-1].entry).entry
+    assert isinstance(last, PlanApplied)
+    assert last.plan_sha256 == hashlib.sha256(PLAN.encode()).digest()
+
+
+def test_a_second_apply_changes_nothing(site: Site) -> None:
+    site.apply(PLAN)
+    before = site.export()
+    assert site.changes(PLAN) == []
+    assert site.apply(PLAN) == Applied(0, 0, 0, 0, 0)
+    assert site.export() == before
+
+
+@pytest.mark.parametrize("cut_after", range(10))
+def test_an_apply_that_is_cut_off_converges_when_repeated(site: Site, cut_after: int) -> None:
+    site.cut_after = cut_after
+    with pytest.raises(PowerCutError):
+        site.apply(PLAN)
+    site.cut_after = 1_000_000
+    site.apply(PLAN)
+    assert site.changes(PLAN) == []
+    with site.database.reading() as connection:
+        assert count_devices_by_state(connection, DeviceFilter()) == {"received": 302}
+
+
+def test_a_change_of_words_alone_is_adopted_with_an_entry(site: Site) -> None:
+    site.apply(PLAN)
+    assert site.changes(PLAN + "\n# a remark\n") == [(Act.CHANGE, "plan", "adopted plan")]
+    site.apply(PLAN + "\n# a remark\n")
+    assert site.changes(PLAN + "\n# a remark\n") == []
+
+
+def test_more_devices_of_a_model_are_added_and_no_known_one_again(site: Site) -> None:
+    site.apply(PLAN)
+    more = PLAN.replace("count = 2", "count = 5")
+    assert site.apply(more).devices == 3
+    with site.database.reading() as connection:
+        assert count_devices_by_state(connection, DeviceFilter()) == {"received": 305}
+
+
+def test_a_new_title_and_a_new_place_are_changes(site: Site) -> None:
+    site.apply(PLAN)
+    changed = PLAN.replace('"Emergency"', '"Emergency Care"').replace("Bay 1", "Bay 2")
+    acts = site.changes(changed)
+    assert (Act.CHANGE, "unit", "h1/er") in acts
+    assert sum(1 for act, what, _ in acts if (act, what) == (Act.CHANGE, "device")) == 2
+    site.apply(changed)
+    assert site.changes(changed) == []
+
+
+NAMED = PLAN.replace('first = 301, count = 2, place = "Bay 1"', 'first = 301, count = 1, host_names = ["old.h1.test"]')
+
+
+def _standing(site: Site, unit: str) -> tuple[DeviceRow, ...]:
+    with site.database.reading() as connection:
+        return list_devices(connection, DeviceFilter(unit=UnitName("h1", unit)), limit=1_000)
+
+
+@pytest.mark.parametrize("names", [("new.h1.test",), ()])
+def test_other_host_names_are_a_change_with_an_entry(site: Site, names: tuple[str, ...]) -> None:
+    site.apply(NAMED)
+    changed = NAMED.replace('["old.h1.test"]', str(list(names)).replace("'", '"'))
+    (device,) = _standing(site, "er")
+    assert (Act.CHANGE, "device", str(device.id)) in site.changes(changed)
+    site.apply(changed)
+    (device,) = _standing(site, "er")
+    assert device.host_names == names
+    assert site.changes(changed) == []
+    check_rows(site)
+
+
+def test_another_category_is_a_change_of_every_device_that_follows_its_model(site: Site) -> None:
+    site.apply(NAMED)
+    inventory = Inventory(site.writer, SeededEntropy(5), overlap=OVERLAP)
+    unit = UnitName("h1", "er")
+    beside = NewDevice(unit=unit, model="Pump", maker_serial="X-1")
+    alone = NewDevice(unit=unit, model="Pump", maker_serial="X-2", profile="wearable")
+    inventory.add_all([beside, alone], by="operator:test").result(10)
+    changed = NAMED.replace('category = "infusion-pump"', 'category = "pacemaker"')
+    assert (Act.CHANGE, "devices", "Pump") in site.changes(changed)
+    site.apply(changed)
+    profiles = {device.maker_serial: device.profile for device in (*_standing(site, "icu"), *_standing(site, "er"))}
+    assert profiles.pop("X-2") == "wearable", "given to it alone"
+    assert set(profiles.values()) == {"implant"}
+    assert len(profiles) == 302
+    assert site.changes(changed) == []
+    check_rows(site)
+
+
+@pytest.mark.parametrize("cut_after", range(6))
+def test_a_change_of_category_that_is_cut_off_converges_when_repeated(site: Site, cut_after: int) -> None:
+    site.apply(NAMED)
+    beside = NewDevice(unit=UnitName("h1", "er"), model="Pump", maker_serial="X-1")
+    Inventory(site.writer, SeededEntropy(5), overlap=OVERLAP).add(beside, by="operator:test").result(10)
+    changed = NAMED.replace('category = "infusion-pump"', 'category = "pacemaker"')
+    site.cut_after = cut_after
+    try:
+        site.apply(changed)
+    except PowerCutError:
+        site.cut_after = 1_000_000
+        site.apply(changed)
+    assert {device.profile for device in (*_standing(site, "icu"), *_standing(site, "er"))} == {"implant"}
+    assert site.changes(changed) == []
+
+
+def test_a_host_name_of_a_living_device_beside_the_plan_is_refused(site: Site) -> None:
+    site.apply(PLAN)
+    inventory = Inventory(site.writer, SeededEntropy(5), overlap=OVERLAP)
+    beside = NewDevice(unit=UnitName("h1", "er"), model="Pump", maker_serial="X-1", host_names=("old.h1.test",))
+    device = inventory.add(beside, by="operator:test").result(10)
+    door = '[[listeners]]\nname = "enrol"\nkind = "enrolment"\naddress = "127.0.0.1:0"\nhospital = "h1"\n'
+    for changed in (NAMED, PLAN + door + 'host_names = ["old.h1.test"]\n'):
+        with pytest.raises(Misconfigured, match="belongs to Pump X-1") as caught:
+            site.changes(changed)
+        assert caught.value.reason is Reason.BAD_PLAN
+    inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
+    assert site.changes(NAMED), "a successor may have its name"
+
+
+def check_rows(site: Site) -> None:
+    """The rows of the devices are what the ledger makes of them; authorities without keys have no entries here."""
+    with site.database.reading() as connection:
+        rows = StandingCheck(connection, bytes(32))
+        for leaf in iterate_leaves(connection):
+            rows.take(leaf.index, decode_entry(leaf.entry))
+        rows.check_devices()
+        rows.close()
+
+
+def test_an_authority_without_live_certificates_is_retired(site: Site) -> None:
+    site.apply(PLAN)
+    assert (Act.REMOVE, "authority", "h1/er") in site.changes(BEFORE_ER)
+    assert site.apply(BEFORE_ER).retired == 1
+    assert site.changes(BEFORE_ER) == []
+
+
+def test_a_unit_that_comes_back_gets_a_new_generation(site: Site) -> None:
+    site.apply(PLAN)
+    site.apply(BEFORE_ER)
+    site.apply(PLAN)
+    with site.database.reading() as connection:
+        row = find_newest(connection, "h1/er")
+    assert row is not None
+    assert row.generation == 2
+
+
+def test_an_authority_with_live_certificates_is_not_removed(site: Site) -> None:
+    site.apply(PLAN)
+    site.certify_device("h1/er", "bedside")
+    with pytest.raises(Conflict, match="1 live certificates") as caught:
+        site.apply(BEFORE_ER)
+    assert caught.value.reason is Reason.AUTHORITY_IN_USE
+
+
+def test_its_own_responder_does_not_keep_an_authority_alive(site: Site) -> None:
+    site.apply(PLAN)
+    site.certify_device("h1/er", "ocsp")
+    assert site.apply(BEFORE_ER).retired == 1
+
+
+def test_a_certificate_issued_between_check_and_apply_is_seen(site: Site) -> None:
+    site.apply(PLAN)
+    file = site.folder / "given.toml"
+    file.write_text(BEFORE_ER)
+    found = site.planning.compare(file)
+    site.certify_device("h1/er", "bedside")
+    with pytest.raises(Conflict) as caught:
+        site.planning.apply(found, by="operator:test", advance=site.step)
+    assert caught.value.reason is Reason.AUTHORITY_IN_USE
+
+
+def test_the_group_domain_never_changes(site: Site) -> None:
+    site.apply(PLAN)
+    with pytest.raises(Conflict) as caught:
+        site.apply(PLAN.replace('"test.example"', '"other.example"'))
+    assert caught.value.reason is Reason.AUTHORITY_IN_USE
+
+
+def test_a_device_that_was_transferred_is_noted_and_left(site: Site) -> None:
+    site.apply(PLAN)
+    with site.database.reading() as connection:
+        (device, _) = list_devices(connection, DeviceFilter(unit=UnitName("h1", "er")))
+
+    def act(batch: Batch) -> None:
+        set_device_unit(batch.connection, DeviceId(str(device.id)), UnitName("h1", "icu"), at=batch.at)
+
+    site.writer.submit(act).result()
+    found = site.planning.compare(site.folder / "given.toml").difference
+    assert found.is_empty
+    assert any("another unit" in remark for remark in found.remarks)
+
+
+def test_a_device_beside_the_plan_is_noted_and_left(site: Site) -> None:
+    site.apply(PLAN)
+    found = site.changes(PLAN.replace("count = 2", "count = 1"))
+    assert found == [(Act.CHANGE, "plan", "adopted plan")]
+
+
+def test_a_category_without_a_rule_is_refused(site: Site) -> None:
+    with pytest.raises(Misconfigured, match="no rule") as caught:
+        site.apply(PLAN.replace("infusion-pump", "toaster"))
+    assert caught.value.reason is Reason.BAD_PLAN
+
+
+def test_a_makers_plan_is_refused_in_a_hospital(site: Site) -> None:
+    with pytest.raises(Misconfigured, match="another folder") as caught:
+        site.apply((EXAMPLES / "maker.toml").read_text())
+    assert caught.value.reason is Reason.BAD_PLAN
+
+
+def test_an_anchor_that_cannot_be_read_is_refused(site: Site) -> None:
+    text = PLAN.replace('serial_prefix = "P"', 'serial_prefix = "P"\nanchor = "none.pem"')
+    with pytest.raises(Misconfigured, match=r"none\.pem") as caught:
+        site.apply(text)
+    assert caught.value.reason is Reason.BAD_PLAN
+
+
+def test_nothing_was_applied_yet_is_told(site: Site) -> None:
+    with pytest.raises(Conflict, match="plan apply"):
+        site.planning.load_adopted()

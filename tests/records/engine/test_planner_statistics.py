@@ -1,0 +1,76 @@
+"""PostgreSQL counts a table anew that it takes for nearly empty, and is left alone with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.postgres import fresh_database
+from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.planner_statistics import BelievedSizes
+
+_BELIEVED = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'log_leaves'::regclass"
+_FILL = "INSERT INTO log_leaves SELECT n, repeat('e', 90)::bytea, '' FROM generate_series({}, {}) n"
+
+
+@pytest.fixture
+def loaded(postgres: str) -> Iterator[Database]:
+    """A ledger of many leaves that was empty when PostgreSQL looked."""
+    with fresh_database(postgres) as url:
+        database = open_database(url)
+        database.create()
+        with database.writing() as connection:
+            connection.exec_driver_sql("ALTER TABLE log_leaves SET (autovacuum_enabled = false)")
+            connection.exec_driver_sql("ANALYZE log_leaves")
+            connection.exec_driver_sql(_FILL.format(1, 20_000))
+        yield database
+        database.close()
+
+
+def believed(database: Database) -> int:
+    with database.reading() as connection:
+        return int(connection.exec_driver_sql(_BELIEVED).scalar_one())
+
+
+@pytest.mark.interop
+def test_a_table_that_was_empty_when_it_was_looked_at_is_counted_anew(loaded: Database) -> None:
+    assert believed(loaded) <= 0
+    BelievedSizes(loaded).mend()
+    assert believed(loaded) == 20_000
+
+
+@pytest.mark.interop
+def test_what_is_not_far_off_is_left_to_autovacuum(loaded: Database) -> None:
+    sizes = BelievedSizes(loaded)
+    sizes.mend()
+    with loaded.writing() as connection:
+        connection.exec_driver_sql(_FILL.format(20_001, 25_000))
+    sizes.mend()
+    assert believed(loaded) == 20_000
+
+
+@pytest.mark.interop
+def test_many_pages_of_few_rows_are_looked_at_once(loaded: Database) -> None:
+    with loaded.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM log_leaves WHERE leaf_index > 20")
+    sizes = BelievedSizes(loaded)
+    sizes.mend()
+    assert believed(loaded) == 20
+    with loaded.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM log_leaves WHERE leaf_index > 10")
+    sizes.mend()
+    assert believed(loaded) == 20
+
+
+def test_sqlite_is_not_asked(file_database: Database) -> None:
+    BelievedSizes(file_database).mend()
+
+
+@pytest.mark.interop
+def test_an_upgrade_leaves_no_table_uncounted(postgres: str) -> None:
+    with fresh_database(postgres) as url:
+        database = open_database(url)
+        database.upgrade()
+        assert believed(database) == 0  # -1: nobody has looked
+        database.close()

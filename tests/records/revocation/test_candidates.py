@@ -1,0 +1,89 @@
+"""One look tells all that an act of revocation decides by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.records.signing import authority, certificate
+from vagus.records.certificates import HELD, INTENDED, set_state
+from vagus.records.engine.database import Database
+from vagus.records.keys import ACTIVE, BLOCKED, block_key, insert_key
+from vagus.records.revocation import revocations as rows
+from vagus.records.revocation.candidates import Revocable, find_revocable, find_revocable_serial
+from vagus.records.revocation.revocations import RevocationRow
+
+
+def test_a_certificate_is_found_by_leaf_and_by_name_with_its_issuer(database: Database) -> None:
+    with database.writing() as connection:
+        authority(connection)
+        second = authority(connection, generation=2)
+        one = certificate(connection, second, 5)
+        expected = Revocable(
+            certificate=replace(one, state=INTENDED),
+            reference="h1/icu#2",
+            key_state=None,
+            is_key_shared=False,
+            sequence=None,
+            reason=None,
+        )
+        assert find_revocable(connection, 5) == expected
+        assert find_revocable_serial(connection, second, one.serial) == expected
+
+
+def test_nothing_is_found_of_another_leaf_serial_or_authority(database: Database) -> None:
+    with database.writing() as connection:
+        ca, other = authority(connection), authority(connection, generation=2)
+        one = certificate(connection, ca, 5)
+        assert find_revocable(connection, 6) is None
+        assert find_revocable_serial(connection, ca, one.serial + 1) is None
+        assert find_revocable_serial(connection, other, one.serial) is None
+
+
+def test_the_key_tells_whether_it_is_known_blocked_and_shared(database: Database) -> None:
+    key = b"k" * 32
+    with database.writing() as connection:
+        ca = authority(connection)
+        certificate(connection, ca, 5, spki_sha256=key)
+        alone = find_revocable(connection, 5)
+        insert_key(connection, key, "device:a", at=1)
+        certificate(connection, authority(connection, generation=2), 9, spki_sha256=key)
+        shared = find_revocable(connection, 5)
+        block_key(connection, key, "device:a", at=2)
+        blocked = find_revocable(connection, 9)
+    assert alone is not None
+    assert shared is not None
+    assert blocked is not None
+    assert [(one.key_state, one.is_key_shared) for one in (alone, shared, blocked)] == [
+        (None, False),
+        (ACTIVE, True),
+        (BLOCKED, True),
+    ]
+
+
+def test_its_place_among_the_revoked_is_the_present_one(database: Database) -> None:
+    with database.writing() as connection:
+        one = certificate(connection, authority(connection), 5)
+        stands = RevocationRow(
+            leaf_index=5,
+            sequence=3,
+            authority_id=one.authority_id,
+            serial=one.serial,
+            shard=one.shard,
+            reason=6,
+            revoked_at=500,
+            not_after=one.not_after,
+            entry_der=b"entry",
+        )
+        rows.put_revocation(connection, stands)
+        set_state(connection, 5, HELD)
+        held = find_revocable(connection, 5)
+        rows.put_revocation(connection, replace(stands, sequence=4, reason=1))
+        revoked = find_revocable(connection, 5)
+        rows.delete_revocation(connection, 5)
+        released = find_revocable(connection, 5)
+    assert held is not None
+    assert revoked is not None
+    assert released is not None
+    assert (held.sequence, held.reason, held.certificate.state) == (3, 6, HELD)
+    assert (revoked.sequence, revoked.reason) == (4, 1)
+    assert (released.sequence, released.reason) == (None, None)

@@ -1,0 +1,249 @@
+"""What gates decide is kept in a chain of lines, and each minute's end stands in the ledger."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from vagus.endpoints.gateway.decisions import GateDecision, Outcome
+from vagus.errors import Unavailable
+from vagus.ledger.entries import GateMinute, decode_entry
+from vagus.reasons import Reason
+from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.writer import Writer
+from vagus.records.installation import Installation, insert_installation
+from vagus.records.log import iterate_leaves
+from vagus.server.gateway_log import GateLog
+from vagus.testing import FrozenClock
+
+
+def decision(outcome: Outcome = Outcome.ADMITTED, reason: Reason | None = None) -> GateDecision:
+    return GateDecision("telemetry", "192.0.2.1", outcome, reason, "what the gate said", serial=0xABC)
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock()
+
+
+@pytest.fixture
+def writer(clock: FrozenClock) -> Iterator[Writer]:
+    database = open_database("sqlite://")
+    database.create()
+    writer = Writer(database, clock)
+    writer.submit(lambda batch: insert_installation(batch.connection, Installation("log.test", 0, bytes(32)))).result()
+    writer_database[writer] = database
+    yield writer
+    writer.close()
+    writer_database.pop(writer).close()
+
+
+writer_database: dict[Writer, Database] = {}
+
+
+def minutes(writer: Writer) -> list[GateMinute]:
+    with writer_database[writer].reading() as connection:
+        entries = [decode_entry(leaf.entry).entry for leaf in iterate_leaves(connection)]
+    return [entry for entry in entries if isinstance(entry, GateMinute)]
+
+
+def lines_of(folder: Path) -> list[bytes]:
+    (path,) = (folder / "telemetry").iterdir()
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_lines_are_a_chain_and_the_minute_commits_to_the_last(
+    tmp_path: Path, clock: FrozenClock, writer: Writer
+) -> None:
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    log.record(decision(Outcome.REFUSED, Reason.REVOKED))
+    log.flush()
+    assert minutes(writer) == [], "a minute that is not over is not told yet"
+    clock.advance(minutes=1)
+    log.flush()
+    lines = lines_of(tmp_path)
+    head = bytes(32)
+    for line in lines:
+        assert json.loads(line)["before"] == head.hex()
+        head = hashlib.sha256(line).digest()
+    (entry,) = minutes(writer)
+    assert (entry.root, entry.admitted, entry.refused) == (head, 1, 1)
+    log.close()
+    assert len(minutes(writer)) == 1
+
+
+def test_a_line_says_what_was_decided_and_why(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+    heard: list[str] = []
+    log = GateLog(tmp_path, clock, writer, heard=heard.append)
+    log.record(decision(Outcome.REFUSED, Reason.REVOKED))
+    log.close()
+    said = json.loads(heard[0])
+    assert (said["outcome"], said["reason"], said["serial"], said["source"]) == (
+        "refused",
+        "REVOKED",
+        "abc",
+        "192.0.2.1",
+    )
+
+
+def test_the_last_minute_is_told_at_the_end(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    log.close()
+    assert [entry.admitted for entry in minutes(writer)] == [1]
+
+
+def refuse(_act: object) -> Future[None]:
+    """A writer whose database is away."""
+    answer: Future[None] = Future()
+    answer.set_exception(Unavailable(Reason.DATABASE_UNAVAILABLE, "away"))
+    return answer
+
+
+def test_minutes_in_which_the_database_was_away_are_told_once_it_is_back(
+    tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = GateLog(tmp_path, clock, writer)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "submit", refuse)
+        for count in (1, 2):
+            for _ in range(count):
+                log.record(decision())
+            clock.advance(minutes=1)
+            with pytest.raises(Unavailable):
+                log.flush()
+    log.record(decision(Outcome.REFUSED, Reason.REVOKED))
+    clock.advance(minutes=1)
+    log.flush()
+    told = minutes(writer)
+    assert [(entry.admitted, entry.refused) for entry in told] == [(1, 0), (2, 0), (0, 1)]
+    assert [entry.minute - told[0].minute for entry in told] == [0, 1, 2]
+    log.close()
+    assert minutes(writer) == told
+
+
+def test_no_gate_waits_for_the_disk_of_its_log(
+    tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is revoked meanwhile is cut off and written down."""
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    clock.advance(minutes=1)
+    slow, done = Event(), Event()
+    sync = os.fsync
+
+    def wait(number: int) -> None:
+        slow.set()
+        assert done.wait(10)
+        sync(number)
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(2) as threads:
+        patch.setattr(os, "fsync", wait)
+        try:
+            flushed = threads.submit(log.flush)
+            assert slow.wait(10)
+            threads.submit(log.record, decision(Outcome.CLOSED, Reason.REVOKED)).result(5)
+        finally:
+            done.set()
+        flushed.result(10)
+    assert len(lines_of(tmp_path)) == 1, "the second one waits for the next flush"
+    log.close()
+    assert [(entry.admitted, entry.refused) for entry in minutes(writer)] == [(1, 0), (0, 1)]
+
+
+def test_a_disk_that_fails_is_told_of_and_leaves_no_file_open(
+    tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    clock.advance(minutes=1)
+    numbers = []
+
+    def fail(number: int) -> None:
+        numbers.append(number)
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="broken"):
+            log.flush()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(numbers[0])
+    log.flush()
+    assert len(minutes(writer)) == 1
+    log.close()
+
+
+def test_the_chain_goes_on_after_a_restart_and_over_midnight(
+    tmp_path: Path, clock: FrozenClock, writer: Writer
+) -> None:
+    for _ in range(2):
+        log = GateLog(tmp_path, clock, writer)
+        log.record(decision())
+        log.close()
+    first, second = lines_of(tmp_path)
+    assert json.loads(second)["before"] == hashlib.sha256(first).hexdigest()
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    clock.advance(days=1)
+    log.record(decision())
+    log.close()
+    older, newer = sorted((tmp_path / "telemetry").iterdir())
+    last = older.read_bytes().splitlines(keepends=True)[-1]
+    assert json.loads(newer.read_bytes())["before"] == hashlib.sha256(last).hexdigest()
+
+
+def test_a_line_that_a_power_cut_tore_stays_and_the_next_one_stands_by_itself(
+    tmp_path: Path, clock: FrozenClock, writer: Writer
+) -> None:
+    for size in (None, 1, 70_000):  # a torn line longer than what is read at once
+        log = GateLog(tmp_path, clock, writer)
+        log.record(decision())
+        log.close()
+        (file,) = (tmp_path / "telemetry").iterdir()
+        before = file.read_bytes().splitlines(keepends=True)
+        for older, newer in pairwise(before):
+            assert b"torn" in newer or json.loads(newer)["before"] == hashlib.sha256(older).hexdigest()
+        if size is not None:
+            with file.open("ab") as stream:
+                stream.write(b"torn" * size)
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    log.close()
+    *_, torn, last = file.read_bytes().splitlines(keepends=True)
+    assert torn == b"torn" * 70_000 + b"\n"
+    assert json.loads(last)["before"] == hashlib.sha256(torn).hexdigest()
+
+
+def test_a_day_of_gigabytes_is_not_read_for_its_last_line(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+    (tmp_path / "telemetry").mkdir()
+    file = tmp_path / "telemetry" / f"{clock.now():%Y-%m-%d}.jsonl"
+    with file.open("wb") as stream:
+        stream.truncate(1 << 34)  # a hole of 16 GiB, read back as zeros
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"\nthe last line\n")
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    log.close()
+    with file.open("rb") as stream:
+        stream.seek(-2000, os.SEEK_END)
+        last = stream.read().splitlines()[-1]
+    assert json.loads(last)["before"] == hashlib.sha256(b"the last line\n").hexdigest()
+
+
+def test_a_full_disk_stops_no_gate(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+    (tmp_path / "telemetry").write_text("a file where a folder should be")
+    log = GateLog(tmp_path, clock, writer)
+    log.record(decision())
+    log.close()
+    assert minutes(writer) == []

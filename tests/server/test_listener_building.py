@@ -1,0 +1,358 @@
+"""Doors of a founded hospital: renewed while they serve, and changed by another plan only where it must be."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.fleet.house import request
+from tests.server.house import serving
+from tests.x509.chains import crl, root
+from vagus.authority.crls.publisher import forget_future_dates
+from vagus.endpoints.gateway.decisions import GateDecision
+from vagus.errors import Conflict, Misconfigured, NotTrusted, Unavailable, VagusError
+from vagus.fleet.admission import ListenerRules
+from vagus.fleet.devices import NewDevice
+from vagus.fleet.enrolment.enrol import Enrolment, EnrolmentRequest, Kind
+from vagus.fleet.lifecycle import DeviceState
+from vagus.identifiers import UnitName
+from vagus.maintenance.diagnosis import State, diagnose
+from vagus.policy.plans import HospitalPlan, decode_plan
+from vagus.reasons import Reason
+from vagus.records.authorities import list_authorities
+from vagus.records.certificates import list_of_key
+from vagus.records.models import MakerAnchorRow, put_maker_anchor
+from vagus.records.publications import list_publications, put_publication
+from vagus.server.listener_building import DoorBuilder, Doors
+from vagus.tls import Peer
+from vagus.wiring import House, RealClock
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.crls.building import RevocationReason
+
+BY = "operator:test"
+SOURCE = "env:TEST_PASSPHRASE"
+
+
+class LateClock(RealClock):
+    """The system's clock, so much later."""
+
+    def __init__(self) -> None:
+        self.later = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.later
+
+
+class Built:
+    """A hospital's doors, built and not yet open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.house = House.open(folder, passphrase_sources=[SOURCE])
+        self.clock = self.house.clock = LateClock()
+        plan = self.house.planning.load_adopted()
+        assert isinstance(plan, HospitalPlan)
+        self.plan = plan
+        self.decisions: list[GateDecision] = []
+        issuers = self.issuers = self.house.open_issuers(["h1/icu", "h1/infra"])
+        self.builder = DoorBuilder(
+            self.house, plan, issuers, record=self.decisions.append, staple_of=lambda _certificate: lambda: b""
+        )
+        self.doors: Doors = self.builder.build()
+
+    def changed(self, before: str, after: str) -> HospitalPlan:
+        """The plan with other words."""
+        text = self.house.settings.plan.read_text()
+        assert before in text
+        plan = decode_plan(text.replace(before, after, 1).encode(), "plan.toml", folder=self.house.settings.folder)
+        assert isinstance(plan, HospitalPlan)
+        return plan
+
+
+@pytest.fixture
+def built(hospital: Path) -> Iterator[Built]:
+    made = Built(hospital)
+    with closing(made.house):
+        yield made
+
+
+def connect(port: int) -> ssl.SSLSocket:
+    """A client that verifies nothing: what is shown is what counts here."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(
+        socket.create_connection(("127.0.0.1", port), 10), server_hostname="enrol.h1.test.example"
+    )
+
+
+def shown_by(port: int) -> x509.Certificate:
+    with connect(port) as client:
+        der = client.getpeercert(binary_form=True)
+    assert der is not None
+    return x509.load_der_x509_certificate(der)
+
+
+def test_a_door_is_given_a_new_certificate_in_its_window_without_a_restart(built: Built) -> None:
+    (door,) = built.doors.tls
+    with serving(*built.doors.specs) as served, connect(served.port("enrol")) as open_before:
+        first = shown_by(served.port("enrol"))
+        assert not built.builder.renew(door)
+        window = built.house.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
+        built.clock.later = first.not_valid_after_utc - window - built.clock.now() - timedelta(hours=1)
+        assert not built.builder.renew(door), "an hour before its window"
+        built.clock.later += timedelta(hours=2)
+        assert built.builder.renew(door)
+        second = shown_by(served.port("enrol"))
+        assert second.serial_number != first.serial_number
+        assert second.not_valid_after_utc > first.not_valid_after_utc
+        assert not built.builder.renew(door), "once is enough"
+        open_before.sendall(b"GET /nothing HTTP/1.1\r\nhost: enrol.h1.test.example\r\n\r\n")
+        assert open_before.recv(20).startswith(b"HTTP/1.1 ")
+
+
+def test_a_door_shows_no_certificate_that_a_clock_made_which_ran_ahead(built: Built) -> None:
+    """It begins in months; once the clock is right, the one before it holds again, or a new one does."""
+    (door,) = built.doors.tls
+    first = x509.load_der_x509_certificate(door.certificate.certificate_der)
+    window = built.house.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
+    built.clock.later = first.not_valid_after_utc - window - built.clock.now() + timedelta(hours=2)
+    assert built.builder.renew(door)
+    built.clock.later = timedelta()
+    assert built.builder.renew(door)
+    assert door.certificate.serial == first.serial_number
+    revoke_door(built, RevocationReason.SUPERSEDED)
+    assert built.builder.renew(door)
+    third = x509.load_der_x509_certificate(door.certificate.certificate_der)
+    assert third.not_valid_before_utc <= built.clock.now() < third.not_valid_after_utc
+
+
+def test_a_door_whose_certificate_was_revoked_gets_another(built: Built) -> None:
+    (door,) = built.doors.tls
+    before = door.certificate.serial
+    key = revoke_door(built, RevocationReason.SUPERSEDED)
+    assert built.builder.renew(door)
+    assert door.certificate.serial != before
+    assert decode_certificate(door.certificate.certificate_der).spki_sha256 == key
+
+
+def test_a_door_whose_key_was_compromised_gets_another_key_each_time(built: Built) -> None:
+    (door,) = built.doors.tls
+    with serving(*built.doors.specs) as served:
+        keys = {revoke_door(built, RevocationReason.KEY_COMPROMISE)}
+        assert built.builder.renew(door)
+        keys.add(revoke_door(built, RevocationReason.KEY_COMPROMISE))
+        assert built.builder.renew(door)
+        newest = decode_certificate(door.certificate.certificate_der)
+        assert len({*keys, newest.spki_sha256}) == 3
+        assert shown_by(served.port("enrol")).serial_number == newest.serial
+    assert not built.builder.renew(door), "and keeps the one that is good"
+    again = built.builder.build()
+    assert again.tls[0].certificate.serial == newest.serial, "after a restart too"
+
+
+def revoke_door(built: Built, reason: RevocationReason) -> bytes:
+    """Revoke the certificate that the door shows; gives the hash of its key."""
+    (door,) = built.doors.tls
+    shown = decode_certificate(door.certificate.certificate_der)
+    with built.house.database.reading() as connection:
+        rows = list_of_key(connection, shown.spki_sha256)
+    (row,) = [row for row in rows if row.serial == shown.serial]
+    built.house.revocations.revoke(row.authority_id, row.serial, reason, by="operator:test").result(10)
+    return shown.spki_sha256
+
+
+def test_a_door_that_must_be_renewed_where_no_key_is_open_says_whose(hospital: Path) -> None:
+    with House.open(hospital, passphrase_sources=[SOURCE]) as house:
+        plan = house.planning.load_adopted()
+        assert isinstance(plan, HospitalPlan)
+        builder = DoorBuilder(
+            house, plan, house.open_issuers(["h1/icu"]), record=print, staple_of=lambda _certificate: lambda: b""
+        )
+        with pytest.raises(Unavailable, match="add it to --issue-for") as caught:
+            builder.build()
+    assert caught.value.reason is Reason.KEY_NOT_OPEN
+
+
+def test_another_plan_touches_only_the_doors_that_it_changes(built: Built) -> None:
+    more = built.changed(
+        '[[listeners]]\nname = "enrol"',
+        '[[listeners]]\nname = "second"\nkind = "enrolment"\naddress = "127.0.0.1:0"\nhospital = "h1"\n'
+        'host_names = ["second.h1.test.example", "127.0.0.1"]\n[[listeners]]\nname = "enrol"',
+    )
+    ready = built.builder.prepare(more, built.doors)
+    assert ([one.name for one in ready.opened], ready.closed) == (["second"], ())
+    assert [one.name for one in built.doors.specs] == ["enrol"], "not in force yet"
+    doors = built.builder.adopt(ready)
+    assert [one.name for one in doors.specs] == ["enrol", "second"]
+    assert doors.tls[0] is built.doors.tls[0]
+
+    other_address = built.changed('host_names = ["enrol.h1.test.example"]', 'host_names = ["127.0.0.2"]')
+    ready = built.builder.prepare(other_address, doors)
+    assert ([one.name for one in ready.opened], set(ready.closed)) == (["enrol"], {"enrol", "second"})
+
+
+def test_a_plan_that_cannot_be_served_leaves_everything_as_it_was(built: Built) -> None:
+    strange = built.changed(
+        'host_names = ["enrol.h1.test.example"]',
+        'host_names = ["enrol.h1.test.example"]\nregistration_authorities = ["Aorta IP3:AIP3-999999"]',
+    )
+    with pytest.raises(Misconfigured) as caught:
+        built.builder.prepare(strange, built.doors)
+    assert caught.value.reason is Reason.BAD_PLAN
+    again = built.builder.prepare(built.plan, built.doors)
+    assert (again.opened, again.closed) == ((), ())
+
+
+def test_a_door_of_old_tls_is_not_opened_to_devices_that_came_beside_the_plan(built: Built) -> None:
+    old = built.changed('host_names = ["enrol.h1.test.example"]', 'host_names = ["127.0.0.2"]\ntls_minimum = "1.2"')
+    assert [one.name for one in built.builder.prepare(old, built.doors).opened] == ["enrol"]
+    new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="WORN-1", profile="wearable")
+    worn = built.house.inventory.add(new, by="operator:test").result(10)
+    with pytest.raises(Misconfigured, match="devices of profile wearable, whose cert") as caught:
+        built.builder.prepare(old, built.doors)
+    assert caught.value.reason is Reason.BAD_PLAN
+    issuers = built.house.open_issuers(["h1/icu", "h1/infra"])
+    started = DoorBuilder(built.house, old, issuers, record=print, staple_of=lambda _certificate: lambda: b"")
+    assert [one.name for one in started.build().specs] == ["enrol"], "one device keeps no hospital from starting"
+    assert "wearable" in started.warnings["listener enrol"]
+    built.house.inventory.change_state(worn.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
+    assert built.builder.prepare(old, built.doors), "what has ended shows no certificate any more"
+
+
+def test_a_makers_new_list_is_taken_without_a_restart_and_a_bad_one_is_told(built: Built) -> None:
+    maker = root("O=Maker,CN=Root")
+    anchor = MakerAnchorRow(hashlib.sha256(maker.der).digest(), "Maker", maker.der, 0)
+    with built.house.database.writing() as connection:
+        put_maker_anchor(connection, anchor)
+    assert built.builder.refresh(built.doors)
+    assert not built.builder.refresh(built.doors)
+    folder = built.house.settings.folder / "makers"
+    folder.mkdir()
+    now = built.house.clock.now()
+    (folder / "maker.crl").write_bytes(crl(maker, this_update=now, next_update=now + timedelta(days=1)))
+    assert built.builder.refresh(built.doors)
+    assert built.builder.told_of_makers() == {}
+    (folder / "other.crl").write_bytes(b"no list")
+    assert built.builder.refresh(built.doors)
+    assert set(built.builder.told_of_makers()) == {"makers/other.crl"}
+    assert not built.builder.refresh(built.doors)
+    built.builder.read_lists_again()
+    assert built.builder.refresh(built.doors), "an operator said so"
+    makers_lists = [one for one in diagnose(built.house) if one.check == "makers' lists"]
+    assert [(one.state, one.finding.partition(":")[0]) for one in makers_lists] == [(State.WARNING, "makers/other.crl")]
+    Built(built.house.settings.folder).house.close()  # nor does it stop a start
+    (folder / "other.crl").unlink()
+    assert built.builder.refresh(built.doors)
+    assert built.builder.told_of_makers() == {}
+
+
+@pytest.mark.parametrize(("name", "parent"), [("h1/icu", "h1"), ("h1", "root")])
+def test_who_was_let_in_is_refused_at_sight_once_an_authority_above_is_revoked(
+    built: Built, name: str, parent: str
+) -> None:
+    """Also after the anchors were read anew, which know nothing of a revoked one any more."""
+    house = built.house
+    new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="D-1")
+    device = house.inventory.add(new, by=BY).result()
+    enrolment = Enrolment(house.database, house.writer, house.issuance, built.issuers, group_domain="test.example")
+    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=house.tokens.make(device.id, by=BY).result().text)
+    issued = enrolment.enrol(wish, house.clock.now())
+    (spec,) = built.doors.specs
+    assert spec.admit is not None
+    peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=issued.der, chain_der=())
+    guest = spec.admit(peer, "127.0.0.1")
+    spec.look(guest)
+    with house.database.reading() as connection:
+        rows = {row.name: row for row in list_authorities(connection)}
+    serial = decode_certificate(rows[name].certificate_der or b"").serial
+    house.revocations.revoke(rows[parent].id, serial, RevocationReason.CA_COMPROMISE, by=BY).result()
+    for _ in range(2):
+        with pytest.raises(NotTrusted) as refused:
+            spec.look(guest)
+        assert refused.value.reason is Reason.REVOKED_CA
+        built.builder.refresh(built.doors)
+
+
+def why_refused(built: Built, chain_der: tuple[bytes, ...] = ()) -> Reason:
+    """What a door says to somebody who shows an octet in place of a certificate: the clock is judged first."""
+    ((_, admission),) = built.doors.admissions
+    peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=b"0", chain_der=chain_der)
+    rules = ListenerRules(function=None, group_domain="test.example", units=frozenset())
+    with pytest.raises(VagusError) as refused:
+        admission.admit(peer, rules)
+    return refused.value.reason
+
+
+def date_ahead(built: Built) -> datetime:
+    """Leave the lists of a hospital as a clock leaves them that was 40 minutes ahead and is right again."""
+    ahead = built.house.clock.now().replace(microsecond=0) + timedelta(minutes=40)
+    with built.house.database.writing() as connection:
+        for row in list_authorities(connection):
+            for one in list_publications(connection, row.id):
+                put_publication(connection, replace(one, this_update=int(ahead.timestamp())))
+    built.builder.refresh(built.doors)
+    return ahead
+
+
+def test_doors_that_a_clock_shut_say_until_when_and_open_then_by_themselves(built: Built) -> None:
+    waits: dict[str, str] = {}
+    built.builder.tell(waits)
+    assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
+    ahead = date_ahead(built)
+    opens_at = ahead - timedelta(minutes=5)
+    built.builder.tell(waits)
+    assert why_refused(built) is Reason.CLOCK_ROLLBACK
+    assert f"until {opens_at:%Y-%m-%d %H:%M:%S} UTC" in waits["clock"]
+    (told,) = [one for one in diagnose(built.house) if one.check == "clock"]
+    assert (told.state, f"until {opens_at:%Y-%m-%d %H:%M:%S}Z" in told.finding) == (State.FAILING, True)
+    built.clock.later = opens_at - RealClock().now()
+    built.builder.refresh(built.doors)
+    built.builder.tell(waits)
+    assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
+    (told,) = [one for one in diagnose(built.house) if one.check == "clock"]
+    assert told.state is State.WELL
+
+
+def test_a_door_reads_no_more_certificates_than_the_longest_chain_has(built: Built) -> None:
+    assert why_refused(built, (b"0",) * 32) is Reason.NON_DER
+    assert why_refused(built, (b"0",) * 33) is Reason.TOO_MANY
+
+
+def test_once_an_operator_says_so_the_doors_open_without_a_restart(built: Built) -> None:
+    date_ahead(built)
+    assert why_refused(built) is Reason.CLOCK_ROLLBACK
+    assert forget_future_dates(built.house.writer, by="operator:test")
+    built.builder.refresh(built.doors)
+    assert why_refused(built) is Reason.NON_DER
+
+
+def test_what_others_have_dated_shuts_the_doors_whatever_an_operator_forgets(built: Built) -> None:
+    """A clock that is set back behind a maker's list is wrong: that maker's clock told so."""
+    maker = root("O=Maker,CN=Root")
+    with built.house.database.writing() as connection:
+        put_maker_anchor(connection, MakerAnchorRow(hashlib.sha256(maker.der).digest(), "Maker", maker.der, 0))
+    (built.house.settings.folder / "makers").mkdir()
+    now = built.house.clock.now()
+    (built.house.settings.folder / "makers" / "maker.crl").write_bytes(
+        crl(maker, this_update=now, next_update=now + timedelta(days=1))
+    )
+    assert built.builder.refresh(built.doors)
+    built.clock.later = -timedelta(minutes=10)
+    forget_future_dates(built.house.writer, by="operator:test")
+    built.builder.refresh(built.doors)
+    assert why_refused(built) is Reason.CLOCK_ROLLBACK
+
+
+def test_no_device_is_added_under_the_name_of_a_door_of_the_plan_in_force(built: Built) -> None:
+    unit = UnitName("h1", "icu")
+    new = NewDevice(unit=unit, model="Aorta IP3", maker_serial="D-1", host_names=("enrol.h1.test.example",))
+    with pytest.raises(Conflict, match="one of our own doors"):
+        built.house.inventory.add(new, by="operator:test")

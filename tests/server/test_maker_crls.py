@@ -1,0 +1,194 @@
+"""Birth certificates and their makers' lists: what is here binds, and silence about an issuer passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.x509.chains import AT, DAY, Listed, Made, crl, root, scope
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.server.maker_crls import RETRY_SECONDS, MakersLists, MakersStatus
+from vagus.trust.anchors import AnchorSet, ClockFloor
+from vagus.trust.crl_memory import VolatileCrlMemory
+from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
+from vagus.trust.validation import Expectation, Role, Validator
+from vagus.x509.paths.search import Pool
+from vagus.x509.pem import encode_block, encode_certificates
+
+ROOT = root("O=Maker,CN=Root")
+LINE = ROOT.ca("O=Maker,CN=Line")
+BIRTH = LINE.leaf()
+ANCHORS = AnchorSet([ROOT.anchor])
+
+
+def admit(*lists: bytes, known: Sequence[Made] = (LINE,)) -> None:
+    status = CrlStatus(Pool(ANCHORS, [one.parsed for one in known]), rules=STRICT_CRL_RULES)
+    for der in lists:
+        status.load(der, AT)
+    validator = Validator(ANCHORS, MakersStatus(status))
+    validator.validate(BIRTH.der, [LINE.der], Expectation(role=Role.IDEVID, needs_identity=False), AT)
+
+
+def refused(*lists: bytes, known: Sequence[Made] = (LINE,)) -> Reason:
+    with pytest.raises(NotTrusted) as caught:
+        admit(*lists, known=known)
+    return caught.value.reason
+
+
+def test_a_maker_that_gave_no_list_is_no_reason_to_refuse() -> None:
+    admit()
+    Validator(ANCHORS, MakersStatus(None)).validate(
+        BIRTH.der, [LINE.der], Expectation(role=Role.IDEVID, needs_identity=False), AT
+    )
+
+
+def test_a_revoked_line_is_refused_also_where_the_line_itself_gave_no_list() -> None:
+    of_root = crl(ROOT, [Listed(LINE.parsed.serial, 2)])
+    assert refused(of_root, known=()) is Reason.REVOKED_CA
+    assert refused(of_root, crl(LINE)) is Reason.REVOKED_CA
+    admit(crl(ROOT))
+
+
+def test_a_revoked_device_is_refused_also_where_the_root_gave_no_list() -> None:
+    assert refused(crl(LINE, [Listed(BIRTH.parsed.serial, 1)])) is Reason.REVOKED
+    admit(crl(LINE))
+
+
+def test_a_list_that_is_here_and_does_not_suffice_is_no_silence() -> None:
+    some_reasons = scope(reasons=(1,))
+    assert refused(crl(LINE, (), some_reasons)) is Reason.STATUS_UNAVAILABLE
+    stale = crl(ROOT, this_update=AT - 9 * DAY, next_update=AT - timedelta(minutes=1))
+    assert refused(stale) is Reason.STATUS_STALE
+
+
+# --- the folder
+
+
+class Clock:
+    """The moment at which a test asks."""
+
+    at = AT
+
+    def now(self) -> datetime:
+        return self.at
+
+
+class Shelf:
+    """A folder of lists, and what has been read of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "makers"
+        self.folder.mkdir()
+        self.memory = VolatileCrlMemory()
+        self.clock = Clock()
+        self.lists = self.restarted()
+
+    def restarted(self) -> MakersLists:
+        return MakersLists(self.folder, self.memory, ClockFloor(), self.clock.now)
+
+    def put(self, name: str, content: bytes) -> None:
+        (self.folder / name).write_bytes(content)
+
+    def verdict(self) -> Reason | None:
+        status = self.lists.read([ROOT.der])
+        try:
+            validator = Validator(ANCHORS, status)
+            wanted = Expectation(role=Role.IDEVID, needs_identity=False)
+            validator.validate(BIRTH.der, [LINE.der], wanted, self.clock.at)
+        except NotTrusted as refusal:
+            return refusal.reason
+        return None
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    made = Shelf(tmp_path)
+    made.put("line.pem", encode_certificates([LINE.der]))
+    return made
+
+
+REVOKES = [Listed(BIRTH.parsed.serial, 1)]
+
+
+def test_files_that_come_change_and_go_are_noticed(shelf: Shelf) -> None:
+    assert shelf.lists.has_changed(), "nothing was read yet"
+    assert shelf.verdict() is None
+    assert not shelf.lists.has_changed()
+    shelf.put("line.crl", encode_block(crl(LINE, REVOKES), "X509 CRL"))
+    assert shelf.lists.has_changed()
+    assert shelf.verdict() is Reason.REVOKED
+    assert not shelf.lists.has_changed()
+    shelf.lists.forget()
+    assert shelf.lists.has_changed(), "an operator said so"
+    (shelf.folder / "line.crl").unlink()
+    assert shelf.lists.has_changed()
+    assert shelf.verdict() is None
+    assert shelf.lists.told() == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x30\x03\x02\x01\x05", b"-----BEGIN X509 CRL-----\n?\n-----END X509 CRL-----\n", crl(LINE, flip=-1)],
+    ids=["empty", "no list", "no base64", "forged"],
+)
+def test_a_file_that_cannot_be_taken_stops_nothing_but_itself(shelf: Shelf, content: bytes) -> None:
+    shelf.put("root.crl", crl(ROOT))
+    shelf.put("line.crl", crl(LINE, REVOKES))
+    assert shelf.verdict() is Reason.REVOKED
+    shelf.put("line.crl", content)
+    assert shelf.verdict() is Reason.REVOKED, "what it said before stays in force"
+    assert set(shelf.lists.told()) == {"makers/line.crl"}
+    shelf.lists = shelf.restarted()
+    assert shelf.verdict() is Reason.STATUS_UNAVAILABLE, "nobody knows what it said: that is no silence"
+    shelf.put("line.crl", crl(LINE, number=2))
+    assert shelf.verdict() is None
+    assert shelf.lists.told() == {}
+
+
+def test_a_file_that_could_not_be_taken_is_tried_again_though_nobody_wrote_to_it(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database may have been away, or the clock slow: neither leaves a trace in the folder."""
+    now = [1000.0]
+    monkeypatch.setattr("vagus.server.maker_crls.time.monotonic", lambda: now[0])
+    shelf.put("line.crl", crl(LINE, this_update=AT + DAY))
+    assert shelf.verdict() is Reason.STATUS_UNAVAILABLE
+    assert not shelf.lists.has_changed()
+    now[0] += RETRY_SECONDS
+    shelf.clock.at = AT + DAY
+    assert shelf.lists.has_changed()
+    assert shelf.verdict() is None
+    now[0] += RETRY_SECONDS
+    assert not shelf.lists.has_changed()
+
+
+def test_an_older_list_is_told_and_takes_nothing_back(shelf: Shelf) -> None:
+    older = crl(LINE, number=4, this_update=AT - 2 * DAY)
+    shelf.put("line.crl", crl(LINE, REVOKES, number=5))
+    assert shelf.verdict() is Reason.REVOKED
+    shelf.put("line.crl", older)
+    assert shelf.verdict() is Reason.REVOKED
+    assert "older than one already seen" in shelf.lists.told()["makers/line.crl"]
+    shelf.lists = shelf.restarted()
+    assert shelf.verdict() is Reason.STATUS_UNAVAILABLE
+    shelf.put("newest.crl", crl(LINE, number=6))
+    assert shelf.verdict() is None, "another file speaks for the same issuer"
+
+
+def test_a_forged_list_of_one_maker_leaves_the_others_alone(shelf: Shelf) -> None:
+    shelf.put("other.crl", crl(root("O=Other,CN=Root")))
+    assert shelf.verdict() is None
+    assert set(shelf.lists.told()) == {"makers/other.crl"}
+
+
+def test_a_list_that_ran_out_is_told(shelf: Shelf) -> None:
+    shelf.put("line.crl", crl(LINE))
+    assert shelf.verdict() is None
+    assert shelf.lists.told() == {}
+    shelf.clock.at = AT + 8 * DAY
+    assert "was to be replaced by" in shelf.lists.told()["makers/line.crl"]
+    assert shelf.verdict() is Reason.STATUS_STALE

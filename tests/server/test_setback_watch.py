@@ -1,0 +1,223 @@
+"""What a process sees beside its database decides whether it may speak: less than the world knows makes it blind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.authority.crls.test_files import keep, newest
+from tests.server.publishing_house import ICU, PublishingHouse, question_der
+from vagus.authority.crls.files import ListFiles
+from vagus.authority.crls.foreign import read_list
+from vagus.authority.earlier_revocations import adopt_list
+from vagus.errors import Conflict, IntegrityFailure, Unavailable
+from vagus.reasons import Reason
+from vagus.records.authorities import list_authorities
+from vagus.records.installation import set_restored, set_settled
+from vagus.records.publications import COMPLETE
+from vagus.server import setback_watch
+from vagus.server.listener_certificates import DoorCertificate
+from vagus.server.serving import Stapler
+from vagus.server.setback_watch import CarefulDesk, CarefulLists, Sight
+from vagus.tls import Credential
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.crls.decoding import decode_crl
+from vagus.x509.ocsp.messages import CertStatus, decode_ocsp_response
+
+
+@dataclass
+class Node:
+    """A process over the house's database, with a folder of lists and a log beside it."""
+
+    house: PublishingHouse
+    log_says: Callable[[Path], bool] = lambda _: False
+    waits: dict[str, str] = field(default_factory=dict)
+    marks: int = 0
+
+    def __post_init__(self) -> None:
+        self.published = self.house.built.folder / "published"
+        self.log = self.house.built.folder / "log"
+        database = self.house.built.database
+        files = ListFiles(database, self.published)
+        self.sight = Sight(database, files, self.log, is_behind=self._ask, mark=self._mark, waits=self.waits)
+        self.lists = CarefulLists(self.house.lists, self.sight, database)
+        self.desk = CarefulDesk(self.house.desk, self.sight)
+
+    def _ask(self, log: Path) -> bool:
+        assert log == self.log
+        return self.log_says(log)
+
+    def _mark(self) -> None:
+        self.marks += 1
+
+    def list_of(self, shard: int, *, is_delta: bool = False) -> bytes | None:
+        self.house.lists.look()
+        found = self.lists.find_kept_list(ICU, 1, shard, is_delta=is_delta)
+        found = found or self.lists.find_list(ICU, 1, shard, is_delta=is_delta)
+        return None if found is None else found.crl_der
+
+    def file_of(self, name: str) -> bytes:
+        return (self.published / "crl" / "h1.icu" / "1" / f"{name}.crl").read_bytes()
+
+    def restore(self, *, log: bool = False) -> None:
+        self.house.built.writer.submit(
+            lambda batch: set_restored(batch.connection, batch.at, size=1, backup_sha256=bytes(32))
+        ).result()
+        if log:
+            self.log.mkdir()
+            (self.log / "checkpoint").write_bytes(b"")
+        self.sight.look()
+
+    def adopt(self, name: str) -> None:
+        with self.house.built.database.reading() as connection:
+            found = read_list(self.file_of(name), list_authorities(connection))
+        assert found is not None
+        self.house.built.writer.submit(lambda batch: adopt_list(batch, found)).result()
+
+
+@pytest.fixture
+def node(house: PublishingHouse) -> Node:
+    made = Node(house)
+    made.sight.look()
+    return made
+
+
+def set_back(node: Node) -> None:
+    """Shard 0 and the complete list are published anew, and the table goes back behind them."""
+    house = node.house
+    standby = [newest(house.built, house.icu, shard) for shard in (0, COMPLETE)]
+    house.revoke(house.issue())
+    house.advance(seconds=40)
+    house.publish()
+    for one in standby:
+        keep(house.built, one)
+
+
+def test_a_node_sees_where_its_files_are_gone_equal_or_older(node: Node) -> None:
+    house = node.house
+    assert node.sight.is_settled
+    assert node.list_of(0) == node.file_of("0")
+    house.revoke(house.issue())
+    house.advance(seconds=40)
+    before = {name: node.file_of(name) for name in ("0", "complete")}
+    house.publish()
+    for name, content in before.items():  # a folder that this node wrote a day ago
+        (node.published / "crl" / "h1.icu" / "1" / f"{name}.crl").write_bytes(content)
+    node.sight.look()
+    assert node.sight.is_settled
+    assert not node.sight.is_blind
+    for path in sorted(node.published.rglob("*.crl")):
+        path.unlink()
+    node.sight.look()
+    assert node.sight.is_settled
+    assert node.list_of(0) is not None
+    assert node.waits == {}
+
+
+def test_newer_lists_beside_the_database_make_it_blind_until_it_has_them(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, question = node.house, question_der(decode_certificate(node.house.icu.certificate_der), 5)
+    assert node.desk.answer(question, house.built.clock.now())
+    set_back(node)
+    monkeypatch.setattr(setback_watch, "_LOOK_SECONDS", 3600.0)
+    assert node.sight.look_again(), "as it looked a moment ago"
+    monkeypatch.setattr(setback_watch, "_LOOK_SECONDS", 0.0)
+    assert not node.sight.look_again()
+    assert "crl/h1.icu/1/0.crl is newer" in node.waits["published"] or "complete" in node.waits["published"]
+    with pytest.raises(Conflict) as start:
+        node.sight.check()
+    assert start.value.reason is Reason.RESTORE_UNSETTLED
+    with pytest.raises(Unavailable) as later:
+        node.desk.answer(question, house.built.clock.now())
+    assert later.value.reason is Reason.RESTORE_UNSETTLED
+    assert node.desk.find_kept(question, house.built.clock.now()) is None
+    for shard, name in ((0, "0"), (COMPLETE, "complete")):
+        assert node.list_of(shard) == node.file_of(name)
+    assert node.list_of(0, is_delta=True) == node.file_of("0.delta")
+    assert node.list_of(9) is None
+    for name in ("0", "complete"):
+        node.adopt(name)
+    assert node.sight.look_again()
+    assert node.waits == {}
+
+
+def test_a_longer_log_makes_it_blind_and_lists_come_from_files_that_are_no_older(node: Node) -> None:
+    assert node.marks == 0
+    node.log_says = lambda _: True
+    node.sight.look()
+    assert node.sight.is_blind
+    assert node.marks == 1
+    assert node.list_of(0) == node.file_of("0")
+    (node.published / "crl" / "h1.icu" / "1" / "0.crl").unlink()
+    with pytest.raises(Unavailable) as later:
+        node.list_of(0)
+    assert later.value.reason is Reason.RESTORE_UNSETTLED
+
+
+def test_a_log_of_another_installation_tells_nothing_and_a_database_that_is_away_changes_nothing(node: Node) -> None:
+    def foreign(_: Path) -> bool:
+        raise IntegrityFailure(Reason.CHECKPOINT_INVALID, "of another name")
+
+    def away(_: Path) -> bool:
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "away")
+
+    node.log_says = foreign
+    node.sight.look()
+    assert node.sight.is_settled
+    node.log_says = lambda _: True
+    node.sight.look()
+    node.log_says = away
+    with pytest.raises(Unavailable):
+        node.sight.look()
+    assert node.sight.is_blind
+
+
+def test_a_restored_database_hands_out_adopted_lists_alone(node: Node) -> None:
+    set_back(node)
+    newest_list = node.file_of("0")
+    for path in sorted(node.published.rglob("*.crl")):
+        if path.name != "0.crl":
+            path.unlink()
+    node.adopt("0")
+    node.restore()
+    assert node.list_of(0) == newest_list
+    assert decode_crl(newest_list).entries
+    for shard, is_delta in ((COMPLETE, False), (0, True)):
+        with pytest.raises(Unavailable) as later:
+            node.list_of(shard, is_delta=is_delta)
+        assert later.value.reason is Reason.RESTORE_UNSETTLED
+
+
+@pytest.mark.parametrize("with_log", [False, True])
+def test_files_that_are_as_old_as_a_restored_database_are_not_trusted(node: Node, with_log: bool) -> None:
+    node.restore(log=with_log)
+    assert node.sight.is_blind is not with_log
+    with pytest.raises(Unavailable):
+        node.list_of(0)
+    node.house.built.writer.submit(lambda batch: set_settled(batch.connection)).result()
+    node.sight.look()
+    assert node.list_of(0) == node.file_of("0")
+
+
+def test_certificates_of_authorities_are_handed_out_all_the_same(node: Node) -> None:
+    node.restore()
+    found = node.lists.find_kept_certificate(ICU, 1) or node.lists.find_certificate(ICU, 1)
+    assert found == node.house.icu.certificate_der
+
+
+def test_a_door_staples_nothing_for_itself_while_nobody_is_called_good(node: Node) -> None:
+    house = node.house
+    issued = house.issue()
+    shown = DoorCertificate(
+        Credential(b"", b""), issued.der, issued.issuer.certificate_der, issued.serial, not_after=2**40
+    )
+    staple = Stapler(house.desk, node.sight, house.built.clock).of(shown)
+    assert decode_ocsp_response(staple()).answers[0].status is CertStatus.GOOD
+    set_back(node)
+    node.sight.look()
+    assert node.sight.is_blind
+    assert staple() == b""

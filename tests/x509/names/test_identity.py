@@ -1,0 +1,75 @@
+"""Hosts and mailboxes are matched in the subjectAltName alone, RFC 9525."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.x509.chains import root, san
+from vagus.errors import NotTrusted
+from vagus.reasons import Reason
+from vagus.x509.certificates import PathCertificate
+from vagus.x509.names.identity import check_host, check_mailbox
+
+ROOT = root()
+
+
+def named(*names: tuple[str, str | bytes], subject: str = "CN=host.example") -> PathCertificate:
+    return ROOT.leaf(*([san(*names)] if names else []), subject=subject).parsed
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        (("dns", "gate.h1.example"), "gate.h1.example"),
+        (("dns", "Gate.H1.Example"), "gate.h1.EXAMPLE"),
+        (("dns", "*.h1.example"), "gate.h1.example"),
+        (("ip", b"\x0a\x03\x07\x15"), "10.3.7.21"),
+        (("ip", bytes.fromhex("20010db8000000000000000000000007")), "2001:db8::7"),
+    ],
+)
+def test_a_name_matches(name: tuple[str, str | bytes], host: str) -> None:
+    check_host(named(("dns", "other.example"), name), host)
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        (("dns", "gate.h1.example"), "gate.h2.example"),
+        (("dns", "*.h1.example"), "h1.example"),
+        (("dns", "*.h1.example"), "a.gate.h1.example"),
+        (("dns", "*.example"), "h1.example"),
+        (("dns", "g*.h1.example"), "gate.h1.example"),
+        (("dns", "gate.*.example"), "gate.h1.example"),
+        (("dns", "*"), "gate"),
+        (("dns", "gate.h1.example."), "gate.h1.example"),
+        (("dns", "10.3.7.21"), "10.3.7.21"),
+        (("ip", b"\x0a\x03\x07\x15"), "10.3.7.22"),
+        (("uri", "https://gate.h1.example"), "gate.h1.example"),
+        (("dns", "gate.h1.example"), ""),
+    ],
+)
+def test_another_name_does_not(name: tuple[str, str | bytes], host: str) -> None:
+    with pytest.raises(NotTrusted) as caught:
+        check_host(named(name), host)
+    assert caught.value.reason is Reason.NAME_MISMATCH
+
+
+def test_the_common_name_is_never_read() -> None:
+    for certificate in (named(), named(("dns", "other.example"))):
+        with pytest.raises(NotTrusted) as caught:
+            check_host(certificate, "host.example")
+        assert caught.value.reason is Reason.NAME_MISMATCH
+
+
+def test_wildcards_can_be_refused() -> None:
+    with pytest.raises(NotTrusted):
+        check_host(named(("dns", "*.h1.example")), "gate.h1.example", allows_wildcards=False)
+
+
+def test_a_mailbox_keeps_the_case_of_its_local_part() -> None:
+    certificate = named(("email", "Nurse@H1.example"))
+    check_mailbox(certificate, "Nurse@h1.example")
+    for other in ("nurse@h1.example", "Nurse@h2.example", "Nurse"):
+        with pytest.raises(NotTrusted) as caught:
+            check_mailbox(certificate, other)
+        assert caught.value.reason is Reason.NAME_MISMATCH

@@ -1,0 +1,113 @@
+"""Distinguished names compare as RFC 5280 7.1 says, and in no laxer way."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.x509.chains import attribute, name
+from vagus.errors import Malformed
+from vagus.reasons import Reason
+from vagus.x509 import der
+from vagus.x509.names.matching import decode_name, fold_text
+
+PRINTABLE, UTF8, BMP, UNIVERSAL, TELETEX = 0x13, 0x0C, 0x1E, 0x1C, 0x14
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (name("O=Harbour,CN=Root"), name("O=HARBOUR,CN=root")),
+        (name("CN=Issuing  CA"), name("CN= issuing CA ")),
+        (name("CN=Root", PRINTABLE), name("CN=Root", UTF8)),
+        (name("CN=Root", BMP), name("CN=Root", UTF8)),
+        (name("CN=Root", UNIVERSAL), name("CN=ROOT", PRINTABLE)),
+        (name("CN=Hôpital"), name("CN=HÔPITAL")),
+        (name("CN=Strasse"), name("CN=Straße")),
+        (name("CN=ﬁne"), name("CN=fine")),
+    ],
+    ids=["case", "spaces", "printable-utf8", "bmp-utf8", "universal", "accents", "sharp-s", "ligature"],
+)
+def test_the_same_name_written_otherwise_matches(one: bytes, other: bytes) -> None:
+    assert decode_name(one).matches(decode_name(other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (name("CN=Root"), name("O=Root")),
+        (name("CN=Root"), name("CN=Root,CN=Root")),
+        (name("O=A,CN=B"), name("CN=B,O=A")),
+        (name("CN=Root\0"), name("CN=Root")),
+        (name("CN=Root"), name("CN=R\u043e\u043et")),
+        (name("CN=Root", TELETEX), name("CN=Root", UTF8)),
+        (name("CN=Ro ot"), name("CN=Root")),
+    ],
+    ids=["type", "count", "order", "nul", "cyrillic", "teletex", "inner-space"],
+)
+def test_another_name_does_not_match(one: bytes, other: bytes) -> None:
+    assert not decode_name(one).matches(decode_name(other))
+
+
+def test_the_order_inside_a_multi_valued_rdn_does_not_matter() -> None:
+    first, second = attribute("CN", "a"), attribute("O", "b")
+    one = der.sequence(der.encode_tlv(der.SET, first + second))
+    other = der.sequence(der.encode_tlv(der.SET, second + first))
+    assert decode_name(one).matches(decode_name(other))
+
+
+def test_a_subtree_is_an_initial_part_of_whole_rdns() -> None:
+    base = decode_name(name("O=Harbour"))
+    assert decode_name(name("O=harbour,OU=ICU")).is_within(base)
+    assert decode_name(name("")).relative_names == ()
+    assert not decode_name(name("O=Harbour General")).is_within(base)
+    assert decode_name(name("O=Other")).is_within(decode_name(name("")))
+
+
+def test_mail_addresses_and_common_names_are_found() -> None:
+    decoded = decode_name(name("CN=one,E=a@b.example,CN=two"))
+    assert decoded.emails == ("a@b.example",)
+    assert decoded.common_names == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        der.sequence(der.encode_tlv(der.SET, b"")),
+        der.sequence(der.sequence(attribute("CN", "a"))),
+        der.sequence(der.encode_tlv(der.SET, der.sequence(der.object_identifier("2.5.4.3")))),
+        der.sequence(der.encode_tlv(der.SET, der.sequence(der.NULL_DER, der.NULL_DER))),
+        name("CN=a") + b"\0",
+        b"\x30\x80\x00\x00",
+    ],
+)
+def test_a_broken_name_is_refused(broken: bytes) -> None:
+    with pytest.raises(Malformed) as caught:
+        decode_name(broken)
+    assert caught.value.reason is Reason.NON_DER
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=30))
+def test_folding_twice_changes_nothing_more(text: str) -> None:
+    assert fold_text(fold_text(text)) == fold_text(text)
+
+
+@settings(max_examples=100)
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters=",="), min_size=1, max_size=2000))
+def test_every_name_matches_itself(text: str) -> None:
+    """Also beyond the size up to which decoded names are remembered."""
+    whole = der.sequence(der.encode_tlv(der.SET, attribute("CN", text)))
+    assert decode_name(whole).matches(decode_name(whole))
+
+
+def test_thirty_marks_on_a_character_are_sorted_and_more_compare_octet_by_octet() -> None:
+    """UAX #15 section 13: marks of several classes may come in any order, up to the bound."""
+    above, below = "\u0301", "\u0316"
+    few = (name(f"CN=e{above * 15}{below * 15}"), name(f"CN=e{below * 15}{above * 15}"))
+    assert decode_name(few[0]).matches(decode_name(few[1]))
+    many = (name(f"CN=e{above * 16}{below * 15}"), name(f"CN=e{below * 15}{above * 16}"))
+    assert not decode_name(many[0]).matches(decode_name(many[1]))
+    assert decode_name(many[0]).matches(decode_name(bytes(bytearray(many[0]))))
+    assert decode_name(many[0]).common_names == (f"e{above * 16}{below * 15}",)

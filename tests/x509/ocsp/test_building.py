@@ -1,0 +1,119 @@
+"""OCSP answers are built as RFC 6960 has them; a library reads back what went in."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import ocsp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vagus.errors import Malformed
+from vagus.reasons import Reason
+from vagus.x509.algorithms import ECDSA_SHA256
+from vagus.x509.crls.building import RevocationReason
+from vagus.x509.der import octet_string
+from vagus.x509.ocsp.building import (
+    ResponseStatus,
+    SingleAnswer,
+    assemble_response,
+    build_response_tbs,
+    cert_id,
+    failure_response,
+    responder_key_hash,
+)
+from vagus.x509.ocsp.messages import decode_ocsp_response
+
+AT = datetime(2027, 3, 1, 12, tzinfo=UTC)
+KEY = ec.generate_private_key(ec.SECP256R1())
+SPKI = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+NAME = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA")])
+CERTIFICATE = (
+    x509.CertificateBuilder(NAME, NAME, KEY.public_key(), 1, AT, AT + timedelta(days=1))
+    .sign(KEY, hashes.SHA256())
+    .public_bytes(Encoding.DER)
+)
+REASONS = [None, *(one for one in RevocationReason if one is not RevocationReason.REMOVE_FROM_CRL)]
+
+
+def response(answers: list[SingleAnswer], nonce: bytes | None = None) -> bytes:
+    value = None if nonce is None else octet_string(nonce)
+    tbs = build_response_tbs(answers, responder_key_hash(SPKI), AT, value)
+    return assemble_response(tbs, ECDSA_SHA256, KEY.sign(tbs, ec.ECDSA(hashes.SHA256())), CERTIFICATE)
+
+
+def answer(serial: int, hash_name: str, **changes: object) -> SingleAnswer:
+    fields: dict[str, object] = {
+        "cert_id_der": cert_id(NAME.public_bytes(), SPKI, serial, hash_name),
+        "is_known": True,
+        "revoked_at": None,
+        "reason": None,
+        "this_update": AT,
+        "next_update": AT + timedelta(hours=12),
+        **changes,
+    }
+    return SingleAnswer(**fields)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    serial=st.integers(1, (1 << 159) - 1),
+    hash_name=st.sampled_from(["sha1", "sha256"]),
+    reason=st.sampled_from(REASONS),
+    is_known=st.booleans(),
+    nonce=st.none() | st.binary(min_size=1, max_size=128),
+)
+def test_what_goes_in_is_what_a_library_reads(
+    serial: int, hash_name: str, reason: RevocationReason | None, is_known: bool, nonce: bytes | None
+) -> None:
+    revoked_at = None if reason is None else AT - timedelta(days=3)
+    der = response([answer(serial, hash_name, reason=reason, revoked_at=revoked_at, is_known=is_known)], nonce)
+    found = ocsp.load_der_ocsp_response(der)
+    assert found.response_status is ocsp.OCSPResponseStatus.SUCCESSFUL
+    KEY.public_key().verify(found.signature, found.tbs_response_bytes, ec.ECDSA(hashes.SHA256()))
+    assert found.serial_number == serial
+    assert found.hash_algorithm.name == hash_name
+    assert found.responder_key_hash == x509.SubjectKeyIdentifier.from_public_key(KEY.public_key()).digest
+    assert (found.produced_at_utc, found.this_update_utc) == (AT, AT)
+    assert found.next_update_utc == AT + timedelta(hours=12)
+    if not is_known:
+        assert found.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
+    elif reason is None:
+        assert found.certificate_status is ocsp.OCSPCertStatus.GOOD
+    else:
+        assert found.certificate_status is ocsp.OCSPCertStatus.REVOKED
+        assert found.revocation_time_utc == revoked_at
+        spelt = None if reason is RevocationReason.UNSPECIFIED else reason.spelling
+        assert (found.revocation_reason.value if found.revocation_reason else None) == spelt
+    if nonce is not None:
+        assert found.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
+    assert [one.public_bytes(Encoding.DER) for one in found.certificates] == [CERTIFICATE]
+
+
+def test_our_own_decoder_reads_several_answers_in_order() -> None:
+    found = decode_ocsp_response(response([answer(serial, "sha256") for serial in (5, 6, 7)]))
+    assert [one.cert_id.serial for one in found.answers] == [5, 6, 7]
+
+
+def test_the_common_question_is_what_the_library_asks() -> None:
+    certificate = x509.load_der_x509_certificate(CERTIFICATE)
+    for hash_name, algorithm in (("sha1", hashes.SHA1()), ("sha256", hashes.SHA256())):
+        request = ocsp.OCSPRequestBuilder().add_certificate(certificate, certificate, algorithm).build()
+        assert cert_id(NAME.public_bytes(), SPKI, 1, hash_name) in request.public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize("nonce", [b"", octet_string(b"n" * 129)])
+def test_a_nonce_beyond_rfc_9654_is_refused(nonce: bytes) -> None:
+    with pytest.raises(Malformed) as refusal:
+        build_response_tbs([answer(1, "sha1")], b"h" * 20, AT, nonce)
+    assert refusal.value.reason is Reason.OCSP_NONCE
+
+
+@pytest.mark.parametrize("status", [one for one in ResponseStatus if one is not ResponseStatus.SUCCESSFUL])
+def test_a_failure_is_a_status_and_nothing_else(status: ResponseStatus) -> None:
+    assert ocsp.load_der_ocsp_response(failure_response(status)).response_status.value == status

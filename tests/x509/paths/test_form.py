@@ -1,0 +1,228 @@
+"""Rules on form, one switch at a time: the faulty certificate, the switch that refuses it, and `pkix` that does not."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+
+from tests.x509 import chains
+from tests.x509.chains import CLIENT_AUTH, LEAF_USAGE, Ext, Made, basic, key, make, purposes, root, san, usage
+from tests.x509.walking import refusal, walk
+from vagus.reasons import Reason
+from vagus.x509 import der
+from vagus.x509.names.general import Form
+from vagus.x509.paths.rules import PKIX, PROFILES, PathRules
+
+ROOT = root()
+CA = ROOT.ca("O=Harbour,CN=CA")
+NAMES = san(("dns", "a.example"))
+Chain = tuple[Made, list[Made], Made]
+
+
+def leaf(*extra: Ext, **changes: object) -> Chain:
+    return CA.leaf(*extra, **changes), [CA], ROOT  # type: ignore[arg-type]
+
+
+def under(ca: Made) -> Chain:
+    return ca.leaf(NAMES), [ca], ROOT
+
+
+def below(anchor: Made) -> Chain:
+    return anchor.leaf(NAMES), [], anchor
+
+
+def anchor_with(*extra: Ext, **changes: object) -> Chain:
+    return below(make("CN=Odd Root", (basic(), chains.CA_USAGE, *extra), **changes))  # type: ignore[arg-type]
+
+
+def with_key_issuer() -> Made:
+    names = der.encode_tlv(0xA1, chains.general("directory", "CN=Odd Root")) + der.implicit(2, b"\x01")
+    aki = Ext("2.5.29.35", der.sequence(names))
+    return make("CN=Odd Root", (basic(), chains.CA_USAGE, aki), with_key_ids=False)
+
+
+V1 = make("CN=x", issuer=CA, version=b"", with_key_ids=False), [CA], ROOT
+CASES: list[tuple[str, object, Chain, Reason]] = [
+    ("requires_v3", True, V1, Reason.BAD_VERSION),
+    ("requires_positive_serial", True, leaf(serial=0), Reason.PROFILE_VIOLATION),
+    ("requires_positive_serial", True, leaf(serial=-5), Reason.PROFILE_VIOLATION),
+    ("requires_positive_serial", True, leaf(serial=1 << 160), Reason.PROFILE_VIOLATION),
+    ("requires_authority_key_id", True, leaf(with_key_ids=False), Reason.PROFILE_VIOLATION),
+    ("requires_subject_key_id", True, under(ROOT.ca("CN=A", with_key_ids=False)), Reason.PROFILE_VIOLATION),
+    (
+        "forbids_critical_key_ids",
+        True,
+        leaf(chains.aki(CA.private, critical=True), with_key_ids=False),
+        Reason.PROFILE_VIOLATION,
+    ),
+    (
+        "requires_critical_ca",
+        True,
+        under(ROOT.issue("CN=A", (basic(critical=False), chains.CA_USAGE))),
+        Reason.PROFILE_VIOLATION,
+    ),
+    (
+        "requires_critical_constraints",
+        True,
+        under(ROOT.ca("CN=A", chains.constraints([("dns", "example")], critical=False))),
+        Reason.PROFILE_VIOLATION,
+    ),
+    (
+        "requires_critical_constraints",
+        True,
+        under(ROOT.ca("CN=A", chains.policy_constraints(require=5, critical=False))),
+        Reason.PROFILE_VIOLATION,
+    ),
+    (
+        "requires_critical_constraints",
+        True,
+        under(ROOT.ca("CN=A", chains.inhibit_any(5, critical=False))),
+        Reason.PROFILE_VIOLATION,
+    ),
+    ("forbids_leaf_constraints", True, leaf(chains.constraints([("dns", "a")])), Reason.PROFILE_VIOLATION),
+    ("requires_ca_key_usage", True, under(ROOT.issue("CN=A", (basic(),))), Reason.KEY_USAGE),
+    (
+        "forbids_idle_ca_bits",
+        True,
+        (CA.issue("CN=x", (usage(0, 5), purposes(CLIENT_AUTH))), [CA], ROOT),
+        Reason.KEY_USAGE,
+    ),
+    (
+        "forbids_idle_ca_bits",
+        True,
+        leaf(Ext("2.5.29.19", der.sequence(der.integer(1)))),
+        Reason.PROFILE_VIOLATION,
+    ),
+    (
+        "forbids_critical_access",
+        True,
+        leaf(
+            Ext(
+                "1.3.6.1.5.5.7.1.1",
+                der.sequence(
+                    der.sequence(der.object_identifier("1.3.6.1.5.5.7.48.1"), chains.general("uri", "http://o.example"))
+                ),
+                critical=True,
+            )
+        ),
+        Reason.PROFILE_VIOLATION,
+    ),
+    ("requires_readable_pointers", True, leaf(Ext("1.3.6.1.5.5.7.1.1", der.sequence())), Reason.BAD_EXTENSION),
+    ("requires_readable_pointers", True, leaf(Ext("2.5.29.31", der.NULL_DER)), Reason.BAD_EXTENSION),
+    (
+        "forbids_critical_purpose",
+        True,
+        (CA.issue("CN=x", (LEAF_USAGE, purposes(CLIENT_AUTH, critical=True))), [CA], ROOT),
+        Reason.PROFILE_VIOLATION,
+    ),
+    ("requires_subject", True, leaf(NAMES, subject=""), Reason.PROFILE_VIOLATION),
+    ("requires_subject", True, under(ROOT.ca("")), Reason.PROFILE_VIOLATION),
+    ("requires_valid_names", True, leaf(san(("dns", "a b.example"))), Reason.NAME_FORM),
+    ("requires_valid_names", True, leaf(san(("dns", "10.0.0.1"))), Reason.NAME_FORM),
+    ("requires_valid_names", True, leaf(san(("ip", b"\x0a\0\0"))), Reason.NAME_FORM),
+    ("requires_valid_names", True, leaf(san(("email", "nobody"))), Reason.NAME_FORM),
+    (
+        "requires_signing_leaf",
+        True,
+        (CA.issue("CN=x", (usage(2), purposes(CLIENT_AUTH))), [CA], ROOT),
+        Reason.KEY_USAGE,
+    ),
+    ("forbids_ca_leaf", True, (CA, [], ROOT), Reason.PROFILE_VIOLATION),
+    ("requires_names", True, leaf(), Reason.IDENTITY_MISSING),
+    (
+        "forbids_critical_names_with_subject",
+        True,
+        leaf(san(("dns", "a.example"), critical=True)),
+        Reason.PROFILE_VIOLATION,
+    ),
+    ("common_name_in_names", True, leaf(NAMES, subject="CN=b.example"), Reason.PROFILE_VIOLATION),
+    ("forbids_wildcards", True, leaf(san(("dns", "*.example.com"))), Reason.NAME_FORM),
+    (
+        "name_forms",
+        frozenset({Form.DNS}),
+        leaf(san(("dns", "a.example"), ("other", chains.hardware_module()))),
+        Reason.NAME_FORM,
+    ),
+    ("requires_purpose", True, (CA.issue("CN=x", (LEAF_USAGE,)), [CA], ROOT), Reason.ROLE_MISSING),
+    ("smallest_leaf_rsa", 2048, leaf(private=key("rsa1024")), Reason.WEAK_KEY),
+    ("smallest_rsa", 3072, under(ROOT.ca("CN=A", private=key("rsa2048"))), Reason.WEAK_KEY),
+    ("requires_anchor_ca", True, below(make("CN=Leafy Root", (LEAF_USAGE,))), Reason.NOT_A_CA),
+    ("requires_anchor_ca", True, below(make("CN=V1 Root", version=b"", with_key_ids=False)), Reason.BAD_VERSION),
+    ("forbids_authority_key_issuer", True, below(with_key_issuer()), Reason.PROFILE_VIOLATION),
+    (
+        "forbids_authority_key_issuer",
+        True,
+        anchor_with(chains.aki(key("p256", 39)), with_key_ids=False),
+        Reason.PROFILE_VIOLATION,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("switch", "value", "chain", "reason"), CASES, ids=[f"{case[0]}-{n}" for n, case in enumerate(CASES)]
+)
+def test_a_switch_refuses_its_fault_and_plain_section_six_does_not(
+    switch: str, value: object, chain: Chain, reason: Reason
+) -> None:
+    target, sent, anchor = chain
+    purpose = None if switch in {"forbids_ca_leaf", "requires_v3"} else CLIENT_AUTH
+    walk(target, sent, [anchor], PKIX, purpose=purpose)
+    strict = replace(PKIX, **{switch: value})  # type: ignore[arg-type]
+    assert refusal(target, sent, [anchor], strict, purpose=purpose) is reason
+
+
+def test_the_anchors_form_binds_where_the_profile_says_so() -> None:
+    target, sent, anchor = anchor_with(serial=-1)
+    strict = replace(PKIX, requires_positive_serial=True)
+    walk(target, sent, [anchor], strict)
+    assert refusal(target, sent, [anchor], replace(strict, checks_anchor_form=True)) is Reason.PROFILE_VIOLATION
+
+
+def test_a_self_signed_anchor_needs_no_authority_key_id() -> None:
+    target, sent, anchor = anchor_with(chains.ski(key("p256", 38)), with_key_ids=False, private=key("p256", 38))
+    strict = replace(PKIX, requires_authority_key_id=True, checks_anchor_form=True)
+    walk(target, sent, [anchor], strict)
+
+
+def test_a_wildcard_over_a_public_suffix_is_refused_where_the_list_is_known() -> None:
+    strict = replace(PKIX, forbids_public_suffix_wildcard=True)
+    target, sent, anchor = leaf(san(("dns", "*.co.uk")))
+    walk(target, sent, [anchor], strict)
+    reason = refusal(target, sent, [anchor], strict, is_public_suffix=lambda name: name == "co.uk")
+    assert reason is Reason.NAME_FORM
+
+
+def test_the_anchors_extended_key_usage_is_refused_where_the_profile_says_so() -> None:
+    target, sent, anchor = anchor_with(purposes(CLIENT_AUTH))
+    strict = replace(PKIX, applies_anchor_constraints=True)
+    walk(target, sent, [anchor], strict)
+    assert refusal(target, sent, [anchor], replace(strict, forbids_anchor_purpose=True)) is Reason.PROFILE_VIOLATION
+
+
+def test_every_profile_that_a_policy_can_name_has_its_own_name() -> None:
+    assert all(name == rules.name for name, rules in PROFILES.items())
+    assert {"pkix", "rfc5280-strict", "webpki", "device"} <= set(PROFILES)
+
+
+def test_every_switch_of_the_table_is_tested_here_or_beside_its_subject() -> None:
+    elsewhere = {
+        "name",
+        "applies_anchor_constraints",  # test_path_checks
+        "applies_anchor_validity",  # test_path_checks
+        "checks_anchor_form",
+        "checks_anchor_key",  # conformance: webpki::forbidden-weak-rsa-key-in-root
+        "forbids_leading_dot",  # test_constraints
+        "forbids_public_suffix_wildcard",
+        "accepts_any_purpose",  # test_path_checks
+        "accepts_any_purpose_above",  # conformance: intermediate-eku-any
+        "nests_purposes",  # test_paths
+        "forbids_anchor_purpose",
+        "forbids_mixed_purposes",  # test_path_checks
+        "rsa_in_octets",  # conformance: webpki::forbidden-rsa-key-not-divisible-by-8
+        "bans_revoked_keys",  # test_paths
+        "unsafe_legacy",  # test_signatures
+        "unsafe_small_rsa",  # conformance
+    }
+    tested = {case[0] for case in CASES}
+    assert {field.name for field in fields(PathRules)} == tested | elsewhere
