@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 
 from bench.gate import bare_handshake_rate
-from bench.rig.installation import ENROL_HOST, UNIT, devices_of, hospital, open_house, vagus
+from bench.rig.installation import ENROL_HOST, UNIT, devices_of, hospital, open_installation, vagus
 from bench.rig.limits import REFERENCE_ISSUANCE, fsync_note, fsync_seconds, issuance_limit
 from bench.rig.load import Load, Target, closed_loop, open_loop, percentile
 from bench.rig.servers import Serving, on_load_core, serving
@@ -127,14 +127,14 @@ def _waiting(opened: Load, rate: float, disk: list[float], waited: float) -> Row
 
 def _prepare(folder: Path) -> tuple[list[_Party], _Party, bytes]:
     """Tokens for everybody, made in this process before the server has the installation."""
-    with open_house(folder) as house:
-        found = [*devices_of(house, "Aorta IP3"), *devices_of(house, "Keystone Gate")]
-        making = [house.tokens.make(device, by="operator:bench") for device in found]
+    with open_installation(folder) as installation:
+        found = [*devices_of(installation, "Aorta IP3"), *devices_of(installation, "Keystone ListenerState")]
+        making = [installation.tokens.make(device, by="operator:bench") for device in found]
         parties = [
             _Party(device, future.result().text, ec.generate_private_key(ec.SECP256R1()))
             for device, future in zip(found, making, strict=True)
         ]
-        chain = house.open_issuers([UNIT])[UNIT].certificate_der
+        chain = installation.open_issuers([UNIT])[UNIT].certificate_der
     return parties[:-1], parties[-1], chain
 
 

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bench.rig.installation import UNIT, hospital, maker, open_house
+from bench.rig.installation import UNIT, hospital, maker, open_installation
 from bench.rig.limits import REFERENCE_ISSUANCE, fsync_note, fsync_seconds, issuance_limit
 from bench.rows import Row, cpu_rate
 from vagus.authority.issuance import Issuance, IssuanceOrder
@@ -49,15 +49,15 @@ class _NoDisk:
 
 
 def _pure(limit: float) -> Row:
-    with hospital(1) as folder, open_house(folder) as house:
-        issuer = house.open_issuers([UNIT])[UNIT]
-        issuance = Issuance(house.pack, cast("Writer", _NoDisk()), house.clock, house.entropy)
+    with hospital(1) as folder, open_installation(folder) as installation:
+        issuer = installation.open_issuers([UNIT])[UNIT]
+        issuance = Issuance(installation.pack, cast("Writer", _NoDisk()), installation.clock, installation.entropy)
         requests = itertools.cycle([new_request() for _ in range(500)])
         numbers = itertools.count()
 
         def issue() -> None:
             request = decode_request(next(requests))
-            device = DeviceId.draw(house.entropy)
+            device = DeviceId.draw(installation.entropy)
             order = IssuanceOrder(
                 request_id=f"bench-{next(numbers)}",
                 profile="bedside",
@@ -86,9 +86,9 @@ def _pure(limit: float) -> Row:
 
 
 def _bulk(limit: float) -> Row:
-    with maker() as folder, open_house(folder) as house:
-        issuer = house.open_issuers(["line"])["line"]
-        line = Line(house.issuance, issuer, maker="Aorta Devices", country=None, hardware_type=_HARDWARE_TYPE)
+    with maker() as folder, open_installation(folder) as installation:
+        issuer = installation.open_issuers(["line"])["line"]
+        line = Line(installation.issuance, issuer, maker="Aorta Devices", country=None, hardware_type=_HARDWARE_TYPE)
         batch = [new_request() for _ in range(_BIRTHS)]
         disk = fsync_seconds(folder)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -97,7 +97,7 @@ def _bulk(limit: float) -> Row:
             for number, request in enumerate(batch)
         ]
         issued = line.issue(births, _no_progress)
-        house.writer.submit(lambda _: None).result()  # the last signatures are on the disk as well
+        installation.writer.submit(lambda _: None).result()  # the last signatures are on the disk as well
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         assert len({one.serial for one in issued}) == _BIRTHS
     return Row(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.rig.databases import bulk, connect
 from bench.rig.fleet import FIRST_LEAF, fill_revocations
-from bench.rig.installation import UNIT, hospital, open_house
+from bench.rig.installation import UNIT, hospital, open_installation
 from bench.rig.republishing import republish
 from bench.rows import Row
 
@@ -19,10 +19,10 @@ def rows() -> list[Row]:
     """Row 9 of design section 9."""
     with hospital(1) as folder:
         start = time.perf_counter()
-        with open_house(folder) as house:
-            authority = house.open_issuers([UNIT])[UNIT].authority_id
-            file = house.settings.database_file
-            url = house.settings.database_url
+        with open_installation(folder) as installation:
+            authority = installation.open_issuers([UNIT])[UNIT].authority_id
+            file = installation.settings.database_file
+            url = installation.settings.database_url
         assert file is not None
         gone = ((FIRST_LEAF + number, 0, (1 << 157) + number * 0x10001) for number in range(_ENTRIES))
         with bulk(url) as written:

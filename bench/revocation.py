@@ -15,19 +15,19 @@ from pathlib import Path
 
 from bench.rig.databases import POSTGRESQL, WANTED, NoServerError, database
 from bench.rig.fleet import SIZE, Certificates, fill_certificates
-from bench.rig.installation import MODEL, hospital, open_house
+from bench.rig.installation import MODEL, hospital, open_installation
 from bench.rig.limits import fsync_seconds
 from bench.rig.load import percentile
 from bench.rig.republishing import peak_mb, republish
 from bench.rig.servers import Serving, on_load_core, serving
 from bench.rows import Row
-from vagus.authority.crls.overdue import lists_behind
+from vagus.authority.crls.overdue import overdue_crls
 from vagus.authority.mass_revocation import STEP
 from vagus.identifiers import serial_bytes
 from vagus.records.revocation.plans import DONE
 from vagus.records.revocation.revocations import REVOKE
 from vagus.records.revocation.selections import Selection
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.crls.building import RevocationReason
 
 _REAL = 1_000
@@ -65,8 +65,8 @@ def rows() -> list[Row]:
 
 def _measure(folder: Path) -> _Seen:
     start = time.perf_counter()
-    with open_house(folder) as house:
-        made = fill_certificates(house, certificates=SIZE, revoked=SIZE // 10, real=_REAL, of_model=_OF_MODEL)
+    with open_installation(folder) as installation:
+        made = fill_certificates(installation, certificates=SIZE, revoked=SIZE // 10, real=_REAL, of_model=_OF_MODEL)
     took = time.perf_counter() - start
     lists = republish(folder, "every")
     start = time.perf_counter()
@@ -83,18 +83,20 @@ def _measure(folder: Path) -> _Seen:
         disk += fsync_seconds(folder)
         waited = (server.waited_seconds() - waited) / (time.perf_counter() - begun)
         server_mb = peak_mb(server.process.pid)
-    with open_house(folder) as house:
-        many = _mass(house)
+    with open_installation(folder) as installation:
+        many = _mass(installation)
     note = f"set-up {took:.0f} s, server's start {started:.1f} s, its threads waited {waited:.2f} s/s for their core"
     return _Seen(calls, served, many, disk, lists, server_mb, f"{note}, load average {os.getloadavg()[0]:.1f}")
 
 
-def _mass(house: House) -> tuple[int, float, float]:
+def _mass(installation: Installation) -> tuple[int, float, float]:
     """Everything of one model by a plan with its stages: how many certificates, and seconds by the wall and of CPU."""
     wall, cpu = time.perf_counter(), time.process_time()
-    by, acts = "operator:bench", house.mass_revocation
+    by, acts = "operator:bench", installation.mass_revocation
     row = acts.propose(Selection(model=MODEL), REVOKE, RevocationReason.SUPERSEDED, by=by)
-    behind = lists_behind(house.database, house.clock, timedelta(days=1))  # asked after each step, as when served
+    behind = overdue_crls(
+        installation.database, installation.clock, timedelta(days=1)
+    )  # asked after each step, as when served
     while row.state != DONE:
         row = acts.run(row.id, by=by, stop=behind)
     return row.done, time.perf_counter() - wall, time.process_time() - cpu

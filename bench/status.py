@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.issuance import new_request
-from bench.rig.installation import UNIT, free_port, hospital, open_house
+from bench.rig.installation import UNIT, free_port, hospital, open_installation
 from bench.rig.limits import sign_rate
 from bench.rig.servers import LOAD_CORE, SERVER_CORE, cpu_seconds, on_load_core, serving
 from bench.rows import Row
 from vagus.authority.issuance import IssuanceOrder
 from vagus.identifiers import DeviceId
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509 import der
 from vagus.x509.names.distinguished import SubjectFields
 from vagus.x509.ocsp.building import cert_id
@@ -43,8 +43,8 @@ def rows() -> list[Row]:
         print("bench: status needs wrk (apt-get install wrk); left out")
         return []
     with hospital(1) as folder:
-        with open_house(folder) as house:
-            requests = _requests(house)
+        with open_installation(folder) as installation:
+            requests = _requests(installation)
         signs = sign_rate()
         with serving(folder) as server, on_load_core():
             address = server.addresses["status"]
@@ -113,12 +113,12 @@ def _as_rows(runs: dict[str, _Run], signs: float, static: _Run | None) -> list[R
 # what is asked
 
 
-def _requests(house: House) -> list[bytes]:
+def _requests(installation: Installation) -> list[bytes]:
     """Issue certificates and give an OCSPRequest for each, as common clients encode it."""
-    issuer = house.open_issuers([UNIT])[UNIT]
+    issuer = installation.open_issuers([UNIT])[UNIT]
     promised = []
     for number in range(_CERTIFICATES):
-        device = DeviceId.draw(house.entropy)
+        device = DeviceId.draw(installation.entropy)
         order = IssuanceOrder(
             request_id=f"bench-{number}",
             profile="bedside",
@@ -128,11 +128,11 @@ def _requests(house: House) -> list[bytes]:
             subject=SubjectFields("Bench Hospital", "Intensive Care", str(device)),
             dns_names=(f"{device}.icu.h1.bench.example",),
         )
-        promised.append(house.issuance.commit(house.issuance.prepare(order, issuer)))
+        promised.append(installation.issuance.commit(installation.issuance.prepare(order, issuer)))
     found = []
     for future in promised:
         recorded = future.result()
-        serial = recorded.serial if hasattr(recorded, "serial") else house.issuance.issue(recorded).serial
+        serial = recorded.serial if hasattr(recorded, "serial") else installation.issuance.issue(recorded).serial
         identifier = cert_id(issuer.facts.subject_der, issuer.facts.spki_der, serial)
         found.append(_request(identifier))
     return found

@@ -17,7 +17,7 @@ from vagus.ledger.verify import verify_log
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.tables import verifier_memory
 from vagus.records.engine.writer import Batch, Writer
-from vagus.records.installation import Installation, insert_installation
+from vagus.records.installation import InstallationRow, insert_installation
 from vagus.testing import FrozenClock
 
 ACTS = 20_000
@@ -31,7 +31,7 @@ def rows() -> list[Row]:
         database = open_database(f"sqlite:///{folder / 'vagus.sqlite3'}")
         database.create()
         with database.writing() as connection:
-            insert_installation(connection, Installation("bench.example/log", 0, bytes(32)))
+            insert_installation(connection, InstallationRow("bench.example/log", 0, bytes(32)))
         bare, syncs = _bare_sqlite(folder), _syncs(folder)
         with Writer(database, FrozenClock()) as writer:
             bulk = _measure(lambda: _bulk(writer))

@@ -21,7 +21,7 @@ from vagus.policy.plans import HospitalPlan
 from vagus.records.devices import DeviceFilter, DeviceRow, list_devices
 from vagus.wire import est
 from vagus.wire.cms import decode_certs_only
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 PLAN = Path(__file__).parents[1] / "examples" / "five-hospitals.toml"
 ENROL = "/.well-known/est/simpleenroll"
@@ -29,16 +29,16 @@ CPU_SECONDS = 20
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     monkeypatch.setenv("VAGUS_TEST_PASSPHRASE", PASSPHRASE)
     folder = tmp_path / "hospital"
     vagus(folder, "init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE)
     vagus(folder, "plan", "apply", str(PLAN), "--yes", "--ceremony", "--passphrase-source", SOURCE)
-    with House.open(folder, passphrase_sources=[SOURCE]) as opened:
+    with Installation.open(folder, passphrase_sources=[SOURCE]) as opened:
         yield opened
 
 
-def test_two_thousand_devices_of_the_plan_enrol_in_seconds(house: House) -> None:
+def test_two_thousand_devices_of_the_plan_enrol_in_seconds(house: Installation) -> None:
     plan = house.planning.load_adopted()
     assert isinstance(plan, HospitalPlan)
     devices = _devices(house)
@@ -72,12 +72,12 @@ def test_two_thousand_devices_of_the_plan_enrol_in_seconds(house: House) -> None
     assert spent < CPU_SECONDS, f"2,000 enrolments took {spent:.1f} s of CPU"
 
 
-def _devices(house: House) -> list[DeviceRow]:
+def _devices(house: Installation) -> list[DeviceRow]:
     with house.database.reading() as connection:
         return list(list_devices(connection, DeviceFilter(), limit=5_000))
 
 
-def _check_names(house: House, device: DeviceRow, answer: Answer) -> str:
+def _check_names(house: Installation, device: DeviceRow, answer: Answer) -> str:
     """The certificate says who the inventory says it is, and nothing else; gives its issuer."""
     assert answer.status == 200, answer.body
     certificate = x509.load_der_x509_certificate(decode_certs_only(est.decode_body(answer.body))[0])

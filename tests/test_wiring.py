@@ -12,14 +12,14 @@ from vagus.ledger.entries import PolicyAdopted, decode_entry
 from vagus.reasons import Reason
 from vagus.records.installation import set_restored
 from vagus.records.log import iterate_leaves
-from vagus.wiring import House, RealClock, real_entropy
+from vagus.wiring import Installation, RealClock, real_entropy
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WIRING_PASSPHRASE", "correct horse battery")
     place = tmp_path / "house"
-    with House.create(
+    with Installation.create(
         place,
         kind="hospital",
         origin="log.test",
@@ -31,8 +31,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def opened(folder: Path, *sources: str) -> House:
-    return House.open(folder, passphrase_sources=sources)
+def opened(folder: Path, *sources: str) -> Installation:
+    return Installation.open(folder, passphrase_sources=sources)
 
 
 def test_the_real_clock_is_in_utc_and_entropy_does_not_repeat() -> None:
@@ -47,7 +47,7 @@ def test_the_first_entry_of_a_house_is_its_policy(folder: Path) -> None:
         entry = decode_entry(leaf.entry).entry
         assert isinstance(entry, PolicyAdopted)
         assert entry.sha256.hex() == house.pack.sha256
-        assert house.installation.policy_sha256 == entry.sha256
+        assert house.row.policy_sha256 == entry.sha256
 
 
 def test_the_ledgers_key_is_sealed_and_its_public_half_is_a_file(folder: Path) -> None:
@@ -104,7 +104,7 @@ def test_the_operator_is_a_word_that_the_ledger_takes(folder: Path) -> None:
 def test_a_house_that_cannot_begin_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIRING_PASSPHRASE", "correct horse battery")
     with pytest.raises(Malformed):
-        House.create(
+        Installation.create(
             tmp_path / "house",
             kind="hospital",
             origin="log.test",

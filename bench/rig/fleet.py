@@ -25,7 +25,7 @@ from vagus.authority.issuers import Issuer
 from vagus.identifiers import DeviceId, serial_bytes
 from vagus.keystore.signing import Purpose
 from vagus.testing import SeededEntropy
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.crls.building import RevocationReason, encode_crl_entry
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields
@@ -68,26 +68,30 @@ class Certificates:
     shards: int
 
 
-def fill_certificates(house: House, *, certificates: int, revoked: int, real: int, of_model: int) -> Certificates:
+def fill_certificates(
+    installation: Installation, *, certificates: int, revoked: int, real: int, of_model: int
+) -> Certificates:
     """Certificates of one authority in full shards, so many of them revoked; some are really issued, over all shards.
 
     The devices of `of_model` others, next to each other in the middle, stand in the inventory, all of one model.
     The rest are rows whose leaves begin far behind what the ledger has numbered and will number. Each has the bytes of
     a certificate that names its serial and its shard's list, under a signature that was made for another serial.
     """
-    issuer, drawn = house.open_issuers([UNIT])[UNIT], random.Random(7)
+    issuer, drawn = installation.open_issuers([UNIT])[UNIT], random.Random(7)
     shards = (certificates + SHARD_PLACES - 1) // SHARD_PLACES
     every = certificates // revoked
     # 1. issued and revoked as everywhere else
-    issued = _issue(house, issuer, real, shards)
+    issued = _issue(installation, issuer, real, shards)
     for serial, _ in issued[::every]:
-        house.revocations.revoke(issuer.authority_id, serial, RevocationReason.SUPERSEDED, by="operator:bench").result()
+        installation.revocations.revoke(
+            issuer.authority_id, serial, RevocationReason.SUPERSEDED, by="operator:bench"
+        ).result()
     good = [one for number, one in enumerate(issued) if number % every]
     # 2. the rest
-    moulds = [_mould(house, issuer, shard) for shard in range(shards)]
+    moulds = [_mould(installation, issuer, shard) for shard in range(shards)]
     serials = [drawn.getrandbits(158) | 1 << 157 for _ in range(certificates - real)]
     filled = SHARD_PLACES - (real + shards - 1) // shards
-    with bulk(house.settings.database_url) as rows:
+    with bulk(installation.settings.database_url) as rows:
         rows.insert("certificates", _CERTIFICATE, _certificates(issuer.authority_id, serials, filled, every))
         rows.insert(
             "certificate_bytes",
@@ -155,20 +159,20 @@ def _device(number: int) -> tuple[object, ...]:
     return (f"{number:026d}", UNIT, MODEL, "bedside", f"AIP3-{number:06d}", "in_service", 0, 0)
 
 
-def _issue(house: House, issuer: Issuer, count: int, shards: int) -> list[tuple[int, int]]:
+def _issue(installation: Installation, issuer: Issuer, count: int, shards: int) -> list[tuple[int, int]]:
     """Certificates of devices that the inventory need not know, each shard in turn; (serial, shard) in order."""
     places = [replace(issuer, shards=ShardPlan(issuer.authority_id, shard)) for shard in range(shards)]
     committed = []
     for number in range(count):
         key = ec.generate_private_key(ec.SECP256R1()).public_key()
         spki_der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        order = _order(house, f"real-{number}", spki_der)
-        committed.append(house.issuance.commit(house.issuance.prepare(order, places[number % shards])))
+        order = _order(installation, f"real-{number}", spki_der)
+        committed.append(installation.issuance.commit(installation.issuance.prepare(order, places[number % shards])))
     issued = []
     for number, future in enumerate(committed):
         token = future.result()
         assert isinstance(token, IssuanceToken)
-        issued.append((house.issuance.issue(token).serial, number % shards))
+        issued.append((installation.issuance.issue(token).serial, number % shards))
     return issued
 
 
@@ -220,18 +224,18 @@ _REVOCATION = (
 )
 
 
-def _mould(house: House, issuer: Issuer, shard: int) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+def _mould(installation: Installation, issuer: Issuer, shard: int) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
     """What stands before and after the serial in a TBS and in a certificate of a shard, both as really issued."""
-    order = _order(house, f"mould-{shard}", issuer.facts.spki_der)
-    prepared = house.issuance.prepare(order, replace(issuer, shards=ShardPlan(issuer.authority_id, shard)))
+    order = _order(installation, f"mould-{shard}", issuer.facts.spki_der)
+    prepared = installation.issuance.prepare(order, replace(issuer, shards=ShardPlan(issuer.authority_id, shard)))
     signature = issuer.key.sign(Purpose.CERTIFICATE, prepared.tbs_der)
     whole = assemble(prepared.tbs_der, issuer.facts.signature_algorithm, signature)
     before, after = prepared.tbs_der.split(serial_bytes(prepared.serial))
     return (before, after), tuple(whole.split(serial_bytes(prepared.serial)))  # type: ignore[return-value]
 
 
-def _order(house: House, request_id: str, spki_der: bytes) -> IssuanceOrder:
-    device = DeviceId.draw(house.entropy)
+def _order(installation: Installation, request_id: str, spki_der: bytes) -> IssuanceOrder:
+    device = DeviceId.draw(installation.entropy)
     return IssuanceOrder(
         request_id=request_id,
         profile="bedside",

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from vagus.identifiers import DeviceId
 from vagus.records.engine.tables import devices
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 PASSPHRASE = "a passphrase made for benchmarks alone"
 ENVIRONMENT = {**os.environ, "VAGUS_BENCH_PASSPHRASE": PASSPHRASE}
@@ -41,7 +41,7 @@ title = "Bench Hospital"
 units = [{{ label = "icu", title = "Intensive Care" }}]
 devices = [
   {{ unit = "icu", model = "Aorta IP3", first = 1, count = @DEVICES@ }},
-  {{ unit = "icu", model = "Keystone Gate", first = 1, count = 1 }},
+  {{ unit = "icu", model = "Keystone ListenerState", first = 1, count = 1 }},
 ]
 
 [[models]]
@@ -51,7 +51,7 @@ category = "infusion-pump"
 serial_prefix = "AIP3"
 
 [[models]]
-name = "Keystone Gate"
+name = "Keystone ListenerState"
 maker = "Keystone"
 category = "device-gateway"
 serial_prefix = "KGW"
@@ -67,7 +67,7 @@ kind = "enrolment"
 address = "127.0.0.1:0"
 hospital = "h1"
 host_names = ["{ENROL_HOST}"]
-registration_authorities = ["Keystone Gate:KGW-000001"]
+registration_authorities = ["Keystone ListenerState:KGW-000001"]
 """
 
 _MAKER = """
@@ -124,10 +124,10 @@ def _installed(kind: str, plan: str, database: str) -> Iterator[Path]:
         shutil.rmtree(scratch)
 
 
-def open_house(folder: Path) -> House:
+def open_installation(folder: Path) -> Installation:
     """The installation in this process."""
     os.environ["VAGUS_BENCH_PASSPHRASE"] = PASSPHRASE
-    return House.open(folder, passphrase_sources=[SOURCE])
+    return Installation.open(folder, passphrase_sources=[SOURCE])
 
 
 def free_port() -> int:
@@ -137,8 +137,8 @@ def free_port() -> int:
         return port
 
 
-def devices_of(house: House, model: str) -> list[DeviceId]:
+def devices_of(installation: Installation, model: str) -> list[DeviceId]:
     """The devices of a model, in the order of their identifiers."""
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         query = select(devices.c.id).where(devices.c.model == model).order_by(devices.c.id)
         return [DeviceId(found) for found in connection.execute(query).scalars()]

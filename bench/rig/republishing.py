@@ -15,8 +15,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from bench.rig.installation import ENVIRONMENT, UNIT, open_house
-from vagus.authority.crls.publisher import CrlPublisher, sign_list
+from bench.rig.installation import ENVIRONMENT, UNIT, open_installation
+from vagus.authority.crls.publisher import CrlPublisher, sign_crl
 from vagus.authority.crls.shards import SHARD_PLACES
 from vagus.authority.issuers import Issuer
 from vagus.records.publications import COMPLETE, Publication
@@ -45,9 +45,15 @@ def peak_mb(pid: int | str = "self") -> float:
 
 
 def _publish(folder: Path, what: str) -> None:
-    with open_house(folder) as house:
-        issuer = house.open_issuers([UNIT])[UNIT]
-        publisher = CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=house.settings.published)
+    with open_installation(folder) as installation:
+        issuer = installation.open_issuers([UNIT])[UNIT]
+        publisher = CrlPublisher(
+            installation.pack,
+            installation.database,
+            installation.writer,
+            installation.clock,
+            folder=installation.settings.published,
+        )
         before = peak_mb()
         _publish_now(publisher, issuer, what)
         time.sleep(1.1)  # the same list again not within one second
@@ -55,7 +61,7 @@ def _publish(folder: Path, what: str) -> None:
         made = _publish_now(publisher, issuer, what)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         peak = peak_mb()
-        now = house.clock.now().replace(microsecond=0)
+        now = installation.clock.now().replace(microsecond=0)
         entry = encode_crl_entry((1 << 159) - 1, now, RevocationReason.KEY_COMPROMISE)
         full = CrlContents(
             number=1 << 40,
@@ -65,7 +71,7 @@ def _publish(folder: Path, what: str) -> None:
             shard_url=issuer.crl_url(0),
             freshest_url=issuer.delta_url(0),
         )
-        full_octets = len(sign_list(issuer, full))
+        full_octets = len(sign_crl(issuer, full))
     lists = {one.shard: len(one.crl_der) for one in made if one is not None}
     complete = lists.pop(COMPLETE, 0)
     assert lists, "nothing was published"

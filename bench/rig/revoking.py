@@ -12,28 +12,28 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.rig.installation import UNIT, open_house
+from bench.rig.installation import UNIT, open_installation
 from vagus.server.serving import serve
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.crls.building import RevocationReason
 
 
 def main() -> None:
     """Serve until SIGTERM."""
-    with open_house(Path(sys.argv[1])) as house:
+    with open_installation(Path(sys.argv[1])) as installation:
 
         def ready(facts: Mapping[str, object]) -> None:
             print(json.dumps(facts), flush=True)
-            threading.Thread(target=_revoke_as_told, args=(house,), daemon=True).start()
+            threading.Thread(target=_revoke_as_told, args=(installation,), daemon=True).start()
 
-        serve(house, issue_for=(UNIT, "h1/infra"), is_status_only=False, ready=ready)
+        serve(installation, issue_for=(UNIT, "h1/infra"), is_status_only=False, ready=ready)
 
 
-def _revoke_as_told(house: House) -> None:
+def _revoke_as_told(installation: Installation) -> None:
     for line in sys.stdin:
         authority, serial = line.split()
         start = time.perf_counter()
-        revoked = house.revocations.revoke(
+        revoked = installation.revocations.revoke(
             int(authority), int(serial, 16), RevocationReason.KEY_COMPROMISE, by="operator:bench"
         )
         revoked.result()

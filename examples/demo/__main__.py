@@ -18,7 +18,7 @@ from types import FrameType
 
 from examples.demo import scenes
 from examples.demo.fleet import Device, Outcome, everyone, told
-from examples.demo.plans import MAKER, Doors, Made, fleet, write_hospital_plan, write_maker_plan
+from examples.demo.plans import MAKER, BuiltListeners, Made, fleet, write_hospital_plan, write_maker_plan
 from examples.demo.stage import Broken, Stage
 
 LINES = 3
@@ -55,7 +55,7 @@ def main() -> None:
 
 def play(stage: Stage) -> scenes.Cast:
     """All scenes in order."""
-    doors, made = Doors.draw(), fleet()
+    doors, made = BuiltListeners.draw(), fleet()
     devices = tuple(Device(stage, each, stage.folder / "devices" / each.serial) for each in made)
     with ThreadPoolExecutor(1) as beside:  # two installations that know nothing of each other
         founding = beside.submit(_apply_plan, stage, doors)
@@ -77,7 +77,7 @@ def play(stage: Stage) -> scenes.Cast:
     return cast
 
 
-def _make_devices(stage: Stage, doors: Doors, devices: tuple[Device, ...]) -> tuple[Path, Path]:
+def _make_devices(stage: Stage, doors: BuiltListeners, devices: tuple[Device, ...]) -> tuple[Path, Path]:
     """The maker's side: a root, a line, and a birth certificate for each device. Gives what it hands over."""
     stage.chapter(f"The maker, {MAKER}: an installation of its own, and {len(devices)} devices with birth certificates")
     maker, files = stage.folder / "maker", stage.folder / "handed-over"
@@ -113,7 +113,7 @@ class Founded:
     is_idempotent: bool
 
 
-def _apply_plan(stage: Stage, doors: Doors) -> Founded:
+def _apply_plan(stage: Stage, doors: BuiltListeners) -> Founded:
     """The hospital group's installation from one plan; says nothing, because it runs beside the maker's."""
     hospital, plan = stage.folder / "hospital", stage.folder / "hospitals.toml"
     stage.vagus(hospital, "init", "--kind", "hospital", "--unsafe-fast-kdf", seal=True)
@@ -142,7 +142,7 @@ def _found_hospitals(stage: Stage, founded: Founded, files: Path) -> tuple[Path,
     return hospital, anchors
 
 
-def _open_doors(stage: Stage, hospital: Path, doors: Doors) -> None:
+def _open_doors(stage: Stage, hospital: Path, doors: BuiltListeners) -> None:
     """Stores behind the gate, and the server that opens only the keys it issues with."""
     stage.chapter("Serving: status, enrolment and gates; offline keys stay closed")
     for ports in ((doors.store, doors.store_raw), (doors.store_h2, doors.store_h2_raw)):

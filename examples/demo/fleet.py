@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from examples.demo.plans import Doors, Made
+from examples.demo.plans import BuiltListeners, Made
 from examples.demo.stage import Broken, Stage
 
 AT_ONCE: Final = 4
@@ -120,7 +120,7 @@ def everyone(devices: Iterable[Device], act: Callable[[Device], Outcome]) -> dic
         return dict(zip(many, pool.map(act, many), strict=True))
 
 
-def told(doors: Doors, device: Made, anchors: dict[str, Path]) -> list[str]:
+def told(doors: BuiltListeners, device: Made, anchors: dict[str, Path]) -> list[str]:
     """What the installer tells a device: its servers, its anchor, what it is."""
     enrol, telemetry = (
         (doors.enrol, doors.telemetry) if device.hospital == "h1" else (doors.enrol_h2, doors.telemetry_h2)

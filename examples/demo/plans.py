@@ -64,7 +64,7 @@ class Door:
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class BuiltListeners:
     """Everything that listens in the demonstration."""
 
     status: Door
@@ -81,8 +81,8 @@ class Doors:
     maker_status: int
 
     @classmethod
-    def draw(cls) -> Doors:
-        """Doors on free ports."""
+    def draw(cls) -> BuiltListeners:
+        """BuiltListeners on free ports."""
         p = free_ports(12)
         return cls(
             status=Door("status", "status", "127.0.0.1", p[0]),
@@ -140,14 +140,14 @@ def fleet() -> tuple[Made, ...]:
     )
 
 
-def write_hospital_plan(path: Path, doors: Doors) -> None:
+def write_hospital_plan(path: Path, doors: BuiltListeners) -> None:
     """The five-hospitals plan, word for word, with the demonstration's doors."""
     text = (REPOSITORY / "examples" / "five-hospitals.toml").read_text("utf-8")
     kept = text[: text.index("[[listeners]]")]
     path.write_text(kept + "\n".join(door.table() for door in doors.hospital_doors), "utf-8")
 
 
-def write_maker_plan(path: Path, doors: Doors) -> None:
+def write_maker_plan(path: Path, doors: BuiltListeners) -> None:
     """The maker's plan with its status door on a free port."""
     text = (REPOSITORY / "examples" / "maker.toml").read_text("utf-8")
     kept = text[: text.index("[[listeners]]")]

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from cryptography import x509
 from examples.demo.fleet import Device, Outcome, Probe
-from examples.demo.plans import Doors
+from examples.demo.plans import BuiltListeners
 from examples.demo.rogue import Rogue, look_alike
 from examples.demo.stage import Stage
 
@@ -39,7 +39,7 @@ class Cast:
     stage: Stage
     hospital: Path
     maker: Path
-    doors: Doors
+    doors: BuiltListeners
     devices: tuple[Device, ...]
     anchors: dict[str, Path]
 

@@ -27,7 +27,7 @@ Fact = str | int | None
 
 
 class VagusError(Exception):
-    """An error of this house: a sentence for people, a reason for programs, facts for both.
+    """An error of this installation: a sentence for people, a reason for programs, facts for both.
 
     The sentence gives limit, value and remedy ("lifetime 400 d exceeds the 365 d that profile
     infusion-pump allows; ask for less or change the profile"). Facts never hold secrets.

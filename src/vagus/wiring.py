@@ -1,6 +1,6 @@
 """The only place that constructs: real clock, real entropy, and an installation's parts made from its settings.
 
-A House opens things when they are first asked for, so that a short command pays for what it uses alone.
+A Installation opens things when they are first asked for, so that a short command pays for what it uses alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ from vagus.reasons import Reason
 from vagus.records.authorities import slug_of
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.writer import Batch, Writer
-from vagus.records.installation import Installation, insert_installation, load_installation, mark_set_back, set_policy
+from vagus.records.installation import (
+    InstallationRow,
+    insert_installation,
+    load_installation,
+    mark_set_back,
+    set_policy,
+)
 from vagus.records.log import load_head
 from vagus.settings import FILE_NAME, Settings, load_settings, write_settings
 from vagus.tlog.checkpoint import NoteKey
@@ -47,7 +53,7 @@ if TYPE_CHECKING:
     from vagus.fleet.devices import Inventory
     from vagus.fleet.manifests import Imported
     from vagus.fleet.plans.planning import Planning
-    from vagus.fleet.tokens import TokenOffice
+    from vagus.fleet.tokens import TokenIssuer
     from vagus.identifiers import DeviceId, UnitName
     from vagus.keystore.private_keys import SoftwareSigningKey
     from vagus.keystore.sealing import Kdf
@@ -73,7 +79,7 @@ def real_entropy(count: int) -> bytes:
     return secrets.token_bytes(count)
 
 
-class House:
+class Installation:
     """One installation, its parts made on demand and closed together; a context manager."""
 
     def __init__(self, settings: Settings, sources: PassphraseSources) -> None:
@@ -116,18 +122,18 @@ class House:
         written = write_settings(
             folder, kind=kind, origin=origin, database=database, kdf=kdf, unsafe_fast_kdf=unsafe_fast_kdf
         )
-        house = cls(written, sources)
+        installation = cls(written, sources)
         try:
-            house._begin()
+            installation._begin()
         except BaseException:
-            house.close()
+            installation.close()
             _take_back(written)
             raise
-        return house
+        return installation
 
     def _begin(self) -> None:
         self.database.create()
-        first = Installation(self.settings.origin, int(self.clock.now().timestamp()), self.entropy(32))
+        first = InstallationRow(self.settings.origin, int(self.clock.now().timestamp()), self.entropy(32))
         keystore = self.keystore_or_new(LOG_KEYSTORE)
         keystore.generate(CHECKPOINT_KEY, KeyAlgorithm.ED25519, {Purpose.CHECKPOINT}, f"log:{self.settings.origin}")
         self.writer.submit(lambda batch: insert_installation(batch.connection, first)).result()
@@ -206,7 +212,7 @@ class House:
         return follower
 
     @property
-    def installation(self) -> Installation:
+    def row(self) -> InstallationRow:
         """What the database says of itself, as of now."""
         with self.database.reading() as connection:
             return load_installation(connection)
@@ -225,7 +231,7 @@ class House:
         Also where a database server's own tools brought an older state back, and the published log tells.
         """
         _ = self.writer  # it marks what was set back
-        if self.installation.restored_at is not None:
+        if self.row.restored_at is not None:
             msg = (
                 "this system was restored, or its database set back behind what was published, and does not know what "
                 "was issued since; close the gap with `vagus restore-gap` before it issues anything"
@@ -236,7 +242,7 @@ class House:
         """Whether the published log has what the database's has not. Raises IntegrityFailure(CHECKPOINT_INVALID)."""
         if not (published / CHECKPOINT).exists():
             return False
-        key = NoteKey(self.installation.origin, NoteKey.decode(self.log_verifier).public_key)
+        key = NoteKey(self.row.origin, NoteKey.decode(self.log_verifier).public_key)
         return holds_more(published, key, self.database)
 
     def mark_set_back(self) -> None:
@@ -248,7 +254,7 @@ class House:
         """Write into the ledger which policy pack is in force, where it is another than before; whether it was."""
         pack, operator = self.pack, self.operator
         digest = bytes.fromhex(pack.sha256)
-        if self.installation.policy_sha256 == digest:
+        if self.row.policy_sha256 == digest:
             return False
 
         def act(batch: Batch) -> None:
@@ -393,21 +399,21 @@ class House:
         from vagus.fleet.devices import Inventory
 
         overlap = self.pack.renewal.transfer_overlap
-        return Inventory(self.writer, self.entropy, overlap=overlap, door_names=self._door_names)
+        return Inventory(self.writer, self.entropy, overlap=overlap, listener_names=self._listener_names)
 
-    def _door_names(self) -> frozenset[str]:
+    def _listener_names(self) -> frozenset[str]:
         """The host names of the doors of the plan in force; none before there is one."""
         from vagus.policy.plans import HospitalPlan
 
         plan = self.planning.load_adopted() if self.settings.plan.exists() else None
-        return plan.door_names if isinstance(plan, HospitalPlan) else frozenset()
+        return plan.listener_names if isinstance(plan, HospitalPlan) else frozenset()
 
     @cached_property
-    def tokens(self) -> TokenOffice:
+    def tokens(self) -> TokenIssuer:
         """Makes enrolment tokens."""
-        from vagus.fleet.tokens import TokenOffice
+        from vagus.fleet.tokens import TokenIssuer
 
-        return TokenOffice(self.writer, self.entropy, life=self.pack.enrolment.token_lifetime)
+        return TokenIssuer(self.writer, self.entropy, life=self.pack.enrolment.token_lifetime)
 
     def find_device(self, text: str) -> DeviceRow:
         """The device that a person named: its id, or MODEL:SERIAL.

@@ -28,7 +28,7 @@ _READ: Final = frozenset({ExtensionOID.ISSUING_DISTRIBUTION_POINT})
 """Critical, and may be passed over: a shard's scope only narrows what the list is about. A delta is refused."""
 
 
-class ListMemory:
+class CrlMemory:
     """One CRL on disk. An older one never replaces it."""
 
     def __init__(self, path: Path) -> None:

@@ -19,7 +19,7 @@ from vagus_agent import est
 from vagus_agent.clock_floor import ClockFloor, CorrectedClock
 from vagus_agent.connection import Caller, Channel
 from vagus_agent.credentials import Credential, CredentialStore
-from vagus_agent.crl_memory import ListMemory, find_crl_path
+from vagus_agent.crl_memory import CrlMemory, find_crl_path
 from vagus_agent.est import Exchange, Token, check_answer
 from vagus_agent.keys import build_request, public_key_der
 from vagus_agent.log_memory import LogMemory
@@ -81,7 +81,7 @@ class Device:
         self.clock = CorrectedClock(system_clock)
         self.store = CredentialStore(folder.path, crash_point)
         self.log = LogMemory(folder.path / "checkpoint", orders.log_key)
-        self.lists = ListMemory(folder.path / "infrastructure.crl")
+        self.lists = CrlMemory(folder.path / "infrastructure.crl")
         self._callers: dict[int | None, Caller] = {}
         self._source: TelemetrySource | None = None
         self._held: Channel | None = None

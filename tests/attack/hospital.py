@@ -29,7 +29,7 @@ from tests.durability.installation import ENVIRONMENT, SOURCE, vagus
 from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest, encode_manifest
 from vagus.records.authorities import list_authorities
 from vagus.records.devices import DeviceFilter, DeviceRow, list_devices
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 START_SECONDS = 60
 PUMPS, MONITORS = 90, 4
@@ -342,7 +342,7 @@ class Hospital:
     borea: Maker
     process: subprocess.Popen[str]
     addresses: dict[str, tuple[str, int]]
-    house: House
+    house: Installation
     numbers: count[int] = field(default_factory=lambda: count(1))
     stock: dict[str, list[DeviceRow]] = field(default_factory=dict)
 
@@ -474,7 +474,7 @@ def build(folder: Path, scratch: Path, upstream: int) -> Hospital:
     vagus(folder, "plan", "apply", str(plan), "--yes", "--ceremony", "--passphrase-source", SOURCE)
     aorta = Maker("Aorta Devices", "Aorta IP3", "infusion-pump")
     borea = Maker("Borea Instruments", "Borea M1", "patient-monitor")
-    house = House.open(folder, passphrase_sources=[SOURCE])
+    house = Installation.open(folder, passphrase_sources=[SOURCE])
     for maker in (aorta, borea):
         manifest, anchor = scratch / f"{maker.model[:5]}.json", scratch / f"{maker.model[:5]}.pem"
         manifest.write_bytes(maker.manifest([]))

@@ -18,7 +18,7 @@ from vagus.policy.plans import decode_plan
 from vagus.reasons import Reason
 from vagus.settings import decode_settings
 from vagus.testing import SeededEntropy
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 PASSPHRASE = "correct horse battery"
 SOURCES = ("env:TEST_PASSPHRASE",)
@@ -120,11 +120,11 @@ def test_settings_of_a_keystore_that_would_keep_a_parser_busy_are_damage(install
 
 
 def test_a_checkpoint_rolled_back_is_found_by_a_kept_one_and_heals_without_a_fork(installation: Path) -> None:
-    def publish(house: House) -> int:
+    def publish(house: Installation) -> int:
         return LogPublisher(house.database, house.settings.log, house.checkpoint_key()).publish().size
 
     log = installation / "log"
-    with House.open(installation, passphrase_sources=SOURCES) as house:
+    with Installation.open(installation, passphrase_sources=SOURCES) as house:
         first = publish(house)
         shutil.copytree(log, installation / "old")
         device = done(installation, "device", "list", "--json").facts[0]["id"]
@@ -189,7 +189,7 @@ def test_a_plan_of_a_million_million_devices_is_refused(installation: Path, tmp_
 def test_a_plan_that_renames_a_unit_with_live_certificates_changes_nothing(installation: Path, tmp_path: Path) -> None:
     from tests.cli.revocation.test_commands import devices_of, issue
 
-    with House.open(installation, passphrase_sources=SOURCES) as house:
+    with Installation.open(installation, passphrase_sources=SOURCES) as house:
         issuer = house.open_issuers(["h1/icu"])["h1/icu"]
         issue(house, issuer, devices_of(house)[0])
     plan = tmp_path / "renamed.toml"

@@ -26,8 +26,7 @@ from vagus.policy.values import PolicyPack
 from vagus.records.authorities import slug_of
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.writer import Writer
-from vagus.records.installation import Installation as InstallationRow
-from vagus.records.installation import insert_installation
+from vagus.records.installation import InstallationRow, insert_installation
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.x509.keys import PublicKey, decode_public_key
 from vagus.x509.names.distinguished import SubjectFields

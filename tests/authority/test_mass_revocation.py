@@ -8,7 +8,7 @@ import pytest
 
 from tests.authority.installation import Installation, new_public_key
 from vagus.authority import mass_revocation
-from vagus.authority.crls.overdue import lists_behind
+from vagus.authority.crls.overdue import overdue_crls
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.mass_revocation import Forecast, MassRevocation
@@ -200,7 +200,7 @@ def test_a_stage_of_one_step_does_not_begin_against_a_stop_condition_and_may_beg
 def test_lists_that_fall_behind_are_a_reason_to_stop(
     built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
-    stop = lists_behind(built.database, built.clock, timedelta(seconds=60))
+    stop = overdue_crls(built.database, built.clock, timedelta(seconds=60))
     built.publisher.publish_all(issuers["h1/icu"])
     plan = propose(built, issuers)
     row = mass(built).run(plan.id, by=ALICE, stop=stop)
@@ -214,7 +214,7 @@ def test_lists_that_fall_behind_are_a_reason_to_stop(
 def test_revocations_that_a_clock_dated_which_ran_ahead_can_fall_behind_too(
     built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
-    stop = lists_behind(built.database, built.clock, timedelta(seconds=60))
+    stop = overdue_crls(built.database, built.clock, timedelta(seconds=60))
     built.publisher.publish_all(issuers["h1/icu"])
     plan = propose(built, issuers)
     built.advance(minutes=4)
@@ -243,7 +243,7 @@ def test_only_lists_that_are_signed_here_and_that_a_plan_touches_can_fall_behind
     both_units = propose(built, issuers, selection=Selection(profile="bedside"))
 
     def asked(plan: RevocationPlanRow) -> str | None:
-        return lists_behind(built.database, built.clock, timedelta(seconds=60))(plan)
+        return overdue_crls(built.database, built.clock, timedelta(seconds=60))(plan)
 
     built.revocations.revoke(er.authority_id, in_er.serial, COMPROMISE, by=ALICE).result()
     built.advance(seconds=61)

@@ -14,7 +14,7 @@ from cryptography import x509
 from tests.authority.installation import BY, Installation, new_installation
 from tests.postgres import fresh_database, postgres_server
 from vagus.authority.crls.publisher import CrlPublisher, forget_future_dates
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.errors import Unavailable
 from vagus.keystore.signing import Purpose, SigningKey
 from vagus.ledger.entries import CrlPublished, decode_entry
@@ -167,8 +167,8 @@ def test_a_holder_that_died_with_a_clock_ahead_keeps_nobody_waiting(tmp_path: Pa
         first.revocations.revoke(issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
         first.advance(seconds=1)
         assert [done.shard for done in two.publish_due(issuer)] == [0, rows.COMPLETE]
-        office = ResponderOffice(*parts, first.issuance(), first.keystore(OCSP_KEYSTORE), holder="two")
-        assert office.renew_due(issuer)
+        renewal = ResponderRenewal(*parts, first.issuance(), first.keystore(OCSP_KEYSTORE), holder="two")
+        assert renewal.renew_due(issuer)
 
 
 def test_two_servers_that_renew_a_responder_at_the_same_moment_make_one(tmp_path: Path, url: str) -> None:
@@ -187,10 +187,10 @@ def test_two_servers_that_renew_a_responder_at_the_same_moment_make_one(tmp_path
                 house = houses[number]
                 issuer = house.issuers("h1/icu")["h1/icu"]
                 parts = (house.database, house.writer, house.clock, house.issuance(), keystores[number])
-                office = ResponderOffice(*parts, holder=f"serve-{number}")
+                renewal = ResponderRenewal(*parts, holder=f"serve-{number}")
                 ready.wait(30)
                 try:
-                    outcomes.append(office.renew_due(issuer))
+                    outcomes.append(renewal.renew_due(issuer))
                 except BaseException as failure:  # noqa: BLE001  told in the main thread
                     outcomes.append(failure)
 
@@ -217,9 +217,9 @@ def test_a_server_whose_turn_it_is_not_leaves_a_responder_alone(tmp_path: Path, 
         first.writer.submit(
             lambda batch: rows.take_lease(batch.connection, name, "one", at=batch.at, seconds=60)
         ).result()
-        assert not ResponderOffice(*parts, holder="two").renew_due(issuer)
+        assert not ResponderRenewal(*parts, holder="two").renew_due(issuer)
         first.advance(seconds=60)
-        assert ResponderOffice(*parts, holder="two").renew_due(issuer), "the first may have died"
+        assert ResponderRenewal(*parts, holder="two").renew_due(issuer), "the first may have died"
 
 
 def test_a_holder_that_ends_in_order_gives_its_lease_back(tmp_path: Path, url: str) -> None:

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuance import IssuanceOrder, IssuedCertificate
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.fleet.lifecycle import DeviceState
 from vagus.keystore import private_keys
 from vagus.ledger.publish import LogPublisher
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields
 from vagus.x509.pem import encode_certificates
@@ -38,7 +38,7 @@ def write_credential(folder: Path, number: int, place: Path) -> Path:
     """Key and chain of a commissioned device, in one PEM file as TLS clients read it."""
     key = ec.generate_private_key(ec.SECP256R1())
     issued = _issue(folder, number, key, place.name)
-    with House.open(folder) as house:
+    with Installation.open(folder) as house:
         device = house.find_device(device_name(number))
         if device.state == DeviceState.RECEIVED:
             house.inventory.change_state(device.id, DeviceState.COMMISSIONED, by="operator:test").result()
@@ -48,7 +48,7 @@ def write_credential(folder: Path, number: int, place: Path) -> Path:
 
 
 def _issue(folder: Path, number: int, private_key: ec.EllipticCurvePrivateKey, request_id: str) -> IssuedCertificate:
-    with House.open(folder, passphrase_sources=[SOURCE]) as house:
+    with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
         device = house.find_device(device_name(number))
         key = decode_public_key(private_keys.spki_of(private_key))
         order = IssuanceOrder(
@@ -65,11 +65,11 @@ def _issue(folder: Path, number: int, private_key: ec.EllipticCurvePrivateKey, r
 
 def make_responder(folder: Path) -> None:
     """A delegated OCSP responder for h1/icu."""
-    with House.open(folder, passphrase_sources=[SOURCE]) as house:
+    with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
         keystore = house.keystore_or_new(OCSP_KEYSTORE)
-        office = ResponderOffice(house.database, house.writer, house.clock, house.issuance, keystore)
+        renewal = ResponderRenewal(house.database, house.writer, house.clock, house.issuance, keystore)
         for issuer in house.open_issuers(["h1/icu"]).every():
-            office.renew_due(issuer)
+            renewal.renew_due(issuer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Kept:
 
 def publish(folder: Path, place: str = "kept") -> Kept:
     """Sign lists and checkpoint; gives a copy that is kept elsewhere."""
-    with House.open(folder, passphrase_sources=[SOURCE]) as house:
+    with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
         publisher = CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=house.settings.published)
         for issuer in house.open_issuers(["h1/icu"]).every():
             while publisher.find_due(issuer, house.clock.now()):

@@ -18,7 +18,7 @@ from vagus.records.authorities import find_generation, list_authorities
 from vagus.records.engine.database import open_database
 from vagus.records.publications import list_publications, put_publication
 from vagus.records.work import add_work
-from vagus.wiring import House, RealClock
+from vagus.wiring import Installation, RealClock
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
 
@@ -116,7 +116,7 @@ def test_after_one_sealed_list_was_used_the_others_of_its_issuer_ask_for_a_cerem
 
 def revoke_beneath(folder: Path, name: str, reason: RevocationReason) -> None:
     """What `vagus revoke --serial h1#1:HEX` does once two have approved: `name` hangs beneath an offline authority."""
-    with House.open(folder) as house, house.database.reading() as connection:
+    with Installation.open(folder) as house, house.database.reading() as connection:
         below = find_generation(connection, name, 1)
         assert below is not None
         assert below.certificate_der is not None

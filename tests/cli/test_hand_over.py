@@ -23,7 +23,7 @@ from vagus.records.engine.tables import revocation_plans, revocations, work
 from vagus.records.revocation.plans import DONE, PAUSED, PROPOSED, RevocationPlanRow, find_plan
 from vagus.records.revocation.revocations import REVOKE, newest_sequence
 from vagus.records.work import WorkQueue, add_work, count_open, list_given_up
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.keys import decode_public_key
@@ -33,9 +33,9 @@ BY = "operator:first"
 
 
 @pytest.fixture
-def house(hospital: Path) -> Iterator[House]:
+def house(hospital: Path) -> Iterator[Installation]:
     """Three pumps with a certificate each, open in this process as a serving one would be."""
-    with House.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as opened:
+    with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as opened:
         issuer = opened.open_issuers(["h1/icu"])["h1/icu"]
         with opened.database.reading() as connection:
             devices = list_devices(connection, DeviceFilter())
@@ -54,43 +54,43 @@ def house(hospital: Path) -> Iterator[House]:
         yield opened
 
 
-def propose(house: House) -> RevocationPlanRow:
+def propose(house: Installation) -> RevocationPlanRow:
     with house.database.reading() as connection:
         selection = select_target(connection, RevocationTarget(units=("h1/icu",)))
     return house.mass_revocation.propose(selection, REVOKE, RevocationReason.SUPERSEDED, by=BY, stages=(34,))
 
 
-def plan(house: House, plan_id: int) -> RevocationPlanRow:
+def plan(house: Installation, plan_id: int) -> RevocationPlanRow:
     with house.database.reading() as connection:
         found = find_plan(connection, plan_id)
     assert found is not None
     return found
 
 
-def revoked(house: House) -> int:
+def revoked(house: Installation) -> int:
     with house.database.reading() as connection:
         return newest_sequence(connection)
 
 
-def serve(house: House) -> int:
+def serve(house: Installation) -> int:
     return WorkRunner(house.database, house.writer, house.clock, "serve-1", work_kinds(house)).run_due()
 
 
-def hand_over(house: House, plan_id: int) -> int:
+def hand_over(house: Installation, plan_id: int) -> int:
     facts = done(house.settings.folder, "revoke", "run", str(plan_id), "--hand-over", "--ignore-late-lists", "--json")
     job = facts.facts["job"]
     assert isinstance(job, int)
     return job
 
 
-def test_handing_over_says_who_runs_the_stage(house: House) -> None:
+def test_handing_over_says_who_runs_the_stage(house: Installation) -> None:
     row = propose(house)
     out = done(house.settings.folder, "revoke", "run", str(row.id), "--hand-over").out
     assert "Handed over: a process of `vagus serve` (not one of `--role status`) runs this stage as job 1" in out
     assert f"`vagus revoke show {row.id}`" in out
 
 
-def test_each_stage_is_handed_over_by_itself(house: House) -> None:
+def test_each_stage_is_handed_over_by_itself(house: Installation) -> None:
     row = propose(house)
     assert hand_over(house, row.id) == hand_over(house, row.id), "twice is once"
     assert revoked(house) == 0
@@ -104,7 +104,7 @@ def test_each_stage_is_handed_over_by_itself(house: House) -> None:
     assert (refused.code, refused.reason) == (3, "DEVICE_STATE")
 
 
-def test_a_stage_that_was_done_before_its_runner_died_is_not_followed_by_the_next(house: House) -> None:
+def test_a_stage_that_was_done_before_its_runner_died_is_not_followed_by_the_next(house: Installation) -> None:
     row = propose(house)
     hand_over(house, row.id)
     (job,) = WorkQueue(house.writer, "dying").take([REVOCATION_STAGE]).result()
@@ -114,7 +114,7 @@ def test_a_stage_that_was_done_before_its_runner_died_is_not_followed_by_the_nex
     assert (revoked(house), plan(house, row.id).state) == (1, PAUSED)
 
 
-def test_what_an_operator_paused_stays_paused_when_its_job_comes_again(house: House) -> None:
+def test_what_an_operator_paused_stays_paused_when_its_job_comes_again(house: Installation) -> None:
     row = propose(house)
     hand_over(house, row.id)
     queue = WorkQueue(house.writer, "dying")
@@ -128,7 +128,7 @@ def test_what_an_operator_paused_stays_paused_when_its_job_comes_again(house: Ho
     assert (revoked(house), plan(house, row.id).state) == (0, PAUSED)
 
 
-def test_a_later_stage_whose_first_runner_died_before_it_began_is_begun_by_the_next(house: House) -> None:
+def test_a_later_stage_whose_first_runner_died_before_it_began_is_begun_by_the_next(house: Installation) -> None:
     row = propose(house)
     house.mass_revocation.run(row.id, by=BY)
     hand_over(house, row.id)
@@ -139,7 +139,7 @@ def test_a_later_stage_whose_first_runner_died_before_it_began_is_begun_by_the_n
     assert (revoked(house), plan(house, row.id).state) == (3, DONE)
 
 
-def test_a_handed_over_stage_that_an_operator_paused_waits_until_it_is_handed_over_anew(house: House) -> None:
+def test_a_handed_over_stage_that_an_operator_paused_waits_until_it_is_handed_over_anew(house: Installation) -> None:
     row = propose(house)
     house.mass_revocation.run(row.id, by=BY)
     hand_over(house, row.id)
@@ -152,7 +152,7 @@ def test_a_handed_over_stage_that_an_operator_paused_waits_until_it_is_handed_ov
     assert (revoked(house), plan(house, row.id).state) == (3, DONE)
 
 
-def test_handing_over_anew_counts_while_the_paused_job_still_waits_for_another_runner(house: House) -> None:
+def test_handing_over_anew_counts_while_the_paused_job_still_waits_for_another_runner(house: Installation) -> None:
     row = propose(house)
     house.mass_revocation.run(row.id, by=BY)
     job = hand_over(house, row.id)
@@ -166,7 +166,7 @@ def test_handing_over_anew_counts_while_the_paused_job_still_waits_for_another_r
 
 
 def test_a_pause_between_a_servers_look_at_its_job_and_the_beginning_holds_the_stage(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = propose(house)
     house.mass_revocation.run(row.id, by=BY)
@@ -187,7 +187,7 @@ def test_a_pause_between_a_servers_look_at_its_job_and_the_beginning_holds_the_s
     assert waiting[0].startswith("DEVICE_STATE: plan 1 was paused at stage 2 of 2 when it was looked at")
 
 
-def test_a_pause_that_nobody_has_seen_is_not_taken_back_by_handing_over(house: House) -> None:
+def test_a_pause_that_nobody_has_seen_is_not_taken_back_by_handing_over(house: Installation) -> None:
     row = propose(house)
     seen = house.mass_revocation.run(row.id, by=BY)
     house.mass_revocation.pause(row.id, by="operator:second")
@@ -200,7 +200,7 @@ def test_a_pause_that_nobody_has_seen_is_not_taken_back_by_handing_over(house: H
         assert count_open(connection, REVOCATION_STAGE) == 0
 
 
-def test_a_stage_without_its_approvals_is_not_handed_over(house: House) -> None:
+def test_a_stage_without_its_approvals_is_not_handed_over(house: Installation) -> None:
     row = propose(house)
     house.writer.submit(
         lambda batch: batch.connection.execute(update(revocation_plans).values(approvals_needed=2))
@@ -212,14 +212,14 @@ def test_a_stage_without_its_approvals_is_not_handed_over(house: House) -> None:
     assert plan(house, row.id).state == PROPOSED
 
 
-def test_late_lists_stop_a_handed_over_stage_too(house: House) -> None:
+def test_late_lists_stop_a_handed_over_stage_too(house: Installation) -> None:
     row = propose(house)
     done(house.settings.folder, "revoke", "run", str(row.id), "--hand-over")
     serve(house)
     assert plan(house, row.id).state == PAUSED, "one certificate was all of this stage, revoked a moment ago"
 
 
-def test_a_later_stage_waits_beside_its_job_while_lists_are_late(house: House) -> None:
+def test_a_later_stage_waits_beside_its_job_while_lists_are_late(house: Installation) -> None:
     row = propose(house)
     house.mass_revocation.run(row.id, by=BY)
     done(house.settings.folder, "revoke", "run", str(row.id), "--hand-over")
@@ -234,7 +234,7 @@ def test_a_later_stage_waits_beside_its_job_while_lists_are_late(house: House) -
     assert (revoked(house), plan(house, row.id).state) == (3, DONE), "regardless counts beside the job that waits"
 
 
-def test_the_doctor_tells_what_was_given_up_and_what_nobody_takes(house: House) -> None:
+def test_the_doctor_tells_what_was_given_up_and_what_nobody_takes(house: Installation) -> None:
     folder, now = house.settings.folder, int(house.clock.now().timestamp())
     house.writer.submit(
         lambda batch: add_work(batch.connection, REVOCATION_STAGE, "no plan", run_after=now - 7200)
@@ -249,7 +249,7 @@ def test_the_doctor_tells_what_was_given_up_and_what_nobody_takes(house: House) 
     assert "names no plan" in gone["finding"]
 
 
-def test_a_job_that_names_no_plan_is_an_error_beside_it(house: House) -> None:
+def test_a_job_that_names_no_plan_is_an_error_beside_it(house: Installation) -> None:
     payload = json.dumps({"by": BY, "ignores_late_lists": True})
     house.writer.submit(lambda batch: add_work(batch.connection, REVOCATION_STAGE, "junk", payload)).result()
     assert serve(house) == 1

@@ -18,7 +18,7 @@ from vagus.fleet.tokens import hash_token
 from vagus.policy.packs import SHIPPED
 from vagus.records.engine.tables import crl_publications, work
 from vagus.records.tokens import find_token, list_tokens_of
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 
 def written(folder: Path, text: str = PLAN) -> str:
@@ -72,7 +72,7 @@ def test_a_second_apply_leaves_a_byte_equal_export(hospital: Path, how: tuple[st
 
 def test_a_ceremony_that_was_cut_off_is_held_again_by_the_next_apply(hospital: Path) -> None:
     """Certified, but no list was signed: nothing waits by its state, and yet something is missing."""
-    with House.open(hospital) as house:
+    with Installation.open(hospital) as house:
         house.writer.submit(lambda batch: batch.connection.execute(delete(crl_publications))).result()
     (hospital / "keystores" / "h1" / "emergency" / "h1.icu.1.sealed").unlink()
     done(hospital, "plan", "apply", written(hospital), "--yes", "--ceremony")
@@ -339,14 +339,14 @@ def test_a_token_may_go_to_a_file_of_its_owner_alone(hospital: Path, tmp_path: P
     text = file.read_text().strip()
     assert file.stat().st_mode & 0o777 == 0o600
     assert text not in made.out
-    with House.open(hospital) as house, house.database.reading() as connection:
+    with Installation.open(hospital) as house, house.database.reading() as connection:
         kept = find_token(connection, hash_token(text))
         device = house.find_device(device_name(1)).id
         count = len(list_tokens_of(connection, device))
     assert kept is not None
     refused = run(hospital, "token", "make", device_name(1), "--out", str(file))
     assert (refused.code, refused.reason) == (3, "ALREADY_EXISTS")
-    with House.open(hospital) as house, house.database.reading() as connection:
+    with Installation.open(hospital) as house, house.database.reading() as connection:
         assert len(list_tokens_of(connection, device)) == count, "no token is made that nobody can read"
 
 
@@ -362,7 +362,7 @@ def test_tokens_and_transfers_follow_the_policy_pack(hospital: Path) -> None:
     with_er = PLAN.replace('Intensive Care"}', 'Intensive Care"}, {label = "er", title = "Emergency"}')
     done(hospital, "plan", "apply", written(hospital, with_er), "--yes", "--ceremony")
     done(hospital, "device", "transfer", device_name(1), "h1/er")
-    with House.open(hospital) as house, house.database.reading() as connection:
+    with Installation.open(hospital) as house, house.database.reading() as connection:
         made = list_tokens_of(connection, house.find_device(device_name(1)).id)
         assert sorted(one.expires_at - one.made_at for one in made) == [5 * 3600, 2 * 86400]
         (job,) = connection.execute(select(work.c.run_after)).scalars()
@@ -392,7 +392,7 @@ def test_a_revoked_device_is_locked_out_until_the_inventory_says_otherwise(hospi
     for number in (1, 2):
         refused = run(hospital, "token", "make", device_name(number))
         assert (refused.code, refused.reason) == (3, "DEVICE_STATE")
-    with House.open(hospital) as house, house.database.reading() as connection:
+    with Installation.open(hospital) as house, house.database.reading() as connection:
         token = find_token(connection, hash_token(before["token"]))
         assert token is not None
         assert token.expires_at <= int(house.clock.now().timestamp())

@@ -28,7 +28,7 @@ from vagus.records.engine.writer import Batch
 from vagus.records.installation import set_restored
 from vagus.records.keys import find_key
 from vagus.records.tokens import find_token
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.crls.decoding import Crl, decode_crl
 from vagus_agent.http import Response
 from vagus_agent.log_memory import LogMemory
@@ -431,7 +431,7 @@ def test_a_clock_behind_what_was_published_closes_nothing(lost: Lost, tmp_path: 
     from vagus.testing import FrozenClock
 
     back = brought_back(lost, tmp_path)
-    with House.open(back, passphrase_sources=[SOURCE]) as house:
+    with Installation.open(back, passphrase_sources=[SOURCE]) as house:
         gap = measure_gap(house, checkpoint=None, published=None, lists=())
         house.clock = FrozenClock(house.clock.now() - timedelta(days=1))  # type: ignore[assignment]
         with pytest.raises(Exception, match="set the clock") as caught:
@@ -445,7 +445,7 @@ def test_a_spent_token_stays_spent(lost: Lost, tmp_path: Path, hospital: Path) -
 
     made = done(hospital, "token", "make", device_name(1), "--json").facts["token"]
     done(hospital, "backup", str(tmp_path / "backup.tar"))
-    with House.open(hospital, passphrase_sources=[SOURCE]) as house:
+    with Installation.open(hospital, passphrase_sources=[SOURCE]) as house:
 
         def spend(batch: Batch) -> None:
             row = check_token(find_token(batch.connection, hash_token(made)), b"k" * 32, at=batch.at)
@@ -455,7 +455,7 @@ def test_a_spent_token_stays_spent(lost: Lost, tmp_path: Path, hospital: Path) -
     kept = publish(hospital)
     back = tmp_path / "back"
     done(back, "restore", str(tmp_path / "backup.tar"), "--published", str(kept.log))
-    with House.open(back) as house, house.database.reading() as connection:
+    with Installation.open(back) as house, house.database.reading() as connection:
         found = find_token(connection, hash_token(made))
         assert found is not None
         assert found.bound_spki_sha256 == b"k" * 32
@@ -483,10 +483,10 @@ def test_a_house_that_was_forked_by_hand_is_caught(lost: Lost, tmp_path: Path) -
     from vagus.records.installation import set_settled
 
     back = brought_back(lost, tmp_path, with_log=False)
-    with House.open(back) as house:
+    with Installation.open(back) as house:
         house.writer.submit(lambda batch: set_settled(batch.connection)).result()
     done(back, "token", "make", device_name(3))
-    with House.open(back) as house:
+    with Installation.open(back) as house:
         house.writer.submit(
             lambda batch: set_restored(batch.connection, batch.at, size=1, backup_sha256=bytes(32))
         ).result()
@@ -539,7 +539,7 @@ def test_a_key_that_was_compromised_behind_the_backup_stays_blocked(lost: Lost, 
     back = brought_back(lost, tmp_path)
     spki = x509.load_der_x509_certificate(lost.revoked).public_key()
     digest = hashlib.sha256(spki.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-    with House.open(back) as house, house.database.reading() as connection:
+    with Installation.open(back) as house, house.database.reading() as connection:
         key = find_key(connection, digest)
     assert key is not None
     assert key.is_blocked

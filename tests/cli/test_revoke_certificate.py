@@ -12,13 +12,13 @@ from tests.cli.revocation.test_commands import certificate_of, equipped, equippe
 from tests.cli.running import done, run
 from vagus.records.authorities import list_authorities
 from vagus.records.certificates import list_of_device, load_bytes
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 __all__ = ["equipped", "equipped_once"]
 
 
 def der_of(folder: Path, number: int) -> bytes:
-    with House.open(folder) as house:
+    with Installation.open(folder) as house:
         pump = house.find_device(f"Aorta IP3:AIP3-{number:06}")
         with house.database.reading() as connection:
             _, der = load_bytes(connection, list_of_device(connection, str(pump.id))[0].leaf_index)
@@ -26,7 +26,7 @@ def der_of(folder: Path, number: int) -> bytes:
 
 
 def unit_der(folder: Path) -> bytes:
-    with House.open(folder) as house, house.database.reading() as connection:
+    with Installation.open(folder) as house, house.database.reading() as connection:
         return next(one.certificate_der or b"" for one in list_authorities(connection) if one.name == "h1/icu")
 
 
@@ -66,7 +66,7 @@ def test_what_is_not_ours_is_refused_by_name(
     equipped: Path, maker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign, forged, junk = tmp_path / "foreign.cer", tmp_path / "forged.cer", tmp_path / "junk.pem"
-    with House.open(maker) as house, house.database.reading() as connection:
+    with Installation.open(maker) as house, house.database.reading() as connection:
         foreign.write_bytes(next(one.certificate_der or b"" for one in list_authorities(connection)))
     whole = bytearray(der_of(equipped, 1))
     whole[-1] ^= 1  # the signature: issuer and serial alone are anybody's to write

@@ -10,7 +10,7 @@ from tests.cli.revocation.test_commands import TWO_PERSONS, equipped, equipped_o
 from tests.cli.running import answer, done, run
 from vagus.records.certificates import list_of_device
 from vagus.records.keys import find_key
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 __all__ = ["equipped", "equipped_once"]
 
@@ -19,14 +19,14 @@ COMPROMISED = ("--reason", "keyCompromise")
 
 
 def key_of(folder: Path, serial: str) -> str:
-    with House.open(folder) as house:
+    with Installation.open(folder) as house:
         device = house.find_device(f"Aorta IP3:{serial}")
         with house.database.reading() as connection:
             return list_of_device(connection, str(device.id))[0].spki_sha256.hex()
 
 
 def is_blocked(folder: Path, key: str) -> bool:
-    with House.open(folder) as house, house.database.reading() as connection:
+    with Installation.open(folder) as house, house.database.reading() as connection:
         found = find_key(connection, bytes.fromhex(key))
     return found is not None and found.is_blocked
 

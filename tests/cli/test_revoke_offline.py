@@ -11,12 +11,12 @@ from tests.cli.revocation.test_commands import second_person
 from tests.cli.running import answer, done, run
 from vagus.records.authorities import list_authorities
 from vagus.records.engine.tables import crl_publications
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.certificates import decode_certificate
 
 
 def serial_of(folder: Path, name: str) -> str:
-    with House.open(folder) as house, house.database.reading() as connection:
+    with Installation.open(folder) as house, house.database.reading() as connection:
         (der,) = [one.certificate_der for one in list_authorities(connection) if one.name == name]
     return f"{decode_certificate(der or b'').serial:x}"
 
@@ -24,7 +24,7 @@ def serial_of(folder: Path, name: str) -> str:
 def let_lists_be_older(folder: Path) -> None:
     """The policy's shortest interval between two lists of a shard passes."""
     a_minute_ago = update(crl_publications).values(this_update=crl_publications.c.this_update - 60)
-    with House.open(folder) as house:
+    with Installation.open(folder) as house:
         house.writer.submit(lambda batch: batch.connection.execute(a_minute_ago)).result()
 
 

@@ -11,7 +11,7 @@ from tests.cli.issuing import publish
 from tests.cli.running import Outcome, done, run
 from vagus.authority.issuance import IssuanceOrder
 from vagus.keystore import private_keys
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields
@@ -25,7 +25,7 @@ def papers(hospital: Path, tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("h1/icu", "h1", "root"):
         done(hospital, "ca", "export", name, "--out", str(folder / f"{name.rpartition('/')[2]}.pem"))
-    with House.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
+    with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
         device = house.find_device("Aorta IP3:AIP3-000001")
         order = IssuanceOrder(
             request_id="test",

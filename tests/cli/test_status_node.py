@@ -15,7 +15,7 @@ import pytest
 from tests.cli.issuing import device_name, issue, make_responder, publish
 from tests.cli.processes import Served, serving
 from tests.cli.running import run
-from vagus.wiring import House, RealClock
+from vagus.wiring import Installation, RealClock
 
 NODE = ("--role", "status", "--passphrase-source", "ocsp=env:TEST_PASSPHRASE")
 
@@ -80,7 +80,7 @@ def test_the_doctor_sees_revocations_that_the_signing_side_has_not_listed(
     issue(hospital, 1)
     publish(hospital, "again")
     revoked_at = datetime.now(UTC)
-    with House.open(hospital) as house:
+    with Installation.open(hospital) as house:
         house.revoke_device(house.find_device(device_name(1)).id, "keyCompromise", by="operator:test")
     assert findings(node)["CRL"]["state"] == "well"
     monkeypatch.setattr(RealClock, "now", lambda _: revoked_at + timedelta(seconds=63))

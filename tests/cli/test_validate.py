@@ -32,7 +32,7 @@ from vagus.authority.crls.publisher import CrlPublisher
 from vagus.cli.certificate_text import spell_serial
 from vagus.records.certificates import list_of_device, load_bytes
 from vagus.wire.snapshots import encode_content
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.pem import encode_block, encode_certificates
 
 
@@ -45,7 +45,7 @@ def papers(hospital: Path, tmp_path: Path) -> Path:
     done(hospital, "ca", "export", "h1/icu", "--out", str(folder / "icu.pem"))
     done(hospital, "ca", "export", "h1", "--out", str(folder / "h1.pem"))
     done(hospital, "ca", "export", "root", "--out", str(folder / "root.pem"))
-    with House.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
+    with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
         device = house.find_device("Aorta IP3:AIP3-000001")
         with house.database.reading() as connection:
             (row,) = list_of_device(connection, str(device.id))
@@ -56,7 +56,7 @@ def papers(hospital: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def write_lists(house: House, folder: Path) -> None:
+def write_lists(house: Installation, folder: Path) -> None:
     publisher = CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=house.settings.published)
     for issuer in house.open_issuers(["h1/icu"]).every():
         publisher.publish_all(issuer)
@@ -122,7 +122,7 @@ def test_a_compartment_without_a_domain_is_no_question_that_can_be_answered(pape
 
 def test_a_revoked_certificate_is_refused(papers: Path, hospital: Path) -> None:
     done(hospital, "device", "revoke", "Aorta IP3:AIP3-000001", "--yes")
-    with House.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
+    with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
         time.sleep(1.1)  # at most one list a second: thisUpdate strictly grows
         write_lists(house, papers)
     refused = run(papers, *asked(papers))

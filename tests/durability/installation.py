@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vagus.identifiers import DeviceId
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 PASSPHRASE = "a passphrase made for tests alone"
 ENVIRONMENT = {**os.environ, "VAGUS_TEST_PASSPHRASE": PASSPHRASE}
@@ -89,7 +89,7 @@ def make_installation(folder: Path, *, devices: int, database: str | None = None
 
 def make_tokens(folder: Path, devices: list[DeviceId]) -> dict[str, str]:
     """A token for each device, made in one process: thousands by the command line would take minutes."""
-    with House.open(folder, passphrase_sources=[SOURCE]) as house:
+    with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
         makings = [house.tokens.make(device, by="operator:test") for device in devices]
         return {str(device): making.result().text for device, making in zip(devices, makings, strict=True)}
 

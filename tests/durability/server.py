@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vagus.identifiers import DeviceId
 from vagus.server.serving import serve
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         if passed == point and is_open.is_set() and next(passings) == nth:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with House.open(folder, passphrase_sources=["env:VAGUS_TEST_PASSPHRASE"]) as house:
+    with Installation.open(folder, passphrase_sources=["env:VAGUS_TEST_PASSPHRASE"]) as house:
         house.kill_points = kill_at
 
         def ready(facts: Mapping[str, object]) -> None:
@@ -41,7 +41,7 @@ def main() -> None:
         serve(house, issue_for=("h1/icu", "h1/infra"), is_status_only=False, ready=ready)
 
 
-def revoke_as_told(house: House) -> None:
+def revoke_as_told(house: Installation) -> None:
     """Revoke what standard input names, one at a time."""
     for line in sys.stdin:
         device = line.split()[1]

@@ -16,7 +16,7 @@ from pathlib import Path
 from vagus.authority import mass_revocation
 from vagus.jobs.kinds import work_kinds
 from vagus.jobs.runner import WorkRunner
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 LEASE_SECONDS = 1
 STEP = 2
@@ -32,7 +32,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     mass_revocation.STEP = STEP
-    with House.open(folder) as house:
+    with Installation.open(folder) as house:
         house.kill_points = kill_at
         runner = WorkRunner(
             house.database, house.writer, house.clock, node, work_kinds(house), lease_seconds=LEASE_SECONDS

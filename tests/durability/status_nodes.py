@@ -23,7 +23,7 @@ from tests.cli.running import PLAN, done
 from vagus.authority.issuance import IssuanceOrder, IssuanceToken, IssuedCertificate
 from vagus.identifiers import DeviceId
 from vagus.keystore import private_keys
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields
@@ -72,7 +72,7 @@ class Hospital:
     """The installation, opened in the test's own process too, which stands in for an operator's shell."""
 
     folder: Path
-    house: House
+    house: Installation
     certificates: list[IssuedCertificate] = field(default_factory=list)
 
     def prepare_order(self, request_id: str) -> IssuanceOrder:
@@ -144,9 +144,9 @@ class Hospital:
 
 def _key_octets(issuer: x509.Certificate) -> bytes:
     from vagus.x509.certificates import decode_certificate
-    from vagus.x509.ocsp.messages import key_octets
+    from vagus.x509.ocsp.messages import key_bytes
 
-    return key_octets(decode_certificate(issuer.public_bytes(Encoding.DER)).spki_der)
+    return key_bytes(decode_certificate(issuer.public_bytes(Encoding.DER)).spki_der)
 
 
 @contextmanager
@@ -189,7 +189,7 @@ def hospital(folder: Path, database: str | None = None) -> Iterator[Hospital]:
         more = ("--database", database) if database else ()
         done(place, "init", "--unsafe-fast-kdf", "--origin", "log.test", *passphrase, *more)
         done(place, "plan", "apply", str(folder / "plan.toml"), "--yes", "--ceremony", *passphrase)
-        with House.open(place, passphrase_sources=[SOURCE]) as house:
+        with Installation.open(place, passphrase_sources=[SOURCE]) as house:
             made = Hospital(place, house)
             made.issue(3)
             yield made

@@ -26,7 +26,7 @@ from vagus.records.revocation.plans import DONE, find_plan
 from vagus.records.revocation.revocations import REVOKE, list_events, newest_sequence
 from vagus.records.revocation.selections import Selection
 from vagus.records.work import count_open, list_given_up
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.keys import decode_public_key
@@ -42,7 +42,7 @@ class Hospital:
     """A house of which other processes run the jobs, and what its revocations so far were."""
 
     folder: Path
-    house: House
+    house: Installation
 
     def issue(self, device: DeviceId, count: int) -> list[IssuedCertificate]:
         issuer = self.house.open_issuers(["h1/icu"])["h1/icu"]
@@ -112,7 +112,7 @@ def hospital(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         if request.param == "postgresql":
             url = stack.enter_context(fresh_database(stack.enter_context(postgres_server())))
         make_installation(folder, devices=1, database=url)
-        house = stack.enter_context(House.open(folder, passphrase_sources=[SOURCE]))
+        house = stack.enter_context(Installation.open(folder, passphrase_sources=[SOURCE]))
         yield Hospital(folder, house)
 
 

@@ -20,7 +20,7 @@ from vagus.endpoints.http import (
     check_target,
     read_body,
     refusing,
-    send_answer,
+    send_response,
     status_of,
 )
 from vagus.errors import IntegrityFailure, LimitExceeded, Malformed, NotTrusted, Unavailable, VagusError
@@ -93,7 +93,7 @@ class TestBodies:
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             got.append(await read_body(scope, receive, limit))
-            await send_answer(send, 200, [])
+            await send_response(send, 200, [])
 
         headers = [] if declared is None else [(b"content-length", declared)]
         messages: list[Message] = [

@@ -20,11 +20,11 @@ from starlette.types import ASGIApp
 from tests.endpoints.calls import Answer, call
 from tests.fleet.house import House, house, pack, request
 from tests.fleet.inventory import BY
-from vagus.authority.crls.published import PublishedLists
+from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.ocsp.responders import ResponderOffice, open_responders
-from vagus.authority.ocsp.responses import OcspDesk
+from vagus.authority.ocsp.responders import ResponderRenewal, open_responders
+from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.revocation_status import (
     OCSP_STATUS,
     OcspReplies,
@@ -52,8 +52,8 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         folder: Path = tmp_path_factory.mktemp("ocsp") / "keys"
         passphrase = Passphrase("correct horse battery staple")
         keystore = SoftwareKeystore.create(folder, passphrase, entropy=SeededEntropy(5), unsafe_fast=True)
-        office = ResponderOffice(stock.database, stock.writer, stock.clock, built.issuance, keystore)
-        office.renew_due(built.issuers["h1/icu"])
+        renewal = ResponderRenewal(stock.database, stock.writer, stock.clock, built.issuance, keystore)
+        renewal.renew_due(built.issuers["h1/icu"])
         _publisher(built).publish_all(built.issuers["h1/icu"])
         built.keystore = keystore  # type: ignore[attr-defined]
         yield built
@@ -64,10 +64,8 @@ def app(standing: House) -> ASGIApp:
     stock = standing.stock
     with stock.database.reading() as connection:
         responders = open_responders(connection, standing.keystore)  # type: ignore[attr-defined]
-    desk = OcspDesk(stock.database, standing.follower, pack().ocsp, responders)
-    return status_app(
-        publications=PublishedLists(stock.database, stock.clock), ocsp=OcspReplies(desk, stock.clock, AGE)
-    )
+    desk = OcspResponses(stock.database, standing.follower, pack().ocsp, responders)
+    return status_app(publications=PublishedCrls(stock.database, stock.clock), ocsp=OcspReplies(desk, stock.clock, AGE))
 
 
 def _publisher(standing: House) -> CrlPublisher:

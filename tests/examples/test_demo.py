@@ -9,7 +9,7 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
-from examples.demo.plans import Doors, fleet, write_hospital_plan, write_maker_plan
+from examples.demo.plans import BuiltListeners, fleet, write_hospital_plan, write_maker_plan
 from examples.demo.rogue import Rogue, look_alike
 from examples.demo.stage import Stage, free_ports
 
@@ -19,7 +19,7 @@ from vagus.tls import ClientContext, ClientTls
 
 
 def test_the_sixty_devices_stand_in_both_plans(tmp_path: Path) -> None:
-    doors = Doors.draw()
+    doors = BuiltListeners.draw()
     write_hospital_plan(tmp_path / "h.toml", doors)
     write_maker_plan(tmp_path / "m.toml", doors)
     hospital, maker = load_plan(tmp_path / "h.toml"), load_plan(tmp_path / "m.toml")

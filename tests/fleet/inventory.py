@@ -9,12 +9,12 @@ from datetime import timedelta
 
 from tests.records.inventory import ER, ICU, stocked_database
 from vagus.fleet.devices import Inventory, NewDevice
-from vagus.fleet.tokens import TokenOffice
+from vagus.fleet.tokens import TokenIssuer
 from vagus.ledger.entries import Entry, decode_entry
 from vagus.records.devices import DeviceRow
 from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.writer import Writer
-from vagus.records.installation import Installation, insert_installation
+from vagus.records.installation import InstallationRow, insert_installation
 from vagus.testing import FrozenClock, SeededEntropy
 
 __all__ = ["BY", "ER", "ICU", "OVERLAP", "Stock", "stock"]
@@ -31,7 +31,7 @@ class Stock:
     writer: Writer
     clock: FrozenClock
     inventory: Inventory
-    tokens: TokenOffice
+    tokens: TokenIssuer
 
     def add(self, serial: str = "SN-1", **more: object) -> DeviceRow:
         """A pump of the ICU."""
@@ -56,8 +56,8 @@ def stock() -> Iterator[Stock]:
     clock = FrozenClock()
     with stocked_database() as database:
         with database.writing() as connection:
-            insert_installation(connection, Installation("log.test/h", 0, b"s" * 32, group_domain="group.test"))
+            insert_installation(connection, InstallationRow("log.test/h", 0, b"s" * 32, group_domain="group.test"))
         with Writer(database, clock) as writer:
             entropy = SeededEntropy(7)
             inventory = Inventory(writer, entropy, overlap=OVERLAP)
-            yield Stock(database, writer, clock, inventory, TokenOffice(writer, entropy))
+            yield Stock(database, writer, clock, inventory, TokenIssuer(writer, entropy))

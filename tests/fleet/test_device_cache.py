@@ -26,7 +26,7 @@ TELEMETRY = ListenerRules(function=Function.TELEMETRY, group_domain=GROUP)
 BOUND = timedelta(hours=24)  # of the house's own source of status
 
 
-class Gate:
+class ListenerState:
     """An admission that remembers, and two devices that it may know."""
 
     def __init__(self, standing: House, *, most: int = 10) -> None:
@@ -70,12 +70,12 @@ def away(database: Database) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
+def gate() -> Iterator[ListenerState]:
     with house() as standing:
-        yield Gate(standing)
+        yield ListenerState(standing)
 
 
-def test_a_device_that_was_here_goes_on_until_its_status_is_too_old(gate: Gate) -> None:
+def test_a_device_that_was_here_goes_on_until_its_status_is_too_old(gate: ListenerState) -> None:
     database, clock = gate.standing.stock.database, gate.standing.stock.clock
     device, issued = gate.enrolled("SN-1")
     _, stranger = gate.enrolled("SN-2")
@@ -93,7 +93,7 @@ def test_a_device_that_was_here_goes_on_until_its_status_is_too_old(gate: Gate) 
     assert gate.admit(stranger).device is not None
 
 
-def test_who_enrols_is_asked_about_in_the_inventory_itself(gate: Gate) -> None:
+def test_who_enrols_is_asked_about_in_the_inventory_itself(gate: ListenerState) -> None:
     _, issued = gate.enrolled("SN-1")
     gate.admit(issued)
     gate.admit(issued, ENROLMENT)
@@ -101,7 +101,7 @@ def test_who_enrols_is_asked_about_in_the_inventory_itself(gate: Gate) -> None:
         assert gate.refused(issued, ENROLMENT) is Reason.DATABASE_UNAVAILABLE
 
 
-def test_a_device_that_changed_is_forgotten_at_once(gate: Gate) -> None:
+def test_a_device_that_changed_is_forgotten_at_once(gate: ListenerState) -> None:
     stock = gate.standing.stock
     device, issued = gate.enrolled("SN-1")
     gate.admit(issued)
@@ -113,7 +113,9 @@ def test_a_device_that_changed_is_forgotten_at_once(gate: Gate) -> None:
         assert gate.refused(issued) is Reason.DEVICE_STATE, "what it became is remembered too"
 
 
-def test_nothing_is_remembered_that_changed_while_it_was_read(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_remembered_that_changed_while_it_was_read(
+    gate: ListenerState, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stock = gate.standing.stock
     device, issued = gate.enrolled("SN-1")
     gate.admit(issued)  # its certificate is not looked up again
@@ -132,7 +134,7 @@ def test_nothing_is_remembered_that_changed_while_it_was_read(gate: Gate, monkey
         assert gate.refused(issued) is Reason.DATABASE_UNAVAILABLE
 
 
-def test_a_database_that_is_out_of_sight_keeps_nobody_waiting_who_is_known(gate: Gate) -> None:
+def test_a_database_that_is_out_of_sight_keeps_nobody_waiting_who_is_known(gate: ListenerState) -> None:
     _, issued = gate.enrolled("SN-1")
     _, stranger = gate.enrolled("SN-2")
     gate.admit(issued)
@@ -146,7 +148,7 @@ def test_a_database_that_is_out_of_sight_keeps_nobody_waiting_who_is_known(gate:
 
 def test_what_is_remembered_has_a_bound() -> None:
     with house() as standing:
-        gate = Gate(standing, most=2)
+        gate = ListenerState(standing, most=2)
         first, second, third = (gate.enrolled(f"SN-{number}")[1] for number in range(3))
         for issued in (first, second, first, third):
             gate.admit(issued)
@@ -157,7 +159,7 @@ def test_what_is_remembered_has_a_bound() -> None:
 
 
 def test_one_certificate_more_than_are_remembered_makes_nobody_else_a_stranger(
-    gate: Gate, monkeypatch: pytest.MonkeyPatch
+    gate: ListenerState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vagus.fleet.database_status._MOST_REMEMBERED", 4)  # two of authorities
     first, second, third = (gate.enrolled(f"SN-{number}")[1] for number in range(3))

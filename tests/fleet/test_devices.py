@@ -169,7 +169,7 @@ def test_a_host_name_belongs_to_one_living_device_and_never_to_a_door(house: Sto
     house.inventory.change_state(first.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
     assert house.add("SN-2", host_names=("gate.h1.test",)).host_names == ("gate.h1.test",)
     names = frozenset({"enrol.h1.test"})
-    inventory = Inventory(house.writer, SeededEntropy(1), overlap=OVERLAP, door_names=lambda: names)
+    inventory = Inventory(house.writer, SeededEntropy(1), overlap=OVERLAP, listener_names=lambda: names)
     new = NewDevice(unit=ICU, model="pump", maker_serial="SN-3", host_names=("enrol.h1.test",))
     with pytest.raises(Conflict, match="one of our own doors") as caught:
         inventory.add(new, by=BY)

@@ -32,7 +32,7 @@ from vagus.authority.issuance import IssuanceOrder
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.records.authorities import find_newest
 from vagus.records.certificates import take_places
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields
 
@@ -63,7 +63,7 @@ units = [
 ]
 devices = [
   { unit = "icu", model = "Aorta IP3", first = 1, count = 40 },
-  { unit = "icu", model = "Keystone Gate", first = 1, count = 1, host_names = @NAMES@ },
+  { unit = "icu", model = "Keystone ListenerState", first = 1, count = 1, host_names = @NAMES@ },
   { unit = "er", model = "Aorta IP3", first = 5001, count = 10 },
   { unit = "remote-care", model = "Aorta Rhythm", first = 1, count = 4 },
 ]
@@ -81,7 +81,7 @@ category = "pacemaker"
 serial_prefix = "ARH"
 
 [[models]]
-name = "Keystone Gate"
+name = "Keystone ListenerState"
 maker = "Keystone"
 category = "device-gateway"
 serial_prefix = "KGW"
@@ -179,7 +179,7 @@ class Hospital:
         plan.write_text(PLAN.replace("@UPSTREAM@", str(upstream)).replace("@NAMES@", names), encoding="utf-8")
         self.vagus("plan", "apply", str(plan), "--yes", "--ceremony", "--passphrase-source", SOURCE)
         for row in json.loads(self.vagus("device", "list", "--limit", "1000", "--json")):
-            kind = row["unit"] + ("/gate" if row["model"] == "Keystone Gate" else "")
+            kind = row["unit"] + ("/gate" if row["model"] == "Keystone ListenerState" else "")
             self._devices.setdefault(kind, []).append(row["id"])
         for authority in ("root", "h1", "h1/icu", "h1/er", "h1/remote-care", "h1/sdc", "h1/infra"):
             self.vagus("ca", "export", authority, "--out", str(self.authority(authority)))
@@ -190,7 +190,7 @@ class Hospital:
         passphrase = self.files / "passphrase"
         passphrase.touch(0o600)
         passphrase.write_text(PASSPHRASE)
-        with House.open(self.folder, passphrase_sources=[f"file:{passphrase}"]) as house:
+        with Installation.open(self.folder, passphrase_sources=[f"file:{passphrase}"]) as house:
             everyone = [device for devices in self._devices.values() for device in devices]
             made = [house.tokens.make(DeviceId(device), by="operator:test") for device in everyone]
             self._tokens = {str(each.result().device_id): each.result().text for each in made}
@@ -202,7 +202,7 @@ class Hospital:
             authority_id = icu.id
             house.writer.submit(lambda batch: take_places(batch.connection, authority_id, 0, SHARD_PLACES)).result()
 
-    def _issue_directly(self, house: House, name: str, authority: str, profile: str, device: str) -> None:
+    def _issue_directly(self, house: Installation, name: str, authority: str, profile: str, device: str) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         spki = key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo

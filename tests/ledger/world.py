@@ -25,7 +25,7 @@ from vagus.records.devices import DeviceRow, insert_device
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.tables import authorities, certificate_bytes, certificates, revocation_events
 from vagus.records.engine.writer import Batch, Writer
-from vagus.records.installation import Installation, insert_installation
+from vagus.records.installation import InstallationRow, insert_installation
 from vagus.records.keys import insert_key
 from vagus.records.models import MakerAnchorRow, ModelRow, put_maker_anchor
 from vagus.records.revocation.revocations import RevocationRow, delete_revocation, put_revocation
@@ -86,7 +86,7 @@ class World:
         """Make the tables and the installation's row."""
         self.database.create()
         with self.database.writing() as connection:
-            insert_installation(connection, Installation(ORIGIN, 0, SALT))
+            insert_installation(connection, InstallationRow(ORIGIN, 0, SALT))
 
     def close(self) -> None:
         self.writer.close()

@@ -12,7 +12,7 @@ from vagus.reasons import Reason
 from vagus.records.engine.database import Database
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import (
-    Installation,
+    InstallationRow,
     find_installation,
     insert_installation,
     load_installation,
@@ -24,7 +24,7 @@ from vagus.records.installation import (
 )
 from vagus.testing import FrozenClock
 
-MINE = Installation("log.example.org/vagus", 1_800_000_000, b"s" * 32, group_domain="h.example")
+MINE = InstallationRow("log.example.org/vagus", 1_800_000_000, b"s" * 32, group_domain="h.example")
 
 
 def test_it_comes_back_and_changes_only_where_it_may(database: Database) -> None:
@@ -69,13 +69,13 @@ def test_a_database_without_one_says_what_to_do(database: Database) -> None:
 @pytest.mark.parametrize("origin", ["", "two words", "a+b", "line\nfeed"])
 def test_an_origin_that_no_checkpoint_can_carry_is_refused(database: Database, origin: str) -> None:
     with database.writing() as connection, pytest.raises(Malformed) as caught:
-        insert_installation(connection, Installation(origin, 0, b"s" * 32))
+        insert_installation(connection, InstallationRow(origin, 0, b"s" * 32))
     assert caught.value.reason is Reason.BAD_ARGUMENT
 
 
 def test_a_short_salt_is_refused(database: Database) -> None:
     with database.writing() as connection, pytest.raises(Malformed):
-        insert_installation(connection, Installation("a", 0, b"s"))
+        insert_installation(connection, InstallationRow("a", 0, b"s"))
 
 
 def test_the_salt_is_not_shown() -> None:

@@ -172,7 +172,7 @@ def test_a_list_that_was_outdated_keeps_the_greater_number_until_another_takes_i
         for shard in (0, COMPLETE):
             rows.put_publication(connection, publication(ca, shard))
         assert rows.list_outdated(connection) == frozenset()
-        rows.outdate_list(connection, ca, 0, 99)
+        rows.outdate_crl(connection, ca, 0, 99)
         assert rows.list_outdated(connection) == {(ca, 0)}
         found = rows.find_facts(connection, ca, 0)
         assert found is not None

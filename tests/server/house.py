@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
 from tests.tls.authority import TestAuthority, authority
-from vagus.endpoints.gateway.decisions import GateDecision, Outcome
+from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
 from vagus.errors import Conflict, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.testing import FrozenClock
@@ -95,7 +95,7 @@ class Door:
     revoked: set[int] = field(default_factory=set)
     locked: dict[str, Reason] = field(default_factory=dict)
     devices: Devices = field(default_factory=Devices)
-    decisions: list[GateDecision] = field(default_factory=list)
+    decisions: list[ConnectionDecision] = field(default_factory=list)
     _callbacks: list[Callable[[Sequence[Event]], None]] = field(default_factory=list)
 
     def admit(self, peer: Peer, source: str) -> Admitted:
@@ -141,10 +141,10 @@ class Door:
         self.position += 1
         self.devices.tell(device_id)
 
-    def told(self, outcome: Outcome) -> list[GateDecision]:
+    def told(self, outcome: Outcome) -> list[ConnectionDecision]:
         return [each for each in self.decisions if each.outcome is outcome]
 
-    def wait_told(self, outcome: Outcome, count: int = 1) -> GateDecision:
+    def wait_told(self, outcome: Outcome, count: int = 1) -> ConnectionDecision:
         wait_until(lambda: len(self.told(outcome)) >= count)
         return self.told(outcome)[-1]
 

@@ -14,11 +14,11 @@ import pytest
 
 from tests.authority.installation import BY, H1, ROOT, STATUS_URL, Installation, new_installation
 from tests.authority.installation import ICU as PLANNED_ICU
-from vagus.authority.crls.published import PublishedLists
+from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
-from vagus.authority.ocsp.responses import OcspDesk
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
+from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.revocation_status import OCSP_STATUS, encode_ocsp_error
 from vagus.errors import Unavailable, VagusError
 from vagus.monitoring.prober import Prober, ProbeReport
@@ -41,8 +41,8 @@ class PublishingHouse:
 
     built: Installation
     issuers: OpenIssuers
-    desk: OcspDesk
-    lists: PublishedLists
+    desk: OcspResponses
+    lists: PublishedCrls
     spoiled: dict[str, Callable[[bytes], bytes | None]] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
 
@@ -69,7 +69,7 @@ class PublishingHouse:
             slug, generation, name = url.removeprefix(f"{STATUS_URL}/crl/").split("/")
             stem, is_delta = name.removesuffix(".crl").removesuffix(".delta"), ".delta." in name
             shard = COMPLETE if stem == "complete" else int(stem)
-            found = self.lists.find_list(slug.replace(".", "/"), int(generation), shard, is_delta=is_delta)
+            found = self.lists.find_crl(slug.replace(".", "/"), int(generation), shard, is_delta=is_delta)
             content = None if found is None else found.crl_der
         if url in self.spoiled and content is not None:
             content = self.spoiled[url](content)
@@ -126,8 +126,8 @@ def make_template(folder: Path) -> Path:
         built.build(ROOT, H1, PLANNED_ICU)
         issuer = built.issuers(ICU)[ICU]
         keystore = built.keystore(OCSP_KEYSTORE)
-        office = ResponderOffice(built.database, built.writer, built.clock, built.issuance(), keystore)
-        office.renew_due(issuer)
+        renewal = ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore)
+        renewal.renew_due(issuer)
         built.publisher.publish_due(issuer)
     return folder
 
@@ -143,8 +143,8 @@ def publishing_house(template: Path, folder: Path) -> Iterator[PublishingHouse]:
         follower.follow(built.writer)
         with database.reading() as connection:
             responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
-        desk = OcspDesk(database, follower, built.pack.ocsp, responders)
-        yield PublishingHouse(built, built.issuers(ICU), desk, PublishedLists(database, clock))
+        desk = OcspResponses(database, follower, built.pack.ocsp, responders)
+        yield PublishingHouse(built, built.issuers(ICU), desk, PublishedCrls(database, clock))
     database.close()
 
 

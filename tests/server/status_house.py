@@ -21,12 +21,12 @@ from cryptography.x509 import ocsp
 from tests.server.house import PlainClient, Response, Served, serving
 from tests.server.publishing_house import PublishingHouse, publishing_house
 from vagus.authority.issuance import IssuedCertificate
-from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
+from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_response
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.transport.limits import Limits
 from vagus.transport.listeners import ListenerSpec
-from vagus.transport.ocsp_cache import ReadyAnswers
+from vagus.transport.ocsp_cache import OcspCache
 
 LIMITS = Limits(header_seconds=0.4, stall_seconds=0.4, linger_seconds=0.5)
 AGE = timedelta(seconds=60)
@@ -62,7 +62,7 @@ class StatusHouse:
     def __post_init__(self) -> None:
         source = SheddingOcsp(self.house.desk, self.gauge)
         self.replies = OcspReplies(source, self.house.built.clock, AGE)
-        self.ready = ReadyAnswers(self.replies)
+        self.ready = OcspCache(self.replies)
         self.app = self._watched(status_app(publications=self.house.lists, ocsp=self.replies))
 
     def spec(self, name: str, limits: Limits = LIMITS, *, is_ready: bool = True) -> ListenerSpec:
@@ -82,7 +82,7 @@ class StatusHouse:
             self.seen.append(scope["path"])
             if scope["path"] == "/slow":
                 await asyncio.sleep(SLOW_SECONDS)
-                await send_answer(send, 200, [(b"content-length", b"4")], b"slow")
+                await send_response(send, 200, [(b"content-length", b"4")], b"slow")
             else:
                 await app(scope, receive, send)
 

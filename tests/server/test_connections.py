@@ -13,7 +13,7 @@ from tests.server.house import Admitted, Client, Door, Identity, Link, serving, 
 from tests.server.test_listeners import gate
 from tests.tls.authority import authority, pump
 from vagus.endpoints.gateway.decisions import Guest, Outcome
-from vagus.endpoints.http import Receive, Scope, Send, send_answer
+from vagus.endpoints.http import Receive, Scope, Send, send_response
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.tls import Peer
@@ -38,7 +38,7 @@ async def mark(scope: Scope, _receive: Receive, send: Send) -> None:
     """Say whether the connection is degraded."""
     degraded = scope["extensions"]["tls"]["degraded"]
     text = str(degraded.reason).encode() if degraded else b"fine"
-    await send_answer(send, 200, [(b"content-length", b"%d" % len(text))], text)
+    await send_response(send, 200, [(b"content-length", b"%d" % len(text))], text)
 
 
 class TestRevocation:

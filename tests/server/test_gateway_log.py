@@ -14,20 +14,20 @@ from threading import Event
 
 import pytest
 
-from vagus.endpoints.gateway.decisions import GateDecision, Outcome
+from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
 from vagus.errors import Unavailable
-from vagus.ledger.entries import GateMinute, decode_entry
+from vagus.ledger.entries import GatewayMinute, decode_entry
 from vagus.reasons import Reason
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.writer import Writer
-from vagus.records.installation import Installation, insert_installation
+from vagus.records.installation import InstallationRow, insert_installation
 from vagus.records.log import iterate_leaves
-from vagus.server.gateway_log import GateLog
+from vagus.server.gateway_log import GatewayLog
 from vagus.testing import FrozenClock
 
 
-def decision(outcome: Outcome = Outcome.ADMITTED, reason: Reason | None = None) -> GateDecision:
-    return GateDecision("telemetry", "192.0.2.1", outcome, reason, "what the gate said", serial=0xABC)
+def decision(outcome: Outcome = Outcome.ADMITTED, reason: Reason | None = None) -> ConnectionDecision:
+    return ConnectionDecision("telemetry", "192.0.2.1", outcome, reason, "what the gate said", serial=0xABC)
 
 
 @pytest.fixture
@@ -40,7 +40,9 @@ def writer(clock: FrozenClock) -> Iterator[Writer]:
     database = open_database("sqlite://")
     database.create()
     writer = Writer(database, clock)
-    writer.submit(lambda batch: insert_installation(batch.connection, Installation("log.test", 0, bytes(32)))).result()
+    writer.submit(
+        lambda batch: insert_installation(batch.connection, InstallationRow("log.test", 0, bytes(32)))
+    ).result()
     writer_database[writer] = database
     yield writer
     writer.close()
@@ -50,10 +52,10 @@ def writer(clock: FrozenClock) -> Iterator[Writer]:
 writer_database: dict[Writer, Database] = {}
 
 
-def minutes(writer: Writer) -> list[GateMinute]:
+def minutes(writer: Writer) -> list[GatewayMinute]:
     with writer_database[writer].reading() as connection:
         entries = [decode_entry(leaf.entry).entry for leaf in iterate_leaves(connection)]
-    return [entry for entry in entries if isinstance(entry, GateMinute)]
+    return [entry for entry in entries if isinstance(entry, GatewayMinute)]
 
 
 def lines_of(folder: Path) -> list[bytes]:
@@ -64,7 +66,7 @@ def lines_of(folder: Path) -> list[bytes]:
 def test_lines_are_a_chain_and_the_minute_commits_to_the_last(
     tmp_path: Path, clock: FrozenClock, writer: Writer
 ) -> None:
-    log = GateLog(tmp_path, clock, writer)
+    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     log.record(decision(Outcome.REFUSED, Reason.REVOKED))
     log.flush()
@@ -84,7 +86,7 @@ def test_lines_are_a_chain_and_the_minute_commits_to_the_last(
 
 def test_a_line_says_what_was_decided_and_why(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
     heard: list[str] = []
-    log = GateLog(tmp_path, clock, writer, heard=heard.append)
+    log = GatewayLog(tmp_path, clock, writer, heard=heard.append)
     log.record(decision(Outcome.REFUSED, Reason.REVOKED))
     log.close()
     said = json.loads(heard[0])
@@ -97,7 +99,7 @@ def test_a_line_says_what_was_decided_and_why(tmp_path: Path, clock: FrozenClock
 
 
 def test_the_last_minute_is_told_at_the_end(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
-    log = GateLog(tmp_path, clock, writer)
+    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     log.close()
     assert [entry.admitted for entry in minutes(writer)] == [1]
@@ -113,7 +115,7 @@ def refuse(_act: object) -> Future[None]:
 def test_minutes_in_which_the_database_was_away_are_told_once_it_is_back(
     tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = GateLog(tmp_path, clock, writer)
+    log = GatewayLog(tmp_path, clock, writer)
     with monkeypatch.context() as patch:
         patch.setattr(writer, "submit", refuse)
         for count in (1, 2):
@@ -136,7 +138,7 @@ def test_no_gate_waits_for_the_disk_of_its_log(
     tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever is revoked meanwhile is cut off and written down."""
-    log = GateLog(tmp_path, clock, writer)
+    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     clock.advance(minutes=1)
     slow, done = Event(), Event()
@@ -164,7 +166,7 @@ def test_no_gate_waits_for_the_disk_of_its_log(
 def test_a_disk_that_fails_is_told_of_and_leaves_no_file_open(
     tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = GateLog(tmp_path, clock, writer)
+    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     clock.advance(minutes=1)
     numbers = []
@@ -188,12 +190,12 @@ def test_the_chain_goes_on_after_a_restart_and_over_midnight(
     tmp_path: Path, clock: FrozenClock, writer: Writer
 ) -> None:
     for _ in range(2):
-        log = GateLog(tmp_path, clock, writer)
+        log = GatewayLog(tmp_path, clock, writer)
         log.record(decision())
         log.close()
     first, second = lines_of(tmp_path)
     assert json.loads(second)["before"] == hashlib.sha256(first).hexdigest()
-    log = GateLog(tmp_path, clock, writer)
+    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     clock.advance(days=1)
     log.record(decision())
@@ -207,7 +209,7 @@ def test_a_line_that_a_power_cut_tore_stays_and_the_next_one_stands_by_itself(
     tmp_path: Path, clock: FrozenClock, writer: Writer
 ) -> None:
     for size in (None, 1, 70_000):  # a torn line longer than what is read at once
-        log = GateLog(tmp_path, clock, writer)
+        log = GatewayLog(tmp_path, clock, writer)
         log.record(decision())
         log.close()
         (file,) = (tmp_path / "telemetry").iterdir()
@@ -217,7 +219,7 @@ def test_a_line_that_a_power_cut_tore_stays_and_the_next_one_stands_by_itself(
         if size is not None:
             with file.open("ab") as stream:
                 stream.write(b"torn" * size)
-    log = GateLog(tmp_path, clock, writer)
+    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     log.close()
     *_, torn, last = file.read_bytes().splitlines(keepends=True)
@@ -232,7 +234,7 @@ def test_a_day_of_gigabytes_is_not_read_for_its_last_line(tmp_path: Path, clock:
         stream.truncate(1 << 34)  # a hole of 16 GiB, read back as zeros
         stream.seek(0, os.SEEK_END)
         stream.write(b"\nthe last line\n")
-    log = GateLog(tmp_path, clock, writer)
+    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     log.close()
     with file.open("rb") as stream:
@@ -243,7 +245,7 @@ def test_a_day_of_gigabytes_is_not_read_for_its_last_line(tmp_path: Path, clock:
 
 def test_a_full_disk_stops_no_gate(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
     (tmp_path / "telemetry").write_text("a file where a folder should be")
-    log = GateLog(tmp_path, clock, writer)
+    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     log.close()
     assert minutes(writer) == []

@@ -21,9 +21,9 @@ from tests.authority.installation import Installation, new_installation
 from tests.endpoints.calls import ask
 from tests.postgres import fresh_database, postgres_server
 from tests.server.publishing_house import question_der
-from vagus.authority.crls.published import FRESH_SECONDS, PublishedLists
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
-from vagus.authority.ocsp.responses import OcspDesk
+from vagus.authority.crls.published import FRESH_SECONDS, PublishedCrls
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
+from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.records.revocation.sequence import RevocationFollower
 from vagus.x509.certificates import decode_certificate
@@ -107,16 +107,18 @@ def test_a_node_goes_on_over_a_database_that_stands_still(hanging: tuple[Relay, 
     built.build()
     issuers = built.issuers("h1/icu")
     issuer = issuers["h1/icu"]
-    office = ResponderOffice(built.database, built.writer, built.clock, built.issuance(), built.keystore(OCSP_KEYSTORE))
-    office.renew_due(issuer)
+    renewal = ResponderRenewal(
+        built.database, built.writer, built.clock, built.issuance(), built.keystore(OCSP_KEYSTORE)
+    )
+    renewal.renew_due(issuer)
     issued, unseen = built.issue(issuers), built.issue(issuers)
     built.settle()
     built.publisher.publish_due(issuer)
     follower = RevocationFollower(built.database, built.clock)
     with built.database.reading() as connection:
         responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
-    desk = OcspDesk(built.database, follower, built.pack.ocsp, responders)
-    lists = PublishedLists(built.database, built.clock, fresh_seconds=FRESH_SECONDS)
+    desk = OcspResponses(built.database, follower, built.pack.ocsp, responders)
+    lists = PublishedCrls(built.database, built.clock, fresh_seconds=FRESH_SECONDS)
     app = status_app(publications=lists, ocsp=OcspReplies(desk, built.clock, timedelta(seconds=60)))
     certificate = decode_certificate(issuer.certificate_der)
     kept, new = (question_der(certificate, one.serial) for one in (issued, unseen))

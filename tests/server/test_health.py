@@ -15,7 +15,7 @@ from vagus.errors import Conflict, Unavailable
 from vagus.jobs.periodic import Jobs, Task
 from vagus.reasons import Reason
 from vagus.records.engine.database import open_database
-from vagus.records.installation import Installation, insert_installation
+from vagus.records.installation import InstallationRow, insert_installation
 from vagus.records.revocation.sequence import RevocationFollower
 from vagus.server.health import Health, note_clock, note_files
 from vagus.server.metrics import encode_metrics
@@ -29,7 +29,7 @@ def test_it_says_which_functions_go_on_by_grace_alone_and_for_how_long() -> None
     database = open_database("sqlite://")
     database.create()
     with database.writing() as connection:
-        insert_installation(connection, Installation("log.test", 0, bytes(32)))
+        insert_installation(connection, InstallationRow("log.test", 0, bytes(32)))
     follower = RevocationFollower(database, clock)
     graces = {"telemetry": (7 * DAY, DAY), "imaging": (7 * DAY, DAY / 3), "control": (DAY, timedelta())}
     health = Health(clock, follower, (), timedelta(seconds=2), dict, graces=graces)
@@ -51,7 +51,7 @@ def test_work_that_does_not_come_back_is_a_failure_whatever_the_clock_says() -> 
     database = open_database("sqlite://")
     database.create()
     with database.writing() as connection:
-        insert_installation(connection, Installation("log.test", 0, bytes(32)))
+        insert_installation(connection, InstallationRow("log.test", 0, bytes(32)))
     follower = RevocationFollower(database, clock)
     begun, go_on = threading.Event(), threading.Event()
 

@@ -12,7 +12,7 @@ import pytest
 from tests.server.house import Client, Door, PlainClient, serving, wait_until
 from tests.server.test_listeners import LIMITS, echo, gate
 from tests.tls.authority import pump
-from vagus.endpoints.http import Receive, Scope, Send, read_body, send_answer
+from vagus.endpoints.http import Receive, Scope, Send, read_body, send_response
 from vagus.reasons import Reason
 from vagus.transport.limits import Limits
 from vagus.transport.listeners import ListenerSpec
@@ -98,7 +98,7 @@ class TestBounds:
     def test_a_body_too_large_is_413_before_and_after_it_is_sent(self, door: Door) -> None:
         async def small(scope: Scope, receive: Receive, send: Send) -> None:
             await read_body(scope, receive, 1000)
-            await send_answer(send, 200, [(b"content-length", b"0")])
+            await send_response(send, 200, [(b"content-length", b"0")])
 
         with serving(gate(door, app=small)) as served:
             with Client(served.port(), pump().credential) as client:
@@ -128,7 +128,7 @@ class TestWords:
     def test_a_request_behind_a_good_one_that_does_not_parse_leaves_the_good_one_its_answer(self, door: Door) -> None:
         async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
             await asyncio.sleep(0.05)
-            await send_answer(send, 200, [(b"content-length", b"4")], b"good")
+            await send_response(send, 200, [(b"content-length", b"4")], b"good")
 
         with serving(gate(door, app=slow)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n")
@@ -150,7 +150,7 @@ class TestWords:
     def test_forwarding_headers_change_nothing_that_the_application_sees(self, door: Door) -> None:
         async def who(scope: Scope, _receive: Receive, send: Send) -> None:
             text = f"{scope['client'][0]} {scope['scheme']}".encode()
-            await send_answer(send, 200, [(b"content-length", b"%d" % len(text))], text)
+            await send_response(send, 200, [(b"content-length", b"%d" % len(text))], text)
 
         with serving(gate(door, app=who)) as served, Client(served.port(), pump().credential) as client:
             forged = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: gopher\r\n"

@@ -1,4 +1,4 @@
-"""Doors of a founded hospital: renewed while they serve, and changed by another plan only where it must be."""
+"""BuiltListeners of a founded hospital: renewed while they serve, and changed by another plan only where it must be."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.fleet.house import request
 from tests.server.house import serving
 from tests.x509.chains import crl, root
 from vagus.authority.crls.publisher import forget_future_dates
-from vagus.endpoints.gateway.decisions import GateDecision
+from vagus.endpoints.gateway.decisions import ConnectionDecision
 from vagus.errors import Conflict, Misconfigured, NotTrusted, Unavailable, VagusError
 from vagus.fleet.admission import ListenerRules
 from vagus.fleet.devices import NewDevice
@@ -32,9 +32,9 @@ from vagus.records.authorities import list_authorities
 from vagus.records.certificates import list_of_key
 from vagus.records.models import MakerAnchorRow, put_maker_anchor
 from vagus.records.publications import list_publications, put_publication
-from vagus.server.listener_building import DoorBuilder, Doors
+from vagus.server.listener_building import BuiltListeners, ListenerBuilder
 from vagus.tls import Peer
-from vagus.wiring import House, RealClock
+from vagus.wiring import Installation, RealClock
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
 
@@ -56,17 +56,17 @@ class Built:
     """A hospital's doors, built and not yet open."""
 
     def __init__(self, folder: Path) -> None:
-        self.house = House.open(folder, passphrase_sources=[SOURCE])
+        self.house = Installation.open(folder, passphrase_sources=[SOURCE])
         self.clock = self.house.clock = LateClock()
         plan = self.house.planning.load_adopted()
         assert isinstance(plan, HospitalPlan)
         self.plan = plan
-        self.decisions: list[GateDecision] = []
+        self.decisions: list[ConnectionDecision] = []
         issuers = self.issuers = self.house.open_issuers(["h1/icu", "h1/infra"])
-        self.builder = DoorBuilder(
+        self.builder = ListenerBuilder(
             self.house, plan, issuers, record=self.decisions.append, staple_of=lambda _certificate: lambda: b""
         )
-        self.doors: Doors = self.builder.build()
+        self.doors: BuiltListeners = self.builder.build()
 
     def changed(self, before: str, after: str) -> HospitalPlan:
         """The plan with other words."""
@@ -170,10 +170,10 @@ def revoke_door(built: Built, reason: RevocationReason) -> bytes:
 
 
 def test_a_door_that_must_be_renewed_where_no_key_is_open_says_whose(hospital: Path) -> None:
-    with House.open(hospital, passphrase_sources=[SOURCE]) as house:
+    with Installation.open(hospital, passphrase_sources=[SOURCE]) as house:
         plan = house.planning.load_adopted()
         assert isinstance(plan, HospitalPlan)
-        builder = DoorBuilder(
+        builder = ListenerBuilder(
             house, plan, house.open_issuers(["h1/icu"]), record=print, staple_of=lambda _certificate: lambda: b""
         )
         with pytest.raises(Unavailable, match="add it to --issue-for") as caught:
@@ -220,7 +220,7 @@ def test_a_door_of_old_tls_is_not_opened_to_devices_that_came_beside_the_plan(bu
         built.builder.prepare(old, built.doors)
     assert caught.value.reason is Reason.BAD_PLAN
     issuers = built.house.open_issuers(["h1/icu", "h1/infra"])
-    started = DoorBuilder(built.house, old, issuers, record=print, staple_of=lambda _certificate: lambda: b"")
+    started = ListenerBuilder(built.house, old, issuers, record=print, staple_of=lambda _certificate: lambda: b"")
     assert [one.name for one in started.build().specs] == ["enrol"], "one device keeps no hospital from starting"
     assert "wearable" in started.warnings["listener enrol"]
     built.house.inventory.change_state(worn.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
@@ -244,7 +244,7 @@ def test_a_makers_new_list_is_taken_without_a_restart_and_a_bad_one_is_told(buil
     assert built.builder.refresh(built.doors)
     assert set(built.builder.told_of_makers()) == {"makers/other.crl"}
     assert not built.builder.refresh(built.doors)
-    built.builder.read_lists_again()
+    built.builder.reload_crls()
     assert built.builder.refresh(built.doors), "an operator said so"
     makers_lists = [one for one in diagnose(built.house) if one.check == "makers' lists"]
     assert [(one.state, one.finding.partition(":")[0]) for one in makers_lists] == [(State.WARNING, "makers/other.crl")]

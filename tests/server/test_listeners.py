@@ -12,7 +12,7 @@ import pytest
 from tests.server.house import Client, Door, PlainClient, Served, serving, wait_until
 from tests.tls.authority import authority, pump, server_credential, stranger
 from vagus.endpoints.gateway.decisions import Outcome
-from vagus.endpoints.http import Receive, Scope, Send, read_body, send_answer
+from vagus.endpoints.http import Receive, Scope, Send, read_body, send_response
 from vagus.errors import Misconfigured, NotTrusted
 from vagus.reasons import Reason
 from vagus.tls import ServerContext, ServerTls
@@ -28,7 +28,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     admitted = scope["extensions"]["tls"]["admitted"]
     who = admitted.identity.device_name.encode() if admitted else b"nobody"
     headers = [(b"content-length", b"%d" % len(body)), (b"who", who)]
-    await send_answer(send, 200, headers, body)
+    await send_response(send, 200, headers, body)
 
 
 def gate(door: Door, *, client_auth: str = "optional", **facts: object) -> ListenerSpec:
@@ -98,7 +98,7 @@ class TestAdmission:
     def test_a_listener_may_leave_the_refusal_to_its_application(self, door: Door) -> None:
         async def ask(scope: Scope, _receive: Receive, send: Send) -> None:
             tls = scope["extensions"]["tls"]
-            await send_answer(send, 200, [(b"connection", b"close")], str(tls["refusal"].reason).encode())
+            await send_response(send, 200, [(b"connection", b"close")], str(tls["refusal"].reason).encode())
 
         with serving(gate(door, on_refusal="tell", app=ask)) as served, Client(served.port()) as client:
             assert client.get().body == b"CREDENTIAL_MISSING"
@@ -203,7 +203,7 @@ class TestManyListeners:
         async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
             begun.append(True)
             await asyncio.sleep(0.2)
-            await send_answer(send, 200, [(b"content-length", b"2")], b"ok")
+            await send_response(send, 200, [(b"content-length", b"2")], b"ok")
 
         with serving(gate(door, app=slow), grace=5) as served:
             client = Client(served.port(), pump().credential)

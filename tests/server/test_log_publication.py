@@ -13,13 +13,13 @@ from vagus.errors import IntegrityFailure
 from vagus.ledger import publish
 from vagus.reasons import Reason
 from vagus.server.log_publication import ledger_jobs, note_lacks
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     monkeypatch.setenv("CHECKPOINT_PASSPHRASE", "correct horse battery")
-    with House.create(
+    with Installation.create(
         tmp_path / "house",
         kind="hospital",
         origin="log.test",
@@ -30,29 +30,31 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         yield made
 
 
-def checkpoint(house: House) -> Path:
+def checkpoint(house: Installation) -> Path:
     return house.settings.log / "checkpoint"
 
 
-def test_the_files_are_there_before_the_first_door_opens(house: House) -> None:
+def test_the_files_are_there_before_the_first_door_opens(house: Installation) -> None:
     ledger_jobs(house, lambda: True).run_all()
     assert checkpoint(house).read_text().startswith("log.test\n1\n")
     assert note_lacks(house) == {}
 
 
-def test_a_process_without_the_logs_passphrase_has_nothing_to_do_and_says_so(house: House) -> None:
-    with House.open(house.settings.folder) as other:
+def test_a_process_without_the_logs_passphrase_has_nothing_to_do_and_says_so(house: Installation) -> None:
+    with Installation.open(house.settings.folder) as other:
         jobs = ledger_jobs(other, lambda: True)
         assert jobs.states() == {}
         assert "--passphrase-source log=" in note_lacks(other)["checkpoints"]
 
 
-def test_nothing_is_signed_while_a_gap_is_open(house: House) -> None:
+def test_nothing_is_signed_while_a_gap_is_open(house: Installation) -> None:
     ledger_jobs(house, lambda: False).run_all()
     assert not checkpoint(house).exists()
 
 
-def test_a_folder_that_another_process_hangs_in_stops_no_start(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_another_process_hangs_in_stops_no_start(
+    house: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publish, "_LOCK_SECONDS", 0.05)
     house.settings.log.mkdir(exist_ok=True)
     held = os.open(house.settings.log / ".lock", os.O_RDWR | os.O_CREAT)
@@ -66,7 +68,7 @@ def test_a_folder_that_another_process_hangs_in_stops_no_start(house: House, mon
     assert (jobs.states()["ledger"].in_a_row, checkpoint(house).exists()) == (0, True)
 
 
-def test_a_checkpoint_that_is_none_stops_the_start(house: House) -> None:
+def test_a_checkpoint_that_is_none_stops_the_start(house: Installation) -> None:
     ledger_jobs(house, lambda: True).run_all()
     checkpoint(house).write_bytes(checkpoint(house).read_bytes().replace(b"log.test\n1\n", b"log.test\n2\n"))
     with pytest.raises(IntegrityFailure) as caught:

@@ -11,7 +11,7 @@ import pytest
 from tests.x509.chains import AT, DAY, Listed, Made, crl, root, scope
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
-from vagus.server.maker_crls import RETRY_SECONDS, MakersLists, MakersStatus
+from vagus.server.maker_crls import RETRY_SECONDS, MakerCrls, MakerCrlStatus
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_memory import VolatileCrlMemory
 from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
@@ -29,7 +29,7 @@ def admit(*lists: bytes, known: Sequence[Made] = (LINE,)) -> None:
     status = CrlStatus(Pool(ANCHORS, [one.parsed for one in known]), rules=STRICT_CRL_RULES)
     for der in lists:
         status.load(der, AT)
-    validator = Validator(ANCHORS, MakersStatus(status))
+    validator = Validator(ANCHORS, MakerCrlStatus(status))
     validator.validate(BIRTH.der, [LINE.der], Expectation(role=Role.IDEVID, needs_identity=False), AT)
 
 
@@ -41,7 +41,7 @@ def refused(*lists: bytes, known: Sequence[Made] = (LINE,)) -> Reason:
 
 def test_a_maker_that_gave_no_list_is_no_reason_to_refuse() -> None:
     admit()
-    Validator(ANCHORS, MakersStatus(None)).validate(
+    Validator(ANCHORS, MakerCrlStatus(None)).validate(
         BIRTH.der, [LINE.der], Expectation(role=Role.IDEVID, needs_identity=False), AT
     )
 
@@ -87,8 +87,8 @@ class Shelf:
         self.clock = Clock()
         self.lists = self.restarted()
 
-    def restarted(self) -> MakersLists:
-        return MakersLists(self.folder, self.memory, ClockFloor(), self.clock.now)
+    def restarted(self) -> MakerCrls:
+        return MakerCrls(self.folder, self.memory, ClockFloor(), self.clock.now)
 
     def put(self, name: str, content: bytes) -> None:
         (self.folder / name).write_bytes(content)

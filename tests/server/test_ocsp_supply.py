@@ -19,8 +19,8 @@ from tests.authority.installation import BY, SECRET
 from tests.endpoints.calls import call
 from tests.server.publishing_house import PublishingHouse
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
-from vagus.authority.ocsp.responses import OcspDesk
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
+from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.errors import Refused
 from vagus.keystore.software import SoftwareKeystore
@@ -28,14 +28,14 @@ from vagus.reasons import Reason
 from vagus.records import certificates as rows
 from vagus.records.revocation.sequence import RevocationFollower
 from vagus.server import ocsp_supply
-from vagus.server.ocsp_supply import DeskSupply
+from vagus.server.ocsp_supply import OcspSupply
 from vagus.x509.crls.building import RevocationReason
 
 
 @pytest.fixture
-def supply(house: PublishingHouse) -> DeskSupply:
+def supply(house: PublishingHouse) -> OcspSupply:
     built = house.built
-    return DeskSupply(house.desk, built.database, built.keystore(OCSP_KEYSTORE), built.clock)
+    return OcspSupply(house.desk, built.database, built.keystore(OCSP_KEYSTORE), built.clock)
 
 
 def question(issued: IssuedCertificate) -> bytes:
@@ -50,7 +50,7 @@ def ask(house: PublishingHouse, issued: IssuedCertificate) -> ocsp.OCSPResponse:
 
 
 def test_the_sweep_goes_page_by_page_from_where_it_was(
-    house: PublishingHouse, supply: DeskSupply, monkeypatch: pytest.MonkeyPatch
+    house: PublishingHouse, supply: OcspSupply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(5):
         house.issue()
@@ -67,7 +67,7 @@ def test_the_sweep_goes_page_by_page_from_where_it_was(
 
 
 def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(
-    house: PublishingHouse, supply: DeskSupply, monkeypatch: pytest.MonkeyPatch
+    house: PublishingHouse, supply: OcspSupply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(5):
         house.issue()
@@ -87,7 +87,7 @@ def test_a_sweep_of_more_than_is_kept_ends(house: PublishingHouse, monkeypatch: 
     assert [house.desk.presign_slice(house.built.clock.now()) for _ in range(4)] == [True, False, True, False]
 
 
-def test_an_answer_within_a_sweep_is_replaced_at_once(house: PublishingHouse, supply: DeskSupply) -> None:
+def test_an_answer_within_a_sweep_is_replaced_at_once(house: PublishingHouse, supply: OcspSupply) -> None:
     issued = house.issue()
     supply.presign()
     assert ask(house, issued).certificate_status is ocsp.OCSPCertStatus.GOOD
@@ -95,14 +95,14 @@ def test_an_answer_within_a_sweep_is_replaced_at_once(house: PublishingHouse, su
     assert ask(house, issued).certificate_status is ocsp.OCSPCertStatus.REVOKED
 
 
-def test_a_responder_that_another_process_renewed_is_taken_over(house: PublishingHouse, supply: DeskSupply) -> None:
+def test_a_responder_that_another_process_renewed_is_taken_over(house: PublishingHouse, supply: OcspSupply) -> None:
     issued, built = house.issue(), house.built
     (before,) = ask(house, issued).certificates
     supply.take_over()
     assert ask(house, issued).certificates == [before]
     house.advance(days=7, hours=1)
     keystore = built.keystore(OCSP_KEYSTORE)
-    assert ResponderOffice(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(house.icu)
+    assert ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(house.icu)
     supply.take_over()
     (after,) = ask(house, issued).certificates
     assert after.not_valid_after_utc > before.not_valid_after_utc
@@ -132,8 +132,8 @@ class Node:
         keystore = SoftwareKeystore.open(self.folder, SECRET)
         with built.database.reading() as connection:
             responders = open_responders(connection, keystore)
-        self.desk = OcspDesk(built.database, self.follower, built.pack.ocsp, responders)
-        self.supply = DeskSupply(self.desk, built.database, keystore, built.clock)
+        self.desk = OcspResponses(built.database, self.follower, built.pack.ocsp, responders)
+        self.supply = OcspSupply(self.desk, built.database, keystore, built.clock)
 
     def ask(self, issued: IssuedCertificate) -> ocsp.OCSPResponse:
         self.follower.catch_up()
@@ -155,7 +155,7 @@ def node(house: PublishingHouse, tmp_path: Path) -> Node:
 def renew(house: PublishingHouse) -> None:
     built = house.built
     keystore = built.keystore(OCSP_KEYSTORE)
-    assert ResponderOffice(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(house.icu)
+    assert ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(house.icu)
 
 
 def test_a_node_that_has_not_got_the_new_key_goes_on_with_the_one_before(house: PublishingHouse, node: Node) -> None:

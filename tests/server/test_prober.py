@@ -10,8 +10,8 @@ from sqlalchemy import delete, update
 
 from tests.authority.installation import STATUS_URL
 from tests.server.publishing_house import PublishingHouse
-from vagus.authority.crls.publisher import sign_list
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice
+from vagus.authority.crls.publisher import sign_crl
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.errors import VagusError
 from vagus.monitoring.defects import Defect
 from vagus.monitoring.prober import Prober
@@ -43,7 +43,7 @@ def signed(house: PublishingHouse, **changes: object) -> bytes:
         "entries": (),
         "shard_url": house.place("0"),
     }
-    return sign_list(house.icu, CrlContents(**{**fields, **changes}))  # type: ignore[arg-type]
+    return sign_crl(house.icu, CrlContents(**{**fields, **changes}))  # type: ignore[arg-type]
 
 
 def hand_out(house: PublishingHouse, content: bytes | None, name: str = "0") -> str:
@@ -92,7 +92,7 @@ def test_a_list_that_another_key_signed_is_no_list(house: PublishingHouse) -> No
 
 def test_another_issuers_list_is_no_list(house: PublishingHouse) -> None:
     place = house.place("complete")
-    other = house.lists.find_list("h1", 1, -1)
+    other = house.lists.find_crl("h1", 1, -1)
     assert other is not None
     house.spoiled[place] = lambda _: other.crl_der
     assert the_only(house, place).reason is Reason.CRL_INVALID
@@ -139,7 +139,7 @@ def test_a_missing_revocation_in_a_delta_is_told(house: PublishingHouse) -> None
     house.revoke(first)
     house.advance(minutes=2)
     house.publish()
-    before = house.lists.find_list("h1/icu", 1, 0, is_delta=True)
+    before = house.lists.find_crl("h1/icu", 1, 0, is_delta=True)
     assert before is not None
     house.revoke(second)
     house.advance(minutes=2)
@@ -178,7 +178,7 @@ def test_a_release_may_be_late_and_then_is_told(house: PublishingHouse) -> None:
     house.built.revocations.hold(*name, by="operator:tests").result()
     house.advance(minutes=2)
     house.publish()
-    held = house.lists.find_list("h1/icu", 1, 0)
+    held = house.lists.find_crl("h1/icu", 1, 0)
     assert held is not None
     house.built.revocations.release(*name, by="operator:tests").result()
     hand_out(house, held.crl_der)
@@ -189,7 +189,7 @@ def test_a_release_may_be_late_and_then_is_told(house: PublishingHouse) -> None:
 
 
 def test_a_number_that_falls_is_told_even_after_a_restart(house: PublishingHouse) -> None:
-    old = house.lists.find_list("h1/icu", 1, 0)
+    old = house.lists.find_crl("h1/icu", 1, 0)
     assert old is not None
     house.advance(hours=6)
     house.publish()
@@ -205,7 +205,7 @@ def test_a_cache_may_have_an_older_list_than_another_process_saw(house: Publishi
     house.revoke(house.issue())
     house.advance(minutes=5)
     house.publish()
-    old = house.lists.find_list("h1/icu", 1, 0, is_delta=name != "0")
+    old = house.lists.find_crl("h1/icu", 1, 0, is_delta=name != "0")
     assert old is not None
     house.revoke(house.issue())
     house.advance(seconds=30)
@@ -221,7 +221,7 @@ def test_a_cache_may_have_an_older_list_than_another_process_saw(house: Publishi
 
 
 def test_an_old_list_is_behind_where_nothing_newer_was_seen(house: PublishingHouse) -> None:
-    old = house.lists.find_list("h1/icu", 1, 0)
+    old = house.lists.find_crl("h1/icu", 1, 0)
     assert old is not None
     house.advance(hours=6)
     house.publish()
@@ -420,10 +420,12 @@ def test_a_responder_that_ends_with_its_authority_has_no_successor_to_wait_for(h
     assert house.icu.facts.not_after is not None
     built.clock.advance(seconds=(house.icu.facts.not_after - built.clock.now()).total_seconds() - 3 * 86_400)
     house.desk._follower.catch_up()
-    office = ResponderOffice(built.database, built.writer, built.clock, built.issuance(), built.keystore(OCSP_KEYSTORE))
+    renewal = ResponderRenewal(
+        built.database, built.writer, built.clock, built.issuance(), built.keystore(OCSP_KEYSTORE)
+    )
     house.publish()
     assert Reason.STATUS_OVERDUE in reasons(house.probe().defects, f"{STATUS_URL}/ocsp"), "the last one is not made yet"
-    assert office.renew_due(house.icu)
+    assert renewal.renew_due(house.icu)
     assert not [one for one in house.probe().defects if "the responder of h1/icu" in one.sentence]
 
 

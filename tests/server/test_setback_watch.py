@@ -10,18 +10,18 @@ import pytest
 
 from tests.authority.crls.test_files import keep, newest
 from tests.server.publishing_house import ICU, PublishingHouse, question_der
-from vagus.authority.crls.files import ListFiles
+from vagus.authority.crls.files import CrlFiles
 from vagus.authority.crls.foreign import read_list
-from vagus.authority.earlier_revocations import adopt_list
+from vagus.authority.earlier_revocations import adopt_crl
 from vagus.errors import Conflict, IntegrityFailure, Unavailable
 from vagus.reasons import Reason
 from vagus.records.authorities import list_authorities
 from vagus.records.installation import set_restored, set_settled
 from vagus.records.publications import COMPLETE
 from vagus.server import setback_watch
-from vagus.server.listener_certificates import DoorCertificate
-from vagus.server.serving import Stapler
-from vagus.server.setback_watch import CarefulDesk, CarefulLists, Sight
+from vagus.server.listener_certificates import ListenerCertificate
+from vagus.server.setback_watch import GuardedCrls, GuardedOcspResponses, SetbackWatch
+from vagus.server.stapling import Stapler
 from vagus.tls import Credential
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.decoding import decode_crl
@@ -41,10 +41,10 @@ class Node:
         self.published = self.house.built.folder / "published"
         self.log = self.house.built.folder / "log"
         database = self.house.built.database
-        files = ListFiles(database, self.published)
-        self.sight = Sight(database, files, self.log, is_behind=self._ask, mark=self._mark, waits=self.waits)
-        self.lists = CarefulLists(self.house.lists, self.sight, database)
-        self.desk = CarefulDesk(self.house.desk, self.sight)
+        files = CrlFiles(database, self.published)
+        self.sight = SetbackWatch(database, files, self.log, is_behind=self._ask, mark=self._mark, waits=self.waits)
+        self.lists = GuardedCrls(self.house.lists, self.sight, database)
+        self.desk = GuardedOcspResponses(self.house.desk, self.sight)
 
     def _ask(self, log: Path) -> bool:
         assert log == self.log
@@ -55,8 +55,8 @@ class Node:
 
     def list_of(self, shard: int, *, is_delta: bool = False) -> bytes | None:
         self.house.lists.look()
-        found = self.lists.find_kept_list(ICU, 1, shard, is_delta=is_delta)
-        found = found or self.lists.find_list(ICU, 1, shard, is_delta=is_delta)
+        found = self.lists.find_cached_crl(ICU, 1, shard, is_delta=is_delta)
+        found = found or self.lists.find_crl(ICU, 1, shard, is_delta=is_delta)
         return None if found is None else found.crl_der
 
     def file_of(self, name: str) -> bytes:
@@ -75,7 +75,7 @@ class Node:
         with self.house.built.database.reading() as connection:
             found = read_list(self.file_of(name), list_authorities(connection))
         assert found is not None
-        self.house.built.writer.submit(lambda batch: adopt_list(batch, found)).result()
+        self.house.built.writer.submit(lambda batch: adopt_crl(batch, found)).result()
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_certificates_of_authorities_are_handed_out_all_the_same(node: Node) -> 
 def test_a_door_staples_nothing_for_itself_while_nobody_is_called_good(node: Node) -> None:
     house = node.house
     issued = house.issue()
-    shown = DoorCertificate(
+    shown = ListenerCertificate(
         Credential(b"", b""), issued.der, issued.issuer.certificate_der, issued.serial, not_after=2**40
     )
     staple = Stapler(house.desk, node.sight, house.built.clock).of(shown)

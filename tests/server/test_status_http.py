@@ -33,7 +33,7 @@ from tests.server.status_house import (
 )
 from tests.tls.authority import server_credential
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.ocsp.responses import KeptAnswer, OcspAnswer
+from vagus.authority.ocsp.responses import CachedResponse, SignedResponse
 from vagus.endpoints.revocation_status import OcspReplies
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
@@ -41,7 +41,7 @@ from vagus.tls import ServerContext, ServerTls
 from vagus.transport.http_protocol import PIPELINED
 from vagus.transport.limits import Limits
 from vagus.transport.listeners import ListenerSpec
-from vagus.transport.ocsp_cache import ReadyAnswers
+from vagus.transport.ocsp_cache import OcspCache
 from vagus.transport.plain_connection import PlainConnection
 from vagus.transport.status_protocol import StatusHttp
 
@@ -264,10 +264,10 @@ def _any(questions: list[bytes]) -> st.SearchStrategy[bytes]:
 class _Broken:
     """A source that fails otherwise than by our own errors."""
 
-    def answer(self, _request_der: bytes, _at: datetime) -> OcspAnswer:
+    def answer(self, _request_der: bytes, _at: datetime) -> SignedResponse:
         raise OSError("the disk is gone")
 
-    def find_kept(self, _request_der: bytes, _at: datetime) -> KeptAnswer | None:
+    def find_kept(self, _request_der: bytes, _at: datetime) -> CachedResponse | None:
         raise OSError("the disk is gone")
 
 
@@ -345,7 +345,7 @@ class TestKept:
         self, status: StatusHouse, issued: IssuedCertificate, caplog: pytest.LogCaptureFixture
     ) -> None:
         replies = OcspReplies(_Broken(), status.house.built.clock, AGE)
-        spec = ListenerSpec("fast", "127.0.0.1", 0, app=status.app, answers=ReadyAnswers(replies))
+        spec = ListenerSpec("fast", "127.0.0.1", 0, app=status.app, answers=OcspCache(replies))
         with serving(spec) as served, PlainClient(served.port("fast")) as client:
             for _ in range(2):
                 client.send(post(question(issued)))

@@ -13,7 +13,7 @@ from tests.authority.installation import BY
 from tests.endpoints.calls import call
 from tests.server.publishing_house import PublishingHouse
 from vagus.jobs.periodic import Jobs, Task
-from vagus.monitoring.status_watch import StatusWatch, watch_lists
+from vagus.monitoring.status_watch import StatusWatch, watch_crls
 from vagus.records.authorities import find_generation
 from vagus.records.engine.tables import crl_publications, ocsp_responders
 from vagus.server.health import Health, health_app
@@ -105,7 +105,7 @@ def test_an_authority_that_is_over_needs_no_list(house: PublishingHouse) -> None
     house.built.clock.advance(days=7 * 365)
     with house.built.database.reading() as connection:
         built = house.built
-        watched = watch_lists(connection, built.pack, built.clock.now(), built.folder / "keystores")
+        watched = watch_crls(connection, built.pack, built.clock.now(), built.folder / "keystores")
     assert {one.authority for one in watched.lists} == {"root#1", "h1#1"}
 
 

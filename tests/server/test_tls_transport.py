@@ -13,7 +13,7 @@ from tests.server.test_listeners import gate
 from tests.tls.authority import pump
 from tests.tls.test_stream import client_context
 from vagus.endpoints.gateway.decisions import Outcome
-from vagus.endpoints.http import Receive, Scope, Send, send_answer
+from vagus.endpoints.http import Receive, Scope, Send, send_response
 from vagus.reasons import Reason
 
 
@@ -125,7 +125,7 @@ class TestPressure:
         body = b"x" * 30_000_000
 
         async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
-            await send_answer(send, 200, [(b"content-length", b"%d" % len(body))], body)
+            await send_response(send, 200, [(b"content-length", b"%d" % len(body))], body)
 
         with serving(gate(door, app=large)) as served:
             with Client(served.port(), pump().credential) as client:
@@ -140,7 +140,7 @@ class TestPressure:
         body = random.Random(1).randbytes(6_000_000)
 
         async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
-            await send_answer(send, 200, [(b"content-length", b"%d" % len(body))], body)
+            await send_response(send, 200, [(b"content-length", b"%d" % len(body))], body)
 
         with serving(gate(door, app=large)) as served, Client(served.port(), pump().credential) as client:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
@@ -154,7 +154,7 @@ class TestPressure:
 
     def test_the_last_word_arrives_although_the_client_is_still_sending(self, door: Door) -> None:
         async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
-            await send_answer(send, 413, [(b"content-length", b"0"), (b"connection", b"close")])
+            await send_response(send, 413, [(b"content-length", b"0"), (b"connection", b"close")])
 
         with serving(gate(door, app=refuse)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n")

@@ -26,12 +26,12 @@ from urllib.parse import unquote
 
 from tests.authority.installation import H1, ICU, ROOT, SECRET, STATUS_URL, new_installation
 from tests.server.publishing_house import question_der
-from vagus.authority.crls.published import PublishedLists
+from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuanceToken
 from vagus.authority.issuers import open_issuers
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
-from vagus.authority.ocsp.responses import OcspDesk
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
+from vagus.authority.ocsp.responses import OcspResponses
 from vagus.authority.revocation import Revocations
 from vagus.errors import Unavailable
 from vagus.identifiers import DeviceId
@@ -99,8 +99,8 @@ class Server:
         self._write_files()
         self._follower = RevocationFollower(self._database, self._clock)
         self._follower.follow(self._writer)
-        self._desk = OcspDesk(self._database, self._follower, pack.ocsp, responders)
-        self._lists = PublishedLists(self._database, self._clock)
+        self._desk = OcspResponses(self._database, self._follower, pack.ocsp, responders)
+        self._lists = PublishedCrls(self._database, self._clock)
         self._prober = Prober(
             pack,
             self._database,
@@ -195,7 +195,7 @@ class Server:
         slug, generation, name = url.removeprefix(f"{STATUS_URL}/crl/").split("/")
         stem, is_delta = name.removesuffix(".crl").removesuffix(".delta"), ".delta." in name
         shard = COMPLETE if stem == "complete" else int(stem)
-        found = self._lists.find_list(slug.replace(".", "/"), int(generation), shard, is_delta=is_delta)
+        found = self._lists.find_crl(slug.replace(".", "/"), int(generation), shard, is_delta=is_delta)
         if found is None:
             raise Unavailable(Reason.STATUS_UNAVAILABLE, f"{url}: it answers with HTTP status 404", status=404)
         return found.crl_der
@@ -269,7 +269,7 @@ def found_house(folder: Path, url: str) -> None:
         built.build(ROOT, H1, ICU)
         issuer = built.issuers(UNIT)[UNIT]
         keystore = built.keystore(OCSP_KEYSTORE)
-        ResponderOffice(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(issuer)
+        ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(issuer)
         built.publisher.publish_due(issuer)
 
 

@@ -26,7 +26,7 @@ from tests.durability.installation import (
 )
 from tests.endpoints.gateway.upstreams import http_upstream
 from vagus.records.authorities import list_authorities
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.crls.building import RevocationReason
 
 pytestmark = pytest.mark.soak
@@ -122,7 +122,7 @@ def test_whoever_is_revoked_is_cut_within_two_seconds_and_nobody_else(
             stack.callback(gate.kill)
             assert gate.wait_ready(), (folder / "server.err").read_text()
             gates.append(gate)
-        house = stack.enter_context(House.open(folder, passphrase_sources=[SOURCE]))
+        house = stack.enter_context(Installation.open(folder, passphrase_sources=[SOURCE]))
         with house.database.reading() as connection:
             issuer = next(row.id for row in list_authorities(connection) if row.name == "h1/icu")
         anchor = infrastructure_anchor(folder)
@@ -137,7 +137,7 @@ def test_whoever_is_revoked_is_cut_within_two_seconds_and_nobody_else(
 
 
 def watch_cuts(
-    house: House, issuer: int, devices: list[Device], dice: random.Random, stalls: Stalls, seconds: float
+    house: Installation, issuer: int, devices: list[Device], dice: random.Random, stalls: Stalls, seconds: float
 ) -> list[float]:
     """Revoke, hold and release at random while all good devices go on talking; gives how long each cut took."""
     cuts: list[float] = []

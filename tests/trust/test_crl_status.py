@@ -30,7 +30,7 @@ from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
 from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlRules, CrlStatus
-from vagus.trust.status import BoundedGrace, FirstAnswer, StatusSource
+from vagus.trust.status import BoundedGrace, FirstSource, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509 import der
 from vagus.x509.ocsp.checks import OcspRules, check_response
@@ -43,9 +43,9 @@ CA = ROOT.ca("O=Harbour,CN=CA")
 HOUR = timedelta(hours=1)
 WRAPS: dict[str, Callable[[CrlStatus], StatusSource]] = {
     "bare": lambda source: source,
-    "first answer": lambda source: FirstAnswer([source]),
+    "first answer": lambda source: FirstSource([source]),
     "bounded grace": lambda source: BoundedGrace(source, HOUR, lambda _: None),
-    "both": lambda source: BoundedGrace(FirstAnswer([source]), HOUR, lambda _: None),
+    "both": lambda source: BoundedGrace(FirstSource([source]), HOUR, lambda _: None),
 }
 HERE, THERE = ("uri", "http://status.example/1.crl"), ("uri", "http://status.example/2.crl")
 
@@ -610,7 +610,7 @@ def test_a_revoked_key_signs_no_more_lists() -> None:
         ask(source, leaf)
     assert (caught.value.reason, caught.value.facts["cause"]) == (Reason.CRL_INVALID, Reason.REVOKED)
     # the leaf itself is listed nowhere: who knows better may say so
-    FirstAnswer([source, status(crl(CA))]).check_status(leaf.parsed, CA.parsed, AT)
+    FirstSource([source, status(crl(CA))]).check_status(leaf.parsed, CA.parsed, AT)
     held = status(crl(fresh), crl(ROOT, [Listed(serial(fresh), 6)]), known=(CA, fresh))
     assert refused(held, leaf) is Reason.CRL_INVALID
 

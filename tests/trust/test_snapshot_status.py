@@ -19,7 +19,7 @@ from vagus.trust.anchors import AnchorSet
 from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
 from vagus.trust.crl_status import CrlStatus
 from vagus.trust.snapshot_status import SnapshotStatus
-from vagus.trust.status import BoundedGrace, EveryAnswer, FirstAnswer, StatusSource
+from vagus.trust.status import AllSources, BoundedGrace, FirstSource, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crls.building import RevocationReason
@@ -182,9 +182,9 @@ def test_a_chance_hit_is_cleared_by_lists(clinic: Clinic) -> None:
     assert caught.value.reason is Reason.REVOKED
 
 
-@pytest.mark.parametrize("several", [FirstAnswer, EveryAnswer])
+@pytest.mark.parametrize("several", [FirstSource, AllSources])
 def test_an_older_list_clears_nothing_that_looks_revoked_in_a_newer_snapshot(
-    clinic: Clinic, several: type[FirstAnswer]
+    clinic: Clinic, several: type[FirstSource]
 ) -> None:
     bad = clinic.issue()
     clinic.built.publisher.publish_all(clinic.issuers["h1/icu"])
@@ -204,7 +204,7 @@ def test_the_silence_of_who_is_asked_about_a_hit_leaves_it_in_doubt(clinic: Clin
     bad = clinic.issue()
     clinic.revoke(bad)
     status = clinic.gateway(on_hit=Nobody(silence, stale_seconds=5))
-    beside: list[StatusSource] = [EveryAnswer([status, Nobody(None)]), FirstAnswer([status, Nobody(None)])]
+    beside: list[StatusSource] = [AllSources([status, Nobody(None)]), FirstSource([status, Nobody(None)])]
     beside.append(BoundedGrace(status, timedelta(hours=1), lambda _: None))
     for one in (status, *beside):
         assert refused(one, bad, clinic.now).reason is Reason.STATUS_DOUBTFUL
@@ -213,7 +213,7 @@ def test_the_silence_of_who_is_asked_about_a_hit_leaves_it_in_doubt(clinic: Clin
 def test_a_clock_that_was_set_back_clears_nothing_that_looks_revoked(clinic: Clinic) -> None:
     bad = clinic.issue()
     clinic.revoke(bad)
-    both = EveryAnswer([clinic.gateway(), Nobody(None)])
+    both = AllSources([clinic.gateway(), Nobody(None)])
     assert refused(both, bad, clinic.now - timedelta(minutes=6)).reason is Reason.STATUS_DOUBTFUL
 
 
@@ -252,7 +252,7 @@ def test_silence_is_no_answer(clinic: Clinic, tmp_path: Path) -> None:
         other.build(ROOT, H1, ICU)
         stranger = other.issue(other.issuers("h1/icu"))
         assert refused(clinic.gateway(), stranger, clinic.now).reason is Reason.STATUS_UNAVAILABLE
-    first = FirstAnswer([empty, clinic.gateway()])
+    first = FirstSource([empty, clinic.gateway()])
     first.check_status(*pair(issued), clinic.now)
 
 

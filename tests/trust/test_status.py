@@ -9,7 +9,7 @@ import pytest
 from tests.x509.chains import AT, NO_REV_AVAIL, root
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
-from vagus.trust.status import BoundedGrace, EveryAnswer, FirstAnswer, StatusSource, UnsafeNoStatus, as_of_authority
+from vagus.trust.status import AllSources, BoundedGrace, FirstSource, StatusSource, UnsafeNoStatus, as_of_authority
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.paths.search import ValidPath
 
@@ -43,38 +43,38 @@ def refused(source: StatusSource) -> Reason:
 
 def test_the_first_source_that_knows_decides() -> None:
     later = Says(Reason.REVOKED)
-    ask(FirstAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(None), later]))
+    ask(FirstSource([Says(Reason.STATUS_UNAVAILABLE), Says(None), later]))
     assert later.asked == 0
-    assert refused(FirstAnswer([Says(Reason.STATUS_STALE), later])) is Reason.REVOKED
+    assert refused(FirstSource([Says(Reason.STATUS_STALE), later])) is Reason.REVOKED
     for definite in (Reason.REVOKED, Reason.ON_HOLD, Reason.NOT_ISSUED):
-        assert refused(FirstAnswer([Says(definite), Says(None)])) is definite
+        assert refused(FirstSource([Says(definite), Says(None)])) is definite
 
 
 def test_where_all_are_heard_any_may_refuse_and_one_that_knows_suffices() -> None:
-    ask(EveryAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(None), Says(Reason.STATUS_STALE)]))
+    ask(AllSources([Says(Reason.STATUS_UNAVAILABLE), Says(None), Says(Reason.STATUS_STALE)]))
     for definite in (Reason.REVOKED, Reason.ON_HOLD, Reason.NOT_ISSUED):
-        assert refused(EveryAnswer([Says(None), Says(definite)])) is definite
-        assert refused(EveryAnswer([Says(definite), Says(None)])) is definite
+        assert refused(AllSources([Says(None), Says(definite)])) is definite
+        assert refused(AllSources([Says(definite), Says(None)])) is definite
     for sources in ([Says(None), Says(Reason.STATUS_DOUBTFUL)], [Says(Reason.STATUS_DOUBTFUL), Says(None)]):
-        assert refused(EveryAnswer(sources)) is Reason.STATUS_DOUBTFUL
-    assert refused(EveryAnswer([])) is Reason.STATUS_UNAVAILABLE
-    assert refused(EveryAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE
+        assert refused(AllSources(sources)) is Reason.STATUS_DOUBTFUL
+    assert refused(AllSources([])) is Reason.STATUS_UNAVAILABLE
+    assert refused(AllSources([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE
 
 
 def test_the_doubt_of_an_earlier_source_is_not_cleared_by_a_later_one() -> None:
     """A snapshot in doubt has its own way to ask (`on_hit`); what stands behind it may be older."""
-    assert refused(FirstAnswer([Says(Reason.STATUS_DOUBTFUL), Says(None)])) is Reason.STATUS_DOUBTFUL
-    assert refused(FirstAnswer([Says(Reason.STATUS_DOUBTFUL), Says(Reason.STATUS_STALE)])) is Reason.STATUS_DOUBTFUL
-    assert refused(FirstAnswer([Says(Reason.STATUS_DOUBTFUL), Says(Reason.REVOKED)])) is Reason.REVOKED
+    assert refused(FirstSource([Says(Reason.STATUS_DOUBTFUL), Says(None)])) is Reason.STATUS_DOUBTFUL
+    assert refused(FirstSource([Says(Reason.STATUS_DOUBTFUL), Says(Reason.STATUS_STALE)])) is Reason.STATUS_DOUBTFUL
+    assert refused(FirstSource([Says(Reason.STATUS_DOUBTFUL), Says(Reason.REVOKED)])) is Reason.REVOKED
     behind = Says(Reason.STATUS_DOUBTFUL)
-    ask(FirstAnswer([Says(None), behind]))
+    ask(FirstSource([Says(None), behind]))
     assert behind.asked == 0, "who stands first and knows decides"
 
 
 def test_about_a_certificate_that_excuses_silence_all_are_heard() -> None:
     """Who lets a noRevAvail certificate pass may know nothing of it (RFC 9608 4)."""
     short = ROOT.leaf(NO_REV_AVAIL)
-    sources = FirstAnswer([Says(None), Says(Reason.REVOKED)])
+    sources = FirstSource([Says(None), Says(Reason.REVOKED)])
     with pytest.raises(NotTrusted) as caught:
         sources.check_status(short.parsed, ROOT.parsed, AT)
     assert caught.value.reason is Reason.REVOKED
@@ -83,11 +83,11 @@ def test_about_a_certificate_that_excuses_silence_all_are_heard() -> None:
         sources.check_path_status(ValidPath((short.parsed,), ROOT.anchor, frozenset()), AT)
     assert caught.value.reason is Reason.REVOKED
     late = Says(Reason.STATUS_STALE, stale_seconds=10)
-    FirstAnswer([Says(None), Says(Reason.STATUS_UNAVAILABLE), late]).check_status(short.parsed, ROOT.parsed, AT)
+    FirstSource([Says(None), Says(Reason.STATUS_UNAVAILABLE), late]).check_status(short.parsed, ROOT.parsed, AT)
 
 
-@pytest.mark.parametrize("several", [FirstAnswer, EveryAnswer])
-def test_a_hold_in_an_old_list_is_not_cleared_by_who_excuses_silence(several: type[FirstAnswer]) -> None:
+@pytest.mark.parametrize("several", [FirstSource, AllSources])
+def test_a_hold_in_an_old_list_is_not_cleared_by_who_excuses_silence(several: type[FirstSource]) -> None:
     """CrlStatus says STATUS_STALE without an age; a snapshot that covers no issuer lets noRevAvail pass."""
     held, short = Says(Reason.STATUS_STALE), ROOT.leaf(NO_REV_AVAIL)
     for sources in ([Says(None), held], [held, Says(None)]):
@@ -98,15 +98,15 @@ def test_a_hold_in_an_old_list_is_not_cleared_by_who_excuses_silence(several: ty
 
 
 def test_silence_of_all_is_no_consent() -> None:
-    assert refused(FirstAnswer([])) is Reason.STATUS_UNAVAILABLE
-    assert refused(FirstAnswer([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE
+    assert refused(FirstSource([])) is Reason.STATUS_UNAVAILABLE
+    assert refused(FirstSource([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE
 
 
 def test_staleness_without_an_age_is_not_forgotten_for_one_that_grace_covers() -> None:
     held, late = Says(Reason.STATUS_STALE), Says(Reason.STATUS_STALE, stale_seconds=10)
     for sources in ([held, late], [late, held]):
         told: list[NotTrusted] = []
-        assert refused(BoundedGrace(FirstAnswer(sources), timedelta(hours=1), told.append)) is Reason.STATUS_STALE
+        assert refused(BoundedGrace(FirstSource(sources), timedelta(hours=1), told.append)) is Reason.STATUS_STALE
         assert told == []
 
 

@@ -15,7 +15,7 @@ from vagus.reasons import Reason
 from vagus.testing import SeededEntropy
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_status import CrlStatus
-from vagus.trust.status import FirstAnswer, PathStatusSource, StatusSource, UnsafeNoStatus
+from vagus.trust.status import FirstSource, PathStatusSource, StatusSource, UnsafeNoStatus
 from vagus.trust.validation import PURPOSES, AcceptedIdentity, Expectation, Role, Validator
 from vagus.x509.paths.rules import DEVICE as DEVICE_RULES
 from vagus.x509.paths.rules import PKIX, PathRules
@@ -218,9 +218,9 @@ def test_revoked_is_refused_wherever_it_stands() -> None:
 
 def test_status_asked_certificate_by_certificate_says_the_same() -> None:
     leaf = device()
-    assert validate(leaf, status=FirstAnswer([lists()]))
-    assert refused(leaf, status=FirstAnswer([lists(leaf)])) is Reason.REVOKED
-    assert refused(leaf, status=FirstAnswer([lists(ICU)])) is Reason.REVOKED_CA
+    assert validate(leaf, status=FirstSource([lists()]))
+    assert refused(leaf, status=FirstSource([lists(leaf)])) is Reason.REVOKED
+    assert refused(leaf, status=FirstSource([lists(ICU)])) is Reason.REVOKED_CA
 
 
 def test_nothing_is_cached_across_a_revocation() -> None:

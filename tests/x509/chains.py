@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from vagus.x509 import der
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.der_reading import oid_contents
-from vagus.x509.ocsp.messages import key_octets
+from vagus.x509.ocsp.messages import key_bytes
 from vagus.x509.paths.search import PathAnchor
 
 AT = datetime(2027, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -242,7 +242,7 @@ def inhibit_any(skip: int, *, critical: bool = True) -> Ext:
 
 def key_id(private: Key) -> bytes:
     """A key identifier."""
-    return hashlib.sha1(key_octets(spki(private)), usedforsecurity=False).digest()
+    return hashlib.sha1(key_bytes(spki(private)), usedforsecurity=False).digest()
 
 
 def ski(private: Key, *, critical: bool = False) -> Ext:
@@ -466,7 +466,7 @@ def revoked(reason: int | None = None) -> bytes:
 def ocsp_id(of: Made, issuer: Made, *, hash_oid: str = "1.3.14.3.2.26", key_hash: bytes | None = None) -> bytes:
     """A CertID."""
     digest = hashlib.sha1 if hash_oid == "1.3.14.3.2.26" else hashlib.sha256
-    hashed = digest(key_octets(spki(issuer.private))).digest() if key_hash is None else key_hash
+    hashed = digest(key_bytes(spki(issuer.private))).digest() if key_hash is None else key_hash
     return der.sequence(
         identifier(hash_oid, der.NULL_DER),
         der.octet_string(digest(issuer.subject).digest()),

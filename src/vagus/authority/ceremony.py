@@ -251,7 +251,7 @@ class Ceremony:
 
     def _seal(self, issuer: Issuer, sealer: EnvelopeSealer, journal: _Journal) -> tuple[Path, ...]:
         folder = self._keystore_of(issuer.name).folder / "emergency"
-        made = emergency.seal_lists(self._database, self._publisher, issuer, sealer, folder)
+        made = emergency.seal_emergency_crls(self._database, self._publisher, issuer, sealer, folder)
         for place, content in made.items():
             journal.note("seal-emergency-list", issuer.reference, content)
             self._advance(place.name)

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 
 from vagus.authority.crls import shards
-from vagus.authority.crls.foreign import ListedElsewhere, Said, weigh
+from vagus.authority.crls.foreign import ForeignCrl, Said, weigh
 from vagus.authority.revocation import hold_row, revoke_row
 from vagus.errors import Conflict
 from vagus.ledger.append import append
@@ -50,13 +50,13 @@ def find_home(connection: Connection, authority: AuthorityRow, serial: int) -> i
     return None if row is None or row.shard == EVERY_SHARD else row.shard
 
 
-def take_in(batch: Batch, *lists: ListedElsewhere, since: str, by: str) -> int:
+def take_in(batch: Batch, *lists: ForeignCrl, since: str, by: str) -> int:
     """Write down what lists say together, and go on from their numbers; gives how many certificates that was news of.
 
     A certificate from elsewhere names no list of ours, unless one of these lists is.
     """
     for one in lists:
-        adopt_list(batch, one)
+        adopt_crl(batch, one)
     said = weigh(lists, lambda authority, serial: find_home(batch.connection, authority, serial))
     authorities = {one.authority.reference: one.authority for one in lists}
     is_of_ours = since == LOST or any(one.shard is not None for one in lists)
@@ -77,7 +77,7 @@ def apply(
     `is_of_ours`: whether lists of ours may be named by certificates of which nothing is known.
     """
     return sum(
-        apply_listed(
+        apply_foreign_crls(
             batch,
             authorities[reference],
             serial,
@@ -91,7 +91,7 @@ def apply(
     )
 
 
-def apply_listed(
+def apply_foreign_crls(
     batch: Batch,
     authority: AuthorityRow,
     serial: int,
@@ -178,7 +178,7 @@ def _choose_shard(connection: Connection, authority: AuthorityRow, *, is_of_ours
     return shard if taken < shards.SHARD_PLACES else shard + 1
 
 
-def adopt_list(batch: Batch, listed: ListedElsewhere) -> bool:
+def adopt_crl(batch: Batch, listed: ForeignCrl) -> bool:
     """A list newer than ours becomes ours: its number and dates are the floor of the next one. Whether it was newer.
 
     Its shard, which certificates that are not known here may name, is signed again from now on and takes no new ones.
@@ -228,6 +228,6 @@ def revoke_earlier(
         if row.request_der is not None:
             msg = f"{row.reference} was born here, so it never issued {serial:x} elsewhere; see: vagus revoke"
             raise Conflict(Reason.NOT_ISSUED, msg, authority=row.reference, serial=f"{serial:x}")
-        return apply_listed(batch, row, serial, reason, since=ELSEWHERE, by=by)
+        return apply_foreign_crls(batch, row, serial, reason, since=ELSEWHERE, by=by)
 
     return writer.submit(act).result()

@@ -88,7 +88,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class IssuedCertificate:
-    """A certificate that may leave the house."""
+    """A certificate that may leave the installation."""
 
     der: bytes
     leaf_index: int
@@ -219,7 +219,7 @@ class Issuance:
         _check_key(before, order.owner)
         if before.key_owner is None:
             key_rows.insert_key(connection, spki_sha256, order.owner, at=batch.at)
-        # 2. the ledger entry, whose index is the certificate's place in the one order of the house
+        # 2. the ledger entry, whose index is the certificate's place in the one order of the installation
         leaf_index = append(
             batch,
             IssuanceEntry(

@@ -53,7 +53,7 @@ def open_snapshot_key(keystore: SoftwareKeystore, origin: str) -> SigningKey:
 
 
 class SnapshotMaker:
-    """Makes the snapshots of one house."""
+    """Makes the snapshots of one installation."""
 
     def __init__(self, database: Database, writer: Writer, clock: Clock, entropy: Entropy, key: SigningKey) -> None:
         self._database = database

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.files import check_place, naming, read_blocks
-from vagus.cli.options import example, folder_of, open_house
+from vagus.cli.options import example, folder_of, open_installation
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
     from vagus.tlog.checkpoint import Checkpoint
-    from vagus.wiring import House
+    from vagus.wiring import Installation
 
 CheckpointOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The newest checkpoint that was kept elsewhere.")
@@ -55,12 +55,12 @@ def backup(
     """
     from vagus.maintenance.backups import take_backup
 
-    with open_house(context) as house:
+    with open_installation(context) as installation:
         if file is None:
-            house.settings.backups.mkdir(mode=0o700, exist_ok=True)
-        target = file or house.settings.backups / f"{house.clock.now():%Y%m%dT%H%M%SZ}.tar"
+            installation.settings.backups.mkdir(mode=0o700, exist_ok=True)
+        target = file or installation.settings.backups / f"{installation.clock.now():%Y%m%dT%H%M%SZ}.tar"
         check_place(target)
-        taken = take_backup(house, target, by=house.operator)
+        taken = take_backup(installation, target, by=installation.operator)
     Output(json).facts({"file": str(taken.file), "sha256": taken.sha256.hex(), "log_size": taken.log_size})
 
 
@@ -136,17 +136,19 @@ def restore_gap(
         msg = "give the newest checkpoint kept elsewhere with --checkpoint, or say --unsafe-no-checkpoint"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     output = Output(json)
-    with open_house(context) as house:
-        kept, lists = _verified(house, checkpoint), _read_lists(crl)
-        gap = measure_gap(house, checkpoint=kept, published=published, lists=lists, is_new_log=new_origin is not None)
+    with open_installation(context) as installation:
+        kept, lists = _verified(installation, checkpoint), _read_lists(crl)
+        gap = measure_gap(
+            installation, checkpoint=kept, published=published, lists=lists, is_new_log=new_origin is not None
+        )
         output.say(
             f"The log had {gap.lost_leaves} entries behind the backup; {len(gap.issued)} certificates and "
             f"{gap.revoked} revocations of them are known again, {len(gap.listed)} certificates stand in the lists."
         )
         question = "Revoke what was issued in the gap?" if revoke else "Accept the gap?"
         check_confirmed(question, is_assumed=yes)
-        revoked = close_gap(house, gap, is_revoking=revoke, by=house.operator, new_origin=new_origin)
-        verifier = house.log_verifier
+        revoked = close_gap(installation, gap, is_revoking=revoke, by=installation.operator, new_origin=new_origin)
+        verifier = installation.log_verifier
     output.facts(
         {
             "start": gap.start,
@@ -161,7 +163,7 @@ def restore_gap(
         output.say("This is another log: give devices, gates and auditors its verifier key, log_key above.")
 
 
-def _verified(house: House, checkpoint: Path | None) -> Checkpoint | None:
+def _verified(installation: Installation, checkpoint: Path | None) -> Checkpoint | None:
     """The checkpoint in a file, signed with the log's key."""
     from vagus.maintenance.restored_gap import note_key
     from vagus.tlog.checkpoint import verify_checkpoint
@@ -169,7 +171,7 @@ def _verified(house: House, checkpoint: Path | None) -> Checkpoint | None:
     if checkpoint is None:
         return None
     with naming(checkpoint):
-        return verify_checkpoint(checkpoint.read_bytes(), note_key(house))
+        return verify_checkpoint(checkpoint.read_bytes(), note_key(installation))
 
 
 def _read_lists(places: list[Path] | None) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ import typer
 
 from vagus.cli.devices import spell_time
 from vagus.cli.files import naming, read_file
-from vagus.cli.options import example, folder_of, open_house
+from vagus.cli.options import example, folder_of, open_installation
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vagus.cli.output import Row
     from vagus.records.engine.database import Connection
     from vagus.tlog.checkpoint import Checkpoint, NoteKey
-    from vagus.wiring import House
+    from vagus.wiring import Installation
 
 _PART = 5000
 """Leaves that are read at once on the way back from the ledger's end."""
@@ -68,12 +68,14 @@ def verify(
         note_key = _decode_key(key)
         report = verify_log(published, public_key=note_key.public_key, against=_load(against, note_key))
     else:
-        with open_house(context) as house:
-            note_key = _decode_key(key or house.log_verifier)
+        with open_installation(context) as installation:
+            note_key = _decode_key(key or installation.log_verifier)
             kept = _load(against, note_key)
             if published is None:
-                compared = _compare(house, note_key)
-            source = published or (house.settings.log if _is_waiting(house, compared) else house.database)
+                compared = _compare(installation, note_key)
+            source = published or (
+                installation.settings.log if _is_waiting(installation, compared) else installation.database
+            )
             report = verify_log(source, public_key=note_key.public_key, against=kept)
     output.facts(
         {
@@ -90,20 +92,20 @@ def verify(
     )
 
 
-def _compare(house: House, key: NoteKey) -> int | None:
+def _compare(installation: Installation, key: NoteKey) -> int | None:
     """The database against what it published, first of all: only so is the first leaf known that differs."""
     from vagus.ledger.verify import verify_published
     from vagus.tlog.tiles import CHECKPOINT
 
-    log = house.settings.log
+    log = installation.settings.log
     if not (log / CHECKPOINT).exists():
         return None
-    return verify_published(house.database, log, public_key=key.public_key).size
+    return verify_published(installation.database, log, public_key=key.public_key).size
 
 
-def _is_waiting(house: House, compared: int | None) -> bool:
+def _is_waiting(installation: Installation, compared: int | None) -> bool:
     """Whether lost entries came back and their certificates wait for an operator's word: the tables lack them."""
-    return compared is not None and house.installation.restored_at is not None
+    return compared is not None and installation.row.restored_at is not None
 
 
 def show(
@@ -125,7 +127,7 @@ def show(
     from vagus.records.log import load_head
 
     _check_kind(kind)
-    with open_house(context) as house, house.database.reading() as connection:
+    with open_installation(context) as installation, installation.database.reading() as connection:
         size = load_head(connection).size
         if start is None:
             rows = _newest(connection, size, limit, kind)
@@ -171,8 +173,8 @@ def checkpoint(context: typer.Context, *, json: JsonOption = False) -> None:
     from vagus.settings import load_settings
 
     folder = load_settings(folder_of(context)).log
-    with open_house(context) as house:
-        found = load_published(folder, _decode_key(house.log_verifier))
+    with open_installation(context) as installation:
+        found = load_published(folder, _decode_key(installation.log_verifier))
     if found is None:
         raise Unavailable(Reason.CHECKPOINT_INVALID, "nothing is published yet; `vagus serve` publishes the ledger")
     place = str(folder / "checkpoint")

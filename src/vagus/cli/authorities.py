@@ -12,14 +12,14 @@ from vagus.cli.ceremony import spell_list
 from vagus.cli.devices import spell_time
 from vagus.cli.failures import STATE
 from vagus.cli.files import naming, read_blocks
-from vagus.cli.options import REASONS, PassphraseOption, example, open_house
+from vagus.cli.options import REASONS, PassphraseOption, example, open_installation
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
     from vagus.cli.output import Row
     from vagus.policy.plans import PlannedAuthority
     from vagus.records.authorities import AuthorityRow
-    from vagus.wiring import House
+    from vagus.wiring import Installation
 
 NameArgument = Annotated[str, typer.Argument(metavar="AUTHORITY", help="h1/icu, or h1/icu#2 for one generation.")]
 GenerationArgument = Annotated[
@@ -68,7 +68,7 @@ def list_all(context: typer.Context, *, json: JsonOption = False) -> None:
     """List every generation of every authority: its kind, state, custody and end."""
     from vagus.records.authorities import list_authorities
 
-    with open_house(context) as house, house.database.reading() as connection:
+    with open_installation(context) as installation, installation.database.reading() as connection:
         found = list_authorities(connection)
     rows: list[Row] = [
         {
@@ -90,10 +90,10 @@ def show(context: typer.Context, authority: NameArgument, *, json: JsonOption = 
     from vagus.records.authorities import find_by_id
     from vagus.records.certificates import count_alive
 
-    with open_house(context) as house:
-        row = _find(house, authority)
-        now = int(house.clock.now().timestamp())
-        with house.database.reading() as connection:
+    with open_installation(context) as installation:
+        row = _find(installation, authority)
+        now = int(installation.clock.now().timestamp())
+        with installation.database.reading() as connection:
             above = None if row.parent_id is None else find_by_id(connection, row.parent_id)
             alive = count_alive(connection, row.id, alive_at=now)
     Output(json).facts(
@@ -127,12 +127,12 @@ def export(
     from vagus.records.authorities import load_chain
     from vagus.x509.pem import encode_certificates
 
-    with open_house(context) as house:
-        row = _find(house, authority)
+    with open_installation(context) as installation:
+        row = _find(installation, authority)
         if row.certificate_der is None:
             msg = f"{row.reference} has no certificate yet; run: vagus ceremony"
             raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
-        with house.database.reading() as connection:
+        with installation.database.reading() as connection:
             above = load_chain(connection, row) if chain else ()
     _write(encode_certificates((row.certificate_der, *above)), out)
 
@@ -152,8 +152,8 @@ def request(
     from vagus.reasons import Reason
     from vagus.x509.pem import encode_block
 
-    with open_house(context) as house:
-        row = _find(house, authority)
+    with open_installation(context) as installation:
+        row = _find(installation, authority)
     if row.request_der is None or row.state != "requested":
         msg = f"{row.reference} does not wait for a certificate; `vagus ca roll` makes a new generation"
         raise Conflict(Reason.ALREADY_EXISTS, msg, authority=row.reference)
@@ -171,8 +171,8 @@ def accept(
 
     Refused when it is for another key than the request's, or no CA certificate of the kind that the plan asks for.
     """
-    with open_house(context) as house, naming(chain):
-        reference = house.hierarchy.accept_certificate(authority, chain.read_bytes(), by=house.operator)
+    with open_installation(context) as installation, naming(chain):
+        reference = installation.hierarchy.accept_certificate(authority, chain.read_bytes(), by=installation.operator)
     Output(json).facts({"authority": reference, "state": "active"})
 
 
@@ -216,14 +216,14 @@ def import_existing(
     lists = [der for path in crl or () for der in read_blocks(path, "X509 CRL")]
     read_blocks(chain, "CERTIFICATE")
     password = None if key_password is None else read_passphrase(key_password)
-    with open_house(context, passphrase_source) as house:
-        reference = house.hierarchy.import_authority(
-            _planned(house, authority),
+    with open_installation(context, passphrase_source) as installation:
+        reference = installation.hierarchy.import_authority(
+            _planned(installation, authority),
             chain.read_bytes(),
             key.read_bytes(),
             password,
             lists=lists,
-            by=house.operator,
+            by=installation.operator,
         )
     Output(json).facts({"authority": reference, "state": "active"})
 
@@ -255,14 +255,14 @@ def revoke_earlier(
     if not number:
         msg = f"{serial!r} is no serial number of 1 to 40 hexadecimal digits, as `openssl x509 -serial` shows it"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=serial)
-    with open_house(context) as house:
-        row = _find(house, authority)
+    with open_installation(context) as installation:
+        row = _find(installation, authority)
         parsed = RevocationReason.parse(reason)
         question = f"Revoke the certificate {number:x} that {row.reference} issued before it came here, for good?"
         if row.request_der is None:  # else it was born here, and is refused without a question
             check_confirmed(question, is_assumed=yes)
         news = earlier_revocations.revoke_earlier(
-            house.writer, row.name, row.generation, number, parsed, by=house.operator
+            installation.writer, row.name, row.generation, number, parsed, by=installation.operator
         )
     Output(json).facts({"authority": row.reference, "serial": f"{number:x}", "revoked": news})
 
@@ -279,8 +279,10 @@ def roll(
     Needs the passphrase of its keystore. Ends with exit code 3, because `vagus ceremony` comes next; then the new
     generation issues, and `vagus ca retire` ends the old one.
     """
-    with open_house(context, passphrase_source) as house:
-        made = house.hierarchy.request(_planned(house, authority), by=house.operator, is_rekey=True)
+    with open_installation(context, passphrase_source) as installation:
+        made = installation.hierarchy.request(
+            _planned(installation, authority), by=installation.operator, is_rekey=True
+        )
     Output(json).facts({"authority": made.reference, "state": "requested"})
     typer.echo("vagus: ceremony needed: 1 request", err=True)
     raise typer.Exit(STATE)
@@ -301,12 +303,12 @@ def retire(
     if "#" not in authority:  # the newest is never meant without a word: it is the one that issues
         msg = f"{authority!r} names no generation; write it as in {authority}#1, see `vagus ca list`"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=authority)
-    with open_house(context) as house:
-        row = _find(house, authority)
+    with open_installation(context) as installation:
+        row = _find(installation, authority)
         question = f"Retire {row.reference} for good? It issues nothing any more; its lists and answers go on."
         if row.state == ACTIVE:  # else there is nothing to retire, and it is refused without a question
             check_confirmed(question, is_assumed=yes)
-        house.hierarchy.retire(row.name, row.generation, by=house.operator)
+        installation.hierarchy.retire(row.name, row.generation, by=installation.operator)
     Output(json).facts({"authority": row.reference, "state": "retired"})
 
 
@@ -336,15 +338,15 @@ def emergency(
     except IntegrityFailure as error:
         msg = f"{envelope}: it is no sealed list, or a damaged one; name one of keystores/AUTHORITY/emergency/*.sealed"
         raise Malformed(Reason.BAD_ARGUMENT, msg, path=str(envelope)) from error
-    with open_house(context, passphrase_source) as house:
+    with open_installation(context, passphrase_source) as installation:
         question = f"Revoke {label.get('revokes')} with everything beneath it, for good?"
         check_confirmed(question, is_assumed=yes)
         revoked, *lists = publish_sealed(
             content,
-            house.sources.get("emergency"),
-            house.writer,
-            folder=house.settings.published,
-            by=house.operator,
+            installation.sources.get("emergency"),
+            installation.writer,
+            folder=installation.settings.published,
+            by=installation.operator,
         )
     Output(json).facts({"revoked": revoked, "lists": [spell_list(name) for name in lists]})
     typer.echo("vagus: hold a ceremony soon: the sealed lists of the others know nothing of this", err=True)
@@ -358,26 +360,28 @@ def forget_dates(context: typer.Context, *, yes: YesOption = False, json: JsonOp
     from vagus.authority.crls.publisher import forget_future_dates
     from vagus.records.work import bring_forward
 
-    with open_house(context) as house:
-        house.make_clock_bound().check()
-        question = f"It is {house.clock.now():%Y-%m-%d %H:%M} UTC? Lists that are dated later get earlier successors."
+    with open_installation(context) as installation:
+        installation.make_clock_bound().check()
+        question = (
+            f"It is {installation.clock.now():%Y-%m-%d %H:%M} UTC? Lists that are dated later get earlier successors."
+        )
         check_confirmed(question, is_assumed=yes)
-        lists = forget_future_dates(house.writer, by=house.operator)
-        wait = int(house.pack.renewal.transfer_overlap.total_seconds())
-        jobs = house.writer.submit(
+        lists = forget_future_dates(installation.writer, by=installation.operator)
+        wait = int(installation.pack.renewal.transfer_overlap.total_seconds())
+        jobs = installation.writer.submit(
             lambda batch: bring_forward(batch.connection, at=batch.at, longest_wait=wait)
         ).result()
     Output(json).facts({"lists": [spell_list(name) for name in lists], "jobs": jobs})
 
 
-def _find(house: House, text: str) -> AuthorityRow:
+def _find(installation: Installation, text: str) -> AuthorityRow:
     """The generation that `text` names, or the newest active one, or the newest of all."""
     from vagus.errors import Conflict
     from vagus.reasons import Reason
     from vagus.records.authorities import find_generation, find_newest
 
     name, mark, generation = text.partition("#")
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         if mark:
             found = (
                 find_generation(connection, name, int(generation))
@@ -392,12 +396,12 @@ def _find(house: House, text: str) -> AuthorityRow:
     return found
 
 
-def _planned(house: House, name: str) -> PlannedAuthority:
+def _planned(installation: Installation, name: str) -> PlannedAuthority:
     """The authority as the plan in force has it."""
     from vagus.errors import Conflict
     from vagus.reasons import Reason
 
-    for one in house.planning.load_adopted().authorities():
+    for one in installation.planning.load_adopted().authorities():
         if one.name == name:
             return one
     msg = f"the plan has no authority {name!r}; add its unit to the plan and apply it"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vagus.cli.devices import spell_time
-from vagus.cli.options import PassphraseOption, example, open_house
+from vagus.cli.options import PassphraseOption, example, open_installation
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed
 
 
@@ -37,11 +37,11 @@ def ceremony(
     without anything waiting it renews the lists of the offline authorities: hold one every 90 days. Each step is in the
     ledger.
     """
-    from vagus.maintenance.ceremonies import find_unlisted_offline, find_waiting, hold_ceremony
+    from vagus.maintenance.ceremonies import find_unpublished_offline, find_waiting, hold_ceremony
 
     output = Output(json)
-    with open_house(context, passphrase_source) as house:
-        waiting = find_waiting(house)
+    with open_installation(context, passphrase_source) as installation:
+        waiting = find_waiting(installation)
         if dry_run:
             rows: list[Row] = [{"authority": name, "waits_for": "its certificate"} for name in waiting]
             rows += [
@@ -49,14 +49,14 @@ def ceremony(
                     "authority": one.authority,
                     "waits_for": f"its lists, which lack what was revoked since {spell_time(one.since)}",
                 }
-                for one in find_unlisted_offline(house)
+                for one in find_unpublished_offline(installation)
             ]
             output.rows("Waiting", ("authority", "waits_for"), rows)
             return
         what = f"certify {len(waiting)} requests and sign" if waiting else "sign"
         check_confirmed(f"Open the offline keys, {what} the offline lists anew?", is_assumed=yes)
         with output.progress("Ceremony", len(waiting)) as advance:
-            report = hold_ceremony(house, by=house.operator, advance=lambda _step: advance(1))
+            report = hold_ceremony(installation, by=installation.operator, advance=lambda _step: advance(1))
     output.facts(
         {
             "ceremony": report.ceremony,

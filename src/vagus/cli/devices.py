@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.files import naming, read_blocks
-from vagus.cli.options import REASONS, example, open_house
+from vagus.cli.options import REASONS, example, open_installation
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def add(
         place=place,
         host_names=tuple(host_name or ()),
     )
-    with open_house(context) as house:
-        Output(json).facts(_row(house.inventory.add(new, by=house.operator).result()))
+    with open_installation(context) as installation:
+        Output(json).facts(_row(installation.inventory.add(new, by=installation.operator).result()))
 
 
 def list_devices(
@@ -116,7 +116,7 @@ def list_devices(
         model=model,
     )
     start = DeviceId(after) if after else None
-    with open_house(context) as house, house.database.reading() as connection:
+    with open_installation(context) as installation, installation.database.reading() as connection:
         check_known(connection, unit=unit, hospital=hospital, model=model)
         found = page(connection, narrow, after=start, limit=limit)
     columns = ("id", "unit", "model", "serial", "profile", "state")
@@ -131,11 +131,11 @@ def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
     from vagus.records.certificates import list_of_device
 
     output = Output(json)
-    with open_house(context) as house:
-        found = house.find_device(device)
-        with house.database.reading() as connection:
+    with open_installation(context) as installation:
+        found = installation.find_device(device)
+        with installation.database.reading() as connection:
             certificates = list_of_device(connection, str(found.id))
-        names = house.authority_names()
+        names = installation.authority_names()
     rows: list[Row] = [
         {
             "authority": names.get(one.authority_id, "?"),
@@ -170,9 +170,9 @@ def state(
     from vagus.fleet.lifecycle import decode_state
 
     wanted = decode_state(new_state)
-    with open_house(context) as house:
-        found = house.find_device(device)
-        changed = house.inventory.change_state(found.id, wanted, by=house.operator).result()
+    with open_installation(context) as installation:
+        found = installation.find_device(device)
+        changed = installation.inventory.change_state(found.id, wanted, by=installation.operator).result()
         Output(json).facts(_row(changed))
 
 
@@ -187,9 +187,9 @@ def transfer(
     from vagus.identifiers import UnitName
 
     target = UnitName.parse(unit)
-    with open_house(context) as house:
-        found = house.find_device(device)
-        Output(json).facts(_row(house.inventory.transfer(found.id, target, by=house.operator).result()))
+    with open_installation(context) as installation:
+        found = installation.find_device(device)
+        Output(json).facts(_row(installation.inventory.transfer(found.id, target, by=installation.operator).result()))
 
 
 def revoke(
@@ -208,13 +208,13 @@ def revoke(
     It is quarantined (recalled, if it was never commissioned) and its tokens expire, so that it enrols again only
     after `vagus device state`. A device whose certificates are superseded goes on enrolling.
     """
-    with open_house(context) as house:
-        found = house.find_device(device)
+    with open_installation(context) as installation:
+        found = installation.find_device(device)
         locks = "" if keep_enrolling or reason == "superseded" else ", and lock it out"
         which = f"{found.model} {found.maker_serial} of {found.unit} (device {found.id})"
         check_confirmed(f"Revoke every certificate of {which} now, for good{locks}?", is_assumed=yes)
-        revoked = house.revoke_device(found.id, reason, by=house.operator, keeps_enrolling=keep_enrolling)
-        state_now = house.find_device(str(found.id)).state
+        revoked = installation.revoke_device(found.id, reason, by=installation.operator, keeps_enrolling=keep_enrolling)
+        state_now = installation.find_device(str(found.id)).state
     output = Output(json)
     output.facts(
         {
@@ -234,9 +234,9 @@ def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
 
     Gates refuse it within seconds (ON_HOLD); lists say certificateHold. Its state stays as it is.
     """
-    with open_house(context) as house:
-        found = house.find_device(device)
-        held = house.revocations.hold_device(str(found.id), by=house.operator).result()
+    with open_installation(context) as installation:
+        found = installation.find_device(device)
+        held = installation.revocations.hold_device(str(found.id), by=installation.operator).result()
     output = Output(json)
     facts = {"held": held.count, "held_before": held.before, "sequence": held.sequence}
     output.facts({"device": str(found.id), **facts})
@@ -258,9 +258,9 @@ def _nothing_held(state: str) -> str:
 
 def release(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
     """End every hold on a device's certificates: they are good again. What was revoked stays revoked."""
-    with open_house(context) as house:
-        found = house.find_device(device)
-        released = house.revocations.release_device(str(found.id), by=house.operator).result()
+    with open_installation(context) as installation:
+        found = installation.find_device(device)
+        released = installation.revocations.release_device(str(found.id), by=installation.operator).result()
     output = Output(json)
     output.facts({"device": str(found.id), "released": released.count, "sequence": released.sequence})
     if not released.count:
@@ -285,10 +285,10 @@ def import_manifest(
     from vagus.identifiers import UnitName
 
     into = UnitName.parse(unit) if unit else None
-    with open_house(context) as house:
+    with open_installation(context) as installation:
         read_blocks(anchor, "CERTIFICATE")  # what is wrong with it is told under its own name
         with naming(file, "BAD_ENCODING", "NON_DER", "TOO_LARGE"):
-            done = house.import_manifest(file, anchor, into, by=house.operator)
+            done = installation.import_manifest(file, anchor, into, by=installation.operator)
     output = Output(json)
     output.facts(
         {

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vagus.cli.failures import REFUSED
-from vagus.cli.options import decode_address, example, open_house
+from vagus.cli.options import decode_address, example, open_installation
 from vagus.cli.output import JsonOption, Output
 
 
@@ -34,8 +34,8 @@ def doctor(
     from vagus.maintenance.diagnosis import State, diagnose
 
     connect_to = None if status_address is None else decode_address(status_address)
-    with open_house(context) as house:
-        findings = list(diagnose(house, connect_to=connect_to))
+    with open_installation(context) as installation:
+        findings = list(diagnose(installation, connect_to=connect_to))
     Output(json).rows(
         "Findings",
         ("check", "state", "finding", "remedy"),

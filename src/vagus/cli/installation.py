@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vagus.cli.options import PassphraseOption, example, folder_of, open_house
+from vagus.cli.options import PassphraseOption, example, folder_of, open_installation
 from vagus.cli.output import JsonOption, Output
 
 
@@ -46,11 +46,11 @@ def init(
 
     Needs a folder without one and a passphrase for the ledger's key. No authority is made: `vagus plan apply` is next.
     """
-    from vagus.wiring import House
+    from vagus.wiring import Installation
 
     folder = folder_of(context)
     name = origin or re.sub(r"[^a-z0-9.-]+", "-", folder.absolute().name.lower()).strip("-.") + ".vagus.internal"
-    with House.create(
+    with Installation.create(
         folder,
         kind=kind,
         origin=name,
@@ -58,19 +58,19 @@ def init(
         kdf=kdf,
         unsafe_fast_kdf=unsafe_fast_kdf,
         passphrase_sources=passphrase_source or (),
-    ) as house:
+    ) as installation:
         output = Output(json)
         output.facts(
             {
                 "folder": str(folder),
                 "kind": kind,
                 "origin": name,
-                "policy_pack": f"{house.pack.name} {house.pack.version}",
-                "log_key": house.log_verifier,
-                "oid_arc": house.pack.arc,
+                "policy_pack": f"{installation.pack.name} {installation.pack.version}",
+                "log_key": installation.log_verifier,
+                "oid_arc": installation.pack.arc,
             }
         )
-        if not house.pack.is_production_arc:
+        if not installation.pack.is_production_arc:
             output.say("The OID arc is for documentation: name a policy pack with your own arc before production.")
 
 
@@ -81,8 +81,8 @@ def export(context: typer.Context) -> None:
     """
     import json as encoder
 
-    with open_house(context) as house:
-        typer.echo(encoder.dumps(house.export(), indent=1, sort_keys=True, ensure_ascii=True))
+    with open_installation(context) as installation:
+        typer.echo(encoder.dumps(installation.export(), indent=1, sort_keys=True, ensure_ascii=True))
 
 
 def upgrade(context: typer.Context) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.files import naming, read_blocks
-from vagus.cli.options import PassphraseOption, example, open_house
+from vagus.cli.options import PassphraseOption, example, open_installation
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vagus.fleet.idevid_issuance import Birth
     from vagus.policy.plans import MakerPlan, PlannedBatch
     from vagus.records.engine.writer import Batch
-    from vagus.wiring import House
+    from vagus.wiring import Installation
     from vagus.x509.keys import PublicKey
 
 BatchOption = Annotated[
@@ -72,8 +72,8 @@ def make_idevids(
         msg = "give the folder of the devices' requests with --requests, or --unsafe-make-keys for a demonstration"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     output = Output(json)
-    with open_house(context, passphrase_source) as house:
-        plan = _plan(house)
+    with open_installation(context, passphrase_source) as installation:
+        plan = _plan(installation)
         wanted = _chosen(plan, batch, serial)
         births: list[Birth] = []
         with output.progress("Reading requests" if requests else "Making keys", len(wanted)) as advance:
@@ -81,13 +81,13 @@ def make_idevids(
                 key = _request_key(requests, number) if requests is not None else _make_key(out / number)
                 births.append(Birth(model, number, key))
                 advance(1)
-        _check_first(house, births, is_again=again)
+        _check_first(installation, births, is_again=again)
         line = Line(
-            house.issuance,
-            house.open_issuers(["line"])["line"],
+            installation.issuance,
+            installation.open_issuers(["line"])["line"],
             maker=plan.title,
             country=plan.country,
-            hardware_type=f"{house.pack.arc}.4",
+            hardware_type=f"{installation.pack.arc}.4",
         )
         with output.progress("Issuing", len(births)) as advance:
             issued = line.issue(births, advance)
@@ -119,10 +119,10 @@ def write_manifest(
     from vagus.records.authorities import find_newest
     from vagus.records.plan_rows import list_fingerprints
 
-    with open_house(context) as house:
-        plan = _plan(house)
+    with open_installation(context) as installation:
+        plan = _plan(installation)
         wanted = _chosen(plan, batch, None)
-        with house.database.reading() as connection:
+        with installation.database.reading() as connection:
             root = find_newest(connection, "root")
             born = list_fingerprints(connection, [owner_of(number) for _, number in wanted])
     if root is None or root.certificate_der is None:
@@ -150,12 +150,12 @@ def write_manifest(
     )
 
 
-def _plan(house: House) -> MakerPlan:
+def _plan(installation: Installation) -> MakerPlan:
     from vagus.errors import Conflict
     from vagus.policy.plans import MakerPlan
     from vagus.reasons import Reason
 
-    plan = house.planning.load_adopted()
+    plan = installation.planning.load_adopted()
     if not isinstance(plan, MakerPlan):
         msg = "this is a hospital's installation; birth certificates are made in the maker's own"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg)
@@ -182,7 +182,7 @@ def _chosen(plan: MakerPlan, names: Sequence[str] | None, serials: Sequence[str]
     return [(model, number) for model, number in every if number in set(serials)]
 
 
-def _check_first(house: House, births: Sequence[Birth], *, is_again: bool) -> None:
+def _check_first(installation: Installation, births: Sequence[Birth], *, is_again: bool) -> None:
     """A second identity of one serial number is either a new board or a clone: somebody has to say which."""
     from vagus.errors import Conflict
     from vagus.fleet.idevid_issuance import owner_of
@@ -192,7 +192,7 @@ def _check_first(house: House, births: Sequence[Birth], *, is_again: bool) -> No
     from vagus.records.plan_rows import list_other_births
 
     keys = {owner_of(one.serial): one.public_key.spki_sha256 for one in births}
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         born = list_other_births(connection, keys)
     if not born:
         return
@@ -203,13 +203,13 @@ def _check_first(house: House, births: Sequence[Birth], *, is_again: bool) -> No
             "out, or give --again where the board was replaced"
         )
         raise Conflict(Reason.ALREADY_EXISTS, msg, serial=serial)
-    by = house.operator
+    by = installation.operator
 
     def note(batch: Batch) -> None:
         for owner in born:
             append(batch, OperatorAct("idevid-again", by, subject=owner, detail_sha256=keys[owner]))
 
-    house.writer.submit(note).result()
+    installation.writer.submit(note).result()
 
 
 def _request_key(folder: Path, serial: str) -> PublicKey:

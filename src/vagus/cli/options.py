@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vagus.wiring import House
+    from vagus.wiring import Installation
 
 PassphraseOption: TypeAlias = Annotated[
     list[str] | None,
@@ -40,11 +40,11 @@ def folder_of(context: typer.Context) -> Path:
     return folder if isinstance(folder, Path) else Path()
 
 
-def open_house(context: typer.Context, sources: Sequence[str] | None = None) -> House:
+def open_installation(context: typer.Context, sources: Sequence[str] | None = None) -> Installation:
     """The installation of this command, wired; close it when done (it is a context manager)."""
-    from vagus.wiring import House
+    from vagus.wiring import Installation
 
-    return House.open(folder_of(context), passphrase_sources=sources or ())
+    return Installation.open(folder_of(context), passphrase_sources=sources or ())
 
 
 def decode_address(text: str) -> tuple[str, int]:

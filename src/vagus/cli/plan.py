@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.failures import STATE
-from vagus.cli.options import PassphraseOption, example, open_house
+from vagus.cli.options import PassphraseOption, example, open_installation
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def check(context: typer.Context, file: PlanArgument, *, json: JsonOption = Fals
 
     Exit code 0 whether something would change or not, 2 for a plan with a mistake in it.
     """
-    with open_house(context) as house:
-        _show(Output(json), house.planning.compare(file).difference)
+    with open_installation(context) as installation:
+        _show(Output(json), installation.planning.compare(file).difference)
 
 
 def apply(
@@ -58,19 +58,21 @@ def apply(
     from vagus.maintenance.ceremonies import find_due, find_waiting, hold_ceremony
 
     output = Output(json)
-    with open_house(context, passphrase_source) as house:
-        found = house.planning.compare(file)
+    with open_installation(context, passphrase_source) as installation:
+        found = installation.planning.compare(file)
         if not json:
             _show(output, found.difference)
         if not found.difference.is_empty:
             check_confirmed("Apply this plan?", is_assumed=yes)
-        house.adopt_policy()
-        with output.progress("Applying", house.planning.steps(found)) as advance:
-            applied = house.planning.apply(found, by=house.operator, advance=advance, with_offline=ceremony)
-        if ceremony and find_due(house):
-            with output.progress("Ceremony", len(find_waiting(house))) as advance:
-                hold_ceremony(house, by=house.operator, advance=lambda _step: advance(1))
-        waiting = find_waiting(house)
+        installation.adopt_policy()
+        with output.progress("Applying", installation.planning.steps(found)) as advance:
+            applied = installation.planning.apply(
+                found, by=installation.operator, advance=advance, with_offline=ceremony
+            )
+        if ceremony and find_due(installation):
+            with output.progress("Ceremony", len(find_waiting(installation))) as advance:
+                hold_ceremony(installation, by=installation.operator, advance=lambda _step: advance(1))
+        waiting = find_waiting(installation)
         output.facts(
             {
                 "authorities": applied.authorities,

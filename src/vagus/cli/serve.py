@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vagus.cli.options import PassphraseOption, example, open_house
+from vagus.cli.options import PassphraseOption, example, open_installation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,9 +38,9 @@ def serve(
     """
     from vagus.server.serving import serve as run
 
-    with open_house(context, passphrase_source) as house:
+    with open_installation(context, passphrase_source) as installation:
         names = tuple(name.strip() for name in issue_for.split(",") if name.strip())
-        run(house, issue_for=names, is_status_only=role == "status", ready=_tell)
+        run(installation, issue_for=names, is_status_only=role == "status", ready=_tell)
 
 
 def _tell(facts: Mapping[str, object]) -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.files import check_place, naming, read_blocks, read_file
-from vagus.cli.options import PassphraseOption, example, open_house
+from vagus.cli.options import PassphraseOption, example, open_installation
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
     from vagus.keystore.signing import SigningKey
     from vagus.wire.snapshots import SnapshotFacts
-    from vagus.wiring import House
+    from vagus.wiring import Installation
 
 
 def register(application: typer.Typer) -> None:
@@ -50,10 +50,12 @@ def write(
     from vagus.ledger.publish import write_durably
 
     check_place(out)  # before a number is used for it
-    with open_house(context, passphrase_source) as house:
-        _check_seen(house)
-        maker = SnapshotMaker(house.database, house.writer, house.clock, house.entropy, _key(house))
-        made = maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=house.operator)
+    with open_installation(context, passphrase_source) as installation:
+        _check_seen(installation)
+        maker = SnapshotMaker(
+            installation.database, installation.writer, installation.clock, installation.entropy, _key(installation)
+        )
+        made = maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=installation.operator)
         write_durably(out, made.snapshot_der)
     size = len(made.snapshot_der)
     per = None if not made.revoked else round(8 * size / made.revoked, 1)
@@ -71,8 +73,8 @@ def key(
     """Write the public key that signs snapshots as PEM: what verifiers are given by hand, beside their anchors."""
     from vagus.x509.pem import encode_block
 
-    with open_house(context, passphrase_source) as house:
-        pem = encode_block(_key(house).spki_der, "PUBLIC KEY")
+    with open_installation(context, passphrase_source) as installation:
+        pem = encode_block(_key(installation).spki_der, "PUBLIC KEY")
     if out is None:
         typer.echo(pem.decode("ascii"), nl=False)
     else:
@@ -96,26 +98,26 @@ def show(
     Output(json).facts({**_shown(found.facts), "revoked": found.count, "is_verified": signer is not None})
 
 
-def _check_seen(house: House) -> None:
+def _check_seen(installation: Installation) -> None:
     """Raises Conflict(RESTORE_UNSETTLED): who is not in it is good, so one that lacks a gap's revocations lets them in.
 
     The published log tells of a gap, and so does a newer list where that is not at hand or comes late.
     """
-    from vagus.authority.crls.files import ListFiles
+    from vagus.authority.crls.files import CrlFiles
     from vagus.errors import Conflict
     from vagus.reasons import Reason
 
-    house.check_settled()
-    newer = ListFiles(house.database, house.settings.published).find_newer()
+    installation.check_settled()
+    newer = CrlFiles(installation.database, installation.settings.published).find_newer()
     if newer:
         msg = f"{newer[0].stem}.crl is newer than the database says, which was brought back from an older state"
         raise Conflict(Reason.RESTORE_UNSETTLED, f"{msg}; close the gap with `vagus restore-gap` first")
 
 
-def _key(house: House) -> SigningKey:
+def _key(installation: Installation) -> SigningKey:
     from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, open_snapshot_key
 
-    return open_snapshot_key(house.keystore_or_new(SNAPSHOT_KEYSTORE), house.settings.origin)
+    return open_snapshot_key(installation.keystore_or_new(SNAPSHOT_KEYSTORE), installation.settings.origin)
 
 
 def _shown(facts: SnapshotFacts) -> dict[str, str | int]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vagus.cli.devices import DeviceArgument, spell_time
-from vagus.cli.options import example, open_house
+from vagus.cli.options import example, open_installation
 from vagus.cli.output import JsonOption, Output
 
 
@@ -66,10 +66,10 @@ def make(
     if out is not None and not os.access(out.parent, os.W_OK | os.X_OK):
         msg = f"{out.parent} is no folder that you can write to, so no token was made; name another file with --out"
         raise Malformed(Reason.BAD_ARGUMENT, msg, path=str(out))
-    with open_house(context) as house:
-        found = house.find_device(device)
+    with open_installation(context) as installation:
+        found = installation.find_device(device)
         life = None if hours is None else timedelta(hours=hours)
-        made = house.tokens.make(found.id, by=house.operator, life=life).result()
+        made = installation.tokens.make(found.id, by=installation.operator, life=life).result()
     if out is not None:
         write_new(out, f"{made.text}\n".encode("ascii"))
     shown = {"token": made.text} if out is None else {"file": str(out)}

@@ -187,7 +187,7 @@ def _status(
     from vagus.reasons import Reason
     from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
     from vagus.trust.ocsp_status import OcspStatus
-    from vagus.trust.status import EveryAnswer
+    from vagus.trust.status import AllSources
     from vagus.x509.certificates import decode_certificate
     from vagus.x509.ocsp.checks import OcspRules
     from vagus.x509.paths.search import Pool
@@ -218,7 +218,7 @@ def _status(
     sources: list[StatusSource] = [by_list] if lists else []
     sources += [by_response] if responses else []
     sources += [taken] if taken is not None else []
-    return EveryAnswer(sources)
+    return AllSources(sources)
 
 
 def _snapshot(

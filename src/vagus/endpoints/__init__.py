@@ -1,1 +1,1 @@
-"""Doors to the network: decode, authenticate, one call, encode."""
+"""BuiltListeners to the network: decode, authenticate, one call, encode."""

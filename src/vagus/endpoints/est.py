@@ -23,8 +23,8 @@ from vagus.endpoints.http import (
     Send,
     answering_errors,
     read_body,
-    send_answer,
     send_problem,
+    send_response,
 )
 from vagus.errors import LimitExceeded, Malformed, NotAuthorised, VagusError
 from vagus.fleet.admission import Admitted
@@ -184,7 +184,7 @@ class _Door:
             (b"content-transfer-encoding", b"base64"),  # RFC 8951 wants none; clients of RFC 7030 do (libest)
             (b"cache-control", b"no-store"),
         ]
-        await send_answer(send, 200, headers, body)
+        await send_response(send, 200, headers, body)
 
 
 class _Commits:

@@ -28,8 +28,8 @@ __all__ = [
     "problem_headers",
     "read_body",
     "refusing",
-    "send_answer",
     "send_problem",
+    "send_response",
     "status_of",
 ]
 
@@ -192,7 +192,7 @@ def problem_headers(error: VagusError, status: int, size: int) -> list[tuple[byt
     return headers
 
 
-async def send_answer(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
+async def send_response(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
     """One whole response; Content-Length is the caller's."""
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -207,7 +207,7 @@ async def send_problem(
     fields = [*problem_headers(error, chosen, len(body)), *headers]
     if close:
         fields.append((b"connection", b"close"))
-    await send_answer(send, chosen, fields, body)
+    await send_response(send, chosen, fields, body)
 
 
 def refusing(error: VagusError, *, status: int | None = None, close: bool = True) -> ASGIApp:
@@ -246,7 +246,7 @@ def answering_errors(app: ASGIApp) -> ASGIApp:
             _log.exception("a door failed; its client was told only that")
             body = encode_problem(Problem(500, "INTERNAL", "this request failed through our own fault; it was logged"))
             fields = [(b"content-type", CONTENT_TYPE.encode("ascii")), (b"content-length", b"%d" % len(body))]
-            await send_answer(send, 500, [*fields, (b"connection", b"close")], body)
+            await send_response(send, 500, [*fields, (b"connection", b"close")], body)
 
     return answering
 

@@ -25,10 +25,10 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from vagus.authority.crls.published import PublishedList
-from vagus.authority.ocsp.responses import KeptAnswer, OcspAnswer
+from vagus.authority.crls.published import PublishedCrl
+from vagus.authority.ocsp.responses import CachedResponse, SignedResponse
 from vagus.clock import Clock
-from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, answering_errors, read_body, send_answer, send_problem
+from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, answering_errors, read_body, send_problem, send_response
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
 from vagus.x509.ocsp.messages import MAX_REQUEST
@@ -108,15 +108,15 @@ class Publications(Protocol):
     What is kept is given at once; the others may wait for a database, and are asked on another thread.
     """
 
-    def find_kept_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
-        """The newest CRL of an authority's shard, from memory; None: ask `find_list`."""
+    def find_cached_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
+        """The newest CRL of an authority's shard, from memory; None: ask `find_crl`."""
         ...
 
     def find_kept_certificate(self, name: str, generation: int) -> bytes | None:
         """The certificate of an authority, from memory; None: ask `find_certificate`."""
         ...
 
-    def find_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
+    def find_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
         """The newest CRL of an authority's shard; None for one that there is not."""
         ...
 
@@ -126,13 +126,13 @@ class Publications(Protocol):
 
 
 class OcspSource(Protocol):
-    """Answers OCSP requests."""
+    """CachedResponses OCSP requests."""
 
-    def answer(self, request_der: bytes, at: datetime) -> OcspAnswer:
+    def answer(self, request_der: bytes, at: datetime) -> SignedResponse:
         """The response to a request. Raises VagusError, which OCSP_STATUS turns into a response of its own."""
         ...
 
-    def find_kept(self, request_der: bytes, at: datetime) -> KeptAnswer | None:
+    def find_kept(self, request_der: bytes, at: datetime) -> CachedResponse | None:
         """What `answer` would give without signing or refusing anything, as the object that is kept; None otherwise."""
         ...
 
@@ -177,7 +177,7 @@ class OcspReplies:
             return _refuse(OcspStatus.INTERNAL_ERROR)
         return self.reply_with(answer, at)
 
-    def reply_with(self, answer: OcspAnswer, at: datetime) -> OcspReply:
+    def reply_with(self, answer: SignedResponse, at: datetime) -> OcspReply:
         """The reply that carries `answer`.
 
         RFC 5019 section 6: answers to a nonce are for one client; POST is not cached, but its headers do no harm.
@@ -231,9 +231,9 @@ class _Door:
             return
         number = -1 if shard == "complete" else int(shard)
         place, source = (_name_of(slug), generation, number), self._publications
-        found = source.find_kept_list(*place, is_delta=is_delta)
+        found = source.find_cached_crl(*place, is_delta=is_delta)
         if found is None:
-            found = await asyncio.to_thread(source.find_list, *place, is_delta=is_delta)
+            found = await asyncio.to_thread(source.find_crl, *place, is_delta=is_delta)
         if found is None:
             raise Malformed(Reason.NOT_FOUND, "no such revocation list is published")
         at, max_age = self._ocsp.clock.now(), self._ocsp.max_age
@@ -362,10 +362,10 @@ async def _send_fresh(
         since = fields.get(b"if-modified-since")
         is_known = is_dated and since is not None and since == own.get(b"last-modified")
     if is_known and own.get(b"etag") is not None and scope["method"] in {"GET", "HEAD"}:
-        await send_answer(send, HTTPStatus.NOT_MODIFIED, headers)
+        await send_response(send, HTTPStatus.NOT_MODIFIED, headers)
         return
     head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
-    await send_answer(send, status, head, b"" if scope["method"] == "HEAD" else body)
+    await send_response(send, status, head, b"" if scope["method"] == "HEAD" else body)
 
 
 def _name_of(slug: str) -> str:

@@ -33,7 +33,7 @@ class Evidence(StrEnum):
     """What a peer proved at its handshake."""
 
     NONE = "none"
-    LDEVID = "ldevid"  # a current certificate of this house
+    LDEVID = "ldevid"  # a current certificate of this installation
     IDEVID = "idevid"  # the maker's certificate (802.1AR), on enrolment listeners alone
 
 

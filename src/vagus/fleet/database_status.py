@@ -33,7 +33,7 @@ class DatabaseStatus:
 
     `bound` is how long the sequence may be out of sight, `grace` how much longer connections may go on, told each time
     by `find_lapse`; then nobody is trusted any more. `elsewhere` answers for certificates whose issuer is no authority
-    of this house.
+    of this installation.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class DatabaseStatus:
             authority_id = self._find_authority(issuer)
         if authority_id is None:
             if self._elsewhere is None:
-                msg = "the certificate's issuer is no authority of this house, and nobody here knows its status"
+                msg = "the certificate's issuer is no authority of this installation, and nobody here knows its status"
                 raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg)
             self._elsewhere.check_status(certificate, issuer, at)
             return

@@ -48,7 +48,7 @@ _LONGEST_PLACE: Final = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDevice:
-    """A device to add. The profile is the model's unless one is named; times and id are given by the house."""
+    """A device to add. The profile is the model's unless one is named; times and id are given by the installation."""
 
     unit: UnitName
     model: str
@@ -79,13 +79,13 @@ class Inventory:
         *,
         at_end: AtEnd = revoke_at_end,
         overlap: timedelta,
-        door_names: Callable[[], frozenset[str]] = frozenset,
+        listener_names: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         """`overlap` is how long a transferred device's old certificates go on, by the policy.
 
-        `door_names` are the host names of the house's own doors, which no device may show.
+        `listener_names` are the host names of the house's own doors, which no device may show.
         """
-        self._door_names = door_names
+        self._listener_names = listener_names
         self._writer = writer
         self._entropy = entropy
         self._at_end = at_end
@@ -105,7 +105,7 @@ class Inventory:
         """Each with the identifier that it gets."""
         drawn = [(new, DeviceId.draw(self._entropy)) for new in many]
         names = {name for new, _ in drawn for name in new.host_names}
-        if names and (taken := sorted(names & self._door_names())):
+        if names and (taken := sorted(names & self._listener_names())):
             msg = f"{taken[0]} is the name of one of our own doors, for which the device would be taken; give another"
             raise Conflict(Reason.ALREADY_EXISTS, msg, host_name=taken[0])
         return drawn

@@ -55,7 +55,7 @@ def hash_token(text: str) -> bytes:
     return hashlib.sha256(compact.encode("ascii")).digest()
 
 
-class TokenOffice:
+class TokenIssuer:
     """Makes tokens. The text leaves in the answer and is kept nowhere."""
 
     def __init__(self, writer: Writer, entropy: Entropy, *, life: timedelta = DEFAULT_LIFE) -> None:

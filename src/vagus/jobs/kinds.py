@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vagus.authority.crls.overdue import lists_behind
+from vagus.authority.crls.overdue import overdue_crls
 from vagus.authority.mass_revocation import PAUSED_BY_OPERATOR, check_as_seen
 from vagus.errors import Malformed
 from vagus.fleet import transfers
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vagus.records.engine.database import Connection
     from vagus.records.revocation.plans import RevocationPlanRow
     from vagus.records.work import Job
-    from vagus.wiring import House
+    from vagus.wiring import Installation
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ REVOCATION_STAGE = "revocation-stage"
 _REGARDLESS = ":regardless"
 
 
-def work_kinds(house: House) -> Mapping[str, WorkAct]:
+def work_kinds(installation: Installation) -> Mapping[str, WorkAct]:
     """Every kind, by its name in the table."""
-    return {transfers.KIND: _supersede, REVOCATION_STAGE: partial(_run_stage, house)}
+    return {transfers.KIND: _supersede, REVOCATION_STAGE: partial(_run_stage, installation)}
 
 
 def hand_over_stage(connection: Connection, row: RevocationPlanRow, *, by: str, ignores_late_lists: bool) -> int:
@@ -56,23 +56,23 @@ def _supersede(job: Job, _lease: Lease) -> LastAct:
     return partial(transfers.supersede, job)
 
 
-def _run_stage(house: House, job: Job, lease: Lease) -> LastAct:
+def _run_stage(installation: Installation, job: Job, lease: Lease) -> LastAct:
     plan, stage = _key(job)
     said = json.loads(job.payload)
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         row = find_plan(connection, plan)
     if row is None or row.stage != stage or row.state not in {PROPOSED, RUNNING, PAUSED}:
         return nothing_more  # done by a runner that died before it could say so, or ended by an operator
     # The mark tells, not the attempts: where a runner died before it began, the plan is paused behind the stage before.
     if row.state == PAUSED and row.stopped_because == PAUSED_BY_OPERATOR:
         return nothing_more  # going on is the operator's to say
-    behind = lists_behind(house.database, house.clock, house.pack.crl.publish_within)
+    behind = overdue_crls(installation.database, installation.clock, installation.pack.crl.publish_within)
 
     def stop(row: RevocationPlanRow) -> str | None:
         return None if said["ignores_late_lists"] else behind(row)
 
-    row = house.mass_revocation.run(plan, by=said["by"], stop=stop, advance=lambda _: lease.check(), seen=row)
-    left = house.mass_revocation.count_left(row) if row.state == DONE else 0
+    row = installation.mass_revocation.run(plan, by=said["by"], stop=stop, advance=lambda _: lease.check(), seen=row)
+    left = installation.mass_revocation.count_left(row) if row.state == DONE else 0
     if left:
         _LOG.warning("plan %d is done and leaves %d certificates of its selection: propose it again", plan, left)
     return nothing_more

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from vagus.errors import IntegrityFailure
 from vagus.ledger.certificate_check import find_fault
 from vagus.ledger.entries import GapAccepted, Hold, Issuance, LoggedEntry, Release, Revocation, conceal
-from vagus.ledger.rights_check import StandingCheck
+from vagus.ledger.rights_check import RightsCheck
 from vagus.reasons import Reason
 from vagus.records.audit_rows import (
     RecordedCertificate,
@@ -42,7 +42,7 @@ class CrossCheck:
         self._certificates: Iterator[RecordedCertificate] = iterate_recorded_certificates(connection)
         self._events: Iterator[RecordedEvent] = iterate_recorded_events(connection)
         self._next = next(self._certificates, None)
-        self._standing = StandingCheck(connection, self._salt)
+        self._standing = RightsCheck(connection, self._salt)
         self._lost: dict[int, str] = {}  # issuance entries without their certificate's bytes, and what is missing
         self.certificates = 0
         self.revocations = 0

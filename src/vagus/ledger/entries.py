@@ -247,7 +247,7 @@ class AuthenticatedRefusal:
 
 
 @dataclass(frozen=True, slots=True)
-class GateMinute:
+class GatewayMinute:
     """A minute of a gate's connection decisions: the head of its hash chain and the counts."""
 
     kind: ClassVar[str] = "gate-minute"
@@ -306,7 +306,7 @@ class CrlPublished:
 Entry: TypeAlias = (
     Issuance | Revocation | Hold | Release | AuthorityCreated | AuthorityCertified | PlanApplied
     | PolicyAdopted | OperatorAct | CeremonyStep | DeviceAdded | DeviceStateChanged | TokenMade | TokenSpent
-    | TokensExpired | KeyBlocked | ModelRecorded | AuthenticatedRefusal | GateMinute | Restored | GapAccepted
+    | TokensExpired | KeyBlocked | ModelRecorded | AuthenticatedRefusal | GatewayMinute | Restored | GapAccepted
     | IntentSettled | CrlPublished
 )  # fmt: skip
 

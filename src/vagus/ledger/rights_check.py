@@ -77,7 +77,7 @@ class _Device:
     tokens: dict[str, _Token] = field(default_factory=dict)
 
 
-class StandingCheck:
+class RightsCheck:
     """Takes each leaf with the others' checks and compares at the end.
 
     Rows that a restore lost, or that went back to what they were, are excused where a GapAccepted entry settled the

@@ -15,7 +15,7 @@ from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, U
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.maintenance.archive import digest_of, pack, unpack
-from vagus.maintenance.restored_gap import adopt_lists, note_key, take_log_back
+from vagus.maintenance.restored_gap import adopt_crls, note_key, take_log_back
 from vagus.reasons import Reason
 from vagus.records.engine.backup import copy_database, restore_database
 from vagus.records.installation import set_restored
@@ -23,7 +23,7 @@ from vagus.server.maker_crls import FOLDER as MAKERS
 from vagus.server.maker_crls import list_files
 from vagus.settings import FILE_NAME, load_settings
 from vagus.tlog.checkpoint import verify_checkpoint
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 _DATABASE = "database.sqlite3"
 _CHECKPOINT = "log/checkpoint"
@@ -62,19 +62,19 @@ class Seen:
 NOTHING_SEEN = Seen()
 
 
-def take_backup(house: House, target: Path, *, by: str) -> Backup:
+def take_backup(installation: Installation, target: Path, *, by: str) -> Backup:
     """Write database, sealed keystores, policy, plan, settings, makers' lists and checkpoint into the file `target`.
 
     The installation may serve meanwhile. The folder that it goes into must exist. Raises Conflict(ALREADY_EXISTS),
     Misconfigured(BAD_ARGUMENT) on PostgreSQL, Unavailable(DATABASE_UNAVAILABLE).
     """
-    settings = house.settings
+    settings = installation.settings
     if target.exists():
         raise Conflict(Reason.ALREADY_EXISTS, f"{target} stands already; name another file", file=str(target))
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as scratch:
         # 1. The database first: keys are made before the rows that name them, so no key can be missing below.
         copy = Path(scratch) / _DATABASE
-        size = copy_database(house.database, copy)
+        size = copy_database(installation.database, copy)
         # 2. Everything else, as files; those that others replace meanwhile as they are now.
         files = [(_DATABASE, copy), *_files(settings.folder), *_copy_replaced(settings.folder, Path(scratch))]
         if settings.policy_pack is not None:
@@ -83,11 +83,13 @@ def take_backup(house: House, target: Path, *, by: str) -> Backup:
             "origin": settings.origin,
             "kind": settings.kind,
             "log_size": size,
-            "made_at": int(house.clock.now().timestamp()),
+            "made_at": int(installation.clock.now().timestamp()),
         }
         digest = pack(target, files, facts)
     # 3. The ledger knows which backups there are.
-    house.writer.submit(lambda batch: append(batch, OperatorAct("backup-taken", by, detail_sha256=digest))).result()
+    installation.writer.submit(
+        lambda batch: append(batch, OperatorAct("backup-taken", by, detail_sha256=digest))
+    ).result()
     return Backup(target, digest, size)
 
 
@@ -97,7 +99,7 @@ def restore(archive: Path, folder: Path, seen: Seen = NOTHING_SEEN) -> RestoredS
     What was seen of it elsewhere is taken back at once, so that it answers as the lost one did. Not one entry is added
     to the ledger: the first one follows on the last that was published, once the gap is closed. Raises
     IntegrityFailure(BACKUP_DAMAGED) before anything appears, Conflict(ALREADY_EXISTS), and as `take_log_back` and
-    `adopt_lists`.
+    `adopt_crls`.
     """
     if folder.exists() and any(folder.iterdir()):
         raise Conflict(Reason.ALREADY_EXISTS, f"{folder} is not empty; restore into a new folder", folder=str(folder))
@@ -126,12 +128,12 @@ def restore(archive: Path, folder: Path, seen: Seen = NOTHING_SEEN) -> RestoredS
             (partial / _CHECKPOINT).parent.rmdir()
         # 2. Marked as restored before it gets its name: from here on the ledger takes no entry.
         digest = digest_of(archive)
-        with House.open(partial) as house:
-            house.writer.submit(
+        with Installation.open(partial) as installation:
+            installation.writer.submit(
                 lambda batch: set_restored(batch.connection, batch.at, size=size, backup_sha256=digest)
             ).result()
             # 3. What others have seen.
-            recovered, lists = _take_back(house, seen)
+            recovered, lists = _take_back(installation, seen)
         # 4. Its name.
         if folder.exists():
             folder.rmdir()
@@ -142,14 +144,14 @@ def restore(archive: Path, folder: Path, seen: Seen = NOTHING_SEEN) -> RestoredS
     return RestoredSystem(folder, digest, size, recovered, lists)
 
 
-def _take_back(house: House, seen: Seen) -> tuple[int, int]:
+def _take_back(installation: Installation, seen: Seen) -> tuple[int, int]:
     """How many entries of the log came back, and how many lists that are newer than the backup's."""
     recovered = 0
     if seen.published is not None:
-        kept = None if seen.checkpoint is None else verify_checkpoint(seen.checkpoint, note_key(house))
-        found = take_log_back(house, seen.published, kept)
+        kept = None if seen.checkpoint is None else verify_checkpoint(seen.checkpoint, note_key(installation))
+        found = take_log_back(installation, seen.published, kept)
         recovered = found.end - found.start
-    return recovered, adopt_lists(house, seen.lists) if seen.lists else 0
+    return recovered, adopt_crls(installation, seen.lists) if seen.lists else 0
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

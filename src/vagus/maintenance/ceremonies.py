@@ -11,14 +11,14 @@ from vagus.authority.crls.emergency import is_ready
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuers import is_live
 from vagus.keystore.envelopes import EnvelopeSealer
-from vagus.monitoring.status_watch import watch_lists
+from vagus.monitoring.status_watch import watch_crls
 from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities, list_children
 from vagus.records.plan_rows import link_parent
 from vagus.records.publications import list_facts
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 if TYPE_CHECKING:
-    from vagus.monitoring.unpublished_revocations import Unlisted
+    from vagus.monitoring.unpublished_revocations import UnpublishedRevocations
     from vagus.policy.plans import PlannedAuthority
     from vagus.records.engine.writer import Batch
 
@@ -27,7 +27,7 @@ EMERGENCY = "emergency"
 
 
 @dataclass(frozen=True, slots=True)
-class SealedLists:
+class SealedCrls:
     """The authorities beneath offline ones, by whether a sealed list could revoke them now; references."""
 
     ready: tuple[str, ...]
@@ -36,19 +36,19 @@ class SealedLists:
     """A newer list is out, or it has expired, is from the future or damaged: it would be refused."""
 
 
-def find_sealed(house: House) -> SealedLists:
+def find_sealed(installation: Installation) -> SealedCrls:
     """Which emergency lists rest beside the offline keys. Envelopes stay closed: what is in them stands on them."""
     ready: list[str] = []
     missing: list[str] = []
     outdated: list[str] = []
-    now = house.clock.now()
+    now = installation.clock.now()
     at = int(now.timestamp())
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         for above in list_authorities(connection):
             if not above.is_offline or not is_live(above, at):
                 continue
             newest = list_facts(connection, above.id)
-            folder = house.settings.keystores / above.slug / "emergency"
+            folder = installation.settings.keystores / above.slug / "emergency"
             for below in list_children(connection, above.id):
                 envelope = folder / f"{below.slug}.{below.generation}.sealed"
                 if not is_live(below, at):
@@ -59,93 +59,93 @@ def find_sealed(house: House) -> SealedLists:
                     ready.append(below.reference)
                 else:
                     outdated.append(below.reference)
-    return SealedLists(tuple(ready), tuple(missing), tuple(outdated))
+    return SealedCrls(tuple(ready), tuple(missing), tuple(outdated))
 
 
-def find_waiting(house: House) -> tuple[str, ...]:
+def find_waiting(installation: Installation) -> tuple[str, ...]:
     """The authorities that wait for a ceremony: requested, or planned and offline, so that it makes their key."""
-    planned = house.planning.load_adopted().authorities() if house.settings.plan.exists() else ()
-    with house.database.reading() as connection:
+    planned = installation.planning.load_adopted().authorities() if installation.settings.plan.exists() else ()
+    with installation.database.reading() as connection:
         standing = list_authorities(connection)
     alive = {row.name for row in standing if row.state in {"requested", "active"}}
     missing = [one.name for one in planned if one.kind.is_offline and one.name not in alive]
     return (*missing, *(row.reference for row in standing if row.state == REQUESTED))
 
 
-def find_unlisted_offline(house: House) -> tuple[Unlisted, ...]:
+def find_unpublished_offline(installation: Installation) -> tuple[UnpublishedRevocations, ...]:
     """The offline authorities whose lists lack a revocation: the next ceremony signs them."""
-    with house.database.reading() as connection:
-        watched = watch_lists(connection, house.pack, house.clock.now(), house.settings.keystores)
+    with installation.database.reading() as connection:
+        watched = watch_crls(connection, installation.pack, installation.clock.now(), installation.settings.keystores)
     return tuple(one for one in watched.unlisted if one.is_offline)
 
 
-def find_due(house: House) -> tuple[str, ...]:
+def find_due(installation: Installation) -> tuple[str, ...]:
     """What a ceremony held now would do for the first time: keys, certificates, lists, sealed lists. Empty: nothing.
 
     Lists that lack a revocation are among it.
 
     Requests for a CA elsewhere are not among it: no ceremony here can help them.
     """
-    planned = house.planning.load_adopted().authorities()
-    house.writer.submit(lambda batch: _link(batch, planned)).result()
-    with house.database.reading() as connection:
+    planned = installation.planning.load_adopted().authorities()
+    installation.writer.submit(lambda batch: _link(batch, planned)).result()
+    with installation.database.reading() as connection:
         standing = list_authorities(connection)
         alive = {row.name for row in standing if row.state in {REQUESTED, ACTIVE}}
         keys = [one.name for one in planned if one.kind.is_offline and one.name not in alive]
         requests = [row.reference for row in find_pending(connection)]
         offline = [row for row in standing if row.is_offline and row.state == ACTIVE]
         lists = [f"list of {row.reference}" for row in offline if not list_facts(connection, row.id)]
-    lists += [f"list of {one.authority}" for one in find_unlisted_offline(house)]
-    can_seal = house.settings.kind == "hospital" and house.sources.find(EMERGENCY) is not None
-    sealed = [f"sealed list for {name}" for name in find_sealed(house).missing] if can_seal else []
+    lists += [f"list of {one.authority}" for one in find_unpublished_offline(installation)]
+    can_seal = installation.settings.kind == "hospital" and installation.sources.find(EMERGENCY) is not None
+    sealed = [f"sealed list for {name}" for name in find_sealed(installation).missing] if can_seal else []
     return (*keys, *requests, *lists, *sealed)
 
 
-def hold_ceremony(house: House, *, by: str, advance: Callable[[str], None]) -> CeremonyReport:
+def hold_ceremony(installation: Installation, *, by: str, advance: Callable[[str], None]) -> CeremonyReport:
     """Make the offline keys that the plan still lacks, certify every request, sign the offline lists.
 
     Raises Unavailable(KEY_NOT_OPEN) without a passphrase source for an offline keystore, Conflict(CEREMONY_NEEDED)
     when no plan was applied, Conflict(RESTORE_UNSETTLED), and as `Ceremony.hold`.
     """
-    house.check_settled()
-    planned = house.planning.load_adopted().authorities()
+    installation.check_settled()
+    planned = installation.planning.load_adopted().authorities()
     # 1. Offline keys are made here and nowhere else.
-    waiting = set(find_waiting(house))
+    waiting = set(find_waiting(installation))
     for one in planned:
         if one.kind.is_offline and one.name in waiting:
-            house.request_authority(one, by)
+            installation.request_authority(one, by)
             advance(one.name)
     # 2. Requests that were made before the authority above them learn of it.
-    house.writer.submit(lambda batch: _link(batch, planned)).result()
+    installation.writer.submit(lambda batch: _link(batch, planned)).result()
     # 3. Certificates, lists, sealed lists.
-    passphrase = house.sources.find(EMERGENCY)
+    passphrase = installation.sources.find(EMERGENCY)
     sealer = None
-    if passphrase is not None and house.settings.kind == "hospital":
+    if passphrase is not None and installation.settings.kind == "hospital":
         sealer = EnvelopeSealer(
             passphrase,
-            entropy=house.entropy,
-            kdf=house.settings.kdf,
-            unsafe_fast=house.settings.unsafe_fast_kdf,
+            entropy=installation.entropy,
+            kdf=installation.settings.kdf,
+            unsafe_fast=installation.settings.unsafe_fast_kdf,
         )
     ceremony = Ceremony(
-        house.pack,
-        house.database,
-        house.writer,
-        house.entropy,
-        issuance=house.issuance,
+        installation.pack,
+        installation.database,
+        installation.writer,
+        installation.entropy,
+        issuance=installation.issuance,
         publisher=CrlPublisher(
-            house.pack,
-            house.database,
-            house.writer,
-            house.clock,
-            folder=house.settings.published,
-            bound=house.make_clock_bound(),
+            installation.pack,
+            installation.database,
+            installation.writer,
+            installation.clock,
+            folder=installation.settings.published,
+            bound=installation.make_clock_bound(),
         ),
-        keystore_of=house.keystore,
-        status_url=house.status_url,
+        keystore_of=installation.keystore,
+        status_url=installation.status_url,
         by=by,
         sealer=sealer,
-        is_maker=house.settings.kind == "maker",
+        is_maker=installation.settings.kind == "maker",
         advance=advance,
     )
     return ceremony.hold()

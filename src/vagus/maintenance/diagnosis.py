@@ -20,18 +20,18 @@ from vagus.ledger.publish import load_published
 from vagus.maintenance.ceremonies import EMERGENCY, find_sealed
 from vagus.monitoring.http_fetch import HttpFetch
 from vagus.monitoring.prober import Prober
-from vagus.monitoring.status_watch import watch_lists
+from vagus.monitoring.status_watch import watch_crls
 from vagus.operators import has_login
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, REQUESTED, AuthorityRow, list_authorities
 from vagus.records.log import iterate_leaves, load_head
 from vagus.records.models import list_maker_anchors
 from vagus.records.work import list_given_up, list_overdue
-from vagus.server.maker_crls import FOLDER, MakersLists
-from vagus.server.verifier_memory import GlancedCrlMemory, set_floor
+from vagus.server.maker_crls import FOLDER, MakerCrls
+from vagus.server.verifier_memory import ReadOnlyCrlMemory, set_floor
 from vagus.tlog.checkpoint import NoteKey
 from vagus.trust.anchors import ClockFloor
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 _FSYNC_ROUNDS = 15
 _SLOW_FSYNC_MS = 20.0
@@ -60,12 +60,12 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose(house: House, *, connect_to: tuple[str, int] | None = None) -> Iterator[Finding]:
+def diagnose(installation: Installation, *, connect_to: tuple[str, int] | None = None) -> Iterator[Finding]:
     """Every finding, in the order of what stands on what. A check that fails to run is itself a finding.
 
     `connect_to` is whom to ask for what is published in place of the status URL's own host.
     """
-    checks: tuple[tuple[str, Callable[[House], Iterator[Finding]]], ...] = (
+    checks: tuple[tuple[str, Callable[[Installation], Iterator[Finding]]], ...] = (
         ("permissions", _permissions),
         ("operators", _operators),
         ("policy pack", _policy),
@@ -84,16 +84,16 @@ def diagnose(house: House, *, connect_to: tuple[str, int] | None = None) -> Iter
     )
     for name, check in checks:
         try:
-            yield from check(house)
+            yield from check(installation)
         except VagusError as error:
             yield Finding(name, State.FAILING, error.message)
         except OSError as error:
             yield Finding(name, State.FAILING, f"{error.filename or ''}: {error.strerror or error}")
 
 
-def _permissions(house: House) -> Iterator[Finding]:
+def _permissions(installation: Installation) -> Iterator[Finding]:
     """Secrets are the owner's alone."""
-    settings = house.settings
+    settings = installation.settings
     wanted = [(settings.folder, 0o700), (settings.keystores, 0o700)]
     wanted.append((settings.folder / "vagus.toml", 0o600))
     if settings.database_file is not None:
@@ -110,22 +110,22 @@ def _permissions(house: House) -> Iterator[Finding]:
         yield Finding("permissions", State.FAILING, f"{path} has mode {shown:04o}", f"chmod {mode:04o} {path}")
 
 
-def _operators(house: House) -> Iterator[Finding]:
+def _operators(installation: Installation) -> Iterator[Finding]:
     """Two approvals are two people only where the system can tell them apart."""
     if has_login():
-        yield Finding("operators", State.WELL, f"the login that acts here is {house.operator}")
+        yield Finding("operators", State.WELL, f"the login that acts here is {installation.operator}")
         return
     finding = (
-        f"no login is known to the kernel: all who act this way are {house.operator}, one person, and what needs two "
-        f"approvals waits for another"
+        f"no login is known to the kernel: all who act this way are {installation.operator}, one person, and what "
+        f"needs two approvals waits for another"
     )
     remedy = "log in on the host, where PAM has pam_loginuid, and run vagus from there by sudo -u: not in a container"
     yield Finding("operators", State.WARNING, finding, remedy)
 
 
-def _policy(house: House) -> Iterator[Finding]:
-    pack = house.pack
-    adopted = house.installation.policy_sha256
+def _policy(installation: Installation) -> Iterator[Finding]:
+    pack = installation.pack
+    adopted = installation.row.policy_sha256
     if adopted is not None and adopted.hex() != pack.sha256:
         finding = f"the pack in use ({pack.name} {pack.version}) is not the one that the ledger knows"
         yield Finding("policy pack", State.WARNING, finding, "vagus serve adopts it")
@@ -134,22 +134,22 @@ def _policy(house: House) -> Iterator[Finding]:
     if not pack.is_production_arc:
         finding = f"OID arc {pack.arc} is for documentation"
         yield Finding("policy pack", State.WARNING, finding, "name a pack with your own arc before production")
-    if house.settings.unsafe_fast_kdf:
+    if installation.settings.unsafe_fast_kdf:
         finding = "keystores are made with a weak derivation"
         yield Finding("keystores", State.WARNING, finding, "only for tests: begin a new installation for production")
 
 
-def _durability(house: House) -> Iterator[Finding]:
-    house.database.check_schema()
-    house.database.check_durability()
-    settings = ", ".join(f"{name} {value}" for name, value in house.database.describe_durability())
+def _durability(installation: Installation) -> Iterator[Finding]:
+    installation.database.check_schema()
+    installation.database.check_durability()
+    settings = ", ".join(f"{name} {value}" for name, value in installation.database.describe_durability())
     yield Finding("database", State.WELL, f"durable: {settings}")
 
 
-def _fsync(house: House) -> Iterator[Finding]:
+def _fsync(installation: Installation) -> Iterator[Finding]:
     """The floor under every answer: how long this disk takes to keep a promise."""
-    place = house.settings.database_file
-    folder = house.settings.folder if place is None else place.parent
+    place = installation.settings.database_file
+    folder = installation.settings.folder if place is None else place.parent
     times: list[float] = []
     with tempfile.TemporaryFile(dir=folder) as file:
         for _ in range(_FSYNC_ROUNDS):
@@ -166,11 +166,11 @@ def _fsync(house: House) -> Iterator[Finding]:
         yield Finding("fsync", State.WELL, f"{median:.2f} ms (slowest of {_FSYNC_ROUNDS}: {max(times):.2f} ms)")
 
 
-def _clock(house: House) -> Iterator[Finding]:
+def _clock(installation: Installation) -> Iterator[Finding]:
     """A clock behind the newest entry of the ledger or the newest list was set back, or it ran ahead before."""
-    now = house.clock.now()
-    set_floor(dated := ClockFloor(slack=_CLOCK_SLACK), house.database)
-    with house.database.reading() as connection:
+    now = installation.clock.now()
+    set_floor(dated := ClockFloor(slack=_CLOCK_SLACK), installation.database)
+    with installation.database.reading() as connection:
         size = load_head(connection).size
         newest = [leaf.entry for leaf in iterate_leaves(connection, max(0, size - 1), size)]
     floor = datetime.fromtimestamp(decode_entry(newest[0]).at, UTC) if newest else now
@@ -186,18 +186,18 @@ def _clock(house: House) -> Iterator[Finding]:
         )
         yield Finding("clock", State.FAILING, finding, "set the clock; where it is right now: vagus ca forget-dates")
     elif now + _CLOCK_SLACK >= floor:
-        house.make_clock_bound().look()
+        installation.make_clock_bound().look()
         yield Finding("clock", State.WELL, f"{now:%Y-%m-%d %H:%M:%S}Z, behind no entry of the ledger")
 
 
-def _ledger(house: House) -> Iterator[Finding]:
-    published = load_published(house.settings.log, NoteKey.decode(house.log_verifier))
-    with house.database.reading() as connection:
+def _ledger(installation: Installation) -> Iterator[Finding]:
+    published = load_published(installation.settings.log, NoteKey.decode(installation.log_verifier))
+    with installation.database.reading() as connection:
         head = load_head(connection)
         first = 0 if published is None else published.size
         waiting = [leaf.entry for leaf in iterate_leaves(connection, first, min(first + 1, head.size))]
     since = decode_entry(waiting[0]).at if waiting else None
-    if published is None and _is_node(house):
+    if published is None and _is_node(installation):
         yield Finding("ledger", State.WELL, f"{head.size} entries; a status node publishes none")
     elif published is None:
         remedy = "vagus serve --passphrase-source log=fd:N publishes them"
@@ -205,7 +205,7 @@ def _ledger(house: House) -> Iterator[Finding]:
     elif published.size > head.size:
         finding = f"{head.size} entries, but {published.size} were published"
         yield Finding("ledger", State.FAILING, finding, "entries were lost: vagus audit verify")
-    elif since is not None and since < house.clock.now().timestamp() - _PUBLISH_PATIENCE:
+    elif since is not None and since < installation.clock.now().timestamp() - _PUBLISH_PATIENCE:
         finding = f"{head.size - published.size} entries since {_spell(since)} are in no checkpoint"
         remedy = "vagus serve --passphrase-source log=fd:N publishes them"
         yield Finding("ledger", State.WARNING, finding, remedy)
@@ -213,31 +213,31 @@ def _ledger(house: House) -> Iterator[Finding]:
         yield Finding("ledger", State.WELL, f"{head.size} entries, {published.size} published")
 
 
-def _restore(house: House) -> Iterator[Finding]:
-    restored_at = house.installation.restored_at
+def _restore(installation: Installation) -> Iterator[Finding]:
+    restored_at = installation.row.restored_at
     if restored_at is not None:
         finding = f"restored at {_spell(restored_at)}, the gap is open: nothing is issued"
         yield Finding("restore", State.FAILING, finding, "vagus restore-gap")
 
 
-def _ceremonies(house: House) -> Iterator[Finding]:
-    with house.database.reading() as connection:
+def _ceremonies(installation: Installation) -> Iterator[Finding]:
+    with installation.database.reading() as connection:
         waiting = [row.reference for row in list_authorities(connection, state=REQUESTED)]
     if waiting:
         finding = f"{len(waiting)} authorities wait for their certificate: {', '.join(waiting[:5])}"
         yield Finding("ceremony", State.WARNING, finding, "vagus ceremony")
 
 
-def _authorities(house: House) -> Iterator[Finding]:
+def _authorities(installation: Installation) -> Iterator[Finding]:
     """Who can still issue for how long; re-keying falls due before expiry."""
-    now = int(house.clock.now().timestamp())
+    now = int(installation.clock.now().timestamp())
     sound = 0
-    for row in _active(house):
+    for row in _active(installation):
         if row.not_after is None or row.not_after >= _NO_EXPIRY:
             sound += 1
             continue
         left = row.not_after - now
-        rule = house.pack.authorities.of_kind(row.kind, is_maker=house.settings.kind == "maker")
+        rule = installation.pack.authorities.of_kind(row.kind, is_maker=installation.settings.kind == "maker")
         rekey_at = (
             None
             if rule.rekey_after is None or row.not_before is None
@@ -256,10 +256,10 @@ def _authorities(house: House) -> Iterator[Finding]:
         yield Finding("authorities", State.WELL, f"{sound} active, none near its end")
 
 
-def _status(house: House) -> Iterator[Finding]:
+def _status(installation: Installation) -> Iterator[Finding]:
     """A stale list locks out every good device, so it is told long before."""
-    with house.database.reading() as connection:
-        watched = watch_lists(connection, house.pack, house.clock.now(), house.settings.keystores)
+    with installation.database.reading() as connection:
+        watched = watch_crls(connection, installation.pack, installation.clock.now(), installation.settings.keystores)
     for waits in watched.unlisted:
         yield Finding("CRL", State.FAILING, waits.sentence, waits.remedy)
     for one in watched.lists:
@@ -277,13 +277,21 @@ def _status(house: House) -> Iterator[Finding]:
         yield Finding("CRL", State.WELL, f"{fresh} lists are fresh")
 
 
-def _published(house: House, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
+def _published(installation: Installation, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
     """What a relying party gets at the status URL, held against the table."""
-    if not house.settings.plan.exists():
+    if not installation.settings.plan.exists():
         return
     fetch = HttpFetch(connect_to, seconds=3.0)
-    url = house.status_url
-    prober = Prober(house.pack, house.database, house.clock, house.entropy, fetch, status_url=url, writer=None)
+    url = installation.status_url
+    prober = Prober(
+        installation.pack,
+        installation.database,
+        installation.clock,
+        installation.entropy,
+        fetch,
+        status_url=url,
+        writer=None,
+    )
     asked = url if connect_to is None else f"{_spell_address(*connect_to)} for {url}"
     if not prober.is_reachable():
         finding = f"nobody answers at {url}, where certificates say that lists and answers are"
@@ -293,8 +301,8 @@ def _published(house: House, connect_to: tuple[str, int] | None) -> Iterator[Fin
             remedy = "vagus serve; --status-address names where it serves status over plain HTTP"
         yield Finding("published", State.WARNING, finding, remedy)
         return
-    with house.database.reading() as connection:
-        watched = watch_lists(connection, house.pack, house.clock.now(), house.settings.keystores)
+    with installation.database.reading() as connection:
+        watched = watch_crls(connection, installation.pack, installation.clock.now(), installation.settings.keystores)
     remedies = {f"{url}/crl/{one.slug}/{one.generation}": one.remedy for one in watched.unlisted}
     report = prober.probe()
     for one in report.defects:
@@ -307,11 +315,11 @@ def _published(house: House, connect_to: tuple[str, int] | None) -> Iterator[Fin
         yield Finding("published", State.WELL, finding)
 
 
-def _emergency_lists(house: House) -> Iterator[Finding]:
+def _emergency_lists(installation: Installation) -> Iterator[Finding]:
     """Whether each subordinate of an offline authority could be revoked now, without the key of the one above it."""
-    if house.settings.kind != "hospital" or _is_node(house):  # they rest beside the offline keys
+    if installation.settings.kind != "hospital" or _is_node(installation):  # they rest beside the offline keys
         return
-    found = find_sealed(house)
+    found = find_sealed(installation)
     remedy = f"vagus ceremony --passphrase-source {EMERGENCY}=fd:N"
     if found.missing:
         finding = f"no sealed emergency list could revoke {_some(found.missing)} without the key above it"
@@ -327,11 +335,11 @@ def _emergency_lists(house: House) -> Iterator[Finding]:
         yield Finding("emergency lists", State.WELL, finding)
 
 
-def _makers(house: House) -> Iterator[Finding]:
+def _makers(installation: Installation) -> Iterator[Finding]:
     """Read as `serve` reads them, and remembered nowhere."""
-    memory = GlancedCrlMemory(house.database)
-    lists = MakersLists(house.settings.folder / FOLDER, memory, ClockFloor(), house.clock.now)
-    with house.database.reading() as connection:
+    memory = ReadOnlyCrlMemory(installation.database)
+    lists = MakerCrls(installation.settings.folder / FOLDER, memory, ClockFloor(), installation.clock.now)
+    with installation.database.reading() as connection:
         lists.read([row.certificate_der for row in list_maker_anchors(connection)])
     told = lists.told()
     if not told:
@@ -341,10 +349,10 @@ def _makers(house: House) -> Iterator[Finding]:
         yield Finding("makers' lists", State.WARNING, f"{about}: {what}", remedy)
 
 
-def _work(house: House) -> Iterator[Finding]:
+def _work(installation: Installation) -> Iterator[Finding]:
     """Durable jobs that failed for good, and those that nobody takes."""
-    now = int(house.clock.now().timestamp())
-    with house.database.reading() as connection:
+    now = int(installation.clock.now().timestamp())
+    with installation.database.reading() as connection:
         given_up = list_given_up(connection, since=now - _WORK_TOLD)
         waiting = list_overdue(connection, before=now - _WORK_PATIENCE, at=now)
     for one in given_up[:5]:
@@ -355,14 +363,14 @@ def _work(house: House) -> Iterator[Finding]:
         yield Finding("work", State.WARNING, finding, "vagus serve runs them")
 
 
-def _is_node(house: House) -> bool:
+def _is_node(installation: Installation) -> bool:
     """Whether this is the folder of a status node: no keystore is here but the responders'."""
-    folder = house.settings.keystores
+    folder = installation.settings.keystores
     return folder.is_dir() and [one.name for one in folder.iterdir() if one.is_dir()] == [OCSP_KEYSTORE]
 
 
-def _active(house: House) -> tuple[AuthorityRow, ...]:
-    with house.database.reading() as connection:
+def _active(installation: Installation) -> tuple[AuthorityRow, ...]:
+    with installation.database.reading() as connection:
         return list_authorities(connection, state=ACTIVE)
 
 

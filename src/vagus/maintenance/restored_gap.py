@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vagus.authority.crls.files import ListFiles
-from vagus.authority.crls.foreign import ListedElsewhere, Said, read_list, weigh
-from vagus.authority.earlier_revocations import LOST, adopt_list, apply, find_home
+from vagus.authority.crls.files import CrlFiles
+from vagus.authority.crls.foreign import ForeignCrl, Said, read_list, weigh
+from vagus.authority.earlier_revocations import LOST, adopt_crl, apply, find_home
 from vagus.authority.revocation import revoke_row
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
 from vagus.ledger.append import append
@@ -33,11 +33,11 @@ from vagus.records.engine.database import Connection
 from vagus.records.engine.writer import Batch
 from vagus.records.installation import load_installation, mark_set_back, set_origin, set_settled
 from vagus.records.log import iterate_leaves, load_head
-from vagus.records.publications import ADOPTED, find_publication, list_facts, outdate_list
+from vagus.records.publications import ADOPTED, find_publication, list_facts, outdate_crl
 from vagus.records.revocation.revocations import find_revocation
 from vagus.settings import rename_log
 from vagus.tlog.checkpoint import Checkpoint, NoteKey
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.crls.building import RevocationReason
 
 
@@ -56,7 +56,7 @@ class Gap:
     """How many steps of the revocation sequence came back with the log."""
     signed: dict[tuple[str, int], int] = field(default_factory=dict)
     """The greatest number of the lists that were signed in the gap, by authority and shard, as the log tells."""
-    lists: list[ListedElsewhere] = field(default_factory=list)
+    lists: list[ForeignCrl] = field(default_factory=list)
     homes: dict[tuple[str, int], int] = field(default_factory=dict)
     """The shard of each certificate that the lists hold, where it is known."""
 
@@ -76,13 +76,13 @@ class Gap:
         return {name: int(one.reason) for name, one in self.said.items()}
 
 
-def note_key(house: House) -> NoteKey:
+def note_key(installation: Installation) -> NoteKey:
     """The key and present name of the log."""
-    return NoteKey(house.installation.origin, NoteKey.decode(house.log_verifier).public_key)
+    return NoteKey(installation.row.origin, NoteKey.decode(installation.log_verifier).public_key)
 
 
 def take_log_back(
-    house: House, published: Path, checkpoint: Checkpoint | None, *, goes_on: bool = True
+    installation: Installation, published: Path, checkpoint: Checkpoint | None, *, goes_on: bool = True
 ) -> RecoveredGap:
     """Append what the published log has behind the backup; decides nothing.
 
@@ -91,7 +91,7 @@ def take_log_back(
     IntegrityFailure(LOG_TRUNCATED) when the published log ends before it, IntegrityFailure(LOG_TAMPERED) when the two
     are not of one history, and what `recover_leaves` raises.
     """
-    key = note_key(house)
+    key = note_key(installation)
     # 1. It is sound, and as long as the newest checkpoint says.
     try:
         verify_log(published, public_key=key.public_key, against=checkpoint)
@@ -101,11 +101,11 @@ def take_log_back(
         msg = f"{published} is not the newest published log: {fault.message}; find a newer copy of it"
         raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, **fault.facts) from fault
     # 2. Its entries are ours again, from the end of the backup on.
-    recovered = recover_leaves(house.writer, published, key, overlap=house.pack.renewal.transfer_overlap)
+    recovered = recover_leaves(installation.writer, published, key, overlap=installation.pack.renewal.transfer_overlap)
     # 3. What was published is the beginning of what is here, also where the backup was the longer one.
-    verify_published(house.database, published, public_key=key.public_key)
+    verify_published(installation.database, published, public_key=key.public_key)
     # 4. The tiles that the next publication goes on from.
-    target = house.settings.log
+    target = installation.settings.log
     if goes_on and published.resolve() != target.resolve():
         scratch = target.with_name(f".{target.name}.taken-back")
         shutil.rmtree(scratch, ignore_errors=True)
@@ -117,7 +117,7 @@ def take_log_back(
 
 
 def measure_gap(
-    house: House,
+    installation: Installation,
     *,
     checkpoint: Checkpoint | None,
     published: Path | None,
@@ -132,42 +132,42 @@ def measure_gap(
     Conflict(ALREADY_EXISTS) when there is no gap to close, NotTrusted(CRL_INVALID) for a list that no authority here
     signed, and as `take_log_back`.
     """
-    own = _find_newer_lists(house)
-    if house.installation.restored_at is None:
-        _mark_if_behind(house, published or house.settings.log, is_behind=bool(own))
-    installation = house.installation
-    if installation.restored_at is None or installation.restored_size is None:
+    own = _find_newer_lists(installation)
+    if installation.row.restored_at is None:
+        _mark_if_behind(installation, published or installation.settings.log, is_behind=bool(own))
+    row = installation.row
+    if row.restored_at is None or row.restored_size is None:
         raise Conflict(Reason.ALREADY_EXISTS, "this system is not waiting for a gap to be closed; nothing to do")
-    start, key = installation.restored_size, note_key(house)
+    start, key = row.restored_size, note_key(installation)
     # 1. The published log, wherever it is: given now, or at the restore.
-    if published is None and load_published(house.settings.log, key) is not None:
-        published = house.settings.log
+    if published is None and load_published(installation.settings.log, key) is not None:
+        published = installation.settings.log
     if published is not None:
-        take_log_back(house, published, None if is_new_log else checkpoint, goes_on=not is_new_log)
+        take_log_back(installation, published, None if is_new_log else checkpoint, goes_on=not is_new_log)
     # 2. Whether what is here reaches as far as what was seen.
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         end = load_head(connection).size
         authorities = list_authorities(connection)
     if checkpoint is not None and checkpoint.size <= end and published is None:
-        verify_log(house.database, public_key=key.public_key, against=checkpoint)
+        verify_log(installation.database, public_key=key.public_key, against=checkpoint)
     can_continue = published is not None if checkpoint is None else checkpoint.size <= end
-    gap = Gap(start, max(end, 0 if checkpoint is None else checkpoint.size), can_continue, installation.restored_at)
-    with house.database.reading() as connection:
+    gap = Gap(start, max(end, 0 if checkpoint is None else checkpoint.size), can_continue, row.restored_at)
+    with installation.database.reading() as connection:
         _read_gap(connection, gap, end)
     # 3. The newest lists tell what relying parties were told.
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         adopted = [one for row in authorities for one in _adopted_lists(connection, row.id)]
     for der in (*lists, *own, *adopted):
         _read_list(der, authorities, gap)
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         _find_homes(connection, gap)
     return gap
 
 
-def _find_newer_lists(house: House) -> list[bytes]:
+def _find_newer_lists(installation: Installation) -> list[bytes]:
     """What the folder of lists has that the database has not: it went on while the database was brought back."""
-    files = ListFiles(house.database, house.settings.published)
-    with house.database.reading() as connection:
+    files = CrlFiles(installation.database, installation.settings.published)
+    with installation.database.reading() as connection:
         signers = {row.id: row.certificate_der for row in list_authorities(connection)}
     found = (files.load(one, signers[one.authority_id] or b"") for one in files.find_newer())
     return [one.crl_der for one in found if one is not None]
@@ -180,27 +180,29 @@ def _adopted_lists(connection: Connection, authority_id: int) -> list[bytes]:
     return [one.crl_der for one in found if one is not None]
 
 
-def _mark_if_behind(house: House, published: Path, *, is_behind: bool) -> None:
+def _mark_if_behind(installation: Installation, published: Path, *, is_behind: bool) -> None:
     """A database that other tools brought back carries no mark; the published log and newer lists tell of it."""
-    if is_behind or house.is_behind(published):
-        house.writer.submit(lambda batch: mark_set_back(batch.connection, batch.at)).result()
+    if is_behind or installation.is_behind(published):
+        installation.writer.submit(lambda batch: mark_set_back(batch.connection, batch.at)).result()
 
 
-def adopt_lists(house: House, lists: Sequence[bytes]) -> int:
+def adopt_crls(installation: Installation, lists: Sequence[bytes]) -> int:
     """Hand out lists that are newer than the backup's, before anything is settled; gives how many there were.
 
     Rows alone: what these lists say of certificates is written down when the gap is closed. Raises
     NotTrusted(CRL_INVALID).
     """
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         authorities = list_authorities(connection)
     gap = Gap(0, 0, can_continue=False, newest_at=0)
     for der in lists:
         _read_list(der, authorities, gap)
-    return house.writer.submit(lambda batch: sum(adopt_list(batch, one) for one in gap.lists)).result()
+    return installation.writer.submit(lambda batch: sum(adopt_crl(batch, one) for one in gap.lists)).result()
 
 
-def close_gap(house: House, gap: Gap, *, is_revoking: bool, by: str, new_origin: str | None = None) -> int:
+def close_gap(
+    installation: Installation, gap: Gap, *, is_revoking: bool, by: str, new_origin: str | None = None
+) -> int:
     """Write everything in the gap down, revoke what was revoked and, if asked, all that was issued; gives how many.
 
     One transaction: afterwards the house may issue again. Lists that are newer than ours become ours, so that numbers
@@ -210,7 +212,7 @@ def close_gap(house: House, gap: Gap, *, is_revoking: bool, by: str, new_origin:
     name that is not new, Unavailable(CLOCK_ROLLBACK) while the clock is behind what was published.
     """
     # 1. No number and no date goes back: those of lists follow the clock, so the clock must have passed what is out.
-    if house.clock.now().timestamp() < gap.newest_at:
+    if installation.clock.now().timestamp() < gap.newest_at:
         until = datetime.fromtimestamp(gap.newest_at, UTC)
         msg = f"something of {until:%Y-%m-%dT%H:%M:%SZ} was published, later than this clock; set the clock first"
         raise Unavailable(Reason.CLOCK_ROLLBACK, msg)
@@ -218,7 +220,7 @@ def close_gap(house: House, gap: Gap, *, is_revoking: bool, by: str, new_origin:
     if new_origin is None:
         _check_continues(gap)
     else:
-        _prepare_new_log(house, new_origin)
+        _prepare_new_log(installation, new_origin)
 
     # 3. All of it, or nothing.
     def act(batch: Batch) -> int:
@@ -226,7 +228,7 @@ def close_gap(house: House, gap: Gap, *, is_revoking: bool, by: str, new_origin:
             set_origin(batch.connection, new_origin)
         return _settle(batch, gap, is_revoking=is_revoking, by=by)
 
-    return house.writer.submit(act).result()
+    return installation.writer.submit(act).result()
 
 
 def _check_continues(gap: Gap) -> None:
@@ -243,9 +245,9 @@ def _check_continues(gap: Gap) -> None:
         raise Conflict(Reason.LOG_TRUNCATED, msg, start=gap.start, end=gap.end)
 
 
-def _prepare_new_log(house: House, new_origin: str) -> None:
+def _prepare_new_log(installation: Installation, new_origin: str) -> None:
     """The files first: until the database has the name too, the same command can be given again."""
-    key, log = note_key(house), house.settings.log
+    key, log = note_key(installation), installation.settings.log
     if new_origin == key.name:
         msg = f"{new_origin} is the name that the lost log had; choose another"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
@@ -253,8 +255,8 @@ def _prepare_new_log(house: House, new_origin: str) -> None:
         aside = log.with_name(f"{log.name}.before-restore")
         shutil.rmtree(aside, ignore_errors=True)
         log.rename(aside)
-    write_durably(house.settings.log_key, (NoteKey(new_origin, key.public_key).encode() + "\n").encode())
-    rename_log(house.settings, new_origin)
+    write_durably(installation.settings.log_key, (NoteKey(new_origin, key.public_key).encode() + "\n").encode())
+    rename_log(installation.settings, new_origin)
 
 
 def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
@@ -274,16 +276,16 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
             revoked += 1
     # 3. Lists that are newer than ours are the floor of the next ones.
     for one in gap.lists:
-        adopt_list(batch, one)
+        adopt_crl(batch, one)
     for authority in by_reference.values():
-        _outdate_lists(connection, authority, gap)
+        _outdate_crls(connection, authority, gap)
     # 4. The operator's word, and the end of the gap.
     append(batch, GapAccepted(gap.start, gap.end, "revoked" if is_revoking else "accepted", by))
     set_settled(connection)
     return revoked
 
 
-def _outdate_lists(connection: Connection, authority: AuthorityRow, gap: Gap) -> None:
+def _outdate_crls(connection: Connection, authority: AuthorityRow, gap: Gap) -> None:
     """Nobody is handed the backup's list where a newer one is out, before it is signed anew.
 
     Without the log every list may be such a one. Those of offline authorities go on all the same: the next ceremony may
@@ -293,7 +295,7 @@ def _outdate_lists(connection: Connection, authority: AuthorityRow, gap: Gap) ->
         number = gap.signed.get((authority.reference, one.shard), 0)
         may_be_old = not gap.can_continue and not authority.is_offline
         if one.sequence != ADOPTED and (number > one.number or may_be_old):
-            outdate_list(connection, authority.id, one.shard, max(number, one.number))
+            outdate_crl(connection, authority.id, one.shard, max(number, one.number))
 
 
 def _read_gap(connection: Connection, gap: Gap, end: int) -> None:

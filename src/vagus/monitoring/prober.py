@@ -84,7 +84,7 @@ class _Round:
 
 
 class Prober:
-    """Probes every authority of a house. `fetch` decides whom it reaches: the world's view, or this node's own.
+    """Probes every authority of a installation. `fetch` decides whom it reaches: the world's view, or this node's own.
 
     A revocation may be missing from what is published for `allowance`: policy's 60 s, and the age that caches on the
     way may have; the same holds for a release. `writer` None: the highest number of each list is looked up and not

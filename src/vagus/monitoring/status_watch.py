@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vagus.jobs.periodic import Task
-from vagus.monitoring.unpublished_revocations import Unlisted, find_unlisted
+from vagus.monitoring.unpublished_revocations import UnpublishedRevocations, find_unpublished
 from vagus.policy.plans import AuthorityKind
 from vagus.records.authorities import AuthorityRow, list_living
 from vagus.records.engine.planner_statistics import BelievedSizes
@@ -17,7 +17,7 @@ from vagus.records.publications import COMPLETE, Publication, find_responder, li
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vagus.authority.crls.published import KeptLists
+    from vagus.authority.crls.published import CrlReader
     from vagus.clock import Clock
     from vagus.monitoring.prober import Prober, ProbeReport
     from vagus.policy.values import PolicyPack
@@ -30,7 +30,7 @@ _SPARING = 50
 
 
 @dataclass(frozen=True, slots=True)
-class WatchedList:
+class WatchedCrl:
     """The newest list of a shard, and how many seconds it still holds; `is_due`: somebody should act now."""
 
     authority: str
@@ -57,22 +57,22 @@ class WatchedList:
 class Watched:
     """One look at every authority that lives."""
 
-    lists: tuple[WatchedList, ...]
+    lists: tuple[WatchedCrl, ...]
     silent: tuple[str, ...]  # references of authorities that have published nothing
     expired_responders: tuple[str, ...]
-    unlisted: tuple[Unlisted, ...]  # authorities with revocations that stand in no list
+    unlisted: tuple[UnpublishedRevocations, ...]  # authorities with revocations that stand in no list
 
 
-def watch_lists(connection: Connection, pack: PolicyPack, now: datetime, keystores: Path) -> Watched:
-    """How long every published list still holds, and what none says; `keystores`: as for `find_unlisted`.
+def watch_crls(connection: Connection, pack: PolicyPack, now: datetime, keystores: Path) -> Watched:
+    """How long every published list still holds, and what none says; `keystores`: as for `find_unpublished`.
 
     Lists of offline authorities are due 60 days ahead (policy).
     """
     at = int(now.timestamp())
-    lists: list[WatchedList] = []
+    lists: list[WatchedCrl] = []
     silent: list[str] = []
     expired: list[str] = []
-    unlisted: list[Unlisted] = []
+    unlisted: list[UnpublishedRevocations] = []
     for row in list_living(connection, at):
         published = list_facts(connection, row.id)
         if not published:
@@ -81,17 +81,17 @@ def watch_lists(connection: Connection, pack: PolicyPack, now: datetime, keystor
         responder = None if row.is_offline else find_responder(connection, row.id)
         if responder is not None and responder.not_after <= at:
             expired.append(row.reference)
-        if (waits := find_unlisted(connection, row, pack, now, keystores)) is not None:
+        if (waits := find_unpublished(connection, row, pack, now, keystores)) is not None:
             unlisted.append(waits)
     return Watched(tuple(lists), tuple(silent), tuple(expired), tuple(unlisted))
 
 
-def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> WatchedList:
+def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> WatchedCrl:
     is_offline = AuthorityKind(row.kind).is_offline
     notice = pack.crl.offline_alert if is_offline else pack.crl.resign_every
     left = one.next_update - at
     shard = "complete" if one.shard == COMPLETE else str(one.shard)
-    return WatchedList(row.reference, shard, is_offline, left, left < notice.total_seconds())
+    return WatchedCrl(row.reference, shard, is_offline, left, left < notice.total_seconds())
 
 
 def statistics_tasks(database: Database) -> list[Task]:
@@ -114,7 +114,7 @@ class StatusWatch:
         self.prober: Prober | None = None
         """Set once the doors are open: before, there is nothing to fetch."""
         self.report: ProbeReport | None = None
-        self.kept_lists: Callable[[], KeptLists] | None = None
+        self.kept_lists: Callable[[], CrlReader] | None = None
         """How the lists stand that this process hands out from memory."""
         self.watched = Watched((), (), (), ())
 
@@ -127,7 +127,7 @@ class StatusWatch:
     def look(self) -> None:
         """Read how old the lists are."""
         with self._database.reading() as connection:
-            self.watched = watch_lists(connection, self._pack, self._clock.now(), self._keystores)
+            self.watched = watch_crls(connection, self._pack, self._clock.now(), self._keystores)
 
     def probe(self) -> float | None:
         """Fetch and compare; gives the pause: a large house's rounds must not take time from those it serves."""
@@ -137,7 +137,7 @@ class StatusWatch:
         return max(self._probe_seconds, _SPARING * self.report.seconds)
 
     @property
-    def behind(self) -> tuple[Unlisted, ...]:
+    def behind(self) -> tuple[UnpublishedRevocations, ...]:
         """What the signing side should have published by now; `waits` tells of offline authorities."""
         return tuple(one for one in self.watched.unlisted if not one.is_offline)
 
@@ -181,7 +181,7 @@ class StatusWatch:
         }
 
 
-def _kept_facts(kept: KeptLists) -> dict[str, object]:
+def _kept_facts(kept: CrlReader) -> dict[str, object]:
     """`is_away`: the database is, and what is kept goes out as it was then, until its nextUpdate."""
     looked_at = None if kept.looked_at is None else f"{kept.looked_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return {"lists": kept.count, "as_of": looked_at, "is_away": kept.is_away}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Unlisted:
+class UnpublishedRevocations:
     """An authority whose newest lists lack what was revoked at `since` (seconds since 1970 UTC) and later."""
 
     authority: str
@@ -57,9 +57,9 @@ class Unlisted:
         return "vagus ceremony" if self.is_offline else f"vagus serve --issue-for {self.authority.partition('#')[0]}"
 
 
-def find_unlisted(
+def find_unpublished(
     connection: Connection, row: AuthorityRow, pack: PolicyPack, now: datetime, keystores: Path
-) -> Unlisted | None:
+) -> UnpublishedRevocations | None:
     """Whether revocations of an authority wait for a list, and longer than policy allows unless it takes a ceremony.
 
     A moment in the future is the act of a clock that ran ahead: nobody knows when it was, so long ago. Who has
@@ -75,7 +75,7 @@ def find_unlisted(
     if not waiting:
         return None
     envelope = _find_envelope(connection, row, published, now, keystores) if row.is_offline else None
-    return Unlisted(
+    return UnpublishedRevocations(
         row.reference, row.slug, row.generation, row.is_offline, min(waiting), len(waiting), envelope=envelope
     )
 

@@ -69,7 +69,7 @@ Country = Annotated[str, _matches(_COUNTRY, "two capital letters (ISO 3166)")]
 HostName = Annotated[str, AfterValidator(_host_name)]
 StatusUrl = Annotated[str, AfterValidator(_url)]
 Address = Annotated[str, AfterValidator(check_address)]
-DeviceReference = Annotated[str, _matches(_DEVICE, "MODEL:SERIAL, as in Keystone Gate:KGW-000001")]
+DeviceReference = Annotated[str, _matches(_DEVICE, "MODEL:SERIAL, as in Keystone ListenerState:KGW-000001")]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 

@@ -159,7 +159,7 @@ class HospitalPlan:
     listeners: tuple[PlannedListener, ...]
 
     @property
-    def door_names(self) -> frozenset[str]:
+    def listener_names(self) -> frozenset[str]:
         """The host names of every door: no device may show them."""
         return frozenset(name for one in self.listeners for name in one.host_names)
 

@@ -17,7 +17,7 @@ _SALTS: WeakKeyDictionary[Engine, bytes] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
-class Installation:
+class InstallationRow:
     """What this database is. `salt` hides personal data in the ledger and never leaves the installation."""
 
     origin: str
@@ -30,10 +30,10 @@ class Installation:
     restored_from: bytes | None = None
 
     def __repr__(self) -> str:
-        return f"Installation(origin={self.origin!r}, group_domain={self.group_domain!r})"
+        return f"InstallationRow(origin={self.origin!r}, group_domain={self.group_domain!r})"
 
 
-def insert_installation(connection: Connection, new: Installation) -> None:
+def insert_installation(connection: Connection, new: InstallationRow) -> None:
     """Write the row, once in the life of a database.
 
     Raises Conflict(ALREADY_EXISTS) when there is one, Malformed(BAD_ARGUMENT) for an origin that no checkpoint can
@@ -45,11 +45,11 @@ def insert_installation(connection: Connection, new: Installation) -> None:
     if len(new.salt) != _SALT_BYTES:
         msg = f"a salt of {len(new.salt)} bytes is not {_SALT_BYTES}; draw it from the entropy source"
         raise Malformed(Reason.BAD_ARGUMENT, msg, size=len(new.salt))
-    row = {name: getattr(new, name) for name in Installation.__slots__}
+    row = {name: getattr(new, name) for name in InstallationRow.__slots__}
     connection.execute(insert(installation), {"id": 1, **row})
 
 
-def find_installation(connection: Connection) -> Installation | None:
+def find_installation(connection: Connection) -> InstallationRow | None:
     """The row, if this database has one."""
     table = installation.c
     row = connection.execute(
@@ -64,10 +64,10 @@ def find_installation(connection: Connection) -> Installation | None:
             table.restored_from,
         ).where(table.id == 1)
     ).one_or_none()
-    return None if row is None else Installation(*row)
+    return None if row is None else InstallationRow(*row)
 
 
-def load_installation(connection: Connection) -> Installation:
+def load_installation(connection: Connection) -> InstallationRow:
     """The row. Raises Misconfigured(SCHEMA_MISMATCH) in a database that was never initialised."""
     found = find_installation(connection)
     if found is None:

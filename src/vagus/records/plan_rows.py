@@ -20,7 +20,7 @@ _OWN_PROFILES = ("ocsp", "root", "device-ca", "issuing-ca", "sdc-ca", "infrastru
 
 
 @dataclass(frozen=True, slots=True)
-class StandingAuthorityRow:
+class ExistingAuthorityRow:
     """The newest generation of an authority, and how many certificates of any of its generations are still good.
 
     Its own responder's and listeners' certificates and those of authorities beneath it do not count.
@@ -34,7 +34,7 @@ class StandingAuthorityRow:
 
 
 @dataclass(frozen=True, slots=True)
-class StandingDeviceRow:
+class ExistingDeviceRow:
     """A device without what no plan speaks of."""
 
     id: str
@@ -47,23 +47,23 @@ class StandingDeviceRow:
     state: str
 
 
-def list_standing_authorities(connection: Connection, *, at: int) -> tuple[StandingAuthorityRow, ...]:
+def list_standing_authorities(connection: Connection, *, at: int) -> tuple[ExistingAuthorityRow, ...]:
     """Every authority by name, with its live certificates at `at` (seconds since 1970)."""
     issuer = certificates.c.authority_id
     each = connection.execute(select(issuer, func.count()).where(_is_live(at)).group_by(issuer))
     counts: dict[int, int] = {authority_id: live for authority_id, live in each}  # noqa: C416  a Row is no pair
     table = authorities.c
     query = select(table.id, table.name, table.kind, table.state, table.generation)
-    newest: dict[str, StandingAuthorityRow] = {}
+    newest: dict[str, ExistingAuthorityRow] = {}
     for row in connection.execute(query.order_by(table.name, table.generation)):
         before = newest.get(row.name)
         live = counts.get(row.id, 0) + (0 if before is None else before.live)
-        newest[row.name] = StandingAuthorityRow(row.name, row.kind, row.state, row.generation, live)
+        newest[row.name] = ExistingAuthorityRow(row.name, row.kind, row.state, row.generation, live)
     return tuple(newest.values())
 
 
 def count_live(connection: Connection, name: str, *, at: int) -> int:
-    """As `StandingAuthorityRow.live`, of one authority."""
+    """As `ExistingAuthorityRow.live`, of one authority."""
     generations = connection.execute(select(authorities.c.id).where(authorities.c.name == name)).scalars().all()
     query = select(func.count()).where(certificates.c.authority_id.in_(generations), _is_live(at))
     return int(connection.execute(query).scalar_one())
@@ -74,14 +74,14 @@ def _is_live(at: int) -> ColumnElement[bool]:
     return hidden(table.state.in_(_LIVE), table.not_after > at, table.profile.not_in(_OWN_PROFILES))
 
 
-def list_standing_devices(connection: Connection) -> tuple[StandingDeviceRow, ...]:
+def list_standing_devices(connection: Connection) -> tuple[ExistingDeviceRow, ...]:
     """Every device of the inventory, narrow."""
     table = devices.c
     query = select(
         table.id, table.unit, table.model, table.maker_serial, table.place, table.profile, table.host_names, table.state
     )
     return tuple(
-        StandingDeviceRow(*row[:-2], tuple(json.loads(row[-2])) if row[-2] else (), row[-1])
+        ExistingDeviceRow(*row[:-2], tuple(json.loads(row[-2])) if row[-2] else (), row[-1])
         for row in connection.execute(query)
     )
 

@@ -167,7 +167,7 @@ def list_outdated(connection: Connection) -> frozenset[tuple[int, int]]:
     return frozenset((row.authority_id, row.shard) for row in connection.execute(query))
 
 
-def outdate_list(connection: Connection, authority_id: int, shard: int, number: int) -> None:
+def outdate_crl(connection: Connection, authority_id: int, shard: int, number: int) -> None:
     """A newer list than this is out, of `number` at least: the next one is due and goes on from there."""
     mine = (crl_publications.c.authority_id == authority_id, crl_publications.c.shard == shard)
     connection.execute(update(crl_publications).where(*mine).values(sequence=OUTDATED, number=number))

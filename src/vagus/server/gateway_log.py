@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO
 
 from vagus.clock import Clock
-from vagus.endpoints.gateway.decisions import GateDecision, Outcome
+from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
 from vagus.ledger.append import append
-from vagus.ledger.entries import GateMinute
+from vagus.ledger.entries import GatewayMinute
 from vagus.records.engine.writer import Writer
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class _Segment:
     minute: int = 0
 
 
-class GateLog:
+class GatewayLog:
     """Records the decisions of every gate of this process. Safe to call from several threads."""
 
     def __init__(
@@ -55,10 +55,10 @@ class GateLog:
         self._turn = threading.Lock()
         self._segments: dict[str, _Segment] = {}
         # Of minutes that are over; periodic work and `close` alone touch them. The numbers are of open files.
-        self._unsynced: deque[tuple[int, GateMinute]] = deque()
-        self._untold: deque[GateMinute] = deque()
+        self._unsynced: deque[tuple[int, GatewayMinute]] = deque()
+        self._untold: deque[GatewayMinute] = deque()
 
-    def record(self, decision: GateDecision) -> None:
+    def record(self, decision: ConnectionDecision) -> None:
         """Keep one decision; a full disk stops no gate, but is told of."""
         now = self._clock.now()
         with self._turn:
@@ -153,13 +153,13 @@ def _last_line(path: Path) -> bytes:
     return tail[tail[:-1].rfind(b"\n") + 1 :]
 
 
-def _minute(name: str, segment: _Segment) -> GateMinute:
+def _minute(name: str, segment: _Segment) -> GatewayMinute:
     admitted = segment.counts[Outcome.ADMITTED]
     refused = sum(count for outcome, count in segment.counts.items() if outcome is not Outcome.ADMITTED)
-    return GateMinute(name, segment.minute, segment.head, admitted, refused)
+    return GatewayMinute(name, segment.minute, segment.head, admitted, refused)
 
 
-def _line(decision: GateDecision, now: datetime, before: bytes) -> bytes:
+def _line(decision: ConnectionDecision, now: datetime, before: bytes) -> bytes:
     said: dict[str, object] = {
         "at": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "before": before.hex(),

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from vagus.clock import Clock
-from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
+from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_response
 from vagus.errors import Unavailable
 from vagus.jobs.periodic import Jobs, TaskState, leaves
 from vagus.monitoring.status_watch import StatusWatch
@@ -159,7 +159,7 @@ def health_app(health: Health) -> ASGIApp:
         if scope["type"] != "http":
             return
         if scope["path"] != "/health" or scope["method"] not in {"GET", "HEAD"}:
-            await send_answer(send, HTTPStatus.NOT_FOUND, [(b"content-length", b"0")])
+            await send_response(send, HTTPStatus.NOT_FOUND, [(b"content-length", b"0")])
             return
         is_well, facts = health.report()
         body = json.dumps(facts, sort_keys=True).encode("ascii")
@@ -169,6 +169,6 @@ def health_app(health: Health) -> ASGIApp:
             (b"cache-control", b"no-store"),
         ]
         status = HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
-        await send_answer(send, status, headers, b"" if scope["method"] == "HEAD" else body)
+        await send_response(send, status, headers, b"" if scope["method"] == "HEAD" else body)
 
     return app

@@ -27,17 +27,17 @@ from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_authorities
 from vagus.records.devices import find_device_by_serial, list_profiles_in
 from vagus.records.models import list_maker_anchors
-from vagus.server.listener_certificates import DoorCertificate, DoorCertificates
+from vagus.server.listener_certificates import ListenerCertificate, ListenerCertificates
 from vagus.server.log_files import log_files_app
-from vagus.server.maker_crls import FOLDER, MakersLists, MakersStatus, note
+from vagus.server.maker_crls import FOLDER, MakerCrls, MakerCrlStatus, note
 from vagus.server.verifier_memory import DurableCrlMemory, set_floor
 from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
 from vagus.transport.limits import Limits
 from vagus.transport.listeners import ListenerSpec, do_nothing
-from vagus.transport.status_protocol import Answers
+from vagus.transport.status_protocol import CachedResponses
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.validation import Validator
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.budgets import Limits as ValidationLimits
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.paths.search import LONGEST_CHAIN
@@ -52,59 +52,61 @@ _SHOWN = ValidationLimits(certificates=LONGEST_CHAIN)
 
 
 @dataclass(slots=True)
-class TlsDoor:
+class TlsListener:
     """A door whose certificate is renewed while it serves."""
 
     listener: PlannedListener
     context: ServerContext
-    certificate: DoorCertificate
+    certificate: ListenerCertificate
 
 
 @dataclass(slots=True)
-class Doors:
+class BuiltListeners:
     """The listeners of one process, and what must be looked after while they serve."""
 
     specs: list[ListenerSpec] = field(default_factory=list)
-    tls: list[TlsDoor] = field(default_factory=list)
+    tls: list[TlsListener] = field(default_factory=list)
     admissions: list[tuple[PlannedListener, Admission]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class NextDoors:
+class PreparedListeners:
     """What another plan makes of the doors. A listener that changes is both opened and closed."""
 
     plan: HospitalPlan
-    certificates: DoorCertificates
-    doors: Doors
+    certificates: ListenerCertificates
+    doors: BuiltListeners
     opened: tuple[ListenerSpec, ...]
     closed: tuple[str, ...]
 
 
-class DoorBuilder:
+class ListenerBuilder:
     """Builds the doors of one serving process."""
 
     def __init__(
         self,
-        house: House,
+        installation: Installation,
         plan: HospitalPlan,
         issuers: OpenIssuers,
         *,
         record: Record,
-        staple_of: Callable[[DoorCertificate], Staple],
+        staple_of: Callable[[ListenerCertificate], Staple],
     ) -> None:
-        self._house = house
+        self._house = installation
         self._plan = plan
         self._issuers = issuers
         self._record = record
         self._staple_of = staple_of
-        self._certificates = DoorCertificates(house, plan, issuers)
+        self._certificates = ListenerCertificates(installation, plan, issuers)
         self._floor = ClockFloor()
-        self._devices = RememberedDevices(house.database, house.device_follower, self._is_away)
+        self._devices = RememberedDevices(installation.database, installation.device_follower, self._is_away)
         # By function, and kept while anchors come and go: what they remember is all there is without the database.
         self._statuses: dict[Function | None, DatabaseStatus] = {}
-        self._memory = DurableCrlMemory(house.database, house.writer)
-        set_floor(self._floor, house.database)
-        self._lists = MakersLists(house.settings.folder / FOLDER, self._memory, self._floor, house.clock.now)
+        self._memory = DurableCrlMemory(installation.database, installation.writer)
+        set_floor(self._floor, installation.database)
+        self._lists = MakerCrls(
+            installation.settings.folder / FOLDER, self._memory, self._floor, installation.clock.now
+        )
         self._authorities, self._makers = self._look()
         self._births = self._read_lists()
         self._parents = self._find_parents()
@@ -112,13 +114,13 @@ class DoorBuilder:
         self.warnings: dict[str, str] = {}
         """What an operator should know of doors that were built, by listener."""
 
-    def build(self) -> Doors:
+    def build(self) -> BuiltListeners:
         """Every TLS listener of the plan in force. Raises Misconfigured(BAD_PLAN), Unavailable(KEY_NOT_OPEN).
 
         A device that came beside the plan keeps no hospital from starting: `warnings` tells of it, and admission
         refuses that device alone below its TLS minimum.
         """
-        doors = Doors()
+        doors = BuiltListeners()
         for listener in self._plan.listeners:
             if listener.kind is not ListenerKind.STATUS:
                 self._check_tls_minimum(listener, asks_inventory=False)
@@ -129,14 +131,14 @@ class DoorBuilder:
                     self.warnings[f"listener {listener.name}"] = warning.message
         return doors
 
-    def prepare(self, plan: HospitalPlan, doors: Doors) -> NextDoors:
+    def prepare(self, plan: HospitalPlan, doors: BuiltListeners) -> PreparedListeners:
         """What another plan makes of `doors`, which stay in force until `adopt`. Raises as `build`."""
         wanted = {one.name: one for one in plan.listeners if one.kind is not ListenerKind.STATUS}
         kept = {door.listener.name for door in doors.tls if wanted.get(door.listener.name) == door.listener}
         before = self._plan, self._certificates
-        certificates = DoorCertificates(self._house, plan, self._issuers)
+        certificates = ListenerCertificates(self._house, plan, self._issuers)
         self._plan, self._certificates = plan, certificates
-        fresh = Doors()
+        fresh = BuiltListeners()
         try:
             for listener in wanted.values():
                 self._check_tls_minimum(listener)  # the plan may have brought other devices behind one that is kept
@@ -144,20 +146,20 @@ class DoorBuilder:
                     self._add(fresh, listener)
         finally:
             self._plan, self._certificates = before
-        after = Doors(
+        after = BuiltListeners(
             [*(one for one in doors.specs if one.name in kept), *fresh.specs],
             [*(one for one in doors.tls if one.listener.name in kept), *fresh.tls],
             [*(one for one in doors.admissions if one[0].name in kept), *fresh.admissions],
         )
         closed = tuple(door.listener.name for door in doors.tls if door.listener.name not in kept)
-        return NextDoors(plan, certificates, after, tuple(fresh.specs), closed)
+        return PreparedListeners(plan, certificates, after, tuple(fresh.specs), closed)
 
-    def adopt(self, ready: NextDoors) -> Doors:
+    def adopt(self, ready: PreparedListeners) -> BuiltListeners:
         """The doors of the plan that was prepared, in force from now on."""
         self._plan, self._certificates = ready.plan, ready.certificates
         return ready.doors
 
-    def refresh(self, doors: Doors) -> bool:
+    def refresh(self, doors: BuiltListeners) -> bool:
         """Let the doors know of new generations, new makers and makers' new lists; whether there were any."""
         set_floor(self._floor, self._house.database)
         found = self._look()
@@ -175,7 +177,7 @@ class DoorBuilder:
         self._epoch += 1
         return True
 
-    def read_lists_again(self) -> None:
+    def reload_crls(self) -> None:
         """Let the next `refresh` read the makers' lists, whatever their files look like. From any thread."""
         self._lists.forget()
 
@@ -199,7 +201,7 @@ class DoorBuilder:
             _LOG.error("%s", msg)
         waits[_CLOCK] = msg
 
-    def _read_lists(self) -> MakersStatus:
+    def _read_lists(self) -> MakerCrlStatus:
         return self._lists.read(self._makers)
 
     def _look(self) -> tuple[tuple[AuthorityRow, ...], tuple[bytes, ...]]:
@@ -228,7 +230,7 @@ class DoorBuilder:
             msg = "the hospital's device authority is revoked; wait for its next generation and enrol there"
             raise NotTrusted(Reason.REVOKED_CA, msg)
 
-    def renew(self, door: TlsDoor) -> bool:
+    def renew(self, door: TlsListener) -> bool:
         """Swap in a new certificate where the door's is due; whether it was."""
         found = self._certificates.provide(door.listener)
         if found.certificate_der == door.certificate.certificate_der:
@@ -237,7 +239,7 @@ class DoorBuilder:
         door.context.swap(credential=found.credential, staple=self._staple_of(found))
         return True
 
-    def _add(self, doors: Doors, listener: PlannedListener) -> None:
+    def _add(self, doors: BuiltListeners, listener: PlannedListener) -> None:
         is_enrolment = listener.kind is ListenerKind.ENROLMENT
         certificate = self._certificates.provide(listener)
         settings = ServerTls(
@@ -247,11 +249,11 @@ class DoorBuilder:
             alpn=() if listener.kind is ListenerKind.RELAY_TCP else ("http/1.1",),
         )
         context = ServerContext(certificate.credential, settings, staple=self._staple_of(certificate))
-        doors.tls.append(TlsDoor(listener, context, certificate))
-        house = self._house
+        doors.tls.append(TlsListener(listener, context, certificate))
+        installation = self._house
         validator, makers = self._validators(listener)
         status = self._status(listener)
-        parts = (house.database, house.pack, house.clock, validator)
+        parts = (installation.database, installation.pack, installation.clock, validator)
         find_device = self._devices.find
         admission = Admission(*parts, makers=makers, find_lapse=status.find_lapse, find_device=find_device)
         doors.admissions.append((listener, admission))
@@ -414,24 +416,26 @@ class DoorBuilder:
             raise Misconfigured(Reason.BAD_PLAN, msg, listener=listener.name)
 
 
-def status_spec(house: House, listener: PlannedListener, app: ASGIApp, answers: Answers) -> ListenerSpec:
+def status_spec(
+    installation: Installation, listener: PlannedListener, app: ASGIApp, answers: CachedResponses
+) -> ListenerSpec:
     """The plain listener of lists and answers."""
-    host, port = address_of(house, listener)
-    return ListenerSpec(listener.name, host, port, app, answers=answers, limits=limits_of(house))
+    host, port = address_of(installation, listener)
+    return ListenerSpec(listener.name, host, port, app, answers=answers, limits=limits_of(installation))
 
 
-def address_of(house: House, listener: PlannedListener) -> tuple[str, int]:
+def address_of(installation: Installation, listener: PlannedListener) -> tuple[str, int]:
     """Where a listener binds: the settings of this node may put it elsewhere than the plan."""
-    for name, address in house.settings.serve.addresses:
+    for name, address in installation.settings.serve.addresses:
         if name == listener.name:
             host, _, port = address.rpartition(":")
             return host.strip("[]"), int(port)
     return listener.host, listener.port
 
 
-def limits_of(house: House) -> Limits:
+def limits_of(installation: Installation) -> Limits:
     """The bounds of the settings."""
-    serve = house.settings.serve
+    serve = installation.settings.serve
     return Limits(
         handshake_seconds=serve.handshake_seconds,
         header_seconds=serve.header_seconds,
@@ -442,11 +446,11 @@ def limits_of(house: House) -> Limits:
     )
 
 
-def sequence_bound(house: House) -> timedelta:
+def sequence_bound(installation: Installation) -> timedelta:
     """How long this node may not know the newest revocation before it says so."""
-    return timedelta(seconds=house.settings.serve.sequence_bound_seconds)
+    return timedelta(seconds=installation.settings.serve.sequence_bound_seconds)
 
 
-def _always_closing(house: House) -> frozenset[Function]:
+def _always_closing(installation: Installation) -> frozenset[Function]:
     """Functions without session tickets: every connection is a full handshake (design section 8)."""
-    return frozenset(function for function, rule in house.pack.functions.items() if rule.always_closes)
+    return frozenset(function for function, rule in installation.pack.functions.items() if rule.always_closes)

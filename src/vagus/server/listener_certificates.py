@@ -24,7 +24,7 @@ from vagus.records.authorities import ACTIVE, RETIRED, find_by_id
 from vagus.records.certificates import ISSUED, CertificateRow, list_of_key, load_bytes
 from vagus.records.keys import find_key
 from vagus.tls import Credential
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.keys import PublicKey, decode_public_key
@@ -37,7 +37,7 @@ _LIVE = frozenset({ACTIVE, RETIRED})
 
 
 @dataclass(frozen=True, slots=True)
-class DoorCertificate:
+class ListenerCertificate:
     """What a door shows, and which certificate it is: for stapling and for renewal."""
 
     credential: Credential
@@ -47,15 +47,15 @@ class DoorCertificate:
     not_after: int
 
 
-class DoorCertificates:
+class ListenerCertificates:
     """Makes and finds the certificates of doors."""
 
-    def __init__(self, house: House, plan: HospitalPlan, issuers: Mapping[str, Issuer]) -> None:
-        self._house = house
+    def __init__(self, installation: Installation, plan: HospitalPlan, issuers: Mapping[str, Issuer]) -> None:
+        self._house = installation
         self._titles = {one.label: one.title for one in plan.hospitals}
         self._issuers = issuers
 
-    def provide(self, listener: PlannedListener) -> DoorCertificate:
+    def provide(self, listener: PlannedListener) -> ListenerCertificate:
         """The certificate of a door, issued now when there is none with its names and enough life.
 
         A key that was blocked, as one whose certificate was revoked for compromise, gives way to a new one, and so does
@@ -76,7 +76,7 @@ class DoorCertificates:
         row, der, issuer_der = found
         chain = encode_certificates((der, issuer_der))
         credential = Credential(chain, keystore.tls_key_pem(key.key_id))
-        return DoorCertificate(credential, der, issuer_der, row.serial, row.not_after)
+        return ListenerCertificate(credential, der, issuer_der, row.serial, row.not_after)
 
     def _find_key(self, keystore: SoftwareKeystore, name: str, owner: str) -> SigningKey:
         """The first of `name`, `name.2`, … that may still be certified; made now if none may."""

@@ -7,7 +7,7 @@ import re
 from http import HTTPStatus
 from pathlib import Path
 
-from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
+from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_response
 
 _HASH_TILE = re.compile(r"tile/(?:[0-9]|[1-5][0-9]|6[0-3])(?:/x[0-9]{3}){0,6}/[0-9]{3}(?:\.p/[1-9][0-9]{0,2})?\Z")
 _PREFIX = "/log/"
@@ -23,12 +23,12 @@ def log_files_app(folder: Path, otherwise: ASGIApp) -> ASGIApp:
         name = scope["path"].removeprefix(_PREFIX)
         is_checkpoint = name == "checkpoint"
         if scope["method"] not in {"GET", "HEAD"} or not (is_checkpoint or _HASH_TILE.match(name)):
-            await send_answer(send, HTTPStatus.NOT_FOUND, [(b"content-length", b"0")])
+            await send_response(send, HTTPStatus.NOT_FOUND, [(b"content-length", b"0")])
             return
         try:
             content = await asyncio.to_thread((folder / name).read_bytes)
         except OSError:
-            await send_answer(send, HTTPStatus.NOT_FOUND, [(b"content-length", b"0")])
+            await send_response(send, HTTPStatus.NOT_FOUND, [(b"content-length", b"0")])
             return
         kind = b"text/plain; charset=utf-8" if is_checkpoint else b"application/octet-stream"
         # A full tile never changes; checkpoints and partial tiles do (C2SP tlog-tiles, Caching).
@@ -38,7 +38,7 @@ def log_files_app(folder: Path, otherwise: ASGIApp) -> ASGIApp:
             (b"content-length", b"%d" % len(content)),
             (b"cache-control", keep),
         ]
-        await send_answer(send, HTTPStatus.OK, headers, b"" if scope["method"] == "HEAD" else content)
+        await send_response(send, HTTPStatus.OK, headers, b"" if scope["method"] == "HEAD" else content)
 
     return app
 

@@ -42,7 +42,7 @@ def list_files(folder: Path) -> tuple[Path, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class MakersStatus:
+class MakerCrlStatus:
     """What is known of birth certificates' status: a maker's lists where its files are here, else the inventory alone.
 
     802.1AR asks for no revocation of IDevIDs, and a hospital that cannot reach a maker must still enrol. A list that is
@@ -74,7 +74,7 @@ class MakersStatus:
 
 
 @dataclass(slots=True)
-class MakersLists:
+class MakerCrls:
     """The lists of a folder, as they were last read. Used by one thread."""
 
     folder: Path
@@ -104,7 +104,7 @@ class MakersLists:
         """Let `has_changed` be true: for an operator who says so."""
         self._seen = None
 
-    def read(self, anchors: Sequence[bytes]) -> MakersStatus:
+    def read(self, anchors: Sequence[bytes]) -> MakerCrlStatus:
         """The status of birth certificates under these makers' anchors; `faults` tells what could not be taken."""
         self._seen = self._look()
         names = [name for name, *_ in self._seen]
@@ -122,7 +122,7 @@ class MakersLists:
                 untaken[name] = issuer
         self._good = {name: ders for name, ders in self._good.items() if name in lists}
         self._retry_at = time.monotonic() + RETRY_SECONDS if self.faults else math.inf
-        return MakersStatus(status, untaken)
+        return MakerCrlStatus(status, untaken)
 
     def told(self) -> dict[str, str]:
         """What an operator should know of the folder now, by file: faults, and lists that have run out."""

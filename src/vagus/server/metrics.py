@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_answer
+from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_response
 from vagus.monitoring.status_watch import StatusWatch
 from vagus.server.health import Health
 
@@ -86,7 +86,7 @@ def metrics_app(health: Health, otherwise: ASGIApp) -> ASGIApp:
             return
         body = encode_metrics(health)
         headers = [(b"content-type", _CONTENT_TYPE), (b"content-length", b"%d" % len(body))]
-        await send_answer(send, HTTPStatus.OK, headers, b"" if scope["method"] == "HEAD" else body)
+        await send_response(send, HTTPStatus.OK, headers, b"" if scope["method"] == "HEAD" else body)
 
     return app
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from vagus.authority.ocsp.responders import open_responders
-from vagus.authority.ocsp.responses import OcspDesk
+from vagus.authority.ocsp.responses import OcspResponses
 from vagus.clock import Clock
 from vagus.errors import VagusError
 from vagus.keystore.software import SoftwareKeystore
@@ -21,10 +21,10 @@ _SPARING = 20
 
 
 @dataclass(slots=True)
-class DeskSupply:
+class OcspSupply:
     """Two tasks around one desk; `keystore` is that of the responders."""
 
-    desk: OcspDesk
+    desk: OcspResponses
     database: Database
     keystore: SoftwareKeystore
     clock: Clock

@@ -12,7 +12,7 @@ import time
 from datetime import datetime
 from typing import Final
 
-from vagus.authority.ocsp.responses import OcspAnswer
+from vagus.authority.ocsp.responses import SignedResponse
 from vagus.endpoints.revocation_status import OcspSource
 from vagus.errors import LimitExceeded
 from vagus.reasons import Reason
@@ -55,7 +55,7 @@ class SheddingOcsp:
         self.find_kept = source.find_kept
         """As the source does: a look-up, however busy the process is."""
 
-    def answer(self, request_der: bytes, at: datetime) -> OcspAnswer:
+    def answer(self, request_der: bytes, at: datetime) -> SignedResponse:
         """As the source does; raises LimitExceeded(OVERLOADED) while the loop is behind and a signature were needed."""
         if self._gauge.is_behind and self._source.find_kept(request_der, at) is None:
             self._gauge.turned_away += 1

@@ -12,16 +12,15 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from vagus.authority.clock_bound import ClockBound
-from vagus.authority.crls.files import ListFiles
-from vagus.authority.crls.published import FRESH_SECONDS, LOOK_SECONDS, PublishedLists
+from vagus.authority.crls.files import CrlFiles
+from vagus.authority.crls.published import FRESH_SECONDS, LOOK_SECONDS, PublishedCrls
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuers import Issuer, OpenIssuers, is_live
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
-from vagus.authority.ocsp.responses import OcspDesk
-from vagus.clock import Clock
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
+from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.http import ASGIApp
 from vagus.endpoints.revocation_status import OcspReplies, status_app
-from vagus.errors import Conflict, VagusError
+from vagus.errors import Conflict
 from vagus.jobs.kinds import work_kinds
 from vagus.jobs.periodic import Jobs, Task, do_each
 from vagus.jobs.runner import WorkRunner
@@ -32,24 +31,20 @@ from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, list_authorities
 from vagus.records.revocation.revocations import RevocationEvent
-from vagus.server.gateway_log import GateLog
+from vagus.server.gateway_log import GatewayLog
 from vagus.server.health import Health, health_app, note_clock, note_files
-from vagus.server.listener_building import DoorBuilder, Doors, sequence_bound, status_spec
-from vagus.server.listener_certificates import DoorCertificate
+from vagus.server.listener_building import BuiltListeners, ListenerBuilder, sequence_bound, status_spec
 from vagus.server.log_files import log_files_app, under_prefix
 from vagus.server.log_publication import ledger_jobs, note_lacks
 from vagus.server.metrics import metrics_app
-from vagus.server.ocsp_supply import DeskSupply
+from vagus.server.ocsp_supply import OcspSupply
 from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.reloading import NextListeners, Reloading
-from vagus.server.setback_watch import CarefulDesk, CarefulLists, Sight
-from vagus.tls import Staple
+from vagus.server.setback_watch import GuardedCrls, GuardedOcspResponses, SetbackWatch
+from vagus.server.stapling import Stapler
 from vagus.transport.listeners import ListenerSpec, RunningListeners, do_nothing, run
-from vagus.transport.ocsp_cache import ReadyAnswers
-from vagus.wiring import House
-from vagus.x509 import der
-from vagus.x509.certificates import decode_certificate
-from vagus.x509.ocsp.building import cert_id
+from vagus.transport.ocsp_cache import OcspCache
+from vagus.wiring import Installation
 
 _LOG = logging.getLogger(__name__)
 ALL = "all"
@@ -61,48 +56,23 @@ Ready = Callable[[Mapping[str, object]], None]
 
 
 @dataclass(slots=True)
-class Stapler:
-    """Gives a door the newest OCSP answer about its own certificate, and none where nobody may be called good."""
-
-    desk: OcspDesk
-    sight: Sight
-    clock: Clock
-
-    def of(self, certificate: DoorCertificate) -> Staple:
-        """A staple for one certificate; empty where no answer can be had, for a handshake must not fail for it."""
-        issuer = decode_certificate(certificate.issuer_der)
-        asked = cert_id(issuer.subject.der, issuer.spki_der, certificate.serial)
-        request_der = der.sequence(der.sequence(der.sequence(der.sequence(asked))))  # one certificate, nothing optional
-        desk = CarefulDesk(self.desk, self.sight)
-
-        def staple() -> bytes:
-            try:
-                return desk.answer(request_der, self.clock.now()).response_der
-            except VagusError as error:
-                _LOG.warning("no OCSP answer to staple: %s", error.message)
-                return b""
-
-        return staple
-
-
-@dataclass(slots=True)
 class Serving:
     """The parts of one serving process, while it runs."""
 
-    house: House
+    installation: Installation
     plan: Plan
     issuers: OpenIssuers
-    desk: OcspDesk
-    gate_log: GateLog
+    desk: OcspResponses
+    gate_log: GatewayLog
     publisher: CrlPublisher
-    supply: DeskSupply
-    lists: PublishedLists
+    supply: OcspSupply
+    lists: PublishedCrls
     gauge: LoadGauge
     holder: str
     """This process's name in leases."""
-    sight: Sight
-    doors: Doors = field(default_factory=Doors)
-    builder: DoorBuilder | None = None
+    sight: SetbackWatch
+    doors: BuiltListeners = field(default_factory=BuiltListeners)
+    builder: ListenerBuilder | None = None
     waits: dict[str, str] = field(default_factory=dict)
     """What an operator should know, by what it is about."""
     lacks: dict[str, str] = field(default_factory=dict)
@@ -113,34 +83,36 @@ class Serving:
     """The thread that publishes the ledger, for which no list waits."""
 
 
-def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready: Ready) -> None:
+def serve(installation: Installation, *, issue_for: Sequence[str], is_status_only: bool, ready: Ready) -> None:
     """Serve until SIGTERM; `ready` is told the bound addresses once every listener is open.
 
     Raises what opening keys, settling and signing raise, before any listener opens.
     """
     # 1. The plan in force, and whether this system may issue at all.
-    plan = house.planning.load_served()
-    files = ListFiles(house.database, house.settings.published)
-    log = house.settings.log
-    sight = Sight(house.database, files, log, is_behind=house.is_behind, mark=house.mark_set_back, waits={})
+    plan = installation.planning.load_served()
+    files = CrlFiles(installation.database, installation.settings.published)
+    log = installation.settings.log
+    sight = SetbackWatch(
+        installation.database, files, log, is_behind=installation.is_behind, mark=installation.mark_set_back, waits={}
+    )
     sight.look()
     if not is_status_only:
         sight.check()
-        house.check_settled()
-        house.adopt_policy()
+        installation.check_settled()
+        installation.adopt_policy()
     # 2. The keys that were named, and no other.
-    issuers = house.open_issuers(_names(house, issue_for))
+    issuers = installation.open_issuers(_names(installation, issue_for))
     # 3. Intents that a crash left open are closed before anybody can ask about them.
     if not is_status_only:
-        report = house.issuance.settle(issuers)
+        report = installation.issuance.settle(issuers)
         if report.signed or report.revoked:
             _LOG.warning("settled open intents: %d signed, %d revoked", len(report.signed), len(report.revoked))
     # 4. Responders, lists, ledger: what peers will ask for is there before they can.
-    serving = _prepare(house, plan, issuers, sight, is_status_only=is_status_only)
+    serving = _prepare(installation, plan, issuers, sight, is_status_only=is_status_only)
     _tell_unopened(serving)
     reloading = Reloading(
-        house.settings.plan,
-        load=house.planning.load_served,
+        installation.settings.plan,
+        load=installation.planning.load_served,
         prepare=partial(_prepare_plan, serving),
         look_at_issuers=partial(_take_issuers, serving, tuple(issue_for), is_status_only=is_status_only),
         plan=plan,
@@ -148,19 +120,21 @@ def serve(house: House, *, issue_for: Sequence[str], is_status_only: bool, ready
     )
     jobs = Jobs([*_tasks(serving, is_status_only=is_status_only), Task("plan", 2.0, reloading.look, _LONG)])
     jobs.run_all()
-    serving.ledger = ledger_jobs(house, partial(_is_settled, serving))
+    serving.ledger = ledger_jobs(installation, partial(_is_settled, serving))
     serving.ledger.run_all()
     # 5. The doors.
     status = _status_parts(serving)
-    specs = [status_spec(house, one, *status) for one in plan.listeners if one.kind is ListenerKind.STATUS]
+    specs = [status_spec(installation, one, *status) for one in plan.listeners if one.kind is ListenerKind.STATUS]
     if isinstance(plan, HospitalPlan) and not is_status_only:
-        stapler = Stapler(serving.desk, sight, house.clock)
-        serving.builder = DoorBuilder(house, plan, issuers, record=serving.gate_log.record, staple_of=stapler.of)
+        stapler = Stapler(serving.desk, sight, installation.clock)
+        serving.builder = ListenerBuilder(
+            installation, plan, issuers, record=serving.gate_log.record, staple_of=stapler.of
+        )
         serving.doors = serving.builder.build()
         serving.waits.update(serving.builder.warnings)
         serving.builder.tell(serving.waits)
         specs += serving.doors.specs
-    runner = None if is_status_only else _runner(house)
+    runner = None if is_status_only else _runner(installation)
     _run(serving, specs, jobs, runner, reloading, ready)
 
 
@@ -172,25 +146,27 @@ def _run(
     reloading: Reloading,
     ready: Ready,
 ) -> None:
-    house = serving.house
-    house.follower.start()
-    house.device_follower.start()
-    house.follower.subscribe(partial(_hear, serving, jobs))
+    installation = serving.installation
+    installation.follower.start()
+    installation.device_follower.start()
+    installation.follower.subscribe(partial(_hear, serving, jobs))
     running: list[RunningListeners] = []
-    watch = _watch(house)
+    watch = _watch(installation)
     watch.kept_lists = serving.lists.state
     # Each has its thread: no list may come late because a fetch or a folder hangs, or another takes its time.
     showing = Jobs([Task("newest-lists", LOOK_SECONDS, serving.lists.look, _LONG)])
-    watching = Jobs([*watch.tasks(probes=house.settings.serve.probe != "off"), *statistics_tasks(house.database)])
+    watching = Jobs(
+        [*watch.tasks(probes=installation.settings.serve.probe != "off"), *statistics_tasks(installation.database)]
+    )
     working = Jobs([] if runner is None else [Task("work", 1.0, runner.run_next, None)])
     threads = (jobs, serving.ledger, showing, watching, working)
-    bound, waits = sequence_bound(house), reloading.waits
+    bound, waits = sequence_bound(installation), reloading.waits
     counts = partial(_counts, running)
     if runner is not None:  # a status node issues nothing that could lack a checkpoint
-        serving.lacks.update(note_lacks(house))
-    told = (waits, serving.lacks, _graces(house))
-    health = Health(house.clock, house.follower, threads, bound, counts, watch, serving.gauge, *told)
-    specs += _operators(house, health)
+        serving.lacks.update(note_lacks(installation))
+    told = (waits, serving.lacks, _graces(installation))
+    health = Health(installation.clock, installation.follower, threads, bound, counts, watch, serving.gauge, *told)
+    specs += _operators(installation, health)
     if not specs:
         msg = "the plan has no listener that this process could open; add one under [[listeners]]"
         raise Conflict(Reason.BAD_PLAN, msg)
@@ -216,9 +192,9 @@ def _run(
         tell()
 
     try:
-        feeds, devices = [house.follower], [house.device_follower]
+        feeds, devices = [installation.follower], [installation.device_follower]
         hung_up = partial(_read_again, serving, reloading, jobs)
-        run(specs, clock=house.clock, feeds=feeds, devices=devices, started=started, hung_up=hung_up)
+        run(specs, clock=installation.clock, feeds=feeds, devices=devices, started=started, hung_up=hung_up)
     finally:
         watch.stop()
         if runner is not None:
@@ -231,17 +207,17 @@ def _read_again(serving: Serving, reloading: Reloading, jobs: Jobs) -> None:
     reloading.ask()
     jobs.nudge("plan")
     if serving.builder is not None:
-        serving.builder.read_lists_again()
+        serving.builder.reload_crls()
         jobs.nudge("anchors")
 
 
-def _watch(house: House) -> StatusWatch:
-    keystores, seconds = house.settings.keystores, house.settings.serve.probe_seconds
-    return StatusWatch(house.pack, house.database, house.clock, keystores, probe_seconds=seconds)
+def _watch(installation: Installation) -> StatusWatch:
+    keystores, seconds = installation.settings.keystores, installation.settings.serve.probe_seconds
+    return StatusWatch(installation.pack, installation.database, installation.clock, keystores, probe_seconds=seconds)
 
 
-def _graces(house: House) -> dict[str, tuple[timedelta, timedelta]]:
-    return {function.value: (rule.status_max_age, rule.grace) for function, rule in house.pack.functions.items()}
+def _graces(installation: Installation) -> dict[str, tuple[timedelta, timedelta]]:
+    return {function.value: (rule.status_max_age, rule.grace) for function, rule in installation.pack.functions.items()}
 
 
 def _counts(running: Sequence[RunningListeners]) -> Mapping[str, tuple[int, int]]:
@@ -271,61 +247,76 @@ def _hear(serving: Serving, jobs: Jobs, events: Sequence[RevocationEvent]) -> No
         jobs.nudge("certificates")
 
 
-def _operators(house: House, health: Health) -> list[ListenerSpec]:
+def _operators(installation: Installation, health: Health) -> list[ListenerSpec]:
     """The address for operators, if the settings name one."""
-    if house.settings.serve.health is None:
+    if installation.settings.serve.health is None:
         return []
-    host, _, port = house.settings.serve.health.rpartition(":")
+    host, _, port = installation.settings.serve.health.rpartition(":")
     app = metrics_app(health, health_app(health))
     return [ListenerSpec(name="health", host=host.strip("[]"), port=int(port), app=app)]
 
 
-def _names(house: House, issue_for: Sequence[str]) -> tuple[str, ...]:
+def _names(installation: Installation, issue_for: Sequence[str]) -> tuple[str, ...]:
     """The names given, or every active online authority for `all`."""
     if tuple(issue_for) != (ALL,):
         return tuple(dict.fromkeys(issue_for))
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         active = list_authorities(connection, state=ACTIVE)
     return tuple(dict.fromkeys(row.name for row in active if not AuthorityKind(row.kind).is_offline))
 
 
-def _prepare(house: House, plan: Plan, issuers: OpenIssuers, sight: Sight, *, is_status_only: bool) -> Serving:
+def _prepare(
+    installation: Installation, plan: Plan, issuers: OpenIssuers, sight: SetbackWatch, *, is_status_only: bool
+) -> Serving:
     """Responders of the open authorities are made or renewed; all that are on record answer."""
-    keystore = house.keystore_or_new(OCSP_KEYSTORE)
-    holder = f"serve-{house.entropy(8).hex()}"
-    bound = house.make_clock_bound()
+    keystore = installation.keystore_or_new(OCSP_KEYSTORE)
+    holder = f"serve-{installation.entropy(8).hex()}"
+    bound = installation.make_clock_bound()
     if not is_status_only:
-        office = ResponderOffice(house.database, house.writer, house.clock, house.issuance, keystore, holder=holder)
-        _renew_first(office, issuers, bound)
-    with house.database.reading() as connection:
+        renewal = ResponderRenewal(
+            installation.database,
+            installation.writer,
+            installation.clock,
+            installation.issuance,
+            keystore,
+            holder=holder,
+        )
+        _renew_first(renewal, issuers, bound)
+    with installation.database.reading() as connection:
         responders = open_responders(connection, keystore)
-    desk = OcspDesk(house.database, house.follower, house.pack.ocsp, responders, sequence_bound=sequence_bound(house))
-    gate_log = GateLog(house.settings.folder / "gates", house.clock, house.writer)
+    desk = OcspResponses(
+        installation.database,
+        installation.follower,
+        installation.pack.ocsp,
+        responders,
+        sequence_bound=sequence_bound(installation),
+    )
+    gate_log = GatewayLog(installation.settings.folder / "gates", installation.clock, installation.writer)
     publisher = CrlPublisher(
-        house.pack,
-        house.database,
-        house.writer,
-        house.clock,
-        folder=house.settings.published,
+        installation.pack,
+        installation.database,
+        installation.writer,
+        installation.clock,
+        folder=installation.settings.published,
         holder=holder,
         bound=bound,
     )
-    supply = DeskSupply(desk, house.database, keystore, house.clock)
-    gauge = LoadGauge(house.settings.serve.overload_seconds)
+    supply = OcspSupply(desk, installation.database, keystore, installation.clock)
+    gauge = LoadGauge(installation.settings.serve.overload_seconds)
     publisher.files = sight.files  # one memory of the folder
-    lists = PublishedLists(house.database, house.clock, fresh_seconds=FRESH_SECONDS)
-    lists.follow(house.writer)
+    lists = PublishedCrls(installation.database, installation.clock, fresh_seconds=FRESH_SECONDS)
+    lists.follow(installation.writer)
     return Serving(
-        house, plan, issuers, desk, gate_log, publisher, supply, lists, gauge, holder, sight, waits=sight.waits
+        installation, plan, issuers, desk, gate_log, publisher, supply, lists, gauge, holder, sight, waits=sight.waits
     )
 
 
-def _renew_first(office: ResponderOffice, issuers: OpenIssuers, bound: ClockBound) -> None:
+def _renew_first(renewal: ResponderRenewal, issuers: OpenIssuers, bound: ClockBound) -> None:
     """One authority without a responder keeps no other silent: the task `certificates` tries and tells of it again."""
 
     def in_time(issuer: Issuer) -> None:
         bound.look()
-        office.renew_due(issuer)
+        renewal.renew_due(issuer)
 
     try:
         do_each("certificates", issuers.every(), in_time)
@@ -349,28 +340,28 @@ def _tasks(serving: Serving, *, is_status_only: bool) -> list[Task]:
     return tasks
 
 
-def _runner(house: House) -> WorkRunner:
+def _runner(installation: Installation) -> WorkRunner:
     """Runs the durable jobs of every kind, under a name that no other process has."""
-    node = f"serve-{house.entropy(8).hex()}"
-    return WorkRunner(house.database, house.writer, house.clock, node, work_kinds(house))
+    node = f"serve-{installation.entropy(8).hex()}"
+    return WorkRunner(installation.database, installation.writer, installation.clock, node, work_kinds(installation))
 
 
 def _prober(serving: Serving, running: RunningListeners) -> Prober | None:
     """Fetches at the status URL as the world does, or at this process's own status listener."""
-    house = serving.house
+    installation = serving.installation
     name = next((one.name for one in serving.plan.listeners if one.kind is ListenerKind.STATUS), None)
     own = None if name is None else running.addresses.get(name)
-    is_own = house.settings.serve.probe == "listener"
+    is_own = installation.settings.serve.probe == "listener"
     if is_own and own is None:
         return None
     return Prober(
-        house.pack,
-        house.database,
-        house.clock,
-        house.entropy,
+        installation.pack,
+        installation.database,
+        installation.clock,
+        installation.entropy,
         HttpFetch(own if is_own else None),
         status_url=serving.plan.status_url,
-        writer=house.writer,
+        writer=installation.writer,
         through_caches=not is_own,
     )
 
@@ -401,11 +392,11 @@ def _is_settled(serving: Serving) -> bool:
 
 def _renew(serving: Serving) -> None:
     """Responders and door certificates past their time get new ones without a restart, while the clock can be right."""
-    house = serving.house
-    keystore = house.keystore(OCSP_KEYSTORE)
-    parts = (house.database, house.writer, house.clock, house.issuance, keystore)
-    office = ResponderOffice(*parts, holder=serving.holder)
-    acts: list[Callable[[], object]] = [partial(office.renew_due, issuer) for issuer in serving.issuers.every()]
+    installation = serving.installation
+    keystore = installation.keystore(OCSP_KEYSTORE)
+    parts = (installation.database, installation.writer, installation.clock, installation.issuance, keystore)
+    renewal = ResponderRenewal(*parts, holder=serving.holder)
+    acts: list[Callable[[], object]] = [partial(renewal.renew_due, issuer) for issuer in serving.issuers.every()]
     acts.append(serving.supply.take_over)
     if serving.builder is not None:
         acts += [partial(serving.builder.renew, door) for door in serving.doors.tls]
@@ -419,15 +410,15 @@ def _renew(serving: Serving) -> None:
 
 def _take_issuers(serving: Serving, issue_for: tuple[str, ...], *, is_status_only: bool) -> tuple[str, ...]:
     """New generations, and with `all` new authorities, are opened here as at a start; gives what came or went."""
-    house = serving.house
-    names = _names(house, issue_for)
-    with house.database.reading() as connection:
-        at = int(house.clock.now().timestamp())
+    installation = serving.installation
+    names = _names(installation, issue_for)
+    with installation.database.reading() as connection:
+        at = int(installation.clock.now().timestamp())
         live = [row for row in list_authorities(connection) if row.name in names and is_live(row, at)]
     known = {one.reference for one in serving.issuers.every()} | set(serving.issuers.unopened)
     if {row.reference for row in live} == known:
         return ()
-    changed = serving.issuers.take_over(house.open_issuers({row.name for row in live}))
+    changed = serving.issuers.take_over(installation.open_issuers({row.name for row in live}))
     _tell_unopened(serving)
     if not is_status_only:
         try:
@@ -453,7 +444,7 @@ def _prepare_plan(serving: Serving, plan: Plan) -> NextListeners:
     before = {one.name: one for one in serving.plan.listeners if one.kind is ListenerKind.STATUS}
     after = {one.name: one for one in plan.listeners if one.kind is ListenerKind.STATUS}
     status = _status_parts(serving)
-    opened = [status_spec(serving.house, one, *status) for name, one in after.items() if before.get(name) != one]
+    opened = [status_spec(serving.installation, one, *status) for name, one in after.items() if before.get(name) != one]
     closed = [name for name, one in before.items() if after.get(name) != one]
     builder = serving.builder
     ready = builder.prepare(plan, serving.doors) if builder is not None and isinstance(plan, HospitalPlan) else None
@@ -477,12 +468,12 @@ def _refresh(serving: Serving) -> None:
         serving.builder.tell(serving.waits)
 
 
-def _status_parts(serving: Serving) -> tuple[ASGIApp, ReadyAnswers]:
+def _status_parts(serving: Serving) -> tuple[ASGIApp, OcspCache]:
     """The application of the status listeners, and the OCSP answers that are given without it."""
-    house = serving.house
-    source = SheddingOcsp(CarefulDesk(serving.desk, serving.sight), serving.gauge)
-    replies = OcspReplies(source, house.clock, house.pack.ocsp.http_max_age)
-    lists = CarefulLists(serving.lists, serving.sight, house.database)
+    installation = serving.installation
+    source = SheddingOcsp(GuardedOcspResponses(serving.desk, serving.sight), serving.gauge)
+    replies = OcspReplies(source, installation.clock, installation.pack.ocsp.http_max_age)
+    lists = GuardedCrls(serving.lists, serving.sight, installation.database)
     app = status_app(publications=lists, ocsp=replies)
     prefix = urlsplit(serving.plan.status_url).path
-    return under_prefix(prefix, log_files_app(house.settings.log, app)), ReadyAnswers(replies, prefix)
+    return under_prefix(prefix, log_files_app(installation.settings.log, app)), OcspCache(replies, prefix)

@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vagus.authority.crls.files import ListFiles, ListPlace
-from vagus.authority.crls.published import PublishedList, PublishedLists
-from vagus.authority.ocsp.responses import KeptAnswer, OcspAnswer, OcspDesk
+from vagus.authority.crls.files import CrlFiles, CrlPlace
+from vagus.authority.crls.published import PublishedCrl, PublishedCrls
+from vagus.authority.ocsp.responses import CachedResponse, OcspResponses, SignedResponse
 from vagus.errors import Conflict, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.records.authorities import find_generation
@@ -33,7 +33,7 @@ _LOOK_SECONDS = 0.5
 _WAITS = "published"
 
 
-class Sight:
+class SetbackWatch:
     """What the last look at the database and at what stands beside it said. Safe to ask from several threads.
 
     `is_behind` says whether the published log in a folder is longer than the database's, `mark` writes into a database
@@ -43,7 +43,7 @@ class Sight:
     def __init__(
         self,
         database: Database,
-        files: ListFiles,
+        files: CrlFiles,
         log: Path,
         *,
         is_behind: Callable[[Path], bool],
@@ -116,63 +116,63 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class CarefulDesk:
-    """Answers nothing while the database may lack revocations: it would call good what was revoked."""
+class GuardedOcspResponses:
+    """CachedResponses nothing while the database may lack revocations: it would call good what was revoked."""
 
-    desk: OcspDesk
-    sight: Sight
+    desk: OcspResponses
+    sight: SetbackWatch
 
-    def answer(self, request_der: bytes, at: datetime) -> OcspAnswer:
-        """As `OcspDesk.answer`; raises Unavailable(RESTORE_UNSETTLED) before the gap is known."""
+    def answer(self, request_der: bytes, at: datetime) -> SignedResponse:
+        """As `OcspResponses.answer`; raises Unavailable(RESTORE_UNSETTLED) before the gap is known."""
         if self.sight.is_blind:
             msg = "this system was restored and does not know yet what was revoked since its backup; try later"
             raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
         return self.desk.answer(request_der, at)
 
-    def find_kept(self, request_der: bytes, at: datetime) -> KeptAnswer | None:
-        """As `OcspDesk.find_kept`; nothing is found before the gap is known."""
+    def find_kept(self, request_der: bytes, at: datetime) -> CachedResponse | None:
+        """As `OcspResponses.find_kept`; nothing is found before the gap is known."""
         return None if self.sight.is_blind else self.desk.find_kept(request_der, at)
 
 
 @dataclass(frozen=True, slots=True)
-class CarefulLists:
+class GuardedCrls:
     """Hands out no list that is older than what was published: from files or adopted ones while there is a gap."""
 
-    lists: PublishedLists
-    sight: Sight
+    lists: PublishedCrls
+    sight: SetbackWatch
     database: Database
 
-    def find_kept_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
-        """As `PublishedLists.find_kept_list`; nothing is found while there is a gap."""
+    def find_cached_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
+        """As `PublishedCrls.find_cached_crl`; nothing is found while there is a gap."""
         if not self.sight.is_settled:
             return None
-        return self.lists.find_kept_list(name, generation, shard, is_delta=is_delta)
+        return self.lists.find_cached_crl(name, generation, shard, is_delta=is_delta)
 
-    def find_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
-        """As `PublishedLists.find_list`; raises Unavailable(RESTORE_UNSETTLED) where a newer one may be out."""
+    def find_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
+        """As `PublishedCrls.find_crl`; raises Unavailable(RESTORE_UNSETTLED) where a newer one may be out."""
         if self.sight.is_settled:
-            return self.lists.find_list(name, generation, shard, is_delta=is_delta)
+            return self.lists.find_crl(name, generation, shard, is_delta=is_delta)
         with self.database.asking() as connection:
             row = find_generation(connection, name, generation)
             if row is None or row.certificate_der is None:
                 return None
             facts = find_facts(connection, row.id, shard)
             number = find_number(connection, row.id, shard, is_delta=is_delta)
-        place = ListPlace(row.id, row.slug, generation, shard)
+        place = CrlPlace(row.id, row.slug, generation, shard)
         found = self.sight.files.load(place, row.certificate_der, is_delta=is_delta)
         if found is not None and self.sight.sees_files and found.number >= (number or 0):
-            return PublishedList(found.crl_der, found.this_update, found.next_update, found.sha256)
+            return PublishedCrl(found.crl_der, found.this_update, found.next_update, found.sha256)
         if facts is not None and facts.sequence == ADOPTED and not is_delta:
-            return self.lists.find_list(name, generation, shard)
+            return self.lists.find_crl(name, generation, shard)
         if facts is None and found is None:
             return None
         msg = "this system was restored, and newer lists than its own may be out; fetch it elsewhere or try later"
         raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
 
     def find_kept_certificate(self, name: str, generation: int) -> bytes | None:
-        """As `PublishedLists.find_kept_certificate`."""
+        """As `PublishedCrls.find_kept_certificate`."""
         return self.lists.find_kept_certificate(name, generation)
 
     def find_certificate(self, name: str, generation: int) -> bytes | None:
-        """As `PublishedLists.find_certificate`."""
+        """As `PublishedCrls.find_certificate`."""
         return self.lists.find_certificate(name, generation)

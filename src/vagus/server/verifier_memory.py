@@ -31,7 +31,7 @@ class DurableCrlMemory:
         self._writer.submit(lambda batch: rows.remember(batch.connection, name, mark.number, mark.at)).result()
 
 
-class GlancedCrlMemory(VolatileCrlMemory):
+class ReadOnlyCrlMemory(VolatileCrlMemory):
     """What is remembered in the table, without writing to it: for whoever only looks."""
 
     def __init__(self, database: Database) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from vagus.endpoints.gateway.upstream import reset
 from vagus.errors import LimitExceeded, VagusError
 from vagus.reasons import Reason
-from vagus.transport.listener_state import Gate, source_of
+from vagus.transport.listener_state import ListenerState, source_of
 from vagus.transport.open_connections import Standing
 
 
@@ -17,7 +17,7 @@ class AcceptedSocket(asyncio.Transport, asyncio.Protocol):
 
     standing: Standing | None = None
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: ListenerState) -> None:
         super().__init__()
         self._gate = gate
         self._upper: asyncio.Protocol | None = None

@@ -19,7 +19,7 @@ from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.http import check_framing, check_target, problem_headers, refusing, status_of
 from vagus.errors import LimitExceeded, Malformed, NotAuthorised, Unavailable, VagusError
 from vagus.reasons import Reason
-from vagus.transport.listener_state import Gate
+from vagus.transport.listener_state import ListenerState
 from vagus.transport.open_connections import Standing
 from vagus.wire.problems import encode_problem, problem_from
 
@@ -35,10 +35,10 @@ class _IsOver(Exception):
     """Ends the parser's work on a segment: what follows in it counts no more. No error, and nobody sees it."""
 
 
-class GateHttp(HttpToolsProtocol):
+class AdmittedHttp(HttpToolsProtocol):
     """One HTTP connection, over TLS (with a standing) or plain (without)."""
 
-    def __init__(self, config: Config, state: ServerState, gate: Gate, standing: Standing | None) -> None:
+    def __init__(self, config: Config, state: ServerState, gate: ListenerState, standing: Standing | None) -> None:
         super().__init__(config, state, {})
         self._app = self.app
         self._gate = gate

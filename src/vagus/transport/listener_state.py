@@ -21,7 +21,7 @@ class Ticking(Protocol):
         ...
 
 
-class Gate:
+class ListenerState:
     """One listener at run time."""
 
     def __init__(self, rules: Rules, limits: Limits, connections: OpenConnections, on_refusal: str) -> None:

@@ -18,14 +18,14 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from vagus.clock import Clock
-from vagus.endpoints.gateway.decisions import GateDecision, Guest, Record
+from vagus.endpoints.gateway.decisions import ConnectionDecision, Guest, Record
 from vagus.endpoints.http import ASGIApp, answering_errors
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
 from vagus.tls import Peer, ServerContext
-from vagus.transport.http_protocol import GateHttp
+from vagus.transport.http_protocol import AdmittedHttp
 from vagus.transport.limits import Limits
-from vagus.transport.listener_state import Gate
+from vagus.transport.listener_state import ListenerState
 from vagus.transport.open_connections import (
     VERDICT_SECONDS,
     Admit,
@@ -40,7 +40,7 @@ from vagus.transport.open_connections import (
     see_nothing,
 )
 from vagus.transport.plain_connection import PlainConnection
-from vagus.transport.status_protocol import Answers, StatusHttp
+from vagus.transport.status_protocol import CachedResponses, StatusHttp
 from vagus.transport.tls_connection import TlsConnection
 
 OnRefusal = Literal["answer", "close", "tell"]
@@ -60,7 +60,7 @@ class AdmittedStream:
     record: Record
 
 
-def record_nothing(_decision: GateDecision) -> None:
+def record_nothing(_decision: ConnectionDecision) -> None:
     """For listeners whose connections nobody wants to hear of."""
 
 
@@ -88,7 +88,7 @@ class ListenerSpec:
     """0 lets the system choose; `RunningListeners.addresses` tells what it chose."""
     app: ASGIApp | None = None
     stream: Callable[[AdmittedStream], asyncio.Protocol] | None = None
-    answers: Answers | None = None
+    answers: CachedResponses | None = None
     """Asked before `app`, on a listener without TLS: what it answers at sight passes no application."""
     tls: ServerContext | None = None
     admit: Admit | None = None
@@ -134,7 +134,7 @@ class _Listening:
     """One listener while it serves."""
 
     spec: ListenerSpec
-    gate: Gate
+    gate: ListenerState
     server: asyncio.Server
     state: ServerState | None  # of HTTP listeners
     ticking: asyncio.Task[None]
@@ -170,7 +170,9 @@ class RunningListeners:
             verdict_seconds=spec.verdict_seconds,
         )
         # A raw stream has no words for a refusal, and nobody behind it who could be told.
-        gate = Gate(rules, spec.limits, self.connections, "close" if spec.stream is not None else spec.on_refusal)
+        gate = ListenerState(
+            rules, spec.limits, self.connections, "close" if spec.stream is not None else spec.on_refusal
+        )
         state = ServerState() if spec.app is not None else None
         try:
             server = await self.loop.create_server(
@@ -215,7 +217,9 @@ class RunningListeners:
                 await self.open(spec)
         await self._end(gone, grace_seconds)
 
-    def _factory(self, spec: ListenerSpec, gate: Gate, state: ServerState | None) -> Callable[[], asyncio.Protocol]:
+    def _factory(
+        self, spec: ListenerSpec, gate: ListenerState, state: ServerState | None
+    ) -> Callable[[], asyncio.Protocol]:
         tls = spec.tls
         if spec.stream is not None and tls is not None:
             make = spec.stream
@@ -231,10 +235,10 @@ class RunningListeners:
         if answers is not None:
             return lambda: PlainConnection(gate, lambda: StatusHttp(config, server_state, gate, answers))
         if tls is None:
-            return lambda: PlainConnection(gate, lambda: GateHttp(config, server_state, gate, None))
-        return lambda: TlsConnection(gate, tls, lambda _, standing: GateHttp(config, server_state, gate, standing))
+            return lambda: PlainConnection(gate, lambda: AdmittedHttp(config, server_state, gate, None))
+        return lambda: TlsConnection(gate, tls, lambda _, standing: AdmittedHttp(config, server_state, gate, standing))
 
-    async def _tick(self, gate: Gate, state: ServerState | None) -> None:
+    async def _tick(self, gate: ListenerState, state: ServerState | None) -> None:
         """Deadlines, and the Date field (RFC 9110 6.6.1)."""
         while True:
             if state is not None:
@@ -294,7 +298,7 @@ def _uvicorn(spec: ListenerSpec) -> Config:
     """What uvicorn's protocol wants to know; its server, signals, logging and proxy headers are not used."""
     config = Config(
         answering_errors(spec.app) if spec.app is not None else "",
-        http=GateHttp,
+        http=AdmittedHttp,
         ws="none",
         lifespan="off",
         interface="asgi3",

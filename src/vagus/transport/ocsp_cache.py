@@ -12,7 +12,7 @@ from collections import OrderedDict
 from datetime import datetime
 from typing import Final
 
-from vagus.authority.ocsp.responses import KeptAnswer
+from vagus.authority.ocsp.responses import CachedResponse
 from vagus.endpoints.revocation_status import OCSP_REQUEST, OcspReplies
 
 LONGEST_HEAD: Final = 2048
@@ -22,7 +22,7 @@ MOST_FIELDS: Final = 24
 LONGEST_QUESTION: Final = 1024
 
 _MOST_READY: Final = 16_384
-"""Answers with their header fields, about 1.5 kB each; what is kept beyond is put together each time."""
+"""CachedResponses with their header fields, about 1.5 kB each; what is kept beyond is put together each time."""
 
 _MOST_FORMS: Final = 1024
 """Forms of header fields that are remembered: a client's are the same for each of its requests."""
@@ -67,13 +67,13 @@ class _Ready:
 
     __slots__ = ("kept", "octets", "until")
 
-    def __init__(self, kept: KeptAnswer, octets: bytes, until: datetime) -> None:
+    def __init__(self, kept: CachedResponse, octets: bytes, until: datetime) -> None:
         self.kept = kept
         self.octets = octets
         self.until = until
 
 
-class ReadyAnswers:
+class OcspCache:
     """The answers of the status listeners of one process. `prefix` is the path of the status URL."""
 
     def __init__(self, replies: OcspReplies, prefix: str = "", *, most_ready: int = _MOST_READY) -> None:
@@ -137,7 +137,7 @@ class ReadyAnswers:
         reply = self._replies.reply(request_der)
         return None if reply.ends_connection else reply.encode()
 
-    def _make_ready(self, request_der: bytes, kept: KeptAnswer, now: datetime) -> bytes:
+    def _make_ready(self, request_der: bytes, kept: CachedResponse, now: datetime) -> bytes:
         octets = self._replies.reply_with(kept.unfold(), now).encode()
         until = kept.next_update - self._replies.max_age  # from then on max-age falls with each second
         if now <= until:

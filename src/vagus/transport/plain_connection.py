@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from vagus.transport.accepted_socket import AcceptedSocket
-from vagus.transport.listener_state import Gate
+from vagus.transport.listener_state import ListenerState
 
 
 class PlainConnection(AcceptedSocket):
     """One accepted connection without TLS: nobody is known here, so nobody is judged."""
 
-    def __init__(self, gate: Gate, upper: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, gate: ListenerState, upper: Callable[[], asyncio.Protocol]) -> None:
         super().__init__(gate)
         self._make_upper = upper
 

@@ -11,13 +11,13 @@ from typing import Protocol
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from vagus.transport.http_protocol import PIPELINED, GateHttp
-from vagus.transport.listener_state import Gate
+from vagus.transport.http_protocol import PIPELINED, AdmittedHttp
+from vagus.transport.listener_state import ListenerState
 from vagus.transport.ocsp_cache import LONGEST_HEAD, LONGEST_QUESTION, MOST_FIELDS
 
 
-class Answers(Protocol):
-    """Answers requests that it knows at sight: `ready_answers.ReadyAnswers`."""
+class CachedResponses(Protocol):
+    """CachedResponses requests that it knows at sight: `ready_answers.OcspCache`."""
 
     def answer(self, data: bytes, at: int) -> tuple[bytes, int] | None:
         """What follows status line and Date of a 200, and where the request ends; None to leave it alone."""
@@ -28,10 +28,10 @@ class Answers(Protocol):
         ...
 
 
-class StatusHttp(GateHttp):
+class StatusHttp(AdmittedHttp):
     """One connection to a status listener."""
 
-    def __init__(self, config: Config, state: ServerState, gate: Gate, answers: Answers) -> None:
+    def __init__(self, config: Config, state: ServerState, gate: ListenerState, answers: CachedResponses) -> None:
         super().__init__(config, state, gate, None)
         self._answers = answers
         limits = gate.limits

@@ -14,7 +14,7 @@ from typing import Any
 from vagus.errors import VagusError
 from vagus.tls import ServerContext, TlsStream
 from vagus.transport.accepted_socket import AcceptedSocket
-from vagus.transport.listener_state import Gate
+from vagus.transport.listener_state import ListenerState
 from vagus.transport.open_connections import Standing
 
 _HIGH, _LOW, _SLICE = 65_536, 16_384, 65_536
@@ -24,7 +24,7 @@ Upper = Callable[["TlsConnection", Standing], asyncio.Protocol]
 class TlsConnection(AcceptedSocket):
     """One accepted connection, from its first byte to its last."""
 
-    def __init__(self, gate: Gate, tls: ServerContext, upper: Upper) -> None:
+    def __init__(self, gate: ListenerState, tls: ServerContext, upper: Upper) -> None:
         super().__init__(gate)
         self._tls = tls
         self._make_upper = upper

@@ -24,9 +24,11 @@ _SLACK = timedelta(minutes=5)
 
 
 class SnapshotStatus:
-    """A `StatusSource` over the newest snapshot of one house. Safe to use from several threads; loading swaps it whole.
+    """A `StatusSource` over the newest snapshot of one installation.
 
-    `spki_der` is the public key that the house signs snapshots with, taken from it by hand as its anchors are.
+    Safe to use from several threads: loading replaces the snapshot as a whole.
+
+    `spki_der` is the public key that the installation signs snapshots with, taken from it by hand as its anchors are.
     `longest_age` bounds how old a snapshot may be whatever its nextUpdate says (policy: `status_max_age` of the
     function). `on_hit` is asked about certificates that look revoked (an OCSP client, lists, a person's allow-list);
     None refuses them with STATUS_DOUBTFUL. `memory` remembers the highest number over a restart.

@@ -125,7 +125,7 @@ class UnsafeNoStatus:
         """Nothing is checked."""
 
 
-class FirstAnswer:
+class FirstSource:
     """Several sources in order: the first that knows decides, and nobody's silence opens the door.
 
     Order matters: put the source that learns of revocations first (the house's own sequence before a stapled
@@ -155,7 +155,7 @@ class FirstAnswer:
         _decide(questions, hears_all=self._hears_all, is_excused=excuses_silence(certificate))
 
 
-class EveryAnswer(FirstAnswer):
+class AllSources(FirstSource):
     """Several sources that are all heard: each may refuse for good, and one that knows makes up for others' silence.
 
     For sources of unlike age of which nobody can say which learns first: lists and responses that came as files.

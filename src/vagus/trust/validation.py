@@ -1,4 +1,4 @@
-"""The one question of this house: who is this peer, and may it be believed; opens no connection and caches no verdict.
+"""Validates a peer's certificate chain and identity; opens no connection and caches no verdict.
 
 Parsed certificates, good signatures and walks down the CAs are remembered by content hash, since none of them ever
 changes. Whether a certificate is revoked is asked anew each time.
@@ -101,7 +101,7 @@ class AcceptedIdentity:
 class Validator:
     """Believes or refuses peers against one set of anchors, one source of status and one profile.
 
-    `known` are intermediates of the house: a resumed TLS session brings the leaf only. Safe to use from several
+    `known` are intermediates of the installation: a resumed TLS session brings the leaf only. Safe to use from several
     threads; make a new one where anchors change.
     """
 

@@ -145,7 +145,7 @@ def decode_snapshot(snapshot_der: bytes) -> Snapshot:
         count,
         data[start:content_end],
         data[content_end:algorithm_end],
-        reading.whole_octets(data, signature_start, signature_end, "signature"),
+        reading.whole_bytes(data, signature_start, signature_end, "signature"),
         values,
     )
 

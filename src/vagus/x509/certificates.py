@@ -140,7 +140,7 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
         serial_octets=serial_octets,
         inner_algorithm_der=inner_algorithm,
         algorithm_der=data[tbs_end:algorithm_end],
-        signature=der.whole_octets(data, signature_start, end, "signatureValue"),
+        signature=der.whole_bytes(data, signature_start, end, "signatureValue"),
         issuer=issuer,
         subject=subject,
         not_before=not_before,

@@ -133,7 +133,7 @@ def bit_string_value(data: bytes, start: int, end: int, what: str) -> tuple[byte
     return octets, unused
 
 
-def whole_octets(data: bytes, start: int, end: int, what: str) -> bytes:
+def whole_bytes(data: bytes, start: int, end: int, what: str) -> bytes:
     """A BIT STRING that holds whole octets: a key or a signature. Raises Malformed(NON_DER)."""
     octets, unused = bit_string_value(data, start, end, what)
     if unused:

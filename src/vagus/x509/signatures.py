@@ -184,7 +184,7 @@ def _key_facts(spki_der: bytes) -> KeyFacts:
     bits_start, bits_end = der.read_expected(spki_der, algorithm_end, end, der.BIT_STRING, "subjectPublicKey")
     if bits_end != end:
         der.fail("bytes after subjectPublicKey")
-    key = der.whole_octets(spki_der, bits_start, bits_end, "subjectPublicKey")
+    key = der.whole_bytes(spki_der, bits_start, bits_end, "subjectPublicKey")
     oid_start, oid_end = der.read_expected(
         spki_der, algorithm_start, algorithm_end, der.OBJECT_IDENTIFIER, "algorithm of the key"
     )

@@ -12,13 +12,13 @@ from cryptography import x509
 from tests.authority.installation import BY, Installation
 from vagus.authority.crls import deltas
 from vagus.authority.crls import files as crl_files
-from vagus.authority.crls.files import ListFiles, ListPlace, read_number, write_public
+from vagus.authority.crls.files import CrlFiles, CrlPlace, read_number, write_public
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
 from vagus.errors import Conflict, Malformed, Unavailable
 from vagus.reasons import Reason
-from vagus.records.publications import COMPLETE, Publication, find_publication, outdate_list, put_publication
+from vagus.records.publications import COMPLETE, Publication, find_publication, outdate_crl, put_publication
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.crls.decoding import decode_crl
 
@@ -37,7 +37,7 @@ def server(built: Installation, name: str, folder: Path) -> CrlPublisher:
     return CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=folder, holder=name)
 
 
-def files_of(publisher: CrlPublisher) -> ListFiles:
+def files_of(publisher: CrlPublisher) -> CrlFiles:
     assert publisher.files is not None
     return publisher.files
 
@@ -64,8 +64,8 @@ def keep(built: Installation, publication: Publication) -> None:
         put_publication(connection, publication)
 
 
-def place_of(issuer: Issuer, shard: int) -> ListPlace:
-    return ListPlace(issuer.authority_id, "h1.icu", 1, shard)
+def place_of(issuer: Issuer, shard: int) -> CrlPlace:
+    return CrlPlace(issuer.authority_id, "h1.icu", 1, shard)
 
 
 def test_a_file_that_says_so_already_is_left_and_any_other_is_replaced(built: Installation) -> None:
@@ -111,7 +111,7 @@ def test_a_server_with_a_folder_of_its_own_writes_what_another_one_signed(
         files.write(place)
     for name in ("0.crl", "0.delta.crl", "complete.crl"):
         assert listed(tmp_path / "two", name) == {issued.serial}
-    assert {place.slug for place in ListFiles(built.database, tmp_path).find_behind()} == {"root", "h1", "h1.icu"}
+    assert {place.slug for place in CrlFiles(built.database, tmp_path).find_behind()} == {"root", "h1", "h1.icu"}
     assert files.find_behind() == ()
 
 
@@ -236,7 +236,7 @@ def test_no_older_list_goes_over_a_newer_file_of_the_same_authority(
     keep(built, standby)  # the table as an older copy of it has it
     files = files_of(publisher)
     assert place_of(issuer, 0) not in files.find_behind()
-    for fresh in (files, ListFiles(built.database, tmp_path)):  # of this process, and of one that begins now
+    for fresh in (files, CrlFiles(built.database, tmp_path)):  # of this process, and of one that begins now
         assert fresh.find_newer() == (place_of(issuer, 0),)
         with pytest.raises(Conflict) as refusal:
             fresh.write(place_of(issuer, 0))
@@ -250,10 +250,10 @@ def test_a_list_that_a_restore_outdated_is_no_file_before_it_is_signed_anew(
     publisher = server(built, "one", tmp_path)
     publisher.publish_due(issuer)
     number = newest(built, issuer).number
-    built.writer.submit(lambda batch: outdate_list(batch.connection, issuer.authority_id, 0, number)).result()
-    files = ListFiles(built.database, tmp_path / "new")
+    built.writer.submit(lambda batch: outdate_crl(batch.connection, issuer.authority_id, 0, number)).result()
+    files = CrlFiles(built.database, tmp_path / "new")
     assert place_of(issuer, 0) not in files.find_behind()
-    assert ListFiles(built.database, tmp_path).find_newer() == ()
+    assert CrlFiles(built.database, tmp_path).find_newer() == ()
     built.advance(seconds=1)
     assert 0 in [one.shard for one in publisher.publish_due(issuer)]
     assert place_of(issuer, 0) in files.find_behind()
@@ -290,7 +290,7 @@ def test_files_that_another_signed_hold_nobody_up(
     assert files.find_newer() == ()
     files.write(place_of(issuer, 0))
     assert place.read_bytes() == own
-    assert ListFiles(built.database, tmp_path / "none").find_newer() == ()
+    assert CrlFiles(built.database, tmp_path / "none").find_newer() == ()
 
 
 def test_the_number_of_a_list_is_read_without_its_entries(

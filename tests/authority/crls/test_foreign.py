@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.authority.installation import BY, STATUS_URL, Installation
-from vagus.authority.crls.foreign import MAX_NUMBER, ListedElsewhere, Said, check_signer, read_list, weigh
+from vagus.authority.crls.foreign import MAX_NUMBER, ForeignCrl, Said, check_signer, read_list, weigh
 from vagus.authority.crls.shards import SHARD_PLACES
 from vagus.authority.earlier_revocations import LOST, find_home, take_in
 from vagus.errors import LimitExceeded, NotTrusted
@@ -28,7 +28,7 @@ COMPROMISE = x509.ReasonFlags.key_compromise
 SUPERSEDED = x509.ReasonFlags.superseded
 X, Y = 0x5EED, 0xBEEF
 
-MakeList = Callable[..., ListedElsewhere]
+MakeList = Callable[..., ForeignCrl]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def make(built: Installation) -> MakeList:
     key = ec.generate_private_key(ec.SECP384R1())
     begun: datetime = built.clock.now()
 
-    def made(shard: int | None, number: int, listed: dict[int, x509.ReasonFlags]) -> ListedElsewhere:
+    def made(shard: int | None, number: int, listed: dict[int, x509.ReasonFlags]) -> ForeignCrl:
         at = begun + timedelta(seconds=number)
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ICU")])
         builder = x509.CertificateRevocationListBuilder(name, at, at + timedelta(days=7))
@@ -50,7 +50,7 @@ def make(built: Installation) -> MakeList:
         for serial, reason in listed.items():
             entry = x509.RevokedCertificateBuilder(serial, at).add_extension(x509.CRLReason(reason), critical=False)
             builder = builder.add_revoked_certificate(entry.build())
-        return ListedElsewhere(authority, decode_crl(builder.sign(key, hashes.SHA384()).public_bytes(Encoding.DER)))
+        return ForeignCrl(authority, decode_crl(builder.sign(key, hashes.SHA384()).public_bytes(Encoding.DER)))
 
     return made
 
@@ -60,11 +60,11 @@ def authorities(built: Installation) -> tuple[AuthorityRow, ...]:
         return list_authorities(connection)
 
 
-def said(*lists: ListedElsewhere, home: int | None = None) -> dict[int, Said]:
+def said(*lists: ForeignCrl, home: int | None = None) -> dict[int, Said]:
     return {serial: one for (_, serial), one in weigh(lists, lambda *_: home).items()}
 
 
-def settle(built: Installation, *lists: ListedElsewhere) -> int:
+def settle(built: Installation, *lists: ForeignCrl) -> int:
     def act(batch: Batch) -> int:
         return take_in(batch, *lists, since=LOST, by=BY)
 
@@ -105,9 +105,9 @@ def test_a_list_of_another_address_speaks_for_no_shard_of_ours(built: Installati
     (authority,) = {make(0, 1, {}).authority}
     assert make(7, 1, {}).shard == 7
     offline = next(row for row in authorities(built) if row.is_offline)
-    assert ListedElsewhere(offline, make(7, 1, {}).crl).shard is None
+    assert ForeignCrl(offline, make(7, 1, {}).crl).shard is None
     other = next(row for row in authorities(built) if row.name == "h1/er")
-    assert ListedElsewhere(other, make(7, 1, {}).crl).shard is None
+    assert ForeignCrl(other, make(7, 1, {}).crl).shard is None
     assert authority.name == "h1/icu"
 
 

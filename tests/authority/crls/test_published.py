@@ -12,7 +12,7 @@ from sqlalchemy import update
 from tests.endpoints.calls import call
 from tests.server.publishing_house import PublishingHouse
 from vagus.authority.crls import published
-from vagus.authority.crls.published import FRESH_SECONDS, PublishedList, PublishedLists
+from vagus.authority.crls.published import FRESH_SECONDS, PublishedCrl, PublishedCrls
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
@@ -20,16 +20,16 @@ from vagus.records.authorities import find_generation
 from vagus.records.engine.database import Connection
 from vagus.records.engine.tables import authorities
 from vagus.records.engine.writer import Batch
-from vagus.records.publications import ADOPTED, find_publication, outdate_list, put_publication
+from vagus.records.publications import ADOPTED, find_publication, outdate_crl, put_publication
 from vagus.x509.crls.decoding import decode_crl
 
 ICU = ("h1/icu", 1, 0)
 
 
 @pytest.fixture
-def lists(house: PublishingHouse) -> PublishedLists:
+def lists(house: PublishingHouse) -> PublishedCrls:
     """As a serving process has them; nobody looks in the background."""
-    made = PublishedLists(house.built.database, house.built.clock, fresh_seconds=FRESH_SECONDS)
+    made = PublishedCrls(house.built.database, house.built.clock, fresh_seconds=FRESH_SECONDS)
     made.follow(house.built.writer)
     return made
 
@@ -64,54 +64,54 @@ def publish_newer(house: PublishingHouse) -> None:
     house.publish()
 
 
-def test_a_look_has_every_list_and_certificate_in_memory(house: PublishingHouse, lists: PublishedLists) -> None:
-    assert lists.find_kept_list(*ICU) is None
+def test_a_look_has_every_list_and_certificate_in_memory(house: PublishingHouse, lists: PublishedCrls) -> None:
+    assert lists.find_cached_crl(*ICU) is None
     lists.look()
     with away(house):
         for name, shard in (("root", 0), ("h1", 0), ("h1/icu", 0), ("h1/icu", -1)):
-            assert lists.find_kept_list(name, 1, shard) is not None
+            assert lists.find_cached_crl(name, 1, shard) is not None
             assert lists.find_kept_certificate(name, 1) is not None
-    assert lists.find_kept_list("h1/icu", 1, 7) is None
+    assert lists.find_cached_crl("h1/icu", 1, 7) is None
     assert lists.find_kept_certificate("h9/icu", 1) is None
     assert lists.state().count == 6
 
 
 def test_a_list_that_a_restore_outdated_is_handed_out_once_it_is_signed_anew(
-    house: PublishingHouse, lists: PublishedLists
+    house: PublishingHouse, lists: PublishedCrls
 ) -> None:
     lists.look()
-    before = lists.find_list(*ICU)
+    before = lists.find_crl(*ICU)
     icu = house.icu.authority_id
-    house.built.writer.submit(lambda batch: outdate_list(batch.connection, icu, 0, 1 << 61)).result()
+    house.built.writer.submit(lambda batch: outdate_crl(batch.connection, icu, 0, 1 << 61)).result()
     lists.look()
-    assert lists.find_list(*ICU) is None
-    assert lists.find_list(*ICU, is_delta=True) is None
-    assert lists.find_list("h1/icu", 1, -1) is not None
+    assert lists.find_crl(*ICU) is None
+    assert lists.find_crl(*ICU, is_delta=True) is None
+    assert lists.find_crl("h1/icu", 1, -1) is not None
     house.advance(seconds=2)
     house.publish()
     lists.look()
-    after = lists.find_list(*ICU)
+    after = lists.find_crl(*ICU)
     assert before is not None
     assert after is not None
     assert (decode_crl(after.crl_der).number or 0) == (1 << 61) + 1, "it goes on from what is out"
 
 
-def test_a_delta_that_is_older_than_its_list_is_not_handed_out(house: PublishingHouse, lists: PublishedLists) -> None:
+def test_a_delta_that_is_older_than_its_list_is_not_handed_out(house: PublishingHouse, lists: PublishedCrls) -> None:
     house.revoke(house.issue())
     publish_newer(house)
     lists.look()
-    assert lists.find_list(*ICU, is_delta=True) is not None
+    assert lists.find_crl(*ICU, is_delta=True) is not None
     with house.built.database.writing() as connection:
         newest = find_publication(connection, house.icu.authority_id, 0)
         assert newest is not None
         put_publication(connection, replace(newest, number=newest.number + 1, sequence=ADOPTED))
     lists.look()
-    assert lists.find_list(*ICU) is not None
-    assert lists.find_list(*ICU, is_delta=True) is None
+    assert lists.find_crl(*ICU) is not None
+    assert lists.find_crl(*ICU, is_delta=True) is None
 
 
 def test_an_authority_that_is_certified_after_the_first_look_is_found(
-    house: PublishingHouse, lists: PublishedLists
+    house: PublishingHouse, lists: PublishedCrls
 ) -> None:
     """Its row, and so its number, was known before it had a certificate."""
     built = house.built
@@ -132,7 +132,7 @@ def test_an_authority_that_is_certified_after_the_first_look_is_found(
         )
     ).result()
     assert lists.find_certificate("h1/icu", 1) == certificate
-    fresh = PublishedLists(built.database, built.clock, fresh_seconds=FRESH_SECONDS)
+    fresh = PublishedCrls(built.database, built.clock, fresh_seconds=FRESH_SECONDS)
     built.writer.submit(forget).result()
     fresh.look()
     built.writer.submit(
@@ -146,37 +146,37 @@ def test_an_authority_that_is_certified_after_the_first_look_is_found(
 
 
 def test_what_this_process_publishes_is_found_from_its_commit_on(
-    house: PublishingHouse, lists: PublishedLists, now: list[float]
+    house: PublishingHouse, lists: PublishedCrls, now: list[float]
 ) -> None:
     lists.look()
-    before = lists.find_list(*ICU)
+    before = lists.find_crl(*ICU)
     publish_newer(house)
-    assert lists.find_kept_list(*ICU) is None, "memory is behind its own commit"
-    after = lists.find_list(*ICU)
+    assert lists.find_cached_crl(*ICU) is None, "memory is behind its own commit"
+    after = lists.find_crl(*ICU)
     assert before is not None
     assert after is not None
     assert after.this_update > before.this_update
-    assert lists.find_kept_list(*ICU) is after
+    assert lists.find_cached_crl(*ICU) is after
 
 
 def test_what_another_process_publishes_is_found_with_the_next_look(house: PublishingHouse, now: list[float]) -> None:
-    lists = PublishedLists(house.built.database, house.built.clock, fresh_seconds=FRESH_SECONDS)
+    lists = PublishedCrls(house.built.database, house.built.clock, fresh_seconds=FRESH_SECONDS)
     lists.look()
-    before = lists.find_list(*ICU)
+    before = lists.find_crl(*ICU)
     publish_newer(house)
-    assert lists.find_list(*ICU) is before, "nobody told it"
+    assert lists.find_crl(*ICU) is before, "nobody told it"
     lists.look()
-    after = lists.find_kept_list(*ICU)
+    after = lists.find_cached_crl(*ICU)
     assert after is not None
     assert after is not before
     publish_newer(house)
     now[0] += FRESH_SECONDS
-    newest = lists.find_list(*ICU)
+    newest = lists.find_crl(*ICU)
     assert newest is not after, "whoever does not look in the background is asked to"
 
 
 def test_clients_ask_the_database_for_nothing_while_memory_is_fresh(
-    house: PublishingHouse, lists: PublishedLists, now: list[float]
+    house: PublishingHouse, lists: PublishedCrls, now: list[float]
 ) -> None:
     replies = OcspReplies(house.desk, house.built.clock, house.built.pack.ocsp.http_max_age)
     app = status_app(publications=lists, ocsp=replies)
@@ -190,28 +190,28 @@ def test_clients_ask_the_database_for_nothing_while_memory_is_fresh(
 
 
 def test_while_the_database_is_away_what_is_kept_goes_out_until_its_end(
-    house: PublishingHouse, lists: PublishedLists, now: list[float]
+    house: PublishingHouse, lists: PublishedCrls, now: list[float]
 ) -> None:
     lists.look()
-    kept = lists.find_list(*ICU)
+    kept = lists.find_crl(*ICU)
     assert kept is not None
     with away(house):
         now[0] += FRESH_SECONDS
-        assert lists.find_list(*ICU) is kept
+        assert lists.find_crl(*ICU) is kept
         assert lists.state().is_away
         house.built.clock.set(kept.next_update)
         for _ in range(2):
             error = refusal_of(lists)
             assert error.reason is Reason.DATABASE_UNAVAILABLE
             now[0] += 2.0
-    found = lists.find_list(*ICU)
+    found = lists.find_crl(*ICU)
     assert found is not None, "the table knows no newer one: who asks may judge it"
     assert found.this_update == kept.this_update
     assert not lists.state().is_away
 
 
 def test_a_database_that_is_away_is_left_alone_for_a_moment(
-    house: PublishingHouse, lists: PublishedLists, now: list[float]
+    house: PublishingHouse, lists: PublishedCrls, now: list[float]
 ) -> None:
     asked: list[str] = []
     with away(house, asked):
@@ -224,11 +224,11 @@ def test_a_database_that_is_away_is_left_alone_for_a_moment(
         lists.look()
         assert len(asked) == 3, "whoever looks in the background tries each time"
     lists.look()
-    assert lists.find_kept_list(*ICU) is not None
+    assert lists.find_cached_crl(*ICU) is not None
 
 
 def test_a_list_that_memory_never_had_is_not_called_missing_while_nobody_can_know(
-    house: PublishingHouse, lists: PublishedLists
+    house: PublishingHouse, lists: PublishedCrls
 ) -> None:
     replies = OcspReplies(house.desk, house.built.clock, house.built.pack.ocsp.http_max_age)
     app = status_app(publications=lists, ocsp=replies)
@@ -239,23 +239,23 @@ def test_a_list_that_memory_never_had_is_not_called_missing_while_nobody_can_kno
 
 
 def test_a_newer_list_that_cannot_be_loaded_leaves_the_one_before(
-    house: PublishingHouse, lists: PublishedLists, now: list[float], monkeypatch: pytest.MonkeyPatch
+    house: PublishingHouse, lists: PublishedCrls, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists.look()
-    before = lists.find_list(*ICU)
+    before = lists.find_crl(*ICU)
     publish_newer(house)
 
-    def fail(*_: object) -> tuple[int, PublishedList | None]:
+    def fail(*_: object) -> tuple[int, PublishedCrl | None]:
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, "away")
 
     with monkeypatch.context() as patch:
         patch.setattr(published, "_read", fail)
-        assert lists.find_list(*ICU) is before
+        assert lists.find_crl(*ICU) is before
     now[0] += 2.0
-    assert lists.find_list(*ICU) is not before
+    assert lists.find_crl(*ICU) is not before
 
 
-def refusal_of(lists: PublishedLists) -> Unavailable:
+def refusal_of(lists: PublishedCrls) -> Unavailable:
     with pytest.raises(Unavailable) as refusal:
-        lists.find_list(*ICU)
+        lists.find_crl(*ICU)
     return refusal.value

@@ -17,7 +17,7 @@ from sqlalchemy import insert
 
 from tests.authority.installation import BY, STATUS_URL, Installation
 from vagus.authority.clock_bound import SLACK
-from vagus.authority.crls.files import ListFiles
+from vagus.authority.crls.files import CrlFiles
 from vagus.authority.crls.publisher import _keep, forget_future_dates
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
@@ -325,7 +325,7 @@ def test_a_file_that_a_crash_kept_from_being_written_comes_at_start(built: Insta
     (shard, _) = built.publisher.publish_all(issuer)
     place = built.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl"
     place.unlink()
-    files = ListFiles(built.database, built.folder / "published")
+    files = CrlFiles(built.database, built.folder / "published")
     for one in files.find_behind():
         files.write(one)
     assert place.read_bytes() == shard.crl_der

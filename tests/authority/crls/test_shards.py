@@ -9,7 +9,7 @@ from cryptography import x509
 
 from tests.authority.installation import STATUS_URL, Installation
 from vagus.authority.crls import shards
-from vagus.authority.crls.publisher import sign_list
+from vagus.authority.crls.publisher import sign_crl
 from vagus.authority.crls.shards import BLOCK, SHARD_PLACES, ShardPlan, load_shard_plan
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
@@ -57,7 +57,7 @@ def test_a_shard_that_is_all_revoked_weighs_less_than_a_megabyte_the_first_too(b
         shard_url=issuer.crl_url(0),
         freshest_url=issuer.delta_url(0),
     )
-    assert len(sign_list(issuer, contents)) < 1_000_000
+    assert len(sign_crl(issuer, contents)) < 1_000_000
 
 
 def test_the_next_shard_has_its_list_before_a_certificate_names_it(

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 from tests.authority.installation import BY, SECRET, Installation
 from tests.authority.installation import ICU as PLANNED_ICU
-from vagus.authority.crls.published import PublishedLists
+from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderOffice, open_responders
-from vagus.authority.ocsp.responses import KeptAnswer, OcspDesk
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
+from vagus.authority.ocsp.responses import CachedResponse, OcspResponses
 from vagus.authority.revocation import Revocations
 from vagus.errors import Conflict, Refused, Unavailable, VagusError
 from vagus.keystore.signing import Purpose
@@ -51,20 +51,20 @@ def issuers(built: Installation) -> OpenIssuers:
     return built.issuers("h1/icu", "h1/er")
 
 
-def office(built: Installation) -> ResponderOffice:
+def renewal(built: Installation) -> ResponderRenewal:
     keystore = built.keystore(OCSP_KEYSTORE)
-    return ResponderOffice(built.database, built.writer, built.clock, built.issuance(), keystore)
+    return ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore)
 
 
 @pytest.fixture
-def desk(built: Installation, issuers: OpenIssuers) -> OcspDesk:
-    """Answers for h1/icu; its follower is in step with the writer."""
-    assert office(built).renew_due(issuers["h1/icu"])
+def desk(built: Installation, issuers: OpenIssuers) -> OcspResponses:
+    """CachedResponses for h1/icu; its follower is in step with the writer."""
+    assert renewal(built).renew_due(issuers["h1/icu"])
     follower = RevocationFollower(built.database, built.clock)
     follower.follow(built.writer)
     with built.database.reading() as connection:
         responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
-    return OcspDesk(built.database, follower, built.pack.ocsp, responders)
+    return OcspResponses(built.database, follower, built.pack.ocsp, responders)
 
 
 def question(
@@ -78,13 +78,13 @@ def question(
     return builder.build().public_bytes(Encoding.DER)
 
 
-def ask(built: Installation, desk: OcspDesk, request: bytes) -> ocsp.OCSPResponse:
+def ask(built: Installation, desk: OcspResponses, request: bytes) -> ocsp.OCSPResponse:
     built.settle()
     return ocsp.load_der_ocsp_response(desk.answer(request, built.clock.now()).response_der)
 
 
 def test_a_good_certificate_is_good_and_signed_by_its_delegate(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     response = ask(built, desk, question(built.issue(issuers)))
     assert response.certificate_status is ocsp.OCSPCertStatus.GOOD
@@ -102,7 +102,7 @@ def test_a_good_certificate_is_good_and_signed_by_its_delegate(
 
 
 def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     issued = built.issue(issuers)
     assert ask(built, desk, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
@@ -114,7 +114,7 @@ def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(
     assert response.revocation_reason is x509.ReasonFlags.key_compromise
 
 
-def test_a_hold_is_told_and_a_release_too(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+def test_a_hold_is_told_and_a_release_too(built: Installation, issuers: OpenIssuers, desk: OcspResponses) -> None:
     issued = built.issue(issuers)
     name = (issued.issuer.authority_id, issued.serial)
     built.revocations.hold(*name, by=BY).result()
@@ -125,7 +125,7 @@ def test_a_hold_is_told_and_a_release_too(built: Installation, issuers: OpenIssu
 
 @pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256()])
 def test_the_certificate_is_named_as_it_was_asked_for(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk, algorithm: hashes.HashAlgorithm
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses, algorithm: hashes.HashAlgorithm
 ) -> None:
     request_der = question(built.issue(issuers), algorithm)
     request, response = ocsp.load_der_ocsp_request(request_der), ask(built, desk, request_der)
@@ -136,7 +136,7 @@ def test_the_certificate_is_named_as_it_was_asked_for(
 
 
 def test_a_serial_that_was_never_issued_is_unknown_and_kept_by_nobody(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     issuer = x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der)
     name = hashlib.sha1(issuer.subject.public_bytes(), usedforsecurity=False).digest()
@@ -152,7 +152,7 @@ def test_a_serial_that_was_never_issued_is_unknown_and_kept_by_nobody(
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["behind a known one", "before it"])
 def test_an_answer_that_tells_of_an_unknown_certificate_among_others_is_kept_by_nobody(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk, order: tuple[int, int]
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses, order: tuple[int, int]
 ) -> None:
     known = built.issue(issuers)
     built.settle()
@@ -170,7 +170,7 @@ def test_an_answer_that_tells_of_an_unknown_certificate_among_others_is_kept_by_
 
 
 def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     issuance, order = built.issuance(), built.order()
     issuance.commit(issuance.prepare(order, issuers["h1/icu"])).result()
@@ -188,7 +188,7 @@ def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
 
 
 def test_another_authoritys_certificate_is_not_answered_for(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     foreign = built.issue(issuers, unit="er")
     with pytest.raises(Refused) as refusal:
@@ -198,7 +198,7 @@ def test_another_authoritys_certificate_is_not_answered_for(
 
 @pytest.mark.parametrize("length", [1, 16, 32, 128])
 def test_a_nonce_comes_back_and_the_answer_is_kept_by_nobody(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk, length: int
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses, length: int
 ) -> None:
     nonce = bytes(range(length))
     request = question(built.issue(issuers), nonce=nonce)
@@ -210,14 +210,14 @@ def test_a_nonce_comes_back_and_the_answer_is_kept_by_nobody(
 
 @pytest.mark.parametrize("length", [129, 300])
 def test_a_nonce_beyond_rfc_9654_is_refused(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk, length: int
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses, length: int
 ) -> None:
     with pytest.raises(VagusError) as refusal:
         desk.answer(question(built.issue(issuers), nonce=b"n" * length), built.clock.now())
     assert refusal.value.reason in {Reason.OCSP_NONCE, Reason.BAD_REQUEST}
 
 
-def test_an_answer_is_signed_once_in_six_hours(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+def test_an_answer_is_signed_once_in_six_hours(built: Installation, issuers: OpenIssuers, desk: OcspResponses) -> None:
     request = question(built.issue(issuers))
     first = ask(built, desk, request)
     built.advance(hours=5, minutes=59)
@@ -229,7 +229,7 @@ def test_an_answer_is_signed_once_in_six_hours(built: Installation, issuers: Ope
 
 
 def test_an_answer_of_a_clock_that_ran_ahead_goes_out_no_more_once_it_is_right(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     request = question(built.issue(issuers))
     right = built.clock.now()
@@ -243,7 +243,7 @@ def test_an_answer_of_a_clock_that_ran_ahead_goes_out_no_more_once_it_is_right(
 
 
 def test_the_sweep_keeps_an_answer_for_every_live_certificate(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     many = [built.issue(issuers) for _ in range(6)]
     short = built.issue(issuers, lifetime=timedelta(hours=1))
@@ -262,11 +262,11 @@ def test_the_sweep_keeps_an_answer_for_every_live_certificate(
 
 
 def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     """Whose signing side is away for weeks: the answers of all authorities behind it are signed ahead as before."""
     built.advance(days=10)
-    assert office(built).renew_due(issuers["h1/er"])
+    assert renewal(built).renew_due(issuers["h1/er"])
     silent, other = built.issue(issuers), built.issue(issuers, unit="er")
     built.advance(days=5)
     built.settle()
@@ -283,7 +283,7 @@ def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
 
 
 def test_a_kept_answer_dies_with_the_revocation_that_contradicts_it(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     one, other = built.issue(issuers), built.issue(issuers)
     for issued in (one, other):
@@ -294,10 +294,10 @@ def test_a_kept_answer_dies_with_the_revocation_that_contradicts_it(
 
 def test_nothing_kept_goes_out_once_the_sequence_knows_better(built: Installation, issuers: OpenIssuers) -> None:
     """Whoever is told of a revocation before the desk is must find nothing that contradicts it."""
-    assert office(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(issuers["h1/icu"])
     follower = RevocationFollower(built.database, built.clock)
     follower.follow(built.writer)
-    found: list[KeptAnswer | None] = []
+    found: list[CachedResponse | None] = []
     asked: list[bytes] = []
 
     def look(_events: Sequence[RevocationEvent]) -> None:
@@ -306,7 +306,7 @@ def test_nothing_kept_goes_out_once_the_sequence_knows_better(built: Installatio
     follower.subscribe(look)
     with built.database.reading() as connection:
         responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
-    late = OcspDesk(built.database, follower, built.pack.ocsp, responders)
+    late = OcspResponses(built.database, follower, built.pack.ocsp, responders)
     revoked, other = built.issue(issuers), built.issue(issuers)
     for issued in (revoked, other):
         ask(built, late, question(issued))
@@ -321,7 +321,7 @@ def test_nothing_kept_goes_out_once_the_sequence_knows_better(built: Installatio
 
 
 def test_a_kept_answer_is_found_as_the_same_object_until_it_is_signed_anew(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     request = question(built.issue(issuers))
     assert desk.find_kept(request, built.clock.now()) is None
@@ -338,7 +338,7 @@ def test_a_kept_answer_is_found_as_the_same_object_until_it_is_signed_anew(
     assert desk.find_kept(request, built.clock.now()) not in {None, kept}
 
 
-def test_what_is_kept_has_a_bound(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+def test_what_is_kept_has_a_bound(built: Installation, issuers: OpenIssuers, desk: OcspResponses) -> None:
     desk._most_kept = 3
     for _ in range(5):
         ask(built, desk, question(built.issue(issuers)))
@@ -347,7 +347,7 @@ def test_what_is_kept_has_a_bound(built: Installation, issuers: OpenIssuers, des
 
 
 def test_a_desk_that_lost_the_sequence_answers_nothing(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     request = question(built.issue(issuers))
     ask(built, desk, request)
@@ -359,7 +359,7 @@ def test_a_desk_that_lost_the_sequence_answers_nothing(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(junk=st.binary(max_size=120), cut=st.integers(0, 90), flip=st.integers(1, 255))
 def test_no_bytes_make_the_desk_fail_otherwise_than_by_its_own_errors(
-    built: Installation, desk: OcspDesk, junk: bytes, cut: int, flip: int
+    built: Installation, desk: OcspResponses, junk: bytes, cut: int, flip: int
 ) -> None:
     issuer = x509.load_der_x509_certificate(built.issuers("h1/icu")["h1/icu"].certificate_der)
     key = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
@@ -377,13 +377,13 @@ def test_no_bytes_make_the_desk_fail_otherwise_than_by_its_own_errors(
 
 
 def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
     built.advance(days=6, hours=23)
-    assert not office(built).renew_due(issuer)
+    assert not renewal(built).renew_due(issuer)
     built.advance(hours=2)
-    assert office(built).renew_due(issuer)
+    assert renewal(built).renew_due(issuer)
     assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.1", "h1.icu.1.2"], "the old one for one more term"
     with built.database.reading() as connection:
         (renewed,) = open_responders(connection, keys)
@@ -396,12 +396,12 @@ def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(
 
 def test_the_last_responder_ends_with_its_issuer_and_none_follows_it(built: Installation, issuers: OpenIssuers) -> None:
     issuer, found = issuers["h1/icu"], []
-    assert office(built).renew_due(issuer)
+    assert renewal(built).renew_due(issuer)
     end = issuer.facts.not_after
     assert end is not None
     for left in (timedelta(days=16), timedelta(days=9), timedelta(days=2), timedelta(seconds=1), timedelta()):
         built.clock.set(end - left)
-        found.append(office(built).renew_due(issuer))
+        found.append(renewal(built).renew_due(issuer))
     assert found == [True, True, False, False, False]
     with built.database.reading() as connection:
         (last,) = open_responders(connection, built.keystore(OCSP_KEYSTORE))
@@ -412,32 +412,32 @@ def test_a_retired_generation_that_lost_its_responder_near_its_end_gets_one_for_
     built: Installation, issuers: OpenIssuers
 ) -> None:
     issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
-    assert office(built).renew_due(issuer)
+    assert renewal(built).renew_due(issuer)
     built.hierarchy.request(PLANNED_ICU, by=BY, is_rekey=True)
     built.ceremony().hold()
     built.hierarchy.retire("h1/icu", 1, by=BY)
     built.advance(days=8)
-    assert office(built).renew_due(issuer), "its certificates live on, and so do answers about them"
+    assert renewal(built).renew_due(issuer), "its certificates live on, and so do answers about them"
     end = issuer.facts.not_after
     assert end is not None
     built.clock.set(end - timedelta(days=3))
     keys.destroy("h1.icu.1.2")
-    assert office(built).renew_due(issuer)
+    assert renewal(built).renew_due(issuer)
     assert keys.has("h1.icu.1.3")
 
 
 def test_a_responder_whose_key_is_lost_is_replaced(built: Installation, issuers: OpenIssuers) -> None:
     keys = built.keystore(OCSP_KEYSTORE)
-    assert office(built).renew_due(issuers["h1/icu"])
-    assert not office(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(issuers["h1/icu"])
+    assert not renewal(built).renew_due(issuers["h1/icu"])
     keys.destroy("h1.icu.1.1")
-    assert office(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(issuers["h1/icu"])
     assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.2"]
 
 
 def test_a_responder_without_its_key_does_not_silence_the_others(built: Installation) -> None:
     both, keys = built.issuers("h1/icu", "h1/infra"), built.keystore(OCSP_KEYSTORE)
-    assert all(office(built).renew_due(both[name]) for name in ("h1/icu", "h1/infra"))
+    assert all(renewal(built).renew_due(both[name]) for name in ("h1/icu", "h1/infra"))
     keys.destroy("h1.infra.1.1")
     told: list[tuple[str, Reason]] = []
     with built.database.reading() as connection:
@@ -447,33 +447,33 @@ def test_a_responder_without_its_key_does_not_silence_the_others(built: Installa
 
 
 def test_a_responder_whose_certificate_is_revoked_is_replaced(built: Installation, issuers: OpenIssuers) -> None:
-    assert office(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(issuers["h1/icu"])
     with built.database.reading() as connection:
         (stolen,) = open_responders(connection, built.keystore(OCSP_KEYSTORE))
     serial = decode_certificate(stolen.certificate_der).serial_number
     reason = RevocationReason.KEY_COMPROMISE
     Revocations(built.writer).revoke(stolen.authority_id, serial, reason, by="operator:test").result()
-    assert office(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(issuers["h1/icu"])
     with built.database.reading() as connection:
         (fresh,) = open_responders(connection, built.keystore(OCSP_KEYSTORE))
     assert fresh.certificate_der != stolen.certificate_der
-    assert not office(built).renew_due(issuers["h1/icu"])
+    assert not renewal(built).renew_due(issuers["h1/icu"])
 
 
 def let_a_clock_ahead_renew(built: Installation, issuer: Issuer) -> None:
     built.advance(days=30)
-    assert office(built).renew_due(issuer)
+    assert renewal(built).renew_due(issuer)
     built.advance(days=-30)
 
 
 def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     """Its certificate begins in a month, and until then nobody would believe an answer that it signs."""
     issuer, issued = issuers["h1/icu"], built.issue(issuers)
     let_a_clock_ahead_renew(built, issuer)
-    assert office(built).renew_due(issuer)
-    assert not office(built).renew_due(issuer)
+    assert renewal(built).renew_due(issuer)
+    assert not renewal(built).renew_due(issuer)
     with built.database.reading() as connection:
         desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
     desk._follower.catch_up()
@@ -482,7 +482,7 @@ def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
 
 
 def test_such_a_responder_signs_nothing_that_would_be_kept_beyond_its_replacement(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     issuer, issued = issuers["h1/icu"], built.issue(issuers)
     let_a_clock_ahead_renew(built, issuer)
@@ -494,7 +494,7 @@ def test_such_a_responder_signs_nothing_that_would_be_kept_beyond_its_replacemen
         with pytest.raises(Unavailable) as refused:
             ask(built, desk, asked)
         assert refused.value.reason is Reason.STATUS_UNAVAILABLE
-    assert office(built).renew_due(issuer)
+    assert renewal(built).renew_due(issuer)
     with built.database.reading() as connection:
         desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
     (shown,) = ask(built, desk, request).certificates
@@ -506,12 +506,12 @@ def test_a_responder_whose_certificate_is_held_is_replaced_and_its_key_stays(
 ) -> None:
     """Whoever holds all that an authority issued holds its responder too."""
     issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
-    assert office(built).renew_due(issuer)
+    assert renewal(built).renew_due(issuer)
     with built.database.reading() as connection:
         (held,) = open_responders(connection, keys)
     serial = decode_certificate(held.certificate_der).serial_number
     built.revocations.hold(held.authority_id, serial, by=BY).result()
-    assert office(built).renew_due(issuer)
+    assert renewal(built).renew_due(issuer)
     assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.1", "h1.icu.1.2"], "a hold may be released"
     keys.destroy("h1.icu.1.2")
     with built.database.reading() as connection:
@@ -521,13 +521,13 @@ def test_a_responder_whose_certificate_is_held_is_replaced_and_its_key_stays(
 def test_a_responder_key_that_a_crash_left_is_taken_up(built: Installation, issuers: OpenIssuers) -> None:
     keys = built.keystore(OCSP_KEYSTORE)
     left = keys.generate("h1.icu.1.1", KeyAlgorithm.P256, [Purpose.OCSP], "ocsp:h1/icu#1")
-    assert office(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(issuers["h1/icu"])
     with built.database.reading() as connection:
         (made,) = open_responders(connection, keys)
     assert made.key.spki_der == left.spki_der
 
 
-def test_an_expired_responder_signs_nothing(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+def test_an_expired_responder_signs_nothing(built: Installation, issuers: OpenIssuers, desk: OcspResponses) -> None:
     issued = built.issue(issuers)
     built.settle()
     built.advance(days=15)
@@ -538,7 +538,7 @@ def test_an_expired_responder_signs_nothing(built: Installation, issuers: OpenIs
 
 
 def test_a_kept_answer_ends_with_its_responders_certificate(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses
 ) -> None:
     """No client believes it behind that, and whoever asks anew should hear of the renewed responder's."""
     issued = built.issue(issuers, lifetime=timedelta(days=90))
@@ -562,7 +562,7 @@ def test_a_kept_answer_ends_with_its_responders_certificate(
     assert refused.value.reason is Reason.OCSP_STALE
 
 
-def test_answering_needs_no_key_of_an_authority(built: Installation, issuers: OpenIssuers, desk: OcspDesk) -> None:
+def test_answering_needs_no_key_of_an_authority(built: Installation, issuers: OpenIssuers, desk: OcspResponses) -> None:
     issued = built.issue(issuers)
     built.settle()
     opened = SoftwareKeystore.open(built.folder / "keystores" / OCSP_KEYSTORE, SECRET)
@@ -570,7 +570,7 @@ def test_answering_needs_no_key_of_an_authority(built: Installation, issuers: Op
     shutil.rmtree(built.folder / "keystores" / "h1.icu")
     follower = RevocationFollower(built.database, built.clock)
     with built.database.reading() as connection:
-        status = OcspDesk(built.database, follower, built.pack.ocsp, open_responders(connection, opened))
+        status = OcspResponses(built.database, follower, built.pack.ocsp, open_responders(connection, opened))
     answer = ocsp.load_der_ocsp_response(status.answer(question(issued), built.clock.now()).response_der)
     assert answer.certificate_status is ocsp.OCSPCertStatus.GOOD
 
@@ -579,25 +579,25 @@ def test_answering_needs_no_key_of_an_authority(built: Installation, issuers: Op
 
 
 def test_lists_and_certificates_are_found_by_name(built: Installation, issuers: OpenIssuers) -> None:
-    lists = PublishedLists(built.database, built.clock)
-    assert lists.find_list("h1/icu", 1, 0) is None
+    lists = PublishedCrls(built.database, built.clock)
+    assert lists.find_crl("h1/icu", 1, 0) is None
     (shard, complete) = built.publisher.publish_all(issuers["h1/icu"])
-    found = lists.find_list("h1/icu", 1, 0)
+    found = lists.find_crl("h1/icu", 1, 0)
     assert found is not None
     assert (found.crl_der, found.this_update) == (shard.crl_der, built.clock.now())
-    again = lists.find_list("h1/icu", 1, 0)
+    again = lists.find_crl("h1/icu", 1, 0)
     assert again is found, "the bytes are not read again"
-    whole = lists.find_list("h1/icu", 1, COMPLETE)
+    whole = lists.find_crl("h1/icu", 1, COMPLETE)
     assert whole is not None
     assert whole.crl_der == complete.crl_der
-    assert lists.find_list("h1/icu", 2, 0) is None
-    assert lists.find_list("h1/icu", 1, 7) is None
-    assert lists.find_list("h1/icu", 1, 0, is_delta=True) is None
+    assert lists.find_crl("h1/icu", 2, 0) is None
+    assert lists.find_crl("h1/icu", 1, 7) is None
+    assert lists.find_crl("h1/icu", 1, 0, is_delta=True) is None
     assert lists.find_certificate("h1/icu", 1) == issuers["h1/icu"].certificate_der
     assert lists.find_certificate("h9/icu", 1) is None
     built.advance(hours=6)
     built.publisher.publish_due(issuers["h1/icu"])
-    newer = lists.find_list("h1/icu", 1, 0)
+    newer = lists.find_crl("h1/icu", 1, 0)
     assert newer is not None
     assert newer.this_update == built.clock.now()
 
@@ -605,7 +605,7 @@ def test_lists_and_certificates_are_found_by_name(built: Installation, issuers: 
 @needs_openssl
 @pytest.mark.parametrize("value", [b"0123456789abcdef", b"\x04\x0e23456789abcdef", b"n" * 128])
 def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk, tmp_path: Path, value: bytes
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses, tmp_path: Path, value: bytes
 ) -> None:
     """OpenSSL compares what is in extnValue, whatever that is (RFC 6960 4.4.1)."""
     issued = built.issue(issuers)
@@ -625,7 +625,7 @@ def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
 
 @needs_openssl
 def test_openssl_understands_the_answers(
-    built: Installation, issuers: OpenIssuers, desk: OcspDesk, tmp_path: Path
+    built: Installation, issuers: OpenIssuers, desk: OcspResponses, tmp_path: Path
 ) -> None:
     good, bad = built.issue(issuers), built.issue(issuers)
     built.revocations.revoke(bad.issuer.authority_id, bad.serial, RevocationReason.SUPERSEDED, by=BY).result()

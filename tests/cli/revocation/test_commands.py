@@ -18,7 +18,7 @@ from vagus.identifiers import DeviceId
 from vagus.keystore import private_keys
 from vagus.records.certificates import list_of_device, load_bytes
 from vagus.records.devices import DeviceFilter, list_devices
-from vagus.wiring import House
+from vagus.wiring import Installation
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.certificates import decode_certificate
 
@@ -30,10 +30,10 @@ KILLED_IN_MID_RUN = """
 import os, signal, sys
 from pathlib import Path
 from vagus.authority import mass_revocation
-from vagus.wiring import House
+from vagus.wiring import Installation
 
 mass_revocation.STEP = 2
-with House.open(Path(sys.argv[1])) as house:
+with Installation.open(Path(sys.argv[1])) as house:
     def advance(row):
         if row.done >= 5:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -48,7 +48,7 @@ def equipped_once(hospital_once: Path, tmp_path_factory: pytest.TempPathFactory)
     for number in range(4, COUNT + 1):
         new = ("--unit", "h1/icu", "--model", "Aorta IP3", "--serial", f"AIP3-{number:06}")
         done(folder, "device", "add", *new)
-    with House.open(folder, passphrase_sources=SOURCES) as house:
+    with Installation.open(folder, passphrase_sources=SOURCES) as house:
         issuer = house.open_issuers(["h1/icu"])["h1/icu"]
         for device in devices_of(house):
             issue(house, issuer, device)
@@ -61,12 +61,12 @@ def equipped(equipped_once: Path, tmp_path: Path) -> Path:
     return copied(equipped_once, tmp_path)
 
 
-def devices_of(house: House) -> list[Any]:
+def devices_of(house: Installation) -> list[Any]:
     with house.database.reading() as connection:
         return list(list_devices(connection, DeviceFilter(model="Aorta IP3")))
 
 
-def issue(house: House, issuer: Any, device: Any, *, spki_der: bytes | None = None) -> None:
+def issue(house: Installation, issuer: Any, device: Any, *, spki_der: bytes | None = None) -> None:
     """What EST does, without the network."""
     from vagus.authority.issuance import IssuanceOrder
     from vagus.x509.keys import decode_public_key
@@ -86,7 +86,7 @@ def issue(house: House, issuer: Any, device: Any, *, spki_der: bytes | None = No
 
 
 def states(folder: Path) -> list[str]:
-    with House.open(folder) as house:
+    with Installation.open(folder) as house:
         found = devices_of(house)
         with house.database.reading() as connection:
             return [one.state for device in found for one in list_of_device(connection, str(device.id))]
@@ -163,7 +163,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stood(equipped: Path, monkeypatc
     assert states(equipped).count("revoked") == cut["done"] == 6
     ended = done(equipped, "revoke", "run", str(plan), "--yes", "--json").facts
     assert (ended["state"], ended["done"]) == ("done", COUNT)
-    with House.open(equipped) as house, house.database.reading() as connection:
+    with Installation.open(equipped) as house, house.database.reading() as connection:
         from vagus.records.revocation.revocations import newest_sequence
 
         assert newest_sequence(connection) == COUNT, "each certificate once"
@@ -183,7 +183,7 @@ def test_what_was_issued_since_the_proposal_is_told_when_a_plan_is_done(
 ) -> None:
     plan = str(approved_plan(equipped, monkeypatch))
     assert done(equipped, "revoke", "show", plan, "--json").facts["left"] == COUNT
-    with House.open(equipped, passphrase_sources=SOURCES) as house:
+    with Installation.open(equipped, passphrase_sources=SOURCES) as house:
         pump = house.find_device("Aorta IP3:AIP3-000002")
         spki = private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))
         issue(house, house.open_issuers(["h1/icu"])["h1/icu"], pump, spki_der=spki)
@@ -193,7 +193,7 @@ def test_what_was_issued_since_the_proposal_is_told_when_a_plan_is_done(
 
 
 def test_a_compromise_by_serial_takes_the_keys_other_certificate_with_it_and_the_ledger_agrees(equipped: Path) -> None:
-    with House.open(equipped, passphrase_sources=SOURCES) as house:
+    with Installation.open(equipped, passphrase_sources=SOURCES) as house:
         pump = house.find_device("Aorta IP3:AIP3-000002")
         with house.database.reading() as connection:
             (first,) = list_of_device(connection, str(pump.id))
@@ -256,7 +256,7 @@ def test_holds_are_set_and_ended_by_plan(equipped: Path, monkeypatch: pytest.Mon
 
 def test_each_way_of_naming_selects_its_own(equipped_once: Path) -> None:
     equipped = equipped_once
-    with House.open(equipped) as house:
+    with Installation.open(equipped) as house:
         device = house.find_device("Aorta IP3:AIP3-000002")
         with house.database.reading() as connection:
             key = list_of_device(connection, str(device.id))[0].spki_sha256.hex()
@@ -363,7 +363,7 @@ def test_more_than_a_statement_can_name_is_refused(equipped_once: Path) -> None:
 
     many = [DeviceId("a" * 26)] * (MOST_NAMED + 1)
     with (
-        House.open(equipped_once) as house,
+        Installation.open(equipped_once) as house,
         house.database.reading() as connection,
         pytest.raises(LimitExceeded) as refusal,
     ):

@@ -17,7 +17,7 @@ from vagus.fleet.plans.differences import Act
 from vagus.fleet.plans.planning import Applied, Planning
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.entries import PlanApplied, decode_entry
-from vagus.ledger.rights_check import StandingCheck
+from vagus.ledger.rights_check import RightsCheck
 from vagus.policy.plans import PlannedAuthority
 from vagus.reasons import Reason
 from vagus.records.authorities import certify_authority, find_newest, insert_authority, next_generation
@@ -25,7 +25,7 @@ from vagus.records.certificates import CertificateRow, insert_intent
 from vagus.records.devices import DeviceFilter, DeviceRow, count_devices_by_state, list_devices, set_device_unit
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.writer import Batch, Writer
-from vagus.records.installation import Installation, insert_installation, load_installation
+from vagus.records.installation import InstallationRow, insert_installation, load_installation
 from vagus.records.log import iterate_leaves
 from vagus.records.models import find_model
 from vagus.records.plan_rows import export_rows
@@ -153,7 +153,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     database = open_database(f"sqlite:///{tmp_path / 'vagus.sqlite3'}")
     database.create()
     writer = Writer(database, FrozenClock())
-    writer.submit(lambda batch: insert_installation(batch.connection, Installation("log.test", 0, bytes(32)))).result()
+    writer.submit(
+        lambda batch: insert_installation(batch.connection, InstallationRow("log.test", 0, bytes(32)))
+    ).result()
     yield Site(tmp_path, database, writer)
     writer.close()
     database.close()
@@ -292,7 +294,7 @@ def test_a_host_name_of_a_living_device_beside_the_plan_is_refused(site: Site) -
 def check_rows(site: Site) -> None:
     """The rows of the devices are what the ledger makes of them; authorities without keys have no entries here."""
     with site.database.reading() as connection:
-        rows = StandingCheck(connection, bytes(32))
+        rows = RightsCheck(connection, bytes(32))
         for leaf in iterate_leaves(connection):
             rows.take(leaf.index, decode_entry(leaf.entry))
         rows.check_devices()

@@ -17,7 +17,7 @@ from vagus.reasons import Reason
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.tables import log_head, log_leaves, tokens, verifier_memory
 from vagus.records.engine.writer import Batch, CommitFacts, Writer
-from vagus.records.installation import Installation, insert_installation, set_settled
+from vagus.records.installation import InstallationRow, insert_installation, set_settled
 from vagus.records.log import iterate_leaves, load_head
 from vagus.testing import FrozenClock
 from vagus.tlog.merkle import Frontier, leaf_hash
@@ -75,7 +75,7 @@ def put_log(database: Database, log: Log) -> None:
             connection.execute(table.insert(), rows)
 
 
-class Gate:
+class ListenerState:
     """Holds the writer inside an act until it is opened, so that the acts behind it share a batch."""
 
     def __init__(self, writer: Writer) -> None:
@@ -126,7 +126,7 @@ def test_an_act_that_fails_takes_nothing_with_it(writer: Writer, database: Datab
         batch.next_revocation()
         raise Refusal
 
-    gate = Gate(writer)
+    gate = ListenerState(writer)
     before, refused, behind = (writer.submit(act) for act in (remember("a"), refuse, remember("b")))
     number: Future[int] = writer.submit(Batch.next_revocation)
     gate.open()
@@ -138,7 +138,7 @@ def test_an_act_that_fails_takes_nothing_with_it(writer: Writer, database: Datab
 
 
 def test_a_broken_constraint_is_a_conflict_of_its_own_act(writer: Writer, database: Database) -> None:
-    gate = Gate(writer)
+    gate = ListenerState(writer)
     futures = [writer.submit(remember(name)) for name in ("a", "a", "b")]
     gate.open()
     assert (futures[0].result(10), futures[2].result(10)) == (0, 1)
@@ -178,14 +178,14 @@ def test_a_broken_check_is_a_defect_and_no_conflict(writer: Writer) -> None:
 def test_nothing_is_appended_while_a_restore_is_unsettled_except_by_its_settlement(
     writer: Writer, database: Database
 ) -> None:
-    mine = Installation("log.test", 0, bytes(32), restored_at=5, restored_size=0)
+    mine = InstallationRow("log.test", 0, bytes(32), restored_at=5, restored_size=0)
     writer.submit(lambda batch: insert_installation(batch.connection, mine)).result(10)
 
     def settle(batch: Batch) -> int:
         batch.begin_settling()
         return batch.append(b"settled")
 
-    gate = Gate(writer)
+    gate = ListenerState(writer)
     before, settled, behind = writer.submit(append(b"a")), writer.submit(settle), writer.submit(append(b"b"))
     gate.open()
     assert settled.result(10) == 0
@@ -202,7 +202,7 @@ def test_acts_see_what_the_acts_before_them_wrote(writer: Writer) -> None:
     def count(batch: Batch) -> int:
         return len(batch.connection.execute(select(verifier_memory.c.name)).all())
 
-    gate = Gate(writer)
+    gate = ListenerState(writer)
     writer.submit(remember("a"))
     counted = writer.submit(count)
     gate.open()
@@ -239,7 +239,7 @@ def test_another_writer_goes_on_where_the_first_ended(database: Database) -> Non
 
 
 def test_a_cancelled_act_is_not_run(writer: Writer, database: Database) -> None:
-    gate = Gate(writer)
+    gate = ListenerState(writer)
     cancelled, kept = writer.submit(remember("a")), writer.submit(remember("b"))
     assert cancelled.cancel()
     gate.open()
@@ -251,7 +251,7 @@ def test_a_cancelled_act_is_not_run(writer: Writer, database: Database) -> None:
 
 def test_close_commits_what_waits_and_refuses_the_rest(database: Database) -> None:
     writer = Writer(database, FrozenClock())
-    gate = Gate(writer)
+    gate = ListenerState(writer)
     waiting = [writer.submit(remember(f"{number}")) for number in range(5)]
     gate.open()
     writer.close()
@@ -264,7 +264,7 @@ def test_close_commits_what_waits_and_refuses_the_rest(database: Database) -> No
 
 def test_a_queue_that_is_full_refuses(database: Database) -> None:
     with Writer(database, FrozenClock(), max_queued=2) as writer:
-        gate = Gate(writer)
+        gate = ListenerState(writer)
         writer.submit(append(b"a"))
         writer.submit(append(b"b"))
         with pytest.raises(LimitExceeded) as caught:
@@ -277,7 +277,7 @@ def test_a_batch_is_bounded(database: Database) -> None:
     sizes: list[int] = []
     with Writer(database, FrozenClock(), max_batch=4) as writer:
         writer.on_commit(lambda facts: sizes.append(facts.acts))
-        gate = Gate(writer)
+        gate = ListenerState(writer)
         waiting = [writer.submit(append(b"x")) for _ in range(10)]
         gate.open()
         assert [future.result(10) for future in waiting] == list(range(10))
@@ -357,7 +357,7 @@ def test_kill_points_lie_on_both_sides_of_the_commit(database: Database) -> None
     writer = Writer(
         database, FrozenClock(), kill_points=lambda point: passed.append((point, bool(future and future.done())))
     )
-    gate = Gate(writer)
+    gate = ListenerState(writer)
     future = writer.submit(append(b"x"))
     gate.open()
     writer.close()
@@ -374,7 +374,7 @@ def test_a_transaction_that_was_lost_reaches_every_future_and_the_next_batch_goe
 
     armed: list[bool] = []
     writer = Writer(database, FrozenClock(), kill_points=end_transaction)
-    gate = Gate(writer)
+    gate = ListenerState(writer)
     futures = [writer.submit(remember(name)) for name in ("a", "b")]
     armed.append(True)
     gate._opened.set()
@@ -398,7 +398,7 @@ def test_an_act_that_goes_on_after_a_failed_statement_spoils_nothing(
         return batch.append(b"swallowed")
 
     writer.submit(remember("there")).result(10)
-    gate = Gate(writer)
+    gate = ListenerState(writer)
     acts = [remember("a"), remember("b")]
     acts.insert(place, swallow)
     futures = [writer.submit(act) for act in acts]

@@ -20,7 +20,7 @@ from vagus.x509.crls.building import RevocationReason
 from vagus.x509.der import octet_string
 from vagus.x509.ocsp.building import (
     ResponseStatus,
-    SingleAnswer,
+    SingleStatus,
     assemble_response,
     build_response_tbs,
     cert_id,
@@ -41,13 +41,13 @@ CERTIFICATE = (
 REASONS = [None, *(one for one in RevocationReason if one is not RevocationReason.REMOVE_FROM_CRL)]
 
 
-def response(answers: list[SingleAnswer], nonce: bytes | None = None) -> bytes:
+def response(answers: list[SingleStatus], nonce: bytes | None = None) -> bytes:
     value = None if nonce is None else octet_string(nonce)
     tbs = build_response_tbs(answers, responder_key_hash(SPKI), AT, value)
     return assemble_response(tbs, ECDSA_SHA256, KEY.sign(tbs, ec.ECDSA(hashes.SHA256())), CERTIFICATE)
 
 
-def answer(serial: int, hash_name: str, **changes: object) -> SingleAnswer:
+def answer(serial: int, hash_name: str, **changes: object) -> SingleStatus:
     fields: dict[str, object] = {
         "cert_id_der": cert_id(NAME.public_bytes(), SPKI, serial, hash_name),
         "is_known": True,
@@ -57,7 +57,7 @@ def answer(serial: int, hash_name: str, **changes: object) -> SingleAnswer:
         "next_update": AT + timedelta(hours=12),
         **changes,
     }
-    return SingleAnswer(**fields)  # type: ignore[arg-type]
+    return SingleStatus(**fields)  # type: ignore[arg-type]
 
 
 @settings(max_examples=60, deadline=None)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from vagus.authority import revocation
 from vagus.authority.clock_bound import SLACK
-from vagus.authority.crls.files import ListFiles, ListPlace
-from vagus.authority.crls.publisher import ends_from, list_entries, scope_url, sign_list
+from vagus.authority.crls.files import CrlFiles, CrlPlace
+from vagus.authority.crls.publisher import ends_from, list_entries, scope_url, sign_crl
 from vagus.authority.issuers import is_live
 from vagus.errors import Conflict, IntegrityFailure, Unavailable
 from vagus.keystore import files
@@ -52,7 +52,7 @@ _SUFFIX = ".sealed"
 _OUTSIDE = ("number", "this_update", "next_update")
 
 
-def seal_lists(
+def seal_emergency_crls(
     database: Database, publisher: CrlPublisher, issuer: Issuer, sealer: EnvelopeSealer, folder: Path
 ) -> dict[Path, bytes]:
     """Sign and seal a list for each live subordinate of an offline issuer; gives what was written where."""
@@ -134,7 +134,7 @@ def _lists_without(
                 "next_update": int(contents.next_update.timestamp()),
                 "sequence": newest.sequence,
                 "serial": f"{tbs.serial:x}",
-                "crl": base64.b64encode(sign_list(issuer, contents)).decode("ascii"),
+                "crl": base64.b64encode(sign_crl(issuer, contents)).decode("ascii"),
             }
         )
     return lists
@@ -182,9 +182,9 @@ def publish_sealed(
     issuer = writer.submit(act).result()
     # 3. the files
     if folder is not None:
-        files_there = ListFiles(writer.database, folder)
+        files_there = CrlFiles(writer.database, folder)
         for publication, _ in lists:
-            files_there.write(ListPlace(issuer.id, issuer.slug, issuer.generation, publication.shard))
+            files_there.write(CrlPlace(issuer.id, issuer.slug, issuer.generation, publication.shard))
     return (revoked, *(f"{reference}/{publication.shard}" for publication, _ in lists))
 
 

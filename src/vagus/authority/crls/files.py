@@ -43,7 +43,7 @@ _Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class ListPlace:
+class CrlPlace:
     """One list of one generation of an authority; `slug` as `AuthorityRow.slug`."""
 
     authority_id: int
@@ -78,17 +78,17 @@ class SignedFile:
     sha256: bytes
 
 
-class ListFiles:
+class CrlFiles:
     """The lists in one folder, as this process knows them. Safe beside other processes on the same folder."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
-        self._written: dict[ListPlace, _Written] = {}
+        self._written: dict[CrlPlace, _Written] = {}
         self._numbers: dict[Path, tuple[_Stamp, int]] = {}
         self._lists: dict[Path, tuple[_Stamp, bytes, SignedFile | None]] = {}
 
-    def find_behind(self) -> tuple[ListPlace, ...]:
+    def find_behind(self) -> tuple[CrlPlace, ...]:
         """The lists of which the table has a newer one than this process wrote last, or whose file or delta changed."""
         with self._database.reading() as connection:
             numbers, outdated = rows.list_numbers(connection), rows.list_outdated(connection)
@@ -98,16 +98,16 @@ class ListFiles:
             for row in authorities
             for shard, number in numbers.get(row.id, {}).items()
             if (row.id, shard) not in outdated
-            and self._is_behind(place := ListPlace(row.id, row.slug, row.generation, shard), number)
+            and self._is_behind(place := CrlPlace(row.id, row.slug, row.generation, shard), number)
         )
 
-    def _is_behind(self, place: ListPlace, number: int) -> bool:
+    def _is_behind(self, place: CrlPlace, number: int) -> bool:
         written = self._written.get(place)
         if written is None or number > written.number:
             return True
         return (_stamp(self._list(place)), _stamp(self._delta(place))) != (written.stamp, written.delta_stamp)
 
-    def find_newer(self) -> tuple[ListPlace, ...]:
+    def find_newer(self) -> tuple[CrlPlace, ...]:
         """The lists whose file the table's own authority signed behind what the table has: the table was set back.
 
         Files of other installations, and what is no list, tell nothing.
@@ -119,20 +119,20 @@ class ListFiles:
             numbers = rows.list_numbers(connection)
             authorities = {(row.slug, str(row.generation)): row for row in list_authorities(connection)}
         # 2. Whoever bears a greater number must have its authority's signature.
-        newer: list[ListPlace] = []
+        newer: list[CrlPlace] = []
         for path, number in found.items():
             row, shard = authorities.get((path.parent.parent.name, path.parent.name)), _shard_of(path)
             if row is None or row.certificate_der is None or shard is None:
                 continue
             if number > numbers.get(row.id, {}).get(shard, -1) and self._load(path, row.certificate_der) is not None:
-                newer.append(ListPlace(row.id, row.slug, row.generation, shard))
+                newer.append(CrlPlace(row.id, row.slug, row.generation, shard))
         return tuple(newer)
 
-    def load(self, place: ListPlace, certificate_der: bytes, *, is_delta: bool = False) -> SignedFile | None:
+    def load(self, place: CrlPlace, certificate_der: bytes, *, is_delta: bool = False) -> SignedFile | None:
         """The list (or delta) in a file, if the authority with this certificate signed it."""
         return self._load(self._delta(place) if is_delta else self._list(place), certificate_der)
 
-    def write(self, place: ListPlace, made: Publication | None = None, delta: DeltaRow | None = None) -> None:
+    def write(self, place: CrlPlace, made: Publication | None = None, delta: DeltaRow | None = None) -> None:
         """Write the newest list and its delta, the list first: it is never older than its delta.
 
         They are `made` and `delta` unless the table has newer ones by now. A delta file that no list speaks of any more
@@ -158,7 +158,7 @@ class ListFiles:
             if made is not None:
                 self._written[place] = _Written(number, _stamp(self._list(place)), _stamp(beside))
 
-    def _check_not_newer(self, connection: Connection, place: ListPlace, number: int) -> None:
+    def _check_not_newer(self, connection: Connection, place: CrlPlace, number: int) -> None:
         """Never an older list over a newer one, whatever became of the table."""
         path = self._list(place)
         if self._number(path) <= number:
@@ -201,10 +201,10 @@ class ListFiles:
             known = self._lists[path] = (stamp, certificate_der, found)
         return known[2]
 
-    def _list(self, place: ListPlace) -> Path:
+    def _list(self, place: CrlPlace) -> Path:
         return self._folder / f"{place.stem}.crl"
 
-    def _delta(self, place: ListPlace) -> Path:
+    def _delta(self, place: CrlPlace) -> Path:
         return self._folder / f"{place.stem}.delta.crl"
 
     @contextmanager

@@ -21,7 +21,7 @@ MAX_NUMBER = 1 << 62
 
 
 @dataclass(frozen=True)
-class ListedElsewhere:
+class ForeignCrl:
     """A complete list of one of our authorities, as relying parties have it."""
 
     authority: AuthorityRow
@@ -56,7 +56,7 @@ class Said:
     shard: int | None = None
 
 
-def read_list(crl_der: bytes, authorities: Sequence[AuthorityRow]) -> ListedElsewhere | None:
+def read_list(crl_der: bytes, authorities: Sequence[AuthorityRow]) -> ForeignCrl | None:
     """The list and the authority whose key signed it; None for a delta, which repeats what its shard's list says.
 
     Raises NotTrusted(CRL_INVALID) for a list that none of them signed, Malformed and LimitExceeded as decoding and
@@ -69,7 +69,7 @@ def read_list(crl_der: bytes, authorities: Sequence[AuthorityRow]) -> ListedElse
         if authority.certificate_der is not None:
             with suppress(NotTrusted):  # imported generations may share their name: the one whose key verifies
                 check_signer(crl, authority.certificate_der)
-                return ListedElsewhere(authority, crl)
+                return ForeignCrl(authority, crl)
     msg = f"list {crl.label} is of none of the authorities here; give the lists of these authorities alone"
     raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
 
@@ -93,7 +93,7 @@ def check_signer(crl: Crl, certificate_der: bytes) -> None:
 
 
 def weigh(
-    lists: Iterable[ListedElsewhere], find_home: Callable[[AuthorityRow, int], int | None]
+    lists: Iterable[ForeignCrl], find_home: Callable[[AuthorityRow, int], int | None]
 ) -> dict[tuple[str, int], Said]:
     """What lists say together of each certificate that they name, by its authority's reference and its serial.
 
@@ -102,14 +102,14 @@ def weigh(
     known to stand here.
     """
     # 1. The newest of each scope.
-    newest: dict[tuple[int, int | bytes], ListedElsewhere] = {}
+    newest: dict[tuple[int, int | bytes], ForeignCrl] = {}
     for one in lists:
         scope = (one.authority.id, one.crl.scope_der if one.shard is None else one.shard)
         if scope not in newest or one.age > newest[scope].age:
             newest[scope] = one
     # 2. Who names whom.
-    naming: dict[tuple[int, int], list[ListedElsewhere]] = {}
-    of_authority: dict[int, list[ListedElsewhere]] = {}
+    naming: dict[tuple[int, int], list[ForeignCrl]] = {}
+    of_authority: dict[int, list[ForeignCrl]] = {}
     for one in newest.values():
         of_authority.setdefault(one.authority.id, []).append(one)
         for serial, reason in one.entries.items():
@@ -129,7 +129,7 @@ def weigh(
     return said
 
 
-def _find_shard(told: Sequence[ListedElsewhere], beside: Sequence[ListedElsewhere]) -> int | None:
+def _find_shard(told: Sequence[ForeignCrl], beside: Sequence[ForeignCrl]) -> int | None:
     """The shard whose list alone names a certificate, where there are others that do not.
 
     What stands in all of them, or in the only one, may be there because nobody knew to which it belongs.
@@ -139,7 +139,7 @@ def _find_shard(told: Sequence[ListedElsewhere], beside: Sequence[ListedElsewher
     return shards[0] if len(shards) == 1 and others else None
 
 
-def _is_released(told: Sequence[ListedElsewhere], beside: Sequence[ListedElsewhere], homes: set[int | None]) -> bool:
+def _is_released(told: Sequence[ForeignCrl], beside: Sequence[ForeignCrl], homes: set[int | None]) -> bool:
     held_at = max(one.crl.this_update for one in told)
     return any(
         one not in told

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vagus.records.revocation.selections import Selection
 
 
-def lists_behind(database: Database, clock: Clock, patience: timedelta) -> StopCondition:
+def overdue_crls(database: Database, clock: Clock, patience: timedelta) -> StopCondition:
     """A stop condition: some revocation is older than `patience` and in no published list yet.
 
     Asked of the authorities that the plan touches and whose lists are signed here and now: what an offline one revoked
@@ -61,7 +61,7 @@ def _publishers(connection: Connection, selection: Selection, at: int) -> tuple[
     return selections.list_touched(connection, selection, live, alive_at=at)
 
 
-def list_waiting_for_ceremony(connection: Connection, selection: Selection, at: int) -> tuple[str, ...]:
+def find_crls_awaiting_ceremony(connection: Connection, selection: Selection, at: int) -> tuple[str, ...]:
     """The offline authorities of a selection that revoked what stands in no list of theirs yet, by reference."""
     waiting = {
         one.id: one.reference for one in authority_rows.list_authorities(connection) if _waits(connection, one, at)

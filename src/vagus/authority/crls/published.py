@@ -43,7 +43,7 @@ _Place = tuple[int, int, bool]
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedList:
+class PublishedCrl:
     """A CRL as published."""
 
     crl_der: bytes
@@ -54,7 +54,7 @@ class PublishedList:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptLists:
+class CrlReader:
     """How things stand, for /health."""
 
     count: int
@@ -64,7 +64,7 @@ class KeptLists:
     """Whether the last look failed."""
 
 
-class PublishedLists:
+class PublishedCrls:
     """Safe to ask from several threads. Without `fresh_seconds` each question looks for a newer list first."""
 
     def __init__(self, database: Database, clock: Clock, *, fresh_seconds: float = 0.0) -> None:
@@ -76,7 +76,7 @@ class PublishedLists:
         self._ids: dict[tuple[str, int], int] = {}  # a generation keeps its number for good, and its certificate
         self._certificates: dict[tuple[str, int], bytes] = {}
         self._numbers: dict[_Place, int] = {}
-        self._lists: dict[_Place, tuple[int, PublishedList | None]] = {}
+        self._lists: dict[_Place, tuple[int, PublishedCrl | None]] = {}
         self._commits = 0  # of this process: any may have published
         self._seen_commits = -1
         self._fresh_until = self._retry_at = float("-inf")  # of the monotonic clock
@@ -87,13 +87,13 @@ class PublishedLists:
         """What this process publishes is found from the moment of its commit."""
         writer.on_commit(self._on_commit)
 
-    def state(self) -> KeptLists:
+    def state(self) -> CrlReader:
         """How things stand."""
         count = sum(kept is not None for _, kept in tuple(self._lists.values()))
-        return KeptLists(count, self._looked_at, self._is_away)
+        return CrlReader(count, self._looked_at, self._is_away)
 
-    def find_kept_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
-        """The newest list of a shard where memory has it, without waiting for anything; None: ask `find_list`."""
+    def find_cached_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
+        """The newest list of a shard where memory has it, without waiting for anything; None: ask `find_crl`."""
         authority_id = self._ids.get((name, generation))
         if authority_id is None or not self._is_fresh():
             return None
@@ -103,12 +103,12 @@ class PublishedLists:
             return None
         return None if self._is_away and self._clock.now() >= kept.next_update else kept
 
-    def find_list(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedList | None:
+    def find_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
         """The newest list of a shard (-1: the complete one); None for one that there is not. May wait for the database.
 
         Raises Unavailable(DATABASE_UNAVAILABLE) where neither the database nor memory has one that still holds.
         """
-        found = self.find_kept_list(name, generation, shard, is_delta=is_delta)
+        found = self.find_cached_crl(name, generation, shard, is_delta=is_delta)
         if found is not None:
             return found
         if time.monotonic() < self._retry_at:
@@ -124,7 +124,7 @@ class PublishedLists:
             if error.reason is not Reason.DATABASE_UNAVAILABLE:
                 raise
             self._note_away(error)
-            kept = self.find_kept_list(name, generation, shard, is_delta=is_delta)
+            kept = self.find_cached_crl(name, generation, shard, is_delta=is_delta)
             if kept is None:
                 raise
             return kept
@@ -178,7 +178,7 @@ class PublishedLists:
                 _LOG.warning("the database answers again: lists are looked up in it as before")
             self._is_away = False
 
-    def _load(self, place: _Place) -> PublishedList | None:
+    def _load(self, place: _Place) -> PublishedCrl | None:
         """The bytes are read again only when the number moved, and once for all who ask at the same time."""
         number = self._numbers.get(place)
         if number is None:
@@ -240,7 +240,7 @@ def _numbers(
     return numbers
 
 
-def _read(connection: Connection, place: _Place) -> tuple[int, PublishedList | None]:
+def _read(connection: Connection, place: _Place) -> tuple[int, PublishedCrl | None]:
     authority_id, shard, is_delta = place
     if is_delta:
         delta = publication_rows.find_delta(connection, authority_id, shard)
@@ -251,10 +251,10 @@ def _read(connection: Connection, place: _Place) -> tuple[int, PublishedList | N
     return (-1, None) if full is None else (full.number, _published(full.crl_der, full.this_update, full.next_update))
 
 
-def _published(crl_der: bytes | None, this_update: int, next_update: int) -> PublishedList | None:
+def _published(crl_der: bytes | None, this_update: int, next_update: int) -> PublishedCrl | None:
     if crl_der is None:
         return None
     digest = hashlib.sha256(crl_der).digest()
-    return PublishedList(
+    return PublishedCrl(
         crl_der, datetime.fromtimestamp(this_update, UTC), datetime.fromtimestamp(next_update, UTC), digest
     )

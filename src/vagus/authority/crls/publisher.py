@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from vagus.authority.clock_bound import SLACK
 from vagus.authority.crls import deltas
 from vagus.authority.crls.deltas import DeltaFacts
-from vagus.authority.crls.files import ListFiles, ListPlace
+from vagus.authority.crls.files import CrlFiles, CrlPlace
 from vagus.errors import Unavailable
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
@@ -53,7 +53,7 @@ _PAUSE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
-class ListFacts:
+class CrlFacts:
     """What one look at the database tells before a list is made; all of one snapshot."""
 
     previous: Publication | None
@@ -101,7 +101,7 @@ class CrlPublisher:
         self._database = database
         self._writer = writer
         self._clock = clock
-        self.files = None if folder is None else ListFiles(database, folder)
+        self.files = None if folder is None else CrlFiles(database, folder)
         self._holder = holder
         self._touched: dict[int, Touched] = {}
         self._signed: dict[tuple[int, int], float] = {}
@@ -232,9 +232,9 @@ class CrlPublisher:
         # 3. keep it, unless another server was faster
         kept = self._writer.submit(lambda batch: _keep(batch, issuer, made)).result()
         self._signed[issuer.authority_id, shard] = now.timestamp()
-        # 4. the files; what a crash or a full disk kept from them comes from the rows, see `ListFiles.find_behind`
+        # 4. the files; what a crash or a full disk kept from them comes from the rows, see `CrlFiles.find_behind`
         if self.files is not None:
-            place = ListPlace(issuer.authority_id, slug_of(issuer.name), issuer.generation, shard)
+            place = CrlPlace(issuer.authority_id, slug_of(issuer.name), issuer.generation, shard)
             self.files.write(place, made.publication, made.delta)
         return kept
 
@@ -247,14 +247,14 @@ class CrlPublisher:
         """The second that a list made now would be dated."""
         return self._clock.now().astimezone(UTC).replace(microsecond=0)
 
-    def _look(self, issuer: Issuer, shard: int, now: datetime) -> ListFacts:
+    def _look(self, issuer: Issuer, shard: int, now: datetime) -> CrlFacts:
         with self._database.reading() as connection:
             previous = rows.find_facts(connection, issuer.authority_id, shard)
             sequence = revocation_rows.newest_sequence(connection)
             entries = tuple(list_entries(connection, issuer.authority_id, shard, ends_from(previous, now)))
             is_scheduled = previous is None or self._is_stale(previous, now, issuer)
             delta = deltas.look(connection, issuer, shard, is_scheduled=is_scheduled)
-        return ListFacts(previous, sequence, entries, delta)
+        return CrlFacts(previous, sequence, entries, delta)
 
     def _date(self, previous: Publication, now: datetime, issuer: Issuer) -> datetime | None:
         """The thisUpdate of the next list: now, or a second behind one of a clock that is a little ahead of this one.
@@ -288,7 +288,7 @@ class CrlPublisher:
             every = self._pack.crl.offline_next_update / 2
         return int(now.timestamp()) - previous.this_update >= int(every.total_seconds())
 
-    def _make(self, issuer: Issuer, shard: int, facts: ListFacts, now: datetime) -> Made:
+    def _make(self, issuer: Issuer, shard: int, facts: CrlFacts, now: datetime) -> Made:
         previous = 0 if facts.previous is None else facts.previous.number
         next_update = self.next_update(issuer, now)
         contents = CrlContents(
@@ -308,12 +308,12 @@ class CrlPublisher:
             this_update=int(now.timestamp()),
             next_update=int(next_update.timestamp()),
             sequence=facts.sequence,
-            crl_der=sign_list(issuer, contents),
+            crl_der=sign_crl(issuer, contents),
         )
         digest = hashlib.sha256(publication.crl_der).digest()
         if facts.delta is None:
             return Made(publication, digest, None)
-        delta_der = None if delta is None else sign_list(issuer, delta)
+        delta_der = None if delta is None else sign_crl(issuer, delta)
         return Made(publication, digest, deltas.next_row(facts.delta, publication, delta_der))
 
 
@@ -336,7 +336,7 @@ def forget_future_dates(writer: Writer, *, by: str) -> tuple[str, ...]:
     return writer.submit(act).result()
 
 
-def sign_list(issuer: Issuer, contents: CrlContents) -> bytes:
+def sign_crl(issuer: Issuer, contents: CrlContents) -> bytes:
     """A signed DER CertificateList."""
     tbs_der = build_crl_tbs(contents, issuer.facts)
     return assemble_crl(tbs_der, issuer.facts.signature_algorithm, issuer.key.sign(Purpose.CRL, tbs_der))

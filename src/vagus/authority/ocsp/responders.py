@@ -69,7 +69,7 @@ class Responder:
     asked_as: tuple[tuple[str, bytes, bytes], ...]
 
 
-class ResponderOffice:
+class ResponderRenewal:
     """Keeps every online authority of this process with a responder whose certificate is in its first half.
 
     With the name of a `holder`, only under the authority's lease: of several servers one makes the key.

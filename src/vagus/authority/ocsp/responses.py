@@ -23,7 +23,7 @@ from vagus.records import publications as publication_rows
 from vagus.x509 import der
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.library_certificates import decode_certificate
-from vagus.x509.ocsp.building import SingleAnswer, build_response_tbs, cert_id, wrap_signed
+from vagus.x509.ocsp.building import SingleStatus, build_response_tbs, cert_id, wrap_signed
 from vagus.x509.ocsp.messages import CertId
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ SEQUENCE_BOUND = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
-class OcspAnswer:
+class SignedResponse:
     """A whole OCSPResponse. `next_update` None: nobody may keep it, it answers a nonce or tells of one not issued."""
 
     response_der: bytes
@@ -56,7 +56,7 @@ class OcspAnswer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KeptAnswer:
+class CachedResponse:
     """An answer without the responder's certificate, which all answers of an authority share.
 
     The same object is found again for as long as it holds: who makes something of it may keep that beside it.
@@ -71,18 +71,20 @@ class KeptAnswer:
     next_update: datetime
     renew_at: datetime
 
-    def unfold(self) -> OcspAnswer:
+    def unfold(self) -> SignedResponse:
         """The whole response."""
-        return OcspAnswer(wrap_signed(self.signed, self.responder.certificate_der), self.this_update, self.next_update)
+        return SignedResponse(
+            wrap_signed(self.signed, self.responder.certificate_der), self.this_update, self.next_update
+        )
 
 
-def _holds(kept: KeptAnswer, at: datetime) -> bool:
+def _holds(kept: CachedResponse, at: datetime) -> bool:
     """Not yet due again, and not signed while the clock ran ahead: clients refuse an answer from the future."""
     return kept.this_update <= at + _AHEAD and at < kept.renew_at
 
 
-class OcspDesk:
-    """Answers for the authorities whose responders it was given. Safe to ask from several threads."""
+class OcspResponses:
+    """CachedResponses for the authorities whose responders it was given. Safe to ask from several threads."""
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class OcspDesk:
         self._sequence_bound = sequence_bound
         self._questions = Questions()
         self._turn = threading.Lock()
-        self._kept: OrderedDict[bytes, KeptAnswer] = OrderedDict()
+        self._kept: OrderedDict[bytes, CachedResponse] = OrderedDict()
         self._requests_of: dict[tuple[int, int], set[bytes]] = {}
         self._known: dict[tuple[int, int], None] = {}
         self._by_hash: dict[tuple[str, bytes, bytes], Responder] = {}
@@ -135,7 +137,7 @@ class OcspDesk:
         here = {one.authority_id: one.certificate_der for one in self._responders()}
         return here == publication_rows.list_responder_certificates(connection)
 
-    def answer(self, request_der: bytes, at: datetime) -> OcspAnswer:
+    def answer(self, request_der: bytes, at: datetime) -> SignedResponse:
         """The response to an OCSPRequest at `at`.
 
         Raises Malformed and LimitExceeded for what is no request, Refused(AUTHORITY_UNKNOWN) for another's
@@ -166,14 +168,14 @@ class OcspDesk:
         is_new = nonce is not None or not all(one.is_known for one in answers)
         if is_new or len(answers) > 1:
             whole = wrap_signed(signed, responder.certificate_der)
-            return OcspAnswer(whole, this_update, None if is_new else next_update)
+            return SignedResponse(whole, this_update, None if is_new else next_update)
         # 5. keep it
         made = self._make(signed, responder, asked[0].serial, entries[0], this_update)
         if len(request_der) <= _LONGEST_KEPT_REQUEST:
             self._keep(request_der, made, position)
         return made.unfold()
 
-    def find_kept(self, request_der: bytes, at: datetime) -> KeptAnswer | None:
+    def find_kept(self, request_der: bytes, at: datetime) -> CachedResponse | None:
         """The answer that is kept for this question, octet for octet, and holds at `at`; None: ask `answer`.
 
         Besides being dropped with a revocation, each is compared with what the sequence says at this moment, so that
@@ -262,10 +264,10 @@ class OcspDesk:
 
     def _make(
         self, signed: bytes, responder: Responder, serial: int, entry: RevokedEntry | None, this_update: datetime
-    ) -> KeptAnswer:
+    ) -> CachedResponse:
         next_update = self._end(responder, this_update)
         renew_at = min(this_update + self._rules.renew_after, next_update)
-        return KeptAnswer(signed, responder, serial, entry, this_update, next_update, renew_at)
+        return CachedResponse(signed, responder, serial, entry, this_update, next_update, renew_at)
 
     def _end(self, responder: Responder, this_update: datetime) -> datetime:
         """When an answer is no longer served: clients believe none whose responder's certificate has ended."""
@@ -291,9 +293,9 @@ class OcspDesk:
         entry: RevokedEntry | None,
         this_update: datetime,
         next_update: datetime,
-    ) -> SingleAnswer:
+    ) -> SingleStatus:
         if entry is None and not self._is_issued(responder, asked.serial):
-            return SingleAnswer(
+            return SingleStatus(
                 cert_id_der=asked.der,
                 is_known=False,
                 revoked_at=None,
@@ -325,7 +327,7 @@ class OcspDesk:
             self._known.clear()
         self._known[named] = None
 
-    def _keep(self, request_der: bytes, made: KeptAnswer, position: int) -> None:
+    def _keep(self, request_der: bytes, made: CachedResponse, position: int) -> None:
         with self._turn:
             # An event that came after the status was looked up may contradict it: then nothing is kept.
             if self._follower.position != position:
@@ -337,7 +339,7 @@ class OcspDesk:
                 oldest, gone = self._kept.popitem(last=False)
                 self._drop_index(oldest, gone)
 
-    def _drop_index(self, request_der: bytes, gone: KeptAnswer) -> None:
+    def _drop_index(self, request_der: bytes, gone: CachedResponse) -> None:
         named = (gone.responder.authority_id, gone.serial)
         requests = self._requests_of.get(named)
         if requests is not None:
@@ -362,8 +364,8 @@ def _moment(seconds: int) -> datetime:
 
 def _single(
     cert_id_der: bytes, entry: RevokedEntry | None, this_update: datetime, next_update: datetime
-) -> SingleAnswer:
-    return SingleAnswer(
+) -> SingleStatus:
+    return SingleStatus(
         cert_id_der=cert_id_der,
         is_known=True,
         revoked_at=None if entry is None else _moment(entry.at),
@@ -373,7 +375,7 @@ def _single(
     )
 
 
-def _sign(responder: Responder, answers: Sequence[SingleAnswer], produced_at: datetime, nonce: bytes | None) -> bytes:
+def _sign(responder: Responder, answers: Sequence[SingleStatus], produced_at: datetime, nonce: bytes | None) -> bytes:
     if produced_at.timestamp() >= responder.not_after:
         msg = f"the responder certificate of {responder.reference} has expired; renew it where the authority's key is"
         raise Conflict(Reason.OCSP_STALE, msg, authority=responder.reference)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from vagus.wiring import House
+    from vagus.wiring import Installation
     from vagus.x509.crls.building import RevocationReason
 
 
@@ -46,12 +46,12 @@ def _plain(serial: str) -> str:
     return f"{authority}{colon}{digits.replace(':', '')}"
 
 
-def read_serials(house: House, serials: Sequence[str], files: Sequence[Path]) -> tuple[str, ...]:
+def read_serials(installation: Installation, serials: Sequence[str], files: Sequence[Path]) -> tuple[str, ...]:
     """What `--serial` and the certificates in files name, each once, as `h1/icu#1:HEX`."""
     from vagus.fleet.revocation_targets import serials_in
 
     found = [_plain(one) for one in serials]
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         for path in files:
             found += serials_in(connection, read_blocks(path, "CERTIFICATE"), str(path))
     return tuple(dict.fromkeys(found))

@@ -12,7 +12,7 @@ import typer
 
 from vagus.cli.devices import check_known
 from vagus.cli.failures import INTERRUPTED, REFUSED, STATE
-from vagus.cli.options import REASONS, example, open_house
+from vagus.cli.options import REASONS, example, open_installation
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, confirm
 from vagus.cli.revocation.arguments import locking_reasons, read_act, read_serials, read_stages
 from vagus.cli.revocation.wording import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vagus.fleet.revocation_targets import RevocationTarget
     from vagus.records.revocation.plans import RevocationPlanRow
     from vagus.records.revocation.selections import Selection
-    from vagus.wiring import House
+    from vagus.wiring import Installation
     from vagus.x509.crls.building import RevocationReason
 
 PlanArgument = Annotated[
@@ -141,10 +141,10 @@ def revoke(
     from vagus.fleet.revocation_targets import RevocationTarget
 
     (act, why), percents, output = read_act(reason, is_hold=hold, is_release=release), read_stages(stages), Output(json)
-    with open_house(context) as house:
+    with open_installation(context) as installation:
         target = RevocationTarget(
-            serials=read_serials(house, serial or (), certificate or ()),
-            devices=tuple(house.find_device(one).id for one in device or ()),
+            serials=read_serials(installation, serial or (), certificate or ()),
+            devices=tuple(installation.find_device(one).id for one in device or ()),
             units=unit or (),
             hospital=hospital,
             authorities=authority or (),
@@ -152,9 +152,9 @@ def revoke(
             batch=batch,
             key_sha256=key,
         )
-        selection, block = _select(house, target, why)
+        selection, block = _select(installation, target, why)
         locks_out = target.names_devices and why in locking_reasons() and not certificates_only
-        forecast = (plans := house.mass_revocation).forecast(selection, act, why)
+        forecast = (plans := installation.mass_revocation).forecast(selection, act, why)
         facts = {**forecast_facts(act, why, forecast), "locks_devices_out": locks_out, "key_is_blocked": block}
         if dry_run or not json:
             output.facts(facts)
@@ -164,11 +164,11 @@ def revoke(
         if forecast.certificates or block == BY_THIS:  # else nothing happens, or the proposal is refused
             asked = question(act, forecast, percents, locks_out=locks_out, blocks_key=block == BY_THIS)
             check_confirmed(asked, is_assumed=yes)
-        if block is not None and not _block_key(house, selection, why, facts, output):
+        if block is not None and not _block_key(installation, selection, why, facts, output):
             return
-        row = plans.propose(selection, act, why, by=house.operator, stages=percents, locks_out=locks_out)
+        row = plans.propose(selection, act, why, by=installation.operator, stages=percents, locks_out=locks_out)
         output.say(f"Plan {row.id} is written down.")
-        _carry_on(house, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)
+        _carry_on(installation, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)
 
 
 def approve(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, json: JsonOption = False) -> None:
@@ -181,18 +181,18 @@ def approve(context: typer.Context, plan: PlanArgument, *, yes: YesOption = Fals
     from vagus.reasons import Reason
 
     output = Output(json)
-    with open_house(context) as house:
-        row, by = _find(house, plan), house.operator
+    with open_installation(context) as installation:
+        row, by = _find(installation, plan), installation.operator
         _check_goes_on(row)
         if by in row.approvals:  # before anything is asked
             how = "proposed" if by == row.made_by else "approved"
             msg = f"{by} {how} plan {plan} already, which counts as one approval; another account must approve"
             raise Conflict(Reason.ALREADY_EXISTS, msg, plan=plan)
         if not (json or yes):
-            output.facts(spell_plan(house, row))
+            output.facts(spell_plan(installation, row))
         check_confirmed(f"Approve plan {plan} as {by}?", is_assumed=yes)
-        row = house.mass_revocation.approve(plan, by=by)
-        output.facts(plan_facts(house, row) if json else spell_plan(house, row))
+        row = installation.mass_revocation.approve(plan, by=by)
+        output.facts(plan_facts(installation, row) if json else spell_plan(installation, row))
     missing = row.approvals_needed - len(row.approvals)
     output.say(f"{missing} more must approve." if missing > 0 else f"It may run: vagus revoke run {plan}")
 
@@ -214,13 +214,13 @@ def run(
     each further stage; anything but yes leaves the plan paused, exit code 0.
     """
     output = Output(json)
-    with open_house(context) as house:
-        row = _find(house, plan)
+    with open_installation(context) as installation:
+        row = _find(installation, plan)
         _check_goes_on(row)
         if hand_over:
-            _hand_over(house, row, output, is_late_fine=ignore_late_lists)
+            _hand_over(installation, row, output, is_late_fine=ignore_late_lists)
         else:
-            _carry_on(house, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)
+            _carry_on(installation, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)
 
 
 def pause(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False) -> None:
@@ -232,13 +232,13 @@ def pause(context: typer.Context, plan: PlanArgument, *, json: JsonOption = Fals
     from vagus.reasons import Reason
     from vagus.records.revocation.plans import PROPOSED
 
-    with open_house(context) as house:
-        row = _find(house, plan)
+    with open_installation(context) as installation:
+        row = _find(installation, plan)
         _check_goes_on(row)
         if row.state == PROPOSED:
             msg = f"plan {plan} has not begun, so there is nothing to pause; end it with `vagus revoke stop {plan}`"
             raise Conflict(Reason.DEVICE_STATE, msg, plan=plan, state=row.state)
-        _tell(house, house.mass_revocation.pause(plan, by=house.operator), Output(json))
+        _tell(installation, installation.mass_revocation.pause(plan, by=installation.operator), Output(json))
 
 
 def stop(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, json: JsonOption = False) -> None:
@@ -246,12 +246,12 @@ def stop(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, 
 
     The rest needs a new plan with approvals of its own; to go on later, `vagus revoke pause ID` instead.
     """
-    with open_house(context) as house:
-        row = _find(house, plan)
+    with open_installation(context) as installation:
+        row = _find(installation, plan)
         _check_goes_on(row)
         count = row.counts["certificates"]
         check_confirmed(f"End plan {plan} for good, with {row.done:,} of {count:,} done?", is_assumed=yes)
-        _tell(house, house.mass_revocation.stop(plan, by=house.operator), Output(json))
+        _tell(installation, installation.mass_revocation.stop(plan, by=installation.operator), Output(json))
 
 
 def show(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False) -> None:
@@ -259,27 +259,29 @@ def show(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False
 
     `left` counts what its act has not reached now, whenever it was issued.
     """
-    with open_house(context) as house:
-        row = _find(house, plan)
-        _tell(house, row, Output(json), left=house.mass_revocation.count_left(row))
+    with open_installation(context) as installation:
+        row = _find(installation, plan)
+        _tell(installation, row, Output(json), left=installation.mass_revocation.count_left(row))
 
 
 def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
     """List every plan, the oldest first: its number, act, state and how much is done."""
     from vagus.records.revocation.plans import list_plans as all_plans
 
-    with open_house(context) as house:
-        with house.database.reading() as connection:
+    with open_installation(context) as installation:
+        with installation.database.reading() as connection:
             plans = all_plans(connection)
-        found = [plan_facts(house, row) for row in plans]
+        found = [plan_facts(installation, row) for row in plans]
     Output(json).rows("Plans", ("id", "act", "reason", "state", "done", "certificates", "made_by", "made_at"), found)
 
 
-def _select(house: House, target: RevocationTarget, why: RevocationReason) -> tuple[Selection, str | None]:
+def _select(
+    installation: Installation, target: RevocationTarget, why: RevocationReason
+) -> tuple[Selection, str | None]:
     """What is named, and what becomes of a key that is."""
     from vagus.fleet.revocation_targets import select_target
 
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         check_known(connection, model=target.model or (target.batch or "").rpartition(":")[0] or None)
         selection = select_target(connection, target)
         return selection, spell_block(connection, selection, why)
@@ -294,13 +296,15 @@ def _check_any(forecast: Forecast, block: str | None) -> None:
         raise Conflict(Reason.NOT_FOUND, "nothing that lives is selected, so there is nothing to do")
 
 
-def _block_key(house: House, selection: Selection, why: RevocationReason, facts: Row, output: Output) -> bool:
+def _block_key(
+    installation: Installation, selection: Selection, why: RevocationReason, facts: Row, output: Output
+) -> bool:
     """Block the key that is named before its certificates are dealt with, if there are any: whether there are."""
     from vagus.records.revocation.revocations import REVOKE
 
-    is_news = house.revocations.block_key(selection.spki_sha256 or b"", by=house.operator).result()
+    is_news = installation.revocations.block_key(selection.spki_sha256 or b"", by=installation.operator).result()
     output.say("The key is blocked: it is certified for nobody any more." if is_news else "The key is blocked already.")
-    if house.mass_revocation.forecast(
+    if installation.mass_revocation.forecast(
         selection, REVOKE, why
     ).certificates:  # looked at again: from now on there are no more
         return True
@@ -309,13 +313,15 @@ def _block_key(house: House, selection: Selection, why: RevocationReason, facts:
     return False
 
 
-def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assumed: bool, is_late_fine: bool) -> None:
+def _carry_on(
+    installation: Installation, row: RevocationPlanRow, output: Output, *, is_assumed: bool, is_late_fine: bool
+) -> None:
     """Stage after stage, as long as the answer is yes; then the plan as it stands."""
-    from vagus.authority.crls.overdue import lists_behind
+    from vagus.authority.crls.overdue import overdue_crls
     from vagus.records.revocation.plans import DONE, PAUSED, STOPPED
 
-    _check_approved(house, row, output)
-    behind = lists_behind(house.database, house.clock, house.pack.crl.publish_within)
+    _check_approved(installation, row, output)
+    behind = overdue_crls(installation.database, installation.clock, installation.pack.crl.publish_within)
     while True:
         before, done = row, row.done
         with output.progress(f"plan {row.id}", row.counts["certificates"]) as bar:
@@ -328,14 +334,16 @@ def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assume
 
             try:
                 stop = (lambda _: None) if is_late_fine else behind
-                row = house.mass_revocation.run(row.id, by=house.operator, stop=stop, advance=advance, seen=row)
+                row = installation.mass_revocation.run(
+                    row.id, by=installation.operator, stop=stop, advance=advance, seen=row
+                )
             except KeyboardInterrupt:
-                _pause_now(house, row.id)
+                _pause_now(installation, row.id)
         is_stage_done = row.state == PAUSED and row.stage > before.stage
         if not is_stage_done or not confirm(f"{row.done:,} are done. Run the next stage?", is_assumed=is_assumed):
             break
-    left = house.mass_revocation.count_left(row)
-    waiting = _tell(house, row, output, left=left)
+    left = installation.mass_revocation.count_left(row)
+    waiting = _tell(installation, row, output, left=left)
     if left and row.state == DONE:
         msg = f"vagus: {left} of the selection are left, issued or changed back since the proposal; propose it again"
         typer.echo(msg, err=True)
@@ -345,27 +353,29 @@ def _carry_on(house: House, row: RevocationPlanRow, output: Output, *, is_assume
         raise typer.Exit(STATE)
 
 
-def _pause_now(house: House, plan_id: int) -> NoReturn:
+def _pause_now(installation: Installation, plan_id: int) -> NoReturn:
     """After Ctrl-C: the step that is being written is kept, and the plan is left as one that can go on."""
     from contextlib import suppress
 
     from vagus.errors import Conflict
 
     with suppress(Conflict):  # the stage ended meanwhile
-        house.mass_revocation.pause(plan_id, by=house.operator)
-    typer.echo(f"\nvagus: {spell_state(_find(house, plan_id))}", err=True)
+        installation.mass_revocation.pause(plan_id, by=installation.operator)
+    typer.echo(f"\nvagus: {spell_state(_find(installation, plan_id))}", err=True)
     raise typer.Exit(INTERRUPTED)
 
 
-def _tell(house: House, row: RevocationPlanRow, output: Output, *, left: int | None = None) -> tuple[str, ...]:
+def _tell(
+    installation: Installation, row: RevocationPlanRow, output: Output, *, left: int | None = None
+) -> tuple[str, ...]:
     """A plan as it stands; for people also what may be done with it. Gives whose lists wait for a ceremony."""
-    from vagus.authority.crls.overdue import list_waiting_for_ceremony
+    from vagus.authority.crls.overdue import find_crls_awaiting_ceremony
 
     waiting: tuple[str, ...] = ()
     if row.done:
-        with house.database.reading() as connection:
-            waiting = list_waiting_for_ceremony(connection, row.selection, int(house.clock.now().timestamp()))
-    facts = plan_facts(house, row) if output.is_json else spell_plan(house, row)
+        with installation.database.reading() as connection:
+            waiting = find_crls_awaiting_ceremony(connection, row.selection, int(installation.clock.now().timestamp()))
+    facts = plan_facts(installation, row) if output.is_json else spell_plan(installation, row)
     output.facts({**facts, "waits_for_ceremony": waiting} | ({} if left is None else {"left": left}))
     output.say(spell_state(row))
     if waiting:
@@ -373,16 +383,16 @@ def _tell(house: House, row: RevocationPlanRow, output: Output, *, left: int | N
     return waiting
 
 
-def _hand_over(house: House, row: RevocationPlanRow, output: Output, *, is_late_fine: bool) -> None:
+def _hand_over(installation: Installation, row: RevocationPlanRow, output: Output, *, is_late_fine: bool) -> None:
     """A job for whoever serves: this stage and no other, also when that process dies in the middle."""
     from vagus.jobs.kinds import hand_over_stage
 
-    _check_approved(house, row, output)
-    by = house.operator
-    job = house.writer.submit(
+    _check_approved(installation, row, output)
+    by = installation.operator
+    job = installation.writer.submit(
         lambda batch: hand_over_stage(batch.connection, row, by=by, ignores_late_lists=is_late_fine)
     ).result()
-    output.facts({**(plan_facts(house, row) if output.is_json else spell_plan(house, row)), "job": job})
+    output.facts({**(plan_facts(installation, row) if output.is_json else spell_plan(installation, row)), "job": job})
     output.say(
         f"Handed over: a process of `vagus serve` (not one of `--role status`) runs this stage as job {job}; see "
         f"`vagus revoke show {row.id}`."
@@ -399,21 +409,21 @@ def _check_goes_on(row: RevocationPlanRow) -> None:
         raise Conflict(Reason.DEVICE_STATE, end_of(row), plan=row.id, state=row.state)
 
 
-def _check_approved(house: House, row: RevocationPlanRow, output: Output) -> None:
+def _check_approved(installation: Installation, row: RevocationPlanRow, output: Output) -> None:
     missing = row.approvals_needed - len(row.approvals)
     if missing <= 0:
         return
-    output.facts(plan_facts(house, row) if output.is_json else spell_plan(house, row))
+    output.facts(plan_facts(installation, row) if output.is_json else spell_plan(installation, row))
     typer.echo(f"vagus: {spell_state(row)}", err=True)
     raise typer.Exit(STATE)
 
 
-def _find(house: House, plan_id: int) -> RevocationPlanRow:
+def _find(installation: Installation, plan_id: int) -> RevocationPlanRow:
     from vagus.errors import Conflict
     from vagus.reasons import Reason
     from vagus.records.revocation.plans import find_plan
 
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         row = find_plan(connection, plan_id)
     if row is None:
         msg = f"there is no plan {plan_id}; see `vagus revoke list`"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vagus.records.engine.database import Connection
     from vagus.records.revocation.plans import RevocationPlanRow
     from vagus.records.revocation.selections import Selection
-    from vagus.wiring import House
+    from vagus.wiring import Installation
     from vagus.x509.crls.building import RevocationReason
 
 BY_THIS, ALREADY = "by this", "already"
@@ -57,7 +57,7 @@ def spell_block(connection: Connection, selection: Selection, reason: Revocation
     return ALREADY if known is not None and known.is_blocked else BY_THIS
 
 
-def plan_facts(house: House, row: RevocationPlanRow) -> Row:
+def plan_facts(installation: Installation, row: RevocationPlanRow) -> Row:
     """A plan as it stands, for programs; `selection` says what the options said."""
     from vagus.x509.crls.building import RevocationReason
 
@@ -82,20 +82,20 @@ def plan_facts(house: House, row: RevocationPlanRow) -> Row:
         "approvals_needed": row.approvals_needed,
         "made_by": row.made_by,
         "made_at": spell_time(row.made_at),
-        "selection": _selection_facts(house, row.selection),
+        "selection": _selection_facts(installation, row.selection),
     }
 
 
-def spell_plan(house: House, row: RevocationPlanRow) -> Row:
+def spell_plan(installation: Installation, row: RevocationPlanRow) -> Row:
     """A plan as it stands, for people: what is selected in words."""
-    facts = dict(plan_facts(house, row))
+    facts = dict(plan_facts(installation, row))
     del facts["selection"]
-    return {"plan": facts.pop("id"), "selected": spell_selection(house, row.selection), **facts}
+    return {"plan": facts.pop("id"), "selected": spell_selection(installation, row.selection), **facts}
 
 
-def spell_selection(house: House, selection: Selection) -> str:
+def spell_selection(installation: Installation, selection: Selection) -> str:
     """Which certificates: everything that is said holds for each of them."""
-    named = _names(house, selection, most=_MOST_SPELT)
+    named = _names(installation, selection, most=_MOST_SPELT)
     parts: list[str] = []
     if selection.leaves:
         parts.append(f"serial {_some(named.serials, len(selection.leaves))}")
@@ -123,9 +123,9 @@ def _spell_devices(selection: Selection, units: Sequence[str]) -> list[str]:
     return [f"devices of {unit}" if units else "devices"] if selection.of_devices else []
 
 
-def _selection_facts(house: House, selection: Selection) -> Row:
+def _selection_facts(installation: Installation, selection: Selection) -> Row:
     """Each way of naming by itself, with names as the options take them; what was not given is empty or null."""
-    named = _names(house, selection, most=len(selection.leaves))
+    named = _names(installation, selection, most=len(selection.leaves))
     key, since, until = selection.spki_sha256, selection.issued_from, selection.issued_until
     return {
         "serials": named.serials,
@@ -149,12 +149,12 @@ class _Names(NamedTuple):
     authorities: list[str]
 
 
-def _names(house: House, selection: Selection, *, most: int) -> _Names:
+def _names(installation: Installation, selection: Selection, *, most: int) -> _Names:
     """What a selection keeps as numbers, as people write it; of serials only the first, each is a look."""
     from vagus.records.authorities import list_authorities
     from vagus.records.certificates import find_by_leaf
 
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         known = {one.id: one for one in list_authorities(connection)}
         found = [find_by_leaf(connection, leaf) for leaf in selection.leaves[:most]]
     issuers = [known[one] for one in selection.authority_ids if one in known]

@@ -80,7 +80,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class GateDecision:
+class ConnectionDecision:
     """One decision of the gate. The recorder stamps it with the time; nothing here is a peer's free text."""
 
     listener: str
@@ -102,7 +102,7 @@ class GateDecision:
 
 
 _LET_IN = frozenset({Outcome.ADMITTED, Outcome.DEGRADED})
-Record = Callable[[GateDecision], None]
+Record = Callable[[ConnectionDecision], None]
 
 
 def decide(
@@ -115,14 +115,14 @@ def decide(
     error: VagusError | None = None,
     detail: str = "",
     count: int = 1,
-) -> GateDecision:
+) -> ConnectionDecision:
     """A decision with all that is known of the connection."""
     why = error
     if why is None and outcome in _LET_IN and guest is not None and guest.on_grace is not None:
         why = guest.on_grace
         detail = f"by the grace of its function's policy: {why.message}"
     identity = guest.identity if guest is not None else None
-    return GateDecision(
+    return ConnectionDecision(
         listener=listener,
         source=source,
         outcome=outcome,

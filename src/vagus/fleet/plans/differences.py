@@ -35,7 +35,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class StandingAuthority:
+class ExistingAuthority:
     """An authority of the newest generation as it stands. `live` counts its certificates that are still good."""
 
     name: str
@@ -46,7 +46,7 @@ class StandingAuthority:
 
 
 @dataclass(frozen=True, slots=True)
-class StandingModel:
+class ExistingModel:
     """A model as it stands."""
 
     maker: str
@@ -56,7 +56,7 @@ class StandingModel:
 
 
 @dataclass(frozen=True, slots=True)
-class StandingDevice:
+class ExistingDevice:
     """A device as it stands, by what a plan can say of it."""
 
     id: str
@@ -83,10 +83,10 @@ class Standing:
 
     group_domain: str | None
     plan_sha256: bytes | None
-    authorities: Mapping[str, StandingAuthority] = field(default_factory=dict)
+    authorities: Mapping[str, ExistingAuthority] = field(default_factory=dict)
     units: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # name -> organisation, title
-    models: Mapping[str, StandingModel] = field(default_factory=dict)
-    devices: Mapping[tuple[str, str], StandingDevice] = field(default_factory=dict)  # (model, maker's serial)
+    models: Mapping[str, ExistingModel] = field(default_factory=dict)
+    devices: Mapping[tuple[str, str], ExistingDevice] = field(default_factory=dict)  # (model, maker's serial)
     named_urls: Mapping[str, str] = field(default_factory=dict)  # status URL -> which certificate names it
 
 
@@ -99,7 +99,7 @@ class Difference:
     units: tuple[PlannedUnit, ...] = ()
     models: tuple[tuple[PlannedModel, str], ...] = ()  # with the profile of its category
     authorities: tuple[PlannedAuthority, ...] = ()
-    retired: tuple[StandingAuthority, ...] = ()
+    retired: tuple[ExistingAuthority, ...] = ()
     devices: tuple[tuple[PlannedDevice, str], ...] = ()  # with its profile
     moved: tuple[tuple[str, str | None], ...] = ()  # device id, new place
     altered: tuple[AlteredDevice, ...] = ()
@@ -174,11 +174,11 @@ def difference(
     )
 
 
-def _is_missing(standing: StandingAuthority | None) -> bool:
+def _is_missing(standing: ExistingAuthority | None) -> bool:
     return standing is None or standing.state not in _STANDS
 
 
-def _retired(wanted: set[str], standing: Standing) -> tuple[StandingAuthority, ...]:
+def _retired(wanted: set[str], standing: Standing) -> tuple[ExistingAuthority, ...]:
     """The authorities that the plan no longer has, children before parents; refused while certificates live on them."""
     gone = [one for one in standing.authorities.values() if one.name not in wanted and one.state in _STANDS]
     for one in gone:
@@ -192,7 +192,7 @@ def _retired(wanted: set[str], standing: Standing) -> tuple[StandingAuthority, .
 
 
 def _authority_changes(
-    new: tuple[PlannedAuthority, ...], retired: tuple[StandingAuthority, ...], standing: Standing
+    new: tuple[PlannedAuthority, ...], retired: tuple[ExistingAuthority, ...], standing: Standing
 ) -> Iterator[Change]:
     for one in new:
         before = standing.authorities.get(one.name)
@@ -228,7 +228,7 @@ def _model_differs(model: PlannedModel, profile: str, standing: Standing, anchor
     if before is None:
         return True
     anchor = (anchors or {}).get(model.name, before.anchor_sha256)
-    return before != StandingModel(model.maker, model.category, profile, anchor)
+    return before != ExistingModel(model.maker, model.category, profile, anchor)
 
 
 def _device_changes(
@@ -261,7 +261,7 @@ def _check_host_names(plan: HospitalPlan, standing: Standing) -> None:
     What has ended shows nothing any more, so its successor may have its name.
     """
     planned = {(device.model, device.maker_serial) for device in plan.each_device()}
-    wanted = {name for group in plan.devices for name in group.host_names} | plan.door_names
+    wanted = {name for group in plan.devices for name in group.host_names} | plan.listener_names
     for (model, serial), before in standing.devices.items():
         if not before.host_names or before.has_ended or (model, serial) in planned:
             continue

@@ -22,11 +22,11 @@ from vagus.fleet.lifecycle import HAS_ENDED, DeviceState
 from vagus.fleet.plans.differences import (
     AlteredDevice,
     Difference,
+    ExistingAuthority,
+    ExistingDevice,
+    ExistingModel,
     ProfileOf,
     Standing,
-    StandingAuthority,
-    StandingDevice,
-    StandingModel,
     difference,
 )
 from vagus.fleet.plans.status_urls import check_status_url, find_named_urls
@@ -203,16 +203,16 @@ class Planning:
                 group_domain=load_installation(connection).group_domain,
                 plan_sha256=hashlib.sha256(self._adopted.read_bytes()).digest() if self._adopted.exists() else None,
                 authorities={
-                    one.name: StandingAuthority(one.name, one.kind, one.state, one.generation, one.live)
+                    one.name: ExistingAuthority(one.name, one.kind, one.state, one.generation, one.live)
                     for one in list_standing_authorities(connection, at=at)
                 },
                 units={str(one.name): (one.organisation, one.title) for one in list_units(connection)},
                 models={
-                    one.name: StandingModel(one.maker, one.category, one.profile, one.anchor_sha256)
+                    one.name: ExistingModel(one.maker, one.category, one.profile, one.anchor_sha256)
                     for one in list_models(connection)
                 },
                 devices={
-                    (one.model, one.maker_serial): StandingDevice(
+                    (one.model, one.maker_serial): ExistingDevice(
                         one.id, one.unit, one.place, one.profile, one.host_names, one.state in HAS_ENDED
                     )
                     for one in list_standing_devices(connection)
@@ -267,7 +267,7 @@ class Planning:
             append(batch, device_added(row, by=by))
 
 
-def _retire(batch: Batch, gone: StandingAuthority, *, by: str) -> None:
+def _retire(batch: Batch, gone: ExistingAuthority, *, by: str) -> None:
     """Retire an authority, asking again inside the act whether certificates live on it."""
     live = count_live(batch.connection, gone.name, at=batch.at)
     if live:

@@ -1,7 +1,7 @@
 """Every table on one page; queries live in the file of their noun.
 
 Times are whole seconds since 1970 UTC. A certificate is named by (authority_id, serial) everywhere, and its row
-is keyed by the index of its issuance entry in the ledger: the one order of the house (design section 6).
+is keyed by the index of its issuance entry in the ledger: the one order of the installation (design section 6).
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def decode_crl(crl_der: bytes) -> Crl:
         tbs=(start, tbs_end),
         inner_algorithm_der=inner_algorithm,
         algorithm_der=data[tbs_end:algorithm_end],
-        signature=der.whole_octets(data, signature_start, signature_end, "signatureValue"),
+        signature=der.whole_bytes(data, signature_start, signature_end, "signatureValue"),
         issuer=issuer,
         this_update=this_update,
         next_update=next_update,

@@ -46,7 +46,7 @@ class ResponseStatus(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SingleAnswer:
+class SingleStatus:
     """The status of one certificate. `cert_id_der` is the CertID as it was asked, octet for octet.
 
     `is_known` False: this authority never issued it. `revoked_at` None: good.
@@ -83,7 +83,7 @@ def issuer_hashes(issuer_subject_der: bytes, issuer_spki_der: bytes, hash_name: 
 
 
 def build_response_tbs(
-    answers: Sequence[SingleAnswer], responder_key_hash: bytes, produced_at: datetime, nonce: bytes | None
+    answers: Sequence[SingleStatus], responder_key_hash: bytes, produced_at: datetime, nonce: bytes | None
 ) -> bytes:
     """The DER ResponseData (RFC 6960 4.2.1); the responder is named by the SHA-1 of its key.
 
@@ -132,12 +132,12 @@ def _certificates(responder_certificate_der: bytes) -> bytes:
     return der.explicit(0, der.sequence(responder_certificate_der))
 
 
-def _single(answer: SingleAnswer) -> bytes:
+def _single(answer: SingleStatus) -> bytes:
     times = _times(answer.this_update, answer.next_update)
     return der.encode_tlv(der.SEQUENCE, answer.cert_id_der + _status(answer) + times)
 
 
-def _status(answer: SingleAnswer) -> bytes:
+def _status(answer: SingleStatus) -> bytes:
     """CertStatus: good [0] NULL, revoked [1] RevokedInfo, unknown [2] NULL, all IMPLICIT."""
     if not answer.is_known:
         return _UNKNOWN

@@ -77,7 +77,7 @@ class CertId:
         if not certificate.issuer.matches(issuer.subject):
             return False
         return self.name_hash == hashlib.new(self.hash_name, issuer.subject.der).digest() and (
-            self.key_hash == hashlib.new(self.hash_name, key_octets(issuer.spki_der)).digest()
+            self.key_hash == hashlib.new(self.hash_name, key_bytes(issuer.spki_der)).digest()
         )
 
 
@@ -118,12 +118,12 @@ class OcspResponse:
     certificates: tuple[PathCertificate, ...]
 
 
-def key_octets(spki_der: bytes) -> bytes:
+def key_bytes(spki_der: bytes) -> bytes:
     """The octets of subjectPublicKey without its unused-bits octet, over which keys are hashed (4.1.1)."""
     start, end = der.read_whole(spki_der, der.SEQUENCE, "subjectPublicKeyInfo")
     _, algorithm_end = der.read_expected(spki_der, start, end, der.SEQUENCE, "algorithm of the key")
     bits_start, bits_end = der.read_expected(spki_der, algorithm_end, end, der.BIT_STRING, "subjectPublicKey")
-    return der.whole_octets(spki_der, bits_start, bits_end, "subjectPublicKey")
+    return der.whole_bytes(spki_der, bits_start, bits_end, "subjectPublicKey")
 
 
 # --- requests ----------------------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def _read_basic(data: bytes, digest: bytes) -> OcspResponse:
         tbs_der=tbs_der,
         sha256=digest,
         algorithm_der=data[tbs_end:algorithm_end],
-        signature=der.whole_octets(data, signature_start, signature_end, "signature"),
+        signature=der.whole_bytes(data, signature_start, signature_end, "signature"),
         responder_name=name,
         responder_key_hash=key_hash,
         produced_at=der.time_value(tbs_der, der.GENERALIZED_TIME, produced_start, produced_end, "producedAt"),
