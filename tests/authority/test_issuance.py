@@ -20,8 +20,7 @@ from vagus.authority.issuers import OpenIssuers
 from vagus.errors import Conflict, PolicyRefusal, Refused
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.signing import Purpose
-from vagus.ledger.entries import Issuance as IssuanceEntry
-from vagus.ledger.entries import decode_entry
+from vagus.ledger.entries import IssuanceRecorded, decode_entry
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as rows
@@ -71,7 +70,7 @@ def test_the_row_carries_the_index_of_its_ledger_entry_and_the_leaf_commits_to_t
         raw = connection.execute(log_leaves.select().where(log_leaves.c.leaf_index == issued.leaf_index)).one()
         tbs, der = rows.load_bytes(connection, issued.leaf_index)
     entry = decode_entry(raw.entry).entry
-    assert isinstance(entry, IssuanceEntry)
+    assert isinstance(entry, IssuanceRecorded)
     assert row is not None
     certificate = x509.load_der_x509_certificate(issued.der)
     assert tbs == certificate.tbs_certificate_bytes

@@ -18,7 +18,7 @@ from vagus.ledger.entries import (
     AuthorityCreated,
     CrlPublished,
     Entry,
-    Issuance,
+    IssuanceRecorded,
     LoggedEntry,
     OperatorAct,
     conceal,
@@ -30,7 +30,7 @@ from vagus.reasons import Reason
 WORDS = st.from_regex(r"[A-Za-z0-9@][A-Za-z0-9._:/#@+=*-]{0,40}", fullmatch=True)
 HASHED = st.binary(min_size=32, max_size=32).map(lambda digest: "sha256:" + digest.hex())
 NUMBERS = st.integers(-(2**53) + 1, 2**53 - 1)
-ISSUANCE = Issuance("h1/icu#2", 0x4402, b"t" * 32, b"k" * 32, "bedside", "device:abc", b"r" * 32)
+ISSUANCE = IssuanceRecorded("h1/icu#2", 0x4402, b"t" * 32, b"k" * 32, "bedside", "device:abc", b"r" * 32)
 
 
 def values(hint: object) -> st.SearchStrategy[object]:

@@ -132,11 +132,11 @@ def test_lost_certificates_can_be_found_and_refused(lived: World, tmp_path: Path
 
 
 def test_a_lost_certificate_stands_in_the_shard_of_its_entry_or_in_every_one(lived: World, tmp_path: Path) -> None:
-    from vagus.ledger.entries import Issuance
+    from vagus.ledger.entries import IssuanceRecorded
 
     (known,) = lived.issue(1)
     copy_database(lived.database, tmp_path / "backup")
-    entry = Issuance("h1/icu#1", 5, bytes(32), b"k" * 32, "bedside", f"device:{DEVICE}", bytes(32), shard=3)
+    entry = IssuanceRecorded("h1/icu#1", 5, bytes(32), b"k" * 32, "bedside", f"device:{DEVICE}", bytes(32), shard=3)
     for one in (entry, replace(entry, serial=6, shard=None)):  # as before entries told the shard
         lived.writer.submit(partial(append, entry=one)).result(10)
     lived.publisher().publish()
@@ -224,11 +224,11 @@ def test_a_folder_that_does_not_verify_gives_nothing_back(lived: World, tmp_path
 
 
 def test_an_authority_that_was_made_in_the_gap_leaves_only_its_entries(lived: World, tmp_path: Path) -> None:
-    from vagus.ledger.entries import Issuance
+    from vagus.ledger.entries import IssuanceRecorded
 
     lived.issue(1)
     copy_database(lived.database, tmp_path / "backup")
-    entry = Issuance("h1/new#1", 5, bytes(32), bytes(32), "bedside", "device:x", bytes(32))
+    entry = IssuanceRecorded("h1/new#1", 5, bytes(32), bytes(32), "bedside", "device:x", bytes(32))
     lived.writer.submit(lambda batch: append(batch, entry)).result(10)
     lived.publisher().publish()
     again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")

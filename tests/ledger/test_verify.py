@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Table, select
 from tests.ledger.world import ORIGIN, World
 from vagus.errors import IntegrityFailure
 from vagus.ledger.append import append
-from vagus.ledger.entries import Issuance, TokenSpent, encode_entry
+from vagus.ledger.entries import IssuanceRecorded, TokenSpent, encode_entry
 from vagus.ledger.publish import LogPublisher
 from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
@@ -196,7 +196,7 @@ def test_a_certificate_without_an_entry_is_found(busy: World) -> None:
 
 
 def test_an_issuance_entry_without_a_certificate_is_found(busy: World) -> None:
-    entry = Issuance("h1/icu#1", 5, bytes(32), bytes(32), "bedside", "device:x", bytes(32))
+    entry = IssuanceRecorded("h1/icu#1", 5, bytes(32), bytes(32), "bedside", "device:x", bytes(32))
     index = busy.writer.submit(lambda batch: append(batch, entry)).result(10)
     error = refused(busy)
     assert (error.reason, error.facts["index"]) == (Reason.LOG_TAMPERED, index)

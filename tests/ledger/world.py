@@ -17,7 +17,7 @@ from vagus.fleet.inventory_entries import device_added, record_model
 from vagus.identifiers import DeviceId, UnitName, draw_serial, serial_bytes
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
-from vagus.ledger.entries import AuthorityCreated, Hold, Issuance, Release, Revocation, TokenSpent
+from vagus.ledger.entries import AuthorityCreated, Hold, IssuanceRecorded, Release, Revocation, TokenSpent
 from vagus.ledger.publish import LogPublisher
 from vagus.reasons import Reason
 from vagus.records.certificates import set_state
@@ -139,7 +139,7 @@ class World:
             request_id = f"request-{serial:x}"
             index = append(
                 batch,
-                Issuance(
+                IssuanceRecorded(
                     authority="h1/icu#1",
                     serial=serial,
                     tbs_sha256=hashlib.sha256(tbs).digest(),

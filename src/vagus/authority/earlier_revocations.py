@@ -15,7 +15,7 @@ from vagus.authority.crls.foreign import ForeignCrl, Said, weigh
 from vagus.authority.revocation import hold_row, revoke_row
 from vagus.errors import Conflict
 from vagus.ledger.append import append
-from vagus.ledger.entries import Issuance
+from vagus.ledger.entries import IssuanceRecorded
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import keys as key_rows
@@ -138,7 +138,7 @@ def _record(
     key_rows.insert_key(batch.connection, spki_sha256, owner, at=batch.at)
     leaf_index = append(
         batch,
-        Issuance(
+        IssuanceRecorded(
             authority=authority.reference,
             serial=serial,
             tbs_sha256=hashlib.sha256(b"").digest(),

@@ -24,8 +24,7 @@ from vagus.errors import Conflict, IntegrityFailure, PolicyRefusal
 from vagus.identifiers import draw_serial
 from vagus.keystore.signing import Purpose, SigningKey
 from vagus.ledger.append import append
-from vagus.ledger.entries import IntentSettled
-from vagus.ledger.entries import Issuance as IssuanceEntry
+from vagus.ledger.entries import IntentSettled, IssuanceRecorded
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as rows
@@ -222,7 +221,7 @@ class Issuance:
         # 2. the ledger entry, whose index is the certificate's place in the one order of the installation
         leaf_index = append(
             batch,
-            IssuanceEntry(
+            IssuanceRecorded(
                 authority=issuer.reference,
                 serial=prepared.serial,
                 tbs_sha256=prepared.tbs_sha256,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from vagus.errors import NotTrusted
-from vagus.ledger.entries import Issuance, decode_entry
+from vagus.ledger.entries import IssuanceRecorded, decode_entry
 from vagus.policy.values import Function, PolicyPack
 from vagus.reasons import Reason
 from vagus.records.authorities import find_by_key
@@ -158,7 +158,7 @@ def _is_ours(database: Database, authority_id: int, certificate: PathCertificate
 def _find_tbs_digest(connection: Connection, leaf_index: int) -> bytes | None:
     leaf = next(iterate_leaves(connection, leaf_index, leaf_index + 1))
     entry = decode_entry(leaf.entry).entry
-    return entry.tbs_sha256 if isinstance(entry, Issuance) else None
+    return entry.tbs_sha256 if isinstance(entry, IssuanceRecorded) else None
 
 
 def bounds_for(pack: PolicyPack, function: Function | None) -> tuple[timedelta, timedelta]:

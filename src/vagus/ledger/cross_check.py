@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from vagus.errors import IntegrityFailure
 from vagus.ledger.certificate_check import find_fault
-from vagus.ledger.entries import GapAccepted, Hold, Issuance, LoggedEntry, Release, Revocation, conceal
+from vagus.ledger.entries import GapAccepted, Hold, IssuanceRecorded, LoggedEntry, Release, Revocation, conceal
 from vagus.ledger.rights_check import RightsCheck
 from vagus.reasons import Reason
 from vagus.records.audit_rows import (
@@ -53,7 +53,7 @@ class CrossCheck:
         self._standing.take(index, logged)
         if self._next is not None and self._next.leaf_index < index:
             raise _contradiction(self._next.leaf_index, "a certificate row has no issuance entry")
-        if isinstance(entry, Issuance):
+        if isinstance(entry, IssuanceRecorded):
             self._take_issuance(index, entry)
         elif isinstance(entry, Revocation | Hold | Release):
             self._take_revocation(index, entry)
@@ -98,7 +98,7 @@ class CrossCheck:
                 msg = f"the list entry of step {row.sequence} of the revocation sequence was changed"
                 raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=row.sequence)
 
-    def _take_issuance(self, index: int, entry: Issuance) -> None:
+    def _take_issuance(self, index: int, entry: IssuanceRecorded) -> None:
         row = self._next
         if row is None or row.leaf_index != index:
             self._lost[index] = "an issuance entry has no certificate row"
@@ -106,7 +106,7 @@ class CrossCheck:
         if row.tbs_der is None:
             self._lost[index] = "a certificate row has lost its bytes"
         is_lost = row.tbs_der is None
-        recorded = Issuance(
+        recorded = IssuanceRecorded(
             authority=row.authority,
             serial=row.serial,
             tbs_sha256=entry.tbs_sha256 if row.tbs_der is None else hashlib.sha256(row.tbs_der).digest(),
@@ -118,7 +118,7 @@ class CrossCheck:
             shard=entry.shard if is_lost or entry.shard is None else row.shard,
         )
         if recorded != entry:
-            names = [name for name in Issuance.__slots__ if getattr(recorded, name) != getattr(entry, name)]
+            names = [name for name in IssuanceRecorded.__slots__ if getattr(recorded, name) != getattr(entry, name)]
             raise _contradiction(index, f"the certificate row differs from its issuance entry in {', '.join(names)}")
         what = find_fault(row, self._salt)
         if what is not None:

@@ -39,7 +39,7 @@ _MAX_SERIAL_DIGITS = 42
 
 
 @dataclass(frozen=True, slots=True)
-class Issuance:
+class IssuanceRecorded:
     """A certificate is about to be signed: commits to every byte of its TBS before the key is used."""
 
     kind: ClassVar[str] = "issuance"
@@ -304,7 +304,7 @@ class CrlPublished:
 
 
 Entry: TypeAlias = (
-    Issuance | Revocation | Hold | Release | AuthorityCreated | AuthorityCertified | PlanApplied
+    IssuanceRecorded | Revocation | Hold | Release | AuthorityCreated | AuthorityCertified | PlanApplied
     | PolicyAdopted | OperatorAct | CeremonyStep | DeviceAdded | DeviceStateChanged | TokenMade | TokenSpent
     | TokensExpired | KeyBlocked | ModelRecorded | AuthenticatedRefusal | GatewayMinute | Restored | GapAccepted
     | IntentSettled | CrlPublished

@@ -21,7 +21,7 @@ from vagus.identifiers import DeviceId
 from vagus.ledger.entries import (
     DeviceStateChanged,
     Hold,
-    Issuance,
+    IssuanceRecorded,
     KeyBlocked,
     LoggedEntry,
     OperatorAct,
@@ -113,7 +113,7 @@ def _append(batch: Batch, published: Checkpoint, entries: tuple[bytes, ...], ove
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, index=index)
         logged = decode_entry(encoded)
         kinds[logged.entry.kind] += 1
-        if isinstance(logged.entry, Issuance):
+        if isinstance(logged.entry, IssuanceRecorded):
             _insert_certificate(batch, index, logged, logged.entry, owners)
             certificates.append((logged.entry.authority, logged.entry.serial))
         elif isinstance(logged.entry, Revocation | Hold | Release):
@@ -201,7 +201,7 @@ def _set_authority(batch: Batch, owner: str, state: str) -> None:
 
 
 def _insert_certificate(
-    batch: Batch, index: int, logged: LoggedEntry, entry: Issuance, owners: Mapping[str, str]
+    batch: Batch, index: int, logged: LoggedEntry, entry: IssuanceRecorded, owners: Mapping[str, str]
 ) -> None:
     authority_id = _find_authority(batch.connection, entry.authority)
     if authority_id is None:

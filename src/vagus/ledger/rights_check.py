@@ -17,7 +17,7 @@ from vagus.ledger.entries import (
     DeviceStateChanged,
     Entry,
     GapAccepted,
-    Issuance,
+    IssuanceRecorded,
     KeyBlocked,
     LoggedEntry,
     ModelRecorded,
@@ -100,7 +100,7 @@ class RightsCheck:
     def take(self, index: int, logged: LoggedEntry) -> None:
         """The next leaf."""
         entry = logged.entry
-        if isinstance(entry, Issuance):
+        if isinstance(entry, IssuanceRecorded):
             if entry.owner.startswith("authority:"):
                 self._certificates_of[entry.authority, entry.serial] = entry.owner.removeprefix("authority:")
         elif isinstance(entry, DeviceAdded | DeviceStateChanged | TokenMade | TokenSpent | TokensExpired):

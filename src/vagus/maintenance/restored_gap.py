@@ -22,7 +22,16 @@ from vagus.authority.earlier_revocations import LOST, adopt_crl, apply, find_hom
 from vagus.authority.revocation import revoke_row
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
 from vagus.ledger.append import append
-from vagus.ledger.entries import CrlPublished, GapAccepted, Hold, Issuance, Release, Restored, Revocation, decode_entry
+from vagus.ledger.entries import (
+    CrlPublished,
+    GapAccepted,
+    Hold,
+    IssuanceRecorded,
+    Release,
+    Restored,
+    Revocation,
+    decode_entry,
+)
 from vagus.ledger.publish import load_published, write_durably
 from vagus.ledger.recover import RecoveredGap, recover_leaves
 from vagus.ledger.verify import verify_log, verify_published
@@ -302,7 +311,7 @@ def _read_gap(connection: Connection, gap: Gap, end: int) -> None:
     for leaf in iterate_leaves(connection, gap.start, end):
         logged = decode_entry(leaf.entry)
         gap.newest_at = max(gap.newest_at, logged.at)
-        if isinstance(logged.entry, Issuance):
+        if isinstance(logged.entry, IssuanceRecorded):
             gap.issued.append((logged.entry.authority, logged.entry.serial))
         elif isinstance(logged.entry, Revocation | Hold | Release):
             gap.revoked += 1

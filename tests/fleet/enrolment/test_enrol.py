@@ -21,8 +21,7 @@ from vagus.fleet.devices import load_device
 from vagus.fleet.enrolment.enrol import Enrolment, EnrolmentRequest, Kind
 from vagus.fleet.lifecycle import DeviceState
 from vagus.fleet.tokens import draw_token
-from vagus.ledger.entries import AuthenticatedRefusal, TokenSpent
-from vagus.ledger.entries import Issuance as IssuanceEntry
+from vagus.ledger.entries import AuthenticatedRefusal, IssuanceRecorded, TokenSpent
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow
 from vagus.records.installation import set_restored, set_settled
@@ -91,7 +90,7 @@ def test_a_token_buys_what_the_inventory_says_and_nothing_that_the_request_says(
         (token,) = list_tokens_of(connection, device.id)
     assert token.certificate_leaf_index == issued.leaf_index
     kinds = [type(entry) for entry in standing.stock.entries()[-3:]]
-    assert kinds[:2] == [IssuanceEntry, TokenSpent]
+    assert kinds[:2] == [IssuanceRecorded, TokenSpent]
 
 
 def test_the_same_token_and_key_get_the_same_certificate_for_an_hour(standing: House, device: DeviceRow) -> None:
