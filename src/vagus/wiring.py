@@ -22,7 +22,7 @@ from vagus.keystore.sources import PassphraseSources
 from vagus.ledger.append import append
 from vagus.ledger.entries import PolicyAdopted
 from vagus.ledger.publish import holds_more, write_durably
-from vagus.operators import find_operator
+from vagus.operations.local_account import find_operator
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason

@@ -13,8 +13,8 @@ from sqlalchemy import delete, select
 
 from tests.cli.issuing import device_name, issue
 from tests.cli.running import PLAN, done, run
-from vagus import operators
 from vagus.fleet.tokens import hash_token
+from vagus.operations import local_account
 from vagus.policy.packs import SHIPPED
 from vagus.records.engine.tables import crl_publications, work
 from vagus.records.tokens import find_token, list_tokens_of
@@ -211,8 +211,8 @@ def test_the_doctor_tells_where_all_operators_are_one_person(
     hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     login = tmp_path / "loginuid"
-    monkeypatch.setattr(operators, "_LOGIN", login)
-    account = operators.find_operator()
+    monkeypatch.setattr(local_account, "_LOGIN", login)
+    account = local_account.find_operator()
     for told, state in ((None, "warning"), (str(2**32 - 1), "warning"), (str(os.getuid()), "well")):
         if told is not None:
             login.write_text(told)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, Unavailable
+from vagus.fleet.maker_crls import FOLDER as MAKERS
+from vagus.fleet.maker_crls import list_files
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.maintenance.archive import digest_of, pack, unpack
@@ -19,8 +21,6 @@ from vagus.maintenance.restored_gap import adopt_crls, note_key, take_log_back
 from vagus.reasons import Reason
 from vagus.records.engine.backup import copy_database, restore_database
 from vagus.records.installation import set_restored
-from vagus.server.maker_crls import FOLDER as MAKERS
-from vagus.server.maker_crls import list_files
 from vagus.settings import FILE_NAME, load_settings
 from vagus.tlog.checkpoint import verify_checkpoint
 from vagus.wiring import Installation

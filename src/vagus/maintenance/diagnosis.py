@@ -15,20 +15,20 @@ from functools import partial
 
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE
 from vagus.errors import VagusError
+from vagus.fleet.maker_crls import FOLDER, MakerCrls
+from vagus.fleet.verifier_memory import ReadOnlyCrlMemory, set_floor
 from vagus.ledger.entries import decode_entry
 from vagus.ledger.publish import load_published
 from vagus.maintenance.ceremonies import EMERGENCY, find_sealed
 from vagus.monitoring.http_fetch import HttpFetch
 from vagus.monitoring.prober import Prober
 from vagus.monitoring.status_watch import watch_crls
-from vagus.operators import has_login
+from vagus.operations.local_account import has_login
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, REQUESTED, AuthorityRow, list_authorities
 from vagus.records.log import iterate_leaves, load_head
 from vagus.records.models import list_maker_anchors
 from vagus.records.work import list_given_up, list_overdue
-from vagus.server.maker_crls import FOLDER, MakerCrls
-from vagus.server.verifier_memory import ReadOnlyCrlMemory, set_floor
 from vagus.tlog.checkpoint import NoteKey
 from vagus.trust.anchors import ClockFloor
 from vagus.wiring import Installation

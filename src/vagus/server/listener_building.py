@@ -20,6 +20,8 @@ from vagus.fleet.database_status import DatabaseStatus, bounds_for
 from vagus.fleet.device_cache import RememberedDevices
 from vagus.fleet.enrolment.enrol import Enrolment
 from vagus.fleet.lifecycle import HAS_ENDED
+from vagus.fleet.maker_crls import FOLDER, MakerCrls, MakerCrlStatus, note
+from vagus.fleet.verifier_memory import DurableCrlMemory, set_floor
 from vagus.identifiers import DeviceId
 from vagus.policy.plans import HospitalPlan, ListenerKind, PlannedListener
 from vagus.policy.values import Function
@@ -29,8 +31,6 @@ from vagus.records.devices import find_device_by_serial, list_profiles_in
 from vagus.records.models import list_maker_anchors
 from vagus.server.listener_certificates import ListenerCertificate, ListenerCertificates
 from vagus.server.log_files import log_files_app
-from vagus.server.maker_crls import FOLDER, MakerCrls, MakerCrlStatus, note
-from vagus.server.verifier_memory import DurableCrlMemory, set_floor
 from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
 from vagus.transport.limits import Limits
 from vagus.transport.listeners import ListenerSpec, do_nothing

@@ -101,7 +101,7 @@ def second_person(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Another account that logged in, as the kernel would tell."""
     login = folder.parent / "loginuid"
     login.write_text("3999999999")
-    patch.setattr("vagus.operators._LOGIN", login)
+    patch.setattr("vagus.operations.local_account._LOGIN", login)
 
 
 def approved_plan(folder: Path, patch: pytest.MonkeyPatch, *more: str) -> int:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from vagus import operators
+from vagus.operations import local_account
 
 
 def test_the_operator_is_whom_the_system_names_not_whom_the_environment_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     login = tmp_path / "loginuid"
-    monkeypatch.setattr(operators, "_LOGIN", login)
+    monkeypatch.setattr(local_account, "_LOGIN", login)
     mine = pwd.getpwuid(os.getuid()).pw_name
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER"):
         monkeypatch.setenv(name, "somebody-else")
@@ -29,5 +29,5 @@ def test_the_operator_is_whom_the_system_names_not_whom_the_environment_does(
         login.unlink(missing_ok=True)
         if told is not None:
             login.write_text(told)
-        assert operators.find_operator() == f"operator:{expected}", told
-        assert operators.has_login() is (told is not None and told.isdigit() and told != str(2**32 - 1)), told
+        assert local_account.find_operator() == f"operator:{expected}", told
+        assert local_account.has_login() is (told is not None and told.isdigit() and told != str(2**32 - 1)), told

@@ -9,12 +9,12 @@ import pytest
 
 from tests.x509.chains import AT, Listed, crl, root
 from vagus.errors import NotTrusted
+from vagus.fleet.verifier_memory import DurableCrlMemory, set_floor
 from vagus.reasons import Reason
 from vagus.records.engine.database import open_database
 from vagus.records.engine.tables import authorities
 from vagus.records.engine.writer import Writer
 from vagus.records.publications import Publication, put_publication
-from vagus.server.verifier_memory import DurableCrlMemory, set_floor
 from vagus.testing import FrozenClock
 from vagus.trust.anchors import ClockFloor
 from vagus.trust.crl_status import CrlStatus

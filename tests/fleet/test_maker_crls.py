@@ -10,8 +10,8 @@ import pytest
 
 from tests.x509.chains import AT, DAY, Listed, Made, crl, root, scope
 from vagus.errors import NotTrusted
+from vagus.fleet.maker_crls import RETRY_SECONDS, MakerCrls, MakerCrlStatus
 from vagus.reasons import Reason
-from vagus.server.maker_crls import RETRY_SECONDS, MakerCrls, MakerCrlStatus
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_memory import VolatileCrlMemory
 from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
@@ -154,7 +154,7 @@ def test_a_file_that_could_not_be_taken_is_tried_again_though_nobody_wrote_to_it
 ) -> None:
     """The database may have been away, or the clock slow: neither leaves a trace in the folder."""
     now = [1000.0]
-    monkeypatch.setattr("vagus.server.maker_crls.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("vagus.fleet.maker_crls.time.monotonic", lambda: now[0])
     shelf.put("line.crl", crl(LINE, this_update=AT + DAY))
     assert shelf.verdict() is Reason.STATUS_UNAVAILABLE
     assert not shelf.lists.has_changed()

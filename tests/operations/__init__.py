@@ -1,0 +1,1 @@
+"""Tests of the operators' acts: roles, and one file for each noun."""
