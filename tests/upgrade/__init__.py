@@ -1,0 +1,1 @@
+"""Installations of earlier releases, opened by this one."""

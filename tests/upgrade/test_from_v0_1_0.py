@@ -1,0 +1,160 @@
+"""An installation that v0.1.0 made, with its keystores, database, ledger and devices, opens and serves here.
+
+The old release is not imitated: its sources come out of the git history and run as processes of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.running import PLAN
+
+ROOT = Path(__file__).parents[2]
+V0_1_0 = "987445f"
+_SECONDS = 120
+_SERVER = "enrol.h1.test.example=127.0.0.1:{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The programs of one release, run from its own sources on one installation folder."""
+
+    sources: Path
+    folder: Path
+
+    def run(self, module: str, *arguments: str, **more: str) -> str:
+        """One command that must succeed; gives what it printed."""
+        ran = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+            cwd=self.folder.parent,
+            env=self._environment(more),
+        )
+        assert ran.returncode == 0, f"{module} {' '.join(arguments)}: {ran.returncode}\n{ran.stdout}{ran.stderr}"
+        return ran.stdout
+
+    def vagus(self, *arguments: str) -> str:
+        return self.run("vagus", "--dir", str(self.folder), *arguments)
+
+    def enrol(self, state: Path, port: int, token: str) -> None:
+        anchors = self.folder.parent / "infra.pem"
+        if not anchors.exists():
+            self.vagus("ca", "export", "h1/infra", "--out", str(anchors))
+        server, where = _SERVER.format(port), str(state)
+        given = ("--anchors", str(anchors), "--token", "env:DEVICE_TOKEN")
+        self.run("vagus_agent", "--state", where, "enrol", "--server", server, *given, DEVICE_TOKEN=token)
+
+    def token(self, number: int) -> str:
+        made: str = json.loads(self.vagus("token", "make", _device(number), "--json"))["token"]
+        return made
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[dict[str, int]]:
+        """`vagus serve` until the block ends; gives the port of each listener."""
+        with (self.folder.parent / "serve.log").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "vagus", "--dir", str(self.folder), "serve", "--issue-for", "h1/icu,h1/infra"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=self._environment({}),
+            )
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert line, (self.folder.parent / "serve.log").read_text()
+            listeners: dict[str, str] = json.loads(line)["listeners"]
+            yield {name: int(address.rpartition(":")[2]) for name, address in listeners.items()}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(_SECONDS)
+            process.stdout.close()
+        assert process.returncode == 0
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        secret = {"SECRET": "a passphrase of the test", "VAGUS_PASSPHRASE_SOURCE": "env:SECRET"}
+        return {**os.environ, "PYTHONPATH": str(self.sources), **secret, **more}
+
+
+def _device(number: int) -> str:
+    return f"Aorta IP3:AIP3-{number:06d}"
+
+
+@pytest.fixture
+def old_release(tmp_path: Path) -> Release:
+    """The sources of v0.1.0, taken out of the history of this repository."""
+    packed = subprocess.run(["git", "-C", str(ROOT), "archive", V0_1_0, "src"], capture_output=True, check=False)
+    if packed.returncode:
+        pytest.skip(f"the history has no commit {V0_1_0} (a shallow clone): v0.1.0 cannot be run")
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        archive.extractall(tmp_path / "v0.1.0", filter="data")
+    return Release(tmp_path / "v0.1.0" / "src", tmp_path / "hospital")
+
+
+def _statuses(release: Release, port: int, states: tuple[Path, ...]) -> list[str]:
+    """What OCSP says of each device's certificate, asked and checked by OpenSSL."""
+    found = []
+    issuer, root = release.folder.parent / "icu.pem", release.folder.parent / "root.pem"
+    if not issuer.exists():
+        release.vagus("ca", "export", "h1/icu", "--chain", "--out", str(issuer))
+        release.vagus("ca", "export", "root", "--out", str(root))
+    for state in states:
+        command = ["openssl", "ocsp", "-issuer", issuer, "-cert", state / "current" / "chain.pem", "-CAfile", root]
+        url = f"http://127.0.0.1:{port}/ocsp"
+        ran = subprocess.run(
+            [*map(str, command), "-verify_other", str(issuer), "-url", url],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=True,
+        )
+        assert "Response verify OK" in ran.stderr, ran.stderr
+        found.append(ran.stdout.splitlines()[0].rpartition(": ")[2])
+    return found
+
+
+def test_an_installation_of_v0_1_0_opens_serves_and_goes_on(old_release: Release, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN.replace("count = 3", "count = 9"))
+    first, second, third, fourth = (tmp_path / f"device-{number}" for number in range(1, 5))
+
+    # what v0.1.0 leaves behind: two devices, one of them revoked, and a token that no device has used yet
+    old_release.vagus("init")
+    old_release.vagus("plan", "apply", str(plan), "--ceremony", "--yes")
+    with old_release.serving() as ports:
+        old_release.enrol(first, ports["enrol"], old_release.token(1))
+        old_release.enrol(second, ports["enrol"], old_release.token(2))
+    old_release.vagus("device", "revoke", _device(2), "--reason", "keyCompromise", "--yes")
+    unused = old_release.token(3)
+    before: dict[str, Any] = json.loads(old_release.vagus("audit", "verify", "--json"))
+    seen = tmp_path / "checkpoint"
+    seen.write_bytes((old_release.folder / "log" / "checkpoint").read_bytes())
+
+    # this release on the same folder
+    now = Release(ROOT / "src", old_release.folder)
+    with now.serving() as ports:
+        assert _statuses(now, ports["status"], (first, second)) == ["good", "revoked"]
+        now.run("vagus_agent", "--state", str(first), "renew", "--force", "--server", _SERVER.format(ports["enrol"]))
+        now.enrol(third, ports["enrol"], unused)
+        now.enrol(fourth, ports["enrol"], now.token(4))
+        assert _statuses(now, ports["status"], (first, third, fourth)) == ["good"] * 3
+    now.vagus("device", "revoke", _device(1), "--yes")
+    after: dict[str, Any] = json.loads(now.vagus("audit", "verify", "--against", str(seen), "--json"))
+    assert after["revocations"] > before["revocations"] == 1
+    assert after["certificates"] > before["certificates"]
