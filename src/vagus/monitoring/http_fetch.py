@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from vagus.endpoints.revocation_status import OCSP_REQUEST
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
 from vagus.x509.crls.decoding import MAX_CRL
 
+_OCSP_REQUEST = "application/ocsp-request"  # RFC 6960 appendix C.1
 _SECONDS = 5.0
 _CHUNK = 256 * 1024
 
@@ -48,7 +48,7 @@ class HttpFetch:
         end = time.monotonic() + self.seconds
         headers = {"Host": parts.netloc, "Connection": "close"}
         if body is not None:
-            headers["Content-Type"] = OCSP_REQUEST
+            headers["Content-Type"] = _OCSP_REQUEST
         connection = http.client.HTTPConnection(*address, timeout=self.seconds)
         try:
             connection.request("GET" if body is None else "POST", parts.path or "/", body, headers)

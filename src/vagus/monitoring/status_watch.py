@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from vagus.jobs.periodic import Task
 from vagus.monitoring.unpublished_revocations import UnpublishedRevocations, find_unpublished
 from vagus.policy.plans import AuthorityKind
 from vagus.records.authorities import AuthorityRow, list_living
-from vagus.records.engine.planner_statistics import BelievedSizes
 from vagus.records.publications import COMPLETE, Publication, find_responder, list_facts
 
 if TYPE_CHECKING:
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from vagus.policy.values import PolicyPack
     from vagus.records.engine.database import Connection, Database
 
-_LOOK_SECONDS = 60.0
-_ANALYSE_SECONDS = 900.0  # the longest look at large tables
 _SPARING = 50
 """Of so many seconds at most one is spent on probing."""
 
@@ -94,12 +90,6 @@ def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> Wa
     return WatchedCrl(row.reference, shard, is_offline, left, left < notice.total_seconds())
 
 
-def statistics_tasks(database: Database) -> list[Task]:
-    """PostgreSQL is asked every minute what it believes; SQLite believes nothing."""
-    task = Task("statistics", _LOOK_SECONDS, BelievedSizes(database).mend, _ANALYSE_SECONDS)
-    return [] if database.is_sqlite else [task]
-
-
 class StatusWatch:
     """What this process knows of the published status; its two methods are tasks of `Jobs`, read from any thread."""
 
@@ -117,12 +107,6 @@ class StatusWatch:
         self.kept_lists: Callable[[], CrlReader] | None = None
         """How the lists stand that this process hands out from memory."""
         self.watched = Watched((), (), (), ())
-
-    def tasks(self, *, probes: bool) -> list[Task]:
-        """The rhythms of `look` and, if asked for, `probe`."""
-        looks = [Task("list-ages", _LOOK_SECONDS, self.look)]
-        # a round waits for each list that nobody hands out, and is told by its age
-        return [*looks, Task("probe", self._probe_seconds, self.probe, None)] if probes else looks
 
     def look(self) -> None:
         """Read how old the lists are."""

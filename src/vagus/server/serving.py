@@ -26,7 +26,7 @@ from vagus.jobs.periodic import Jobs, Task, do_each
 from vagus.jobs.runner import WorkRunner
 from vagus.monitoring.http_fetch import HttpFetch
 from vagus.monitoring.prober import Prober
-from vagus.monitoring.status_watch import StatusWatch, statistics_tasks
+from vagus.monitoring.status_watch import StatusWatch
 from vagus.policy.plans import AuthorityKind, HospitalPlan, ListenerKind, Plan
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, list_authorities
@@ -42,6 +42,7 @@ from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.reloading import NextListeners, Reloading
 from vagus.server.setback_watch import GuardedCrls, GuardedOcspResponses, SetbackWatch
 from vagus.server.stapling import Stapler
+from vagus.server.status_watching import statistics_tasks, watch_tasks
 from vagus.transport.listeners import ListenerSpec, RunningListeners, do_nothing, run
 from vagus.transport.ocsp_cache import OcspCache
 from vagus.wiring import Installation
@@ -155,9 +156,7 @@ def _run(
     watch.kept_lists = serving.lists.state
     # Each has its thread: no list may come late because a fetch or a folder hangs, or another takes its time.
     showing = Jobs([Task("newest-lists", LOOK_SECONDS, serving.lists.look, _LONG)])
-    watching = Jobs(
-        [*watch.tasks(probes=installation.settings.serve.probe != "off"), *statistics_tasks(installation.database)]
-    )
+    watching = Jobs([*watch_tasks(watch, installation.settings.serve), *statistics_tasks(installation.database)])
     working = Jobs([] if runner is None else [Task("work", 1.0, runner.run_next, None)])
     threads = (jobs, serving.ledger, showing, watching, working)
     bound, waits = sequence_bound(installation), reloading.waits
