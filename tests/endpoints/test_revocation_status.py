@@ -33,6 +33,7 @@ from vagus.endpoints.revocation_status import (
     status_app,
 )
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.software import SoftwareKeystore
 from vagus.reasons import Reason
@@ -79,7 +80,9 @@ _NUMBERS = iter(range(1000))
 @pytest.fixture
 def issued(standing: House) -> IssuedCertificate:
     device = standing.stock.add(f"SN-{next(_NUMBERS)}")
-    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=standing.token(device))
+    wish = EnrolmentRequest(
+        csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(standing.token(device))
+    )
     found = standing.enrolment.enrol(wish, standing.stock.clock.now())
     standing.stock.writer.submit(lambda _: None).result(10)
     return found

@@ -12,9 +12,10 @@ from tests.fleet.house import ENROLMENT, GROUP, Forge, House, house, pack, peer,
 from tests.fleet.inventory import BY, ER
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
-from vagus.fleet.admission import Admission, Evidence, ListenerRules
+from vagus.fleet.admission import Admission, ListenerRules, PeerCredential
 from vagus.fleet.database_status import DatabaseStatus
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.lifecycle import DeviceState
 from vagus.policy.values import Function, SessionOnRevocation
 from vagus.reasons import Reason
@@ -33,7 +34,9 @@ def standing() -> Iterator[House]:
 
 def _enrolled(standing: House, **more: object) -> tuple[DeviceRow, IssuedCertificate]:
     device = standing.stock.add(f"SN-{next(_SERIALS)}", **more)
-    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=standing.token(device))
+    wish = EnrolmentRequest(
+        csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(standing.token(device))
+    )
     return device, standing.enrolment.enrol(wish, standing.stock.clock.now())
 
 
@@ -46,7 +49,7 @@ def _refused(standing: House, leaf: bytes | None, *chain: bytes, rules: Listener
 def test_an_enrolled_device_passes_and_is_known(standing: House) -> None:
     device, issued = _enrolled(standing)
     admitted = standing.admit_device(issued, TELEMETRY)
-    assert admitted.evidence is Evidence.LDEVID
+    assert admitted.credential is PeerCredential.LDEVID
     assert admitted.device is not None
     assert admitted.device.id == device.id
     assert admitted.unit == "h1/icu"
@@ -58,7 +61,7 @@ def test_an_enrolled_device_passes_and_is_known(standing: House) -> None:
 
 def test_nobody_passes_without_a_certificate_where_one_is_wanted(standing: House) -> None:
     assert _refused(standing, None) is Reason.CREDENTIAL_MISSING
-    assert standing.admit(None, rules=ENROLMENT).evidence is Evidence.NONE
+    assert standing.admit(None, rules=ENROLMENT).credential is PeerCredential.NONE
 
 
 def test_a_device_of_another_unit_is_refused(standing: House) -> None:
@@ -197,7 +200,7 @@ def test_no_birth_certificate_of_an_implant_passes_over_tls_1_2(standing: House)
         idevid, _ = standing.forge.birth_certificate(standing.line, device.maker_serial)
         old = peer(idevid, standing.line.der, version=0x0303)
         if is_let_in:
-            assert standing.admission.admit(old, ENROLMENT).evidence is Evidence.IDEVID
+            assert standing.admission.admit(old, ENROLMENT).credential is PeerCredential.IDEVID
             continue
         with pytest.raises(VagusError) as caught:
             standing.admission.admit(old, ENROLMENT)
@@ -209,7 +212,7 @@ def test_a_birth_certificate_opens_enrolment_and_nothing_else(standing: House) -
     for in_subject in (False, True):
         idevid, _ = standing.forge.birth_certificate(standing.line, device.maker_serial, in_subject=in_subject)
         admitted = standing.admit(idevid, standing.line.der)
-        assert admitted.evidence is Evidence.IDEVID
+        assert admitted.credential is PeerCredential.IDEVID
         assert admitted.device is not None
         assert admitted.device.id == device.id
         assert _refused(standing, idevid, standing.line.der) in {Reason.NO_PATH, Reason.UNTRUSTED_ANCHOR}

@@ -14,6 +14,7 @@ from tests.fleet.inventory import BY
 from vagus.errors import NotTrusted
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.identifiers import serial_bytes
 from vagus.policy.values import Function
 from vagus.reasons import Reason
@@ -36,7 +37,9 @@ def standing() -> Iterator[House]:
 def _pair(standing: House) -> tuple[PathCertificate, PathCertificate]:
     """A device's certificate and its issuer's."""
     device = standing.stock.add("SN-1")
-    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=standing.token(device))
+    wish = EnrolmentRequest(
+        csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(standing.token(device))
+    )
     issued = standing.enrolment.enrol(wish, standing.stock.clock.now())
     standing.stock.writer.submit(lambda _: None).result(10)  # the row of the signature is written
     return decode_certificate(issued.der), decode_certificate(issued.issuer.certificate_der)

@@ -15,6 +15,7 @@ from vagus.errors import Unavailable, VagusError
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
 from vagus.fleet.device_cache import RememberedDevices
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.lifecycle import DeviceState
 from vagus.policy.values import Function
 from vagus.reasons import Reason
@@ -40,7 +41,9 @@ class ListenerState:
 
     def enrolled(self, serial: str) -> tuple[DeviceRow, IssuedCertificate]:
         device = self.standing.stock.add(serial, state=DeviceState.COMMISSIONED)
-        wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=self.standing.token(device))
+        wish = EnrolmentRequest(
+            csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(self.standing.token(device))
+        )
         issued = self.standing.enrolment.enrol(wish, self.standing.stock.clock.now())
         self.standing.stock.writer.submit(lambda _: None).result(10)  # the row of the signature is written
         return device, issued

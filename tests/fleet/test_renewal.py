@@ -9,6 +9,7 @@ import pytest
 
 from tests.fleet.house import House, house, pack
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.renewal import RenewalWindow, window_for
 from vagus.x509.certificates import PathCertificate, decode_certificate
 
@@ -29,7 +30,9 @@ def _window(certificate: PathCertificate) -> RenewalWindow:
 def certificate(standing: House) -> PathCertificate:
     from tests.fleet.house import request
 
-    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=standing.token(standing.stock.add("W-1")))
+    wish = EnrolmentRequest(
+        csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(standing.token(standing.stock.add("W-1")))
+    )
     return decode_certificate(standing.enrolment.enrol(wish, standing.stock.clock.now()).der)
 
 

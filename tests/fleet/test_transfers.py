@@ -12,6 +12,7 @@ from tests.fleet.inventory import BY, ER, ICU
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.transfers import KIND, supersede
 from vagus.identifiers import UnitName
 from vagus.jobs.runner import WorkRunner
@@ -28,8 +29,9 @@ def standing() -> Iterator[House]:
         yield built
 
 
-def _enrol(standing: House, device: DeviceRow, **more: object) -> IssuedCertificate:
-    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=standing.token(device), **more)  # type: ignore[arg-type]
+def _enrol(standing: House, device: DeviceRow, label: str | None = None) -> IssuedCertificate:
+    token = OneTimeToken(standing.token(device))
+    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=token, label=label)
     issued = standing.enrolment.enrol(wish, standing.stock.clock.now())
     standing.stock.writer.submit(lambda _: None).result(10)
     return issued

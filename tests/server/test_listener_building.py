@@ -23,6 +23,7 @@ from vagus.errors import Conflict, Misconfigured, NotTrusted, Unavailable, Vagus
 from vagus.fleet.admission import ListenerRules
 from vagus.fleet.devices import NewDevice
 from vagus.fleet.enrolment.enrol import Enrolment, EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
 from vagus.maintenance.diagnosis import State, diagnose
@@ -263,7 +264,12 @@ def test_who_was_let_in_is_refused_at_sight_once_an_authority_above_is_revoked(
     new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="D-1")
     device = house.inventory.add(new, by=BY).result()
     enrolment = Enrolment(house.database, house.writer, house.issuance, built.issuers, group_domain="test.example")
-    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=house.tokens.make(device.id, by=BY).result().text)
+    wish = EnrolmentRequest(
+        csr=request(),
+        kind=Kind.ENROL,
+        protocol="est",
+        evidence=OneTimeToken(house.tokens.make(device.id, by=BY).result().text),
+    )
     issued = enrolment.enrol(wish, house.clock.now())
     (spec,) = built.doors.specs
     assert spec.admit is not None

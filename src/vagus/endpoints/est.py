@@ -29,6 +29,7 @@ from vagus.endpoints.http import (
 from vagus.errors import LimitExceeded, Malformed, NotAuthorised, VagusError
 from vagus.fleet.admission import Admitted
 from vagus.fleet.enrolment.enrol import Enrolment, EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import read_evidence
 from vagus.reasons import Reason
 from vagus.wire import est
 from vagus.wire.cms import encode_certs_only
@@ -51,6 +52,7 @@ EST_STATUS: Final[Mapping[Reason, HTTPStatus]] = MappingProxyType(
 CaCertificates = Callable[[str | None, Admitted | None], Sequence[bytes]]
 """The authorities' certificates for a label and a peer (None: somebody unknown), DER; KeyError for no such label."""
 
+_PROTOCOL: Final = "est"  # in request ids and ledger entries: databases hold it
 _CHALLENGE: Final = (b"www-authenticate", b'Basic realm="est", charset="UTF-8"')
 _METHODS: Final = {
     Operation.CACERTS: "GET",
@@ -132,7 +134,7 @@ class _Door:
             case Operation.SIMPLEENROLL:
                 await self._enrol(scope, receive, send, path, admitted, Kind.ENROL)
             case Operation.SIMPLEREENROLL:
-                await self._enrol(scope, receive, send, path, admitted, Kind.REENROL)
+                await self._enrol(scope, receive, send, path, admitted, Kind.RENEW)
 
     async def _cacerts(self, path: EstPath, admitted: Admitted | None, send: Send) -> None:
         """RFC 7030 4.1: for everybody, whether known or not."""
@@ -152,14 +154,15 @@ class _Door:
         if not est.is_content_type(headers.get(b"content-type", b"").decode("latin-1"), est.PKCS10):
             raise _MediaType(Reason.BAD_REQUEST, f"the body must be {est.PKCS10}; set Content-Type so")
         csr = decode_request(est.decode_body(await read_body(scope, receive, est.MAX_BODY)))
+        token, user = (None, None) if credential is None else (credential.password, credential.user)
+        evidence = read_evidence(admitted, token, user)
         # 5. The one call; the answer leaves after the commit that covers it.
         pending = self._enrolment.begin(
             EnrolmentRequest(
                 csr=csr,
                 kind=kind,
-                peer=admitted,
-                token=None if credential is None else credential.password,
-                user=None if credential is None else credential.user,
+                evidence=evidence,
+                protocol=_PROTOCOL,
                 label=path.label,
             ),
             self._clock.now(),

@@ -29,7 +29,7 @@ _FOREIGN: Final = frozenset({Reason.UNTRUSTED_ANCHOR, Reason.NO_PATH})
 
 
 @unique
-class Evidence(StrEnum):
+class PeerCredential(StrEnum):
     """What a peer proved at its handshake."""
 
     NONE = "none"
@@ -64,7 +64,7 @@ class ListenerRules:
 class Admitted:
     """Somebody who may pass: what was proved, which device it is, and what revocation does to the open session."""
 
-    evidence: Evidence
+    credential: PeerCredential
     function: Function | None
     identity: AcceptedIdentity | None = None
     device: DeviceRow | None = None
@@ -126,7 +126,7 @@ class Admission:
             if rules.needs_certificate:
                 msg = "this listener wants a client certificate; enrol first, then connect with it"
                 raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
-            return Admitted(evidence=Evidence.NONE, function=rules.function, served_units=rules.units)
+            return Admitted(credential=PeerCredential.NONE, function=rules.function, served_units=rules.units)
         # 2. RFC 5280 section 6, names, role, compartment, status: the house's anchors first.
         expectation = Expectation(
             role=rules.role,
@@ -161,7 +161,7 @@ class Admission:
             msg = f"a device of profile {device.profile} has no business here; allowed are {allowed}"
             raise NotAuthorised(Reason.ROLE_FORBIDDEN, msg, device=str(device.id))
         return Admitted(
-            evidence=Evidence.LDEVID,
+            credential=PeerCredential.LDEVID,
             function=rules.function,
             identity=identity,
             device=device,
@@ -183,7 +183,7 @@ class Admission:
             msg = f"the device belongs to {device.unit}, which does not enrol here; use the listener of its hospital"
             raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
         return Admitted(
-            evidence=Evidence.IDEVID,
+            credential=PeerCredential.IDEVID,
             function=rules.function,
             identity=identity,
             device=device,

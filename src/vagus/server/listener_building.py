@@ -15,7 +15,7 @@ from vagus.endpoints.gateway.tcp_relay import tcp_relay
 from vagus.endpoints.gateway.upstream import Upstream
 from vagus.endpoints.http import ASGIApp
 from vagus.errors import Misconfigured, NotTrusted
-from vagus.fleet.admission import Admission, Admitted, Evidence, ListenerRules
+from vagus.fleet.admission import Admission, Admitted, ListenerRules, PeerCredential
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
 from vagus.fleet.device_cache import RememberedDevices
 from vagus.fleet.enrolment.enrol import Enrolment
@@ -266,7 +266,7 @@ class ListenerBuilder:
 
         def look(guest: Guest) -> None:
             # Of a maker's certificate the house's sequence knows nothing.
-            if isinstance(guest, Admitted) and guest.evidence is Evidence.LDEVID and guest.identity is not None:
+            if isinstance(guest, Admitted) and guest.credential is PeerCredential.LDEVID and guest.identity is not None:
                 status.look(guest.identity)
                 self._check_anchor(guest)
 

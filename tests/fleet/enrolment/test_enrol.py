@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -19,10 +21,12 @@ from vagus.errors import VagusError
 from vagus.fleet.admission import Admitted, ListenerRules
 from vagus.fleet.devices import load_device
 from vagus.fleet.enrolment.enrol import Enrolment, EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import OneTimeToken, read_evidence
 from vagus.fleet.lifecycle import DeviceState
 from vagus.fleet.tokens import draw_token
 from vagus.ledger.entries import AuthenticatedRefusal, IssuanceRecorded, TokenSpent
 from vagus.reasons import Reason
+from vagus.records.certificates import find_by_request
 from vagus.records.devices import DeviceRow
 from vagus.records.installation import set_restored, set_settled
 from vagus.records.tokens import list_tokens_of
@@ -45,8 +49,10 @@ def device(standing: House) -> DeviceRow:
 
 
 def _enrol(standing: House, kind: Kind = Kind.ENROL, **what: Any) -> IssuedCertificate:
-    what.setdefault("csr", None)
-    wanted = EnrolmentRequest(**{**what, "csr": what["csr"] or request(), "kind": kind})
+    evidence = read_evidence(what.get("peer"), what.get("token"), what.get("user"))
+    wanted = EnrolmentRequest(
+        csr=what.get("csr") or request(), kind=kind, evidence=evidence, protocol="est", label=what.get("label")
+    )
     return standing.enrolment.enrol(wanted, standing.stock.clock.now())
 
 
@@ -110,7 +116,7 @@ def test_nothing_is_enrolled_while_a_restore_is_unsettled(standing: House, devic
     restore = stock.writer.submit(lambda batch: set_restored(batch.connection, 1, size=1, backup_sha256=bytes(32)))
     restore.result(10)
     assert _refused(standing, token=token) is Reason.RESTORE_UNSETTLED
-    assert _refused(standing, Kind.REENROL, csr=renewal, peer=peer) is Reason.RESTORE_UNSETTLED
+    assert _refused(standing, Kind.RENEW, csr=renewal, peer=peer) is Reason.RESTORE_UNSETTLED
     stock.writer.submit(lambda batch: set_settled(batch.connection)).result(10)
     assert len(stock.entries()) == entries, "not even the refusal is written down"
     _enrol(standing, token=token)
@@ -127,7 +133,9 @@ def test_another_key_with_a_used_token_is_refused_and_raises_an_entry(standing: 
 @pytest.mark.parametrize("is_patient", [False, True])
 def test_two_keys_race_for_one_token_and_one_wins(standing: House, device: DeviceRow, *, is_patient: bool) -> None:
     token, at = standing.token(device), standing.stock.clock.now()
-    wishes = [EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=token) for _ in range(2)]
+    wishes = [
+        EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(token)) for _ in range(2)
+    ]
     pending = [standing.enrolment.begin(wish, at, is_patient=is_patient) for wish in wishes]
     standing.enrolment.hurry()
     errors = [one.committed.exception(10) for one in pending]
@@ -161,7 +169,7 @@ def test_an_unknown_token_is_refused_and_leaves_no_entry(standing: House) -> Non
 def test_without_evidence_nothing_is_issued(standing: House) -> None:
     assert _refused(standing) is Reason.CREDENTIAL_MISSING
     assert _refused(standing, peer=standing.admit(None)) is Reason.CREDENTIAL_MISSING
-    assert _refused(standing, Kind.REENROL) is Reason.CREDENTIAL_MISSING
+    assert _refused(standing, Kind.RENEW) is Reason.CREDENTIAL_MISSING
 
 
 def test_a_birth_certificate_enrols_its_own_device(standing: House, device: DeviceRow) -> None:
@@ -174,7 +182,7 @@ def test_a_birth_certificate_renews_nothing(standing: House, device: DeviceRow) 
     idevid, _ = standing.forge.birth_certificate(standing.line, device.maker_serial)
     peer = standing.admit(idevid, standing.line.der)
     _enrol(standing, peer=peer)
-    assert _refused(standing, Kind.REENROL, peer=peer) is Reason.NOT_RENEWABLE
+    assert _refused(standing, Kind.RENEW, peer=peer) is Reason.NOT_RENEWABLE
 
 
 def test_the_same_request_by_the_same_certificate_is_answered_once(standing: House, device: DeviceRow) -> None:
@@ -191,7 +199,7 @@ def test_a_renewal_keeps_its_names_and_may_change_its_key(standing: House, devic
     issued, _, peer = _enrolled(standing, device)
     key = new_key()
     renewed = _enrol(
-        standing, Kind.REENROL, peer=peer, csr=request(key, subject=issued.der, dns_names=(standing.name(device),))
+        standing, Kind.RENEW, peer=peer, csr=request(key, subject=issued.der, dns_names=(standing.name(device),))
     )
     assert _dns_names(renewed.der) == _dns_names(issued.der)
     certificate = x509.load_der_x509_certificate(renewed.der)
@@ -203,9 +211,9 @@ def test_a_renewal_with_other_names_is_refused(standing: House, device: DeviceRo
     issued, _, peer = _enrolled(standing, device)
     asked = tuple(name.format(own=standing.name(device)) for name in names)
     csr = request(subject=issued.der, dns_names=asked)
-    assert _refused(standing, Kind.REENROL, peer=peer, csr=csr) is Reason.NAMES_CHANGED
+    assert _refused(standing, Kind.RENEW, peer=peer, csr=csr) is Reason.NAMES_CHANGED
     csr = request(dns_names=(standing.name(device),))
-    assert _refused(standing, Kind.REENROL, peer=peer, csr=csr) is Reason.NAMES_CHANGED, "another subject"
+    assert _refused(standing, Kind.RENEW, peer=peer, csr=csr) is Reason.NAMES_CHANGED, "another subject"
     assert "NAMES_CHANGED" in _refusals(standing)
 
 
@@ -216,13 +224,13 @@ def test_a_transferred_device_enrols_in_its_new_compartment_and_does_not_renew_t
     standing.stock.inventory.transfer(device.id, ER, by=BY).result(10)
     peer = standing.admit_device(issued)
     csr = request(subject=issued.der, dns_names=(standing.name(device),))
-    assert _refused(standing, Kind.REENROL, peer=peer, csr=csr) is Reason.NAMES_CHANGED
+    assert _refused(standing, Kind.RENEW, peer=peer, csr=csr) is Reason.NAMES_CHANGED
     moved = _enrol(standing, peer=peer)
     assert _dns_names(moved.der) == [standing.name(device, ER)]
 
 
 def test_a_token_renews_nothing(standing: House, device: DeviceRow) -> None:
-    assert _refused(standing, Kind.REENROL, token=standing.token(device)) is Reason.NOT_RENEWABLE
+    assert _refused(standing, Kind.RENEW, token=standing.token(device)) is Reason.NOT_RENEWABLE
 
 
 def test_a_token_beside_another_devices_certificate_or_name_is_refused(standing: House, device: DeviceRow) -> None:
@@ -245,7 +253,7 @@ def test_a_registration_authority_carries_tokens_of_other_devices_and_needs_one_
     assert _dns_names(brought.der) == [standing.name(other)]
     assert _refused(standing, peer=peer) is Reason.CREDENTIAL_MISSING
     own = request(subject=issued.der, dns_names=(standing.name(device),))
-    assert _dns_names(_enrol(standing, Kind.REENROL, peer=peer, csr=own).der) == [standing.name(device)]
+    assert _dns_names(_enrol(standing, Kind.RENEW, peer=peer, csr=own).der) == [standing.name(device)]
 
 
 def test_a_token_works_at_the_doors_of_its_own_compartment_alone(standing: House, device: DeviceRow) -> None:
@@ -262,7 +270,7 @@ def test_a_device_that_left_service_obtains_nothing(standing: House, device: Dev
     token = standing.token(device)
     standing.stock.inventory.change_state(device.id, state, by=BY).result(10)
     csr = request(subject=issued.der, dns_names=(standing.name(device),))
-    assert _refused(standing, Kind.REENROL, peer=peer, csr=csr) is Reason.DEVICE_STATE
+    assert _refused(standing, Kind.RENEW, peer=peer, csr=csr) is Reason.DEVICE_STATE
     assert _refused(standing, peer=peer) is Reason.DEVICE_STATE
     assert _refused(standing, token=token) in {Reason.DEVICE_STATE, Reason.TOKEN_EXPIRED}
     assert "DEVICE_STATE" in _refusals(standing)
@@ -286,7 +294,9 @@ def test_what_changes_between_preparation_and_commit_counts(standing: House, dev
     stock = standing.stock
     issuance = Interrupted(pack(), stock.writer, stock.clock, SeededEntropy(77))
     enrolment = Enrolment(stock.database, stock.writer, issuance, standing.issuers, group_domain=GROUP)
-    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=standing.token(device))
+    wish = EnrolmentRequest(
+        csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(standing.token(device))
+    )
     with pytest.raises(VagusError) as caught:
         enrolment.enrol(wish, stock.clock.now())
     assert caught.value.reason is (Reason.DEVICE_STATE if change == "recall" else Reason.OVERLOADED)
@@ -328,7 +338,7 @@ def test_labels_without_a_certificate_are_refused(standing: House, device: Devic
     issued, _, peer = _enrolled(standing, device)
     assert _refused(standing, peer=peer, label="server") is Reason.NOT_FOUND, "it has no host name"
     csr = request(subject=issued.der, dns_names=(standing.name(device),))
-    assert _refused(standing, Kind.REENROL, peer=peer, csr=csr, label="server") is Reason.NOT_RENEWABLE
+    assert _refused(standing, Kind.RENEW, peer=peer, csr=csr, label="server") is Reason.NOT_RENEWABLE
 
 
 def test_a_unit_that_is_not_open_here_is_unavailable(standing: House) -> None:
@@ -336,7 +346,10 @@ def test_a_unit_that_is_not_open_here_is_unavailable(standing: House) -> None:
     token = standing.token(device)
     elsewhere = Enrolment(standing.stock.database, standing.stock.writer, standing.issuance, {}, group_domain=GROUP)
     with pytest.raises(VagusError) as caught:
-        elsewhere.enrol(EnrolmentRequest(csr=request(), kind=Kind.ENROL, token=token), standing.stock.clock.now())
+        elsewhere.enrol(
+            EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(token)),
+            standing.stock.clock.now(),
+        )
     assert caught.value.reason is Reason.KEY_NOT_OPEN
     assert _enrol(standing, token=token).der
 
@@ -351,7 +364,7 @@ def test_refusals_of_one_device_for_one_reason_are_one_entry_a_minute(standing: 
 
 
 def test_a_request_never_shows_its_token(standing: House) -> None:
-    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, token="t" * 32)
+    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken("t" * 32))
     assert "tttt" not in repr(wish)
 
 
@@ -366,3 +379,27 @@ def test_the_lifetime_is_the_profiles(standing: House, device: DeviceRow) -> Non
     certificate = x509.load_der_x509_certificate(issued.der)
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     assert life <= timedelta(days=730, hours=1)
+
+
+def test_a_request_id_of_an_older_release_still_means_the_same_request(standing: House, device: DeviceRow) -> None:
+    key, token = new_key(), standing.token(device)
+    issued = _enrol(standing, csr=request(key), token=token)
+    what = [str(device.id), "h1/icu", device.profile, issued.issuer.reference, "enrol"]
+    credential = hashlib.sha256(token.encode()).digest() + hashlib.sha256(spki(key)).digest()
+    digest = hashlib.sha256("\0".join(what).encode() + credential).digest()
+    with standing.stock.database.reading() as connection:
+        found = find_by_request(connection, "est-" + base64.b32encode(digest).decode().rstrip("=").lower())
+    assert found is not None
+    assert found.leaf_index == issued.leaf_index
+
+
+def test_one_token_buys_nothing_more_over_a_second_protocol(standing: House, device: DeviceRow) -> None:
+    csr, token = request(), standing.token(device)
+    first, second = (
+        EnrolmentRequest(csr=csr, kind=Kind.ENROL, protocol=protocol, evidence=OneTimeToken(token))
+        for protocol in ("est", "cmp")
+    )
+    standing.enrolment.enrol(first, standing.stock.clock.now())
+    with pytest.raises(VagusError) as caught:
+        standing.enrolment.enrol(second, standing.stock.clock.now())
+    assert caught.value.reason is Reason.TOKEN_SPENT

@@ -1,40 +1,33 @@
-"""What an enrolment asks again inside its one transaction, where acts have an order; writes nothing down."""
+"""The checks that an enrolment repeats inside its one transaction, after every earlier act; writes nothing."""
 
 from __future__ import annotations
 
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import Conflict, NotAuthorised, NotTrusted
-from vagus.fleet.admission import Admitted, Evidence
-from vagus.identifiers import DeviceId
+from vagus.fleet.enrolment.evidence import Applicant
 from vagus.reasons import Reason
 from vagus.records import applicants
 from vagus.records.applicants import ApplicantNow
-from vagus.records.certificates import (
-    HELD,
-    REVOKED,
-    find_by_leaf,
-    find_by_request,
-)
+from vagus.records.certificates import HELD, REVOKED, find_by_leaf, find_by_request
 from vagus.records.devices import DeviceRow
 from vagus.records.engine.database import Connection
 from vagus.records.engine.writer import Batch
 from vagus.records.tokens import TokenRow
 
 
-def look_again(batch: Batch, device_id: DeviceId, token_sha256: bytes | None, peer: Admitted | None) -> ApplicantNow:
+def look_again(batch: Batch, applicant: Applicant) -> ApplicantNow:
     """What is on record now about the device, its token and the certificate that its connection was made with."""
-    shown = None
-    if peer is not None and peer.identity is not None and peer.evidence is Evidence.LDEVID:
-        shown = peer.identity.leaf_sha256
+    shown = None if applicant.current is None else applicant.current.leaf_sha256
     return applicants.look_again(
-        batch.connection, device_id, token_sha256=token_sha256, shown_sha256=shown, at=batch.at
+        batch.connection, applicant.device.id, token_sha256=applicant.token_sha256, shown_sha256=shown, at=batch.at
     )
 
 
 def check_not_suspended(now: ApplicantNow, device: DeviceRow) -> None:
     """Raises NotTrusted(ON_HOLD|REVOKED): a new certificate would be the way around a hold or a revocation.
 
-    The verdict on the connection may be older than either; here acts have an order.
+    The verdict on the connection may be older than either. The writer runs one act after the other, so this check is
+    final.
     """
     if now.is_held:
         msg = "a certificate of this device is on hold, so it gets no new one; release or revoke what is held"
@@ -48,7 +41,8 @@ def check_not_suspended(now: ApplicantNow, device: DeviceRow) -> None:
 def check_same_wish(connection: Connection, token: TokenRow, request_id: str) -> None:
     """Raises NotAuthorised(TOKEN_SPENT) when a spent token asks for another certificate than the one it got.
 
-    Its hour is for an answer that got lost: a label or a transfer meanwhile would make two certificates of one token.
+    The hour of repetition is for a response that got lost. With another label, or after a transfer, one token would
+    otherwise buy two certificates.
     """
     if token.bound_spki_sha256 is None:
         return
@@ -62,5 +56,5 @@ def check_still_good(connection: Connection, repeated: IssuedCertificate) -> Non
     """Raises Conflict(REVOKED) when the certificate that is about to be given again was revoked meanwhile."""
     row = find_by_leaf(connection, repeated.leaf_index)
     if row is not None and row.state == REVOKED:
-        msg = "this request was answered, and its certificate is revoked; make a new key and a new request"
+        msg = "this request got its certificate before, and that is revoked; make a new key and a new request"
         raise Conflict(Reason.REVOKED, msg)

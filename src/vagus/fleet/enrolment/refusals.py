@@ -1,4 +1,4 @@
-"""Ledger entries for authenticated refusals, at most one a minute for each device and reason; refuses nobody."""
+"""Ledger entries for authenticated refusals, at most one a minute for each device and reason; decides nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_REMEMBERED: Final = 10_000
 
 
 class RefusalNotes:
-    """Writes refusals down without making anybody wait. Safe to use from several threads, the writer's included.
+    """Records refusals; the caller never waits. Safe to use from several threads, the writer's included.
 
     A device that asks a thousand times a minute must not fill the ledger: repetitions within a minute are one entry.
     """
@@ -27,10 +27,10 @@ class RefusalNotes:
         self._turn = threading.Lock()
         self._noted: dict[tuple[str, str, Reason], float] = {}
 
-    def note(self, who: str, road: str, reason: Reason) -> None:
-        """Write down that `who` was refused on `road`; lost when the process ends before the next commit."""
+    def note(self, who: str, protocol: str, reason: Reason) -> None:
+        """Record that `who` ("device:ID") was refused; lost when the process ends before the next commit."""
         now = time.monotonic()
-        key = (who, road, reason)
+        key = (who, protocol, reason)
         with self._turn:
             last = self._noted.get(key)
             if last is not None and now - last < _PAUSE_SECONDS:
@@ -41,7 +41,7 @@ class RefusalNotes:
                     self._noted.clear()
             self._noted[key] = now
         try:
-            self._writer.submit(lambda batch: append(batch, AuthenticatedRefusal(who, road, reason.value)))
-        except VagusError:  # closed or overloaded: the refusal itself has reached its device
+            self._writer.submit(lambda batch: append(batch, AuthenticatedRefusal(who, protocol, reason.value)))
+        except VagusError:  # closed or overloaded: the device gets its refusal all the same
             with self._turn:
                 self._noted.pop(key, None)

@@ -1,0 +1,85 @@
+"""Which kind of evidence a request carries, and what no kind may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fleet.house import GROUP, House, house, new_key, request, spki
+from vagus.authority.issuance import IssuedCertificate
+from vagus.errors import VagusError
+from vagus.fleet.admission import ListenerRules
+from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import (
+    CurrentCertificate,
+    MakerCertificate,
+    OneTimeToken,
+    RelayedToken,
+    find_applicant,
+    read_evidence,
+)
+from vagus.fleet.tokens import REPEAT
+from vagus.reasons import Reason
+from vagus.records.devices import DeviceRow
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[House]:
+    with house() as built:
+        yield built
+
+
+@pytest.fixture(scope="module")
+def device(standing: House) -> DeviceRow:
+    return standing.stock.add("SN-1")
+
+
+@pytest.fixture(scope="module")
+def issued(standing: House, device: DeviceRow) -> IssuedCertificate:
+    token = OneTimeToken(standing.token(device))
+    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=token)
+    return standing.enrolment.enrol(wish, standing.stock.clock.now())
+
+
+def test_each_connection_and_request_carries_one_kind_of_evidence(
+    standing: House, device: DeviceRow, issued: IssuedCertificate
+) -> None:
+    own = standing.admit_device(issued)
+    rules = ListenerRules(function=None, group_domain=GROUP, registration_authorities=frozenset({device.id}))
+    authority = standing.admit_device(issued, rules)
+    idevid, _ = standing.forge.birth_certificate(standing.line, device.maker_serial)
+    maker = standing.admit(idevid, standing.line.der)
+    assert read_evidence(own) == CurrentCertificate(own)
+    assert read_evidence(maker) == MakerCertificate(maker)
+    assert read_evidence(None, "t", "name") == OneTimeToken("t", "name")
+    assert read_evidence(own, "t") == OneTimeToken("t", None, own), "a token outranks the connection"
+    assert read_evidence(authority, "t") == RelayedToken("t", None, authority)
+    for stranger in (None, standing.admit(None)):
+        with pytest.raises(VagusError) as caught:
+            read_evidence(stranger)
+        assert caught.value.reason is Reason.CREDENTIAL_MISSING
+
+
+def test_only_a_registration_authority_relays_tokens_of_other_devices(
+    standing: House, issued: IssuedCertificate
+) -> None:
+    """A protocol that builds the wrong kind of evidence gains nothing."""
+    other = standing.stock.add("SN-2")
+    evidence = RelayedToken(standing.token(other), None, standing.admit_device(issued))
+    at, key = standing.stock.clock.now(), spki(new_key())
+    with pytest.raises(VagusError) as caught:
+        find_applicant(standing.stock.database, evidence, key, at, is_renewal=False, token_repeat=REPEAT)
+    assert caught.value.reason is Reason.IDENTITY_AMBIGUOUS
+
+
+def test_a_connection_without_a_device_is_no_certificate_of_one(standing: House) -> None:
+    evidence, at = CurrentCertificate(standing.admit(None)), standing.stock.clock.now()
+    with pytest.raises(VagusError) as caught:
+        find_applicant(standing.stock.database, evidence, bytes(32), at, is_renewal=True, token_repeat=REPEAT)
+    assert caught.value.reason is Reason.CREDENTIAL_MISSING
+
+
+def test_evidence_never_shows_its_token(standing: House, issued: IssuedCertificate) -> None:
+    assert "tttt" not in repr(OneTimeToken("t" * 32))
+    assert "tttt" not in repr(RelayedToken("t" * 32, None, standing.admit_device(issued)))
