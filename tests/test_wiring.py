@@ -97,8 +97,8 @@ def test_a_house_without_a_plan_has_no_status_url(folder: Path) -> None:
 
 def test_the_operator_is_a_word_that_the_ledger_takes(folder: Path) -> None:
     with opened(folder) as house:
-        assert house.operator.startswith("operator:")
-        assert " " not in house.operator
+        assert house.actor.id.startswith("operator:")
+        assert " " not in house.actor.id
 
 
 def test_a_house_that_cannot_begin_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

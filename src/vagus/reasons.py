@@ -91,6 +91,7 @@ class Reason(StrEnum):
     LINT = "LINT"
     TOKEN_SPENT = "TOKEN_SPENT"  # noqa: S105  a reason code, not a secret
     APPROVAL_MISSING = "APPROVAL_MISSING"
+    ACT_FORBIDDEN = "ACT_FORBIDDEN"
     # enrolment and inventory
     NOT_IN_INVENTORY = "NOT_IN_INVENTORY"
     DEVICE_STATE = "DEVICE_STATE"

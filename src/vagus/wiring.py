@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from vagus.errors import Conflict, IntegrityFailure, Malformed, NotAuthorised, Unavailable, VagusError
+from vagus.errors import Conflict, IntegrityFailure, Unavailable, VagusError
 from vagus.keystore.signing import Purpose
 from vagus.keystore.software import SoftwareKeystore
 from vagus.keystore.sources import PassphraseSources
 from vagus.ledger.append import append
 from vagus.ledger.entries import PolicyAdopted
 from vagus.ledger.publish import holds_more, write_durably
-from vagus.operations.local_account import find_operator
+from vagus.operations.local_account import local_actor
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
@@ -49,17 +49,18 @@ if TYPE_CHECKING:
     from vagus.authority.hierarchy import Hierarchy, OpenIssuers
     from vagus.authority.issuance import Issuance
     from vagus.authority.mass_revocation import MassRevocation
-    from vagus.authority.revocation import Revocations, Revoked
+    from vagus.authority.revocation import Revocations
     from vagus.fleet.devices import Inventory
-    from vagus.fleet.manifests import Imported
     from vagus.fleet.plans.planning import Planning
     from vagus.fleet.tokens import TokenIssuer
-    from vagus.identifiers import DeviceId, UnitName
     from vagus.keystore.private_keys import SoftwareSigningKey
     from vagus.keystore.sealing import Kdf
+    from vagus.operations.actor import Actor
+    from vagus.operations.certificates import Certificates
+    from vagus.operations.devices import Devices
+    from vagus.operations.tokens import Tokens
     from vagus.policy.plans import PlannedAuthority
     from vagus.records.device_changes import DeviceFollower
-    from vagus.records.devices import DeviceRow
     from vagus.records.revocation.sequence import RevocationFollower
 
 CHECKPOINT_KEY = "checkpoint"
@@ -218,12 +219,17 @@ class Installation:
             return load_installation(connection)
 
     @cached_property
-    def operator(self) -> str:
-        """Who runs this command, as the ledger hashes it; under sudo, who called it.
+    def actor(self) -> Actor:
+        """Who runs this command; under sudo, who called it.
 
         The files belong to one account that several people act through: what their system says of them is all there is.
         """
-        return find_operator()
+        return local_actor()
+
+    @cached_property
+    def operations(self) -> Operations:
+        """What an operator may do here."""
+        return Operations(self)
 
     def check_settled(self) -> None:
         """Raises Conflict(RESTORE_UNSETTLED) while the gap behind a restore is open: then nothing is issued.
@@ -252,7 +258,7 @@ class Installation:
 
     def adopt_policy(self) -> bool:
         """Write into the ledger which policy pack is in force, where it is another than before; whether it was."""
-        pack, operator = self.pack, self.operator
+        pack, operator = self.pack, self.actor.id
         digest = bytes.fromhex(pack.sha256)
         if self.row.policy_sha256 == digest:
             return False
@@ -415,65 +421,12 @@ class Installation:
 
         return TokenIssuer(self.writer, self.entropy, life=self.pack.enrolment.token_lifetime)
 
-    def find_device(self, text: str) -> DeviceRow:
-        """The device that a person named: its id, or MODEL:SERIAL.
-
-        Raises NotAuthorised(NOT_IN_INVENTORY), Malformed(BAD_ARGUMENT) for what is neither.
-        """
-        from vagus.fleet.devices import load_device
-        from vagus.identifiers import DeviceId
-        from vagus.records.devices import find_device_by_serial
-
-        model, colon, serial = text.rpartition(":")
-        with self.database.reading() as connection:
-            if not colon:
-                try:
-                    device_id = DeviceId(text)
-                except Malformed as fault:
-                    msg = f"{text[:80]!r} names no device: neither an id of 26 characters nor MODEL:SERIAL"
-                    raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; see `vagus device list`", value=text[:80]) from fault
-                return load_device(connection, device_id)
-            found = find_device_by_serial(connection, model, serial)
-        if found is None:
-            msg = f"no {model} with serial {serial} is in the inventory; see `vagus device list --model`"
-            raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg)
-        return found
-
     def authority_names(self) -> dict[int, str]:
         """The reference (`h1/icu#2`) of every authority, by its row's id."""
         from vagus.records.authorities import list_authorities
 
         with self.database.reading() as connection:
             return {row.id: row.reference for row in list_authorities(connection)}
-
-    def revoke_device(self, device_id: DeviceId, reason: str, *, by: str, keeps_enrolling: bool = False) -> Revoked:
-        """Revoke every live certificate of a device and, unless they are only superseded, lock it out.
-
-        Revocation alone would leave the maker's certificate and unspent tokens, with which it enrols anew at once;
-        `keeps_enrolling` is for devices that shall. Raises Malformed(BAD_ARGUMENT) for a reason that X.509 lacks.
-        """
-        from vagus.x509.crls.building import RevocationReason
-
-        found = RevocationReason.parse(reason)
-        if keeps_enrolling or found is RevocationReason.SUPERSEDED:
-            return self.revocations.revoke_device(str(device_id), found, by=by).result()
-        return self.inventory.lock_out(device_id, found, by=by).result()
-
-    def import_manifest(self, file: Path, anchor: Path, unit: UnitName | None, *, by: str) -> Imported:
-        """Take a maker's manifest into the inventory, a part at a time. Raises as `ManifestImport`."""
-        from vagus.fleet.manifests import Imported, ManifestImport, decode_manifest
-        from vagus.x509.pem import decode_certificates
-
-        manifest = decode_manifest(file.read_bytes())
-        taking = ManifestImport(manifest, decode_certificates(anchor.read_bytes())[0], self.profile_of)
-        models = self.writer.submit(partial(taking.bind, by=by)).result()
-        known = fresh = 0
-        for part in taking.parts():
-            act = partial(taking.take, part=part, unit=unit, entropy=self.entropy, by=by)
-            had, new = self.writer.submit(act).result()
-            known, fresh = known + had, fresh + new
-        added = fresh if unit is not None else 0
-        return Imported(manifest.maker, manifest.anchor_sha256, models, known, added, fresh - added)
 
     def export(self) -> dict[str, object]:
         """Everything that a plan speaks of, and the ledger's size and root, as plain values."""
@@ -488,6 +441,42 @@ class Installation:
         """The profile of a device category; None where the pack has no rule for it."""
         found = (rule.profile for rule in self.pack.rules.values() if category in rule.categories)
         return next(found, None)
+
+
+class Operations:
+    """What an operator may do with one installation, by noun; each is made when it is first asked for."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._parts = installation
+
+    @cached_property
+    def certificates(self) -> Certificates:
+        """Certificates that were issued here."""
+        from vagus.operations.certificates import Certificates
+
+        return Certificates(self._parts.database)
+
+    @cached_property
+    def devices(self) -> Devices:
+        """The inventory."""
+        from vagus.operations.devices import Devices
+
+        parts = self._parts
+        return Devices(
+            parts.database,
+            writer=lambda: parts.writer,
+            inventory=lambda: parts.inventory,
+            revocations=lambda: parts.revocations,
+            entropy=parts.entropy,
+            profile_of=parts.profile_of,
+        )
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Enrolment tokens."""
+        from vagus.operations.tokens import Tokens
+
+        return Tokens(self._parts.database, lambda: self._parts.tokens)
 
 
 def _take_back(settings: Settings) -> None:

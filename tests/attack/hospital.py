@@ -479,7 +479,9 @@ def build(folder: Path, scratch: Path, upstream: int) -> Hospital:
         manifest, anchor = scratch / f"{maker.model[:5]}.json", scratch / f"{maker.model[:5]}.pem"
         manifest.write_bytes(maker.manifest([]))
         anchor.write_bytes(maker.root.public_bytes(Encoding.PEM))
-        house.import_manifest(manifest, anchor, None, by="operator:test")
+        house.operations.devices.import_manifest(
+            house.actor, manifest.read_bytes(), maker.root.public_bytes(Encoding.DER), None
+        )
     process, addresses = serve(folder)
     hospital = Hospital(folder, scratch, aorta, borea, process, addresses, house)
     with house.database.reading() as connection:

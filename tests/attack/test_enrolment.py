@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tests.attack.hospital import Credential, Hospital, est, new_key, request
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
+from vagus.operations.devices import find_named
 from vagus.records.certificates import list_of_device
 
 BY = "operator:test"
@@ -41,7 +42,7 @@ def test_a_held_device_gets_no_way_around_its_hold(hospital: Hospital) -> None:
 def test_a_revoked_device_is_locked_out_by_every_road(hospital: Hospital, is_enrolled: bool) -> None:
     device, credential = hospital.enrolled() if is_enrolled else (hospital.device(), None)
     token = hospital.token(device)
-    hospital.house.revoke_device(device.id, "keyCompromise", by=BY)
+    hospital.house.operations.devices.revoke(hospital.house.actor, str(device.id), "keyCompromise")
     idevid = hospital.aorta.idevid(device.maker_serial)
     assert hospital.enrol(request(new_key()), who=idevid).reason == "DEVICE_STATE"
     assert hospital.enrol(request(new_key()), token=token).reason in {"TOKEN_EXPIRED", "DEVICE_STATE"}
@@ -52,7 +53,7 @@ def test_a_revoked_device_is_locked_out_by_every_road(hospital: Hospital, is_enr
 
 
 def test_a_token_makes_one_certificate(hospital: Hospital) -> None:
-    device = hospital.house.find_device("Aorta IP3:AIP3-009001")
+    device = find_named(hospital.house.database, "Aorta IP3:AIP3-009001")
     token, key = hospital.token(device), new_key()
     first = hospital.enrol(request(key), token=token)
     assert hospital.enrol(request(key), token=token).certificate == first.certificate
@@ -101,7 +102,7 @@ def test_quarantine_races_with_renewals_and_nothing_is_issued_behind_it(hospital
         thread.start()
     while len(wins) < 4:
         over.wait(0.01)
-    hospital.house.revoke_device(device.id, "keyCompromise", by=BY)
+    hospital.house.operations.devices.revoke(hospital.house.actor, str(device.id), "keyCompromise")
     over.wait(0.5)
     over.set()
     for thread in threads:
@@ -146,7 +147,7 @@ def test_anothers_key_cannot_be_certified_by_replaying_its_request(hospital: Hos
 
 
 def test_a_registration_authority_without_a_token_enrols_nobody(hospital: Hospital) -> None:
-    own = hospital.house.find_device("Aorta IP3:AIP3-000090")
+    own = find_named(hospital.house.database, "Aorta IP3:AIP3-000090")
     key = new_key()
     first = hospital.enrol(request(key), token=hospital.token(own))
     authority = Credential(key, [first.certificate, *hospital.above("h1/icu")])

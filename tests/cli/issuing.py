@@ -16,6 +16,7 @@ from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.fleet.lifecycle import DeviceState
 from vagus.keystore import private_keys
 from vagus.ledger.publish import LogPublisher
+from vagus.operations.devices import find_named
 from vagus.wiring import Installation
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields
@@ -39,7 +40,7 @@ def write_credential(folder: Path, number: int, place: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     issued = _issue(folder, number, key, place.name)
     with Installation.open(folder) as house:
-        device = house.find_device(device_name(number))
+        device = find_named(house.database, device_name(number))
         if device.state == DeviceState.RECEIVED:
             house.inventory.change_state(device.id, DeviceState.COMMISSIONED, by="operator:test").result()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -49,7 +50,7 @@ def write_credential(folder: Path, number: int, place: Path) -> Path:
 
 def _issue(folder: Path, number: int, private_key: ec.EllipticCurvePrivateKey, request_id: str) -> IssuedCertificate:
     with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
-        device = house.find_device(device_name(number))
+        device = find_named(house.database, device_name(number))
         key = decode_public_key(private_keys.spki_of(private_key))
         order = IssuanceOrder(
             request_id=f"{request_id}-{number}",

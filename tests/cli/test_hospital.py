@@ -15,6 +15,7 @@ from tests.cli.issuing import device_name, issue
 from tests.cli.running import PLAN, done, run
 from vagus.fleet.tokens import hash_token
 from vagus.operations import local_account
+from vagus.operations.devices import find_named
 from vagus.policy.packs import SHIPPED
 from vagus.records.engine.tables import crl_publications, work
 from vagus.records.tokens import find_token, list_tokens_of
@@ -341,7 +342,7 @@ def test_a_token_may_go_to_a_file_of_its_owner_alone(hospital: Path, tmp_path: P
     assert text not in made.out
     with Installation.open(hospital) as house, house.database.reading() as connection:
         kept = find_token(connection, hash_token(text))
-        device = house.find_device(device_name(1)).id
+        device = find_named(house.database, device_name(1)).id
         count = len(list_tokens_of(connection, device))
     assert kept is not None
     refused = run(hospital, "token", "make", device_name(1), "--out", str(file))
@@ -363,7 +364,7 @@ def test_tokens_and_transfers_follow_the_policy_pack(hospital: Path) -> None:
     done(hospital, "plan", "apply", written(hospital, with_er), "--yes", "--ceremony")
     done(hospital, "device", "transfer", device_name(1), "h1/er")
     with Installation.open(hospital) as house, house.database.reading() as connection:
-        made = list_tokens_of(connection, house.find_device(device_name(1)).id)
+        made = list_tokens_of(connection, find_named(house.database, device_name(1)).id)
         assert sorted(one.expires_at - one.made_at for one in made) == [5 * 3600, 2 * 86400]
         (job,) = connection.execute(select(work.c.run_after)).scalars()
         assert 3 * 3600 - 60 < job - house.clock.now().timestamp() <= 3 * 3600

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.cli.revocation.test_commands import certificate_of, equipped, equipped_once, states
 from tests.cli.running import done, run
+from vagus.operations.devices import find_named
 from vagus.records.authorities import list_authorities
 from vagus.records.certificates import list_of_device, load_bytes
 from vagus.wiring import Installation
@@ -19,7 +20,7 @@ __all__ = ["equipped", "equipped_once"]
 
 def der_of(folder: Path, number: int) -> bytes:
     with Installation.open(folder) as house:
-        pump = house.find_device(f"Aorta IP3:AIP3-{number:06}")
+        pump = find_named(house.database, f"Aorta IP3:AIP3-{number:06}")
         with house.database.reading() as connection:
             _, der = load_bytes(connection, list_of_device(connection, str(pump.id))[0].leaf_index)
     return der or b""

@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli.revocation.test_commands import TWO_PERSONS, equipped, equipped_once, states
 from tests.cli.running import answer, done, run
+from vagus.operations.devices import find_named
 from vagus.records.certificates import list_of_device
 from vagus.records.keys import find_key
 from vagus.wiring import Installation
@@ -20,7 +21,7 @@ COMPROMISED = ("--reason", "keyCompromise")
 
 def key_of(folder: Path, serial: str) -> str:
     with Installation.open(folder) as house:
-        device = house.find_device(f"Aorta IP3:{serial}")
+        device = find_named(house.database, f"Aorta IP3:{serial}")
         with house.database.reading() as connection:
             return list_of_device(connection, str(device.id))[0].spki_sha256.hex()
 

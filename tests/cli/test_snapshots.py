@@ -11,6 +11,7 @@ from tests.cli.issuing import publish
 from tests.cli.running import Outcome, done, run
 from vagus.authority.issuance import IssuanceOrder
 from vagus.keystore import private_keys
+from vagus.operations.devices import find_named
 from vagus.wiring import Installation
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
@@ -26,7 +27,7 @@ def papers(hospital: Path, tmp_path: Path) -> Path:
     for name in ("h1/icu", "h1", "root"):
         done(hospital, "ca", "export", name, "--out", str(folder / f"{name.rpartition('/')[2]}.pem"))
     with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
-        device = house.find_device("Aorta IP3:AIP3-000001")
+        device = find_named(house.database, "Aorta IP3:AIP3-000001")
         order = IssuanceOrder(
             request_id="test",
             profile=device.profile,

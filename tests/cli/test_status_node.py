@@ -81,7 +81,7 @@ def test_the_doctor_sees_revocations_that_the_signing_side_has_not_listed(
     publish(hospital, "again")
     revoked_at = datetime.now(UTC)
     with Installation.open(hospital) as house:
-        house.revoke_device(house.find_device(device_name(1)).id, "keyCompromise", by="operator:test")
+        house.operations.devices.revoke(house.actor, device_name(1), "keyCompromise")
     assert findings(node)["CRL"]["state"] == "well"
     monkeypatch.setattr(RealClock, "now", lambda _: revoked_at + timedelta(seconds=63))
     (one,) = [one for one in run(node, "doctor", "--json").facts if "is in no list yet" in one["finding"]]

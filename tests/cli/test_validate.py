@@ -30,6 +30,7 @@ from tests.x509.chains import (
 )
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.cli.certificate_text import spell_serial
+from vagus.operations.devices import find_named
 from vagus.records.certificates import list_of_device, load_bytes
 from vagus.wire.snapshots import encode_content
 from vagus.wiring import Installation
@@ -46,7 +47,7 @@ def papers(hospital: Path, tmp_path: Path) -> Path:
     done(hospital, "ca", "export", "h1", "--out", str(folder / "h1.pem"))
     done(hospital, "ca", "export", "root", "--out", str(folder / "root.pem"))
     with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
-        device = house.find_device("Aorta IP3:AIP3-000001")
+        device = find_named(house.database, "Aorta IP3:AIP3-000001")
         with house.database.reading() as connection:
             (row,) = list_of_device(connection, str(device.id))
             _, der = load_bytes(connection, row.leaf_index)

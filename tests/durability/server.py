@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
-from vagus.identifiers import DeviceId
 from vagus.server.serving import serve
 from vagus.wiring import Installation
 
@@ -45,7 +44,7 @@ def revoke_as_told(house: Installation) -> None:
     """Revoke what standard input names, one at a time."""
     for line in sys.stdin:
         device = line.split()[1]
-        house.revoke_device(DeviceId(device), "keyCompromise", by="operator:test")
+        house.operations.devices.revoke(house.actor, device, "keyCompromise")
         print(f"revoked {device}", flush=True)  # noqa: T201  the harness reads it
 
 

@@ -30,6 +30,7 @@ from tests.interop.programs import eventually
 from vagus.authority.crls.shards import SHARD_PLACES
 from vagus.authority.issuance import IssuanceOrder
 from vagus.identifiers import DeviceId, DeviceName
+from vagus.operations.devices import find_named
 from vagus.records.authorities import find_newest
 from vagus.records.certificates import take_places
 from vagus.wiring import Installation
@@ -207,7 +208,7 @@ class Hospital:
         spki = key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        row = house.find_device(device)
+        row = find_named(house.database, device)
         order = IssuanceOrder(
             request_id=f"test-{name}",
             profile=profile,

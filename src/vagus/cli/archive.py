@@ -60,7 +60,7 @@ def backup(
             installation.settings.backups.mkdir(mode=0o700, exist_ok=True)
         target = file or installation.settings.backups / f"{installation.clock.now():%Y%m%dT%H%M%SZ}.tar"
         check_place(target)
-        taken = take_backup(installation, target, by=installation.operator)
+        taken = take_backup(installation, target, by=installation.actor.id)
     Output(json).facts({"file": str(taken.file), "sha256": taken.sha256.hex(), "log_size": taken.log_size})
 
 
@@ -147,7 +147,7 @@ def restore_gap(
         )
         question = "Revoke what was issued in the gap?" if revoke else "Accept the gap?"
         check_confirmed(question, is_assumed=yes)
-        revoked = close_gap(installation, gap, is_revoking=revoke, by=installation.operator, new_origin=new_origin)
+        revoked = close_gap(installation, gap, is_revoking=revoke, by=installation.actor.id, new_origin=new_origin)
         verifier = installation.log_verifier
     output.facts(
         {

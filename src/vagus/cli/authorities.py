@@ -172,7 +172,7 @@ def accept(
     Refused when it is for another key than the request's, or no CA certificate of the kind that the plan asks for.
     """
     with open_installation(context) as installation, naming(chain):
-        reference = installation.hierarchy.accept_certificate(authority, chain.read_bytes(), by=installation.operator)
+        reference = installation.hierarchy.accept_certificate(authority, chain.read_bytes(), by=installation.actor.id)
     Output(json).facts({"authority": reference, "state": "active"})
 
 
@@ -223,7 +223,7 @@ def import_existing(
             key.read_bytes(),
             password,
             lists=lists,
-            by=installation.operator,
+            by=installation.actor.id,
         )
     Output(json).facts({"authority": reference, "state": "active"})
 
@@ -262,7 +262,7 @@ def revoke_earlier(
         if row.request_der is None:  # else it was born here, and is refused without a question
             check_confirmed(question, is_assumed=yes)
         news = earlier_revocations.revoke_earlier(
-            installation.writer, row.name, row.generation, number, parsed, by=installation.operator
+            installation.writer, row.name, row.generation, number, parsed, by=installation.actor.id
         )
     Output(json).facts({"authority": row.reference, "serial": f"{number:x}", "revoked": news})
 
@@ -281,7 +281,7 @@ def roll(
     """
     with open_installation(context, passphrase_source) as installation:
         made = installation.hierarchy.request(
-            _planned(installation, authority), by=installation.operator, is_rekey=True
+            _planned(installation, authority), by=installation.actor.id, is_rekey=True
         )
     Output(json).facts({"authority": made.reference, "state": "requested"})
     typer.echo("vagus: ceremony needed: 1 request", err=True)
@@ -308,7 +308,7 @@ def retire(
         question = f"Retire {row.reference} for good? It issues nothing any more; its lists and answers go on."
         if row.state == ACTIVE:  # else there is nothing to retire, and it is refused without a question
             check_confirmed(question, is_assumed=yes)
-        installation.hierarchy.retire(row.name, row.generation, by=installation.operator)
+        installation.hierarchy.retire(row.name, row.generation, by=installation.actor.id)
     Output(json).facts({"authority": row.reference, "state": "retired"})
 
 
@@ -346,7 +346,7 @@ def emergency(
             installation.sources.get("emergency"),
             installation.writer,
             folder=installation.settings.published,
-            by=installation.operator,
+            by=installation.actor.id,
         )
     Output(json).facts({"revoked": revoked, "lists": [spell_list(name) for name in lists]})
     typer.echo("vagus: hold a ceremony soon: the sealed lists of the others know nothing of this", err=True)
@@ -366,7 +366,7 @@ def forget_dates(context: typer.Context, *, yes: YesOption = False, json: JsonOp
             f"It is {installation.clock.now():%Y-%m-%d %H:%M} UTC? Lists that are dated later get earlier successors."
         )
         check_confirmed(question, is_assumed=yes)
-        lists = forget_future_dates(installation.writer, by=installation.operator)
+        lists = forget_future_dates(installation.writer, by=installation.actor.id)
         wait = int(installation.pack.renewal.transfer_overlap.total_seconds())
         jobs = installation.writer.submit(
             lambda batch: bring_forward(batch.connection, at=batch.at, longest_wait=wait)

@@ -56,7 +56,7 @@ def ceremony(
         what = f"certify {len(waiting)} requests and sign" if waiting else "sign"
         check_confirmed(f"Open the offline keys, {what} the offline lists anew?", is_assumed=yes)
         with output.progress("Ceremony", len(waiting)) as advance:
-            report = hold_ceremony(installation, by=installation.operator, advance=lambda _step: advance(1))
+            report = hold_ceremony(installation, by=installation.actor.id, advance=lambda _step: advance(1))
     output.facts(
         {
             "ceremony": report.ceremony,

@@ -14,8 +14,7 @@ from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
     from vagus.cli.output import Row
-    from vagus.records.devices import DeviceRow
-    from vagus.records.engine.database import Connection
+    from vagus.operations.devices import Device, DeviceOutcome
 
 DeviceArgument = Annotated[
     str, typer.Argument(metavar="DEVICE", help='A device id, or MODEL:SERIAL as in "Aorta IP3:AIP3-000001".')
@@ -89,7 +88,7 @@ def add(
         host_names=tuple(host_name or ()),
     )
     with open_installation(context) as installation:
-        Output(json).facts(_row(installation.inventory.add(new, by=installation.operator).result()))
+        Output(json).facts(_row(installation.operations.devices.add(installation.actor, new)))
 
 
 def list_devices(
@@ -104,21 +103,11 @@ def list_devices(
     json: JsonOption = False,
 ) -> None:
     """List devices by id, a page at a time: --after the last id of a page gives the next one."""
-    from vagus.fleet.lifecycle import decode_state
-    from vagus.identifiers import DeviceId, UnitName, check_label
-    from vagus.records.devices import DeviceFilter
-    from vagus.records.devices import list_devices as page
+    from vagus.operations.devices import DeviceQuery
 
-    narrow = DeviceFilter(
-        unit=UnitName.parse(unit) if unit else None,
-        hospital=check_label(hospital, "hospital") if hospital else None,
-        state=decode_state(state).value if state else None,
-        model=model,
-    )
-    start = DeviceId(after) if after else None
-    with open_installation(context) as installation, installation.database.reading() as connection:
-        check_known(connection, unit=unit, hospital=hospital, model=model)
-        found = page(connection, narrow, after=start, limit=limit)
+    query = DeviceQuery(unit=unit, hospital=hospital, state=state, model=model)
+    with open_installation(context) as installation:
+        found = installation.operations.devices.list_page(installation.actor, query, after=after, limit=limit)
     columns = ("id", "unit", "model", "serial", "profile", "state")
     output = Output(json)
     output.rows("Devices", columns, [_row(device) for device in found])
@@ -128,17 +117,12 @@ def list_devices(
 
 def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
     """Show one device with every certificate that it ever had, their serial numbers, states and ends."""
-    from vagus.records.certificates import list_of_device
-
     output = Output(json)
     with open_installation(context) as installation:
-        found = installation.find_device(device)
-        with installation.database.reading() as connection:
-            certificates = list_of_device(connection, str(found.id))
-        names = installation.authority_names()
+        found, certificates = installation.operations.certificates.list_of_device(installation.actor, device)
     rows: list[Row] = [
         {
-            "authority": names.get(one.authority_id, "?"),
+            "authority": one.authority,
             "serial": f"{one.serial:x}",
             "state": one.state,
             "not_after": spell_time(one.not_after),
@@ -167,13 +151,9 @@ def state(
     Decommissioning revokes its certificates for good, and nothing comes back from there. A move that is not allowed
     names those that are.
     """
-    from vagus.fleet.lifecycle import decode_state
-
-    wanted = decode_state(new_state)
     with open_installation(context) as installation:
-        found = installation.find_device(device)
-        changed = installation.inventory.change_state(found.id, wanted, by=installation.operator).result()
-        Output(json).facts(_row(changed))
+        changed = installation.operations.devices.change_state(installation.actor, device, new_state)
+    Output(json).facts(_row(changed))
 
 
 def transfer(
@@ -184,12 +164,9 @@ def transfer(
     json: JsonOption = False,
 ) -> None:
     """Give a device to another compartment: it must enrol there anew, within a day; then its old certificates end."""
-    from vagus.identifiers import UnitName
-
-    target = UnitName.parse(unit)
     with open_installation(context) as installation:
-        found = installation.find_device(device)
-        Output(json).facts(_row(installation.inventory.transfer(found.id, target, by=installation.operator).result()))
+        moved = installation.operations.devices.transfer(installation.actor, device, unit)
+    Output(json).facts(_row(moved))
 
 
 def revoke(
@@ -209,24 +186,24 @@ def revoke(
     after `vagus device state`. A device whose certificates are superseded goes on enrolling.
     """
     with open_installation(context) as installation:
-        found = installation.find_device(device)
-        locks = "" if keep_enrolling or reason == "superseded" else ", and lock it out"
+        devices, actor = installation.operations.devices, installation.actor
+        preview = devices.preview_revocation(actor, device, reason, keeps_enrolling=keep_enrolling)
+        found, locks = preview.device, ", and lock it out" if preview.locks_out else ""
         which = f"{found.model} {found.maker_serial} of {found.unit} (device {found.id})"
         check_confirmed(f"Revoke every certificate of {which} now, for good{locks}?", is_assumed=yes)
-        revoked = installation.revoke_device(found.id, reason, by=installation.operator, keeps_enrolling=keep_enrolling)
-        state_now = installation.find_device(str(found.id)).state
+        done = devices.revoke(actor, device, reason, keeps_enrolling=keep_enrolling)
     output = Output(json)
     output.facts(
         {
-            "device": str(found.id),
-            "revoked": revoked.count,
-            "revoked_before": revoked.before,
-            "sequence": revoked.sequence,
-            "state": state_now,
+            "device": str(done.device.id),
+            "revoked": done.changed,
+            "revoked_before": done.before,
+            "sequence": done.sequence,
+            "state": done.device.state,
         }
     )
-    if revoked.before and not revoked.count:
-        output.say("Its certificates were revoked before: nothing became of them now.")
+    if done.before and not done.changed:
+        output.say("Its certificates were revoked before: nothing was changed now.")
 
 
 def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
@@ -235,23 +212,20 @@ def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
     Gates refuse it within seconds (ON_HOLD); lists say certificateHold. Its state stays as it is.
     """
     with open_installation(context) as installation:
-        found = installation.find_device(device)
-        held = installation.revocations.hold_device(str(found.id), by=installation.operator).result()
+        done = installation.operations.devices.hold(installation.actor, device)
     output = Output(json)
-    facts = {"held": held.count, "held_before": held.before, "sequence": held.sequence}
-    output.facts({"device": str(found.id), **facts})
-    if held.before and not held.count:
-        output.say("Its certificates were on hold before: nothing became of them now.")
-    elif not held.count:
-        output.say(_nothing_held(found.state))
+    facts = {"held": done.changed, "held_before": done.before, "sequence": done.sequence}
+    output.facts({"device": str(done.device.id), **facts})
+    if done.before and not done.changed:
+        output.say("Its certificates were on hold before: nothing was changed now.")
+    elif not done.changed:
+        output.say(_nothing_held(done))
 
 
-def _nothing_held(state: str) -> str:
+def _nothing_held(done: DeviceOutcome) -> str:
     """What there is to know where no certificate was suspended."""
-    from vagus.fleet.lifecycle import MAY_ENROL
-
-    if state not in MAY_ENROL:
-        return f"It has no live certificate, so nothing was held; it is {state}, so it gets none."
+    if not done.may_enrol:
+        return f"It has no live certificate, so nothing was held; it is {done.device.state}, so it gets none."
     how = "To keep it from enrolling: `vagus device state DEVICE quarantined` or recalled."
     return f"It has no live certificate, so nothing was held, and it may still enrol. {how}"
 
@@ -259,11 +233,10 @@ def _nothing_held(state: str) -> str:
 def release(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
     """End every hold on a device's certificates: they are good again. What was revoked stays revoked."""
     with open_installation(context) as installation:
-        found = installation.find_device(device)
-        released = installation.revocations.release_device(str(found.id), by=installation.operator).result()
+        done = installation.operations.devices.release(installation.actor, device)
     output = Output(json)
-    output.facts({"device": str(found.id), "released": released.count, "sequence": released.sequence})
-    if not released.count:
+    output.facts({"device": str(done.device.id), "released": done.changed, "sequence": done.sequence})
+    if not done.changed:
         output.say("No certificate of it is on hold.")
 
 
@@ -286,9 +259,10 @@ def import_manifest(
 
     into = UnitName.parse(unit) if unit else None
     with open_installation(context) as installation:
-        read_blocks(anchor, "CERTIFICATE")  # what is wrong with it is told under its own name
+        anchor_der = read_blocks(anchor, "CERTIFICATE")[0]
+        devices, manifest = installation.operations.devices, file.read_bytes()
         with naming(file, "BAD_ENCODING", "NON_DER", "TOO_LARGE"):
-            done = installation.import_manifest(file, anchor, into, by=installation.operator)
+            done = devices.import_manifest(installation.actor, manifest, anchor_der, into)
     output = Output(json)
     output.facts(
         {
@@ -304,32 +278,12 @@ def import_manifest(
         output.say(f"{done.unknown} devices of the manifest are not in the inventory; give --unit to add them.")
 
 
-def check_known(
-    connection: Connection, *, unit: str | None = None, hospital: str | None = None, model: str | None = None
-) -> None:
-    """A misspelt unit, hospital or model must not look like one without devices. Raises Malformed(BAD_ARGUMENT)."""
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
-    from vagus.records.models import list_models
-    from vagus.records.units import list_units
-
-    units = [one.name for one in list_units(connection)]
-    for what, value, known in (
-        ("unit", unit, {str(one) for one in units}),
-        ("hospital", hospital, {one.hospital for one in units}),
-        ("model", model, {one.name for one in list_models(connection)}),
-    ):
-        if value is not None and value not in known:
-            msg = f"{what} {value!r} is not in the inventory; there are {', '.join(sorted(known)) or 'none'}"
-            raise Malformed(Reason.BAD_ARGUMENT, msg, value=value)
-
-
 def spell_time(seconds: int) -> str:
     """Seconds since 1970 as people read them; 9999-12-31 where no end is meant."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def _row(device: DeviceRow) -> Row:
+def _row(device: Device) -> Row:
     return {
         "id": str(device.id),
         "unit": str(device.unit),

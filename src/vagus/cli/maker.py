@@ -203,7 +203,7 @@ def _check_first(installation: Installation, births: Sequence[Birth], *, is_agai
             "out, or give --again where the board was replaced"
         )
         raise Conflict(Reason.ALREADY_EXISTS, msg, serial=serial)
-    by = installation.operator
+    by = installation.actor.id
 
     def note(batch: Batch) -> None:
         for owner in born:

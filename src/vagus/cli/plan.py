@@ -67,11 +67,11 @@ def apply(
         installation.adopt_policy()
         with output.progress("Applying", installation.planning.steps(found)) as advance:
             applied = installation.planning.apply(
-                found, by=installation.operator, advance=advance, with_offline=ceremony
+                found, by=installation.actor.id, advance=advance, with_offline=ceremony
             )
         if ceremony and find_due(installation):
             with output.progress("Ceremony", len(find_waiting(installation))) as advance:
-                hold_ceremony(installation, by=installation.operator, advance=lambda _step: advance(1))
+                hold_ceremony(installation, by=installation.actor.id, advance=lambda _step: advance(1))
         waiting = find_waiting(installation)
         output.facts(
             {

@@ -55,7 +55,7 @@ def write(
         maker = SnapshotMaker(
             installation.database, installation.writer, installation.clock, installation.entropy, _key(installation)
         )
-        made = maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=installation.operator)
+        made = maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=installation.actor.id)
         write_durably(out, made.snapshot_der)
     size = len(made.snapshot_der)
     per = None if not made.revoked else round(8 * size / made.revoked, 1)

@@ -67,9 +67,8 @@ def make(
         msg = f"{out.parent} is no folder that you can write to, so no token was made; name another file with --out"
         raise Malformed(Reason.BAD_ARGUMENT, msg, path=str(out))
     with open_installation(context) as installation:
-        found = installation.find_device(device)
         life = None if hours is None else timedelta(hours=hours)
-        made = installation.tokens.make(found.id, by=installation.operator, life=life).result()
+        made = installation.operations.tokens.make(installation.actor, device, life=life)
     if out is not None:
         write_new(out, f"{made.text}\n".encode("ascii"))
     shown = {"token": made.text} if out is None else {"file": str(out)}

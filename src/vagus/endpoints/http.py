@@ -109,6 +109,7 @@ _FORBIDDEN: Final = (
     Reason.DEVICE_STATE,
     Reason.NOT_RENEWABLE,
     Reason.PURPOSE_FORBIDDEN,
+    Reason.ACT_FORBIDDEN,
 )
 _CONFLICT: Final = (
     Reason.KEY_REUSE,

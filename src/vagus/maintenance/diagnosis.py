@@ -113,10 +113,10 @@ def _permissions(installation: Installation) -> Iterator[Finding]:
 def _operators(installation: Installation) -> Iterator[Finding]:
     """Two approvals are two people only where the system can tell them apart."""
     if has_login():
-        yield Finding("operators", State.WELL, f"the login that acts here is {installation.operator}")
+        yield Finding("operators", State.WELL, f"the login that acts here is {installation.actor.id}")
         return
     finding = (
-        f"no login is known to the kernel: all who act this way are {installation.operator}, one person, and what "
+        f"no login is known to the kernel: all who act this way are {installation.actor.id}, one person, and what "
         f"needs two approvals waits for another"
     )
     remedy = "log in on the host, where PAM has pam_loginuid, and run vagus from there by sudo -u: not in a container"

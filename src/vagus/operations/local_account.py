@@ -1,4 +1,4 @@
-"""Tells who runs this process, as the operating system has it and as the ledger hashes it; asks for no proof."""
+"""The one actor of today: the account of the operating system that runs this process; asks for no proof."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from vagus.operations.actor import Actor, ActorKind, Role
+
 _LOGIN = Path("/proc/self/loginuid")
 _NO_LOGIN = 2**32 - 1
-_OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
+_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def local_actor() -> Actor:
+    """The local account: it owns the installation's files, so it has every role and the whole scope."""
+    return Actor(find_operator(), ActorKind.LOCAL_ACCOUNT, frozenset(Role))
 
 
 def find_operator() -> str:
-    """`operator:` and an account's name: who logged in, whoever it became by sudo; else whose process this is.
+    """`operator:` and the name of the account that logged in; without a login, the account of this process.
 
-    Never the environment, which says what its user wants: with it one person would approve for two.
+    A login stays the same across sudo and su. The environment is never read: the user sets it, and one person could
+    approve for two.
     """
     login = _find_login()
     number = os.getuid() if login is None else login
@@ -24,11 +32,11 @@ def find_operator() -> str:
         name = pwd.getpwuid(number).pw_name
     except KeyError:
         name = str(number)
-    return "operator:" + (_OTHERS.sub("-", name)[:80] or "unknown")
+    return "operator:" + (_NOT_ALLOWED.sub("-", name)[:80] or "unknown")
 
 
 def has_login() -> bool:
-    """Whether the kernel knows who logged in; else all who act through this process's account are one operator."""
+    """Whether the kernel knows who logged in; if not, all users of this process's account are one operator."""
     return _find_login() is not None
 
 

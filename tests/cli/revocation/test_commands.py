@@ -16,6 +16,7 @@ from tests.cli.conftest import copied
 from tests.cli.running import done, run
 from vagus.identifiers import DeviceId
 from vagus.keystore import private_keys
+from vagus.operations.devices import find_named
 from vagus.records.certificates import list_of_device, load_bytes
 from vagus.records.devices import DeviceFilter, list_devices
 from vagus.wiring import Installation
@@ -37,7 +38,7 @@ with Installation.open(Path(sys.argv[1])) as house:
     def advance(row):
         if row.done >= 5:
             os.kill(os.getpid(), signal.SIGKILL)
-    house.mass_revocation.run(int(sys.argv[2]), by=house.operator, advance=advance)
+    house.mass_revocation.run(int(sys.argv[2]), by=house.actor.id, advance=advance)
 """
 
 
@@ -184,7 +185,7 @@ def test_what_was_issued_since_the_proposal_is_told_when_a_plan_is_done(
     plan = str(approved_plan(equipped, monkeypatch))
     assert done(equipped, "revoke", "show", plan, "--json").facts["left"] == COUNT
     with Installation.open(equipped, passphrase_sources=SOURCES) as house:
-        pump = house.find_device("Aorta IP3:AIP3-000002")
+        pump = find_named(house.database, "Aorta IP3:AIP3-000002")
         spki = private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))
         issue(house, house.open_issuers(["h1/icu"])["h1/icu"], pump, spki_der=spki)
     ended = done(equipped, "revoke", "run", plan, "--yes", "--json")
@@ -194,7 +195,7 @@ def test_what_was_issued_since_the_proposal_is_told_when_a_plan_is_done(
 
 def test_a_compromise_by_serial_takes_the_keys_other_certificate_with_it_and_the_ledger_agrees(equipped: Path) -> None:
     with Installation.open(equipped, passphrase_sources=SOURCES) as house:
-        pump = house.find_device("Aorta IP3:AIP3-000002")
+        pump = find_named(house.database, "Aorta IP3:AIP3-000002")
         with house.database.reading() as connection:
             (first,) = list_of_device(connection, str(pump.id))
             _, der = load_bytes(connection, first.leaf_index)
@@ -257,7 +258,7 @@ def test_holds_are_set_and_ended_by_plan(equipped: Path, monkeypatch: pytest.Mon
 def test_each_way_of_naming_selects_its_own(equipped_once: Path) -> None:
     equipped = equipped_once
     with Installation.open(equipped) as house:
-        device = house.find_device("Aorta IP3:AIP3-000002")
+        device = find_named(house.database, "Aorta IP3:AIP3-000002")
         with house.database.reading() as connection:
             key = list_of_device(connection, str(device.id))[0].spki_sha256.hex()
     shown = certificate_of(equipped, "AIP3-000001")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from vagus.cli.devices import check_known
 from vagus.cli.failures import INTERRUPTED, REFUSED, STATE
 from vagus.cli.options import REASONS, example, open_installation
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, confirm
@@ -144,7 +143,7 @@ def revoke(
     with open_installation(context) as installation:
         target = RevocationTarget(
             serials=read_serials(installation, serial or (), certificate or ()),
-            devices=tuple(installation.find_device(one).id for one in device or ()),
+            devices=tuple(installation.operations.devices.find(installation.actor, one).id for one in device or ()),
             units=unit or (),
             hospital=hospital,
             authorities=authority or (),
@@ -166,7 +165,7 @@ def revoke(
             check_confirmed(asked, is_assumed=yes)
         if block is not None and not _block_key(installation, selection, why, facts, output):
             return
-        row = plans.propose(selection, act, why, by=installation.operator, stages=percents, locks_out=locks_out)
+        row = plans.propose(selection, act, why, by=installation.actor.id, stages=percents, locks_out=locks_out)
         output.say(f"Plan {row.id} is written down.")
         _carry_on(installation, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)
 
@@ -182,7 +181,7 @@ def approve(context: typer.Context, plan: PlanArgument, *, yes: YesOption = Fals
 
     output = Output(json)
     with open_installation(context) as installation:
-        row, by = _find(installation, plan), installation.operator
+        row, by = _find(installation, plan), installation.actor.id
         _check_goes_on(row)
         if by in row.approvals:  # before anything is asked
             how = "proposed" if by == row.made_by else "approved"
@@ -238,7 +237,7 @@ def pause(context: typer.Context, plan: PlanArgument, *, json: JsonOption = Fals
         if row.state == PROPOSED:
             msg = f"plan {plan} has not begun, so there is nothing to pause; end it with `vagus revoke stop {plan}`"
             raise Conflict(Reason.DEVICE_STATE, msg, plan=plan, state=row.state)
-        _tell(installation, installation.mass_revocation.pause(plan, by=installation.operator), Output(json))
+        _tell(installation, installation.mass_revocation.pause(plan, by=installation.actor.id), Output(json))
 
 
 def stop(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, json: JsonOption = False) -> None:
@@ -251,7 +250,7 @@ def stop(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, 
         _check_goes_on(row)
         count = row.counts["certificates"]
         check_confirmed(f"End plan {plan} for good, with {row.done:,} of {count:,} done?", is_assumed=yes)
-        _tell(installation, installation.mass_revocation.stop(plan, by=installation.operator), Output(json))
+        _tell(installation, installation.mass_revocation.stop(plan, by=installation.actor.id), Output(json))
 
 
 def show(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False) -> None:
@@ -280,6 +279,7 @@ def _select(
 ) -> tuple[Selection, str | None]:
     """What is named, and what becomes of a key that is."""
     from vagus.fleet.revocation_targets import select_target
+    from vagus.operations.devices import check_known
 
     with installation.database.reading() as connection:
         check_known(connection, model=target.model or (target.batch or "").rpartition(":")[0] or None)
@@ -302,7 +302,7 @@ def _block_key(
     """Block the key that is named before its certificates are dealt with, if there are any: whether there are."""
     from vagus.records.revocation.revocations import REVOKE
 
-    is_news = installation.revocations.block_key(selection.spki_sha256 or b"", by=installation.operator).result()
+    is_news = installation.revocations.block_key(selection.spki_sha256 or b"", by=installation.actor.id).result()
     output.say("The key is blocked: it is certified for nobody any more." if is_news else "The key is blocked already.")
     if installation.mass_revocation.forecast(
         selection, REVOKE, why
@@ -335,7 +335,7 @@ def _carry_on(
             try:
                 stop = (lambda _: None) if is_late_fine else behind
                 row = installation.mass_revocation.run(
-                    row.id, by=installation.operator, stop=stop, advance=advance, seen=row
+                    row.id, by=installation.actor.id, stop=stop, advance=advance, seen=row
                 )
             except KeyboardInterrupt:
                 _pause_now(installation, row.id)
@@ -360,7 +360,7 @@ def _pause_now(installation: Installation, plan_id: int) -> NoReturn:
     from vagus.errors import Conflict
 
     with suppress(Conflict):  # the stage ended meanwhile
-        installation.mass_revocation.pause(plan_id, by=installation.operator)
+        installation.mass_revocation.pause(plan_id, by=installation.actor.id)
     typer.echo(f"\nvagus: {spell_state(_find(installation, plan_id))}", err=True)
     raise typer.Exit(INTERRUPTED)
 
@@ -388,7 +388,7 @@ def _hand_over(installation: Installation, row: RevocationPlanRow, output: Outpu
     from vagus.jobs.kinds import hand_over_stage
 
     _check_approved(installation, row, output)
-    by = installation.operator
+    by = installation.actor.id
     job = installation.writer.submit(
         lambda batch: hand_over_stage(batch.connection, row, by=by, ignores_late_lists=is_late_fine)
     ).result()

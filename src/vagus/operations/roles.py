@@ -1,0 +1,94 @@
+"""Which role may do which act, as one table; every operation asks it first."""
+
+from __future__ import annotations
+
+from enum import StrEnum, unique
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from vagus.errors import NotAuthorised
+from vagus.operations.actor import Role
+from vagus.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vagus.identifiers import UnitName
+    from vagus.operations.actor import Actor
+
+
+@unique
+class Act(StrEnum):
+    """What an operator may want to do; one act for each operation or for several that need the same right."""
+
+    READ_DEVICES = "read devices"
+    ADD_DEVICE = "add a device"
+    CHANGE_DEVICE_STATE = "change the state of a device"
+    TRANSFER_DEVICE = "transfer a device"
+    REVOKE_DEVICE = "revoke a device"
+    HOLD_DEVICE = "hold a device"
+    RELEASE_DEVICE = "release a device"
+    IMPORT_MANIFEST = "import a maker's manifest"
+    READ_CERTIFICATES = "read certificates"
+    MAKE_TOKEN = "make an enrolment token"  # noqa: S105  an act, not a secret
+
+
+_ADMINISTRATOR, _PKI, _CLINIC, _SECURITY, _AUDITOR, _LINE = Role
+_PEOPLE = frozenset({_ADMINISTRATOR, _PKI, _CLINIC, _SECURITY, _AUDITOR})
+
+# The rule behind the rows: who engineers devices moves them, who answers for security ends them, who runs the PKI may
+# do both; an auditor reads everything and changes nothing; an administrator looks after the installation itself.
+MAY: Final[Mapping[Act, frozenset[Role]]] = MappingProxyType(
+    {
+        Act.READ_DEVICES: _PEOPLE,
+        Act.ADD_DEVICE: frozenset({_PKI, _CLINIC}),
+        Act.CHANGE_DEVICE_STATE: frozenset({_PKI, _CLINIC, _SECURITY}),
+        Act.TRANSFER_DEVICE: frozenset({_PKI, _CLINIC}),
+        Act.REVOKE_DEVICE: frozenset({_PKI, _SECURITY}),
+        Act.HOLD_DEVICE: frozenset({_PKI, _CLINIC, _SECURITY}),
+        Act.RELEASE_DEVICE: frozenset({_PKI, _SECURITY}),
+        Act.IMPORT_MANIFEST: frozenset({_PKI}),
+        Act.READ_CERTIFICATES: _PEOPLE,
+        Act.MAKE_TOKEN: frozenset({_PKI, _CLINIC}),
+    }
+)
+
+OF_ONE_UNIT: Final = frozenset(
+    {
+        Act.READ_DEVICES,
+        Act.ADD_DEVICE,
+        Act.CHANGE_DEVICE_STATE,
+        Act.TRANSFER_DEVICE,
+        Act.REVOKE_DEVICE,
+        Act.HOLD_DEVICE,
+        Act.RELEASE_DEVICE,
+        Act.READ_CERTIFICATES,
+        Act.MAKE_TOKEN,
+    }
+)
+"""Acts on one unit's devices: an actor with a narrower scope than the installation may do them within it."""
+
+
+def check_may(actor: Actor, act: Act) -> None:
+    """The first step of every operation. Raises NotAuthorised(ACT_FORBIDDEN) without a role for it.
+
+    An act that is not `OF_ONE_UNIT` needs the whole installation as scope; the others also call `check_scope`.
+    """
+    if not actor.roles & MAY[act]:
+        msg = f"{actor.id} may not {act}; that needs the role {' or '.join(sorted(MAY[act]))}"
+        raise NotAuthorised(Reason.ACT_FORBIDDEN, msg, actor=actor.id, act=act)
+    if act not in OF_ONE_UNIT and actor.scope is not None:
+        msg = f"{actor.id} may not {act}; that needs the whole installation as scope, and {_spell(actor)} is given"
+        raise NotAuthorised(Reason.ACT_FORBIDDEN, msg, actor=actor.id, act=act)
+
+
+def check_scope(actor: Actor, unit: UnitName | None) -> None:
+    """Raises NotAuthorised(ACT_FORBIDDEN) where `unit` is outside the actor's scope; None is the installation."""
+    if actor.scope is not None and unit not in actor.scope:
+        where = "the whole installation" if unit is None else f"unit {unit}"
+        msg = f"{actor.id} may act on {_spell(actor)} and not on {where}; name one of these units"
+        raise NotAuthorised(Reason.ACT_FORBIDDEN, msg, actor=actor.id, unit=None if unit is None else str(unit))
+
+
+def _spell(actor: Actor) -> str:
+    return ", ".join(sorted(str(unit) for unit in actor.scope or ())) or "no unit"

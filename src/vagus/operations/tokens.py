@@ -1,0 +1,36 @@
+"""Enrolment tokens: an operator makes one for a device; its text is shown once and stored nowhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vagus.operations.devices import find_named
+from vagus.operations.roles import Act, check_may, check_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    from vagus.fleet.tokens import MadeToken, TokenIssuer
+    from vagus.operations.actor import Actor
+    from vagus.records.engine.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What an operator may do with enrolment tokens."""
+
+    database: Database
+    issuer: Callable[[], TokenIssuer]
+
+    def make(self, actor: Actor, device: str, *, life: timedelta | None = None) -> MadeToken:
+        """A token with which `device` (its id, or MODEL:SERIAL) may enrol once; `life` is the policy's if left out.
+
+        Raises as `find_named`, Malformed(BAD_ARGUMENT) for a life above 90 days, Conflict(DEVICE_STATE) for a device
+        that may not enrol.
+        """
+        check_may(actor, Act.MAKE_TOKEN)
+        found = find_named(self.database, device)
+        check_scope(actor, found.unit)
+        return self.issuer().make(found.id, by=actor.id, life=life).result()

@@ -1,0 +1,84 @@
+"""The table of roles and acts: complete, and asked first by every operation."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from vagus.errors import NotAuthorised
+from vagus.identifiers import UnitName
+from vagus.operations import roles
+from vagus.operations.actor import Actor, ActorKind, Role
+from vagus.operations.roles import MAY, OF_ONE_UNIT, Act, check_may, check_scope
+from vagus.reasons import Reason
+
+FOLDER = Path(roles.__file__).parent
+ICU, ER = UnitName("h1", "icu"), UnitName("h1", "er")
+
+
+def actor(*held: Role, scope: frozenset[UnitName] | None = None) -> Actor:
+    return Actor("operator:anna", ActorKind.LOCAL_ACCOUNT, frozenset(held), scope)
+
+
+def operations() -> list[ast.FunctionDef]:
+    """Every public method that an actor may ask for: those with `actor` as their first argument."""
+    trees = [ast.parse(path.read_text()) for path in sorted(FOLDER.rglob("*.py"))]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    methods = [node for one in classes for node in one.body if isinstance(node, ast.FunctionDef)]
+    return [
+        one
+        for one in methods
+        if not one.name.startswith("_") and [argument.arg for argument in one.args.args[1:2]] == ["actor"]
+    ]
+
+
+def acts_named(method: ast.FunctionDef) -> list[str]:
+    """The acts that a method asks the table for."""
+    calls = [node for node in ast.walk(method) if isinstance(node, ast.Call)]
+    named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "check_may"]
+    return [call.args[1].attr for call in named if isinstance(call.args[1], ast.Attribute)]
+
+
+@pytest.mark.parametrize("method", operations(), ids=lambda method: method.name)
+def test_an_operation_first_asks_the_table_for_its_one_act(method: ast.FunctionDef) -> None:
+    first = method.body[1]  # after the docstring
+    assert isinstance(first, ast.Expr), "the first statement is check_may"
+    assert isinstance(first.value, ast.Call)
+    assert isinstance(first.value.func, ast.Name)
+    assert first.value.func.id == "check_may"
+    assert len(acts_named(method)) == 1
+
+
+def test_every_act_has_a_user_and_a_row() -> None:
+    used = {name for method in operations() for name in acts_named(method)}
+    assert used == {act.name for act in Act}
+    assert set(MAY) == set(Act)
+    assert all(MAY.values())
+    assert set(Act) >= OF_ONE_UNIT
+
+
+def test_an_actor_without_the_role_is_refused_with_a_reason_and_the_role() -> None:
+    for act in Act:
+        with pytest.raises(NotAuthorised, match="needs the role") as refusal:
+            check_may(actor(*(set(Role) - MAY[act])), act)
+        assert refusal.value.reason is Reason.ACT_FORBIDDEN
+        for role in MAY[act]:
+            check_may(actor(role), act)
+
+
+def test_a_narrower_scope_admits_acts_on_one_unit_and_only_on_its_units() -> None:
+    engineer = actor(*Role, scope=frozenset({ICU}))
+    for act in Act:
+        if act in OF_ONE_UNIT:
+            check_may(engineer, act)
+        else:
+            with pytest.raises(NotAuthorised, match="h1/icu is given"):
+                check_may(engineer, act)
+    check_scope(engineer, ICU)
+    for unit in (ER, None):
+        with pytest.raises(NotAuthorised, match="name one of these units") as refusal:
+            check_scope(engineer, unit)
+        assert refusal.value.reason is Reason.ACT_FORBIDDEN
+    check_scope(actor(Role.AUDITOR), None)
