@@ -1,24 +1,36 @@
-# The commands of the house. `make demo` and `make test` work on a bare clone: git, make, Python 3.11+ with venv.
+# The project's commands. `make demo` and `make test` work on a bare clone: git, make, Python 3.11+ with venv.
 
 PYTHON ?= python3
 PIP_FLAGS = --quiet --disable-pip-version-check
 SOAK_MINUTES ?= 10
 export SOAK_MINUTES
 
-.PHONY: demo test interop soak bench lint format lock clean missing
+.PHONY: demo quick test processes interop soak bench lint format lock clean missing
 
 demo: .venv/ready
 	.venv/bin/python -m examples.demo $(DEMO_FLAGS)
 
+# the tests of the layers below the processes: some seconds after each edit; `make test` has all of them
+QUICK = tests/x509 tests/wire tests/tlog tests/tls tests/trust tests/keystore tests/policy tests/records tests/fleet \
+  tests/endpoints tests/vagus_agent $(wildcard tests/test_*.py)
+PYTEST = .venv/bin/python -m pytest
+QUICKLY = -n 2 --dist worksteal -m "not interop and not soak and not process"
+
+quick: .venv/ready
+	$(PYTEST) $(QUICKLY) $(QUICK)
+
 test: .venv/ready
-	.venv/bin/python -m pytest -n 2 --dist worksteal -m "not interop and not soak"
+	$(PYTEST) $(QUICKLY)
+
+processes: .venv/ready
+	$(PYTEST) -n 2 --dist worksteal -m "process and not interop and not soak"
 
 interop: .venv/ready
 	bash tests/interop/prepare.sh
-	.venv/bin/python -m pytest -rs -m interop
+	$(PYTEST) -rs -m interop
 
 soak: .venv/ready
-	.venv/bin/python -m pytest -s -rs -m soak
+	$(PYTEST) -s -rs -m soak
 
 bench: .venv/ready
 	.venv/bin/python -m bench

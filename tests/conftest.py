@@ -1,4 +1,4 @@
-"""What every test may ask for: the public vectors and the budget of a soak; sets no state behind a test's back."""
+"""Fixtures for every test: the public test vectors, the seed of a soak and its share of the soak's time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A busy machine is no failure; and what a landing must pass is the same twice.
-settings.register_profile("house", deadline=None, derandomize="CI" in os.environ)
-settings.load_profile("house")
+# No deadline: a busy machine is no failure. In CI the examples are the same in every run.
+settings.register_profile("vagus", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("vagus")
 
 _SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 
@@ -29,9 +29,11 @@ def soak_seed() -> int:
 
 @pytest.fixture
 def soak_seconds(request: pytest.FixtureRequest) -> float:
-    """How many seconds this soak test may take: the whole budget, shared by the soak tests of the run."""
-    items = [item for item in request.session.items if item.get_closest_marker("soak")]
-    return float(os.environ.get("SOAK_MINUTES", "10")) * 60 / max(1, len(items))
+    """How many seconds this soak test may take: SOAK_MINUTES, shared by the soak tests of the run by their weights."""
+    marks = [item.get_closest_marker("soak") for item in request.session.items]
+    whole = sum(mark.kwargs.get("weight", 1) for mark in marks if mark is not None)
+    own = request.node.get_closest_marker("soak").kwargs.get("weight", 1)
+    return float(os.environ.get("SOAK_MINUTES", "10")) * 60 * own / whole
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,8 @@ from tests.cli.processes import (
 )
 from tests.cli.running import PLAN, done, run
 
+pytestmark = pytest.mark.process
+
 POLL = 1.0  # another process looks for revocations every 250 ms, and says nothing when it has looked
 CUT_WITHIN = 2.0
 

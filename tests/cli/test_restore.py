@@ -33,6 +33,8 @@ from vagus.x509.crls.decoding import Crl, decode_crl
 from vagus_agent.http import Response
 from vagus_agent.log_memory import LogMemory
 
+pytestmark = pytest.mark.process
+
 NEWEST_LIST = "crl/h1.icu/1/0.crl"
 
 

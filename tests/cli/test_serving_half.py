@@ -23,6 +23,8 @@ from vagus.records.engine.database import open_database
 from vagus.records.engine.tables import authorities
 from vagus.records.publications import list_publications, put_publication
 
+pytestmark = pytest.mark.process
+
 NAMED = [
     part
     for name in ("h1/icu", "h1/infra", "ocsp", "gate")

@@ -17,6 +17,8 @@ from tests.cli.processes import Served, serving
 from tests.cli.running import run
 from vagus.wiring import Installation, RealClock
 
+pytestmark = pytest.mark.process
+
 NODE = ("--role", "status", "--passphrase-source", "ocsp=env:TEST_PASSPHRASE")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import random
 import ssl
@@ -41,10 +42,14 @@ class Campaign:
     windows: Counter[str] = field(default_factory=Counter)
     left_open: Counter[str] = field(default_factory=Counter)
 
-    def run(self) -> None:
-        """Kill, restart, repeat; then check everything that was ever answered."""
-        draw = random.Random(self.seed)
-        devices = make_installation(self.folder, devices=(self.kills + 1) * _PER_LIFE, database=self.database)
+    def run(self, seconds: float = math.inf) -> None:
+        """Kill, restart, repeat; then check everything that the server ever responded with.
+
+        Ends after `seconds` with fewer than `kills`, but not with fewer than ten.
+        """
+        draw, ends_at = random.Random(self.seed), time.monotonic() + seconds
+        kills = int(min(self.kills, max(10, seconds)))  # a life takes more than a second
+        devices = make_installation(self.folder, devices=(kills + 1) * _PER_LIFE, database=self.database)
         tokens = make_tokens(self.folder, devices)
         journal = Journal(self.folder / "journal")
         oracle = Oracle(load_settings(self.folder).database_url, journal)
@@ -53,7 +58,9 @@ class Campaign:
         trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the anchor is the infrastructure CA, not the root
         clients = Clients(tokens, journal, trust)
         clients.start()
-        for kill in range(self.kills):
+        for kill in range(kills):
+            if kill >= 10 and time.monotonic() > ends_at:
+                break
             # at least every second kill falls between commit and answer
             point = draw.choice(BETWEEN) if kill % 2 == 0 else draw.choice(POINTS)
             self._one_life(clients, journal, point, draw)

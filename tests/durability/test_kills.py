@@ -9,6 +9,8 @@ import pytest
 from tests.durability.campaign import BETWEEN, Campaign
 from tests.durability.clients import LEFT_OPEN
 
+pytestmark = pytest.mark.process
+
 
 @pytest.mark.filterwarnings(LEFT_OPEN)
 def test_nothing_that_was_answered_is_lost_in_ten_kills(tmp_path: Path, soak_seed: int) -> None:

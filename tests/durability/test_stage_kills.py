@@ -32,6 +32,8 @@ from vagus.x509.crls.building import RevocationReason
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields
 
+pytestmark = pytest.mark.process
+
 PATIENCE = 60.0
 BY = "operator:test"
 Point = tuple[Literal["before-commit", "after-commit"], int]

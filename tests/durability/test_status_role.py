@@ -21,6 +21,8 @@ from tests.stall import StallMeter
 from vagus.authority.issuance import IssuedCertificate
 from vagus.x509.crls.building import RevocationReason
 
+pytestmark = pytest.mark.process
+
 GOOD, REVOKED, UNKNOWN = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED, ocsp.OCSPCertStatus.UNKNOWN
 
 

@@ -19,6 +19,8 @@ from vagus.records.verifier_memory import find_remembered
 from vagus.records.work import add_work, count_open
 from vagus.wiring import RealClock
 
+pytestmark = pytest.mark.process
+
 PATIENCE = 60.0
 
 SOURCE = """

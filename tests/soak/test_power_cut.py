@@ -110,6 +110,7 @@ def cut_many(run: Run, target: Path, cuts: list[int], chance: random.Random, lef
         check(run, cut, disk, target, leftover or chance.choice(list(Leftover)), chance)
 
 
+@pytest.mark.process
 def test_no_answer_leaves_before_the_sync_that_covers_it(tracer: Path, tmp_path: Path, soak_seed: int) -> None:
     """Cut right before the answer itself, with everything unsynced gone: it must already be on the disk."""
     run = trace(tracer, tmp_path, 160, soak_seed)
@@ -118,6 +119,7 @@ def test_no_answer_leaves_before_the_sync_that_covers_it(tracer: Path, tmp_path:
     cut_many(run, tmp_path / "cut", [at + 1 for at in chance.sample(answers, 25)], chance, Leftover.NOTHING)
 
 
+@pytest.mark.process
 def test_every_answer_holds_after_a_cut_at_any_instant(tracer: Path, tmp_path: Path, soak_seed: int) -> None:
     run = trace(tracer, tmp_path, 160, soak_seed + 1)
     chance = random.Random(soak_seed)
@@ -125,6 +127,7 @@ def test_every_answer_holds_after_a_cut_at_any_instant(tracer: Path, tmp_path: P
     cut_many(run, tmp_path / "cut", chance.sample(range(first, len(run.steps) + 1), 40), chance)
 
 
+@pytest.mark.process
 def test_commits_without_syncs_are_caught_by_these_cuts(tracer: Path, tmp_path: Path, soak_seed: int) -> None:
     """The twin: the same workload with synchronous = OFF loses what it answered, and the check sees it."""
     run = trace(tracer, tmp_path, 80, soak_seed + 2, "weak")
@@ -132,6 +135,7 @@ def test_commits_without_syncs_are_caught_by_these_cuts(tracer: Path, tmp_path: 
         cut_many(run, tmp_path / "cut", [run.answers[-1][0] + 1], random.Random(0), Leftover.NOTHING)
 
 
+@pytest.mark.process
 def test_every_sync_of_the_write_ahead_log_ends_before_its_answers(
     tracer: Path, tmp_path: Path, soak_seed: int
 ) -> None:
