@@ -30,10 +30,11 @@ def soak_seed() -> int:
 @pytest.fixture
 def soak_seconds(request: pytest.FixtureRequest) -> float:
     """How many seconds this soak test may take: SOAK_MINUTES, shared by the soak tests of the run by their weights."""
-    marks = [item.get_closest_marker("soak") for item in request.session.items]
-    whole = sum(mark.kwargs.get("weight", 1) for mark in marks if mark is not None)
-    own = request.node.get_closest_marker("soak").kwargs.get("weight", 1)
-    return float(os.environ.get("SOAK_MINUTES", "10")) * 60 * own / whole
+    weights = {
+        item: mark.kwargs.get("weight", 1) for item in request.session.items for mark in item.iter_markers("soak")
+    }
+    part: float = weights[request.node] / sum(weights.values())
+    return float(os.environ.get("SOAK_MINUTES", "10")) * 60 * part
 
 
 @pytest.fixture(scope="session")
