@@ -30,7 +30,7 @@ from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
 from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlRules, CrlStatus
-from vagus.trust.status import BoundedGrace, FirstSource, StatusSource
+from vagus.trust.status import FirstSource, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509 import der
 from vagus.x509.ocsp.checks import OcspRules, check_response
@@ -44,8 +44,6 @@ HOUR = timedelta(hours=1)
 WRAPS: dict[str, Callable[[CrlStatus], StatusSource]] = {
     "bare": lambda source: source,
     "first answer": lambda source: FirstSource([source]),
-    "bounded grace": lambda source: BoundedGrace(source, HOUR, lambda _: None),
-    "both": lambda source: BoundedGrace(FirstSource([source]), HOUR, lambda _: None),
 }
 HERE, THERE = ("uri", "http://status.example/1.crl"), ("uri", "http://status.example/2.crl")
 
@@ -230,19 +228,15 @@ def stale_list(*entries: Listed, issuer: Made = CA, late: timedelta = HOUR) -> b
     return crl(issuer, list(entries), this_update=AT - 30 * DAY, next_update=AT - late)
 
 
-def test_a_stale_list_that_names_it_says_revoked_whatever_grace_there_is() -> None:
-    """A revocation is for ever; a hold may have been lifted since, and is no consent either."""
+def test_a_stale_crl_still_says_revoked() -> None:
+    """A revocation is permanent. A hold may have been lifted since, so it is stale, and stale is not good."""
     leaf, held, neighbour = CA.leaf(), CA.leaf(), CA.leaf()
     source = status(stale_list(Listed(serial(leaf), 1), Listed(serial(held), 6)))
-    told: list[NotTrusted] = []
-    graced = BoundedGrace(source, 2 * HOUR, told.append)
-    for one in (source, graced):
-        with pytest.raises(NotTrusted) as caught:
-            one.check_status(leaf.parsed, CA.parsed, AT)
-        assert caught.value.reason is Reason.REVOKED
+    assert refused(source, leaf) is Reason.REVOKED
     assert refused(source, held) is Reason.STATUS_STALE
-    graced.check_status(neighbour.parsed, CA.parsed, AT)
-    assert [one.reason for one in told] == [Reason.STATUS_STALE]
+    with pytest.raises(NotTrusted) as caught:
+        ask(source, neighbour)
+    assert (caught.value.reason, caught.value.facts["stale_seconds"]) == (Reason.STATUS_STALE, 3600)
 
 
 def test_a_list_that_can_say_good_of_nobody_still_says_revoked() -> None:
@@ -261,11 +255,11 @@ def test_a_list_that_can_say_good_of_nobody_still_says_revoked() -> None:
         assert refused(source, neighbour) is silence
 
 
-def test_no_grace_lets_a_hold_of_a_stale_list_pass() -> None:
+def test_a_hold_of_a_stale_crl_has_no_stale_seconds() -> None:
+    """So a caller that accepts a status of a bounded age never accepts this one."""
     held = CA.leaf()
-    graced = BoundedGrace(status(stale_list(Listed(serial(held), 6))), 2 * HOUR, lambda _: None)
     with pytest.raises(NotTrusted) as caught:
-        graced.check_status(held.parsed, CA.parsed, AT)
+        ask(status(stale_list(Listed(serial(held), 6))), held)
     assert caught.value.reason is Reason.STATUS_STALE
     assert "stale_seconds" not in caught.value.facts
     # a list in date, by the CA's other key, knows better

@@ -19,7 +19,7 @@ from vagus.trust.anchors import AnchorSet
 from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
 from vagus.trust.crl_status import CrlStatus
 from vagus.trust.snapshot_status import SnapshotStatus
-from vagus.trust.status import AllSources, BoundedGrace, FirstSource, StatusSource
+from vagus.trust.status import AllSources, FirstSource, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crls.building import RevocationReason
@@ -200,12 +200,11 @@ def test_an_older_list_clears_nothing_that_looks_revoked_in_a_newer_snapshot(
 
 @pytest.mark.parametrize("silence", [Reason.STATUS_UNAVAILABLE, Reason.STATUS_STALE])
 def test_the_silence_of_who_is_asked_about_a_hit_leaves_it_in_doubt(clinic: Clinic, silence: Reason) -> None:
-    """Else a source that is older than the snapshot, or a grace for stale ones, would clear it."""
+    """Otherwise a source that is older than the snapshot would clear it."""
     bad = clinic.issue()
     clinic.revoke(bad)
     status = clinic.gateway(on_hit=Nobody(silence, stale_seconds=5))
     beside: list[StatusSource] = [AllSources([status, Nobody(None)]), FirstSource([status, Nobody(None)])]
-    beside.append(BoundedGrace(status, timedelta(hours=1), lambda _: None))
     for one in (status, *beside):
         assert refused(one, bad, clinic.now).reason is Reason.STATUS_DOUBTFUL
 
@@ -217,15 +216,13 @@ def test_a_clock_that_was_set_back_clears_nothing_that_looks_revoked(clinic: Cli
     assert refused(both, bad, clinic.now - timedelta(minutes=6)).reason is Reason.STATUS_DOUBTFUL
 
 
-def test_no_grace_lets_pass_what_an_old_snapshot_holds_as_revoked(clinic: Clinic) -> None:
+def test_what_an_old_snapshot_holds_as_revoked_is_doubtful_and_not_only_stale(clinic: Clinic) -> None:
     bad, good = clinic.issue(), clinic.issue()
     clinic.revoke(bad)
     late = clinic.now + timedelta(hours=25)
-    graced = BoundedGrace(clinic.gateway(), timedelta(hours=6), lambda _: None)
-    graced.check_status(*pair(good), late)
-    with pytest.raises(NotTrusted) as caught:
-        graced.check_status(*pair(bad), late)
-    assert caught.value.reason is Reason.STATUS_DOUBTFUL
+    status = clinic.gateway()
+    assert refused(status, good, late).reason is Reason.STATUS_STALE
+    assert refused(status, bad, late).reason is Reason.STATUS_DOUBTFUL
 
 
 def test_it_fails_closed_when_it_is_too_old(clinic: Clinic) -> None:
@@ -237,11 +234,6 @@ def test_it_fails_closed_when_it_is_too_old(clinic: Clinic) -> None:
     clinic.built.advance(seconds=1)
     control = clinic.gateway(longest_age=timedelta(hours=2))
     assert refused(control, issued, clinic.now + timedelta(hours=2, seconds=1)).reason is Reason.STATUS_STALE
-    told: list[NotTrusted] = []
-    telemetry = BoundedGrace(control, timedelta(hours=1), told.append)
-    telemetry.check_status(*pair(issued), clinic.now + timedelta(hours=3))
-    assert len(told) == 1
-    assert refused(telemetry, issued, clinic.now + timedelta(hours=3, seconds=1)).reason is Reason.STATUS_STALE
 
 
 def test_silence_is_no_answer(clinic: Clinic, tmp_path: Path) -> None:

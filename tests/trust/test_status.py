@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pytest
 
 from tests.x509.chains import AT, NO_REV_AVAIL, root
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
-from vagus.trust.status import AllSources, BoundedGrace, FirstSource, StatusSource, UnsafeNoStatus, as_of_authority
+from vagus.trust.status import (
+    AllSources,
+    FirstSource,
+    StatusSource,
+    UnsafeNoStatus,
+    as_of_authority,
+    status_check,
+)
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.paths.search import ValidPath
 
@@ -80,7 +87,7 @@ def test_about_a_certificate_that_excuses_silence_all_are_heard() -> None:
     assert caught.value.reason is Reason.REVOKED
     ask(sources)
     with pytest.raises(NotTrusted) as caught:
-        sources.check_path_status(ValidPath((short.parsed,), ROOT.anchor, frozenset()), AT)
+        status_check(sources)(ValidPath((short.parsed,), ROOT.anchor, frozenset()), AT)
     assert caught.value.reason is Reason.REVOKED
     late = Says(Reason.STATUS_STALE, stale_seconds=10)
     FirstSource([Says(None), Says(Reason.STATUS_UNAVAILABLE), late]).check_status(short.parsed, ROOT.parsed, AT)
@@ -102,29 +109,13 @@ def test_silence_of_all_is_no_consent() -> None:
     assert refused(FirstSource([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE
 
 
-def test_staleness_without_an_age_is_not_forgotten_for_one_that_grace_covers() -> None:
+def test_a_stale_hold_is_not_replaced_by_a_stale_status_with_an_age() -> None:
     held, late = Says(Reason.STATUS_STALE), Says(Reason.STATUS_STALE, stale_seconds=10)
     for sources in ([held, late], [late, held]):
-        told: list[NotTrusted] = []
-        assert refused(BoundedGrace(FirstSource(sources), timedelta(hours=1), told.append)) is Reason.STATUS_STALE
-        assert told == []
-
-
-def test_grace_is_bounded_told_and_for_stale_answers_only() -> None:
-    told: list[NotTrusted] = []
-    hour = timedelta(hours=1)
-    ask(BoundedGrace(Says(Reason.STATUS_STALE, stale_seconds=3600), hour, told.append))
-    assert [one.reason for one in told] == [Reason.STATUS_STALE]
-    ask(BoundedGrace(Says(None), hour, told.append))
-    for source in (
-        Says(Reason.STATUS_STALE, stale_seconds=3601),
-        Says(Reason.STATUS_STALE),
-        Says(Reason.STATUS_UNAVAILABLE, stale_seconds=1),
-        Says(Reason.REVOKED, stale_seconds=1),
-        Says(Reason.CRL_ROLLBACK, stale_seconds=1),
-    ):
-        assert refused(BoundedGrace(source, hour, told.append)) is source.reason
-    assert len(told) == 1
+        with pytest.raises(NotTrusted) as caught:
+            ask(FirstSource(sources))
+        assert caught.value.reason is Reason.STATUS_STALE
+        assert "stale_seconds" not in caught.value.facts
 
 
 def test_a_revoked_authority_is_told_from_a_revoked_leaf() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -147,10 +147,6 @@ class FirstSource:
         """As `check_status`, each source with the path."""
         self._hear(path.certificates[index], [partial(check, path, index, at) for check in self._checks])
 
-    def check_path_status(self, path: ValidPath, at: datetime) -> None:
-        """As `PathStatusSource.check_path_status`: each certificate is decided about by itself."""
-        check_every(self.check_status_in, path, at)
-
     def _hear(self, certificate: PathCertificate, questions: Sequence[Callable[[], None]]) -> None:
         _decide(questions, hears_all=self._hears_all, is_excused=excuses_silence(certificate))
 
@@ -193,41 +189,3 @@ def _decide(questions: Sequence[Callable[[], None]], *, hears_all: bool, is_excu
     # nor is an old list's hold, by whoever lets a noRevAvail certificate pass and may know nothing of it
     if not is_answered or (is_excused and is_past_grace(silence)):
         raise silence
-
-
-class BoundedGrace:
-    """Lets a stale answer pass for a bounded time and says so each time: the fail mode of telemetry (design section 5).
-
-    Revoked stays revoked, and silence (STATUS_UNAVAILABLE) is no answer at all. `told` hears of each use.
-    """
-
-    def __init__(self, source: StatusSource, grace: timedelta, told: Callable[[NotTrusted], None]) -> None:
-        self._source = source
-        self._check = check_in_path(source)
-        self._grace = grace
-        self._told = told
-
-    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
-        """Raises NotTrusted as the source does, but not STATUS_STALE within the grace."""
-        self._ask(partial(self._source.check_status, certificate, issuer, at))
-
-    def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
-        """As `check_status`, with the path."""
-        self._ask(partial(self._check, path, index, at))
-
-    def check_path_status(self, path: ValidPath, at: datetime) -> None:
-        """As `PathStatusSource.check_path_status`."""
-        check_every(self.check_status_in, path, at)
-
-    def _ask(self, question: Callable[[], None]) -> None:
-        try:
-            question()
-        except NotTrusted as refusal:
-            stale_for = refusal.facts.get("stale_seconds")
-            if (
-                refusal.reason is not Reason.STATUS_STALE
-                or not isinstance(stale_for, int)
-                or stale_for > self._grace.total_seconds()
-            ):
-                raise
-            self._told(refusal)
