@@ -44,7 +44,7 @@ def constraints_of(built: Installation, name: str) -> x509.NameConstraints | Non
 def test_one_ceremony_makes_the_whole_hierarchy(installation: Installation) -> None:
     report = installation.build()
     assert report.certified == ("root#1", "h1#1", "h1/icu#1", "h1/er#1", "h1/sdc#1", "h1/infra#1")
-    assert report.lists == ("root#1/0", "root#1/-1", "h1#1/0", "h1#1/-1")
+    assert report.crls == ("root#1/0", "root#1/-1", "h1#1/0", "h1#1/-1")
     for below, above in (("h1", "root"), ("h1/icu", "h1"), ("h1/er", "h1"), ("h1/sdc", "root"), ("h1/infra", "root")):
         certificate_of(installation, below).verify_directly_issued_by(certificate_of(installation, above))
 
@@ -125,7 +125,7 @@ def test_a_second_ceremony_has_only_lists_to_sign(built: Installation) -> None:
     before = certificate_of(built, "h1/icu")
     report = built.ceremony().hold()
     assert report.certified == ()
-    assert report.lists == ("root#1/0", "root#1/-1", "h1#1/0", "h1#1/-1")
+    assert report.crls == ("root#1/0", "root#1/-1", "h1#1/0", "h1#1/-1")
     assert certificate_of(built, "h1/icu") == before
 
 

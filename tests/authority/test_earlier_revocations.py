@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.authority.installation import BY, ICU, Installation
 from tests.authority.test_hierarchy import PRIVATE, Elsewhere
 from vagus.authority.crls import shards
-from vagus.authority.crls.foreign import read_list
-from vagus.authority.earlier_revocations import LOST, revoke_earlier, take_in
+from vagus.authority.crls.foreign import read_foreign_crl
+from vagus.authority.earlier_revocations import LOST, record_crls, revoke_earlier
 from vagus.errors import Conflict, LimitExceeded, NotTrusted
 from vagus.reasons import Reason
 from vagus.records.authorities import list_authorities
@@ -72,7 +72,7 @@ class OldAuthority:
             self.elsewhere.pem(self.certificate),
             self.key.private_bytes(*PRIVATE),
             None,
-            lists=lists,
+            crls=lists,
             by=BY,
         )
 
@@ -200,8 +200,8 @@ def behind(built: Installation, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[i
 def take_back(built: Installation, *lists: bytes) -> None:
     with built.database.reading() as connection:
         authorities = list_authorities(connection)
-    found = [one for one in (read_list(der, authorities) for der in lists) if one is not None]
-    built.writer.submit(lambda batch: take_in(batch, *found, since=LOST, by=BY)).result()
+    found = [one for one in (read_foreign_crl(der, authorities) for der in lists) if one is not None]
+    built.writer.submit(lambda batch: record_crls(batch, *found, since=LOST, by=BY)).result()
 
 
 def signed_again(built: Installation) -> dict[int, set[int]]:

@@ -221,7 +221,7 @@ def test_no_device_gets_the_key_of_a_foreign_root(installation: Installation) ->
     key = ec.generate_private_key(ec.SECP384R1())
     made = elsewhere.certify(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Ours")]), key.public_key())
     installation.hierarchy.import_authority(
-        replace(ICU, parent=None), elsewhere.pem(made), key.private_bytes(*PRIVATE), None, lists=[], by=BY
+        replace(ICU, parent=None), elsewhere.pem(made), key.private_bytes(*PRIVATE), None, crls=[], by=BY
     )
     with pytest.raises(Conflict) as refusal:
         installation.issuance().issue_now(
@@ -241,7 +241,7 @@ def test_a_pair_that_does_not_match_is_not_imported(installation: Installation) 
     wrong = ec.generate_private_key(ec.SECP384R1())
     with pytest.raises(Conflict) as refusal:
         installation.hierarchy.import_authority(
-            planned, elsewhere.pem(made), wrong.private_bytes(*PRIVATE), None, lists=[], by=BY
+            planned, elsewhere.pem(made), wrong.private_bytes(*PRIVATE), None, crls=[], by=BY
         )
     assert refusal.value.reason is Reason.KEY_MISMATCH
     assert not (installation.folder / "keystores").exists(), "no key was kept"
@@ -252,7 +252,7 @@ def test_a_pair_that_does_not_match_is_not_imported(installation: Installation) 
     small = small.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     pem = small.sign(weak, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     with pytest.raises(Refused) as weakness:
-        installation.hierarchy.import_authority(planned, pem, weak.private_bytes(*PRIVATE), None, lists=[], by=BY)
+        installation.hierarchy.import_authority(planned, pem, weak.private_bytes(*PRIVATE), None, crls=[], by=BY)
     assert weakness.value.reason is Reason.UNSUPPORTED_ALGORITHM
 
 
@@ -307,7 +307,7 @@ def test_a_ca_made_by_openssl_is_imported_and_its_name_kept_byte_for_byte(
     with new_installation(tmp_path / "house") as installation:
         installation.clock.set(datetime.now(UTC))
         reference = installation.hierarchy.import_authority(
-            replace(ICU, parent=None), pem, (tmp_path / "ca.key").read_bytes(), OTHER, lists=[], by=BY
+            replace(ICU, parent=None), pem, (tmp_path / "ca.key").read_bytes(), OTHER, crls=[], by=BY
         )
         assert reference == "h1/icu#1"
         issuers = installation.issuers("h1/icu")
@@ -338,7 +338,7 @@ def test_an_import_beside_a_waiting_request_is_refused(installation: Installatio
     installation.hierarchy.request(FOREIGN, by=BY)
     with pytest.raises(Conflict) as refusal:
         installation.hierarchy.import_authority(
-            FOREIGN, elsewhere.pem(), elsewhere.key.private_bytes(*PRIVATE), None, lists=[], by=BY
+            FOREIGN, elsewhere.pem(), elsewhere.key.private_bytes(*PRIVATE), None, crls=[], by=BY
         )
     assert refusal.value.reason is Reason.ALREADY_EXISTS
 
@@ -350,6 +350,6 @@ def test_a_chain_out_of_order_is_refused(installation: Installation) -> None:
     backwards = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (elsewhere.root, made))
     with pytest.raises(NotTrusted) as refusal:
         installation.hierarchy.import_authority(
-            replace(ICU, parent=None), backwards, key.private_bytes(*PRIVATE), None, lists=[], by=BY
+            replace(ICU, parent=None), backwards, key.private_bytes(*PRIVATE), None, crls=[], by=BY
         )
     assert refusal.value.reason is Reason.NAME_CHAINING

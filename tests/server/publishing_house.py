@@ -59,7 +59,7 @@ class PublishingHouse:
             url, body = f"{place}/ocsp", base64.b64decode(unquote(asked), validate=True)
         if body is not None:
             try:
-                content = self.desk.answer(body, self.built.clock.now()).response_der
+                content = self.desk.respond(body, self.built.clock.now()).response_der
             except VagusError as error:
                 content = encode_ocsp_error(OCSP_STATUS[error.reason])
         elif url.startswith(f"{STATUS_URL}/ca/"):

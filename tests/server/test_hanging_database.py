@@ -132,11 +132,11 @@ def test_a_node_goes_on_over_a_database_that_stands_still(hanging: tuple[Relay, 
         return answer.status
 
     async def go_on() -> None:
-        lists.look()
+        lists.refresh()
         assert (await status_of(kept)).certificate_status is ocsp.OCSPCertStatus.GOOD
         relay.freeze()
         assert await fetch() == 200, "from memory, which is fresh"
-        looked = asyncio.get_running_loop().run_in_executor(threads, lists.look)
+        looked = asyncio.get_running_loop().run_in_executor(threads, lists.refresh)
         while not looked.done():
             assert await fetch() == 200, "while a look hangs"
             assert (await status_of(kept)).certificate_status is ocsp.OCSPCertStatus.GOOD
@@ -147,7 +147,7 @@ def test_a_node_goes_on_over_a_database_that_stands_still(hanging: tuple[Relay, 
         relay.thaw()
         while lists.state().is_away:  # until the follower has read, and ASK_SECONDS at least, nobody asks
             await asyncio.sleep(0.1)
-            await asyncio.get_running_loop().run_in_executor(threads, lists.look)
+            await asyncio.get_running_loop().run_in_executor(threads, lists.refresh)
         assert (await status_of(new)).certificate_status is ocsp.OCSPCertStatus.GOOD
 
     follower.start()

@@ -87,16 +87,16 @@ def test_a_clock_that_dates_no_list_is_told_once_in_the_log_and_until_it_is_righ
     clock, waits = FrozenClock(), {"listener old": "waits too"}
     database = open_database("sqlite://")
     bound = ClockBound(database, clock, lambda: 0.0)
-    note_clock(waits, bound.look)
+    note_clock(waits, bound.check_only)
     assert waits == {"listener old": "waits too"}
     clock.advance(hours=2)
     with caplog.at_level(logging.ERROR):
-        note_clock(waits, bound.look)
-        note_clock(waits, bound.look)
+        note_clock(waits, bound.check_only)
+        note_clock(waits, bound.check_only)
     assert "restart this process if it is right now" in waits["dates"]
     assert [record.getMessage() for record in caplog.records] == [waits["dates"]]
     clock.advance(hours=-2)
-    note_clock(waits, bound.look)
+    note_clock(waits, bound.check_only)
     assert waits == {"listener old": "waits too"}
     database.close()
 

@@ -46,7 +46,7 @@ def question(issued: IssuedCertificate) -> bytes:
 
 
 def ask(house: PublishingHouse, issued: IssuedCertificate) -> ocsp.OCSPResponse:
-    return ocsp.load_der_ocsp_response(house.desk.answer(question(issued), house.built.clock.now()).response_der)
+    return ocsp.load_der_ocsp_response(house.desk.respond(question(issued), house.built.clock.now()).response_der)
 
 
 def test_the_sweep_goes_page_by_page_from_where_it_was(
@@ -58,12 +58,12 @@ def test_the_sweep_goes_page_by_page_from_where_it_was(
     monkeypatch.setattr(rows, "list_alive", partial(whole, count=2))
     kept: list[int] = []
     while supply.presign() < 60.0:
-        kept.append(house.desk.kept)
+        kept.append(house.desk.cached_count)
     assert kept == [2, 4, 6], "five devices and the responder's own"
     house.issue()
     while supply.presign() < 60.0:
         pass
-    assert house.desk.kept == 7
+    assert house.desk.cached_count == 7
 
 
 def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(
@@ -83,7 +83,7 @@ def test_a_sweep_of_more_than_is_kept_ends(house: PublishingHouse, monkeypatch: 
     for _ in range(5):
         house.issue()
     monkeypatch.setattr(rows, "list_alive", partial(rows.list_alive, count=2))
-    monkeypatch.setattr(house.desk, "_most_kept", 4)
+    monkeypatch.setattr(house.desk, "_most_cached", 4)
     assert [house.desk.presign_slice(house.built.clock.now()) for _ in range(4)] == [True, False, True, False]
 
 
@@ -138,7 +138,7 @@ class Node:
     def ask(self, issued: IssuedCertificate) -> ocsp.OCSPResponse:
         self.follower.catch_up()
         self.supply.take_over()
-        answer = self.desk.answer(question(issued), self.house.built.clock.now())
+        answer = self.desk.respond(question(issued), self.house.built.clock.now())
         return ocsp.load_der_ocsp_response(answer.response_der)
 
     def shown(self) -> x509.Certificate:
@@ -193,11 +193,11 @@ def test_answers_that_are_kept_stay_current_while_the_new_key_is_awaited(house: 
     node.ask(house.issue())
     while node.supply.presign() < 60.0:
         pass
-    signed = list(node.desk._kept.values())
+    signed = list(node.desk._cached.values())
     node.supply.take_over()
     while node.supply.presign() < 60.0:
         pass
-    assert list(node.desk._kept.values()) == signed
+    assert list(node.desk._cached.values()) == signed
 
 
 def test_no_node_goes_on_with_a_responder_that_was_revoked(house: PublishingHouse, node: Node) -> None:

@@ -47,18 +47,18 @@ def test_answers_that_are_ready_go_out_and_others_are_put_off(house: PublishingH
     gauge, now = Busy(), house.built.clock.now()
     source = SheddingOcsp(house.desk, gauge)
     seen, unseen = question(house.issue()), question(house.issue())
-    before = source.answer(seen, now)
-    source.answer(question(house.issue(), bytes(32)), now)
+    before = source.respond(seen, now)
+    source.respond(question(house.issue(), bytes(32)), now)
     gauge.now = True
-    assert source.answer(seen, now) == before
+    assert source.respond(seen, now) == before
     for request in (unseen, question(house.issue(), bytes(32)), b"junk"):
         with pytest.raises(LimitExceeded) as caught:
-            source.answer(request, now)
+            source.respond(request, now)
         assert caught.value.reason is Reason.OVERLOADED
         assert OCSP_STATUS[caught.value.reason] is OcspStatus.TRY_LATER
     assert gauge.turned_away == 3
     gauge.now = False
-    source.answer(unseen, now)
+    source.respond(unseen, now)
 
 
 def test_what_was_signed_ahead_goes_out_under_load_although_nobody_asked_before(house: PublishingHouse) -> None:
@@ -66,7 +66,7 @@ def test_what_was_signed_ahead_goes_out_under_load_although_nobody_asked_before(
     source, issued = SheddingOcsp(house.desk, gauge), house.issue()
     house.desk.presign(now)
     gauge.now = True
-    assert source.answer(question(issued, algorithm=hashes.SHA1()), now).next_update is not None
+    assert source.respond(question(issued, algorithm=hashes.SHA1()), now).next_update is not None
     assert gauge.turned_away == 0
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.authority.crls.test_files import keep, newest
 from tests.server.publishing_house import ICU, PublishingHouse, question_der
 from vagus.authority.crls.files import CrlFiles
-from vagus.authority.crls.foreign import read_list
+from vagus.authority.crls.foreign import read_foreign_crl
 from vagus.authority.earlier_revocations import adopt_crl
 from vagus.errors import Conflict, IntegrityFailure, Unavailable
 from vagus.reasons import Reason
@@ -54,7 +54,7 @@ class Node:
         self.marks += 1
 
     def list_of(self, shard: int, *, is_delta: bool = False) -> bytes | None:
-        self.house.lists.look()
+        self.house.lists.refresh()
         found = self.lists.find_cached_crl(ICU, 1, shard, is_delta=is_delta)
         found = found or self.lists.find_crl(ICU, 1, shard, is_delta=is_delta)
         return None if found is None else found.crl_der
@@ -73,7 +73,7 @@ class Node:
 
     def adopt(self, name: str) -> None:
         with self.house.built.database.reading() as connection:
-            found = read_list(self.file_of(name), list_authorities(connection))
+            found = read_foreign_crl(self.file_of(name), list_authorities(connection))
         assert found is not None
         self.house.built.writer.submit(lambda batch: adopt_crl(batch, found)).result()
 
@@ -121,7 +121,7 @@ def test_newer_lists_beside_the_database_make_it_blind_until_it_has_them(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house, question = node.house, question_der(decode_certificate(node.house.icu.certificate_der), 5)
-    assert node.desk.answer(question, house.built.clock.now())
+    assert node.desk.respond(question, house.built.clock.now())
     set_back(node)
     monkeypatch.setattr(setback_watch, "_LOOK_SECONDS", 3600.0)
     assert node.sight.look_again(), "as it looked a moment ago"
@@ -132,9 +132,9 @@ def test_newer_lists_beside_the_database_make_it_blind_until_it_has_them(
         node.sight.check()
     assert start.value.reason is Reason.RESTORE_UNSETTLED
     with pytest.raises(Unavailable) as later:
-        node.desk.answer(question, house.built.clock.now())
+        node.desk.respond(question, house.built.clock.now())
     assert later.value.reason is Reason.RESTORE_UNSETTLED
-    assert node.desk.find_kept(question, house.built.clock.now()) is None
+    assert node.desk.find_cached(question, house.built.clock.now()) is None
     for shard, name in ((0, "0"), (COMPLETE, "complete")):
         assert node.list_of(shard) == node.file_of(name)
     assert node.list_of(0, is_delta=True) == node.file_of("0.delta")
@@ -205,7 +205,7 @@ def test_files_that_are_as_old_as_a_restored_database_are_not_trusted(node: Node
 
 def test_certificates_of_authorities_are_handed_out_all_the_same(node: Node) -> None:
     node.restore()
-    found = node.lists.find_kept_certificate(ICU, 1) or node.lists.find_certificate(ICU, 1)
+    found = node.lists.find_cached_certificate(ICU, 1) or node.lists.find_certificate(ICU, 1)
     assert found == node.house.icu.certificate_der
 
 

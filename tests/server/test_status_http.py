@@ -264,10 +264,10 @@ def _any(questions: list[bytes]) -> st.SearchStrategy[bytes]:
 class _Broken:
     """A source that fails otherwise than by our own errors."""
 
-    def answer(self, _request_der: bytes, _at: datetime) -> SignedResponse:
+    def respond(self, _request_der: bytes, _at: datetime) -> SignedResponse:
         raise OSError("the disk is gone")
 
-    def find_kept(self, _request_der: bytes, _at: datetime) -> CachedResponse | None:
+    def find_cached(self, _request_der: bytes, _at: datetime) -> CachedResponse | None:
         raise OSError("the disk is gone")
 
 

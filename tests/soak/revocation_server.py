@@ -135,7 +135,7 @@ class Server:
     def _write_files(self) -> None:
         files = self._publisher.files
         assert files is not None
-        do_each("files", files.find_behind(), files.write)
+        do_each("files", files.find_outdated(), files.write)
 
     def issue(self, count: int) -> list[tuple[int, bytes]]:
         """So many new certificates, with their serial numbers."""
@@ -178,7 +178,7 @@ class Server:
         lists = {name: self.fetch(f"{STATUS_URL}/crl/{slug_of(UNIT)}/1/{name}.crl") for name in known}
         now = self._clock.now()
         answers = [
-            self._desk.answer(question_der(self._issuer_certificate, serial), now).response_der for serial in serials
+            self._desk.respond(question_der(self._issuer_certificate, serial), now).response_der for serial in serials
         ]
         return {name: der for name, der in lists.items() if hashlib.sha256(der).digest() != known[name]}, answers
 
@@ -188,7 +188,7 @@ class Server:
         if asked:
             body = base64.b64decode(unquote(asked), validate=True)
         if body is not None:
-            return self._desk.answer(body, self._clock.now()).response_der
+            return self._desk.respond(body, self._clock.now()).response_der
         if url.startswith(f"{STATUS_URL}/ca/"):
             slug, _, name = url.removeprefix(f"{STATUS_URL}/ca/").partition("/")
             return self._lists.find_certificate(slug.replace(".", "/"), int(name.removesuffix(".cer"))) or b""

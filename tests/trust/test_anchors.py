@@ -64,12 +64,12 @@ def test_the_floor_rises_and_never_falls() -> None:
 def test_what_the_house_dated_itself_may_be_taken_back_and_what_others_dated_may_not() -> None:
     floor = ClockFloor(AT, slack=timedelta(minutes=5))
     floor.raise_to(AT + timedelta(hours=1))
-    floor.stand_at(AT + timedelta(hours=3))
+    floor.set_own_moment(AT + timedelta(hours=3))
     assert floor.opens_at == AT + timedelta(hours=2, minutes=55)
     floor.check(floor.opens_at)
     with pytest.raises(NotTrusted):
         floor.check(floor.opens_at - timedelta(seconds=1))
-    floor.stand_at(AT)
+    floor.set_own_moment(AT)
     assert floor.moment == AT + timedelta(hours=1)
     floor.raise_to(AT + timedelta(days=1))
     floor.raise_to(AT - timedelta(days=9))

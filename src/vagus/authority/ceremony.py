@@ -52,7 +52,7 @@ class CeremonyReport:
 
     ceremony: str
     certified: tuple[str, ...]
-    lists: tuple[str, ...]
+    crls: tuple[str, ...]
     sealed: tuple[Path, ...]
 
 
@@ -76,7 +76,7 @@ class _Journal:
 @dataclass(slots=True)
 class _Done:
     certified: list[str] = field(default_factory=list)
-    lists: list[str] = field(default_factory=list)
+    crls: list[str] = field(default_factory=list)
     sealed: list[Path] = field(default_factory=list)
 
 
@@ -139,13 +139,13 @@ class Ceremony:
         for issuer in self._offline_issuers():
             for publication in self._publisher.publish_all(issuer):
                 journal.note("sign-list", issuer.reference, publication.crl_der)
-                done.lists.append(f"{issuer.reference}/{publication.shard}")
+                done.crls.append(f"{issuer.reference}/{publication.shard}")
             # 3. with them, sealed, a list per subordinate that revokes it
             if self._sealer is not None:
                 done.sealed.extend(self._seal(issuer, self._sealer, journal))
             self._advance(f"{issuer.reference} lists")
         journal.note("end")
-        return CeremonyReport(journal.ceremony, tuple(done.certified), tuple(done.lists), tuple(done.sealed))
+        return CeremonyReport(journal.ceremony, tuple(done.certified), tuple(done.crls), tuple(done.sealed))
 
     def _certify(self, row: AuthorityRow, journal: _Journal) -> None:
         # 1. the request is the row's: its own signature, and the key that was written down

@@ -42,13 +42,13 @@ class ClockBound:
 
         That the database's clock agrees excuses no leap: it may be the same machine's, or be set by whoever set ours.
         """
-        self._seen = self._look()
+        self._seen = self._measure()
 
-    def look(self) -> None:
+    def check_only(self) -> None:
         """As `check`, for those who only tell: however often it is called, no leap more is forgiven."""
-        self._look()
+        self._measure()
 
-    def _look(self) -> tuple[datetime, float]:
+    def _measure(self) -> tuple[datetime, float]:
         now, elapsed = self._clock.now(), self._elapsed()
         before, elapsed_before = self._seen
         latest = before + timedelta(seconds=elapsed - elapsed_before)

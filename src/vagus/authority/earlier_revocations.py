@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 
 from vagus.authority.crls import shards
-from vagus.authority.crls.foreign import ForeignCrl, Said, weigh
+from vagus.authority.crls.foreign import CombinedEntry, ForeignCrl, combine_crls
 from vagus.authority.revocation import hold_row, revoke_row
 from vagus.errors import Conflict
 from vagus.ledger.append import append
@@ -44,29 +44,29 @@ ELSEWHERE = "elsewhere"
 """As `LOST`: it was issued before its authority came here."""
 
 
-def find_home(connection: Connection, authority: AuthorityRow, serial: int) -> int | None:
+def find_known_shard(connection: Connection, authority: AuthorityRow, serial: int) -> int | None:
     """The shard in which a certificate is known to stand."""
     row = find_certificate(connection, authority.id, serial)
     return None if row is None or row.shard == EVERY_SHARD else row.shard
 
 
-def take_in(batch: Batch, *lists: ForeignCrl, since: str, by: str) -> int:
+def record_crls(batch: Batch, *lists: ForeignCrl, since: str, by: str) -> int:
     """Write down what lists say together, and go on from their numbers; gives how many certificates that was news of.
 
     A certificate from elsewhere names no list of ours, unless one of these lists is.
     """
     for one in lists:
         adopt_crl(batch, one)
-    said = weigh(lists, lambda authority, serial: find_home(batch.connection, authority, serial))
+    said = combine_crls(lists, lambda authority, serial: find_known_shard(batch.connection, authority, serial))
     authorities = {one.authority.reference: one.authority for one in lists}
     is_of_ours = since == LOST or any(one.shard is not None for one in lists)
-    return apply(batch, authorities, said, since=since, by=by, is_of_ours=is_of_ours)
+    return record_combined(batch, authorities, said, since=since, by=by, is_of_ours=is_of_ours)
 
 
-def apply(
+def record_combined(
     batch: Batch,
     authorities: Mapping[str, AuthorityRow],
-    said: Mapping[tuple[str, int], Said],
+    said: Mapping[tuple[str, int], CombinedEntry],
     *,
     since: str,
     by: str,
@@ -77,7 +77,7 @@ def apply(
     `is_of_ours`: whether lists of ours may be named by certificates of which nothing is known.
     """
     return sum(
-        apply_foreign_crls(
+        record_entry(
             batch,
             authorities[reference],
             serial,
@@ -91,7 +91,7 @@ def apply(
     )
 
 
-def apply_foreign_crls(
+def record_entry(
     batch: Batch,
     authority: AuthorityRow,
     serial: int,
@@ -104,7 +104,7 @@ def apply_foreign_crls(
 ) -> int:
     """Revoke or hold what a list names, whether its certificate is known here or not; 1 where that was news.
 
-    `shard` is that of the list of ours which its CDP names, if that is known; `is_of_ours` as in `apply`.
+    `shard` is that of the list of ours which its CDP names, if that is known; `is_of_ours` as in `record_combined`.
     """
     row = find_certificate(batch.connection, authority.id, serial)
     if row is None:
@@ -228,6 +228,6 @@ def revoke_earlier(
         if row.request_der is not None:
             msg = f"{row.reference} was born here, so it never issued {serial:x} elsewhere; see: vagus revoke"
             raise Conflict(Reason.NOT_ISSUED, msg, authority=row.reference, serial=f"{serial:x}")
-        return apply_foreign_crls(batch, row, serial, reason, since=ELSEWHERE, by=by)
+        return record_entry(batch, row, serial, reason, since=ELSEWHERE, by=by)
 
     return writer.submit(act).result()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.authority import earlier_revocations, imports
-from vagus.authority.crls.foreign import check_signer, read_list
+from vagus.authority.crls.foreign import check_signer, read_foreign_crl
 from vagus.authority.issuance import sign_request
 from vagus.authority.issuers import Issuer, OpenIssuers, make_issuer, open_issuers
 from vagus.errors import Conflict, NotTrusted
@@ -140,12 +140,12 @@ class Hierarchy:
         key_pem: bytes,
         password: Passphrase | None,
         *,
-        lists: Sequence[bytes],
+        crls: Sequence[bytes],
         by: str,
     ) -> str:
         """Take over an existing CA with its key; gives its reference. Its name and extensions stay byte for byte.
 
-        `lists` are the newest CRLs of its old operator: what they name stays revoked or on hold, and our numbers go on
+        `crls` are the newest CRLs of its old operator: what they name stays revoked or on hold, and our numbers go on
         from theirs. Without them everything that was revoked would be good again.
 
         Raises NotTrusted(CRL_INVALID) for a list of another key and for a delta, Conflict(ALREADY_EXISTS),
@@ -154,7 +154,7 @@ class Hierarchy:
         # 1. the certificates and lists, before any key is touched
         found = imports.read_chain(chain_pem)
         imports.check_authority(found, self._profile_keys(planned.kind))
-        for crl_der in lists:
+        for crl_der in crls:
             crl = decode_crl(crl_der)
             check_signer(crl, found.certificate_der)
             _check_whole(crl)
@@ -180,8 +180,8 @@ class Hierarchy:
             authority_id = self._record(batch, planned, generation, key, None, by)
             _certify(batch, authority_id, f"{planned.name}#{generation}", found, by=by)
             row = rows.find_by_id(batch.connection, authority_id)
-            read = [read_list(crl_der, [row]) for crl_der in lists] if row is not None else []
-            earlier_revocations.take_in(
+            read = [read_foreign_crl(crl_der, [row]) for crl_der in crls] if row is not None else []
+            earlier_revocations.record_crls(
                 batch, *(one for one in read if one is not None), since=earlier_revocations.ELSEWHERE, by=by
             )
 

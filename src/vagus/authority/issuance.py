@@ -247,7 +247,7 @@ class Issuance:
             shard=prepared.shard,
         )
         rows.insert_intent(connection, row, prepared.tbs_der)
-        issuer.shards.note(connection, prepared.shard)
+        issuer.shards.take_place(connection, prepared.shard)
         # 4. the token; whoever holds it before the commit cannot have it from the future
         return self._token(issuer, leaf_index, prepared.serial, prepared.tbs_der)
 

@@ -222,7 +222,7 @@ def import_existing(
             chain.read_bytes(),
             key.read_bytes(),
             password,
-            lists=lists,
+            crls=lists,
             by=installation.actor.id,
         )
     Output(json).facts({"authority": reference, "state": "active"})

@@ -61,7 +61,7 @@ def ceremony(
         {
             "ceremony": report.ceremony,
             "certified": list(report.certified),
-            "lists": [spell_list(name) for name in report.lists],
+            "lists": [spell_list(name) for name in report.crls],
             "sealed": len(report.sealed),
         }
     )

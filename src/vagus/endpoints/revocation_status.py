@@ -112,7 +112,7 @@ class Publications(Protocol):
         """The newest CRL of an authority's shard, from memory; None: ask `find_crl`."""
         ...
 
-    def find_kept_certificate(self, name: str, generation: int) -> bytes | None:
+    def find_cached_certificate(self, name: str, generation: int) -> bytes | None:
         """The certificate of an authority, from memory; None: ask `find_certificate`."""
         ...
 
@@ -128,12 +128,12 @@ class Publications(Protocol):
 class OcspSource(Protocol):
     """CachedResponses OCSP requests."""
 
-    def answer(self, request_der: bytes, at: datetime) -> SignedResponse:
+    def respond(self, request_der: bytes, at: datetime) -> SignedResponse:
         """The response to a request. Raises VagusError, which OCSP_STATUS turns into a response of its own."""
         ...
 
-    def find_kept(self, request_der: bytes, at: datetime) -> CachedResponse | None:
-        """What `answer` would give without signing or refusing anything, as the object that is kept; None otherwise."""
+    def find_cached(self, request_der: bytes, at: datetime) -> CachedResponse | None:
+        """What `respond` would give without signing or refusing anything, as the cached object, or None."""
         ...
 
 
@@ -169,7 +169,7 @@ class OcspReplies:
         """The reply to one question; never raises."""
         at = self.clock.now()
         try:
-            answer = self.source.answer(request_der, at)
+            answer = self.source.respond(request_der, at)
         except VagusError as error:
             return refusal_of(error)
         except Exception:  # noqa: BLE001  an OCSP client understands OCSP alone
@@ -244,7 +244,7 @@ class _Door:
         if not await _is_reading(scope, send):
             return
         named, source = (_name_of(slug), generation), self._publications
-        certificate = source.find_kept_certificate(*named)
+        certificate = source.find_cached_certificate(*named)
         if certificate is None:
             certificate = await asyncio.to_thread(source.find_certificate, *named)
         if certificate is None:

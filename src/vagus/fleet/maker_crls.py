@@ -60,9 +60,9 @@ class MakerCrlStatus:
         NotTrusted(STATUS_UNAVAILABLE) where a list is here that could not be taken, and no other one speaks.
         """
         if self.lists is not None:
-            self.lists.check_listed_path(path, at)
+            self.lists.check_path_where_loaded(path, at)
         for certificate in path.certificates:
-            if self.lists is None or not self.lists.speaks_of(certificate):
+            if self.lists is None or not self.lists.has_crl_for(certificate):
                 self._check_untaken(certificate)
 
     def _check_untaken(self, certificate: PathCertificate) -> None:

@@ -57,4 +57,4 @@ def set_floor(floor: ClockFloor, database: Database) -> None:
     with database.reading() as connection:
         newest = find_newest_update(connection)
     if newest is not None:
-        floor.stand_at(datetime.fromtimestamp(newest, UTC))
+        floor.set_own_moment(datetime.fromtimestamp(newest, UTC))

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vagus.authority.crls.files import CrlFiles
-from vagus.authority.crls.foreign import ForeignCrl, Said, read_list, weigh
-from vagus.authority.earlier_revocations import LOST, adopt_crl, apply, find_home
+from vagus.authority.crls.foreign import CombinedEntry, ForeignCrl, combine_crls, read_foreign_crl
+from vagus.authority.earlier_revocations import LOST, adopt_crl, find_known_shard, record_combined
 from vagus.authority.revocation import revoke_row
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
 from vagus.ledger.append import append
@@ -75,9 +75,9 @@ class Gap:
         return max(0, self.end - self.start)
 
     @property
-    def said(self) -> dict[tuple[str, int], Said]:
+    def said(self) -> dict[tuple[str, int], CombinedEntry]:
         """What the lists name, with the reason, and the shard where they tell."""
-        return weigh(self.lists, lambda authority, serial: self.homes.get((authority.reference, serial)))
+        return combine_crls(self.lists, lambda authority, serial: self.homes.get((authority.reference, serial)))
 
     @property
     def listed(self) -> dict[tuple[str, int], int]:
@@ -275,7 +275,7 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
     restored = load_installation(connection)
     append(batch, Restored(restored.restored_from or bytes(32), gap.start, by))
     # 1. What the lists name was revoked or held, whether its certificate is known here or not.
-    revoked = apply(batch, by_reference, gap.said, since=LOST, by=by, is_of_ours=True)
+    revoked = record_combined(batch, by_reference, gap.said, since=LOST, by=by, is_of_ours=True)
     # 2. What was issued in the gap, if its operator wants no trust in it.
     for reference, serial in gap.issued if is_revoking else ():
         authority = by_reference.get(reference)
@@ -321,7 +321,7 @@ def _read_gap(connection: Connection, gap: Gap, end: int) -> None:
 
 
 def _read_list(der: bytes, authorities: Sequence[AuthorityRow], gap: Gap) -> None:
-    found = read_list(der, authorities)
+    found = read_foreign_crl(der, authorities)
     if found is not None:
         gap.lists.append(found)
         gap.newest_at = max(gap.newest_at, int(found.crl.this_update.timestamp()))
@@ -331,6 +331,6 @@ def _find_homes(connection: Connection, gap: Gap) -> None:
     for one in gap.lists:
         for serial, reason in one.entries.items():
             if reason == RevocationReason.CERTIFICATE_HOLD:
-                home = find_home(connection, one.authority, serial)
+                home = find_known_shard(connection, one.authority, serial)
                 if home is not None:
                     gap.homes[one.authority.reference, serial] = home

@@ -15,7 +15,7 @@ from vagus.records.publications import COMPLETE, Publication, find_responder, li
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vagus.authority.crls.published import CrlReader
+    from vagus.authority.crls.published import CrlCacheState
     from vagus.clock import Clock
     from vagus.monitoring.prober import Prober, ProbeReport
     from vagus.policy.values import PolicyPack
@@ -104,7 +104,7 @@ class StatusWatch:
         self.prober: Prober | None = None
         """Set once the doors are open: before, there is nothing to fetch."""
         self.report: ProbeReport | None = None
-        self.kept_lists: Callable[[], CrlReader] | None = None
+        self.kept_lists: Callable[[], CrlCacheState] | None = None
         """How the lists stand that this process hands out from memory."""
         self.watched = Watched((), (), (), ())
 
@@ -165,7 +165,7 @@ class StatusWatch:
         }
 
 
-def _kept_facts(kept: CrlReader) -> dict[str, object]:
+def _kept_facts(kept: CrlCacheState) -> dict[str, object]:
     """`is_away`: the database is, and what is kept goes out as it was then, until its nextUpdate."""
-    looked_at = None if kept.looked_at is None else f"{kept.looked_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    looked_at = None if kept.refreshed_at is None else f"{kept.refreshed_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return {"lists": kept.count, "as_of": looked_at, "is_away": kept.is_away}

@@ -113,7 +113,7 @@ class ListenerCertificates:
         if issuer is None:
             msg = f"listener {listener.name} needs a certificate of {authority}; add it to --issue-for"
             raise Unavailable(Reason.KEY_NOT_OPEN, msg, authority=authority)
-        self._house.make_clock_bound().look()
+        self._house.make_clock_bound().check_only()
         dns_names, addresses = _split(listener)
         # Not the time: a certificate that was revoked or renamed in the very second it was issued would come back.
         wish = self._house.entropy(8).hex()

@@ -52,12 +52,12 @@ class SheddingOcsp:
     def __init__(self, source: OcspSource, gauge: LoadGauge) -> None:
         self._source = source
         self._gauge = gauge
-        self.find_kept = source.find_kept
+        self.find_cached = source.find_cached
         """As the source does: a look-up, however busy the process is."""
 
-    def answer(self, request_der: bytes, at: datetime) -> SignedResponse:
+    def respond(self, request_der: bytes, at: datetime) -> SignedResponse:
         """As the source does; raises LimitExceeded(OVERLOADED) while the loop is behind and a signature were needed."""
-        if self._gauge.is_behind and self._source.find_kept(request_der, at) is None:
+        if self._gauge.is_behind and self._source.find_cached(request_der, at) is None:
             self._gauge.turned_away += 1
             raise LimitExceeded(Reason.OVERLOADED, "too many ask for answers that must be signed now; try later")
-        return self._source.answer(request_der, at)
+        return self._source.respond(request_der, at)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from vagus.authority.clock_bound import ClockBound
 from vagus.authority.crls.files import CrlFiles
-from vagus.authority.crls.published import FRESH_SECONDS, LOOK_SECONDS, PublishedCrls
+from vagus.authority.crls.published import FRESH_SECONDS, REFRESH_SECONDS, PublishedCrls
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuers import Issuer, OpenIssuers, is_live
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
@@ -155,7 +155,7 @@ def _run(
     watch = _watch(installation)
     watch.kept_lists = serving.lists.state
     # Each has its thread: no list may come late because a fetch or a folder hangs, or another takes its time.
-    showing = Jobs([Task("newest-lists", LOOK_SECONDS, serving.lists.look, _LONG)])
+    showing = Jobs([Task("newest-lists", REFRESH_SECONDS, serving.lists.refresh, _LONG)])
     watching = Jobs([*watch_tasks(watch, installation.settings.serve), *statistics_tasks(installation.database)])
     working = Jobs([] if runner is None else [Task("work", 1.0, runner.run_next, None)])
     threads = (jobs, serving.ledger, showing, watching, working)
@@ -314,7 +314,7 @@ def _renew_first(renewal: ResponderRenewal, issuers: OpenIssuers, bound: ClockBo
     """One authority without a responder keeps no other silent: the task `certificates` tries and tells of it again."""
 
     def in_time(issuer: Issuer) -> None:
-        bound.look()
+        bound.check_only()
         renewal.renew_due(issuer)
 
     try:
@@ -381,7 +381,7 @@ def _follow_table(serving: Serving) -> None:
     """The folder follows the table, whoever signed: another server, a ceremony, or this one before a crash."""
     files = serving.publisher.files
     if files is not None and _is_settled(serving):  # what a restored table says may be older than what is out
-        do_each("files", files.find_behind(), files.write)
+        do_each("files", files.find_outdated(), files.write)
 
 
 def _is_settled(serving: Serving) -> bool:

@@ -122,16 +122,16 @@ class GuardedOcspResponses:
     desk: OcspResponses
     sight: SetbackWatch
 
-    def answer(self, request_der: bytes, at: datetime) -> SignedResponse:
-        """As `OcspResponses.answer`; raises Unavailable(RESTORE_UNSETTLED) before the gap is known."""
+    def respond(self, request_der: bytes, at: datetime) -> SignedResponse:
+        """As `OcspResponses.respond`; raises Unavailable(RESTORE_UNSETTLED) before the gap is known."""
         if self.sight.is_blind:
             msg = "this system was restored and does not know yet what was revoked since its backup; try later"
             raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
-        return self.desk.answer(request_der, at)
+        return self.desk.respond(request_der, at)
 
-    def find_kept(self, request_der: bytes, at: datetime) -> CachedResponse | None:
-        """As `OcspResponses.find_kept`; nothing is found before the gap is known."""
-        return None if self.sight.is_blind else self.desk.find_kept(request_der, at)
+    def find_cached(self, request_der: bytes, at: datetime) -> CachedResponse | None:
+        """As `OcspResponses.find_cached`; nothing is found before the gap is known."""
+        return None if self.sight.is_blind else self.desk.find_cached(request_der, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +169,9 @@ class GuardedCrls:
         msg = "this system was restored, and newer lists than its own may be out; fetch it elsewhere or try later"
         raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
 
-    def find_kept_certificate(self, name: str, generation: int) -> bytes | None:
-        """As `PublishedCrls.find_kept_certificate`."""
-        return self.lists.find_kept_certificate(name, generation)
+    def find_cached_certificate(self, name: str, generation: int) -> bytes | None:
+        """As `PublishedCrls.find_cached_certificate`."""
+        return self.lists.find_cached_certificate(name, generation)
 
     def find_certificate(self, name: str, generation: int) -> bytes | None:
         """As `PublishedCrls.find_certificate`."""

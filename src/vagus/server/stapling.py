@@ -35,7 +35,7 @@ class Stapler:
 
         def staple() -> bytes:
             try:
-                return desk.answer(request_der, self.clock.now()).response_der
+                return desk.respond(request_der, self.clock.now()).response_der
             except VagusError as error:
                 _LOG.warning("no OCSP answer to staple: %s", error.message)
                 return b""

@@ -125,7 +125,7 @@ class OcspCache:
     def _answer_question(self, request_der: bytes) -> bytes | None:
         now = self._clock.now()
         try:
-            kept = self._source.find_kept(request_der, now)
+            kept = self._source.find_cached(request_der, now)
         except Exception:  # noqa: BLE001  `reply` meets it again, logs it, and says so in OCSP's own words
             kept = None
         if kept is not None:

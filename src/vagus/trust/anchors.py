@@ -103,7 +103,7 @@ class ClockFloor:
         """Learn of a later moment; an earlier one changes nothing."""
         self._floor = max(self._floor, moment)
 
-    def stand_at(self, moment: datetime) -> None:
+    def set_own_moment(self, moment: datetime) -> None:
         """Take `moment` in place of the one that this said last: an operator may forget the dates of our own lists.
 
         A clock that ran ahead and came back looks like one that is set back, for it dated them itself; no program can

@@ -18,7 +18,7 @@ from vagus.reasons import Reason
 from vagus.trust.anchors import ClockFloor
 from vagus.trust.crl_memory import CrlMark, CrlMemory, VolatileCrlMemory
 from vagus.trust.crl_signers import find_signers
-from vagus.trust.status import DEFINITE, check_every, excuses_silence, issuer_in
+from vagus.trust.status import DEFINITE, check_every, excuses_missing_status, issuer_in
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crls.decoding import ALL_REASONS, CERTIFICATE_HOLD, EVERYTHING, REMOVE_FROM_CRL, Crl, Name, decode_crl
@@ -162,7 +162,7 @@ class CrlStatus:
         """Every certificate of the path; CRL signers must lead to the anchor of the path (6.3.3 (f))."""
         check_every(self.check_status_in, path, at)
 
-    def check_listed_path(self, path: ValidPath, at: datetime) -> None:
+    def check_path_where_loaded(self, path: ValidPath, at: datetime) -> None:
         """As `check_path_status`, but a certificate of whose issuer no list at all is here passes.
 
         For issuers who may have nothing to say, as makers of birth certificates. Every certificate is asked about by
@@ -172,10 +172,10 @@ class CrlStatus:
         check_every(self._check_listed_in, path, at)
 
     def _check_listed_in(self, path: ValidPath, index: int, at: datetime) -> None:
-        if self.speaks_of(path.certificates[index]):
+        if self.has_crl_for(path.certificates[index]):
             self.check_status_in(path, index, at)
 
-    def speaks_of(self, certificate: PathCertificate) -> bool:
+    def has_crl_for(self, certificate: PathCertificate) -> bool:
         """Whether any list is here by the certificate's issuer, or by another one that speaks for it."""
         return bool(self._by_issuer.get(certificate.issuer.relative_names)) or any(self._partial(certificate))
 
@@ -219,7 +219,7 @@ class CrlStatus:
                 return
         if held is not None:
             raise held
-        if not (self._rules.honours_no_rev_avail and excuses_silence(certificate)):
+        if not (self._rules.honours_no_rev_avail and excuses_missing_status(certificate)):
             raise _silence(certificate, reasons, late, fault)
 
     def _refuse_revoked(

@@ -14,7 +14,7 @@ from functools import partial
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.trust.crl_memory import CrlMark, CrlMemory, VolatileCrlMemory
-from vagus.trust.status import DEFINITE, StatusSource, check_in_path, excuses_silence, issuer_in
+from vagus.trust.status import DEFINITE, StatusSource, check_in_path, excuses_missing_status, issuer_in
 from vagus.wire.snapshots import Snapshot, decode_snapshot, verify_snapshot
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.dates import later
@@ -101,7 +101,7 @@ class SnapshotStatus:
         self, certificate: PathCertificate, issuer: PathCertificate, at: datetime, on_hit: Callable[[], None] | None
     ) -> None:
         # 1. RFC 9608 4: silence is no fault, by policy, where the issuer says that it tells no revocations
-        is_excused = self._honours_no_rev_avail and excuses_silence(certificate)
+        is_excused = self._honours_no_rev_avail and excuses_missing_status(certificate)
         # 2. silence is no answer: neither about issuers that it does not cover, nor when it is too old
         snapshot = self._snapshot
         if snapshot is None or issuer.spki_sha256 not in snapshot.facts.issuers:

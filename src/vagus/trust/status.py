@@ -89,7 +89,7 @@ def issuer_in(path: ValidPath, index: int) -> PathCertificate:
     return path.anchor.certificate
 
 
-def excuses_silence(certificate: PathCertificate) -> bool:
+def excuses_missing_status(certificate: PathCertificate) -> bool:
     """Whether its issuer says that it tells no revocations of it, so that silence is no fault (RFC 9608 noRevAvail).
 
     What somebody says all the same counts. An authority's noRevAvail does not, nor one beside a pointer to lists or to
@@ -148,7 +148,7 @@ class FirstSource:
         self._hear(path.certificates[index], [partial(check, path, index, at) for check in self._checks])
 
     def _hear(self, certificate: PathCertificate, questions: Sequence[Callable[[], None]]) -> None:
-        _decide(questions, hears_all=self._hears_all, is_excused=excuses_silence(certificate))
+        _decide(questions, hears_all=self._hears_all, is_excused=excuses_missing_status(certificate))
 
 
 class AllSources(FirstSource):

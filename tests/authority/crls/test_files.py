@@ -107,12 +107,12 @@ def test_a_server_with_a_folder_of_its_own_writes_what_another_one_signed(
     signs.publish_due(issuer)
     assert reads.publish_due(issuer) == ()
     files = files_of(reads)
-    for place in files.find_behind():
+    for place in files.find_outdated():
         files.write(place)
     for name in ("0.crl", "0.delta.crl", "complete.crl"):
         assert listed(tmp_path / "two", name) == {issued.serial}
-    assert {place.slug for place in CrlFiles(built.database, tmp_path).find_behind()} == {"root", "h1", "h1.icu"}
-    assert files.find_behind() == ()
+    assert {place.slug for place in CrlFiles(built.database, tmp_path).find_outdated()} == {"root", "h1", "h1.icu"}
+    assert files.find_outdated() == ()
 
 
 def test_a_list_that_the_disk_had_no_room_for_is_written_once_it_has(
@@ -134,7 +134,7 @@ def test_a_list_that_the_disk_had_no_room_for_is_written_once_it_has(
     built.advance(seconds=1)
     assert publisher.publish_due(issuer) == (), "the rows are up to date"
     files = files_of(publisher)
-    behind = [place for place in files.find_behind() if place.slug == "h1.icu"]
+    behind = [place for place in files.find_outdated() if place.slug == "h1.icu"]
     assert sorted(place.shard for place in behind) == [COMPLETE, 0]
     for place in behind:
         files.write(place)
@@ -170,7 +170,7 @@ def test_a_file_that_somebody_removed_comes_again(built: Installation, issuer: I
     publisher.publish_due(issuer)
     (tmp_path / "crl" / "h1.icu" / "1" / "0.crl").unlink()
     files = files_of(publisher)
-    assert place_of(issuer, 0) in files.find_behind()
+    assert place_of(issuer, 0) in files.find_outdated()
     files.write(place_of(issuer, 0))
     assert listed(tmp_path) == set()
 
@@ -187,16 +187,16 @@ def test_a_delta_file_that_somebody_spoilt_comes_again(
     delta = tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl"
     before = delta.read_bytes()
     files = files_of(publisher)
-    for place in files.find_behind():  # those that a ceremony signed
+    for place in files.find_outdated():  # those that a ceremony signed
         files.write(place)
     if what == "gone":
         delta.unlink()
     else:
         delta.write_bytes(before[:100])
-    assert files.find_behind() == (place_of(issuer, 0),)
+    assert files.find_outdated() == (place_of(issuer, 0),)
     files.write(place_of(issuer, 0))
     assert delta.read_bytes() == before
-    assert files.find_behind() == ()
+    assert files.find_outdated() == ()
 
 
 def test_an_older_file_that_somebody_put_back_gives_way_to_the_newest(
@@ -213,14 +213,14 @@ def test_an_older_file_that_somebody_put_back_gives_way_to_the_newest(
         if len(newer) == len(before):
             break
     files = files_of(publisher)
-    for one in files.find_behind():
+    for one in files.find_outdated():
         files.write(one)
     place.write_bytes(before)
-    behind = files.find_behind()
+    behind = files.find_outdated()
     assert [one.shard for one in behind] == [0]
     files.write(behind[0])
     assert place.read_bytes() == newer
-    assert files.find_behind() == ()
+    assert files.find_outdated() == ()
 
 
 def test_no_older_list_goes_over_a_newer_file_of_the_same_authority(
@@ -235,7 +235,7 @@ def test_no_older_list_goes_over_a_newer_file_of_the_same_authority(
     publisher.publish_due(issuer)
     keep(built, standby)  # the table as an older copy of it has it
     files = files_of(publisher)
-    assert place_of(issuer, 0) not in files.find_behind()
+    assert place_of(issuer, 0) not in files.find_outdated()
     for fresh in (files, CrlFiles(built.database, tmp_path)):  # of this process, and of one that begins now
         assert fresh.find_newer() == (place_of(issuer, 0),)
         with pytest.raises(Conflict) as refusal:
@@ -252,11 +252,11 @@ def test_a_list_that_a_restore_outdated_is_no_file_before_it_is_signed_anew(
     number = newest(built, issuer).number
     built.writer.submit(lambda batch: outdate_crl(batch.connection, issuer.authority_id, 0, number)).result()
     files = CrlFiles(built.database, tmp_path / "new")
-    assert place_of(issuer, 0) not in files.find_behind()
+    assert place_of(issuer, 0) not in files.find_outdated()
     assert CrlFiles(built.database, tmp_path).find_newer() == ()
     built.advance(seconds=1)
     assert 0 in [one.shard for one in publisher.publish_due(issuer)]
-    assert place_of(issuer, 0) in files.find_behind()
+    assert place_of(issuer, 0) in files.find_outdated()
 
 
 def test_a_shard_that_the_table_does_not_know_is_newer(built: Installation, issuer: Issuer, tmp_path: Path) -> None:

@@ -12,9 +12,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.authority.installation import BY, STATUS_URL, Installation
-from vagus.authority.crls.foreign import MAX_NUMBER, ForeignCrl, Said, check_signer, read_list, weigh
+from vagus.authority.crls.foreign import (
+    MAX_NUMBER,
+    CombinedEntry,
+    ForeignCrl,
+    check_signer,
+    combine_crls,
+    read_foreign_crl,
+)
 from vagus.authority.crls.shards import SHARD_PLACES
-from vagus.authority.earlier_revocations import LOST, find_home, take_in
+from vagus.authority.earlier_revocations import LOST, find_known_shard, record_crls
 from vagus.errors import LimitExceeded, NotTrusted
 from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow, list_authorities
@@ -60,13 +67,13 @@ def authorities(built: Installation) -> tuple[AuthorityRow, ...]:
         return list_authorities(connection)
 
 
-def said(*lists: ForeignCrl, home: int | None = None) -> dict[int, Said]:
-    return {serial: one for (_, serial), one in weigh(lists, lambda *_: home).items()}
+def said(*lists: ForeignCrl, home: int | None = None) -> dict[int, CombinedEntry]:
+    return {serial: one for (_, serial), one in combine_crls(lists, lambda *_: home).items()}
 
 
 def settle(built: Installation, *lists: ForeignCrl) -> int:
     def act(batch: Batch) -> int:
-        return take_in(batch, *lists, since=LOST, by=BY)
+        return record_crls(batch, *lists, since=LOST, by=BY)
 
     return built.writer.submit(act).result()
 
@@ -74,7 +81,7 @@ def settle(built: Installation, *lists: ForeignCrl) -> int:
 def test_of_one_scope_the_newest_list_alone_speaks_in_whatever_order_they_come(make: MakeList) -> None:
     older, newer = make(0, 1, {X: SUPERSEDED, Y: HOLD}), make(0, 2, {X: COMPROMISE})
     for lists in ((older, newer), (newer, older)):
-        assert said(*lists) == {X: Said(RevocationReason.KEY_COMPROMISE)}
+        assert said(*lists) == {X: CombinedEntry(RevocationReason.KEY_COMPROMISE)}
 
 
 def test_what_is_for_ever_beats_a_hold_and_a_compromise_any_other_reason(make: MakeList) -> None:
@@ -122,9 +129,9 @@ def test_what_one_list_names_goes_into_its_shard_and_what_none_tells_into_every_
         assert placed is not None
         assert lost is not None
         assert (placed.shard, lost.shard) == (2, EVERY_SHARD)
-        assert find_home(connection, icu, X) == 2
-        assert find_home(connection, icu, Y) is None
-        assert find_home(connection, icu, 0xABCD) is None
+        assert find_known_shard(connection, icu, X) == 2
+        assert find_known_shard(connection, icu, Y) is None
+        assert find_known_shard(connection, icu, 0xABCD) is None
         # shards whose lists were handed out are signed again, and take nothing new
         assert list_shards(connection, icu.id) == (0, 2)
         assert (find_shard(connection, icu.id) or (0, 0))[1] >= SHARD_PLACES
@@ -132,7 +139,7 @@ def test_what_one_list_names_goes_into_its_shard_and_what_none_tells_into_every_
     # a list that comes later tells
     settle(built, make(0, 2, {}), make(2, 2, both))
     with built.database.reading() as connection:
-        assert find_home(connection, icu, Y) == 2
+        assert find_known_shard(connection, icu, Y) == 2
 
 
 def test_a_reason_that_says_more_is_taken_over_and_one_that_says_less_is_no_news(
@@ -146,7 +153,7 @@ def test_a_reason_that_says_more_is_taken_over_and_one_that_says_less_is_no_news
 
 def test_a_list_that_another_key_signed_is_of_none_of_the_authorities(built: Installation, make: MakeList) -> None:
     with pytest.raises(NotTrusted) as refusal:
-        read_list(make(0, 1, {}).crl.der, authorities(built))
+        read_foreign_crl(make(0, 1, {}).crl.der, authorities(built))
     assert refusal.value.reason is Reason.CRL_INVALID
 
 

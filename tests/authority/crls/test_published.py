@@ -66,30 +66,30 @@ def publish_newer(house: PublishingHouse) -> None:
 
 def test_a_look_has_every_list_and_certificate_in_memory(house: PublishingHouse, lists: PublishedCrls) -> None:
     assert lists.find_cached_crl(*ICU) is None
-    lists.look()
+    lists.refresh()
     with away(house):
         for name, shard in (("root", 0), ("h1", 0), ("h1/icu", 0), ("h1/icu", -1)):
             assert lists.find_cached_crl(name, 1, shard) is not None
-            assert lists.find_kept_certificate(name, 1) is not None
+            assert lists.find_cached_certificate(name, 1) is not None
     assert lists.find_cached_crl("h1/icu", 1, 7) is None
-    assert lists.find_kept_certificate("h9/icu", 1) is None
+    assert lists.find_cached_certificate("h9/icu", 1) is None
     assert lists.state().count == 6
 
 
 def test_a_list_that_a_restore_outdated_is_handed_out_once_it_is_signed_anew(
     house: PublishingHouse, lists: PublishedCrls
 ) -> None:
-    lists.look()
+    lists.refresh()
     before = lists.find_crl(*ICU)
     icu = house.icu.authority_id
     house.built.writer.submit(lambda batch: outdate_crl(batch.connection, icu, 0, 1 << 61)).result()
-    lists.look()
+    lists.refresh()
     assert lists.find_crl(*ICU) is None
     assert lists.find_crl(*ICU, is_delta=True) is None
     assert lists.find_crl("h1/icu", 1, -1) is not None
     house.advance(seconds=2)
     house.publish()
-    lists.look()
+    lists.refresh()
     after = lists.find_crl(*ICU)
     assert before is not None
     assert after is not None
@@ -99,13 +99,13 @@ def test_a_list_that_a_restore_outdated_is_handed_out_once_it_is_signed_anew(
 def test_a_delta_that_is_older_than_its_list_is_not_handed_out(house: PublishingHouse, lists: PublishedCrls) -> None:
     house.revoke(house.issue())
     publish_newer(house)
-    lists.look()
+    lists.refresh()
     assert lists.find_crl(*ICU, is_delta=True) is not None
     with house.built.database.writing() as connection:
         newest = find_publication(connection, house.icu.authority_id, 0)
         assert newest is not None
         put_publication(connection, replace(newest, number=newest.number + 1, sequence=ADOPTED))
-    lists.look()
+    lists.refresh()
     assert lists.find_crl(*ICU) is not None
     assert lists.find_crl(*ICU, is_delta=True) is None
 
@@ -124,7 +124,7 @@ def test_an_authority_that_is_certified_after_the_first_look_is_found(
         return row.certificate_der
 
     certificate = built.writer.submit(forget).result()
-    lists.look()
+    lists.refresh()
     assert lists.find_certificate("h1/icu", 1) is None
     built.writer.submit(
         lambda batch: batch.connection.execute(
@@ -134,21 +134,21 @@ def test_an_authority_that_is_certified_after_the_first_look_is_found(
     assert lists.find_certificate("h1/icu", 1) == certificate
     fresh = PublishedCrls(built.database, built.clock, fresh_seconds=FRESH_SECONDS)
     built.writer.submit(forget).result()
-    fresh.look()
+    fresh.refresh()
     built.writer.submit(
         lambda batch: batch.connection.execute(
             update(authorities).where(authorities.c.name == "h1/icu").values(certificate_der=certificate)
         )
     ).result()
-    fresh.look()
+    fresh.refresh()
     with away(house):
-        assert fresh.find_kept_certificate("h1/icu", 1) == certificate
+        assert fresh.find_cached_certificate("h1/icu", 1) == certificate
 
 
 def test_what_this_process_publishes_is_found_from_its_commit_on(
     house: PublishingHouse, lists: PublishedCrls, now: list[float]
 ) -> None:
-    lists.look()
+    lists.refresh()
     before = lists.find_crl(*ICU)
     publish_newer(house)
     assert lists.find_cached_crl(*ICU) is None, "memory is behind its own commit"
@@ -161,11 +161,11 @@ def test_what_this_process_publishes_is_found_from_its_commit_on(
 
 def test_what_another_process_publishes_is_found_with_the_next_look(house: PublishingHouse, now: list[float]) -> None:
     lists = PublishedCrls(house.built.database, house.built.clock, fresh_seconds=FRESH_SECONDS)
-    lists.look()
+    lists.refresh()
     before = lists.find_crl(*ICU)
     publish_newer(house)
     assert lists.find_crl(*ICU) is before, "nobody told it"
-    lists.look()
+    lists.refresh()
     after = lists.find_cached_crl(*ICU)
     assert after is not None
     assert after is not before
@@ -180,7 +180,7 @@ def test_clients_ask_the_database_for_nothing_while_memory_is_fresh(
 ) -> None:
     replies = OcspReplies(house.desk, house.built.clock, house.built.pack.ocsp.http_max_age)
     app = status_app(publications=lists, ocsp=replies)
-    lists.look()
+    lists.refresh()
     asked: list[str] = []
     with away(house, asked):
         assert call(app, "GET", "/crl/h1.icu/1/0.crl").status == 200
@@ -192,7 +192,7 @@ def test_clients_ask_the_database_for_nothing_while_memory_is_fresh(
 def test_while_the_database_is_away_what_is_kept_goes_out_until_its_end(
     house: PublishingHouse, lists: PublishedCrls, now: list[float]
 ) -> None:
-    lists.look()
+    lists.refresh()
     kept = lists.find_crl(*ICU)
     assert kept is not None
     with away(house):
@@ -221,9 +221,9 @@ def test_a_database_that_is_away_is_left_alone_for_a_moment(
         now[0] += 1.0
         refusal_of(lists)
         assert len(asked) == 2
-        lists.look()
+        lists.refresh()
         assert len(asked) == 3, "whoever looks in the background tries each time"
-    lists.look()
+    lists.refresh()
     assert lists.find_cached_crl(*ICU) is not None
 
 
@@ -241,7 +241,7 @@ def test_a_list_that_memory_never_had_is_not_called_missing_while_nobody_can_kno
 def test_a_newer_list_that_cannot_be_loaded_leaves_the_one_before(
     house: PublishingHouse, lists: PublishedCrls, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lists.look()
+    lists.refresh()
     before = lists.find_crl(*ICU)
     publish_newer(house)
 

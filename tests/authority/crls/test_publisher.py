@@ -18,7 +18,7 @@ from sqlalchemy import insert
 from tests.authority.installation import BY, STATUS_URL, Installation
 from vagus.authority.clock_bound import SLACK
 from vagus.authority.crls.files import CrlFiles
-from vagus.authority.crls.publisher import _keep, forget_future_dates
+from vagus.authority.crls.publisher import _store, forget_future_dates
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
 from vagus.errors import Conflict, Unavailable
@@ -267,11 +267,11 @@ def test_a_list_that_fails_keeps_no_other_back_and_is_told(
 
 def test_of_two_servers_the_slower_one_throws_its_list_away(built: Installation, issuer: Issuer) -> None:
     slow, fast = built.publisher, built.publisher
-    facts = slow._look(issuer, 0, built.clock.now())
+    facts = slow._read_facts(issuer, 0, built.clock.now())
     kept = fast.publish(issuer, 0)
     assert kept is not None
-    made = slow._make(issuer, 0, facts, built.clock.now())
-    assert built.writer.submit(lambda batch: _keep(batch, issuer, made)).result() == kept
+    made = slow._sign(issuer, 0, facts, built.clock.now())
+    assert built.writer.submit(lambda batch: _store(batch, issuer, made)).result() == kept
 
 
 def test_expired_entries_leave_only_after_a_list_past_their_expiry(
@@ -326,7 +326,7 @@ def test_a_file_that_a_crash_kept_from_being_written_comes_at_start(built: Insta
     place = built.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl"
     place.unlink()
     files = CrlFiles(built.database, built.folder / "published")
-    for one in files.find_behind():
+    for one in files.find_outdated():
         files.write(one)
     assert place.read_bytes() == shard.crl_der
 

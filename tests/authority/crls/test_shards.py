@@ -26,7 +26,7 @@ def fill(built: Installation, plan: ShardPlan, count: int) -> list[int]:
         found = []
         for _ in range(count):
             found.append(plan.current)
-            plan.note(batch.connection, found[-1])  # type: ignore[attr-defined]
+            plan.take_place(batch.connection, found[-1])  # type: ignore[attr-defined]
         return found
 
     return built.writer.submit(act).result()
@@ -122,7 +122,7 @@ def test_a_block_that_was_undone_is_taken_again_before_any_certificate_stands_in
     fill(built, issuer.shards, 250)
 
     def undone(batch: Batch) -> None:
-        issuer.shards.note(batch.connection, 1)
+        issuer.shards.take_place(batch.connection, 1)
         if what == "batch":
             batch.connection.rollback()  # as a lost connection does behind the last act
         else:

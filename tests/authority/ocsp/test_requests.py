@@ -10,7 +10,7 @@ from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vagus.authority.ocsp.requests import Questions
+from vagus.authority.ocsp.requests import RequestDecoder
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
@@ -46,7 +46,7 @@ def decoded(request_der: bytes) -> tuple[tuple[CertId, ...], bytes | None] | Rea
     return request.asked, None if nonce is None else nonce.value
 
 
-def recalled(memory: Questions, request_der: bytes) -> tuple[tuple[CertId, ...], bytes | None] | Reason:
+def recalled(memory: RequestDecoder, request_der: bytes) -> tuple[tuple[CertId, ...], bytes | None] | Reason:
     try:
         return memory.decode(request_der)
     except VagusError as error:
@@ -54,7 +54,7 @@ def recalled(memory: Questions, request_der: bytes) -> tuple[tuple[CertId, ...],
 
 
 def test_another_nonce_is_found_without_decoding_again() -> None:
-    memory = Questions()
+    memory = RequestDecoder()
     first, _ = memory.decode(question(b"a" * 32))
     again, nonce = memory.decode(question(b"b" * 32))
     assert again is first
@@ -64,13 +64,13 @@ def test_another_nonce_is_found_without_decoding_again() -> None:
 
 @pytest.mark.parametrize("request_der", [question(None), question(b"n" * 128), question(b"n" * 33), bare(b"n" * 32)])
 def test_other_forms_are_decoded_each_time(request_der: bytes) -> None:
-    memory = Questions()
+    memory = RequestDecoder()
     memory.decode(request_der)
     assert len(memory) == 0
 
 
 def test_what_stands_behind_the_nonce_is_no_part_of_it() -> None:
-    memory = Questions()
+    memory = RequestDecoder()
     other = der.sequence(der.object_identifier("1.3.6.1.5.5.7.48.1.4"), der.octet_string(b"\x04\x20" + b"x" * 32))
     request_der = bare(b"\x04\x10" + b"n" * 16, other)
     assert memory.decode(request_der) == decoded(request_der)
@@ -79,7 +79,7 @@ def test_what_stands_behind_the_nonce_is_no_part_of_it() -> None:
 
 @given(first=NONCES, second=NONCES, serial=st.integers(1, 3), at=st.integers(0, 140), octet=st.integers(0, 255))
 def test_it_says_what_decoding_says(first: bytes, second: bytes, serial: int, at: int, octet: int) -> None:
-    memory = Questions()
+    memory = RequestDecoder()
     mangled = bytearray(question(second, serial))
     mangled[min(at, len(mangled) - 1)] = octet
     for one in (question(first), question(second), question(second, serial), bytes(mangled), bytes(mangled[:at])):
@@ -89,13 +89,13 @@ def test_it_says_what_decoding_says(first: bytes, second: bytes, serial: int, at
 
 @given(values=st.lists(st.binary(min_size=30, max_size=34), max_size=4), inner=NONCES)
 def test_bare_nonces_that_look_like_wrapped_ones_are_not_confused(values: list[bytes], inner: bytes) -> None:
-    memory = Questions()
+    memory = RequestDecoder()
     for value in (*values, der.octet_string(inner), b"\x04\x1e" + bytes(30), b"\x04\x20" + bytes(30)):
         assert recalled(memory, bare(value)) == decoded(bare(value))
 
 
 def test_what_is_remembered_has_a_bound() -> None:
-    memory = Questions(most_remembered=3)
+    memory = RequestDecoder(most_remembered=3)
     for serial in range(1, 10):
         memory.decode(question(b"n" * 32, serial))
         assert len(memory) <= 3

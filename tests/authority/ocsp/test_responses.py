@@ -57,7 +57,7 @@ def renewal(built: Installation) -> ResponderRenewal:
 
 
 @pytest.fixture
-def desk(built: Installation, issuers: OpenIssuers) -> OcspResponses:
+def responses(built: Installation, issuers: OpenIssuers) -> OcspResponses:
     """CachedResponses for h1/icu; its follower is in step with the writer."""
     assert renewal(built).renew_due(issuers["h1/icu"])
     follower = RevocationFollower(built.database, built.clock)
@@ -78,15 +78,15 @@ def question(
     return builder.build().public_bytes(Encoding.DER)
 
 
-def ask(built: Installation, desk: OcspResponses, request: bytes) -> ocsp.OCSPResponse:
+def ask(built: Installation, responses: OcspResponses, request: bytes) -> ocsp.OCSPResponse:
     built.settle()
-    return ocsp.load_der_ocsp_response(desk.answer(request, built.clock.now()).response_der)
+    return ocsp.load_der_ocsp_response(responses.respond(request, built.clock.now()).response_der)
 
 
 def test_a_good_certificate_is_good_and_signed_by_its_delegate(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
-    response = ask(built, desk, question(built.issue(issuers)))
+    response = ask(built, responses, question(built.issue(issuers)))
     assert response.certificate_status is ocsp.OCSPCertStatus.GOOD
     (responder,) = response.certificates
     responder.verify_directly_issued_by(x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der))
@@ -102,33 +102,33 @@ def test_a_good_certificate_is_good_and_signed_by_its_delegate(
 
 
 def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     issued = built.issue(issuers)
-    assert ask(built, desk, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
+    assert ask(built, responses, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
     name = (issued.issuer.authority_id, issued.serial)
     built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
-    response = ask(built, desk, question(issued))
+    response = ask(built, responses, question(issued))
     assert response.certificate_status is ocsp.OCSPCertStatus.REVOKED
     assert response.revocation_time_utc == built.clock.now()
     assert response.revocation_reason is x509.ReasonFlags.key_compromise
 
 
-def test_a_hold_is_told_and_a_release_too(built: Installation, issuers: OpenIssuers, desk: OcspResponses) -> None:
+def test_a_hold_is_told_and_a_release_too(built: Installation, issuers: OpenIssuers, responses: OcspResponses) -> None:
     issued = built.issue(issuers)
     name = (issued.issuer.authority_id, issued.serial)
     built.revocations.hold(*name, by=BY).result()
-    assert ask(built, desk, question(issued)).revocation_reason is x509.ReasonFlags.certificate_hold
+    assert ask(built, responses, question(issued)).revocation_reason is x509.ReasonFlags.certificate_hold
     built.revocations.release(*name, by=BY).result()
-    assert ask(built, desk, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
+    assert ask(built, responses, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
 @pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256()])
 def test_the_certificate_is_named_as_it_was_asked_for(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses, algorithm: hashes.HashAlgorithm
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses, algorithm: hashes.HashAlgorithm
 ) -> None:
     request_der = question(built.issue(issuers), algorithm)
-    request, response = ocsp.load_der_ocsp_request(request_der), ask(built, desk, request_der)
+    request, response = ocsp.load_der_ocsp_request(request_der), ask(built, responses, request_der)
     assert response.hash_algorithm.name == algorithm.name
     assert response.issuer_key_hash == request.issuer_key_hash
     assert response.issuer_name_hash == request.issuer_name_hash
@@ -136,41 +136,41 @@ def test_the_certificate_is_named_as_it_was_asked_for(
 
 
 def test_a_serial_that_was_never_issued_is_unknown_and_kept_by_nobody(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     issuer = x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der)
     name = hashlib.sha1(issuer.subject.public_bytes(), usedforsecurity=False).digest()
     key = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
     builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, key, 4711, hashes.SHA1())
     request = builder.build().public_bytes(Encoding.DER)
-    response = ask(built, desk, request)
+    response = ask(built, responses, request)
     assert response.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
     assert response.next_update_utc == built.clock.now() + timedelta(minutes=1), "it may be issued the next second"
-    assert desk.answer(request, built.clock.now()).next_update is None
-    assert desk.kept == 0
+    assert responses.respond(request, built.clock.now()).next_update is None
+    assert responses.cached_count == 0
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["behind a known one", "before it"])
 def test_an_answer_that_tells_of_an_unknown_certificate_among_others_is_kept_by_nobody(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses, order: tuple[int, int]
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses, order: tuple[int, int]
 ) -> None:
     known = built.issue(issuers)
     built.settle()
     facts = known.issuer.facts
     serials = [(known.serial, 4711)[one] for one in order]
     ids = [der.sequence(cert_id(facts.subject_der, facts.spki_der, serial)) for serial in serials]
-    answer = desk.answer(der.sequence(der.sequence(der.sequence(*ids))), built.clock.now())
+    answer = responses.respond(der.sequence(der.sequence(der.sequence(*ids))), built.clock.now())
     assert answer.next_update is None
-    assert desk.kept == 0
+    assert responses.cached_count == 0
     told = {one.cert_id.serial: one for one in decode_ocsp_response(answer.response_der).answers}
     assert told[known.serial].next_update == built.clock.now() + timedelta(hours=12)
     assert told[4711].next_update == built.clock.now() + timedelta(minutes=1)
     twice = der.sequence(der.sequence(der.sequence(ids[order.index(0)] * 2)))
-    assert desk.answer(twice, built.clock.now()).next_update == built.clock.now() + timedelta(hours=12)
+    assert responses.respond(twice, built.clock.now()).next_update == built.clock.now() + timedelta(hours=12)
 
 
 def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     issuance, order = built.issuance(), built.order()
     issuance.commit(issuance.prepare(order, issuers["h1/icu"])).result()
@@ -181,88 +181,90 @@ def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
         der.sequence(der.sequence(der.sequence(cert_id(facts.subject_der, facts.spki_der, row.serial))))
     )
     with pytest.raises(Unavailable) as refusal:
-        desk.answer(request, built.clock.now())
+        responses.respond(request, built.clock.now())
     assert refusal.value.reason is Reason.UNSETTLED
     built.issuance().settle(issuers)
-    assert ask(built, desk, request).certificate_status is ocsp.OCSPCertStatus.GOOD
+    assert ask(built, responses, request).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
 def test_another_authoritys_certificate_is_not_answered_for(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     foreign = built.issue(issuers, unit="er")
     with pytest.raises(Refused) as refusal:
-        desk.answer(question(foreign), built.clock.now())
+        responses.respond(question(foreign), built.clock.now())
     assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN
 
 
 @pytest.mark.parametrize("length", [1, 16, 32, 128])
 def test_a_nonce_comes_back_and_the_answer_is_kept_by_nobody(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses, length: int
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses, length: int
 ) -> None:
     nonce = bytes(range(length))
     request = question(built.issue(issuers), nonce=nonce)
-    response = ask(built, desk, request)
+    response = ask(built, responses, request)
     assert response.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
-    assert desk.answer(request, built.clock.now()).next_update is None
-    assert desk.kept == 0
+    assert responses.respond(request, built.clock.now()).next_update is None
+    assert responses.cached_count == 0
 
 
 @pytest.mark.parametrize("length", [129, 300])
 def test_a_nonce_beyond_rfc_9654_is_refused(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses, length: int
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses, length: int
 ) -> None:
     with pytest.raises(VagusError) as refusal:
-        desk.answer(question(built.issue(issuers), nonce=b"n" * length), built.clock.now())
+        responses.respond(question(built.issue(issuers), nonce=b"n" * length), built.clock.now())
     assert refusal.value.reason in {Reason.OCSP_NONCE, Reason.BAD_REQUEST}
 
 
-def test_an_answer_is_signed_once_in_six_hours(built: Installation, issuers: OpenIssuers, desk: OcspResponses) -> None:
+def test_a_response_is_signed_once_in_six_hours(
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+) -> None:
     request = question(built.issue(issuers))
-    first = ask(built, desk, request)
+    first = ask(built, responses, request)
     built.advance(hours=5, minutes=59)
-    desk._follower.catch_up()
-    assert ask(built, desk, request).public_bytes(Encoding.DER) == first.public_bytes(Encoding.DER)
+    responses._follower.catch_up()
+    assert ask(built, responses, request).public_bytes(Encoding.DER) == first.public_bytes(Encoding.DER)
     built.advance(minutes=1)
-    desk._follower.catch_up()
-    assert ask(built, desk, request).this_update_utc == built.clock.now()
+    responses._follower.catch_up()
+    assert ask(built, responses, request).this_update_utc == built.clock.now()
 
 
 def test_an_answer_of_a_clock_that_ran_ahead_goes_out_no_more_once_it_is_right(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     request = question(built.issue(issuers))
     right = built.clock.now()
     built.advance(minutes=30)
-    desk._follower.catch_up()
-    assert ask(built, desk, request).this_update_utc == built.clock.now()
+    responses._follower.catch_up()
+    assert ask(built, responses, request).this_update_utc == built.clock.now()
     built.clock.set(right)
-    assert desk.find_kept(request, right) is None
-    desk._follower.catch_up()
-    assert ask(built, desk, request).this_update_utc == right
+    assert responses.find_cached(request, right) is None
+    responses._follower.catch_up()
+    assert ask(built, responses, request).this_update_utc == right
 
 
 def test_the_sweep_keeps_an_answer_for_every_live_certificate(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     many = [built.issue(issuers) for _ in range(6)]
     short = built.issue(issuers, lifetime=timedelta(hours=1))
     built.settle()
     built.revocations.revoke(short.issuer.authority_id, many[0].serial, RevocationReason.SUPERSEDED, by=BY).result()
     built.advance(hours=2)
-    desk._follower.catch_up()
-    assert desk.presign(built.clock.now(), most=4) == 4
+    responses._follower.catch_up()
+    assert responses.presign(built.clock.now(), most=4) == 4
     live_with_responder = 7
-    assert desk.presign(built.clock.now()) == live_with_responder - 4
-    assert desk.presign(built.clock.now()) == 0
-    before = desk.kept
-    statuses = [ask(built, desk, question(one)).certificate_status for one in many]
+    assert responses.presign(built.clock.now()) == live_with_responder - 4
+    assert responses.presign(built.clock.now()) == 0
+    before = responses.cached_count
+    statuses = [ask(built, responses, question(one)).certificate_status for one in many]
     assert statuses == [ocsp.OCSPCertStatus.REVOKED, *[ocsp.OCSPCertStatus.GOOD] * 5]
-    assert desk.kept == before, "the sweep's own keys are what common clients ask with"
+    assert responses.cached_count == before, "the sweep's own keys are what common clients ask with"
 
 
 def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     """Whose signing side is away for weeks: the answers of all authorities behind it are signed ahead as before."""
     built.advance(days=10)
@@ -270,30 +272,30 @@ def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
     silent, other = built.issue(issuers), built.issue(issuers, unit="er")
     built.advance(days=5)
     built.settle()
-    desk._follower.catch_up()
+    responses._follower.catch_up()
     with built.database.reading() as connection:
-        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
-    assert desk.presign_slice(built.clock.now())
-    assert not desk.presign_slice(built.clock.now())
-    assert desk.find_kept(question(other), built.clock.now()) is not None
-    assert desk.find_kept(question(silent), built.clock.now()) is None
+        responses.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    assert responses.presign_slice(built.clock.now())
+    assert not responses.presign_slice(built.clock.now())
+    assert responses.find_cached(question(other), built.clock.now()) is not None
+    assert responses.find_cached(question(silent), built.clock.now()) is None
     built.advance(hours=7)
-    desk._follower.catch_up()
-    assert desk.presign(built.clock.now()) == desk.kept > 0
+    responses._follower.catch_up()
+    assert responses.presign(built.clock.now()) == responses.cached_count > 0
 
 
 def test_a_kept_answer_dies_with_the_revocation_that_contradicts_it(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     one, other = built.issue(issuers), built.issue(issuers)
     for issued in (one, other):
-        ask(built, desk, question(issued))
+        ask(built, responses, question(issued))
     built.revocations.revoke(one.issuer.authority_id, one.serial, RevocationReason.SUPERSEDED, by=BY).result()
-    assert desk.kept == 1
+    assert responses.cached_count == 1
 
 
 def test_nothing_kept_goes_out_once_the_sequence_knows_better(built: Installation, issuers: OpenIssuers) -> None:
-    """Whoever is told of a revocation before the desk is must find nothing that contradicts it."""
+    """Whoever is told of a revocation before the responses is must find nothing that contradicts it."""
     assert renewal(built).renew_due(issuers["h1/icu"])
     follower = RevocationFollower(built.database, built.clock)
     follower.follow(built.writer)
@@ -301,7 +303,7 @@ def test_nothing_kept_goes_out_once_the_sequence_knows_better(built: Installatio
     asked: list[bytes] = []
 
     def look(_events: Sequence[RevocationEvent]) -> None:
-        found.extend(late.find_kept(one, built.clock.now()) for one in asked)
+        found.extend(late.find_cached(one, built.clock.now()) for one in asked)
 
     follower.subscribe(look)
     with built.database.reading() as connection:
@@ -315,51 +317,51 @@ def test_nothing_kept_goes_out_once_the_sequence_knows_better(built: Installatio
     assert found[0] is None
     assert found[1] is not None
     assert ask(built, late, question(revoked)).certificate_status is ocsp.OCSPCertStatus.REVOKED
-    kept = late.find_kept(question(revoked), built.clock.now())
+    kept = late.find_cached(question(revoked), built.clock.now())
     assert kept is not None
     assert kept.entry == follower.find(revoked.issuer.authority_id, revoked.serial)
 
 
 def test_a_kept_answer_is_found_as_the_same_object_until_it_is_signed_anew(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     request = question(built.issue(issuers))
-    assert desk.find_kept(request, built.clock.now()) is None
-    whole = ask(built, desk, request).public_bytes(Encoding.DER)
-    kept = desk.find_kept(request, built.clock.now())
+    assert responses.find_cached(request, built.clock.now()) is None
+    whole = ask(built, responses, request).public_bytes(Encoding.DER)
+    kept = responses.find_cached(request, built.clock.now())
     assert kept is not None
     assert kept.unfold().response_der == whole
-    assert desk.find_kept(request, built.clock.now()) is kept
-    assert desk.find_kept(request, built.clock.now() + timedelta(seconds=3)) is None, "the sequence is lost"
+    assert responses.find_cached(request, built.clock.now()) is kept
+    assert responses.find_cached(request, built.clock.now() + timedelta(seconds=3)) is None, "the sequence is lost"
     built.advance(hours=6)
-    desk._follower.catch_up()
-    assert desk.find_kept(request, built.clock.now()) is None
-    ask(built, desk, request)
-    assert desk.find_kept(request, built.clock.now()) not in {None, kept}
+    responses._follower.catch_up()
+    assert responses.find_cached(request, built.clock.now()) is None
+    ask(built, responses, request)
+    assert responses.find_cached(request, built.clock.now()) not in {None, kept}
 
 
-def test_what_is_kept_has_a_bound(built: Installation, issuers: OpenIssuers, desk: OcspResponses) -> None:
-    desk._most_kept = 3
+def test_what_is_kept_has_a_bound(built: Installation, issuers: OpenIssuers, responses: OcspResponses) -> None:
+    responses._most_cached = 3
     for _ in range(5):
-        ask(built, desk, question(built.issue(issuers)))
-    assert desk.kept == 3
-    assert sum(map(len, desk._requests_of.values())) == 3
+        ask(built, responses, question(built.issue(issuers)))
+    assert responses.cached_count == 3
+    assert sum(map(len, responses._requests_of.values())) == 3
 
 
 def test_a_desk_that_lost_the_sequence_answers_nothing(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     request = question(built.issue(issuers))
-    ask(built, desk, request)
+    ask(built, responses, request)
     with pytest.raises(Unavailable) as refusal:
-        desk.answer(request, built.clock.now() + timedelta(seconds=3))
+        responses.respond(request, built.clock.now() + timedelta(seconds=3))
     assert refusal.value.reason is Reason.SEQUENCE_LOST
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(junk=st.binary(max_size=120), cut=st.integers(0, 90), flip=st.integers(1, 255))
 def test_no_bytes_make_the_desk_fail_otherwise_than_by_its_own_errors(
-    built: Installation, desk: OcspResponses, junk: bytes, cut: int, flip: int
+    built: Installation, responses: OcspResponses, junk: bytes, cut: int, flip: int
 ) -> None:
     issuer = x509.load_der_x509_certificate(built.issuers("h1/icu")["h1/icu"].certificate_der)
     key = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
@@ -368,7 +370,7 @@ def test_no_bytes_make_the_desk_fail_otherwise_than_by_its_own_errors(
     genuine[min(cut, len(genuine) - 1)] ^= flip
     for request in (junk, bytes(genuine), bytes(genuine[:cut])):
         try:
-            desk.answer(request, built.clock.now())
+            responses.respond(request, built.clock.now())
         except VagusError as failure:
             assert failure.reason in set(Reason)
 
@@ -377,7 +379,7 @@ def test_no_bytes_make_the_desk_fail_otherwise_than_by_its_own_errors(
 
 
 def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
     built.advance(days=6, hours=23)
@@ -387,10 +389,10 @@ def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(
     assert [one.key_id for one in keys.list_keys()] == ["h1.icu.1.1", "h1.icu.1.2"], "the old one for one more term"
     with built.database.reading() as connection:
         (renewed,) = open_responders(connection, keys)
-    desk.take_over([renewed])
-    desk._follower.catch_up()
+    responses.take_over([renewed])
+    responses._follower.catch_up()
     issued = built.issue(issuers)
-    (shown,) = ask(built, desk, question(issued)).certificates
+    (shown,) = ask(built, responses, question(issued)).certificates
     assert shown.public_bytes(Encoding.DER) == renewed.certificate_der
 
 
@@ -467,7 +469,7 @@ def let_a_clock_ahead_renew(built: Installation, issuer: Issuer) -> None:
 
 
 def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     """Its certificate begins in a month, and until then nobody would believe an answer that it signs."""
     issuer, issued = issuers["h1/icu"], built.issue(issuers)
@@ -475,29 +477,29 @@ def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
     assert renewal(built).renew_due(issuer)
     assert not renewal(built).renew_due(issuer)
     with built.database.reading() as connection:
-        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
-    desk._follower.catch_up()
-    (shown,) = ask(built, desk, question(issued)).certificates
+        responses.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    responses._follower.catch_up()
+    (shown,) = ask(built, responses, question(issued)).certificates
     assert shown.not_valid_before_utc <= built.clock.now()
 
 
 def test_such_a_responder_signs_nothing_that_would_be_kept_beyond_its_replacement(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     issuer, issued = issuers["h1/icu"], built.issue(issuers)
     let_a_clock_ahead_renew(built, issuer)
     with built.database.reading() as connection:
-        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
-    desk._follower.catch_up()
+        responses.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    responses._follower.catch_up()
     request = question(issued, hashes.SHA256())
     for asked in (request, question(issued, nonce=b"n" * 32)):
         with pytest.raises(Unavailable) as refused:
-            ask(built, desk, asked)
+            ask(built, responses, asked)
         assert refused.value.reason is Reason.STATUS_UNAVAILABLE
     assert renewal(built).renew_due(issuer)
     with built.database.reading() as connection:
-        desk.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
-    (shown,) = ask(built, desk, request).certificates
+        responses.take_over(open_responders(connection, built.keystore(OCSP_KEYSTORE)))
+    (shown,) = ask(built, responses, request).certificates
     assert shown.not_valid_before_utc <= built.clock.now()
 
 
@@ -527,42 +529,46 @@ def test_a_responder_key_that_a_crash_left_is_taken_up(built: Installation, issu
     assert made.key.spki_der == left.spki_der
 
 
-def test_an_expired_responder_signs_nothing(built: Installation, issuers: OpenIssuers, desk: OcspResponses) -> None:
+def test_an_expired_responder_signs_nothing(
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+) -> None:
     issued = built.issue(issuers)
     built.settle()
     built.advance(days=15)
-    desk._follower.catch_up()
+    responses._follower.catch_up()
     with pytest.raises(Conflict) as refusal:
-        desk.answer(question(issued), built.clock.now())
+        responses.respond(question(issued), built.clock.now())
     assert refusal.value.reason is Reason.OCSP_STALE
 
 
 def test_a_kept_answer_ends_with_its_responders_certificate(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     """No client believes it behind that, and whoever asks anew should hear of the renewed responder's."""
     issued = built.issue(issuers, lifetime=timedelta(days=90))
     request = question(issued)
     built.settle()
-    (shown,) = ask(built, desk, request).certificates
+    (shown,) = ask(built, responses, request).certificates
     end = shown.not_valid_after_utc
     built.clock.set(end - timedelta(hours=1))
-    desk._follower.catch_up()
-    assert desk.presign(built.clock.now()) > 0
-    for response in (ask(built, desk, request), ask(built, desk, question(issued, hashes.SHA256()))):
+    responses._follower.catch_up()
+    assert responses.presign(built.clock.now()) > 0
+    for response in (ask(built, responses, request), ask(built, responses, question(issued, hashes.SHA256()))):
         assert response.next_update_utc == end
     built.clock.set(end - timedelta(seconds=1))
-    desk._follower.catch_up()
-    assert desk.find_kept(request, built.clock.now()) is not None
+    responses._follower.catch_up()
+    assert responses.find_cached(request, built.clock.now()) is not None
     built.clock.set(end)
-    desk._follower.catch_up()
-    assert desk.find_kept(request, built.clock.now()) is None
+    responses._follower.catch_up()
+    assert responses.find_cached(request, built.clock.now()) is None
     with pytest.raises(Conflict) as refused:
-        desk.answer(request, built.clock.now())
+        responses.respond(request, built.clock.now())
     assert refused.value.reason is Reason.OCSP_STALE
 
 
-def test_answering_needs_no_key_of_an_authority(built: Installation, issuers: OpenIssuers, desk: OcspResponses) -> None:
+def test_responding_needs_no_key_of_an_authority(
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+) -> None:
     issued = built.issue(issuers)
     built.settle()
     opened = SoftwareKeystore.open(built.folder / "keystores" / OCSP_KEYSTORE, SECRET)
@@ -571,7 +577,7 @@ def test_answering_needs_no_key_of_an_authority(built: Installation, issuers: Op
     follower = RevocationFollower(built.database, built.clock)
     with built.database.reading() as connection:
         status = OcspResponses(built.database, follower, built.pack.ocsp, open_responders(connection, opened))
-    answer = ocsp.load_der_ocsp_response(status.answer(question(issued), built.clock.now()).response_der)
+    answer = ocsp.load_der_ocsp_response(status.respond(question(issued), built.clock.now()).response_der)
     assert answer.certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
@@ -605,7 +611,7 @@ def test_lists_and_certificates_are_found_by_name(built: Installation, issuers: 
 @needs_openssl
 @pytest.mark.parametrize("value", [b"0123456789abcdef", b"\x04\x0e23456789abcdef", b"n" * 128])
 def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses, tmp_path: Path, value: bytes
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses, tmp_path: Path, value: bytes
 ) -> None:
     """OpenSSL compares what is in extnValue, whatever that is (RFC 6960 4.4.1)."""
     issued = built.issue(issuers)
@@ -614,7 +620,7 @@ def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
     request = der.sequence(der.sequence(asked, der.explicit(2, der.sequence(nonce))))
     built.settle()
     (tmp_path / "request.der").write_bytes(request)
-    (tmp_path / "response.der").write_bytes(desk.answer(request, built.clock.now()).response_der)
+    (tmp_path / "response.der").write_bytes(responses.respond(request, built.clock.now()).response_der)
     (tmp_path / "chain.pem").write_bytes(encode_certificates((issued.issuer.certificate_der, *issued.issuer.chain_der)))
     files = ["-reqin", "request.der", "-respin", "response.der", "-CAfile", "chain.pem"]
     command = ["openssl", "ocsp", *files, "-attime", str(int(built.clock.now().timestamp()) + 1)]
@@ -625,7 +631,7 @@ def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
 
 @needs_openssl
 def test_openssl_understands_the_answers(
-    built: Installation, issuers: OpenIssuers, desk: OcspResponses, tmp_path: Path
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses, tmp_path: Path
 ) -> None:
     good, bad = built.issue(issuers), built.issue(issuers)
     built.revocations.revoke(bad.issuer.authority_id, bad.serial, RevocationReason.SUPERSEDED, by=BY).result()
@@ -641,7 +647,7 @@ def test_openssl_understands_the_answers(
         subprocess.run([*base, "-reqout", "request.der"], cwd=tmp_path, check=True, capture_output=True)
         request = (tmp_path / "request.der").read_bytes()
         built.settle()
-        (tmp_path / "response.der").write_bytes(desk.answer(request, built.clock.now()).response_der)
+        (tmp_path / "response.der").write_bytes(responses.respond(request, built.clock.now()).response_der)
         done = subprocess.run(
             [
                 *(*base, "-reqin", "request.der", "-respin", "response.der", "-CAfile", "chain.pem", "-attime", at),

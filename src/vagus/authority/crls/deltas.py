@@ -32,7 +32,7 @@ class DeltaFacts:
     moves_base: bool
 
 
-def look(connection: Connection, issuer: Issuer, shard: int, *, is_scheduled: bool) -> DeltaFacts | None:
+def read_delta_facts(connection: Connection, issuer: Issuer, shard: int, *, is_scheduled: bool) -> DeltaFacts | None:
     """What the delta beside the next list of `shard` would say. None: offline authorities and complete lists."""
     if shard < 0 or issuer.is_offline:
         return None
@@ -69,7 +69,7 @@ def delta_contents(facts: DeltaFacts, issuer: Issuer, full: CrlContents, shard: 
     )
 
 
-def next_row(facts: DeltaFacts, made: Publication, crl_der: bytes | None) -> DeltaRow:
+def next_delta_row(facts: DeltaFacts, made: Publication, crl_der: bytes | None) -> DeltaRow:
     """The row once `made` is published with its delta: the base stays, or `made` is that of the deltas to come."""
     base = None if facts.moves_base else facts.base
     return DeltaRow(

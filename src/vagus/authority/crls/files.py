@@ -88,7 +88,7 @@ class CrlFiles:
         self._numbers: dict[Path, tuple[_Stamp, int]] = {}
         self._lists: dict[Path, tuple[_Stamp, bytes, SignedFile | None]] = {}
 
-    def find_behind(self) -> tuple[CrlPlace, ...]:
+    def find_outdated(self) -> tuple[CrlPlace, ...]:
         """The lists of which the table has a newer one than this process wrote last, or whose file or delta changed."""
         with self._database.reading() as connection:
             numbers, outdated = rows.list_numbers(connection), rows.list_outdated(connection)

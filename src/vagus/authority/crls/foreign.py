@@ -49,14 +49,14 @@ class ForeignCrl:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CombinedEntry:
     """What lists say of one certificate together: why it is revoked or held, and where it stands, if they tell."""
 
     reason: RevocationReason
     shard: int | None = None
 
 
-def read_list(crl_der: bytes, authorities: Sequence[AuthorityRow]) -> ForeignCrl | None:
+def read_foreign_crl(crl_der: bytes, authorities: Sequence[AuthorityRow]) -> ForeignCrl | None:
     """The list and the authority whose key signed it; None for a delta, which repeats what its shard's list says.
 
     Raises NotTrusted(CRL_INVALID) for a list that none of them signed, Malformed and LimitExceeded as decoding and
@@ -92,14 +92,14 @@ def check_signer(crl: Crl, certificate_der: bytes) -> None:
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_NUMBER, value=crl.number)
 
 
-def weigh(
-    lists: Iterable[ForeignCrl], find_home: Callable[[AuthorityRow, int], int | None]
-) -> dict[tuple[str, int], Said]:
+def combine_crls(
+    lists: Iterable[ForeignCrl], find_known_shard: Callable[[AuthorityRow, int], int | None]
+) -> dict[tuple[str, int], CombinedEntry]:
     """What lists say together of each certificate that they name, by its authority's reference and its serial.
 
     Of one scope the newest list alone speaks. A reason that is for ever counts wherever it stands; a hold does unless a
-    later list, which would name the certificate, leaves it out. `find_home` gives the shard in which a certificate is
-    known to stand here.
+    later list, which would name the certificate, leaves it out. `find_known_shard` gives the shard of a
+    certificate that is known here.
     """
     # 1. The newest of each scope.
     newest: dict[tuple[int, int | bytes], ForeignCrl] = {}
@@ -116,16 +116,16 @@ def weigh(
             if reason != RevocationReason.REMOVE_FROM_CRL:
                 naming.setdefault((one.authority.id, serial), []).append(one)
     # 3. What it comes to.
-    said: dict[tuple[str, int], Said] = {}
+    said: dict[tuple[str, int], CombinedEntry] = {}
     for (authority_id, serial), told in naming.items():
         authority = told[0].authority
         shard = _find_shard(told, of_authority[authority_id])
         reason = max((RevocationReason(one.entries[serial]) for one in told), key=_weight)
         if reason is RevocationReason.CERTIFICATE_HOLD:
-            homes = {one.shard for one in told} | {find_home(authority, serial)}
+            homes = {one.shard for one in told} | {find_known_shard(authority, serial)}
             if _is_released(told, of_authority[authority_id], homes):
                 continue
-        said[authority.reference, serial] = Said(reason, shard)
+        said[authority.reference, serial] = CombinedEntry(reason, shard)
     return said
 
 

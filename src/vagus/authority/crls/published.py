@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vagus.records.engine.database import Connection, Database
     from vagus.records.engine.writer import CommitFacts, Writer
 
-LOOK_SECONDS = 0.5
+REFRESH_SECONDS = 0.5
 """How often a serving process looks for newer lists."""
 
 FRESH_SECONDS = 6.0
@@ -54,11 +54,11 @@ class PublishedCrl:
 
 
 @dataclass(frozen=True, slots=True)
-class CrlReader:
+class CrlCacheState:
     """How things stand, for /health."""
 
     count: int
-    looked_at: datetime | None
+    refreshed_at: datetime | None
     """When the newest numbers were last known."""
     is_away: bool
     """Whether the last look failed."""
@@ -71,26 +71,26 @@ class PublishedCrls:
         self._database = database
         self._clock = clock
         self._fresh_seconds = fresh_seconds
-        self._looking = threading.Lock()
+        self._refreshing = threading.Lock()
         self._loading = threading.Lock()
         self._ids: dict[tuple[str, int], int] = {}  # a generation keeps its number for good, and its certificate
         self._certificates: dict[tuple[str, int], bytes] = {}
         self._numbers: dict[_Place, int] = {}
-        self._lists: dict[_Place, tuple[int, PublishedCrl | None]] = {}
+        self._crls: dict[_Place, tuple[int, PublishedCrl | None]] = {}
         self._commits = 0  # of this process: any may have published
         self._seen_commits = -1
         self._fresh_until = self._retry_at = float("-inf")  # of the monotonic clock
-        self._looked_at: datetime | None = None
+        self._refreshed_at: datetime | None = None
         self._is_away = False
 
     def follow(self, writer: Writer) -> None:
         """What this process publishes is found from the moment of its commit."""
         writer.on_commit(self._on_commit)
 
-    def state(self) -> CrlReader:
+    def state(self) -> CrlCacheState:
         """How things stand."""
-        count = sum(kept is not None for _, kept in tuple(self._lists.values()))
-        return CrlReader(count, self._looked_at, self._is_away)
+        count = sum(kept is not None for _, kept in tuple(self._crls.values()))
+        return CrlCacheState(count, self._refreshed_at, self._is_away)
 
     def find_cached_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
         """The newest list of a shard where memory has it, without waiting for anything; None: ask `find_crl`."""
@@ -98,7 +98,7 @@ class PublishedCrls:
         if authority_id is None or not self._is_fresh():
             return None
         place = (authority_id, shard, is_delta)
-        number, kept = self._lists.get(place, (-1, None))
+        number, kept = self._crls.get(place, (-1, None))
         if kept is None or (not self._is_away and (place not in self._numbers or number < self._numbers[place])):
             return None
         return None if self._is_away and self._clock.now() >= kept.next_update else kept
@@ -118,7 +118,7 @@ class PublishedCrls:
             authority_id = self._find_id(name, generation)
             if authority_id is None:
                 return None
-            self._look_if_due()
+            self._refresh_if_due()
             return self._load((authority_id, shard, is_delta))
         except Unavailable as error:
             if error.reason is not Reason.DATABASE_UNAVAILABLE:
@@ -129,7 +129,7 @@ class PublishedCrls:
                 raise
             return kept
 
-    def find_kept_certificate(self, name: str, generation: int) -> bytes | None:
+    def find_cached_certificate(self, name: str, generation: int) -> bytes | None:
         """The certificate of an authority where memory has it; None: ask `find_certificate`."""
         return self._certificates.get((name, generation))
 
@@ -142,10 +142,10 @@ class PublishedCrls:
                 self._learn(row)
         return self._certificates.get((name, generation))
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Learn what is newest and have all of it in memory: what nobody asked for yet outlives the database too."""
         try:
-            self._look_if_due(is_due=True)
+            self._refresh_if_due(is_due=True)
             certified = {self._ids[named] for named in tuple(self._certificates)}
             if not {place[0] for place in self._numbers} <= certified:
                 self._learn_names()
@@ -161,18 +161,18 @@ class PublishedCrls:
         now = time.monotonic()
         return now < self._retry_at or (self._seen_commits == self._commits and now < self._fresh_until)
 
-    def _look_if_due(self, *, is_due: bool = False) -> None:
+    def _refresh_if_due(self, *, is_due: bool = False) -> None:
         """The numbers of all lists, once for all who ask at the same time."""
-        with self._looking:
+        with self._refreshing:
             if not is_due and self._is_fresh():
                 return
-            commits, looked_at = self._commits, self._clock.now()
+            commits, refreshed_at = self._commits, self._clock.now()
             with self._database.asking() as connection:
                 full = publication_rows.list_numbers(connection)
                 deltas = publication_rows.list_delta_numbers(connection)
                 outdated = publication_rows.list_outdated(connection)
             self._numbers = _numbers(full, deltas, outdated)
-            self._seen_commits, self._looked_at = commits, looked_at
+            self._seen_commits, self._refreshed_at = commits, refreshed_at
             self._fresh_until, self._retry_at = time.monotonic() + self._fresh_seconds, float("-inf")
             if self._is_away:
                 _LOG.warning("the database answers again: lists are looked up in it as before")
@@ -182,17 +182,17 @@ class PublishedCrls:
         """The bytes are read again only when the number moved, and once for all who ask at the same time."""
         number = self._numbers.get(place)
         if number is None:
-            self._lists.pop(place, None)
+            self._crls.pop(place, None)
             return None
-        kept = self._lists.get(place)
+        kept = self._crls.get(place)
         if kept is not None and kept[0] >= number:
             return kept[1]
         with self._loading:
-            kept = self._lists.get(place)
+            kept = self._crls.get(place)
             if kept is None or kept[0] < number:
                 with self._database.reading(patience=_LOAD_SECONDS) as connection:
                     kept = _read(connection, place)
-                self._lists[place] = kept
+                self._crls[place] = kept
             return kept[1]
 
     def _find_id(self, name: str, generation: int) -> int | None:

@@ -63,7 +63,7 @@ class CrlFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class SignedCrl:
     """A signed list that nobody has yet, with its delta and the row that keeps it."""
 
     publication: Publication
@@ -72,7 +72,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Touched:
+class ShardSteps:
     """The newest step of the sequence up to `until` in each shard that has one, and in all of them as `COMPLETE`."""
 
     until: int
@@ -103,14 +103,14 @@ class CrlPublisher:
         self._clock = clock
         self.files = None if folder is None else CrlFiles(database, folder)
         self._holder = holder
-        self._touched: dict[int, Touched] = {}
-        self._signed: dict[tuple[int, int], float] = {}
+        self._steps: dict[int, ShardSteps] = {}
+        self._signed_at: dict[tuple[int, int], float] = {}
         self._failed: dict[int, tuple[datetime, Exception]] = {}
 
     def check_clock(self) -> None:
         """Raises Unavailable(CLOCK_AHEAD) while no list would be dated: to be told before one is due."""
         if self._bound is not None:
-            self._bound.look()
+            self._bound.check_only()
 
     def publish_due(self, issuer: Issuer) -> tuple[Publication, ...]:
         """Publish what has something new to say or is due again; what was published in this second waits.
@@ -150,7 +150,7 @@ class CrlPublisher:
         """
         with self._database.reading() as connection:
             published = {one.shard: one for one in rows.list_facts(connection, issuer.authority_id)}
-            touched = self._look_for_touched(connection, issuer.authority_id, published)
+            touched = self._read_shard_steps(connection, issuer.authority_id, published)
             shards = certificate_rows.list_shards(connection, issuer.authority_id)
 
         latest = int((now + SLACK).timestamp())
@@ -163,7 +163,7 @@ class CrlPublisher:
 
         return tuple(shard for shard in (*shards, COMPLETE) if is_due(shard))
 
-    def _look_for_touched(
+    def _read_shard_steps(
         self, connection: Connection, authority_id: int, published: Mapping[int, Publication]
     ) -> Mapping[int, int]:
         """The newest step of the sequence in each shard, behind what its list covers at least.
@@ -172,14 +172,14 @@ class CrlPublisher:
         mass revocation in them would be read again each second.
         """
         end = revocation_rows.newest_sequence(connection)
-        seen = self._touched.get(authority_id)
+        seen = self._steps.get(authority_id)
         if seen is None or seen.until > end:  # a first look, or another database under the same name
-            seen = Touched(min((one.sequence for one in published.values()), default=0), {})
+            seen = ShardSteps(min((one.sequence for one in published.values()), default=0), {})
         newer = revocation_rows.newest_by_shard(connection, authority_id, after=seen.until) if end > seen.until else {}
         newest = {**seen.newest, **newer}
         if newer:
             newest[COMPLETE] = max(newer.values())
-        self._touched[authority_id] = Touched(end, newest)
+        self._steps[authority_id] = ShardSteps(end, newest)
         return newest
 
     def _may_wait(self, newest: Publication, now: datetime, shards: int) -> bool:
@@ -222,17 +222,17 @@ class CrlPublisher:
         if self._bound is not None:
             self._bound.check()
         now = self.now()
-        facts = self._look(issuer, shard, now)
-        date = now if facts.previous is None else self._date(facts.previous, now, issuer)
+        facts = self._read_facts(issuer, shard, now)
+        date = now if facts.previous is None else self._choose_date(facts.previous, now, issuer)
         if date is None:
             return None
         # 2. sign, outside any transaction
-        made = self._make(issuer, shard, facts, date)
+        made = self._sign(issuer, shard, facts, date)
         del facts  # a million entries are 53 MB
         # 3. keep it, unless another server was faster
-        kept = self._writer.submit(lambda batch: _keep(batch, issuer, made)).result()
-        self._signed[issuer.authority_id, shard] = now.timestamp()
-        # 4. the files; what a crash or a full disk kept from them comes from the rows, see `CrlFiles.find_behind`
+        kept = self._writer.submit(lambda batch: _store(batch, issuer, made)).result()
+        self._signed_at[issuer.authority_id, shard] = now.timestamp()
+        # 4. the files; what a crash or a full disk kept from them comes from the rows, see `CrlFiles.find_outdated`
         if self.files is not None:
             place = CrlPlace(issuer.authority_id, slug_of(issuer.name), issuer.generation, shard)
             self.files.write(place, made.publication, made.delta)
@@ -247,16 +247,16 @@ class CrlPublisher:
         """The second that a list made now would be dated."""
         return self._clock.now().astimezone(UTC).replace(microsecond=0)
 
-    def _look(self, issuer: Issuer, shard: int, now: datetime) -> CrlFacts:
+    def _read_facts(self, issuer: Issuer, shard: int, now: datetime) -> CrlFacts:
         with self._database.reading() as connection:
             previous = rows.find_facts(connection, issuer.authority_id, shard)
             sequence = revocation_rows.newest_sequence(connection)
             entries = tuple(list_entries(connection, issuer.authority_id, shard, ends_from(previous, now)))
             is_scheduled = previous is None or self._is_stale(previous, now, issuer)
-            delta = deltas.look(connection, issuer, shard, is_scheduled=is_scheduled)
+            delta = deltas.read_delta_facts(connection, issuer, shard, is_scheduled=is_scheduled)
         return CrlFacts(previous, sequence, entries, delta)
 
-    def _date(self, previous: Publication, now: datetime, issuer: Issuer) -> datetime | None:
+    def _choose_date(self, previous: Publication, now: datetime, issuer: Issuer) -> datetime | None:
         """The thisUpdate of the next list: now, or a second behind one of a clock that is a little ahead of this one.
 
         None until a second has passed; a list from the future stops everything.
@@ -278,7 +278,7 @@ class CrlPublisher:
         at = int(now.timestamp())
         signed_at: float = newest.this_update
         if signed_at > at:
-            signed_at = self._signed.get((newest.authority_id, newest.shard), -math.inf)
+            signed_at = self._signed_at.get((newest.authority_id, newest.shard), -math.inf)
         return at - signed_at if signed_at <= at else math.inf
 
     def _is_stale(self, previous: Publication, now: datetime, issuer: Issuer) -> bool:
@@ -288,7 +288,7 @@ class CrlPublisher:
             every = self._pack.crl.offline_next_update / 2
         return int(now.timestamp()) - previous.this_update >= int(every.total_seconds())
 
-    def _make(self, issuer: Issuer, shard: int, facts: CrlFacts, now: datetime) -> Made:
+    def _sign(self, issuer: Issuer, shard: int, facts: CrlFacts, now: datetime) -> SignedCrl:
         previous = 0 if facts.previous is None else facts.previous.number
         next_update = self.next_update(issuer, now)
         contents = CrlContents(
@@ -312,9 +312,9 @@ class CrlPublisher:
         )
         digest = hashlib.sha256(publication.crl_der).digest()
         if facts.delta is None:
-            return Made(publication, digest, None)
+            return SignedCrl(publication, digest, None)
         delta_der = None if delta is None else sign_crl(issuer, delta)
-        return Made(publication, digest, deltas.next_row(facts.delta, publication, delta_der))
+        return SignedCrl(publication, digest, deltas.next_delta_row(facts.delta, publication, delta_der))
 
 
 def forget_future_dates(writer: Writer, *, by: str) -> tuple[str, ...]:
@@ -363,17 +363,17 @@ def list_entries(connection: Connection, authority_id: int, shard: int, since: i
         yield from revocation_rows.iterate_entries(connection, authority_id, one, ends_from=since)
 
 
-def _keep(batch: Batch, issuer: Issuer, both: Made) -> Publication | None:
+def _store(batch: Batch, issuer: Issuer, both: SignedCrl) -> Publication | None:
     """Keep a list with its delta, unless another one has become the newest; gives the newest. Two round trips."""
     made = both.publication
-    standing = rows.find_standing(batch.connection, made.authority_id, made.shard)
-    newest = standing.newest
+    stored = rows.find_standing(batch.connection, made.authority_id, made.shard)
+    newest = stored.newest
     # Newer by the clock is not enough: a list from an older snapshot would take a revocation back for a moment.
     if newest is not None and (
         newest.number >= made.number or newest.this_update >= made.this_update or newest.sequence > made.sequence
     ):
         return rows.find_publication(batch.connection, made.authority_id, made.shard)
-    rows.keep(batch.connection, standing, made, both.delta)
+    rows.keep(batch.connection, stored, made, both.delta)
     append(
         batch,
         CrlPublished(

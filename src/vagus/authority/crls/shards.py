@@ -30,7 +30,7 @@ class _Block:
 
     left: int
     mark: int
-    taken_in: object | None
+    transaction: object | None
     """The transaction that took them; None once another one has found them there, so that they are committed."""
 
 
@@ -51,7 +51,7 @@ class ShardPlan:
         """The shard whose URL the next certificate carries."""
         return self._current
 
-    def note(self, connection: Connection, shard: int) -> None:
+    def take_place(self, connection: Connection, shard: int) -> None:
         """A certificate that carries `shard` takes its place there; called in its intent's transaction.
 
         A place is taken in that very shard, so a shard that any certificate names has a row and is published. Until the
@@ -61,22 +61,22 @@ class ShardPlan:
         """
         with self._turn:
             block = self._blocks.get(shard)
-            if block is None or not block.left or not self._stands(connection, shard, block):
-                block = self._blocks[shard] = self._take(connection, shard)
+            if block is None or not block.left or not self._is_still_taken(connection, shard, block):
+                block = self._blocks[shard] = self._take_block(connection, shard)
             block.left -= 1
             if not block.left and shard in self._full:
                 self._move_on(shard)
 
-    def _stands(self, connection: Connection, shard: int, block: _Block) -> bool:
-        if block.taken_in is None:
+    def _is_still_taken(self, connection: Connection, shard: int, block: _Block) -> bool:
+        if block.transaction is None:
             return True
         if rows.count_places(connection, self._authority_id, shard) < block.mark:
             return False
-        if block.taken_in is not connection.get_transaction():
-            block.taken_in = None
+        if block.transaction is not connection.get_transaction():
+            block.transaction = None
         return True
 
-    def _take(self, connection: Connection, shard: int) -> _Block:
+    def _take_block(self, connection: Connection, shard: int) -> _Block:
         mark = rows.take_places(connection, self._authority_id, shard, BLOCK)
         if mark >= SHARD_PLACES - SHARD_PLACES // _AHEAD:
             rows.take_places(connection, self._authority_id, shard + 1, 0)  # a row, and so a list

@@ -17,7 +17,7 @@ _BEFORE: Final = {size: bytes((0x04, size + 2, 0x04, size)) for size in (32, 16)
 _LONGEST_REMEMBERED: Final = 300
 
 
-class Questions:
+class RequestDecoder:
     """What was asked, by the octets up to the nonce. Safe to use from several threads."""
 
     def __init__(self, most_remembered: int = _MOST_REMEMBERED) -> None:

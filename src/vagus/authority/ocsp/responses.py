@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from vagus.authority.ocsp.requests import Questions
+from vagus.authority.ocsp.requests import RequestDecoder
 from vagus.authority.ocsp.responders import Responder
 from vagus.errors import Conflict, Refused, Unavailable
 from vagus.keystore.signing import Purpose
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from vagus.records.revocation.sequence import RevocationFollower, RevokedEntry
 
 _AHEAD = timedelta(seconds=5)  # what a clock may be set back without anybody noticing
-_MOST_KEPT = 1_000_000
+_MOST_CACHED = 1_000_000
 _MOST_KNOWN = 2_000_000
-_LONGEST_KEPT_REQUEST = 300
+_LONGEST_CACHED_REQUEST = 300
 _UNKNOWN_LASTS = timedelta(minutes=1)
 """How long a client may believe that a certificate was never issued: the next second it may be. Profiles of RFC 5019
 want a nextUpdate in every answer, so there is one."""
@@ -78,9 +78,9 @@ class CachedResponse:
         )
 
 
-def _holds(kept: CachedResponse, at: datetime) -> bool:
+def _holds(cached: CachedResponse, at: datetime) -> bool:
     """Not yet due again, and not signed while the clock ran ahead: clients refuse an answer from the future."""
-    return kept.this_update <= at + _AHEAD and at < kept.renew_at
+    return cached.this_update <= at + _AHEAD and at < cached.renew_at
 
 
 class OcspResponses:
@@ -93,17 +93,17 @@ class OcspResponses:
         rules: OcspRules,
         responders: Iterable[Responder],
         *,
-        most_kept: int = _MOST_KEPT,
+        most_cached: int = _MOST_CACHED,
         sequence_bound: timedelta = SEQUENCE_BOUND,
     ) -> None:
         self._database = database
         self._follower = follower
         self._rules = rules
-        self._most_kept = most_kept
+        self._most_cached = most_cached
         self._sequence_bound = sequence_bound
-        self._questions = Questions()
+        self._decoder = RequestDecoder()
         self._turn = threading.Lock()
-        self._kept: OrderedDict[bytes, CachedResponse] = OrderedDict()
+        self._cached: OrderedDict[bytes, CachedResponse] = OrderedDict()
         self._requests_of: dict[tuple[int, int], set[bytes]] = {}
         self._known: dict[tuple[int, int], None] = {}
         self._by_hash: dict[tuple[str, bytes, bytes], Responder] = {}
@@ -137,7 +137,7 @@ class OcspResponses:
         here = {one.authority_id: one.certificate_der for one in self._responders()}
         return here == publication_rows.list_responder_certificates(connection)
 
-    def answer(self, request_der: bytes, at: datetime) -> SignedResponse:
+    def respond(self, request_der: bytes, at: datetime) -> SignedResponse:
         """The response to an OCSPRequest at `at`.
 
         Raises Malformed and LimitExceeded for what is no request, Refused(AUTHORITY_UNKNOWN) for another's
@@ -145,14 +145,14 @@ class OcspResponses:
         this process does not know what is revoked.
         """
         # 1. an answer that is kept, for the same question octet for octet
-        kept = self.find_kept(request_der, at)
-        if kept is not None:
-            return kept.unfold()
+        cached = self.find_cached(request_der, at)
+        if cached is not None:
+            return cached.unfold()
         if self._follower.is_lost(at, self._sequence_bound):
             msg = "this responder lost the revocation sequence, so it answers nothing; try later"
             raise Unavailable(Reason.SEQUENCE_LOST, msg)
         # 2. the question, and who answers it
-        asked, nonce = self._questions.decode(request_der)
+        asked, nonce = self._decoder.decode(request_der)
         responder = self._find_responder(asked)
         # 3. status of each; what the sequence says is noted before, so that nothing outlives what contradicts it
         position = self._follower.position
@@ -171,22 +171,22 @@ class OcspResponses:
             return SignedResponse(whole, this_update, None if is_new else next_update)
         # 5. keep it
         made = self._make(signed, responder, asked[0].serial, entries[0], this_update)
-        if len(request_der) <= _LONGEST_KEPT_REQUEST:
-            self._keep(request_der, made, position)
+        if len(request_der) <= _LONGEST_CACHED_REQUEST:
+            self._store(request_der, made, position)
         return made.unfold()
 
-    def find_kept(self, request_der: bytes, at: datetime) -> CachedResponse | None:
-        """The answer that is kept for this question, octet for octet, and holds at `at`; None: ask `answer`.
+    def find_cached(self, request_der: bytes, at: datetime) -> CachedResponse | None:
+        """The answer that is kept for this question, octet for octet, and holds at `at`; None: ask `respond`.
 
         Besides being dropped with a revocation, each is compared with what the sequence says at this moment, so that
         none goes out between the moment when the sequence knows and the moment when whoever drops them was told.
         """
-        kept = self._kept.get(request_der)
-        if kept is None or not _holds(kept, at) or self._follower.is_lost(at, self._sequence_bound):
+        cached = self._cached.get(request_der)
+        if cached is None or not _holds(cached, at) or self._follower.is_lost(at, self._sequence_bound):
             return None
-        if self._follower.find(kept.responder.authority_id, kept.serial) != kept.entry:
+        if self._follower.find(cached.responder.authority_id, cached.serial) != cached.entry:
             return None
-        return kept
+        return cached
 
     def presign(self, at: datetime, *, most: int | None = None) -> int:
         """Sign and keep an answer for every live certificate that has none, as common clients ask; how many.
@@ -194,7 +194,7 @@ class OcspResponses:
         The sweep that runs in the background: about 25,000 a second on one core. `most` bounds one run.
         """
         count = 0
-        limit = self._most_kept if most is None else most
+        limit = self._most_cached if most is None else most
         for responder in self._able(at):
             after = -1
             while count < limit and (page := self._alive(responder, at, after)):
@@ -218,7 +218,7 @@ class OcspResponses:
                 self._presign_page(responder, page, at, len(page))
                 self._swept += len(page)
                 self._place = (responder.authority_id, page[-1].leaf_index)
-                if self._swept < self._most_kept:
+                if self._swept < self._most_cached:
                     return True
                 break
         self._place, self._swept = _START, 0
@@ -240,8 +240,8 @@ class OcspResponses:
                 break
             self._know((responder.authority_id, row.serial))
             identifier = cert_id(responder.issuer_subject_der, responder.issuer_spki_der, row.serial)
-            kept = self._kept.get(_common_request(identifier))
-            if kept is None or not _holds(kept, at) or kept.responder is not responder:
+            cached = self._cached.get(_common_request(identifier))
+            if cached is None or not _holds(cached, at) or cached.responder is not responder:
                 self._presign_one(responder, row.serial, identifier, at)
                 count += 1
         return count
@@ -260,7 +260,7 @@ class OcspResponses:
         entry = self._follower.find(responder.authority_id, serial)
         answer = _single(identifier, entry, this_update, next_update)
         signed = _sign(responder, [answer], this_update, None)
-        self._keep(_common_request(identifier), self._make(signed, responder, serial, entry, this_update), position)
+        self._store(_common_request(identifier), self._make(signed, responder, serial, entry, this_update), position)
 
     def _make(
         self, signed: bytes, responder: Responder, serial: int, entry: RevokedEntry | None, this_update: datetime
@@ -274,9 +274,9 @@ class OcspResponses:
         return min(this_update + self._rules.presigned_lifetime, _moment(responder.not_after))
 
     @property
-    def kept(self) -> int:
-        """How many answers are kept."""
-        return len(self._kept)
+    def cached_count(self) -> int:
+        """How many answers are cached."""
+        return len(self._cached)
 
     def _find_responder(self, asked: Sequence[CertId]) -> Responder:
         found = {self._by_hash.get((one.hash_name, one.name_hash, one.key_hash)) for one in asked}
@@ -327,16 +327,16 @@ class OcspResponses:
             self._known.clear()
         self._known[named] = None
 
-    def _keep(self, request_der: bytes, made: CachedResponse, position: int) -> None:
+    def _store(self, request_der: bytes, made: CachedResponse, position: int) -> None:
         with self._turn:
-            # An event that came after the status was looked up may contradict it: then nothing is kept.
+            # An event that came after the status was looked up may contradict it: then nothing is cached.
             if self._follower.position != position:
                 return
-            self._kept[request_der] = made
-            self._kept.move_to_end(request_der)
+            self._cached[request_der] = made
+            self._cached.move_to_end(request_der)
             self._requests_of.setdefault((made.responder.authority_id, made.serial), set()).add(request_der)
-            while len(self._kept) > self._most_kept:
-                oldest, gone = self._kept.popitem(last=False)
+            while len(self._cached) > self._most_cached:
+                oldest, gone = self._cached.popitem(last=False)
                 self._drop_index(oldest, gone)
 
     def _drop_index(self, request_der: bytes, gone: CachedResponse) -> None:
@@ -351,7 +351,7 @@ class OcspResponses:
         with self._turn:
             for event in events:
                 for request_der in self._requests_of.pop((event.authority_id, event.serial), ()):
-                    self._kept.pop(request_der, None)
+                    self._cached.pop(request_der, None)
 
 
 def _authority_of(responder: Responder) -> int:
