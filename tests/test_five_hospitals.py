@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.durability.installation import PASSPHRASE, SOURCE, vagus
 from tests.endpoints.calls import Answer, ask
-from tests.fleet.house import new_key, request_der
+from tests.simulator.commands import PASSPHRASE, SOURCE, vagus
+from tests.simulator.enrolment import new_key, request_der
 from vagus.endpoints.est import est_app
 from vagus.fleet.enrolment.enrol import Enrolment
 from vagus.identifiers import DeviceId, DeviceName

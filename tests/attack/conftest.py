@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.attack.hospital import Hospital, build
-from tests.endpoints.gateway.upstreams import Seen, http_upstream
+from tests.simulator.attacked import Hospital, build
+from tests.simulator.upstreams import Seen, http_upstream
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.attack.hospital import Hospital
+from tests.simulator.attacked import Hospital
 from vagus.errors import VagusError
 from vagus.maintenance.backups import restore, take_backup
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.attack.hospital import PATIENCE, Hospital, new_key, request
+from tests.simulator.attacked import PATIENCE, Hospital, new_key, request
 from vagus.errors import Malformed
 from vagus.fleet.devices import NewDevice
 from vagus.identifiers import UnitName

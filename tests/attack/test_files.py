@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import PLAN, done, run
+from tests.simulator.running import PLAN, done, run
 from vagus.errors import VagusError
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.software import SoftwareKeystore

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.attack.hospital import PATIENCE, Credential, Hospital, Wire, est, new_key, request, sign_certificate
-from tests.durability.installation import PASSPHRASE
-from tests.endpoints.gateway.upstreams import Seen
+from tests.simulator.attacked import PATIENCE, Credential, Hospital, Wire, est, new_key, request, sign_certificate
+from tests.simulator.commands import PASSPHRASE
+from tests.simulator.upstreams import Seen
 from vagus.keystore import private_keys
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.signing import Purpose

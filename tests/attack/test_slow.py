@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.attack.hospital import START_SECONDS, Credential, Hospital, Wire, new_key, request, serve
-from tests.endpoints.gateway.upstreams import Seen
+from tests.simulator.attacked import START_SECONDS, Credential, Hospital, Wire, new_key, request, serve
+from tests.simulator.upstreams import Seen
 
 PLACES = 24
 CONTROL = "control-h1-icu"

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from tests.attack.hospital import Answer, Hospital
+from tests.simulator.attacked import Answer, Hospital
 from vagus.x509 import der
 
 BY = "operator:test"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.authority.installation import Installation, new_installation
-from tests.server.publishing_house import house, template
+from tests.simulator.installation import Installation, new_installation
+from tests.simulator.publishing import house, template
 
 __all__ = ["built", "house", "installation", "template"]
 

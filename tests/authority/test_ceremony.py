@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 import vagus
-from tests.authority.installation import BY, ER, EVERY, GROUP, H1, ICU, INFRA, ROOT, SDC, STATUS_URL, Installation
+from tests.simulator.installation import BY, ER, EVERY, GROUP, H1, ICU, INFRA, ROOT, SDC, STATUS_URL, Installation
 from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, NotTrusted, Unavailable
 from vagus.ledger.entries import AuthorityCertified, AuthorityCreated, CeremonyStep, Entry, decode_entry
 from vagus.reasons import Reason

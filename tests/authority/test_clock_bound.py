@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.authority.installation import Installation, new_installation
 from tests.postgres import fresh_database, postgres_server
+from tests.simulator.installation import Installation, new_installation
 from vagus.authority.clock_bound import LEAP, SLACK, ClockBound
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.errors import Unavailable

@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.authority.installation import BY, ICU, Installation
 from tests.authority.test_hierarchy import PRIVATE, Elsewhere
+from tests.simulator.installation import BY, ICU, Installation
 from vagus.authority.crls import shards
 from vagus.authority.crls.foreign import read_foreign_crl
 from vagus.authority.earlier_revocations import LOST, record_crls, revoke_earlier

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tests.authority.installation import BY, H1, ICU, ROOT, Installation, new_installation
+from tests.simulator.installation import BY, H1, ICU, ROOT, Installation, new_installation
 from vagus.errors import Conflict, NotTrusted, Refused, VagusError
 from vagus.keystore.passphrases import Passphrase
 from vagus.reasons import Reason
@@ -215,7 +215,7 @@ def test_a_certificate_that_is_not_ours_to_use_does_not_come_in(installation: In
 
 
 def test_no_device_gets_the_key_of_a_foreign_root(installation: Installation) -> None:
-    from tests.authority.installation import public_key_of
+    from tests.simulator.installation import public_key_of
 
     elsewhere = Elsewhere(installation.clock.now())
     key = ec.generate_private_key(ec.SECP384R1())

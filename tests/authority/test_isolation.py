@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.authority.installation import ER, GROUP, H1, ICU, ROOT, SECRET, Installation, new_installation
+from tests.simulator.installation import ER, GROUP, H1, ICU, ROOT, SECRET, Installation, new_installation
 from vagus.errors import VagusError
 from vagus.trust.anchors import AnchorSet
 from vagus.trust.status import UnsafeNoStatus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.authority.installation import BY, ICU, Installation
+from tests.simulator.installation import BY, ICU, Installation
 from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, Unavailable
 from vagus.reasons import Reason

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.authority.installation import Installation, new_public_key
+from tests.simulator.installation import Installation, new_public_key
 from vagus.authority import mass_revocation
 from vagus.authority.crls.overdue import overdue_crls
 from vagus.authority.issuance import IssuedCertificate

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 
-from tests.authority.installation import Installation, new_installation
 from tests.postgres import fresh_database, postgres_server
+from tests.simulator.installation import Installation, new_installation
 from vagus.authority import mass_revocation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers

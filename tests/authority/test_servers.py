@@ -11,8 +11,8 @@ from typing import cast
 import pytest
 from cryptography import x509
 
-from tests.authority.installation import BY, Installation, new_installation
 from tests.postgres import fresh_database, postgres_server
+from tests.simulator.installation import BY, Installation, new_installation
 from vagus.authority.crls.publisher import CrlPublisher, forget_future_dates
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.errors import Unavailable

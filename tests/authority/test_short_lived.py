@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
-from tests.authority.installation import BY, H1, ICU, ROOT, Installation
+from tests.simulator.installation import BY, H1, ICU, ROOT, Installation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import cast
 
-from tests.authority.installation import Installation
+from tests.simulator.installation import Installation
 from vagus.authority.issuance import IssuanceToken
 from vagus.authority.signature_rows import SignatureRows
 from vagus.errors import LimitExceeded

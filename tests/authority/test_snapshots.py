@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.authority.installation import BY, Installation
+from tests.simulator.installation import BY, Installation
 from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key
 from vagus.errors import NotAuthorised, PolicyRefusal
 from vagus.keystore.signing import Purpose

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import MAKER_PLAN, PLAN, done
+from tests.simulator.running import MAKER_PLAN, PLAN, done
 
 _ENVIRONMENT = {
     "TEST_PASSPHRASE": "correct horse battery",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import done, run
+from tests.simulator.running import done, run
 
 
 def backed_up(hospital: Path) -> Path:

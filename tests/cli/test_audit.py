@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.issuing import issue, publish
-from tests.cli.running import done, run
+from tests.simulator.issuing import issue, publish
+from tests.simulator.running import done, run
 from vagus.ledger.entries import LoggedEntry, decode_entry, encode_entry
 from vagus.tlog.merkle import Frontier, leaf_hash
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from tests.cli.processes import serving
-from tests.cli.running import done, run
+from tests.simulator.processes import serving
+from tests.simulator.running import done, run
 from vagus.records.authorities import find_generation, list_authorities
 from vagus.records.engine.database import open_database
 from vagus.records.publications import list_publications, put_publication

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import done, run
+from tests.simulator.running import done, run
 
 Words = tuple[str, ...]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from tests.cli.running import done, run
+from tests.simulator.running import done, run
 from vagus.authority.issuance import IssuanceOrder
 from vagus.errors import Conflict
 from vagus.fleet.revocation_targets import RevocationTarget, select_target

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, select
 
-from tests.cli.issuing import device_name, issue
-from tests.cli.running import PLAN, done, run
+from tests.simulator.issuing import device_name, issue
+from tests.simulator.running import PLAN, done, run
 from vagus.fleet.tokens import hash_token
 from vagus.operations import local_account
 from vagus.operations.devices import find_named

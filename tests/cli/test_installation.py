@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import done, run
+from tests.simulator.running import done, run
 from vagus.cli.failures import describe, exit_code
 from vagus.errors import (
     Conflict,

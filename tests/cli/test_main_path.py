@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.issuing import device_name, write_credential
-from tests.cli.processes import (
+from tests.simulator.issuing import device_name, write_credential
+from tests.simulator.processes import (
     PATIENCE,
     Served,
     Store,
@@ -30,7 +30,7 @@ from tests.cli.processes import (
     serving,
     telemetry_store,
 )
-from tests.cli.running import PLAN, done, run
+from tests.simulator.running import PLAN, done, run
 
 pytestmark = pytest.mark.process
 

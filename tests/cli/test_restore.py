@@ -16,9 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 
-from tests.cli.issuing import SOURCE, Kept, device_name, issue, make_responder, publish
-from tests.cli.processes import PATIENCE, Served, serving
-from tests.cli.running import done, run
+from tests.simulator.issuing import SOURCE, Kept, device_name, issue, make_responder, publish
+from tests.simulator.processes import PATIENCE, Served, serving
+from tests.simulator.running import done, run
 from vagus.authority.crls import shards
 from vagus.errors import IntegrityFailure
 from vagus.reasons import Reason

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.cli.revocation.test_commands import certificate_of, equipped, equipped_once, states
-from tests.cli.running import done, run
+from tests.simulator.running import done, run
 from vagus.operations.devices import find_named
 from vagus.records.authorities import list_authorities
 from vagus.records.certificates import list_of_device, load_bytes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.revocation.test_commands import TWO_PERSONS, equipped, equipped_once, states
-from tests.cli.running import answer, done, run
+from tests.simulator.running import answer, done, run
 from vagus.operations.devices import find_named
 from vagus.records.certificates import list_of_device
 from vagus.records.keys import find_key

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.cli.revocation.test_commands import second_person
-from tests.cli.running import answer, done, run
+from tests.simulator.running import answer, done, run
 from vagus.records.authorities import list_authorities
 from vagus.records.engine.tables import crl_publications
 from vagus.wiring import Installation

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.revocation.test_commands import approved_plan, equipped, equipped_once, second_person, states
-from tests.cli.running import END_OF_INPUT, answer, done, run
+from tests.simulator.running import END_OF_INPUT, answer, done, run
 
 __all__ = ["equipped", "equipped_once"]
 

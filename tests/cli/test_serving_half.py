@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from tests.cli.processes import serving
-from tests.cli.running import done, run
 from tests.cli.test_main_path import eventually
+from tests.simulator.processes import serving
+from tests.simulator.running import done, run
 from vagus.records.authorities import list_authorities
 from vagus.records.engine.database import open_database
 from vagus.records.engine.tables import authorities

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.issuing import publish
-from tests.cli.running import Outcome, done, run
+from tests.simulator.issuing import publish
+from tests.simulator.running import Outcome, done, run
 from vagus.authority.issuance import IssuanceOrder
 from vagus.keystore import private_keys
 from vagus.operations.devices import find_named
@@ -140,7 +140,7 @@ def test_a_snapshot_tells_what_it_is(hospital: Path, papers: Path) -> None:
 
 
 def test_a_hospital_may_not_take_its_name(fresh: Path, tmp_path: Path) -> None:
-    from tests.cli.running import PLAN
+    from tests.simulator.running import PLAN
 
     plan = tmp_path / "plan.toml"
     plan.write_text(

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.cli.issuing import device_name, issue, make_responder, publish
-from tests.cli.processes import Served, serving
-from tests.cli.running import run
+from tests.simulator.issuing import device_name, issue, make_responder, publish
+from tests.simulator.processes import Served, serving
+from tests.simulator.running import run
 from vagus.wiring import Installation, RealClock
 
 pytestmark = pytest.mark.process

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.cli.issuing import issue
-from tests.cli.running import Outcome, done, run
+from tests.simulator.issuing import issue
+from tests.simulator.running import Outcome, done, run
 from tests.wire.test_snapshots import SPKI, facts, signed
 from tests.x509.chains import (
     AT,

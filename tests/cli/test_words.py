@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.issuing import device_name, issue
-from tests.cli.running import END_OF_INPUT, answer, done, run
+from tests.simulator.issuing import device_name, issue
+from tests.simulator.running import END_OF_INPUT, answer, done, run
 
 
 @pytest.mark.parametrize("named", ["foo", "Aorta IP3-000001", "a" * 200])

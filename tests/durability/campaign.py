@@ -13,16 +13,16 @@ from pathlib import Path
 
 from cryptography import x509
 
-from tests.durability.clients import Clients
-from tests.durability.installation import (
+from tests.durability.journal import Journal
+from tests.durability.oracle import Oracle
+from tests.simulator.clients import Clients
+from tests.simulator.commands import (
     ServerProcess,
     infrastructure_anchor,
     make_installation,
     make_tokens,
     vagus,
 )
-from tests.durability.journal import Journal
-from tests.durability.oracle import Oracle
 from vagus.settings import load_settings
 
 BETWEEN = ("after-commit", "intent-committed", "signed")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.durability.campaign import BETWEEN, Campaign
-from tests.durability.clients import LEFT_OPEN
+from tests.simulator.clients import LEFT_OPEN
 
 pytestmark = pytest.mark.process
 

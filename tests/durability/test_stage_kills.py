@@ -14,8 +14,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.durability.installation import PASSPHRASE, SOURCE, make_installation, vagus
 from tests.postgres import fresh_database, postgres_server
+from tests.simulator.commands import PASSPHRASE, SOURCE, make_installation, vagus
 from vagus.authority.issuance import IssuanceOrder, IssuedCertificate
 from vagus.fleet import transfers
 from vagus.identifiers import DeviceId

@@ -14,9 +14,9 @@ import pytest
 from cryptography import x509
 from cryptography.x509 import ocsp
 
-from tests.cli.running import run
-from tests.durability.status_nodes import PATIENCE, TRY_LATER, Hospital, Node, hospital
 from tests.postgres import fresh_database, postgres_server
+from tests.simulator.running import run
+from tests.simulator.status_nodes import PATIENCE, TRY_LATER, Hospital, Node, hospital
 from tests.stall import StallMeter
 from vagus.authority.issuance import IssuedCertificate
 from vagus.x509.crls.building import RevocationReason

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
 from tests.endpoints.calls import Answer, call
-from tests.fleet.house import House, house, new_key, request_der
-from tests.fleet.inventory import BY
+from tests.simulator.enrolment import House, house, new_key, request_der
+from tests.simulator.stock import BY
 from vagus.endpoints.est import EST_STATUS, est_app
 from vagus.errors import NotTrusted
 from vagus.fleet.admission import Admitted

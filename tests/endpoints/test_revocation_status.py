@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
 from tests.endpoints.calls import Answer, call
-from tests.fleet.house import House, house, pack, request
-from tests.fleet.inventory import BY
+from tests.simulator.enrolment import House, house, pack, request
+from tests.simulator.stock import BY
 from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuance import IssuedCertificate

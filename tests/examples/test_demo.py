@@ -13,7 +13,7 @@ from examples.demo.plans import BuiltListeners, fleet, write_hospital_plan, writ
 from examples.demo.rogue import Rogue, look_alike
 from examples.demo.stage import Stage, free_ports
 
-from tests.vagus_agent.hospital import HOST, Hierarchy
+from tests.simulator.est_server import HOST, Hierarchy
 from vagus.policy.plans import HospitalPlan, MakerPlan, load_plan
 from vagus.tls import ClientContext, ClientTls
 

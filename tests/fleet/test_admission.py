@@ -8,8 +8,8 @@ from itertools import count
 
 import pytest
 
-from tests.fleet.house import ENROLMENT, GROUP, Forge, House, house, pack, peer, request
-from tests.fleet.inventory import BY, ER
+from tests.simulator.enrolment import ENROLMENT, GROUP, Forge, House, house, pack, peer, request
+from tests.simulator.stock import BY, ER
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
 from vagus.fleet.admission import Admission, ListenerRules, PeerCredential

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, select, update
 
-from tests.fleet.house import GROUP, House, house, pack, request
-from tests.fleet.inventory import BY
+from tests.simulator.enrolment import GROUP, House, house, pack, request
+from tests.simulator.stock import BY
 from vagus.errors import NotTrusted
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind

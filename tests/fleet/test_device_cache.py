@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.fleet.house import ENROLMENT, GROUP, House, house, pack, peer, request
-from tests.fleet.inventory import BY
+from tests.simulator.enrolment import ENROLMENT, GROUP, House, house, pack, peer, request
+from tests.simulator.stock import BY
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import Unavailable, VagusError
 from vagus.fleet.admission import Admission, Admitted, ListenerRules

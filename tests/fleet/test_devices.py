@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.fleet.inventory import BY, ER, ICU, OVERLAP, Stock, stock
+from tests.simulator.stock import BY, ER, ICU, OVERLAP, Stock, stock
 from vagus.errors import Conflict, Malformed, NotAuthorised, VagusError
 from vagus.fleet.devices import Inventory, NewDevice, load_device, owner_of
 from vagus.fleet.lifecycle import DeviceState

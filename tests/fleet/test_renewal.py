@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.fleet.house import House, house, pack
+from tests.simulator.enrolment import House, house, pack
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
 from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.renewal import RenewalWindow, window_for
@@ -28,7 +28,7 @@ def _window(certificate: PathCertificate) -> RenewalWindow:
 
 @pytest.fixture(scope="module")
 def certificate(standing: House) -> PathCertificate:
-    from tests.fleet.house import request
+    from tests.simulator.enrolment import request
 
     wish = EnrolmentRequest(
         csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(standing.token(standing.stock.add("W-1")))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fleet.inventory import BY, Stock, stock
+from tests.simulator.stock import BY, Stock, stock
 from vagus.errors import Malformed, NotAuthorised, VagusError
 from vagus.fleet import tokens
 from vagus.fleet.lifecycle import DeviceState

@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from tests.fleet.house import House, house, request
-from tests.fleet.inventory import BY, ER, ICU
+from tests.simulator.enrolment import House, house, request
+from tests.simulator.stock import BY, ER, ICU
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind

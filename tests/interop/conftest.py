@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.interop.hospital import Bearer, Hospital
-from tests.interop.hospital import hospital as made_hospital
+from tests.simulator.relying import Bearer, Hospital
+from tests.simulator.relying import hospital as made_hospital
 
 
 @pytest.fixture(scope="session")

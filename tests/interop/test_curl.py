@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from tests.interop.hospital import STATUS_HOST, Bearer, Hospital
 from tests.interop.programs import eventually, run, succeed
+from tests.simulator.relying import STATUS_HOST, Bearer, Hospital
 
 pytestmark = pytest.mark.interop
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.hospital import Bearer, Hospital
 from tests.interop.programs import Running, Told, free_port, program, run, running
+from tests.simulator.relying import Bearer, Hospital
 
 pytestmark = pytest.mark.interop
 

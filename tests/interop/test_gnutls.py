@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.hospital import Bearer, Hospital
 from tests.interop.programs import Told, converse, run, succeed
+from tests.simulator.relying import Bearer, Hospital
 
 pytestmark = pytest.mark.interop
 

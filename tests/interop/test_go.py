@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.hospital import Bearer, Hospital
 from tests.interop.programs import Told, program, version_of
+from tests.simulator.relying import Bearer, Hospital
 
 pytestmark = pytest.mark.interop
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.interop.hospital import Bearer, Hospital
-from tests.interop.hospital import hospital as made_hospital
 from tests.interop.programs import eventually, run, succeed
 from tests.postgres import fresh_database, postgres_server
+from tests.simulator.relying import Bearer, Hospital
+from tests.simulator.relying import hospital as made_hospital
 
 pytestmark = pytest.mark.interop
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.world import World
+from tests.simulator.log import World
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.ledger.world import SALT
+from tests.simulator.log import SALT
 from vagus.errors import Malformed
 from vagus.ledger.entries import _CODECS as CODECS
 from vagus.ledger.entries import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.world import ORIGIN, World
+from tests.simulator.log import ORIGIN, World
 from vagus.ledger.append import append
 from vagus.ledger.entries import TokenSpent
 from vagus.records.engine.writer import Batch

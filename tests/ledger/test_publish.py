@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.ledger.world import ORIGIN, CheckpointKey, World
+from tests.simulator.log import ORIGIN, CheckpointKey, World
 from vagus.errors import IntegrityFailure, Malformed, Unavailable
 from vagus.keystore.signing import Purpose
 from vagus.ledger import publish as publish_module

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from tests.ledger.world import CheckpointKey, World
+from tests.simulator.log import CheckpointKey, World
 from vagus.errors import IntegrityFailure
 from vagus.fleet.devices import change_host_names, change_profile, transfer_device
 from vagus.fleet.inventory_entries import record_model

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, Table, select
 
 from tests.ledger.test_verify import add, change, remove
-from tests.ledger.world import SALT, World
+from tests.simulator.log import SALT, World
 from vagus.authority.revocation import block_key
 from vagus.errors import IntegrityFailure
 from vagus.fleet.devices import change_device_state, lock_out_device, transfer_device

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import ColumnElement, Connection, Table, select
 
-from tests.ledger.world import ORIGIN, World
+from tests.simulator.log import ORIGIN, World
 from vagus.errors import IntegrityFailure
 from vagus.ledger.append import append
 from vagus.ledger.entries import IssuanceRecorded, TokenSpent, encode_entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from tests.records.signing import authority
+from tests.simulator.rows import authority
 from vagus.records import authorities as rows
 from vagus.records.engine.database import Database
 

@@ -7,8 +7,8 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.records.query_plans import plans
 from tests.records.revocation.test_revocations import revoke
-from tests.records.signing import authority, certificate
 from tests.records.test_publications import publication
+from tests.simulator.rows import authority, certificate
 from vagus.records import certificates as rows
 from vagus.records.engine.database import Database
 from vagus.records.keys import block_key, insert_key

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from tests.records.inventory import ANCHOR, ER, ICU, device, stocked_database
+from tests.simulator.devices import ANCHOR, ER, ICU, device, stocked_database
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records import devices
 from vagus.records.devices import DeviceFilter

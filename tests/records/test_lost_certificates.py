@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.records.revocation.test_revocations import revoke
-from tests.records.signing import authority, certificate
+from tests.simulator.rows import authority, certificate
 from vagus.records import lost_certificates as rows
 from vagus.records.certificates import EVERY_SHARD, CertificateRow, count_places, find_by_leaf, take_places
 from vagus.records.engine.database import Connection, Database

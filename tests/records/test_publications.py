@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete
 
 from tests.postgres import fresh_database
-from tests.records.signing import authority
+from tests.simulator.rows import authority
 from vagus.records import publications as rows
 from vagus.records.engine.database import Connection, Database, open_database
 from vagus.records.engine.statements import _Compiled

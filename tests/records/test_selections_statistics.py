@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event, text
 
 from tests.postgres import fresh_database
-from tests.records.signing import authority
+from tests.simulator.rows import authority
 from vagus.records.engine.database import Connection, Database, open_database
 from vagus.records.revocation import selections as rows
 from vagus.records.revocation.selections import Selection

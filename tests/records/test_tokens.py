@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.records.inventory import device, stocked_database
+from tests.simulator.devices import device, stocked_database
 from vagus.records import tokens
 from vagus.records.devices import insert_device
 from vagus.records.engine.database import Database

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.cli.conftest import fresh_once, hospital, hospital_once, passphrase
-from tests.server.publishing_house import house, template
+from tests.simulator.publishing import house, template
 
 __all__ = ["fresh_once", "hospital", "hospital_once", "house", "passphrase", "template"]

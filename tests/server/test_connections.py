@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.server.house import Admitted, Client, Door, Identity, Link, serving, wait_until
 from tests.server.test_listeners import gate
-from tests.tls.authority import authority, pump
+from tests.simulator.certificates import authority, pump
+from tests.simulator.listeners import Admitted, Client, Door, Identity, Link, serving, wait_until
 from vagus.endpoints.gateway.decisions import Guest, Outcome
 from vagus.endpoints.http import Receive, Scope, Send, send_response
 from vagus.errors import NotTrusted

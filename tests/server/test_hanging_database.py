@@ -17,10 +17,10 @@ from cryptography import x509
 from cryptography.x509 import ocsp
 from sqlalchemy import make_url
 
-from tests.authority.installation import Installation, new_installation
 from tests.endpoints.calls import ask
 from tests.postgres import fresh_database, postgres_server
-from tests.server.publishing_house import question_der
+from tests.simulator.installation import Installation, new_installation
+from tests.simulator.publishing import question_der
 from vagus.authority.crls.published import FRESH_SECONDS, PublishedCrls
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
 from vagus.authority.ocsp.responses import OcspResponses

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from tests.server.house import Client, Door, PlainClient, serving, wait_until
 from tests.server.test_listeners import LIMITS, echo, gate
-from tests.tls.authority import pump
+from tests.simulator.certificates import pump
+from tests.simulator.listeners import Client, Door, PlainClient, serving, wait_until
 from vagus.endpoints.http import Receive, Scope, Send, read_body, send_response
 from vagus.reasons import Reason
 from vagus.transport.limits import Limits

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.fleet.house import request
-from tests.server.house import serving
+from tests.simulator.enrolment import request
+from tests.simulator.listeners import serving
 from tests.x509.chains import crl, root
 from vagus.authority.crls.publisher import forget_future_dates
 from vagus.endpoints.gateway.decisions import ConnectionDecision

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.house import Client, Door, PlainClient, Served, serving, wait_until
-from tests.tls.authority import authority, pump, server_credential, stranger
+from tests.simulator.certificates import authority, pump, server_credential, stranger
+from tests.simulator.listeners import Client, Door, PlainClient, Served, serving, wait_until
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.http import Receive, Scope, Send, read_body, send_response
 from vagus.errors import Misconfigured, NotTrusted

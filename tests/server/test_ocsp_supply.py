@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from tests.authority.installation import BY, SECRET
 from tests.endpoints.calls import call
-from tests.server.publishing_house import PublishingHouse
+from tests.simulator.installation import BY, SECRET
+from tests.simulator.publishing import PublishingHouse
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
 from vagus.authority.ocsp.responses import OcspResponses

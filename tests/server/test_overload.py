@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from tests.server.publishing_house import PublishingHouse
+from tests.simulator.publishing import PublishingHouse
 from vagus.authority.issuance import IssuedCertificate
 from vagus.endpoints.revocation_status import OCSP_STATUS, OcspStatus
 from vagus.errors import LimitExceeded

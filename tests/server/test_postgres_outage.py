@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.authority.installation import BY, Installation, new_installation
 from tests.postgres import _binary, _lower_rights, _plain, _wait
+from tests.simulator.installation import BY, Installation, new_installation
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
 from vagus.records.device_changes import DeviceFollower

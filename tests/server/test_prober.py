@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, update
 
-from tests.authority.installation import STATUS_URL
-from tests.server.publishing_house import PublishingHouse
+from tests.simulator.installation import STATUS_URL
+from tests.simulator.publishing import PublishingHouse
 from vagus.authority.crls.publisher import sign_crl
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.errors import VagusError

@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from tests.cli.running import PLAN
+from tests.simulator.running import PLAN
 from vagus.errors import Misconfigured, Unavailable
 from vagus.policy.plans import Plan, decode_plan
 from vagus.reasons import Reason

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.authority.crls.test_files import keep, newest
-from tests.server.publishing_house import ICU, PublishingHouse, question_der
+from tests.simulator.publishing import ICU, PublishingHouse, question_der
 from vagus.authority.crls.files import CrlFiles
 from vagus.authority.crls.foreign import read_foreign_crl
 from vagus.authority.earlier_revocations import adopt_crl

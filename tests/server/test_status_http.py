@@ -16,8 +16,9 @@ from cryptography.x509 import ocsp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.server.house import PATIENCE, PlainClient, Served, serving, wait_until
-from tests.server.status_house import (
+from tests.simulator.certificates import server_credential
+from tests.simulator.listeners import PATIENCE, PlainClient, Served, serving, wait_until
+from tests.simulator.status_listeners import (
     AGE,
     LAST,
     SLOW_SECONDS,
@@ -31,7 +32,6 @@ from tests.server.status_house import (
     status_house,
     status_of,
 )
-from tests.tls.authority import server_credential
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.ocsp.responses import CachedResponse, SignedResponse
 from vagus.endpoints.revocation_status import OcspReplies

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import delete
 
-from tests.authority.installation import BY
 from tests.endpoints.calls import call
-from tests.server.publishing_house import PublishingHouse
+from tests.simulator.installation import BY
+from tests.simulator.publishing import PublishingHouse
 from vagus.jobs.periodic import Jobs, Task
 from vagus.monitoring.status_watch import StatusWatch, watch_crls
 from vagus.records.authorities import find_generation

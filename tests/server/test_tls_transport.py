@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.server.house import PATIENCE, Client, Door, serving, wait_until
 from tests.server.test_listeners import gate
-from tests.tls.authority import pump
+from tests.simulator.certificates import pump
+from tests.simulator.listeners import PATIENCE, Client, Door, serving, wait_until
 from tests.tls.test_stream import client_context
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.http import Receive, Scope, Send, send_response

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import event
 
-from tests.ledger.world import World, create_authority
+from tests.simulator.log import World, create_authority
 from vagus.identifiers import draw_serial
 from vagus.testing import SeededEntropy
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tests.authority.installation import H1, ICU, ROOT, SECRET, STATUS_URL, new_installation
-from tests.server.publishing_house import question_der
+from tests.simulator.installation import H1, ICU, ROOT, SECRET, STATUS_URL, new_installation
+from tests.simulator.publishing import question_der
 from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuanceToken

@@ -16,15 +16,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.durability.clients import DoorConnection, Wish, enrol
-from tests.durability.installation import (
+from tests.simulator.clients import DoorConnection, Wish, enrol
+from tests.simulator.commands import (
     SOURCE,
     ServerProcess,
     infrastructure_anchor,
     make_installation,
     make_tokens,
 )
-from tests.endpoints.gateway.upstreams import http_upstream
+from tests.simulator.upstreams import http_upstream
 from vagus.records.authorities import list_authorities
 from vagus.wiring import Installation
 from vagus.x509.crls.building import RevocationReason

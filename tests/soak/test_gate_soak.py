@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.endpoints.gateway.upstreams import http_upstream
-from tests.server.house import Client, Door, serving, wait_until
 from tests.server.test_listeners import gate
-from tests.tls.authority import authority, pump, stranger
+from tests.simulator.certificates import authority, pump, stranger
+from tests.simulator.listeners import Client, Door, serving, wait_until
+from tests.simulator.upstreams import http_upstream
 from tests.tls.test_stream import client_context
 from vagus.endpoints.gateway.http_relay import HttpRelay
 from vagus.endpoints.gateway.idle_connections import KEPT_SECONDS

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.durability.campaign import BETWEEN, Campaign
-from tests.durability.clients import LEFT_OPEN
 from tests.postgres import fresh_database, postgres_server
+from tests.simulator.clients import LEFT_OPEN
 
 pytestmark = pytest.mark.filterwarnings(LEFT_OPEN)
 

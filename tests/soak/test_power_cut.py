@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, Connection, select
 
-from tests.ledger.world import ORIGIN, CheckpointKey
+from tests.simulator.log import ORIGIN, CheckpointKey
 from tests.soak.disk import Disk, Leftover, Step, build_tracer, read_trace
 from tests.soak.power_cut_workload import DATABASE, JOURNAL
 from vagus.errors import VagusError

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
 
-from tests.tls.authority import authority, pump, server_credential, stranger
+from tests.simulator.certificates import authority, pump, server_credential, stranger
 from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.tls import TLS_1_2, TLS_1_3, ClientContext, ClientTls, Credential, ServerContext, ServerTls, TlsStream

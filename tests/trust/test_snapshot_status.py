@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.authority.installation import BY, H1, ICU, ROOT, Installation, new_installation
+from tests.simulator.installation import BY, H1, ICU, ROOT, Installation, new_installation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key

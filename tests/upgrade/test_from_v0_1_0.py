@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import PLAN
+from tests.simulator.running import PLAN
 
 ROOT = Path(__file__).parents[2]
 V0_1_0 = "987445f"

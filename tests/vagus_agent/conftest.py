@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vagus_agent.hospital import Hierarchy, Server
+from tests.simulator.est_server import Hierarchy, Server
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus_agent.device import Device
 from vagus_agent.routes import Patience

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vagus_agent.hospital import Hierarchy, Server, problem
+from tests.simulator.est_server import Hierarchy, Server, problem
 from vagus.errors import Conflict, NotAuthorised, VagusError
 from vagus.reasons import Reason
 from vagus.testing import FrozenClock, SeededEntropy

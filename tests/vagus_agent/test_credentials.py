@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import Certificate
 
-from tests.vagus_agent.hospital import DEVICE_NAME, Hierarchy
+from tests.simulator.est_server import DEVICE_NAME, Hierarchy
 from vagus.errors import IntegrityFailure, NotAuthorised
 from vagus.reasons import Reason
 from vagus_agent.credentials import CredentialStore

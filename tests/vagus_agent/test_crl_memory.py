@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.vagus_agent.hospital import Hierarchy
+from tests.simulator.est_server import Hierarchy
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.testing import NOON

@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.simulator.est_server import DEVICE_NAME, HOST, Behaviour, Hierarchy, Server, problem
 from tests.vagus_agent.conftest import MakeDevice
-from tests.vagus_agent.hospital import DEVICE_NAME, HOST, Behaviour, Hierarchy, Server, problem
 from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, NotTrusted, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.testing import NOON, FrozenClock

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.vagus_agent.hospital import Behaviour, Hierarchy, Server, problem
+from tests.simulator.est_server import Behaviour, Hierarchy, Server, problem
 from vagus.reasons import Reason
 from vagus_agent.__main__ import main
 from vagus_agent.commands import COMMANDS

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.vagus_agent.hospital import DEVICE_NAME, HOST, Authority, Hierarchy, make_authority
+from tests.simulator.est_server import DEVICE_NAME, HOST, Authority, Hierarchy, make_authority
 from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.testing import NOON

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.authority.installation import BY, STATUS_URL, Installation
+from tests.simulator.installation import BY, STATUS_URL, Installation
 from vagus.authority.crls import deltas
 from vagus.authority.issuers import Issuer, OpenIssuers
 from vagus.errors import Conflict

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import select
 
-from tests.authority.installation import BY, ICU, SECRET, Installation
+from tests.simulator.installation import BY, ICU, SECRET, Installation
 from vagus.authority.crls.emergency import is_ready, publish_sealed
 from vagus.authority.crls.publisher import forget_future_dates
 from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, Unavailable, VagusError

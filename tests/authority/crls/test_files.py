@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.authority.installation import BY, Installation
+from tests.simulator.installation import BY, Installation
 from vagus.authority.crls import deltas
 from vagus.authority.crls import files as crl_files
 from vagus.authority.crls.files import CrlFiles, CrlPlace, read_number, write_public

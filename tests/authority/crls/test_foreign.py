@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.authority.installation import BY, STATUS_URL, Installation
+from tests.simulator.installation import BY, STATUS_URL, Installation
 from vagus.authority.crls.foreign import (
     MAX_NUMBER,
     CombinedEntry,

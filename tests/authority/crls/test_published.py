@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.endpoints.calls import call
-from tests.server.publishing_house import PublishingHouse
+from tests.simulator.publishing import PublishingHouse
 from vagus.authority.crls import published
 from vagus.authority.crls.published import FRESH_SECONDS, PublishedCrl, PublishedCrls
 from vagus.endpoints.revocation_status import OcspReplies, status_app

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from tests.authority.installation import BY, STATUS_URL, Installation
+from tests.simulator.installation import BY, STATUS_URL, Installation
 from vagus.authority.clock_bound import SLACK
 from vagus.authority.crls.files import CrlFiles
 from vagus.authority.crls.publisher import _store, forget_future_dates

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 
-from tests.authority.installation import STATUS_URL, Installation
+from tests.simulator.installation import STATUS_URL, Installation
 from vagus.authority.crls import shards
 from vagus.authority.crls.publisher import sign_crl
 from vagus.authority.crls.shards import BLOCK, SHARD_PLACES, ShardPlan, load_shard_plan

@@ -19,8 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.authority.installation import BY, SECRET, Installation
-from tests.authority.installation import ICU as PLANNED_ICU
+from tests.simulator.installation import BY, SECRET, Installation
+from tests.simulator.installation import ICU as PLANNED_ICU
 from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import copied
-from tests.cli.running import done, run
+from tests.simulator.running import done, run
 from vagus.identifiers import DeviceId
 from vagus.keystore import private_keys
 from vagus.operations.devices import find_named

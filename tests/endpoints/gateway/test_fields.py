@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.server.house import Admitted, Identity, Link
+from tests.simulator.listeners import Admitted, Identity, Link
 from vagus.endpoints.gateway.fields import identity_fields, request_fields, response_fields
 from vagus.tls import Peer
 

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.endpoints.gateway.upstreams import (
+from tests.server.test_listeners import gate
+from tests.simulator.certificates import authority, pump
+from tests.simulator.listeners import Client, Door, Served, serving, wait_until
+from tests.simulator.upstreams import (
     Seen,
     http_upstream,
     raw_upstream,
@@ -19,9 +22,6 @@ from tests.endpoints.gateway.upstreams import (
     reset_at_close,
     unused_port,
 )
-from tests.server.house import Client, Door, Served, serving, wait_until
-from tests.server.test_listeners import gate
-from tests.tls.authority import authority, pump
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.http_relay import HttpRelay
 from vagus.endpoints.gateway.upstream import Upstream

@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID
 
-from tests.fleet.house import GROUP, House, house, new_key, pack, request, spki
-from tests.fleet.inventory import BY, ER
+from tests.simulator.enrolment import GROUP, House, house, new_key, pack, request, spki
+from tests.simulator.stock import BY, ER
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate, Prepared
 from vagus.authority.issuers import Issuer
 from vagus.errors import VagusError

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fleet.house import GROUP, House, house, new_key, request, spki
+from tests.simulator.enrolment import GROUP, House, house, new_key, request, spki
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
 from vagus.fleet.admission import ListenerRules

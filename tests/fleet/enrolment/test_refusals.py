@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fleet.inventory import stock
+from tests.simulator.stock import stock
 from vagus.fleet.enrolment.refusals import RefusalNotes
 from vagus.ledger.entries import AuthenticatedRefusal
 from vagus.reasons import Reason

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.inventory import OVERLAP
+from tests.simulator.stock import OVERLAP
 from vagus.errors import Conflict, Misconfigured
 from vagus.fleet.devices import Inventory, NewDevice
 from vagus.fleet.lifecycle import DeviceState

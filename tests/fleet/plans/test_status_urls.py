@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.authority.installation import BY, ICU, STATUS_URL, Installation, new_installation
 from tests.fleet.plans.test_planning import PLAN
+from tests.simulator.installation import BY, ICU, STATUS_URL, Installation, new_installation
 from vagus.errors import Conflict
 from vagus.fleet.plans.status_urls import check_status_url, find_named_urls
 from vagus.policy.plans import Plan, decode_plan

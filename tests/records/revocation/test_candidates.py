@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.records.signing import authority, certificate
+from tests.simulator.rows import authority, certificate
 from vagus.records.certificates import HELD, INTENDED, set_state
 from vagus.records.engine.database import Database
 from vagus.records.keys import ACTIVE, BLOCKED, block_key, insert_key

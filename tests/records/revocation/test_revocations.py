@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from tests.records.query_plans import plans
-from tests.records.signing import authority, certificate
+from tests.simulator.rows import authority, certificate
 from vagus.records.certificates import EVERY_SHARD, CertificateRow, take_place_everywhere, take_places
 from vagus.records.engine.database import Connection, Database
 from vagus.records.revocation import revocations as rows

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.records.signing import authority, certificate
+from tests.simulator.rows import authority, certificate
 from vagus.identifiers import UnitName
 from vagus.records.certificates import HELD, INTENDED, ISSUED, REVOKED, CertificateRow, set_state
 from vagus.records.engine.database import Connection, Database

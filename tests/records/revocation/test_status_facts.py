@@ -6,7 +6,7 @@ import pytest
 
 from tests.records.query_plans import plans
 from tests.records.revocation.test_revocations import release, revoke
-from tests.records.signing import authority, certificate
+from tests.simulator.rows import authority, certificate
 from vagus.records.certificates import note_signature, take_places
 from vagus.records.engine import query_hints
 from vagus.records.engine.database import Database

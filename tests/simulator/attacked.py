@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import NameOID
 
-from tests.durability.installation import ENVIRONMENT, SOURCE, vagus
+from tests.simulator.commands import ENVIRONMENT, SOURCE, vagus
 from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest, encode_manifest
 from vagus.records.authorities import list_authorities
 from vagus.records.devices import DeviceFilter, DeviceRow, list_devices

@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.authority.installation import BY, H1, ROOT, STATUS_URL, Installation, new_installation
-from tests.authority.installation import ICU as PLANNED_ICU
+from tests.simulator.installation import BY, H1, ROOT, STATUS_URL, Installation, new_installation
+from tests.simulator.installation import ICU as PLANNED_ICU
 from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers

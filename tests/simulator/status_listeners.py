@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from tests.server.house import PlainClient, Response, Served, serving
-from tests.server.publishing_house import PublishingHouse, publishing_house
+from tests.simulator.listeners import PlainClient, Response, Served, serving
+from tests.simulator.publishing import PublishingHouse, publishing_house
 from vagus.authority.issuance import IssuedCertificate
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_response
 from vagus.endpoints.revocation_status import OcspReplies, status_app

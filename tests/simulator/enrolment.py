@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from tests.fleet.inventory import BY, ICU, Stock, stock
+from tests.simulator.stock import BY, ICU, Stock, stock
 from vagus.authority.issuance import Issuance, IssuedCertificate
 from vagus.authority.issuers import OpenIssuers, make_issuer
 from vagus.authority.revocation import Revocations

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from tests.cli.running import PLAN, done
+from tests.simulator.running import PLAN, done
 from vagus.authority.issuance import IssuanceOrder, IssuanceToken, IssuedCertificate
 from vagus.identifiers import DeviceId
 from vagus.keystore import private_keys

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from tests.records.inventory import ER, ICU, stocked_database
+from tests.simulator.devices import ER, ICU, stocked_database
 from vagus.fleet.devices import Inventory, NewDevice
 from vagus.fleet.tokens import TokenIssuer
 from vagus.ledger.entries import Entry, decode_entry

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 
-from tests.durability.clients import DoorConnection
-from tests.durability.installation import ENVIRONMENT, PASSPHRASE, SOURCE, vagus
-from tests.endpoints.gateway.upstreams import Seen, http_upstream
 from tests.interop.programs import eventually
+from tests.simulator.clients import DoorConnection
+from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, vagus
+from tests.simulator.upstreams import Seen, http_upstream
 from vagus.authority.crls.shards import SHARD_PLACES
 from vagus.authority.issuance import IssuanceOrder
 from vagus.identifiers import DeviceId, DeviceName

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-from tests.tls.authority import TestAuthority, authority
+from tests.simulator.certificates import TestAuthority, authority
 from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
 from vagus.errors import Conflict, NotTrusted, VagusError
 from vagus.reasons import Reason
