@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from vagus_agent.outcomes import Result
 
-_EPILOG: Final = """exit codes: 0 done; 1 refused (by us or by the server); 2 bad option or file; 3 somebody has to
+_EPILOG: Final = """exit codes: 0 done; 1 refused (by us or by the server); 2 bad option or file; 3 an operator must
 act; 4 unavailable, try later; 5 own files or the log contradict themselves; 6 wrong clock; 7 our certificate expired"""
 
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _decode_arguments(sys.argv[1:] if arguments is None else arguments)
     code = Exit.DONE
 
-    def tell(result: Result) -> None:
+    def report(result: Result) -> None:
         as_json = options.as_json or options.command == "probe"
         text = encode_result(result) if as_json else describe_result(result)
         print(text, file=sys.stdout if as_json or result.get("ok") else sys.stderr, flush=True)
@@ -48,14 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         clock = _SystemClock(options.unsafe_clock_offset)
         for result in run_command(options, clock, secrets.token_bytes, sys.stdin, time.sleep):
-            tell(result)
+            report(result)
     except VagusError as error:
-        tell(failure(error))
+        report(failure(error))
         code = exit_code(error)
     except KeyboardInterrupt:
         code = Exit.UNAVAILABLE
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone; say nothing more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has gone
         code = Exit.UNAVAILABLE
     sys.exit(code)
 

@@ -36,7 +36,7 @@ class Floor:
 
 
 class ClockFloor:
-    """The floor of one device, kept in a file; it never sinks."""
+    """The floor of one device, stored in a file; it never sinks."""
 
     def __init__(self, path: Path, built: datetime = BUILT) -> None:
         self._path = path
@@ -44,11 +44,11 @@ class ClockFloor:
 
     @property
     def floor(self) -> Floor:
-        """As it stands."""
+        """The current floor."""
         return self._floor
 
     def raise_to(self, at: datetime, source: str) -> None:
-        """Something that others signed was made at `at`; earlier than the floor it is passed over."""
+        """Data that others signed was made at `at`. A time below the floor changes nothing."""
         if at > self._floor.at:
             self._floor = Floor(at, source)
             document = {"at": at.isoformat(), "source": source}

@@ -1,4 +1,4 @@
-"""The agent's commands as steps that tell results; parses no arguments and prints nothing."""
+"""The agent's commands as steps that return results; parses no arguments and prints nothing."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ COMMANDS: Final = {
     "enrol": "a first certificate, with the maker's or a token",
     "renew": "another certificate, when it is due",
     "connect": "send telemetry through a relay",
-    "run": "enrol, renew and send, for as long as it is told",
+    "run": "enrol, renew and send, until it is stopped",
     "status": "what the device holds",
-    "probe": "whether each server answers, for monitoring",
+    "probe": "whether each server responds, for monitoring",
 }
 """Each with what it does."""
 _REMEMBERING: Final = ("enrol", "run")
-"""What these are told holds until they are told otherwise; the others take it for once."""
+"""The options of these commands are stored; the other commands use theirs once."""
 
 _MAX_TOKEN: Final = 512
 _SERIAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -113,15 +113,15 @@ def run_command(
 def _device(options: Options, folder: StateFolder, clock: Clock, entropy: Entropy, *, keeps: bool) -> Device:
     from vagus_agent.device import Device  # loads TLS and the protocols, which `request` does without
 
-    told = folder.load_orders()
-    told = replace(
-        told,
-        server=Route.parse(options.server) if options.server else told.server,
-        relay=Route.parse(options.relay) if options.relay else told.relay,
-        status=Route.parse(options.status) if options.status else told.status,
-        category=options.category or told.category,
-        key_algorithm=DeviceKeyAlgorithm(options.key) if options.key else told.key_algorithm,
-        log_key=options.log_key or told.log_key,
+    orders = folder.load_orders()
+    orders = replace(
+        orders,
+        server=Route.parse(options.server) if options.server else orders.server,
+        relay=Route.parse(options.relay) if options.relay else orders.relay,
+        status=Route.parse(options.status) if options.status else orders.status,
+        category=options.category or orders.category,
+        key_algorithm=DeviceKeyAlgorithm(options.key) if options.key else orders.key_algorithm,
+        log_key=options.log_key or orders.log_key,
     )
     if keeps:
         if options.anchors is not None:
@@ -130,9 +130,9 @@ def _device(options: Options, folder: StateFolder, clock: Clock, entropy: Entrop
             raise Misconfigured(Reason.BAD_ARGUMENT, "--idevid-cert and --idevid-key belong together; give both")
         if options.idevid_cert is not None and options.idevid_key is not None:
             folder.keep_idevid(options.idevid_cert, options.idevid_key)
-        folder.keep_orders(told)
-    patience = Patience(connect=options.patience, answer=max(options.patience, 1.0) * 3)
-    return Device(folder, told, system_clock=clock, entropy=entropy, patience=patience)
+        folder.keep_orders(orders)
+    patience = Patience(connect=options.patience, response=max(options.patience, 1.0) * 3)
+    return Device(folder, orders, system_clock=clock, entropy=entropy, patience=patience)
 
 
 def _request(options: Options, folder: StateFolder) -> Result:
@@ -202,7 +202,7 @@ def _run(options: Options, device: Device, entropy: Entropy, sleep: Callable[[fl
 
 
 def _tell_side_problem(device: Device) -> dict[str, Value]:
-    """What was wrong with log or list since the last result, once."""
+    """What was wrong with log or CRL since the last result, once."""
     problem, device.side_problem = device.side_problem, None
     return {} if problem is None else {"side_problem": problem}
 
@@ -247,7 +247,7 @@ def _status(folder: StateFolder, device: Device) -> Result:
 
 
 def _check_private(descriptor: int, where: str) -> None:
-    """Raises Misconfigured(PERMISSIONS_TOO_OPEN): whoever else reads the token may spend it first."""
+    """Raises Misconfigured(PERMISSIONS_TOO_OPEN): another user who reads the token may spend it first."""
     found = os.fstat(descriptor)
     mode = stat.S_IMODE(found.st_mode)
     if stat.S_ISREG(found.st_mode) and mode & 0o077:
@@ -258,7 +258,7 @@ def _check_private(descriptor: int, where: str) -> None:
 
 
 def _load_token(source: str | None) -> Token | None:
-    """The token behind `fd:N`, `file:PATH` or `env:NAME`. Raises Misconfigured(BAD_ARGUMENT, PERMISSIONS_TOO_OPEN)."""
+    """The token from `fd:N`, `file:PATH` or `env:NAME`. Raises Misconfigured(BAD_ARGUMENT, PERMISSIONS_TOO_OPEN)."""
     if source is None:
         return None
     from vagus_agent.est import Token

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 from vagus.errors import Malformed, NotTrusted, Unavailable
 from vagus.reasons import Reason
 from vagus.tls import ClientContext, ClientTls, Credential, Peer, Session, TlsStream
-from vagus_agent.http import Response, ResponseReader, encode_request
+from vagus_agent.http import HttpExchange, Response
 from vagus_agent.routes import Patience, Route
 from vagus_agent.verification import verify_server
 
@@ -87,30 +87,30 @@ class Channel:
     def send(self, data: bytes) -> None:
         """Encrypt and send. Raises Unavailable(UPSTREAM_UNREACHABLE, TIME_OUT), Malformed(TLS_HANDSHAKE)."""
         self._wire.stream.write(data)
-        self._wire.flush(time.monotonic() + self._patience.answer)
+        self._wire.flush(time.monotonic() + self._patience.response)
 
     def receive(self, within: float | None = None) -> bytes:
-        """What arrives next, b"" once the server has closed; waits `within` seconds, else as long as for an answer.
+        """What arrives next, b"" once the server has closed; waits `within` seconds, else as long as for a response.
 
         Raises Unavailable(TIME_OUT, UPSTREAM_UNREACHABLE); NotTrusted(TLS_HANDSHAKE) when the server breaks TLS off,
         which is how it refuses a certificate in TLS 1.3.
         """
-        return self._wire.read(time.monotonic() + (self._patience.answer if within is None else within))
+        return self._wire.read(time.monotonic() + (self._patience.response if within is None else within))
 
     def ask(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Response:
-        """The answer to one HTTP request; the connection stays open where both sides keep it.
+        """The response to one HTTP request; the connection stays open where both sides keep it.
 
-        Raises what `send`, `receive` and ResponseReader raise.
+        Raises what HttpExchange, `send` and `receive` raise.
         """
-        self.send(encode_request(method, path, self.route.name, headers=headers, body=body))
-        reader = ResponseReader()
-        deadline = time.monotonic() + self._patience.answer
+        exchange = HttpExchange(method, path, self.route.name, headers=headers, body=body)
+        self.send(exchange.request)
+        deadline = time.monotonic() + self._patience.response
         self.is_reusable = False
         while True:
             data = self._wire.read(deadline)
-            response = reader.feed(data) if data else reader.end()
+            response = exchange.feed(data) if data else exchange.end()
             if response is not None:
                 self.is_reusable = response.keeps_alive
                 return response
@@ -220,7 +220,7 @@ def _left(deadline: float, route: Route) -> float:
 
 
 def _late(route: Route) -> Unavailable:
-    msg = f"{route} did not answer in time; check the network between this device and the server"
+    msg = f"{route} did not respond in time; check the network between this device and the server"
     return Unavailable(Reason.TIME_OUT, msg, server=str(route))
 
 

@@ -1,10 +1,10 @@
-"""The device's key and chain on disk: a crash at any instant leaves a working pair; asks nobody for a certificate.
+"""The device's key and chain on disk: a crash at any instant leaves a working pair; requests no certificate.
 
     STATE/pending/key.pem [chain.pem]      a key whose certificate is on its way
     STATE/credentials/000001/{key,chain}.pem [proven] [refused]
     STATE/current -> credentials/000001
 
-A key is durable before its request leaves, so an answer that was lost is asked for again with the same key. A new
+A key is durable before its request leaves, so a lost response is requested again with the same key. A new
 generation becomes `current` by one rename. The old one stays until the new one has worked once.
 """
 
@@ -112,7 +112,7 @@ class CredentialStore:
         return None
 
     def find_previous(self) -> Credential | None:
-        """The generation before the one in use, kept until that one has proved itself."""
+        """The generation before the one in use, kept until that one has worked once."""
         first = self._pointed_at()
         for generation in sorted(self._generations(), reverse=True):
             if first is None or generation >= first:

@@ -1,6 +1,6 @@
 """The newest CRL of the pinned authority: which servers it locked out, and when it was signed; trusts no Date header.
 
-A replayed CRL tells an earlier time than the present, never a later one, so as a *floor* its time is always sound.
+A replayed CRL has an earlier time than the present, never a later one, so its time is always sound as a clock floor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vagus_agent.est import Exchange
 
 _READ: Final = frozenset({ExtensionOID.ISSUING_DISTRIBUTION_POINT})
-"""Critical, and may be passed over: a shard's scope only narrows what the list is about. A delta is refused."""
+"""Critical, and may be ignored: a shard's scope only narrows what the CRL is about. A delta CRL is refused."""
 
 
 class CrlMemory:
@@ -35,7 +35,7 @@ class CrlMemory:
         self._path = path
 
     def refresh(self, exchange: Exchange, path: str, anchors: Sequence[x509.Certificate]) -> datetime | None:
-        """When the anchor signed the CRL at `path`, which is kept when it is newer; None where the server has none.
+        """When the anchor signed the CRL at `path`, which is stored when it is newer; None where the server has none.
 
         Raises what `decode_list` raises.
         """
@@ -49,20 +49,20 @@ class CrlMemory:
         return offered.last_update_utc
 
     def check_server(self, server: x509.Certificate, anchors: Sequence[x509.Certificate]) -> None:
-        """Raises NotTrusted(REVOKED) for a server whose certificate the newest known list holds.
+        """Raises NotTrusted(REVOKED) for a server whose certificate the newest known CRL holds.
 
-        No list, or an old one, refuses nobody: telemetry and alarms do not depend on it (design section 5, fail mode).
+        Without a CRL, or with an old one, no server is refused: telemetry and alarms do not depend on it.
         """
         kept = self._load(anchors)
         if kept is None or kept.issuer != server.issuer:
             return
         if kept.get_revoked_certificate_by_serial_number(server.serial_number) is not None:
             at = kept.last_update_utc.isoformat()
-            msg = f"the server's certificate {server.serial_number:x} is revoked (list of {at}); do not use this server"
+            msg = f"the server's certificate {server.serial_number:x} is revoked (CRL of {at}); do not use this server"
             raise NotTrusted(Reason.REVOKED, msg, serial=f"{server.serial_number:x}")
 
     def _load(self, anchors: Sequence[x509.Certificate]) -> x509.CertificateRevocationList | None:
-        """What is kept; a damaged file, or one of an anchor that is no longer pinned, counts as none."""
+        """The stored CRL; a damaged file, or one of an anchor that is no longer pinned, counts as none."""
         try:
             return decode_list(self._path.read_bytes(), anchors)
         except (FileNotFoundError, VagusError):

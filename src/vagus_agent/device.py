@@ -81,7 +81,7 @@ class Device:
         self.clock = CorrectedClock(system_clock)
         self.store = CredentialStore(folder.path, crash_point)
         self.log = LogMemory(folder.path / "checkpoint", orders.log_key)
-        self.lists = CrlMemory(folder.path / "infrastructure.crl")
+        self.crls = CrlMemory(folder.path / "infrastructure.crl")
         self._callers: dict[int | None, Caller] = {}
         self._source: TelemetrySource | None = None
         self._held: Channel | None = None
@@ -96,7 +96,7 @@ class Device:
         self._floor.check(self.clock.now())
 
     def settle_clock(self) -> None:
-        """Make sure that dates mean something: at the floor or above, else from signed time (design section 7).
+        """Make sure that dates mean something: at the floor or above, else from signed time.
 
         Below the floor only the enrolment listener is called, without our certificate, under the pinned anchors and
         with dates left out. Raises NotTrusted(CLOCK_ROLLBACK) where no signed time is to be had.
@@ -114,7 +114,7 @@ class Device:
             self.check_clock()
 
     def _learn(self, channel: Channel) -> None:
-        """Remember the newest checkpoint and the newest list; what was signed lifts the floor and corrects the clock.
+        """Remember the newest checkpoint and the newest CRL; signed times lift the clock floor and correct the clock.
 
         Both are signed in themselves, so the status server may give what the enrolment server does not.
         """
@@ -126,14 +126,14 @@ class Device:
         path = find_crl_path(channel.server)
         anchors = self._folder.load_anchors()
         for source in sources if path is not None else ():
-            signed_at = self.lists.refresh(source, path or "", anchors)
+            signed_at = self.crls.refresh(source, path or "", anchors)
             if signed_at is not None:
                 self._floor.raise_to(signed_at, "the newest CRL of the hospital's infrastructure authority")
                 self.clock.learn(signed_at)
                 break
 
     def _learn_on_the_way(self, channel: Channel) -> None:
-        """As `_learn`, but what is wrong there stops no enrolment: a device must not fall silent over a log."""
+        """As `_learn`, but a fault there stops no enrolment: a device must not fall silent because of a log."""
         try:
             self._learn(channel)
         except VagusError as error:
@@ -183,7 +183,7 @@ class Device:
         *,
         current: x509.Certificate | None,
     ) -> Credential:
-        # 1. The key is durable before the request leaves: a lost answer is asked for again with the same key.
+        # 1. The key is durable before the request leaves: a lost response is requested again with the same key.
         pending = self.store.begin(self._orders.key_algorithm)
         request = build_request(pending.key, current)
         # 2. Over a connection whose server is verified, the authorities first, then the request (RFC 7030 4.1, 4.2).
@@ -226,7 +226,7 @@ class Device:
     def send(self, channel: Channel, lines: int) -> int:
         """Send telemetry over an open connection; the number of lines that the other side took.
 
-        Raises NotAuthorised with the gate's reason (HTTP), NotTrusted(TLS_HANDSHAKE) where it closes instead.
+        Raises NotAuthorised with the gateway's reason (HTTP), NotTrusted(TLS_HANDSHAKE) where it closes instead.
         """
         source = self._telemetry()
         body = source.lines(lines, self.clock.now())
@@ -259,7 +259,7 @@ class Device:
                 self.hang_up()
                 raise
             except VagusError:
-                pass  # an idle connection may have been closed in the meantime; a new one tells what is wrong
+                pass  # an idle connection may have been closed in the meantime; a new one shows what is wrong
         self.hang_up()
         return self._begin(lines, None)
 
@@ -307,13 +307,13 @@ class Device:
         return isinstance(refusal, NotAuthorised) or refusal.reason is Reason.TLS_HANDSHAKE
 
     def refresh(self) -> None:
-        """Fetch the newest checkpoint and list and keep them. Raises IntegrityFailure where the log went back."""
+        """Fetch the newest checkpoint and CRL and store them. Raises IntegrityFailure where the log went back."""
         self.store.open()
         with self._caller_for(self._current()).open(self._server()) as channel:
             self._learn(channel)
 
     def refresh_if_due(self) -> None:
-        """As `refresh`, when the last time is over six hours ago; what goes wrong is kept for telling, not raised."""
+        """As `refresh`, when the last time is over six hours ago; a fault is kept for the next report, not raised."""
         if self._learned_at is not None and self.clock.now() < self._learned_at + _REFRESH:
             return
         self._learned_at = self.clock.now()
@@ -350,7 +350,7 @@ class Device:
         return self._caller(TlsCredential(credential.chain_pem, credential.key_pem), credential.generation)
 
     def _caller(self, credential: TlsCredential | None, generation: int | None) -> Caller:
-        """The caller of a generation is kept: sessions resume within it."""
+        """The caller of a generation is reused: sessions resume within it."""
         caller = self._callers.get(generation)
         if caller is None or generation is None:
             caller = self._new_caller(credential, now=self.clock.now)
@@ -360,7 +360,7 @@ class Device:
     def _new_caller(self, credential: TlsCredential | None, *, now: Callable[[], datetime | None]) -> Caller:
         anchors = self._folder.load_anchors()
         return Caller(
-            anchors, credential, now, self._patience, check=lambda server: self.lists.check_server(server, anchors)
+            anchors, credential, now, self._patience, check=lambda server: self.crls.check_server(server, anchors)
         )
 
     def _telemetry(self) -> TelemetrySource:
@@ -376,7 +376,7 @@ def _tell_sent(lines: int, channel: Channel) -> Sent:
 
 
 def _send_raw(channel: Channel, body: bytes, lines: int) -> int:
-    """Lines over a raw relay: the upstream answers one line for each, which tells a refusal from a success."""
+    """Lines over a raw relay: the upstream sends one line for each, which distinguishes a refusal from a success."""
     channel.send(body)
     acknowledged, read = 0, 0
     while acknowledged < lines:
@@ -387,5 +387,5 @@ def _send_raw(channel: Channel, body: bytes, lines: int) -> int:
         acknowledged += data.count(b"\n")
         read += len(data)
         if read > _ACK_BYTES:
-            raise Malformed(Reason.TOO_LARGE, f"the upstream answers with over {_ACK_BYTES} bytes; it is not ours")
+            raise Malformed(Reason.TOO_LARGE, f"the upstream responds with over {_ACK_BYTES} bytes; it is not ours")
     return acknowledged

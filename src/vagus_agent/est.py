@@ -37,7 +37,7 @@ class Exchange(Protocol):
     def ask(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Response:
-        """The answer to one request."""
+        """The response to one request."""
         ...
 
 
@@ -80,7 +80,7 @@ def check_answer(response: Response) -> None:
         raise Unavailable(Reason.STATUS_UNAVAILABLE, msg, retry_after=_retry_after(response))
     reason, detail = _explain(response)
     remedy = _REMEDIES.get(reason)
-    said = f"the server answered {response.status} {reason}: {detail}"
+    said = f"the server responded {response.status} {reason}: {detail}"
     said = said if remedy is None else f"{said}; {remedy}"
     if response.status >= 500 or response.status in {408, 425, 429}:
         raise Unavailable(reason, said, status=response.status, retry_after=_retry_after(response))
@@ -98,11 +98,11 @@ def _post(exchange: Exchange, operation: est.Operation, request_der: bytes, toke
 
 def _decode_certificates(response: Response) -> tuple[bytes, ...]:
     if not est.is_content_type(response.headers.get("content-type"), est.CERTS_ONLY):
-        msg = f"the answer is {response.headers.get('content-type')!r}, not certificates; is this the EST server?"
+        msg = f"the response is {response.headers.get('content-type')!r}, not certificates; is this the EST server?"
         raise Malformed(Reason.BAD_ENCODING, msg)
     certificates = cms.decode_certs_only(est.decode_body(response.body))
     if not certificates:
-        raise Malformed(Reason.BAD_ENCODING, "the answer holds no certificate; ask the server's operator")
+        raise Malformed(Reason.BAD_ENCODING, "the response holds no certificate; ask the server's operator")
     return certificates
 
 

@@ -1,33 +1,31 @@
-"""HTTP/1.1 as one device needs it: requests to bytes, bytes to bounded responses (RFC 9112); opens no socket."""
+"""HTTP/1.1 as one device needs it, by h11: one request to bytes, bytes to one bounded response; opens no socket."""
 
 from __future__ import annotations
 
-import re
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from vagus.errors import LimitExceeded, Malformed
+import h11
+
+from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MAX_HEAD: Final = 16 * 1024
+"""Bytes of a status line with its headers, of a chunk's line, and of a trailer."""
 MAX_HEADERS: Final = 64
 MAX_BODY: Final = 8 * 1024 * 1024  # a complete CRL of 100,000 entries fits
-_MAX_LINE: Final = 1024
 
-_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t -~\x80-\xff]*)?\Z")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):[ \t]*([\t -~\x80-\xff]*?)[ \t]*\Z")
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t -~\x80-\xff]*)?\Z")
-_LENGTH = re.compile(r"[0-9]{1,12}\Z")
-_TEXT = re.compile(r"[\t -~]*\Z")
+_TOO_LARGE: Final = 431  # what h11 suggests for a head, a chunk line or a trailer past its limit
+_UNKNOWN_CODING: Final = 501
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One whole answer. Header names are in lower case; a repeated header is joined by ", "."""
+    """One whole response. Header names are in lower case; a repeated header is joined by ", "."""
 
     status: int
     headers: Mapping[str, str]
@@ -35,204 +33,122 @@ class Response:
     keeps_alive: bool
 
 
-def encode_request(
-    method: str, path: str, host: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
-) -> bytes:
-    """The bytes of one request with its Content-Length. Raises Malformed(BAD_ARGUMENT) for control characters."""
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{k}: {v}" for k, v in (headers or {}).items())]
-    if body is not None:
-        lines.append(f"Content-Length: {len(body)}")
-    if not all(_TEXT.match(line) for line in lines) or " " in path:
-        msg = "a request line or header holds characters that HTTP does not allow; check the server's address"
-        raise Malformed(Reason.BAD_ARGUMENT, msg)
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii") + (body or b"")
+class HttpExchange:
+    """One request and its response. Every part is bounded; what a server may not send is refused, not repaired.
 
-
-class _Stage(Enum):
-    HEAD = auto()
-    SIZED = auto()
-    CHUNK_LINE = auto()
-    CHUNK_DATA = auto()
-    TRAILER = auto()
-    UNTIL_CLOSE = auto()
-    DONE = auto()
-
-
-class ResponseReader:
-    """Bytes in, one response out. Every part is bounded; what a server may not send is refused, not repaired.
-
-    `feed` takes what arrived, `end` says that the peer closed; both give the response once it is whole.
+    Send `request`, then give `feed` the bytes that arrive, and call `end` when the peer closes. Both return the
+    response once it is whole.
     """
 
-    def __init__(self, *, max_body: int = MAX_BODY) -> None:
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        host: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        max_body: int = MAX_BODY,
+    ) -> None:
+        """Raises Malformed(BAD_ARGUMENT) where path, host or a header holds characters that HTTP does not allow."""
         self._max_body = max_body
-        self._buffer = bytearray()
         self._body = bytearray()
-        self._stage = _Stage.HEAD
-        self._left = 0
-        self._status = 0
+        self._head: h11.Response | None = None
         self._headers: dict[str, str] = {}
-        self._keeps_alive = False
+        self._received = 0
+        self._http = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        fields = {"Host": host, **(headers or {})}
+        if body is not None:
+            fields["Content-Length"] = str(len(body))
+        try:
+            asked = h11.Request(method=method, target=path, headers=list(fields.items()))
+            parts = (asked, *(() if not body else (h11.Data(data=body),)), h11.EndOfMessage())
+            self.request: Final = b"".join(self._http.send(part) or b"" for part in parts)
+        except (h11.LocalProtocolError, UnicodeEncodeError) as fault:
+            msg = "a request line or header holds characters that HTTP does not allow; check the server's address"
+            raise Malformed(Reason.BAD_ARGUMENT, msg) from fault
 
     def feed(self, data: bytes) -> Response | None:
         """Take bytes; the response when this completes it.
 
-        Raises Malformed(BAD_ENCODING) for what is not HTTP, LimitExceeded(TOO_LARGE) past a bound.
+        Raises Malformed(BAD_ENCODING) for what is not HTTP, Malformed(SMUGGLING) for a body that two rules frame,
+        LimitExceeded(TOO_LARGE, TOO_MANY) past a bound.
         """
-        if self._stage is _Stage.DONE:
-            raise Malformed(Reason.BAD_ENCODING, f"{len(data)} bytes follow a complete answer; the server is broken")
-        self._buffer += data
-        while self._step():
-            pass
-        return self._response() if self._is_whole() else None
+        self._received += len(data)
+        return self._read(data)
 
     def end(self) -> Response:
-        """The peer closed. Raises Malformed(BAD_ENCODING) where the answer is cut short."""
-        if self._stage is _Stage.UNTIL_CLOSE:
-            self._stage = _Stage.DONE
-            return self._response()
-        read = len(self._buffer) + len(self._body)
-        raise Malformed(Reason.BAD_ENCODING, f"the server closed after {read} bytes of an answer; try again")
+        """The peer closed. Raises Malformed(BAD_ENCODING) where the response is cut short."""
+        with suppress(Malformed):
+            response = self._read(b"")
+            if response is not None:
+                return response
+        msg = f"the server closed after {self._received} bytes of a response; try again"
+        raise Malformed(Reason.BAD_ENCODING, msg)
 
-    def _is_whole(self) -> bool:
-        return self._stage is _Stage.DONE
+    def _read(self, data: bytes) -> Response | None:
+        try:
+            self._http.receive_data(data)
+            while True:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    return None
+                if isinstance(event, h11.Response):
+                    self._take_head(event)
+                elif isinstance(event, h11.Data):
+                    self._check_body(len(self._body) + len(event.data))
+                    self._body += event.data
+                elif isinstance(event, h11.EndOfMessage):
+                    return self._finish()
+                elif not isinstance(event, h11.InformationalResponse):  # paused or closed: nothing may follow
+                    raise Malformed(Reason.BAD_ENCODING, "bytes follow a complete response; the server is broken")
+        except h11.RemoteProtocolError as fault:
+            raise _refusal_of(fault) from fault
 
-    def _step(self) -> bool:
-        """One step forward; False where more bytes are needed or nothing is left to do."""
-        match self._stage:
-            case _Stage.HEAD:
-                return self._read_head()
-            case _Stage.SIZED:
-                return self._take_body(_Stage.DONE)
-            case _Stage.CHUNK_LINE:
-                return self._read_chunk_line()
-            case _Stage.CHUNK_DATA:
-                return self._take_body(_Stage.CHUNK_LINE, terminator=b"\r\n")
-            case _Stage.TRAILER:
-                return self._read_trailer()
-            case _Stage.UNTIL_CLOSE:
-                self._check_body(len(self._body) + len(self._buffer))
-                self._body += self._buffer
-                self._buffer.clear()
-                return False
-            case _Stage.DONE:
-                if self._buffer:
-                    msg = f"{len(self._buffer)} bytes follow a complete answer; the server is broken"
-                    raise Malformed(Reason.BAD_ENCODING, msg)
-                return False
-
-    def _read_head(self) -> bool:
-        end = self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
-        if end < 0:
-            if len(self._buffer) > MAX_HEAD:
-                msg = f"the answer's head is over {MAX_HEAD} bytes; this is not the server we expect"
-                raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_HEAD)
-            return False
-        status_line, *lines = bytes(self._buffer[:end]).split(b"\r\n")
-        del self._buffer[: end + 4]
-        status = _STATUS.match(status_line)
-        if status is None:
-            raise Malformed(Reason.BAD_ENCODING, "this does not begin as an HTTP/1.1 answer does; check the address")
-        self._status = int(status[2])
-        self._headers = _decode_headers(lines)
-        if 100 <= self._status < 200:  # interim answers carry no body; the real one follows (RFC 9110 15.2)
-            if self._status == 101:
-                raise Malformed(Reason.BAD_ENCODING, "the server switches protocols, which nobody asked for")
-            return True
-        tokens = [token.strip() for token in self._headers.get("connection", "").lower().split(",")]
-        self._keeps_alive = status[1] == b"1" and "close" not in tokens
-        self._choose_framing()
-        return True
-
-    def _choose_framing(self) -> None:
-        """Where the body ends (RFC 9112 6.3): never by two rules at once."""
-        coding = self._headers.get("transfer-encoding")
+    def _take_head(self, head: h11.Response) -> None:
+        self._head = head
+        self._headers = _joined(head.headers)
         length = self._headers.get("content-length")
-        if self._status in {204, 304}:
-            self._stage = _Stage.DONE
-        elif coding is not None:
-            if coding.lower() != "chunked" or length is not None:
-                msg = f"the answer is framed as {coding!r}{' and by length' if length else ''}; chunked alone is read"
-                raise Malformed(Reason.SMUGGLING, msg)
-            self._stage = _Stage.CHUNK_LINE
-        elif length is not None:
-            if not _LENGTH.match(length):
-                raise Malformed(Reason.BAD_ENCODING, "the answer's Content-Length is no number")
-            self._left = int(length)
-            self._check_body(self._left)
-            self._stage = _Stage.SIZED
-        else:
-            self._keeps_alive = False
-            self._stage = _Stage.UNTIL_CLOSE
-
-    def _take_body(self, then: _Stage, terminator: bytes = b"") -> bool:
-        taken = min(self._left, len(self._buffer))
-        self._body += self._buffer[:taken]
-        del self._buffer[:taken]
-        self._left -= taken
-        if self._left or len(self._buffer) < len(terminator):
-            return False
-        if terminator and bytes(self._buffer[: len(terminator)]) != terminator:
-            raise Malformed(Reason.BAD_ENCODING, "a chunk of the answer is not as long as it says")
-        del self._buffer[: len(terminator)]
-        self._stage = then
-        return True
-
-    def _read_line(self) -> bytes | None:
-        end = self._buffer.find(b"\r\n", 0, _MAX_LINE + 2)
-        if end < 0:
-            if len(self._buffer) > _MAX_LINE:
-                msg = f"a line between chunks of the answer is over {_MAX_LINE} bytes"
-                raise LimitExceeded(Reason.TOO_LARGE, msg, limit=_MAX_LINE)
-            return None
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 2]
-        return line
-
-    def _read_chunk_line(self) -> bool:
-        line = self._read_line()
-        if line is None:
-            return False
-        size = _CHUNK.match(line)
-        if size is None:
-            raise Malformed(Reason.BAD_ENCODING, "a chunk of the answer begins with no hexadecimal length")
-        self._left = int(size[1], 16)
-        self._check_body(len(self._body) + self._left)
-        self._stage = _Stage.CHUNK_DATA if self._left else _Stage.TRAILER
-        return True
-
-    def _read_trailer(self) -> bool:
-        line = self._read_line()
-        if line is None:
-            return False
-        if not line:
-            self._stage = _Stage.DONE
-            return True
-        self._left += 1  # trailers are read and dropped, so many and no more
-        if self._left > MAX_HEADERS or _HEADER.match(line) is None:
-            raise Malformed(Reason.BAD_ENCODING, "the answer's trailer is no list of headers")
-        return True
+        if length is not None and "transfer-encoding" in self._headers:  # RFC 9112 6.3: never two rules at once
+            raise Malformed(Reason.SMUGGLING, "the response is framed as chunked and by length; one of them is read")
+        if length is not None and head.status_code not in {204, 304}:
+            self._check_body(int(length))
 
     def _check_body(self, size: int) -> None:
         if size > self._max_body:
-            msg = f"the answer's body is {size} bytes or more, {self._max_body} is the limit"
+            msg = f"the response's body is {size} bytes or more, {self._max_body} is the limit"
             raise LimitExceeded(Reason.TOO_LARGE, msg, limit=self._max_body, value=size)
 
-    def _response(self) -> Response:
-        return Response(self._status, self._headers, bytes(self._body), self._keeps_alive)
+    def _finish(self) -> Response:
+        after, _ = self._http.trailing_data
+        if after:
+            raise Malformed(Reason.BAD_ENCODING, f"{len(after)} bytes follow a complete response; the server is broken")
+        if self._head is None:  # h11 gives no end without a head
+            raise Malformed(Reason.BAD_ENCODING, "a body came without a head; the server is broken")
+        keeps_alive = self._http.their_state is h11.DONE
+        return Response(self._head.status_code, self._headers, bytes(self._body), keeps_alive)
 
 
-def _decode_headers(lines: list[bytes]) -> dict[str, str]:
-    if len(lines) > MAX_HEADERS:
-        msg = f"the answer has {len(lines)} headers, {MAX_HEADERS} is the limit"
-        raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_HEADERS, value=len(lines))
+def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Header fields by name, repeated ones joined; h11 has made names lower case and checked both."""
+    found = list(fields)
+    if len(found) > MAX_HEADERS:
+        msg = f"the response has {len(found)} headers, {MAX_HEADERS} is the limit"
+        raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_HEADERS, value=len(found))
     headers: dict[str, str] = {}
-    for line in lines:
-        match = _HEADER.match(line)
-        if match is None:
-            raise Malformed(Reason.BAD_ENCODING, "a header of the answer is malformed")
-        name, value = match[1].decode("ascii").lower(), match[2].decode("latin-1")
-        if name in {"content-length", "transfer-encoding"} and headers.get(name, value) != value:
-            raise Malformed(Reason.SMUGGLING, f"the answer gives two different {name} headers")
-        headers[name] = value if name not in headers or headers[name] == value else f"{headers[name]}, {value}"
+    for raw_name, raw_value in found:
+        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
+        headers[name] = value if headers.get(name, value) == value else f"{headers[name]}, {value}"
     return headers
+
+
+def _refusal_of(fault: h11.RemoteProtocolError) -> VagusError:
+    """What h11 refused, as an error of ours."""
+    if fault.error_status_hint == _TOO_LARGE:
+        msg = f"a head or a line of the response is over {MAX_HEAD} bytes; this is not the server we expect"
+        return LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_HEAD)
+    if fault.error_status_hint == _UNKNOWN_CODING or "conflicting" in str(fault):
+        return Malformed(Reason.SMUGGLING, f"the response is framed in a way that is not read ({fault})")
+    return Malformed(
+        Reason.BAD_ENCODING, f"the response is not HTTP/1.1 as RFC 9112 has it ({fault}); check the address"
+    )

@@ -21,7 +21,7 @@ PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | mldsa.MLDSA44PrivateKey | m
 
 
 class DeviceKeyAlgorithm(StrEnum):
-    """What a device may be told to make. P-256 unless its plan says otherwise."""
+    """The keys that a device can make. P-256 unless its plan says otherwise."""
 
     P256 = "p256"
     P384 = "p384"

@@ -1,6 +1,6 @@
 """The newest checkpoint of the hospital's log that this device has seen: it may grow and never go back; reads no entry.
 
-Thousands of devices that remember are what makes a truncated or forked log come to light (design section 6).
+Thousands of devices that remember checkpoints make a truncated or forked log visible.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHECKPOINT_PATH: Final = "/log/checkpoint"
 
 
 class LogMemory:
-    """One signed note on disk. Without the log's verifier key nothing is fetched and nothing kept."""
+    """One signed note on disk. Without the log's verifier key nothing is fetched and nothing stored."""
 
     def __init__(self, path: Path, verifier_key: str | None) -> None:
         """Raises Malformed(BAD_ENCODING) for a verifier key that does not decode."""
@@ -38,7 +38,7 @@ class LogMemory:
         """Ask for the present checkpoint and keep it when it is newer; None where the server offers none.
 
         Raises IntegrityFailure: LOG_TRUNCATED for a smaller tree, LOG_TAMPERED for another tree of the same size,
-        CHECKPOINT_INVALID for a wrong signature. What is kept stays, as evidence.
+        CHECKPOINT_INVALID for a wrong signature. The stored checkpoint stays, as evidence.
         """
         if self._key is None:
             return None
@@ -51,14 +51,14 @@ class LogMemory:
             self._keep_evidence(response.body)
             msg = (
                 f"the log has {offered.size} entries and had {kept.size} before: it was cut back; "
-                f"keep {self._path} and {self._evidence.name} as evidence and tell the hospital's security officer"
+                f"keep {self._path} and {self._evidence.name} as evidence and report to the hospital's security officer"
             )
             raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, size=offered.size, known=kept.size)
         if kept is not None and offered.size == kept.size and offered.root != kept.root:
             self._keep_evidence(response.body)
             msg = (
                 f"the log's root at {kept.size} entries is another than before: it was rewritten; "
-                f"keep {self._path} and {self._evidence.name} as evidence and tell the hospital's security officer"
+                f"keep {self._path} and {self._evidence.name} as evidence and report to the hospital's security officer"
             )
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=kept.size)
         if kept is None or offered.size > kept.size:

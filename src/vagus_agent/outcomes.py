@@ -1,4 +1,4 @@
-"""What a command tells its caller: one table from errors to exit codes, one shape for results; does no work."""
+"""What a command returns to its caller: one table from errors to exit codes, one shape for results; does no work."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Exit(IntEnum):
     DONE = 0
     REFUSED = 1  # we refuse the server, or it refuses us
     BAD_INPUT = 2  # an option or a file that people wrote
-    ACTION_NEEDED = 3  # somebody has to give something: a token, the maker's certificate, the free folder
+    ACTION_NEEDED = 3  # an operator must provide something: a token, the maker's certificate, the free folder
     UNAVAILABLE = 4  # try again later
     INTEGRITY = 5  # our own files, or the log, contradict themselves
     CLOCK = 6  # the clock of this device cannot be right
@@ -51,7 +51,7 @@ _BY_KIND: Final[tuple[tuple[type[VagusError], Exit], ...]] = (
 
 
 def exit_code(error: VagusError) -> Exit:
-    """The exit code for an error; bad arguments are told from a server's malformed answers by their reason."""
+    """The exit code for an error; the reason distinguishes bad arguments from a server's malformed responses."""
     if error.reason is Reason.BAD_ARGUMENT:
         return Exit.BAD_INPUT
     by_reason = _BY_REASON.get(error.reason)

@@ -1,4 +1,4 @@
-"""HTTP without TLS, for what is signed in itself (CRLs, checkpoints); carries no secret and believes nothing."""
+"""HTTP without TLS, for data that is signed itself (CRLs, checkpoints); sends no secret and trusts no response."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
-from vagus_agent.http import Response, ResponseReader, encode_request
+from vagus_agent.http import HttpExchange, Response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ _PIECE = 65_536
 
 
 class PlainExchange:
-    """One connection for each question, to the hospital's status server."""
+    """One connection for each request, to the hospital's status server."""
 
     def __init__(self, route: Route, patience: Patience) -> None:
         self._route = route
@@ -28,24 +28,22 @@ class PlainExchange:
     def ask(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Response:
-        """The answer. Raises Unavailable(UPSTREAM_UNREACHABLE, TIME_OUT) and what ResponseReader raises."""
-        request = encode_request(
-            method, path, self._route.name, headers={**(headers or {}), "Connection": "close"}, body=body
-        )
-        deadline = time.monotonic() + self._patience.answer
-        reader = ResponseReader()
+        """The response. Raises Unavailable(UPSTREAM_UNREACHABLE, TIME_OUT) and what HttpExchange raises."""
+        fields = {**(headers or {}), "Connection": "close"}
+        exchange = HttpExchange(method, path, self._route.name, headers=fields, body=body)
+        deadline = time.monotonic() + self._patience.response
         try:
             address = (self._route.address, self._route.port)
             with socket.create_connection(address, timeout=self._patience.connect) as dialled:
-                dialled.sendall(request)
+                dialled.sendall(exchange.request)
                 while True:
                     dialled.settimeout(max(0.001, deadline - time.monotonic()))
                     data = dialled.recv(_PIECE)
-                    response = reader.feed(data) if data else reader.end()
+                    response = exchange.feed(data) if data else exchange.end()
                     if response is not None:
                         return response
         except TimeoutError:
-            msg = f"{self._route} did not answer in time; check the network between this device and the server"
+            msg = f"{self._route} did not respond in time; check the network between this device and the server"
             raise Unavailable(Reason.TIME_OUT, msg, server=str(self._route)) from None
         except (OSError, UnicodeError) as error:
             msg = f"{self._route} cannot be reached ({error}); check the address, the network and that it runs"

@@ -1,6 +1,6 @@
-"""One connection held under orders from standard input, for acceptance tests of gates; a device itself never needs it.
+"""One connection held under orders from standard input, for acceptance tests of gateways; no device needs it.
 
-Each line is an order, each answer one line of JSON:
+Each line is an order, each response one line of JSON:
 
     open            a new connection with a full handshake, held open
     resume          a new connection that resumes the last session, held open
@@ -39,7 +39,7 @@ class Probe:
         self._session: Session | None = None
 
     def obey_all(self, orders: Iterable[str]) -> Iterator[Result]:
-        """An answer for each order, until `quit` or the end of the orders."""
+        """A response for each order, until `quit` or the end of the orders."""
         try:
             for line in orders:
                 words = line.split()

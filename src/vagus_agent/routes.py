@@ -43,7 +43,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the device waits, in seconds: for a connection with its handshake, and for one answer."""
+    """How long the device waits, in seconds: for a connection with its handshake, and for one response."""
 
     connect: float = 10.0
-    answer: float = 30.0
+    response: float = 30.0

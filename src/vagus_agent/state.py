@@ -1,4 +1,4 @@
-"""The agent's one folder: lock, what it was told last, anchors, the maker's certificate; connects nowhere."""
+"""The agent's one folder: lock, stored options, anchors, the maker's certificate; connects nowhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KEYS: Final = ("server", "relay", "status", "category", "key_algorithm", "log_k
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the agent was told: where its servers are, what it is, which key it makes."""
+    """The stored options: where its servers are, what it is, which key it makes."""
 
     server: Route | None = None
     relay: Route | None = None
@@ -74,7 +74,7 @@ class StateFolder:
             os.close(descriptor)
 
     def load_orders(self) -> Orders:
-        """What was told last; defaults where nothing was. Raises Misconfigured(BAD_SETTINGS) for a damaged file."""
+        """The stored options, or defaults. Raises Misconfigured(BAD_SETTINGS) for a damaged file."""
         path = self.path / "agent.json"
         if not path.exists():
             return Orders()

@@ -1,4 +1,4 @@
-"""Whether a server is the hospital's and a new certificate ours; pure: chains in, an answer or an error out.
+"""Whether a server is the hospital's and a new certificate ours; pure: chains in, a result or an error out.
 
 Only public keys that were pinned (the anchors) and the exact host name count. TLS libraries, system trust stores and
 common names do not.
@@ -29,7 +29,7 @@ UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-"""What the library raises for octets that are no certificate or list: the last three are no ValueError."""
+"""What the library raises for bytes that are no certificate or CRL: the last three are no ValueError."""
 _KNOWN_EXTENSIONS = frozenset(
     {
         ExtensionOID.BASIC_CONSTRAINTS,
@@ -67,7 +67,7 @@ def verify_server(
     Raises NotTrusted with UNTRUSTED_ANCHOR, BAD_SIGNATURE, EXPIRED, NOT_YET_VALID, EXPIRED_CA, NOT_A_CA,
     UNKNOWN_CRITICAL, ROLE_MISSING or NAME_MISMATCH; Malformed for certificates that do not decode.
     """
-    # 1. A server that shows nothing is nobody.
+    # 1. A server that shows no certificate has no identity.
     if not peer_chain:
         raise NotTrusted(Reason.UNTRUSTED_ANCHOR, "the server showed no certificate; it cannot be the hospital's")
     leaf, *others = decode_chain(peer_chain)
@@ -85,7 +85,7 @@ def verify_server(
     _check_server_role(leaf)
     # 6. The exact name (RFC 9525 6.3): dNSName or iPAddress; the common name and wildcards never count.
     _check_host(leaf, host)
-    # Revocation is left out here on purpose: it needs the device's newest list (list_memory), and this is pure.
+    # Revocation is left out here on purpose: it needs the device's newest CRL (crl_memory), and this is pure.
     return leaf
 
 

@@ -52,7 +52,7 @@ def make_device(tmp_path: Path, hierarchy: Hierarchy, server: Server, clock: Fro
             Orders(**told),  # type: ignore[arg-type]
             system_clock=clock,
             entropy=SeededEntropy(1),
-            patience=Patience(connect=5, answer=5),
+            patience=Patience(connect=5, response=5),
             crash_point=crash_point or (lambda _name: None),
         )
 

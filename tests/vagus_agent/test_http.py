@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
-from vagus_agent.http import MAX_HEAD, MAX_HEADERS, Response, ResponseReader, encode_request
+from vagus_agent.http import MAX_HEAD, MAX_HEADERS, HttpExchange, Response
 
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: 1\r\nx-a: 2\r\n\r\nhello"
 CHUNKED = (
@@ -16,8 +16,13 @@ CHUNKED = (
 EMPTY = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
 
 
+def asked(max_body: int = 1000) -> HttpExchange:
+    """A request that was sent, and whose response is to be read."""
+    return HttpExchange("GET", "/", "h", max_body=max_body)
+
+
 def read(data: bytes, max_body: int = 1000) -> Response | None:
-    return ResponseReader(max_body=max_body).feed(data)
+    return asked(max_body).feed(data)
 
 
 def test_a_sized_body() -> None:
@@ -27,7 +32,7 @@ def test_a_sized_body() -> None:
     assert response.headers["x-a"] == "1, 2"
 
 
-def test_chunks_after_an_interim_answer() -> None:
+def test_chunks_after_an_interim_response() -> None:
     response = read(CHUNKED)
     assert response is not None
     assert response.body == b"hello"
@@ -40,7 +45,7 @@ def test_no_content_ends_at_once() -> None:
 
 
 def test_without_a_length_the_body_ends_with_the_connection() -> None:
-    reader = ResponseReader()
+    reader = asked()
     assert reader.feed(b"HTTP/1.0 200 OK\r\n\r\nabc") is None
     assert reader.feed(b"def") is None
     response = reader.end()
@@ -49,8 +54,8 @@ def test_without_a_length_the_body_ends_with_the_connection() -> None:
 
 @given(st.sampled_from([SIZED, CHUNKED, EMPTY]), st.data())
 @settings(max_examples=150, deadline=None)
-def test_pieces_of_any_size_give_the_same_answer(whole: bytes, data: st.DataObject) -> None:
-    reader, at, response = ResponseReader(), 0, None
+def test_pieces_of_any_size_give_the_same_response(whole: bytes, data: st.DataObject) -> None:
+    reader, at, response = asked(), 0, None
     while at < len(whole):
         assert response is None
         step = data.draw(st.integers(1, 40))
@@ -61,8 +66,8 @@ def test_pieces_of_any_size_give_the_same_answer(whole: bytes, data: st.DataObje
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", SIZED[:40], CHUNKED[:80]]))
 @settings(max_examples=400, deadline=None)
-def test_junk_gives_an_error_of_this_house_or_nothing(junk: bytes, prefix: bytes) -> None:
-    reader = ResponseReader(max_body=100)
+def test_junk_gives_an_error_of_ours_or_nothing(junk: bytes, prefix: bytes) -> None:
+    reader = asked(100)
     try:
         if reader.feed(prefix + junk) is None:
             reader.end()
@@ -76,7 +81,7 @@ def test_a_flipped_byte_never_escapes_the_error_tree(at: int, value: int) -> Non
     bent = bytearray(CHUNKED)
     bent[at] = value
     try:
-        reader = ResponseReader(max_body=100)
+        reader = asked(100)
         if reader.feed(bytes(bent)) is None:
             reader.end()
     except VagusError:
@@ -98,7 +103,11 @@ def test_a_flipped_byte_never_escapes_the_error_tree(at: int, value: int) -> Non
             Reason.SMUGGLING,
         ),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Malformed, Reason.SMUGGLING),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffff\r\n", LimitExceeded, Reason.TOO_LARGE),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffff\r\n" + b"b" * 1001,
+            LimitExceeded,
+            Reason.TOO_LARGE,
+        ),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", Malformed, Reason.BAD_ENCODING),
         (b"HTTP/1.1 200 OK\r\n X: folded\r\n\r\n", Malformed, Reason.BAD_ENCODING),
         (b"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n", Malformed, Reason.BAD_ENCODING),
@@ -106,7 +115,11 @@ def test_a_flipped_byte_never_escapes_the_error_tree(at: int, value: int) -> Non
         (b"HTTP/1.1 200 OK\r\nA: " + b"b" * MAX_HEAD, LimitExceeded, Reason.TOO_LARGE),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"b" * 1001, LimitExceeded, Reason.TOO_LARGE),
         (SIZED + b"x", Malformed, Reason.BAD_ENCODING),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 1100, LimitExceeded, Reason.TOO_LARGE),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * (MAX_HEAD + 1),
+            LimitExceeded,
+            Reason.TOO_LARGE,
+        ),
     ],
 )
 def test_what_a_server_may_not_send(data: bytes, kind: type[VagusError], reason: Reason) -> None:
@@ -116,16 +129,24 @@ def test_what_a_server_may_not_send(data: bytes, kind: type[VagusError], reason:
 
 
 def test_endless_trailers_are_cut() -> None:
-    with pytest.raises(Malformed) as error:
-        read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 100)
-    assert error.value.reason is Reason.BAD_ENCODING
+    with pytest.raises(LimitExceeded) as error:
+        read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * (MAX_HEAD // 6 + 1))
+    assert error.value.reason is Reason.TOO_LARGE
+
+
+def test_a_closed_connection_cuts_a_response_short() -> None:
+    for part in (b"", SIZED[:30], SIZED[:-1], CHUNKED[:-2]):
+        exchange = asked()
+        if part:
+            assert exchange.feed(part) is None
+        with pytest.raises(Malformed, match=f"closed after {len(part)} bytes"):
+            exchange.end()
 
 
 def test_a_request_has_its_length_and_no_injected_header() -> None:
-    assert encode_request("POST", "/a", "h", headers={"X": "y"}, body=b"12").endswith(
-        b"X: y\r\nContent-Length: 2\r\n\r\n12"
-    )
-    for path, value in (("/a\r\nX: y", "v"), ("/a b", "v"), ("/a", "v\r\nEvil: 1")):
+    exchange = HttpExchange("POST", "/a", "h", headers={"X": "y"}, body=b"12")
+    assert exchange.request == b"POST /a HTTP/1.1\r\nHost: h\r\nX: y\r\nContent-Length: 2\r\n\r\n12"
+    for path, value in (("/a\r\nX: y", "v"), ("/a b", "v"), ("/a", "v\r\nEvil: 1"), ("/a", "\u20ac")):
         with pytest.raises(Malformed) as error:
-            encode_request("GET", path, "h", headers={"X": value})
+            HttpExchange("GET", path, "h", headers={"X": value})
         assert error.value.reason is Reason.BAD_ARGUMENT
