@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from vagus.authority.issuance import Issuance
     from vagus.authority.mass_revocation import MassRevocation
     from vagus.authority.revocation import Revocations
+    from vagus.events.devices import DeviceFollower
+    from vagus.events.revocations import RevocationFollower
     from vagus.fleet.devices import Inventory
     from vagus.fleet.plans.planning import Planning
     from vagus.fleet.tokens import TokenIssuer
@@ -60,8 +62,6 @@ if TYPE_CHECKING:
     from vagus.operations.devices import Devices
     from vagus.operations.tokens import Tokens
     from vagus.policy.plans import PlannedAuthority
-    from vagus.records.device_changes import DeviceFollower
-    from vagus.records.revocation.sequence import RevocationFollower
 
 CHECKPOINT_KEY = "checkpoint"
 LOG_KEYSTORE = "log"
@@ -195,7 +195,7 @@ class Installation:
     @cached_property
     def follower(self) -> RevocationFollower:
         """What is revoked or held, in step with this process's writer."""
-        from vagus.records.revocation.sequence import RevocationFollower
+        from vagus.events.revocations import RevocationFollower
 
         follower = RevocationFollower(self.database, self.clock)
         follower.follow(self.writer)
@@ -205,7 +205,7 @@ class Installation:
     @cached_property
     def device_follower(self) -> DeviceFollower:
         """Which devices changed, in step with this process's writer."""
-        from vagus.records.device_changes import DeviceFollower
+        from vagus.events.devices import DeviceFollower
 
         follower = DeviceFollower(self.database)
         follower.follow(self.writer)

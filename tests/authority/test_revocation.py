@@ -9,13 +9,13 @@ from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.revocation import Revoked
 from vagus.errors import Conflict, PolicyRefusal
+from vagus.events.revocations import RevocationFollower
 from vagus.ledger.entries import Entry, Hold, KeyBlocked, Release, Revocation, decode_entry
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as rows
 from vagus.records.engine.tables import log_leaves
 from vagus.records.revocation import revocations as revocation_rows
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.x509.crls.building import RevocationReason, encode_crl_entry
 
 BY = "operator:alice"

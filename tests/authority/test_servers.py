@@ -16,6 +16,7 @@ from tests.simulator.installation import BY, Installation, new_installation
 from vagus.authority.crls.publisher import CrlPublisher, forget_future_dates
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.errors import Unavailable
+from vagus.events.revocations import RevocationFollower
 from vagus.keystore.signing import Purpose, SigningKey
 from vagus.ledger.entries import CrlPublished, decode_entry
 from vagus.reasons import Reason
@@ -23,7 +24,6 @@ from vagus.records import publications as rows
 from vagus.records.engine.database import open_database
 from vagus.records.engine.tables import log_leaves
 from vagus.records.revocation import revocations as revocation_rows
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.x509.crls.building import RevocationReason
 
 

@@ -15,11 +15,11 @@ from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key
 from vagus.errors import NotTrusted, PolicyRefusal
+from vagus.events.revocations import RevocationFollower
 from vagus.fleet.database_status import DatabaseStatus
 from vagus.policy.packs import SHIPPED, load_pack
 from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.trust.anchors import AnchorSet
 from vagus.trust.crl_status import CrlRules, CrlStatus
 from vagus.trust.snapshot_status import SnapshotStatus

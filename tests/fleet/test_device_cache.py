@@ -12,6 +12,7 @@ from tests.simulator.enrolment import ENROLMENT, GROUP, House, house, pack, peer
 from tests.simulator.stock import BY
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import Unavailable, VagusError
+from vagus.events.devices import DeviceFollower
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
 from vagus.fleet.device_cache import RememberedDevices
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
@@ -19,7 +20,6 @@ from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.lifecycle import DeviceState
 from vagus.policy.values import Function
 from vagus.reasons import Reason
-from vagus.records.device_changes import DeviceFollower
 from vagus.records.devices import DeviceRow
 from vagus.records.engine.database import Connection, Database
 

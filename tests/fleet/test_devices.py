@@ -10,12 +10,12 @@ import pytest
 
 from tests.simulator.stock import BY, ER, ICU, OVERLAP, Stock, stock
 from vagus.errors import Conflict, Malformed, NotAuthorised, VagusError
+from vagus.events.devices import DeviceFollower
 from vagus.fleet.devices import Inventory, NewDevice, load_device, owner_of
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.entries import DeviceAdded, DeviceStateChanged, OperatorAct
 from vagus.reasons import Reason
-from vagus.records.device_changes import DeviceFollower
 from vagus.records.tokens import list_tokens_of
 from vagus.testing import SeededEntropy
 from vagus.x509.crls.building import RevocationReason

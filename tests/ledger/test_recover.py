@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from tests.simulator.log import CheckpointKey, World
 from vagus.errors import IntegrityFailure
+from vagus.events.revocations import RevocationFollower
 from vagus.fleet.devices import change_host_names, change_profile, transfer_device
 from vagus.fleet.inventory_entries import record_model
 from vagus.identifiers import DeviceId, UnitName
@@ -33,7 +34,6 @@ from vagus.records.keys import find_key
 from vagus.records.lost_certificates import count_lost
 from vagus.records.models import ModelRow
 from vagus.records.revocation.revocations import find_revoked_serial
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.records.units import UnitRow, put_unit
 from vagus.testing import NOON, FrozenClock, SeededEntropy
 

@@ -25,7 +25,7 @@ from vagus.authority.crls.published import FRESH_SECONDS, PublishedCrls
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
 from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.revocation_status import OcspReplies, status_app
-from vagus.records.revocation.sequence import RevocationFollower
+from vagus.events.revocations import RevocationFollower
 from vagus.x509.certificates import decode_certificate
 
 pytestmark = pytest.mark.interop

@@ -12,11 +12,11 @@ import pytest
 
 from vagus.authority.clock_bound import ClockBound
 from vagus.errors import Conflict, Unavailable
+from vagus.events.revocations import RevocationFollower
 from vagus.jobs.periodic import Jobs, Task
 from vagus.reasons import Reason
 from vagus.records.engine.database import open_database
 from vagus.records.installation import InstallationRow, insert_installation
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.server.health import Health, note_clock, note_files
 from vagus.server.metrics import encode_metrics
 from vagus.testing import FrozenClock

@@ -23,10 +23,10 @@ from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, ope
 from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.errors import Refused
+from vagus.events.revocations import RevocationFollower
 from vagus.keystore.software import SoftwareKeystore
 from vagus.reasons import Reason
 from vagus.records import certificates as rows
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.server import ocsp_supply
 from vagus.server.ocsp_supply import OcspSupply
 from vagus.x509.crls.building import RevocationReason

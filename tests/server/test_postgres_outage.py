@@ -16,10 +16,10 @@ import pytest
 from tests.postgres import _binary, _lower_rights, _plain, _wait
 from tests.simulator.installation import BY, Installation, new_installation
 from vagus.errors import Unavailable
+from vagus.events.devices import DeviceFollower
+from vagus.events.revocations import RevocationFollower
 from vagus.reasons import Reason
-from vagus.records.device_changes import DeviceFollower
 from vagus.records.engine import writer as writer_module
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.x509.crls.building import RevocationReason
 
 pytestmark = pytest.mark.interop

@@ -21,6 +21,7 @@ from tests.simulator.stock import BY, ICU, Stock, stock
 from vagus.authority.issuance import Issuance, IssuedCertificate
 from vagus.authority.issuers import OpenIssuers, make_issuer
 from vagus.authority.revocation import Revocations
+from vagus.events.revocations import RevocationFollower
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
 from vagus.fleet.database_status import DatabaseStatus
 from vagus.fleet.enrolment.enrol import Enrolment
@@ -33,7 +34,6 @@ from vagus.policy.values import PolicyPack
 from vagus.records import authorities as rows
 from vagus.records.devices import DeviceRow
 from vagus.records.models import MakerAnchorRow, ModelRow, put_maker_anchor, put_model
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.records.units import UnitRow, put_unit
 from vagus.testing import NOON, SeededEntropy
 from vagus.tls import Peer

@@ -21,11 +21,11 @@ from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, ope
 from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.revocation_status import OCSP_STATUS, encode_ocsp_error
 from vagus.errors import Unavailable, VagusError
+from vagus.events.revocations import RevocationFollower
 from vagus.monitoring.prober import Prober, ProbeReport
 from vagus.reasons import Reason
 from vagus.records.engine.database import open_database
 from vagus.records.publications import COMPLETE
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.x509 import der
 from vagus.x509.certificates import PathCertificate

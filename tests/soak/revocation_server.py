@@ -34,6 +34,7 @@ from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, ope
 from vagus.authority.ocsp.responses import OcspResponses
 from vagus.authority.revocation import Revocations
 from vagus.errors import Unavailable
+from vagus.events.revocations import RevocationFollower
 from vagus.identifiers import DeviceId
 from vagus.jobs.periodic import do_each
 from vagus.keystore import private_keys
@@ -46,7 +47,6 @@ from vagus.records.engine.database import open_database
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.publications import COMPLETE
 from vagus.records.revocation import revocations as revocation_rows
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.certificates import decode_certificate

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from vagus.errors import NotTrusted
+from vagus.events.revocations import RevocationFollower
 from vagus.ledger.entries import IssuanceRecorded, decode_entry
 from vagus.policy.values import Function, PolicyPack
 from vagus.reasons import Reason
@@ -20,7 +21,6 @@ from vagus.records.certificates import glance_at_certificate, load_bytes
 from vagus.records.engine.database import Connection, Database
 from vagus.records.log import iterate_leaves
 from vagus.records.lost_certificates import LOST
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.trust.status import StatusSource, as_of_authority
 from vagus.trust.validation import AcceptedIdentity
 from vagus.x509.certificates import PathCertificate

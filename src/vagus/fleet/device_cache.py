@@ -15,8 +15,9 @@ from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow, glance_at_device
 
 if TYPE_CHECKING:
+    from vagus.events.devices import DeviceFollower
     from vagus.identifiers import DeviceId
-    from vagus.records.device_changes import DeviceChange, DeviceFollower
+    from vagus.records.device_changes import DeviceChange
     from vagus.records.engine.database import Database
 
 MOST: Final = 50_000  # some 50 MB

@@ -13,10 +13,10 @@ from http import HTTPStatus
 from vagus.clock import Clock
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_response
 from vagus.errors import Unavailable
+from vagus.events.revocations import RevocationFollower
 from vagus.jobs.periodic import Jobs, TaskState, leaves
 from vagus.monitoring.status_watch import StatusWatch
 from vagus.reasons import Reason
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.server.overload import LoadGauge
 
 _LOG = logging.getLogger(__name__)

@@ -189,7 +189,7 @@ class Revocation(Protocol):
 
 
 class RevocationFeed(Protocol):
-    """Who tells of revocations, from any thread: `records.sequence.RevocationFollower` is one."""
+    """Who tells of revocations, from any thread: `events.revocations.RevocationFollower` is one."""
 
     def subscribe(self, callback: Callable[[Sequence[Revocation]], None]) -> None:
         """Have `callback` called with each run of new events."""
@@ -206,7 +206,7 @@ class Change(Protocol):
 
 
 class DeviceFeed(Protocol):
-    """Who tells of device changes, from any thread: `records.device_changes.DeviceFollower` is one."""
+    """Who tells of device changes, from any thread: `events.devices.DeviceFollower` is one."""
 
     def subscribe(self, callback: Callable[[Sequence[Change]], None]) -> None:
         """Have `callback` called with each run of new changes."""

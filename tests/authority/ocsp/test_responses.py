@@ -28,13 +28,13 @@ from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, ope
 from vagus.authority.ocsp.responses import CachedResponse, OcspResponses
 from vagus.authority.revocation import Revocations
 from vagus.errors import Conflict, Refused, Unavailable, VagusError
+from vagus.events.revocations import RevocationFollower
 from vagus.keystore.signing import Purpose
 from vagus.keystore.software import SoftwareKeystore
 from vagus.reasons import Reason
 from vagus.records import certificates as rows
 from vagus.records.publications import COMPLETE
 from vagus.records.revocation.revocations import RevocationEvent
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.x509 import der
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crls.building import RevocationReason

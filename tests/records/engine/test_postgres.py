@@ -14,11 +14,11 @@ from sqlalchemy import text
 from tests.postgres import fresh_database
 from vagus.clock import Clock
 from vagus.errors import Unavailable, VagusError
+from vagus.events.revocations import RevocationFollower
 from vagus.reasons import Reason
 from vagus.records.engine import database as databases
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.writer import Writer
-from vagus.records.revocation.sequence import RevocationFollower
 from vagus.testing import FrozenClock
 
 pytestmark = pytest.mark.interop

@@ -330,7 +330,7 @@ def test_followers_are_told_before_the_submitter(writer: Writer) -> None:
     future = writer.submit(lambda batch: (batch.append(b"x"), batch.next_revocation()))
     future.add_done_callback(lambda _: seen.append(len(told)))
     future.result(10)
-    assert told == [CommitFacts(size=1, revocation_sequence=1, acts=1, device_sequence=0)]
+    assert told == [CommitFacts(size=1, revocation_sequence=1, acts=1, entries=(b"x",))]
     assert seen in ([1], [])  # the callback may still be on its way, but never sooner
 
 

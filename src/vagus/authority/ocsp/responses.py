@@ -27,10 +27,10 @@ from vagus.x509.ocsp.building import SingleStatus, build_response_tbs, cert_id, 
 from vagus.x509.ocsp.messages import CertId
 
 if TYPE_CHECKING:
+    from vagus.events.revocations import RevocationFollower, RevokedEntry
     from vagus.policy.values import OcspRules
     from vagus.records.engine.database import Connection, Database
     from vagus.records.revocation.revocations import RevocationEvent
-    from vagus.records.revocation.sequence import RevocationFollower, RevokedEntry
 
 _AHEAD = timedelta(seconds=5)  # what a clock may be set back without anybody noticing
 _MOST_CACHED = 1_000_000

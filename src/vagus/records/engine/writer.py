@@ -62,6 +62,8 @@ class CommitFacts:
     device_sequence: int = 0
     steps: tuple[RevocationEvent, ...] = ()
     """Those of the revocation sequence that the acts told of, in order."""
+    entries: tuple[bytes, ...] = ()
+    """The ledger entries of the batch, in order; the last has index `size` - 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,9 @@ class Batch:
                 rows = []
             write_together(self.connection, *(_INSERT_LEAVES.write(**row) for row in rows), head)
             self.tip = (frontier.root, hashes[-1]) if hashes else None
-        return CommitFacts(frontier.size, self._sequence, acts, self._device_sequence, tuple(self._steps))
+        return CommitFacts(
+            frontier.size, self._sequence, acts, self._device_sequence, tuple(self._steps), tuple(entries)
+        )
 
 
 _INSERT_LEAVES = Statement(insert(log_leaves), "leaf_index", "entry", "leaf_hash")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -13,19 +13,13 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from vagus.errors import IntegrityFailure
+from vagus.events.revocations import RevocationFollower, RevokedEntry, _pack, _unpack
 from vagus.reasons import Reason
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.tables import log_head, revocation_events
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.revocation.revocations import HOLD, RELEASE, REVOKE, RevocationEvent, insert_event
-from vagus.records.revocation.sequence import RevocationFollower, RevokedEntry, _pack, _unpack
 from vagus.testing import FrozenClock
-
-
-@pytest.fixture
-def writer(database: Database) -> Iterator[Writer]:
-    with Writer(database, FrozenClock()) as made:
-        yield made
 
 
 def step(writer: Writer, serial: int, act: str = REVOKE, authority_id: int = 1) -> int:
@@ -37,8 +31,8 @@ def step(writer: Writer, serial: int, act: str = REVOKE, authority_id: int = 1) 
     return writer.submit(write).result(10)
 
 
-def told(writer: Writer, serial: int) -> None:
-    """As `step`, and tells the batch of it."""
+def fed(writer: Writer, serial: int) -> None:
+    """As `step`, and the commit brings the event to followers."""
 
     def write(batch: Batch) -> None:
         event = RevocationEvent(batch.next_revocation(), 1, serial, REVOKE, 4, batch.at)
@@ -48,7 +42,7 @@ def told(writer: Writer, serial: int) -> None:
     writer.submit(write).result(10)
 
 
-def test_in_process_it_knows_before_the_future_resolves(writer: Writer, database: Database) -> None:
+def test_a_revocation_of_this_process_is_found_before_its_future_resolves(writer: Writer, database: Database) -> None:
     follower = RevocationFollower(database, FrozenClock())
     follower.follow(writer)
     assert follower.find(1, 7) is None
@@ -67,7 +61,7 @@ def test_in_process_it_knows_before_the_future_resolves(writer: Writer, database
     reason=st.integers(0, 10),
     at=st.integers(0, 2**40),
 )
-def test_what_is_kept_as_one_number_comes_back(sequence: int, serial: int, act: str, reason: int, at: int) -> None:
+def test_an_entry_packed_into_one_number_comes_back(sequence: int, serial: int, act: str, reason: int, at: int) -> None:
     packed = _pack(RevocationEvent(sequence, 3, serial, act, reason, at))
     assert _unpack(3, serial, packed) == RevokedEntry(3, serial, act == HOLD, reason, at, sequence)
 
@@ -88,7 +82,7 @@ def test_a_hold_is_released_and_a_revocation_stays(writer: Writer, database: Dat
     assert not revoked.is_hold
 
 
-def test_one_that_starts_late_loads_everything(writer: Writer, database: Database) -> None:
+def test_a_follower_that_starts_late_loads_everything(writer: Writer, database: Database) -> None:
     serials = [(1 << 158) + number for number in range(30)]
     for serial in serials:
         step(writer, serial)
@@ -112,10 +106,10 @@ def test_it_polls_what_another_process_wrote(writer: Writer, database: Database,
 
 
 def test_subscribers_get_each_event_once_and_in_order(writer: Writer, database: Database) -> None:
-    told: list[int] = []
+    heard: list[int] = []
 
     def remember(events: Sequence[RevocationEvent]) -> None:
-        told.extend(event.sequence for event in events)
+        heard.extend(event.sequence for event in events)
 
     follower = RevocationFollower(database, FrozenClock())
     follower.follow(writer)
@@ -123,7 +117,7 @@ def test_subscribers_get_each_event_once_and_in_order(writer: Writer, database: 
     for serial in range(1, 6):
         step(writer, serial)
         follower.catch_up()
-    assert told == [1, 2, 3, 4, 5]
+    assert heard == [1, 2, 3, 4, 5]
 
 
 def test_it_is_lost_when_it_has_not_been_current_for_longer_than_its_bound(writer: Writer, database: Database) -> None:
@@ -168,7 +162,7 @@ def test_a_sequence_that_went_back_is_an_older_database(writer: Writer, database
 
 
 def test_a_database_that_lost_steps_and_went_on_is_never_followed_again(writer: Writer, database: Database) -> None:
-    """As behind a failover to a standby that lacked the last commit: the same numbers, other revocations."""
+    """As after a failover to a standby that lacked the last commit: the same numbers, other revocations."""
     step(writer, 1)
     follower, clock = RevocationFollower(database, FrozenClock()), FrozenClock()
     bound = timedelta(seconds=2)
@@ -187,11 +181,11 @@ def test_a_database_that_lost_steps_and_went_on_is_never_followed_again(writer: 
     assert RevocationFollower(database, clock).position == 2, "a restart reads what there is"
 
 
-def test_a_clock_that_was_set_back_makes_no_old_knowledge_new(database: Database) -> None:
+def test_a_clock_that_was_set_back_makes_no_old_state_current(database: Database) -> None:
     clock = FrozenClock()
     follower, bound = RevocationFollower(database, clock), timedelta(seconds=2)
     clock.advance(seconds=-1)
-    assert not follower.is_lost(clock.now(), bound), "corrections as large as the bound are borne"
+    assert not follower.is_lost(clock.now(), bound), "corrections as large as the bound are tolerated"
     clock.advance(seconds=-7200)
     assert follower.is_lost(clock.now(), bound)
     follower.catch_up()
@@ -207,17 +201,17 @@ def test_what_others_committed_in_between_is_read_before_what_this_process_wrote
     seen: list[int] = []
     follower.subscribe(lambda events: seen.extend(event.serial for event in events))
     with Writer(elsewhere, FrozenClock()) as other:
-        told(writer, 1)
-        told(other, 2)
-        told(writer, 3)
-        told(writer, 4)
+        fed(writer, 1)
+        fed(other, 2)
+        fed(writer, 3)
+        fed(writer, 4)
     assert seen == [1, 2, 3, 4]
     assert follower.position == 4
     if elsewhere is not database:
         elsewhere.close()
 
 
-def test_polling_lives_through_an_outage(writer: Writer, database: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_polling_goes_on_after_an_outage(writer: Writer, database: Database, caplog: pytest.LogCaptureFixture) -> None:
     follower = RevocationFollower(database, FrozenClock())
     with database.writing() as connection:
         connection.execute(update(log_head).values(revocation_sequence=1))  # promised, not there
@@ -233,12 +227,12 @@ def test_polling_lives_through_an_outage(writer: Writer, database: Database, cap
     assert follower.find(1, 5) is not None
 
 
-def test_polling_lives_through_a_fault_of_its_own(writer: Writer, database: Database) -> None:
+def test_polling_goes_on_after_a_fault_in_a_subscriber(writer: Writer, database: Database) -> None:
     """A thread that ended would leave the sequence lost for good: no restart of the database would help."""
-    follower, told = RevocationFollower(database, FrozenClock()), list[int]()
+    follower, heard = RevocationFollower(database, FrozenClock()), list[int]()
 
     def stumble(events: Sequence[RevocationEvent]) -> None:
-        told.extend(event.sequence for event in events)
+        heard.extend(event.sequence for event in events)
         raise ZeroDivisionError
 
     follower.subscribe(stumble)
@@ -248,7 +242,7 @@ def test_polling_lives_through_a_fault_of_its_own(writer: Writer, database: Data
         with database.writing() as connection:
             insert_event(connection, RevocationEvent(number, 1, number, REVOKE, 4, 0))
             connection.execute(update(log_head).values(revocation_sequence=number))
-        while number not in told and time.monotonic() < deadline:
+        while number not in heard and time.monotonic() < deadline:
             time.sleep(0.01)
     follower.close()
-    assert told == [1, 2]
+    assert heard == [1, 2]

@@ -1,0 +1,1 @@
+"""Followers of the numbered rows that the writer makes: revocations, device changes, ledger entries."""
