@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from vagus.durable_files import create_file, replace_durably, sync_file
 from vagus.errors import Conflict, Malformed, Misconfigured, Unavailable
 from vagus.policy.documents import Document, decode_document, read_document
 from vagus.policy.plan_files import check_address
@@ -222,11 +222,9 @@ def write_settings(
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        descriptor = os.open(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        with create_file(folder / FILE_NAME) as stream:
+            stream.write(text.encode())
+            sync_file(stream)
     except FileExistsError as fault:
         if not folder.is_dir():
             msg = f"{folder} is no folder; name another one for the installation"
@@ -252,12 +250,7 @@ def rename_log(settings: Settings, origin: str) -> None:
     if decode_settings(text.encode(), settings.folder).origin != origin:
         msg = f"{file}: installation.origin stands in a form that is not rewritten; set it to {origin} by hand"
         raise Misconfigured(Reason.BAD_SETTINGS, msg, file=str(file), key="installation.origin")
-    partial = file.with_name(f".{file.name}.partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    replace_durably(file, text.encode())
 
 
 def _quoted(text: str) -> str:

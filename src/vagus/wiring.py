@@ -15,13 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from vagus.durable_files import GROUP_FILE, replace_durably
 from vagus.errors import Conflict, IntegrityFailure, Unavailable, VagusError
 from vagus.keystore.signing import Purpose
 from vagus.keystore.software import SoftwareKeystore
 from vagus.keystore.sources import PassphraseSources
 from vagus.ledger.append import append
 from vagus.ledger.entries import PolicyAdopted
-from vagus.ledger.publish import holds_more, write_durably
+from vagus.ledger.publish import holds_more
 from vagus.operations.local_account import local_actor
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
@@ -140,7 +141,7 @@ class Installation:
         self.writer.submit(lambda batch: insert_installation(batch.connection, first)).result()
         self.adopt_policy()
         key = NoteKey.of_spki(self.settings.origin, keystore.load(CHECKPOINT_KEY).spki_der)
-        write_durably(self.settings.log_key, (key.encode() + "\n").encode())
+        replace_durably(self.settings.log_key, (key.encode() + "\n").encode(), GROUP_FILE)
 
     def close(self) -> None:
         """Close what was opened, the newest first."""

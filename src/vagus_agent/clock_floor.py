@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from vagus.clock import Clock
+from vagus.durable_files import replace_durably
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
-from vagus_agent.durable import write_durably
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ class ClockFloor:
         if at > self._floor.at:
             self._floor = Floor(at, source)
             document = {"at": at.isoformat(), "source": source}
-            write_durably(self._path, json.dumps(document).encode("ascii"))
+            replace_durably(self._path, json.dumps(document).encode("ascii"))
 
     def check(self, now: datetime) -> None:
         """Raises NotTrusted(CLOCK_ROLLBACK) when `now` cannot be: the clock of this device is wrong."""

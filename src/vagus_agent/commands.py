@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from vagus.durable_files import PRIVATE_FOLDER, replace_durably
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, NotTrusted, Unavailable, VagusError
 from vagus.reasons import Reason
-from vagus_agent.durable import make_private_folder, write_durably
 from vagus_agent.keys import DeviceKeyAlgorithm, build_idevid_request, decode_key, make_key
 from vagus_agent.renewal import renewal_moment, retry_wait
 from vagus_agent.routes import Patience, Route
@@ -141,11 +141,11 @@ def _request(options: Options, folder: StateFolder) -> Result:
         msg = "request needs --serial with the maker's serial number: 1-64 of letters, digits, '.', '_' and '-'"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     target = folder.path / "idevid"
-    make_private_folder(target)
+    target.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     if not (target / "key.pem").exists():
-        write_durably(target / "key.pem", make_key(DeviceKeyAlgorithm(options.key or DeviceKeyAlgorithm.P256)))
+        replace_durably(target / "key.pem", make_key(DeviceKeyAlgorithm(options.key or DeviceKeyAlgorithm.P256)))
     key = decode_key((target / "key.pem").read_bytes())
-    write_durably(target / "request.csr", build_idevid_request(key, options.serial))
+    replace_durably(target / "request.csr", build_idevid_request(key, options.serial))
     return {"ok": True, "serial": options.serial, "request": str(target / "request.csr")}
 
 

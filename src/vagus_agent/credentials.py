@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING
 
 from cryptography.x509 import Certificate
 
+from vagus.durable_files import (
+    PRIVATE_FOLDER,
+    remove_folder,
+    replace_durably,
+    replace_link,
+    sync_folder,
+    write_folder,
+)
 from vagus.errors import IntegrityFailure, VagusError
 from vagus.reasons import Reason
-from vagus_agent.durable import (
-    load_private,
-    make_private_folder,
-    remove_folder,
-    swing_link,
-    sync_folder,
-    write_durably,
-    write_folder_durably,
-)
 from vagus_agent.keys import (
     DeviceKeyAlgorithm,
     PrivateKey,
@@ -34,6 +33,7 @@ from vagus_agent.keys import (
     decode_certificates,
     decode_key,
     encode_certificates,
+    load_private,
     make_key,
     public_key_der,
 )
@@ -85,8 +85,8 @@ class CredentialStore:
 
     def open(self) -> None:
         """Make the folders and finish what a crash left half done."""
-        make_private_folder(self._state)
-        make_private_folder(self._folder)
+        self._state.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        self._folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         if (self._pending / CHAIN).exists():
             self._adopt_pending()
         newest = max((n for n in self._generations() if self._is_wanted(n)), default=None)
@@ -138,7 +138,7 @@ class CredentialStore:
         pem = make_key(algorithm)
         self._crash_point("key made")
         remove_folder(self._pending)
-        write_folder_durably(self._pending, {KEY: pem})
+        write_folder(self._pending, {KEY: pem})
         self._crash_point("key kept")
         return PendingKey(pem, decode_key(pem))
 
@@ -148,7 +148,7 @@ class CredentialStore:
         Raises IntegrityFailure(KEY_MISMATCH) when the chain certifies another key; nothing has changed then.
         """
         _check_pair(pending.key, chain[0])
-        write_durably(self._pending / CHAIN, encode_certificates(chain))
+        replace_durably(self._pending / CHAIN, encode_certificates(chain))
         self._crash_point("chain kept")
         return self._load(self._adopt_pending())
 
@@ -160,7 +160,7 @@ class CredentialStore:
         """The pair has worked with a server: remember it, and let the generations before it go."""
         folder = self._path(credential.generation)
         if not (folder / PROVEN).exists():
-            write_durably(folder / PROVEN, b"")
+            replace_durably(folder / PROVEN, b"")
             self._crash_point("proven")
         for generation in self._generations():
             if generation < credential.generation:
@@ -172,7 +172,7 @@ class CredentialStore:
         previous = self.find_previous()
         if credential.is_proven or previous is None:
             return None
-        write_durably(self._path(credential.generation) / REFUSED, b"")
+        replace_durably(self._path(credential.generation) / REFUSED, b"")
         self._crash_point("marked refused")
         self._point_at(previous.generation)
         return previous
@@ -189,7 +189,7 @@ class CredentialStore:
         return generation
 
     def _point_at(self, generation: int) -> None:
-        swing_link(self._current, f"credentials/{generation:06d}")
+        replace_link(self._current, f"credentials/{generation:06d}")
 
     def _pointed_at(self) -> int | None:
         if not self._current.is_symlink():

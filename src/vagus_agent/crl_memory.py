@@ -12,9 +12,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
+from vagus.durable_files import replace_durably
 from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
-from vagus_agent.durable import write_durably
 from vagus_agent.verification import UNREADABLE
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class CrlMemory:
         offered = decode_list(response.body, anchors)
         kept = self._load(anchors)
         if kept is None or offered.last_update_utc > kept.last_update_utc:
-            write_durably(self._path, response.body)
+            replace_durably(self._path, response.body)
         return offered.last_update_utc
 
     def check_server(self, server: x509.Certificate, anchors: Sequence[x509.Certificate]) -> None:

@@ -11,11 +11,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.x509.oid import NameOID
 
-from vagus.errors import IntegrityFailure, Malformed
+from vagus.durable_files import PRIVATE_FILE
+from vagus.errors import IntegrityFailure, Malformed, NotAuthorised
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey
 
@@ -55,6 +57,18 @@ def decode_key(pem: bytes) -> PrivateKey:
         return key
     msg = f"the private key is a {type(key).__name__}; this agent uses EC P-256, P-384 and ML-DSA-44, ML-DSA-65"
     raise IntegrityFailure(Reason.KEYSTORE_DAMAGED, msg)
+
+
+def load_private(path: Path) -> bytes:
+    """The content of a file that only its owner may read.
+
+    Raises NotAuthorised(PERMISSIONS_TOO_OPEN) where others may read it too.
+    """
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        msg = f"{path} has mode {mode:04o}, a key allows {PRIVATE_FILE:04o}; run chmod 600 on it and consider it read"
+        raise NotAuthorised(Reason.PERMISSIONS_TOO_OPEN, msg, path=str(path), mode=f"{mode:04o}")
+    return path.read_bytes()
 
 
 def algorithm_of(key: PrivateKey) -> DeviceKeyAlgorithm | None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vagus.durable_files import replace_durably
 from vagus.errors import IntegrityFailure
 from vagus.reasons import Reason
 from vagus.tlog.checkpoint import Checkpoint, NoteKey, verify_checkpoint
-from vagus_agent.durable import write_durably
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ class LogMemory:
             )
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=kept.size)
         if kept is None or offered.size > kept.size:
-            write_durably(self._path, response.body)
+            replace_durably(self._path, response.body)
         return offered
 
     @property
@@ -72,4 +72,4 @@ class LogMemory:
     def _keep_evidence(self, note: bytes) -> None:
         """The first note that contradicts ours: both are signed, so together they prove what the log did."""
         if not self._evidence.exists():
-            write_durably(self._evidence, note)
+            replace_durably(self._evidence, note)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from vagus.durable_files import PRIVATE_FOLDER, FolderLocked, lock_folder, replace_durably
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.reasons import Reason
-from vagus_agent.durable import load_private, make_private_folder, write_durably
-from vagus_agent.keys import DeviceKeyAlgorithm, certified_key_der, decode_certificates, decode_key, public_key_der
+from vagus_agent.keys import (
+    DeviceKeyAlgorithm,
+    certified_key_der,
+    decode_certificates,
+    decode_key,
+    load_private,
+    public_key_der,
+)
 from vagus_agent.routes import Route
 
 if TYPE_CHECKING:
@@ -52,7 +57,7 @@ class StateFolder:
     def create(self) -> None:
         """Make it, readable by its owner alone."""
         try:
-            make_private_folder(self.path)
+            self.path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         except OSError as error:
             msg = f"the state folder {self.path} cannot be made ({error.strerror}); give another --state"
             raise Misconfigured(Reason.BAD_ARGUMENT, msg) from None
@@ -61,17 +66,12 @@ class StateFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder: two agents must not renew one certificate. Raises Conflict(ALREADY_EXISTS)."""
         self.create()
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+            with lock_folder(self.path / "lock", seconds=0):
+                yield
+        except FolderLocked:
             msg = f"another vagus-agent works in {self.path}; stop it or wait for its end"
             raise Conflict(Reason.ALREADY_EXISTS, msg) from None
-        try:
-            yield
-        finally:
-            os.close(descriptor)
 
     def load_orders(self) -> Orders:
         """The stored options, or defaults. Raises Misconfigured(BAD_SETTINGS) for a damaged file."""
@@ -107,7 +107,7 @@ class StateFolder:
         content = json.dumps(document, indent=1).encode("ascii")
         path = self.path / "agent.json"
         if not path.exists() or path.read_bytes() != content:
-            write_durably(path, content)
+            replace_durably(path, content)
 
     def load_anchors(self) -> tuple[Certificate, ...]:
         """The pinned anchors. Raises Misconfigured(BAD_SETTINGS) before any were given."""
@@ -124,7 +124,7 @@ class StateFolder:
             raise Malformed(Reason.BAD_ENCODING, f"{source} holds no certificate; give the anchors as PEM")
         path = self.path / "anchors.pem"
         if not path.exists() or path.read_bytes() != content:
-            write_durably(path, content)
+            replace_durably(path, content)
 
     def keep_idevid(self, certificate: Path, key: Path) -> None:
         """Take the maker's certificate and its key into the folder; a key that is there is never replaced.
@@ -142,10 +142,10 @@ class StateFolder:
         if kept.exists() and public_key_der(decode_key(kept.read_bytes())) != given:
             msg = f"{kept} is another key, perhaps its only copy; move the folder {folder} away if it is not needed"
             raise Conflict(Reason.ALREADY_EXISTS, msg)
-        make_private_folder(folder)
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         for name in ("key.pem", "certificate.pem"):
             if not (folder / name).exists() or (folder / name).read_bytes() != content[name]:
-                write_durably(folder / name, content[name])
+                replace_durably(folder / name, content[name])
 
     def find_idevid(self) -> TlsCredential | None:
         """The maker's certificate and key as a TLS credential, if the device has them."""

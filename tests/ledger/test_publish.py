@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.log import ORIGIN, CheckpointKey, World
+from vagus import durable_files
 from vagus.errors import IntegrityFailure, Malformed, Unavailable
 from vagus.keystore.signing import Purpose
-from vagus.ledger import publish as publish_module
 from vagus.ledger.publish import LogPublisher, holds_more, load_published, load_tile
 from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
@@ -124,28 +124,28 @@ def test_a_crash_at_any_write_leaves_the_old_checkpoint_whole_and_the_next_run_g
 
     world.note(250)
     world.publisher().publish()
-    original = publish_module._replace
+    original = durable_files._write_scratch
     published = check_folder(world).size
     writes = 0
     for crash_at in range(1, 8):
         world.note(256)
         count = 0
 
-        def write(path: Path, contents: bytes) -> None:
+        def write(scratch: Path, contents: bytes, mode: int) -> None:
             nonlocal count, writes
             count += 1
             writes = max(writes, count)
             if count == crash_at:  # noqa: B023
-                path.with_name(f".{path.name}.partial").write_bytes(contents[: len(contents) // 2])
+                scratch.write_bytes(contents[: len(contents) // 2])
                 raise Crash
-            original(path, contents)
+            original(scratch, contents, mode)
 
-        monkeypatch.setattr(publish_module, "_replace", write)
+        monkeypatch.setattr(durable_files, "_write_scratch", write)
         try:
             world.publisher().publish()
         except Crash:
             assert verify_log(world.folder, public_key=world.key.public_key).size == published
-        monkeypatch.setattr(publish_module, "_replace", original)
+        monkeypatch.setattr(durable_files, "_write_scratch", original)
         published = world.publisher().publish().size
         assert check_folder(world).size == published == 250 + 256 * crash_at
     assert writes == 6
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written_is_unavailable(world: World) -> None:
 def test_a_folder_that_another_process_hangs_in_is_not_waited_for_long(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish_module, "_LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("vagus.ledger.publish._LOCK_SECONDS", 0.05)
     world.note(1)
     publisher = world.publisher()
     held = os.open(world.folder / ".lock", os.O_RDWR | os.O_CREAT)

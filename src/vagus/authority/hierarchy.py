@@ -13,8 +13,8 @@ from vagus.authority import earlier_revocations, imports
 from vagus.authority.crls.foreign import check_signer, read_foreign_crl
 from vagus.authority.issuance import sign_request
 from vagus.authority.issuers import Issuer, OpenIssuers, make_issuer, open_issuers
+from vagus.durable_files import replace_durably
 from vagus.errors import Conflict, NotTrusted
-from vagus.keystore import files
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
 from vagus.ledger.entries import AuthorityCertified, AuthorityCreated, OperatorAct
@@ -253,7 +253,7 @@ class Hierarchy:
     def _write_request(self, name: str, generation: int, request_der: bytes) -> None:
         self._requests.mkdir(mode=0o700, parents=True, exist_ok=True)
         place = self._requests / f"{slug_of(name)}.{generation}.csr"
-        files.replace(place, encode_block(request_der, "CERTIFICATE REQUEST"))
+        replace_durably(place, encode_block(request_der, "CERTIFICATE REQUEST"))
 
 
 def _check_whole(crl: Crl) -> None:

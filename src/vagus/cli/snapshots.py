@@ -47,7 +47,7 @@ def write(
     reads it. Refused over a database that was brought back until its gap is closed.
     """
     from vagus.authority.snapshots import SnapshotMaker
-    from vagus.ledger.publish import write_durably
+    from vagus.durable_files import GROUP_FILE, replace_durably
 
     check_place(out)  # before a number is used for it
     with open_installation(context, passphrase_source) as installation:
@@ -56,7 +56,7 @@ def write(
             installation.database, installation.writer, installation.clock, installation.entropy, _key(installation)
         )
         made = maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=installation.actor.id)
-        write_durably(out, made.snapshot_der)
+        replace_durably(out, made.snapshot_der, GROUP_FILE)
     size = len(made.snapshot_der)
     per = None if not made.revoked else round(8 * size / made.revoked, 1)
     Output(json).facts(

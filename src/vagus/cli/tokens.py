@@ -56,8 +56,8 @@ def make(
     """
     import os
 
+    from vagus.durable_files import write_new
     from vagus.errors import Conflict, Malformed
-    from vagus.keystore.files import write_new
     from vagus.reasons import Reason
 
     if out is not None and out.exists():  # before a token is made that nobody could read

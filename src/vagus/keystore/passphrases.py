@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
+from vagus.durable_files import check_private_file
 from vagus.errors import Malformed, Misconfigured
-from vagus.keystore.files import check_private_file
 from vagus.reasons import Reason
 
 _LONGEST = 4096

@@ -16,9 +16,9 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from vagus.durable_files import check_private_file, check_private_folder, make_private_folder, sync_folder, write_new
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, Unavailable
 from vagus.keystore import private_keys
-from vagus.keystore.files import check_private_file, check_private_folder, make_private_folder, sync_folder, write_new
 from vagus.keystore.sealing import Derivation, Kdf, Wrapping, canonical, checksum
 from vagus.keystore.signing import Purpose
 from vagus.reasons import Reason

@@ -6,17 +6,15 @@ the next. A crash at any point leaves the old checkpoint with all it needs; the 
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
+from vagus.durable_files import GROUP_FILE, FolderLocked, lock_folder, replace_durably, replace_file, sync_folder
 from vagus.errors import IntegrityFailure, Malformed, Unavailable
 from vagus.keystore.signing import Purpose, SigningKey
 from vagus.reasons import Reason
-from vagus.records.engine.database import Database, sync_folder
+from vagus.records.engine.database import Database
 from vagus.records.installation import load_installation
 from vagus.records.log import Leaf, iterate_leaves, load_head
 from vagus.tlog.checkpoint import Checkpoint, NoteKey, encode_note, verify_checkpoint
@@ -33,10 +31,8 @@ from vagus.tlog.tiles import (
 )
 
 _FOLDER_MODE = 0o750
-_FILE_MODE = 0o640
 _LOCK_SECONDS = 2.0
-"""Whoever publishes for longer has much to write, or hangs: it is told, and the next turn comes."""
-_LOOK_AGAIN_SECONDS = 0.02
+"""A process that publishes for longer has much to write, or hangs. This is reported; the next run tries again."""
 
 
 class LogPublisher:
@@ -62,8 +58,11 @@ class LogPublisher:
         tlog-checkpoint, Signatures).
         """
         try:
-            with self._lock():
+            with lock_folder(self._folder / ".lock", seconds=_LOCK_SECONDS, mode=GROUP_FILE):
                 return self._publish()
+        except FolderLocked:
+            msg = f"another process has been in {self._folder} for {_LOCK_SECONDS:.0f} s; end it if it hangs"
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, path=str(self._folder)) from None
         except OSError as error:
             msg = f"the log cannot be published in {self._folder}: {error.strerror}; check its disk and owner"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, path=str(self._folder)) from error
@@ -95,7 +94,7 @@ class LogPublisher:
         # 5. Only now the checkpoint, replaced as a whole.
         new = Checkpoint(self.key.name, head.size, head.root)
         signature = self._signing_key.sign(Purpose.CHECKPOINT, new.encode().encode())
-        write_durably(self._folder / CHECKPOINT, encode_note(new, self.key, signature))
+        replace_durably(self._folder / CHECKPOINT, encode_note(new, self.key, signature), GROUP_FILE)
         # 6. Partial tiles of the old checkpoint may go once their full tile is there (C2SP tlog-tiles, Partial Tiles).
         if old is not None:
             _drop_partials(self._folder, old.size, head.size)
@@ -112,28 +111,6 @@ class LogPublisher:
 
     def _load_tile(self, tile: Tile) -> bytes:
         return load_tile(self._folder, tile)
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        descriptor = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, _FILE_MODE)
-        try:
-            self._wait_for(descriptor)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _wait_for(self, descriptor: int) -> None:
-        until = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    msg = f"another process has been in {self._folder} for {_LOCK_SECONDS:.0f} s; end it if it hangs"
-                    raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, path=str(self._folder)) from None
-                time.sleep(_LOOK_AGAIN_SECONDS)
-            else:
-                return
 
 
 def load_published(folder: Path, key: NoteKey) -> Checkpoint | None:
@@ -195,24 +172,6 @@ def load_tile(folder: Path, tile: Tile) -> bytes:
     raise IntegrityFailure(Reason.LOG_TAMPERED, msg, path=tile.path)
 
 
-def write_durably(path: Path, contents: bytes) -> None:
-    """Replace `path` as a whole and sync it: after a power cut it holds the old contents or the new."""
-    _replace(path, contents)
-    sync_folder(path.parent)
-
-
-def _replace(path: Path, contents: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
-    try:
-        with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(contents)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    partial.replace(path)
-
-
 class _Files:
     """Writes tiles, remembering the folders whose entries must reach the disk."""
 
@@ -226,7 +185,7 @@ class _Files:
             path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             self._touched.update(parent for parent in path.parent.parents if parent.is_relative_to(self._folder))
         self._touched.add(path.parent)
-        _replace(path, contents)
+        replace_file(path, contents, GROUP_FILE)
 
     def fill(self, edge: TileEdge, leaves: Iterator[Leaf]) -> None:
         """Write what `leaves` add to `edge`; they begin where the unfinished bundle does."""

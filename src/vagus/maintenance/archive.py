@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import tarfile
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
+from vagus.durable_files import create_file, sync_file, sync_folder
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
 from vagus.reasons import Reason
 
@@ -62,8 +62,7 @@ def pack(target: Path, files: Sequence[tuple[str, Path]], facts: Mapping[str, st
         packed = tuple(_measure(name, path) for name, path in files)
         manifest = _encode(Manifest(facts, packed))
         partial.unlink(missing_ok=True)
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w+b") as stream:
+        with create_file(partial) as stream:
             with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 _add(tar, _MANIFEST, io.BytesIO(manifest), len(manifest))
                 seal = hashlib.sha256(manifest).hexdigest().encode()
@@ -71,12 +70,11 @@ def pack(target: Path, files: Sequence[tuple[str, Path]], facts: Mapping[str, st
                 for one, (_, path) in zip(packed, files, strict=True):
                     with path.open("rb") as source:
                         _add_measured(tar, one, source)
-            stream.flush()
-            os.fsync(stream.fileno())
+            sync_file(stream)
             stream.seek(0)
             digest = _digest(stream)
         partial.rename(target)
-        _sync(target.parent)
+        sync_folder(target.parent)
     except OSError as fault:
         msg = f"the backup cannot be written: {fault.filename or target}: {fault.strerror}; make room or name another"
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, file=str(target)) from fault
@@ -132,16 +130,14 @@ def _unpack(tar: tarfile.TarFile, folder: Path) -> Manifest:
         path = folder / one.name
         for parent in reversed(path.relative_to(folder).parents):
             (folder / parent).mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as target:
+        with create_file(path) as target:
             if source is None or _copy(source, target) != one.sha256:
                 _damaged(f"{one.name} does not have the digest of the manifest")
-            target.flush()
-            os.fsync(target.fileno())
+            sync_file(target)
     if tar.next() is not None:
         _damaged("it holds more files than the manifest says")
     for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        _sync(path)
+        sync_folder(path)
     return manifest
 
 
@@ -238,14 +234,6 @@ def _digest(stream: IO[bytes]) -> bytes:
     while part := stream.read(_PART):
         digest.update(part)
     return digest.digest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _damaged(finding: str) -> NoReturn:

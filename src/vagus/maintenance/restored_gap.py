@@ -20,6 +20,7 @@ from vagus.authority.crls.files import CrlFiles
 from vagus.authority.crls.foreign import CombinedEntry, ForeignCrl, combine_crls, read_foreign_crl
 from vagus.authority.earlier_revocations import LOST, adopt_crl, find_known_shard, record_combined
 from vagus.authority.revocation import revoke_row
+from vagus.durable_files import GROUP_FILE, replace_durably
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
 from vagus.ledger.append import append
 from vagus.ledger.entries import (
@@ -32,7 +33,7 @@ from vagus.ledger.entries import (
     Revocation,
     decode_entry,
 )
-from vagus.ledger.publish import load_published, write_durably
+from vagus.ledger.publish import load_published
 from vagus.ledger.recover import RecoveredGap, recover_leaves
 from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
@@ -264,7 +265,8 @@ def _prepare_new_log(installation: Installation, new_origin: str) -> None:
         aside = log.with_name(f"{log.name}.before-restore")
         shutil.rmtree(aside, ignore_errors=True)
         log.rename(aside)
-    write_durably(installation.settings.log_key, (NoteKey(new_origin, key.public_key).encode() + "\n").encode())
+    verifier_key = NoteKey(new_origin, key.public_key).encode() + "\n"
+    replace_durably(installation.settings.log_key, verifier_key.encode(), GROUP_FILE)
     rename_log(installation.settings, new_origin)
 
 

@@ -19,8 +19,8 @@ from vagus.authority.clock_bound import SLACK
 from vagus.authority.crls.files import CrlFiles, CrlPlace
 from vagus.authority.crls.publisher import ends_from, list_entries, scope_url, sign_crl
 from vagus.authority.issuers import is_live
+from vagus.durable_files import make_private_folder, replace_durably
 from vagus.errors import Conflict, IntegrityFailure, Unavailable
-from vagus.keystore import files
 from vagus.keystore.envelopes import open_envelope, read_label
 from vagus.ledger.append import append
 from vagus.ledger.entries import CrlPublished
@@ -62,13 +62,13 @@ def seal_emergency_crls(
         prepared = [(row, _lists_without(connection, publisher, issuer, row)) for row in below]
     if not prepared:
         return {}
-    files.make_private_folder(folder)
+    make_private_folder(folder)
     made: dict[Path, bytes] = {}
     for row, lists in prepared:
         label = _label(issuer, row, lists)
         content = sealer.seal(label, json.dumps(lists, sort_keys=True).encode("ascii"))
         place = folder / f"{slug_of(row.name)}.{row.generation}{_SUFFIX}"
-        files.replace(place, content)
+        replace_durably(place, content)
         made[place] = content
     return made
 

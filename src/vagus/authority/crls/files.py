@@ -8,15 +8,14 @@ the same authority signed later stays, and tells that the table is behind.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.authority.crls.foreign import check_signer
+from vagus.durable_files import PUBLIC_FILE, FolderLocked, lock_folder, replace_file
 from vagus.errors import Conflict, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.records import publications as rows
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 _LOCK_SECONDS = 2.0
 """Whoever writes for longer is hung: that is told, and signing goes on."""
-_LOOK_AGAIN_SECONDS = 0.02
 _EXTENSIONS = 0xA0
 
 _Stamp = tuple[int, int, int]
@@ -211,25 +209,12 @@ class CrlFiles:
     def _turn(self) -> Iterator[None]:
         """One writer at a time in this folder, from all processes."""
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(self._folder / ".lock", os.O_RDONLY | os.O_CREAT, 0o644)  # flock asks no more
         try:
-            self._lock(descriptor)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _lock(self, descriptor: int) -> None:
-        until = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    msg = f"another process has written in {self._folder} for {_LOCK_SECONDS:.0f} s; end it if it hangs"
-                    raise Unavailable(Reason.STATUS_UNAVAILABLE, msg) from None
-                time.sleep(_LOOK_AGAIN_SECONDS)
-            else:
-                return
+            with lock_folder(self._folder / ".lock", seconds=_LOCK_SECONDS, mode=PUBLIC_FILE):
+                yield
+        except FolderLocked:
+            msg = f"another process has written in {self._folder} for {_LOCK_SECONDS:.0f} s; end it if it hangs"
+            raise Unavailable(Reason.STATUS_UNAVAILABLE, msg) from None
 
 
 def read_number(crl_der: bytes) -> int:
@@ -257,17 +242,7 @@ def write_public(place: Path, content: bytes) -> None:
     if _says(place, content):
         return
     place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    scratch = place.with_name(f".{place.name}.new")
-    try:
-        with scratch.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.chmod(0o644)
-        scratch.replace(place)
-    except OSError:
-        scratch.unlink(missing_ok=True)
-        raise
+    replace_file(place, content, PUBLIC_FILE)
 
 
 def _says(place: Path, content: bytes) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vagus.clock import Clock, Entropy
+from vagus.durable_files import GROUP_FILE, replace_durably
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.fleet.devices import change_host_names, change_profile
 from vagus.fleet.inventory_entries import device_added, record_model
@@ -33,7 +34,6 @@ from vagus.fleet.plans.status_urls import check_status_url, find_named_urls
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct, PlanApplied
-from vagus.ledger.publish import write_durably
 from vagus.policy.documents import read_document
 from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedModel, decode_plan
 from vagus.reasons import Reason
@@ -163,7 +163,7 @@ class Planning:
         if todo.is_new_plan:
             word = PlanApplied(found.plan.sha256, done.authorities, done.units, done.models, done.devices, by)
             self._writer().submit(lambda batch: append(batch, word)).result()
-            write_durably(self._adopted, found.raw)
+            replace_durably(self._adopted, found.raw, GROUP_FILE)
         advance(1)
         return done
 

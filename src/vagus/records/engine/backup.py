@@ -5,16 +5,16 @@ PostgreSQL has its own tools for both (pg_basebackup, pg_dump); asking for it he
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from vagus.durable_files import create_file, sync_file, sync_folder
 from vagus.errors import Conflict, IntegrityFailure, Misconfigured, Unavailable
 from vagus.reasons import Reason
-from vagus.records.engine.database import Database, sync_folder
+from vagus.records.engine.database import Database
 
 
 def copy_database(database: Database, target: Path) -> int:
@@ -92,16 +92,13 @@ def _new_file(target: Path) -> Path:
         raise Conflict(Reason.ALREADY_EXISTS, msg, path=str(target))
     partial = target.with_name(target.name + ".partial")
     partial.unlink(missing_ok=True)
-    os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    create_file(partial).close()
     return partial
 
 
 def _settle(partial: Path, target: Path) -> None:
     """Make the finished file durable under its name: its bytes first, then its name."""
-    descriptor = os.open(partial, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with partial.open("r+b") as stream:
+        sync_file(stream)
     partial.rename(target)
     sync_folder(target.parent)

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_u
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
+from vagus.durable_files import sync_folder
 from vagus.errors import Misconfigured, Unavailable
 from vagus.reasons import Reason
 from vagus.records.engine.outages import unavailable_as_ours
@@ -356,15 +357,6 @@ def insert_empty_head(connection: Connection) -> None:
     empty = Frontier()
     head = {"id": 1, "size": 0, "frontier": empty.encode(), "root": empty.root}
     connection.execute(log_head.insert(), {**head, "revocation_sequence": 0, "device_sequence": 0})
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync a directory, so that names made or renamed in it survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_file(path: Path) -> None:
