@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 import time
 
 import pytest
 
-from tests.server.test_listeners import LIMITS, echo, gate
+from tests.server.test_listeners import LIMITS, SHORT, echo, gate
 from tests.simulator.certificates import pump
-from tests.simulator.listeners import Client, Door, PlainClient, serving, wait_until
+from tests.simulator.listeners import PATIENCE, Admitted, Client, Door, PlainClient, serving, wait_until
 from vagus.endpoints.http import Receive, Scope, Send, read_body, send_response
 from vagus.reasons import Reason
+from vagus.tls import Peer
 from vagus.transport.limits import Limits
 from vagus.transport.listeners import ListenerSpec
 
@@ -26,7 +28,7 @@ def door() -> Door:
 class TestTimeOuts:
     @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"])
     def test_a_request_that_does_not_come_to_its_end_is_answered_408(self, door: Door, sent: bytes) -> None:
-        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+        with serving(gate(door, limits=SHORT)) as served, Client(served.port(), pump().credential) as client:
             if sent:
                 client.send(sent)
             response = client.read_response()
@@ -34,7 +36,7 @@ class TestTimeOuts:
             assert client.is_closed()
 
     def test_a_header_that_drips_gains_no_time(self, door: Door) -> None:
-        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+        with serving(gate(door, limits=SHORT)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"GET / HTTP/1.1\r\nA: ")
             client.socket.settimeout(0.05)
             answer = b""
@@ -75,6 +77,23 @@ class TestTimeOuts:
         with serving(gate(door, limits=short)) as served, Client(served.port(), pump().credential) as client:
             assert client.get().status == 200
             assert client.receive() == b""
+
+    def test_a_pause_of_the_loop_is_not_charged_to_the_client(self, door: Door) -> None:
+        is_paused = threading.Event()
+
+        def admit(peer: Peer, source: str) -> Admitted:
+            if door.judged:
+                is_paused.set()
+                time.sleep(2 * SHORT.header_seconds)
+            return door.admit(peer, source)
+
+        with (
+            serving(gate(door, admit=admit, limits=SHORT)) as served,
+            Client(served.port(), pump().credential) as first,
+            Client(served.port(), pump().credential),
+        ):
+            assert is_paused.wait(PATIENCE)
+            assert first.get().status == 200
 
 
 class TestBounds:
@@ -165,13 +184,16 @@ class TestPlain:
                 assert client.post(b"x" * 1_000_000).body == b"x" * 1_000_000
                 assert client.get().status == 200
             with PlainClient(served.port()) as client:
-                client.send(b"POST / HT")
-                assert client.read_response().status == 408
-                assert client.is_closed()
-            with PlainClient(served.port()) as client:
                 client.send(b"\x16\x03\x01 TLS on a plain port")
                 assert client.read_response().status == 400
             wait_until(lambda: served.running.counts()["gate"][0] == 0)
+
+    def test_the_same_time_outs_hold_without_tls(self) -> None:
+        spec = ListenerSpec("gate", "127.0.0.1", 0, app=echo, limits=SHORT)
+        with serving(spec) as served, PlainClient(served.port()) as client:
+            client.send(b"POST / HT")
+            assert client.read_response().status == 408
+            assert client.is_closed()
 
     def test_a_plain_client_that_asks_for_h2c_is_served_twice(self) -> None:
         # Java's HTTP client does so with every first request.

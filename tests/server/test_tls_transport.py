@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.server.test_listeners import gate
+from tests.server.test_listeners import SHORT, gate
 from tests.simulator.certificates import pump
 from tests.simulator.listeners import PATIENCE, Client, Door, serving, wait_until
 from tests.tls.test_stream import client_context
@@ -53,7 +53,7 @@ class TestHandshake:
         ids=["silence", "half a hello", "a hello and no more", "plain HTTP", "a record too long", "SSH"],
     )
     def test_what_never_becomes_tls_is_closed_and_told(self, door: Door, sent: bytes, reason: Reason) -> None:
-        with serving(gate(door)) as served:
+        with serving(gate(door, limits=SHORT)) as served:
             with socket.create_connection(("127.0.0.1", served.port())) as odd:
                 odd.sendall(sent)
                 assert _ends(odd)
@@ -127,7 +127,7 @@ class TestPressure:
         async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
             await send_response(send, 200, [(b"content-length", b"%d" % len(body))], body)
 
-        with serving(gate(door, app=large)) as served:
+        with serving(gate(door, app=large, limits=SHORT)) as served:
             with Client(served.port(), pump().credential) as client:
                 client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                 decision = door.wait_told(Outcome.FAILED)
@@ -142,7 +142,7 @@ class TestPressure:
         async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
             await send_response(send, 200, [(b"content-length", b"%d" % len(body))], body)
 
-        with serving(gate(door, app=large)) as served, Client(served.port(), pump().credential) as client:
+        with serving(gate(door, app=large, limits=SHORT)) as served, Client(served.port(), pump().credential) as client:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
             client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             client.receive_until(b"\r\n\r\n")
