@@ -22,14 +22,14 @@ from OpenSSL import SSL, crypto
 
 from bench.rig.servers import cpu_seconds
 from bench.rows import Row, cpu_rate
-from vagus.endpoints.gateway.tcp_relay import tcp_relay
+from vagus.endpoints.gateway.tcp_relay import AdmittedStream, tcp_relay
 from vagus.endpoints.gateway.upstream import Upstream
-from vagus.errors import VagusError
+from vagus.fleet.admission import Admitted, PeerCredential
 from vagus.tls import ClientContext, ClientTls, Credential, Peer, ServerContext, ServerTls
-from vagus.transport.listeners import AdmittedStream, ListenerSpec, RunningListeners, run
+from vagus.transport.listeners import ListenerSpec, RunningListeners, run
 from vagus.trust.anchors import AnchorSet
 from vagus.trust.crl_status import CrlStatus
-from vagus.trust.validation import AcceptedIdentity, Expectation, Role, Validator
+from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.paths.search import Pool
 
@@ -58,15 +58,6 @@ class Material:
     crls: tuple[x509.CertificateRevocationList, ...]
     server: Credential
     devices: tuple[Credential, ...]
-
-
-@dataclass(frozen=True)
-class Guest:
-    """Somebody admitted."""
-
-    identity: AcceptedIdentity
-    session_on_revocation: str = "close"
-    on_grace: VagusError | None = None
 
 
 def _certificate(name: str, key: Key, issuer: tuple[x509.Certificate, Key] | None, *, is_ca: bool) -> x509.Certificate:
@@ -159,9 +150,10 @@ def _gate(material: Material, tell: Connection, upstream: Upstream | None) -> No
     validator = Validator(anchors, status, known=[_der(each) for each in material.above])
     expectation = Expectation(role=Role.CLIENT, needs_identity=False)
 
-    def admit(peer: Peer, _source: str) -> Guest:
+    def admit(peer: Peer, _source: str) -> Admitted:
         assert peer.leaf_der is not None
-        return Guest(validator.validate(peer.leaf_der, peer.chain_der, expectation, clock.now()))
+        identity = validator.validate(peer.leaf_der, peer.chain_der, expectation, clock.now())
+        return Admitted(credential=PeerCredential.LDEVID, function=None, identity=identity)
 
     class SayOk(asyncio.Protocol):
         def __init__(self, _stream: AdmittedStream) -> None:

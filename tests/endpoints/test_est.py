@@ -16,7 +16,6 @@ from tests.endpoints.calls import Answer, call
 from tests.simulator.enrolment import House, house, new_key, request_der
 from tests.simulator.stock import BY
 from vagus.endpoints.est import EST_STATUS, est_app
-from vagus.errors import NotTrusted
 from vagus.fleet.admission import Admitted
 from vagus.fleet.lifecycle import DeviceState
 from vagus.reasons import Reason
@@ -145,13 +144,6 @@ def test_bad_tokens(app: ASGIApp, standing: House) -> None:
     assert _certificate(call(app, "POST", ENROL, body, headers=_basic(token)))
     other = request_der(new_key())
     _check_refused(call(app, "POST", ENROL, other, headers=_basic(token)), 403, Reason.TOKEN_REUSED)
-
-
-def test_a_peer_that_the_listener_refused_is_never_anonymous(app: ASGIApp, standing: House) -> None:
-    tls = {"admitted": None, "refusal": NotTrusted(Reason.REVOKED, "the certificate is revoked")}
-    body = request_der(new_key())
-    answer = call(app, "POST", ENROL, body, headers=_basic(_token(standing)), tls=tls)
-    _check_refused(answer, 403, Reason.REVOKED)
 
 
 def test_a_device_in_the_wrong_state_is_403(app: ASGIApp, standing: House) -> None:

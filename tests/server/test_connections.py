@@ -11,15 +11,18 @@ import pytest
 
 from tests.server.test_listeners import gate
 from tests.simulator.certificates import authority, pump
-from tests.simulator.listeners import Admitted, Client, Door, Identity, Link, serving, wait_until
-from vagus.endpoints.gateway.decisions import Guest, Outcome
+from tests.simulator.listeners import Client, Door, admitted, serving, wait_until
+from vagus.endpoints.gateway.decisions import Outcome
+from vagus.endpoints.gateway.tcp_relay import AdmittedStream
 from vagus.endpoints.http import Receive, Scope, Send, send_response
 from vagus.errors import NotTrusted
+from vagus.fleet.admission import Admitted
+from vagus.policy.values import SessionOnRevocation
 from vagus.reasons import Reason
 from vagus.tls import Peer
 from vagus.transport import open_connections
-from vagus.transport.listeners import AdmittedStream
-from vagus.transport.open_connections import OpenConnections, Rules, Standing
+from vagus.transport.open_connections import ConnectionRight, OpenConnections, Rules
+from vagus.x509.certificates import decode_certificate
 
 
 class Silent(asyncio.Protocol):
@@ -95,7 +98,7 @@ class TestRevocation:
             assert client.is_closed()
 
     def test_a_function_that_may_not_stop_is_marked_and_goes_on(self, door: Door) -> None:
-        door.session_on_revocation = "degrade"
+        door.session_on_revocation = SessionOnRevocation.DEGRADE
         with (
             serving(gate(door, app=mark), doors=[door]) as served,
             Client(served.port(), pump().credential) as client,
@@ -151,8 +154,8 @@ class TestRevocation:
 class Held:
     """A connection without a socket."""
 
-    def __init__(self, standing: Standing, order: list[str]) -> None:
-        self.standing = standing
+    def __init__(self, right: ConnectionRight, order: list[str]) -> None:
+        self.right = right
         self._order = order
         self.cuts = 0
 
@@ -169,25 +172,27 @@ class Crowd:
         self.order: list[str] = []
         self.is_broken = False
         self.connections = OpenConnections()
-        rules = Rules("gate", self._admit, self.door.decisions.append, lambda: self.door.position, look=self._look)
-        issuing = authority().issuing.serial
+        rules = Rules(
+            "gate", self._admit, self.door.decisions.append, lambda: self.door.position, quick_check=self._check
+        )
+        issuing = decode_certificate(authority().issuing.der)
         self.held = []
         for number in range(count):
-            self._next = Admitted(Identity(f"d{number}.icu.h1.test", (Link(b"", number + 1), Link(b"", issuing))))
+            self._next = admitted(f"d{number}.icu.h1.test", replace(issuing, serial=number + 1), issuing)
             peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=b"%d" % number, chain_der=())
-            self.held.append(Held(Standing(rules, peer, "127.0.0.1"), self.order))
-            self.connections.add(self.held[-1])
+            self.held.append(Held(ConnectionRight(rules, peer, "127.0.0.1"), self.order))
+            self.connections.add(self.held[-1].right, self.held[-1].cut)
         self.order.clear()
 
     def _admit(self, _peer: Peer, _source: str) -> Admitted:
         self.order.append("judged")
         return self._next
 
-    def _look(self, guest: Guest) -> None:
+    def _check(self, peer: Admitted) -> None:
         if self.is_broken:
             raise ValueError
-        assert isinstance(guest, Admitted)
-        for place, link in enumerate(guest.identity.path):
+        assert peer.identity is not None
+        for place, link in enumerate(peer.identity.path):
             if link.serial in self.door.revoked:
                 raise NotTrusted(Reason.REVOKED_CA if place else Reason.REVOKED, "the certificate is revoked")
 
@@ -255,10 +260,10 @@ class TestAtSight:
         crowd = Crowd(1)
         (one,) = crowd.held
         crowd.door.position += 1
-        assert not one.standing.is_lost_at_sight()
-        assert not one.standing.is_current()
-        assert one.standing.find_objection() is None
-        assert one.standing.is_current()
+        assert not one.right.fails_quick_check()
+        assert not one.right.is_current()
+        assert one.right.find_objection() is None
+        assert one.right.is_current()
         assert crowd.order == ["judged"]
 
     def test_a_request_of_the_revoked_costs_no_whole_verdict_either(self) -> None:
@@ -267,7 +272,7 @@ class TestAtSight:
         crowd.door.revoked.add(1)
         crowd.door.position += 1
         for _ in range(2):
-            objection = one.standing.find_objection()
+            objection = one.right.find_objection()
             assert objection is not None
             assert objection.reason is Reason.REVOKED
         assert crowd.order == []
@@ -282,13 +287,13 @@ class TestAtSight:
     def test_a_hold_that_degrades_is_told_once_and_ends_by_the_whole_verdict_alone(self) -> None:
         crowd = Crowd(1)
         (one,) = crowd.held
-        one.standing.guest = replace(crowd._next, session_on_revocation="degrade")
+        one.right.admitted = replace(crowd._next, session_on_revocation=SessionOnRevocation.DEGRADE)
         crowd.door.revoked.add(1)
         crowd.hear(1)
-        assert (crowd.order, one.standing.degraded) == ([], one.standing.refusal)
+        assert (crowd.order, one.right.degraded) == ([], one.right.refusal)
         crowd.door.revoked.clear()
         crowd.hear(1)
-        assert (crowd.order, one.standing.degraded) == (["judged"], None)
+        assert (crowd.order, one.right.degraded) == (["judged"], None)
         assert [each.outcome for each in crowd.door.decisions] == [Outcome.DEGRADED]
 
 
@@ -341,8 +346,8 @@ class TestBooks:
 
     def test_events_before_and_after_the_loops_life_are_harmless(self, door: Door) -> None:
         open_connections = OpenConnections()
-        open_connections.follow(door)
-        open_connections.follow_devices(door.devices)
+        open_connections.follow(door.subscribe)
+        open_connections.follow_devices(door.devices.subscribe)
         door.revoke(1)
         door.change("pump", None)
         loop = asyncio.new_event_loop()
@@ -364,8 +369,8 @@ class TestBooks:
         door = Door()
         peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=pump().der, chain_der=())
         rules = Rules("gate", admit, door.decisions.append, lambda: position[0])  # type: ignore[arg-type]
-        standing = Standing(rules, peer, "127.0.0.1")
-        assert standing.refusal is None
-        objection = standing.find_objection()
+        right = ConnectionRight(rules, peer, "127.0.0.1")
+        assert right.refusal is None
+        objection = right.find_objection()
         assert objection is not None
         assert objection.reason is Reason.REVOKED

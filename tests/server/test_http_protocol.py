@@ -12,8 +12,9 @@ import pytest
 
 from tests.server.test_listeners import LIMITS, SHORT, echo, gate
 from tests.simulator.certificates import pump
-from tests.simulator.listeners import PATIENCE, Admitted, Client, Door, PlainClient, serving, wait_until
+from tests.simulator.listeners import PATIENCE, Client, Door, PlainClient, serving, wait_until
 from vagus.endpoints.http import Receive, Scope, Send, read_body, send_response
+from vagus.fleet.admission import Admitted
 from vagus.reasons import Reason
 from vagus.tls import Peer
 from vagus.transport.limits import Limits

@@ -345,7 +345,7 @@ class TestKept:
         self, status: StatusHouse, issued: IssuedCertificate, caplog: pytest.LogCaptureFixture
     ) -> None:
         replies = OcspReplies(_Broken(), status.house.built.clock, AGE)
-        spec = ListenerSpec("fast", "127.0.0.1", 0, app=status.app, answers=OcspCache(replies))
+        spec = ListenerSpec("fast", "127.0.0.1", 0, app=status.app, ocsp_cache=OcspCache(replies))
         with serving(spec) as served, PlainClient(served.port("fast")) as client:
             for _ in range(2):
                 client.send(post(question(issued)))
@@ -498,7 +498,7 @@ class TestConnections:
         octets = post(question(issued))
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
             client.send(octets[:-5])
-            closers = served.running._every["fast"].gate.closers
+            closers = served.running._every["fast"].listener.closers
             wait_until(lambda: len(closers) == 1)
             (connection,) = closers
             assert isinstance(connection, PlainConnection)
@@ -568,7 +568,7 @@ class TestConnections:
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
             client.send(slow + more * 200)
             wait_until(lambda: status.seen == ["/slow"])
-            (connection,) = served.running._every["fast"].gate.closers
+            (connection,) = served.running._every["fast"].listener.closers
             assert isinstance(connection, PlainConnection)
             http = connection._upper
             assert isinstance(http, StatusHttp)
@@ -595,7 +595,7 @@ class TestConnections:
         with serving(status.spec("fast", Limits())) as served, PlainClient(served.port("fast")) as client:
             client.send(post(question(issued)))
             assert status_of(client.read_response()) is GOOD
-            (connection,) = served.running._every["fast"].gate.closers
+            (connection,) = served.running._every["fast"].listener.closers
             assert isinstance(connection, PlainConnection)
             served.on_loop(connection.pause_writing)
             client.send(post(question(issued)))
@@ -662,5 +662,5 @@ class TestConnections:
 def test_answers_at_sight_go_with_plain_http_alone(status: StatusHouse) -> None:
     tls = ServerContext(server_credential(), ServerTls())
     with pytest.raises(Misconfigured) as refusal:
-        ListenerSpec("status", "127.0.0.1", 0, app=status.app, answers=status.ready, tls=tls)
+        ListenerSpec("status", "127.0.0.1", 0, app=status.app, ocsp_cache=status.ready, tls=tls)
     assert refusal.value.reason is Reason.BAD_SETTINGS

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Self, cast
 
 import uvloop
 from cryptography import x509
@@ -20,67 +20,48 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.simulator.certificates import TestAuthority, authority
 from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
-from vagus.errors import Conflict, NotTrusted, VagusError
+from vagus.errors import Conflict, NotTrusted
+from vagus.fleet.admission import Admitted, PeerCredential
+from vagus.identifiers import DeviceName
+from vagus.policy.values import SessionOnRevocation
 from vagus.reasons import Reason
+from vagus.records.device_changes import DeviceChange
+from vagus.records.revocation.revocations import RevocationEvent
 from vagus.testing import FrozenClock
 from vagus.tls import ClientContext, ClientTls, Credential, Peer, Session
 from vagus.transport.listeners import ListenerSpec, RunningListeners, start
+from vagus.trust.validation import AcceptedIdentity
+from vagus.x509.certificates import PathCertificate, decode_certificate
 
 PATIENCE = 10.0
 
 
-@dataclass(frozen=True)
-class Link:
-    """One certificate of a path."""
-
-    der: bytes
-    serial: int
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who was found."""
-
-    device_name: str | None
-    path: tuple[Link, ...]
-    anchor_serial: int | None = None
-
-
-@dataclass(frozen=True)
-class Admitted:
-    """A verdict that admits."""
-
-    identity: Identity
-    session_on_revocation: Literal["close", "degrade"] = "close"
-    on_grace: VagusError | None = None
-
-
-@dataclass(frozen=True)
-class Event:
-    """One revocation."""
-
-    serial: int
-
-
-@dataclass(frozen=True)
-class Changed:
-    """One change in the inventory."""
-
-    device_id: str
+def admitted(name: str, *path: PathCertificate, **facts: Any) -> Admitted:
+    """A verdict that admits the device of a certificate; only the text of its name is used here."""
+    identity = AcceptedIdentity(
+        device_name=cast("DeviceName", name),
+        leaf_sha256=path[0].sha256,
+        issuer_der=path[-1].der,
+        serial=path[0].serial,
+        not_after=path[0].not_after,
+        path=path,
+        anchor_sha256=b"",
+    )
+    return Admitted(credential=PeerCredential.LDEVID, function=None, identity=identity, **facts)
 
 
 class Devices:
     """Tells of device changes."""
 
     def __init__(self) -> None:
-        self._callbacks: list[Callable[[Sequence[Changed]], None]] = []
+        self._callbacks: list[Callable[[Sequence[DeviceChange]], None]] = []
 
-    def subscribe(self, callback: Callable[[Sequence[Changed]], None]) -> None:
+    def subscribe(self, callback: Callable[[Sequence[DeviceChange]], None]) -> None:
         self._callbacks.append(callback)
 
     def tell(self, device_id: str) -> None:
         for callback in self._callbacks:
-            callback([Changed(device_id)])
+            callback([DeviceChange(1, device_id, 0)])
 
 
 @dataclass
@@ -88,15 +69,15 @@ class Door:
     """Judges by signature up to the root, revoked serials and devices' states; knows the house's intermediates."""
 
     house: TestAuthority = field(default_factory=authority)
-    session_on_revocation: Literal["close", "degrade"] = "close"
-    on_grace: VagusError | None = None
+    session_on_revocation: SessionOnRevocation = SessionOnRevocation.CLOSE
+    on_grace: NotTrusted | None = None
     position: int = 0
     judged: int = 0
     revoked: set[int] = field(default_factory=set)
     locked: dict[str, Reason] = field(default_factory=dict)
     devices: Devices = field(default_factory=Devices)
     decisions: list[ConnectionDecision] = field(default_factory=list)
-    _callbacks: list[Callable[[Sequence[Event]], None]] = field(default_factory=list)
+    _callbacks: list[Callable[[Sequence[RevocationEvent]], None]] = field(default_factory=list)
 
     def admit(self, peer: Peer, source: str) -> Admitted:
         self.judged += 1
@@ -122,17 +103,18 @@ class Door:
         name = path[0].subject.rfc4514_string().removeprefix("CN=")
         if (reason := self.locked.get(name.partition(".")[0])) is not None:
             raise Conflict(reason, "the device is quarantined")
-        links = tuple(Link(each.public_bytes(serialization.Encoding.DER), each.serial_number) for each in path)
-        return Admitted(Identity(name, links), self.session_on_revocation, self.on_grace)
+        links = [decode_certificate(each.public_bytes(serialization.Encoding.DER)) for each in path]
+        facts = {"session_on_revocation": self.session_on_revocation, "on_grace": self.on_grace}
+        return admitted(name, *links, **facts)
 
-    def subscribe(self, callback: Callable[[Sequence[Event]], None]) -> None:
+    def subscribe(self, callback: Callable[[Sequence[RevocationEvent]], None]) -> None:
         self._callbacks.append(callback)
 
     def revoke(self, serial: int) -> None:
         self.revoked.add(serial)
         self.position += 1
         for callback in self._callbacks:
-            callback([Event(serial)])
+            callback([RevocationEvent(1, 1, serial, "revoke", 1, 0)])
 
     def change(self, device_id: str, reason: Reason | None) -> None:
         """Something becomes of a device: locked out for a reason, or not."""
@@ -184,7 +166,8 @@ def serving(*specs: ListenerSpec, doors: Sequence[Door] = (), grace: float = 0.2
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: failures.append(context))
         try:
-            running = await start(specs, clock=FrozenClock(), feeds=doors, devices=[door.devices for door in doors])
+            feeds, devices = [door.subscribe for door in doors], [door.devices.subscribe for door in doors]
+            running = await start(specs, clock=FrozenClock(), feeds=feeds, devices=devices)
         except BaseException as error:
             ready.set_exception(error)
             raise

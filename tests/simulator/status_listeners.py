@@ -66,8 +66,8 @@ class StatusHouse:
         self.app = self._watched(status_app(publications=self.house.lists, ocsp=self.replies))
 
     def spec(self, name: str, limits: Limits = LIMITS, *, is_ready: bool = True) -> ListenerSpec:
-        answers = self.ready if is_ready else None
-        return ListenerSpec(name, "127.0.0.1", 0, app=self.app, answers=answers, limits=limits)
+        cache = self.ready if is_ready else None
+        return ListenerSpec(name, "127.0.0.1", 0, app=self.app, ocsp_cache=cache, limits=limits)
 
     def cut(self, octets: bytes) -> list[bytes]:
         """The requests that are answered at sight, one by one, and the rest."""

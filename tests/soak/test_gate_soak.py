@@ -17,7 +17,7 @@ from tests.simulator.listeners import Client, Door, serving, wait_until
 from tests.simulator.upstreams import http_upstream
 from tests.tls.test_stream import client_context
 from vagus.endpoints.gateway.http_relay import HttpRelay
-from vagus.endpoints.gateway.idle_connections import KEPT_SECONDS
+from vagus.endpoints.gateway.idle_connections import IDLE_SECONDS
 from vagus.endpoints.gateway.upstream import Upstream
 from vagus.errors import VagusError
 from vagus.transport.limits import Limits
@@ -75,7 +75,7 @@ def test_hostile_clients_take_nothing_from_good_ones(soak_seconds: float, soak_s
             hostile = [threading.Thread(target=disturb, args=(soak_seed + number,)) for number in range(3)]
             for each in hostile:
                 each.start()
-            early, settled = 0, time.monotonic() + KEPT_SECONDS + 10  # by then as many connections rest as ever will
+            early, settled = 0, time.monotonic() + IDLE_SECONDS + 10  # by then as many connections rest as ever will
             while time.monotonic() < end:
                 began = time.monotonic()
                 with Client(served.port(), authority().issue("good").credential) as client:

@@ -1,1 +1,1 @@
-"""BuiltListeners to the network: decode, authenticate, one call, encode."""
+"""What the listeners speak: each protocol decodes, authenticates, makes one call and encodes."""

@@ -232,12 +232,8 @@ class _Commits:
 
 
 def _admitted(scope: Scope) -> Admitted | None:
-    """What the listener found. Raises what it refused, where it left the answer to us."""
-    extension = scope.get("extensions", {}).get("tls") or {}
-    refusal = extension.get("refusal")
-    if isinstance(refusal, VagusError):
-        raise refusal
-    admitted = extension.get("admitted")
+    """What the listener's verdict found of the peer."""
+    admitted = (scope.get("extensions", {}).get("tls") or {}).get("admitted")
     return admitted if isinstance(admitted, Admitted) else None
 
 

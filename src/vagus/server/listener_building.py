@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from vagus.authority.issuers import OpenIssuers
 from vagus.endpoints.est import est_app
-from vagus.endpoints.gateway.decisions import Guest, Record
+from vagus.endpoints.gateway.decisions import Record
 from vagus.endpoints.gateway.http_relay import HttpRelay
 from vagus.endpoints.gateway.tcp_relay import tcp_relay
 from vagus.endpoints.gateway.upstream import Upstream
@@ -33,8 +33,8 @@ from vagus.server.listener_certificates import ListenerCertificate, ListenerCert
 from vagus.server.log_files import log_files_app
 from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
 from vagus.transport.limits import Limits
-from vagus.transport.listeners import ListenerSpec, do_nothing
-from vagus.transport.status_protocol import CachedResponses
+from vagus.transport.listeners import ListenerSpec
+from vagus.transport.ocsp_cache import OcspCache
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.validation import Validator
 from vagus.wiring import Installation
@@ -259,19 +259,19 @@ class ListenerBuilder:
         doors.admissions.append((listener, admission))
         rules = self._rules(listener)
 
-        def admit(peer: Peer, _source: str) -> Guest:
+        def admit(peer: Peer, _source: str) -> Admitted:
             admitted = admission.admit(peer, rules)
             self._check_anchor(admitted)
             return admitted
 
-        def look(guest: Guest) -> None:
-            # Of a maker's certificate the house's sequence knows nothing.
-            if isinstance(guest, Admitted) and guest.credential is PeerCredential.LDEVID and guest.identity is not None:
-                status.look(guest.identity)
-                self._check_anchor(guest)
+        def check_in_memory(admitted: Admitted) -> None:
+            # The revocation sequence of this installation does not cover a maker's certificates.
+            if admitted.credential is PeerCredential.LDEVID and admitted.identity is not None:
+                status.look(admitted.identity)
+                self._check_anchor(admitted)
 
         app: ASGIApp | None = None
-        stream, close = None, do_nothing
+        stream, close = None, None
         if is_enrolment:
             app = log_files_app(self._house.settings.log, self._est(listener))
         elif listener.upstream is not None and listener.kind is ListenerKind.RELAY_HTTP:
@@ -290,8 +290,7 @@ class ListenerBuilder:
                 tls=context,
                 admit=admit,
                 position=self._position,
-                look=look,
-                on_refusal="answer",
+                quick_check=check_in_memory,
                 record=self._record,
                 limits=limits_of(self._house),
                 close=close,
@@ -416,12 +415,10 @@ class ListenerBuilder:
             raise Misconfigured(Reason.BAD_PLAN, msg, listener=listener.name)
 
 
-def status_spec(
-    installation: Installation, listener: PlannedListener, app: ASGIApp, answers: CachedResponses
-) -> ListenerSpec:
+def status_spec(installation: Installation, listener: PlannedListener, app: ASGIApp, cache: OcspCache) -> ListenerSpec:
     """The plain listener of lists and answers."""
     host, port = address_of(installation, listener)
-    return ListenerSpec(listener.name, host, port, app, answers=answers, limits=limits_of(installation))
+    return ListenerSpec(listener.name, host, port, app, ocsp_cache=cache, limits=limits_of(installation))
 
 
 def address_of(installation: Installation, listener: PlannedListener) -> tuple[str, int]:

@@ -43,7 +43,7 @@ from vagus.server.reloading import NextListeners, Reloading
 from vagus.server.setback_watch import GuardedCrls, GuardedOcspResponses, SetbackWatch
 from vagus.server.stapling import Stapler
 from vagus.server.status_watching import statistics_tasks, watch_tasks
-from vagus.transport.listeners import ListenerSpec, RunningListeners, do_nothing, run
+from vagus.transport.listeners import ListenerSpec, RunningListeners, run
 from vagus.transport.ocsp_cache import OcspCache
 from vagus.wiring import Installation
 
@@ -78,7 +78,7 @@ class Serving:
     """What an operator should know, by what it is about."""
     lacks: dict[str, str] = field(default_factory=dict)
     """What this process does not do, with the remedy."""
-    changed: Callable[[], None] = do_nothing
+    changed: Callable[[], None] | None = None
     """Told once the listeners of another plan are open."""
     ledger: Jobs = field(default_factory=lambda: Jobs([]))
     """The thread that publishes the ledger, for which no list waits."""
@@ -191,7 +191,7 @@ def _run(
         tell()
 
     try:
-        feeds, devices = [installation.follower], [installation.device_follower]
+        feeds, devices = [installation.follower.subscribe], [installation.device_follower.subscribe]
         hung_up = partial(_read_again, serving, reloading, jobs)
         run(specs, clock=installation.clock, feeds=feeds, devices=devices, started=started, hung_up=hung_up)
     finally:
@@ -455,7 +455,8 @@ def _prepare_plan(serving: Serving, plan: Plan) -> NextListeners:
         serving.plan = plan
         if builder is not None and ready is not None:
             serving.doors = builder.adopt(ready)
-        serving.changed()
+        if serving.changed is not None:
+            serving.changed()
 
     return NextListeners(opened, closed, commit)
 

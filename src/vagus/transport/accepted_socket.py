@@ -1,4 +1,12 @@
-"""What every accepted socket needs, TLS or not: a place under the caps, deadlines, a last word; reads no byte."""
+"""What every accepted socket needs, TLS or not: a place under the caps, deadlines, an orderly end; reads no byte.
+
+All methods run on the thread of the event loop. The fields and who sets them:
+
+- `_upper` is the protocol above, None before there is one and after the end. The subclass sets it.
+- `_deadline` serves one time-out at a time: the handshake, then a stall or the linger.
+- `_is_closing`: `close` or `abort` was called. `_is_lingering`: everything was sent, and FIN too. `_is_lost`: the
+  socket is gone. `_is_socket_done`: the FIN of the other side has come.
+"""
 
 from __future__ import annotations
 
@@ -9,47 +17,43 @@ from vagus.endpoints.gateway.upstream import reset
 from vagus.errors import LimitExceeded, VagusError
 from vagus.reasons import Reason
 from vagus.transport.listener_state import ListenerState, source_of
-from vagus.transport.open_connections import Standing
 
 
 class AcceptedSocket(asyncio.Transport, asyncio.Protocol):
     """The owner of one accepted socket: an asyncio protocol to the socket, an asyncio transport to what runs on it."""
 
-    standing: Standing | None = None
-
-    def __init__(self, gate: ListenerState) -> None:
+    def __init__(self, listener: ListenerState) -> None:
         super().__init__()
-        self._gate = gate
+        self._listener = listener
         self._upper: asyncio.Protocol | None = None
         self._deadline = 0.0
-        self._stalled_at: int | None = None  # octets that waited for the socket when it was last looked at
+        self._stalled_at: int | None = None  # bytes that waited for the socket at the last tick
         self._is_counted = self._is_closing = self._is_lingering = self._is_lost = False
-        self._is_socket_done = False  # the other side's FIN was seen
+        self._is_socket_done = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place under the caps, or close at once."""
         self._socket: asyncio.Transport = transport  # type: ignore[assignment]
         self._loop = asyncio.get_running_loop()
         self._source = source_of(transport.get_extra_info("peername"))
-        self._is_counted = self._gate.occupancy.enter(self._source)
+        self._is_counted = self._listener.occupancy.enter(self._source)
         if not self._is_counted:
             self._is_lost = self._is_closing = True
             self._socket.abort()
             return
-        self._gate.closers[self] = self.cut
+        self._listener.closers[self] = self.cut
         self._begin()
 
     def _begin(self) -> None:
         """The connection has its place."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone: give everything back."""
+        """The socket is gone: free its place and its entries."""
         self._is_lost = self._is_closing = True
-        self._gate.ticking.discard(self)
-        self._gate.closers.pop(self, None)
-        self._gate.connections.discard(self)
+        self._listener.ticking.discard(self)
+        self._listener.closers.pop(self, None)
         if self._is_counted:
-            self._gate.occupancy.leave(self._source)
+            self._listener.occupancy.leave(self._source)
         upper, self._upper = self._upper, None
         if upper is not None:
             upper.connection_lost(exc)
@@ -66,37 +70,41 @@ class AcceptedSocket(asyncio.Transport, asyncio.Protocol):
             if waiting < self._stalled_at:
                 self._watch_stall()  # slow, but alive
             elif now > self._deadline:
-                self._expire("the peer took nothing of what it was sent", self._gate.limits.stall_seconds)
+                self._expire("the peer took nothing of what it was sent", self._listener.limits.stall_seconds)
 
     def _expire(self, what: str, seconds: float) -> None:
         message = f"{what} for {seconds:g} s; the connection was cut"
-        self._gate.tell_failure(self._source, LimitExceeded(Reason.TIME_OUT, message, limit=int(seconds)))
+        self._record_failure(LimitExceeded(Reason.TIME_OUT, message, limit=int(seconds)))
         self.cut()
 
     def _watch_stall(self) -> None:
-        self._gate.ticking.add(self)
+        self._listener.ticking.add(self)
         self._stalled_at = self._socket.get_write_buffer_size()
-        self._deadline = self._loop.time() + self._gate.limits.stall_seconds
+        self._deadline = self._loop.time() + self._listener.limits.stall_seconds
 
     def _end_stall(self) -> None:
         self._stalled_at = None
-        self._gate.ticking.discard(self)
+        self._listener.ticking.discard(self)
 
     def _linger(self, *, is_peer_done: bool) -> None:
-        """All is said. Let the other side read it before the socket goes: unread input would turn it into an RST."""
+        """Everything was sent. Let the other side read it before the socket is closed.
+
+        The kernel answers a close with an RST while input is unread, and an RST discards what the other side has not
+        read yet. So FIN is sent, input is read and dropped, and the socket closes at the other side's FIN or in time.
+        """
         if self._is_lingering or self._is_lost:
             return
         self._is_lingering = True
         if is_peer_done or self._is_socket_done:
             self._socket.close()
             return
-        self._gate.ticking.add(self)
-        self._deadline = self._loop.time() + self._gate.limits.linger_seconds
+        self._listener.ticking.add(self)
+        self._deadline = self._loop.time() + self._listener.limits.linger_seconds
         self._socket.write_eof()
         self._socket.resume_reading()  # to drop what comes
 
-    def _tell_failure(self, error: VagusError) -> None:
-        self._gate.tell_failure(self._source, error)
+    def _record_failure(self, error: VagusError) -> None:
+        self._listener.record_failure(self._source, error)
 
     # asyncio.Transport
 
@@ -124,7 +132,7 @@ class AcceptedSocket(asyncio.Transport, asyncio.Protocol):
         return self._upper or self
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """The limits are ours."""
+        """Ignored: the subclass has limits of its own."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """The socket's facts."""

@@ -20,7 +20,7 @@ from vagus.endpoints.http import check_framing, check_target, problem_headers, r
 from vagus.errors import LimitExceeded, Malformed, NotAuthorised, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.transport.listener_state import ListenerState
-from vagus.transport.open_connections import Standing
+from vagus.transport.open_connections import ConnectionRight
 from vagus.wire.problems import encode_problem, problem_from
 
 if TYPE_CHECKING:
@@ -36,13 +36,15 @@ class _IsOver(Exception):
 
 
 class AdmittedHttp(HttpToolsProtocol):
-    """One HTTP connection, over TLS (with a standing) or plain (without)."""
+    """One HTTP connection. `right` is the peer's right to it; None on a plain connection, whose peer is not judged."""
 
-    def __init__(self, config: Config, state: ServerState, gate: ListenerState, standing: Standing | None) -> None:
+    def __init__(
+        self, config: Config, state: ServerState, listener: ListenerState, right: ConnectionRight | None
+    ) -> None:
         super().__init__(config, state, {})
         self._app = self.app
-        self._gate = gate
-        self._standing = standing
+        self._listener = listener
+        self._right = right
         self._deadline: float | None = None
         self._body_end = 0.0  # what the body's octets have bought so far; the deadline is never later
         self._is_in_header = True
@@ -52,11 +54,10 @@ class AdmittedHttp(HttpToolsProtocol):
         self._header_octets = 0
         self._field_octets = 0
         self._tls: dict[object, object] = {
-            "peer": standing.peer if standing is not None else None,
+            "peer": right.peer if right is not None else None,
             "admitted": None,
-            "refusal": None,
             "degraded": None,
-            "listener": gate.rules.listener,
+            "listener": listener.rules.listener,
         }
 
     # The connection
@@ -64,12 +65,12 @@ class AdmittedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The header is awaited from now on."""
         super().connection_made(transport)
-        self._gate.ticking.add(self)
-        self._deadline = self.loop.time() + self._gate.limits.header_seconds
+        self._listener.ticking.add(self)
+        self._deadline = self.loop.time() + self._listener.limits.header_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give everything back."""
-        self._gate.ticking.discard(self)
+        self._listener.ticking.discard(self)
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
@@ -89,19 +90,19 @@ class AdmittedHttp(HttpToolsProtocol):
                 return
             self._refuse_unparsed(self._explain(error))
             return
-        if self._is_in_header and self._header_octets > self._gate.limits.header_bytes:
+        if self._is_in_header and self._header_octets > self._listener.limits.header_bytes:
             self._refuse_unparsed(self._header_too_large(), _TOO_LARGE_HEADER)
         elif not self._is_in_header:
             self._header_octets = 0
             if self._deadline is not None:
                 self._deadline = self._next_deadline(len(data))
         elif self._deadline is None and (self._header_octets or self._is_begun):
-            self._deadline = self.loop.time() + self._gate.limits.header_seconds
+            self._deadline = self.loop.time() + self._listener.limits.header_seconds
 
     def tick(self, now: float) -> None:
         """Header and body time-outs; the socket's own are its owner's."""
         if self.flow.read_paused:
-            self._body_end = now + self._gate.limits.body_seconds
+            self._body_end = now + self._listener.limits.body_seconds
         elif self._deadline is not None and now > self._deadline:
             self._deadline = None
             what = "header" if self._is_in_header else "body"
@@ -122,21 +123,21 @@ class AdmittedHttp(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field. Fields of a chunked body's trailer end nowhere: uvicorn would add them to the header."""
         self._field_octets += len(name) + len(value) + 4
-        is_bounded = len(self.headers) < self._gate.limits.header_fields
-        if is_bounded and self._field_octets <= self._gate.limits.header_bytes and self._is_in_header:
+        is_bounded = len(self.headers) < self._listener.limits.header_fields
+        if is_bounded and self._field_octets <= self._listener.limits.header_bytes and self._is_in_header:
             super().on_header(name, value)
-        elif self._field_octets > self._gate.limits.header_bytes and not self._is_in_header:
+        elif self._field_octets > self._listener.limits.header_bytes and not self._is_in_header:
             raise LimitExceeded(Reason.TOO_LARGE, "the trailer section exceeds the limit")
 
     def on_headers_complete(self) -> None:
         """The header is whole: refuse what must not be acted upon, before anybody does."""
         self._is_in_header = False
-        self._body_end = self.loop.time() + self._gate.limits.body_seconds
+        self._body_end = self.loop.time() + self._listener.limits.body_seconds
         self._deadline = self._next_deadline(0)
         error = self._find_fault()
         if error is not None:
             self._is_last = True
-            self._tell(error)
+            self._record_refusal(error)
         self.app = (
             self._app
             if error is None
@@ -158,12 +159,12 @@ class AdmittedHttp(HttpToolsProtocol):
 
     def _next_deadline(self, octets: int) -> float:
         """Each octet of a body buys a moment, and none buys more than `body_seconds` ahead."""
-        limits, now = self._gate.limits, self.loop.time()
+        limits, now = self._listener.limits, self.loop.time()
         self._body_end = min(self._body_end + octets / limits.body_octets_per_second, now + limits.body_seconds)
         return min(now + limits.stall_seconds, self._body_end)
 
     def _find_fault(self) -> VagusError | None:
-        limits = self._gate.limits
+        limits = self._listener.limits
         if self._field_octets + len(self.url) > limits.header_bytes or len(self.headers) >= limits.header_fields:
             return self._header_too_large()
         try:
@@ -179,21 +180,21 @@ class AdmittedHttp(HttpToolsProtocol):
                 return NotAuthorised(Reason.UPGRADE_REFUSED, "this server speaks HTTP only and no WebSocket")
         return None
 
-    def _tell(self, error: VagusError) -> None:
-        if self._standing is not None:
-            self._standing.tell(Outcome.REFUSED, error)
+    def _record_refusal(self, error: VagusError) -> None:
+        if self._right is not None:
+            self._right.record(Outcome.REFUSED, error)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Each request is held to the verdict as it is now, also one that waited behind another."""
-        standing = self._standing
-        if standing is not None:
-            objection = standing.find_objection()
-            if objection is not None and self._gate.on_refusal != "tell":
+        right = self._right
+        if right is not None:
+            objection = right.find_objection()
+            if objection is not None:
                 # 401 would ask for HTTP credentials (RFC 9110 15.5.2), and 400 for another request; here it is the peer
                 # that is refused, whatever the request is.
                 status = None if isinstance(objection, Unavailable) else HTTPStatus.FORBIDDEN
                 app = refusing(objection, status=status)  # type: ignore[assignment]
-            self._tls.update(admitted=standing.guest, refusal=objection, degraded=standing.degraded)
+            self._tls.update(admitted=right.admitted, degraded=right.degraded)
         super()._start_asgi_task(cycle, app)
 
     # Ends that come before an application
@@ -222,7 +223,7 @@ class AdmittedHttp(HttpToolsProtocol):
         return Malformed(Reason.SMUGGLING if is_framing else Reason.BAD_REQUEST, message)
 
     def _header_too_large(self) -> LimitExceeded:
-        limits = self._gate.limits
+        limits = self._listener.limits
         message = (
             f"the header exceeds {limits.header_bytes} octets or {limits.header_fields} fields; send a smaller one"
         )
@@ -233,7 +234,7 @@ class AdmittedHttp(HttpToolsProtocol):
         self._is_over = True
         if self.transport.is_closing():
             return
-        self._tell(error)
+        self._record_refusal(error)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:  # an earlier, whole request: it gets its answer, and the connection ends with that

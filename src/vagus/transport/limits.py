@@ -1,4 +1,4 @@
-"""What a listener allows in time, number and size, and who has how much of it; closes nothing itself."""
+"""What a listener allows in time, number and size, and how many connections each source has; closes nothing."""
 
 from __future__ import annotations
 

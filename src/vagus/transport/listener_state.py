@@ -10,51 +10,51 @@ from vagus.errors import LimitExceeded, VagusError
 from vagus.reasons import Reason
 from vagus.tls import Peer
 from vagus.transport.limits import Limits, Occupancy
-from vagus.transport.open_connections import OpenConnections, Rules, Standing
+from vagus.transport.open_connections import ConnectionRight, OpenConnections, Rules
 
 
-class Ticking(Protocol):
-    """Whoever has deadlines."""
+class HasDeadlines(Protocol):
+    """An accepted socket, or an HTTP protocol on it."""
 
     def tick(self, now: float) -> None:
-        """Look at them; `now` is the loop's time."""
+        """End what is past its deadline; `now` is the loop's time."""
         ...
 
 
 class ListenerState:
-    """One listener at run time."""
+    """One listener at run time. `closes_silently`: a refused peer gets no response, as on a raw stream."""
 
-    def __init__(self, rules: Rules, limits: Limits, connections: OpenConnections, on_refusal: str) -> None:
+    def __init__(self, rules: Rules, limits: Limits, connections: OpenConnections, *, closes_silently: bool) -> None:
         self.rules = rules
         self.limits = limits
         self.connections = connections
-        self.on_refusal = on_refusal
+        self.closes_silently = closes_silently
         self.occupancy = Occupancy(limits)
-        self.ticking: set[Ticking] = set()
+        self.ticking: set[HasDeadlines] = set()
         self.closers: dict[object, Callable[[], None]] = {}
         """How to end each open socket of this listener at once, for the end of a graceful stop."""
-        self._told_turned_away = 0
+        self._recorded_turned_away = 0
 
-    def judge(self, peer: Peer, source: str) -> Standing:
-        """The verdict on a peer whose handshake is through, recorded."""
-        standing = Standing(self.rules, peer, source)
-        if standing.refusal is not None:
-            standing.tell(Outcome.REFUSED, standing.refusal)
+    def judge(self, peer: Peer, source: str) -> ConnectionRight:
+        """The verdict on a peer after its handshake, recorded."""
+        right = ConnectionRight(self.rules, peer, source)
+        if right.refusal is not None:
+            right.record(Outcome.REFUSED, right.refusal)
         elif self.rules.admit is not None:
-            standing.tell(Outcome.ADMITTED)
-        return standing
+            right.record(Outcome.ADMITTED)
+        return right
 
-    def tell_failure(self, source: str, error: VagusError) -> None:
+    def record_failure(self, source: str, error: VagusError) -> None:
         """Record that no connection came about."""
         self.rules.record(decide(self.rules.listener, source, Outcome.FAILED, error=error))
 
     def tick(self, now: float) -> None:
-        """Look at every deadline, and tell in one sentence of those that were turned away since the last look."""
+        """Check every deadline, and record once how many connections were turned away since the last tick."""
         for each in tuple(self.ticking):
             each.tick(now)
-        count = self.occupancy.turned_away - self._told_turned_away
+        count = self.occupancy.turned_away - self._recorded_turned_away
         if count:
-            self._told_turned_away = self.occupancy.turned_away
+            self._recorded_turned_away = self.occupancy.turned_away
             error = LimitExceeded(
                 Reason.OVERLOADED,
                 f"{count} connections were closed at once: {len(self.occupancy)} are open, and the limits are "

@@ -1,4 +1,4 @@
-"""Listeners as values, and several of them served in one event loop; builds no application and judges nobody."""
+"""Listeners as values, and several of them served in one event loop; builds no application and judges no peer."""
 
 from __future__ import annotations
 
@@ -11,99 +11,77 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import format_datetime
-from typing import Literal
 
 import uvloop
 from uvicorn import Config
 from uvicorn.server import ServerState
 
 from vagus.clock import Clock
-from vagus.endpoints.gateway.decisions import ConnectionDecision, Guest, Record
+from vagus.endpoints.gateway.decisions import ConnectionDecision, Record
+from vagus.endpoints.gateway.tcp_relay import AdmittedStream
 from vagus.endpoints.http import ASGIApp, answering_errors
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
-from vagus.tls import Peer, ServerContext
+from vagus.tls import ServerContext
 from vagus.transport.http_protocol import AdmittedHttp
 from vagus.transport.limits import Limits
 from vagus.transport.listener_state import ListenerState
+from vagus.transport.ocsp_cache import OcspCache
 from vagus.transport.open_connections import (
     VERDICT_SECONDS,
     Admit,
+    ConnectionRight,
     DeviceFeed,
-    Look,
-    Lost,
     OpenConnections,
+    QuickCheck,
     RevocationFeed,
     Rules,
-    Standing,
-    as_the_guest_says,
-    see_nothing,
 )
 from vagus.transport.plain_connection import PlainConnection
-from vagus.transport.status_protocol import CachedResponses, StatusHttp
+from vagus.transport.status_protocol import StatusHttp
 from vagus.transport.tls_connection import TlsConnection
-
-OnRefusal = Literal["answer", "close", "tell"]
-"""`answer`: 403 problem and close. `close`: nothing. `tell`: the application is told in its scope and must decide."""
 
 SPARE_FILES = 256  # database, log, keystores, upstream connections
 
 
-@dataclass(frozen=True, slots=True)
-class AdmittedStream:
-    """What a raw stream's protocol may know of its client."""
-
-    listener: str
-    source: str
-    peer: Peer
-    guest: Guest | None
-    record: Record
+def drop_decision(_decision: ConnectionDecision) -> None:
+    """For listeners whose connections are not recorded."""
 
 
-def record_nothing(_decision: ConnectionDecision) -> None:
-    """For listeners whose connections nobody wants to hear of."""
-
-
-def do_nothing() -> None:
-    """For applications that keep nothing open."""
-
-
-def never_moves() -> object:
-    """The position of a house in which nothing is ever revoked."""
+def fixed_position() -> object:
+    """For listeners whose verdicts no revocation and no change of a device can alter."""
     return 0
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerSpec:
-    """One listener: an address, who may come in, and what stands behind it (`app` or `stream`, not both).
+    """One listener: an address, who may connect, and what serves them (`app` or `stream`, not both).
 
-    An `app` finds in `scope["extensions"]["tls"]`: `peer` (None without TLS), `admitted` (what `admit` gave),
-    `refusal` (only where `on_refusal` is `tell`), `degraded` (an error, while policy lets a lost verdict go on) and
-    `listener`.
+    An `app` finds in `scope["extensions"]["tls"]`: `peer` (None without TLS), `admitted` (what `admit` returned),
+    `degraded` (an error, while policy lets an open session go on without a good verdict) and `listener`. A refused
+    peer gets a 403 problem; a raw stream of a refused peer is closed.
     """
 
     name: str
     host: str
     port: int
-    """0 lets the system choose; `RunningListeners.addresses` tells what it chose."""
+    """0 lets the system choose; `RunningListeners.addresses` has what it chose."""
     app: ASGIApp | None = None
     stream: Callable[[AdmittedStream], asyncio.Protocol] | None = None
-    answers: CachedResponses | None = None
-    """Asked before `app`, on a listener without TLS: what it answers at sight passes no application."""
+    ocsp_cache: OcspCache | None = None
+    """Responds before `app`, on a listener without TLS: a request that it knows does not reach the application."""
     tls: ServerContext | None = None
     admit: Admit | None = None
     """Called after each handshake, full or resumed, before any application byte, and again as `position` moves."""
-    position: Callable[[], object] = never_moves
+    position: Callable[[], object] = fixed_position
     """Any value that changes whenever a verdict may have: the positions of both sequences, at least."""
-    on_refusal: OnRefusal = "answer"
-    look: Look = see_nothing
-    """Asked before `admit` about somebody who was let in: it can refuse for much less work, and admits nobody."""
-    lost: Lost = as_the_guest_says
-    record: Record = record_nothing
+    quick_check: QuickCheck | None = None
+    """Asked before `admit` about a peer that was admitted: it can refuse for much less work, and admits no peer."""
+    record: Record = drop_decision
     limits: Limits = field(default_factory=Limits)
     verdict_seconds: float = VERDICT_SECONDS
     """How long a verdict is good although nothing was revoked or changed: expiry reaches a stream by then."""
-    close: Callable[[], None] = do_nothing
+    close: Callable[[], None] | None = None
     """Called at the end, for what the application keeps open: `HttpRelay.close`."""
     shares_port: bool = False
     """SO_REUSEPORT: several processes serve this address."""
@@ -112,9 +90,9 @@ class ListenerSpec:
         if (self.app is None) == (self.stream is None):
             raise _unusable(self.name, "needs either an HTTP application or a stream protocol")
         if self.tls is None and (self.admit is not None or self.stream is not None):
-            raise _unusable(self.name, "has no TLS, so it can judge nobody and must carry no stream")
-        if self.answers is not None and (self.tls is not None or self.app is None):
-            raise _unusable(self.name, "has answers at sight, which go with a plain HTTP application alone")
+            raise _unusable(self.name, "has no TLS, so it can judge no peer and must carry no stream")
+        if self.ocsp_cache is not None and (self.tls is not None or self.app is None):
+            raise _unusable(self.name, "has a cache of OCSP responses, which needs a plain HTTP application")
 
 
 def _unusable(name: str, what: str) -> Misconfigured:
@@ -125,7 +103,7 @@ def _not_bound(spec: ListenerSpec, error: OSError) -> Misconfigured:
     msg = f"listener {spec.name} cannot listen on {spec.host}:{spec.port} ({error.strerror or error})"
     if error.errno == errno.EADDRINUSE:
         msg = f"{msg}; perhaps another serve of this installation runs: end it, or choose a free address"
-    where = "its address stands in the plan, or under [serve] in vagus.toml"
+    where = "its address is in the plan, or under [serve] in vagus.toml"
     return Misconfigured(Reason.BAD_SETTINGS, f"{msg}; {where}", listener=spec.name)
 
 
@@ -134,7 +112,7 @@ class _Listening:
     """One listener while it serves."""
 
     spec: ListenerSpec
-    gate: ListenerState
+    listener: ListenerState
     server: asyncio.Server
     state: ServerState | None  # of HTTP listeners
     ticking: asyncio.Task[None]
@@ -157,26 +135,16 @@ class RunningListeners:
         return {name: one.address for name, one in self._every.items()}
 
     async def open(self, spec: ListenerSpec) -> tuple[str, int]:
-        """Listen; gives the bound address. Raises Misconfigured(BAD_SETTINGS) when it cannot be had."""
+        """Listen, and return the bound address. Raises Misconfigured(BAD_SETTINGS) when it cannot be bound."""
         if spec.name in self._every:
             raise _unusable(spec.name, "has the name of another one")
-        rules = Rules(
-            spec.name,
-            spec.admit,
-            spec.record,
-            spec.position,
-            look=spec.look,
-            lost=spec.lost,
-            verdict_seconds=spec.verdict_seconds,
-        )
-        # A raw stream has no words for a refusal, and nobody behind it who could be told.
-        gate = ListenerState(
-            rules, spec.limits, self.connections, "close" if spec.stream is not None else spec.on_refusal
-        )
+        rules = Rules(spec.name, spec.admit, spec.record, spec.position, spec.quick_check, spec.verdict_seconds)
+        # A raw stream has no form for a refusal.
+        listener = ListenerState(rules, spec.limits, self.connections, closes_silently=spec.stream is not None)
         state = ServerState() if spec.app is not None else None
         try:
             server = await self.loop.create_server(
-                self._factory(spec, gate, state),
+                self._factory(spec, listener, state),
                 spec.host,
                 spec.port,
                 backlog=2048,
@@ -187,15 +155,15 @@ class RunningListeners:
         for listening in server.sockets:
             _keep_alive(listening)
         host, port = server.sockets[0].getsockname()[:2]
-        ticking = self.loop.create_task(self._tick(gate, state))
-        self._every[spec.name] = _Listening(spec, gate, server, state, ticking, (str(host), int(port)))
+        ticking = self.loop.create_task(self._tick(listener, state))
+        self._every[spec.name] = _Listening(spec, listener, server, state, ticking, (str(host), int(port)))
         return str(host), int(port)
 
     async def change(self, opened: Sequence[ListenerSpec], closed: Collection[str], grace_seconds: float = 5.0) -> None:
         """Close the named listeners and open others; connections of the rest go on.
 
         A listener that only changes keeps its name and is in both. Raises Misconfigured(BAD_SETTINGS) before anything
-        is closed when an address that is new cannot be had.
+        is closed when a new address cannot be bound.
         """
         gone = [self._every.pop(name) for name in closed]
         held = {one.address for one in gone}
@@ -218,47 +186,43 @@ class RunningListeners:
         await self._end(gone, grace_seconds)
 
     def _factory(
-        self, spec: ListenerSpec, gate: ListenerState, state: ServerState | None
+        self, spec: ListenerSpec, listener: ListenerState, state: ServerState | None
     ) -> Callable[[], asyncio.Protocol]:
-        tls = spec.tls
-        if spec.stream is not None and tls is not None:
-            make = spec.stream
+        tls, make_stream, cache = spec.tls, spec.stream, spec.ocsp_cache
+        if make_stream is not None and tls is not None:
 
-            def raw(_connection: TlsConnection, standing: Standing) -> asyncio.Protocol:
-                return make(
-                    AdmittedStream(spec.name, standing.source, standing.peer, standing.guest, standing.rules.record)
-                )
+            def stream(right: ConnectionRight) -> asyncio.Protocol:
+                client = AdmittedStream(spec.name, right.source, right.peer, right.admitted, spec.record)
+                return make_stream(client)
 
-            return lambda: TlsConnection(gate, tls, raw)
+            return lambda: TlsConnection(listener, tls, stream)
         config, server_state = _uvicorn(spec), state or ServerState()
-        answers = spec.answers
-        if answers is not None:
-            return lambda: PlainConnection(gate, lambda: StatusHttp(config, server_state, gate, answers))
+        if cache is not None:
+            return lambda: PlainConnection(listener, lambda: StatusHttp(config, server_state, listener, cache))
         if tls is None:
-            return lambda: PlainConnection(gate, lambda: AdmittedHttp(config, server_state, gate, None))
-        return lambda: TlsConnection(gate, tls, lambda _, standing: AdmittedHttp(config, server_state, gate, standing))
+            return lambda: PlainConnection(listener, lambda: AdmittedHttp(config, server_state, listener, None))
+        return lambda: TlsConnection(listener, tls, lambda right: AdmittedHttp(config, server_state, listener, right))
 
-    async def _tick(self, gate: ListenerState, state: ServerState | None) -> None:
+    async def _tick(self, listener: ListenerState, state: ServerState | None) -> None:
         """Deadlines, and the Date field (RFC 9110 6.6.1)."""
         while True:
             if state is not None:
                 date = format_datetime(self._clock.now(), usegmt=True).encode("ascii")
                 state.default_headers = [(b"date", date)]
-            await asyncio.sleep(gate.limits.tick_seconds)
+            await asyncio.sleep(listener.limits.tick_seconds)
             # When the loop itself was late, timers run before sockets are read. One more turn lets bytes that arrived
             # in time count first: a peer does not pay for a pause of ours.
             now = self.loop.time()
             await asyncio.sleep(0)
-            gate.tick(now)
+            listener.tick(now)
 
     def counts(self) -> Mapping[str, tuple[int, int]]:
         """For each listener: connections open now, and connections turned away at a cap since the start."""
-        return {
-            name: (len(one.gate.occupancy), one.gate.occupancy.turned_away) for name, one in list(self._every.items())
-        }
+        occupancies = {name: one.listener.occupancy for name, one in list(self._every.items())}
+        return {name: (len(occupancy), occupancy.turned_away) for name, occupancy in occupancies.items()}
 
     async def stop(self, grace_seconds: float = 5.0) -> None:
-        """Accept nothing more, let answers that are under way finish for `grace_seconds`, then cut what is left."""
+        """Accept nothing more, let responses under way finish for `grace_seconds`, then cut what is left."""
         every = list(self._every.values())
         self._every.clear()
         await self._end(every, grace_seconds)
@@ -273,7 +237,7 @@ class RunningListeners:
                 connection.shutdown()
         await self._wait_for_ends(some, grace_seconds)
         for one in some:
-            for end in list(one.gate.closers.values()):
+            for end in list(one.listener.closers.values()):
                 end()
         await self._wait_for_ends(some, 1.0)
         requests = {task for one in some if one.state is not None for task in one.state.tasks}
@@ -281,12 +245,13 @@ class RunningListeners:
             task.cancel()
         await asyncio.gather(*(one.ticking for one in some), *requests, return_exceptions=True)
         for one in some:
-            one.spec.close()
+            if one.spec.close is not None:
+                one.spec.close()
         await asyncio.sleep(0)  # transports close on the loop's next turn
 
     async def _wait_for_ends(self, some: Sequence[_Listening], seconds: float) -> None:
         until = self.loop.time() + seconds
-        while any(one.gate.closers for one in some) and self.loop.time() < until:  # noqa: ASYNC110  once in a life
+        while any(one.listener.closers for one in some) and self.loop.time() < until:  # noqa: ASYNC110  at the end only
             await asyncio.sleep(0.01)
 
 
@@ -299,7 +264,7 @@ def _keep_alive(listening: socket.socket) -> None:
 
 
 def _uvicorn(spec: ListenerSpec) -> Config:
-    """What uvicorn's protocol wants to know; its server, signals, logging and proxy headers are not used."""
+    """The settings of uvicorn's protocol; its server, signals, logging and proxy headers are not used."""
     config = Config(
         answering_errors(spec.app) if spec.app is not None else "",
         http=AdmittedHttp,
@@ -324,9 +289,9 @@ async def start(
     feeds: Sequence[RevocationFeed] = (),
     devices: Sequence[DeviceFeed] = (),
 ) -> RunningListeners:
-    """Open all listeners in the running loop, or none. `feeds` tell of revocations, `devices` of changes, any thread.
+    """Open all listeners in the running loop, or none. `feeds` are sequences of revocations, `devices` of changes.
 
-    Raises Misconfigured(BAD_SETTINGS) for an address that cannot be had.
+    Raises Misconfigured(BAD_SETTINGS) for an address that cannot be bound.
     """
     connections = OpenConnections()
     connections.bind(asyncio.get_running_loop())
@@ -356,7 +321,7 @@ async def serve(
     started: Callable[[RunningListeners], None] | None = None,
     grace_seconds: float = 5.0,
 ) -> None:
-    """Serve until `until` is set; `started` is told once every listener is open."""
+    """Serve until `until` is set; `started` is called once every listener is open."""
     running = await start(listeners, clock=clock, feeds=feeds, devices=devices)
     try:
         if started is not None:
@@ -373,10 +338,10 @@ def run(
     feeds: Sequence[RevocationFeed] = (),
     devices: Sequence[DeviceFeed] = (),
     started: Callable[[RunningListeners], None] | None = None,
-    hung_up: Callable[[], None] = do_nothing,
+    hung_up: Callable[[], None] | None = None,
     grace_seconds: float = 5.0,
 ) -> None:
-    """Serve on uvloop in this (main) thread until SIGTERM or SIGINT; `hung_up` is told of each SIGHUP."""
+    """Serve on uvloop in this (main) thread until SIGTERM or SIGINT; `hung_up` is called at each SIGHUP."""
     raise_file_limit(sum(spec.limits.connections for spec in listeners) + SPARE_FILES)
 
     async def main() -> None:
@@ -384,7 +349,8 @@ def run(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, until.set)
-        loop.add_signal_handler(signal.SIGHUP, hung_up)
+        if hung_up is not None:
+            loop.add_signal_handler(signal.SIGHUP, hung_up)
         await serve(
             listeners,
             clock=clock,
@@ -399,7 +365,7 @@ def run(
 
 
 def raise_file_limit(wanted: int) -> int:
-    """Ask for `wanted` open files, as far as the system allows without privileges; gives what there is."""
+    """Ask for `wanted` open files, as far as the system allows without privileges; returns the limit in force."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     goal = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < goal:

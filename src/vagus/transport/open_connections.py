@@ -1,9 +1,15 @@
-"""Open connections and the right each one has to stay open; decides no right itself, it asks for the verdict again.
+"""Open connections and the right of each one to stay open; reaches no verdict itself, but asks for it again.
 
-A verdict is good for one position of the sequences of revocations and device changes, and for a bounded time. A
-request on a kept-alive connection asks again when either has moved on; a revocation asks again for every connection
-whose path holds the serial, a change of a device for every connection of that device; a slow sweep asks for all of
-them, which is how expiry reaches an idle stream.
+A verdict is good for one position of the sequences of revocations and device changes, and for a bounded time. It is
+asked for again
+
+- by a request on a kept-alive connection, when the position has moved or the time is over;
+- after a revocation, for every connection whose path holds the serial number;
+- after a change of a device, for every connection of that device;
+- by a slow sweep over all connections, which is how the expiry of a certificate reaches an idle stream.
+
+Everything here belongs to the thread of the event loop. The callbacks of feeds alone come from other threads, and they
+do nothing but hand their marks to the loop.
 """
 
 from __future__ import annotations
@@ -15,57 +21,59 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from typing import TypeVar
 
-from vagus.endpoints.gateway.decisions import Guest, Outcome, Record, decide, device_of, path_serials
+from vagus.endpoints.gateway.decisions import Outcome, Record, decide, device_of, path_serials
 from vagus.errors import Unavailable, VagusError
+from vagus.fleet.admission import Admitted
+from vagus.policy.values import SessionOnRevocation
 from vagus.reasons import Reason
+from vagus.records.device_changes import DeviceChange
+from vagus.records.revocation.revocations import RevocationEvent
 from vagus.tls import Peer
 
-Admit = Callable[[Peer, str], Guest]
+Admit = Callable[[Peer, str], Admitted]
 """The verdict on a peer from a source address; raises VagusError. Runs on the event loop: well under a millisecond."""
-Look = Callable[[Guest], None]
-"""What is known at sight against somebody who was let in; raises VagusError. That it raises nothing admits nobody."""
-Lost = Callable[[Guest, VagusError], Literal["close", "degrade"]]
+QuickCheck = Callable[[Admitted], None]
+"""Raises VagusError for what memory alone knows against an admitted peer. That it raises nothing admits no peer."""
+RevocationFeed = Callable[[Callable[[Sequence[RevocationEvent]], None]], None]
+"""Subscribes a callback, called from any thread, to revocations: `RevocationFollower.subscribe`."""
+DeviceFeed = Callable[[Callable[[Sequence[DeviceChange]], None]], None]
+"""Subscribes a callback, called from any thread, to changes of devices: `DeviceFollower.subscribe`."""
 
 _log = logging.getLogger(__name__)
 _SLICE_SECONDS = 0.005
 VERDICT_SECONDS = 30.0
 
 
-def as_the_guest_says(guest: Guest, _error: VagusError) -> Literal["close", "degrade"]:
-    """What the policy of the guest's own function wants when its verdict no longer holds."""
-    return "degrade" if guest.session_on_revocation == "degrade" else "close"
-
-
-def see_nothing(_guest: Guest) -> None:
-    """Where nothing is known at sight, the whole verdict is asked for."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How one listener judges."""
+    """How one listener judges. `admit` is None where it judges no peer."""
 
     listener: str
     admit: Admit | None
     record: Record
     position: Callable[[], object]
     """Moves whenever a verdict may have changed: the positions of both sequences, at least."""
-    look: Look = see_nothing
-    lost: Lost = as_the_guest_says
+    quick_check: QuickCheck | None = None
     verdict_seconds: float = VERDICT_SECONDS
 
 
-class Standing:
-    """The right of one peer on one connection: its latest verdict and whether that still holds."""
+class ConnectionRight:
+    """The right of one peer to one connection: the newest verdict, and whether it still holds.
 
-    __slots__ = ("_judged_at", "_position", "degraded", "guest", "peer", "refusal", "rules", "source")
+    `refusal` is the newest verdict, None where it admits. `admitted` is what the last verdict that admitted found; it
+    stays after a later refusal, since its policy decides what becomes of the open session. `degraded` is the refusal
+    that this policy passes over.
+    """
+
+    __slots__ = ("_judged_at", "_position", "admitted", "degraded", "peer", "refusal", "rules", "source")
 
     def __init__(self, rules: Rules, peer: Peer, source: str) -> None:
         self.rules = rules
         self.peer = peer
         self.source = source
-        self.guest: Guest | None = None
+        self.admitted: Admitted | None = None
         self.refusal: VagusError | None = None
         self.degraded: VagusError | None = None
         self._position: object = None
@@ -73,50 +81,56 @@ class Standing:
         self.judge()
 
     def judge(self) -> None:
-        """Ask for the verdict anew. What is not one of our errors is a fault of ours, and lets nobody in."""
-        # The position comes first: a revocation that lands while the verdict is made leaves it looking old.
+        """Ask for the verdict anew. An exception that is not a VagusError is a fault of ours, and refuses too."""
+        # The position is taken before the verdict is made. A revocation that lands in between moves the position, so
+        # the verdict is out of date at once and is asked for again. Taken after, the revocation would be overlooked.
         self._position, self._judged_at = self.rules.position(), time.monotonic()
         if self.rules.admit is None:
             return
-        at_sight = self._look()
-        if at_sight is not None:
-            self.refusal = at_sight
+        refusal = self._find_quick_refusal()
+        if refusal is not None:
+            self.refusal = refusal
             return
         try:
-            self.guest = self.rules.admit(self.peer, self.source)
+            self.admitted = self.rules.admit(self.peer, self.source)
         except VagusError as error:
             self.refusal = error
-        except Exception:  # noqa: BLE001  whatever fails here must refuse, not admit
+        except Exception:  # noqa: BLE001  a failure of any kind must refuse, not admit
             _log.exception("the verdict on a peer failed; it is refused")
             self.refusal = Unavailable(Reason.STATUS_UNAVAILABLE, "no verdict could be reached; try again later")
         else:
             self.refusal = None
 
-    def _look(self) -> VagusError | None:
-        """What is known at sight against somebody who was let in and is not refused yet."""
-        if self.guest is None or self.refusal is not None:
+    def _find_quick_refusal(self) -> VagusError | None:
+        """What the quick check has against a peer that was admitted and is not refused yet."""
+        if self.rules.quick_check is None or self.admitted is None or self.refusal is not None:
             return None
         try:
-            self.rules.look(self.guest)
+            self.rules.quick_check(self.admitted)
         except VagusError as error:
             return error
-        except Exception:  # noqa: BLE001  the whole verdict is asked for, and the other connections are looked at
-            _log.exception("the look at a guest failed")
+        except Exception:  # noqa: BLE001  the whole verdict is asked for, and other connections are checked
+            _log.exception("the quick check of an admitted peer failed")
         return None
 
-    def is_lost_at_sight(self) -> bool:
-        """Whether this connection is to be cut for what is known at sight; whoever does so tells of it.
+    def fails_quick_check(self) -> bool:
+        """Whether the quick check alone ends this connection; the caller cuts it and records the end.
 
-        No is no verdict: the one that stands grows no younger by it.
+        False says nothing new: only the quick check was asked, so the time of the last whole verdict stays as it was,
+        and the next request or sweep still asks for a whole one.
         """
         if self.rules.admit is None or self.is_current():
             return False
         position, at = self.rules.position(), time.monotonic()
-        refusal = self._look()
-        if refusal is None or self.guest is None or self.rules.lost(self.guest, refusal) == "degrade":
+        refusal = self._find_quick_refusal()
+        if refusal is None or self._is_degradable():
             return False
         self.refusal, self._position, self._judged_at = refusal, position, at
         return True
+
+    def _is_degradable(self) -> bool:
+        """Whether the policy of the peer's function lets an open session go on when its verdict no longer holds."""
+        return self.admitted is not None and self.admitted.session_on_revocation is SessionOnRevocation.DEGRADE
 
     def is_current(self) -> bool:
         """Whether nothing has happened since the verdict that could change it."""
@@ -125,9 +139,9 @@ class Standing:
         )
 
     def find_objection(self) -> VagusError | None:
-        """Why this connection may not go on now, or None; a degraded one may, and says so in `degraded`.
+        """Why this connection may not go on now, or None; `degraded` says why a connection goes on by policy alone.
 
-        Changes of mind are recorded once each.
+        Each change of the verdict is recorded once.
         """
         if self.rules.admit is None or self.is_current():
             return None if self.degraded is not None else self.refusal
@@ -136,81 +150,25 @@ class Standing:
         if self.refusal is None:
             self.degraded = None
             if self._is_on_grace() and not was_on_grace:
-                self.tell(Outcome.DEGRADED)
+                self.record(Outcome.DEGRADED)
             return None
-        if self.guest is not None and self.rules.lost(self.guest, self.refusal) == "degrade":
+        if self._is_degradable():
             if self.degraded is None:
-                self.tell(Outcome.DEGRADED, self.refusal)
+                self.record(Outcome.DEGRADED, self.refusal)
             self.degraded = self.refusal
             return None
         if was_admitted or self.degraded is not None:
             self.degraded = None
-            self.tell(Outcome.CLOSED, self.refusal)
+            self.record(Outcome.CLOSED, self.refusal)
         return self.refusal
 
     def _is_on_grace(self) -> bool:
-        return self.guest is not None and self.guest.on_grace is not None
+        return self.admitted is not None and self.admitted.on_grace is not None
 
-    def tell(self, outcome: Outcome, error: VagusError | None = None, detail: str = "") -> None:
+    def record(self, outcome: Outcome, error: VagusError | None = None) -> None:
         """Record a decision about this peer."""
-        self.rules.record(
-            decide(
-                self.rules.listener,
-                self.source,
-                outcome,
-                peer=self.peer,
-                guest=self.guest,
-                error=error,
-                detail=detail,
-            )
-        )
-
-
-class OpenConnection(Protocol):
-    """What the registry can do with a connection."""
-
-    @property
-    def standing(self) -> Standing | None:
-        """Its right to be open; None before the handshake is through."""
-        ...
-
-    def cut(self) -> None:
-        """End it now, with a reset."""
-        ...
-
-
-class Revocation(Protocol):
-    """One event of the revocation sequence."""
-
-    @property
-    def serial(self) -> int:
-        """The certificate it is about; the issuer is the verdict's affair."""
-        ...
-
-
-class RevocationFeed(Protocol):
-    """Who tells of revocations, from any thread: `events.revocations.RevocationFollower` is one."""
-
-    def subscribe(self, callback: Callable[[Sequence[Revocation]], None]) -> None:
-        """Have `callback` called with each run of new events."""
-        ...
-
-
-class Change(Protocol):
-    """One change in the inventory."""
-
-    @property
-    def device_id(self) -> str:
-        """The device whose rights may be others now."""
-        ...
-
-
-class DeviceFeed(Protocol):
-    """Who tells of device changes, from any thread: `events.devices.DeviceFollower` is one."""
-
-    def subscribe(self, callback: Callable[[Sequence[Change]], None]) -> None:
-        """Have `callback` called with each run of new changes."""
-        ...
+        rules, peer, admitted = self.rules, self.peer, self.admitted
+        rules.record(decide(rules.listener, self.source, outcome, peer=peer, admitted=admitted, error=error))
 
 
 Mark = int | str
@@ -219,35 +177,36 @@ Mark = int | str
 
 @dataclass(slots=True)
 class OpenConnections:
-    """Every open connection that was admitted, found by the serials of its path and by its device."""
+    """Every open connection that was admitted, found by the serial numbers of its path and by its device."""
 
-    _by_mark: dict[Mark, set[OpenConnection]] = field(default_factory=dict)
-    _marks: dict[OpenConnection, Collection[Mark]] = field(default_factory=dict)
+    _by_mark: dict[Mark, set[ConnectionRight]] = field(default_factory=dict)
+    _open: dict[ConnectionRight, tuple[Callable[[], None], Collection[Mark]]] = field(default_factory=dict)
+    """How to cut each connection, and the marks under which it is found."""
     _loop: asyncio.AbstractEventLoop | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __len__(self) -> int:
-        return len(self._marks)
+        return len(self._open)
 
-    def add(self, connection: OpenConnection) -> None:
-        """Hold `connection` to both sequences until it is discarded."""
-        standing = connection.standing
-        if standing is None or standing.rules.admit is None:
+    def add(self, right: ConnectionRight, cut: Callable[[], None]) -> None:
+        """Hold a connection to both sequences until it is discarded; `cut` ends it at once, with a reset."""
+        if right.rules.admit is None:
             return
         marks: set[Mark] = set()
-        if standing.guest is not None:
-            marks.update(path_serials(standing.guest))
-            device = device_of(standing.guest)
+        if right.admitted is not None:
+            marks.update(path_serials(right.admitted))
+            device = device_of(right.admitted)
             marks.update(() if device is None else (device,))
-        self._marks[connection] = marks
+        self._open[right] = cut, marks
         for mark in marks:
-            self._by_mark.setdefault(mark, set()).add(connection)
+            self._by_mark.setdefault(mark, set()).add(right)
 
-    def discard(self, connection: OpenConnection) -> None:
+    def discard(self, right: ConnectionRight) -> None:
         """Forget a connection that has ended."""
-        for mark in self._marks.pop(connection, ()):
+        _, marks = self._open.pop(right, (None, ()))
+        for mark in marks:
             holders = self._by_mark[mark]
-            holders.discard(connection)
+            holders.discard(right)
             if not holders:
                 del self._by_mark[mark]
 
@@ -255,18 +214,18 @@ class OpenConnections:
         """Work on `loop`: the one that owns the connections."""
         self._loop = loop
 
-    def follow(self, feed: RevocationFeed) -> None:
-        """Hold every open connection to `feed` from now on; its callbacks may come from any thread."""
-        feed.subscribe(lambda events: self._tell([event.serial for event in events]))
+    def follow(self, subscribe: RevocationFeed) -> None:
+        """Hold every open connection to a sequence of revocations from now on."""
+        subscribe(lambda events: self._notify_from_any_thread([event.serial for event in events]))
 
-    def follow_devices(self, feed: DeviceFeed) -> None:
-        """Hold every open connection to what becomes of its device, in the same way."""
-        feed.subscribe(lambda changes: self._tell([change.device_id for change in changes]))
+    def follow_devices(self, subscribe: DeviceFeed) -> None:
+        """Hold every open connection to the changes of its device from now on."""
+        subscribe(lambda changes: self._notify_from_any_thread([change.device_id for change in changes]))
 
-    def _tell(self, marks: Sequence[Mark]) -> None:
+    def _notify_from_any_thread(self, marks: Sequence[Mark]) -> None:
         loop = self._loop
         if loop is None or loop.is_closed():
-            return  # nothing is open yet, or any more: new connections are judged at their handshake
+            return  # no connection is open yet, or any more: new connections are judged at their handshake
         with suppress(RuntimeError):  # closed just now
             loop.call_soon_threadsafe(self.notify, marks)
 
@@ -275,7 +234,7 @@ class OpenConnections:
 
         On the loop's thread.
         """
-        found: dict[OpenConnection, None] = {}
+        found: dict[ConnectionRight, None] = {}
         for mark in marks:
             found.update(dict.fromkeys(self._by_mark.get(mark, ())))
         if found:
@@ -287,44 +246,46 @@ class OpenConnections:
         """Ask for all of them again and again, a pass in about `every_seconds`; ends by cancellation."""
         while True:
             await asyncio.sleep(every_seconds)
-            await self._ask_again(list(self._marks))
+            await self._ask_again(list(self._open))
 
-    async def _ask_again(self, connections: list[OpenConnection]) -> None:
-        """Whoever is revoked is cut first, and told of then: whole verdicts and records of thousands take seconds."""
-        untold: deque[Standing] = deque()
+    async def _ask_again(self, rights: list[ConnectionRight]) -> None:
+        """Three passes, so that a revoked peer is cut as soon as possible.
+
+        1. The quick check costs microseconds. Each connection that fails it is cut at once.
+        2. The ends of pass 1 are recorded. A record takes longer than a cut; those of thousands take seconds, so no
+           other revoked peer may wait for them.
+        3. Whole verdicts for the rest.
+        """
+        unrecorded: deque[ConnectionRight] = deque()
         try:
-            async for connection in _in_slices(connections):
-                standing = self._standing_of(connection)
-                if standing is not None and standing.is_lost_at_sight():
-                    untold.append(standing)
-                    self._cut(connection)
-            async for _ in _in_slices(range(len(untold))):
-                _tell_end(untold.popleft())
-        finally:  # a loop that ends waits for nobody
-            for standing in untold:
-                _tell_end(standing)
-        async for connection in _in_slices(connections):
-            standing = self._standing_of(connection)
-            if standing is not None and standing.find_objection() is not None:
-                self._cut(connection)
+            async for right in _in_slices(rights):
+                if right in self._open and right.fails_quick_check():
+                    unrecorded.append(right)
+                    self._cut(right)
+            async for _ in _in_slices(range(len(unrecorded))):
+                _record_end(unrecorded.popleft())
+        finally:  # when the loop ends, this task is cancelled: what was cut is still recorded
+            for right in unrecorded:
+                _record_end(right)
+        async for right in _in_slices(rights):
+            if right in self._open and right.find_objection() is not None:
+                self._cut(right)
 
-    def _standing_of(self, connection: OpenConnection) -> Standing | None:
-        return connection.standing if connection in self._marks else None
-
-    def _cut(self, connection: OpenConnection) -> None:
-        self.discard(connection)
-        connection.cut()
+    def _cut(self, right: ConnectionRight) -> None:
+        cut, _ = self._open[right]
+        self.discard(right)
+        cut()
 
 
-def _tell_end(standing: Standing) -> None:
-    standing.tell(Outcome.CLOSED, standing.refusal)
+def _record_end(right: ConnectionRight) -> None:
+    right.record(Outcome.CLOSED, right.refusal)
 
 
 _Item = TypeVar("_Item")
 
 
 async def _in_slices(items: Iterable[_Item]) -> AsyncIterator[_Item]:
-    """The items one by one; others are served in between."""
+    """The items one by one; after each slice of time the loop serves others."""
     until = time.monotonic() + _SLICE_SECONDS
     for item in items:
         yield item

@@ -1,4 +1,4 @@
-"""A plain connection with the same caps, deadlines and last word as a TLS one; for what is public, such as CRLs."""
+"""A plain connection with the same caps, deadlines and orderly end as a TLS one; for what is public, such as CRLs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vagus.transport.listener_state import ListenerState
 
 
 class PlainConnection(AcceptedSocket):
-    """One accepted connection without TLS: nobody is known here, so nobody is judged."""
+    """One accepted connection without TLS: the peer is not known here, so it is not judged."""
 
-    def __init__(self, gate: ListenerState, upper: Callable[[], asyncio.Protocol]) -> None:
-        super().__init__(gate)
+    def __init__(self, listener: ListenerState, upper: Callable[[], asyncio.Protocol]) -> None:
+        super().__init__(listener)
         self._make_upper = upper
 
     def _begin(self) -> None:
@@ -22,23 +22,23 @@ class PlainConnection(AcceptedSocket):
         self._upper.connection_made(self)
 
     def data_received(self, data: bytes) -> None:
-        """Hand up, unless all is said."""
+        """Hand up, unless the connection is ending."""
         if self._upper is not None and not self._is_closing:
             self._upper.data_received(data)
 
     def eof_received(self) -> bool:
-        """The client sends no more; what it asked for is still answered, then the connection ends."""
+        """The client sends no more; its requests still get their responses, then the connection ends."""
         self._is_socket_done = True
         return self._upper is not None and not self._is_lingering and bool(self._upper.eof_received())
 
     def pause_writing(self) -> None:
-        """The client does not take what we send."""
+        """The client does not read what we send."""
         self._watch_stall()
         if self._upper is not None:
             self._upper.pause_writing()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """The client reads again."""
         self._end_stall()
         if self._upper is not None:
             self._upper.resume_writing()
@@ -84,7 +84,7 @@ class PlainConnection(AcceptedSocket):
         return not self._is_closing and self._socket.is_reading()
 
     def get_write_buffer_size(self) -> int:
-        """Octets unsent."""
+        """Bytes unsent."""
         return 0 if self._is_lost else self._socket.get_write_buffer_size()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:

@@ -6,35 +6,21 @@ last words are those of the connection below and the protocol above, which are t
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from uvicorn import Config
 from uvicorn.server import ServerState
 
 from vagus.transport.http_protocol import PIPELINED, AdmittedHttp
 from vagus.transport.listener_state import ListenerState
-from vagus.transport.ocsp_cache import LONGEST_HEAD, LONGEST_QUESTION, MOST_FIELDS
-
-
-class CachedResponses(Protocol):
-    """CachedResponses requests that it knows at sight: `ready_answers.OcspCache`."""
-
-    def answer(self, data: bytes, at: int) -> tuple[bytes, int] | None:
-        """What follows status line and Date of a 200, and where the request ends; None to leave it alone."""
-        ...
-
-    def is_begun(self, data: bytes, at: int) -> bool:
-        """Whether from there on stands the head of a request that `answer` knows, and a part of its body."""
-        ...
+from vagus.transport.ocsp_cache import LONGEST_HEAD, LONGEST_QUESTION, MOST_FIELDS, OcspCache
 
 
 class StatusHttp(AdmittedHttp):
     """One connection to a status listener."""
 
-    def __init__(self, config: Config, state: ServerState, gate: ListenerState, answers: CachedResponses) -> None:
-        super().__init__(config, state, gate, None)
-        self._answers = answers
-        limits = gate.limits
+    def __init__(self, config: Config, state: ServerState, listener: ListenerState, cache: OcspCache) -> None:
+        super().__init__(config, state, listener, None)
+        self._cache = cache
+        limits = listener.limits
         self._keep_alive_seconds = limits.keep_alive_seconds
         # What the limits of this listener might refuse is not answered before they were looked at.
         self._is_bounded = limits.header_bytes >= LONGEST_HEAD + LONGEST_QUESTION and limits.header_fields > MOST_FIELDS
@@ -59,7 +45,7 @@ class StatusHttp(AdmittedHttp):
         parts: list[bytes] = []
         begin = self._begin_answers()
         while end < size and len(parts) < 2 * PIPELINED:
-            found = self._answers.answer(data, end)
+            found = self._cache.answer(data, end)
             if found is None:
                 break
             octets, end = found
@@ -69,7 +55,7 @@ class StatusHttp(AdmittedHttp):
         if end < size:
             rest = data[end:] if end else data
             self._answered_at = None
-            if len(parts) < 2 * PIPELINED and self._answers.is_begun(rest, 0):
+            if len(parts) < 2 * PIPELINED and self._cache.is_begun(rest, 0):
                 self._hold(rest)
             else:
                 self._is_parsing = True
@@ -80,7 +66,7 @@ class StatusHttp(AdmittedHttp):
         self._held = rest
         self._unset_keepalive_if_required()
         if self._deadline is None:
-            self._deadline = self.loop.time() + self._gate.limits.header_seconds
+            self._deadline = self.loop.time() + self._listener.limits.header_seconds
 
     def _hand_over(self) -> None:
         held, self._held = self._held, b""

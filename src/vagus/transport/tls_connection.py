@@ -15,17 +15,17 @@ from vagus.errors import VagusError
 from vagus.tls import ServerContext, TlsStream
 from vagus.transport.accepted_socket import AcceptedSocket
 from vagus.transport.listener_state import ListenerState
-from vagus.transport.open_connections import Standing
+from vagus.transport.open_connections import ConnectionRight
 
 _HIGH, _LOW, _SLICE = 65_536, 16_384, 65_536
-Upper = Callable[["TlsConnection", Standing], asyncio.Protocol]
+Upper = Callable[[ConnectionRight], asyncio.Protocol]
 
 
 class TlsConnection(AcceptedSocket):
     """One accepted connection, from its first byte to its last."""
 
-    def __init__(self, gate: ListenerState, tls: ServerContext, upper: Upper) -> None:
-        super().__init__(gate)
+    def __init__(self, listener: ListenerState, tls: ServerContext, upper: Upper) -> None:
+        super().__init__(listener)
         self._tls = tls
         self._make_upper = upper
         self._stream: TlsStream | None = None
@@ -35,14 +35,15 @@ class TlsConnection(AcceptedSocket):
         self._is_upper_paused = self._is_eof_due = self._is_eof_sent = False
         self._is_peer_done = False  # close_notify was seen
         self._is_shaking = False
+        self._right: ConnectionRight | None = None
 
     # From the socket
 
     def _begin(self) -> None:
         self._is_shaking = True
         self._stream = self._tls.new_stream()
-        self._deadline = self._loop.time() + self._gate.limits.handshake_seconds
-        self._gate.ticking.add(self)
+        self._deadline = self._loop.time() + self._listener.limits.handshake_seconds
+        self._listener.ticking.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Ciphertext."""
@@ -66,6 +67,8 @@ class TlsConnection(AcceptedSocket):
         is_cut = exc is None and not (self._is_peer_done or self._is_closing)
         self._stream = None
         self._out.clear()
+        if self._right is not None:
+            self._listener.connections.discard(self._right)
         super().connection_lost(ConnectionResetError("the TLS stream was cut") if is_cut else exc)
 
     def pause_writing(self) -> None:
@@ -88,20 +91,20 @@ class TlsConnection(AcceptedSocket):
         try:
             is_done = stream.handshake()
         except VagusError as error:
-            self._tell_failure(error)
+            self._record_failure(error)
             self._fail()
             return False
         self._send(stream.take())
         if not is_done:
             return False
         self._is_shaking = False
-        self._gate.ticking.discard(self)
-        self.standing = self._gate.judge(stream.peer(), self._source)
-        if self.standing.refusal is not None and self._gate.on_refusal == "close":
+        self._listener.ticking.discard(self)
+        self._right = right = self._listener.judge(stream.peer(), self._source)
+        if right.refusal is not None and self._listener.closes_silently:
             self.close()
             return False
-        self._gate.connections.add(self)
-        self._upper = self._make_upper(self, self.standing)
+        self._listener.connections.add(right, self.cut)
+        self._upper = self._make_upper(right)
         self._upper.connection_made(self)
         return True
 
@@ -129,7 +132,7 @@ class TlsConnection(AcceptedSocket):
                 if not self._upper.eof_received():
                     self.close()
         except VagusError as error:
-            self._tell_failure(error)
+            self._record_failure(error)
             self._fail()
         finally:
             self._is_pumping = False
@@ -147,7 +150,7 @@ class TlsConnection(AcceptedSocket):
                 self._out_size -= len(data)
                 self._send(stream.take(len(data) + 512))
         except VagusError as error:
-            self._tell_failure(error)
+            self._record_failure(error)
             self._fail()
             return
         if not out and self._is_eof_due and not self._is_eof_sent:
@@ -194,7 +197,7 @@ class TlsConnection(AcceptedSocket):
         if not self._is_shaking or self._is_lingering:
             super().tick(now)
         elif now > self._deadline:
-            self._expire("no handshake came about", self._gate.limits.handshake_seconds)
+            self._expire("no handshake came about", self._listener.limits.handshake_seconds)
 
     def _pause_upper(self) -> None:
         if not self._is_upper_paused and self._upper is not None:

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from tests.endpoints.gateway.test_fields import GUEST, PEER
+from tests.endpoints.gateway.test_fields import ADMITTED, PEER
 from vagus.endpoints.gateway.decisions import Outcome, decide, path_serials
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
@@ -22,6 +22,6 @@ def test_a_refusal_carries_the_reason_and_the_leaf_but_no_name_nobody_checked() 
 
 
 def test_an_admission_names_the_device() -> None:
-    decision = decide("gate", "10.0.0.1", Outcome.ADMITTED, peer=PEER, guest=GUEST)
+    decision = decide("gate", "10.0.0.1", Outcome.ADMITTED, peer=PEER, admitted=ADMITTED)
     assert (decision.device, decision.serial, decision.tls_version) == ("pump", 1, 0x0304)
-    assert path_serials(GUEST) == {1, 2, 3}
+    assert path_serials(ADMITTED) == {1, 2, 3}

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.simulator.listeners import Admitted, Identity, Link
+from tests.simulator.certificates import authority
+from tests.simulator.listeners import admitted
 from vagus.endpoints.gateway.fields import identity_fields, request_fields, response_fields
 from vagus.tls import Peer
+from vagus.x509.certificates import decode_certificate
 
+DERS = (b"leaf", b"issuing", b"middle")
 PEER = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=b"leaf", chain_der=(b"what the client sent",))
-GUEST = Admitted(Identity("pump", (Link(b"leaf", 1), Link(b"issuing", 2), Link(b"middle", 3))))
+_ISSUING = decode_certificate(authority().issuing.der)
+ADMITTED = admitted("pump", *(replace(_ISSUING, der=der, serial=serial) for serial, der in enumerate(DERS, 1)))
 
 
 class TestIdentity:
     def test_the_chain_is_the_validated_one_and_not_what_was_sent(self) -> None:
-        assert identity_fields(PEER, GUEST) == [
+        assert identity_fields(PEER, ADMITTED) == [
             (b"client-cert", b":bGVhZg==:"),
             (b"client-cert-chain", b":aXNzdWluZw==:, :bWlkZGxl:"),
         ]

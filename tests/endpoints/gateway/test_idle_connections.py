@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from vagus.endpoints.gateway.idle_connections import KeptConnections
+from vagus.endpoints.gateway.idle_connections import IdleConnections
 from vagus.endpoints.gateway.upstream import Upstream, UpstreamConnection, connect
 
 PATIENCE = 10.0
@@ -62,7 +62,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 def test_a_peer_gets_back_what_it_used_last_and_no_other_peers() -> None:
     async def act(answered: Open, _came: list[asyncio.Transport]) -> None:
-        kept = KeptConnections(2)
+        kept = IdleConnections(2)
         first, last, others = await answered(), await answered(), await answered()
         kept.keep(b"pump", first)
         kept.keep(b"pump", last)
@@ -80,7 +80,7 @@ def test_a_peer_gets_back_what_it_used_last_and_no_other_peers() -> None:
 
 def test_the_oldest_gives_way_to_what_a_peer_keeps_beyond_its_share() -> None:
     async def act(answered: Open, _came: list[asyncio.Transport]) -> None:
-        kept = KeptConnections(2)
+        kept = IdleConnections(2)
         three = [await answered() for _ in range(3)]
         for each in three:
             kept.keep(b"pump", each)
@@ -93,7 +93,7 @@ def test_the_oldest_gives_way_to_what_a_peer_keeps_beyond_its_share() -> None:
 
 def test_the_peer_that_was_away_longest_gives_way_to_a_new_one() -> None:
     async def act(answered: Open, _came: list[asyncio.Transport]) -> None:
-        kept = KeptConnections(2, peers=2)
+        kept = IdleConnections(2, peers=2)
         old, older, new = await answered(), await answered(), await answered()
         kept.keep(b"a", old)
         kept.keep(b"b", older)
@@ -109,7 +109,7 @@ def test_the_peer_that_was_away_longest_gives_way_to_a_new_one() -> None:
 
 def test_one_that_ends_while_it_rests_is_forgotten_at_once() -> None:
     async def act(answered: Open, came: list[asyncio.Transport]) -> None:
-        kept = KeptConnections(2)
+        kept = IdleConnections(2)
         kept.keep(b"pump", await answered())
         came[0].abort()
         await until(lambda: len(kept) == 0)
@@ -120,7 +120,7 @@ def test_one_that_ends_while_it_rests_is_forgotten_at_once() -> None:
 
 def test_none_rests_longer_than_it_may() -> None:
     async def act(answered: Open, _came: list[asyncio.Transport]) -> None:
-        kept = KeptConnections(2, seconds=0.01)
+        kept = IdleConnections(2, seconds=0.01)
         connection = await answered()
         kept.keep(b"pump", connection)
         await until(lambda: len(kept) == 0)
@@ -131,7 +131,7 @@ def test_none_rests_longer_than_it_may() -> None:
 
 def test_one_in_use_ends_without_a_word_to_those_at_rest() -> None:
     async def act(answered: Open, came: list[asyncio.Transport]) -> None:
-        kept = KeptConnections(2)
+        kept = IdleConnections(2)
         kept.keep(b"pump", await answered())
         in_use = kept.take(b"pump")
         assert in_use is not None
@@ -144,7 +144,7 @@ def test_one_in_use_ends_without_a_word_to_those_at_rest() -> None:
 
 def test_what_cannot_be_asked_again_is_closed() -> None:
     async def act(answered: Open, _came: list[asyncio.Transport]) -> None:
-        kept = KeptConnections(2)
+        kept = IdleConnections(2)
         spent, closing = await answered(), await answered()
         spent.is_reusable = False
         closing.transport.close()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.test_listeners import gate
+from tests.server.test_listeners import LIMITS, SHORT, gate
 from tests.simulator.certificates import pump, stranger
 from tests.simulator.listeners import Client, Door, Served, serving, wait_until
 from tests.simulator.upstreams import raw_upstream, reset_at_close, unused_port
@@ -17,12 +17,15 @@ from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.tcp_relay import tcp_relay
 from vagus.endpoints.gateway.upstream import Upstream
 from vagus.reasons import Reason
+from vagus.transport.limits import Limits
 
 
 @contextlib.contextmanager
-def relaying(port: int, door: Door) -> Iterator[Served]:
+def relaying(port: int, door: Door, limits: Limits = LIMITS) -> Iterator[Served]:
     """A gate before the upstream at `port`."""
-    with serving(gate(door, app=None, stream=tcp_relay(Upstream("127.0.0.1", port))), doors=[door]) as served:
+    with serving(
+        gate(door, app=None, stream=tcp_relay(Upstream("127.0.0.1", port)), limits=limits), doors=[door]
+    ) as served:
         yield served
 
 
@@ -177,7 +180,7 @@ class TestPressure:
 
         with (
             raw_upstream(flood) as port,
-            relaying(port, door) as served,
+            relaying(port, door, SHORT) as served,
             Client(served.port(), pump().credential),
         ):
             assert door.wait_told(Outcome.FAILED).reason is Reason.TIME_OUT

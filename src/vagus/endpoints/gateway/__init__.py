@@ -1,1 +1,1 @@
-"""The gate: lets a validated peer through to what stands behind it; terminates no TLS itself."""
+"""The gateway: relays the traffic of an admitted peer to one upstream; terminates no TLS itself."""

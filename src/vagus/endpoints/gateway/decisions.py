@@ -1,68 +1,16 @@
-"""What the gate decided, one frozen value each, and what it must know of whom it admits; stores nothing."""
+"""What a gateway decided about a connection, one frozen value each; stores nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from hashlib import sha256
-from typing import Protocol
 
 from vagus.errors import VagusError
+from vagus.fleet.admission import Admitted
 from vagus.reasons import Reason
 from vagus.tls import Peer
-
-
-class PathLink(Protocol):
-    """One certificate of a validated path."""
-
-    @property
-    def der(self) -> bytes:
-        """The certificate."""
-        ...
-
-    @property
-    def serial(self) -> int:
-        """Its serial number."""
-        ...
-
-
-class GuestIdentity(Protocol):
-    """Whom the validator found: `trust.validation.AcceptedIdentity` is one."""
-
-    @property
-    def device_name(self) -> object | None:
-        """The device's name, which `str` writes out."""
-        ...
-
-    @property
-    def path(self) -> Sequence[PathLink]:
-        """The validated path, leaf first."""
-        ...
-
-    @property
-    def anchor_serial(self) -> int | None:
-        """The serial number of the anchor's own certificate, if it has one."""
-        ...
-
-
-class Guest(Protocol):
-    """Whoever was admitted: `fleet.admission.Admitted` is one."""
-
-    @property
-    def identity(self) -> GuestIdentity | None:
-        """None for a peer that showed no certificate and needs none here."""
-        ...
-
-    @property
-    def session_on_revocation(self) -> str:
-        """`close` or `degrade`: what becomes of an open connection once this verdict no longer holds."""
-        ...
-
-    @property
-    def on_grace(self) -> VagusError | None:
-        """Why it would be refused, were it not for a grace that the policy gives; None: it passed without."""
-        ...
 
 
 @unique
@@ -81,14 +29,14 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionDecision:
-    """One decision of the gate. The recorder stamps it with the time; nothing here is a peer's free text."""
+    """One decision. The recorder adds the time; no field holds free text of a peer."""
 
     listener: str
     source: str
     """The address that the connection came from, without its port."""
     outcome: Outcome
     reason: Reason | None
-    """Why; of somebody who was let in, what the grace of the policy passed over."""
+    """Why; for an admitted peer, what the grace of the policy passed over."""
     detail: str
     """Our own sentence; it may quote names from a certificate, so it stays in logs that need authorisation."""
     device: str | None = None
@@ -98,7 +46,7 @@ class ConnectionDecision:
     tls_version: int | None = None
     group: str | None = None
     count: int = 1
-    """More than one where a flood is told in one sentence."""
+    """More than one where one decision stands for many connections that were turned away."""
 
 
 _LET_IN = frozenset({Outcome.ADMITTED, Outcome.DEGRADED})
@@ -111,26 +59,25 @@ def decide(
     outcome: Outcome,
     *,
     peer: Peer | None = None,
-    guest: Guest | None = None,
+    admitted: Admitted | None = None,
     error: VagusError | None = None,
-    detail: str = "",
     count: int = 1,
 ) -> ConnectionDecision:
     """A decision with all that is known of the connection."""
-    why = error
-    if why is None and outcome in _LET_IN and guest is not None and guest.on_grace is not None:
-        why = guest.on_grace
+    why, detail = error, "" if error is None else error.message
+    if why is None and outcome in _LET_IN and admitted is not None and admitted.on_grace is not None:
+        why = admitted.on_grace
         detail = f"by the grace of its function's policy: {why.message}"
-    identity = guest.identity if guest is not None else None
+    identity = admitted.identity if admitted is not None else None
     return ConnectionDecision(
         listener=listener,
         source=source,
         outcome=outcome,
         reason=why.reason if why is not None else None,
-        detail=error.message if error is not None else detail,
+        detail=detail,
         device=str(identity.device_name) if identity is not None and identity.device_name is not None else None,
         leaf_sha256=sha256(peer.leaf_der).digest() if peer is not None and peer.leaf_der is not None else None,
-        serial=identity.path[0].serial if identity is not None and identity.path else None,
+        serial=identity.serial if identity is not None else None,
         resumed=peer.resumed if peer is not None else False,
         tls_version=peer.version if peer is not None else None,
         group=peer.group if peer is not None else None,
@@ -138,16 +85,16 @@ def decide(
     )
 
 
-def device_of(guest: Guest) -> str | None:
-    """The id of the device that was let in: the first label of its name (design section 4)."""
-    identity = guest.identity
+def device_of(admitted: Admitted) -> str | None:
+    """The id of the device that was admitted: the first label of the name in its certificate."""
+    identity = admitted.identity
     return None if identity is None or identity.device_name is None else str(identity.device_name).partition(".")[0]
 
 
-def path_serials(guest: Guest) -> frozenset[int]:
+def path_serials(admitted: Admitted) -> frozenset[int]:
     """The serials of path and anchor, under which an open connection is found when one of them is revoked."""
-    identity = guest.identity
+    identity = admitted.identity
     if identity is None:
         return frozenset()
     anchor = () if identity.anchor_serial is None else (identity.anchor_serial,)
-    return frozenset((*(link.serial for link in identity.path), *anchor))
+    return frozenset((*(certificate.serial for certificate in identity.path), *anchor))

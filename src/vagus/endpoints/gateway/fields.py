@@ -1,4 +1,4 @@
-"""Which header fields cross the gate, in both directions, and the ones that tell the upstream who asks (RFC 9440)."""
+"""Which header fields cross the gateway in both directions, and those that name the client (RFC 9440)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import base64
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from vagus.endpoints.gateway.decisions import Guest
 from vagus.endpoints.http import Headers
+from vagus.fleet.admission import Admitted
 from vagus.tls import Peer
 
 Field = tuple[bytes, bytes]
@@ -29,7 +29,7 @@ _HOP_BY_HOP: Final = frozenset(
         b"content-length",
     }
 )
-# What servers behind a gate believe about who asks: only the gate may say it.
+# Fields from which servers behind a proxy learn who asks: only the gateway may set them.
 _IDENTITY: Final = frozenset(
     {
         b"client-cert",
@@ -74,16 +74,16 @@ def _byte_sequence(der: bytes) -> bytes:
     return b":" + base64.b64encode(der) + b":"
 
 
-def identity_fields(peer: Peer | None, guest: Guest | None) -> list[Field]:
-    """Client-Cert and Client-Cert-Chain (RFC 9440 2): the leaf, and what stands above it in the validated path.
+def identity_fields(peer: Peer | None, admitted: Admitted | None) -> list[Field]:
+    """Client-Cert and Client-Cert-Chain (RFC 9440 2): the leaf, and the rest of the validated path.
 
-    Without a verdict of ours nothing is said: a certificate that nobody validated must not look like one.
+    Without a verdict of ours there are no fields: a certificate that was not validated must not look as if it were.
     """
-    if peer is None or peer.leaf_der is None or guest is None:
+    if peer is None or peer.leaf_der is None or admitted is None:
         return []
     fields = [(b"client-cert", _byte_sequence(peer.leaf_der))]
-    path = guest.identity.path if guest.identity is not None else ()
-    above = [_byte_sequence(link.der) for link in path[1:]]
+    path = admitted.identity.path if admitted.identity is not None else ()
+    above = [_byte_sequence(certificate.der) for certificate in path[1:]]
     if above:
         fields.append((b"client-cert-chain", b", ".join(above)))
     return fields
@@ -97,11 +97,11 @@ def request_fields(headers: Headers, identity: Sequence[Field], source: str, fra
         for name, value in headers
         if name == b"host" or not (name in dropped or name == b"expect" or _is_identity(name))
     ]
-    told = [(b"x-forwarded-for", source.encode("ascii", "replace")), (b"x-forwarded-proto", b"https"), _VIA]
-    return [*kept, *identity, *told, *framing]
+    forwarded = [(b"x-forwarded-for", source.encode("ascii", "replace")), (b"x-forwarded-proto", b"https"), _VIA]
+    return [*kept, *identity, *forwarded, *framing]
 
 
 def response_fields(headers: Headers) -> list[Field]:
-    """The fields of an answer as the client gets them, without framing; Date is the gate's own."""
+    """The fields of a response as the client gets them, without framing; Date is the gateway's own."""
     dropped = _HOP_BY_HOP | _named_by_connection(headers) | {b"date"}
     return [(name, value) for name, value in headers if name not in dropped]

@@ -1,7 +1,11 @@
-"""Carries an admitted client's HTTP requests to one upstream and the answers back; judges nobody.
+"""Carries the HTTP requests of an admitted client to one upstream and the responses back; judges no peer.
 
-Bodies stream both ways and at the reader's speed. Upstream connections are kept for the same peer only: should an
-upstream ever answer out of step, what it says cannot reach anybody else.
+Each exchange has two tasks on the event loop. `_carry_body` sends the client's body to the upstream, then waits until
+the client leaves. `_carry_response` takes what the upstream sends and ends the exchange. Each side is read only as fast
+as the other one takes it: `receive` and `send` of ASGI and `write` and `next` of the upstream connection all wait.
+
+An idle upstream connection is used again for the same peer only. Should an upstream ever send a response out of step,
+it reaches no other peer.
 """
 
 from __future__ import annotations
@@ -11,18 +15,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from vagus.endpoints.gateway.decisions import Guest, Outcome, Record, decide
+from vagus.endpoints.gateway.decisions import Outcome, Record, decide
 from vagus.endpoints.gateway.fields import identity_fields, request_fields, response_fields
-from vagus.endpoints.gateway.idle_connections import KeptConnections
+from vagus.endpoints.gateway.idle_connections import IdleConnections
 from vagus.endpoints.gateway.upstream import Head, Upstream, UpstreamBroken, UpstreamConnection, connect, unreachable
 from vagus.endpoints.http import Receive, Scope, Send, send_problem
 from vagus.errors import NotAuthorised, Unavailable, VagusError
+from vagus.fleet.admission import Admitted
 from vagus.reasons import Reason
 from vagus.tls import Peer
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _BODILESS: Final = frozenset({204, 304})
-_FINAL: Final = 200  # RFC 9110 15.2: below are interim answers
+_FINAL: Final = 200  # RFC 9110 15.2: below are interim responses
 _CONTINUE_SECONDS: Final = 1.0
 
 Reset = Callable[[], None]
@@ -30,16 +35,16 @@ Keep = Callable[["_Exchange", UpstreamConnection], None]
 
 
 class ClientGone(Exception):
-    """The client left before the answer was whole."""
+    """The client left before the response was whole."""
 
 
 class HttpRelay:
-    """An ASGI application that stands for one upstream."""
+    """An ASGI application that relays to one upstream."""
 
     def __init__(self, upstream: Upstream, record: Record) -> None:
         self._upstream = upstream
         self._record = record
-        self._kept = KeptConnections(upstream.idle_per_peer)
+        self._idle = IdleConnections(upstream.idle_per_peer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Relay one request."""
@@ -49,71 +54,69 @@ class HttpRelay:
         except ClientGone:
             return
         except VagusError as error:
-            self._tell(exchange, error)
+            self._record_failure(exchange, error)
             if not exchange.has_begun:
                 await send_problem(send, error, close=True)
                 return
-            # The answer has begun, so only a cut connection can say that it is not whole.
+            # The response has begun, so only a cut connection can show that it is not whole.
             exchange.reset_client()
 
     async def _relay(self, exchange: _Exchange) -> None:
         if exchange.method == "CONNECT":
             raise NotAuthorised(Reason.METHOD_NOT_ALLOWED, "this gate opens no tunnels; use the relay listener")
         for is_last_try in (False, True):
-            connection = self._find_kept(exchange) if not is_last_try else None
+            connection = self._take_idle(exchange) if not is_last_try else None
             was_idle = connection is not None
             if connection is None:
                 connection = await connect(self._upstream)
             try:
                 await exchange.run(connection, self._keep)
             except UpstreamBroken as error:
-                # RFC 9110 9.2.2: what was safe, bodiless and unanswered on a kept connection may be asked once more.
+                # RFC 9110 9.2.2: a safe request without a body may be sent once more. An idle connection may have been
+                # closing when it was taken, and no byte of a response has come.
                 if was_idle and not connection.has_answered and exchange.is_repeatable:
                     continue
                 raise unreachable(self._upstream, error) from error
             return
 
     def close(self) -> None:
-        """Close what is kept for later requests."""
-        self._kept.close()
+        """Close the idle connections."""
+        self._idle.close()
 
-    def _tell(self, exchange: _Exchange, error: VagusError) -> None:
-        self._record(
-            decide(
-                exchange.listener,
-                exchange.source,
-                Outcome.FAILED,
-                peer=exchange.peer,
-                guest=exchange.guest,
-                error=error,
-            )
-        )
+    def _record_failure(self, exchange: _Exchange, error: VagusError) -> None:
+        of = exchange
+        self._record(decide(of.listener, of.source, Outcome.FAILED, peer=of.peer, admitted=of.admitted, error=error))
 
-    def _find_kept(self, exchange: _Exchange) -> UpstreamConnection | None:
+    def _take_idle(self, exchange: _Exchange) -> UpstreamConnection | None:
         if exchange.method not in _SAFE:
-            return None  # a kept connection may just be closing, and such a request must not be asked twice
-        return self._kept.take(exchange.key)
+            return None  # an idle connection may just be closing, and such a request must not be sent twice
+        return self._idle.take(exchange.key)
 
     def _keep(self, exchange: _Exchange, connection: UpstreamConnection) -> None:
-        self._kept.keep(exchange.key, connection)
+        self._idle.keep(exchange.key, connection)
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its response.
+
+    `_go_on` is set when the body may be sent, `_is_sent` when the whole request has been sent. `_is_done` is set when
+    the whole response has come, `_is_client_gone` when the client left before. `has_begun` says that the client has got
+    the header of the response, so no other response can replace it.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, upstream: Upstream) -> None:
         extensions: dict[str, Any] = scope.get("extensions", {})
         tls: dict[str, Any] = extensions.get("tls", {})
         self.method: str = scope["method"]
         self.peer: Peer | None = tls.get("peer")
-        self.guest: Guest | None = tls.get("admitted")
+        self.admitted: Admitted | None = tls.get("admitted")
         self.listener: str = tls.get("listener", "")
         client = scope.get("client")
         self.source: str = client[0] if client else ""
         self.key: bytes = (self.peer.leaf_der or b"") if self.peer is not None else b""
         self.reset_client: Reset = extensions.get("reset", lambda: None)
         self.has_begun = False
-        self._is_client_gone = self._is_answered = False
+        self._is_client_gone = self._is_done = False
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -123,11 +126,11 @@ class _Exchange:
             name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"]
         )
         self._go_on = asyncio.Event()
-        self._is_asked = asyncio.Event()
+        self._is_sent = asyncio.Event()
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether asking twice can do no harm."""
+        """Whether sending the request twice can do no harm."""
         return self.method in _SAFE and not self._has_body
 
     def _request_head(self) -> bytes:
@@ -135,31 +138,31 @@ class _Exchange:
         framing = [*self._framing]
         if self._has_body and self._expects_continue:
             framing.append((b"expect", b"100-continue"))
-        fields = request_fields(scope["headers"], identity_fields(self.peer, self.guest), self.source, framing)
+        fields = request_fields(scope["headers"], identity_fields(self.peer, self.admitted), self.source, framing)
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         lines = [b"%s %s HTTP/1.1\r\n" % (self.method.encode("ascii"), target)]
         lines += [name + b": " + value + b"\r\n" for name, value in fields]
         return b"".join([*lines, b"\r\n"])
 
     async def run(self, connection: UpstreamConnection, keep: Keep) -> None:
-        """Ask, and carry body and answer side by side; `keep` gets the connection once the upstream has said all.
+        """Send the request, and carry body and response side by side; `keep` gets the connection after the response.
 
         Raises UpstreamBroken, Unavailable, ClientGone.
         """
         connection.ask(self._request_head(), is_head_request=self.method == "HEAD")
         if not self._has_body:
-            self._is_asked.set()
+            self._is_sent.set()
         if not (self._has_body and self._expects_continue):
             self._go_on.set()
         upwards = asyncio.create_task(self._carry_body(connection))
         try:
-            await self._carry_answer(connection, keep)
+            await self._carry_response(connection, keep)
         except UpstreamBroken:
             if self._is_client_gone:
                 raise ClientGone from None
             raise
         except BaseException:
-            if not self._is_answered:
+            if not self._is_done:
                 connection.give_up()
             raise
         finally:
@@ -171,11 +174,11 @@ class _Exchange:
         await self._go_on.wait()
         is_chunked = self._framing == _CHUNKED
         is_whole = False
-        with suppress(UpstreamBroken):  # the answer's side meets it too, behind what the upstream said before
+        with suppress(UpstreamBroken):  # the other task raises it too, after what the upstream sent before
             while True:
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
-                    if not self._is_answered:
+                    if not self._is_done:
                         self._is_client_gone = True
                         connection.give_up()
                     return
@@ -188,17 +191,17 @@ class _Exchange:
                 if is_whole:
                     if is_chunked:
                         await connection.write(b"0\r\n\r\n")
-                    self._is_asked.set()
+                    self._is_sent.set()
 
-    async def _carry_answer(self, connection: UpstreamConnection, keep: Keep) -> None:
+    async def _carry_response(self, connection: UpstreamConnection, keep: Keep) -> None:
         """Upstream to client."""
         head = await self._wait_for_head(connection)
         headers = response_fields(head.headers)
         lengths = [value for name, value in head.headers if name == b"content-length"]
         if lengths and head.status not in _BODILESS:
             headers.append((b"content-length", lengths[0]))
-        if not self._is_asked.is_set():
-            headers.append((b"connection", b"close"))  # the rest of the body is nobody's any more
+        if not self._is_sent.is_set():
+            headers.append((b"connection", b"close"))  # the rest of the body is not sent to the upstream
         self.has_begun = True
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
         while True:
@@ -206,25 +209,25 @@ class _Exchange:
                 async with asyncio.timeout(self._upstream.silence_seconds):
                     part = await connection.next()
             except TimeoutError as error:
-                raise self._late("a part of its answer", self._upstream.silence_seconds) from error
+                raise self._late("a part of its response", self._upstream.silence_seconds) from error
             body = part if isinstance(part, bytes) else b""
             is_last = part is None or connection.is_at_end
             if is_last:
-                self._finish(connection, keep)  # first: the client's next request may come with its last octet
+                self._finish(connection, keep)  # first: the client may send its next request at the last byte
             await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
             if is_last:
                 return
 
     def _finish(self, connection: UpstreamConnection, keep: Keep) -> None:
-        self._is_answered = True
-        if self._is_asked.is_set():
+        self._is_done = True
+        if self._is_sent.is_set():
             keep(self, connection)
         else:
-            connection.give_up()  # answered before it had the whole body
+            connection.give_up()  # it responded before it had the whole body
 
     async def _wait_for_head(self, connection: UpstreamConnection) -> Head:
         """The final header; the upstream's time runs from the end of the request."""
-        if not self._is_asked.is_set() and (head := await self._head_before_the_body_ends(connection)) is not None:
+        if not self._is_sent.is_set() and (head := await self._head_before_the_body_ends(connection)) is not None:
             return head
         try:
             async with asyncio.timeout(self._upstream.response_seconds):
@@ -233,11 +236,15 @@ class _Exchange:
                     if isinstance(event, Head) and event.status >= _FINAL:
                         return event
         except TimeoutError as error:
-            raise self._late("an answer", self._upstream.response_seconds) from error
+            raise self._late("a response", self._upstream.response_seconds) from error
 
     async def _head_before_the_body_ends(self, connection: UpstreamConnection) -> Head | None:
-        """An answer that comes while the body is still on its way; 100 Continue lets the body begin."""
-        asked = asyncio.create_task(self._is_asked.wait())
+        """A response that comes while the body is still on its way; 100 Continue lets the body begin.
+
+        None once the whole request has been sent. A server that does not know 100 Continue stays silent, so the body
+        begins after `_CONTINUE_SECONDS` too (RFC 9110 10.1.1).
+        """
+        sent = asyncio.create_task(self._is_sent.wait())
         coming = asyncio.create_task(connection.next())
         try:
             if not self._go_on.is_set():
@@ -248,19 +255,19 @@ class _Exchange:
                     if isinstance(event, Head) and event.status >= _FINAL:
                         return event
                     coming = asyncio.create_task(connection.next())
-                self._go_on.set()  # 100 Continue came, or a server that knows nothing of it stays silent
-                await asyncio.wait({coming, asked}, return_when=asyncio.FIRST_COMPLETED)
+                self._go_on.set()
+                await asyncio.wait({coming, sent}, return_when=asyncio.FIRST_COMPLETED)
                 if not coming.done():
                     return None
         finally:
-            for task in (coming, asked):
+            for task in (coming, sent):
                 task.cancel()
-            await asyncio.gather(coming, asked, return_exceptions=True)
+            await asyncio.gather(coming, sent, return_exceptions=True)
 
     def _late(self, what: str, seconds: float) -> Unavailable:
         where = f"{self._upstream.host}:{self._upstream.port}"
         return Unavailable(
-            Reason.UPSTREAM_TIME_OUT, f"{where} behind this gate did not send {what} within {seconds:g} s"
+            Reason.UPSTREAM_TIME_OUT, f"{where} behind this gateway did not send {what} within {seconds:g} s"
         )
 
 
@@ -268,7 +275,7 @@ _CHUNKED: Final = [(b"transfer-encoding", b"chunked")]
 
 
 def _framing_of(scope: Scope) -> tuple[list[tuple[bytes, bytes]], bool]:
-    """How the body goes on, decided anew from what the server has checked already."""
+    """The framing fields of the request to the upstream, and whether it has a body; `check_framing` has passed."""
     for name, value in scope["headers"]:
         if name == b"transfer-encoding":
             return _CHUNKED, True

@@ -1,4 +1,4 @@
-"""Upstream connections at rest until the same peer asks again; opens none, and hands none to another peer."""
+"""Idle upstream connections, stored until the same peer asks again; opens none, and gives none to another peer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from functools import partial
 
 from vagus.endpoints.gateway.upstream import UpstreamConnection
 
-KEPT_SECONDS = 20.0
-KEPT_PEERS = 2_000
+IDLE_SECONDS = 20.0
+IDLE_PEERS = 2_000
 
 
-class KeptConnections:
+class IdleConnections:
     """At most `per_peer` connections for each of `peers` peers, each for at most `seconds`.
 
-    One that ends meanwhile is forgotten at once: the memory and the file of a connection last no longer than it does.
-    A peer is known by octets of the caller's choice. For one event loop.
+    A connection that ends while it is idle is forgotten at once, so its memory and its file descriptor are freed.
+    The caller names a peer by bytes of its choice. For one event loop.
     """
 
-    def __init__(self, per_peer: int, *, peers: int = KEPT_PEERS, seconds: float = KEPT_SECONDS) -> None:
+    def __init__(self, per_peer: int, *, peers: int = IDLE_PEERS, seconds: float = IDLE_SECONDS) -> None:
         self._per_peer = per_peer
         self._peers = peers
         self._seconds = seconds
@@ -27,20 +27,20 @@ class KeptConnections:
         self._ends: dict[UpstreamConnection, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
-        """How many rest here."""
+        """How many connections are stored here."""
         return len(self._ends)
 
     def take(self, peer: bytes) -> UpstreamConnection | None:
-        """The connection that this peer used last; it rests here no more."""
-        kept = self._by_peer.get(peer)
-        if not kept:
+        """Remove and return the connection that this peer used last; None where there is none."""
+        idle = self._by_peer.get(peer)
+        if not idle:
             return None
-        connection = kept[-1]
+        connection = idle[-1]
         self._forget(peer, connection)
         return connection
 
     def keep(self, peer: bytes, connection: UpstreamConnection) -> None:
-        """Let it rest for this peer, or close it where no further request may be put to it."""
+        """Store a connection for this peer, or close it where it can take no further request."""
         if not connection.is_reusable or connection.transport.is_closing():
             connection.transport.close()
             return
@@ -51,14 +51,14 @@ class KeptConnections:
         for surplus in self._by_peer[peer][: -self._per_peer]:
             self._close(peer, surplus)
         while len(self._by_peer) > self._peers:
-            longest = next(iter(self._by_peer))
-            for surplus in list(self._by_peer[longest]):
-                self._close(longest, surplus)
+            oldest = next(iter(self._by_peer))
+            for surplus in list(self._by_peer[oldest]):
+                self._close(oldest, surplus)
 
     def close(self) -> None:
-        """Close all."""
-        for peer, kept in list(self._by_peer.items()):
-            for connection in list(kept):
+        """Close every stored connection."""
+        for peer, idle in list(self._by_peer.items()):
+            for connection in list(idle):
                 self._close(peer, connection)
 
     def _close(self, peer: bytes, connection: UpstreamConnection) -> None:
@@ -68,7 +68,7 @@ class KeptConnections:
     def _forget(self, peer: bytes, connection: UpstreamConnection) -> None:
         self._ends.pop(connection).cancel()
         connection.when_lost = None
-        kept = self._by_peer[peer]
-        kept.remove(connection)
-        if not kept:
+        idle = self._by_peer[peer]
+        idle.remove(connection)
+        if not idle:
             del self._by_peer[peer]

@@ -1,160 +1,145 @@
-"""Carries an admitted raw stream to one upstream address and back; looks at no byte of it."""
+"""Carries an admitted raw stream to one upstream address and back; reads no byte of it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
 
-from vagus.endpoints.gateway.decisions import Guest, Outcome, Record, decide
+from vagus.endpoints.gateway.decisions import Outcome, Record, decide
 from vagus.endpoints.gateway.upstream import Upstream, reset, unreachable
 from vagus.errors import VagusError
+from vagus.fleet.admission import Admitted
 from vagus.tls import Peer
 
 
-class StreamClient(Protocol):
-    """Who is at the other end: `server.listeners.AdmittedStream` is one."""
+@dataclass(frozen=True, slots=True)
+class AdmittedStream:
+    """What the protocol of a raw stream knows of its client; `record` takes decisions about it."""
 
-    @property
-    def listener(self) -> str:
-        """The listener's name."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """The client's address."""
-        ...
-
-    @property
-    def peer(self) -> Peer:
-        """Its TLS side."""
-        ...
-
-    @property
-    def guest(self) -> Guest | None:
-        """The verdict."""
-        ...
-
-    @property
-    def record(self) -> Record:
-        """Where decisions go."""
-        ...
+    listener: str
+    source: str
+    peer: Peer
+    admitted: Admitted | None
+    record: Record
 
 
-def tcp_relay(upstream: Upstream) -> Callable[[StreamClient], asyncio.Protocol]:
+def tcp_relay(upstream: Upstream) -> Callable[[AdmittedStream], asyncio.Protocol]:
     """A protocol for each admitted stream, relaying it to `upstream`."""
     return lambda client: TcpRelay(upstream, client)
 
 
 class TcpRelay(asyncio.Protocol):
-    """The client's half. Each side's end goes to the other as an end, each reset as a reset."""
+    """The client's half of a relayed stream. An end of one side goes to the other as an end, a reset as a reset.
 
-    def __init__(self, upstream: Upstream, client: StreamClient) -> None:
+    Backpressure goes through both halves: a side that does not read pauses the reading of the other side. What the
+    relay holds is therefore bounded by the buffers of the two transports. Both halves run on the loop's thread.
+    """
+
+    def __init__(self, upstream: Upstream, client: AdmittedStream) -> None:
         self._upstream = upstream
         self._client = client
-        self._far: asyncio.Transport | None = None
-        self._ends = 0
+        self._to_upstream: asyncio.Transport | None = None
+        self._ended_ways = 0
         self._is_writing_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Read nothing until the upstream is there to take it."""
-        self._near: asyncio.Transport = transport  # type: ignore[assignment]
-        self._near.pause_reading()
+        self._to_client: asyncio.Transport = transport  # type: ignore[assignment]
+        self._to_client.pause_reading()
         self._dialling = asyncio.get_running_loop().create_task(self._dial())
 
     async def _dial(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, where = asyncio.get_running_loop(), self._upstream
         try:
-            async with asyncio.timeout(self._upstream.connect_seconds):
-                far, _ = await loop.create_connection(lambda: _Far(self), self._upstream.host, self._upstream.port)
+            async with asyncio.timeout(where.connect_seconds):
+                transport, _ = await loop.create_connection(lambda: _UpstreamHalf(self), where.host, where.port)
         except OSError as error:  # a time-out is one
-            self._tell(unreachable(self._upstream, error))
-            self._near.abort()
+            self._record_failure(unreachable(where, error))
+            self._to_client.abort()
             return
-        if self._near.is_closing():
-            reset(far)
+        if self._to_client.is_closing():
+            reset(transport)
             return
-        self._far = far
+        self._to_upstream = transport
         if self._is_writing_paused:
-            far.pause_reading()
-        self._near.resume_reading()
+            transport.pause_reading()
+        self._to_client.resume_reading()
 
-    def _tell(self, error: VagusError) -> None:
-        client = self._client
-        client.record(
-            decide(client.listener, client.source, Outcome.FAILED, peer=client.peer, guest=client.guest, error=error)
-        )
+    def _record_failure(self, error: VagusError) -> None:
+        of = self._client
+        of.record(decide(of.listener, of.source, Outcome.FAILED, peer=of.peer, admitted=of.admitted, error=error))
 
     def data_received(self, data: bytes) -> None:
         """From the client to the upstream."""
-        if self._far is not None:
-            self._far.write(data)
+        if self._to_upstream is not None:
+            self._to_upstream.write(data)
 
     def eof_received(self) -> bool:
         """The client's close_notify; a bare FIN is a cut and comes as `connection_lost`."""
-        if self._far is None:
+        if self._to_upstream is None:
             return False
-        self._far.write_eof()
+        self._to_upstream.write_eof()
         self.end_one_way()
         return True
 
     def end_one_way(self) -> None:
         """One direction has ended; with both, so does the connection."""
-        self._ends += 1
-        if self._ends == 2:  # both ways
-            self._near.close()
-            if self._far is not None:
-                self._far.close()
+        self._ended_ways += 1
+        if self.is_complete:
+            self._to_client.close()
+            if self._to_upstream is not None:
+                self._to_upstream.close()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """The client is gone: complete, or cut, which the upstream must be able to tell apart."""
+        """The client has left. When its stream was cut, the upstream gets a reset and can tell that from an end."""
         self._dialling.cancel()
-        if self._far is not None and self._ends < 2:
-            reset(self._far)
+        if self._to_upstream is not None and not self.is_complete:
+            reset(self._to_upstream)
 
     def pause_writing(self) -> None:
-        """The client does not read: neither do we from the upstream."""
+        """The client does not read: stop reading from the upstream."""
         self._is_writing_paused = True
-        if self._far is not None:
-            self._far.pause_reading()
+        if self._to_upstream is not None:
+            self._to_upstream.pause_reading()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """The client reads again."""
         self._is_writing_paused = False
-        if self._far is not None:
-            self._far.resume_reading()
+        if self._to_upstream is not None:
+            self._to_upstream.resume_reading()
 
     @property
-    def near(self) -> asyncio.Transport:
+    def to_client(self) -> asyncio.Transport:
         """The client's transport."""
-        return self._near
+        return self._to_client
 
     @property
     def is_complete(self) -> bool:
         """Whether both directions have ended."""
-        return self._ends >= 2
+        return self._ended_ways >= 2
 
 
-class _Far(asyncio.Protocol):
-    """The upstream's half."""
+class _UpstreamHalf(asyncio.Protocol):
+    """The upstream's half of a relayed stream."""
 
     def __init__(self, relay: TcpRelay) -> None:
         self._relay = relay
 
     def data_received(self, data: bytes) -> None:
-        self._relay.near.write(data)
+        self._relay.to_client.write(data)
 
     def eof_received(self) -> bool:
-        self._relay.near.write_eof()
+        self._relay.to_client.write_eof()
         self._relay.end_one_way()
         return True
 
     def connection_lost(self, _exc: Exception | None) -> None:
         if not self._relay.is_complete:
-            self._relay.near.abort()
+            self._relay.to_client.abort()
 
     def pause_writing(self) -> None:
-        self._relay.near.pause_reading()
+        self._relay.to_client.pause_reading()
 
     def resume_writing(self) -> None:
-        self._relay.near.resume_reading()
+        self._relay.to_client.resume_reading()

@@ -1,4 +1,4 @@
-"""What stands behind the gate: its address, and one HTTP/1.1 connection to it; knows nothing of whom it is used for."""
+"""The server that a gateway relays to: its address, and one HTTP/1.1 connection to it; knows no client."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from vagus.errors import Unavailable
 from vagus.reasons import Reason
 
 _HIGH = 131_072
-_HEADER_OCTETS = 131_072
+_HEADER_BYTES = 131_072
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What stands behind the gate, on a network of its own."""
+    """The address of the server that a gateway relays to, on a network of its own, with the bounds of waiting."""
 
     host: str
     port: int
     connect_seconds: float = 5.0
     response_seconds: float = 60.0
-    """For HTTP: from the end of the request until the header of the answer."""
+    """For HTTP: from the end of the request until the header of the response."""
     silence_seconds: float = 300.0
-    """For HTTP: the longest pause inside an answer's body."""
+    """For HTTP: the longest pause inside the body of a response."""
     idle_per_peer: int = 2
     """For HTTP: connections kept for the next request of the same peer; never shared between peers."""
 
 
 def unreachable(upstream: Upstream, error: Exception) -> Unavailable:
-    """The upstream did not take a connection."""
-    what = "no answer" if isinstance(error, TimeoutError) else str(getattr(error, "strerror", None) or error)
+    """The error for an upstream that took no connection."""
+    what = "no response" if isinstance(error, TimeoutError) else str(getattr(error, "strerror", None) or error)
     return Unavailable(
         Reason.UPSTREAM_UNREACHABLE,
-        f"{upstream.host}:{upstream.port} behind this gate takes no connection ({what}); try again later",
+        f"{upstream.host}:{upstream.port} behind this gateway takes no connection ({what}); try again later",
     )
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Abort with a real RST, so that what was cut does not look complete (uvloop's abort alone sends a clean FIN)."""
+    """Abort with an RST, so that what was cut does not look complete. Alone, uvloop's abort sends a clean FIN."""
     raw = transport.get_extra_info("socket")
     if raw is not None:
         with suppress(OSError):
@@ -54,25 +54,29 @@ def reset(transport: asyncio.Transport) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The header of an answer; names in lower case."""
+    """The header of a response; names in lower case."""
 
     status: int
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
 class UpstreamBroken(ConnectionError):
-    """The upstream ended in the middle, or what it says is no HTTP answer to one request."""
+    """The upstream ended in the middle of a response, or sent what is no HTTP response to one request."""
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection, one request at a time; bounded in what it holds in either direction."""
+    """One connection, one request at a time; bounded in what it holds in either direction.
+
+    The parser's callbacks append to `_events`, and `next` takes from them: a header, parts of the body, None at the
+    end. More than `_HIGH` bytes of body in `_events` pause the reading of the socket. Both run on the loop's thread.
+    """
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self._events: deque[Head | bytes | None] = deque()  # None: the answer is whole
+        self._events: deque[Head | bytes | None] = deque()  # None: the response is whole
         self._held = 0
         self._head: list[tuple[bytes, bytes]] = []
-        self._head_octets = 0
+        self._head_bytes = 0
         self._fresh = asyncio.Event()
         self._may_write = asyncio.Event()
         self._may_write.set()
@@ -80,10 +84,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._has_head = False
         self.failure: Exception | None = None
         self.has_answered = False
-        """Whether a byte of an answer to the present request has come: then it must not be asked again."""
+        """Whether a byte of the response has come: then the request must not be sent again."""
         self.is_reusable = False
         self.when_lost: Callable[[], None] | None = None
-        """Told once, when the connection has ended, whoever ended it."""
+        """Called once, when the connection has ended for whatever cause."""
 
     # From the socket
 
@@ -92,44 +96,44 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Octets of the answer."""
+        """Bytes of the response."""
         if not self._is_answering:
-            self._fail(UpstreamBroken("the upstream speaks before it is asked"))
+            self._fail(UpstreamBroken("the upstream sends data before a request"))
             return
         self.has_answered = True
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(UpstreamBroken(f"the upstream's answer is not HTTP/1.1 ({error})"))
+            self._fail(UpstreamBroken(f"the response of the upstream is not HTTP/1.1 ({error})"))
         if not self._has_head:
-            self._head_octets += len(data)
-            if self._head_octets > _HEADER_OCTETS:
-                self._fail(UpstreamBroken(f"the upstream's header exceeds {_HEADER_OCTETS} octets"))
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEADER_BYTES:
+                self._fail(UpstreamBroken(f"the upstream's header exceeds {_HEADER_BYTES} bytes"))
         if self._held > _HIGH:
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The end; for an answer without a length that is how it ends (RFC 9112 6.3)."""
+        """The end of the stream; it also ends a response without a length (RFC 9112 6.3)."""
         if self._is_answering and self._has_head and not self._is_bounded:
             self._finish()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Gone."""
+        """The connection has ended: wake the tasks that wait for it."""
         self.is_reusable = False
         if self.failure is None:
-            self.failure = exc or UpstreamBroken("the upstream closed the connection before its answer was whole")
+            self.failure = exc or UpstreamBroken("the upstream closed the connection before its response was whole")
         self._fresh.set()
         self._may_write.set()
         if self.when_lost is not None:
             self.when_lost()
 
     def pause_writing(self) -> None:
-        """It does not read."""
+        """The upstream does not read."""
         self._may_write.clear()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """The upstream reads again."""
         self._may_write.set()
 
     def _fail(self, error: Exception) -> None:
@@ -140,7 +144,7 @@ class UpstreamConnection(asyncio.Protocol):
     # The parser's callbacks
 
     def on_message_begin(self) -> None:
-        """An answer begins, or an interim one."""
+        """A response begins, or an interim one."""
         self._head = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -151,13 +155,13 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The header is whole."""
         if not self._is_answering:
-            raise UpstreamBroken("more than one answer to one request")
+            raise UpstreamBroken("more than one response to one request")
         status = self._parser.get_status_code()
         if status == 101:
-            raise UpstreamBroken("the upstream switches protocols, which nobody asked for")
+            raise UpstreamBroken("the upstream switches protocols without a request to do so")
         self._put(Head(status, self._head))
         if status < 200:
-            return  # the final answer is still to come
+            return  # the final response is still to come
         self._has_head = True
         names = {name for name, _ in self._head}
         self._is_bounded = (
@@ -165,7 +169,7 @@ class UpstreamConnection(asyncio.Protocol):
         )
         self.is_reusable = self._is_bounded and self._parser.should_keep_alive()
         if self._is_head_request:
-            # llhttp would wait for a body that a HEAD answer never has.
+            # llhttp would wait for a body, which a response to HEAD never has.
             self.is_reusable = False
             self._finish()
 
@@ -176,7 +180,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._held += len(body)
 
     def on_message_complete(self) -> None:
-        """An answer is whole, unless it was an interim one."""
+        """A response is whole, unless it was an interim one."""
         if self._is_answering and self._has_head:
             self._finish()
 
@@ -193,7 +197,7 @@ class UpstreamConnection(asyncio.Protocol):
     def ask(self, head: bytes, *, is_head_request: bool) -> None:
         """Send the header of a request."""
         self._events.clear()
-        self._held = self._head_octets = 0
+        self._held = self._head_bytes = 0
         self._is_head_request = is_head_request
         self._is_answering, self._has_head = True, False
         self.has_answered = self.is_reusable = False
@@ -223,11 +227,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def is_at_end(self) -> bool:
-        """Whether nothing of the answer is left to come."""
+        """Whether nothing of the response is left to come."""
         return bool(self._events) and self._events[0] is None
 
     def give_up(self) -> None:
-        """End it now, with a reset: the upstream must not take for complete what was cut."""
+        """End it now, with a reset: the upstream must not take a request that was cut for a complete one."""
         self.is_reusable = False
         self.failure = self.failure or UpstreamBroken("given up")
         reset(self.transport)
