@@ -16,6 +16,7 @@ from tests.endpoints.calls import Answer, call
 from tests.simulator.enrolment import House, house, new_key, request_der
 from tests.simulator.stock import BY
 from vagus.endpoints.est import EST_STATUS, est_app
+from vagus.events.log import REFUSALS
 from vagus.fleet.admission import Admitted
 from vagus.fleet.lifecycle import DeviceState
 from vagus.reasons import Reason
@@ -219,3 +220,9 @@ def test_whatever_the_body_nobody_sees_a_500(app: ASGIApp, unused_token: str, bo
 @pytest.fixture
 def unused_token(standing: House) -> str:
     return _token(standing)
+
+
+def test_a_refusal_of_a_stranger_is_counted_by_its_reason(app: ASGIApp) -> None:
+    before = REFUSALS.counts.get("CREDENTIAL_MISSING", 0)
+    call(app, "POST", ENROL, request_der(new_key()), headers=PKCS10)
+    assert REFUSALS.counts["CREDENTIAL_MISSING"] == before + 1

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vagus.errors import LimitExceeded, Malformed, Unavailable, VagusError
+from vagus.events.log import REFUSALS
 from vagus.reasons import Reason
 from vagus.wire.problems import CONTENT_TYPE, Problem, encode_problem, problem_from
 
@@ -203,6 +204,7 @@ async def send_problem(
     send: Send, error: VagusError, *, status: int | None = None, headers: Headers = (), close: bool = False
 ) -> None:
     """Answer `error` as a problem document (RFC 9457); `close` ends the connection after it."""
+    REFUSALS.note(error.reason)
     chosen = int(status or status_of(error))
     body = encode_problem(problem_from(error, chosen))
     fields = [*problem_headers(error, chosen, len(body)), *headers]

@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.http import check_framing, check_target, problem_headers, refusing, status_of
 from vagus.errors import LimitExceeded, Malformed, NotAuthorised, Unavailable, VagusError
+from vagus.events.log import REFUSALS
 from vagus.reasons import Reason
 from vagus.transport.listener_state import ListenerState
 from vagus.transport.open_connections import ConnectionRight
@@ -247,6 +248,7 @@ class AdmittedHttp(HttpToolsProtocol):
                 self.transport.abort()
                 return
         chosen = HTTPStatus(status or status_of(error))
+        REFUSALS.note(error.reason)
         body = encode_problem(problem_from(error, chosen))
         fields = [*self.server_state.default_headers, *problem_headers(error, chosen, len(body))]
         head = b"HTTP/1.1 %d %s\r\n" % (chosen, chosen.phrase.encode("ascii"))
