@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.simulator import plans
 from tests.simulator.issuing import device_name, write_credential
 from tests.simulator.processes import (
     PATIENCE,
@@ -37,31 +38,16 @@ pytestmark = pytest.mark.process
 POLL = 1.0  # another process looks for revocations every 250 ms, and says nothing when it has looked
 CUT_WITHIN = 2.0
 
-RELAYS = """
-[[listeners]]
-name = "telemetry"
-kind = "relay-http"
-address = "127.0.0.1:0"
-hospital = "h1"
-host_names = ["telemetry.h1.test.example"]
-upstream = "127.0.0.1:{store}"
-[[listeners]]
-name = "control"
-kind = "relay-http"
-address = "127.0.0.1:0"
-hospital = "h1"
-function = "control"
-host_names = ["control.h1.test.example"]
-upstream = "127.0.0.1:{store}"
-[[listeners]]
-name = "lines"
-kind = "relay-tcp"
-address = "127.0.0.1:0"
-hospital = "h1"
-function = "control"
-host_names = ["lines.h1.test.example"]
-upstream = "127.0.0.1:{echo}"
-"""
+
+def relays(store: int, echo: int) -> str:
+    """Listeners that relay to these ports: telemetry, control, and control over raw lines."""
+    rows = [("telemetry", "relay-http", store, {}), ("control", "relay-http", store, {"function": "control"})]
+    rows.append(("lines", "relay-tcp", echo, {"function": "control"}))
+    listeners = (
+        plans.listener(name, kind, f"{name}.h1.test.example", port, hospital="h1", **more)
+        for name, kind, port, more in rows
+    )
+    return plans.tables("listeners", *listeners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +76,7 @@ def hospital_that_serves(hospital_once: Path, tmp_path_factory: pytest.TempPathF
         settings.write('health = "127.0.0.1:0"\n')
     with telemetry_store() as store, echo_server() as echo:
         plan = place / "plan.toml"
-        text = PLAN.replace("count = 3", "count = 20") + RELAYS.format(store=store.port, echo=echo)
+        text = PLAN.replace("count = 3", "count = 20") + relays(store.port, echo)
         plan.write_text(text)
         done(folder, "plan", "apply", str(plan), "--yes")
         done(folder, "ca", "export", "h1/infra", "--out", str(place / "anchors.pem"))

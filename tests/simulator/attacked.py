@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import NameOID
 
+from tests.simulator import plans
 from tests.simulator.commands import ENVIRONMENT, SOURCE, vagus
 from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest, encode_manifest
 from vagus.records.authorities import list_authorities
@@ -34,122 +35,52 @@ from vagus.wiring import Installation
 START_SECONDS = 60
 PUMPS, MONITORS = 90, 4
 
-PLAN = """
-kind = "hospital"
-format = 1
 
-[group]
-title = "Attacked Group"
-domain = "attacked.example"
-status_url = "http://status.attacked.example"
+def plan(upstream: int) -> str:
+    """Three hospitals; the relays of the first have one upstream."""
+    h1: dict[str, Any] = {"hospital": "h1", "units": ["icu"], "upstream": upstream}
+    telemetry = {**h1, "function": "telemetry"}
+    return plans.hospital_plan(
+        plans.hospital(
+            plans.devices("icu", 1, PUMPS),
+            plans.devices("er", 5001, 12),
+            plans.devices("icu", 1, MONITORS, "Borea M1"),
+            plans.devices("icu", 9001, 1, host_names=["pump9001.attacked.example"]),
+            units=("icu", "er"),
+        ),
+        plans.hospital(plans.devices("icu", 7001, 6), label="h2", title="Second Hospital"),
+        plans.hospital(
+            plans.devices("icu", 8001, 2),
+            plans.devices("er", 8501, 2),
+            label="h3",
+            title="Third Hospital",
+            units=("icu", "er"),
+        ),
+        title="Attacked Group",
+        domain="attacked.example",
+        models=[plans.model(), plans.model("Borea M1", "Borea Instruments", "patient-monitor", "BM1")],
+        listeners=[
+            plans.STATUS,
+            plans.listener(
+                "enrol-h1",
+                "enrolment",
+                "enrol.attacked.example",
+                hospital="h1",
+                registration_authorities=["Aorta IP3:AIP3-000090"],
+            ),
+            plans.listener("control-h1-icu", "relay-http", "control.attacked.example", **h1, function="control"),
+            plans.listener("telemetry-h1-icu", "relay-http", "telemetry.attacked.example", **telemetry),
+            plans.listener(
+                "telemetry-h1-er", "relay-http", "telemetry-er.attacked.example", **{**telemetry, "units": ["er"]}
+            ),
+            plans.listener("stream-h1-icu", "relay-tcp", "stream.attacked.example", **telemetry),
+            plans.listener("enrol-h3", "enrolment", "enrol.h3.attacked.example", hospital="h3"),
+            plans.listener(
+                "stream-h3", "relay-tcp", "stream.h3.attacked.example", upstream, hospital="h3", function="telemetry"
+            ),
+        ],
+    )
 
-[[hospitals]]
-label = "h1"
-title = "First Hospital"
-units = [{ label = "icu", title = "Intensive Care" }, { label = "er", title = "Emergency" }]
-devices = [
-  { unit = "icu", model = "Aorta IP3", first = 1, count = @PUMPS@ },
-  { unit = "er", model = "Aorta IP3", first = 5001, count = 12 },
-  { unit = "icu", model = "Borea M1", first = 1, count = @MONITORS@ },
-  { unit = "icu", model = "Aorta IP3", first = 9001, count = 1, host_names = ["pump9001.attacked.example"] },
-]
-
-[[hospitals]]
-label = "h2"
-title = "Second Hospital"
-units = [{ label = "icu", title = "Intensive Care" }]
-devices = [{ unit = "icu", model = "Aorta IP3", first = 7001, count = 6 }]
-
-[[hospitals]]
-label = "h3"
-title = "Third Hospital"
-units = [{ label = "icu", title = "Intensive Care" }, { label = "er", title = "Emergency" }]
-devices = [
-  { unit = "icu", model = "Aorta IP3", first = 8001, count = 2 },
-  { unit = "er", model = "Aorta IP3", first = 8501, count = 2 },
-]
-
-[[models]]
-name = "Aorta IP3"
-maker = "Aorta Devices"
-category = "infusion-pump"
-serial_prefix = "AIP3"
-
-[[models]]
-name = "Borea M1"
-maker = "Borea Instruments"
-category = "patient-monitor"
-serial_prefix = "BM1"
-
-[[listeners]]
-name = "status"
-kind = "status"
-address = "127.0.0.1:0"
-
-[[listeners]]
-name = "enrol-h1"
-kind = "enrolment"
-address = "127.0.0.1:0"
-hospital = "h1"
-host_names = ["enrol.attacked.example"]
-registration_authorities = ["Aorta IP3:AIP3-000090"]
-
-[[listeners]]
-name = "control-h1-icu"
-kind = "relay-http"
-address = "127.0.0.1:0"
-hospital = "h1"
-units = ["icu"]
-host_names = ["control.attacked.example"]
-function = "control"
-upstream = "127.0.0.1:@UPSTREAM@"
-
-[[listeners]]
-name = "telemetry-h1-icu"
-kind = "relay-http"
-address = "127.0.0.1:0"
-hospital = "h1"
-units = ["icu"]
-host_names = ["telemetry.attacked.example"]
-function = "telemetry"
-upstream = "127.0.0.1:@UPSTREAM@"
-
-[[listeners]]
-name = "telemetry-h1-er"
-kind = "relay-http"
-address = "127.0.0.1:0"
-hospital = "h1"
-units = ["er"]
-host_names = ["telemetry-er.attacked.example"]
-function = "telemetry"
-upstream = "127.0.0.1:@UPSTREAM@"
-
-[[listeners]]
-name = "stream-h1-icu"
-kind = "relay-tcp"
-address = "127.0.0.1:0"
-hospital = "h1"
-units = ["icu"]
-host_names = ["stream.attacked.example"]
-function = "telemetry"
-upstream = "127.0.0.1:@UPSTREAM@"
-
-[[listeners]]
-name = "enrol-h3"
-kind = "enrolment"
-address = "127.0.0.1:0"
-hospital = "h3"
-host_names = ["enrol.h3.attacked.example"]
-
-[[listeners]]
-name = "stream-h3"
-kind = "relay-tcp"
-address = "127.0.0.1:0"
-hospital = "h3"
-host_names = ["stream.h3.attacked.example"]
-function = "telemetry"
-upstream = "127.0.0.1:@UPSTREAM@"
-"""
 
 ISSUE_FOR = "h1/icu,h1/er,h1/infra,h2/icu,h3/icu,h3/er,h3/infra"
 
@@ -468,10 +399,9 @@ def est(
 def build(folder: Path, scratch: Path, upstream: int) -> Hospital:
     """Make the hospital, take its makers' manifests in, and serve it."""
     vagus(folder, "init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE)
-    text = PLAN.replace("@UPSTREAM@", str(upstream)).replace("@PUMPS@", str(PUMPS)).replace("@MONITORS@", str(MONITORS))
-    plan = scratch / "plan.toml"
-    plan.write_text(text)
-    vagus(folder, "plan", "apply", str(plan), "--yes", "--ceremony", "--passphrase-source", SOURCE)
+    file = scratch / "plan.toml"
+    file.write_text(plan(upstream))
+    vagus(folder, "plan", "apply", str(file), "--yes", "--ceremony", "--passphrase-source", SOURCE)
     aorta = Maker("Aorta Devices", "Aorta IP3", "infusion-pump")
     borea = Maker("Borea Instruments", "Borea M1", "patient-monitor")
     house = Installation.open(folder, passphrase_sources=[SOURCE])

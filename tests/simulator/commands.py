@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from tests.simulator import plans
 from vagus.identifiers import DeviceId
 from vagus.wiring import Installation
 
@@ -19,52 +20,27 @@ ENVIRONMENT = {**os.environ, "VAGUS_TEST_PASSPHRASE": PASSPHRASE}
 SOURCE = "env:VAGUS_TEST_PASSPHRASE"
 START_SECONDS = 60
 
-PLAN = """
-kind = "hospital"
-format = 1
 
-[group]
-title = "Test Group"
-domain = "test.example"
-status_url = "http://status.test.example"
-
-[[hospitals]]
-label = "h1"
-title = "Test Hospital"
-units = [{ label = "icu", title = "Intensive Care" }, { label = "er", title = "Emergency" }]
-devices = [
-  { unit = "icu", model = "Aorta IP3", first = 1, count = @COUNT@ },
-  { unit = "er", model = "Aorta IP3", first = 50001, count = 4 },
-]
-
-[[models]]
-name = "Aorta IP3"
-maker = "Aorta Devices"
-category = "infusion-pump"
-serial_prefix = "AIP3"
-
-[[listeners]]
-name = "status"
-kind = "status"
-address = "127.0.0.1:0"
-
-[[listeners]]
-name = "enrol-h1"
-kind = "enrolment"
-address = "127.0.0.1:0"
-hospital = "h1"
-host_names = ["enrol.test.example"]
-
-[[listeners]]
-name = "control-h1-icu"
-kind = "relay-http"
-address = "127.0.0.1:0"
-hospital = "h1"
-units = ["icu"]
-host_names = ["control.test.example"]
-function = "control"
-upstream = "127.0.0.1:@UPSTREAM@"
-"""
+def plan(count: int, upstream: int) -> str:
+    """A hospital with so many pumps in its ICU and a relay to them."""
+    return plans.hospital_plan(
+        plans.hospital(
+            plans.devices("icu", 1, count), plans.devices("er", 50001, 4), title="Test Hospital", units=("icu", "er")
+        ),
+        listeners=[
+            plans.STATUS,
+            plans.listener("enrol-h1", "enrolment", "enrol.test.example", hospital="h1"),
+            plans.listener(
+                "control-h1-icu",
+                "relay-http",
+                "control.test.example",
+                upstream,
+                hospital="h1",
+                units=["icu"],
+                function="control",
+            ),
+        ],
+    )
 
 
 def vagus(folder: Path, *arguments: str, expected: int = 0) -> str:
@@ -79,9 +55,9 @@ def make_installation(folder: Path, *, devices: int, database: str | None = None
     """Plan, hierarchy and inventory of a small hospital; gives the devices of h1/icu."""
     more = ["--database", database] if database else []
     vagus(folder, "init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE, *more)
-    plan = folder / "test-plan.toml"
-    plan.write_text(PLAN.replace("@COUNT@", str(devices)).replace("@UPSTREAM@", str(upstream)))
-    vagus(folder, "plan", "apply", str(plan), "--yes", "--ceremony", "--passphrase-source", SOURCE)
+    file = folder / "test-plan.toml"
+    file.write_text(plan(devices, upstream))
+    vagus(folder, "plan", "apply", str(file), "--yes", "--ceremony", "--passphrase-source", SOURCE)
     listed = json.loads(vagus(folder, "device", "list", "--unit", "h1/icu", "--limit", str(devices), "--json"))
     rows = listed if isinstance(listed, list) else listed["devices"]
     return [DeviceId(row["id"]) for row in rows]

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 
 from tests.interop.programs import eventually
+from tests.simulator import plans
 from tests.simulator.clients import DoorConnection
 from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, vagus
 from tests.simulator.upstreams import Seen, http_upstream
@@ -44,90 +46,33 @@ SERVER_NAMES = ("web.test.example", "broker.test.example", "radius.test.example"
 
 _START_SECONDS = 90
 
-PLAN = """
-kind = "hospital"
-format = 1
 
-[group]
-title = "Test Group"
-country = "DE"
-domain = "test.example"
-status_url = "http://status.test.example"
-
-[[hospitals]]
-label = "h1"
-title = "Klinikum Süd"
-units = [
-  { label = "icu", title = "Intensive Care" },
-  { label = "er", title = "Emergency" },
-  { label = "remote-care", title = "Remote Care" },
-]
-devices = [
-  { unit = "icu", model = "Aorta IP3", first = 1, count = 40 },
-  { unit = "icu", model = "Keystone ListenerState", first = 1, count = 1, host_names = @NAMES@ },
-  { unit = "er", model = "Aorta IP3", first = 5001, count = 10 },
-  { unit = "remote-care", model = "Aorta Rhythm", first = 1, count = 4 },
-]
-
-[[models]]
-name = "Aorta IP3"
-maker = "Aorta Devices"
-category = "infusion-pump"
-serial_prefix = "AIP3"
-
-[[models]]
-name = "Aorta Rhythm"
-maker = "Aorta Devices"
-category = "pacemaker"
-serial_prefix = "ARH"
-
-[[models]]
-name = "Keystone ListenerState"
-maker = "Keystone"
-category = "device-gateway"
-serial_prefix = "KGW"
-
-[[listeners]]
-name = "status"
-kind = "status"
-address = "127.0.0.1:0"
-
-[[listeners]]
-name = "enrol"
-kind = "enrolment"
-address = "127.0.0.1:0"
-hospital = "h1"
-host_names = ["enrol.test.example"]
-
-[[listeners]]
-name = "control"
-kind = "relay-http"
-address = "127.0.0.1:0"
-hospital = "h1"
-units = ["icu"]
-host_names = ["control.test.example"]
-function = "control"
-upstream = "127.0.0.1:@UPSTREAM@"
-
-[[listeners]]
-name = "home"
-kind = "relay-http"
-address = "127.0.0.1:0"
-hospital = "h1"
-units = ["remote-care"]
-host_names = ["home.test.example"]
-upstream = "127.0.0.1:@UPSTREAM@"
-
-[[listeners]]
-name = "legacy"
-kind = "relay-http"
-address = "127.0.0.1:0"
-hospital = "h1"
-units = ["er"]
-host_names = ["legacy.test.example"]
-tls_minimum = "1.2"
-upstream = "127.0.0.1:@UPSTREAM@"
-"""
+def plan(upstream: int) -> str:
+    """One hospital with a relay for each kind of device."""
+    h1: dict[str, Any] = {"hospital": "h1", "upstream": upstream}
+    return plans.hospital_plan(
+        plans.hospital(
+            plans.devices("icu", 1, 40),
+            plans.devices("icu", 1, 1, plans.GATEWAY, host_names=list(SERVER_NAMES)),
+            plans.devices("er", 5001, 10),
+            plans.devices("remote-care", 1, 4, "Aorta Rhythm"),
+            title="Klinikum Süd",
+            units=("icu", "er", "remote-care"),
+        ),
+        country="DE",
+        models=[
+            plans.model(),
+            plans.model("Aorta Rhythm", category="pacemaker", prefix="ARH"),
+            plans.model(plans.GATEWAY, "Keystone", "device-gateway", "KGW"),
+        ],
+        listeners=[
+            plans.STATUS,
+            plans.listener("enrol", "enrolment", "enrol.test.example", hospital="h1"),
+            plans.listener("control", "relay-http", "control.test.example", units=["icu"], function="control", **h1),
+            plans.listener("home", "relay-http", "home.test.example", units=["remote-care"], **h1),
+            plans.listener("legacy", "relay-http", "legacy.test.example", units=["er"], tls_minimum="1.2", **h1),
+        ],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +120,9 @@ class Hospital:
         """Plan, hierarchy, inventory, and the first shard of the ICU declared full."""
         more = ("--database", self._database) if self._database else ()
         self.vagus("init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE, *more)
-        plan = self.files / "plan.toml"
-        names = json.dumps(SERVER_NAMES)
-        plan.write_text(PLAN.replace("@UPSTREAM@", str(upstream)).replace("@NAMES@", names), encoding="utf-8")
-        self.vagus("plan", "apply", str(plan), "--yes", "--ceremony", "--passphrase-source", SOURCE)
+        file = self.files / "plan.toml"
+        file.write_text(plan(upstream), encoding="utf-8")
+        self.vagus("plan", "apply", str(file), "--yes", "--ceremony", "--passphrase-source", SOURCE)
         for row in json.loads(self.vagus("device", "list", "--limit", "1000", "--json")):
             kind = row["unit"] + ("/gate" if row["model"] == "Keystone ListenerState" else "")
             self._devices.setdefault(kind, []).append(row["id"])

@@ -12,53 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.simulator import plans
 from vagus.cli import main
 
-PLAN = """
-kind = "hospital"
-format = 1
-[group]
-title = "Test Group"
-domain = "test.example"
-status_url = "http://127.0.0.1:1"
-[[hospitals]]
-label = "h1"
-title = "First Hospital"
-units = [{label = "icu", title = "Intensive Care"}]
-devices = [{unit = "icu", model = "Aorta IP3", first = 1, count = 3}]
-[[models]]
-name = "Aorta IP3"
-maker = "Aorta Devices"
-category = "infusion-pump"
-serial_prefix = "AIP3"
-[[listeners]]
-name = "status"
-kind = "status"
-address = "127.0.0.1:0"
-[[listeners]]
-name = "enrol"
-kind = "enrolment"
-address = "127.0.0.1:0"
-hospital = "h1"
-host_names = ["enrol.h1.test.example"]
-"""
+PLAN = plans.hospital_plan(
+    plans.hospital(plans.devices("icu", 1, 3)),
+    status_url="http://127.0.0.1:1",
+    listeners=[plans.STATUS, plans.listener("enrol", "enrolment", "enrol.h1.test.example", hospital="h1")],
+)
 
-MAKER_PLAN = """
-kind = "maker"
-format = 1
-[maker]
-title = "Aorta Devices"
-status_url = "http://127.0.0.1:1"
-[[models]]
-name = "Aorta IP3"
-category = "infusion-pump"
-serial_prefix = "AIP3"
-[[batches]]
-name = "first"
-model = "Aorta IP3"
-first = 1
-count = 3
-"""
+MAKER_PLAN = plans.maker_plan(batches=[{"name": "first", "model": plans.PUMP, "first": 1, "count": 3}])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulator import plans
 from tests.simulator.stock import OVERLAP
 from vagus.errors import Conflict, Misconfigured
 from vagus.fleet.devices import Inventory, NewDevice
@@ -35,30 +36,10 @@ from vagus.testing import FrozenClock, SeededEntropy
 EXAMPLES = Path(__file__).parents[3] / "examples"
 PROFILES = {"infusion-pump": "bedside", "pacemaker": "implant", "device-gateway": "gateway"}
 
-PLAN = """
-kind = "hospital"
-format = 1
-[group]
-title = "Test Group"
-domain = "test.example"
-status_url = "http://status.test.example"
-[[hospitals]]
-label = "h1"
-title = "First"
-units = [{label = "icu", title = "Intensive Care"}, {label = "er", title = "Emergency"}]
-devices = [
-  {unit = "icu", model = "Pump", first = 1, count = 300},
-  {unit = "er", model = "Pump", first = 301, count = 2, place = "Bay 1"},
-]
-[[models]]
-name = "Pump"
-maker = "Maker"
-category = "infusion-pump"
-serial_prefix = "P"
-"""
-BEFORE_ER = PLAN.replace(', {label = "er", title = "Emergency"}', "").replace(
-    '  {unit = "er", model = "Pump", first = 301, count = 2, place = "Bay 1"},\n', ""
-)
+_ICU, _ER = plans.devices("icu", 1, 300, "Pump"), plans.devices("er", 301, 2, "Pump", place="Bay 1")
+_PUMP = plans.model("Pump", "Maker", prefix="P")
+PLAN = plans.hospital_plan(plans.hospital(_ICU, _ER, units=("icu", "er")), models=[_PUMP], listeners=())
+BEFORE_ER = plans.hospital_plan(plans.hospital(_ICU), models=[_PUMP], listeners=())
 
 
 class PowerCutError(BaseException):
