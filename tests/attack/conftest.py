@@ -27,13 +27,9 @@ def seen(upstream: tuple[int, Seen]) -> Seen:
 def hospital(tmp_path_factory: pytest.TempPathFactory, upstream: tuple[int, Seen]) -> Iterator[Hospital]:
     """The hospital that is attacked; at the end it must still be serving, and end well."""
     folder, scratch = tmp_path_factory.mktemp("hospital"), tmp_path_factory.mktemp("scratch")
-    attacked = build(folder, scratch, upstream[0])
-    try:
-        assert attacked.process.poll() is None
+    with build(folder, scratch, upstream[0]) as attacked:
         yield attacked
-        assert attacked.process.poll() is None, "an attack ended the server"
-    finally:
-        code = attacked.stop()
-    assert code == 0
-    errors = (folder / "server.err").read_text()
+        assert attacked.served.process.poll() is None, "an attack ended the server"
+    assert attacked.served.process.returncode == 0
+    errors = (folder / "serve.log").read_text()
     assert "Traceback" not in errors, errors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import socket
 import ssl
 import time
 from collections.abc import Sequence
@@ -226,7 +225,7 @@ def test_a_ticket_opens_no_other_listener(hospital: Hospital) -> None:
     with hospital.connect("telemetry-h1-icu", context=context, session=session) as again:
         assert again.say(GET).hear() is not None
     for listener in ("control-h1-icu", "telemetry-h1-er"):
-        plug = socket.create_connection(hospital.addresses[listener], timeout=10)
+        plug = hospital.plug(listener)
         try:
             with Wire(context.wrap_socket(plug, server_hostname="x.attacked.example", session=session)) as other:
                 answer = other.say(GET).hear()
@@ -357,8 +356,8 @@ def test_nothing_behind_a_refusal_is_carried_out(hospital: Hospital, seen: Seen)
 
 
 def test_a_thousand_idle_connections_leave_the_server_serving(hospital: Hospital) -> None:
-    idle = [socket.create_connection(hospital.addresses["enrol-h1"], timeout=10) for _ in range(500)]
-    idle += [socket.create_connection(hospital.addresses["control-h1-icu"], timeout=10) for _ in range(500)]
+    idle = [hospital.plug("enrol-h1") for _ in range(500)]
+    idle += [hospital.plug("control-h1-icu") for _ in range(500)]
     try:
         for number, plug in enumerate(idle):
             plug.sendall(b"\x16\x03\x01\x40\x00\x01"[: number % 6])
@@ -377,7 +376,7 @@ def test_records_that_are_no_tls_end_the_connection(hospital: Hospital) -> None:
         b"\x80" * 100,
         b"\x15\x03\x03\x00\x02\x01\x00",
     ):
-        with Wire(socket.create_connection(hospital.addresses["control-h1-icu"], timeout=10)) as wire:
+        with Wire(hospital.plug("control-h1-icu")) as wire:
             assert wire.say(noise).has_ended(12)
 
 

@@ -12,7 +12,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulator.attacked import START_SECONDS, Credential, Hospital, Wire, new_key, request, serve
+from tests.simulator.attacked import Credential, Hospital, Wire, new_key, request
+from tests.simulator.commands import ENVIRONMENT, SOURCE, START_SECONDS
+from tests.simulator.processes import serving
 from tests.simulator.upstreams import Seen
 
 PLACES = 24
@@ -36,18 +38,15 @@ def strict(hospital: Hospital) -> Iterator[Hospital]:
         text, count = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", text)
         assert count == 1, name
     file.write_text(text)
-    try:
-        process, addresses = serve(hospital.folder, HERE)
-    finally:
-        file.write_text(kept)
-    try:
-        yield replace(hospital, process=process, addresses=addresses)
-        assert process.poll() is None, "an attack ended the server"
-    finally:
-        process.terminate()
-        assert process.wait(START_SECONDS) == 0
-        assert process.stdout is not None
-        process.stdout.close()
+    with ExitStack() as stack:
+        try:
+            more = ("--issue-for", HERE, "--passphrase-source", SOURCE)
+            served = stack.enter_context(serving(hospital.folder, *more, around=ENVIRONMENT))
+        finally:
+            file.write_text(kept)
+        yield replace(hospital, served=served)
+        assert served.process.poll() is None, "an attack ended the server"
+    assert served.process.returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +106,7 @@ def test_a_client_hello_that_drips_is_ended(strict: Hospital) -> None:
     talking = strict.context(None).wrap_bio(incoming, outgoing, server_hostname="x.attacked.example")
     with suppress(ssl.SSLWantReadError):
         talking.do_handshake()
-    with Wire(socket.create_connection(strict.addresses[CONTROL], timeout=10)) as wire:
+    with Wire(strict.plug(CONTROL)) as wire:
         drip(wire, outgoing.read())
 
 
@@ -116,7 +115,7 @@ def test_half_open_connections_of_one_source_take_its_places_and_give_them_back(
 ) -> None:
     with ExitStack() as stack:
         for number in range(4 * PLACES):
-            wire = stack.enter_context(Wire(socket.create_connection(strict.addresses[CONTROL], timeout=10)))
+            wire = stack.enter_context(Wire(strict.plug(CONTROL)))
             wire.say(b"\x16\x03\x01\x02\x00\x01"[: number % 7])
         until_served(strict, device)  # the attacker still has every socket open
 
@@ -156,7 +155,7 @@ OTHER_PROTOCOLS = {
 def test_a_relay_is_no_tunnel_and_no_other_protocol(
     strict: Hospital, seen: Seen, device: Credential, kind: str
 ) -> None:
-    raw = OTHER_PROTOCOLS[kind].replace(b"{port}", b"%d" % strict.addresses["status"][1])
+    raw = OTHER_PROTOCOLS[kind].replace(b"{port}", b"%d" % strict.served.addresses["status"][1])
     before = len(seen.lines)
     with strict.connect(CONTROL, device) as wire:
         answer = wire.say(raw).hear()
@@ -185,7 +184,7 @@ def test_an_upgrade_that_is_not_taken_leaves_nothing_behind_it(
 
 
 def test_est_is_spoken_while_others_drip(strict: Hospital, hospital: Hospital) -> None:
-    dripping = [Wire(socket.create_connection(strict.addresses["enrol-h1"], timeout=10)) for _ in range(PLACES // 2)]
+    dripping = [Wire(strict.plug("enrol-h1")) for _ in range(PLACES // 2)]
     try:
         row = hospital.device()
         answer = strict.enrol(request(new_key()), token=hospital.token(row))

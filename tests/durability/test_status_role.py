@@ -15,8 +15,9 @@ from cryptography import x509
 from cryptography.x509 import ocsp
 
 from tests.postgres import fresh_database, postgres_server
+from tests.simulator.processes import Served
 from tests.simulator.running import run
-from tests.simulator.status_nodes import PATIENCE, TRY_LATER, Hospital, Node, hospital
+from tests.simulator.status_nodes import PATIENCE, TRY_LATER, Hospital, hospital
 from tests.stall import StallMeter
 from vagus.authority.issuance import IssuedCertificate
 from vagus.x509.crls.building import RevocationReason
@@ -43,20 +44,19 @@ def revoke(icu: Hospital, issued: IssuedCertificate) -> float:
     return time.monotonic()
 
 
-def seconds_until_revoked(icu: Hospital, node: Node, issued: IssuedCertificate, since: float) -> float:
+def seconds_until_revoked(icu: Hospital, node: Served, issued: IssuedCertificate, since: float) -> float:
     while node.ask(icu.question(issued)).certificate_status is not REVOKED:
         assert time.monotonic() - since < PATIENCE
         time.sleep(0.02)
     return time.monotonic() - since
 
 
-def serials(node: Node, name: str = "0") -> set[int]:
-    code, body = node.get(f"/crl/h1.icu/1/{name}.crl")
-    assert code == 200
+def serials(node: Served, name: str = "0") -> set[int]:
+    body = node.get(f"/crl/h1.icu/1/{name}.crl")
     return {entry.serial_number for entry in x509.load_der_x509_crl(body)}
 
 
-def check_answers(icu: Hospital, node: Node) -> None:
+def check_answers(icu: Hospital, node: Served) -> None:
     """Lists, an answer as it is kept, a live one for a nonce, and one about nobody."""
     first = icu.certificates[0]
     assert serials(node) == serials(node, "complete")
@@ -95,7 +95,7 @@ def test_status_goes_on_without_the_signing_side_and_hears_within_a_second(icu: 
                 assert time.monotonic() < until
                 time.sleep(0.05)
             assert one.ask(unsigned).certificate_status is GOOD
-            address = f"{one.status[0]}:{one.status[1]}"
+            address = f"{one.addresses['status'][0]}:{one.addresses['status'][1]}"
             found = run(icu.folder, "doctor", "--status-address", address, "--json").facts
             published = [each for each in found if each["check"] == "published"]
             assert [each["state"] for each in published] == ["well"], published
@@ -110,7 +110,10 @@ def ask_on(stream: BinaryIO, peer: socket.socket, octets: bytes, count: int) -> 
 def test_a_status_node_by_itself_answers_at_sight_and_open_connections_hear_within_a_second(icu: Hospital) -> None:
     with icu.signing():
         pass
-    with icu.status_node("node-a") as node, socket.create_connection(node.status, timeout=PATIENCE) as peer:
+    with (
+        icu.status_node("node-a") as node,
+        socket.create_connection(node.addresses["status"], timeout=PATIENCE) as peer,
+    ):
         stream = peer.makefile("rb")
         requests = [post(icu.question(issued)) for issued in icu.certificates]
         for octets in requests:  # head and body in one segment, and apart
@@ -160,12 +163,11 @@ def test_under_overload_clients_are_told_to_try_later(tmp_path: Path) -> None:
             for body in bodies:
                 if body != TRY_LATER:
                     assert ocsp.load_der_ocsp_response(body).certificate_status is GOOD
-            code, health = node.get("/health", listener="health")
-            assert (code, json.loads(health)["answers"]["turned_away"] >= put_off) == (200, True)
+            assert json.loads(node.get("/health", "health"))["answers"]["turned_away"] >= put_off
             assert ask_until_calm(node, icu.question(icu.certificates[1], bytes(16))).certificate_status is GOOD
 
 
-def ask_until_calm(node: Node, request_der: bytes) -> ocsp.OCSPResponse:
+def ask_until_calm(node: Served, request_der: bytes) -> ocsp.OCSPResponse:
     """A millisecond of delay is much for it: whatever else this machine does is told as overload too."""
     until = time.monotonic() + PATIENCE
     while (answer := node.ask(request_der)).response_status is ocsp.OCSPResponseStatus.TRY_LATER:
@@ -173,7 +175,7 @@ def ask_until_calm(node: Node, request_der: bytes) -> ocsp.OCSPResponse:
     return answer
 
 
-def storm(icu: Hospital, node: Node, *, connections: int, each: int) -> list[bytes]:
+def storm(icu: Hospital, node: Served, *, connections: int, each: int) -> list[bytes]:
     """Every connection asks at once for answers that must be signed for it alone; gives all bodies."""
     bodies: list[bytes] = []
     gate = threading.Barrier(connections)
@@ -181,7 +183,7 @@ def storm(icu: Hospital, node: Node, *, connections: int, each: int) -> list[byt
     burst = b"".join(post(question) for question in questions)
 
     def ask() -> None:
-        with socket.create_connection(node.status, timeout=PATIENCE) as peer:
+        with socket.create_connection(node.addresses["status"], timeout=PATIENCE) as peer:
             gate.wait(PATIENCE)
             peer.sendall(burst)
             with peer.makefile("rb") as stream:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import queue
 import socket
 import ssl
-import subprocess
-import sys
-import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -27,12 +23,12 @@ from cryptography.x509.oid import NameOID
 
 from tests.simulator import plans
 from tests.simulator.commands import ENVIRONMENT, SOURCE, vagus
+from tests.simulator.processes import Served, serving
 from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest, encode_manifest
 from vagus.records.authorities import list_authorities
 from vagus.records.devices import DeviceFilter, DeviceRow, list_devices
 from vagus.wiring import Installation
 
-START_SECONDS = 60
 PUMPS, MONITORS = 90, 4
 
 
@@ -271,8 +267,7 @@ class Hospital:
     scratch: Path
     aorta: Maker
     borea: Maker
-    process: subprocess.Popen[str]
-    addresses: dict[str, tuple[str, int]]
+    served: Served
     house: Installation
     numbers: count[int] = field(default_factory=lambda: count(1))
     stock: dict[str, list[DeviceRow]] = field(default_factory=dict)
@@ -308,6 +303,10 @@ class Hospital:
 
     # talking
 
+    def plug(self, listener: str) -> socket.socket:
+        """A TCP connection to a listener."""
+        return socket.create_connection(self.served.addresses[listener], timeout=10)
+
     def connect(
         self,
         listener: str,
@@ -317,7 +316,7 @@ class Hospital:
         context: ssl.SSLContext | None = None,
     ) -> Wire:
         """A TLS connection to a listener, showing `who`."""
-        plug = socket.create_connection(self.addresses[listener], timeout=10)
+        plug = self.plug(listener)
         wrapped = (context or self.context(who)).wrap_socket(
             plug, server_hostname="x.attacked.example", session=session
         )
@@ -338,7 +337,7 @@ class Hospital:
 
     def plain(self) -> Wire:
         """A connection to the status listener."""
-        return Wire(socket.create_connection(self.addresses["status"], timeout=10))
+        return Wire(self.plug("status"))
 
     def enrol(
         self,
@@ -365,15 +364,6 @@ class Hospital:
         except (ssl.SSLError, ConnectionError):
             return None
 
-    def stop(self) -> int:
-        """End everything; gives the exit code of the serving process."""
-        self.house.close()
-        self.process.terminate()
-        code = self.process.wait(START_SECONDS)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
-
 
 def est(
     body: bytes,
@@ -396,7 +386,8 @@ def est(
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def build(folder: Path, scratch: Path, upstream: int) -> Hospital:
+@contextmanager
+def build(folder: Path, scratch: Path, upstream: int) -> Iterator[Hospital]:
     """Make the hospital, take its makers' manifests in, and serve it."""
     vagus(folder, "init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE)
     file = scratch / "plan.toml"
@@ -404,39 +395,15 @@ def build(folder: Path, scratch: Path, upstream: int) -> Hospital:
     vagus(folder, "plan", "apply", str(file), "--yes", "--ceremony", "--passphrase-source", SOURCE)
     aorta = Maker("Aorta Devices", "Aorta IP3", "infusion-pump")
     borea = Maker("Borea Instruments", "Borea M1", "patient-monitor")
-    house = Installation.open(folder, passphrase_sources=[SOURCE])
-    for maker in (aorta, borea):
-        manifest, anchor = scratch / f"{maker.model[:5]}.json", scratch / f"{maker.model[:5]}.pem"
-        manifest.write_bytes(maker.manifest([]))
-        anchor.write_bytes(maker.root.public_bytes(Encoding.PEM))
-        house.operations.devices.import_manifest(
-            house.actor, manifest.read_bytes(), maker.root.public_bytes(Encoding.DER), None
-        )
-    process, addresses = serve(folder)
-    hospital = Hospital(folder, scratch, aorta, borea, process, addresses, house)
-    with house.database.reading() as connection:
-        for row in list_devices(connection, DeviceFilter(), after=None, limit=500):
-            if row.maker_serial not in {"AIP3-000090", "AIP3-009001"}:
-                hospital.stock.setdefault(f"{row.unit}:{row.model}", []).append(row)
-    return hospital
-
-
-def serve(folder: Path, issue_for: str = ISSUE_FOR) -> tuple[subprocess.Popen[str], dict[str, tuple[str, int]]]:
-    """`vagus serve`, once it is ready."""
-    command = [sys.executable, "-m", "vagus", "--dir", str(folder), "serve", "--issue-for", issue_for]
-    with (folder / "server.err").open("ab") as errors:
-        process = subprocess.Popen(
-            [*command, "--passphrase-source", SOURCE],
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-    lines: queue.Queue[str] = queue.Queue()
-    out = process.stdout
-    assert out is not None
-    threading.Thread(target=lambda: lines.put(out.readline()), daemon=True).start()
-    line = lines.get(timeout=START_SECONDS)
-    assert line, (folder / "server.err").read_text()
-    found = {name: address.rpartition(":") for name, address in json.loads(line)["listeners"].items()}
-    return process, {name: (host, int(port)) for name, (host, _, port) in found.items()}
+    with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
+        for maker in (aorta, borea):
+            anchor_der = maker.root.public_bytes(Encoding.DER)
+            house.operations.devices.import_manifest(house.actor, maker.manifest([]), anchor_der, None)
+        more = ("--issue-for", ISSUE_FOR, "--passphrase-source", SOURCE)
+        with serving(folder, *more, around=ENVIRONMENT) as served:
+            hospital = Hospital(folder, scratch, aorta, borea, served, house)
+            with house.database.reading() as connection:
+                for row in list_devices(connection, DeviceFilter(), after=None, limit=500):
+                    if row.maker_serial not in {"AIP3-000090", "AIP3-009001"}:
+                        hospital.stock.setdefault(f"{row.unit}:{row.model}", []).append(row)
+            yield hospital

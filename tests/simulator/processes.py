@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -11,9 +12,8 @@ import ssl
 import subprocess
 import sys
 import threading
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -26,34 +26,59 @@ from cryptography.x509 import ocsp
 
 SOURCES = [str(Path(__file__).parents[2] / "src")]
 PATIENCE = 60
+START_SECONDS = 90
 
 
 @dataclass(slots=True)
 class Served:
-    """A hospital that serves."""
+    """An installation that a process of its own serves."""
 
     folder: Path
     process: subprocess.Popen[str]
     ready: dict[str, Any]
 
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """Host and port of each listener."""
+        found = {name: address.rpartition(":") for name, address in self.ready["listeners"].items()}
+        return {name: (host, int(port)) for name, (host, _, port) in found.items()}
+
+    @property
+    def issuers(self) -> list[str]:
+        """The generations of authorities that it issues for."""
+        issuers: list[str] = self.ready["issuers"]
+        return issuers
+
     def port(self, listener: str) -> int:
-        return int(self.ready["listeners"][listener].rpartition(":")[2])
+        return self.addresses[listener][1]
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, listener: str = "status", **headers: str
+    ) -> tuple[int, bytes]:
+        """Status and body of the response to one request without TLS."""
+        connection = http.client.HTTPConnection(*self.addresses[listener], timeout=PATIENCE)
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
 
     def get(self, path: str, listener: str = "status") -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port(listener)}{path}", timeout=PATIENCE) as answer:
-            body: bytes = answer.read()
+        """What is at `path`. Raises urllib.error.HTTPError where nothing is."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port(listener)}{path}", timeout=PATIENCE) as response:
+            body: bytes = response.read()
         return body
+
+    def ask(self, request_der: bytes) -> ocsp.OCSPResponse:
+        """The response to an OCSP request by POST."""
+        status, body = self.request("POST", "/ocsp", request_der, **{"Content-Type": "application/ocsp-request"})
+        assert status == http.client.OK
+        return ocsp.load_der_ocsp_response(body)
 
     def ask_ocsp(self, certificate: x509.Certificate, issuer: x509.Certificate) -> ocsp.OCSPResponse:
         asked = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, hashes.SHA1()).build()
-        body = asked.public_bytes(Encoding.DER)
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port('status')}/ocsp",
-            data=body,
-            headers={"content-type": "application/ocsp-request"},
-        )
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return ocsp.load_der_ocsp_response(answer.read())
+        return self.ask(asked.public_bytes(Encoding.DER))
 
     def reload(self) -> dict[str, Any]:
         """Have it take the plan in force; gives what it says once it has."""
@@ -65,6 +90,11 @@ class Served:
     def log(self) -> str:
         return (self.folder / "serve.log").read_text()
 
+    def kill(self) -> None:
+        """As a power switch would."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
     def stop(self) -> int:
         """End it as an operator would; gives its exit code."""
         if self.process.poll() is None:
@@ -73,25 +103,29 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[Served]:
-    """`vagus serve` from its ready line to its end."""
+def serving(folder: Path, *arguments: str, around: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """`vagus serve` from its ready line until the block ends, unless the test ended it before."""
     with (folder / "serve.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "vagus", "--dir", str(folder), "serve", *arguments],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=environment(),
+            env=environment() if around is None else {"PYTHONPATH": os.pathsep.join(SOURCES), **around},
         )
     assert process.stdout is not None
+    watchdog = threading.Timer(START_SECONDS, process.kill)
+    watchdog.start()
+    served = Served(folder, process, {})
     try:
         line = process.stdout.readline()
-        assert line, (folder / "serve.log").read_text()
-        yield Served(folder, process, json.loads(line))
+        watchdog.cancel()
+        assert line, served.log()[-3000:]
+        served.ready = json.loads(line)
+        yield served
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE)
+        watchdog.cancel()
+        served.stop()
         process.stdout.close()
 
 

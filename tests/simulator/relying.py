@@ -10,9 +10,6 @@ import base64
 import http.client
 import json
 import ssl
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +25,7 @@ from tests.interop.programs import eventually
 from tests.simulator import plans
 from tests.simulator.clients import DoorConnection
 from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, vagus
+from tests.simulator.processes import Served, serving
 from tests.simulator.upstreams import Seen, http_upstream
 from vagus.authority.crls.shards import SHARD_PLACES
 from vagus.authority.issuance import IssuanceOrder
@@ -43,8 +41,6 @@ DOMAIN = "test.example"
 STATUS_HOST = "status.test.example"
 SERVER_NAMES = ("web.test.example", "broker.test.example", "radius.test.example", "127.0.0.1")
 """What the gateway in the ICU may show as a server; nginx, HAProxy, mosquitto and FreeRADIUS show it here."""
-
-_START_SECONDS = 90
 
 
 def plan(upstream: int) -> str:
@@ -108,7 +104,7 @@ class Hospital:
         self.files = folder / "files"
         self.files.mkdir(parents=True)
         self.seen = Seen()
-        self.addresses: dict[str, tuple[str, int]] = {}
+        self.served: Served
         self._database = database
         self._devices: dict[str, list[str]] = {}
         self._tokens: dict[str, str] = {}
@@ -173,7 +169,7 @@ class Hospital:
 
     def port(self, listener: str) -> int:
         """Where a listener is."""
-        return self.addresses[listener][1]
+        return self.served.port(listener)
 
     @property
     def status(self) -> str:
@@ -197,7 +193,7 @@ class Hospital:
         body = base64.b64encode(request.public_bytes(serialization.Encoding.DER))
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trust.load_verify_locations(self.authority("root"))
-        connection = DoorConnection(self.addresses["enrol"], "enrol.test.example", trust)
+        connection = DoorConnection(self.served.addresses["enrol"], "enrol.test.example", trust)
         basic = base64.b64encode(f"{device}:{token}".encode()).decode()
         headers = {"Content-Type": "application/pkcs10", "Authorization": f"Basic {basic}"}
         road = "/.well-known/est/" + (f"{label}/" if label else "") + "simpleenroll"
@@ -250,15 +246,7 @@ class Hospital:
 
     def fetch(self, path: str) -> bytes:
         """A file of the status listener."""
-        connection = http.client.HTTPConnection(*self.addresses["status"], timeout=20)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            body = answer.read()
-        finally:
-            connection.close()
-        assert answer.status == http.client.OK, f"{path}: {answer.status} {body[:200]!r}"
-        return body
+        return self.served.get(path)
 
     def list_at(self, url: str) -> x509.CertificateRevocationList:
         """The list that a certificate's distribution point names."""
@@ -282,37 +270,7 @@ def hospital(folder: Path, database: str | None = None) -> Iterator[Hospital]:
         made = Hospital(folder, database)
         made.seen = seen
         made.found(upstream)
-        with _serving(made):
+        more = ("--issue-for", "all", "--passphrase-source", SOURCE)
+        with serving(made.folder, *more, around=ENVIRONMENT) as made.served:
             yield made
-
-
-@contextmanager
-def _serving(made: Hospital) -> Iterator[None]:
-    command = [sys.executable, "-m", "vagus", "--dir", str(made.folder), "serve", "--issue-for", "all"]
-    errors = made.folder / "server.err"
-    with errors.open("wb") as stream:
-        process = subprocess.Popen(
-            [*command, "--passphrase-source", SOURCE], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=stream, text=True
-        )
-    assert process.stdout is not None
-    watchdog = threading.Timer(_START_SECONDS, process.kill)
-    watchdog.start()
-    line = process.stdout.readline()
-    watchdog.cancel()
-    try:
-        assert line, f"the server does not start: {errors.read_text()[-3000:]}"
-        for name, address in json.loads(line)["listeners"].items():
-            host, _, port = address.rpartition(":")
-            made.addresses[name] = (host, int(port))
-        yield
-    finally:
-        process.terminate()
-        try:
-            code = process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait(10)
-        process.stdout.close()
-    said = errors.read_text()
-    assert code == 0, f"the server ended with {code}: {said[-3000:]}"
-    assert "Traceback" not in said, said[-3000:]
+        assert made.served.process.returncode == 0, made.served.log()[-3000:]

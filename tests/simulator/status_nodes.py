@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from tests.simulator.processes import Served, serving
 from tests.simulator.running import PLAN, done
 from vagus.authority.issuance import IssuanceOrder, IssuanceToken, IssuedCertificate
 from vagus.identifiers import DeviceId
@@ -32,39 +28,6 @@ PATIENCE = 60.0
 SOURCE = "env:TEST_PASSPHRASE"
 _PASSPHRASE = "correct horse battery"
 TRY_LATER = bytes.fromhex("30030a0103")
-
-
-@dataclass
-class Node:
-    """A process that serves, from its ready line on."""
-
-    process: subprocess.Popen[str]
-    listeners: dict[str, tuple[str, int]]
-    issuers: list[str]
-
-    @property
-    def status(self) -> tuple[str, int]:
-        return self.listeners["status"]
-
-    def get(self, path: str, *, listener: str = "status") -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(*self.listeners[listener], timeout=PATIENCE)
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
-        return answer.status, body
-
-    def ask(self, request_der: bytes) -> ocsp.OCSPResponse:
-        connection = http.client.HTTPConnection(*self.status, timeout=PATIENCE)
-        connection.request("POST", "/ocsp", request_der, {"Content-Type": "application/ocsp-request"})
-        body = connection.getresponse().read()
-        connection.close()
-        return ocsp.load_der_ocsp_response(body)
-
-    def kill(self) -> None:
-        """As a power switch would."""
-        self.process.kill()
-        self.process.wait(PATIENCE)
 
 
 @dataclass
@@ -119,13 +82,13 @@ class Hospital:
         return builder.build().public_bytes(Encoding.DER)
 
     @contextmanager
-    def signing(self) -> Iterator[Node]:
+    def signing(self) -> Iterator[Served]:
         """The side with the keys of h1/icu."""
         with serve(self.folder, "--issue-for", "h1/icu", "--passphrase-source", SOURCE) as node:
             yield node
 
     @contextmanager
-    def status_node(self, name: str, settings: str = "") -> Iterator[Node]:
+    def status_node(self, name: str, settings: str = "") -> Iterator[Served]:
         """A node with a folder of its own, in which there is the responders' keystore and no other."""
         folder = self.folder.parent / name
         folder.mkdir(mode=0o700)
@@ -149,33 +112,10 @@ def _key_octets(issuer: x509.Certificate) -> bytes:
     return key_bytes(decode_certificate(issuer.public_bytes(Encoding.DER)).spki_der)
 
 
-@contextmanager
-def serve(folder: Path, *arguments: str) -> Iterator[Node]:
-    """`vagus serve` until the block ends, unless the test killed it before."""
-    with (folder / "serve.log").open("a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vagus", "--dir", str(folder), "serve", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env={key: value for key, value in os.environ.items() if key != "VAGUS_PASSPHRASE_SOURCE"}
-            | {"TEST_PASSPHRASE": _PASSPHRASE},
-        )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line, (folder / "serve.log").read_text()[-3000:]
-        ready = json.loads(line)
-        listeners = {
-            name: (address.rpartition(":")[0], int(address.rpartition(":")[2]))
-            for name, address in ready["listeners"].items()
-        }
-        yield Node(process, listeners, ready["issuers"])
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE)
-        process.stdout.close()
+def serve(folder: Path, *arguments: str) -> AbstractContextManager[Served]:
+    """`vagus serve`, which knows no source of a passphrase but those among its arguments."""
+    around = {name: value for name, value in os.environ.items() if name != "VAGUS_PASSPHRASE_SOURCE"}
+    return serving(folder, *arguments, around=around | {"TEST_PASSPHRASE": _PASSPHRASE})
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import tarfile
@@ -20,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.simulator.processes import serving
 from tests.simulator.running import PLAN
 
 ROOT = Path(__file__).parents[2]
@@ -67,25 +67,10 @@ class Release:
     @contextlib.contextmanager
     def serving(self) -> Iterator[dict[str, int]]:
         """`vagus serve` until the block ends; gives the port of each listener."""
-        with (self.folder.parent / "serve.log").open("a") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "vagus", "--dir", str(self.folder), "serve", "--issue-for", "h1/icu,h1/infra"],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=self._environment({}),
-            )
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            assert line, (self.folder.parent / "serve.log").read_text()
-            listeners: dict[str, str] = json.loads(line)["listeners"]
-            yield {name: int(address.rpartition(":")[2]) for name, address in listeners.items()}
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(_SECONDS)
-            process.stdout.close()
-        assert process.returncode == 0
+        around = self._environment({})
+        with serving(self.folder, "--issue-for", "h1/icu,h1/infra", around=around) as served:
+            yield {name: port for name, (_, port) in served.addresses.items()}
+        assert served.process.returncode == 0
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         secret = {"SECRET": "a passphrase of the test", "VAGUS_PASSPHRASE_SOURCE": "env:SECRET"}
