@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from vagus.durable_files import create_file, replace_durably, sync_file
 from vagus.errors import Conflict, Malformed, Misconfigured, Unavailable
 from vagus.policy.documents import Document, decode_document, read_document
-from vagus.policy.plan_files import check_address
+from vagus.policy.plan_files import Address
 from vagus.reasons import Reason
 
 FILE_NAME = "vagus.toml"
@@ -47,18 +47,24 @@ class _KeystoreTable(Document):
     unsafe_fast: bool = False
 
 
-class _ServeTable(Document):
+class ServeSettings(Document):
+    """Bounds of the serving process; times in seconds."""
+
     handshake_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
     header_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
     stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     body_octets_per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 100.0
+    """A request body that comes more slowly is given up after a minute in all."""
     connections: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
     sequence_bound_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
     overload_seconds: Annotated[float, Field(gt=0, le=60)] = 0.25
-    addresses: dict[str, Annotated[str, AfterValidator(check_address)]] = Field(default_factory=dict)
-    health: Annotated[str, AfterValidator(check_address)] | None = None
+    """OCSP requests that need a signature get tryLater while the event loop is later than this."""
+    addresses: dict[str, Address] = Field(default_factory=dict)
+    """Listener name to the host:port that overrides the plan's."""
+    health: Address | None = None
     probe: Literal["listener", "url", "off"] = "listener"
+    """Where the prober fetches what is published: here, at the status URL, or nowhere."""
     probe_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
 
 
@@ -66,30 +72,12 @@ class _SettingsFile(Document):
     format: Literal[1]
     installation: _InstallationTable
     keystore: _KeystoreTable = _KeystoreTable()
-    serve: _ServeTable = _ServeTable()
-
-
-@dataclass(frozen=True, slots=True)
-class ServeSettings:
-    """Bounds of the serving process; times in seconds."""
-
-    handshake_seconds: float
-    header_seconds: float
-    stall_seconds: float
-    body_octets_per_second: float  # slower bodies are given up after a minute in all
-    connections: int
-    connections_per_source: int
-    sequence_bound_seconds: float
-    overload_seconds: float  # OCSP questions that need a signature get tryLater when the loop is behind by more
-    addresses: tuple[tuple[str, str], ...]  # listener name -> host:port that overrides the plan's
-    health: str | None
-    probe: Literal["listener", "url", "off"]  # what is published is fetched here, at the status URL, or not at all
-    probe_seconds: float
+    serve: ServeSettings = ServeSettings()
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `vagus.toml` says, with the folder that it stands in."""
+    """What `vagus.toml` says, with the folder that holds the file."""
 
     folder: Path
     kind: str  # hospital, maker
@@ -97,7 +85,7 @@ class Settings:
     database_url: str
     policy_pack: Path | None  # None: the shipped one
     kdf: Literal["scrypt", "pbkdf2"]
-    unsafe_fast_kdf: bool  # tests and demonstrations only; doctor says so
+    unsafe_fast_kdf: bool  # for tests and demonstrations only; doctor reports it
     serve: ServeSettings
 
     @property
@@ -122,7 +110,7 @@ class Settings:
 
     @property
     def backups(self) -> Path:
-        """Where `backup` writes unless told otherwise."""
+        """Where `backup` writes by default."""
         return self.folder / "backups"
 
     @property
@@ -167,7 +155,7 @@ def load_settings(folder: Path) -> Settings:
 
 
 def decode_settings(raw: bytes, folder: Path) -> Settings:
-    """The settings in the bytes of a `vagus.toml` that stands in `folder`. Raises Misconfigured(BAD_SETTINGS)."""
+    """The settings in the bytes of a `vagus.toml` of `folder`. Raises Misconfigured(BAD_SETTINGS)."""
     said = decode_document(raw, str(folder / FILE_NAME), _SettingsFile, Reason.BAD_SETTINGS)
     return Settings(
         folder=folder,
@@ -177,20 +165,7 @@ def decode_settings(raw: bytes, folder: Path) -> Settings:
         policy_pack=folder / said.installation.policy_pack if said.installation.policy_pack else None,
         kdf=said.keystore.kdf,
         unsafe_fast_kdf=said.keystore.unsafe_fast,
-        serve=ServeSettings(
-            handshake_seconds=said.serve.handshake_seconds,
-            header_seconds=said.serve.header_seconds,
-            stall_seconds=said.serve.stall_seconds,
-            body_octets_per_second=said.serve.body_octets_per_second,
-            connections=said.serve.connections,
-            connections_per_source=said.serve.connections_per_source,
-            sequence_bound_seconds=said.serve.sequence_bound_seconds,
-            overload_seconds=said.serve.overload_seconds,
-            addresses=tuple(sorted(said.serve.addresses.items())),
-            health=said.serve.health,
-            probe=said.serve.probe,
-            probe_seconds=said.serve.probe_seconds,
-        ),
+        serve=said.serve,
     )
 
 
@@ -205,8 +180,8 @@ def write_settings(
 ) -> Settings:
     """Begin an installation: the folder (0700), its settings (0600) and nothing else.
 
-    Raises Misconfigured(BAD_SETTINGS) for a value that `vagus.toml` does not allow, Conflict(ALREADY_EXISTS) when an
-    installation stands there, Malformed(BAD_ARGUMENT) for a folder that cannot be written, and
+    Raises Misconfigured(BAD_SETTINGS) for a value that `vagus.toml` does not allow, Conflict(ALREADY_EXISTS) when the
+    folder has one, Malformed(BAD_ARGUMENT) for a folder that cannot be written, and
     Unavailable(DATABASE_UNAVAILABLE) when the disk is full or fails.
     """
     text = _TEMPLATE.format(
@@ -229,7 +204,7 @@ def write_settings(
         if not folder.is_dir():
             msg = f"{folder} is no folder; name another one for the installation"
             raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(folder)) from fault
-        msg = f"{folder / FILE_NAME} stands already; use that installation or name another folder"
+        msg = f"{folder / FILE_NAME} exists already; use that installation or name another folder"
         raise Conflict(Reason.ALREADY_EXISTS, msg, file=str(folder / FILE_NAME)) from fault
     except OSError as fault:
         if fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
@@ -248,7 +223,7 @@ def rename_log(settings: Settings, origin: str) -> None:
     file = settings.folder / FILE_NAME
     text = _ORIGIN_LINE.sub(lambda found: found[1] + _quoted(origin), file.read_text("utf-8"), count=1)
     if decode_settings(text.encode(), settings.folder).origin != origin:
-        msg = f"{file}: installation.origin stands in a form that is not rewritten; set it to {origin} by hand"
+        msg = f"{file}: installation.origin is written in a form that is not replaced; set it to {origin} by hand"
         raise Misconfigured(Reason.BAD_SETTINGS, msg, file=str(file), key="installation.origin")
     replace_durably(file, text.encode())
 
@@ -278,7 +253,7 @@ stall_seconds = 60.0
 body_octets_per_second = 100.0    # a request body that trickles more slowly is given up after a minute
 connections = 20000
 connections_per_source = 2000
-sequence_bound_seconds = 2.0      # a gate that lost the revocation sequence for longer applies the fail mode
+sequence_bound_seconds = 2.0      # a gateway that lost the revocation sequence for longer applies the fail mode
 # health = "127.0.0.1:9470"       # /health and /metrics for operators
 # probe = "url"                   # fetch what is published where certificates say it is, not at our own listener
 """

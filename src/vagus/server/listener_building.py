@@ -23,7 +23,7 @@ from vagus.fleet.lifecycle import HAS_ENDED
 from vagus.fleet.maker_crls import FOLDER, MakerCrls, MakerCrlStatus, note
 from vagus.fleet.verifier_memory import DurableCrlMemory, set_floor
 from vagus.identifiers import DeviceId
-from vagus.policy.plans import HospitalPlan, ListenerKind, PlannedListener
+from vagus.policy.plans import HospitalPlan, ListenerKind, PlannedListener, split_address
 from vagus.policy.values import Function
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_authorities
@@ -423,10 +423,9 @@ def status_spec(installation: Installation, listener: PlannedListener, app: ASGI
 
 def address_of(installation: Installation, listener: PlannedListener) -> tuple[str, int]:
     """Where a listener binds: the settings of this node may put it elsewhere than the plan."""
-    for name, address in installation.settings.serve.addresses:
-        if name == listener.name:
-            host, _, port = address.rpartition(":")
-            return host.strip("[]"), int(port)
+    address = installation.settings.serve.addresses.get(listener.name)
+    if address is not None:
+        return split_address(address)
     return listener.host, listener.port
 
 
