@@ -440,7 +440,7 @@ class Installation:
 
     def profile_of(self, category: str) -> str | None:
         """The profile of a device category; None where the pack has no rule for it."""
-        found = (rule.profile for rule in self.pack.rules.values() if category in rule.categories)
+        found = (profile for profile, rule in self.pack.rules.items() if category in rule.categories)
         return next(found, None)
 
 

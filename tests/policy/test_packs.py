@@ -203,15 +203,7 @@ def test_authorities_have_their_keys_and_custody() -> None:
         assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN
 
 
-def test_a_category_finds_its_rule() -> None:
-    assert PACK.rule_for_category("infusion-pump").profile == "bedside"
-    assert PACK.rule_for_category("pacemaker").profile == "implant"
-    assert PACK.rule_for_category("ventilator").is_life_sustaining
-
-
-@pytest.mark.parametrize(
-    "ask", [lambda: PACK.rule_for_category("toaster"), lambda: PACK.rule("root"), lambda: PACK.profile("toaster")]
-)
+@pytest.mark.parametrize("ask", [lambda: PACK.rule("root"), lambda: PACK.profile("toaster")])
 def test_what_the_pack_does_not_know_is_refused(ask: Callable[[], object]) -> None:
     with pytest.raises(PolicyRefusal) as refusal:
         ask()
@@ -513,7 +505,7 @@ def test_a_profile_of_ones_own_is_kept() -> None:
     found = pack.profiles["incubator"]
     assert (found.kind, found.name_form) == (Kind.END_ENTITY, NameForm.DEVICE)
     assert KeyUsage.KEY_ENCIPHERMENT in found.key_usage
-    assert pack.rule_for_category("incubator").profile == "incubator"
+    assert pack.rule("incubator").categories == ("incubator",)
 
 
 PLACES = [(*path, name) for path, table in [((), TABLES)] for name in table] + [

@@ -6,7 +6,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vagus.policy.values import DeviceClass, Exposure, FailMode, Function, spell_duration
+from vagus.policy.values import AuthorityRule, DeviceClass, Exposure, FailMode, Function, Rule, spell_duration
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.oids import ANY_EXTENDED_KEY_USAGE, ANY_POLICY, OCSP_SIGNING, PURPOSES, SERVER_AUTH
 from vagus.x509.profiles import KeyUsage, Kind, NameForm
@@ -14,7 +14,7 @@ from vagus.x509.profiles import KeyUsage, Kind, NameForm
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from vagus.policy.pack_files import AuthorityTable, PackFile, ProfileTable, RuleTable
+    from vagus.policy.pack_files import PackFile, ProfileTable
 
 Finding = tuple[str, str]  # key, and a sentence with limit and remedy
 
@@ -242,7 +242,7 @@ def _is_oid(text: str) -> bool:
 # --- rules and functions -----------------------------------------------------------------------------------------
 
 
-def _rule(name: str, table: RuleTable, pack: PackFile) -> Iterator[Finding]:
+def _rule(name: str, table: Rule, pack: PackFile) -> Iterator[Finding]:
     here = f"rules.{name}"
     profile = pack.profiles.get(name)
     if profile is None:
@@ -251,7 +251,7 @@ def _rule(name: str, table: RuleTable, pack: PackFile) -> Iterator[Finding]:
     if profile.kind is not Kind.END_ENTITY:
         yield here, "authorities and responders are governed by [authorities] and [ocsp]; delete this rule"
         return
-    is_critical = table.life_sustaining or table.device_class is DeviceClass.III
+    is_critical = table.is_life_sustaining or table.device_class is DeviceClass.III
     if table.device_class is DeviceClass.III and table.review_approvals < 2:
         yield f"{here}.review_approvals", f"class III needs 2 approvals, {table.review_approvals} given; raise it"
     if table.categories and table.device_class is None:
@@ -321,16 +321,16 @@ def _authorities(pack: PackFile) -> Iterator[Finding]:
         default=timedelta(0),
     )
     for kind in type(pack.authorities).model_fields:
-        table: AuthorityTable = getattr(pack.authorities, kind)
+        table: AuthorityRule = getattr(pack.authorities, kind)
         here = f"authorities.{kind}"
         profile = pack.profiles.get(table.profile)
         if profile is None or profile.kind is not Kind.AUTHORITY:
             yield f"{here}.profile", f"{table.profile!r} is not an authority's profile of this pack; name one"
             continue
-        if table.key not in profile.keys:
+        if table.key_algorithm not in profile.keys:
             yield (
                 f"{here}.key",
-                f"{table.key} is not among profiles.{table.profile}.keys; add it there or choose another",
+                f"{table.key_algorithm} is not among profiles.{table.profile}.keys; add it there or choose another",
             )
         bound = profile.longest_lifetime
         if bound is not None and (table.lifetime is None or table.lifetime > bound):
@@ -352,18 +352,18 @@ def _authorities(pack: PackFile) -> Iterator[Finding]:
 
 def _custody(pack: PackFile) -> Iterator[Finding]:
     for kind in ("root", "device_ca", "maker_root"):
-        if not getattr(pack.authorities, kind).offline:
+        if not getattr(pack.authorities, kind).is_offline:
             yield f"authorities.{kind}.offline", "this key is opened in ceremonies only; set it to true"
     for kind in ("issuing_ca", "sdc_ca", "infrastructure_ca", "line_ca"):
-        if getattr(pack.authorities, kind).offline:
+        if getattr(pack.authorities, kind).is_offline:
             yield f"authorities.{kind}.offline", "this authority issues day and night; set it to false"
 
 
-def _against_parent(kind: str, table: AuthorityTable, pack: PackFile) -> Iterator[Finding]:
+def _against_parent(kind: str, table: AuthorityRule, pack: PackFile) -> Iterator[Finding]:
     name = _PARENTS.get(kind)
     if name is None:
         return
-    parent: AuthorityTable = getattr(pack.authorities, name)
+    parent: AuthorityRule = getattr(pack.authorities, name)
     if parent.lifetime is not None and (table.lifetime is None or table.lifetime > parent.lifetime):
         limit = spell_duration(parent.lifetime)
         yield f"authorities.{kind}.lifetime", f"it exceeds the {limit} of its issuer {name}; lower it"

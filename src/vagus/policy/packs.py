@@ -5,30 +5,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
 
 from vagus.errors import Misconfigured
 from vagus.policy.documents import decode_document, load_document
 from vagus.policy.pack_checks import find_faults
-from vagus.policy.pack_files import AuthorityTable, FunctionTable, PackFile, ProfileTable, RuleTable
-from vagus.policy.values import (
-    AuthorityRule,
-    AuthorityRules,
-    CrlRules,
-    EnrolmentRules,
-    Function,
-    FunctionRule,
-    OcspRules,
-    PolicyPack,
-    RenewalRules,
-    Rule,
-)
+from vagus.policy.pack_files import PackFile, ProfileTable
+from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
 from vagus.x509.oids import PURPOSES
 from vagus.x509.profiles import Profile
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 __all__ = ["SHIPPED", "PolicyPack", "decode_pack", "load_pack"]
 
@@ -47,7 +32,7 @@ def load_pack(path: Path | None = None) -> PolicyPack:
 
 
 def decode_pack(raw: bytes, file: str) -> PolicyPack:
-    """The pack in these octets; `file` is what messages call it. Raises Misconfigured(BAD_PACK)."""
+    """The pack in these bytes; `file` is what messages call it. Raises Misconfigured(BAD_PACK)."""
     return _freeze(decode_document(raw, file, PackFile, Reason.BAD_PACK), raw, file)
 
 
@@ -66,21 +51,15 @@ def _freeze(model: PackFile, raw: bytes, file: str) -> PolicyPack:
         arc=arc,
         is_production_arc=model.oids.production,
         profiles=MappingProxyType({name: _profile(name, table, arc) for name, table in model.profiles.items()}),
-        rules=MappingProxyType({name: _rule(name, table) for name, table in model.rules.items()}),
-        functions=MappingProxyType({one: _function(one, table) for one, table in model.functions.items()}),
-        authorities=AuthorityRules(
-            **{kind: _authority(getattr(model.authorities, kind)) for kind in type(model.authorities).model_fields}
-        ),
-        renewal=RenewalRules(**{**_fields(model.renewal), "alerts": tuple(model.renewal.alerts)}),
-        crl=CrlRules(**_fields(model.crl)),
-        ocsp=OcspRules(**_fields(model.ocsp)),
-        enrolment=EnrolmentRules(**_fields(model.enrolment)),
-        cryptoperiods=MappingProxyType(dict(model.cryptoperiods)),
+        rules=MappingProxyType(model.rules),
+        functions=MappingProxyType(model.functions),
+        authorities=model.authorities,
+        renewal=model.renewal,
+        crl=model.crl,
+        ocsp=model.ocsp,
+        enrolment=model.enrolment,
+        cryptoperiods=MappingProxyType(model.cryptoperiods),
     )
-
-
-def _fields(model: BaseModel) -> dict[str, Any]:
-    return {name: getattr(model, name) for name in type(model).model_fields}
 
 
 def _resolve(text: str, arc: str) -> str:
@@ -104,38 +83,4 @@ def _profile(name: str, table: ProfileTable, arc: str) -> Profile:
         path_length=table.path_length,
         certificate_policies=tuple(_resolve(policy, arc) for policy in table.policies),
         is_name_constrained=table.name_constrained,
-    )
-
-
-def _rule(name: str, table: RuleTable) -> Rule:
-    return Rule(
-        profile=name,
-        categories=frozenset(table.categories),
-        exposure=table.exposure,
-        device_class=table.device_class,
-        is_life_sustaining=table.life_sustaining,
-        review_approvals=table.review_approvals,
-        tls_minimum=table.tls_minimum,
-        session_on_revocation=table.session_on_revocation,
-        functions=frozenset(table.functions),
-    )
-
-
-def _function(function: Function, table: FunctionTable) -> FunctionRule:
-    return FunctionRule(
-        function=function,
-        fail_mode=table.fail_mode,
-        status_max_age=table.status_max_age,
-        grace=table.grace,
-        always_closes=table.always_closes,
-    )
-
-
-def _authority(table: AuthorityTable) -> AuthorityRule:
-    return AuthorityRule(
-        profile=table.profile,
-        lifetime=table.lifetime,
-        key_algorithm=table.key,
-        is_offline=table.offline,
-        rekey_after=table.rekey_after,
     )

@@ -1,24 +1,58 @@
-"""A policy pack as frozen values: who may have what, for how long, under which rules; reads no file."""
+"""A policy pack as frozen values: who may have what, for how long, under which rules; reads no file.
+
+The tables of a pack file are these values themselves: pydantic checks types and spellings once, when the file is read.
+`pack_checks` has the rules between two keys.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from vagus.errors import PolicyRefusal
+from vagus.policy.documents import Document
 from vagus.reasons import Reason
+from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.profiles import Profile
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+_DURATION = re.compile(r"([1-9][0-9]{0,6})(s|m|h|d|y)\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "y": 365 * 86400}
 
-    from vagus.x509.algorithms import KeyAlgorithm
-    from vagus.x509.profiles import Profile
+
+def read_duration(text: object) -> timedelta:
+    """A duration from its text; a year counts 365 days. Raises ValueError."""
+    if isinstance(text, timedelta):
+        return text
+    match = _DURATION.match(text) if isinstance(text, str) else None
+    if match is None:
+        msg = f'{text!r} is not a duration; write a number and s, m, h, d or y (365 days), as in "365d"'
+        raise ValueError(msg)
+    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+
+
+def _read_lifetime(text: object) -> timedelta | None:
+    return None if text is None or text == "unlimited" else read_duration(text)
+
+
+def _read_none(text: object) -> timedelta:
+    return timedelta(0) if text == "none" else read_duration(text)
+
+
+Duration = Annotated[timedelta, BeforeValidator(read_duration)]
+Lifetime = Annotated[timedelta | None, BeforeValidator(_read_lifetime)]
+Grace = Annotated[timedelta, BeforeValidator(_read_none)]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")]
+_Spelled = Field(strict=False)  # an enumeration is read from its text, a tuple or set from a list
 
 
 class Function(StrEnum):
-    """What a connection is for; the fail mode hangs on it, not on the device's class."""
+    """What a connection is for. The fail mode depends on it, not on the device's class."""
 
     TELEMETRY = "telemetry"
     ALARM = "alarm"
@@ -70,46 +104,48 @@ class KeyState(StrEnum):
     DESTROYED = "destroyed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """Who may obtain certificates of one profile and how their bearers are treated."""
+class Rule(Document):
+    """Who may obtain certificates of the profile that the rule is named after, and how their devices are treated."""
 
-    profile: str
-    categories: frozenset[str]
-    exposure: Exposure
-    device_class: DeviceClass | None  # the highest among its categories; None for what is no device
-    is_life_sustaining: bool
-    review_approvals: int
-    tls_minimum: str  # "1.2" or "1.3"
-    session_on_revocation: SessionOnRevocation  # for telemetry, alarms and imaging; other functions always close
-    functions: frozenset[Function]  # what its bearer may connect for
+    categories: Annotated[tuple[Slug, ...], _Spelled] = ()
+    exposure: Annotated[Exposure, _Spelled]
+    device_class: Annotated[DeviceClass, _Spelled] | None = None
+    """The highest among its categories; None for what is no device."""
+    is_life_sustaining: bool = Field(alias="life_sustaining")
+    review_approvals: Annotated[int, Field(ge=0, le=5)]
+    tls_minimum: Literal["1.2", "1.3"]
+    session_on_revocation: Annotated[SessionOnRevocation, _Spelled]
+    """For telemetry, alarms and imaging; sessions for other functions always close."""
+    functions: Annotated[frozenset[Annotated[Function, _Spelled]], _Spelled] = frozenset()
+    """What its devices may connect for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionRule:
+class FunctionRule(Document):
     """How connections of one function are held to the revocation status."""
 
-    function: Function
-    fail_mode: FailMode
-    status_max_age: timedelta  # how old the newest status may be before the fail mode applies
-    grace: timedelta  # how much longer `operational` goes on, logged; zero for `secure`
-    always_closes: bool  # open sessions of a revoked bearer are closed whatever its rule says
+    fail_mode: Annotated[FailMode, _Spelled]
+    status_max_age: Duration
+    """How old the newest status may be before the fail mode applies."""
+    grace: Grace
+    """How much longer `operational` goes on, logged; zero for `secure`."""
+    always_closes: bool
+    """Whether open sessions of a revoked device are closed whatever its rule says."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthorityRule:
+class AuthorityRule(Document):
     """One kind of authority."""
 
-    profile: str
-    lifetime: timedelta | None  # None: 99991231235959Z
-    key_algorithm: KeyAlgorithm
-    is_offline: bool
-    rekey_after: timedelta | None  # None: not on a schedule
+    profile: Slug
+    lifetime: Lifetime
+    """None: 99991231235959Z."""
+    key_algorithm: Annotated[KeyAlgorithm, _Spelled] = Field(alias="key")
+    is_offline: bool = Field(alias="offline")
+    rekey_after: Duration | None = None
+    """None: not on a schedule."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthorityRules:
-    """Every kind of authority; a maker's root has rules of its own, for its certificates must not expire."""
+class AuthorityRules(Document):
+    """Every kind of authority. A maker's root has its own rules, because its certificates must not expire."""
 
     root: AuthorityRule
     device_ca: AuthorityRule
@@ -125,22 +161,26 @@ class AuthorityRules:
         Raises PolicyRefusal(AUTHORITY_UNKNOWN).
         """
         name = "maker_root" if is_maker and kind == "root" else kind
-        rule = getattr(self, name, None) if name in self.__slots__ else None
-        if not isinstance(rule, AuthorityRule):
-            msg = f"authority kind {kind!r} is not one of {', '.join(self.__slots__)}; correct it"
+        kinds = type(self).model_fields
+        if name not in kinds:
+            msg = f"authority kind {kind!r} is not one of {', '.join(kinds)}; correct it"
             raise PolicyRefusal(Reason.AUTHORITY_UNKNOWN, msg, kind=kind)
+        rule: AuthorityRule = getattr(self, name)
         return rule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenewalRules:
-    """When certificates are renewed and who is told when they are not."""
+class RenewalRules(Document):
+    """When certificates are renewed, and when operators are alerted because they are not."""
 
-    window: timedelta  # before expiry; the window opens
-    critical: timedelta
-    alerts: tuple[timedelta, ...]  # before expiry, escalating, each acknowledged once
-    short_share: int  # percent of a short lifetime that the window takes at most
-    transfer_overlap: timedelta  # both certificates live this long when a device changes its compartment
+    window: Duration
+    """Before expiry: the window opens."""
+    critical: Duration
+    alerts: Annotated[tuple[Duration, ...], Field(min_length=1, strict=False)]
+    """Before expiry, escalating, each acknowledged once."""
+    short_share: Annotated[int, Field(ge=10, le=60)]
+    """Percent of a short lifetime that the window takes at most."""
+    transfer_overlap: Duration
+    """How long both certificates are valid when a device changes its compartment."""
 
     def window_of(self, lifetime: timedelta) -> timedelta:
         """How long before expiry the window of a certificate of this lifetime opens.
@@ -150,47 +190,54 @@ class RenewalRules:
         return min(self.window, lifetime * self.short_share / 100)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrlRules:
-    """When revocation lists are signed and how long they hold."""
+class CrlRules(Document):
+    """When CRLs are signed and how long they are valid."""
 
-    resign_every: timedelta  # online authorities, nothing new to say
-    publish_within: timedelta  # after a revocation
-    next_update: timedelta  # default per issuer
-    shortest_next_update: timedelta
-    longest_next_update: timedelta
-    shortest_interval: timedelta  # between two publications of a shard: thisUpdate counts whole seconds
-    offline_next_update: timedelta  # lists signed in a ceremony
-    offline_alert: timedelta  # before their expiry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OcspRules:
-    """How long answers hold."""
-
-    presigned_lifetime: timedelta
-    renew_after: timedelta
-    http_max_age: timedelta
-    replace_within: timedelta  # after a revocation
-    responder_renew_before: timedelta  # a responder certificate is replaced this long before it expires
+    resign_every: Duration
+    """By an online authority without a new revocation."""
+    publish_within: Duration
+    """After a revocation."""
+    next_update: Duration
+    """The default of an issuer."""
+    shortest_next_update: Duration
+    longest_next_update: Duration
+    shortest_interval: Duration
+    """Between two publications of a shard: thisUpdate counts whole seconds."""
+    offline_next_update: Duration
+    """Of CRLs signed in a ceremony."""
+    offline_alert: Duration
+    """Before such a CRL expires."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnrolmentRules:
-    """Bounds around a single enrolment."""
+class OcspRules(Document):
+    """How long OCSP responses are valid."""
 
-    backdate: timedelta  # notBefore lies this far in the past, for clocks that run late
-    token_lifetime: timedelta
-    token_replay: timedelta  # the same token with the same key gives the same certificate this long
+    presigned_lifetime: Duration
+    renew_after: Duration
+    http_max_age: Duration
+    replace_within: Duration
+    """After a revocation."""
+    responder_renew_before: Duration
+    """A responder certificate is replaced this long before it expires."""
+
+
+class EnrolmentRules(Document):
+    """Bounds around one enrolment."""
+
+    backdate: Duration
+    """How far in the past notBefore lies, for clocks that run late."""
+    token_lifetime: Duration
+    token_replay: Duration
+    """How long the same token with the same key gives the same certificate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyPack:
-    """A whole policy. `rules` are keyed by the profile that they govern."""
+    """A whole policy. `rules` are keyed by the profile that they govern, `authorities` by the kind of authority."""
 
     name: str
     version: str
-    sha256: str  # of the file's octets: what the ledger records
+    sha256: str  # of the file's bytes: what the ledger records
     arc: str
     is_production_arc: bool
     profiles: Mapping[str, Profile]
@@ -212,23 +259,15 @@ class PolicyPack:
         return found
 
     def rule(self, profile: str) -> Rule:
-        """The rule of a profile. Raises PolicyRefusal(POLICY_VIOLATION) for profiles that no bearer asks for."""
+        """The rule of a profile. Raises PolicyRefusal(POLICY_VIOLATION) for profiles that no device asks for."""
         found = self.rules.get(profile)
         if found is None:
-            msg = f"profile {profile!r} has no rule in policy pack {self.name}, so nobody may have it; add a rule"
+            msg = f"profile {profile!r} has no rule in policy pack {self.name}, so no device may have it; add a rule"
             raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, profile=profile)
         return found
 
-    def rule_for_category(self, category: str) -> Rule:
-        """The rule of a device category ("infusion-pump"). Raises PolicyRefusal(POLICY_VIOLATION)."""
-        for rule in self.rules.values():
-            if category in rule.categories:
-                return rule
-        msg = f"device category {category!r} is in no rule of policy pack {self.name}; add it to one"
-        raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, category=category)
-
     def session_on_revocation(self, profile: str, function: Function) -> SessionOnRevocation:
-        """What becomes of an open session for `function` when the certificate of its bearer is revoked."""
+        """What happens to an open session for `function` when the certificate of its device is revoked."""
         if self.functions[function].always_closes:
             return SessionOnRevocation.CLOSE
         return self.rule(profile).session_on_revocation
