@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.simulator.attacked import PATIENCE, Credential, Hospital, Wire, est, new_key, request, sign_certificate
 from tests.simulator.commands import PASSPHRASE
+from tests.simulator.queries import list_key_ids
 from tests.simulator.upstreams import Seen
 from vagus.keystore import private_keys
 from vagus.keystore.passphrases import Passphrase
@@ -30,9 +31,11 @@ LISTENERS = ("control-h1-icu", "telemetry-h1-icu", "telemetry-h1-er", "enrol-h1"
 
 def _stolen(hospital: Hospital, name: str) -> ec.EllipticCurvePrivateKey:
     """The private key of an online authority, as a thief of keystore and passphrase has it."""
-    keystore = SoftwareKeystore.open(hospital.folder / "keystores" / name.replace("/", "."), Passphrase(PASSPHRASE))
-    facts = next(one for one in keystore.list_keys() if Purpose.CERTIFICATE in one.purposes)
-    _, private = keystore._load(facts.key_id)
+    folder = hospital.folder / "keystores" / name.replace("/", ".")
+    keystore = SoftwareKeystore.open(folder, Passphrase(PASSPHRASE))
+    private = next(
+        key for purposes, key in map(keystore._load, list_key_ids(folder)) if Purpose.CERTIFICATE in purposes
+    )
     key = serialization.load_der_private_key(private_keys.encode_pkcs8(private), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return key

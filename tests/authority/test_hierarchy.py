@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.simulator.installation import BY, H1, ICU, ROOT, Installation, new_installation
+from tests.simulator.queries import list_key_ids
 from vagus.errors import Conflict, NotTrusted, Refused, VagusError
 from vagus.keystore.passphrases import Passphrase
 from vagus.reasons import Reason
@@ -52,7 +53,7 @@ def test_a_key_that_a_crash_left_behind_is_taken_up(installation: Installation) 
     key = installation.hierarchy._key("h1", 1, installation.hierarchy.rule(H1.kind).key_algorithm)
     requested = installation.hierarchy.request(H1, by=BY)
     assert decode_request(requested.request_der).public_key.spki_der == key.spki_der
-    assert [one.key_id for one in left.list_keys()] == ["ca-1"]
+    assert list_key_ids(left.folder) == ["ca-1"]
 
 
 def test_what_stands_is_not_requested_again(built: Installation) -> None:

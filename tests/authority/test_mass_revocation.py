@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tests.simulator.installation import Installation, new_public_key
+from tests.simulator.queries import count_revoked
 from vagus.authority import mass_revocation
 from vagus.authority.crls.overdue import overdue_crls
 from vagus.authority.issuance import IssuedCertificate
@@ -101,8 +102,8 @@ def test_stages_run_one_by_one_until_all_is_done(
     assert refusal.value.reason is Reason.DEVICE_STATE
     built.publisher.publish_due(issuers["h1/icu"])
     with built.database.reading() as connection:
-        assert revocation_rows.count_revoked(connection, issuers["h1/icu"].authority_id) == 20
-        assert revocation_rows.count_revoked(connection, issuers["h1/er"].authority_id) == 0
+        assert count_revoked(connection, issuers["h1/icu"].authority_id) == 20
+        assert count_revoked(connection, issuers["h1/er"].authority_id) == 0
 
 
 def test_policy_asks_for_a_second_person(

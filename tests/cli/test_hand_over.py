@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from tests.simulator.queries import count_open
 from tests.simulator.running import done, run
 from vagus.authority.issuance import IssuanceOrder
 from vagus.errors import Conflict
@@ -22,7 +23,7 @@ from vagus.records.devices import DeviceFilter, list_devices
 from vagus.records.engine.tables import revocation_plans, revocations, work
 from vagus.records.revocation.plans import DONE, PAUSED, PROPOSED, RevocationPlanRow, find_plan
 from vagus.records.revocation.revocations import REVOKE, newest_sequence
-from vagus.records.work import WorkQueue, add_work, count_open, list_given_up
+from vagus.records.work import WorkQueue, add_work, list_given_up
 from vagus.wiring import Installation
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crls.building import RevocationReason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import pytest
 from sqlalchemy import delete, select
 
 from tests.simulator.issuing import device_name, issue
+from tests.simulator.queries import find_token, list_tokens_of
 from tests.simulator.running import PLAN, done, run
 from vagus.fleet.tokens import hash_token
 from vagus.operations import local_account
 from vagus.operations.devices import find_named
 from vagus.policy.packs import SHIPPED
 from vagus.records.engine.tables import crl_publications, work
-from vagus.records.tokens import find_token, list_tokens_of
 from vagus.wiring import Installation
 
 
@@ -205,7 +206,20 @@ def test_the_doctor_warns_and_is_content(hospital: Path) -> None:
     findings = done(hospital, "doctor", "--json").facts
     states = {one["check"]: one["state"] for one in findings}
     assert states["permissions"] == states["database"] == states["clock"] == "well"
-    assert states["keystores"] == "warning", "a weak derivation is told"
+    assert states["keystores"] == "warning", "a weak derivation is reported"
+
+
+def test_the_doctor_reads_the_derivation_from_the_keystores_and_not_from_the_settings(
+    hospital: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(hospital, copy)
+    settings = copy / "vagus.toml"
+    text = settings.read_text("utf-8")
+    assert "unsafe_fast = true" in text
+    settings.write_text(text.replace("unsafe_fast = true", "unsafe_fast = false"), "utf-8")
+    (found,) = [one for one in run(copy, "doctor", "--json").facts if one["check"] == "keystores"]
+    assert (found["state"], "log" in found["finding"]) == ("warning", True)
 
 
 def test_the_doctor_tells_where_all_operators_are_one_person(

@@ -18,6 +18,7 @@ from cryptography.x509 import ocsp
 
 from tests.simulator.issuing import SOURCE, Kept, device_name, issue, make_responder, publish
 from tests.simulator.processes import PATIENCE, Served, serving
+from tests.simulator.queries import find_token
 from tests.simulator.running import done, run
 from vagus.authority.crls import shards
 from vagus.errors import IntegrityFailure
@@ -27,7 +28,6 @@ from vagus.records.engine.database import open_database
 from vagus.records.engine.writer import Batch
 from vagus.records.installation import set_restored
 from vagus.records.keys import find_key
-from vagus.records.tokens import find_token
 from vagus.wiring import Installation
 from vagus.x509.crls.decoding import Crl, decode_crl
 from vagus_agent.http import Response

@@ -16,6 +16,7 @@ import pytest
 
 from tests.postgres import fresh_database, postgres_server
 from tests.simulator.commands import PASSPHRASE, SOURCE, make_installation, vagus
+from tests.simulator.queries import count_open
 from vagus.authority.issuance import IssuanceOrder, IssuedCertificate
 from vagus.fleet import transfers
 from vagus.identifiers import DeviceId
@@ -25,7 +26,7 @@ from vagus.records.devices import DeviceFilter, list_devices
 from vagus.records.revocation.plans import DONE, find_plan
 from vagus.records.revocation.revocations import REVOKE, list_events, newest_sequence
 from vagus.records.revocation.selections import Selection
-from vagus.records.work import count_open, list_given_up
+from vagus.records.work import list_given_up
 from vagus.wiring import Installation
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crls.building import RevocationReason

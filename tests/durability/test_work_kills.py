@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import fresh_database, postgres_server
+from tests.simulator.queries import count_open
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.verifier_memory import find_remembered
-from vagus.records.work import add_work, count_open
+from vagus.records.work import add_work
 from vagus.wiring import RealClock
 
 pytestmark = pytest.mark.process

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.simulator.queries import list_tokens_of
 from tests.simulator.stock import BY, ER, ICU, OVERLAP, Stock, stock
 from vagus.errors import Conflict, Malformed, NotAuthorised, VagusError
 from vagus.events.devices import DeviceFollower
@@ -16,7 +17,6 @@ from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.entries import DeviceAdded, DeviceStateChanged, OperatorAct
 from vagus.reasons import Reason
-from vagus.records.tokens import list_tokens_of
 from vagus.testing import SeededEntropy
 from vagus.x509.crls.building import RevocationReason
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulator.queries import find_token
 from tests.simulator.stock import BY, Stock, stock
 from vagus.errors import Malformed, NotAuthorised, VagusError
 from vagus.fleet import tokens
@@ -19,7 +20,7 @@ from vagus.ledger.entries import TokenMade, TokenSpent
 from vagus.reasons import Reason
 from vagus.records.engine.database import Connection
 from vagus.records.engine.writer import Batch
-from vagus.records.tokens import TokenRow, find_token
+from vagus.records.tokens import TokenRow
 from vagus.testing import SeededEntropy
 
 KEY = hashlib.sha256(b"key").digest()

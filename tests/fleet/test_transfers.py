@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from tests.simulator.enrolment import House, house, request
+from tests.simulator.queries import count_open
 from tests.simulator.stock import BY, ER, ICU
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
@@ -20,7 +21,6 @@ from vagus.ledger.entries import Revocation
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow
 from vagus.records.units import UnitRow, put_unit
-from vagus.records.work import count_open
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.simulator.log import CheckpointKey, World
+from tests.simulator.queries import count_lost
 from vagus.errors import IntegrityFailure
 from vagus.events.revocations import RevocationFollower
 from vagus.fleet.devices import change_host_names, change_profile, transfer_device
@@ -31,7 +32,6 @@ from vagus.records.engine.database import open_database
 from vagus.records.engine.tables import devices, work
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.keys import find_key
-from vagus.records.lost_certificates import count_lost
 from vagus.records.models import ModelRow
 from vagus.records.revocation.revocations import find_revoked_serial
 from vagus.records.units import UnitRow, put_unit

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, select
 
 from tests.ledger.test_verify import add, change, remove
 from tests.simulator.log import SALT, World
+from tests.simulator.queries import find_token
 from vagus.authority.revocation import block_key
 from vagus.errors import IntegrityFailure
 from vagus.fleet.devices import change_device_state, lock_out_device, transfer_device
@@ -40,7 +41,6 @@ from vagus.records.engine.tables import (
 )
 from vagus.records.engine.writer import Batch
 from vagus.records.installation import set_policy
-from vagus.records.tokens import find_token
 from vagus.records.units import UnitRow, put_unit
 from vagus.x509 import der
 from vagus.x509.crls.building import RevocationReason

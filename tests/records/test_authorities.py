@@ -21,8 +21,6 @@ def test_the_newest_active_generation_is_found(database: Database) -> None:
         assert waiting is not None
         assert (newest.reference, newest.slug, newest.state) == ("h1/icu#2", "h1.icu", rows.ACTIVE)
         assert (waiting.reference, waiting.state, waiting.certificate_der) == ("h1/icu#3", rows.REQUESTED, None)
-        assert rows.next_generation(connection, "h1/icu") == 4
-        assert rows.next_generation(connection, "h2") == 1
         assert rows.find_newest(connection, "h2") is None
         rows.set_authority_state(connection, newest.id, rows.RETIRED)
         older = rows.find_newest(connection, "h1/icu")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.records.revocation.test_revocations import revoke
+from tests.simulator.queries import count_lost
 from tests.simulator.rows import authority, certificate
 from vagus.records import lost_certificates as rows
 from vagus.records.certificates import EVERY_SHARD, CertificateRow, count_places, find_by_leaf, take_places
@@ -29,7 +30,7 @@ def test_a_lost_certificate_takes_its_place_as_when_it_was_issued(
     with database.writing() as connection:
         row = lose(connection, 5, shard)
         assert find_by_leaf(connection, 5) == row
-        assert rows.count_lost(connection) == 1
+        assert count_lost(connection) == 1
         assert [count_places(connection, row.authority_id, one) for one in (0, 1)] == places
 
 

@@ -72,10 +72,11 @@ def test_a_delta_keeps_its_base(database: Database) -> None:
         ca = authority(connection)
         row = delta(ca, 6, None)
         assert rows.find_delta(connection, ca, 0) is None
-        rows.put_delta(connection, row)
+        rows.keep(connection, rows.find_standing(connection, ca, 0), None, row)
         assert rows.find_delta(connection, ca, 0) == row
-        rows.put_delta(connection, replace(row, number=7, crl_der=b"delta"))
-        assert rows.find_delta(connection, ca, 0) == replace(row, number=7, crl_der=b"delta")
+        newer = replace(row, number=7, crl_der=b"delta")
+        rows.keep(connection, rows.find_standing(connection, ca, 0), None, newer)
+        assert rows.find_delta(connection, ca, 0) == newer
         assert rows.find_number(connection, ca, 0, is_delta=True) == 7
 
 

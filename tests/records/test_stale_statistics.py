@@ -155,7 +155,6 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
         lambda c: plan_rows.list_known_serials(c, "rare", [f"SN-{n * 9}" for n in range(20)]),
     ),
     "a token's end": (8, lambda c: tokens.expire_tokens_of(c, DEVICE, at=NOW)),
-    "the tokens of a device": (8, lambda c: tokens.list_tokens_of(c, DEVICE)),
     "a job that is there": (8, lambda c: work.add_work(c, "supersede", "k77")),
     "a job that is new": (8, lambda c: work.add_work(c, "supersede", "new")),
     "whether a job is due": (8, lambda c: work.has_due(c, ["supersede"], NOW)),

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.simulator.devices import device, stocked_database
+from tests.simulator.queries import find_token, list_tokens_of
 from vagus.records import tokens
 from vagus.records.devices import insert_device
 from vagus.records.engine.database import Database
@@ -29,9 +30,9 @@ def database() -> Iterator[Database]:
 
 def test_a_token_comes_back_as_it_went_in(database: Database) -> None:
     with database.reading() as connection:
-        assert tokens.find_token(connection, HASH) == ROW
-        assert tokens.find_token(connection, b"other") is None
-        assert tokens.list_tokens_of(connection, device(1).id) == (ROW,)
+        assert find_token(connection, HASH) == ROW
+        assert find_token(connection, b"other") is None
+        assert list_tokens_of(connection, device(1).id) == (ROW,)
 
 
 def test_the_first_key_binds_the_token_and_no_second_one_does(database: Database) -> None:
@@ -39,7 +40,7 @@ def test_the_first_key_binds_the_token_and_no_second_one_does(database: Database
         assert tokens.bind_token(connection, HASH, b"key one", request_id=None, at=150)
         assert not tokens.bind_token(connection, HASH, b"key two", request_id="none", at=151)
         bound = replace(ROW, bound_spki_sha256=b"key one", used_at=150)
-        assert tokens.find_token(connection, HASH) == bound
+        assert find_token(connection, HASH) == bound
 
 
 def test_only_unused_tokens_are_ended(database: Database) -> None:
@@ -48,7 +49,7 @@ def test_only_unused_tokens_are_ended(database: Database) -> None:
         tokens.insert_token(connection, other)
         tokens.bind_token(connection, HASH, b"key", request_id=None, at=110)
         assert tokens.expire_tokens_of(connection, device(1).id, at=120) == 1
-        assert tokens.find_token(connection, b"other") == replace(other, expires_at=120)
-        ended = tokens.find_token(connection, HASH)
+        assert find_token(connection, b"other") == replace(other, expires_at=120)
+        ended = find_token(connection, HASH)
     assert ended is not None
     assert ended.expires_at == 200

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import select
 
+from tests.simulator.queries import count_open
 from vagus.errors import Conflict
 from vagus.reasons import Reason
 from vagus.records.engine.database import Database
@@ -19,7 +20,6 @@ from vagus.records.work import (
     WorkQueue,
     add_work,
     bring_forward,
-    count_open,
     delete_done,
     has_due,
     list_given_up,

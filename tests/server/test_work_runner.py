@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy import select
 
+from tests.simulator.queries import count_open
 from vagus.errors import Conflict, Unavailable
 from vagus.jobs.runner import LastAct, Lease, WorkAct, WorkRunner, nothing_more
 from vagus.reasons import Reason
@@ -17,7 +18,7 @@ from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.tables import work
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.verifier_memory import find_remembered, remember
-from vagus.records.work import Job, WorkQueue, add_work, count_open
+from vagus.records.work import Job, WorkQueue, add_work
 from vagus.testing import FrozenClock
 
 

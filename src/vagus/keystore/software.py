@@ -13,7 +13,6 @@ import binascii
 import json
 import re
 import tomllib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from vagus.durable_files import check_private_file, check_private_folder, make_private_folder, sync_folder, write_new
@@ -41,25 +40,14 @@ _LARGEST_FILE = 64 * 1024
 _AUTHORITY_PURPOSES = frozenset({Purpose.CERTIFICATE, Purpose.CRL})
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFacts:
-    """What a key file says in clear. True only once the key has been loaded: then it was bound to the seal."""
-
-    key_id: str
-    purposes: frozenset[Purpose]
-    owner: str
-    algorithm: KeyAlgorithm
-
-
 class SoftwareKeystore:
     """An opened keystore folder. Keys are read from it one by one; the passphrase is derived once."""
 
-    __slots__ = ("_derivation", "_folder", "_id", "_wrapping")
+    __slots__ = ("_folder", "_id", "_wrapping")
 
-    def __init__(self, folder: Path, keystore_id: str, derivation: Derivation, wrapping: Wrapping) -> None:
+    def __init__(self, folder: Path, keystore_id: str, wrapping: Wrapping) -> None:
         self._folder = folder
         self._id = keystore_id
-        self._derivation = derivation
         self._wrapping = wrapping
 
     def __repr__(self) -> str:
@@ -69,11 +57,6 @@ class SoftwareKeystore:
     def folder(self) -> Path:
         """Where it rests."""
         return self._folder
-
-    @property
-    def has_strong_derivation(self) -> bool:
-        """Whether its passphrase costs what design section 4 asks; `doctor` warns when not."""
-        return self._derivation.is_strong
 
     @classmethod
     def create(
@@ -107,7 +90,7 @@ class SoftwareKeystore:
             }.items()
         )
         write_new(folder / _SETTINGS, text.encode("ascii"))
-        return cls(folder, keystore_id, derivation, wrapping)
+        return cls(folder, keystore_id, wrapping)
 
     @classmethod
     def open(cls, folder: Path, passphrase: Passphrase) -> SoftwareKeystore:
@@ -116,23 +99,10 @@ class SoftwareKeystore:
         Raises Unavailable(KEY_NOT_OPEN: there is none), Misconfigured(PERMISSIONS_TOO_OPEN),
         IntegrityFailure(KEYSTORE_DAMAGED), NotAuthorised(PASSPHRASE_WRONG).
         """
-        path = folder / _SETTINGS
-        raw = _read_private(folder, path)
-        if len(raw) > _LARGEST_SETTINGS:  # a doctored one could keep a TOML parser busy for minutes
-            raise _damaged(path)
-        try:
-            found = tomllib.loads(raw.decode("ascii"))
-            probe = bytes.fromhex(found.pop("probe"))
-            expected = found.pop("checksum")
-            if expected != checksum(found) or found["format"] != _FORMAT:
-                raise _damaged(path)
-            derivation = Derivation(found["kdf"], found["cost"], bytes.fromhex(found["salt"]))
-            keystore_id = str(found["id"])
-        except (ValueError, KeyError, TypeError, AttributeError, Malformed):
-            raise _damaged(path) from None
+        keystore_id, derivation, probe = _read_settings(folder)
         wrapping = derivation.derive(passphrase)
         wrapping.check_probe(_header(keystore_id, derivation), probe, f"keystore {folder}")
-        return cls(folder, keystore_id, derivation, wrapping)
+        return cls(folder, keystore_id, wrapping)
 
     def generate(
         self, key_id: str, algorithm: KeyAlgorithm, purposes: Iterable[Purpose], owner: str
@@ -168,16 +138,16 @@ class SoftwareKeystore:
         Raises Unavailable(KEY_NOT_OPEN: no such key here), IntegrityFailure(KEYSTORE_DAMAGED),
         Misconfigured(PERMISSIONS_TOO_OPEN).
         """
-        facts, private = self._load(key_id)
-        return private_keys.SoftwareSigningKey(key_id, facts.purposes, facts.algorithm, private)
+        purposes, private = self._load(key_id)
+        return private_keys.SoftwareSigningKey(key_id, purposes, private_keys.algorithm_of(private), private)
 
     def tls_key_pem(self, key_id: str) -> bytes:
         """The key in clear as PKCS#8 PEM, for the TLS stack, which signs by itself.
 
         Raises NotAuthorised(PURPOSE_FORBIDDEN) unless its only purpose is tls, and as `load`.
         """
-        facts, private = self._load(key_id)
-        private_keys.check_purpose(key_id, facts.purposes, Purpose.TLS)
+        purposes, private = self._load(key_id)
+        private_keys.check_purpose(key_id, purposes, Purpose.TLS)
         return private_keys.encode_clear_pem(private)
 
     def destroy(self, key_id: str) -> None:
@@ -188,11 +158,6 @@ class SoftwareKeystore:
     def has(self, key_id: str) -> bool:
         """Whether a file of that key stands here."""
         return self._path(key_id).exists()
-
-    def list_keys(self) -> tuple[KeyFacts, ...]:
-        """Every key here, by id, checked against its seal."""
-        ids = sorted(path.name.removesuffix(_SUFFIX) for path in self._folder.glob(f"[!.]*{_SUFFIX}"))
-        return tuple(self._load(key_id)[0] for key_id in ids)
 
     def _path(self, key_id: str) -> Path:
         if not _KEY_ID.match(key_id):
@@ -222,7 +187,7 @@ class SoftwareKeystore:
         write_new(self._path(key_id), canonical({"header": header, "sealed": base64.b64encode(sealed).decode("ascii")}))
         return private_keys.SoftwareSigningKey(key_id, granted, algorithm, private)
 
-    def _load(self, key_id: str) -> tuple[KeyFacts, private_keys.PrivateKey]:
+    def _load(self, key_id: str) -> tuple[frozenset[Purpose], private_keys.PrivateKey]:
         path = self._path(key_id)
         raw = _read_private(self._folder, path)
         try:
@@ -234,10 +199,36 @@ class SoftwareKeystore:
                 raise _damaged(path)
             private = private_keys.decode_pkcs8(self._wrapping.open(header, sealed))
             purposes = frozenset(Purpose(str(one)) for one in cast("list[str]", header["purposes"]))
-            facts = KeyFacts(key_id, purposes, str(header["owner"]), private_keys.algorithm_of(private))
         except (ValueError, KeyError, TypeError, binascii.Error, RecursionError):
             raise _damaged(path) from None
-        return facts, private
+        return purposes, private
+
+
+def has_strong_derivation(folder: Path) -> bool:
+    """Whether guessing the passphrase of the keystore in `folder` costs what production asks; needs no passphrase.
+
+    False for one that was made with `unsafe_fast`, whatever the settings of the installation say today. Raises as
+    `SoftwareKeystore.open`, but for the passphrase.
+    """
+    _, derivation, _ = _read_settings(folder)
+    return derivation.is_strong
+
+
+def _read_settings(folder: Path) -> tuple[str, Derivation, bytes]:
+    """A keystore's id, its derivation, and the probe that tells a wrong passphrase."""
+    path = folder / _SETTINGS
+    raw = _read_private(folder, path)
+    if len(raw) > _LARGEST_SETTINGS:  # a doctored one could keep a TOML parser busy for minutes
+        raise _damaged(path)
+    try:
+        found = tomllib.loads(raw.decode("ascii"))
+        probe = bytes.fromhex(found.pop("probe"))
+        expected = found.pop("checksum")
+        if expected != checksum(found) or found["format"] != _FORMAT:
+            raise _damaged(path)
+        return str(found["id"]), Derivation(found["kdf"], found["cost"], bytes.fromhex(found["salt"])), probe
+    except (ValueError, KeyError, TypeError, AttributeError, Malformed):
+        raise _damaged(path) from None
 
 
 def _check_purposes(purposes: frozenset[Purpose]) -> frozenset[Purpose]:

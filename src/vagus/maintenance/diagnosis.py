@@ -17,6 +17,7 @@ from vagus.authority.ocsp.responders import OCSP_KEYSTORE
 from vagus.errors import VagusError
 from vagus.fleet.maker_crls import FOLDER, MakerCrls
 from vagus.fleet.verifier_memory import ReadOnlyCrlMemory, set_floor
+from vagus.keystore.software import has_strong_derivation
 from vagus.ledger.entries import decode_entry
 from vagus.ledger.publish import load_published
 from vagus.maintenance.ceremonies import EMERGENCY, find_sealed
@@ -134,8 +135,11 @@ def _policy(installation: Installation) -> Iterator[Finding]:
     if not pack.is_production_arc:
         finding = f"OID arc {pack.arc} is for documentation"
         yield Finding("policy pack", State.WARNING, finding, "name a pack with your own arc before production")
-    if installation.settings.unsafe_fast_kdf:
-        finding = "keystores are made with a weak derivation"
+    folders = sorted(path.parent for path in installation.settings.keystores.glob("*/keystore.toml"))
+    weak = [folder.name for folder in folders if not has_strong_derivation(folder)]
+    if weak or installation.settings.unsafe_fast_kdf:
+        made = f" ({', '.join(weak)})" if weak else ""
+        finding = f"keystores are made with a weak derivation{made}"
         yield Finding("keystores", State.WARNING, finding, "only for tests: begin a new installation for production")
 
 

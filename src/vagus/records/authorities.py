@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from vagus.records.engine.database import Connection
 from vagus.records.engine.tables import authorities, authority_chain
@@ -190,12 +190,6 @@ def list_children(connection: Connection, authority_id: int) -> tuple[AuthorityR
     """The authorities right beneath one, in the order in which they were made."""
     query = select(authorities).where(authorities.c.parent_id == authority_id).order_by(authorities.c.id)
     return tuple(_row(found) for found in connection.execute(query))
-
-
-def next_generation(connection: Connection, name: str) -> int:
-    """The number that a re-key of `name` gets; 1 for a new authority."""
-    newest = connection.execute(select(func.max(authorities.c.generation)).where(authorities.c.name == name)).scalar()
-    return int(newest or 0) + 1
 
 
 def _row(found: Row[tuple[object, ...]]) -> AuthorityRow:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, insert, select, update
 
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records.engine.database import Connection, Database
@@ -132,12 +132,6 @@ def list_devices(
     if after is not None:
         query = query.where(devices.c.id > str(after))
     return tuple(read_device(row) for row in connection.execute(query))
-
-
-def count_devices_by_state(connection: Connection, narrow: DeviceFilter) -> dict[str, int]:
-    """How many devices are in each state."""
-    query = select(devices.c.state, func.count()).where(*_conditions(narrow)).group_by(devices.c.state)
-    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def list_profiles_in(connection: Connection, units: Collection[str], *, beside: Collection[str] = ()) -> set[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from vagus.identifiers import serial_bytes
 from vagus.records.certificates import EVERY_SHARD, CertificateRow, take_place_everywhere, take_places
-from vagus.records.engine.tables import certificate_bytes, certificates, devices, revocations
+from vagus.records.engine.tables import certificates, devices, revocations
 
 LOST = b""
 """The fingerprint of a certificate whose bytes are gone: no open intent, and equal to no digest."""
@@ -40,10 +40,3 @@ def find_its_shard(connection: Connection, row: CertificateRow, shard: int) -> N
 def list_device_ids(connection: Connection) -> tuple[str, ...]:
     """Every device of the inventory."""
     return tuple(connection.execute(select(devices.c.id).order_by(devices.c.id)).scalars())
-
-
-def count_lost(connection: Connection) -> int:
-    """How many certificates have no bytes."""
-    there = certificate_bytes.c.leaf_index
-    joined = certificates.outerjoin(certificate_bytes, there == certificates.c.leaf_index)
-    return int(connection.execute(select(func.count()).select_from(joined).where(there.is_(None))).scalar_one())

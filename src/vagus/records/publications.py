@@ -223,11 +223,6 @@ def forget_date(connection: Connection, authority_id: int, shard: int) -> None:
     connection.execute(update(crl_publications).where(*mine).values(this_update=0))
 
 
-def put_delta(connection: Connection, row: DeltaRow) -> None:
-    """Keep this as the newest delta of its shard."""
-    keep(connection, find_standing(connection, row.authority_id, row.shard), None, row)
-
-
 def find_delta(connection: Connection, authority_id: int, shard: int) -> DeltaRow | None:
     """Base and newest delta of a shard."""
     query = select(crl_deltas).where(crl_deltas.c.authority_id == authority_id, crl_deltas.c.shard == shard)

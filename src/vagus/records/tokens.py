@@ -27,7 +27,6 @@ class TokenRow:
 
 
 _INSERT = Statement(insert(tokens), "token_sha256", "device_id", "made_at", "expires_at")
-_BY_HASH = Statement(select(tokens).where(tokens.c.token_sha256 == bindparam("token")))
 _BIND = Statement(
     update(tokens)
     .where(tokens.c.token_sha256 == bindparam("token"), tokens.c.bound_spki_sha256.is_(None))
@@ -50,18 +49,6 @@ def insert_token(connection: Connection, token: TokenRow) -> None:
         made_at=token.made_at,
         expires_at=token.expires_at,
     )
-
-
-def find_token(connection: Connection, token_sha256: bytes) -> TokenRow | None:
-    """The token of this hash."""
-    row = _BY_HASH.find(connection, token=token_sha256)
-    return None if row is None else read_token(row)
-
-
-def list_tokens_of(connection: Connection, device_id: DeviceId) -> tuple[TokenRow, ...]:
-    """A device's tokens, oldest first."""
-    query = select(tokens).where(tokens.c.device_id == str(device_id)).order_by(tokens.c.made_at, tokens.c.token_sha256)
-    return tuple(read_token(row) for row in connection.execute(query))
 
 
 def bind_token(

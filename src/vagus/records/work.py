@@ -57,14 +57,6 @@ def add_work(connection: Connection, kind: str, key: str, payload: str = "{}", *
     return int(connection.execute(insert(work).returning(work.c.id), row).scalar_one())
 
 
-def count_open(connection: Connection, kind: str | None = None) -> int:
-    """How many jobs are not finished."""
-    from sqlalchemy import func
-
-    chosen = select(func.count()).select_from(work).where(work.c.done_at.is_(None))
-    return int(connection.execute(chosen if kind is None else chosen.where(work.c.kind == kind)).scalar_one())
-
-
 def has_due(connection: Connection, kinds: Collection[str], at: int) -> bool:
     """Whether `WorkQueue.take` would find anything at `at`: a look that locks nothing, for runners that wait."""
     query = select(work.c.id).where(work.c.kind.in_(kinds), *_due_and_free(at)).order_by(*_DUE_FIRST).limit(1)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID
 
 from tests.simulator.enrolment import GROUP, House, house, new_key, pack, request, spki
+from tests.simulator.queries import list_tokens_of
 from tests.simulator.stock import BY, ER
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate, Prepared
 from vagus.authority.issuers import Issuer
@@ -29,7 +30,6 @@ from vagus.reasons import Reason
 from vagus.records.certificates import find_by_request
 from vagus.records.devices import DeviceRow
 from vagus.records.installation import set_restored, set_settled
-from vagus.records.tokens import list_tokens_of
 from vagus.testing import SeededEntropy
 from vagus.x509.crls.building import RevocationReason
 

@@ -270,12 +270,6 @@ def oldest_waiting(connection: Connection, authority_id: int, shard: int, *, aft
     return min((int(at) for at in found if at is not None), default=None)
 
 
-def count_revoked(connection: Connection, authority_id: int) -> int:
-    """How many certificates of an authority stand in `revocations`."""
-    query = select(func.count()).where(revocations.c.authority_id == authority_id)
-    return int(connection.execute(query).scalar_one())
-
-
 def _row(found: Row[tuple[object, ...]]) -> RevocationRow:
     return RevocationRow(
         leaf_index=found.leaf_index,
