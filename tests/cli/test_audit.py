@@ -80,7 +80,7 @@ def leaves(folder: Path, *more: str) -> list[int]:
 
 
 def test_the_newest_entries_are_shown_also_of_one_kind(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vagus.cli.audit._PART", 3)
+    monkeypatch.setattr("vagus.operations.audit._PART", 3)
     size = done(hospital, "audit", "verify", "--json").facts["size"]
     assert leaves(hospital, "--limit", "2") == [size - 2, size - 1]
     every = leaves(hospital, "--kind", "device-added", "--from", "0", "--limit", "1000")

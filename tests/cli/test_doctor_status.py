@@ -138,7 +138,7 @@ def test_an_authority_that_was_revoked_beneath_an_offline_one_waits_for_a_ceremo
     revoke_beneath(hospital, "h1/icu", reason)
     (waiting,) = done(hospital, "ceremony", "--dry-run", "--json").facts
     assert waiting["authority"] == "h1#1"
-    assert waiting["waits_for"].startswith("its lists, which lack what was revoked since 2")
+    assert waiting["waits_for"].startswith("its CRLs, which lack what was revoked since 2")
     (one,) = lacking(hospital)
     assert (one["state"], "h1#1" in one["finding"]) == ("failing", True)
     # the sealed list calls it a compromise: for another reason it is not offered

@@ -27,7 +27,7 @@ NO_LIST = ("--unsafe-no-list",)
 def unlisted(folder: Path) -> list[str]:
     """The offline authorities whose lists lack a revocation."""
     waiting = done(folder, "ceremony", "--dry-run", "--json").facts
-    return [one["authority"] for one in waiting if one["waits_for"].startswith("its lists")]
+    return [one["authority"] for one in waiting if one["waits_for"].startswith("its CRLs")]
 
 
 def openssl(folder: Path, *arguments: str) -> None:

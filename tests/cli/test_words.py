@@ -143,7 +143,7 @@ def test_the_question_before_a_device_is_revoked_names_it_as_people_do_and_says_
 
 
 def test_a_ceremony_asks_for_what_it_will_do(hospital: Path) -> None:
-    assert "Open the offline keys, sign the offline lists anew?" in answer(hospital, "n\n", "ceremony").err
+    assert "Open the offline keys, sign new CRLs of the offline authorities?" in answer(hospital, "n\n", "ceremony").err
 
 
 def test_a_page_of_devices_says_that_more_may_follow(hospital: Path) -> None:
@@ -224,9 +224,9 @@ def test_a_place_that_sqlite_may_not_write_is_named_with_what_helps(hospital: Pa
 
 
 @pytest.mark.parametrize("content", ["shopping list", "{}"])
-def test_a_file_that_is_no_sealed_list_is_wrong_use(hospital: Path, tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_no_sealed_crl_is_wrong_use(hospital: Path, tmp_path: Path, content: str) -> None:
     odd = tmp_path / "odd.txt"
     odd.write_text(content)
     refused = run(hospital, "ca", "emergency", str(odd), "--yes")
     assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
-    assert f"{odd}: it is no sealed list" in refused.err
+    assert f"{odd}: it is no sealed CRL" in refused.err

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.ceremony import spell_list
+from vagus.cli.ceremony import spell_crl
 from vagus.cli.devices import spell_time
 from vagus.cli.failures import STATE
 from vagus.cli.files import naming, read_blocks
@@ -17,9 +17,7 @@ from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
 
 if TYPE_CHECKING:
     from vagus.cli.output import Row
-    from vagus.policy.plans import PlannedAuthority
-    from vagus.records.authorities import AuthorityRow
-    from vagus.wiring import Installation
+    from vagus.operations.authorities import Authority
 
 NameArgument = Annotated[str, typer.Argument(metavar="AUTHORITY", help="h1/icu, or h1/icu#2 for one generation.")]
 GenerationArgument = Annotated[
@@ -66,50 +64,38 @@ def register(application: typer.Typer) -> None:
 
 def list_all(context: typer.Context, *, json: JsonOption = False) -> None:
     """List every generation of every authority: its kind, state, custody and end."""
-    from vagus.records.authorities import list_authorities
-
-    with open_installation(context) as installation, installation.database.reading() as connection:
-        found = list_authorities(connection)
+    with open_installation(context) as installation:
+        found = installation.operations.authorities.list_all(installation.actor)
     rows: list[Row] = [
         {
-            "authority": row.reference,
-            "kind": row.kind,
-            "state": row.state,
-            "custody": "offline" if row.is_offline else "online",
-            "not_after": None if row.not_after is None else spell_time(row.not_after),
+            "authority": one.reference,
+            "kind": one.kind,
+            "state": one.state,
+            "custody": _custody(one),
+            "not_after": None if one.not_after is None else spell_time(one.not_after),
         }
-        for row in sorted(found, key=lambda row: (row.name, row.generation))
+        for one in found
     ]
     Output(json).rows("Authorities", ("authority", "kind", "state", "custody", "not_after"), rows)
 
 
 def show(context: typer.Context, authority: NameArgument, *, json: JsonOption = False) -> None:
     """Show one authority: its parent, dates, key, fingerprint and how many of its certificates live."""
-    import hashlib
-
-    from vagus.records.authorities import find_by_id
-    from vagus.records.certificates import count_alive
-
     with open_installation(context) as installation:
-        row = _find(installation, authority)
-        now = int(installation.clock.now().timestamp())
-        with installation.database.reading() as connection:
-            above = None if row.parent_id is None else find_by_id(connection, row.parent_id)
-            alive = count_alive(connection, row.id, alive_at=now)
+        found = installation.operations.authorities.show(installation.actor, authority)
+    shown = found.authority
     Output(json).facts(
         {
-            "authority": row.reference,
-            "kind": row.kind,
-            "state": row.state,
-            "custody": "offline" if row.is_offline else "online",
-            "parent": None if above is None else above.reference,
-            "not_before": None if row.not_before is None else spell_time(row.not_before),
-            "not_after": None if row.not_after is None else spell_time(row.not_after),
-            "key_sha256": row.spki_sha256.hex(),
-            "certificate_sha256": None
-            if row.certificate_der is None
-            else hashlib.sha256(row.certificate_der).hexdigest(),
-            "live_certificates": alive,
+            "authority": shown.reference,
+            "kind": shown.kind,
+            "state": shown.state,
+            "custody": _custody(shown),
+            "parent": found.parent,
+            "not_before": None if shown.not_before is None else spell_time(shown.not_before),
+            "not_after": None if shown.not_after is None else spell_time(shown.not_after),
+            "key_sha256": shown.key_sha256.hex(),
+            "certificate_sha256": None if shown.certificate_sha256 is None else shown.certificate_sha256.hex(),
+            "live_certificates": found.live_certificates,
         }
     )
 
@@ -122,19 +108,11 @@ def export(
     chain: Annotated[bool, typer.Option("--chain", help="With the certificates above it.")] = False,
 ) -> None:
     """Write an authority's certificate as PEM: an anchor for others, a bundle with --chain. Never a key."""
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
-    from vagus.records.authorities import load_chain
     from vagus.x509.pem import encode_certificates
 
     with open_installation(context) as installation:
-        row = _find(installation, authority)
-        if row.certificate_der is None:
-            msg = f"{row.reference} has no certificate yet; run: vagus ceremony"
-            raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
-        with installation.database.reading() as connection:
-            above = load_chain(connection, row) if chain else ()
-    _write(encode_certificates((row.certificate_der, *above)), out)
+        ders = installation.operations.authorities.export(installation.actor, authority, with_chain=chain)
+    _write(encode_certificates(ders), out)
 
 
 def request(
@@ -148,16 +126,11 @@ def request(
     Needs `root = "elsewhere"` in the plan, so that no ceremony here certifies it. What the other CA makes of it comes
     back with `vagus ca accept`.
     """
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
     from vagus.x509.pem import encode_block
 
     with open_installation(context) as installation:
-        row = _find(installation, authority)
-    if row.request_der is None or row.state != "requested":
-        msg = f"{row.reference} does not wait for a certificate; `vagus ca roll` makes a new generation"
-        raise Conflict(Reason.ALREADY_EXISTS, msg, authority=row.reference)
-    _write(encode_block(row.request_der, "CERTIFICATE REQUEST"), out)
+        der = installation.operations.authorities.read_request(installation.actor, authority)
+    _write(encode_block(der, "CERTIFICATE REQUEST"), out)
 
 
 def accept(
@@ -172,7 +145,7 @@ def accept(
     Refused when it is for another key than the request's, or no CA certificate of the kind that the plan asks for.
     """
     with open_installation(context) as installation, naming(chain):
-        reference = installation.hierarchy.accept_certificate(authority, chain.read_bytes(), by=installation.actor.id)
+        reference = installation.operations.authorities.accept(installation.actor, authority, chain.read_bytes())
     Output(json).facts({"authority": reference, "state": "active"})
 
 
@@ -213,17 +186,12 @@ def import_existing(
     if not crl and not unsafe_no_list:
         msg = "without its old operator's newest list, all that was revoked would be good again; give --crl FILE, or"
         raise Malformed(Reason.BAD_ARGUMENT, f"{msg} --unsafe-no-list where there never was one")
-    lists = [der for path in crl or () for der in read_blocks(path, "X509 CRL")]
+    crls = [der for path in crl or () for der in read_blocks(path, "X509 CRL")]
     read_blocks(chain, "CERTIFICATE")
     password = None if key_password is None else read_passphrase(key_password)
     with open_installation(context, passphrase_source) as installation:
-        reference = installation.hierarchy.import_authority(
-            _planned(installation, authority),
-            chain.read_bytes(),
-            key.read_bytes(),
-            password,
-            crls=lists,
-            by=installation.actor.id,
+        reference = installation.operations.authorities.import_existing(
+            installation.actor, authority, chain.read_bytes(), key.read_bytes(), password, crls=crls
         )
     Output(json).facts({"authority": reference, "state": "active"})
 
@@ -245,7 +213,6 @@ def revoke_earlier(
     It is in no inventory: only its number is written, into the CA's next list. Certificates that were issued here are
     revoked with `vagus revoke --serial` or `vagus device revoke`.
     """
-    from vagus.authority import earlier_revocations
     from vagus.errors import Malformed
     from vagus.reasons import Reason
     from vagus.x509.crls.building import RevocationReason
@@ -256,15 +223,14 @@ def revoke_earlier(
         msg = f"{serial!r} is no serial number of 1 to 40 hexadecimal digits, as `openssl x509 -serial` shows it"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=serial)
     with open_installation(context) as installation:
-        row = _find(installation, authority)
-        parsed = RevocationReason.parse(reason)
-        question = f"Revoke the certificate {number:x} that {row.reference} issued before it came here, for good?"
-        if row.request_der is None:  # else it was born here, and is refused without a question
+        authorities, actor = installation.operations.authorities, installation.actor
+        found = authorities.find(actor, authority)
+        RevocationReason.parse(reason)  # an unknown reason is refused before the question
+        question = f"Revoke the certificate {number:x} that {found.reference} issued before it came here, for good?"
+        if found.is_imported:  # else the act refuses, and no question is needed
             check_confirmed(question, is_assumed=yes)
-        news = earlier_revocations.revoke_earlier(
-            installation.writer, row.name, row.generation, number, parsed, by=installation.actor.id
-        )
-    Output(json).facts({"authority": row.reference, "serial": f"{number:x}", "revoked": news})
+        revoked = authorities.revoke_earlier(actor, authority, number, reason)
+    Output(json).facts({"authority": found.reference, "serial": f"{number:x}", "revoked": revoked})
 
 
 def roll(
@@ -280,10 +246,8 @@ def roll(
     generation issues, and `vagus ca retire` ends the old one.
     """
     with open_installation(context, passphrase_source) as installation:
-        made = installation.hierarchy.request(
-            _planned(installation, authority), by=installation.actor.id, is_rekey=True
-        )
-    Output(json).facts({"authority": made.reference, "state": "requested"})
+        reference = installation.operations.authorities.roll(installation.actor, authority)
+    Output(json).facts({"authority": reference, "state": "requested"})
     typer.echo("vagus: ceremony needed: 1 request", err=True)
     raise typer.Exit(STATE)
 
@@ -295,21 +259,17 @@ def retire(
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """End new certificates from one generation, for good; its lists and answers go on to its end."""
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
-    from vagus.records.authorities import ACTIVE
-
-    if "#" not in authority:  # the newest is never meant without a word: it is the one that issues
-        msg = f"{authority!r} names no generation; write it as in {authority}#1, see `vagus ca list`"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=authority)
+    """End new certificates from one generation, for good; its CRLs and OCSP responses go on to its end."""
     with open_installation(context) as installation:
-        row = _find(installation, authority)
-        question = f"Retire {row.reference} for good? It issues nothing any more; its lists and answers go on."
-        if row.state == ACTIVE:  # else there is nothing to retire, and it is refused without a question
+        authorities, actor = installation.operations.authorities, installation.actor
+        found = authorities.find(actor, authority) if "#" in authority else None
+        if found is not None and found.is_active:  # else the act refuses, and no question is needed
+            question = (
+                f"Retire {found.reference} for good? It issues nothing any more; its CRLs and OCSP responses go on."
+            )
             check_confirmed(question, is_assumed=yes)
-        installation.hierarchy.retire(row.name, row.generation, by=installation.actor.id)
-    Output(json).facts({"authority": row.reference, "state": "retired"})
+        reference = authorities.retire(actor, authority)
+    Output(json).facts({"authority": reference, "state": "retired"})
 
 
 def emergency(
@@ -327,28 +287,13 @@ def emergency(
     Needs the passphrase `emergency`, and asks. Everything beneath the authority is refused from then on, by everybody,
     for good; its devices enrol anew under the next generation (`vagus ca roll`, `vagus ceremony`).
     """
-    from vagus.authority.crls.emergency import publish_sealed
-    from vagus.errors import IntegrityFailure, Malformed
-    from vagus.keystore.envelopes import read_label
-    from vagus.reasons import Reason
-
     content = envelope.read_bytes()
-    try:
-        label = read_label(content)
-    except IntegrityFailure as error:
-        msg = f"{envelope}: it is no sealed list, or a damaged one; name one of keystores/AUTHORITY/emergency/*.sealed"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, path=str(envelope)) from error
     with open_installation(context, passphrase_source) as installation:
-        question = f"Revoke {label.get('revokes')} with everything beneath it, for good?"
-        check_confirmed(question, is_assumed=yes)
-        revoked, *lists = publish_sealed(
-            content,
-            installation.sources.get("emergency"),
-            installation.writer,
-            folder=installation.settings.published,
-            by=installation.actor.id,
-        )
-    Output(json).facts({"revoked": revoked, "lists": [spell_list(name) for name in lists]})
+        authorities, actor = installation.operations.authorities, installation.actor
+        named = authorities.read_envelope(actor, content, file=str(envelope))
+        check_confirmed(f"Revoke {named} with everything beneath it, for good?", is_assumed=yes)
+        revoked, *crls = authorities.revoke_by_envelope(actor, content)
+    Output(json).facts({"revoked": revoked, "lists": [spell_crl(name) for name in crls]})
     typer.echo("vagus: hold a ceremony soon: the sealed lists of the others know nothing of this", err=True)
 
 
@@ -357,55 +302,17 @@ def forget_dates(context: typer.Context, *, yes: YesOption = False, json: JsonOp
 
     Jobs that it put off, such as the end of a transferred device's old certificates, come when they should.
     """
-    from vagus.authority.crls.publisher import forget_future_dates
-    from vagus.records.work import bring_forward
-
     with open_installation(context) as installation:
-        installation.make_clock_bound().check()
-        question = (
-            f"It is {installation.clock.now():%Y-%m-%d %H:%M} UTC? Lists that are dated later get earlier successors."
-        )
+        authorities, actor = installation.operations.authorities, installation.actor
+        now = authorities.check_clock(actor)
+        question = f"It is {now:%Y-%m-%d %H:%M} UTC? CRLs that are dated later get earlier successors."
         check_confirmed(question, is_assumed=yes)
-        lists = forget_future_dates(installation.writer, by=installation.actor.id)
-        wait = int(installation.pack.renewal.transfer_overlap.total_seconds())
-        jobs = installation.writer.submit(
-            lambda batch: bring_forward(batch.connection, at=batch.at, longest_wait=wait)
-        ).result()
-    Output(json).facts({"lists": [spell_list(name) for name in lists], "jobs": jobs})
+        crls, jobs = authorities.forget_dates(actor)
+    Output(json).facts({"lists": [spell_crl(name) for name in crls], "jobs": jobs})
 
 
-def _find(installation: Installation, text: str) -> AuthorityRow:
-    """The generation that `text` names, or the newest active one, or the newest of all."""
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
-    from vagus.records.authorities import find_generation, find_newest
-
-    name, mark, generation = text.partition("#")
-    with installation.database.reading() as connection:
-        if mark:
-            found = (
-                find_generation(connection, name, int(generation))
-                if generation.isascii() and generation.isdigit()
-                else None
-            )
-        else:
-            found = find_newest(connection, name) or find_newest(connection, name, state=None)
-    if found is None:
-        msg = f"there is no authority {text!r}; `vagus ca list` names those that there are"
-        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
-    return found
-
-
-def _planned(installation: Installation, name: str) -> PlannedAuthority:
-    """The authority as the plan in force has it."""
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
-
-    for one in installation.planning.load_adopted().authorities():
-        if one.name == name:
-            return one
-    msg = f"the plan has no authority {name!r}; add its unit to the plan and apply it"
-    raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
+def _custody(authority: Authority) -> str:
+    return "offline" if authority.is_offline else "online"
 
 
 def _write(pem: bytes, out: Path | None) -> None:

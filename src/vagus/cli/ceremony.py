@@ -16,8 +16,8 @@ def register(application: typer.Typer) -> None:
     application.command("ceremony", epilog=example("vagus ceremony --dry-run", "vagus ceremony"))(ceremony)
 
 
-def spell_list(name: str) -> str:
-    """A list's name as its URL has it: shard -1 is the complete list."""
+def spell_crl(name: str) -> str:
+    """A CRL's name as in its URL: shard -1 is the complete CRL."""
     return f"{name.removesuffix('/-1')}/complete" if name.endswith("/-1") else name
 
 
@@ -37,31 +37,31 @@ def ceremony(
     without anything waiting it renews the lists of the offline authorities: hold one every 90 days. Each step is in the
     ledger.
     """
-    from vagus.maintenance.ceremonies import find_unpublished_offline, find_waiting, hold_ceremony
-
     output = Output(json)
     with open_installation(context, passphrase_source) as installation:
-        waiting = find_waiting(installation)
+        ceremonies, actor = installation.operations.ceremonies, installation.actor
+        waiting = ceremonies.find_waiting(actor)
         if dry_run:
-            rows: list[Row] = [{"authority": name, "waits_for": "its certificate"} for name in waiting]
+            rows: list[Row] = [{"authority": name, "waits_for": "its certificate"} for name in waiting.authorities]
             rows += [
                 {
                     "authority": one.authority,
-                    "waits_for": f"its lists, which lack what was revoked since {spell_time(one.since)}",
+                    "waits_for": f"its CRLs, which lack what was revoked since {spell_time(one.since)}",
                 }
-                for one in find_unpublished_offline(installation)
+                for one in waiting.unpublished
             ]
             output.rows("Waiting", ("authority", "waits_for"), rows)
             return
-        what = f"certify {len(waiting)} requests and sign" if waiting else "sign"
-        check_confirmed(f"Open the offline keys, {what} the offline lists anew?", is_assumed=yes)
-        with output.progress("Ceremony", len(waiting)) as advance:
-            report = hold_ceremony(installation, by=installation.actor.id, advance=lambda _step: advance(1))
+        count = len(waiting.authorities)
+        what = f"certify {count} requests and sign" if count else "sign"
+        check_confirmed(f"Open the offline keys, {what} new CRLs of the offline authorities?", is_assumed=yes)
+        with output.progress("Ceremony", count) as advance:
+            report = ceremonies.hold(actor, advance=lambda _step: advance(1))
     output.facts(
         {
             "ceremony": report.ceremony,
             "certified": list(report.certified),
-            "lists": [spell_list(name) for name in report.crls],
+            "lists": [spell_crl(name) for name in report.crls],
             "sealed": len(report.sealed),
         }
     )

@@ -82,7 +82,8 @@ def export(context: typer.Context) -> None:
     import json as encoder
 
     with open_installation(context) as installation:
-        typer.echo(encoder.dumps(installation.export(), indent=1, sort_keys=True, ensure_ascii=True))
+        exported = installation.operations.installation.export(installation.actor)
+    typer.echo(encoder.dumps(exported, indent=1, sort_keys=True, ensure_ascii=True))
 
 
 def upgrade(context: typer.Context) -> None:
@@ -90,14 +91,6 @@ def upgrade(context: typer.Context) -> None:
 
     Make a backup and stop `vagus serve` before; look with `vagus doctor` behind. Nothing to do is no error.
     """
-    from vagus.records.engine.database import SCHEMA, open_database
-    from vagus.settings import load_settings
-
-    settings = load_settings(folder_of(context))
-    settings.check_database_file()
-    database = open_database(settings.database_url)
-    try:
-        database.upgrade()
-    finally:
-        database.close()
-    typer.echo(f"The database has schema {SCHEMA}.")
+    with open_installation(context) as installation:
+        schema = installation.operations.installation.upgrade(installation.actor)
+    typer.echo(f"The database has schema {schema}.")

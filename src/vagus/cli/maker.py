@@ -12,12 +12,6 @@ from vagus.cli.options import PassphraseOption, example, open_installation
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vagus.fleet.idevid_issuance import Birth
-    from vagus.policy.plans import MakerPlan, PlannedBatch
-    from vagus.records.engine.writer import Batch
-    from vagus.wiring import Installation
     from vagus.x509.keys import PublicKey
 
 BatchOption = Annotated[
@@ -64,7 +58,7 @@ def make_idevids(
     device). Repeated for the same keys it writes the same certificates.
     """
     from vagus.errors import Malformed
-    from vagus.fleet.idevid_issuance import Birth, Line
+    from vagus.fleet.idevid_issuance import Birth
     from vagus.reasons import Reason
     from vagus.x509.pem import encode_certificates
 
@@ -73,24 +67,16 @@ def make_idevids(
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     output = Output(json)
     with open_installation(context, passphrase_source) as installation:
-        plan = _plan(installation)
-        wanted = _chosen(plan, batch, serial)
+        line, actor = installation.operations.maker_line, installation.actor
+        wanted = line.choose(actor, batches=batch, serials=serial)
         births: list[Birth] = []
         with output.progress("Reading requests" if requests else "Making keys", len(wanted)) as advance:
             for model, number in wanted:
                 key = _request_key(requests, number) if requests is not None else _make_key(out / number)
                 births.append(Birth(model, number, key))
                 advance(1)
-        _check_first(installation, births, is_again=again)
-        line = Line(
-            installation.issuance,
-            installation.open_issuers(["line"])["line"],
-            maker=plan.title,
-            country=plan.country,
-            hardware_type=f"{installation.pack.arc}.4",
-        )
         with output.progress("Issuing", len(births)) as advance:
-            issued = line.issue(births, advance)
+            issued = line.issue_idevids(actor, births, is_again=again, advance=advance)
         for birth, made in zip(births, issued, strict=True):
             folder = out / birth.serial
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,34 +96,10 @@ def write_manifest(
 
     It is not signed: hospitals get the root's certificate (`vagus ca export root`) by a way that they trust.
     """
-    import hashlib
-
-    from vagus.errors import Conflict
-    from vagus.fleet.idevid_issuance import owner_of
-    from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest, encode_manifest
-    from vagus.reasons import Reason
-    from vagus.records.authorities import find_newest
-    from vagus.records.plan_rows import list_fingerprints
+    from vagus.fleet.manifests import encode_manifest
 
     with open_installation(context) as installation:
-        plan = _plan(installation)
-        wanted = _chosen(plan, batch, None)
-        with installation.database.reading() as connection:
-            root = find_newest(connection, "root")
-            born = list_fingerprints(connection, [owner_of(number) for _, number in wanted])
-    if root is None or root.certificate_der is None:
-        raise Conflict(Reason.CEREMONY_NEEDED, "the maker's root has no certificate yet; run: vagus ceremony")
-    made = {model for model, _ in wanted}
-    manifest = Manifest(
-        plan.title,
-        hashlib.sha256(root.certificate_der).digest(),
-        tuple(MadeModel(one.name, one.category) for one in plan.models if one.name in made),
-        tuple(
-            MadeDevice(model, number, fingerprint.hex() if fingerprint else None)
-            for model, number in wanted
-            for fingerprint in [born.get(owner_of(number))]
-        ),
-    )
+        manifest, certified = installation.operations.maker_line.make_manifest(installation.actor, batches=batch)
     out.write_bytes(encode_manifest(manifest))
     output = Output(json)
     output.facts(
@@ -145,71 +107,9 @@ def write_manifest(
             "file": str(out),
             "anchor_sha256": manifest.anchor_sha256.hex(),
             "devices": len(manifest.devices),
-            "certified": len(born),
+            "certified": certified,
         }
     )
-
-
-def _plan(installation: Installation) -> MakerPlan:
-    from vagus.errors import Conflict
-    from vagus.policy.plans import MakerPlan
-    from vagus.reasons import Reason
-
-    plan = installation.planning.load_adopted()
-    if not isinstance(plan, MakerPlan):
-        msg = "this is a hospital's installation; birth certificates are made in the maker's own"
-        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg)
-    return plan
-
-
-def _chosen(plan: MakerPlan, names: Sequence[str] | None, serials: Sequence[str] | None) -> list[tuple[str, str]]:
-    """(model, serial) of every device that was asked for, in the order of the plan."""
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
-
-    batches: dict[str, PlannedBatch] = {one.name: one for one in plan.batches}
-    for name in names or ():
-        if name not in batches:
-            msg = f"the plan has no batch {name!r}; there are {', '.join(batches) or 'none'}"
-            raise Malformed(Reason.BAD_ARGUMENT, msg, batch=name)
-    every = [(one.model, number) for one in plan.batches if not names or one.name in names for number in one.serials]
-    if serials is None:
-        return every
-    unknown = set(serials) - {number for _, number in every}
-    if unknown:
-        msg = f"serial {min(unknown)} is in none of these batches; see the plan"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, serial=min(unknown))
-    return [(model, number) for model, number in every if number in set(serials)]
-
-
-def _check_first(installation: Installation, births: Sequence[Birth], *, is_again: bool) -> None:
-    """A second identity of one serial number is either a new board or a clone: somebody has to say which."""
-    from vagus.errors import Conflict
-    from vagus.fleet.idevid_issuance import owner_of
-    from vagus.ledger.append import append
-    from vagus.ledger.entries import OperatorAct
-    from vagus.reasons import Reason
-    from vagus.records.plan_rows import list_other_births
-
-    keys = {owner_of(one.serial): one.public_key.spki_sha256 for one in births}
-    with installation.database.reading() as connection:
-        born = list_other_births(connection, keys)
-    if not born:
-        return
-    if not is_again:
-        serial = born[0].partition(":")[2]
-        msg = (
-            f"{len(born)} of these devices have a birth certificate for another key, {serial} among them; leave them "
-            "out, or give --again where the board was replaced"
-        )
-        raise Conflict(Reason.ALREADY_EXISTS, msg, serial=serial)
-    by = installation.actor.id
-
-    def note(batch: Batch) -> None:
-        for owner in born:
-            append(batch, OperatorAct("idevid-again", by, subject=owner, detail_sha256=keys[owner]))
-
-    installation.writer.submit(note).result()
 
 
 def _request_key(folder: Path, serial: str) -> PublicKey:

@@ -35,7 +35,7 @@ def check(context: typer.Context, file: PlanArgument, *, json: JsonOption = Fals
     Exit code 0 whether something would change or not, 2 for a plan with a mistake in it.
     """
     with open_installation(context) as installation:
-        _show(Output(json), installation.planning.compare(file).difference)
+        _show(Output(json), installation.operations.plans.compare(installation.actor, file).difference)
 
 
 def apply(
@@ -55,24 +55,24 @@ def apply(
     no second ceremony. Needs passphrases for the keystores of new authorities. Without --ceremony their requests wait
     for `vagus ceremony` (exit code 3).
     """
-    from vagus.maintenance.ceremonies import find_due, find_waiting, hold_ceremony
-
     output = Output(json)
     with open_installation(context, passphrase_source) as installation:
-        found = installation.planning.compare(file)
+        plans, ceremonies, actor = (
+            installation.operations.plans,
+            installation.operations.ceremonies,
+            installation.actor,
+        )
+        found = plans.compare(actor, file)
         if not json:
             _show(output, found.difference)
         if not found.difference.is_empty:
             check_confirmed("Apply this plan?", is_assumed=yes)
-        installation.adopt_policy()
-        with output.progress("Applying", installation.planning.steps(found)) as advance:
-            applied = installation.planning.apply(
-                found, by=installation.actor.id, advance=advance, with_offline=ceremony
-            )
-        if ceremony and find_due(installation):
-            with output.progress("Ceremony", len(find_waiting(installation))) as advance:
-                hold_ceremony(installation, by=installation.actor.id, advance=lambda _step: advance(1))
-        waiting = find_waiting(installation)
+        with output.progress("Applying", plans.count_steps(actor, found)) as advance:
+            applied = plans.apply(actor, found, advance=advance, with_offline=ceremony)
+        if ceremony:
+            with output.progress("Ceremony", len(ceremonies.find_waiting(actor).authorities)) as advance:
+                ceremonies.hold_if_due(actor, advance=lambda _step: advance(1))
+        waiting = ceremonies.find_waiting(actor).authorities
         output.facts(
             {
                 "authorities": applied.authorities,

@@ -13,9 +13,7 @@ from vagus.cli.options import PassphraseOption, example, open_installation
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
-    from vagus.keystore.signing import SigningKey
     from vagus.wire.snapshots import SnapshotFacts
-    from vagus.wiring import Installation
 
 
 def register(application: typer.Typer) -> None:
@@ -46,16 +44,12 @@ def write(
     Needs the passphrase of the keystore `snapshot`, whose key is made at the first time. `vagus validate --snapshot`
     reads it. Refused over a database that was brought back until its gap is closed.
     """
-    from vagus.authority.snapshots import SnapshotMaker
     from vagus.durable_files import GROUP_FILE, replace_durably
 
     check_place(out)  # before a number is used for it
     with open_installation(context, passphrase_source) as installation:
-        _check_seen(installation)
-        maker = SnapshotMaker(
-            installation.database, installation.writer, installation.clock, installation.entropy, _key(installation)
-        )
-        made = maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=installation.actor.id)
+        snapshots, actor = installation.operations.snapshots, installation.actor
+        made = snapshots.make(actor, one_in=one_in, lifetime=timedelta(hours=hours))
         replace_durably(out, made.snapshot_der, GROUP_FILE)
     size = len(made.snapshot_der)
     per = None if not made.revoked else round(8 * size / made.revoked, 1)
@@ -74,7 +68,8 @@ def key(
     from vagus.x509.pem import encode_block
 
     with open_installation(context, passphrase_source) as installation:
-        pem = encode_block(_key(installation).spki_der, "PUBLIC KEY")
+        spki_der = installation.operations.snapshots.read_key(installation.actor)
+    pem = encode_block(spki_der, "PUBLIC KEY")
     if out is None:
         typer.echo(pem.decode("ascii"), nl=False)
     else:
@@ -96,28 +91,6 @@ def show(
     if signer is not None:
         verify_snapshot(found, read_blocks(signer, "PUBLIC KEY")[0])
     Output(json).facts({**_shown(found.facts), "revoked": found.count, "is_verified": signer is not None})
-
-
-def _check_seen(installation: Installation) -> None:
-    """Raises Conflict(RESTORE_UNSETTLED): who is not in it is good, so one that lacks a gap's revocations lets them in.
-
-    The published log tells of a gap, and so does a newer list where that is not at hand or comes late.
-    """
-    from vagus.authority.crls.files import CrlFiles
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
-
-    installation.check_settled()
-    newer = CrlFiles(installation.database, installation.settings.published).find_newer()
-    if newer:
-        msg = f"{newer[0].stem}.crl is newer than the database says, which was brought back from an older state"
-        raise Conflict(Reason.RESTORE_UNSETTLED, f"{msg}; close the gap with `vagus restore-gap` first")
-
-
-def _key(installation: Installation) -> SigningKey:
-    from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, open_snapshot_key
-
-    return open_snapshot_key(installation.keystore_or_new(SNAPSHOT_KEYSTORE), installation.settings.origin)
 
 
 def _shown(facts: SnapshotFacts) -> dict[str, str | int]:

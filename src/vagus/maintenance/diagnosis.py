@@ -20,10 +20,10 @@ from vagus.fleet.verifier_memory import ReadOnlyCrlMemory, set_floor
 from vagus.keystore.software import has_strong_derivation
 from vagus.ledger.entries import decode_entry
 from vagus.ledger.publish import load_published
-from vagus.maintenance.ceremonies import EMERGENCY, find_sealed
 from vagus.monitoring.http_fetch import HttpFetch
 from vagus.monitoring.prober import Prober
 from vagus.monitoring.status_watch import watch_crls
+from vagus.operations.ceremonies import EMERGENCY
 from vagus.operations.local_account import has_login
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, REQUESTED, AuthorityRow, list_authorities
@@ -323,7 +323,7 @@ def _emergency_lists(installation: Installation) -> Iterator[Finding]:
     """Whether each subordinate of an offline authority could be revoked now, without the key of the one above it."""
     if installation.settings.kind != "hospital" or _is_node(installation):  # they rest beside the offline keys
         return
-    found = find_sealed(installation)
+    found = installation.operations.ceremonies.find_sealed()
     remedy = f"vagus ceremony --passphrase-source {EMERGENCY}=fd:N"
     if found.missing:
         finding = f"no sealed emergency list could revoke {_some(found.missing)} without the key above it"

@@ -192,7 +192,7 @@ def _adopted_lists(connection: Connection, authority_id: int) -> list[bytes]:
 
 def _mark_if_behind(installation: Installation, published: Path, *, is_behind: bool) -> None:
     """A database that other tools brought back carries no mark; the published log and newer lists tell of it."""
-    if is_behind or installation.is_behind(published):
+    if is_behind or installation.set_backs.is_behind(published):
         installation.writer.submit(lambda batch: mark_set_back(batch.connection, batch.at)).result()
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vagus.clock import Entropy
     from vagus.fleet.devices import Inventory, NewDevice
     from vagus.operations.actor import Actor
+    from vagus.policy.values import PolicyPack
     from vagus.records.engine.database import Connection, Database
     from vagus.records.engine.writer import Writer
 
@@ -78,8 +79,7 @@ class Devices:
     inventory: Callable[[], Inventory]
     revocations: Callable[[], Revocations]
     entropy: Entropy
-    profile_of: Callable[[str], str | None]
-    """The certificate profile of a device category."""
+    pack: Callable[[], PolicyPack]
 
     def find(self, actor: Actor, device: str) -> Device:
         """The device. Raises as `find_named`."""
@@ -169,7 +169,7 @@ class Devices:
         """
         check_may(actor, Act.IMPORT_MANIFEST)
         made = decode_manifest(manifest)
-        taking = ManifestImport(made, anchor_der, self.profile_of)
+        taking = ManifestImport(made, anchor_der, self.pack().profile_of_category)
         models = self.writer().submit(partial(taking.bind, by=actor.id)).result()
         known = fresh = 0
         for part in taking.parts():

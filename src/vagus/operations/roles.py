@@ -31,6 +31,24 @@ class Act(StrEnum):
     IMPORT_MANIFEST = "import a maker's manifest"
     READ_CERTIFICATES = "read certificates"
     MAKE_TOKEN = "make an enrolment token"  # noqa: S105  an act, not a secret
+    READ_AUTHORITIES = "read authorities"
+    ACCEPT_AUTHORITY = "accept the certificate of an authority"
+    IMPORT_AUTHORITY = "import an authority"
+    ROLL_AUTHORITY = "begin the next generation of an authority"
+    RETIRE_AUTHORITY = "retire an authority"
+    REVOKE_AUTHORITY = "revoke an authority by a sealed CRL"
+    REVOKE_EARLIER = "revoke what an imported authority issued before"
+    FORGET_DATES = "forget the dates of CRLs from the future"
+    HOLD_CEREMONY = "hold a ceremony"
+    READ_PLAN = "compare a plan"
+    APPLY_PLAN = "apply a plan"
+    READ_LEDGER = "read the ledger"
+    MAKE_SNAPSHOT = "make an offline snapshot"
+    ISSUE_IDEVIDS = "issue birth certificates"
+    BEGIN_INSTALLATION = "begin an installation"
+    ADOPT_POLICY = "adopt a policy pack"
+    EXPORT_INSTALLATION = "export the installation"
+    UPGRADE_INSTALLATION = "upgrade the database"
 
 
 _ADMINISTRATOR, _PKI, _CLINIC, _SECURITY, _AUDITOR, _LINE = Role
@@ -50,6 +68,24 @@ MAY: Final[Mapping[Act, frozenset[Role]]] = MappingProxyType(
         Act.IMPORT_MANIFEST: frozenset({_PKI}),
         Act.READ_CERTIFICATES: _PEOPLE,
         Act.MAKE_TOKEN: frozenset({_PKI, _CLINIC}),
+        Act.READ_AUTHORITIES: _PEOPLE | {_LINE},
+        Act.ACCEPT_AUTHORITY: frozenset({_PKI}),
+        Act.IMPORT_AUTHORITY: frozenset({_PKI}),
+        Act.ROLL_AUTHORITY: frozenset({_PKI}),
+        Act.RETIRE_AUTHORITY: frozenset({_PKI}),
+        Act.REVOKE_AUTHORITY: frozenset({_PKI, _SECURITY}),
+        Act.REVOKE_EARLIER: frozenset({_PKI, _SECURITY}),
+        Act.FORGET_DATES: frozenset({_ADMINISTRATOR, _PKI}),
+        Act.HOLD_CEREMONY: frozenset({_PKI}),
+        Act.READ_PLAN: _PEOPLE,
+        Act.APPLY_PLAN: frozenset({_ADMINISTRATOR, _PKI}),
+        Act.READ_LEDGER: _PEOPLE,
+        Act.MAKE_SNAPSHOT: frozenset({_PKI, _SECURITY}),
+        Act.ISSUE_IDEVIDS: frozenset({_PKI, _LINE}),
+        Act.BEGIN_INSTALLATION: frozenset({_ADMINISTRATOR}),
+        Act.ADOPT_POLICY: frozenset({_ADMINISTRATOR, _PKI}),
+        Act.EXPORT_INSTALLATION: _PEOPLE,
+        Act.UPGRADE_INSTALLATION: frozenset({_ADMINISTRATOR}),
     }
 )
 

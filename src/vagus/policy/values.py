@@ -266,6 +266,10 @@ class PolicyPack:
             raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, profile=profile)
         return found
 
+    def profile_of_category(self, category: str) -> str | None:
+        """The profile of a device category ("infusion-pump"); None where no rule has it."""
+        return next((profile for profile, rule in self.rules.items() if category in rule.categories), None)
+
     def session_on_revocation(self, profile: str, function: Function) -> SessionOnRevocation:
         """What happens to an open session for `function` when the certificate of its device is revoked."""
         if self.functions[function].always_closes:

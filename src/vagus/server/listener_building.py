@@ -398,7 +398,7 @@ class ListenerBuilder:
             return
         categories: Mapping[str, str] = {model.name: model.category for model in self._plan.models}
         profiles = {
-            self._house.profile_of(categories[group.model])
+            self._house.pack.profile_of_category(categories[group.model])
             for group in self._plan.devices
             if str(group.unit) in listener.units
         }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vagus.errors import Unavailable
 from vagus.jobs.periodic import Jobs, Task
 from vagus.ledger.publish import LogPublisher
-from vagus.wiring import LOG_KEYSTORE
+from vagus.operations.installation import LOG_KEYSTORE
 
 if TYPE_CHECKING:
     from vagus.wiring import Installation

@@ -94,13 +94,18 @@ def serve(installation: Installation, *, issue_for: Sequence[str], is_status_onl
     files = CrlFiles(installation.database, installation.settings.published)
     log = installation.settings.log
     sight = SetbackWatch(
-        installation.database, files, log, is_behind=installation.is_behind, mark=installation.mark_set_back, waits={}
+        installation.database,
+        files,
+        log,
+        is_behind=installation.set_backs.is_behind,
+        mark=installation.set_backs.mark,
+        waits={},
     )
     sight.look()
     if not is_status_only:
         sight.check()
-        installation.check_settled()
-        installation.adopt_policy()
+        installation.set_backs.check_settled()
+        installation.operations.installation.adopt_policy(installation.actor)
     # 2. The keys that were named, and no other.
     issuers = installation.open_issuers(_names(installation, issue_for))
     # 3. Intents that a crash left open are closed before anybody can ask about them.

@@ -193,6 +193,11 @@ class Planning:
             check_status_url(plan, find_named_urls(connection, at=self._at()))
         return plan
 
+    def listener_names(self) -> frozenset[str]:
+        """The host names of the listeners of the plan in force; none before one was applied."""
+        plan = self.load_adopted() if self._adopted.exists() else None
+        return plan.listener_names if isinstance(plan, HospitalPlan) else frozenset()
+
     def _at(self) -> int:
         return int(self._clock.now().timestamp())
 

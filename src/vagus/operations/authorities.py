@@ -1,0 +1,265 @@
+"""Authorities: their generations from the first request to an emergency CRL, as an operator reads and changes them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vagus.authority import earlier_revocations
+from vagus.authority.crls.emergency import publish_sealed
+from vagus.authority.crls.publisher import forget_future_dates
+from vagus.errors import Conflict, IntegrityFailure, Malformed
+from vagus.keystore.envelopes import read_label
+from vagus.operations.roles import Act, check_may
+from vagus.reasons import Reason
+from vagus.records.authorities import (
+    ACTIVE,
+    REQUESTED,
+    AuthorityRow,
+    find_by_id,
+    find_generation,
+    find_newest,
+    list_authorities,
+    load_chain,
+)
+from vagus.records.certificates import count_alive
+from vagus.records.work import bring_forward
+from vagus.x509.crls.building import RevocationReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from vagus.authority.clock_bound import ClockBound
+    from vagus.authority.hierarchy import Hierarchy
+    from vagus.clock import Clock
+    from vagus.fleet.plans.planning import Planning
+    from vagus.keystore.passphrases import Passphrase
+    from vagus.operations.actor import Actor
+    from vagus.policy.plans import PlannedAuthority
+    from vagus.policy.values import PolicyPack
+    from vagus.records.engine.database import Database
+    from vagus.records.engine.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """One generation of an authority. Times are in seconds since 1970 UTC, None before it is certified."""
+
+    reference: str
+    kind: str
+    state: str
+    is_offline: bool
+    not_before: int | None
+    not_after: int | None
+    key_sha256: bytes
+    certificate_sha256: bytes | None
+    is_imported: bool
+    """Whether it came here with its key, so that it may have issued certificates before."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it issues now."""
+        return self.state == ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityDetails:
+    """An authority with its parent's reference and the number of its certificates that live."""
+
+    authority: Authority
+    parent: str | None
+    live_certificates: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorities:
+    """What an operator may do with authorities. One is named by `h1/icu`, or `h1/icu#2` for one generation."""
+
+    database: Database
+    writer: Callable[[], Writer]
+    hierarchy: Callable[[], Hierarchy]
+    planning: Callable[[], Planning]
+    clock: Clock
+    make_clock_bound: Callable[[], ClockBound]
+    published: Path
+    emergency_passphrase: Callable[[], Passphrase]
+    pack: Callable[[], PolicyPack]
+
+    def list_all(self, actor: Actor) -> tuple[Authority, ...]:
+        """Every generation of every authority, by name."""
+        check_may(actor, Act.READ_AUTHORITIES)
+        with self.database.reading() as connection:
+            rows = list_authorities(connection)
+        return tuple(_view(row) for row in sorted(rows, key=lambda row: (row.name, row.generation)))
+
+    def find(self, actor: Actor, name: str) -> Authority:
+        """The generation that `name` means: the named one, else the newest active one, else the newest.
+
+        Raises Conflict(AUTHORITY_UNKNOWN).
+        """
+        check_may(actor, Act.READ_AUTHORITIES)
+        return _view(self._find(name))
+
+    def show(self, actor: Actor, name: str) -> AuthorityDetails:
+        """One authority with what is around it. Raises as `find`."""
+        check_may(actor, Act.READ_AUTHORITIES)
+        row, now = self._find(name), int(self.clock.now().timestamp())
+        with self.database.reading() as connection:
+            above = None if row.parent_id is None else find_by_id(connection, row.parent_id)
+            alive = count_alive(connection, row.id, alive_at=now)
+        return AuthorityDetails(_view(row), None if above is None else above.reference, alive)
+
+    def export(self, actor: Actor, name: str, *, with_chain: bool) -> tuple[bytes, ...]:
+        """The certificate (DER), and those above it if asked for. Raises as `find`, and Conflict(CEREMONY_NEEDED)."""
+        check_may(actor, Act.READ_AUTHORITIES)
+        row = self._find(name)
+        if row.certificate_der is None:
+            msg = f"{row.reference} has no certificate yet; run: vagus ceremony"
+            raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
+        with self.database.reading() as connection:
+            above = load_chain(connection, row) if with_chain else ()
+        return (row.certificate_der, *above)
+
+    def read_request(self, actor: Actor, name: str) -> bytes:
+        """The request (PKCS#10 DER) of an authority that waits. Raises as `find`, and Conflict(ALREADY_EXISTS)."""
+        check_may(actor, Act.READ_AUTHORITIES)
+        row = self._find(name)
+        if row.request_der is None or row.state != REQUESTED:
+            msg = f"{row.reference} does not wait for a certificate; `vagus ca roll` makes a new generation"
+            raise Conflict(Reason.ALREADY_EXISTS, msg, authority=row.reference)
+        return row.request_der
+
+    def accept(self, actor: Actor, name: str, chain_pem: bytes) -> str:
+        """Take in the certificate that a CA elsewhere made; gives the reference. Raises as `accept_certificate`."""
+        check_may(actor, Act.ACCEPT_AUTHORITY)
+        return self.hierarchy().accept_certificate(name, chain_pem, by=actor.id)
+
+    def import_existing(
+        self,
+        actor: Actor,
+        name: str,
+        chain_pem: bytes,
+        key_pem: bytes,
+        password: Passphrase | None,
+        *,
+        crls: Sequence[bytes],
+    ) -> str:
+        """Take over an existing CA with its key and what its CRLs (DER) revoke; gives the reference.
+
+        Raises as `Hierarchy.import_authority`, and Conflict(AUTHORITY_UNKNOWN) for a name that the plan lacks.
+        """
+        check_may(actor, Act.IMPORT_AUTHORITY)
+        planned = self._planned(name)
+        return self.hierarchy().import_authority(planned, chain_pem, key_pem, password, crls=crls, by=actor.id)
+
+    def revoke_earlier(self, actor: Actor, name: str, serial: int, reason: str) -> int:
+        """Revoke a certificate that an imported CA issued before it came here; 0 where it was revoked already.
+
+        Raises as `find`, as `earlier_revocations.revoke_earlier`, Malformed(BAD_ARGUMENT) for an unknown reason.
+        """
+        check_may(actor, Act.REVOKE_EARLIER)
+        row, parsed = self._find(name), RevocationReason.parse(reason)
+        writer = self.writer()
+        return earlier_revocations.revoke_earlier(writer, row.name, row.generation, serial, parsed, by=actor.id)
+
+    def roll(self, actor: Actor, name: str) -> str:
+        """Make key and request of the next generation; gives its reference. Raises as `Hierarchy.request`."""
+        check_may(actor, Act.ROLL_AUTHORITY)
+        return self.hierarchy().request(self._planned(name), by=actor.id, is_rekey=True).reference
+
+    def retire(self, actor: Actor, name: str) -> str:
+        """End new certificates from one generation, for good; gives its reference.
+
+        Raises as `find`, and Malformed(BAD_ARGUMENT) without a generation: the newest one issues, and is never meant
+        by chance.
+        """
+        check_may(actor, Act.RETIRE_AUTHORITY)
+        if "#" not in name:
+            msg = f"{name!r} names no generation; write it as in {name}#1, see `vagus ca list`"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, value=name)
+        row = self._find(name)
+        self.hierarchy().retire(row.name, row.generation, by=actor.id)
+        return row.reference
+
+    def read_envelope(self, actor: Actor, envelope: bytes, *, file: str) -> str:
+        """The authority that a sealed emergency CRL revokes, by reference. Nothing proves it before it is opened.
+
+        `file` is what messages call the envelope. Raises Malformed(BAD_ARGUMENT).
+        """
+        check_may(actor, Act.REVOKE_AUTHORITY)
+        try:
+            return str(read_label(envelope).get("revokes"))
+        except IntegrityFailure as error:
+            msg = f"{file}: it is no sealed CRL, or a damaged one; name one of keystores/AUTHORITY/emergency/*.sealed"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, path=file) from error
+
+    def revoke_by_envelope(self, actor: Actor, envelope: bytes) -> tuple[str, ...]:
+        """Publish the CRLs in a sealed envelope; gives what they revoke and the names of the CRLs.
+
+        Raises as `publish_sealed`, and Unavailable(KEY_NOT_OPEN) without the passphrase.
+        """
+        check_may(actor, Act.REVOKE_AUTHORITY)
+        passphrase, writer = self.emergency_passphrase(), self.writer()
+        return publish_sealed(envelope, passphrase, writer, folder=self.published, by=actor.id)
+
+    def check_clock(self, actor: Actor) -> datetime:
+        """The time as this clock shows it. Raises Unavailable(CLOCK_AHEAD) where it can be seen to be ahead."""
+        check_may(actor, Act.FORGET_DATES)
+        self.make_clock_bound().check()
+        return self.clock.now()
+
+    def forget_dates(self, actor: Actor) -> tuple[tuple[str, ...], int]:
+        """Let CRLs and jobs go on that a clock which ran ahead has dated into the future.
+
+        Gives the names of the CRLs and the number of jobs. Raises Unavailable(CLOCK_AHEAD).
+        """
+        check_may(actor, Act.FORGET_DATES)
+        self.make_clock_bound().check()
+        crls = forget_future_dates(self.writer(), by=actor.id)
+        wait = int(self.pack().renewal.transfer_overlap.total_seconds())
+        jobs = self.writer().submit(lambda batch: bring_forward(batch.connection, at=batch.at, longest_wait=wait))
+        return crls, jobs.result()
+
+    def _find(self, text: str) -> AuthorityRow:
+        name, mark, generation = text.partition("#")
+        found: AuthorityRow | None = None
+        with self.database.reading() as connection:
+            if not mark:
+                found = find_newest(connection, name) or find_newest(connection, name, state=None)
+            elif generation.isascii() and generation.isdigit():
+                found = find_generation(connection, name, int(generation))
+        if found is None:
+            msg = f"there is no authority {text!r}; `vagus ca list` names those that exist"
+            raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
+        return found
+
+    def _planned(self, name: str) -> PlannedAuthority:
+        for one in self.planning().load_adopted().authorities():
+            if one.name == name:
+                return one
+        msg = f"the plan has no authority {name!r}; add its unit to the plan and apply it"
+        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
+
+
+def request_planned(database: Database, hierarchy: Hierarchy, planned: PlannedAuthority, by: str) -> None:
+    """Make key and request of a planned authority; the next generation where the newest one has retired."""
+    with database.reading() as connection:
+        newest = find_newest(connection, planned.name, state=None)
+    hierarchy.request(planned, by=by, is_rekey=newest is not None and newest.state != REQUESTED)
+
+
+def _view(row: AuthorityRow) -> Authority:
+    return Authority(
+        reference=row.reference,
+        kind=row.kind,
+        state=row.state,
+        is_offline=row.is_offline,
+        not_before=row.not_before,
+        not_after=row.not_after,
+        key_sha256=row.spki_sha256,
+        certificate_sha256=None if row.certificate_der is None else hashlib.sha256(row.certificate_der).digest(),
+        is_imported=row.request_der is None,
+    )

@@ -1,0 +1,268 @@
+"""An installation's parts, made from its settings when they are first asked for; real clock and entropy.
+
+A short command so pays only for what it uses. This package is the only place that constructs.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from vagus.errors import Unavailable
+from vagus.keystore.software import SoftwareKeystore
+from vagus.ledger.set_back import SetBacks
+from vagus.operations.installation import CHECKPOINT_KEY, LOG_KEYSTORE
+from vagus.policy.packs import load_pack
+from vagus.policy.values import PolicyPack
+from vagus.reasons import Reason
+from vagus.records.authorities import slug_of
+from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.writer import Writer
+from vagus.records.installation import InstallationRow, load_installation
+
+if TYPE_CHECKING:
+    from vagus.authority.clock_bound import ClockBound
+    from vagus.authority.hierarchy import Hierarchy, OpenIssuers
+    from vagus.authority.issuance import Issuance
+    from vagus.authority.mass_revocation import MassRevocation
+    from vagus.authority.revocation import Revocations
+    from vagus.events.devices import DeviceFollower
+    from vagus.events.revocations import RevocationFollower
+    from vagus.fleet.devices import Inventory
+    from vagus.fleet.plans.planning import Planning
+    from vagus.fleet.tokens import TokenIssuer
+    from vagus.keystore.private_keys import SoftwareSigningKey
+    from vagus.keystore.sources import PassphraseSources
+    from vagus.policy.plans import PlannedAuthority
+    from vagus.settings import Settings
+
+
+class RealClock:
+    """The system's clock."""
+
+    def now(self) -> datetime:
+        """The present moment in UTC."""
+        return datetime.now(UTC)
+
+
+def real_entropy(count: int) -> bytes:
+    """Bytes from the operating system's generator."""
+    return secrets.token_bytes(count)
+
+
+class Parts:
+    """The parts of one installation, each made once."""
+
+    def __init__(self, settings: Settings, sources: PassphraseSources) -> None:
+        self.settings = settings
+        self.sources = sources
+        self.clock = RealClock()
+        self.entropy = real_entropy
+        self.kill_points: Callable[[str], None] | None = None  # durability tests end the process there
+        self._closers: list[Callable[[], None]] = []
+        self._keystores: dict[str, SoftwareKeystore] = {}
+
+    @cached_property
+    def pack(self) -> PolicyPack:
+        """The policy pack that the settings name, or the shipped one."""
+        return load_pack(self.settings.policy_pack)
+
+    @cached_property
+    def database(self) -> Database:
+        """The database; its schema is checked by the writer, and not while it is being created."""
+        database = open_database(self.settings.database_url)
+        self._closers.append(database.close)
+        return database
+
+    @cached_property
+    def writer(self) -> Writer:
+        """The one writer of this process; refuses to work where a commit could be lost, and marks a set-back."""
+        self.database.check_schema()
+        self.database.check_durability()
+        writer = Writer(self.database, self.clock, kill_points=self.kill_points)
+        self._closers.append(writer.close)
+        self.set_backs.mark_at_start(writer)
+        return writer
+
+    @cached_property
+    def set_backs(self) -> SetBacks:
+        """Whether the database is in a state before what was published."""
+        return SetBacks(self.database, lambda: self.writer, self.settings.log, lambda: self.log_verifier)
+
+    @cached_property
+    def follower(self) -> RevocationFollower:
+        """What is revoked or held, in step with this process's writer."""
+        from vagus.events.revocations import RevocationFollower
+
+        follower = RevocationFollower(self.database, self.clock)
+        follower.follow(self.writer)
+        self._closers.append(follower.close)
+        return follower
+
+    @cached_property
+    def device_follower(self) -> DeviceFollower:
+        """Which devices changed, in step with this process's writer."""
+        from vagus.events.devices import DeviceFollower
+
+        follower = DeviceFollower(self.database)
+        follower.follow(self.writer)
+        self._closers.append(follower.close)
+        return follower
+
+    @property
+    def row(self) -> InstallationRow:
+        """What the database says of itself, as of now."""
+        with self.database.reading() as connection:
+            return load_installation(connection)
+
+    # keystores
+
+    def keystore(self, name: str) -> SoftwareKeystore:
+        """The opened keystore `name` ("h1/icu", "log"). Raises Unavailable(KEY_NOT_OPEN) and what opening raises."""
+        if name not in self._keystores:
+            folder = self.settings.keystores / slug_of(name)
+            self._keystores[name] = SoftwareKeystore.open(folder, self.sources.get(name))
+        return self._keystores[name]
+
+    def keystore_or_new(self, name: str) -> SoftwareKeystore:
+        """The keystore `name`, made now if there is none."""
+        folder = self.settings.keystores / slug_of(name)
+        if (folder / "keystore.toml").exists():
+            return self.keystore(name)
+        self.settings.keystores.mkdir(mode=0o700, exist_ok=True)
+        self._keystores[name] = SoftwareKeystore.create(
+            folder,
+            self.sources.get(name),
+            entropy=self.entropy,
+            kdf=self.settings.kdf,
+            unsafe_fast=self.settings.unsafe_fast_kdf,
+        )
+        return self._keystores[name]
+
+    @property
+    def log_verifier(self) -> str:
+        """The ledger's verifier key as C2SP vkey. Raises Unavailable(CHECKPOINT_INVALID) when its file is gone."""
+        try:
+            return self.settings.log_key.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as fault:
+            msg = f"{self.settings.log_key}: the ledger's public key cannot be read; restore it from a backup"
+            raise Unavailable(Reason.CHECKPOINT_INVALID, msg) from fault
+
+    def checkpoint_key(self) -> SoftwareSigningKey:
+        """The key that signs the ledger's checkpoints."""
+        return self.keystore(LOG_KEYSTORE).load(CHECKPOINT_KEY)
+
+    # authorities
+
+    @cached_property
+    def hierarchy(self) -> Hierarchy:
+        """The acts that change which authorities exist. Raises Conflict(RESTORE_UNSETTLED) as `issuance`."""
+        from vagus.authority.hierarchy import Hierarchy
+
+        self.set_backs.check_settled()
+        return Hierarchy(
+            self.pack,
+            self.writer,
+            keystore_or_new=self.keystore_or_new,
+            requests=self.settings.requests,
+            is_maker=self.settings.kind == "maker",
+        )
+
+    @cached_property
+    def issuance(self) -> Issuance:
+        """The one path to a signature. Raises Conflict(RESTORE_UNSETTLED) while the gap after a restore is open."""
+        from vagus.authority.issuance import Issuance
+
+        self.set_backs.check_settled()
+        return Issuance(self.pack, self.writer, self.clock, self.entropy, kill_points=self.kill_points)
+
+    @cached_property
+    def revocations(self) -> Revocations:
+        """The acts of revocation."""
+        from vagus.authority.revocation import Revocations
+
+        return Revocations(self.writer)
+
+    @cached_property
+    def mass_revocation(self) -> MassRevocation:
+        """Revocation of many certificates by plan, with approvals and stages."""
+        from vagus.authority.mass_revocation import MassRevocation
+        from vagus.fleet.devices import bar_device
+        from vagus.identifiers import DeviceId
+
+        return MassRevocation(
+            self.pack,
+            self.database,
+            self.writer,
+            self.clock,
+            lock_out=lambda batch, device_id, by: bar_device(batch, DeviceId(device_id), by=by),
+        )
+
+    @cached_property
+    def planning(self) -> Planning:
+        """Compares plans with this installation and applies them."""
+        from vagus.fleet.plans.planning import Planning
+
+        return Planning(
+            self.database,
+            lambda: self.writer,
+            self.clock,
+            self.entropy,
+            kind=self.settings.kind,
+            profile_of=self.pack.profile_of_category,
+            request_authority=self.request_authority,
+            adopted=self.settings.plan,
+        )
+
+    def request_authority(self, planned: PlannedAuthority, by: str) -> None:
+        """Make key and request of a planned authority."""
+        from vagus.operations.authorities import request_planned
+
+        request_planned(self.database, self.hierarchy, planned, by)
+
+    @property
+    def status_url(self) -> str:
+        """Where this installation's CRLs and OCSP responses are, by the plan in force. Raises as `load_served`."""
+        return self.planning.load_served().status_url
+
+    def make_clock_bound(self) -> ClockBound:
+        """What keeps CRLs from being dated by a clock that is ahead, counting from now."""
+        from vagus.authority.clock_bound import ClockBound
+
+        return ClockBound(self.database, self.clock, lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    def open_issuers(self, names: Iterable[str]) -> OpenIssuers:
+        """The named online authorities with their keys, every live generation; each name's passphrase is asked for.
+
+        Raises as `authority.issuers.open_issuers`.
+        """
+        from vagus.authority.hierarchy import open_issuers
+
+        with self.database.reading() as connection:
+            at = int(self.clock.now().timestamp())
+            return open_issuers(connection, self.keystore, names, status_url=self.status_url, at=at)
+
+    # the fleet
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """The acts that change the inventory; a device's end revokes its certificates in the same act."""
+        from vagus.fleet.devices import Inventory
+
+        return Inventory(
+            self.writer,
+            self.entropy,
+            overlap=self.pack.renewal.transfer_overlap,
+            listener_names=self.planning.listener_names,
+        )
+
+    @cached_property
+    def tokens(self) -> TokenIssuer:
+        """Makes enrolment tokens."""
+        from vagus.fleet.tokens import TokenIssuer
+
+        return TokenIssuer(self.writer, self.entropy, life=self.pack.enrolment.token_lifetime)
