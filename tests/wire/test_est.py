@@ -76,32 +76,6 @@ def test_a_body_above_the_limit_is_refused_before_it_is_decoded() -> None:
     assert caught.value.facts["limit"] == est.MAX_BODY
 
 
-def test_paths_name_an_operation_and_perhaps_a_label() -> None:
-    assert est.decode_path("/.well-known/est/cacerts") == est.EstPath(est.Operation.CACERTS, None)
-    assert est.decode_path("/.well-known/est/server/simpleenroll") == est.EstPath(est.Operation.SIMPLEENROLL, "server")
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/.well-known/est",
-        "/.well-known/est/",
-        "/.well-known/est/serverkeygen",
-        "/.well-known/est/CACERTS",
-        "/.well-known/est/a/b/cacerts",
-        "/.well-known/est//cacerts",
-        "/.well-known/est/cacerts/",
-        "/.well-known/est/../cacerts",
-        "/.well-known/estcacerts",
-    ],
-)
-def test_other_paths_are_not_found(path: str) -> None:
-    with pytest.raises(Malformed) as caught:
-        est.decode_path(path)
-    assert caught.value.reason is Reason.NOT_FOUND
-
-
 def test_a_content_type_is_compared_without_case_and_parameters() -> None:
     assert est.is_content_type("Application/PKCS10; charset=us-ascii", est.PKCS10)
     assert est.is_content_type("application/pkcs7-mime", est.CERTS_ONLY)

@@ -1,4 +1,4 @@
-"""CRLs, OCSP answers and authorities' certificates over plain HTTP, as a raw ASGI application; signs nothing.
+"""CRLs, OCSP responses and certificates of authorities over plain HTTP, as a table of routes; signs nothing.
 
     GET|HEAD /crl/{slug}/{generation}/{shard}.crl       RFC 5280 4.2.1.13; complete.crl, {shard}.delta.crl
     POST /ocsp, GET|HEAD /ocsp/{base64}                 RFC 6960 appendix A.1, RFC 5019; HEAD: RFC 9110 9.1
@@ -28,13 +28,13 @@ from typing import Final, Protocol
 from vagus.authority.crls.published import PublishedCrl
 from vagus.authority.ocsp.responses import CachedResponse, SignedResponse
 from vagus.clock import Clock
-from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, answering_errors, read_body, send_problem, send_response
+from vagus.endpoints.routing import Request, Response, Route, RouteTable
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
 from vagus.x509.ocsp.messages import MAX_REQUEST
 
 MAX_OCSP_PATH: Final = 4 * 1024
-"""The largest base64 in a path; RFC 5019 section 5 sends more than 255 octets by POST."""
+"""The largest base64 in a path; RFC 5019 section 5 sends more than 255 bytes by POST."""
 
 OCSP_REQUEST: Final = "application/ocsp-request"
 _OCSP_RESPONSE: Final = b"application/ocsp-response"
@@ -42,6 +42,7 @@ _CRL: Final = b"application/pkix-crl"  # RFC 2585 section 4.2
 _CERTIFICATE: Final = b"application/pkix-cert"
 _NO_STORE: Final = ((b"cache-control", b"no-store"),)
 
+_OCSP_PATH = re.compile(r"/ocsp(?:/.*)?\Z", re.DOTALL)
 _CRL_PATH = re.compile(r"/crl/([a-z0-9.-]{1,80})/([1-9][0-9]{0,3})/(complete|0|[1-9][0-9]{0,8})(\.delta)?\.crl\Z")
 _CERTIFICATE_PATH = re.compile(r"/ca/([a-z0-9.-]{1,80})/([1-9][0-9]{0,3})\.cer\Z")
 
@@ -49,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 
 class OcspStatus(IntEnum):
-    """OCSPResponseStatus (RFC 6960 4.2.1) of answers that carry no certificate's status."""
+    """OCSPResponseStatus (RFC 6960 4.2.1) of responses that carry no certificate's status."""
 
     MALFORMED_REQUEST = 1
     INTERNAL_ERROR = 2
@@ -84,12 +85,12 @@ _MALFORMED: Final = (
     Reason.OCSP_NONCE,
     Reason.UNSUPPORTED_ALGORITHM,
 )
-_UNAUTHORIZED: Final = (  # RFC 5019 2.2.3: not our issuer, or nothing authoritative to say
+_UNAUTHORIZED: Final = (  # RFC 5019 2.2.3: not our issuer, or no authoritative status
     Reason.AUTHORITY_UNKNOWN,
     Reason.NOT_FOUND,
     Reason.OCSP_MISMATCH,
     Reason.OCSP_RESPONDER,
-    Reason.OCSP_STALE,  # our responder's certificate has run out: nothing authoritative to say
+    Reason.OCSP_STALE,  # the certificate of our responder has expired
     Reason.KEY_OFFLINE,
 )
 
@@ -99,13 +100,14 @@ OCSP_STATUS: Final[Mapping[Reason, OcspStatus]] = MappingProxyType(
     | dict.fromkeys(_MALFORMED, OcspStatus.MALFORMED_REQUEST)
     | dict.fromkeys(_UNAUTHORIZED, OcspStatus.UNAUTHORIZED)
 )
-"""What each reason is in OCSP; what is not named is a fault of ours, internalError."""
+"""The OCSP status of each reason; a reason that is not named is a fault of ours, internalError."""
 
 
 class Publications(Protocol):
-    """Where CRLs and certificates come from. `shard` -1 is the complete list. All may be asked for every request.
+    """Where CRLs and certificates come from: `PublishedCrls`, or `GuardedCrls` around it. `shard` -1 is the whole CRL.
 
-    What is kept is given at once; the others may wait for a database, and are asked on another thread.
+    The `find_cached_` methods read memory, on the loop's thread. The others may wait for a database and are called on
+    another thread.
     """
 
     def find_cached_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
@@ -117,7 +119,7 @@ class Publications(Protocol):
         ...
 
     def find_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
-        """The newest CRL of an authority's shard; None for one that there is not."""
+        """The newest CRL of an authority's shard; None where there is none."""
         ...
 
     def find_certificate(self, name: str, generation: int) -> bytes | None:
@@ -126,10 +128,10 @@ class Publications(Protocol):
 
 
 class OcspSource(Protocol):
-    """CachedResponses OCSP requests."""
+    """Who responds to OCSP requests: `OcspResponses`, and what guards it (setback, load)."""
 
     def respond(self, request_der: bytes, at: datetime) -> SignedResponse:
-        """The response to a request. Raises VagusError, which OCSP_STATUS turns into a response of its own."""
+        """The response to a request. Raises VagusError, which OCSP_STATUS turns into an OCSP error."""
         ...
 
     def find_cached(self, request_der: bytes, at: datetime) -> CachedResponse | None:
@@ -139,7 +141,7 @@ class OcspSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OcspReply:
-    """What is said over HTTP to one OCSP question. `fields` are those beside type, length and Date."""
+    """The HTTP response to one OCSP request. `fields` are those beside type, length and Date."""
 
     status: HTTPStatus
     fields: Sequence[tuple[bytes, bytes]]
@@ -147,18 +149,18 @@ class OcspReply:
 
     @property
     def ends_connection(self) -> bool:
-        """Whether it is the last one: the rest of what was sent is not worth reading."""
+        """Whether the connection ends with it: the rest of what was sent is not worth reading."""
         return self.status is not HTTPStatus.OK
 
     def encode(self) -> bytes:
-        """All of it behind status line and Date."""
+        """All of it after status line and Date."""
         lines = [name + b": " + value + b"\r\n" for name, value in self.fields]
         head = b"content-type: %b\r\ncontent-length: %d\r\n" % (_OCSP_RESPONSE, len(self.body))
         return b"".join([head, *lines, b"\r\n", self.body])
 
 
 class OcspReplies:
-    """Turns OCSP questions into what HTTP says to them, errors included; reads no HTTP."""
+    """Turns OCSP requests into HTTP responses, errors included; reads no HTTP."""
 
     def __init__(self, source: OcspSource, clock: Clock, max_age: timedelta) -> None:
         self.source = source
@@ -166,33 +168,47 @@ class OcspReplies:
         self.max_age = max_age
 
     def reply(self, request_der: bytes) -> OcspReply:
-        """The reply to one question; never raises."""
+        """The reply to one request; never raises."""
         at = self.clock.now()
         try:
-            answer = self.source.respond(request_der, at)
+            response = self.source.respond(request_der, at)
         except VagusError as error:
             return refusal_of(error)
         except Exception:  # noqa: BLE001  an OCSP client understands OCSP alone
             _log.exception("an OCSP request failed through our own fault")
             return _refuse(OcspStatus.INTERNAL_ERROR)
-        return self.reply_with(answer, at)
+        return self.reply_with(response, at)
 
-    def reply_with(self, answer: SignedResponse, at: datetime) -> OcspReply:
-        """The reply that carries `answer`.
+    def reply_with(self, response: SignedResponse, at: datetime) -> OcspReply:
+        """The reply that carries `response`.
 
-        RFC 5019 section 6: answers to a nonce are for one client; POST is not cached, but its headers do no harm.
+        RFC 5019 section 6: a response to a nonce is for one client. POST is not cached, but its headers do no harm.
         """
-        body = answer.response_der
-        if answer.next_update is None:
+        body = response.response_der
+        if response.next_update is None:
             return OcspReply(HTTPStatus.OK, _NO_STORE, body)
         digest = hashlib.sha256(body).digest()
-        fields = _caching(digest, answer.this_update, answer.next_update, at, self.max_age)
+        fields = _caching(digest, response.this_update, response.next_update, at, self.max_age)
         return OcspReply(HTTPStatus.OK, fields, body)
 
 
-def status_app(*, publications: Publications, ocsp: OcspReplies) -> ASGIApp:
-    """The application; lists are cached for as long as OCSP answers are (design section 5: 60 s)."""
-    return answering_errors(_Door(publications, ocsp))
+def status_app(*, publications: Publications, ocsp: OcspReplies) -> RouteTable:
+    """The routes; CRLs may be cached for as long as OCSP responses are (`http_max_age` of the policy pack)."""
+    handlers = _StatusHandlers(publications, ocsp)
+    return RouteTable(
+        routes=(
+            Route(
+                _OCSP_PATH,
+                handlers.respond_to_ocsp,
+                ("GET", "HEAD", "POST"),
+                media_type=OCSP_REQUEST,
+                is_media_type_optional=True,  # many clients send none
+                body_limit=MAX_REQUEST,
+            ),
+            Route(_CRL_PATH, handlers.send_crl),
+            Route(_CERTIFICATE_PATH, handlers.send_certificate),
+        ),
+    )
 
 
 def encode_ocsp_error(status: OcspStatus) -> bytes:
@@ -200,37 +216,18 @@ def encode_ocsp_error(status: OcspStatus) -> bytes:
     return bytes((0x30, 0x03, 0x0A, 0x01, status))
 
 
-class _Door:
-    """One application; holds no state of a request."""
+class _StatusHandlers:
+    """The handlers of one table; they hold no state of a request."""
 
     def __init__(self, publications: Publications, ocsp: OcspReplies) -> None:
         self._publications = publications
         self._ocsp = ocsp
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        path: str = scope["path"]
-        if path == "/ocsp" or path.startswith("/ocsp/"):
-            await self._answer_ocsp(scope, receive, send)
-        elif found := _CRL_PATH.match(path):
-            name, generation, shard, delta = found.groups()
-            await self._send_list(scope, send, name, int(generation), shard, is_delta=delta is not None)
-        elif found := _CERTIFICATE_PATH.match(path):
-            name, generation = found.groups()
-            await self._send_certificate(scope, send, name, int(generation))
-        else:
-            raise Malformed(Reason.NOT_FOUND, "nothing is published at this path")
-
-    # lists and certificates
-
-    async def _send_list(
-        self, scope: Scope, send: Send, slug: str, generation: int, shard: str, *, is_delta: bool
-    ) -> None:
-        if not await _is_reading(scope, send):
-            return
-        number = -1 if shard == "complete" else int(shard)
-        place, source = (_name_of(slug), generation, number), self._publications
+    async def send_crl(self, request: Request) -> Response:
+        """The newest CRL of a shard, complete or delta."""
+        slug, generation, shard, delta = request.found.groups()
+        place = _name_of(slug), int(generation), -1 if shard == "complete" else int(shard)
+        source, is_delta = self._publications, delta is not None
         found = source.find_cached_crl(*place, is_delta=is_delta)
         if found is None:
             found = await asyncio.to_thread(source.find_crl, *place, is_delta=is_delta)
@@ -238,51 +235,34 @@ class _Door:
             raise Malformed(Reason.NOT_FOUND, "no such revocation list is published")
         at, max_age = self._ocsp.clock.now(), self._ocsp.max_age
         headers = _caching(found.sha256, found.this_update, found.next_update, at, max_age)
-        await _send_fresh(scope, send, _CRL, found.crl_der, headers)
+        return _if_changed(request, Response(HTTPStatus.OK, _CRL, found.crl_der, headers))
 
-    async def _send_certificate(self, scope: Scope, send: Send, slug: str, generation: int) -> None:
-        if not await _is_reading(scope, send):
-            return
-        named, source = (_name_of(slug), generation), self._publications
+    async def send_certificate(self, request: Request) -> Response:
+        """The certificate of an authority."""
+        slug, generation = request.found.groups()
+        named, source = (_name_of(slug), int(generation)), self._publications
         certificate = source.find_cached_certificate(*named)
         if certificate is None:
             certificate = await asyncio.to_thread(source.find_certificate, *named)
         if certificate is None:
             raise Malformed(Reason.NOT_FOUND, "no such authority has a certificate here")
         headers = [(b"etag", _etag(hashlib.sha256(certificate).digest())), (b"cache-control", b"public, max-age=86400")]
-        await _send_fresh(scope, send, _CERTIFICATE, certificate, headers)
+        return _if_changed(request, Response(HTTPStatus.OK, _CERTIFICATE, certificate, headers))
 
-    # OCSP
-
-    async def _answer_ocsp(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method: str = scope["method"]
-        if method not in {"GET", "HEAD", "POST"}:
-            await _refuse_method(send, b"GET, HEAD, POST")
-            return
+    async def respond_to_ocsp(self, request: Request) -> Response:
+        """RFC 6960 appendix A.1. An OCSP client understands OCSP alone, so errors are OCSP responses too."""
         try:
-            if method == "POST":
-                request_der = await _read_request(scope, receive)
-            else:
-                request_der = _decode_path(scope["path"])
+            request_der = await request.read_body() if request.method == "POST" else _decode_path(request.path)
         except VagusError as error:
             reply = refusal_of(error)
         else:
             reply = self._ocsp.reply(request_der)
-        # By tag alone: an answer that says good and one that says revoked may have been signed within one second.
-        await _send_fresh(scope, send, _OCSP_RESPONSE, reply.body, reply.fields, status=reply.status, is_dated=False)
-
-
-async def _read_request(scope: Scope, receive: Receive) -> bytes:
-    """The body of a POST (RFC 6960 A.1). A wrong Content-Type is refused; a missing one, which is common, is not."""
-    headers = dict(scope["headers"])
-    content_type = headers.get(b"content-type", OCSP_REQUEST.encode()).split(b";")[0].strip().lower()
-    if content_type != OCSP_REQUEST.encode():
-        raise Malformed(Reason.BAD_REQUEST, f"the body must be {OCSP_REQUEST}; set Content-Type so")
-    return await read_body(scope, receive, MAX_REQUEST)
+        # By tag alone: a response "good" and a response "revoked" may have been signed within one second.
+        return _if_changed(request, Response(reply.status, _OCSP_RESPONSE, reply.body, reply.fields), is_dated=False)
 
 
 def _decode_path(path: str) -> bytes:
-    """The request of a GET (RFC 6960 A.1): base64 behind /ocsp/, percent-encoded or, as many send it, not.
+    """The request of a GET (RFC 6960 A.1): base64 after /ocsp/, percent-encoded or, as many send it, not.
 
     Raises LimitExceeded(TOO_LARGE), Malformed(BAD_ENCODING).
     """
@@ -326,50 +306,26 @@ def _caching(
     ]
 
 
-async def _is_reading(scope: Scope, send: Send) -> bool:
-    if scope["method"] in {"GET", "HEAD"}:
-        return True
-    await _refuse_method(send, b"GET, HEAD")
-    return False
-
-
-async def _refuse_method(send: Send, allowed: bytes) -> None:
-    error = Malformed(Reason.METHOD_NOT_ALLOWED, f"here only {allowed.decode()} are answered")
-    await send_problem(send, error, status=HTTPStatus.METHOD_NOT_ALLOWED, headers=[(b"allow", allowed)])
-
-
-async def _send_fresh(
-    scope: Scope,
-    send: Send,
-    content_type: bytes,
-    body: bytes,
-    headers: Sequence[tuple[bytes, bytes]],
-    *,
-    status: HTTPStatus = HTTPStatus.OK,
-    is_dated: bool = True,
-) -> None:
-    """The body, its head alone for HEAD, or 304 where the client has it already (RFC 9110 13.1.2, 13.1.3).
+def _if_changed(request: Request, response: Response, *, is_dated: bool = True) -> Response:
+    """`response`, or 304 where the client has it already (RFC 9110 13.1.2, 13.1.3).
 
     `is_dated`: whether two bodies under one address never carry the same Last-Modified (RFC 9110 8.8.2.2).
     """
-    fields = dict(scope["headers"])
-    own = dict(headers)
-    wanted = fields.get(b"if-none-match")
+    own = dict(response.headers)
+    wanted = request.headers.get(b"if-none-match")
     if wanted is not None:
         tags = {tag.strip().removeprefix(b"W/") for tag in wanted.split(b",")}
         is_known = b"*" in tags or own.get(b"etag") in tags
     else:
-        since = fields.get(b"if-modified-since")
+        since = request.headers.get(b"if-modified-since")
         is_known = is_dated and since is not None and since == own.get(b"last-modified")
-    if is_known and own.get(b"etag") is not None and scope["method"] in {"GET", "HEAD"}:
-        await send_response(send, HTTPStatus.NOT_MODIFIED, headers)
-        return
-    head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
-    await send_response(send, status, head, b"" if scope["method"] == "HEAD" else body)
+    if is_known and b"etag" in own and request.method != "POST":
+        return Response(HTTPStatus.NOT_MODIFIED, headers=response.headers)
+    return response
 
 
 def _name_of(slug: str) -> str:
-    """The authority that a slug names: labels have no dots, so the way back is one."""
+    """The authority that a slug names: labels have no dots, so exactly one name gives this slug."""
     return slug.replace(".", "/")
 
 

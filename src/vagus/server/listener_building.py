@@ -14,6 +14,7 @@ from vagus.endpoints.gateway.http_relay import HttpRelay
 from vagus.endpoints.gateway.tcp_relay import tcp_relay
 from vagus.endpoints.gateway.upstream import Upstream
 from vagus.endpoints.http import ASGIApp
+from vagus.endpoints.routing import RouteTable, mount
 from vagus.errors import Misconfigured, NotTrusted
 from vagus.fleet.admission import Admission, Admitted, ListenerRules, PeerCredential
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
@@ -273,7 +274,7 @@ class ListenerBuilder:
         app: ASGIApp | None = None
         stream, close = None, None
         if is_enrolment:
-            app = log_files_app(self._house.settings.log, self._est(listener))
+            app = mount(log_files_app(self._house.settings.log), self._est(listener))
         elif listener.upstream is not None and listener.kind is ListenerKind.RELAY_HTTP:
             relay = HttpRelay(Upstream(*listener.upstream), self._record)
             app, close = relay, relay.close
@@ -356,7 +357,7 @@ class ListenerBuilder:
                 found.add(device.id)
         return frozenset(found)
 
-    def _est(self, listener: PlannedListener) -> ASGIApp:
+    def _est(self, listener: PlannedListener) -> RouteTable:
         enrolment = Enrolment(
             self._house.database,
             self._house.writer,

@@ -20,6 +20,7 @@ from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, ope
 from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.http import ASGIApp
 from vagus.endpoints.revocation_status import OcspReplies, status_app
+from vagus.endpoints.routing import mount, under_prefix
 from vagus.errors import Conflict
 from vagus.jobs.kinds import work_kinds
 from vagus.jobs.periodic import Jobs, Task, do_each
@@ -34,7 +35,7 @@ from vagus.records.revocation.revocations import RevocationEvent
 from vagus.server.gateway_log import GatewayLog
 from vagus.server.health import Health, health_app, note_clock, note_files
 from vagus.server.listener_building import BuiltListeners, ListenerBuilder, sequence_bound, status_spec
-from vagus.server.log_files import log_files_app, under_prefix
+from vagus.server.log_files import log_files_app
 from vagus.server.log_publication import ledger_jobs, note_lacks
 from vagus.server.metrics import metrics_app
 from vagus.server.ocsp_supply import OcspSupply
@@ -481,4 +482,4 @@ def _status_parts(serving: Serving) -> tuple[ASGIApp, OcspCache]:
     lists = GuardedCrls(serving.lists, serving.sight, installation.database)
     app = status_app(publications=lists, ocsp=replies)
     prefix = urlsplit(serving.plan.status_url).path
-    return under_prefix(prefix, log_files_app(installation.settings.log, app)), OcspCache(replies, prefix)
+    return under_prefix(prefix, mount(log_files_app(installation.settings.log), app)), OcspCache(replies, prefix)

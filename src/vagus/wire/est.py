@@ -1,4 +1,4 @@
-"""EST bodies, paths and credentials as bytes and values (RFC 7030 as amended by RFC 8951); authenticates nobody.
+"""EST bodies and credentials as bytes and values (RFC 7030 as amended by RFC 8951); authenticates nobody.
 
 A body is base64 of DER, on one line or wrapped, whatever Content-Transfer-Encoding says (RFC 8951 3.1 and 3.2.2);
 bare DER is taken too, because embedded clients send it. Everything else is refused with what to change.
@@ -13,7 +13,6 @@ from enum import StrEnum, unique
 from typing import Final
 
 from vagus.errors import LimitExceeded, Malformed
-from vagus.identifiers import check_label
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.algorithms import KeyAlgorithm
@@ -42,39 +41,11 @@ class Operation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class EstPath:
-    """A request path taken apart: the operation, and the label of the authority where the path has one."""
-
-    operation: Operation
-    label: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class BasicCredential:
     """What HTTP Basic carried (RFC 7617). The password is kept out of every representation."""
 
     user: str
     password: str = field(repr=False)
-
-
-def decode_path(path: str) -> EstPath:
-    """The operation and label that `path` names (RFC 7030 3.2.2).
-
-    Raises Malformed(NOT_FOUND) for everything that is not `/.well-known/est/[label/]operation`.
-    """
-    segments = path.removeprefix(ROOT + "/").split("/") if path.startswith(ROOT + "/") else []
-    try:
-        match segments:
-            case [operation]:
-                return EstPath(Operation(operation), None)
-            case [label, operation]:
-                return EstPath(Operation(operation), check_label(label))
-            case _:
-                pass
-    except (ValueError, Malformed):
-        pass
-    offered = ", ".join(Operation)
-    raise Malformed(Reason.NOT_FOUND, f"no EST operation at this path; offered under {ROOT}/[label/] are {offered}")
 
 
 def decode_body(body: bytes, *, limit: int = MAX_BODY) -> bytes:
