@@ -21,7 +21,8 @@ from vagus.policy.packs import SHIPPED, load_pack
 from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet
-from vagus.trust.crl_status import CrlRules, CrlStatus
+from vagus.trust.crl_rules import CrlRules
+from vagus.trust.crl_status import CrlStatus
 from vagus.trust.snapshot_status import SnapshotStatus
 from vagus.trust.status import PathStatusSource, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator

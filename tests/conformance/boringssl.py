@@ -12,7 +12,8 @@ from tests.conformance.reading import pem_blocks, pem_certificates
 from tests.conformance.verdicts import Case, Expected, Got, judge
 from vagus.errors import Malformed
 from vagus.reasons import Reason
-from vagus.trust.crl_status import CrlRules, CrlStatus
+from vagus.trust.crl_rules import CrlRules
+from vagus.trust.crl_status import CrlStatus
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.der_reading import oid_contents

@@ -14,7 +14,8 @@ from tests.conformance.reading import pem_blocks, pem_certificate
 from tests.conformance.verdicts import Case, Expected, judge
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
-from vagus.trust.crl_status import CrlRules, CrlStatus
+from vagus.trust.crl_rules import CrlRules
+from vagus.trust.crl_status import CrlStatus
 from vagus.x509.certificates import CertificateCache, PathCertificate
 from vagus.x509.der_reading import oid_contents
 from vagus.x509.names.identity import check_host, check_mailbox

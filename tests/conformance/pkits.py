@@ -13,7 +13,8 @@ from typing import Any
 
 from tests.conformance.verdicts import Case, Expected, judge
 from vagus.errors import VagusError
-from vagus.trust.crl_status import CrlRules, CrlStatus
+from vagus.trust.crl_rules import CrlRules
+from vagus.trust.crl_status import CrlStatus
 from vagus.x509.certificates import CertificateCache, PathCertificate
 from vagus.x509.der_reading import oid_contents
 from vagus.x509.paths.checks import PathInputs

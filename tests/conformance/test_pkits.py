@@ -8,7 +8,8 @@ from tests.conformance.pkits import AT, RULES, named_targets, packaged
 from tests.conformance.verdicts import Expected
 from vagus.errors import VagusError
 from vagus.reasons import Reason
-from vagus.trust.crl_status import CrlRules, CrlStatus
+from vagus.trust.crl_rules import CrlRules
+from vagus.trust.crl_status import CrlStatus
 from vagus.x509.der_reading import oid_contents
 from vagus.x509.paths.checks import PathInputs
 from vagus.x509.paths.policies import PolicyInputs

@@ -14,7 +14,8 @@ from vagus.fleet.maker_crls import RETRY_SECONDS, MakerCrls, MakerCrlStatus
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_memory import VolatileCrlMemory
-from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
+from vagus.trust.crl_rules import STRICT_CRL_RULES
+from vagus.trust.crl_status import CrlStatus
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.paths.search import Pool
 from vagus.x509.pem import encode_block, encode_certificates

@@ -29,7 +29,8 @@ from vagus.errors import LimitExceeded, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
-from vagus.trust.crl_status import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlRules, CrlStatus
+from vagus.trust.crl_rules import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlRules
+from vagus.trust.crl_status import CrlStatus
 from vagus.trust.status import FirstSource, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509 import der

@@ -185,7 +185,8 @@ def _status(
     """
     from vagus.errors import Malformed
     from vagus.reasons import Reason
-    from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
+    from vagus.trust.crl_rules import STRICT_CRL_RULES
+    from vagus.trust.crl_status import CrlStatus
     from vagus.trust.ocsp_status import OcspStatus
     from vagus.trust.status import AllSources
     from vagus.x509.certificates import decode_certificate

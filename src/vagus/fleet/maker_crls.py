@@ -20,7 +20,8 @@ from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_memory import CrlMemory
-from vagus.trust.crl_status import STRICT_CRL_RULES, CrlStatus
+from vagus.trust.crl_rules import STRICT_CRL_RULES
+from vagus.trust.crl_status import CrlStatus
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crls.decoding import Crl, decode_crl
 from vagus.x509.names.matching import DistinguishedName

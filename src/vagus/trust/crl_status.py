@@ -1,6 +1,23 @@
-"""Status from CRLs held in memory: complete, partitioned, indirect and delta lists (RFC 5280 6.3.3); fetches none.
+"""Revocation status from CRLs held in memory: complete, partitioned, indirect and delta CRLs; fetches none.
 
-A CRL enters only when a CA that leads to an anchor has signed it, and never when a newer one of its kind was seen.
+This is RFC 5280 6.3.3, whose steps (a) to (l) are named beside the code. Words used here:
+
+- *Kind* of a CRL: issuer name, scope, complete or delta, and the key that signed it. One CRL of each kind is in use.
+- *Scope*: the certificates that a CRL may speak of, from its issuingDistributionPoint. Without one, all of its issuer.
+- *Covered reasons*: a CRL may leave out some revocation reasons. "Good" needs CRLs that together cover all of them.
+- *Stale*: past nextUpdate, or older than `CrlRules.longest_life`.
+- *Permanent*: a revocation that is not a hold. Only a hold can be taken back (RFC 5280 5.3.1).
+
+Rules:
+
+1. A CRL is loaded only if a CA that leads to an anchor signed it and it is not dated in the future.
+2. Within a kind, number and thisUpdate only grow, also over a restart (`CrlMemory`).
+3. A permanent revocation counts whatever the age of the CRL that says so, and before anything else is looked for.
+4. "Good" needs CRLs in date. A hold counts as ON_HOLD if its CRL is in date, else as STATUS_STALE.
+5. What is not known to be good is refused, except a certificate that excuses missing status (RFC 9608).
+
+Example: a shard's CRL ended an hour ago and names certificates A (keyCompromise) and B (certificateHold), and not C.
+A is REVOKED. B is STATUS_STALE without an age: the hold may have been lifted. C is STATUS_STALE, 3,600 seconds old.
 """
 
 from __future__ import annotations
@@ -10,51 +27,34 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import ClockFloor
 from vagus.trust.crl_memory import CrlMark, CrlMemory, VolatileCrlMemory
+from vagus.trust.crl_rules import (
+    DEFAULT_CRL_RULES,
+    CrlRules,
+    check_not_from_the_future,
+    find_staleness,
+    is_in_date,
+    stale_seconds,
+)
 from vagus.trust.crl_signers import find_signers
 from vagus.trust.status import DEFINITE, check_every, excuses_missing_status, issuer_in
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crls.decoding import ALL_REASONS, CERTIFICATE_HOLD, EVERYTHING, REMOVE_FROM_CRL, Crl, Name, decode_crl
 from vagus.x509.crls.scope import covered_reasons, distribution_points, speaks_for, updates
-from vagus.x509.dates import later
 from vagus.x509.paths.checks import PathInputs
-from vagus.x509.paths.rules import PKIX, PathRules
 from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
-_PASSING = frozenset({None, CERTIFICATE_HOLD, REMOVE_FROM_CRL})  # codes of an entry that is no revocation for ever
+_NOT_PERMANENT = frozenset({None, CERTIFICATE_HOLD, REMOVE_FROM_CRL})
 _DEEPEST = 3  # CRL signers whose own status needs CRLs of other signers, and so on
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrlRules:
-    """What is asked of CRLs beyond RFC 5280.
-
-    `longest_life` bounds the age of a CRL whatever its nextUpdate says, and is what makes one without nextUpdate usable
-    at all (5.1.2.5 requires the field). `slack`: how far an issuer's clock may run ahead of ours.
-    """
-
-    longest_life: timedelta | None = None
-    slack: timedelta = timedelta(minutes=5)
-    uses_deltas: bool = True
-    accepts_indirect: bool = True
-    honours_no_rev_avail: bool = True  # RFC 9608 4: silence about an end entity that says noRevAvail is no fault
-    lets_keys_vouch: bool = True
-    """Whether a new key's list alone may say that the new key's own certificate is good, as PKITS 4.5 has it. A thief
-    of that key could write such a list, so whoever decides about devices asks for a list by another key."""
-    path: PathRules = PKIX  # for the paths of CRL signers
-
-
-DEFAULT_CRL_RULES = CrlRules()
-STRICT_CRL_RULES = CrlRules(lets_keys_vouch=False)
-"""For decisions about devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,31 @@ class _Loaded:
         return self.crl.issuer.relative_names, self.crl.scope_der, self.crl.is_delta, self.spki_sha256
 
 
+class _Question(NamedTuple):
+    """Whether `certificate`, issued by `issuer`, is good at `at`.
+
+    `anchor` is that of the path; None where the caller has no path. `pending` are the hashes of the CRLs whose signers
+    are being checked at this moment: with them a circle ends.
+    """
+
+    certificate: PathCertificate
+    issuer: PathCertificate
+    anchor: PathAnchor | None
+    at: datetime
+    pending: tuple[bytes, ...]
+
+
 _ByIssuer = Mapping[Name, tuple[_Loaded, ...]]
 
 
 class CrlStatus:
-    """A `PathStatusSource` over CRLs. Safe to use from several threads: loading swaps the whole set at once.
+    """A `PathStatusSource` over CRLs. Safe to use from several threads.
 
-    `pool` holds the anchors and the CA certificates that may sign CRLs. `certificates` are asked about in full; the
-    leaf alone suffices nowhere, since a revoked CA must be seen.
+    `pool` holds the anchors and the CA certificates that may sign CRLs. `memory` keeps the newest number of each kind
+    over restarts. `floor` learns that each verified thisUpdate has passed.
+
+    Threads: `load` replaces `_by_issuer` as a whole, under `_lock`, which also makes check and mark in `_memory` one
+    step. Checks read `_by_issuer` once per use and take no lock: each mapping that they see is complete.
     """
 
     def __init__(
@@ -102,14 +119,14 @@ class CrlStatus:
     def load(self, crl_der: bytes, at: datetime) -> Crl:
         """Take a CRL into use in place of the older one of its issuer, scope and key.
 
-        Raises NotTrusted(CRL_INVALID|BAD_SIGNATURE|KEY_USAGE|…) when no CA known here signed it or it is dated in the
-        future (its mark would shut out the proper lists that follow), NotTrusted(CRL_ROLLBACK) when a newer one was
-        seen, Malformed and LimitExceeded for what does not decode.
+        Raises NotTrusted(CRL_INVALID|BAD_SIGNATURE|KEY_USAGE|…) when no CA known here signed it, or when it is dated
+        in the future: its number and date would refuse the proper CRLs that follow. Raises NotTrusted(CRL_ROLLBACK) if
+        a newer one was seen. Raises Malformed and LimitExceeded for what does not decode.
         """
         crl = decode_crl(crl_der)
         signers = find_signers(crl, self._search(at))
         loaded = _Loaded(crl, signers[0].spki_sha256, signers)
-        self._check_dated(crl, at)
+        check_not_from_the_future(crl, at, self._rules)
         with self._lock:
             self._check_newest(loaded)
             same_name = [
@@ -121,10 +138,7 @@ class CrlStatus:
         return crl
 
     def _search(self, at: datetime) -> Search:
-        """How paths of CRL signers are looked for.
-
-        The bounds are longer than needed for CRLs of the past: the caller gives the moment at which it asks.
-        """
+        """How paths of CRL signers are searched for; they must be valid at `at`, the moment of the question."""
         return Search(
             pool=self._pool,
             extra=Pool(()),
@@ -134,7 +148,10 @@ class CrlStatus:
         )
 
     def _check_newest(self, loaded: _Loaded) -> None:
-        """Experiments C23 and section 0 item 6: numbers and dates of a kind of CRL only grow, also over a restart."""
+        """Numbers and dates of a kind of CRL only grow, also over a restart.
+
+        RFC 5280 5.2.3 lets a verifier tell an older CRL by its number. A replayed older CRL would clear a revocation.
+        """
         crl = loaded.crl
         kind = hashlib.sha256(b"\0".join((crl.issuer.der, crl.scope_der, bytes([crl.is_delta]), loaded.spki_sha256)))
         name = f"crl:{kind.hexdigest()}"
@@ -152,104 +169,92 @@ class CrlStatus:
                 return
         self._memory.remember(name, mark)
 
-    # --- asking
+    # --- checking
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """As `StatusSource.check_status`. CRL signers other than the issuer may lead to any anchor of the pool."""
-        self._check(certificate, issuer, None, at, ())
+        self._check(_Question(certificate, issuer, None, at, ()))
 
     def check_path_status(self, path: ValidPath, at: datetime) -> None:
         """Every certificate of the path; CRL signers must lead to the anchor of the path (6.3.3 (f))."""
         check_every(self.check_status_in, path, at)
 
     def check_path_where_loaded(self, path: ValidPath, at: datetime) -> None:
-        """As `check_path_status`, but a certificate of whose issuer no list at all is here passes.
+        """As `check_path_status`, but a certificate passes if no CRL at all of its issuer is loaded.
 
-        For issuers who may have nothing to say, as makers of birth certificates. Every certificate is asked about by
-        itself: silence about the leaf hides nothing of the CA above it. A list that is here and does not suffice
-        (reasons left out, another partition, a stale one) is no silence and refuses.
+        For issuers that may publish no CRL, such as makers of birth certificates. Every certificate is checked by
+        itself: a missing CRL for the leaf hides nothing about the CA above it. A CRL that is loaded but does not
+        suffice (reasons left out, another partition, stale) refuses.
         """
-        check_every(self._check_listed_in, path, at)
+        check_every(self._check_where_loaded, path, at)
 
-    def _check_listed_in(self, path: ValidPath, index: int, at: datetime) -> None:
+    def _check_where_loaded(self, path: ValidPath, index: int, at: datetime) -> None:
         if self.has_crl_for(path.certificates[index]):
             self.check_status_in(path, index, at)
 
     def has_crl_for(self, certificate: PathCertificate) -> bool:
-        """Whether any list is here by the certificate's issuer, or by another one that speaks for it."""
+        """Whether any CRL is loaded from the certificate's issuer, or from an indirect issuer that speaks for it."""
         return bool(self._by_issuer.get(certificate.issuer.relative_names)) or any(self._partial(certificate))
 
     def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
         """As `check_path_status` for `path.certificates[index]` alone."""
-        self._check(path.certificates[index], issuer_in(path, index), path.anchor, at, ())
+        self._check(_Question(path.certificates[index], issuer_in(path, index), path.anchor, at, ()))
 
-    def _check(
-        self,
-        certificate: PathCertificate,
-        issuer: PathCertificate,
-        anchor: PathAnchor | None,
-        at: datetime,
-        asking: tuple[bytes, ...],
-    ) -> None:
-        """6.3.3 for one certificate. `asking`: the CRLs whose signers are being asked about, against circles."""
-        self._refuse_revoked(certificate, issuer, anchor, at, asking)
+    def _check(self, asked: _Question) -> None:
+        """RFC 5280 6.3.3 for one certificate: returns if it is good, else raises."""
+        certificate = asked.certificate
+        self._refuse_revoked(asked)
         reasons = 0
-        late: list[tuple[int, NotTrusted]] = []
+        stale: list[tuple[int, NotTrusted]] = []
         held: NotTrusted | None = None
         fault: VagusError | None = None
-        # first the lists of everything, by an old and a new key alike, so that a silent one hides nothing; then,
-        # where they leave reasons open, the partitions
+        # First the complete CRLs, of an old key and of a new key alike: both count. Then, where these leave reasons
+        # open, the partitions. An unusable CRL does not end the search: another one may still say "revoked" or "good".
         for candidates in (self._complete, self._partial):
             for loaded, covered in candidates(certificate):
                 try:
-                    lateness = self._find_lateness(loaded, issuer, anchor, at, asking)
+                    staleness = self._find_staleness(loaded, asked)
                 except VagusError as refusal:
                     fault = refusal
                     continue
-                # (i), (j), (k)
-                reason = self._find_reason(loaded, certificate, at)
+                # (i), (j), (k): what this CRL and its deltas say of the certificate
+                reason = self._find_reason(loaded, asked)
                 if reason is not None:
-                    held = _refuse_listed(certificate, reason, lateness)
-                # (l)
-                if lateness is None:
+                    held = _refuse_named(certificate, reason, staleness)
+                # (l): this CRL does not refuse it for the reasons that it covers
+                if staleness is None:
                     reasons |= covered
                 else:
-                    late.append((covered, lateness))
+                    stale.append((covered, staleness))
             if reasons == ALL_REASONS:
                 return
         if held is not None:
             raise held
         if not (self._rules.honours_no_rev_avail and excuses_missing_status(certificate)):
-            raise _silence(certificate, reasons, late, fault)
+            raise _no_status(certificate, reasons, stale, fault)
 
-    def _refuse_revoked(
-        self,
-        certificate: PathCertificate,
-        issuer: PathCertificate,
-        anchor: PathAnchor | None,
-        at: datetime,
-        asking: tuple[bytes, ...],
-    ) -> None:
-        """Raises NotTrusted(REVOKED) where a list that speaks for the certificate names it as revoked for ever.
+    def _refuse_revoked(self, asked: _Question) -> None:
+        """Raises NotTrusted(REVOKED) if a CRL with the certificate in its scope names it as permanently revoked.
 
-        Of any kind and age, and of a delta whatever base it builds on: date, base and covered reasons are asked of
-        lists that are to say that a certificate is good.
+        The CRL may be of any kind and age, and a delta may build on any base. Date, base and covered reasons matter
+        only for CRLs that are to say that a certificate is good.
         """
-        for loaded in self._near(certificate):
+        certificate = asked.certificate
+        for loaded in self._crls_by_its_issuers(certificate):
             reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_octets)
-            if reason is None or reason in _PASSING or not self._speaks(loaded.crl, certificate):
+            if reason is None or reason in _NOT_PERMANENT or not self._is_in_scope(loaded.crl, certificate):
                 continue
             try:
-                self._check_signer(loaded, issuer, anchor, at, asking)
+                self._check_signer(loaded, asked)
             except VagusError as refusal:
                 if refusal.reason is not Reason.STATUS_STALE:
                     continue
             raise _revoked(certificate, reason)
 
-    def _near(self, certificate: PathCertificate) -> Iterator[_Loaded]:
-        """The lists of its issuer and of those whom its distribution points name, whatever their scope."""
+    def _crls_by_its_issuers(self, certificate: PathCertificate) -> Iterator[_Loaded]:
+        """The CRLs of its issuer and of the issuers that its distribution points name, whatever their scope."""
         issuers = {certificate.issuer.relative_names: None}
-        with suppress(Malformed):  # what cannot be read names nobody
+        with suppress(Malformed):  # points that cannot be read name no issuer
             for point in distribution_points(certificate):
                 if point.crl_issuer is not None:
                     issuers |= dict.fromkeys(name.relative_names for name in point.crl_issuer.directories)
@@ -258,8 +263,8 @@ class CrlStatus:
                 if self._rules.uses_deltas or not loaded.crl.is_delta:
                     yield loaded
 
-    def _speaks(self, crl: Crl, certificate: PathCertificate) -> bool:
-        """Whether the certificate lies in the list's scope, by way of any of its points, whatever the reasons."""
+    def _is_in_scope(self, crl: Crl, certificate: PathCertificate) -> bool:
+        """Whether the certificate lies in the CRL's scope, by any of its distribution points, whatever the reasons."""
         if crl.scope is EVERYTHING:
             return crl.issuer.matches(certificate.issuer)
         if crl.scope.is_indirect and not self._rules.accepts_indirect:
@@ -267,7 +272,7 @@ class CrlStatus:
         return any(speaks_for(crl, point, certificate) for point in distribution_points(certificate))
 
     def _complete(self, certificate: PathCertificate) -> list[tuple[_Loaded, int]]:
-        """The lists that cover all that the issuer issues; they need no distribution point (see `ANYWHERE`)."""
+        """The CRLs that cover all that the issuer issues; they need no distribution point (see `ANYWHERE`)."""
         of_issuer = self._by_issuer.get(certificate.issuer.relative_names, ())
         return [
             (loaded, ALL_REASONS)
@@ -276,7 +281,7 @@ class CrlStatus:
         ]
 
     def _partial(self, certificate: PathCertificate) -> Iterator[tuple[_Loaded, int]]:
-        """(a) to (e): the partitions and indirect lists that speak for the certificate, with the reasons they cover."""
+        """(a) to (e): partitions and indirect CRLs with the certificate in scope, and the reasons that each covers."""
         for point in distribution_points(certificate):
             issuers = point.crl_issuer.directories if point.crl_issuer is not None else (certificate.issuer,)
             for issuer in issuers:
@@ -289,17 +294,15 @@ class CrlStatus:
                     if speaks_for(crl, point, certificate):
                         yield loaded, covered_reasons(crl, point)
 
-    def _check_signer(
-        self,
-        loaded: _Loaded,
-        issuer: PathCertificate,
-        anchor: PathAnchor | None,
-        at: datetime,
-        asking: tuple[bytes, ...],
-    ) -> None:
-        """(f): the key of the issuer itself, the anchor's, or one whose own path holds and leads to the same anchor."""
+    def _check_signer(self, loaded: _Loaded, asked: _Question) -> None:
+        """(f): check that the key that signed this CRL may speak for the certificate.
+
+        It may if it is the key of the issuer, the key of the anchor, or a key with a valid path to the same anchor.
+        Raises NotTrusted(KEY_USAGE|CRL_INVALID|STATUS_UNAVAILABLE|…) if it may not.
+        """
+        issuer, anchor = asked.issuer, asked.anchor
         if issuer.spki_sha256 == loaded.spki_sha256 and issuer.subject.matches(loaded.crl.issuer):
-            # the path of the issuer is what the caller has just validated
+            # the caller has just validated the path of the issuer, so only the key usage is left to check
             if issuer.key_usage is not None and not issuer.key_usage & ext.UsageBit.CRL_SIGN:
                 msg = f"certificate {issuer.label} signed CRL {loaded.crl.label}, but its keyUsage lacks cRLSign"
                 raise NotTrusted(Reason.KEY_USAGE, msg, certificate=issuer.label)
@@ -309,7 +312,7 @@ class CrlStatus:
         fault: VagusError | None = None
         for signer in loaded.signers:
             try:
-                self._check_separate_signer(signer, loaded.crl, anchor, at, asking)
+                self._check_separate_signer(signer, loaded.crl, asked)
             except VagusError as refusal:
                 fault = refusal
             else:
@@ -317,9 +320,8 @@ class CrlStatus:
         if fault is not None:
             raise fault
 
-    def _check_separate_signer(
-        self, signer: PathCertificate, crl: Crl, anchor: PathAnchor | None, at: datetime, asking: tuple[bytes, ...]
-    ) -> None:
+    def _check_separate_signer(self, signer: PathCertificate, crl: Crl, asked: _Question) -> None:
+        anchor, at, pending = asked.anchor, asked.at, asked.pending
         is_anchor = any(other.certificate == signer for other in self._pool.anchors_named(signer.subject))
         path = None if is_anchor else find_path(signer, self._search(at))
         led_to = signer.spki_sha256 if path is None else path.anchor.spki_sha256
@@ -328,80 +330,57 @@ class CrlStatus:
             raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
         if path is None:
             return
-        if crl.sha256 in asking:
-            # a list signed by this very key is where a new key's status stands (PKITS 4.5): it closes the circle
+        if crl.sha256 in pending:
+            # A circle: the status of this signer depends on the CRL that it signed. PKITS 4.5 allows it for a new key.
             if self._rules.lets_keys_vouch:
                 return
-            msg = f"CRL {crl.label} is signed with the key that it is to vouch for; load a list by the key that"
+            msg = f"CRL {crl.label} is signed with the key that it is to vouch for; load a CRL by the key that"
             msg = f"{msg} certified it"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, crl=crl.label)
-        if len(asking) >= _DEEPEST:
-            msg = f"CRL {crl.label} needs a chain of more than {_DEEPEST} CRL signers; publish simpler lists"
+        if len(pending) >= _DEEPEST:
+            msg = f"CRL {crl.label} needs a chain of more than {_DEEPEST} CRL signers; publish simpler CRLs"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, crl=crl.label)
         for index, certificate in enumerate(path.certificates):
             try:
-                self._check(certificate, issuer_in(path, index), path.anchor, at, (*asking, crl.sha256))
+                issuer = issuer_in(path, index)
+                self._check(_Question(certificate, issuer, path.anchor, at, (*pending, crl.sha256)))
             except NotTrusted as refusal:
                 if refusal.reason not in DEFINITE:
                     raise
-                # said of the list: of the certificate that was asked about nothing is known
+                # the signer is revoked, so the CRL does not count: of the certificate in question nothing is known
                 msg = f"CRL {crl.label} does not count: its signer's {refusal.message}"
                 raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label, cause=refusal.reason) from refusal
 
-    def _find_lateness(
-        self,
-        loaded: _Loaded,
-        issuer: PathCertificate,
-        anchor: PathAnchor | None,
-        at: datetime,
-        asking: tuple[bytes, ...],
-    ) -> NotTrusted | None:
-        """None where list and signer hold, STATUS_STALE where one is only out of date; every other fault is raised."""
-        lateness = self._staleness(loaded.crl, at)
+    def _find_staleness(self, loaded: _Loaded, asked: _Question) -> NotTrusted | None:
+        """None if CRL and signer are valid; STATUS_STALE, as a value, if one is only out of date.
+
+        Of two it is the one that is out of date for longer. Every other fault is raised.
+        """
+        staleness = find_staleness(loaded.crl, asked.at, self._rules)
         try:
-            self._check_signer(loaded, issuer, anchor, at, asking)
+            self._check_signer(loaded, asked)
         except NotTrusted as refusal:
             if refusal.reason is not Reason.STATUS_STALE:
                 raise
-            if lateness is None or _stale_seconds(lateness) < _stale_seconds(refusal):
+            if staleness is None or stale_seconds(staleness) < stale_seconds(refusal):
                 return refusal
-        return lateness
+        return staleness
 
-    def _check_dated(self, crl: Crl, at: datetime) -> None:
-        if crl.this_update > later(at, self._rules.slack):
-            msg = f"CRL {crl.label} is dated {crl.this_update:%Y-%m-%d %H:%M:%S} UTC, in the future; check the clocks"
-            raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
-
-    def _staleness(self, crl: Crl, at: datetime) -> NotTrusted | None:
-        """STATUS_STALE if the list should have been replaced. Raises NotTrusted(CRL_INVALID): its age has no bound."""
-        self._check_dated(crl, at)
-        ends: list[datetime] = [] if crl.next_update is None else [crl.next_update]
-        if self._rules.longest_life is not None:
-            ends.append(later(crl.this_update, self._rules.longest_life))
-        if not ends:
-            msg = f"CRL {crl.label} has no nextUpdate (RFC 5280 5.1.2.5), so its age has no bound; have one set"
-            raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
-        end = min(ends)
-        if at <= end:
-            return None
-        stale = int((at - end).total_seconds())
-        msg = f"CRL {crl.label} was to be replaced by {end:%Y-%m-%d %H:%M:%S} UTC; fetch the newest"
-        return NotTrusted(Reason.STATUS_STALE, msg, crl=crl.label, stale_seconds=stale)
-
-    def _find_reason(self, loaded: _Loaded, certificate: PathCertificate, at: datetime) -> int | None:
-        """The reason code under which a list and its deltas name the certificate, None if they do not."""
+    def _find_reason(self, loaded: _Loaded, asked: _Question) -> int | None:
+        """The reason code under which a CRL with its deltas names the certificate; None if they do not name it."""
+        certificate = asked.certificate
         reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_octets)
-        # (c), (h): the newest that is in date brings the list forward
-        fresh = (delta for delta in self._deltas_of(loaded) if self._is_fresh(delta, at))
+        # (c), (h): the newest delta in date brings the CRL up to date
+        fresh = (delta for delta in self._deltas_of(loaded) if is_in_date(delta, asked.at, self._rules))
         newest = max(fresh, key=_number, default=None)
         change = None if newest is None else newest.find_reason(certificate.issuer, certificate.serial_octets)
         if change == REMOVE_FROM_CRL:
             # 5.3.1: only a hold (or an expired entry) is ever taken back
-            return None if reason in _PASSING else reason
+            return None if reason in _NOT_PERMANENT else reason
         return reason if change is None else change
 
     def _deltas_of(self, base: _Loaded) -> list[Crl]:
-        """The deltas of this base by the same key, of any age."""
+        """The deltas of this base by the same key, of any age (RFC 5280 5.2.4)."""
         if not self._rules.uses_deltas or base.crl.number is None:
             return []
         return [
@@ -409,12 +388,6 @@ class CrlStatus:
             for other in self._by_issuer.get(base.crl.issuer.relative_names, ())
             if other.spki_sha256 == base.spki_sha256 and updates(other.crl, base.crl)
         ]
-
-    def _is_fresh(self, crl: Crl, at: datetime) -> bool:
-        try:
-            return self._staleness(crl, at) is None
-        except NotTrusted:
-            return False
 
     @property
     def loaded(self) -> Sequence[Crl]:
@@ -431,35 +404,34 @@ def _revoked(certificate: PathCertificate, reason: int) -> NotTrusted:
     return NotTrusted(Reason.REVOKED, msg, certificate=certificate.label, code=reason)
 
 
-def _refuse_listed(certificate: PathCertificate, reason: int, lateness: NotTrusted | None) -> NotTrusted:
-    """Raises NotTrusted(REVOKED), which is for ever however old the list that says so, or NotTrusted(ON_HOLD).
+def _refuse_named(certificate: PathCertificate, reason: int, staleness: NotTrusted | None) -> NotTrusted:
+    """Raises NotTrusted(REVOKED), which is permanent whatever the age of the CRL, or NotTrusted(ON_HOLD).
 
-    A hold of a list past its date may have been lifted since: what comes back is the refusal where nobody knows better.
+    A hold in a stale CRL may have been lifted since. It is returned as STATUS_STALE, for use if no CRL in date decides.
     """
     if reason != CERTIFICATE_HOLD:
         raise _revoked(certificate, reason)
-    if lateness is None:
+    if staleness is None:
         msg = f"certificate {certificate.label} is on hold; release it or replace it"
         raise NotTrusted(Reason.ON_HOLD, msg, certificate=certificate.label, code=reason)
-    # without `stale_seconds`, so that no grace covers it
+    # without `stale_seconds`: a caller that accepts a status of a bounded age must not accept this one
     msg = f"certificate {certificate.label} was on hold when its issuer last spoke; fetch the newest CRL"
     return NotTrusted(Reason.STATUS_STALE, msg, certificate=certificate.label)
 
 
-def _stale_seconds(refusal: NotTrusted) -> int:
-    seconds = refusal.facts.get("stale_seconds")
-    return seconds if isinstance(seconds, int) else 0
-
-
-def _silence(
-    certificate: PathCertificate, reasons: int, late: Sequence[tuple[int, NotTrusted]], fault: VagusError | None
+def _no_status(
+    certificate: PathCertificate, reasons: int, stale: Sequence[tuple[int, NotTrusted]], fault: VagusError | None
 ) -> VagusError:
-    """Why the lists do not suffice: stale only where those past their date would cover every reason with the rest."""
+    """Why the CRLs do not suffice.
+
+    `reasons` are covered by CRLs in date, `stale` are those out of date. STATUS_STALE only if both together cover every
+    reason: then its age is that of the oldest CRL that is needed. Otherwise `fault`, or STATUS_UNAVAILABLE.
+    """
     together = reasons
-    for covered, lateness in sorted(late, key=lambda one: _stale_seconds(one[1])):
+    for covered, staleness in sorted(stale, key=lambda one: stale_seconds(one[1])):
         together |= covered
         if together == ALL_REASONS:
-            return lateness
+            return staleness
     if fault is not None:
         return fault
     what = "leave out some revocation reasons" if together else "do not speak of it"
