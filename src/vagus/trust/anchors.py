@@ -16,13 +16,13 @@ from vagus.x509.dates import later
 from vagus.x509.paths.search import PathAnchor
 
 Anchor = PathAnchor
-"""A trusted name and key; compared by both, so that a look-alike of the name is a stranger (RFC 5280 6.1.1 (d))."""
+"""A trusted name and key. Both are compared: an equal name with another key is not this anchor (RFC 5280 6.1.1 (d))."""
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s*([A-Za-z0-9+/=\s]*?)-----END CERTIFICATE-----")
 
 
 def certificates_in_pem(pem: bytes) -> list[bytes]:
-    """The DER of each certificate in a PEM text, whatever stands between them. Raises Malformed(BAD_ENCODING)."""
+    """The DER of each certificate in a PEM text; other text is skipped. Raises Malformed(BAD_ENCODING)."""
     found = []
     for body in _PEM.findall(pem):
         try:
@@ -38,7 +38,7 @@ def certificates_in_pem(pem: bytes) -> list[bytes]:
 
 
 class AnchorSet:
-    """Some anchors. Frozen; swap the whole set where it changes."""
+    """A fixed set of anchors. Replace the whole set to change it."""
 
     def __init__(self, anchors: Iterable[Anchor]) -> None:
         self._anchors = tuple(anchors)
@@ -76,10 +76,10 @@ class AnchorSet:
 
 
 class ClockFloor:
-    """A moment that has certainly passed: a clock that shows less was set back (experiments B15).
+    """The latest moment that has certainly passed: a clock that shows less was set back.
 
-    Raise it with the build time, each verified checkpoint and each verified CRL's thisUpdate. `slack` forgives clocks
-    of several machines that differ. What this very clock has dated proves less: see `stand_at`.
+    Raise it with the build time, each verified checkpoint and each verified CRL's thisUpdate. `slack` allows for the
+    clocks of different machines. A date that this very clock wrote proves less: see `set_own_moment`.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ClockFloor:
 
     @property
     def opens_at(self) -> datetime:
-        """What a clock must show at least: `check` then passes, whatever was wrong with it before."""
+        """The earliest time of a clock for which `check` passes."""
         return self.moment - self._slack
 
     def raise_to(self, moment: datetime) -> None:
@@ -104,10 +104,11 @@ class ClockFloor:
         self._floor = max(self._floor, moment)
 
     def set_own_moment(self, moment: datetime) -> None:
-        """Take `moment` in place of the one that this said last: an operator may forget the dates of our own lists.
+        """Replace the moment that was set here last; `raise_to` is not undone.
 
-        A clock that ran ahead and came back looks like one that is set back, for it dated them itself; no program can
-        tell the two apart. What `raise_to` was told, by others, stays.
+        It comes from the dates of CRLs that this installation signed. A clock that ran ahead and came back looks like
+        a clock that was set back, since it wrote those dates. No program can distinguish the two, so an operator may
+        have these dates forgotten.
         """
         self._own = moment
 

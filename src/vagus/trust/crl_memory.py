@@ -1,4 +1,4 @@
-"""The newest list of each kind that a verifier has seen, so that an older one is told from it; judges no list."""
+"""Remembers the newest CRL of each kind that a verifier has seen, so that an older one is refused; checks no CRL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CrlMemory(Protocol):
         ...
 
     def remember(self, name: str, mark: CrlMark) -> None:
-        """Keep `mark` under `name`; durable when it returns."""
+        """Store `mark` under `name`; it is durable on return."""
         ...
 
 
@@ -37,5 +37,5 @@ class VolatileCrlMemory:
         return self._marks.get(name)
 
     def remember(self, name: str, mark: CrlMark) -> None:
-        """Keep `mark` under `name`."""
+        """Store `mark` under `name`."""
         self._marks[name] = mark

@@ -1,4 +1,4 @@
-"""Who signed a CRL: certificates of its key that lead to an anchor (RFC 5280 6.3.3 (f), (g)); asks for no status."""
+"""Finds the signer of a CRL: certificates of one key with a path to an anchor (RFC 5280 6.3.3); checks no status."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from vagus.x509.certificates import PathCertificate
 from vagus.x509.crls.decoding import Crl, verify_crl
 from vagus.x509.paths.search import Search, find_path
 
-_MOST_KEYS = 16  # of one name that are tried on one list: each reads the whole of it, up to 64 MB
+_MOST_KEYS = 16  # of one name, tried on one CRL: each try hashes the whole CRL, up to 64 MB
 
 
 def find_signers(crl: Crl, search: Search) -> tuple[PathCertificate, ...]:
     """The certificates of the one key that signed the CRL: anchors of `search.pool`, or CAs there that lead to one.
 
-    Whoever names the candidates may name many look-alikes: one budget holds for all of them and their paths. Raises
-    NotTrusted(CRL_INVALID|BAD_SIGNATURE|…) where none signed it, LimitExceeded(BUDGET_EXHAUSTED) behind too many tries.
+    An attacker may add many candidates of the same name: one budget holds for all of them and their paths. Raises
+    NotTrusted(CRL_INVALID|BAD_SIGNATURE|…) if none signed it, LimitExceeded(BUDGET_EXHAUSTED) after too many tries.
     """
     anchors = [anchor.certificate for anchor in search.pool.anchors_named(crl.issuer)]
     known = search.pool.certificates_named(crl.issuer)
@@ -53,7 +53,7 @@ def find_signers(crl: Crl, search: Search) -> tuple[PathCertificate, ...]:
 
 
 def _is_unlikely(crl: Crl, candidate: PathCertificate) -> bool:
-    """Whether the key identifier of the list is another than the candidate's (5.2.1): such a one is tried last."""
+    """Whether the CRL's authority key identifier differs from the candidate's (RFC 5280 5.2.1): it is tried last."""
     wanted = None if crl.authority_key_id is None else crl.authority_key_id.key_id
     return wanted is not None and candidate.subject_key_id != wanted
 

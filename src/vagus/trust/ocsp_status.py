@@ -1,4 +1,4 @@
-"""Status from OCSP responses that somebody else fetched, stapled ones above all; asks no responder."""
+"""Revocation status from OCSP responses that were stapled or fetched elsewhere; asks no responder."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _FOR_EVER = datetime.max.replace(tzinfo=UTC), True
 class OcspStatus:
     """A `StatusSource` over responses at hand. Safe to use from several threads.
 
-    Each response is verified anew for each question (its signature only once). A response that says revoked sticks:
-    no other one undoes it, least an older one that says good and would still be in date (RFC 6960 leaves replay to
-    nextUpdate).
+    Each response is verified anew at each check (its signature only once). A response that says "revoked" is kept: a
+    later one does not undo it, nor does an older one that says "good" and is still in date. RFC 6960 bounds such a
+    replay by nextUpdate alone.
     """
 
     def __init__(
@@ -34,24 +34,24 @@ class OcspStatus:
         self._size = size
         self._lock = threading.Lock()
         self._responses: dict[bytes, bytes] = {}
-        self._newest: dict[bytes, tuple[datetime, bool]] = {}  # its thisUpdate, and whether it is a bad answer
+        self._newest: dict[bytes, tuple[datetime, bool]] = {}  # see `_rank`
 
     def load(self, response_der: bytes, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
-        """Take a response for `certificate` into use if it answers for it, whatever it answers.
+        """Take a response for `certificate` into use, whatever status it says.
 
-        An older response than the one in use is passed over in silence.
-        Raises NotTrusted(OCSP_MISMATCH|OCSP_RESPONDER|BAD_SIGNATURE|OCSP_STALE|…) when it does not.
+        An older response than the one in use is ignored. Raises
+        NotTrusted(OCSP_MISMATCH|OCSP_RESPONDER|BAD_SIGNATURE|OCSP_STALE|…) if it is not a response for it.
         """
-        moment = self._moment(response_der, certificate, issuer, at)
+        rank = self._rank(response_der, certificate, issuer, at)
         with self._lock:
             known = self._newest.get(certificate.sha256)
-            if known is not None and moment < known:
+            if known is not None and rank < known:
                 return
             if len(self._responses) >= self._size and certificate.sha256 not in self._responses:
                 oldest = min(self._newest, key=lambda one: self._newest[one])
                 del self._responses[oldest], self._newest[oldest]
             self._responses[certificate.sha256] = bytes(response_der)
-            self._newest[certificate.sha256] = moment
+            self._newest[certificate.sha256] = rank
 
     def load_any(self, response_der: bytes, certificates: Sequence[PathCertificate], at: datetime) -> None:
         """As `load`, for each of `certificates` that the response speaks of and whose issuer is among them.
@@ -74,10 +74,10 @@ class OcspStatus:
             msg = "the OCSP response speaks of none of the certificates here; give the chain, or ask about this one"
             raise NotTrusted(Reason.OCSP_MISMATCH, msg)
 
-    def _moment(
+    def _rank(
         self, response_der: bytes, certificate: PathCertificate, issuer: PathCertificate, at: datetime
     ) -> tuple[datetime, bool]:
-        """A later one replaces an earlier one, and none a revocation. Of two of one second the bad one counts."""
+        """Of two responses the higher rank is used: a revocation, else the later one; of one second, the bad one."""
         answer = read_answer(response_der, certificate, issuer, at, self._verdicts, self._rules)
         return _FOR_EVER if is_for_ever(answer) else (answer.this_update, answer.status is not CertStatus.GOOD)
 

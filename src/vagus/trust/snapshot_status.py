@@ -1,7 +1,8 @@
-"""Status from a signed snapshot of what is revoked, for gateways that must decide offline; fetches nothing.
+"""Revocation status from a signed snapshot of what is revoked, for gateways that decide offline; fetches nothing.
 
-What is not in the snapshot is not revoked, as of the moment it was made. What looks as if it were in it may be there
-by chance: it is asked of another source, and refused where there is none.
+A certificate that is not in the snapshot was not revoked when the snapshot was made. The snapshot is a compressed set
+with false positives: one good certificate in `one_in` looks revoked. Such a hit is checked with another source
+(`on_hit`), and refused if there is none.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class SnapshotStatus:
 
     `spki_der` is the public key that the installation signs snapshots with, taken from it by hand as its anchors are.
     `longest_age` bounds how old a snapshot may be whatever its nextUpdate says (policy: `status_max_age` of the
-    function). `on_hit` is asked about certificates that look revoked (an OCSP client, lists, a person's allow-list);
+    function). `on_hit` is asked about certificates that look revoked (an OCSP client, CRLs, an operator's allow-list);
     None refuses them with STATUS_DOUBTFUL. `memory` remembers the highest number over a restart.
     """
 
@@ -81,10 +82,10 @@ class SnapshotStatus:
         return self._snapshot
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
-        """Return when `certificate` was not revoked as of the snapshot, or `on_hit` says that it stands.
+        """Return if `certificate` was not revoked as of the snapshot, or `on_hit` says that it is good.
 
         Raises NotTrusted: STATUS_UNAVAILABLE (no snapshot, or none of this issuer), STATUS_STALE, CLOCK_ROLLBACK,
-        STATUS_DOUBTFUL (it looks revoked and `on_hit` cannot tell), and what `on_hit` knows.
+        STATUS_DOUBTFUL (it looks revoked and `on_hit` does not know), and what `on_hit` knows.
         """
         on_hit = self._on_hit
         self._check(
@@ -92,7 +93,7 @@ class SnapshotStatus:
         )
 
     def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
-        """As `check_status`; `on_hit` hears of the path."""
+        """As `check_status`; `on_hit` is asked with the path."""
         on_hit = self._on_hit
         ask = None if on_hit is None else partial(check_in_path(on_hit), path, index, at)
         self._check(path.certificates[index], issuer_in(path, index), at, ask)
@@ -100,40 +101,41 @@ class SnapshotStatus:
     def _check(
         self, certificate: PathCertificate, issuer: PathCertificate, at: datetime, on_hit: Callable[[], None] | None
     ) -> None:
-        # 1. RFC 9608 4: silence is no fault, by policy, where the issuer says that it tells no revocations
+        # 1. RFC 9608 4: missing status is no fault, by policy, if the issuer says that it publishes none
         is_excused = self._honours_no_rev_avail and excuses_missing_status(certificate)
-        # 2. silence is no answer: neither about issuers that it does not cover, nor when it is too old
+        # 2. missing status refuses: no snapshot, or an issuer that the snapshot does not cover
         snapshot = self._snapshot
         if snapshot is None or issuer.spki_sha256 not in snapshot.facts.issuers:
             if is_excused:
                 return
             what = "no snapshot is loaded" if snapshot is None else "the snapshot does not cover its issuer"
-            msg = f"nothing is known of certificate {certificate.label}: {what}; load the snapshot of its house"
+            msg = f"nothing is known of certificate {certificate.label}: {what}; load the snapshot of its installation"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
-        # 3. absence is certain, as long as the snapshot is not too old
+        # 3. absence from the set is certain, as long as the snapshot is not too old
         if not snapshot.may_be_revoked(issuer.spki_sha256, certificate.serial_octets):
             if not is_excused:
                 self._check_made(snapshot, at)
                 self._check_fresh(snapshot, at)
             return
-        # 4. presence is not: one good certificate in `one_in` looks the same; no age and no clock makes a revoked one
-        # good, nor does the silence of whoever is asked, which a source beside this one might make up for
-        silence: NotTrusted | None = None
+        # 4. Presence is not certain: one good certificate in `one_in` looks the same. Neither the snapshot's age nor
+        #    the clock makes a revoked certificate good, so neither is checked here. If `on_hit` does not know either,
+        #    the result is STATUS_DOUBTFUL and not missing status: no other source may make up for it.
+        missing: NotTrusted | None = None
         try:
             if on_hit is not None:
                 on_hit()
-                if not is_excused:  # else whoever was asked may know nothing, and let it pass for that
+                if not is_excused:  # otherwise `on_hit` may have returned without knowing the certificate
                     return
         except NotTrusted as refusal:
             if refusal.reason in DEFINITE:
                 raise
-            silence = refusal
+            missing = refusal
         one_in = snapshot.facts.one_in
         msg = (
             f"certificate {certificate.label} looks revoked in the snapshot, as one good in {one_in} does by chance; "
             "ask its issuer (OCSP, CRL), or take the next snapshot"
         )
-        raise NotTrusted(Reason.STATUS_DOUBTFUL, msg, certificate=certificate.label, one_in=one_in) from silence
+        raise NotTrusted(Reason.STATUS_DOUBTFUL, msg, certificate=certificate.label, one_in=one_in) from missing
 
     @staticmethod
     def _check_made(snapshot: Snapshot, at: datetime) -> None:

@@ -1,4 +1,12 @@
-"""Whether a certificate still holds: the port of all sources of status, and the small ones; reads no CRL."""
+"""Revocation status: the port `StatusSource` and sources that combine others; reads no CRL.
+
+A source returns if it knows that a certificate is good, and raises otherwise. There are two kinds of refusal:
+
+- definite (`DEFINITE`): the source knows that the certificate is not good. No other source can overrule it.
+- missing status: every other reason. The source does not know, and another source may.
+
+Missing status never becomes "good" by itself; see `_decide`.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +23,19 @@ from vagus.x509.der_reading import NULL_DER, oid_contents
 from vagus.x509.paths.search import ValidPath
 
 DEFINITE = frozenset({Reason.REVOKED, Reason.REVOKED_CA, Reason.ON_HOLD, Reason.NOT_ISSUED})
-"""What a source says when it knows that a certificate does not hold; every other reason is a kind of silence."""
+"""The reasons of a source that knows that a certificate is not good; every other reason means missing status."""
 
 _OCSP_ACCESS = oid_contents("1.3.6.1.5.5.7.48.1")
 
 
 class StatusSource(Protocol):
-    """Whoever knows about revocation. Safe to use from several threads; asked anew for every connection."""
+    """A source of revocation status. Safe to use from several threads; asked anew for every connection."""
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
-        """Return when `certificate`, issued by `issuer`, holds at `at`.
+        """Return if `certificate`, issued by `issuer`, is good at `at`.
 
-        Raises NotTrusted(REVOKED|ON_HOLD) when it does not, NotTrusted(STATUS_UNAVAILABLE|STATUS_STALE) and the like
-        when this source cannot tell. Never returns in doubt.
+        Raises NotTrusted(REVOKED|ON_HOLD) if it is not, and NotTrusted(STATUS_UNAVAILABLE|STATUS_STALE|…) if this
+        source does not know. Never returns in doubt.
         """
         ...
 
@@ -43,7 +51,7 @@ class PathStatusSource(Protocol):
 
 @runtime_checkable
 class StatusInPath(Protocol):
-    """A source that answers for one certificate of a path at a time, and minds which anchor the path leads to."""
+    """A source for one certificate of a path at a time, whose result may depend on the anchor of the path."""
 
     def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
         """As `StatusSource.check_status` for `path.certificates[index]`."""
@@ -51,7 +59,7 @@ class StatusInPath(Protocol):
 
 
 def check_in_path(source: StatusSource) -> Callable[[ValidPath, int, datetime], None]:
-    """How to ask `source` about one certificate of a path: with the path if it wants it, else without."""
+    """The check of `source` for one certificate of a path: with the path if the source takes one, else without."""
     if isinstance(source, StatusInPath):
         return source.check_status_in
     return partial(_check_alone, source)
@@ -62,7 +70,7 @@ def _check_alone(source: StatusSource, path: ValidPath, index: int, at: datetime
 
 
 def check_every(check: Callable[[ValidPath, int, datetime], None], path: ValidPath, at: datetime) -> None:
-    """The leaf first. Raises NotTrusted as `check` does; what is revoked above the leaf comes as REVOKED_CA."""
+    """Check each certificate of the path, the leaf first. Raises as `check`; REVOKED_CA for one above the leaf."""
     for index in range(len(path.certificates)):
         try:
             check(path, index, at)
@@ -73,14 +81,14 @@ def check_every(check: Callable[[ValidPath, int, datetime], None], path: ValidPa
 
 
 def status_check(source: StatusSource | PathStatusSource) -> Callable[[ValidPath, datetime], None]:
-    """How to ask `source` about every certificate of a path: by the whole path if it can, else one by one."""
+    """The check of `source` for every certificate of a path: the whole path at once if it can, else one by one."""
     if isinstance(source, PathStatusSource):
         return source.check_path_status
     return partial(check_every, check_in_path(source))
 
 
 def issuer_in(path: ValidPath, index: int) -> PathCertificate:
-    """The certificate of whoever issued `path.certificates[index]`. Raises NotTrusted(STATUS_UNAVAILABLE)."""
+    """The issuer of `path.certificates[index]`. Raises NotTrusted(STATUS_UNAVAILABLE) if the anchor is a bare key."""
     if index + 1 < len(path.certificates):
         return path.certificates[index + 1]
     if path.anchor.certificate is None:
@@ -90,10 +98,10 @@ def issuer_in(path: ValidPath, index: int) -> PathCertificate:
 
 
 def excuses_missing_status(certificate: PathCertificate) -> bool:
-    """Whether its issuer says that it tells no revocations of it, so that silence is no fault (RFC 9608 noRevAvail).
+    """Whether missing status is no fault, because the issuer publishes none for this certificate (RFC 9608).
 
-    What somebody says all the same counts. An authority's noRevAvail does not, nor one beside a pointer to lists or to
-    a responder: section 3 forbids both, and whoever believed the one half would be blind to the other.
+    A status that a source has all the same counts. noRevAvail is ignored in a CA certificate, and beside a pointer to
+    a CRL or an OCSP responder: RFC 9608 section 3 forbids both, and such a certificate can be revoked.
     """
     if certificate.value_of(ext.NO_REV_AVAIL) != NULL_DER or certificate.is_ca:
         return False
@@ -119,56 +127,65 @@ def as_of_authority(refusal: NotTrusted) -> NotTrusted:
 
 
 class UnsafeNoStatus:
-    """Asks nobody: every certificate holds. For commissioning benches and tests of paths, never for a listener."""
+    """Checks nothing: every certificate is good. For commissioning benches and tests of paths, never for a listener."""
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Nothing is checked."""
 
 
 class FirstSource:
-    """Several sources in order: the first that knows decides, and nobody's silence opens the door.
+    """Several sources in order: the first one that knows decides. Missing status of all of them refuses.
 
-    Order matters: put the source that learns of revocations first (the house's own sequence before a stapled
-    response). A snapshot that sees what looks revoked is not silent: no later source clears that, see STATUS_DOUBTFUL.
-    About a certificate that excuses silence all are heard: who lets it pass may know nothing of it.
+    Order matters: put the source that learns of revocations first (this installation's own sequence before a stapled
+    response). A snapshot that says STATUS_DOUBTFUL is not overruled by a later source. For a certificate that excuses
+    missing status all sources are asked: a source may let it pass although it knows nothing of it.
     """
 
-    _hears_all = False
+    _asks_all = False
 
     def __init__(self, sources: Sequence[StatusSource]) -> None:
         self._sources = tuple(sources)
         self._checks = tuple(map(check_in_path, sources))
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
-        """Raises NotTrusted: the definite answer of the first that has one, else the last one's reason for silence."""
-        self._hear(certificate, [partial(source.check_status, certificate, issuer, at) for source in self._sources])
+        """Raises NotTrusted: the first definite refusal, else the reason of the last source without status."""
+        self._decide(certificate, [partial(source.check_status, certificate, issuer, at) for source in self._sources])
 
     def check_status_in(self, path: ValidPath, index: int, at: datetime) -> None:
         """As `check_status`, each source with the path."""
-        self._hear(path.certificates[index], [partial(check, path, index, at) for check in self._checks])
+        self._decide(path.certificates[index], [partial(check, path, index, at) for check in self._checks])
 
-    def _hear(self, certificate: PathCertificate, questions: Sequence[Callable[[], None]]) -> None:
-        _decide(questions, hears_all=self._hears_all, is_excused=excuses_missing_status(certificate))
+    def _decide(self, certificate: PathCertificate, questions: Sequence[Callable[[], None]]) -> None:
+        _decide(questions, asks_all=self._asks_all, is_excused=excuses_missing_status(certificate))
 
 
 class AllSources(FirstSource):
-    """Several sources that are all heard: each may refuse for good, and one that knows makes up for others' silence.
+    """Several sources that are all asked: any of them may refuse, and one that knows makes up for missing status.
 
-    For sources of unlike age of which nobody can say which learns first: lists and responses that came as files.
+    For sources of unlike age, where it is not known which one learns first: CRLs and OCSP responses from files.
     """
 
-    _hears_all = True
+    _asks_all = True
 
 
-def is_past_grace(refusal: NotTrusted) -> bool:
-    """Whether it is stale in a way that no grace may cover: a stale list that holds the certificate says no number."""
+def _is_stale_hold(refusal: NotTrusted) -> bool:
+    """Whether a stale CRL holds the certificate: the refusal is STATUS_STALE without an age (see `crl_status`)."""
     return refusal.reason is Reason.STATUS_STALE and "stale_seconds" not in refusal.facts
 
 
-def _decide(questions: Sequence[Callable[[], None]], *, hears_all: bool, is_excused: bool) -> None:
-    is_answered = False
+def _decide(questions: Sequence[Callable[[], None]], *, asks_all: bool, is_excused: bool) -> None:
+    """Ask the sources in order, and return only if the certificate is good.
+
+    1. A definite refusal is raised at once.
+    2. STATUS_DOUBTFUL (it looks revoked in a snapshot) refuses, whatever the sources after it say: they may be older
+       than the snapshot. The snapshot has asked a source of its own already (`SnapshotStatus`, `on_hit`).
+    3. Otherwise one source that returns is enough.
+    4. One exception. A source returns for a certificate that `is_excused` even if it knows nothing of it. So a stale
+       hold, which is knowledge, then outweighs a source that returned.
+    """
+    is_good = False
     doubt: NotTrusted | None = None
-    silence = NotTrusted(Reason.STATUS_UNAVAILABLE, "no source of revocation status is configured; configure one")
+    missing = NotTrusted(Reason.STATUS_UNAVAILABLE, "no source of revocation status is configured; configure one")
     for ask in questions:
         try:
             ask()
@@ -177,15 +194,13 @@ def _decide(questions: Sequence[Callable[[], None]], *, hears_all: bool, is_excu
                 raise
             if refusal.reason is Reason.STATUS_DOUBTFUL:
                 doubt = refusal
-            if not is_past_grace(silence):
-                silence = refusal
+            if not _is_stale_hold(missing):  # a stale hold is kept: it is the reason that rule 4 needs
+                missing = refusal
         else:
-            is_answered = True
-            if not (hears_all or is_excused):
+            is_good = True
+            if not (asks_all or is_excused):
                 break
-    # what looks revoked in a snapshot is not cleared by whoever may be older: it asks for itself (`on_hit`)
     if doubt is not None:
         raise doubt
-    # nor is an old list's hold, by whoever lets a noRevAvail certificate pass and may know nothing of it
-    if not is_answered or (is_excused and is_past_grace(silence)):
-        raise silence
+    if not is_good or (is_excused and _is_stale_hold(missing)):
+        raise missing

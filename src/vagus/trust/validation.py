@@ -1,7 +1,7 @@
 """Validates a peer's certificate chain and identity; opens no connection and caches no verdict.
 
-Parsed certificates, good signatures and walks down the CAs are remembered by content hash, since none of them ever
-changes. Whether a certificate is revoked is asked anew each time.
+Parsed certificates, good signatures and validated CA paths are cached by content hash, since none of them ever
+changes. Revocation status is checked anew each time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CLIENT_AUTH = oid_contents("1.3.6.1.5.5.7.3.2")
 
 @unique
 class Role(StrEnum):
-    """What the peer's key is used for; each stands for one extendedKeyUsage (design section 5)."""
+    """What the peer's key is used for. Each role has one extendedKeyUsage, see `PURPOSES`."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -64,7 +64,7 @@ PURPOSES: Mapping[Role, bytes] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """Whom the caller expects.
+    """Which peer the caller expects.
 
     `needs_identity`: the leaf names exactly one device below `group_domain`, in one of `units` ("h1/icu") if given.
     `host_name`: the leaf names this host or address (RFC 9525). `policy`: accepted certificate policies.
@@ -80,7 +80,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedIdentity:
-    """A peer that was believed, and why: the path goes from the leaf to the certificate that the anchor issued."""
+    """A peer that was accepted, and why: the path goes from the leaf to the certificate that the anchor issued."""
 
     device_name: DeviceName | None
     leaf_sha256: bytes
@@ -94,14 +94,14 @@ class AcceptedIdentity:
 
     @property
     def anchor_serial(self) -> int | None:
-        """Of the anchor's own certificate: an anchor of this house can be revoked."""
+        """The serial number of the anchor's own certificate: an anchor of this installation can be revoked."""
         return None if self.anchor is None else self.anchor.serial
 
 
 class Validator:
-    """Believes or refuses peers against one set of anchors, one source of status and one profile.
+    """Accepts or refuses peers against one set of anchors, one source of status and one profile.
 
-    `known` are intermediates of the installation: a resumed TLS session brings the leaf only. Safe to use from several
+    `known` are the installation's intermediates: a resumed TLS session carries the leaf only. Safe to use from several
     threads; make a new one where anchors change.
     """
 
@@ -129,12 +129,12 @@ class Validator:
     def validate(
         self, leaf_der: bytes, chain_der: Sequence[bytes], expectation: Expectation, at: datetime
     ) -> AcceptedIdentity:
-        """The identity behind `leaf_der`, the certificate whose key the peer has proved to hold.
+        """The identity in `leaf_der`, the certificate whose key the peer has proved to hold.
 
         `chain_der` is what the peer sent beside it, in any order. Raises NotTrusted, Malformed or LimitExceeded with
         the reason; whatever the bytes are, nothing else.
         """
-        # 0. Dates without a zone compare with nothing.
+        # 0. A date without a time zone cannot be compared.
         if at.tzinfo is None:
             raise Malformed(Reason.BAD_ARGUMENT, "the time to validate at has no time zone; give UTC")
         # 1. A clock that was set back revives expired certificates: refuse before any date is read.
@@ -144,9 +144,9 @@ class Validator:
         check_input(len(chain_der), len(leaf_der) + sum(map(len, chain_der)), self._limits)
         leaf = self._certificates.decode(leaf_der)
         extra = pool_of_peer(self._readable(chain_der), self._limits)
-        # 3. RFC 5280 section 6.1 over the paths that lead to an anchor, and 6.3 (status) over each that holds.
+        # 3. RFC 5280 section 6.1 over the paths that lead to an anchor, and 6.3 (status) for each valid path.
         path = find_path(leaf, self._search(extra, expectation, at))
-        # 4. The names: one identity, no form beside it, the compartment; or the host that was asked for.
+        # 4. The names: one identity, no other name form, the right compartment; or the expected host.
         device_name = check_identity(leaf, expectation)
         return AcceptedIdentity(
             device_name=device_name,
@@ -161,7 +161,7 @@ class Validator:
         )
 
     def _readable(self, chain_der: Sequence[bytes]) -> list[PathCertificate]:
-        """What a peer sends beside its leaf is a hint: what does not parse cannot help and does no harm."""
+        """The certificates that parse. What a peer sends beside its leaf is only a hint, so the others are ignored."""
         found = []
         for certificate_der in chain_der:
             try:
@@ -190,7 +190,7 @@ class Validator:
 def check_identity(leaf: PathCertificate, expectation: Expectation) -> DeviceName | None:
     """The device that the leaf names, None where no identity is needed.
 
-    Design section 4: exactly one dNSName and nothing beside it; the common name is never read.
+    An identity is exactly one dNSName and no other name (docs/isolation.md). The common name is never read.
     Raises NotTrusted(IDENTITY_MISSING|IDENTITY_AMBIGUOUS|NAME_FORM|NON_CANONICAL|WRONG_COMPARTMENT|NAME_MISMATCH).
     """
     if expectation.host_name is not None:
@@ -205,13 +205,13 @@ def check_identity(leaf: PathCertificate, expectation: Expectation) -> DeviceNam
         msg = f"certificate {leaf.label} has {len(names.dns)} dNSNames where an identity is exactly one"
         raise NotTrusted(Reason.IDENTITY_AMBIGUOUS, msg, certificate=leaf.label)
     if names.count > 1:
-        msg = f"certificate {leaf.label} holds names of other forms beside its identity; issue it with one dNSName"
+        msg = f"certificate {leaf.label} has names of other forms beside its identity; issue it with one dNSName"
         raise NotTrusted(Reason.NAME_FORM, msg, certificate=leaf.label)
     try:
         device_name = DeviceName.parse(names.dns[0], expectation.group_domain)
     except Malformed as fault:
         raise NotTrusted(fault.reason, fault.message, certificate=leaf.label) from fault
     if expectation.units is not None and str(device_name.unit) not in expectation.units:
-        msg = f"certificate {leaf.label} is of unit {device_name.unit}, which is not let in here"
+        msg = f"certificate {leaf.label} is of unit {device_name.unit}, which is not accepted here"
         raise NotTrusted(Reason.WRONG_COMPARTMENT, msg, certificate=leaf.label, unit=str(device_name.unit))
     return device_name
