@@ -163,7 +163,7 @@ BOMBS = {
 def test_toml_that_would_hold_a_parser_for_hours_is_refused_by_name(kind: str) -> None:
     raw = BOMBS[kind].encode()
     for reason, read in (
-        (Reason.BAD_PLAN, lambda: decode_plan(raw, "plan.toml", folder=Path())),
+        (Reason.BAD_PLAN, lambda: decode_plan(raw, "plan.toml")),
         (Reason.BAD_SETTINGS, lambda: decode_settings(raw, Path())),
     ):
         with pytest.raises(VagusError) as refused:
@@ -174,7 +174,7 @@ def test_toml_that_would_hold_a_parser_for_hours_is_refused_by_name(kind: str) -
 def test_dots_in_text_are_no_parts_of_a_key() -> None:
     dots = "e.g. " * 12 + "x"
     text = PLAN.replace('"First Hospital"', f'"{dots}"') + f"# {dots}\n"
-    plan = decode_plan(text.encode(), "plan.toml", folder=Path())
+    plan = decode_plan(text.encode(), "plan.toml")
     assert plan.status_url == "http://127.0.0.1:1"
 
 

@@ -26,12 +26,12 @@ def test_the_sixty_devices_stand_in_both_plans(tmp_path: Path) -> None:
     assert isinstance(hospital, HospitalPlan)
     assert isinstance(maker, MakerPlan)
     planned = {(device.unit, device.model, device.maker_serial) for device in hospital.each_device()}
-    born = {serial for batch in maker.batches for serial in batch.serials}
+    born = {serial for batch in maker.batches for serial in maker.serials(batch)}
     taking_part = fleet()
     assert len(taking_part) == len({device.serial for device in taking_part}) == 60
     assert {(device.unit, device.model, device.serial) for device in taking_part} <= planned
     assert {device.serial for device in taking_part} <= born
-    assert [listener.port for listener in hospital.listeners] == [door.port for door in doors.hospital_doors]
+    assert [listener.address[1] for listener in hospital.listeners] == [door.port for door in doors.hospital_doors]
 
 
 def test_the_rogue_counts_what_it_is_given() -> None:

@@ -41,7 +41,7 @@ host_names = ["enrol.test.example"]
 
 
 def decode(text: str) -> HospitalPlan | MakerPlan:
-    return decode_plan(text.encode(), "plan.toml", folder=Path())
+    return decode_plan(text.encode(), "plan.toml")
 
 
 def small() -> HospitalPlan:
@@ -65,7 +65,7 @@ def test_the_makers_batches_cover_the_devices_that_the_hospitals_expect_of_it() 
     hospital, maker = load_plan(EXAMPLES / "five-hospitals.toml"), load_plan(EXAMPLES / "maker.toml")
     assert isinstance(hospital, HospitalPlan)
     assert isinstance(maker, MakerPlan)
-    made = {(batch.model, serial) for batch in maker.batches for serial in batch.serials}
+    made = {(batch.model, serial) for batch in maker.batches for serial in maker.serials(batch)}
     of_this_maker = {model.name for model in maker.models}
     expected = {(one.model, one.maker_serial) for one in hospital.each_device() if one.model in of_this_maker}
     assert expected == made
@@ -179,7 +179,7 @@ def test_many_findings_are_counted() -> None:
 @settings(max_examples=60)
 def test_any_bytes_are_a_plan_or_a_named_refusal(raw: bytes) -> None:
     with pytest.raises(Misconfigured) as caught:
-        decode_plan(raw, "plan.toml", folder=Path())
+        decode_plan(raw, "plan.toml")
     assert caught.value.reason is Reason.BAD_PLAN
 
 

@@ -73,7 +73,7 @@ class Built:
         """The plan with other words."""
         text = self.house.settings.plan.read_text()
         assert before in text
-        plan = decode_plan(text.replace(before, after, 1).encode(), "plan.toml", folder=self.house.settings.folder)
+        plan = decode_plan(text.replace(before, after, 1).encode(), "plan.toml")
         assert isinstance(plan, HospitalPlan)
         return plan
 

@@ -48,7 +48,7 @@ class World:
         self.file.write_text(PLAN + "# another\n")
 
     def _decode(self) -> Plan:
-        return decode_plan(self.file.read_bytes(), "plan.toml", folder=self.folder)
+        return decode_plan(self.file.read_bytes(), "plan.toml")
 
     def _load(self) -> Plan:
         if self.in_the_way is not None:

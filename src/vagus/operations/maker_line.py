@@ -132,7 +132,9 @@ def _chosen(plan: MakerPlan, names: Sequence[str] | None, serials: Sequence[str]
         if name not in batches:
             msg = f"the plan has no batch {name!r}; there are {', '.join(batches) or 'none'}"
             raise Malformed(Reason.BAD_ARGUMENT, msg, batch=name)
-    every = [(one.model, number) for one in plan.batches if not names or one.name in names for number in one.serials]
+    every = [
+        (one.model, number) for one in plan.batches if not names or one.name in names for number in plan.serials(one)
+    ]
     if serials is None:
         return every
     unknown = set(serials) - {number for _, number in every}

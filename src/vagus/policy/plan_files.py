@@ -1,11 +1,15 @@
-"""What a plan file may say, table by table, as people write it; how its tables belong together is judged in `plans`."""
+"""What a plan file may say, table by table. `plans` checks how the tables belong together.
+
+The tables are frozen values. Those named `Planned...` are parts of the finished plan as they are.
+"""
 
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from vagus.errors import Malformed
 from vagus.identifiers import check_label
@@ -60,6 +64,25 @@ def check_address(text: str) -> str:
     return text
 
 
+def split_address(text: str) -> tuple[str, int]:
+    """The host and port of a checked `host:port`; brackets of IPv6 are taken off."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _split_address(text: object) -> object:
+    return split_address(check_address(text)) if isinstance(text, str) else text
+
+
+def _split_reference(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    if not _DEVICE.match(text):
+        raise ValueError(f"{text[:80]!r} is not MODEL:SERIAL, as in Keystone Gateway:KGW-000001; correct it")
+    model, _, serial = text.partition(":")
+    return model, serial
+
+
 Label = Annotated[str, AfterValidator(_label)]
 Title = Annotated[str, _matches(_TITLE, "1-64 printable characters")]
 Name = Annotated[str, _matches(_NAME, "1-80 letters, digits, spaces and . _ + -")]
@@ -67,10 +90,23 @@ Prefix = Annotated[str, _matches(_PREFIX, "1-32 of A-Z, 0-9 and inner hyphens")]
 Category = Annotated[str, _matches(_CATEGORY, "1-40 of a-z, 0-9 and hyphens, as the policy pack spells it")]
 Country = Annotated[str, _matches(_COUNTRY, "two capital letters (ISO 3166)")]
 HostName = Annotated[str, AfterValidator(_host_name)]
+HostNames = Annotated[tuple[HostName, ...], Field(strict=False)]
 StatusUrl = Annotated[str, AfterValidator(_url)]
 Address = Annotated[str, AfterValidator(check_address)]
-DeviceReference = Annotated[str, _matches(_DEVICE, "MODEL:SERIAL, as in Keystone ListenerState:KGW-000001")]
+HostAndPort = Annotated[tuple[str, int], BeforeValidator(_split_address)]
+"""Written `host:port` in the file."""
+DeviceReference = Annotated[tuple[str, str], BeforeValidator(_split_reference)]
+"""Model and maker's serial number; written `MODEL:SERIAL` in the file."""
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class ListenerKind(StrEnum):
+    """The protocol of a listener."""
+
+    ENROLMENT = "enrolment"
+    STATUS = "status"
+    RELAY_HTTP = "relay-http"
+    RELAY_TCP = "relay-tcp"
 
 
 class GroupTable(Document):
@@ -92,18 +128,18 @@ class UnitTable(Document):
 
 
 class DevicesTable(Document):
-    """So many devices of one model in one unit; the maker's counter of the first of them."""
+    """So many devices of one model in one unit, by the maker's counter: first, first + 1 ..."""
 
     unit: Label
     model: Name
     first: Count
     count: Count = 1
     place: Title | None = None
-    host_names: list[HostName] = Field(default_factory=list)
+    host_names: HostNames = ()
 
 
-class HospitalTable(Document):
-    """A hospital: its compartments and what stands in them."""
+class PlannedHospital(Document):
+    """A hospital: its compartments and their devices."""
 
     label: Label
     title: Title
@@ -111,8 +147,8 @@ class HospitalTable(Document):
     devices: list[DevicesTable] = Field(default_factory=list)
 
 
-class ModelTable(Document):
-    """A product of a maker; category chooses the profile through the policy pack."""
+class PlannedModel(Document):
+    """A product of a maker. The category chooses the profile through the policy pack."""
 
     name: Name
     maker: Title
@@ -121,19 +157,21 @@ class ModelTable(Document):
     anchor: str | None = None  # the maker's root certificate (PEM or DER), relative to the plan
 
 
-class ListenerTable(Document):
-    """A door of the serving process."""
+class PlannedListener(Document):
+    """A listener of the serving process: its protocol, its address, and which compartments it accepts."""
 
     name: Label
-    kind: Literal["enrolment", "status", "relay-http", "relay-tcp"]
-    address: Address
+    kind: Annotated[ListenerKind, Field(strict=False)]
+    address: HostAndPort
     hospital: Label | None = None
-    host_names: list[HostName] = Field(default_factory=list)
-    units: list[Label] = Field(default_factory=list)  # of that hospital; empty: all of them
+    host_names: HostNames = ()
+    units: Annotated[frozenset[Label], Field(strict=False)] = frozenset()
+    """In the file: labels of its units, none for all. In a plan: the whole names ("h1/icu") of all that it accepts."""
     function: Literal["telemetry", "alarm", "control", "programming", "firmware", "imaging"] = "telemetry"
-    upstream: Address | None = None
+    upstream: HostAndPort | None = None
     tls_minimum: Literal["1.2", "1.3"] = "1.3"
-    registration_authorities: list[DeviceReference] = Field(default_factory=list)  # MODEL:SERIAL; enrolment alone
+    registration_authorities: Annotated[tuple[DeviceReference, ...], Field(strict=False)] = ()
+    """Devices whose connections may carry requests of others; enrolment alone."""
 
 
 class HospitalFile(Document):
@@ -142,9 +180,9 @@ class HospitalFile(Document):
     kind: Literal["hospital"]
     format: Literal[1]
     group: GroupTable
-    hospitals: Annotated[list[HospitalTable], Field(min_length=1, max_length=500)]
-    models: list[ModelTable] = Field(default_factory=list)
-    listeners: Annotated[list[ListenerTable], Field(max_length=100, default_factory=list)]
+    hospitals: Annotated[list[PlannedHospital], Field(min_length=1, max_length=500)]
+    models: list[PlannedModel] = Field(default_factory=list)
+    listeners: Annotated[list[PlannedListener], Field(max_length=100, default_factory=list)]
 
 
 class MakerTable(Document):
@@ -155,7 +193,7 @@ class MakerTable(Document):
     country: Country | None = None
 
 
-class MakerModelTable(Document):
+class MakerModel(Document):
     """A product as its maker plans it."""
 
     name: Name
@@ -163,7 +201,7 @@ class MakerModelTable(Document):
     serial_prefix: Prefix
 
 
-class BatchTable(Document):
+class PlannedBatch(Document):
     """Devices that leave the line together."""
 
     name: Label
@@ -178,6 +216,6 @@ class MakerFile(Document):
     kind: Literal["maker"]
     format: Literal[1]
     maker: MakerTable
-    models: Annotated[list[MakerModelTable], Field(min_length=1, max_length=1000)]
-    batches: list[BatchTable] = Field(default_factory=list)
-    listeners: Annotated[list[ListenerTable], Field(max_length=100, default_factory=list)]
+    models: Annotated[list[MakerModel], Field(min_length=1, max_length=1000)]
+    batches: list[PlannedBatch] = Field(default_factory=list)
+    listeners: Annotated[list[PlannedListener], Field(max_length=100, default_factory=list)]

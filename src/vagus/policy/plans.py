@@ -1,6 +1,6 @@
-"""A hospital group's or a maker's plan as a checked, frozen value; knows nothing of what stands (`fleet.plans`).
+"""A hospital group's or a maker's plan as a checked, frozen value; `fleet.plans` compares it with what exists.
 
-A plan names people's words (hospitals, units, models, counts); device identifiers are drawn when it is applied, and
+A plan has the words of people (hospitals, units, models, counts). Device identifiers are drawn when it is applied, and
 the makers' serial numbers follow from model and counter, so that a maker's manifest names the same devices.
 """
 
@@ -16,11 +16,40 @@ from typing import TYPE_CHECKING, NoReturn
 from vagus.errors import Misconfigured
 from vagus.identifiers import UnitName
 from vagus.policy.documents import check_tables, decode_tables, read_document
-from vagus.policy.plan_files import HospitalFile, ListenerTable, MakerFile
+from vagus.policy.plan_files import (
+    HospitalFile,
+    ListenerKind,
+    MakerFile,
+    MakerModel,
+    PlannedBatch,
+    PlannedHospital,
+    PlannedListener,
+    PlannedModel,
+    split_address,
+)
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+__all__ = [
+    "AuthorityKind",
+    "HospitalPlan",
+    "ListenerKind",
+    "MakerPlan",
+    "Plan",
+    "PlannedAuthority",
+    "PlannedBatch",
+    "PlannedDevice",
+    "PlannedDevices",
+    "PlannedListener",
+    "PlannedModel",
+    "PlannedUnit",
+    "decode_plan",
+    "load_plan",
+    "maker_serial",
+    "split_address",
+]
 
 RESERVED_UNITS = frozenset({"sdc", "infra"})
 RESERVED_HOSPITALS = frozenset({"root", "line", "log", "gate", "ocsp", "emergency", "snapshot"})
@@ -40,22 +69,13 @@ class AuthorityKind(StrEnum):
 
     @property
     def is_offline(self) -> bool:
-        """Whether its key is opened in a ceremony only (design section 4)."""
+        """Whether its key is opened in a ceremony only."""
         return self in {AuthorityKind.ROOT, AuthorityKind.DEVICE_CA}
 
     @property
     def profile(self) -> str:
         """The name of its profile in a policy pack."""
         return self.value.replace("_", "-")
-
-
-class ListenerKind(StrEnum):
-    """What a door of the serving process speaks."""
-
-    ENROLMENT = "enrolment"
-    STATUS = "status"
-    RELAY_HTTP = "relay-http"
-    RELAY_TCP = "relay-tcp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +103,6 @@ class PlannedUnit:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedModel:
-    """A product whose devices may stand in the inventory."""
-
-    name: str
-    maker: str
-    category: str
-    serial_prefix: str
-    anchor: Path | None
-
-
-@dataclass(frozen=True, slots=True)
 class PlannedDevices:
     """Devices of one model in one unit, by the maker's counter: first, first + 1 ..."""
 
@@ -117,32 +126,6 @@ class PlannedDevice:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedListener:
-    """A door: what it speaks, where, which compartments it accepts, and where it relays to."""
-
-    name: str
-    kind: ListenerKind
-    host: str
-    port: int
-    hospital: str | None
-    host_names: tuple[str, ...]
-    units: frozenset[str]  # "h1/icu"; those that it accepts
-    function: str
-    upstream: tuple[str, int] | None
-    tls_minimum: str
-    registration_authorities: tuple[tuple[str, str], ...] = ()  # (model, maker's serial) of devices that carry requests
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedHospital:
-    """A hospital and its compartments."""
-
-    label: str
-    title: str
-    units: tuple[PlannedUnit, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class HospitalPlan:
     """What a group of hospitals wants to have."""
 
@@ -152,7 +135,7 @@ class HospitalPlan:
     group_domain: str
     status_url: str
     constrain_dn: bool
-    has_own_root: bool  # False: the root lives elsewhere, and the three branches are certified by it
+    has_own_root: bool  # False: a root elsewhere certifies the three branches
     hospitals: tuple[PlannedHospital, ...]
     models: tuple[PlannedModel, ...]
     devices: tuple[PlannedDevices, ...]
@@ -160,16 +143,16 @@ class HospitalPlan:
 
     @property
     def listener_names(self) -> frozenset[str]:
-        """The host names of every door: no device may show them."""
+        """The host names of every listener: no device may show them."""
         return frozenset(name for one in self.listeners for name in one.host_names)
 
     @property
     def units(self) -> tuple[PlannedUnit, ...]:
         """Every compartment, hospital by hospital."""
-        return tuple(unit for hospital in self.hospitals for unit in hospital.units)
+        return tuple(unit for hospital in self.hospitals for unit in _units_of(hospital))
 
     def authorities(self) -> tuple[PlannedAuthority, ...]:
-        """The three branches per hospital under one root, parents before children (design section 1)."""
+        """The three branches per hospital under one root, parents before children."""
         root = PlannedAuthority(
             name="root",
             kind=AuthorityKind.ROOT,
@@ -203,7 +186,7 @@ class HospitalPlan:
         yield planned(label, AuthorityKind.DEVICE_CA, above, hospital.title, domain)
         yield planned(f"{label}/sdc", AuthorityKind.SDC_CA, above, hospital.title, domain)
         yield planned(f"{label}/infra", AuthorityKind.INFRASTRUCTURE_CA, above, hospital.title, None)
-        for unit in hospital.units:
+        for unit in _units_of(hospital):
             yield planned(
                 str(unit.name), AuthorityKind.ISSUING_CA, label, unit.title, unit.name.domain(self.group_domain)
             )
@@ -218,17 +201,6 @@ class HospitalPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedBatch:
-    """Devices that leave the line together."""
-
-    name: str
-    model: str
-    first: int
-    count: int
-    serials: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class MakerPlan:
     """What a maker wants to have: a root, a line CA, products and batches."""
 
@@ -236,7 +208,7 @@ class MakerPlan:
     title: str
     country: str | None
     status_url: str
-    models: tuple[PlannedModel, ...]
+    models: tuple[MakerModel, ...]
     batches: tuple[PlannedBatch, ...]
     listeners: tuple[PlannedListener, ...]
 
@@ -256,6 +228,11 @@ class MakerPlan:
             )
             for name, kind, parent in (("root", AuthorityKind.ROOT, None), ("line", AuthorityKind.LINE_CA, "root"))
         )
+
+    def serials(self, batch: PlannedBatch) -> Iterator[str]:
+        """The serial numbers of a batch, in the order of the maker's counter."""
+        (prefix,) = (model.serial_prefix for model in self.models if model.name == batch.model)
+        return (maker_serial(prefix, batch.first + step) for step in range(batch.count))
 
 
 Plan = HospitalPlan | MakerPlan
@@ -277,19 +254,16 @@ def maker_serial(prefix: str, counter: int) -> str:
 
 def load_plan(path: Path) -> Plan:
     """The plan in a TOML file. Raises Misconfigured(BAD_PLAN) naming file, key and remedy."""
-    return decode_plan(read_document(path, Reason.BAD_PLAN), str(path), folder=path.parent)
+    return decode_plan(read_document(path, Reason.BAD_PLAN), str(path))
 
 
-def decode_plan(raw: bytes, file: str, *, folder: Path) -> Plan:
-    """The plan in the bytes of a TOML file; anchors are named relative to `folder`.
-
-    Raises Misconfigured(BAD_PLAN).
-    """
+def decode_plan(raw: bytes, file: str) -> Plan:
+    """The plan in the bytes of a TOML file, which messages call `file`. Raises Misconfigured(BAD_PLAN)."""
     tables = decode_tables(raw, file, Reason.BAD_PLAN)
     digest = hashlib.sha256(raw).digest()
     match tables.get("kind"):
         case "hospital":
-            return _HospitalReader(file).read(check_tables(tables, file, HospitalFile, Reason.BAD_PLAN), digest, folder)
+            return _HospitalReader(file).read(check_tables(tables, file, HospitalFile, Reason.BAD_PLAN), digest)
         case "maker":
             return _MakerReader(file).read(check_tables(tables, file, MakerFile, Reason.BAD_PLAN), digest)
         case other:
@@ -311,7 +285,7 @@ class _Reader:
         seen: dict[str, int] = {}
         for index, name in enumerate(names):
             if name in seen:
-                self.refuse(f"{key}[{index}]", f"{name!r} stands already at {key}[{seen[name]}]; rename or delete one")
+                self.refuse(f"{key}[{index}]", f"{name!r} exists already at {key}[{seen[name]}]; rename or delete one")
             seen[name] = index
 
     def check_ranges(self, ranges: Sequence[tuple[str, str, int, int]]) -> None:
@@ -323,57 +297,32 @@ class _Reader:
                 counted = f"{after[1]} number {after[2]} is counted at {before[0]} too"
                 self.refuse(f"{after[0]}.first", f"{counted}; begin at {end} or later")
 
-    def listener(self, table: ListenerTable, index: int, units: Mapping[str, frozenset[str]]) -> PlannedListener:
-        """One door, checked against the hospitals of the plan (`units`: hospital -> its compartments)."""
-        key = f"listeners[{index}]"
-        kind = ListenerKind(table.kind)
+    def listener(self, one: PlannedListener, index: int, units: Mapping[str, frozenset[str]]) -> PlannedListener:
+        """One listener, checked against the hospitals of the plan (`units`: hospital -> its compartments)."""
+        key, kind = f"listeners[{index}]", one.kind
         accepted: frozenset[str] = frozenset()
         if kind is not ListenerKind.STATUS:
-            if table.hospital is None or table.hospital not in units:
-                self.refuse(f"{key}.hospital", f"{table.hospital!r} is no hospital of this plan; name one")
-            unknown = [label for label in table.units if f"{table.hospital}/{label}" not in units[table.hospital]]
+            if one.hospital is None or one.hospital not in units:
+                self.refuse(f"{key}.hospital", f"{one.hospital!r} is no hospital of this plan; name one")
+            unknown = [label for label in sorted(one.units) if f"{one.hospital}/{label}" not in units[one.hospital]]
             if unknown:
-                self.refuse(f"{key}.units", f"{unknown[0]!r} is no unit of {table.hospital}; name its own units")
-            accepted = frozenset(f"{table.hospital}/{label}" for label in table.units) or units[table.hospital]
-            if not table.host_names:
-                self.refuse(f"{key}.host_names", "a TLS door needs at least one host name for its certificate; add it")
-        if (table.upstream is not None) is not (kind in {ListenerKind.RELAY_HTTP, ListenerKind.RELAY_TCP}):
-            self.refuse(f"{key}.upstream", "a relay needs an upstream host:port and no other door has one; correct it")
-        if table.registration_authorities and kind is not ListenerKind.ENROLMENT:
-            self.refuse(f"{key}.registration_authorities", "only an enrolment door has them; delete the key")
-        host, port = split_address(table.address)
-        return PlannedListener(
-            name=table.name,
-            kind=kind,
-            host=host,
-            port=port,
-            hospital=table.hospital,
-            host_names=tuple(table.host_names),
-            units=accepted,
-            function=table.function,
-            upstream=split_address(table.upstream) if table.upstream else None,
-            tls_minimum=table.tls_minimum,
-            registration_authorities=tuple(
-                (one.partition(":")[0], one.partition(":")[2]) for one in table.registration_authorities
-            ),
-        )
+                self.refuse(f"{key}.units", f"{unknown[0]!r} is no unit of {one.hospital}; name its own units")
+            accepted = frozenset(f"{one.hospital}/{label}" for label in one.units) or units[one.hospital]
+            if not one.host_names:
+                msg = "a TLS listener needs at least one host name for its certificate; add it"
+                self.refuse(f"{key}.host_names", msg)
+        if (one.upstream is not None) is not (kind in {ListenerKind.RELAY_HTTP, ListenerKind.RELAY_TCP}):
+            msg = "a relay needs an upstream host:port and no other listener has one; correct it"
+            self.refuse(f"{key}.upstream", msg)
+        if one.registration_authorities and kind is not ListenerKind.ENROLMENT:
+            self.refuse(f"{key}.registration_authorities", "only an enrolment listener has them; delete the key")
+        return one.model_copy(update={"units": accepted})
 
 
 class _HospitalReader(_Reader):
-    def read(self, file: HospitalFile, digest: bytes, folder: Path) -> HospitalPlan:
+    def read(self, file: HospitalFile, digest: bytes) -> HospitalPlan:
         self._check_names(file)
-        hospitals = tuple(
-            PlannedHospital(
-                hospital.label,
-                hospital.title,
-                tuple(
-                    PlannedUnit(UnitName(hospital.label, unit.label), hospital.title, unit.title)
-                    for unit in hospital.units
-                ),
-            )
-            for hospital in file.hospitals
-        )
-        units = {one.label: frozenset(str(unit.name) for unit in one.units) for one in hospitals}
+        units = {one.label: frozenset(str(unit.name) for unit in _units_of(one)) for one in file.hospitals}
         self._check_host_names(file)
         return HospitalPlan(
             sha256=digest,
@@ -383,13 +332,8 @@ class _HospitalReader(_Reader):
             status_url=file.group.status_url,
             constrain_dn=file.group.constrain_dn,
             has_own_root=file.group.root == "here",
-            hospitals=hospitals,
-            models=tuple(
-                PlannedModel(
-                    one.name, one.maker, one.category, one.serial_prefix, folder / one.anchor if one.anchor else None
-                )
-                for one in file.models
-            ),
+            hospitals=tuple(file.hospitals),
+            models=tuple(file.models),
             devices=self._devices(file),
             listeners=tuple(self.listener(one, index, units) for index, one in enumerate(file.listeners)),
         )
@@ -402,13 +346,15 @@ class _HospitalReader(_Reader):
         for place, hospital in enumerate(file.hospitals):
             key = f"hospitals[{place}]"
             if hospital.label in RESERVED_HOSPITALS:
-                self.refuse(f"{key}.label", f"{hospital.label!r} is the name of a keystore of the house; rename it")
+                self.refuse(
+                    f"{key}.label", f"{hospital.label!r} is the name of a keystore of the installation; rename it"
+                )
             self.check_distinct((one.label for one in hospital.units), f"{key}.units")
             for index, unit in enumerate(hospital.units):
                 self._check_unit(f"{key}.units[{index}].label", hospital.label, unit.label, file.group.domain)
 
     def _check_host_names(self, file: HospitalFile) -> None:
-        """A device's certificate with a door's name would be taken for the door; doors may share their names."""
+        """A device with a listener's name in its certificate could pose as the listener. Listeners may share names."""
         owners = {name: f"listener {one.name}" for one in file.listeners for name in one.host_names}
         for place, hospital in enumerate(file.hospitals):
             for index, group in enumerate(hospital.devices):
@@ -442,8 +388,7 @@ class _HospitalReader(_Reader):
                     self.refuse(f"{key}.host_names", f"{group.count} devices cannot share host names; count = 1")
                 ranges.append((key, group.model, group.first, group.count))
                 unit = UnitName(hospital.label, group.unit)
-                names = tuple(group.host_names)
-                found.append(PlannedDevices(unit, group.model, group.first, group.count, group.place, names))
+                found.append(PlannedDevices(unit, group.model, group.first, group.count, group.place, group.host_names))
         self.check_ranges(ranges)
         if (total := sum(group.count for group in found)) > _MOST_DEVICES:
             self.refuse("hospitals", f"{total} devices exceed the {_MOST_DEVICES} of one plan; split it")
@@ -456,37 +401,26 @@ class _MakerReader(_Reader):
         self.check_distinct((one.serial_prefix for one in file.models), "models")
         self.check_distinct((one.name for one in file.batches), "batches")
         self.check_distinct((one.name for one in file.listeners), "listeners")
-        prefixes = {one.name: one.serial_prefix for one in file.models}
+        names = {one.name for one in file.models}
         for index, batch in enumerate(file.batches):
-            if batch.model not in prefixes:
+            if batch.model not in names:
                 self.refuse(f"batches[{index}].model", f"{batch.model!r} is no model of this plan; add it")
         self.check_ranges([(f"batches[{at}]", b.model, b.first, b.count) for at, b in enumerate(file.batches)])
         for index, listener in enumerate(file.listeners):
-            if listener.kind != "status":
+            if listener.kind is not ListenerKind.STATUS:
                 self.refuse(f"listeners[{index}].kind", f"a maker serves status alone, not {listener.kind}; delete it")
         return MakerPlan(
             sha256=digest,
             title=file.maker.title,
             country=file.maker.country,
             status_url=file.maker.status_url,
-            models=tuple(
-                PlannedModel(one.name, file.maker.title, one.category, one.serial_prefix, None) for one in file.models
-            ),
-            batches=tuple(
-                PlannedBatch(
-                    one.name,
-                    one.model,
-                    one.first,
-                    one.count,
-                    tuple(maker_serial(prefixes[one.model], one.first + step) for step in range(one.count)),
-                )
-                for one in file.batches
-            ),
+            models=tuple(file.models),
+            batches=tuple(file.batches),
             listeners=tuple(self.listener(one, index, {}) for index, one in enumerate(file.listeners)),
         )
 
 
-def split_address(text: str) -> tuple[str, int]:
-    """The host and port of a checked `host:port`; brackets of IPv6 are taken off."""
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)
+def _units_of(hospital: PlannedHospital) -> tuple[PlannedUnit, ...]:
+    return tuple(
+        PlannedUnit(UnitName(hospital.label, unit.label), hospital.title, unit.title) for unit in hospital.units
+    )

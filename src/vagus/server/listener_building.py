@@ -427,7 +427,7 @@ def address_of(installation: Installation, listener: PlannedListener) -> tuple[s
     address = installation.settings.serve.addresses.get(listener.name)
     if address is not None:
         return split_address(address)
-    return listener.host, listener.port
+    return listener.address
 
 
 def limits_of(installation: Installation) -> Limits:

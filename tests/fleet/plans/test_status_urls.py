@@ -27,7 +27,7 @@ def named(installation: Installation) -> dict[str, str]:
 
 
 def plan_at(url: str) -> Plan:
-    return decode_plan(PLAN.replace("http://status.test.example", url).encode(), "plan.toml", folder=Path())
+    return decode_plan(PLAN.replace("http://status.test.example", url).encode(), "plan.toml")
 
 
 def test_what_has_issued_nothing_names_nothing(installation: Installation) -> None:

@@ -35,7 +35,7 @@ from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct, PlanApplied
 from vagus.policy.documents import read_document
-from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedModel, decode_plan
+from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedModel, decode_plan, load_plan
 from vagus.reasons import Reason
 from vagus.records.authorities import RETIRED, find_newest, list_authorities, set_authority_state
 from vagus.records.devices import DeviceRow, set_device_place
@@ -115,12 +115,13 @@ class Planning:
         Raises Misconfigured(BAD_PLAN), Conflict(AUTHORITY_IN_USE).
         """
         raw = read_document(file, Reason.BAD_PLAN)
-        plan = decode_plan(raw, str(file), folder=file.parent)
+        plan = decode_plan(raw, str(file))
         wanted = "hospital" if isinstance(plan, HospitalPlan) else "maker"
         if wanted != self._kind:
             msg = f"{file}: kind: this is a {self._kind}'s installation; a {wanted}'s plan belongs to another folder"
             raise Misconfigured(Reason.BAD_PLAN, msg, file=str(file), key="kind")
-        anchors = {model.name: _load_anchor(model.anchor, str(file), model) for model in plan.models if model.anchor}
+        models = plan.models if isinstance(plan, HospitalPlan) else ()
+        anchors = {model.name: _load_anchor(file, model) for model in models if model.anchor}
         digests = {model: hashlib.sha256(der).digest() for model, der in anchors.items()}
         return Comparison(plan, raw, difference(plan, self._standing(), self._profile_of, digests), anchors)
 
@@ -174,9 +175,7 @@ class Planning:
             if self._has_authorities():
                 msg = f"{self._adopted} is not here, though a plan was applied to this database; copy it from there"
             raise Conflict(Reason.CEREMONY_NEEDED, msg)
-        return decode_plan(
-            read_document(self._adopted, Reason.BAD_PLAN), str(self._adopted), folder=self._adopted.parent
-        )
+        return load_plan(self._adopted)
 
     def _has_authorities(self) -> bool:
         with self._database.reading() as connection:
@@ -297,13 +296,13 @@ def _parts(devices: Sequence[_Each]) -> Iterator[Sequence[_Each]]:
         yield devices[at : at + PART]
 
 
-def _load_anchor(path: Path | None, file: str, model: PlannedModel) -> bytes:
-    key = f"models.{model.name}.anchor"
+def _load_anchor(file: Path, model: PlannedModel) -> bytes:
+    key, path = f"models.{model.name}.anchor", file.parent / (model.anchor or "")
     try:
-        ders = decode_certificates(b"" if path is None else path.read_bytes())
+        ders = decode_certificates(path.read_bytes())
     except OSError as fault:
         msg = f"{file}: {key}: {path} cannot be read ({fault.strerror}); name the maker's root certificate"
-        raise Misconfigured(Reason.BAD_PLAN, msg, file=file, key=key) from fault
+        raise Misconfigured(Reason.BAD_PLAN, msg, file=str(file), key=key) from fault
     except Malformed as fault:
-        raise Misconfigured(Reason.BAD_PLAN, f"{file}: {key}: {fault.message}", file=file, key=key) from fault
+        raise Misconfigured(Reason.BAD_PLAN, f"{file}: {key}: {fault.message}", file=str(file), key=key) from fault
     return ders[0]
