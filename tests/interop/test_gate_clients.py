@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from tests.server.test_listeners import gate
 from tests.simulator.certificates import Issued, authority, pump, server_credential, stranger
 from tests.simulator.listeners import Door, Served, serving
 from tests.simulator.upstreams import Seen, http_upstream
+from tests.transport.test_listeners import gate
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.http_relay import HttpRelay
 from vagus.endpoints.gateway.upstream import Upstream

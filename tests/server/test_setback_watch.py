@@ -19,7 +19,7 @@ from vagus.records.authorities import list_authorities
 from vagus.records.installation import set_restored, set_settled
 from vagus.records.publications import COMPLETE
 from vagus.server import setback_watch
-from vagus.server.listener_certificates import ListenerCertificate
+from vagus.server.listeners.certificates import ListenerCertificate
 from vagus.server.setback_watch import GuardedCrls, GuardedOcspResponses, SetbackWatch
 from vagus.server.stapling import Stapler
 from vagus.tls import Credential

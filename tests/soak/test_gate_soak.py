@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.test_listeners import gate
 from tests.simulator.certificates import authority, pump, stranger
 from tests.simulator.listeners import Client, Door, serving, wait_until
 from tests.simulator.upstreams import http_upstream
 from tests.tls.test_stream import client_context
+from tests.transport.test_listeners import gate
 from vagus.endpoints.gateway.http_relay import HttpRelay
 from vagus.endpoints.gateway.idle_connections import IDLE_SECONDS
 from vagus.endpoints.gateway.upstream import Upstream

@@ -19,6 +19,7 @@ from vagus.authority.issuers import Issuer, OpenIssuers, is_live
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
 from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.http import ASGIApp
+from vagus.endpoints.log_files import log_files_app
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.endpoints.routing import mount, under_prefix
 from vagus.errors import Conflict
@@ -34,13 +35,12 @@ from vagus.records.authorities import ACTIVE, list_authorities
 from vagus.records.revocation.revocations import RevocationEvent
 from vagus.server.gateway_log import GatewayLog
 from vagus.server.health import Health, health_app, note_clock, note_files
-from vagus.server.listener_building import BuiltListeners, ListenerBuilder, sequence_bound, status_spec
-from vagus.server.log_files import log_files_app
+from vagus.server.listeners.building import BuiltListeners, ListenerBuilder, sequence_bound, status_spec
+from vagus.server.listeners.reloading import NextListeners, Reloading
 from vagus.server.log_publication import ledger_jobs, note_lacks
 from vagus.server.metrics import metrics_app
 from vagus.server.ocsp_supply import OcspSupply
 from vagus.server.overload import LoadGauge, SheddingOcsp
-from vagus.server.reloading import NextListeners, Reloading
 from vagus.server.setback_watch import GuardedCrls, GuardedOcspResponses, SetbackWatch
 from vagus.server.stapling import Stapler
 from vagus.server.status_watching import statistics_tasks, watch_tasks

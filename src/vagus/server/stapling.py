@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vagus.authority.ocsp.responses import OcspResponses
 from vagus.clock import Clock
 from vagus.errors import VagusError
-from vagus.server.listener_certificates import ListenerCertificate
+from vagus.server.listeners.certificates import ListenerCertificate
 from vagus.server.setback_watch import GuardedOcspResponses, SetbackWatch
 from vagus.tls import Staple
 from vagus.x509 import der

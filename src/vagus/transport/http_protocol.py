@@ -1,7 +1,7 @@
 """HTTP/1.1 on an admitted connection: uvicorn's httptools protocol with time-outs, bounds and the verdict added.
 
 uvicorn's own names used here (`connection_made`, `on_*`, `_start_asgi_task`, `RequestResponseCycle.keep_alive`) are
-semi-public: tests/server/test_http_protocol.py is the contract.
+semi-public: tests/transport/test_http_protocol.py is the contract.
 """
 
 from __future__ import annotations

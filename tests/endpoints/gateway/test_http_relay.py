@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.test_listeners import gate
 from tests.simulator.certificates import authority, pump
 from tests.simulator.listeners import Client, Door, Served, serving, wait_until
 from tests.simulator.upstreams import (
@@ -22,6 +21,7 @@ from tests.simulator.upstreams import (
     reset_at_close,
     unused_port,
 )
+from tests.transport.test_listeners import gate
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.http_relay import HttpRelay
 from vagus.endpoints.gateway.upstream import Upstream

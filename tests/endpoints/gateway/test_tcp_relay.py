@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.test_listeners import LIMITS, SHORT, gate
 from tests.simulator.certificates import pump, stranger
 from tests.simulator.listeners import Client, Door, Served, serving, wait_until
 from tests.simulator.upstreams import raw_upstream, reset_at_close, unused_port
+from tests.transport.test_listeners import LIMITS, SHORT, gate
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.tcp_relay import tcp_relay
 from vagus.endpoints.gateway.upstream import Upstream

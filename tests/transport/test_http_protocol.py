@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from tests.server.test_listeners import LIMITS, SHORT, echo, gate
 from tests.simulator.certificates import pump
 from tests.simulator.listeners import PATIENCE, Client, Door, PlainClient, serving, wait_until
+from tests.transport.test_listeners import LIMITS, SHORT, echo, gate
 from vagus.endpoints.http import Receive, Scope, Send, read_body, send_response
 from vagus.fleet.admission import Admitted
 from vagus.reasons import Reason

@@ -14,6 +14,7 @@ from vagus.endpoints.gateway.http_relay import HttpRelay
 from vagus.endpoints.gateway.tcp_relay import tcp_relay
 from vagus.endpoints.gateway.upstream import Upstream
 from vagus.endpoints.http import ASGIApp
+from vagus.endpoints.log_files import log_files_app
 from vagus.endpoints.routing import RouteTable, mount
 from vagus.errors import Misconfigured, NotTrusted
 from vagus.fleet.admission import Admission, Admitted, ListenerRules, PeerCredential
@@ -30,8 +31,7 @@ from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_authorities
 from vagus.records.devices import find_device_by_serial, list_profiles_in
 from vagus.records.models import list_maker_anchors
-from vagus.server.listener_certificates import ListenerCertificate, ListenerCertificates
-from vagus.server.log_files import log_files_app
+from vagus.server.listeners.certificates import ListenerCertificate, ListenerCertificates
 from vagus.tls import TLS_1_2, TLS_1_3, Peer, ServerContext, ServerTls, Staple
 from vagus.transport.limits import Limits
 from vagus.transport.listeners import ListenerSpec

@@ -15,7 +15,7 @@ from tests.simulator.running import PLAN
 from vagus.errors import Misconfigured, Unavailable
 from vagus.policy.plans import Plan, decode_plan
 from vagus.reasons import Reason
-from vagus.server.reloading import NextListeners, Reloading
+from vagus.server.listeners.reloading import NextListeners, Reloading
 from vagus.transport.listeners import ListenerSpec, RunningListeners
 
 

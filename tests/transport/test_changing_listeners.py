@@ -8,9 +8,9 @@ from collections.abc import Collection, Sequence
 
 import pytest
 
-from tests.server.test_listeners import gate
 from tests.simulator.certificates import pump
 from tests.simulator.listeners import PATIENCE, Client, Door, Served, serving, wait_until
+from tests.transport.test_listeners import gate
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
 from vagus.transport.listeners import ListenerSpec

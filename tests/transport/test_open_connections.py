@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.server.test_listeners import gate
 from tests.simulator.certificates import authority, pump
 from tests.simulator.listeners import Client, Door, admitted, serving, wait_until
+from tests.transport.test_listeners import gate
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.tcp_relay import AdmittedStream
 from vagus.endpoints.http import Receive, Scope, Send, send_response

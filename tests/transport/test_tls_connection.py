@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from tests.server.test_listeners import SHORT, gate
 from tests.simulator.certificates import pump
 from tests.simulator.listeners import PATIENCE, Client, Door, serving, wait_until
 from tests.tls.test_stream import client_context
+from tests.transport.test_listeners import SHORT, gate
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.http import Receive, Scope, Send, send_response
 from vagus.reasons import Reason

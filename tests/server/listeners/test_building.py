@@ -33,7 +33,7 @@ from vagus.records.authorities import list_authorities
 from vagus.records.certificates import list_of_key
 from vagus.records.models import MakerAnchorRow, put_maker_anchor
 from vagus.records.publications import list_publications, put_publication
-from vagus.server.listener_building import BuiltListeners, ListenerBuilder
+from vagus.server.listeners.building import BuiltListeners, ListenerBuilder
 from vagus.tls import Peer
 from vagus.wiring import Installation, RealClock
 from vagus.x509.certificates import decode_certificate

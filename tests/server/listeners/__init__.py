@@ -1,0 +1,1 @@
+"""The TLS listeners of a founded hospital."""
