@@ -126,7 +126,7 @@ def revoke_beneath(folder: Path, name: str, reason: RevocationReason) -> None:
 
 
 def lacking(folder: Path) -> list[dict[str, Any]]:
-    return [one for one in findings(folder, "CRL") if "is in no list yet" in one["finding"]]
+    return [one for one in findings(folder, "CRL") if "is in no CRL yet" in one["finding"]]
 
 
 @pytest.mark.parametrize("reason", [RevocationReason.CA_COMPROMISE, RevocationReason.CESSATION_OF_OPERATION])

@@ -236,6 +236,37 @@ def test_status_and_health_are_served(hospital: Hospital) -> None:
     assert status_of(served, "/else", "health") == 404
 
 
+def test_the_names_on_health_and_in_the_metrics_are_those_that_operators_watch(hospital: Hospital) -> None:
+    """Dashboards and alerts are written for these names: one that is missing here breaks them."""
+    eventually(lambda: health(hospital.served)[1]["published"]["probe"] is not None)
+    facts = health(hospital.served)[1]
+    assert set(facts) - {"waits"} == {"status", "sequence", "work", "listeners", "answers", "published"}
+    assert set(facts["sequence"]) == {"position", "is_lost", "bound_seconds", "seen_at"}
+    assert set(facts["work"]) == {
+        *("lists", "files", "clock", "responders", "answers", "gates", "certificates", "anchors", "plan"),
+        *("ledger", "newest-lists", "list-ages", "probe", "work"),
+    }
+    assert set(facts["work"]["lists"]) == {"runs", "failures", "last_error"}
+    assert facts["listeners"]["status"] == {"open": 0, "turned_away": 0}
+    assert set(facts["answers"]) == {"is_behind", "turned_away"}
+    published = {"status", "from_memory", "due", "unlisted", "silent", "expired_responders", "probe"}
+    assert set(facts["published"]) == published
+    assert set(facts["published"]["from_memory"]) == {"lists", "as_of", "is_away"}
+    assert set(facts["published"]["probe"]) == {"at", "lists", "answers", "defects"}
+    text = hospital.served.get("/metrics", "health").decode()
+    families = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    assert families == {
+        *("vagus_sequence_position", "vagus_sequence_lost", "vagus_sequence_age_seconds", "vagus_task_runs_total"),
+        *("vagus_task_failures_total", "vagus_task_hangs", "vagus_listener_connections", "vagus_lacks"),
+        *("vagus_listener_turned_away_total", "vagus_ocsp_turned_away_total", "vagus_list_seconds_left"),
+        *("vagus_lists_due", "vagus_lists_behind", "vagus_authorities_silent", "vagus_probe_defects"),
+        *("vagus_probe_lists", "vagus_probe_answers", "vagus_probe_seconds", "vagus_probe_age_seconds"),
+    }
+    assert 'vagus_listener_connections{listener="status"} 0.0' in text
+    assert 'vagus_listener_turned_away_total{listener="status"} 0.0' in text
+    assert 'vagus_task_runs_total{task="lists"}' in text
+
+
 def test_a_kept_checkpoint_is_continued_while_it_serves(hospital: Hospital, tmp_path: Path) -> None:
     (tmp_path / "kept").write_bytes(hospital.served.get("/log/checkpoint"))
     done(hospital.folder, "token", "make", device_name(9))

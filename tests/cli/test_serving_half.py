@@ -53,7 +53,7 @@ def test_serving_without_the_ledgers_passphrase_is_told_everywhere(watched: Path
         assert "--passphrase-source log=" in said
         assert 'vagus_lacks{what="checkpoints"} 1.0' in ask(health, "/metrics")
         assert not (watched / "log" / "checkpoint").exists()
-    assert "checkpoints: no passphrase source speaks for keystore log" in served.log()
+    assert "checkpoints: no passphrase source names keystore log" in served.log()
 
 
 def test_serving_with_every_passphrase_lacks_nothing(watched: Path) -> None:

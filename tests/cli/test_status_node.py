@@ -55,7 +55,10 @@ def test_a_status_node_lacks_nothing_that_it_has_no_use_for(node: Path) -> None:
     with serving(node, *NODE) as served:
         said = health(served)
     assert said["status"] == "well", said
-    assert "lacks" not in said
+    assert set(said) == {"status", "sequence", "work", "listeners", "answers", "published"}
+    assert set(said["work"]) == {
+        *("lists", "files", "responders", "answers", "gates", "plan", "newest-lists", "list-ages"),
+    }
     assert "checkpoint" not in served.log()
     found = findings(node)
     assert found["ledger"]["state"] == "well"
@@ -73,7 +76,7 @@ def test_a_node_whose_folder_cannot_be_written_goes_on_answering_and_says_where(
         with urllib.request.urlopen(f"http://{served.ready['listeners']['health']}/metrics") as answer:
             assert b'vagus_lacks{what="files"} 1.0' in answer.read()
         assert served.get("/crl/h1.icu/1/0.crl")
-    assert served.log().count("lists are not written") == 1
+    assert served.log().count("CRLs are not written") == 1
 
 
 def test_the_doctor_sees_revocations_that_the_signing_side_has_not_listed(
@@ -86,7 +89,7 @@ def test_the_doctor_sees_revocations_that_the_signing_side_has_not_listed(
         house.operations.devices.revoke(house.actor, device_name(1), "keyCompromise")
     assert findings(node)["CRL"]["state"] == "well"
     monkeypatch.setattr(RealClock, "now", lambda _: revoked_at + timedelta(seconds=63))
-    (one,) = [one for one in run(node, "doctor", "--json").facts if "is in no list yet" in one["finding"]]
+    (one,) = [one for one in run(node, "doctor", "--json").facts if "is in no CRL yet" in one["finding"]]
     assert (one["check"], one["state"], one["remedy"]) == ("CRL", "failing", "vagus serve --issue-for h1/icu")
 
 
@@ -103,4 +106,4 @@ def test_where_lists_are_signed_a_folder_that_cannot_be_written_is_a_failure_wit
     assert (answer.value.code, said["status"]) == (503, "failing")
     assert f"{hospital / 'published'}" in said["work"]["files"]["last_error"]
     assert "check its owner" in said["work"]["files"]["last_error"]
-    assert served.log().count("periodic work files failed") == 1
+    assert served.log().count("periodic task files failed") == 1

@@ -1,8 +1,8 @@
-"""What a process says of itself while its revocation sequence is out of sight."""
+"""What a process reports of itself: the worst of its parts, and a sequence that is lost."""
 
 from __future__ import annotations
 
-import logging
+import json
 import threading
 import time
 from datetime import timedelta
@@ -10,21 +10,21 @@ from typing import cast
 
 import pytest
 
-from vagus.authority.clock_bound import ClockBound
-from vagus.errors import Conflict, Unavailable
+from tests.endpoints.calls import call
 from vagus.events.revocations import RevocationFollower
-from vagus.jobs.periodic import Jobs, Task
-from vagus.reasons import Reason
+from vagus.jobs.part import Part, PartHealth, Parts
+from vagus.jobs.periodic import Task
 from vagus.records.engine.database import open_database
 from vagus.records.installation import InstallationRow, insert_installation
-from vagus.server.health import Health, note_clock, note_files
+from vagus.server.health import Health, health_app
 from vagus.server.metrics import encode_metrics
+from vagus.server.revocation_sequence import SequenceHealth
 from vagus.testing import FrozenClock
 
 DAY = timedelta(days=1)
 
 
-def test_it_says_which_functions_go_on_by_grace_alone_and_for_how_long() -> None:
+def test_health_names_the_functions_that_go_on_by_grace_alone_and_for_how_long() -> None:
     clock = FrozenClock()
     database = open_database("sqlite://")
     database.create()
@@ -32,7 +32,7 @@ def test_it_says_which_functions_go_on_by_grace_alone_and_for_how_long() -> None
         insert_installation(connection, InstallationRow("log.test", 0, bytes(32)))
     follower = RevocationFollower(database, clock)
     graces = {"telemetry": (7 * DAY, DAY), "imaging": (7 * DAY, DAY / 3), "control": (DAY, timedelta())}
-    health = Health(clock, follower, (), timedelta(seconds=2), dict, graces=graces)
+    health = Health(Parts([SequenceHealth(clock, follower, timedelta(seconds=2), graces).part()]))
     assert "on_grace" not in health.report()[1]
     clock.advance(hours=7 * 24 + 6)
     is_well, facts = health.report()
@@ -59,11 +59,12 @@ def test_work_that_does_not_come_back_is_a_failure_whatever_the_clock_says() -> 
         begun.set()
         go_on.wait(10)
 
-    jobs = Jobs([Task("lists", 3600, hang)])
-    jobs.start()
+    sequence = SequenceHealth(clock, follower, timedelta(seconds=2)).part()
+    parts = Parts([sequence, Part("crls", [Task("lists", 3600, hang)])])
+    parts.start()
     assert begun.wait(10)
     later = [0.0]
-    health = Health(clock, follower, (jobs,), timedelta(seconds=2), dict, seconds=lambda: time.monotonic() + later[0])
+    health = Health(parts, seconds=lambda: time.monotonic() + later[0])
     clock.advance(hours=5)  # somebody set it
     follower.catch_up()
     is_well, facts = health.report()
@@ -75,61 +76,30 @@ def test_work_that_does_not_come_back_is_a_failure_whatever_the_clock_says() -> 
     assert "longer than 60 s" in cast("dict[str, str]", facts["hangs"])["lists"]
     assert b'vagus_task_hangs{task="lists"} 1.0' in encode_metrics(health)
     go_on.set()
-    jobs.stop()
+    parts.stop()
     assert health.report()[0]
     database.close()
 
 
-def test_a_clock_that_dates_no_list_is_told_once_in_the_log_and_until_it_is_right(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    ("found", "status", "code"),
+    [
+        (PartHealth({"answers": {"turned_away": 7}}), "well", 200),
+        (PartHealth(waits={"plan": "send SIGHUP"}), "well", 200),
+        (PartHealth(is_degraded=True), "degraded", 200),
+        (PartHealth(lacks={"files": "give the folder to the user that serves"}), "degraded", 200),
+        (PartHealth(is_failing=True, is_degraded=True), "failing", 503),
+    ],
+)
+def test_the_worst_part_decides_whether_a_process_is_well_degraded_or_failing(
+    found: PartHealth, status: str, code: int
 ) -> None:
-    """A virtual machine that was paused for two hours: its clock is right, and no list comes before a restart."""
-    clock, waits = FrozenClock(), {"listener old": "waits too"}
-    database = open_database("sqlite://")
-    bound = ClockBound(database, clock, lambda: 0.0)
-    note_clock(waits, bound.check_only)
-    assert waits == {"listener old": "waits too"}
-    clock.advance(hours=2)
-    with caplog.at_level(logging.ERROR):
-        note_clock(waits, bound.check_only)
-        note_clock(waits, bound.check_only)
-    assert "restart this process if it is right now" in waits["dates"]
-    assert [record.getMessage() for record in caplog.records] == [waits["dates"]]
-    clock.advance(hours=-2)
-    note_clock(waits, bound.check_only)
-    assert waits == {"listener old": "waits too"}
-    database.close()
-
-
-def test_a_database_that_is_away_is_not_taken_for_a_clock_that_is_wrong() -> None:
-    def check() -> None:
-        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the database is away; wait")
-
-    waits: dict[str, str] = {}
-    with pytest.raises(Unavailable):
-        note_clock(waits, check)
-    assert waits == {}
-
-
-def test_files_that_cannot_be_written_are_told_once_for_each_change(caplog: pytest.LogCaptureFixture) -> None:
-    lacks: dict[str, str] = {}
-    failure: list[Exception] = [PermissionError(13, "Permission denied", "/lists/.lock")] * 16
-
-    def write() -> None:
-        if failure:
-            raise ExceptionGroup("files", failure)
-
-    assert note_files(lacks, write, is_needed=False) == note_files(lacks, write, is_needed=False) == 10.0
-    assert lacks["files"].startswith("/lists/.lock: Permission denied; ")
-    assert len(caplog.records) == 1
-    failure[:] = [OSError(28, "No space left on device", "/lists/crl")]
-    note_files(lacks, write, is_needed=False)
-    assert len(caplog.records) == 2
-    with pytest.raises(ExceptionGroup):
-        note_files(lacks, write, is_needed=True)
-    failure[:] = [Conflict(Reason.RESTORE_UNSETTLED, "the table was set back")]
-    with pytest.raises(ExceptionGroup):
-        note_files(lacks, write, is_needed=False)
-    failure.clear()
-    assert note_files(lacks, write, is_needed=False) is None
-    assert lacks == {}
+    health = Health(Parts([Part("first"), Part("second", health=lambda: found), Part("third")]))
+    response = call(health_app(health), "GET", "/health")
+    facts = json.loads(response.body)
+    assert (facts.pop("status"), response.status) == (status, code)
+    assert facts.pop("work") == {}
+    optional = {name: dict(notes) for name, notes in (("lacks", found.lacks), ("waits", found.waits)) if notes}
+    assert facts == {**found.facts, **optional}
+    for subject in found.lacks:
+        assert f'vagus_lacks{{what="{subject}"}} 1.0'.encode() in encode_metrics(health)

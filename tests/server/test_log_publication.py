@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from vagus.errors import IntegrityFailure
+from vagus.jobs.part import Parts
 from vagus.ledger import publish
 from vagus.reasons import Reason
-from vagus.server.log_publication import ledger_jobs, note_lacks
+from vagus.server.log_publication import ledger_part
 from vagus.wiring import Installation
 
 
@@ -30,25 +31,31 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installat
         yield made
 
 
+def ledger(house: Installation, *, is_settled: bool = True) -> Parts:
+    return Parts([ledger_part(house, lambda: is_settled, is_status_only=False)])
+
+
 def checkpoint(house: Installation) -> Path:
     return house.settings.log / "checkpoint"
 
 
-def test_the_files_are_there_before_the_first_door_opens(house: Installation) -> None:
-    ledger_jobs(house, lambda: True).run_all()
+def test_the_files_are_there_before_the_first_listener_opens(house: Installation) -> None:
+    ledger(house).take_first_turns()
     assert checkpoint(house).read_text().startswith("log.test\n1\n")
-    assert note_lacks(house) == {}
+    assert ledger(house).every[0].health().lacks == {}
 
 
-def test_a_process_without_the_logs_passphrase_has_nothing_to_do_and_says_so(house: Installation) -> None:
+def test_a_process_without_the_logs_passphrase_has_nothing_to_do_and_reports_it(house: Installation) -> None:
     with Installation.open(house.settings.folder) as other:
-        jobs = ledger_jobs(other, lambda: True)
-        assert jobs.states() == {}
-        assert "--passphrase-source log=" in note_lacks(other)["checkpoints"]
+        parts = ledger(other)
+        assert parts.states() == {}
+        assert "--passphrase-source log=" in parts.every[0].health().lacks["checkpoints"]
+        status_node = ledger_part(other, lambda: True, is_status_only=True)
+        assert status_node.health().lacks == {}, "it issues nothing that a checkpoint could lack"
 
 
 def test_nothing_is_signed_while_a_gap_is_open(house: Installation) -> None:
-    ledger_jobs(house, lambda: False).run_all()
+    ledger(house, is_settled=False).take_first_turns()
     assert not checkpoint(house).exists()
 
 
@@ -59,18 +66,18 @@ def test_a_folder_that_another_process_hangs_in_stops_no_start(
     house.settings.log.mkdir(exist_ok=True)
     held = os.open(house.settings.log / ".lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(held, fcntl.LOCK_EX)
-    jobs = ledger_jobs(house, lambda: True)
-    jobs.run_all()
-    state = jobs.states()["ledger"]
+    parts = ledger(house)
+    parts.take_first_turns()
+    state = parts.states()["ledger"]
     assert (state.in_a_row, state.last_error) == (1, Reason.DATABASE_UNAVAILABLE.value)
     os.close(held)
-    jobs.run_all()
-    assert (jobs.states()["ledger"].in_a_row, checkpoint(house).exists()) == (0, True)
+    parts.take_first_turns()
+    assert (parts.states()["ledger"].in_a_row, checkpoint(house).exists()) == (0, True)
 
 
 def test_a_checkpoint_that_is_none_stops_the_start(house: Installation) -> None:
-    ledger_jobs(house, lambda: True).run_all()
+    ledger(house).take_first_turns()
     checkpoint(house).write_bytes(checkpoint(house).read_bytes().replace(b"log.test\n1\n", b"log.test\n2\n"))
     with pytest.raises(IntegrityFailure) as caught:
-        ledger_jobs(house, lambda: True).run_all()
+        ledger(house).take_first_turns()
     assert caught.value.reason is Reason.CHECKPOINT_INVALID

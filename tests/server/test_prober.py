@@ -61,8 +61,8 @@ def test_what_is_published_well_has_no_defect(house: PublishingHouse) -> None:
     house.advance(minutes=5)
     report = house.probe()
     assert report.defects == ()
-    assert report.lists >= 6, "shard and complete list of three authorities"
-    assert report.answers >= 2
+    assert report.crls >= 6, "shard and complete list of three authorities"
+    assert report.responses >= 2
     assert report.at == house.built.clock.now()
 
 
@@ -443,7 +443,7 @@ def test_without_a_writer_nothing_is_noted(house: PublishingHouse) -> None:
 def test_a_prober_that_is_stopped_ends_its_round(house: PublishingHouse) -> None:
     prober = house.prober()
     prober.stop()
-    assert prober.probe().lists == 0
+    assert prober.probe().crls == 0
 
 
 def test_reachability_is_anybody_who_speaks_http(house: PublishingHouse) -> None:

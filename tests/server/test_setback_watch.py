@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,6 @@ class Node:
 
     house: PublishingHouse
     log_says: Callable[[Path], bool] = lambda _: False
-    waits: dict[str, str] = field(default_factory=dict)
     marks: int = 0
 
     def __post_init__(self) -> None:
@@ -42,9 +41,9 @@ class Node:
         self.log = self.house.built.folder / "log"
         database = self.house.built.database
         files = CrlFiles(database, self.published)
-        self.sight = SetbackWatch(database, files, self.log, is_behind=self._ask, mark=self._mark, waits=self.waits)
-        self.lists = GuardedCrls(self.house.lists, self.sight, database)
-        self.desk = GuardedOcspResponses(self.house.desk, self.sight)
+        self.setback_watch = SetbackWatch(database, files, self.log, is_behind=self._ask, mark=self._mark)
+        self.crls = GuardedCrls(self.house.lists, self.setback_watch, database)
+        self.responses = GuardedOcspResponses(self.house.desk, self.setback_watch)
 
     def _ask(self, log: Path) -> bool:
         assert log == self.log
@@ -55,8 +54,8 @@ class Node:
 
     def list_of(self, shard: int, *, is_delta: bool = False) -> bytes | None:
         self.house.lists.refresh()
-        found = self.lists.find_cached_crl(ICU, 1, shard, is_delta=is_delta)
-        found = found or self.lists.find_crl(ICU, 1, shard, is_delta=is_delta)
+        found = self.crls.find_cached_crl(ICU, 1, shard, is_delta=is_delta)
+        found = found or self.crls.find_crl(ICU, 1, shard, is_delta=is_delta)
         return None if found is None else found.crl_der
 
     def file_of(self, name: str) -> bytes:
@@ -69,7 +68,7 @@ class Node:
         if log:
             self.log.mkdir()
             (self.log / "checkpoint").write_bytes(b"")
-        self.sight.look()
+        self.setback_watch.refresh()
 
     def adopt(self, name: str) -> None:
         with self.house.built.database.reading() as connection:
@@ -81,7 +80,7 @@ class Node:
 @pytest.fixture
 def node(house: PublishingHouse) -> Node:
     made = Node(house)
-    made.sight.look()
+    made.setback_watch.refresh()
     return made
 
 
@@ -98,7 +97,7 @@ def set_back(node: Node) -> None:
 
 def test_a_node_sees_where_its_files_are_gone_equal_or_older(node: Node) -> None:
     house = node.house
-    assert node.sight.is_settled
+    assert node.setback_watch.is_settled
     assert node.list_of(0) == node.file_of("0")
     house.revoke(house.issue())
     house.advance(seconds=40)
@@ -106,50 +105,53 @@ def test_a_node_sees_where_its_files_are_gone_equal_or_older(node: Node) -> None
     house.publish()
     for name, content in before.items():  # a folder that this node wrote a day ago
         (node.published / "crl" / "h1.icu" / "1" / f"{name}.crl").write_bytes(content)
-    node.sight.look()
-    assert node.sight.is_settled
-    assert not node.sight.is_blind
+    node.setback_watch.refresh()
+    assert node.setback_watch.is_settled
+    assert not node.setback_watch.is_blind
     for path in sorted(node.published.rglob("*.crl")):
         path.unlink()
-    node.sight.look()
-    assert node.sight.is_settled
+    node.setback_watch.refresh()
+    assert node.setback_watch.is_settled
     assert node.list_of(0) is not None
-    assert node.waits == {}
+    assert node.setback_watch.waits == {}
 
 
 def test_newer_lists_beside_the_database_make_it_blind_until_it_has_them(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house, question = node.house, question_der(decode_certificate(node.house.icu.certificate_der), 5)
-    assert node.desk.respond(question, house.built.clock.now())
+    assert node.responses.respond(question, house.built.clock.now())
     set_back(node)
-    monkeypatch.setattr(setback_watch, "_LOOK_SECONDS", 3600.0)
-    assert node.sight.look_again(), "as it looked a moment ago"
-    monkeypatch.setattr(setback_watch, "_LOOK_SECONDS", 0.0)
-    assert not node.sight.look_again()
-    assert "crl/h1.icu/1/0.crl is newer" in node.waits["published"] or "complete" in node.waits["published"]
+    monkeypatch.setattr(setback_watch, "_FRESH_SECONDS", 3600.0)
+    assert node.setback_watch.is_settled_now(), "as it looked a moment ago"
+    monkeypatch.setattr(setback_watch, "_FRESH_SECONDS", 0.0)
+    assert not node.setback_watch.is_settled_now()
+    assert (
+        "crl/h1.icu/1/0.crl is newer" in node.setback_watch.waits["published"]
+        or "complete" in node.setback_watch.waits["published"]
+    )
     with pytest.raises(Conflict) as start:
-        node.sight.check()
+        node.setback_watch.check()
     assert start.value.reason is Reason.RESTORE_UNSETTLED
     with pytest.raises(Unavailable) as later:
-        node.desk.respond(question, house.built.clock.now())
+        node.responses.respond(question, house.built.clock.now())
     assert later.value.reason is Reason.RESTORE_UNSETTLED
-    assert node.desk.find_cached(question, house.built.clock.now()) is None
+    assert node.responses.find_cached(question, house.built.clock.now()) is None
     for shard, name in ((0, "0"), (COMPLETE, "complete")):
         assert node.list_of(shard) == node.file_of(name)
     assert node.list_of(0, is_delta=True) == node.file_of("0.delta")
     assert node.list_of(9) is None
     for name in ("0", "complete"):
         node.adopt(name)
-    assert node.sight.look_again()
-    assert node.waits == {}
+    assert node.setback_watch.is_settled_now()
+    assert node.setback_watch.waits == {}
 
 
 def test_a_longer_log_makes_it_blind_and_lists_come_from_files_that_are_no_older(node: Node) -> None:
     assert node.marks == 0
     node.log_says = lambda _: True
-    node.sight.look()
-    assert node.sight.is_blind
+    node.setback_watch.refresh()
+    assert node.setback_watch.is_blind
     assert node.marks == 1
     assert node.list_of(0) == node.file_of("0")
     (node.published / "crl" / "h1.icu" / "1" / "0.crl").unlink()
@@ -166,14 +168,14 @@ def test_a_log_of_another_installation_tells_nothing_and_a_database_that_is_away
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, "away")
 
     node.log_says = foreign
-    node.sight.look()
-    assert node.sight.is_settled
+    node.setback_watch.refresh()
+    assert node.setback_watch.is_settled
     node.log_says = lambda _: True
-    node.sight.look()
+    node.setback_watch.refresh()
     node.log_says = away
     with pytest.raises(Unavailable):
-        node.sight.look()
-    assert node.sight.is_blind
+        node.setback_watch.refresh()
+    assert node.setback_watch.is_blind
 
 
 def test_a_restored_database_hands_out_adopted_lists_alone(node: Node) -> None:
@@ -195,17 +197,17 @@ def test_a_restored_database_hands_out_adopted_lists_alone(node: Node) -> None:
 @pytest.mark.parametrize("with_log", [False, True])
 def test_files_that_are_as_old_as_a_restored_database_are_not_trusted(node: Node, with_log: bool) -> None:
     node.restore(log=with_log)
-    assert node.sight.is_blind is not with_log
+    assert node.setback_watch.is_blind is not with_log
     with pytest.raises(Unavailable):
         node.list_of(0)
     node.house.built.writer.submit(lambda batch: set_settled(batch.connection)).result()
-    node.sight.look()
+    node.setback_watch.refresh()
     assert node.list_of(0) == node.file_of("0")
 
 
 def test_certificates_of_authorities_are_handed_out_all_the_same(node: Node) -> None:
     node.restore()
-    found = node.lists.find_cached_certificate(ICU, 1) or node.lists.find_certificate(ICU, 1)
+    found = node.crls.find_cached_certificate(ICU, 1) or node.crls.find_certificate(ICU, 1)
     assert found == node.house.icu.certificate_der
 
 
@@ -215,9 +217,9 @@ def test_a_door_staples_nothing_for_itself_while_nobody_is_called_good(node: Nod
     shown = ListenerCertificate(
         Credential(b"", b""), issued.der, issued.issuer.certificate_der, issued.serial, not_after=2**40
     )
-    staple = Stapler(house.desk, node.sight, house.built.clock).of(shown)
+    staple = Stapler(house.desk, node.setback_watch, house.built.clock).of(shown)
     assert decode_ocsp_response(staple()).answers[0].status is CertStatus.GOOD
     set_back(node)
-    node.sight.look()
-    assert node.sight.is_blind
+    node.setback_watch.refresh()
+    assert node.setback_watch.is_blind
     assert staple() == b""

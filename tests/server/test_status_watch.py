@@ -12,35 +12,41 @@ from sqlalchemy import delete
 from tests.endpoints.calls import call
 from tests.simulator.installation import BY
 from tests.simulator.publishing import PublishingHouse
-from vagus.jobs.periodic import Jobs, Task
+from vagus.jobs.part import Parts
+from vagus.jobs.periodic import Task
 from vagus.monitoring.status_watch import StatusWatch, watch_crls
 from vagus.records.authorities import find_generation
 from vagus.records.engine.tables import crl_publications, ocsp_responders
 from vagus.server.health import Health, health_app
 from vagus.server.metrics import metrics_app
 from vagus.server.overload import LoadGauge
+from vagus.server.revocation_sequence import SequenceHealth
+from vagus.server.status_watching import watch_part
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
 
 
 @pytest.fixture
-def health(house: PublishingHouse) -> Health:
-    built = house.built
-    watch = StatusWatch(built.pack, built.database, built.clock, built.folder / "keystores")
-    jobs = Jobs([Task("list-ages", 60, watch.look), Task("probe", 60, watch.probe)])
-    counts = {"status": (3, 1)}
-    follower, load = house.desk._follower, LoadGauge(1.0)
+def watch(house: PublishingHouse) -> StatusWatch:
+    built, prober = house.built, house.prober()
+    keystores = built.folder / "keystores"
+    return StatusWatch(built.pack, built.database, built.clock, keystores, find_prober=lambda: prober)
+
+
+@pytest.fixture
+def health(house: PublishingHouse, watch: StatusWatch) -> Health:
+    clock, follower, load = house.built.clock, house.desk._follower, LoadGauge(1.0)
     load.turned_away = 7
-    health = Health(built.clock, follower, (jobs,), timedelta(seconds=2), lambda: counts, watch, load)
-    watch.prober = house.prober()
-    jobs.run_all()
-    return health
+    tasks = [Task("list-ages", 60, watch.refresh), Task("probe", 60, watch.probe)]
+    sequence = SequenceHealth(clock, follower, timedelta(seconds=2)).part()
+    parts = Parts([sequence, load.part(), watch_part(watch, clock, tasks)])
+    parts.take_first_turns()
+    return Health(parts)
 
 
-def look(house: PublishingHouse, health: Health) -> dict[str, object]:
-    """Let time show, and read what /health says of the published."""
-    assert health.watch is not None
-    health.watch.look()
+def published(watch: StatusWatch, health: Health) -> dict[str, object]:
+    """Let the watch see the present, and read what /health reports of what is published."""
+    watch.refresh()
     answer = call(health_app(health), "GET", "/health")
     assert answer.status == 200, "other processes publish the same: taking this one out of service helps nobody"
     found = json.loads(answer.body)["published"]
@@ -59,8 +65,8 @@ def samples(health: Health) -> dict[str, float]:
     }
 
 
-def test_a_fresh_house_is_well(house: PublishingHouse, health: Health) -> None:
-    found = look(house, health)
+def test_a_fresh_house_is_well(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
+    found = published(watch, health)
     assert found["status"] == "well"
     assert found["due"] == []
     probe = found["probe"]
@@ -68,35 +74,37 @@ def test_a_fresh_house_is_well(house: PublishingHouse, health: Health) -> None:
     assert (probe["lists"], probe["defects"]) == (6, [])
 
 
-def test_offline_lists_are_told_sixty_days_ahead(house: PublishingHouse, health: Health) -> None:
+def test_offline_lists_are_told_sixty_days_ahead(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
     house.advance(days=119)
     house.publish()
-    assert look(house, health)["due"] == []
+    assert published(watch, health)["due"] == []
     house.advance(days=1, hours=1)
     house.publish()
-    due = look(house, health)["due"]
+    due = published(watch, health)["due"]
     assert isinstance(due, list)
     assert [one.split("; ") for one in due] == [
-        [f"the list {name} ends in 59 d 23 h", "vagus ceremony"]
+        [f"the CRL {name} ends in 59 d 23 h", "vagus ceremony"]
         for name in ("root#1/complete", "root#1/0", "h1#1/complete", "h1#1/0")
     ]
 
 
-def test_a_list_that_ended_locks_everybody_out_and_says_so(house: PublishingHouse, health: Health) -> None:
+def test_a_list_that_ended_locks_everybody_out_and_says_so(
+    house: PublishingHouse, watch: StatusWatch, health: Health
+) -> None:
     house.advance(days=7, seconds=1)
-    due = look(house, health)["due"]
+    due = published(watch, health)["due"]
     assert isinstance(due, list)
-    ended = "the list h1/icu#1/0 has ended: its certificates are refused everywhere; vagus serve --issue-for h1/icu"
+    ended = "the CRL h1/icu#1/0 has ended: its certificates are refused everywhere; vagus serve --issue-for h1/icu"
     assert ended in due
 
 
-def test_silence_and_expired_responders_are_told(house: PublishingHouse, health: Health) -> None:
+def test_silence_and_expired_responders_are_told(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
     house.advance(days=15)
-    assert look(house, health)["expired_responders"] == ["h1/icu#1"]
+    assert published(watch, health)["expired_responders"] == ["h1/icu#1"]
     with house.built.database.writing() as connection:
         connection.execute(delete(crl_publications))
         connection.execute(delete(ocsp_responders))
-    found = look(house, health)
+    found = published(watch, health)
     assert (found["silent"], found["expired_responders"]) == (["root#1", "h1#1", "h1/icu#1"], [])
     assert found["status"] == "warning"
 
@@ -106,17 +114,16 @@ def test_an_authority_that_is_over_needs_no_list(house: PublishingHouse) -> None
     with house.built.database.reading() as connection:
         built = house.built
         watched = watch_crls(connection, built.pack, built.clock.now(), built.folder / "keystores")
-    assert {one.authority for one in watched.lists} == {"root#1", "h1#1"}
+    assert {one.authority for one in watched.crls} == {"root#1", "h1#1"}
 
 
-def test_defects_are_on_health_and_in_the_metrics(house: PublishingHouse, health: Health) -> None:
+def test_defects_are_on_health_and_in_the_metrics(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
     before = samples(health)
     assert (before["vagus_probe_lists"], before["vagus_probe_age_seconds"]) == (6, 0)
     house.spoiled[house.place("0")] = lambda _: b"junk"
-    assert health.watch is not None
-    health.watch.probe()
+    watch.probe()
     house.advance(seconds=30)
-    probe = look(house, health)["probe"]
+    probe = published(watch, health)["probe"]
     assert isinstance(probe, dict)
     (defect,) = probe["defects"]
     assert (defect["reason"], defect["place"]) == ("NON_DER", house.place("0"))
@@ -125,23 +132,20 @@ def test_defects_are_on_health_and_in_the_metrics(house: PublishingHouse, health
     assert after["vagus_probe_age_seconds"] == 30
     assert after["vagus_list_seconds_left:h1/icu#1:0"] == 7 * 86_400 - 30
     assert after["vagus_task_runs_total:probe"] == 1
-    assert after["vagus_listener_connections:status"] == 3
-    assert after["vagus_listener_turned_away_total:status"] == 1
     assert after["vagus_sequence_lost"] == 0
     assert after["vagus_ocsp_turned_away_total"] == 7
     assert (after["vagus_lists_due"], after["vagus_authorities_silent"]) == (0, 0)
 
 
-def test_a_long_round_is_followed_by_a_long_pause(house: PublishingHouse, health: Health) -> None:
-    assert health.watch is not None
-    pause = health.watch.probe()
-    assert health.watch.report is not None
-    assert pause == max(60.0, 50 * health.watch.report.seconds)
-    health.watch._probe_seconds = 0.0
-    pause = health.watch.probe()
-    assert pause == 50 * health.watch.report.seconds
-    health.watch.prober = None
-    assert health.watch.probe() is None
+def test_a_long_round_is_followed_by_a_long_pause(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
+    pause = watch.probe()
+    assert watch.report is not None
+    assert pause == max(60.0, 50 * watch.report.seconds)
+    watch._probe_seconds = 0.0
+    pause = watch.probe()
+    assert pause == 50 * watch.report.seconds
+    watch._find_prober = lambda: None
+    assert watch.probe() is None
 
 
 def test_a_lost_sequence_makes_the_process_fail(house: PublishingHouse, health: Health) -> None:
@@ -157,7 +161,9 @@ def test_other_paths_are_not_found(health: Health) -> None:
     assert call(app, "HEAD", "/metrics").body == b""
 
 
-def test_what_an_offline_authority_revoked_waits_for_an_operator(house: PublishingHouse, health: Health) -> None:
+def test_what_an_offline_authority_revoked_waits_for_an_operator(
+    house: PublishingHouse, watch: StatusWatch, health: Health
+) -> None:
     built = house.built
     with built.database.reading() as connection:
         h1 = find_generation(connection, "h1", 1)
@@ -166,7 +172,7 @@ def test_what_an_offline_authority_revoked_waits_for_an_operator(house: Publishi
     built.revocations.revoke(h1.id, icu.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
     built.clock.advance(seconds=1)
     house.desk._follower.catch_up()
-    found = look(house, health)
+    found = published(watch, health)
     said = json.loads(call(health_app(health), "GET", "/health").body)
     assert found["status"] == "warning"
     sentence = said["waits"]["lists of h1#1"]
@@ -175,7 +181,7 @@ def test_what_an_offline_authority_revoked_waits_for_an_operator(house: Publishi
 
 
 def test_a_revocation_that_nobody_lists_in_time_is_seen_without_any_fetch(
-    house: PublishingHouse, health: Health
+    house: PublishingHouse, watch: StatusWatch, health: Health
 ) -> None:
     """The signing side is dead: no list is due by its schedule for days, and a revoked device passes by lists."""
     issued = house.issue()
@@ -183,14 +189,14 @@ def test_a_revocation_that_nobody_lists_in_time_is_seen_without_any_fetch(
     house.publish()
     house.revoke(issued)
     house.advance(seconds=59)
-    assert look(house, health)["unlisted"] == []
+    assert published(watch, health)["unlisted"] == []
     assert samples(health)["vagus_lists_behind"] == 0
     house.advance(seconds=2)
-    said = look(house, health)["unlisted"]
+    said = published(watch, health)["unlisted"]
     assert isinstance(said, list)
     assert [one.rpartition("; ")[2] for one in said] == ["vagus serve --issue-for h1/icu"]
     assert json.loads(call(health_app(health), "GET", "/health").body)["status"] == "degraded"
     assert (samples(health)["vagus_lists_due"], samples(health)["vagus_lists_behind"]) == (0, 2)
     house.publish()
-    assert look(house, health)["unlisted"] == []
+    assert published(watch, health)["unlisted"] == []
     assert json.loads(call(health_app(health), "GET", "/health").body)["status"] == "well"

@@ -36,7 +36,7 @@ from vagus.authority.revocation import Revocations
 from vagus.errors import Unavailable
 from vagus.events.revocations import RevocationFollower
 from vagus.identifiers import DeviceId
-from vagus.jobs.periodic import do_each
+from vagus.jobs.periodic import attempt_each
 from vagus.keystore import private_keys
 from vagus.keystore.software import SoftwareKeystore
 from vagus.monitoring.prober import Prober
@@ -135,7 +135,7 @@ class Server:
     def _write_files(self) -> None:
         files = self._publisher.files
         assert files is not None
-        do_each("files", files.find_outdated(), files.write)
+        attempt_each("files", files.find_outdated(), files.write)
 
     def issue(self, count: int) -> list[tuple[int, bytes]]:
         """So many new certificates, with their serial numbers."""

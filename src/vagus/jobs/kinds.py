@@ -13,7 +13,9 @@ from vagus.authority.crls.overdue import overdue_crls
 from vagus.authority.mass_revocation import PAUSED_BY_OPERATOR, check_as_seen
 from vagus.errors import Malformed
 from vagus.fleet import transfers
-from vagus.jobs.runner import LastAct, Lease, WorkAct, nothing_more
+from vagus.jobs.part import Part
+from vagus.jobs.periodic import Task
+from vagus.jobs.runner import LastAct, Lease, WorkAct, WorkRunner, nothing_more
 from vagus.reasons import Reason
 from vagus.records.revocation.plans import DONE, PAUSED, PROPOSED, RUNNING, find_plan, update_plan
 from vagus.records.work import add_work
@@ -34,6 +36,14 @@ _REGARDLESS = ":regardless"
 def work_kinds(installation: Installation) -> Mapping[str, WorkAct]:
     """Every kind, by its name in the table."""
     return {transfers.KIND: _supersede, REVOCATION_STAGE: partial(_run_stage, installation)}
+
+
+def work_part(installation: Installation) -> Part:
+    """Runs the durable jobs of every kind, under a name that no other process has; on a thread of its own."""
+    node = f"serve-{installation.entropy(8).hex()}"
+    kinds = work_kinds(installation)
+    runner = WorkRunner(installation.database, installation.writer, installation.clock, node, kinds)
+    return Part("work", [Task("work", 1.0, runner.run_next, None, runs_first=False)], stop=runner.stop)
 
 
 def hand_over_stage(connection: Connection, row: RevocationPlanRow, *, by: str, ignores_late_lists: bool) -> int:

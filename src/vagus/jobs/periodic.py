@@ -1,9 +1,16 @@
-"""Periodic work of a serving process, each task on its own rhythm; knows none of the tasks' sense.
+"""Periodic tasks of a serving process: several tasks take turns on one thread; knows no task's meaning.
 
-Tasks run one at a time on one thread: signing lists must not compete with the event loop for more than one core. A
-task that fails is told of, counted, and tried again at its next turn; one that does not come back is told of, and
-nothing else can be done about it here. One that does the same for several, of which some failed, raises an
-ExceptionGroup.
+One thread at a time, so that the tasks need no locks among themselves, and so that signing takes no more than one core
+from the event loop. A task that fails is logged, counted, and tried again. A turn that does not end is reported by
+`find_hanging`; Python cannot end a thread, so the operator must mend the cause or restart the process. A task that
+does the same for several things raises an ExceptionGroup of what failed (`attempt_each`).
+
+Which thread owns what: `_Turn` and `TaskState` are written by the task thread alone, or by the caller of
+`take_first_turns` before that thread starts. Any thread may read them: each field is one value, and a reader that sees
+a turn half ended reports it a moment early or late. `due_at` alone is written by other threads too (`nudge`). Every
+change of it after the start is made under the condition `_changed`, except that the task thread sets it to infinity
+when a turn begins. A nudge just before that is satisfied by the turn that begins. A nudge during the turn lowers it
+again, and `_schedule` keeps the earlier of the two moments. So no nudge is lost, and several nudges are one turn.
 """
 
 from __future__ import annotations
@@ -26,33 +33,36 @@ _LONGEST_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something to do every so often. `act` gives how many seconds until its next turn, or None for `every_seconds`.
+    """A periodic act. `act` returns the seconds until its next turn, or None for `every_seconds`.
 
-    A turn of more than `longest_seconds` hangs: in a disk, a key's module, a lock. None where a turn may take hours.
+    A turn of more than `longest_seconds` counts as hanging: in a disk, a key's module, a lock. None where a turn may
+    take hours. With `runs_first` the task has a turn before the first listener opens.
     """
 
     name: str
     every_seconds: float
     act: Callable[[], float | None]
     longest_seconds: float | None = _LONGEST_SECONDS
+    runs_first: bool = True
 
 
 @dataclass(slots=True)
 class TaskState:
-    """How a task has fared; times are of the monotonic clock."""
+    """The history of a task; times are of the monotonic clock."""
 
     due_at: float
     runs: int = 0
     failures: int = 0
     in_a_row: int = 0
+    """Failures since the last success."""
     last_error: str | None = None
     last_success_at: float | None = None
     begun_at: float | None = None
-    """When the turn began that it has now; None between turns."""
+    """When the present turn began; None between turns."""
 
 
-def do_each(what: str, every: Iterable[T], act: Callable[[T], object]) -> None:
-    """`act` for each of them, whatever becomes of the others; raises an ExceptionGroup of what failed."""
+def attempt_each(what: str, every: Iterable[T], act: Callable[[T], object]) -> None:
+    """Call `act` for each of them, also after one has failed; raises an ExceptionGroup of what failed."""
     failures: list[Exception] = []
     for one in every:
         try:
@@ -67,8 +77,8 @@ def do_each(what: str, every: Iterable[T], act: Callable[[T], object]) -> None:
 class _Turn:
     task: Task
     state: TaskState = field(default_factory=lambda: TaskState(time.monotonic()))
-    said: str | None = None
-    """What the log has of the failure that goes on."""
+    logged: str | None = None
+    """The text of the present failure, once it is in the log."""
 
     def begin(self) -> None:
         self.state.due_at = float("inf")
@@ -79,22 +89,24 @@ class _Turn:
         return begun_at is not None and longest is not None and now - begun_at > longest
 
 
-class Jobs:
-    """The tasks of one process, from `start` to `stop`."""
+class TaskThread:
+    """One thread and the tasks that take turns on it, from `start` to `stop`."""
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    def __init__(self, tasks: Sequence[Task], name: str = "tasks") -> None:
         self._turns = {task.name: _Turn(task) for task in tasks}
         self._changed = threading.Condition()
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="vagus-jobs", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"vagus-{name}", daemon=True)
 
-    def run_all(self) -> None:
-        """Give every task its turn now, on this thread, before the first listener opens.
+    def take_first_turns(self) -> None:
+        """Give each task with `runs_first` a turn now, on the caller's thread, before the first listener opens.
 
-        Raises what a task raises, except an ExceptionGroup: for what failed for some, the others are not kept waiting.
+        Raises what a task raises, except an ExceptionGroup: a failure for some authorities stops no start.
         """
         for turn in self._turns.values():
-            turn.begin()  # its next turn is a rhythm from now, not at once again
+            if not turn.task.runs_first:
+                continue
+            turn.begin()  # the next turn is due one rhythm from now, not at once
             try:
                 pause = turn.task.act()
             except ExceptionGroup as error:
@@ -103,11 +115,11 @@ class Jobs:
                 self._succeed(turn, pause)
 
     def start(self) -> None:
-        """Go on in the background."""
+        """Run the tasks in the background from now on."""
         self._thread.start()
 
     def nudge(self, name: str) -> None:
-        """Give a task its turn as soon as possible: a revocation must not wait for the rhythm. From any thread."""
+        """Give a task its turn as soon as possible; a name of another thread's task does nothing. From any thread."""
         with self._changed:
             turn = self._turns.get(name)
             if turn is not None:
@@ -115,7 +127,7 @@ class Jobs:
                 self._changed.notify()
 
     def stop(self, patience: float = _LONGEST_SECONDS) -> None:
-        """End after the task that runs now; one that hangs is left behind, and the process ends as by a crash."""
+        """End after the present turn. After `patience` seconds a turn that hangs is abandoned, as by a crash."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify()
@@ -123,29 +135,30 @@ class Jobs:
             self._thread.join(patience)
         if self._thread.is_alive():
             left = ", ".join(name for name, turn in self._turns.items() if turn.state.begun_at is not None)
-            _LOG.error("periodic work %s does not end; the process ends without it", left)
+            _LOG.error("periodic task %s does not end; the process ends without it", left)
 
     def states(self) -> Mapping[str, TaskState]:
-        """How each task fares, for /health and metrics."""
+        """The history of each task, for /health and metrics."""
         return {name: turn.state for name, turn in self._turns.items()}
 
     def find_hanging(self, now: float) -> Mapping[str, str]:
-        """Each task that does not come back, or no more, with a sentence; `now` is of the monotonic clock."""
+        """Each task whose turn does not end, or whose thread has died, with a sentence; `now`: monotonic seconds."""
         if self._thread.ident is not None and not self._thread.is_alive() and not self._is_stopping:
             return dict.fromkeys(self._turns, "its thread has ended, for a reason that is in the log; restart")
         found = {}
         for name, turn in self._turns.items():
             if turn.is_hanging(now):
-                waiting = ", ".join(other for other in self._turns if other != name)
+                others = ", ".join(other for other in self._turns if other != name)
+                waiting = f" (these tasks wait for it: {others})" if others else ""
                 found[name] = (
                     f"its turn takes longer than {turn.task.longest_seconds:.0f} s: a disk, a key's module or a lock "
-                    f"does not answer; mend that or restart{f' (behind it wait {waiting})' if waiting else ''}"
+                    f"does not respond; mend that or restart{waiting}"
                 )
         return found
 
     def _run(self) -> None:
         while (turn := self._next()) is not None:
-            turn.begin()  # a nudge during the run asks for another one
+            turn.begin()  # a nudge during the turn asks for another one
             try:
                 pause = turn.task.act()
             except Exception as error:  # noqa: BLE001  one failing task must not end the others
@@ -154,7 +167,7 @@ class Jobs:
                 self._succeed(turn, pause)
 
     def _next(self) -> _Turn | None:
-        """The task whose turn it is, waiting for it; None once stopping."""
+        """Wait for the task that is due first; None once stopping."""
         with self._changed:
             while not self._is_stopping:
                 if not self._turns:
@@ -172,7 +185,7 @@ class Jobs:
         turn.state.begun_at = None
         turn.state.runs += 1
         turn.state.in_a_row = 0
-        turn.state.last_error = turn.said = None
+        turn.state.last_error = turn.logged = None
         turn.state.last_success_at = now
         self._schedule(turn, turn.task.every_seconds if pause is None else pause)
 
@@ -182,11 +195,12 @@ class Jobs:
         turn.state.failures += 1
         turn.state.in_a_row += 1
         each = list(leaves(error))
-        turn.state.last_error = ", ".join(dict.fromkeys(_name(one) for one in each))
-        said = "; ".join(dict.fromkeys(str(one) for one in each))
-        if turn.said != said:  # once for each change: what goes on is counted
-            _LOG.error("periodic work %s failed: %s", turn.task.name, said)
-        turn.said = said
+        turn.state.last_error = ", ".join(dict.fromkeys(_describe(one) for one in each))
+        text = "; ".join(dict.fromkeys(str(one) for one in each))
+        if turn.logged != text:  # once for each change: a failure that lasts is counted
+            _LOG.error("periodic task %s failed: %s", turn.task.name, text)
+        turn.logged = text
+        # 5 s after the first failure, doubled with each further one, and never longer than the task's rhythm.
         self._schedule(turn, min(_RETRY_SECONDS * 2 ** min(turn.state.in_a_row - 1, 6), turn.task.every_seconds))
 
     def _schedule(self, turn: _Turn, seconds: float) -> None:
@@ -203,7 +217,7 @@ def leaves(error: Exception) -> Iterable[Exception]:
         yield error
 
 
-def _name(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, VagusError):
         return error.reason.value
     if isinstance(error, OSError) and error.filename is not None:

@@ -264,19 +264,21 @@ def _status(installation: Installation) -> Iterator[Finding]:
     """A stale list locks out every good device, so it is told long before."""
     with installation.database.reading() as connection:
         watched = watch_crls(connection, installation.pack, installation.clock.now(), installation.settings.keystores)
-    for waits in watched.unlisted:
+    for waits in watched.unpublished:
         yield Finding("CRL", State.FAILING, waits.sentence, waits.remedy)
-    for one in watched.lists:
+    for one in watched.crls:
         if one.is_due:
             state = State.FAILING if one.seconds_left <= 0 else State.WARNING
             yield Finding("CRL", state, one.sentence, one.remedy)
     for reference in watched.expired_responders:
         remedy = f"vagus serve --issue-for {reference.partition('#')[0]}"
         yield Finding("OCSP", State.FAILING, f"the responder of {reference} expired", remedy)
-    if watched.silent:
-        finding = f"{len(watched.silent)} authorities have published no list yet: {', '.join(watched.silent[:5])}"
+    if watched.without_crl:
+        finding = (
+            f"{len(watched.without_crl)} authorities have published no list yet: {', '.join(watched.without_crl[:5])}"
+        )
         yield Finding("CRL", State.WARNING, finding, "vagus serve --issue-for NAME")
-    fresh = sum(not one.is_due for one in watched.lists)
+    fresh = sum(not one.is_due for one in watched.crls)
     if fresh:
         yield Finding("CRL", State.WELL, f"{fresh} lists are fresh")
 
@@ -307,7 +309,7 @@ def _published(installation: Installation, connect_to: tuple[str, int] | None) -
         return
     with installation.database.reading() as connection:
         watched = watch_crls(connection, installation.pack, installation.clock.now(), installation.settings.keystores)
-    remedies = {f"{url}/crl/{one.slug}/{one.generation}": one.remedy for one in watched.unlisted}
+    remedies = {f"{url}/crl/{one.slug}/{one.generation}": one.remedy for one in watched.unpublished}
     report = prober.probe()
     for one in report.defects:
         remedy = f"reason {one.reason.value}"
@@ -315,7 +317,7 @@ def _published(installation: Installation, connect_to: tuple[str, int] | None) -
             remedy = remedies.get(one.place.rpartition("/")[0], remedy)
         yield Finding("published", State.FAILING, f"{one.place}: {one.sentence}", remedy)
     if not report.defects:
-        finding = f"{report.lists} lists and {report.answers} answers fetched from {asked} agree with the table"
+        finding = f"{report.crls} lists and {report.responses} answers fetched from {asked} agree with the table"
         yield Finding("published", State.WELL, finding)
 
 

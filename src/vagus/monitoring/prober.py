@@ -51,8 +51,8 @@ class ProbeReport:
 
     at: datetime
     seconds: float
-    lists: int
-    answers: int
+    crls: int
+    responses: int
     defects: tuple[Defect, ...]
 
 
@@ -77,8 +77,8 @@ class _Truth:
 class _Round:
     """The running counts of one round."""
 
-    lists: int = 0
-    answers: int = 0
+    crls: int = 0
+    responses: int = 0
     defects: list[Defect] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
 
@@ -127,7 +127,7 @@ class Prober:
                 self._probe_authority(row, decode_certificate(row.certificate_der), found)
         if self._writer is not None and found.numbers:
             self._writer.submit(partial(_note_numbers, numbers=found.numbers)).result()
-        return ProbeReport(at, time.monotonic() - begun, found.lists, found.answers, tuple(found.defects))
+        return ProbeReport(at, time.monotonic() - begun, found.crls, found.responses, tuple(found.defects))
 
     def is_reachable(self) -> bool:
         """Whether anybody answers at the status URL, by the first list that there should be."""
@@ -192,7 +192,7 @@ class Prober:
         except VagusError as error:
             yield as_defect(error, place)
             return
-        found.lists += 1
+        found.crls += 1
         truth = self._look(row, shard, crl, settled_at)
         yield from self._check_number(place, crl, truth, found)
         yield from self._check_fresh(place, crl, is_offline=AuthorityKind(row.kind).is_offline)
@@ -210,7 +210,7 @@ class Prober:
         except VagusError as error:
             yield as_defect(error, place)
             return
-        found.lists += 1
+        found.crls += 1
         truth = self._look(row, shard, crl, settled_at)
         if not crl.is_delta:
             yield Defect(Reason.CRL_SCOPE, place, "it is a complete list where a delta is promised (RFC 5280 5.2.4)")
@@ -338,7 +338,7 @@ class Prober:
         questions = [ocsp_probes.Question(place, issuer, one, nonce=None, oldest=oldest) for one in sample]
         questions += [replace(one, nonce=self._entropy(32)) for one in questions[:1]]
         for question in questions:
-            found.answers += 1
+            found.responses += 1
             judge = self._judge(row, question.certificate, self._settled_at())
             yield from ocsp_probes.probe_answer(question, self._fetch, judge, self._clock, self._verdicts)
         for one in sample:

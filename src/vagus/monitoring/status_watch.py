@@ -1,4 +1,4 @@
-"""Watches how old lists grow and what the prober finds, for /health, metrics and doctor; mends nothing."""
+"""Watches how old CRLs grow and what the prober finds, for /health, metrics and the doctor; repairs nothing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from vagus.records.engine.database import Connection, Database
 
 _SPARING = 50
-"""Of so many seconds at most one is spent on probing."""
+"""Probing may take one second in so many."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedCrl:
-    """The newest list of a shard, and how many seconds it still holds; `is_due`: somebody should act now."""
+    """The newest CRL of a shard, and how many seconds it is still valid; `is_due`: an operator should act now."""
 
     authority: str
     shard: str
@@ -37,49 +37,51 @@ class WatchedCrl:
 
     @property
     def sentence(self) -> str:
-        """For people."""
+        """For operators."""
         if self.seconds_left <= 0:
-            return f"the list {self.authority}/{self.shard} has ended: its certificates are refused everywhere"
+            return f"the CRL {self.authority}/{self.shard} has ended: its certificates are refused everywhere"
         days, hours = divmod(self.seconds_left // 3600, 24)
-        return f"the list {self.authority}/{self.shard} ends in {days} d {hours} h"
+        return f"the CRL {self.authority}/{self.shard} ends in {days} d {hours} h"
 
     @property
     def remedy(self) -> str:
-        """What to run."""
+        """The command to run."""
         return "vagus ceremony" if self.is_offline else f"vagus serve --issue-for {self.authority.partition('#')[0]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One look at every authority that lives."""
+    """The state of every live authority at one moment."""
 
-    lists: tuple[WatchedCrl, ...]
-    silent: tuple[str, ...]  # references of authorities that have published nothing
+    crls: tuple[WatchedCrl, ...]
+    without_crl: tuple[str, ...]
+    """References of authorities that have published no CRL."""
     expired_responders: tuple[str, ...]
-    unlisted: tuple[UnpublishedRevocations, ...]  # authorities with revocations that stand in no list
+    unpublished: tuple[UnpublishedRevocations, ...]
+    """Authorities with revocations that are in no CRL."""
 
 
 def watch_crls(connection: Connection, pack: PolicyPack, now: datetime, keystores: Path) -> Watched:
-    """How long every published list still holds, and what none says; `keystores`: as for `find_unpublished`.
+    """How long every published CRL is still valid, and which revocations are in none.
 
-    Lists of offline authorities are due 60 days ahead (policy).
+    `keystores`: as for `find_unpublished`. CRLs of offline authorities are due 60 days ahead (policy).
     """
     at = int(now.timestamp())
-    lists: list[WatchedCrl] = []
-    silent: list[str] = []
+    crls: list[WatchedCrl] = []
+    without_crl: list[str] = []
     expired: list[str] = []
-    unlisted: list[UnpublishedRevocations] = []
+    unpublished: list[UnpublishedRevocations] = []
     for row in list_living(connection, at):
         published = list_facts(connection, row.id)
         if not published:
-            silent.append(row.reference)
-        lists += [_watch(row, one, pack, at) for one in published]
+            without_crl.append(row.reference)
+        crls += [_watch(row, one, pack, at) for one in published]
         responder = None if row.is_offline else find_responder(connection, row.id)
         if responder is not None and responder.not_after <= at:
             expired.append(row.reference)
-        if (waits := find_unpublished(connection, row, pack, now, keystores)) is not None:
-            unlisted.append(waits)
-    return Watched(tuple(lists), tuple(silent), tuple(expired), tuple(unlisted))
+        if (found := find_unpublished(connection, row, pack, now, keystores)) is not None:
+            unpublished.append(found)
+    return Watched(tuple(crls), tuple(without_crl), tuple(expired), tuple(unpublished))
 
 
 def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> WatchedCrl:
@@ -90,74 +92,92 @@ def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> Wa
     return WatchedCrl(row.reference, shard, is_offline, left, left < notice.total_seconds())
 
 
+def _no_prober() -> Prober | None:
+    return None
+
+
 class StatusWatch:
-    """What this process knows of the published status; its two methods are tasks of `Jobs`, read from any thread."""
+    """What this process knows of the published status.
+
+    `find_prober` returns the prober for the listeners and the plan in force, or None while there is nothing to fetch;
+    `read_crl_cache` the state of the CRLs that this process hands out from memory.
+
+    `refresh` and `probe` are called by one thread, and replace `watched` and `report` as a whole. Any thread may read
+    these two. `stop` is called by another thread.
+    """
 
     def __init__(
-        self, pack: PolicyPack, database: Database, clock: Clock, keystores: Path, *, probe_seconds: float = 60.0
+        self,
+        pack: PolicyPack,
+        database: Database,
+        clock: Clock,
+        keystores: Path,
+        *,
+        find_prober: Callable[[], Prober | None] = _no_prober,
+        read_crl_cache: Callable[[], CrlCacheState] | None = None,
+        probe_seconds: float = 60.0,
     ) -> None:
         self._pack = pack
         self._database = database
         self._clock = clock
         self._keystores = keystores
+        self._find_prober = find_prober
+        self._read_crl_cache = read_crl_cache
         self._probe_seconds = probe_seconds
-        self.prober: Prober | None = None
-        """Set once the doors are open: before, there is nothing to fetch."""
-        self.report: ProbeReport | None = None
-        self.kept_lists: Callable[[], CrlCacheState] | None = None
-        """How the lists stand that this process hands out from memory."""
+        self._prober: Prober | None = None
+        self._is_stopping = False
         self.watched = Watched((), (), (), ())
+        self.report: ProbeReport | None = None
 
-    def look(self) -> None:
-        """Read how old the lists are."""
+    def refresh(self) -> None:
+        """Read how old the CRLs are."""
         with self._database.reading() as connection:
             self.watched = watch_crls(connection, self._pack, self._clock.now(), self._keystores)
 
     def probe(self) -> float | None:
-        """Fetch and compare; gives the pause: a large house's rounds must not take time from those it serves."""
-        if self.prober is None:
+        """Fetch and compare; returns the pause in seconds, so that the rounds of a large installation stay cheap."""
+        self._prober = self._find_prober()
+        if self._prober is None or self._is_stopping:
             return None
-        self.report = self.prober.probe()
+        self.report = self._prober.probe()
         return max(self._probe_seconds, _SPARING * self.report.seconds)
 
-    @property
-    def behind(self) -> tuple[UnpublishedRevocations, ...]:
-        """What the signing side should have published by now; `waits` tells of offline authorities."""
-        return tuple(one for one in self.watched.unlisted if not one.is_offline)
+    def stop(self) -> None:
+        """End the round that runs: the process ends."""
+        self._is_stopping = True
+        if self._prober is not None:
+            self._prober.stop()
 
-    def waits(self) -> dict[str, str]:
-        """What only an operator can publish, by what it is about."""
-        offline = (one for one in self.watched.unlisted if one.is_offline)
+    @property
+    def overdue(self) -> tuple[UnpublishedRevocations, ...]:
+        """What the signing side should have published by now; `find_waiting` returns the offline authorities."""
+        return tuple(one for one in self.watched.unpublished if not one.is_offline)
+
+    def find_waiting(self) -> dict[str, str]:
+        """What only an operator can publish, by subject."""
+        offline = (one for one in self.watched.unpublished if one.is_offline)
         return {f"lists of {one.authority}": f"{one.sentence}; run: {one.remedy}" for one in offline}
 
-    def stop(self) -> None:
-        """The process ends: so does the round that runs."""
-        if self.prober is not None:
-            self.prober.stop()
-
     def facts(self) -> dict[str, object]:
-        """What /health shows: whatever is wrong with what is published, as plain values."""
-        report = self.report
-        due = [one for one in self.watched.lists if one.is_due]
-        unlisted = self.watched.unlisted
-        is_well = not (
-            due or unlisted or self.watched.silent or self.watched.expired_responders or (report and report.defects)
-        )
-        kept = None if self.kept_lists is None else self.kept_lists()
-        is_well = is_well and not (kept is not None and kept.is_away)
+        """All that is wrong with what is published, as plain values for /health."""
+        report, watched = self.report, self.watched
+        due = [one for one in watched.crls if one.is_due]
+        cache = None if self._read_crl_cache is None else self._read_crl_cache()
+        is_wrong = bool(due or watched.unpublished or watched.without_crl or watched.expired_responders)
+        is_wrong = is_wrong or bool(report and report.defects) or (cache is not None and cache.is_away)
         return {
-            "status": "well" if is_well else "warning",
-            "from_memory": None if kept is None else _kept_facts(kept),
+            "status": "warning" if is_wrong else "well",
+            "from_memory": None if cache is None else _cache_facts(cache),
             "due": [f"{one.sentence}; {one.remedy}" for one in due],
-            "unlisted": [f"{one.sentence}; {one.remedy}" for one in unlisted],
-            "silent": list(self.watched.silent),
-            "expired_responders": list(self.watched.expired_responders),
+            "unlisted": [f"{one.sentence}; {one.remedy}" for one in watched.unpublished],
+            "silent": list(watched.without_crl),
+            "expired_responders": list(watched.expired_responders),
             "probe": None
             if report is None
             else {
                 "at": f"{report.at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-                "lists": report.lists,
-                "answers": report.answers,
+                "lists": report.crls,
+                "answers": report.responses,
                 "defects": [
                     {"reason": one.reason.value, "place": one.place, "sentence": one.sentence} for one in report.defects
                 ],
@@ -165,7 +185,7 @@ class StatusWatch:
         }
 
 
-def _kept_facts(kept: CrlCacheState) -> dict[str, object]:
-    """`is_away`: the database is, and what is kept goes out as it was then, until its nextUpdate."""
-    looked_at = None if kept.refreshed_at is None else f"{kept.refreshed_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return {"lists": kept.count, "as_of": looked_at, "is_away": kept.is_away}
+def _cache_facts(cache: CrlCacheState) -> dict[str, object]:
+    """`is_away`: the database cannot be read. Cached CRLs are handed out as of then, until their nextUpdate."""
+    read_at = None if cache.refreshed_at is None else f"{cache.refreshed_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return {"lists": cache.count, "as_of": read_at, "is_away": cache.is_away}

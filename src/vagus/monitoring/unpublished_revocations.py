@@ -36,8 +36,8 @@ class UnpublishedRevocations:
     generation: int
     is_offline: bool
     since: int
-    lists: int
-    """How many of its lists lack something."""
+    crls: int
+    """How many of its CRLs lack something."""
     envelope: Path | None = None
     """A sealed list that says all that is missing."""
 
@@ -45,9 +45,7 @@ class UnpublishedRevocations:
     def sentence(self) -> str:
         """For people."""
         since = f"{datetime.fromtimestamp(self.since, UTC):%Y-%m-%d %H:%M:%S}Z"
-        return (
-            f"what {self.authority} revoked since {since} is in no list yet: whoever checks by lists still accepts it"
-        )
+        return f"what {self.authority} revoked since {since} is in no CRL yet: relying parties still accept it by CRL"
 
     @property
     def remedy(self) -> str:

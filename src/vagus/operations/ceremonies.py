@@ -163,7 +163,7 @@ class Ceremonies:
     def _unpublished(self) -> tuple[UnpublishedRevocations, ...]:
         with self.database.reading() as connection:
             watched = watch_crls(connection, self.pack, self.clock.now(), self.settings.keystores)
-        return tuple(one for one in watched.unlisted if one.is_offline)
+        return tuple(one for one in watched.unpublished if one.is_offline)
 
     def _link(self, planned: tuple[PlannedAuthority, ...]) -> None:
         """Requests of online authorities may be made before the ceremony that makes the offline key above them."""

@@ -21,6 +21,8 @@ from typing import IO
 
 from vagus.clock import Clock
 from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
+from vagus.jobs.part import UPKEEP, Part
+from vagus.jobs.periodic import Task
 from vagus.ledger.append import append
 from vagus.ledger.entries import GatewayMinute
 from vagus.records.engine.writer import Writer
@@ -57,6 +59,10 @@ class GatewayLog:
         # Of minutes that are over; periodic work and `close` alone touch them. The numbers are of open files.
         self._unsynced: deque[tuple[int, GatewayMinute]] = deque()
         self._untold: deque[GatewayMinute] = deque()
+
+    def part(self) -> Part:
+        """As the server runs it."""
+        return Part("gateway-log", [Task("gates", 5.0, self.flush)], UPKEEP, close=self.close)
 
     def record(self, decision: ConnectionDecision) -> None:
         """Keep one decision; a full disk stops no gate, but is told of."""

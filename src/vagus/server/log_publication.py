@@ -1,4 +1,4 @@
-"""Brings the ledger's static files up to the table, on a thread of its own; decides nothing about entries."""
+"""Publishes the ledger's checkpoint and tiles each second, on a thread of its own; decides nothing about entries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vagus.errors import Unavailable
-from vagus.jobs.periodic import Jobs, Task
+from vagus.jobs.part import Part, PartHealth
+from vagus.jobs.periodic import Task
 from vagus.ledger.publish import LogPublisher
 from vagus.operations.installation import LOG_KEYSTORE
 
@@ -18,37 +19,31 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _LONGEST_SECONDS = 600.0
 """The files of a million entries, made for a folder that has none, take minutes."""
+_REMEDY = (
+    "no passphrase source names keystore log, so nothing that is issued from now on is in a signed checkpoint of this "
+    "process; start it with --passphrase-source log=fd:N, unless another one publishes the ledger"
+)
 
 
-def ledger_jobs(installation: Installation, is_settled: Callable[[], bool]) -> Jobs:
-    """A turn each second where this process has the passphrase of the log's key, and else nothing.
+def ledger_part(installation: Installation, is_settled: Callable[[], bool], *, is_status_only: bool) -> Part:
+    """A turn each second where this process has the passphrase of the log's key.
 
-    No list, answer or door waits for it: what the folder hangs in (a disk, a network, another process) is its own.
+    No CRL, OCSP response or listener waits for it: its folder may hang (in a disk, a network, another process). A
+    process that issues without the passphrase lacks checkpoints, and no failure: another one may publish the ledger.
     """
-    task = Task("ledger", 1.0, partial(_publish, installation, is_settled), _LONGEST_SECONDS)
-    return Jobs([task] if installation.sources.find(LOG_KEYSTORE) is not None else [])
+    if installation.sources.find(LOG_KEYSTORE) is not None:
+        return Part("ledger", [Task("ledger", 1.0, partial(_publish, installation, is_settled), _LONGEST_SECONDS)])
+    if is_status_only:
+        return Part("ledger")
+    _LOG.warning("this process publishes no checkpoints: %s", _REMEDY)
+    return Part("ledger", health=lambda: PartHealth(lacks={"checkpoints": _REMEDY}))
 
 
 def _publish(installation: Installation, is_settled: Callable[[], bool]) -> None:
-    """Raises IntegrityFailure as `LogPublisher.publish`, and what is only away as a group: that stops no start."""
+    """Raises IntegrityFailure as `LogPublisher.publish`. What is only away is raised as a group: it stops no start."""
     if not is_settled():
-        return  # a checkpoint signed now might contradict one that is out
+        return  # a checkpoint signed now might contradict a published one
     try:
         LogPublisher(installation.database, installation.settings.log, installation.checkpoint_key()).publish()
     except Unavailable as error:
         raise ExceptionGroup("ledger", [error]) from error
-
-
-def note_lacks(installation: Installation) -> dict[str, str]:
-    """What a process with these passphrase sources leaves to others, each with its remedy; told, for nobody may do it.
-
-    Keys of doors, responders and named authorities are not among them: without those nothing starts.
-    """
-    if installation.sources.find(LOG_KEYSTORE) is not None:
-        return {}
-    remedy = (
-        "no passphrase source speaks for keystore log, so nothing that is issued from now on is in a signed checkpoint "
-        "of this process; start it with --passphrase-source log=fd:N, unless another one publishes the ledger"
-    )
-    _LOG.warning("this process does without checkpoints: %s", remedy)
-    return {"checkpoints": remedy}

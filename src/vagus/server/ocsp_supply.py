@@ -1,4 +1,4 @@
-"""Keeps a process's OCSP desk supplied: answers signed ahead page by page, responders as on record; answers nothing."""
+"""Supplies a process's OCSP responses: signs them ahead of requests, page by page, and follows renewed responders."""
 
 from __future__ import annotations
 
@@ -11,57 +11,67 @@ from vagus.authority.ocsp.responders import open_responders
 from vagus.authority.ocsp.responses import OcspResponses
 from vagus.clock import Clock
 from vagus.errors import VagusError
+from vagus.jobs.part import UPKEEP, Part
+from vagus.jobs.periodic import Task
 from vagus.keystore.software import SoftwareKeystore
 from vagus.records.engine.database import Database
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 60.0
 _SPARING = 20
-"""Of so many seconds at most one is spent on a sweep that finds nearly all answers made."""
+"""A sweep that finds nearly all responses made may take one second in so many."""
 
 
 @dataclass(slots=True)
 class OcspSupply:
-    """Two tasks around one desk; `keystore` is that of the responders."""
+    """Two tasks for `responses`; `keystore` is that of the responders. Its fields belong to the upkeep thread."""
 
-    desk: OcspResponses
+    responses: OcspResponses
     database: Database
     keystore: SoftwareKeystore
     clock: Clock
     _swept_seconds: float = 0.0
     _missing: frozenset[str] = frozenset()
 
-    def presign(self) -> float:
-        """One page of the sweep; gives the pause, in which other tasks go and other threads have the interpreter.
+    def part(self) -> Part:
+        """As the server runs it."""
+        return Part(
+            "ocsp", [Task("responders", 10.0, self.take_over), Task("answers", _PAUSE_SECONDS, self.presign)], UPKEEP
+        )
 
-        While there is more it is as long as the page took; behind a whole sweep it grows with what that took.
+    def presign(self) -> float:
+        """Sign one page of responses ahead; returns the pause, in which other tasks and other threads run.
+
+        Between pages the pause is as long as the page took: signing takes half of one core at most. After a whole
+        sweep it grows with the time that the sweep took.
         """
         begun = time.thread_time()
-        is_more = self.desk.presign_slice(self.clock.now())
+        is_more = self.responses.presign_slice(self.clock.now())
         spent = time.thread_time() - begun
         self._swept_seconds += spent
         if is_more:
-            gc.freeze()  # kept answers live for hours: no collection of garbage need walk a million of them
+            gc.freeze()  # cached responses live for hours: no garbage collection needs to walk a million of them
             return spent
         swept, self._swept_seconds = self._swept_seconds, 0.0
         return max(_PAUSE_SECONDS, _SPARING * swept)
 
     def take_over(self) -> None:
-        """Answer with the responders on record, whoever renewed them: this process, or another that has their CA's key.
+        """Respond with the responders on record, renewed by this process or by another that has their CA's key.
 
-        Where the key has not come here yet, the one before answers for as long as it holds; told when that begins.
+        Where the new key has not come here yet, the responder before it goes on for as long as it is valid. The log
+        says so once, when that begins.
         """
         missing: set[str] = set()
 
-        def note(reference: str, error: VagusError) -> None:
+        def warn(reference: str, error: VagusError) -> None:
             missing.add(reference)
             if reference not in self._missing:
                 _LOG.warning(
-                    "the OCSP responder on record for %s cannot answer from here: %s", reference, error.message
+                    "the OCSP responder on record for %s cannot respond from here: %s", reference, error.message
                 )
 
         with self.database.reading() as connection:
-            if not self.desk.is_current(connection):
-                opened = open_responders(connection, self.keystore, note)
-                self.desk.take_over(opened, missing=missing)
+            if not self.responses.is_current(connection):
+                opened = open_responders(connection, self.keystore, warn)
+                self.responses.take_over(opened, missing=missing)
                 self._missing = frozenset(missing)

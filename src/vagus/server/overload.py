@@ -1,8 +1,8 @@
-"""Says when the event loop is behind, and then turns away the OCSP questions that cost a signature; queues nothing.
+"""Measures how far the event loop is behind, and under load turns away OCSP requests that need a signature.
 
-A responder that answers everybody late answers nobody: clients give up after seconds. What is signed already costs
-microseconds and is handed out however busy the process is; the rest gets tryLater (RFC 6960 2.3) until it has caught
-up.
+A responder that responds to every client late helps none: clients give up after seconds. A cached response costs
+microseconds and is handed out however busy the process is. The rest gets tryLater (RFC 6960 2.3) until the process has
+caught up. No request is queued here.
 """
 
 from __future__ import annotations
@@ -12,23 +12,30 @@ import time
 from datetime import datetime
 from typing import Final
 
+from prometheus_client.core import CounterMetricFamily
+
 from vagus.authority.ocsp.responses import SignedResponse
 from vagus.endpoints.revocation_status import OcspSource
 from vagus.errors import LimitExceeded
+from vagus.jobs.part import Part, PartHealth
 from vagus.reasons import Reason
 
-_TICKS: Final = 5  # in the time that a loop may be behind
+_TICKS: Final = 5  # within the bound
 
 
 class LoadGauge:
-    """Knows how long the loop's present round has lasted. `bound_seconds`: from when on it is behind."""
+    """Knows how long the present round of the event loop has lasted. `bound_seconds`: from when on it is behind.
+
+    A callback of the loop notes the time five times within the bound. While the loop is busy the callback does not
+    run, so an old note means a loop that is behind. All of it belongs to the loop's thread.
+    """
 
     def __init__(self, bound_seconds: float) -> None:
         self._bound = bound_seconds
         self._ticked_at = time.monotonic()
         self._is_ticking = False
         self.turned_away = 0
-        """How many questions got tryLater, for metrics."""
+        """How many requests got tryLater, for metrics."""
 
     def start(self) -> None:
         """Tick in the running loop for as long as it runs."""
@@ -42,22 +49,37 @@ class LoadGauge:
 
     @property
     def is_behind(self) -> bool:
-        """Whether whoever is served now has waited for longer than the bound already."""
+        """Whether the client that is served now has waited for longer than the bound already."""
         return self._is_ticking and time.monotonic() - self._ticked_at > self._bound * (1 + 1 / _TICKS)
+
+    def part(self) -> Part:
+        """As the server runs it."""
+        return Part(
+            "load",
+            health=lambda: PartHealth({"answers": {"is_behind": self.is_behind, "turned_away": self.turned_away}}),
+            metrics=lambda: [
+                CounterMetricFamily(
+                    "vagus_ocsp_turned_away", "OCSP requests that got tryLater under load.", value=self.turned_away
+                )
+            ],
+            start=self.start,
+        )
 
 
 class SheddingOcsp:
-    """An `OcspSource` that under load gives what is kept and signs nothing."""
+    """An `OcspSource` that under load hands out what is cached and signs nothing."""
 
     def __init__(self, source: OcspSource, gauge: LoadGauge) -> None:
         self._source = source
         self._gauge = gauge
         self.find_cached = source.find_cached
-        """As the source does: a look-up, however busy the process is."""
+        """As the source's: a look-up, however busy the process is."""
 
     def respond(self, request_der: bytes, at: datetime) -> SignedResponse:
-        """As the source does; raises LimitExceeded(OVERLOADED) while the loop is behind and a signature were needed."""
+        """As the source's; raises LimitExceeded(OVERLOADED) for a response to be signed while the loop is behind."""
         if self._gauge.is_behind and self._source.find_cached(request_der, at) is None:
             self._gauge.turned_away += 1
-            raise LimitExceeded(Reason.OVERLOADED, "too many ask for answers that must be signed now; try later")
+            raise LimitExceeded(
+                Reason.OVERLOADED, "too many clients ask for responses that must be signed now; try later"
+            )
         return self._source.respond(request_der, at)

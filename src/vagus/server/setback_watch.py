@@ -1,8 +1,11 @@
-"""Whether this process sees what was published: a database that is behind it makes it blind; closes no gap.
+"""Notices a database that is older than what was published from it, and keeps OCSP and CRLs back; closes no gap.
 
-A database comes back older than the world's knowledge by a restore, which marks it, or by its server's own tools and
-failovers, which do not. What stands beside it tells then: a published log that is longer, a list that is newer. Until
-the gap is closed no list and no checkpoint is signed, no file written and nobody called good.
+A database goes back to an older state in two ways: by `vagus restore`, which marks it, and by its server's own tools or
+a failover, which do not mark it. Two things kept outside the database give an unmarked one away. The published log has
+more entries than the database's, or a file in the folder of CRLs has a higher number than the newest in the table.
+
+Until `vagus restore-gap` has closed the gap, the database may lack revocations. So no CRL and no checkpoint is signed,
+no file is written, and OCSP calls no certificate good.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from vagus.authority.crls.files import CrlFiles, CrlPlace
 from vagus.authority.crls.published import PublishedCrl, PublishedCrls
 from vagus.authority.ocsp.responses import CachedResponse, OcspResponses, SignedResponse
 from vagus.errors import Conflict, Unavailable, VagusError
+from vagus.jobs.part import Part, PartHealth
 from vagus.reasons import Reason
 from vagus.records.authorities import find_generation
 from vagus.records.installation import load_installation
@@ -29,15 +33,19 @@ if TYPE_CHECKING:
     from vagus.records.engine.database import Database
 
 _LOG = logging.getLogger(__name__)
-_LOOK_SECONDS = 0.5
-_WAITS = "published"
+_FRESH_SECONDS = 0.5
+_SUBJECT = "published"
 
 
 class SetbackWatch:
-    """What the last look at the database and at what stands beside it said. Safe to ask from several threads.
+    """Whether the database is restored or behind what was published, as of the newest check.
 
-    `is_behind` says whether the published log in a folder is longer than the database's, `mark` writes into a database
-    that was set back that it was: no process appends to it any more. `waits` is what operators are told.
+    `is_behind` compares the published log in a folder with the database's. `mark` writes into a database that was set
+    back that it was: then no process appends to it any more.
+
+    Threads: the tasks of the upkeep and ledger threads call `is_settled_now`, which checks again; the event loop and
+    its worker threads only read the two flags. Two checks at once do no harm: each writes what it found, `mark` may be
+    repeated, and the next check half a second later writes the newest state.
     """
 
     def __init__(
@@ -48,15 +56,15 @@ class SetbackWatch:
         *,
         is_behind: Callable[[Path], bool],
         mark: Callable[[], object],
-        waits: dict[str, str],
     ) -> None:
         self._database = database
         self.files = files
         self._log = log
         self._is_log_longer = is_behind
         self._mark = mark
-        self.waits = waits
-        self._looked_at = float("-inf")
+        self.waits: dict[str, str] = {}
+        """What an operator must do, by subject."""
+        self._checked_at = float("-inf")  # of the monotonic clock
         self._is_restored = False
         self._is_behind = False
 
@@ -67,91 +75,101 @@ class SetbackWatch:
 
     @property
     def is_blind(self) -> bool:
-        """Whether the database may lack revocations that the log would give back: nobody is called good."""
+        """Whether the database may lack revocations that the log would give back: then OCSP calls nothing good.
+
+        A restored database whose published log is in place is not blind: `restore` took the log's revocations back.
+        """
         return self._is_behind or (self._is_restored and not (self._log / CHECKPOINT).exists())
 
     @property
-    def sees_files(self) -> bool:
+    def has_newest_files(self) -> bool:
         """Whether the files are as new as what was published here; beside a restored database they may be old too."""
         return self._is_behind or not self._is_restored
 
-    def look(self) -> None:
-        """Raises what the database raises; then all stays as it was."""
-        # The evidence first: what it speaks of is committed before, and the database only grows meanwhile.
+    def refresh(self) -> None:
+        """Check now. Raises what the database raises; then the flags stay as they were."""
+        # 1. What is outside comes first. A commit precedes its publication, and the database only grows meanwhile: so
+        #    what is published now is in the rows that are read after it, unless the database was set back.
         newer = [f"{one.stem}.crl is newer" for one in self.files.find_newer()]
-        if self._is_longer():
+        if self._is_published_log_longer():
             newer.append(f"{self._log} is longer")
+        # 2. The mark in the database.
         with self._database.reading() as connection:
             self._is_restored = load_installation(connection).restored_at is not None
         if newer and not self._is_behind:
             _LOG.error("the database was brought back from an older state: %s; close the gap", ", ".join(newer))
         self._is_behind = bool(newer)
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
+        # 3. Operators are told, and other processes find the mark.
         if newer:
-            told = f"{newer[0]} than the database says, which was brought back from an older state"
-            self.waits[_WAITS] = f"{told}: nothing is signed and nobody called good; see `vagus restore-gap`"
+            text = f"{newer[0]} than the database says, which was brought back from an older state"
+            self.waits[_SUBJECT] = f"{text}: nothing is signed and OCSP calls nothing good; see `vagus restore-gap`"
             if not self._is_restored:
                 self._mark()
         else:
-            self.waits.pop(_WAITS, None)
+            self.waits.pop(_SUBJECT, None)
 
-    def look_again(self) -> bool:
-        """Look if the last look is a moment ago: an operator may close the gap meanwhile. Gives `is_settled`."""
-        if time.monotonic() - self._looked_at >= _LOOK_SECONDS:
-            self.look()
+    def is_settled_now(self) -> bool:
+        """As `is_settled`, checked anew after half a second: an operator may close the gap meanwhile."""
+        if time.monotonic() - self._checked_at >= _FRESH_SECONDS:
+            self.refresh()
         return self.is_settled
 
     def check(self) -> None:
         """Raises Conflict(RESTORE_UNSETTLED) where the database is behind: then nothing starts that signs."""
         if self._is_behind:
-            raise Conflict(Reason.RESTORE_UNSETTLED, self.waits[_WAITS])
+            raise Conflict(Reason.RESTORE_UNSETTLED, self.waits[_SUBJECT])
 
-    def _is_longer(self) -> bool:
+    def part(self) -> Part:
+        """What waits for an operator; the checks are made by the tasks that sign, before they do."""
+        return Part("setback-watch", health=lambda: PartHealth(waits=dict(self.waits)))
+
+    def _is_published_log_longer(self) -> bool:
         try:
             return self._is_log_longer(self._log)
         except VagusError as error:
             if error.reason is Reason.DATABASE_UNAVAILABLE:
                 raise
-            return False  # of another installation, under another name, or no checkpoint at all: it tells nothing
+            return False  # another installation's log, another name, or no valid checkpoint: it shows nothing
 
 
 @dataclass(frozen=True, slots=True)
 class GuardedOcspResponses:
-    """CachedResponses nothing while the database may lack revocations: it would call good what was revoked."""
+    """OCSP responses, and none while the database may lack revocations: they would call good what was revoked."""
 
-    desk: OcspResponses
-    sight: SetbackWatch
+    responses: OcspResponses
+    setback_watch: SetbackWatch
 
     def respond(self, request_der: bytes, at: datetime) -> SignedResponse:
         """As `OcspResponses.respond`; raises Unavailable(RESTORE_UNSETTLED) before the gap is known."""
-        if self.sight.is_blind:
+        if self.setback_watch.is_blind:
             msg = "this system was restored and does not know yet what was revoked since its backup; try later"
             raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
-        return self.desk.respond(request_der, at)
+        return self.responses.respond(request_der, at)
 
     def find_cached(self, request_der: bytes, at: datetime) -> CachedResponse | None:
         """As `OcspResponses.find_cached`; nothing is found before the gap is known."""
-        return None if self.sight.is_blind else self.desk.find_cached(request_der, at)
+        return None if self.setback_watch.is_blind else self.responses.find_cached(request_der, at)
 
 
 @dataclass(frozen=True, slots=True)
 class GuardedCrls:
-    """Hands out no list that is older than what was published: from files or adopted ones while there is a gap."""
+    """Hands out no CRL that is older than what was published: while there is a gap, from files or adopted ones."""
 
-    lists: PublishedCrls
-    sight: SetbackWatch
+    crls: PublishedCrls
+    setback_watch: SetbackWatch
     database: Database
 
     def find_cached_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
         """As `PublishedCrls.find_cached_crl`; nothing is found while there is a gap."""
-        if not self.sight.is_settled:
+        if not self.setback_watch.is_settled:
             return None
-        return self.lists.find_cached_crl(name, generation, shard, is_delta=is_delta)
+        return self.crls.find_cached_crl(name, generation, shard, is_delta=is_delta)
 
     def find_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
-        """As `PublishedCrls.find_crl`; raises Unavailable(RESTORE_UNSETTLED) where a newer one may be out."""
-        if self.sight.is_settled:
-            return self.lists.find_crl(name, generation, shard, is_delta=is_delta)
+        """As `PublishedCrls.find_crl`; raises Unavailable(RESTORE_UNSETTLED) where a newer one may be published."""
+        if self.setback_watch.is_settled:
+            return self.crls.find_crl(name, generation, shard, is_delta=is_delta)
         with self.database.asking() as connection:
             row = find_generation(connection, name, generation)
             if row is None or row.certificate_der is None:
@@ -159,20 +177,20 @@ class GuardedCrls:
             facts = find_facts(connection, row.id, shard)
             number = find_number(connection, row.id, shard, is_delta=is_delta)
         place = CrlPlace(row.id, row.slug, generation, shard)
-        found = self.sight.files.load(place, row.certificate_der, is_delta=is_delta)
-        if found is not None and self.sight.sees_files and found.number >= (number or 0):
+        found = self.setback_watch.files.load(place, row.certificate_der, is_delta=is_delta)
+        if found is not None and self.setback_watch.has_newest_files and found.number >= (number or 0):
             return PublishedCrl(found.crl_der, found.this_update, found.next_update, found.sha256)
         if facts is not None and facts.sequence == ADOPTED and not is_delta:
-            return self.lists.find_crl(name, generation, shard)
+            return self.crls.find_crl(name, generation, shard)
         if facts is None and found is None:
             return None
-        msg = "this system was restored, and newer lists than its own may be out; fetch it elsewhere or try later"
+        msg = "this system was restored, and CRLs newer than its own may be published; fetch it elsewhere or try later"
         raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
 
     def find_cached_certificate(self, name: str, generation: int) -> bytes | None:
         """As `PublishedCrls.find_cached_certificate`."""
-        return self.lists.find_cached_certificate(name, generation)
+        return self.crls.find_cached_certificate(name, generation)
 
     def find_certificate(self, name: str, generation: int) -> bytes | None:
         """As `PublishedCrls.find_certificate`."""
-        return self.lists.find_certificate(name, generation)
+        return self.crls.find_certificate(name, generation)

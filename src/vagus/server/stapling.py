@@ -20,24 +20,24 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Stapler:
-    """Gives a door the newest OCSP answer about its own certificate, and none where nobody may be called good."""
+    """Gives a listener the newest OCSP response about its own certificate, and none while OCSP is kept back."""
 
-    desk: OcspResponses
-    sight: SetbackWatch
+    responses: OcspResponses
+    setback_watch: SetbackWatch
     clock: Clock
 
     def of(self, certificate: ListenerCertificate) -> Staple:
-        """A staple for one certificate; empty where no answer can be had, for a handshake must not fail for it."""
+        """A staple for one certificate; empty where there is no response, for the handshake must go on without it."""
         issuer = decode_certificate(certificate.issuer_der)
         asked = cert_id(issuer.subject.der, issuer.spki_der, certificate.serial)
         request_der = der.sequence(der.sequence(der.sequence(der.sequence(asked))))  # one certificate, nothing optional
-        desk = GuardedOcspResponses(self.desk, self.sight)
+        responses = GuardedOcspResponses(self.responses, self.setback_watch)
 
         def staple() -> bytes:
             try:
-                return desk.respond(request_der, self.clock.now()).response_der
+                return responses.respond(request_der, self.clock.now()).response_der
             except VagusError as error:
-                _LOG.warning("no OCSP answer to staple: %s", error.message)
+                _LOG.warning("no OCSP response to staple: %s", error.message)
                 return b""
 
         return staple
