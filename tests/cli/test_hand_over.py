@@ -13,9 +13,10 @@ from sqlalchemy import select, update
 from tests.simulator.queries import count_open
 from tests.simulator.running import done, run
 from vagus.authority.issuance import IssuanceOrder
+from vagus.authority.stage_jobs import REVOCATION_STAGE, hand_over_stage
 from vagus.errors import Conflict
 from vagus.fleet.revocation_targets import RevocationTarget, select_target
-from vagus.jobs.kinds import REVOCATION_STAGE, hand_over_stage, work_kinds
+from vagus.jobs.kinds import work_kinds
 from vagus.jobs.runner import WorkRunner
 from vagus.keystore import private_keys
 from vagus.reasons import Reason

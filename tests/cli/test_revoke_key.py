@@ -48,7 +48,7 @@ def test_a_leaked_key_that_nobody_has_shown_yet_is_blocked_and_asked_again_it_is
     assert refused.code == 1
     assert "Block the key for good? No certificate that lives is for it." in refused.err
     assert not is_blocked(equipped, UNSEEN)
-    assert "The key is blocked: it is certified for nobody any more." in done(equipped, *asked, "--yes").out
+    assert "The key is blocked: no certificate is issued for it any more." in done(equipped, *asked, "--yes").out
     assert is_blocked(equipped, UNSEEN)
     again = answer(equipped, "", *asked)
     assert again.code == 0
@@ -66,7 +66,7 @@ def test_what_lives_for_the_key_is_revoked_by_a_plan_and_the_output_says_both(eq
     ended = answer(equipped, "y\n", "revoke", "--key", key, *COMPROMISED)
     assert ended.code == 0
     assert "Revoke 1 certificate of 1 device and block the key now, for good?" in ended.err
-    assert "The key is blocked: it is certified for nobody any more." in ended.out
+    assert "The key is blocked: no certificate is issued for it any more." in ended.out
     assert "Plan 1 is done: 1 certificate is revoked." in ended.out
     assert states(equipped).count("revoked") == 1
     assert blocks_told(equipped) == 1

@@ -18,9 +18,9 @@ from tests.postgres import fresh_database, postgres_server
 from tests.simulator.commands import PASSPHRASE, SOURCE, make_installation, vagus
 from tests.simulator.queries import count_open
 from vagus.authority.issuance import IssuanceOrder, IssuedCertificate
+from vagus.authority.stage_jobs import hand_over_stage
 from vagus.fleet import transfers
 from vagus.identifiers import DeviceId
-from vagus.jobs.kinds import hand_over_stage
 from vagus.keystore import private_keys
 from vagus.records.devices import DeviceFilter, list_devices
 from vagus.records.revocation.plans import DONE, find_plan

@@ -42,6 +42,12 @@ class Act(StrEnum):
     HOLD_CEREMONY = "hold a ceremony"
     READ_PLAN = "compare a plan"
     APPLY_PLAN = "apply a plan"
+    READ_REVOCATION = "read revocation plans"
+    PROPOSE_REVOCATION = "propose a revocation plan"
+    APPROVE_REVOCATION = "approve a revocation plan"
+    RUN_REVOCATION = "run a revocation plan"
+    PAUSE_REVOCATION = "pause a revocation plan"
+    STOP_REVOCATION = "stop a revocation plan"
     READ_LEDGER = "read the ledger"
     MAKE_SNAPSHOT = "make an offline snapshot"
     ISSUE_IDEVIDS = "issue birth certificates"
@@ -79,6 +85,12 @@ MAY: Final[Mapping[Act, frozenset[Role]]] = MappingProxyType(
         Act.HOLD_CEREMONY: frozenset({_PKI}),
         Act.READ_PLAN: _PEOPLE,
         Act.APPLY_PLAN: frozenset({_ADMINISTRATOR, _PKI}),
+        Act.READ_REVOCATION: _PEOPLE,
+        Act.PROPOSE_REVOCATION: frozenset({_PKI, _SECURITY}),
+        Act.APPROVE_REVOCATION: frozenset({_PKI, _SECURITY}),
+        Act.RUN_REVOCATION: frozenset({_PKI, _SECURITY}),
+        Act.PAUSE_REVOCATION: frozenset({_PKI, _SECURITY}),
+        Act.STOP_REVOCATION: frozenset({_PKI, _SECURITY}),
         Act.READ_LEDGER: _PEOPLE,
         Act.MAKE_SNAPSHOT: frozenset({_PKI, _SECURITY}),
         Act.ISSUE_IDEVIDS: frozenset({_PKI, _LINE}),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vagus.operations.installation import InstallationActs
     from vagus.operations.maker_line import MakerLine
     from vagus.operations.plans import Plans
+    from vagus.operations.revocation import RevocationPlans
     from vagus.operations.snapshots import Snapshots
     from vagus.operations.tokens import Tokens
     from vagus.wiring.parts import Parts
@@ -132,6 +133,21 @@ class Operations:
         from vagus.operations.plans import Plans
 
         return Plans(self._parts.planning, self.installation.adopt_policy)
+
+    @cached_property
+    def revocation(self) -> RevocationPlans:
+        """Revocation of many certificates by plan."""
+        from vagus.operations.revocation import RevocationPlans
+
+        parts = self._parts
+        return RevocationPlans(
+            database=parts.database,
+            writer=lambda: parts.writer,
+            clock=parts.clock,
+            pack=lambda: parts.pack,
+            revocations=lambda: parts.revocations,
+            mass_revocation=lambda: parts.mass_revocation,
+        )
 
     @cached_property
     def snapshots(self) -> Snapshots:

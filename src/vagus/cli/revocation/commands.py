@@ -11,29 +11,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from vagus.cli.failures import INTERRUPTED, REFUSED, STATE
+from vagus.cli.files import read_blocks
 from vagus.cli.options import REASONS, example, open_installation
-from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, confirm
-from vagus.cli.revocation.arguments import locking_reasons, read_act, read_serials, read_stages
-from vagus.cli.revocation.wording import (
-    ALREADY,
-    BY_THIS,
-    end_of,
-    forecast_facts,
-    plan_facts,
-    question,
-    spell_block,
-    spell_plan,
-    spell_state,
-    spell_wait,
-)
+from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, confirm
+from vagus.cli.revocation.arguments import plain_serial, read_act, read_stages
+from vagus.cli.revocation.wording import plan_facts, preview_facts, question, spell_plan, spell_state, spell_wait
 
 if TYPE_CHECKING:
-    from vagus.authority.mass_revocation import Forecast
-    from vagus.fleet.revocation_targets import RevocationTarget
-    from vagus.records.revocation.plans import RevocationPlanRow
-    from vagus.records.revocation.selections import Selection
+    from vagus.operations.revocation import RevocationPlan
     from vagus.wiring import Installation
-    from vagus.x509.crls.building import RevocationReason
 
 PlanArgument = Annotated[
     int, typer.Argument(metavar="ID", min=1, max=2**31 - 1, help="A plan, as `vagus revoke list` numbers it.")
@@ -77,8 +63,8 @@ approve ID`, then `vagus revoke run ID`. Needs no passphrase; `vagus serve` publ
 With keyCompromise, cessationOfOperation or privilegeWithdrawn, devices that are named (by device, unit, hospital,
 model or batch) are also locked out, as by `vagus device revoke`: quarantined, their tokens ended.
 
-A key that is named with a compromise as the reason is blocked at once, also where no certificate is for it: it is
-certified for nobody any more.
+A key that is named with a compromise as the reason is blocked at once, also where no certificate is for it: no
+certificate is issued for it any more.
 
 One device, at once and without approvals: `vagus device revoke`.
 
@@ -138,36 +124,52 @@ def revoke(
         _check_nothing_before(context)
         return
     from vagus.fleet.revocation_targets import RevocationTarget
+    from vagus.operations.revocation import KeyBlock, RevocationRequest
 
     (act, why), percents, output = read_act(reason, is_hold=hold, is_release=release), read_stages(stages), Output(json)
-    with open_installation(context) as installation:
-        target = RevocationTarget(
-            serials=read_serials(installation, serial or (), certificate or ()),
-            devices=tuple(installation.operations.devices.find(installation.actor, one).id for one in device or ()),
+    request = RevocationRequest(
+        act=act,
+        reason=why,
+        target=RevocationTarget(
+            serials=tuple(plain_serial(one) for one in serial or ()),
             units=unit or (),
             hospital=hospital,
             authorities=authority or (),
             model=model,
             batch=batch,
             key_sha256=key,
-        )
-        selection, block = _select(installation, target, why)
-        locks_out = target.names_devices and why in locking_reasons() and not certificates_only
-        forecast = (plans := installation.mass_revocation).forecast(selection, act, why)
-        facts = {**forecast_facts(act, why, forecast), "locks_devices_out": locks_out, "key_is_blocked": block}
+        ),
+        devices=device or (),
+        certificates=[(str(path), read_blocks(path, "CERTIFICATE")) for path in certificate or ()],
+        stages=percents,
+        keeps_enrolling=certificates_only,
+    )
+    with open_installation(context) as installation:
+        plans, actor = installation.operations.revocation, installation.actor
+        preview = plans.preview(actor, request)
         if dry_run or not json:
-            output.facts(facts)
+            output.facts(preview_facts(preview))
         if dry_run:
-            _check_any(forecast, block)
+            preview.check_any()
             return
-        if forecast.certificates or block == BY_THIS:  # else nothing happens, or the proposal is refused
-            asked = question(act, forecast, percents, locks_out=locks_out, blocks_key=block == BY_THIS)
-            check_confirmed(asked, is_assumed=yes)
-        if block is not None and not _block_key(installation, selection, why, facts, output):
-            return
-        row = plans.propose(selection, act, why, by=installation.actor.id, stages=percents, locks_out=locks_out)
-        output.say(f"Plan {row.id} is written down.")
-        _carry_on(installation, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)
+        blocks_key = preview.key_block is KeyBlock.BY_THIS
+        if preview.forecast.certificates or blocks_key:  # else nothing happens, or the proposal is refused
+            check_confirmed(question(preview), is_assumed=yes)
+        if preview.key_block is not None:
+            block, has_certificates = plans.block_key(actor, preview)
+            is_news = block is KeyBlock.BY_THIS
+            output.say(
+                "The key is blocked: no certificate is issued for it any more."
+                if is_news
+                else "The key is blocked already."
+            )
+            if not has_certificates:
+                if json:
+                    output.facts({**preview_facts(preview), "key_is_blocked": block})
+                return
+        plan = plans.propose(actor, preview)
+        output.say(f"Plan {plan.row.id} is written down.")
+        _run_stages(installation, plan, output, is_assumed=yes, ignores_late_crls=ignore_late_lists)
 
 
 def approve(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, json: JsonOption = False) -> None:
@@ -176,23 +178,16 @@ def approve(context: typer.Context, plan: PlanArgument, *, yes: YesOption = Fals
     Needs an account that has not approved it yet: proposing is the proposer's approval. Nothing is revoked by it; when
     the last approval is given, `vagus revoke run ID` begins.
     """
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
-
     output = Output(json)
     with open_installation(context) as installation:
-        row, by = _find(installation, plan), installation.actor.id
-        _check_goes_on(row)
-        if by in row.approvals:  # before anything is asked
-            how = "proposed" if by == row.made_by else "approved"
-            msg = f"{by} {how} plan {plan} already, which counts as one approval; another account must approve"
-            raise Conflict(Reason.ALREADY_EXISTS, msg, plan=plan)
+        plans, actor = installation.operations.revocation, installation.actor
+        found = plans.preview_approval(actor, plan)
         if not (json or yes):
-            output.facts(spell_plan(installation, row))
-        check_confirmed(f"Approve plan {plan} as {by}?", is_assumed=yes)
-        row = installation.mass_revocation.approve(plan, by=by)
-        output.facts(plan_facts(installation, row) if json else spell_plan(installation, row))
-    missing = row.approvals_needed - len(row.approvals)
+            output.facts(spell_plan(found))
+        check_confirmed(f"Approve plan {plan} as {actor.id}?", is_assumed=yes)
+        found = plans.approve(actor, plan)
+    output.facts(plan_facts(found) if json else spell_plan(found))
+    missing = found.missing_approvals
     output.say(f"{missing} more must approve." if missing > 0 else f"It may run: vagus revoke run {plan}")
 
 
@@ -214,12 +209,12 @@ def run(
     """
     output = Output(json)
     with open_installation(context) as installation:
-        row = _find(installation, plan)
-        _check_goes_on(row)
+        found = installation.operations.revocation.find(installation.actor, plan)
+        found.check_goes_on()
         if hand_over:
-            _hand_over(installation, row, output, is_late_fine=ignore_late_lists)
+            _hand_over(installation, found, output, ignores_late_crls=ignore_late_lists)
         else:
-            _carry_on(installation, row, output, is_assumed=yes, is_late_fine=ignore_late_lists)
+            _run_stages(installation, found, output, is_assumed=yes, ignores_late_crls=ignore_late_lists)
 
 
 def pause(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False) -> None:
@@ -227,17 +222,9 @@ def pause(context: typer.Context, plan: PlanArgument, *, json: JsonOption = Fals
 
     `vagus revoke run ID` goes on from there. A stage that was handed over to a server does not begin either.
     """
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
-    from vagus.records.revocation.plans import PROPOSED
-
     with open_installation(context) as installation:
-        row = _find(installation, plan)
-        _check_goes_on(row)
-        if row.state == PROPOSED:
-            msg = f"plan {plan} has not begun, so there is nothing to pause; end it with `vagus revoke stop {plan}`"
-            raise Conflict(Reason.DEVICE_STATE, msg, plan=plan, state=row.state)
-        _tell(installation, installation.mass_revocation.pause(plan, by=installation.actor.id), Output(json))
+        found = installation.operations.revocation.pause(installation.actor, plan)
+        _show(installation, found, Output(json))
 
 
 def stop(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, json: JsonOption = False) -> None:
@@ -246,11 +233,12 @@ def stop(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, 
     The rest needs a new plan with approvals of its own; to go on later, `vagus revoke pause ID` instead.
     """
     with open_installation(context) as installation:
-        row = _find(installation, plan)
-        _check_goes_on(row)
-        count = row.counts["certificates"]
-        check_confirmed(f"End plan {plan} for good, with {row.done:,} of {count:,} done?", is_assumed=yes)
-        _tell(installation, installation.mass_revocation.stop(plan, by=installation.actor.id), Output(json))
+        plans, actor = installation.operations.revocation, installation.actor
+        found = plans.find(actor, plan)
+        found.check_goes_on()
+        count = found.row.counts["certificates"]
+        check_confirmed(f"End plan {plan} for good, with {found.row.done:,} of {count:,} done?", is_assumed=yes)
+        _show(installation, plans.stop(actor, plan), Output(json))
 
 
 def show(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False) -> None:
@@ -259,95 +247,49 @@ def show(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False
     `left` counts what its act has not reached now, whenever it was issued.
     """
     with open_installation(context) as installation:
-        row = _find(installation, plan)
-        _tell(installation, row, Output(json), left=installation.mass_revocation.count_left(row))
+        plans, actor = installation.operations.revocation, installation.actor
+        found = plans.find(actor, plan)
+        _show(installation, found, Output(json), left=plans.count_left(actor, found))
 
 
 def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
     """List every plan, the oldest first: its number, act, state and how much is done."""
-    from vagus.records.revocation.plans import list_plans as all_plans
-
     with open_installation(context) as installation:
-        with installation.database.reading() as connection:
-            plans = all_plans(connection)
-        found = [plan_facts(installation, row) for row in plans]
+        found = [plan_facts(plan) for plan in installation.operations.revocation.list_all(installation.actor)]
     Output(json).rows("Plans", ("id", "act", "reason", "state", "done", "certificates", "made_by", "made_at"), found)
 
 
-def _select(
-    installation: Installation, target: RevocationTarget, why: RevocationReason
-) -> tuple[Selection, str | None]:
-    """What is named, and what becomes of a key that is."""
-    from vagus.fleet.revocation_targets import select_target
-    from vagus.operations.devices import check_known
-
-    with installation.database.reading() as connection:
-        check_known(connection, model=target.model or (target.batch or "").rpartition(":")[0] or None)
-        selection = select_target(connection, target)
-        return selection, spell_block(connection, selection, why)
-
-
-def _check_any(forecast: Forecast, block: str | None) -> None:
-    """What the proposal would say to a selection of nothing; a key alone may be named to be blocked."""
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
-
-    if not forecast.certificates and block is None:
-        raise Conflict(Reason.NOT_FOUND, "nothing that lives is selected, so there is nothing to do")
-
-
-def _block_key(
-    installation: Installation, selection: Selection, why: RevocationReason, facts: Row, output: Output
-) -> bool:
-    """Block the key that is named before its certificates are dealt with, if there are any: whether there are."""
-    from vagus.records.revocation.revocations import REVOKE
-
-    is_news = installation.revocations.block_key(selection.spki_sha256 or b"", by=installation.actor.id).result()
-    output.say("The key is blocked: it is certified for nobody any more." if is_news else "The key is blocked already.")
-    if installation.mass_revocation.forecast(
-        selection, REVOKE, why
-    ).certificates:  # looked at again: from now on there are no more
-        return True
-    if output.is_json:
-        output.facts({**facts, "key_is_blocked": BY_THIS if is_news else ALREADY})
-    return False
-
-
-def _carry_on(
-    installation: Installation, row: RevocationPlanRow, output: Output, *, is_assumed: bool, is_late_fine: bool
+def _run_stages(
+    installation: Installation, plan: RevocationPlan, output: Output, *, is_assumed: bool, ignores_late_crls: bool
 ) -> None:
-    """Stage after stage, as long as the answer is yes; then the plan as it stands."""
-    from vagus.authority.crls.overdue import overdue_crls
-    from vagus.records.revocation.plans import DONE, PAUSED, STOPPED
+    """Stage after stage, as long as the answer is yes; then the plan as it is."""
+    from vagus.operations.revocation import PlanState
 
-    _check_approved(installation, row, output)
-    behind = overdue_crls(installation.database, installation.clock, installation.pack.crl.publish_within)
+    plans, actor = installation.operations.revocation, installation.actor
+    _check_approved(plan, output)
     while True:
-        before, done = row, row.done
-        with output.progress(f"plan {row.id}", row.counts["certificates"]) as bar:
+        before, done = plan.row, plan.row.done
+        with output.progress(f"plan {before.id}", before.counts["certificates"]) as bar:
             bar(done)
 
-            def advance(now: RevocationPlanRow) -> None:
+            def advance(now: int) -> None:
                 nonlocal done
-                bar(now.done - done)
-                done = now.done
+                bar(now - done)
+                done = now
 
             try:
-                stop = (lambda _: None) if is_late_fine else behind
-                row = installation.mass_revocation.run(
-                    row.id, by=installation.actor.id, stop=stop, advance=advance, seen=row
-                )
+                plan = plans.run_stage(actor, plan, ignores_late_crls=ignores_late_crls, advance=advance)
             except KeyboardInterrupt:
-                _pause_now(installation, row.id)
-        is_stage_done = row.state == PAUSED and row.stage > before.stage
-        if not is_stage_done or not confirm(f"{row.done:,} are done. Run the next stage?", is_assumed=is_assumed):
+                _pause_now(installation, before.id)
+        is_stage_done = plan.row.state == PlanState.PAUSED and plan.row.stage > before.stage
+        if not is_stage_done or not confirm(f"{plan.row.done:,} are done. Run the next stage?", is_assumed=is_assumed):
             break
-    left = installation.mass_revocation.count_left(row)
-    waiting = _tell(installation, row, output, left=left)
-    if left and row.state == DONE:
+    left = plans.count_left(actor, plan)
+    waiting = _show(installation, plan, output, left=left)
+    if left and plan.row.state == PlanState.DONE:
         msg = f"vagus: {left} of the selection are left, issued or changed back since the proposal; propose it again"
         typer.echo(msg, err=True)
-    if row.state == STOPPED:
+    if plan.row.state == PlanState.STOPPED:
         raise typer.Exit(REFUSED)
     if waiting:
         raise typer.Exit(STATE)
@@ -359,76 +301,42 @@ def _pause_now(installation: Installation, plan_id: int) -> NoReturn:
 
     from vagus.errors import Conflict
 
+    plans, actor = installation.operations.revocation, installation.actor
     with suppress(Conflict):  # the stage ended meanwhile
-        installation.mass_revocation.pause(plan_id, by=installation.actor.id)
-    typer.echo(f"\nvagus: {spell_state(_find(installation, plan_id))}", err=True)
+        plans.pause(actor, plan_id)
+    typer.echo(f"\nvagus: {spell_state(plans.find(actor, plan_id))}", err=True)
     raise typer.Exit(INTERRUPTED)
 
 
-def _tell(
-    installation: Installation, row: RevocationPlanRow, output: Output, *, left: int | None = None
+def _show(
+    installation: Installation, plan: RevocationPlan, output: Output, *, left: int | None = None
 ) -> tuple[str, ...]:
-    """A plan as it stands; for people also what may be done with it. Gives whose lists wait for a ceremony."""
-    from vagus.authority.crls.overdue import find_crls_awaiting_ceremony
-
-    waiting: tuple[str, ...] = ()
-    if row.done:
-        with installation.database.reading() as connection:
-            waiting = find_crls_awaiting_ceremony(connection, row.selection, int(installation.clock.now().timestamp()))
-    facts = plan_facts(installation, row) if output.is_json else spell_plan(installation, row)
+    """A plan as it is; for people also what may be done with it. Gives the authorities that wait for a ceremony."""
+    waiting = installation.operations.revocation.find_waiting(installation.actor, plan)
+    facts = plan_facts(plan) if output.is_json else spell_plan(plan)
     output.facts({**facts, "waits_for_ceremony": waiting} | ({} if left is None else {"left": left}))
-    output.say(spell_state(row))
+    output.say(spell_state(plan))
     if waiting:
-        typer.echo(f"vagus: what plan {row.id} did is {spell_wait(waiting)}", err=True)
+        typer.echo(f"vagus: what plan {plan.row.id} did is {spell_wait(waiting)}", err=True)
     return waiting
 
 
-def _hand_over(installation: Installation, row: RevocationPlanRow, output: Output, *, is_late_fine: bool) -> None:
-    """A job for whoever serves: this stage and no other, also when that process dies in the middle."""
-    from vagus.jobs.kinds import hand_over_stage
-
-    _check_approved(installation, row, output)
-    by = installation.actor.id
-    job = installation.writer.submit(
-        lambda batch: hand_over_stage(batch.connection, row, by=by, ignores_late_lists=is_late_fine)
-    ).result()
-    output.facts({**(plan_facts(installation, row) if output.is_json else spell_plan(installation, row)), "job": job})
+def _hand_over(installation: Installation, plan: RevocationPlan, output: Output, *, ignores_late_crls: bool) -> None:
+    _check_approved(plan, output)
+    plans, actor = installation.operations.revocation, installation.actor
+    job = plans.hand_over(actor, plan, ignores_late_crls=ignores_late_crls)
+    output.facts({**(plan_facts(plan) if output.is_json else spell_plan(plan)), "job": job})
     output.say(
         f"Handed over: a process of `vagus serve` (not one of `--role status`) runs this stage as job {job}; see "
-        f"`vagus revoke show {row.id}`."
+        f"`vagus revoke show {plan.row.id}`."
     )
 
 
-def _check_goes_on(row: RevocationPlanRow) -> None:
-    """Raises Conflict(DEVICE_STATE) for a plan that is done or stopped, before anything is asked of anybody."""
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
-    from vagus.records.revocation.plans import DONE, STOPPED
-
-    if row.state in {DONE, STOPPED}:
-        raise Conflict(Reason.DEVICE_STATE, end_of(row), plan=row.id, state=row.state)
-
-
-def _check_approved(installation: Installation, row: RevocationPlanRow, output: Output) -> None:
-    missing = row.approvals_needed - len(row.approvals)
-    if missing <= 0:
-        return
-    output.facts(plan_facts(installation, row) if output.is_json else spell_plan(installation, row))
-    typer.echo(f"vagus: {spell_state(row)}", err=True)
-    raise typer.Exit(STATE)
-
-
-def _find(installation: Installation, plan_id: int) -> RevocationPlanRow:
-    from vagus.errors import Conflict
-    from vagus.reasons import Reason
-    from vagus.records.revocation.plans import find_plan
-
-    with installation.database.reading() as connection:
-        row = find_plan(connection, plan_id)
-    if row is None:
-        msg = f"there is no plan {plan_id}; see `vagus revoke list`"
-        raise Conflict(Reason.NOT_FOUND, msg, plan=plan_id)
-    return row
+def _check_approved(plan: RevocationPlan, output: Output) -> None:
+    if plan.missing_approvals > 0:
+        output.facts(plan_facts(plan) if output.is_json else spell_plan(plan))
+        typer.echo(f"vagus: {spell_state(plan)}", err=True)
+        raise typer.Exit(STATE)
 
 
 def _check_nothing_before(context: typer.Context) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from vagus.cli.devices import spell_time
 
@@ -11,23 +11,18 @@ if TYPE_CHECKING:
 
     from vagus.authority.mass_revocation import Forecast
     from vagus.cli.output import Row
-    from vagus.records.engine.database import Connection
-    from vagus.records.revocation.plans import RevocationPlanRow
-    from vagus.records.revocation.selections import Selection
-    from vagus.wiring import Installation
-    from vagus.x509.crls.building import RevocationReason
+    from vagus.operations.named_selections import NamedSelection
+    from vagus.operations.revocation import RevocationPlan, RevocationPreview
 
-BY_THIS, ALREADY = "by this", "already"
-"""Whether the key that is named with a compromise gets blocked or was so before."""
 _MOST_SPELT = 5
-_BECAME = {"revoke": "revoked", "hold": "on hold", "release": "released"}
 
 
-def forecast_facts(act: str, reason: RevocationReason, forecast: Forecast) -> Row:
+def preview_facts(preview: RevocationPreview) -> Row:
     """What `--dry-run` shows."""
+    forecast = preview.forecast
     return {
-        "act": act,
-        "reason": reason.spelling,
+        "act": preview.request.act.value,
+        "reason": preview.request.reason.spelling,
         "certificates": forecast.certificates,
         "devices": forecast.devices,
         "lists_grow_by_octets": forecast.list_octets,
@@ -35,32 +30,25 @@ def forecast_facts(act: str, reason: RevocationReason, forecast: Forecast) -> Ro
         "ocsp_answers_signed_anew": forecast.ocsp_answers,
         "approvals_needed": forecast.approvals_needed,
         "waits_for_ceremony": list(forecast.offline),
+        "locks_devices_out": preview.locks_out,
+        "key_is_blocked": preview.key_block,
     }
 
 
 def spell_wait(offline: Sequence[str]) -> str:
-    """What a revocation by an offline authority is worth before its next list: gates here alone know of it."""
+    """How far a revocation by an offline authority is known before its next CRL: only to the gateways here."""
     signs = "is offline and signs" if len(offline) == 1 else "are offline and sign"
     return (
-        f"in no list before `vagus ceremony`, for {_some(offline, len(offline))} {signs} none before it (or `vagus ca "
-        "emergency ENVELOPE` publishes the one that the last ceremony sealed); only gates of this installation know"
+        f"in no CRL before `vagus ceremony`, for {_some(offline)} {signs} none before it (or `vagus ca emergency "
+        "ENVELOPE` publishes the one that the last ceremony sealed); only gateways of this installation know"
     )
 
 
-def spell_block(connection: Connection, selection: Selection, reason: RevocationReason) -> str | None:
-    """What becomes of the key that is named, None where none is blocked: only a compromise is one of the key."""
-    from vagus.records.keys import find_key
-
-    if selection.spki_sha256 is None or not reason.is_compromise:
-        return None
-    known = find_key(connection, selection.spki_sha256)
-    return ALREADY if known is not None and known.is_blocked else BY_THIS
-
-
-def plan_facts(installation: Installation, row: RevocationPlanRow) -> Row:
-    """A plan as it stands, for programs; `selection` says what the options said."""
+def plan_facts(plan: RevocationPlan) -> Row:
+    """A plan as it is now, for programs; `selection` has what the options named."""
     from vagus.x509.crls.building import RevocationReason
 
+    row = plan.row
     reason = RevocationReason(row.reason)
     return {
         "id": row.id,
@@ -71,7 +59,7 @@ def plan_facts(installation: Installation, row: RevocationPlanRow) -> Row:
         "certificates": row.counts["certificates"],
         "devices": row.counts["devices"],
         "locks_devices_out": row.locks_out,
-        "blocks_key": row.selection.spki_sha256 is not None and reason.is_compromise,
+        "blocks_key": plan.selected.key_sha256 is not None and reason.is_compromise,
         "lists_grow_by_octets": row.counts["list_octets"],
         "largest_list_octets": row.counts["largest_list_octets"],
         "ocsp_answers_signed_anew": row.counts["ocsp_answers"],
@@ -82,108 +70,79 @@ def plan_facts(installation: Installation, row: RevocationPlanRow) -> Row:
         "approvals_needed": row.approvals_needed,
         "made_by": row.made_by,
         "made_at": spell_time(row.made_at),
-        "selection": _selection_facts(installation, row.selection),
+        "selection": _selection_facts(plan.selected),
     }
 
 
-def spell_plan(installation: Installation, row: RevocationPlanRow) -> Row:
-    """A plan as it stands, for people: what is selected in words."""
-    facts = dict(plan_facts(installation, row))
+def spell_plan(plan: RevocationPlan) -> Row:
+    """A plan as it is now, for people: what is selected in words."""
+    facts = dict(plan_facts(plan))
     del facts["selection"]
-    return {"plan": facts.pop("id"), "selected": spell_selection(installation, row.selection), **facts}
+    return {"plan": facts.pop("id"), "selected": spell_selection(plan.selected), **facts}
 
 
-def spell_selection(installation: Installation, selection: Selection) -> str:
-    """Which certificates: everything that is said holds for each of them."""
-    named = _names(installation, selection, most=_MOST_SPELT)
+def spell_selection(named: NamedSelection) -> str:
+    """Which certificates: everything that is named holds for each of them."""
     parts: list[str] = []
-    if selection.leaves:
-        parts.append(f"serial {_some(named.serials, len(selection.leaves))}")
-    if selection.owners:
-        parts.append(f"device {_some(named.devices, len(selection.owners))}")
-    parts += _spell_devices(selection, named.units)
-    if selection.authority_ids:
-        parts.append(f"issued by {_some(named.authorities, len(named.authorities))}")
-    if selection.profile is not None:
-        parts.append(f"profile {selection.profile}")
-    if selection.spki_sha256 is not None:
-        parts.append(f"key {selection.spki_sha256.hex()}")
-    if selection.issued_from is not None:
-        parts.append(f"issued from {spell_time(selection.issued_from)}")
-    if selection.issued_until is not None:
-        parts.append(f"issued until {spell_time(selection.issued_until)}")
+    if named.serials:
+        parts.append(f"serial {_some(named.serials)}")
+    if named.devices:
+        parts.append(f"device {_some(named.devices)}")
+    parts += _spell_devices(named)
+    if named.authorities:
+        parts.append(f"issued by {_some(named.authorities)}")
+    if named.profile is not None:
+        parts.append(f"profile {named.profile}")
+    if named.key_sha256 is not None:
+        parts.append(f"key {named.key_sha256.hex()}")
+    if named.issued_from is not None:
+        parts.append(f"issued from {spell_time(named.issued_from)}")
+    if named.issued_until is not None:
+        parts.append(f"issued until {spell_time(named.issued_until)}")
     return "; ".join(parts)
 
 
-def _spell_devices(selection: Selection, units: Sequence[str]) -> list[str]:
-    unit = f"unit {_some(units, len(units))}"
-    if selection.model is not None:
-        ends = f", serials {selection.first_serial} to {selection.last_serial}" if selection.first_serial else ""
-        return [f"devices of model {selection.model}{ends}", *([unit] if units else [])]
-    return [f"devices of {unit}" if units else "devices"] if selection.of_devices else []
+def _spell_devices(named: NamedSelection) -> list[str]:
+    unit = f"unit {_some(named.units)}"
+    if named.model is not None:
+        ends = f", serials {named.first_serial} to {named.last_serial}" if named.first_serial else ""
+        return [f"devices of model {named.model}{ends}", *([unit] if named.units else [])]
+    return [f"devices of {unit}" if named.units else "devices"] if named.of_devices else []
 
 
-def _selection_facts(installation: Installation, selection: Selection) -> Row:
+def _selection_facts(named: NamedSelection) -> Row:
     """Each way of naming by itself, with names as the options take them; what was not given is empty or null."""
-    named = _names(installation, selection, most=len(selection.leaves))
-    key, since, until = selection.spki_sha256, selection.issued_from, selection.issued_until
     return {
-        "serials": named.serials,
-        "devices": named.devices,
-        "units": named.units,
-        "authorities": named.authorities,
-        "model": selection.model,
-        "first_serial": selection.first_serial,
-        "last_serial": selection.last_serial,
-        "key_sha256": None if key is None else key.hex(),
-        "profile": selection.profile,
-        "issued_from": None if since is None else spell_time(since),
-        "issued_until": None if until is None else spell_time(until),
+        "serials": list(named.serials),
+        "devices": list(named.devices),
+        "units": list(named.units),
+        "authorities": list(named.authorities),
+        "model": named.model,
+        "first_serial": named.first_serial,
+        "last_serial": named.last_serial,
+        "key_sha256": None if named.key_sha256 is None else named.key_sha256.hex(),
+        "profile": named.profile,
+        "issued_from": None if named.issued_from is None else spell_time(named.issued_from),
+        "issued_until": None if named.issued_until is None else spell_time(named.issued_until),
     }
 
 
-class _Names(NamedTuple):
-    serials: list[str]
-    devices: list[str]
-    units: list[str]
-    authorities: list[str]
+def _some(texts: Sequence[str]) -> str:
+    shown, more = ", ".join(texts[:_MOST_SPELT]), len(texts) - _MOST_SPELT
+    return shown if more <= 0 else f"{shown} and {more:,} more"
 
 
-def _names(installation: Installation, selection: Selection, *, most: int) -> _Names:
-    """What a selection keeps as numbers, as people write it; of serials only the first, each is a look."""
-    from vagus.records.authorities import list_authorities
-    from vagus.records.certificates import find_by_leaf
-
-    with installation.database.reading() as connection:
-        known = {one.id: one for one in list_authorities(connection)}
-        found = [find_by_leaf(connection, leaf) for leaf in selection.leaves[:most]]
-    issuers = [known[one] for one in selection.authority_ids if one in known]
-    units = {one.name for one in issuers if one.kind == "issuing_ca"} if selection.of_devices else set()
-    return _Names(
-        serials=[f"{known[one.authority_id].reference}:{one.serial:x}" for one in found if one is not None],
-        devices=[one.removeprefix("device:") for one in selection.owners],
-        units=sorted(units),
-        authorities=[one.reference for one in issuers],
-    )
-
-
-def _some(texts: Sequence[str], count: int) -> str:
-    shown = ", ".join(texts[:_MOST_SPELT])
-    return shown if count <= _MOST_SPELT else f"{shown} and {count - _MOST_SPELT:,} more"
-
-
-def question(act: str, forecast: Forecast, percents: Sequence[int], *, locks_out: bool, blocks_key: bool) -> str:
+def question(preview: RevocationPreview) -> str:
     """What happens after a yes: an act at once where one approval is enough, otherwise a proposal."""
-    from vagus.records.revocation.revocations import HOLD, RELEASE
+    from vagus.operations.revocation import KeyBlock, RevocationAct
 
+    forecast, act, blocks_key = preview.forecast, preview.request.act, preview.key_block is KeyBlock.BY_THIS
     if not forecast.certificates:
         return "Block the key for good? No certificate that lives is for it."
-    what = _count(forecast.certificates, "certificate")
-    if forecast.devices:
-        what += f" of {_count(forecast.devices, 'device')}"
-    verb = {HOLD: "suspend", RELEASE: "end the holds on"}.get(act, "revoke")
-    more = " and lock the devices out" if locks_out else ""
+    verb = {RevocationAct.HOLD: "suspend", RevocationAct.RELEASE: "end the holds on"}.get(act, "revoke")
+    more = " and lock the devices out" if preview.locks_out else ""
     wait = f" Then it is {spell_wait(forecast.offline)}." if forecast.offline else ""
+    what = _spell_count(forecast)
     if forecast.approvals_needed > 1:
         begins, rest = ("Block the key at once and propose", "else ") if blocks_key else ("Propose", "")
         return (
@@ -191,61 +150,36 @@ def question(act: str, forecast: Forecast, percents: Sequence[int], *, locks_out
             f"have approved, you among them.{wait}"
         )
     more += " and block the key" if blocks_key else ""
-    how = ", for good" if act not in {HOLD, RELEASE} else ""
-    if percents and forecast.certificates > 1:
-        how += f", in stages up to {', '.join(str(one) for one in percents)} and 100 %"
+    how = ", for good" if act is RevocationAct.REVOKE else ""
+    if preview.request.stages and forecast.certificates > 1:
+        how += f", in stages up to {', '.join(str(one) for one in preview.request.stages)} and 100 %"
     return f"{verb.capitalize()} {what}{more} now{how}?{wait}"
 
 
-def end_of(row: RevocationPlanRow) -> str:
-    """Why a plan that is done or stopped goes no further, and what to do instead."""
-    from vagus.records.revocation.plans import DONE
+def _spell_count(forecast: Forecast) -> str:
+    from vagus.operations.revocation import count_of
 
-    if row.state == DONE:
-        return (
-            f"plan {row.id} is done: {_count(row.done, 'certificate')} {_became(row)}, and nothing is left of it; "
-            "propose a new plan for what was issued since"
-        )
-    why = f" ({row.stopped_because})" if row.stopped_because else ""
-    return (
-        f"plan {row.id} was stopped for good{why}, with {_progress(row)}; propose a new plan for the rest with "
-        "`vagus revoke` and the same options"
-    )
+    of_devices = f" of {count_of(forecast.devices, 'device')}" if forecast.devices else ""
+    return f"{count_of(forecast.certificates, 'certificate')}{of_devices}"
 
 
-def spell_state(row: RevocationPlanRow) -> str:
-    """How far a plan has come, and the command that goes on from there."""
-    from vagus.records.revocation.plans import DONE, PAUSED, STOPPED
+def spell_state(plan: RevocationPlan) -> str:
+    """How far a plan is, and the command that goes on from there."""
+    from vagus.operations.revocation import PlanState
 
-    plan = row.id
-    if row.state == DONE:
-        return f"Plan {plan} is done: {_count(row.done, 'certificate')} {_became(row)}."
-    if row.state == STOPPED:
+    row, number = plan.row, plan.row.id
+    if row.state == PlanState.DONE:
+        return f"Plan {number} is done: {plan.result}."
+    if row.state == PlanState.STOPPED:
         rest = max(0, row.counts["certificates"] - row.done)
-        why = f" ({row.stopped_because})" if row.stopped_because else ""
         return (
-            f"Plan {plan} is stopped for good{why}: {_count(row.done, 'certificate')} {_became(row)}, which stays so; "
-            f"{rest:,} are left as they are."
+            f"Plan {number} is stopped for good{plan.why_stopped}: {plan.result}, which stays so; {rest:,} are left as "
+            "they are."
         )
-    missing = row.approvals_needed - len(row.approvals)
-    if missing > 0:
+    if plan.missing_approvals > 0:
         return (
-            f"Plan {plan} is {row.state}, approvals are missing: {missing}; another operator gives "
-            f"`vagus revoke approve {plan}`, then `vagus revoke run {plan}`."
+            f"Plan {number} is {row.state}, approvals are missing: {plan.missing_approvals}; another operator gives "
+            f"`vagus revoke approve {number}`, then `vagus revoke run {number}`."
         )
-    on = f"go on with `vagus revoke run {plan}`, or end it with `vagus revoke stop {plan}`"
-    if row.state == PAUSED:
-        return f"Plan {plan} is paused with {_progress(row)}; {on}."
-    return f"Plan {plan} is {row.state} with {_progress(row)}; {on}."
-
-
-def _progress(row: RevocationPlanRow) -> str:
-    return f"{row.done:,} of {_count(row.counts['certificates'], 'certificate')} done"
-
-
-def _became(row: RevocationPlanRow) -> str:
-    return f"{'is' if row.done == 1 else 'are'} {_BECAME[row.act]}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    on = f"go on with `vagus revoke run {number}`, or end it with `vagus revoke stop {number}`"
+    return f"Plan {number} is {row.state} with {plan.progress}; {on}."
