@@ -16,7 +16,7 @@ from bench.rig.installation import UNIT, hospital, maker, open_installation
 from bench.rig.limits import REFERENCE_ISSUANCE, fsync_note, fsync_seconds, issuance_limit
 from bench.rows import Row, cpu_rate
 from vagus.authority.issuance import Issuance, IssuanceOrder
-from vagus.fleet.idevid_issuance import Birth, Line
+from vagus.fleet.idevid_issuance import IDevIDIssuance, LineDevice
 from vagus.identifiers import DeviceId
 from vagus.records.engine.writer import Batch, Writer
 from vagus.x509.names.distinguished import SubjectFields
@@ -88,12 +88,14 @@ def _pure(limit: float) -> Row:
 def _bulk(limit: float) -> Row:
     with maker() as folder, open_installation(folder) as installation:
         issuer = installation.open_issuers(["line"])["line"]
-        line = Line(installation.issuance, issuer, maker="Aorta Devices", country=None, hardware_type=_HARDWARE_TYPE)
+        line = IDevIDIssuance(
+            installation.issuance, issuer, maker="Aorta Devices", country=None, hardware_type=_HARDWARE_TYPE
+        )
         batch = [new_request() for _ in range(_BIRTHS)]
         disk = fsync_seconds(folder)
         wall, cpu = time.perf_counter(), time.process_time()
         births = [
-            Birth("Aorta IP3", f"AIP3-{number:06d}", decode_request(request).public_key)
+            LineDevice("Aorta IP3", f"AIP3-{number:06d}", decode_request(request).public_key)
             for number, request in enumerate(batch)
         ]
         issued = line.issue(births, _no_progress)

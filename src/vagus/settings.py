@@ -208,7 +208,7 @@ def write_settings(
         raise Conflict(Reason.ALREADY_EXISTS, msg, file=str(folder / FILE_NAME)) from fault
     except OSError as fault:
         if fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
-            msg = f"{folder}: the disk refuses ({fault.strerror}); make room on it, or name a folder on another one"
+            msg = f"{folder}: the disk fails ({fault.strerror}); make room on it, or name a folder on another one"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, file=str(folder)) from fault
         msg = f"{folder}: cannot be written ({fault.strerror}); name a folder of your own"
         raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(folder)) from fault

@@ -60,7 +60,7 @@ def _identity(standing: House, status: DatabaseStatus) -> AcceptedIdentity:
 
 def _at_sight(status: DatabaseStatus, identity: AcceptedIdentity) -> Reason | None:
     try:
-        status.look(identity)
+        status.check_accepted(identity)
     except NotTrusted as refusal:
         return refusal.reason
     return None

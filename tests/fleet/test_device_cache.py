@@ -14,7 +14,7 @@ from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import Unavailable, VagusError
 from vagus.events.devices import DeviceFollower
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
-from vagus.fleet.device_cache import RememberedDevices
+from vagus.fleet.device_cache import DeviceCache
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
 from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.lifecycle import DeviceState
@@ -35,7 +35,7 @@ class ListenerState:
         self.is_away = False
         self.follower = DeviceFollower(standing.stock.database)
         self.follower.follow(standing.stock.writer)
-        self.devices = RememberedDevices(standing.stock.database, self.follower, lambda: self.is_away, most=most)
+        self.devices = DeviceCache(standing.stock.database, self.follower, lambda: self.is_away, most=most)
         parts = (standing.stock.database, pack(), standing.stock.clock, standing.admission._validator)
         self.admission = Admission(*parts, find_device=self.devices.find)
 

@@ -128,7 +128,7 @@ def test_files_that_come_change_and_go_are_noticed(shelf: Shelf) -> None:
     (shelf.folder / "line.crl").unlink()
     assert shelf.lists.has_changed()
     assert shelf.verdict() is None
-    assert shelf.lists.told() == {}
+    assert shelf.lists.problems() == {}
 
 
 @pytest.mark.parametrize(
@@ -142,12 +142,12 @@ def test_a_file_that_cannot_be_taken_stops_nothing_but_itself(shelf: Shelf, cont
     assert shelf.verdict() is Reason.REVOKED
     shelf.put("line.crl", content)
     assert shelf.verdict() is Reason.REVOKED, "what it said before stays in force"
-    assert set(shelf.lists.told()) == {"makers/line.crl"}
+    assert set(shelf.lists.problems()) == {"makers/line.crl"}
     shelf.lists = shelf.restarted()
     assert shelf.verdict() is Reason.STATUS_UNAVAILABLE, "nobody knows what it said: that is no silence"
     shelf.put("line.crl", crl(LINE, number=2))
     assert shelf.verdict() is None
-    assert shelf.lists.told() == {}
+    assert shelf.lists.problems() == {}
 
 
 def test_a_file_that_could_not_be_taken_is_tried_again_though_nobody_wrote_to_it(
@@ -173,7 +173,7 @@ def test_an_older_list_is_told_and_takes_nothing_back(shelf: Shelf) -> None:
     assert shelf.verdict() is Reason.REVOKED
     shelf.put("line.crl", older)
     assert shelf.verdict() is Reason.REVOKED
-    assert "older than one already seen" in shelf.lists.told()["makers/line.crl"]
+    assert "older than one already seen" in shelf.lists.problems()["makers/line.crl"]
     shelf.lists = shelf.restarted()
     assert shelf.verdict() is Reason.STATUS_UNAVAILABLE
     shelf.put("newest.crl", crl(LINE, number=6))
@@ -183,13 +183,13 @@ def test_an_older_list_is_told_and_takes_nothing_back(shelf: Shelf) -> None:
 def test_a_forged_list_of_one_maker_leaves_the_others_alone(shelf: Shelf) -> None:
     shelf.put("other.crl", crl(root("O=Other,CN=Root")))
     assert shelf.verdict() is None
-    assert set(shelf.lists.told()) == {"makers/other.crl"}
+    assert set(shelf.lists.problems()) == {"makers/other.crl"}
 
 
 def test_a_list_that_ran_out_is_told(shelf: Shelf) -> None:
     shelf.put("line.crl", crl(LINE))
     assert shelf.verdict() is None
-    assert shelf.lists.told() == {}
+    assert shelf.lists.problems() == {}
     shelf.clock.at = AT + 8 * DAY
-    assert "was to be replaced by" in shelf.lists.told()["makers/line.crl"]
+    assert "was to be replaced by" in shelf.lists.problems()["makers/line.crl"]
     assert shelf.verdict() is Reason.STATUS_STALE

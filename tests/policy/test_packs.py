@@ -374,7 +374,7 @@ BAD: dict[str, Bad] = {
     "short-lived authority": Bad({f"{CA}short_lived": True}, "profiles.issuing-ca.short_lived", "RFC 9608"),
     "authority with a responder": Bad({f"{CA}ocsp_pointer": True}, "profiles.issuing-ca.ocsp_pointer", "CRL alone"),
     "authority without a list": Bad({f"{CA}crl_pointer": False}, "profiles.issuing-ca.crl_pointer", "must be true"),
-    "root with a list": Bad({"profiles__root__crl_pointer": True}, "profiles.root.crl_pointer", "above a root"),
+    "root with a list": Bad({"profiles__root__crl_pointer": True}, "profiles.root.crl_pointer", "no CRL covers a root"),
     "responder to be checked": Bad({"profiles__ocsp__ocsp_nocheck": False}, "profiles.ocsp.ocsp_nocheck", "RFC 6960"),
     "device not to be checked": Bad(
         {f"{ENTITY}ocsp_nocheck": True}, "profiles.bedside.ocsp_nocheck", "trusted unchecked"
@@ -397,7 +397,7 @@ BAD: dict[str, Bad] = {
     "categories without class": Bad({"rules__bedside__device_class": ...}, "rules.bedside.device_class", "FDA class"),
     "TLS 1.2 at home": Bad({"rules__home-hub__tls_minimum": "1.2"}, "rules.home-hub.tls_minimum", "in clear"),
     "category in two rules": Bad(
-        {"rules__imaging__categories": ["ventilator"]}, "rules.imaging.categories", "already stands"
+        {"rules__imaging__categories": ["ventilator"]}, "rules.imaging.categories", "is already in"
     ),
     "function missing": Bad({"functions__alarm": ...}, "functions.alarm", "missing"),
     "control that fails open": Bad(

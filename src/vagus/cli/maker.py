@@ -58,7 +58,7 @@ def make_idevids(
     device). Repeated for the same keys it writes the same certificates.
     """
     from vagus.errors import Malformed
-    from vagus.fleet.idevid_issuance import Birth
+    from vagus.fleet.idevid_issuance import LineDevice
     from vagus.reasons import Reason
     from vagus.x509.pem import encode_certificates
 
@@ -69,11 +69,11 @@ def make_idevids(
     with open_installation(context, passphrase_source) as installation:
         line, actor = installation.operations.maker_line, installation.actor
         wanted = line.choose(actor, batches=batch, serials=serial)
-        births: list[Birth] = []
+        births: list[LineDevice] = []
         with output.progress("Reading requests" if requests else "Making keys", len(wanted)) as advance:
             for model, number in wanted:
                 key = _request_key(requests, number) if requests is not None else _make_key(out / number)
-                births.append(Birth(model, number, key))
+                births.append(LineDevice(model, number, key))
                 advance(1)
         with output.progress("Issuing", len(births)) as advance:
             issued = line.issue_idevids(actor, births, is_again=again, advance=advance)

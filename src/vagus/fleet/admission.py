@@ -1,4 +1,4 @@
-"""Who may pass a listener: the validator's verdict, then the inventory's; opens and closes no connection."""
+"""Which peers a listener admits: the validator decides, then the inventory; opens and closes no connection."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PeerCredential(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerRules:
-    """Whom a listener lets in. None means that nothing narrows.
+    """Which peers a listener admits. None means no restriction.
 
     `function` is what its connections are for, None for an enrolment listener. `units` are compartments written
     h1/icu; `profiles` are what a device may be; `registration_authorities` are the devices whose connections may
@@ -62,7 +62,7 @@ class ListenerRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """Somebody who may pass: what was proved, which device it is, and what revocation does to the open session."""
+    """An admitted peer: what it proved, which device it is, and what revocation does to the open session."""
 
     credential: PeerCredential
     function: Function | None
@@ -72,7 +72,7 @@ class Admitted:
     is_registration_authority: bool = False
     served_units: frozenset[str] | None = None  # the compartments of the listener; None: every one
     on_grace: NotTrusted | None = None
-    """Why it would be refused, were it not for the grace of the function's policy; for the gate's log."""
+    """The refusal that only the grace of the function's policy prevents; for the gateway's log."""
 
     @property
     def unit(self) -> str | None:
@@ -114,7 +114,7 @@ class Admission:
         self._validator, self._makers = validator, makers
 
     def admit(self, peer: Peer, rules: ListenerRules) -> Admitted:
-        """The peer as somebody who may pass this listener.
+        """Admit a peer to a listener.
 
         Raises NotAuthorised(CREDENTIAL_MISSING|NOT_IN_INVENTORY|WRONG_COMPARTMENT|ROLE_FORBIDDEN|
         PROFILE_VIOLATION|IDENTITY_AMBIGUOUS), NotTrusted with the validator's reason, Conflict(DEVICE_STATE),
@@ -127,7 +127,7 @@ class Admission:
                 msg = "this listener wants a client certificate; enrol first, then connect with it"
                 raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
             return Admitted(credential=PeerCredential.NONE, function=rules.function, served_units=rules.units)
-        # 2. RFC 5280 section 6, names, role, compartment, status: the house's anchors first.
+        # 2. RFC 5280 section 6, names, role, compartment, status: this installation's anchors first.
         expectation = Expectation(
             role=rules.role,
             group_domain=rules.group_domain,
@@ -191,7 +191,7 @@ class Admission:
         )
 
     def _session_on_revocation(self, device: DeviceRow, function: Function | None) -> SessionOnRevocation:
-        """What becomes of the open session (design section 6.3): enrolment and control always close."""
+        """What happens to the open session after a revocation: enrolment and control always close."""
         if function is None:
             return SessionOnRevocation.CLOSE
         return self._pack.session_on_revocation(device.profile, function)
@@ -208,7 +208,7 @@ class Admission:
             raise NotAuthorised(Reason.ROLE_FORBIDDEN, msg, device=str(device.id))
 
     def _check_tls(self, peer: Peer, device: DeviceRow) -> None:
-        """TLS 1.2 shows any client certificate to everybody on the way, a birth certificate too (design section 4).
+        """TLS 1.2 shows any client certificate on the network in clear, the maker's too.
 
         Raises NotAuthorised(PROFILE_VIOLATION), PolicyRefusal(POLICY_VIOLATION).
         """
@@ -233,7 +233,7 @@ class Admission:
 def _find_named(find_device: FindDevice, identity: AcceptedIdentity) -> DeviceRow:
     """The device that the certificate names. Raises NotAuthorised(IDENTITY_AMBIGUOUS|NOT_IN_INVENTORY)."""
     if identity.device_name is None:
-        raise NotAuthorised(Reason.IDENTITY_MISSING, "the certificate names no device of this house")
+        raise NotAuthorised(Reason.IDENTITY_MISSING, "the certificate names no device of this installation")
     device = find_device(identity.device_name.device)
     if device is None:
         msg = "the certificate is good, but its device is not in the inventory; add it or revoke the certificate"

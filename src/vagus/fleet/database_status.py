@@ -1,6 +1,6 @@
-"""Whether a certificate of this house stands: the revocation sequence and the record of what was issued; no chain.
+"""Whether a certificate of this installation is valid now, by the revocation sequence and the record of issuance.
 
-Foreign issuers (an imported authority's root, makers) have their own status source.
+It validates no chain. Foreign issuers (an imported authority's root, makers) have their own status source.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _MOST_REMEMBERED: Final = 200_000  # 32-byte hashes: about 20 MB
 class DatabaseStatus:
     """A StatusSource over the follower of the revocation sequence. Safe to ask from several threads.
 
-    `bound` is how long the sequence may be out of sight, `grace` how much longer connections may go on, told each time
-    by `find_lapse`; then nobody is trusted any more. `elsewhere` answers for certificates whose issuer is no authority
-    of this installation.
+    `bound` is how long the sequence may be unread. `grace` is how much longer connections may go on; `find_lapse`
+    reports each of them. After both, no certificate is trusted. `elsewhere` decides for certificates whose issuer is no
+    authority of this installation.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class DatabaseStatus:
         self._issued: dict[bytes, None] = {}  # certificates that were found to be ours, by their SHA-256, oldest first
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
-        """Raises NotTrusted unless `certificate`, whose signature by `issuer` is verified, stands at `at`.
+        """Raises NotTrusted unless `certificate`, whose signature by `issuer` is verified, is valid at `at`.
 
-        REVOKED, ON_HOLD; NOT_ISSUED for one that this house never issued, although its key signed it; SEQUENCE_LOST
-        when the sequence has been out of sight for too long; STATUS_UNAVAILABLE for a foreign issuer.
+        REVOKED, ON_HOLD; NOT_ISSUED for one that this installation never issued, although its key signed it;
+        SEQUENCE_LOST when the sequence could not be read for too long; STATUS_UNAVAILABLE for a foreign issuer.
         """
         # 1. Whose certificate it is.
         authority_id = self._authorities.get(issuer.spki_sha256)
@@ -66,24 +66,24 @@ class DatabaseStatus:
             authority_id = self._find_authority(issuer)
         if authority_id is None:
             if self._elsewhere is None:
-                msg = "the certificate's issuer is no authority of this installation, and nobody here knows its status"
+                msg = "the certificate's issuer is no authority of this installation, so its status is unknown here"
                 raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg)
             self._elsewhere.check_status(certificate, issuer, at)
             return
-        # 2. Revoked or held: a dictionary in memory, as new as the last commit or poll.
+        # 2. Revoked or on hold: a dictionary in memory, as new as the last commit or poll.
         self._check_sequence(authority_id, certificate.serial)
-        # 3. A sequence that is out of sight proves nothing (design section 6.3).
+        # 3. A sequence that cannot be read proves nothing.
         if self._follower.is_lost(at, self._bound + self._grace):
             raise self._lapse(self._bound + self._grace)
-        # 4. A good signature is not enough: what no intent covers, a thief of the key has signed.
+        # 4. A good signature is not enough: a certificate without an intent was signed by a thief of the key.
         if certificate.sha256 not in self._issued:
             self._check_issued(authority_id, certificate)
 
-    def look(self, identity: AcceptedIdentity) -> None:
-        """What the sequence has against a path that was accepted before, at the cost of a few look-ups in memory.
+    def check_accepted(self, identity: AcceptedIdentity) -> None:
+        """Raises NotTrusted(REVOKED|ON_HOLD|REVOKED_CA) when a certificate of a path that was accepted is revoked now.
 
-        Raises NotTrusted(REVOKED|ON_HOLD|REVOKED_CA). It proves nothing when it does not: then `check_status` has the
-        word, with everything else that a verdict needs.
+        It costs a few look-ups in memory. Without an error it proves nothing: `check_status` decides, with everything
+        else that a verdict needs.
         """
         issuers = identity.path[1:] if identity.anchor is None else (*identity.path[1:], identity.anchor)
         for index, (certificate, issuer) in enumerate(zip(identity.path, issuers, strict=False)):
@@ -102,27 +102,27 @@ class DatabaseStatus:
         if entry is None:
             return
         if entry.is_hold:
-            raise NotTrusted(Reason.ON_HOLD, "the certificate is suspended; ask those who suspended it")
+            raise NotTrusted(Reason.ON_HOLD, "the certificate is on hold; ask the operators who suspended it")
         msg = "the certificate is revoked; enrol again if the inventory still wants the device"
         raise NotTrusted(Reason.REVOKED, msg, crl_reason=entry.reason)
 
     def find_lapse(self, at: datetime) -> NotTrusted | None:
-        """What would be refused without the grace; None while the sequence is in sight."""
+        """The refusal that only the grace prevents; None while the sequence can be read."""
         return self._lapse(self._bound) if self._follower.is_lost(at, self._bound) else None
 
     def _lapse(self, bound: timedelta) -> NotTrusted:
-        msg = f"the revocation sequence was last seen more than {bound} ago; check the database"
+        msg = f"the revocation sequence was last read more than {bound} ago; check the database"
         return NotTrusted(Reason.SEQUENCE_LOST, msg, bound=int(bound.total_seconds()))
 
     def _check_issued(self, authority_id: int, certificate: PathCertificate) -> None:
         is_settled = _is_ours(self._database, authority_id, certificate)
         if is_settled is None:
-            msg = "no record says that this house issued the certificate; its issuer's key may be stolen"
+            msg = "no record says that this installation issued the certificate; its issuer's key may be stolen"
             raise NotTrusted(Reason.NOT_ISSUED, msg, authority=authority_id)
         if is_settled:
             with self._turn:
                 self._issued[certificate.sha256] = None
-                if len(self._issued) > _MOST_REMEMBERED:  # one goes, not all: without the database they are needed
+                if len(self._issued) > _MOST_REMEMBERED:  # remove one, not all: without the database the rest is needed
                     del self._issued[next(iter(self._issued))]
 
     def _find_authority(self, issuer: PathCertificate) -> int | None:
@@ -136,7 +136,7 @@ class DatabaseStatus:
 
 
 def _is_ours(database: Database, authority_id: int, certificate: PathCertificate) -> bool | None:
-    """None: never issued. True: these very bytes. False: the row of its signature is still on its way to the disk.
+    """None: never issued. True: these very bytes. False: the row of its signature is not committed yet.
 
     An intent commits to the TBS before the key is used, so the same TBS under a good signature is what was intended.
     """
@@ -144,7 +144,7 @@ def _is_ours(database: Database, authority_id: int, certificate: PathCertificate
     if row is None:
         return None
     if row.fingerprint == LOST:
-        # A restore lost the bytes; the ledger's entry commits to them all the same.
+        # A restore lost the bytes. The ledger's entry still commits to them.
         tbs_sha256 = hashlib.sha256(certificate.tbs_der).digest()
         with database.reading() as connection:
             return True if _find_tbs_digest(connection, row.leaf_index) == tbs_sha256 else None
@@ -162,9 +162,9 @@ def _find_tbs_digest(connection: Connection, leaf_index: int) -> bytes | None:
 
 
 def bounds_for(pack: PolicyPack, function: Function | None) -> tuple[timedelta, timedelta]:
-    """How long the sequence may be out of sight for connections of `function`, and the grace beyond.
+    """How long the sequence may be unread for connections of `function`, and the grace after that.
 
-    Enrolment is held as control is. Only functions that fail operational have a grace (design section 5).
+    Enrolment (None) has the bound of control. Only functions that fail operational have a grace.
     """
     rule = pack.functions[Function.CONTROL if function is None else function]
     return rule.status_max_age, rule.grace

@@ -1,7 +1,7 @@
-"""Devices as the inventory last had them, for as long as the database is out of sight; lets nobody in by itself.
+"""A cache of the inventory's devices for the time in which the database cannot be read; admits no device.
 
-A certificate's status is known in memory for as long as the policy of its function allows (design section 6.3). What
-the inventory says of its device must be known for as long, or a database that is away ends every alarm at once.
+A certificate's status is known in memory for as long as the policy of its function allows. What the inventory says of
+its device must be known for as long, or an outage of the database ends every alarm at once.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 MOST: Final = 50_000  # some 50 MB
 
 
-class RememberedDevices:
-    """Asks the inventory, and remembers what it said. Safe to ask from several threads.
+class DeviceCache:
+    """Reads devices from the inventory and caches them. Safe to use from several threads.
 
-    A device of which `follower` hears a change is forgotten at once: what is remembered is never older than what this
-    process knows. `is_away` says that the database is out of sight; then whoever is remembered is not asked about, for
-    a database that hangs would keep everybody waiting. How long it may be so, the source of the certificate's status
-    decides, which is asked first.
+    A device that `follower` reports as changed leaves the cache at once: no cached device is older than what this
+    process knows. `is_away` says that the database cannot be read. Then a cached device is not read again, because a
+    database that hangs would delay every connection. The source of the certificate's status, which is asked first,
+    decides how long this may last.
+
+    `_rows` is changed under `_turn` alone, by readers (`_store`) and by the follower's threads (`_forget`). A reader
+    notes the follower's position before it reads. If the position moved meanwhile, the row may be out of date, and is
+    not cached.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class RememberedDevices:
     def find(self, device_id: DeviceId) -> DeviceRow | None:
         """The device; None where it is not in the inventory.
 
-        Raises Unavailable(DATABASE_UNAVAILABLE) where the database does not answer and nothing is remembered.
+        Raises Unavailable(DATABASE_UNAVAILABLE) where the database cannot be read and the device is not cached.
         """
         known = self._rows.get(device_id.text)
         if known is not None and self._is_away():
@@ -55,18 +59,18 @@ class RememberedDevices:
         try:
             row = glance_at_device(self._database, device_id)
         except Unavailable as error:
-            known = self._rows.get(device_id.text)  # asked anew: a change may have been told meanwhile
+            known = self._rows.get(device_id.text)  # read again: a change may have removed it meanwhile
             if error.reason is not Reason.DATABASE_UNAVAILABLE or known is None:
                 raise
             return known
         if row is not None:
-            self._keep(row, position)
+            self._store(row, position)
         return row
 
-    def _keep(self, row: DeviceRow, position: int) -> None:
+    def _store(self, row: DeviceRow, position: int) -> None:
         with self._turn:
             if self._follower.position != position:
-                return  # a change that was told since may be of this device
+                return  # the change since then may be one of this device
             self._rows.pop(row.id.text, None)
             self._rows[row.id.text] = row
             if len(self._rows) > self._most:

@@ -61,7 +61,7 @@ class NewDevice:
 
 
 AtEnd = Callable[[Batch, DeviceId, str], None]
-"""What else happens, in the same act, when a device's life ends, and by whom."""
+"""What else happens, in the same transaction, when a device's life ends: batch, device, and who ended it."""
 
 
 def revoke_at_end(batch: Batch, device_id: DeviceId, by: str) -> None:
@@ -83,7 +83,7 @@ class Inventory:
     ) -> None:
         """`overlap` is how long a transferred device's old certificates go on, by the policy.
 
-        `listener_names` are the host names of the house's own doors, which no device may show.
+        `listener_names` are the host names of this installation's listeners, which no device may show.
         """
         self._listener_names = listener_names
         self._writer = writer
@@ -92,7 +92,7 @@ class Inventory:
         self._overlap = overlap
 
     def add(self, new: NewDevice, *, by: str) -> Future[DeviceRow]:
-        """Add one device. Raises Conflict(ALREADY_EXISTS) for a door's host name; the future raises as `add_device`."""
+        """Add one device. Raises Conflict(ALREADY_EXISTS) for a listener's name; the future raises as `add_device`."""
         (device,) = self._prepare([new])
         return self._writer.submit(lambda batch: add_device(batch, *device, by=by))
 
@@ -106,7 +106,7 @@ class Inventory:
         drawn = [(new, DeviceId.draw(self._entropy)) for new in many]
         names = {name for new, _ in drawn for name in new.host_names}
         if names and (taken := sorted(names & self._listener_names())):
-            msg = f"{taken[0]} is the name of one of our own doors, for which the device would be taken; give another"
+            msg = f"{taken[0]} is the name of a listener here, and the device could pose as it; give another"
             raise Conflict(Reason.ALREADY_EXISTS, msg, host_name=taken[0])
         return drawn
 
@@ -122,20 +122,20 @@ class Inventory:
     def lock_out(self, device_id: DeviceId, reason: RevocationReason, *, by: str) -> Future[Revoked]:
         """Revoke every certificate of a device, and quarantine it (recall it, if it was just received), in one act.
 
-        Revocation alone leaves a door open: with the maker's certificate the device would enrol anew at once.
+        Revocation alone is not enough: with the maker's certificate the device would enrol anew at once.
         The future raises NotAuthorised(NOT_IN_INVENTORY) and what revoking raises.
         """
         return self._writer.submit(lambda batch: lock_out_device(batch, device_id, reason, by=by))
 
     def transfer(self, device_id: DeviceId, unit: UnitName, *, by: str) -> Future[DeviceRow]:
-        """Give a device to another compartment: it must enrol there anew within a day (design section 4).
+        """Give a device to another compartment: it must enrol there anew within a day.
 
         The future raises NotAuthorised(NOT_IN_INVENTORY), Malformed(BAD_ARGUMENT), Conflict(DEVICE_STATE).
         """
         return self._writer.submit(lambda batch: transfer_device(batch, device_id, unit, by=by, overlap=self._overlap))
 
     def place(self, device_id: DeviceId, place: str | None) -> Future[DeviceRow]:
-        """Note where a device stands. No ledger entry: it changes nothing that the device may do."""
+        """Record where a device is. No ledger entry: it changes nothing that the device may do."""
         _check_text("place", place)
 
         def act(batch: Batch) -> DeviceRow:
@@ -152,7 +152,7 @@ def load_device(connection: Connection, device_id: DeviceId) -> DeviceRow:
 
 
 def check_known(found: DeviceRow | None, device_id: DeviceId) -> DeviceRow:
-    """The device, where a look found it. Raises NotAuthorised(NOT_IN_INVENTORY)."""
+    """The device, if it was found. Raises NotAuthorised(NOT_IN_INVENTORY)."""
     if found is None:
         msg = f"device {device_id} is not in the inventory; add it first"
         raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg, device=str(device_id))
@@ -207,7 +207,7 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
 
 
 def _check_text(what: str, text: str | None) -> None:
-    """Raises Malformed(BAD_ARGUMENT): what is kept is shown on terminals, so it holds no control characters."""
+    """Raises Malformed(BAD_ARGUMENT): stored text is shown on terminals, so it has no control characters."""
     if text is not None and not (len(text) <= _LONGEST_PLACE and text.isprintable()):
         msg = f"{what} {text[:40]!r} is not up to {_LONGEST_PLACE} printable characters; correct it"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
@@ -232,7 +232,7 @@ def change_device_state(
     before = DeviceState(device.state)
     check_move(before, after)
     if not set_device_state(batch.connection, device_id, before=before, after=after, at=batch.at):
-        msg = f"the device was changed by somebody else while it was {before}; look again"
+        msg = f"another process changed the device while it was {before}; read it again"
         raise Conflict(Reason.DEVICE_STATE, msg)
     note_device_change(batch, device_id)
     append(batch, DeviceStateChanged(owner_of(device_id), before, after, by))
@@ -251,7 +251,7 @@ def lock_out_device(batch: Batch, device_id: DeviceId, reason: RevocationReason,
 
 
 def bar_device(batch: Batch, device_id: DeviceId, *, by: str) -> None:
-    """Let a device enrol no more until an operator says so; its certificates are somebody else's business."""
+    """Let a device enrol no more until an operator says so; the caller revokes its certificates."""
     state = DeviceState(load_device(batch.connection, device_id).state)
     _expire_tokens(batch, device_id, by)
     if DeviceState.QUARANTINED in MOVES[state]:

@@ -1,4 +1,4 @@
-"""Birth certificates (802.1AR IDevIDs) for devices on a maker's line; makes no key and keeps no file."""
+"""Issues makers' certificates (802.1AR IDevIDs) for devices on a production line; makes no key and writes no file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Birth:
+class LineDevice:
     """A device on the line: its model, the serial number that the plan gives it, and the key that it made."""
 
     model: str
@@ -27,8 +27,8 @@ class Birth:
     public_key: PublicKey
 
 
-class Line:
-    """Issues under the maker's line CA. Repeated for the same device and key it gives the same certificate."""
+class IDevIDIssuance:
+    """Issues under the maker's line CA. A repeated call for the same device and key gives the same certificate."""
 
     def __init__(
         self, issuance: Issuance, issuer: Issuer, *, maker: str, country: str | None, hardware_type: str
@@ -40,32 +40,32 @@ class Line:
         self._country = country
         self._hardware_type = hardware_type
 
-    def issue(self, births: Sequence[Birth], advance: Advance) -> list[IssuedCertificate]:
+    def issue(self, devices: Sequence[LineDevice], advance: Advance) -> list[IssuedCertificate]:
         """A certificate for each device, in order; a few hundred intents share their commits.
 
         Raises Malformed(BAD_ARGUMENT) for a serial number named twice, and what issuance refuses.
         """
-        names = [(birth.model, birth.serial) for birth in births]
+        names = [(one.model, one.serial) for one in devices]
         if len(set(names)) != len(names):
             raise Malformed(Reason.BAD_ARGUMENT, "a serial number is named twice; give each device once")
         issued: list[IssuedCertificate] = []
-        for at in range(0, len(births), _PART):
-            part = births[at : at + _PART]
+        for at in range(0, len(devices), _PART):
+            part = devices[at : at + _PART]
             promised = [self._issuance.commit(self._issuance.prepare(self._order(one), self._issuer)) for one in part]
             issued += [self._finish(future) for future in promised]
             advance(len(part))
         return issued
 
-    def _order(self, birth: Birth) -> IssuanceOrder:
+    def _order(self, device: LineDevice) -> IssuanceOrder:
         return IssuanceOrder(
-            request_id=f"idevid-{birth.public_key.spki_sha256.hex()}",
+            request_id=f"idevid-{device.public_key.spki_sha256.hex()}",
             profile=PROFILE,
-            owner=owner_of(birth.serial),
-            public_key=birth.public_key,
+            owner=owner_of(device.serial),
+            public_key=device.public_key,
             subject=SubjectFields(
-                organisation=self._maker, unit=birth.model, country=self._country, serial_number=birth.serial
+                organisation=self._maker, unit=device.model, country=self._country, serial_number=device.serial
             ),
-            hardware_module=HardwareModule(self._hardware_type, birth.serial.encode("ascii")),
+            hardware_module=HardwareModule(self._hardware_type, device.serial.encode("ascii")),
         )
 
     def _finish(self, future: Future[IssuanceToken | IssuedCertificate]) -> IssuedCertificate:
@@ -74,7 +74,7 @@ class Line:
 
 
 def owner_of(serial: str) -> str:
-    """A born device as the tables of keys and certificates name their owner; the ledger hashes it.
+    """A device of the line as the tables of keys and certificates name their owner; the ledger hashes it.
 
     A plan's prefixes are distinct, so a serial number names one device of its maker.
     """

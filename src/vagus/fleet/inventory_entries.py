@@ -12,14 +12,14 @@ from vagus.records.models import ModelRow, facts_digest, find_model, put_model
 
 
 def device_added(row: DeviceRow, *, by: str) -> DeviceAdded:
-    """The entry of a new device: who may speak for it with its maker's certificate is told too, hashed."""
+    """The entry of a new device. It names, hashed, the maker's serial number that may speak for the device."""
     numbered = f"number:{row.model}:{row.maker_serial}"
     names = host_names_digest(row.host_names) if row.host_names else None
     return DeviceAdded(f"device:{row.id}", str(row.unit), row.profile, row.state, by, numbered, names)
 
 
 def record_model(batch: Batch, model: ModelRow, *, by: str) -> bool:
-    """Insert or change a model, with its entry; whether it was news."""
+    """Insert or change a model, with its entry. Returns whether anything changed."""
     if find_model(batch.connection, model.name) == model:
         return False
     put_model(batch.connection, model)

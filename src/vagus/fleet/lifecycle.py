@@ -12,7 +12,7 @@ from vagus.reasons import Reason
 
 @unique
 class DeviceState(StrEnum):
-    """Where a device is in its life (design section 1)."""
+    """Where a device is in its life."""
 
     MANUFACTURED = "manufactured"
     SHIPPED = "shipped"
@@ -58,10 +58,10 @@ MAY_RENEW: Final = frozenset({_S.COMMISSIONED, _S.IN_SERVICE, _S.ON_LOAN, _S.IN_
 """Quarantine ends renewal at once: what is suspected gets no new certificate."""
 
 MAY_CONNECT: Final = frozenset({_S.COMMISSIONED, _S.IN_SERVICE, _S.ON_LOAN})
-"""Who is let through a gate; enrolment listeners ask MAY_ENROL instead."""
+"""States in which a gateway admits a device; enrolment listeners use MAY_ENROL instead."""
 
 HAS_ENDED: Final = frozenset({_S.DECOMMISSIONED, _S.SANITISED, _S.DISPOSED})
-"""States in which no certificate of the device stays good."""
+"""States in which no certificate of the device stays valid."""
 
 
 def decode_state(text: str) -> DeviceState:

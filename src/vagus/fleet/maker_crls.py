@@ -1,8 +1,8 @@
-"""What makers say of the birth certificates of their devices: the lists in an installation's folder; fetches none.
+"""Makers' CRLs for the certificates that they gave their devices (IDevIDs), from a folder; fetches none.
 
-The folder `makers/` holds lists (`*.crl`, PEM or DER) and the certificates of lines that sign lists of their own
-(`*.pem`). It is read again whenever a file of it changes. A file that cannot be taken stops nothing but itself: what
-it said before stays in force, and where nothing is known of before, its issuer's devices wait for a good one.
+The folder `makers/` holds CRLs (`*.crl`, PEM or DER) and the certificates of line CAs that sign their own CRLs
+(`*.pem`). It is read again whenever a file of it changes. A file that cannot be used affects only itself: its last good
+content stays in force. Where there was none, its issuer's devices are refused until a good file comes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from vagus.x509.pem import decode_blocks
 
 FOLDER: Final = "makers"
 RETRY_SECONDS: Final = 30.0
-"""Until a file that could not be taken is read again although nobody wrote to it."""
+"""After this time a file that could not be used is read again, although it did not change."""
 
 _LOG = logging.getLogger(__name__)
 
 
 def list_files(folder: Path) -> tuple[Path, ...]:
-    """The files of such a folder that count: lists, and the certificates of lines that sign some."""
+    """The files of such a folder that count: CRLs, and the certificates of line CAs that sign some."""
     if not folder.is_dir():
         return ()
     return tuple(sorted((*folder.glob("*.crl"), *folder.glob("*.pem"))))
@@ -44,39 +44,39 @@ def list_files(folder: Path) -> tuple[Path, ...]:
 
 @dataclass(frozen=True, slots=True)
 class MakerCrlStatus:
-    """What is known of birth certificates' status: a maker's lists where its files are here, else the inventory alone.
+    """The status of makers' certificates: by the maker's CRLs where there are some, else by the inventory alone.
 
-    802.1AR asks for no revocation of IDevIDs, and a hospital that cannot reach a maker must still enrol. A list that is
-    here binds whatever else is missing: a root's list that revokes a line CA refuses every device of that line, also
-    without a list by the line CA itself.
+    802.1AR asks for no revocation of IDevIDs, and a hospital that cannot reach a maker must still enrol. A CRL that is
+    here counts whatever else is missing: a root's CRL that revokes a line CA refuses every device of that line, also
+    without a CRL by the line CA itself.
     """
 
-    lists: CrlStatus | None
+    crls: CrlStatus | None
     untaken: Mapping[str, DistinguishedName | None] = field(default_factory=dict)
-    """Files that could not be taken, with the issuer of the list; None where it cannot be read."""
+    """Files that could not be used, with the issuer of the CRL; None where it cannot be read."""
 
     def check_path_status(self, path: ValidPath, at: datetime) -> None:
-        """Raises NotTrusted as the lists say; an issuer of whom no list is here passes.
+        """Raises NotTrusted as the CRLs say; an issuer without a CRL here passes.
 
-        NotTrusted(STATUS_UNAVAILABLE) where a list is here that could not be taken, and no other one speaks.
+        NotTrusted(STATUS_UNAVAILABLE) where the only CRL of an issuer could not be used.
         """
-        if self.lists is not None:
-            self.lists.check_path_where_loaded(path, at)
+        if self.crls is not None:
+            self.crls.check_path_where_loaded(path, at)
         for certificate in path.certificates:
-            if self.lists is None or not self.lists.has_crl_for(certificate):
+            if self.crls is None or not self.crls.has_crl_for(certificate):
                 self._check_untaken(certificate)
 
     def _check_untaken(self, certificate: PathCertificate) -> None:
         for name, issuer in self.untaken.items():
             if issuer is None or issuer.matches(certificate.issuer):
-                msg = f"{FOLDER}/{name} may say that certificate {certificate.label} is revoked and could not be taken;"
-                msg = f"{msg} bring the maker's newest list, or remove the file"
+                msg = f"{FOLDER}/{name} may say that certificate {certificate.label} is revoked"
+                msg = f"{msg}, and it could not be used; bring the maker's newest CRL, or remove the file"
                 raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
 
 
 @dataclass(slots=True)
 class MakerCrls:
-    """The lists of a folder, as they were last read. Used by one thread."""
+    """The CRLs of a folder, as they were last read. Used by one thread."""
 
     folder: Path
     memory: CrlMemory
@@ -85,48 +85,48 @@ class MakerCrls:
     faults: dict[str, str] = field(default_factory=dict)
     """What is wrong with a file, by its name."""
     _seen: tuple[tuple[str, int, int, int], ...] | None = None
-    _good: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  # the lists of each file when it was last good
+    _good: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  # the CRLs of each file when it was last good
     _ends: dict[str, datetime] = field(default_factory=dict)
     _retry_at: float = math.inf  # of the monotonic clock
 
     @property
     def count(self) -> int:
-        """How many lists are in use."""
+        """How many CRLs are in use."""
         return sum(len(ders) for ders in self._good.values())
 
     def has_changed(self) -> bool:
-        """Whether a file came, went or was written since `read`, or one that could not be taken is due again.
+        """Whether a file came, went or was written since `read`, or one that could not be used is due again.
 
-        What stood in the way may have been a database or a clock, which leave no trace in the folder.
+        The reason may have been a database or a clock, which leave no trace in the folder.
         """
-        return self._look() != self._seen or time.monotonic() >= self._retry_at
+        return self._read_names() != self._seen or time.monotonic() >= self._retry_at
 
     def forget(self) -> None:
-        """Let `has_changed` be true: for an operator who says so."""
+        """Make `has_changed` true: an operator asked for a new reading."""
         self._seen = None
 
     def read(self, anchors: Sequence[bytes]) -> MakerCrlStatus:
-        """The status of birth certificates under these makers' anchors; `faults` tells what could not be taken."""
-        self._seen = self._look()
+        """The status of makers' certificates under these anchors; `faults` has the files that could not be used."""
+        self._seen = self._read_names()
         names = [name for name, *_ in self._seen]
         self.faults, self._ends = {}, {}
         untaken: dict[str, DistinguishedName | None] = {}
         status: CrlStatus | None = None
-        lists = [name for name in names if name.endswith(".crl")]
-        if lists:
+        crls = [name for name in names if name.endswith(".crl")]
+        if crls:
             pool = Pool(AnchorSet.from_der(anchors), self._lines(names))
             status = CrlStatus(pool, rules=STRICT_CRL_RULES, memory=self.memory, floor=self.floor)
-        for name in lists:
+        for name in crls:
             assert status is not None  # noqa: S101  made above
             issuer, is_taken = self._take(name, status)
             if not is_taken:
                 untaken[name] = issuer
-        self._good = {name: ders for name, ders in self._good.items() if name in lists}
+        self._good = {name: ders for name, ders in self._good.items() if name in crls}
         self._retry_at = time.monotonic() + RETRY_SECONDS if self.faults else math.inf
         return MakerCrlStatus(status, untaken)
 
-    def told(self) -> dict[str, str]:
-        """What an operator should know of the folder now, by file: faults, and lists that have run out."""
+    def problems(self) -> dict[str, str]:
+        """What an operator should know of the folder now, by file: faults, and CRLs that have expired."""
         found = {f"{FOLDER}/{name}": fault for name, fault in self.faults.items()}
         now = self.now()
         for name, end in self._ends.items():
@@ -134,23 +134,23 @@ class MakerCrls:
                 found.setdefault(
                     f"{FOLDER}/{name}",
                     f"was to be replaced by {end:%Y-%m-%d %H:%M} UTC, so its issuer's devices are refused until the "
-                    f"maker's newest list is here",
+                    f"maker's newest CRL is here",
                 )
         return found
 
-    def _look(self) -> tuple[tuple[str, int, int, int], ...]:
+    def _read_names(self) -> tuple[tuple[str, int, int, int], ...]:
         """Each file with what changes when it is written anew."""
         seen = []
         for file in list_files(self.folder):
             try:
                 facts = file.stat()
             except OSError:
-                continue  # it went while we looked, or is a link to nowhere
+                continue  # removed meanwhile, or a link to nowhere
             seen.append((file.name, facts.st_mtime_ns, facts.st_size, facts.st_ino))
         return tuple(seen)
 
     def _lines(self, names: Sequence[str]) -> list[PathCertificate]:
-        """A line CA's own list needs the line CA's certificate."""
+        """The certificates of line CAs: without one, a line CA's own CRL cannot be checked."""
         found: list[PathCertificate] = []
         for name in names:
             if name.endswith(".pem"):
@@ -162,7 +162,7 @@ class MakerCrls:
         return found
 
     def _take(self, name: str, status: CrlStatus) -> tuple[DistinguishedName | None, bool]:
-        """Take a file's lists, or what it held when it was last good; the issuer, and whether the file was taken."""
+        """Use a file's CRLs, or its last good content. Returns the issuer, and whether the file was used."""
         issuer: DistinguishedName | None = None
         try:
             ders = tuple(decode_blocks((self.folder / name).read_bytes(), "X509 CRL"))
@@ -183,7 +183,7 @@ class MakerCrls:
         try:
             status.load(der, self.now())
         except VagusError as fault:
-            self.faults[name] = f"{self.faults[name]}; and what it held before counts no more: {fault.message}"
+            self.faults[name] = f"{self.faults[name]}; and its last good content is no longer valid: {fault.message}"
 
     def _note_end(self, name: str, crl: Crl) -> None:
         if crl.next_update is not None:
@@ -194,11 +194,11 @@ def _spell(fault: VagusError | OSError) -> str:
     return fault.message if isinstance(fault, VagusError) else f"cannot be read: {fault.strerror or fault}"
 
 
-def note(waits: dict[str, str], told: Mapping[str, str]) -> None:
-    """Bring what /health says of makers' files up to `told`, and say what is new in the log, once."""
-    for about in [about for about in waits if about.startswith(f"{FOLDER}/") and about not in told]:
+def note(waits: dict[str, str], problems: Mapping[str, str]) -> None:
+    """Bring what /health says of makers' files up to `problems`, and log what is new, once."""
+    for about in [about for about in waits if about.startswith(f"{FOLDER}/") and about not in problems]:
         del waits[about]
-    for about, what in told.items():
+    for about, what in problems.items():
         if waits.get(about) != what:
             _LOG.warning("%s: %s", about, what)
         waits[about] = what

@@ -1,7 +1,7 @@
-"""A maker's manifest, the file that says which devices it made, and its way into an inventory; trusts no signature.
+"""A maker's manifest, the file that says which devices it made, and its import into an inventory.
 
-Whether a device is the one that the manifest names is proved by its IDevID under the maker's anchor, never here; the
-anchor is what an operator vouches for, and its digest stands in the manifest so that the two files fit together.
+Whether a device is the one that the manifest names is proved by its IDevID under the maker's anchor, never here. The
+operator vouches for the anchor. The manifest has its digest, so that the two files fit together.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MadeModel:
 
 @dataclass(frozen=True, slots=True)
 class MadeDevice:
-    """A device that left the line; the digest of its birth certificate is for people who look."""
+    """A device that left the line. The digest of its IDevID is for people; no code reads it."""
 
     model: str
     serial: str
@@ -62,7 +62,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did: devices known before, added now, and left out because nobody said where they belong."""
+    """What an import did: devices known before, added now, and left out because no unit was named for them."""
 
     maker: str
     anchor_sha256: bytes
@@ -108,7 +108,7 @@ def decode_manifest(raw: bytes) -> Manifest:
     except KeyError as fault:
         raise _bad(f"the key {fault} is missing") from None
     except (TypeError, AttributeError):
-        raise _bad("a table or list in it has the wrong shape") from None
+        raise _bad("a table or an array in it has the wrong shape") from None
     _check(manifest)
     return manifest
 
@@ -127,7 +127,7 @@ def _check(manifest: Manifest) -> None:
 
 
 class ManifestImport:
-    """Takes a manifest into the inventory, a part at a time; each part is a writer act, and all may be repeated."""
+    """Imports a manifest into the inventory in parts. Each part is one transaction and may be repeated."""
 
     def __init__(self, manifest: Manifest, anchor_der: bytes, profile_of: Callable[[str], str | None]) -> None:
         """Raises Conflict(KEY_MISMATCH) when `anchor_der` is not the anchor that the manifest was made under."""
@@ -141,12 +141,12 @@ class ManifestImport:
         self._profile_of = profile_of
 
     def parts(self) -> Sequence[Sequence[MadeDevice]]:
-        """The devices in parts of one writer act each."""
+        """The devices in parts of one transaction each."""
         devices = self.manifest.devices
         return [devices[at : at + _PART] for at in range(0, len(devices), _PART)]
 
     def bind(self, batch: Batch, *, by: str) -> tuple[str, ...]:
-        """Keep the anchor and let it vouch for the maker's models; gives those that it vouches for now.
+        """Store the anchor and let it vouch for the maker's models. Returns the models that it vouches for now.
 
         Raises Conflict(ALREADY_EXISTS) when a model belongs to another maker or another anchor vouches for it,
         Malformed(BAD_REQUEST) for a category that the policy pack does not know.
@@ -176,7 +176,7 @@ class ManifestImport:
     def take(
         self, batch: Batch, part: Sequence[MadeDevice], unit: UnitName | None, entropy: Entropy, *, by: str
     ) -> tuple[int, int]:
-        """Add those of `part` that are not in the inventory to `unit`; gives how many were known and are new.
+        """Add the devices of `part` that are not in the inventory to `unit`. Returns the numbers of known and new ones.
 
         With `unit` None nothing is added. Raises Malformed(BAD_ARGUMENT) for an unknown unit.
         """

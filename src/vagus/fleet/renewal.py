@@ -1,4 +1,4 @@
-"""When a certificate is to be renewed: window, critical point and a moment of its own; renews nothing."""
+"""When a certificate is to be renewed: its window, its critical time and a suggested time; renews nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RenewalWindow:
         return self.opens <= at < self.ends
 
     def is_critical(self, at: datetime) -> bool:
-        """Whether somebody should be told that it is still not renewed."""
+        """Whether an operator should be alerted that it is still not renewed."""
         return self.critical <= at < self.ends
 
 
@@ -37,7 +37,7 @@ def window_for(certificate: PathCertificate, pack: PolicyPack) -> RenewalWindow 
     """The window of a certificate under a policy; None for one without expiry (99991231235959Z).
 
     Short lives get short windows. The suggested moment follows from the certificate's hash, as ARI spreads a fleet
-    (RFC 9773): the same answer to every question, and no state.
+    (RFC 9773): every call gives the same time, and no state is needed.
     """
     if certificate.not_after.year == 9999:
         return None

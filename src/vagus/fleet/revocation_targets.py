@@ -1,6 +1,6 @@
 """What a person names to be revoked (a unit, a model, a batch, a serial ...), as a selection; revokes nothing.
 
-What is named in several ways is narrowed by each of them: a unit and a model are that unit's devices of that model.
+Several names narrow the selection: a unit and a model mean that unit's devices of that model.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from vagus.x509.certificates import PathCertificate
 
 MOST_NAMED = 1000
-"""Serials or devices in one plan; a database takes no statement with much more than that."""
-_MOST_TOLD = 5
+"""Serials or devices in one plan; a database accepts no statement with much more than that."""
+_MOST_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +78,8 @@ def select_target(connection: Connection, target: RevocationTarget) -> Selection
 
 
 def _authority_ids(known: Iterable[AuthorityRow], target: RevocationTarget) -> tuple[int, ...]:
-    """Those that every kind of naming leaves. Never empty where one was named: that would be all of them."""
-    kept = {one.id for one in known}
+    """The authorities that every name leaves. An empty result means all, so it is refused where one was named."""
+    left = {one.id for one in known}
     for what, text, fitting in (
         ("unit", ", ".join(target.units), [str(UnitName.parse(one)) for one in target.units]),
         ("hospital", target.hospital or "", [check_label(target.hospital, "hospital")] if target.hospital else []),
@@ -90,21 +90,21 @@ def _authority_ids(known: Iterable[AuthorityRow], target: RevocationTarget) -> t
         for wanted in fitting:
             if not any(_fits(one, what, wanted) for one in known):
                 raise _unknown(what, wanted, known)
-        kept &= {one.id for one in known if any(_fits(one, what, wanted) for wanted in fitting)}
-        if not kept:
+        left &= {one.id for one in known if any(_fits(one, what, wanted) for wanted in fitting)}
+        if not left:
             msg = f"no authority is all that was named; {text} and the others exclude each other"
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
     is_named = bool(target.units or target.hospital or target.authorities)
-    return tuple(sorted(kept)) if is_named else ()
+    return tuple(sorted(left)) if is_named else ()
 
 
 def _unknown(what: str, wanted: str, known: Iterable[AuthorityRow]) -> Conflict:
-    """What was asked for is none; there are these."""
+    """The error for a name that does not exist, with the names that do."""
     units = {one.name for one in known if one.kind == "issuing_ca"}
     there_are = {"unit": units, "hospital": {one.partition("/")[0] for one in units}}
     found = sorted(there_are.get(what, {one.name for one in known}))
-    more = f" and {len(found) - _MOST_TOLD} more: see `vagus ca list`" if len(found) > _MOST_TOLD else ""
-    msg = f"there is no {what} {wanted!r}; there are {', '.join(found[:_MOST_TOLD]) or 'none'}{more}"
+    more = f" and {len(found) - _MOST_SHOWN} more: see `vagus ca list`" if len(found) > _MOST_SHOWN else ""
+    msg = f"there is no {what} {wanted!r}; there are {', '.join(found[:_MOST_SHOWN]) or 'none'}{more}"
     return Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=wanted)
 
 
@@ -124,7 +124,7 @@ def _leaf(connection: Connection, known: Iterable[AuthorityRow], text: str) -> i
     except ValueError:
         serial = 0
     if not 0 < serial < 1 << 160:
-        msg = f"{digits!r} is no serial number in hexadecimal of at most 20 octets"
+        msg = f"{digits!r} is no serial number in hexadecimal of at most 20 bytes"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=digits)
     row = find_certificate(connection, issuer.id, serial)
     if row is None:
@@ -134,11 +134,11 @@ def _leaf(connection: Connection, known: Iterable[AuthorityRow], text: str) -> i
 
 
 def serials_in(connection: Connection, certificates: Sequence[bytes], file: str) -> tuple[str, ...]:
-    """The certificates of a file as `--serial` names them, `h1/icu#1:HEX`, when they are ours to the octet.
+    """The certificates of a file as `--serial` names them (`h1/icu#1:HEX`), if this installation issued these bytes.
 
-    Authorities' are passed by, as the chain behind a device's, whose whole unit nobody means; one alone is meant.
-    Raises Malformed(BAD_ARGUMENT: several authorities alone, or what is no certificate), Conflict(AUTHORITY_UNKNOWN,
-    NOT_ISSUED).
+    Authorities' certificates are left out, because they are the chain of a device's certificate; an authority's
+    certificate that is alone in its file is meant. Raises Malformed(BAD_ARGUMENT) for several authorities alone and for
+    what is no certificate, Conflict(AUTHORITY_UNKNOWN|NOT_ISSUED).
     """
     found = [decode_certificate(der) for der in certificates]
     meant = found if len(found) == 1 else [one for one in found if not one.is_ca]
@@ -155,8 +155,8 @@ def _serial_of(connection: Connection, one: PathCertificate, file: str) -> str:
         msg = f"{named} is of no authority here (it names {describe_name(one.issuer.der) or 'none'}); ask its operator"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, file=file)
     row = find_certificate(connection, issuer.id, one.serial)
-    kept = b"" if row is None else load_bytes(connection, row.leaf_index)[0]
-    if row is None or kept not in {b"", one.tbs_der}:  # a restore loses bytes
+    stored = b"" if row is None else load_bytes(connection, row.leaf_index)[0]
+    if row is None or stored not in {b"", one.tbs_der}:  # a restore loses bytes
         msg = f"{named} is signed with the key of {issuer.reference}, which never issued it: is the key stolen?"
         raise Conflict(Reason.NOT_ISSUED, msg, file=file, authority=issuer.reference)
     return f"{issuer.reference}:{one.serial:x}"
@@ -176,20 +176,20 @@ def _has_signed(authority: AuthorityRow, one: PathCertificate) -> bool:
 
 
 def _no_issuer(known: Iterable[AuthorityRow], text: str, reference: str) -> Malformed:
-    """A serial in another form, or of an authority or a generation that there is not."""
+    """The error for a serial in another form, or of an authority or generation that does not exist."""
     name, _, generation = reference.rpartition("#")
     if not (name and generation.isascii() and generation.isdigit()):
         msg = f"{text!r} names no authority's serial; write it as h1/icu#1:HEX, as `vagus device show` does"
         return Malformed(Reason.BAD_ARGUMENT, msg, value=text)
     there_are = [one.reference for one in known if one.name == name] or sorted({one.name for one in known})
-    more = f" and {len(there_are) - _MOST_TOLD} more: see `vagus ca list`" if len(there_are) > _MOST_TOLD else ""
+    more = f" and {len(there_are) - _MOST_SHOWN} more: see `vagus ca list`" if len(there_are) > _MOST_SHOWN else ""
     what = f"generation {generation} of {name}" if any(one.name == name for one in known) else f"authority {name!r}"
-    msg = f"there is no {what}, in {text!r}; there are {', '.join(there_are[:_MOST_TOLD]) or 'none'}{more}"
+    msg = f"there is no {what}, in {text!r}; there are {', '.join(there_are[:_MOST_SHOWN]) or 'none'}{more}"
     return Malformed(Reason.BAD_ARGUMENT, msg, value=text)
 
 
 def _batch(target: RevocationTarget) -> tuple[str | None, str | None, str | None]:
-    """Model and range. Serials are compared as texts, so both ends of a range must be of one length."""
+    """Model and range. Serials are compared as texts, so both ends of a range must have one length."""
     if target.batch is None:
         return target.model, None, None
     model, _, ends = target.batch.rpartition(":")

@@ -21,7 +21,7 @@ from vagus.records.engine.writer import Batch, Writer
 from vagus.records.tokens import TokenRow, bind_token, insert_token
 
 REPEAT: Final = timedelta(hours=1)
-"""How long after its first use a token answers the same key with the same certificate."""
+"""How long after its first use a token gives the same key the same certificate."""
 
 LONGEST_LIFE: Final = timedelta(days=90)
 DEFAULT_LIFE: Final = timedelta(days=7)
@@ -56,7 +56,7 @@ def hash_token(text: str) -> bytes:
 
 
 class TokenIssuer:
-    """Makes tokens. The text leaves in the answer and is kept nowhere."""
+    """Makes tokens. The caller gets the text once; only its hash is stored."""
 
     def __init__(self, writer: Writer, entropy: Entropy, *, life: timedelta = DEFAULT_LIFE) -> None:
         """`life` is that of tokens for which none is asked: the policy's."""
@@ -102,11 +102,11 @@ def check_token(row: TokenRow | None, spki_sha256: bytes, *, at: int, repeat: ti
         if at >= row.expires_at:
             raise NotAuthorised(Reason.TOKEN_EXPIRED, "the token has expired; ask for a new one", device=device)
         return row
-    # 2. Used with another key: somebody else holds the token. Told apart from expiry, because it is an alarm.
+    # 2. Used with another key: the token was stolen. Its own reason, not expiry, because it is an alarm.
     if row.bound_spki_sha256 != spki_sha256:
         msg = "the token was used with another key; report it, and ask for a new one"
         raise NotAuthorised(Reason.TOKEN_REUSED, msg, device=device)
-    # 3. The same key again: an answer that got lost is given again, for an hour.
+    # 3. The same key again: the response may have been lost, so it is repeated for an hour.
     if at - row.used_at > repeat.total_seconds():
         msg = f"the token was used more than {int(repeat.total_seconds()) // 60} minutes ago; ask for a new one"
         raise NotAuthorised(Reason.TOKEN_EXPIRED, msg, device=device)

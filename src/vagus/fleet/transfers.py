@@ -1,4 +1,4 @@
-"""What a transfer leaves behind: a day later the old unit's certificates are revoked as superseded; moves nobody."""
+"""The second half of a transfer: a day later the old unit's certificates are revoked as superseded."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ KIND: Final = SUPERSEDE
 
 
 def plan_superseding(connection: Connection, device_id: DeviceId, unit: UnitName, *, at: int, run_after: int) -> None:
-    """Note, in the transaction of a transfer to `unit` at `at`, that the certificates of other compartments end then.
+    """Add, in the transaction of a transfer to `unit` at `at`, the job that ends certificates of other compartments.
 
-    Each transfer has its job: one that comes back to the same unit must not end with the job of the time before.
+    Each transfer has its own job: a device that comes back to the same unit must not lose its certificates to the
+    first job.
     """
     add_work(connection, KIND, f"{device_id}:{unit}:{at}", run_after=run_after)
 
 
 def supersede(job: Job, batch: Batch) -> int:
-    """Do what a transfer planned, as the last act of its job; how many certificates were revoked."""
-    device_text, unit_text, *moment = job.key.split(":")  # none in a job that an older release left
+    """Revoke what a transfer superseded, as the last act of its job. Returns how many certificates were revoked."""
+    device_text, unit_text, *moment = job.key.split(":")  # jobs of older releases have no time
     device = find_device(batch.connection, DeviceId(device_text))
     count = 0
-    # A device that was transferred again meanwhile has another job, with a day of its own.
+    # A device that was transferred again meanwhile has a second job, with its own day.
     is_last = device is not None and (not moment or (device.transferred_at or 0) <= int(moment[0]))
     if device is not None and is_last and str(device.unit) == unit_text:
         for row in list_of_device(batch.connection, device_text, alive_at=batch.at):
@@ -44,7 +45,7 @@ def supersede(job: Job, batch: Batch) -> int:
 
 
 def _is_present(authority: str, kind: str, unit: UnitName) -> bool:
-    """Whether a certificate of this authority stays good: of the present unit, or its hospital, or of no compartment.
+    """Whether a certificate of this authority stays valid: of the present unit, its hospital, or no compartment.
 
     A host name or a role in the network of another hospital would let the new owner speak for the old one.
     """

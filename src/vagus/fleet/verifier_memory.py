@@ -1,6 +1,6 @@
-"""What a serving verifier must not forget over a restart: the newest lists it saw, and a moment that has passed.
+"""What a serving verifier must remember over a restart: the newest CRLs that it saw, and a time that has passed.
 
-It judges nothing: `trust` does, and asks here.
+`trust` reads it and decides; nothing is decided here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
 
 
 class DurableCrlMemory:
-    """Marks of foreign lists in the table `verifier_memory`: an older list stays refused after a restart."""
+    """Marks of foreign CRLs in the table `verifier_memory`: an older CRL stays refused after a restart."""
 
     def __init__(self, database: Database, writer: Writer) -> None:
         self._database = database
@@ -27,12 +27,12 @@ class DurableCrlMemory:
         return _find(self._database, name)
 
     def remember(self, name: str, mark: CrlMark) -> None:
-        """Keep `mark` under `name`; durable when it returns. Number and date only grow, each by itself."""
+        """Store `mark` under `name`; durable when it returns. Number and date only grow, each by itself."""
         self._writer.submit(lambda batch: rows.remember(batch.connection, name, mark.number, mark.at)).result()
 
 
 class ReadOnlyCrlMemory(VolatileCrlMemory):
-    """What is remembered in the table, without writing to it: for whoever only looks."""
+    """The marks in the table, without writing to it: for the doctor, who changes nothing."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -50,9 +50,9 @@ def _find(database: Database, name: str) -> CrlMark | None:
 
 
 def set_floor(floor: ClockFloor, database: Database) -> None:
-    """Let the floor stand at the newest list that this installation signed: that moment has passed (experiments B15).
+    """Set the earliest plausible time to the newest CRL that this installation signed: that time has passed.
 
-    It goes down again where an operator had the dates of lists forgotten that a wrong clock had signed.
+    It goes down again after an operator had the dates forgotten of CRLs that were signed with a wrong clock.
     """
     with database.reading() as connection:
         newest = find_newest_update(connection)

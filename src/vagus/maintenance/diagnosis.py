@@ -347,7 +347,7 @@ def _makers(installation: Installation) -> Iterator[Finding]:
     lists = MakerCrls(installation.settings.folder / FOLDER, memory, ClockFloor(), installation.clock.now)
     with installation.database.reading() as connection:
         lists.read([row.certificate_der for row in list_maker_anchors(connection)])
-    told = lists.told()
+    told = lists.problems()
     if not told:
         yield Finding("makers' lists", State.WELL, f"{lists.count} makers' lists can be taken and are fresh")
     for about, what in told.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, Malformed
-from vagus.fleet.idevid_issuance import Birth, Line, owner_of
+from vagus.fleet.idevid_issuance import IDevIDIssuance, LineDevice, owner_of
 from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
@@ -52,18 +52,18 @@ class MakerLine:
         return _chosen(self._plan(), batches, serials)
 
     def issue_idevids(
-        self, actor: Actor, births: Sequence[Birth], *, is_again: bool, advance: Callable[[int], None]
+        self, actor: Actor, births: Sequence[LineDevice], *, is_again: bool, advance: Callable[[int], None]
     ) -> list[IssuedCertificate]:
         """One birth certificate for each device, in order; repeated for the same keys they are the same certificates.
 
         A second certificate for another key is either a new board or a clone: `is_again` says that it is a new board,
         and the ledger notes it. `advance` is called with the number of new ones. Raises Conflict(ALREADY_EXISTS) and
-        as `Line.issue`.
+        as `IDevIDIssuance.issue`.
         """
         check_may(actor, Act.ISSUE_IDEVIDS)
         self._check_first(births, is_again=is_again, by=actor.id)
         plan = self._plan()
-        line = Line(
+        line = IDevIDIssuance(
             self.issuance(),
             self.open_issuer(),
             maker=plan.title,
@@ -105,7 +105,7 @@ class MakerLine:
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg)
         return plan
 
-    def _check_first(self, births: Sequence[Birth], *, is_again: bool, by: str) -> None:
+    def _check_first(self, births: Sequence[LineDevice], *, is_again: bool, by: str) -> None:
         keys = {owner_of(one.serial): one.public_key.spki_sha256 for one in births}
         with self.database.reading() as connection:
             born = list_other_births(connection, keys)

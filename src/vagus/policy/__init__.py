@@ -1,1 +1,1 @@
-"""Rules as values: profiles and who may have them, plans; reads files at the door, decides nothing about a device."""
+"""Rules as values: policy packs and plans, read from files; decides nothing about a device."""

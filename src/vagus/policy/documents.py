@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound="Document")
 
 _LARGEST = 4 * 1024 * 1024
 _MOST_PARTS = 16
-_ENDS = re.compile(rb"[=,{\[\n]")  # behind none of these does a key go on
+_ENDS = re.compile(rb"[=,{\[\n]")  # a key ends before each of these
 _OPAQUE = re.compile(  # strings of the four kinds (TOML 1.0), and comments: dots in them divide nothing
     rb""""{3}[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3}|\'{3}.*?\'{3}|"(?:[^"\\\n]|\\[^\n])*"|\'[^\'\n]*\'|#[^\n]*""",
     re.DOTALL,

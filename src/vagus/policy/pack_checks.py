@@ -127,15 +127,15 @@ def _profile(name: str, table: ProfileTable) -> Iterator[Finding]:
         elif not _is_oid(oid):
             yield f"{here}.policies[{position}]", f'{oid!r} is no OID; write numbers with dots, or "arc." and numbers'
     if len(set(table.policies)) != len(table.policies):
-        yield f"{here}.policies", "a policy stands twice (RFC 5280 4.2.1.4 forbids it); delete one"
+        yield f"{here}.policies", "a policy is named twice (RFC 5280 4.2.1.4 forbids it); delete one"
 
 
 def _profile_keys(here: str, table: ProfileTable) -> Iterator[Finding]:
     keys = frozenset(table.keys)
     if len(keys) != len(table.keys):
-        yield f"{here}.keys", "an algorithm stands twice; delete one"
+        yield f"{here}.keys", "an algorithm is named twice; delete one"
     for key in sorted(keys & _VERIFY_ONLY):
-        yield f"{here}.keys", f"{key} is verified but never certified here (design: EdDSA verifies only); delete it"
+        yield f"{here}.keys", f"{key} is verified but never certified here; delete it"
     if KeyAlgorithm.RSA2048 in keys and table.kind is not Kind.END_ENTITY:
         yield f"{here}.keys", "rsa2048 is too weak for an authority or responder; allow rsa3072 or more"
     elif KeyAlgorithm.RSA2048 in keys and table.name_form is not NameForm.SERVER:
@@ -145,7 +145,7 @@ def _profile_keys(here: str, table: ProfileTable) -> Iterator[Finding]:
 def _profile_uses(here: str, table: ProfileTable) -> Iterator[Finding]:
     uses = frozenset(table.key_usage)
     if len(uses) != len(table.key_usage):
-        yield f"{here}.key_usage", "a key usage stands twice; delete one"
+        yield f"{here}.key_usage", "a key usage is named twice; delete one"
     if table.kind is Kind.AUTHORITY:
         if uses != _CA_USES:
             yield f"{here}.key_usage", "an authority has exactly keyCertSign and cRLSign; set these two"
@@ -170,7 +170,7 @@ def _profile_purposes(here: str, table: ProfileTable) -> Iterator[Finding]:
             known = ", ".join(sorted(PURPOSES))
             yield f"{key}[{position}]", f'{purpose!r} is not known; use one of {known}, an OID, or "arc." and numbers'
     if len(set(purposes)) != len(purposes):
-        yield key, "a purpose stands twice; delete one"
+        yield key, "a purpose is named twice; delete one"
     yield from _purposes_of_kind(key, table, {PURPOSES.get(purpose, purpose) for purpose in purposes})
 
 
@@ -214,21 +214,24 @@ def _profile_pointers(here: str, name: str, table: ProfileTable) -> Iterator[Fin
     if table.short_lived and table.kind is Kind.AUTHORITY:
         yield (
             f"{here}.short_lived",
-            "noRevAvail never stands in an authority's certificate (RFC 9608 3); set it to false",
+            "an authority's certificate never has noRevAvail (RFC 9608 3); set it to false",
         )
     if table.kind is Kind.AUTHORITY:
         if table.ocsp_pointer:
             yield f"{here}.ocsp_pointer", "authorities are judged by CRL alone; set it to false"
         is_root = name in {"root", "maker-root"}
         if is_root is table.crl_pointer:
-            value = "false: nothing stands above a root" if is_root else "true: foreign verifiers read it"
+            value = "false: no CRL covers a root" if is_root else "true: foreign verifiers read it"
             yield f"{here}.crl_pointer", f"for this authority it must be {value}"
     elif table.kind is Kind.OCSP_RESPONDER:
         if not table.ocsp_nocheck or has_pointer:
             yield f"{here}.ocsp_nocheck", "a responder has ocsp_nocheck = true and no pointers (RFC 6960 4.2.2.2.1)"
         return
     elif not has_pointer and not table.short_lived:
-        yield f"{here}.crl_pointer", "nobody could learn of a revocation; set a pointer to true, or short_lived = true"
+        yield (
+            f"{here}.crl_pointer",
+            "no relying party could learn of a revocation; set a pointer to true, or short_lived = true",
+        )
     if table.ocsp_nocheck:
         yield f"{here}.ocsp_nocheck", "only a responder may be trusted unchecked (RFC 6960 4.2.2.2.1); set it to false"
 
@@ -277,13 +280,16 @@ def _categories(pack: PackFile) -> Iterator[Finding]:
     for name, table in pack.rules.items():
         for category in table.categories:
             if category in seen:
-                text = f"category {category!r} already stands in rules.{seen[category]}; keep it in one rule"
+                text = f"category {category!r} is already in rules.{seen[category]}; keep it in one rule"
                 yield f"rules.{name}.categories", text
             seen[category] = name
     for name, profile in pack.profiles.items():
         is_asked_for = profile.kind is Kind.END_ENTITY
         if is_asked_for and name not in pack.rules:
-            yield f"rules.{name}", "this profile has no rule, so nobody may have it; add a rule or delete the profile"
+            yield (
+                f"rules.{name}",
+                "this profile has no rule, so no device may have it; add one or delete the profile",
+            )
 
 
 def _functions(pack: PackFile) -> Iterator[Finding]:
@@ -402,7 +408,7 @@ def _crl(pack: PackFile) -> Iterator[Finding]:
 def _ocsp(pack: PackFile) -> Iterator[Finding]:
     ocsp = pack.ocsp
     if ocsp.renew_after >= ocsp.presigned_lifetime:
-        yield "ocsp.renew_after", "answers would expire before they are renewed; set it below presigned_lifetime"
+        yield "ocsp.renew_after", "responses would expire before they are renewed; set it below presigned_lifetime"
     if ocsp.presigned_lifetime > _DAY:
         yield "ocsp.presigned_lifetime", f"{spell_duration(ocsp.presigned_lifetime)} exceeds 24h; lower it"
     if ocsp.http_max_age > timedelta(seconds=60):

@@ -361,5 +361,5 @@ def test_what_others_have_dated_shuts_the_doors_whatever_an_operator_forgets(bui
 def test_no_device_is_added_under_the_name_of_a_door_of_the_plan_in_force(built: Built) -> None:
     unit = UnitName("h1", "icu")
     new = NewDevice(unit=unit, model="Aorta IP3", maker_serial="D-1", host_names=("enrol.h1.test.example",))
-    with pytest.raises(Conflict, match="one of our own doors"):
+    with pytest.raises(Conflict, match="is the name of a listener here"):
         built.house.inventory.add(new, by="operator:test")

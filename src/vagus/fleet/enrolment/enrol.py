@@ -19,7 +19,7 @@ from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, NotAuthorised, Refused, Unavailable, VagusError
 from vagus.fleet.devices import check_known, owner_of
 from vagus.fleet.enrolment.evidence import Applicant, Evidence, find_applicant
-from vagus.fleet.enrolment.rechecks import check_not_suspended, check_same_wish, check_still_good, look_again
+from vagus.fleet.enrolment.rechecks import check_not_suspended, check_same_wish, check_still_good, read_again
 from vagus.fleet.enrolment.refusals import RefusalNotes
 from vagus.fleet.lifecycle import MAY_ENROL, MAY_RENEW, DeviceState, check_may
 from vagus.fleet.tokens import REPEAT, check_token, spend_token
@@ -226,7 +226,7 @@ class Enrolment:
     ) -> IssuanceToken | IssuedCertificate:
         """Runs inside the writer's transaction. What `begin` saw may have changed since, so it is checked again."""
         # 1. The device is still what the certificate will say, and still has the right.
-        now = look_again(batch, applicant)
+        now = read_again(batch, applicant)
         device = check_known(now.device, applicant.device.id)
         state = DeviceState(device.state)
         check_may(state, *_RIGHTS[request.kind])

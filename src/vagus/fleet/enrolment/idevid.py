@@ -1,4 +1,4 @@
-"""Which device a maker's certificate (802.1AR IDevID) stands for; validates no chain."""
+"""Which device of the inventory a maker's certificate (802.1AR IDevID) belongs to; validates no chain."""
 
 from __future__ import annotations
 

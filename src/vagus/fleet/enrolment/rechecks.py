@@ -15,7 +15,7 @@ from vagus.records.engine.writer import Batch
 from vagus.records.tokens import TokenRow
 
 
-def look_again(batch: Batch, applicant: Applicant) -> ApplicantNow:
+def read_again(batch: Batch, applicant: Applicant) -> ApplicantNow:
     """What is on record now about the device, its token and the certificate that its connection was made with."""
     shown = None if applicant.current is None else applicant.current.leaf_sha256
     return applicants.look_again(

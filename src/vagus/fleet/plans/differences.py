@@ -1,4 +1,4 @@
-"""What applying a plan would change in what stands; pure: reads no database and changes nothing."""
+"""What applying a plan would change in what exists; pure: reads no database and changes nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ExistingAuthority:
-    """An authority of the newest generation as it stands. `live` counts its certificates that are still good."""
+    """The newest generation of an authority. `live` counts its certificates that are still valid."""
 
     name: str
     kind: str
@@ -47,7 +47,7 @@ class ExistingAuthority:
 
 @dataclass(frozen=True, slots=True)
 class ExistingModel:
-    """A model as it stands."""
+    """A model as it is now."""
 
     maker: str
     category: str
@@ -57,7 +57,7 @@ class ExistingModel:
 
 @dataclass(frozen=True, slots=True)
 class ExistingDevice:
-    """A device as it stands, by what a plan can say of it."""
+    """A device as it is now, by what a plan can say of it."""
 
     id: str
     unit: str
@@ -69,7 +69,7 @@ class ExistingDevice:
 
 @dataclass(frozen=True, slots=True)
 class AlteredDevice:
-    """A device that stands and gets another profile, other host names, or both; None: as they are."""
+    """An existing device that gets another profile, other host names, or both; None: as they are."""
 
     id: str
     model: str
@@ -78,7 +78,7 @@ class AlteredDevice:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ExistingState:
     """What an installation has now."""
 
     group_domain: str | None
@@ -112,56 +112,56 @@ class Difference:
         return not self.changes
 
 
-_STANDS = frozenset({"requested", "active"})
+_IN_USE = frozenset({"requested", "active"})
 
 
 def difference(
-    plan: Plan, standing: Standing, profile_of: ProfileOf, anchors: Mapping[str, bytes] | None = None
+    plan: Plan, existing: ExistingState, profile_of: ProfileOf, anchors: Mapping[str, bytes] | None = None
 ) -> Difference:
-    """What stands between `standing` and `plan`. `anchors` gives models the digest of the anchor that the plan names.
+    """What must change so that `existing` becomes `plan`. `anchors`: model -> digest of the anchor that the plan names.
 
     Raises Misconfigured(BAD_PLAN) for a category that the policy pack does not know and for a host name that a device
-    beside the plan has already, Conflict(AUTHORITY_IN_USE) for
+    outside the plan has already, Conflict(AUTHORITY_IN_USE) for
     a change that certificates in the field forbid: another group domain or status URL, or the end of an authority whose
-    certificates are still good.
+    certificates are still valid.
     """
-    check_status_url(plan, standing.named_urls)
+    check_status_url(plan, existing.named_urls)
     wanted = plan.authorities()
-    new = tuple(one for one in wanted if _is_missing(standing.authorities.get(one.name)))
-    retired = _retired({one.name for one in wanted}, standing)
-    changes = [*_authority_changes(new, retired, standing)]
+    new = tuple(one for one in wanted if _is_missing(existing.authorities.get(one.name)))
+    retired = _retired({one.name for one in wanted}, existing)
+    changes = [*_authority_changes(new, retired, existing)]
     if not isinstance(plan, HospitalPlan):
-        _add_plan_change(changes, is_new=plan.sha256 != standing.plan_sha256)
+        _add_plan_change(changes, is_new=plan.sha256 != existing.plan_sha256)
         return Difference(
-            None, plan.sha256 != standing.plan_sha256, authorities=new, retired=retired, changes=tuple(changes)
+            None, plan.sha256 != existing.plan_sha256, authorities=new, retired=retired, changes=tuple(changes)
         )
-    _check_domain(plan, standing)
+    _check_domain(plan, existing)
     profiles = {model.name: _profile(model, profile_of) for model in plan.models}
-    units = tuple(one for one in plan.units if standing.units.get(str(one.name)) != (one.organisation, one.title))
+    units = tuple(one for one in plan.units if existing.units.get(str(one.name)) != (one.organisation, one.title))
     models = tuple(
-        (one, profiles[one.name]) for one in plan.models if _model_differs(one, profiles[one.name], standing, anchors)
+        (one, profiles[one.name]) for one in plan.models if _model_differs(one, profiles[one.name], existing, anchors)
     )
-    devices, moved, remarks = _device_changes(plan, standing, profiles)
-    _check_host_names(plan, standing)
-    altered = _altered(plan, standing, profiles)
+    devices, moved, remarks = _device_changes(plan, existing, profiles)
+    _check_host_names(plan, existing)
+    altered = _altered(plan, existing, profiles)
     if altered:
-        remarks += ("certificates that are out keep their profile and names until renewed: enrol anew, or revoke them",)
+        remarks += ("issued certificates keep their profile and names until renewed: enrol anew, or revoke them",)
     changes += [
-        Change(Act.CHANGE if str(one.name) in standing.units else Act.ADD, "unit", str(one.name), one.title)
+        Change(Act.CHANGE if str(one.name) in existing.units else Act.ADD, "unit", str(one.name), one.title)
         for one in units
     ]
     changes += [
-        Change(Act.CHANGE if one.name in standing.models else Act.ADD, "model", one.name, f"{one.category}: {profile}")
+        Change(Act.CHANGE if one.name in existing.models else Act.ADD, "model", one.name, f"{one.category}: {profile}")
         for one, profile in models
     ]
     counted = Counter((one.unit, one.model) for one, _ in devices)
     changes += [Change(Act.ADD, "devices", f"{unit} {model}", str(count)) for (unit, model), count in counted.items()]
     changes += [Change(Act.CHANGE, "device", device, f"place: {place or 'none'}") for device, place in moved]
     changes += _altered_changes(altered)
-    _add_plan_change(changes, is_new=plan.sha256 != standing.plan_sha256)
+    _add_plan_change(changes, is_new=plan.sha256 != existing.plan_sha256)
     return Difference(
-        group_domain=plan.group_domain if standing.group_domain is None else None,
-        is_new_plan=plan.sha256 != standing.plan_sha256,
+        group_domain=plan.group_domain if existing.group_domain is None else None,
+        is_new_plan=plan.sha256 != existing.plan_sha256,
         units=units,
         models=models,
         authorities=new,
@@ -174,13 +174,13 @@ def difference(
     )
 
 
-def _is_missing(standing: ExistingAuthority | None) -> bool:
-    return standing is None or standing.state not in _STANDS
+def _is_missing(existing: ExistingAuthority | None) -> bool:
+    return existing is None or existing.state not in _IN_USE
 
 
-def _retired(wanted: set[str], standing: Standing) -> tuple[ExistingAuthority, ...]:
+def _retired(wanted: set[str], existing: ExistingState) -> tuple[ExistingAuthority, ...]:
     """The authorities that the plan no longer has, children before parents; refused while certificates live on them."""
-    gone = [one for one in standing.authorities.values() if one.name not in wanted and one.state in _STANDS]
+    gone = [one for one in existing.authorities.values() if one.name not in wanted and one.state in _IN_USE]
     for one in gone:
         if one.live:
             msg = (
@@ -192,10 +192,10 @@ def _retired(wanted: set[str], standing: Standing) -> tuple[ExistingAuthority, .
 
 
 def _authority_changes(
-    new: tuple[PlannedAuthority, ...], retired: tuple[ExistingAuthority, ...], standing: Standing
+    new: tuple[PlannedAuthority, ...], retired: tuple[ExistingAuthority, ...], existing: ExistingState
 ) -> Iterator[Change]:
     for one in new:
-        before = standing.authorities.get(one.name)
+        before = existing.authorities.get(one.name)
         again = f", generation {before.generation + 1}" if before is not None else ""
         custody = "offline" if one.kind.is_offline else "online"
         yield Change(Act.ADD, "authority", one.name, f"{one.kind.profile}, {custody}{again}")
@@ -203,13 +203,13 @@ def _authority_changes(
         yield Change(Act.REMOVE, "authority", gone.name, f"{gone.kind.replace('_', '-')}, no live certificates")
 
 
-def _check_domain(plan: HospitalPlan, standing: Standing) -> None:
-    if standing.group_domain not in {None, plan.group_domain}:
+def _check_domain(plan: HospitalPlan, existing: ExistingState) -> None:
+    if existing.group_domain not in {None, plan.group_domain}:
         msg = (
-            f"group.domain is {standing.group_domain} in every certificate and cannot become {plan.group_domain}; "
+            f"group.domain is {existing.group_domain} in every certificate and cannot become {plan.group_domain}; "
             f"keep it, or begin another installation"
         )
-        raise Conflict(Reason.AUTHORITY_IN_USE, msg, domain=standing.group_domain)
+        raise Conflict(Reason.AUTHORITY_IN_USE, msg, domain=existing.group_domain)
 
 
 def _profile(model: PlannedModel, profile_of: ProfileOf) -> str:
@@ -223,8 +223,10 @@ def _profile(model: PlannedModel, profile_of: ProfileOf) -> str:
     return found
 
 
-def _model_differs(model: PlannedModel, profile: str, standing: Standing, anchors: Mapping[str, bytes] | None) -> bool:
-    before = standing.models.get(model.name)
+def _model_differs(
+    model: PlannedModel, profile: str, existing: ExistingState, anchors: Mapping[str, bytes] | None
+) -> bool:
+    before = existing.models.get(model.name)
     if before is None:
         return True
     anchor = (anchors or {}).get(model.name, before.anchor_sha256)
@@ -232,14 +234,14 @@ def _model_differs(model: PlannedModel, profile: str, standing: Standing, anchor
 
 
 def _device_changes(
-    plan: HospitalPlan, standing: Standing, profiles: Mapping[str, str]
+    plan: HospitalPlan, existing: ExistingState, profiles: Mapping[str, str]
 ) -> tuple[tuple[tuple[PlannedDevice, str], ...], tuple[tuple[str, str | None], ...], tuple[str, ...]]:
     """New devices; devices whose place changed; and a remark about those whose unit differs, which no plan moves."""
     new: list[tuple[PlannedDevice, str]] = []
     moved: list[tuple[str, str | None]] = []
     elsewhere = 0
     for device in plan.each_device():
-        before = standing.devices.get((device.model, device.maker_serial))
+        before = existing.devices.get((device.model, device.maker_serial))
         if before is None:
             new.append((device, profiles[device.model]))
         elif before.unit != device.unit:
@@ -248,50 +250,50 @@ def _device_changes(
             moved.append((before.id, device.place))
     remarks = []
     if elsewhere:
-        remarks.append(f"{elsewhere} devices stand in another unit than planned: a plan transfers nothing")
-    beyond = len(standing.devices) + len(new) - sum(group.count for group in plan.devices)
+        remarks.append(f"{elsewhere} devices are in another unit than planned: a plan transfers nothing")
+    beyond = len(existing.devices) + len(new) - sum(group.count for group in plan.devices)
     if beyond:
         remarks.append(f"{beyond} devices of the inventory are not in the plan: they stay; decommission them singly")
     return tuple(new), tuple(moved), tuple(remarks)
 
 
-def _check_host_names(plan: HospitalPlan, standing: Standing) -> None:
-    """A name belongs to one server: within the plan the plan saw to it, and here devices beside the plan are asked.
+def _check_host_names(plan: HospitalPlan, existing: ExistingState) -> None:
+    """A host name belongs to one server. The plan's own names are distinct; this checks the devices outside the plan.
 
-    What has ended shows nothing any more, so its successor may have its name.
+    A device whose life has ended shows no name any more, so its successor may have it.
     """
     planned = {(device.model, device.maker_serial) for device in plan.each_device()}
     wanted = {name for group in plan.devices for name in group.host_names} | plan.listener_names
-    for (model, serial), before in standing.devices.items():
+    for (model, serial), before in existing.devices.items():
         if not before.host_names or before.has_ended or (model, serial) in planned:
             continue
         for name in before.host_names:
             if name in wanted:
                 msg = (
-                    f"host_names: {name} belongs to {model} {serial} ({before.id}), which stands in the inventory and "
+                    f"host_names: {name} belongs to {model} {serial} ({before.id}), which is in the inventory and "
                     f"not in this plan; decommission it, or give another name"
                 )
                 raise Misconfigured(Reason.BAD_PLAN, msg, key="host_names", device=before.id)
 
 
-def _altered(plan: HospitalPlan, standing: Standing, profiles: Mapping[str, str]) -> tuple[AlteredDevice, ...]:
-    """Devices that stand and whose profile or host names the plan has otherwise.
+def _altered(plan: HospitalPlan, existing: ExistingState, profiles: Mapping[str, str]) -> tuple[AlteredDevice, ...]:
+    """Existing devices whose profile or host names differ from the plan.
 
-    A device of the plan has what the plan says. One beside it (from a manifest, or added singly) follows its model
+    A device of the plan has what the plan says. One outside it (from a manifest, or added singly) follows its model
     where it had its model's profile, and keeps one that was given to it alone.
     """
     found: list[AlteredDevice] = []
     planned: set[tuple[str, str]] = set()
     for device in plan.each_device():
         planned.add((device.model, device.maker_serial))
-        before = standing.devices.get((device.model, device.maker_serial))
+        before = existing.devices.get((device.model, device.maker_serial))
         if before is not None:
             profile = profiles[device.model] if before.profile != profiles[device.model] else None
             names = device.host_names if before.host_names != device.host_names else None
             if profile is not None or names is not None:
                 found.append(AlteredDevice(before.id, device.model, profile, names))
-    for (model, serial), before in standing.devices.items():
-        known = standing.models.get(model)
+    for (model, serial), before in existing.devices.items():
+        known = existing.models.get(model)
         if known is None or (model, serial) in planned or before.profile != known.profile:
             continue
         if profiles.get(model, known.profile) != before.profile:
@@ -310,6 +312,6 @@ def _altered_changes(altered: tuple[AlteredDevice, ...]) -> Iterator[Change]:
 
 
 def _add_plan_change(changes: list[Change], *, is_new: bool) -> None:
-    """A plan that differs only in words or doors is adopted too, and the ledger says so."""
+    """A plan that differs only in titles or listeners is adopted too, and the ledger says so."""
     if is_new:
         changes.append(Change(Act.CHANGE, "plan", "adopted plan", "listeners and words"))

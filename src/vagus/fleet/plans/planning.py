@@ -1,8 +1,8 @@
-"""Makes a plan true, in steps that may be cut off anywhere and repeated; signs nothing and opens no offline key.
+"""Applies a plan, in steps that may be interrupted anywhere and repeated; signs nothing and opens no offline key.
 
-Every step is one writer act or one authority's request, and what to do is computed anew from what stands: after a
+Every step is one transaction or one authority's request. What to do is computed anew from what exists: after a
 kill -9 the same command goes on where it was, and a second apply finds nothing to do. Order: devices that change,
-units and models, authorities, new devices, and last the ledger's word that the plan was applied.
+units and models, authorities, new devices, and last the ledger entry that the plan was applied.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from vagus.fleet.plans.differences import (
     ExistingAuthority,
     ExistingDevice,
     ExistingModel,
+    ExistingState,
     ProfileOf,
-    Standing,
     difference,
 )
 from vagus.fleet.plans.status_urls import check_status_url, find_named_urls
@@ -58,7 +58,7 @@ PART = 250
 """Devices added in one writer act."""
 
 RequestAuthority = Callable[[PlannedAuthority, str], None]
-"""Makes the key of an authority where it belongs and writes its request down; may be repeated after a crash."""
+"""Makes the key of an authority and stores its request; may be repeated after a crash."""
 Advance = Callable[[int], None]
 _Each = TypeVar("_Each")
 
@@ -99,7 +99,7 @@ class Planning:
         request_authority: RequestAuthority,
         adopted: Path,
     ) -> None:
-        """`kind` is the installation's ("hospital", "maker"), `adopted` the file that keeps the plan in force."""
+        """`kind` is the installation's ("hospital", "maker"), `adopted` the file that holds the plan in force."""
         self._database = database
         self._writer = writer
         self._clock = clock
@@ -123,15 +123,15 @@ class Planning:
         models = plan.models if isinstance(plan, HospitalPlan) else ()
         anchors = {model.name: _load_anchor(file, model) for model in models if model.anchor}
         digests = {model: hashlib.sha256(der).digest() for model, der in anchors.items()}
-        return Comparison(plan, raw, difference(plan, self._standing(), self._profile_of, digests), anchors)
+        return Comparison(plan, raw, difference(plan, self._existing(), self._profile_of, digests), anchors)
 
     def steps(self, found: Comparison) -> int:
-        """How many steps `apply` will tell of."""
+        """How many steps `apply` will report to `advance`."""
         todo = found.difference
         return len(todo.authorities) + len(todo.retired) + len(todo.altered) + len(todo.devices) + 2
 
     def apply(self, found: Comparison, *, by: str, advance: Advance, with_offline: bool = True) -> Applied:
-        """Make it so. Safe to repeat; what another run did meanwhile is left alone.
+        """Apply the plan. Safe to repeat; what another run did meanwhile stays.
 
         Without `with_offline` the keys of offline authorities are left to the ceremony, which makes them.
         Raises Conflict(AUTHORITY_IN_USE) and what requesting an authority raises.
@@ -141,12 +141,12 @@ class Planning:
         done = Applied(len(requested), len(todo.units), len(todo.models), len(todo.devices), len(todo.retired))
         if todo.is_empty:
             return done
-        # 1. Devices that stand, before their models: an apply that is cut off finds those that are left.
+        # 1. Existing devices, before their models: an interrupted apply finds the devices that are left.
         for some in _parts(todo.altered):
             self._writer().submit(partial(_alter_devices, part=some, by=by)).result()
             advance(len(some))
-        # 2. Words: units and models that devices and authorities refer to.
-        self._writer().submit(lambda batch: self._record_words(batch, found, by=by)).result()
+        # 2. Units and models, which devices and authorities refer to.
+        self._writer().submit(lambda batch: self._record_names(batch, found, by=by)).result()
         advance(1)
         # 3. Authorities, parents before children: keys are made, requests wait for their ceremony.
         for one in requested:
@@ -160,10 +160,10 @@ class Planning:
         for part in _parts(todo.devices):
             self._writer().submit(partial(self._add_devices, part=part, by=by)).result()
             advance(len(part))
-        # 6. The ledger says that it was done; then the plan's doors are in force.
+        # 6. The ledger says that it was done. Then the plan's listeners are in force.
         if todo.is_new_plan:
-            word = PlanApplied(found.plan.sha256, done.authorities, done.units, done.models, done.devices, by)
-            self._writer().submit(lambda batch: append(batch, word)).result()
+            entry = PlanApplied(found.plan.sha256, done.authorities, done.units, done.models, done.devices, by)
+            self._writer().submit(lambda batch: append(batch, entry)).result()
             replace_durably(self._adopted, found.raw, GROUP_FILE)
         advance(1)
         return done
@@ -185,7 +185,7 @@ class Planning:
         """The plan in force, to sign and serve by.
 
         Raises as `load_adopted`, and Conflict(AUTHORITY_IN_USE) for a file whose status URL is another one than
-        certificates name: nobody applied it, or it belongs to another database.
+        certificates name: it was not applied, or it belongs to another database.
         """
         plan = self.load_adopted()
         with self._database.reading() as connection:
@@ -200,10 +200,10 @@ class Planning:
     def _at(self) -> int:
         return int(self._clock.now().timestamp())
 
-    def _standing(self) -> Standing:
+    def _existing(self) -> ExistingState:
         at = self._at()
         with self._database.reading() as connection:
-            return Standing(
+            return ExistingState(
                 group_domain=load_installation(connection).group_domain,
                 plan_sha256=hashlib.sha256(self._adopted.read_bytes()).digest() if self._adopted.exists() else None,
                 authorities={
@@ -224,7 +224,7 @@ class Planning:
                 named_urls=find_named_urls(connection, at=at),
             )
 
-    def _record_words(self, batch: Batch, found: Comparison, *, by: str) -> None:
+    def _record_names(self, batch: Batch, found: Comparison, *, by: str) -> None:
         todo = found.difference
         if todo.group_domain is not None:
             set_group_domain(batch.connection, todo.group_domain)
@@ -272,10 +272,10 @@ class Planning:
 
 
 def _retire(batch: Batch, gone: ExistingAuthority, *, by: str) -> None:
-    """Retire an authority, asking again inside the act whether certificates live on it."""
+    """Retire an authority. Inside the transaction, count its live certificates again."""
     live = count_live(batch.connection, gone.name, at=batch.at)
     if live:
-        msg = f"authority {gone.name} got {live} live certificates meanwhile; look at the difference again"
+        msg = f"authority {gone.name} got {live} live certificates meanwhile; compare again"
         raise Conflict(Reason.AUTHORITY_IN_USE, msg, authority=gone.name, live=live)
     row = find_newest(batch.connection, gone.name, state=None)
     if row is not None and row.state != RETIRED:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def find_named_urls(connection: Connection, *, at: int) -> dict[str, str]:
     """Each status URL that a certificate names which has not ended at `at` (seconds since 1970), with a word of whose.
 
-    Of each authority that signs lists the newest such certificate is looked at: all of them name one URL, for it does
-    not change as long as they live. What an authority issued elsewhere is not known here.
+    Of each authority that signs CRLs the newest such certificate is read: all of them name one URL, because it does not
+    change while one of them is valid. What an authority issued elsewhere is not known here.
     """
     found: dict[str, str] = {}
     for row in list_authorities(connection):
@@ -53,14 +53,14 @@ def _named(row: AuthorityRow, certificate_der: bytes) -> Iterator[str]:
 def check_status_url(plan: Plan, named: Mapping[str, str]) -> None:
     """Raises Conflict(AUTHORITY_IN_USE) where certificates name another status URL than the plan.
 
-    A list says in its IssuingDistributionPoint where it is, and speaks for no certificate that names another place
-    (RFC 5280 6.3.3 (b)(2)(i)): moved away, every certificate that is out would be refused by everybody.
+    A CRL says in its IssuingDistributionPoint where it is. It does not apply to a certificate that names another place
+    (RFC 5280 6.3.3 (b)(2)(i)): after a move, every relying party would refuse every issued certificate.
     """
     for url, whose in named.items():
         if url != plan.status_url:
             msg = (
-                f"status_url is {url} in every certificate that is out and cannot become {plan.status_url}: {whose} "
-                f"names it, and no list from another place would speak for it. Keep {url} in the plan and let its "
+                f"status_url is {url} in every issued certificate and cannot become {plan.status_url}: {whose} "
+                f"names it, and no CRL from another place applies to it. Keep {url} in the plan and let its "
                 f"name lead to the new place (DNS), or begin another installation"
             )
             raise Conflict(Reason.AUTHORITY_IN_USE, msg, status_url=url)

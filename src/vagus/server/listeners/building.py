@@ -19,7 +19,7 @@ from vagus.endpoints.routing import RouteTable, mount
 from vagus.errors import Misconfigured, NotTrusted
 from vagus.fleet.admission import Admission, Admitted, ListenerRules, PeerCredential
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
-from vagus.fleet.device_cache import RememberedDevices
+from vagus.fleet.device_cache import DeviceCache
 from vagus.fleet.enrolment.enrol import Enrolment
 from vagus.fleet.lifecycle import HAS_ENDED
 from vagus.fleet.maker_crls import FOLDER, MakerCrls, MakerCrlStatus, note
@@ -100,7 +100,7 @@ class ListenerBuilder:
         self._staple_of = staple_of
         self._certificates = ListenerCertificates(installation, plan, issuers)
         self._floor = ClockFloor()
-        self._devices = RememberedDevices(installation.database, installation.device_follower, self._is_away)
+        self._devices = DeviceCache(installation.database, installation.device_follower, self._is_away)
         # By function, and kept while anchors come and go: what they remember is all there is without the database.
         self._statuses: dict[Function | None, DatabaseStatus] = {}
         self._memory = DurableCrlMemory(installation.database, installation.writer)
@@ -184,7 +184,7 @@ class ListenerBuilder:
 
     def told_of_makers(self) -> dict[str, str]:
         """What an operator should know of the makers' lists, by file."""
-        return self._lists.told()
+        return self._lists.problems()
 
     def tell(self, waits: dict[str, str]) -> None:
         """Bring what /health says of makers' lists and of the clock up to date, and say what is new in the log."""
@@ -268,7 +268,7 @@ class ListenerBuilder:
         def check_in_memory(admitted: Admitted) -> None:
             # The revocation sequence of this installation does not cover a maker's certificates.
             if admitted.credential is PeerCredential.LDEVID and admitted.identity is not None:
-                status.look(admitted.identity)
+                status.check_accepted(admitted.identity)
                 self._check_anchor(admitted)
 
         app: ASGIApp | None = None
