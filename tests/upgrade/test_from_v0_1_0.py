@@ -6,12 +6,10 @@ The old release is not imitated: its sources come out of the git history and run
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +19,8 @@ import pytest
 
 from tests.simulator.processes import serving
 from tests.simulator.running import PLAN
+from tests.upgrade.history import ROOT, old_sources
 
-ROOT = Path(__file__).parents[2]
-V0_1_0 = "987445f"
 _SECONDS = 120
 _SERVER = "enrol.h1.test.example=127.0.0.1:{}"
 
@@ -82,14 +79,9 @@ def _device(number: int) -> str:
 
 
 @pytest.fixture
-def old_release(tmp_path: Path) -> Release:
-    """The sources of v0.1.0, taken out of the history of this repository."""
-    packed = subprocess.run(["git", "-C", str(ROOT), "archive", V0_1_0, "src"], capture_output=True, check=False)
-    if packed.returncode:
-        pytest.skip(f"the history has no commit {V0_1_0} (a shallow clone): v0.1.0 cannot be run")
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-        archive.extractall(tmp_path / "v0.1.0", filter="data")
-    return Release(tmp_path / "v0.1.0" / "src", tmp_path / "hospital")
+def old_release(tmp_path: Path) -> Iterator[Release]:
+    with old_sources() as sources:
+        yield Release(sources, tmp_path / "hospital")
 
 
 def _statuses(release: Release, port: int, states: tuple[Path, ...]) -> list[str]:

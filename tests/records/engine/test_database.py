@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from sqlalchemy import event, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
+from tests.upgrade.history import old_sources
 from vagus.errors import Conflict, Misconfigured, Unavailable
 from vagus.reasons import Reason
 from vagus.records.engine.database import SCHEMA, Database, open_database
@@ -84,36 +87,48 @@ def test_create_makes_every_table_and_the_empty_head_once(database: Database) ->
         assert connection.execute(select(log_head.c.size, log_head.c.revocation_sequence)).all() == [(0, 0)]
 
 
-def test_migrations_and_create_give_the_same_schema(database_url: str, tmp_path: Path) -> None:
-    """Whoever changes tables.py before the first release changes 0001 too; afterwards, adds a migration."""
-    created = open_database(f"sqlite:///{tmp_path / 'created.sqlite3'}")
-    created.create()
-    upgraded = open_database(f"sqlite:///{tmp_path / 'upgraded.sqlite3'}")
-    upgraded.upgrade()
-    assert _describe(upgraded) == _describe(created)
-    again = open_database(database_url)
-    again.upgrade()
-    again.upgrade()
-    again.check_schema()
-    with again.reading() as connection:
-        assert set(inspect(connection).get_table_names()) == {*metadata.tables, "alembic_version"}
-        assert connection.execute(select(log_head.c.size)).all() == [(0,)]
-    for opened in (created, upgraded, again):
-        opened.close()
+def test_a_database_of_v0_1_0_is_upgraded_to_the_schema_that_create_makes(tmp_path: Path) -> None:
+    """Whoever changes tables.py adds a migration."""
+    assert _upgraded(f"sqlite:///{tmp_path / 'old.sqlite3'}") == _created(f"sqlite:///{tmp_path / 'new.sqlite3'}")
 
 
 @pytest.mark.interop
-def test_on_postgresql_too_migrations_and_create_give_the_same_schema(postgres: str) -> None:
+def test_on_postgresql_too_a_database_of_v0_1_0_is_upgraded(postgres: str) -> None:
     from tests.postgres import fresh_database
 
-    described = []
-    for make in (Database.create, Database.upgrade):
-        with fresh_database(postgres) as url:
-            database = open_database(url)
-            make(database)
-            described.append(_describe(database))
-            database.close()
-    assert described[0] == described[1]
+    with fresh_database(postgres) as old, fresh_database(postgres) as new:
+        assert _upgraded(old) == _created(new)
+
+
+def test_an_empty_database_may_be_upgraded_and_again(database_url: str) -> None:
+    opened = open_database(database_url)
+    opened.upgrade()
+    opened.upgrade()
+    with opened.reading() as connection:
+        assert set(inspect(connection).get_table_names()) == {*metadata.tables, "alembic_version"}
+        assert connection.execute(select(log_head.c.size)).all() == [(0,)]
+    opened.close()
+
+
+def _created(url: str) -> dict[str, object]:
+    database = open_database(url)
+    database.create()
+    described = _describe(database)
+    database.close()
+    return described
+
+
+def _upgraded(url: str) -> dict[str, object]:
+    """The schema of a database that v0.1.0 made, once this version has upgraded it."""
+    with old_sources() as sources:
+        make = f"from vagus.records.database import open_database; open_database({url!r}).create()"
+        environment = {**os.environ, "PYTHONPATH": str(sources)}
+        subprocess.run([sys.executable, "-c", make], check=True, timeout=60, env=environment)
+    database = open_database(url)
+    database.upgrade()
+    described = _describe(database)
+    database.close()
+    return described
 
 
 def _describe(database: Database) -> dict[str, object]:

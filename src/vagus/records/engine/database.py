@@ -235,22 +235,18 @@ class Database:
 
         Does nothing to a database that has tables of this version. Raises Misconfigured(SCHEMA_MISMATCH).
         """
-        with self.writing() as connection:
-            if self._read_schema(connection) is None:
-                metadata.create_all(connection)
-                connection.execute(text(_VERSION_TABLE))
-                connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA})
-                insert_empty_head(connection)
+        self._create_if_empty()
         self.check_schema()
         self._sync_folder()
 
     def upgrade(self) -> None:
-        """Bring the tables to this version by the migrations, in one transaction; an empty database gets them all.
+        """Bring the tables to this version: by the migrations, in one transaction, or by `create` in an empty database.
 
-        What was rewritten has no statistics, and PostgreSQL plans by them: its tables are analysed behind it.
+        Rewritten tables have no statistics, and PostgreSQL plans by them: all tables are analysed afterwards.
         """
         from vagus.records.engine.migrations.run import upgrade  # alembic is slow to import and rarely needed
 
+        self._create_if_empty()
         with self.writing() as connection:
             upgrade(connection)
             if not self.is_sqlite:
@@ -283,6 +279,14 @@ class Database:
         with unavailable_as_ours(self.path), self.exclusive_turn(), self.connect_writer() as connection:
             rows = _durability(connection, is_sqlite=self.is_sqlite)
             return tuple((name, value) for name, value, _, _ in rows)
+
+    def _create_if_empty(self) -> None:
+        with self.writing() as connection:
+            if self._read_schema(connection) is None:
+                metadata.create_all(connection)
+                connection.execute(text(_VERSION_TABLE))
+                connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA})
+                insert_empty_head(connection)
 
     def _read_schema(self, connection: Connection) -> str | None:
         if not inspect(connection).has_table("alembic_version"):
