@@ -13,7 +13,8 @@ from cryptography import x509
 
 from tests.endpoints.calls import Answer, ask
 from tests.simulator.commands import PASSPHRASE, SOURCE, vagus
-from tests.simulator.enrolment import new_key, request_der
+from tests.simulator.enrolment import request_der
+from tests.simulator.orders import new_key
 from vagus.endpoints.est import est_app
 from vagus.fleet.enrolment.enrol import Enrolment
 from vagus.identifiers import DeviceId, DeviceName

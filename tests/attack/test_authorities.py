@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulator.attacked import PATIENCE, Hospital, new_key, request
+from tests.simulator.attacked import PATIENCE, Hospital, request
+from tests.simulator.orders import new_key
 from vagus.errors import Malformed
 from vagus.fleet.devices import NewDevice
 from vagus.identifiers import UnitName

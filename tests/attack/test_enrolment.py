@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.simulator.attacked import Credential, Hospital, est, new_key, request
+from tests.simulator.attacked import Credential, Hospital, est, request
+from tests.simulator.orders import new_key
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
 from vagus.operations.devices import find_named

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.simulator.attacked import PATIENCE, Credential, Hospital, Wire, est, new_key, request, sign_certificate
+from tests.simulator.attacked import PATIENCE, Credential, Hospital, Wire, est, request, sign_certificate
 from tests.simulator.commands import PASSPHRASE
+from tests.simulator.orders import new_key
 from tests.simulator.queries import list_key_ids
 from tests.simulator.upstreams import Seen
 from vagus.keystore import private_keys

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulator.attacked import Credential, Hospital, Wire, new_key, request
+from tests.simulator.attacked import Credential, Hospital, Wire, request
 from tests.simulator.commands import ENVIRONMENT, SOURCE, START_SECONDS
+from tests.simulator.orders import new_key
 from tests.simulator.processes import serving
 from tests.simulator.upstreams import Seen
 

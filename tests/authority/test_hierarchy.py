@@ -216,7 +216,7 @@ def test_a_certificate_that_is_not_ours_to_use_does_not_come_in(installation: In
 
 
 def test_no_device_gets_the_key_of_a_foreign_root(installation: Installation) -> None:
-    from tests.simulator.installation import public_key_of
+    from tests.simulator.orders import public_key_of
 
     elsewhere = Elsewhere(installation.clock.now())
     key = ec.generate_private_key(ec.SECP384R1())

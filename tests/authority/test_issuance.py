@@ -14,7 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tests.simulator.installation import BY, GROUP, ICU, STATUS_URL, Installation, new_public_key, public_key_of
+from tests.simulator.installation import BY, GROUP, ICU, STATUS_URL, Installation
+from tests.simulator.orders import new_public_key, public_key_of
 from vagus.authority.issuance import Issuance, IssuanceToken, IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.errors import Conflict, PolicyRefusal, Refused

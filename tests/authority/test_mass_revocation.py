@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.simulator.installation import Installation, new_public_key
+from tests.simulator.installation import Installation
+from tests.simulator.orders import new_public_key
 from tests.simulator.queries import count_revoked
 from vagus.authority import mass_revocation
 from vagus.authority.crls.overdue import overdue_crls

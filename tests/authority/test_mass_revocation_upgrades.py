@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.authority.test_mass_revocation_races import acts, fleet, house, issuers, name, postgres, propose, states
-from tests.simulator.installation import Installation, new_public_key
+from tests.simulator.installation import Installation
+from tests.simulator.orders import new_public_key
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.mass_revocation import MassRevocation

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulator.installation import ICU, Installation, new_public_key
+from tests.simulator.installation import ICU, Installation
+from tests.simulator.orders import new_public_key
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.revocation import Revoked

@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from tests.simulator.orders import order_for
 from tests.simulator.queries import count_open
 from tests.simulator.running import done, run
-from vagus.authority.issuance import IssuanceOrder
 from vagus.authority.stage_jobs import REVOCATION_STAGE, hand_over_stage
 from vagus.errors import Conflict
 from vagus.fleet.revocation_targets import RevocationTarget, select_target
 from vagus.jobs.kinds import work_kinds
 from vagus.jobs.runner import WorkRunner
-from vagus.keystore import private_keys
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceFilter, list_devices
 from vagus.records.engine.tables import revocation_plans, revocations, work
@@ -26,10 +25,7 @@ from vagus.records.revocation.plans import DONE, PAUSED, PROPOSED, RevocationPla
 from vagus.records.revocation.revocations import REVOKE, newest_sequence
 from vagus.records.work import WorkQueue, add_work, list_given_up
 from vagus.wiring import Installation
-from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crls.building import RevocationReason
-from vagus.x509.keys import decode_public_key
-from vagus.x509.names.distinguished import SubjectFields
 
 BY = "operator:first"
 
@@ -42,15 +38,7 @@ def house(hospital: Path) -> Iterator[Installation]:
         with opened.database.reading() as connection:
             devices = list_devices(connection, DeviceFilter())
         for device in devices:
-            order = IssuanceOrder(
-                request_id=f"test-{device.id}",
-                profile=device.profile,
-                owner=f"device:{device.id}",
-                device_id=str(device.id),
-                public_key=decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))),
-                subject=SubjectFields("First Hospital", "Intensive Care", str(device.id)),
-                dns_names=(f"{device.id}.icu.h1.test.example",),
-            )
+            order = order_for(device.id, f"test-{device.id}", profile=device.profile)
             opened.issuance.issue_now(order, issuer)
         opened.writer.submit(lambda _: None).result()
         yield opened

@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.issuing import publish
+from tests.simulator.orders import order_for
 from tests.simulator.running import Outcome, done, run
-from vagus.authority.issuance import IssuanceOrder
 from vagus.keystore import private_keys
 from vagus.operations.devices import find_named
 from vagus.wiring import Installation
 from vagus.x509.algorithms import KeyAlgorithm
-from vagus.x509.keys import decode_public_key
-from vagus.x509.names.distinguished import SubjectFields
 from vagus.x509.pem import encode_block, encode_certificates
 
 
@@ -28,15 +26,7 @@ def papers(hospital: Path, tmp_path: Path) -> Path:
         done(hospital, "ca", "export", name, "--out", str(folder / f"{name.rpartition('/')[2]}.pem"))
     with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
         device = find_named(house.database, "Aorta IP3:AIP3-000001")
-        order = IssuanceOrder(
-            request_id="test",
-            profile=device.profile,
-            owner=f"device:{device.id}",
-            device_id=str(device.id),
-            public_key=decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))),
-            subject=SubjectFields("First Hospital", "Intensive Care", str(device.id)),
-            dns_names=(f"{device.id}.icu.h1.test.example",),
-        )
+        order = order_for(device.id, "test", profile=device.profile)
         issued = house.issuance.issue_now(order, house.open_issuers(["h1/icu"])["h1/icu"])
     (folder / "leaf.pem").write_bytes(encode_certificates([issued.der]))
     done(hospital, "snapshot", "key", "--out", str(folder / "snapshot.pem"))

@@ -16,22 +16,19 @@ import pytest
 
 from tests.postgres import fresh_database, postgres_server
 from tests.simulator.commands import PASSPHRASE, SOURCE, make_installation, vagus
+from tests.simulator.orders import order_for
 from tests.simulator.queries import count_open
-from vagus.authority.issuance import IssuanceOrder, IssuedCertificate
+from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.stage_jobs import hand_over_stage
 from vagus.fleet import transfers
 from vagus.identifiers import DeviceId
-from vagus.keystore import private_keys
 from vagus.records.devices import DeviceFilter, list_devices
 from vagus.records.revocation.plans import DONE, find_plan
 from vagus.records.revocation.revocations import REVOKE, list_events, newest_sequence
 from vagus.records.revocation.selections import Selection
 from vagus.records.work import list_given_up
 from vagus.wiring import Installation
-from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crls.building import RevocationReason
-from vagus.x509.keys import decode_public_key
-from vagus.x509.names.distinguished import SubjectFields
 
 pytestmark = pytest.mark.process
 
@@ -51,15 +48,7 @@ class Hospital:
         issuer = self.house.open_issuers(["h1/icu"])["h1/icu"]
         found = []
         for _ in range(count):
-            order = IssuanceOrder(
-                request_id=f"test-{uuid4()}",
-                profile="bedside",
-                owner=f"device:{device}",
-                device_id=str(device),
-                public_key=decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))),
-                subject=SubjectFields("Test Hospital", "Intensive Care", str(device)),
-                dns_names=(f"{device}.icu.h1.test.example",),
-            )
+            order = order_for(device, f"test-{uuid4()}")
             found.append(self.house.issuance.issue_now(order, issuer))
         self.house.writer.submit(lambda _: None).result()
         return found

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
 from tests.endpoints.calls import Answer, call
-from tests.simulator.enrolment import House, house, new_key, request_der
+from tests.simulator.enrolment import House, house, request_der
+from tests.simulator.orders import new_key
 from tests.simulator.stock import BY
 from vagus.endpoints.est import EST_STATUS, est_app
 from vagus.events.log import REFUSALS

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import NameOID
 
-from tests.simulator import plans
+from tests.simulator import certificates, plans
+from tests.simulator.certificates import Extension, key_usage
 from tests.simulator.commands import ENVIRONMENT, SOURCE, vagus
+from tests.simulator.orders import key_pem, new_key, signing_request
 from tests.simulator.processes import Served, serving
 from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest, encode_manifest
 from vagus.records.authorities import list_authorities
@@ -81,20 +82,12 @@ def plan(upstream: int) -> str:
 ISSUE_FOR = "h1/icu,h1/er,h1/infra,h2/icu,h3/icu,h3/er,h3/infra"
 
 
-def new_key() -> ec.EllipticCurvePrivateKey:
-    """A P-256 key."""
-    return ec.generate_private_key(ec.SECP256R1())
-
-
 def request(key: ec.EllipticCurvePrivateKey, like: x509.Certificate | None = None) -> bytes:
     """A CSR in base64, with the names of the certificate `like`."""
-    subject = like.subject if like is not None else x509.Name([])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    if like is not None:
-        builder = builder.add_extension(
-            like.extensions.get_extension_for_class(x509.SubjectAlternativeName).value, critical=False
-        )
-    return base64.b64encode(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
+    if like is None:
+        return base64.b64encode(signing_request(key, x509.Name([])))
+    names = like.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return base64.b64encode(signing_request(key, like.subject, names))
 
 
 @dataclass
@@ -149,29 +142,26 @@ def sign_certificate(
     key: ec.EllipticCurvePrivateKey,
     *,
     is_ca: bool,
-    more: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    more: Sequence[Extension] = (),
     days: int = 3000,
     serial: int | None = None,
 ) -> x509.Certificate:
     """A plain v3 certificate."""
-    now = datetime.now(UTC)
-    usage = x509.KeyUsage(not is_ca, False, False, False, False, is_ca, is_ca, False, False)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public)
-        .serial_number(serial or x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=2))
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(is_ca, None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+    began = datetime.now(UTC) - timedelta(hours=2)
+    return certificates.sign_certificate(
+        subject,
+        public,
+        issuer,
+        key,
+        (x509.BasicConstraints(is_ca, None), True),
+        (key_usage("key_cert_sign", "crl_sign") if is_ca else key_usage("digital_signature"), True),
+        (x509.SubjectKeyIdentifier.from_public_key(public), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), False),
+        *more,
+        not_before=began,
+        lifetime=timedelta(days=days, hours=2),
+        serial=serial,
     )
-    for extension, is_critical in more:
-        builder = builder.add_extension(extension, critical=is_critical)
-    return builder.sign(key, hashes.SHA256())
 
 
 @dataclass
@@ -328,10 +318,7 @@ class Hospital:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if who is not None:
             path = self.scratch / f"{next(self.numbers)}.pem"
-            pem = who.key.private_bytes(
-                Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            ) + b"".join(certificate.public_bytes(Encoding.PEM) for certificate in who.chain)
-            path.write_bytes(pem)
+            path.write_bytes(key_pem(who.key) + b"".join(each.public_bytes(Encoding.PEM) for each in who.chain))
             context.load_cert_chain(path)
         return context
 

@@ -6,25 +6,49 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from ipaddress import ip_address
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from tests.simulator.orders import common_name, key_pem, new_key
 from vagus.tls import Credential
 
 _HOUR = timedelta(hours=1)
 _NOW = datetime.now(UTC)
 
 Key = ec.EllipticCurvePrivateKey | mldsa.MLDSA65PrivateKey
+Extension = tuple[x509.ExtensionType, bool]
+"""An extension, and whether it is critical."""
+
+_USAGES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
 
 
-def pem_key(key: Key) -> bytes:
-    """Unencrypted PKCS#8."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def key_usage(*bits: str) -> x509.KeyUsage:
+    """A keyUsage with these bits, named as the library names them."""
+    every = (*_USAGES, "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+    return x509.KeyUsage(**{name: name in bits for name in every})
+
+
+def sign_certificate(
+    subject: x509.Name,
+    public: Any,
+    issuer: x509.Name,
+    signer: Key,
+    *extensions: Extension,
+    not_before: datetime,
+    lifetime: timedelta,
+    serial: int | None = None,
+) -> x509.Certificate:
+    """A v3 certificate with just these extensions."""
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(public)
+    builder = builder.serial_number(serial or x509.random_serial_number())
+    builder = builder.not_valid_before(not_before).not_valid_after(not_before + lifetime)
+    for extension, is_critical in extensions:
+        builder = builder.add_extension(extension, is_critical)
+    return builder.sign(signer, hashes.SHA256() if isinstance(signer, ec.EllipticCurvePrivateKey) else None)
 
 
 @dataclass(frozen=True)
@@ -47,32 +71,28 @@ class Issued:
     def credential(self) -> Credential:
         """Chain without the root, and key, as a listener or a client loads them."""
         shown = (self.certificate, *(each for each in self.above if each.issuer != each.subject))
-        return Credential(b"".join(each.public_bytes(serialization.Encoding.PEM) for each in shown), pem_key(self.key))
+        return Credential(b"".join(each.public_bytes(serialization.Encoding.PEM) for each in shown), key_pem(self.key))
 
 
-def _sign(name: str, key: Key, issuer: Issued | None, *, is_ca: bool, dns: str | None = None) -> Issued:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(_NOW - _HOUR)
-        .not_valid_after(_NOW + 24 * _HOUR)
-        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-    )
+def _sign(name: str, key: Key, issuer: Issued | None, *, is_ca: bool) -> Issued:
+    extensions: list[Extension] = [(x509.BasicConstraints(ca=is_ca, path_length=None), True)]
     if not is_ca:
-        names: list[x509.GeneralName] = [x509.DNSName(dns or name)]
+        names: list[x509.GeneralName] = [x509.DNSName(name)]
         if name == "localhost":
             names.append(x509.IPAddress(ip_address("127.0.0.1")))
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False).add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
-        )
-    signer = issuer.key if issuer else key
-    digest = hashes.SHA256() if isinstance(signer, ec.EllipticCurvePrivateKey) else None
-    above = () if issuer is None else (issuer.certificate, *issuer.above)
-    return Issued(builder.sign(signer, digest), key, above)
+        both = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        extensions += [(x509.SubjectAlternativeName(names), False), (x509.ExtendedKeyUsage(both), False)]
+    subject = common_name(name)
+    certificate = sign_certificate(
+        subject,
+        key.public_key(),
+        issuer.certificate.subject if issuer else subject,
+        issuer.key if issuer else key,
+        *extensions,
+        not_before=_NOW - _HOUR,
+        lifetime=25 * _HOUR,
+    )
+    return Issued(certificate, key, () if issuer is None else (issuer.certificate, *issuer.above))
 
 
 class TestAuthority:
@@ -81,20 +101,20 @@ class TestAuthority:
     __test__ = False
 
     def __init__(self, name: str = "Root") -> None:
-        self.root = _sign(name, ec.generate_private_key(ec.SECP256R1()), None, is_ca=True)
-        self.issuing = _sign(f"{name} issuing", ec.generate_private_key(ec.SECP256R1()), self.root, is_ca=True)
+        self.root = _sign(name, new_key(), None, is_ca=True)
+        self.issuing = _sign(f"{name} issuing", new_key(), self.root, is_ca=True)
 
     def issue(self, name: str, *, key: Key | None = None) -> Issued:
         """A certificate for both sides of TLS."""
-        return _sign(name, key or ec.generate_private_key(ec.SECP256R1()), self.issuing, is_ca=False)
+        return _sign(name, key or new_key(), self.issuing, is_ca=False)
 
     def issue_below_root(self, name: str) -> Issued:
         """A certificate with no intermediate."""
-        return _sign(name, ec.generate_private_key(ec.SECP256R1()), self.root, is_ca=False)
+        return _sign(name, new_key(), self.root, is_ca=False)
 
     def issuing_again(self) -> Issued:
         """Another issuing authority under the same root."""
-        return _sign("Second issuing", ec.generate_private_key(ec.SECP256R1()), self.root, is_ca=True)
+        return _sign("Second issuing", new_key(), self.root, is_ca=True)
 
 
 @cache

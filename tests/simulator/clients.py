@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 
 from tests.durability.journal import Journal
+from tests.simulator.orders import new_key, signing_request
 
 _PATIENCE_SECONDS = 120
 
@@ -35,9 +36,8 @@ class Wish:
     key: ec.EllipticCurvePrivateKey = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.key = key = ec.generate_private_key(ec.SECP256R1())
-        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-        self.csr = base64.b64encode(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER))
+        self.key = new_key()
+        self.csr = base64.b64encode(signing_request(self.key, x509.Name([])))
 
     @property
     def headers(self) -> dict[str, str]:

@@ -12,11 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
+from tests.simulator.orders import common_name, new_key, signing_request, spki
 from tests.simulator.stock import BY, ICU, Stock, stock
 from vagus.authority.issuance import Issuance, IssuedCertificate
 from vagus.authority.issuers import OpenIssuers, make_issuer
@@ -205,32 +203,13 @@ def peer(leaf: bytes | None, *chain: bytes, version: int = 0x0304) -> Peer:
     )
 
 
-def spki(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The public key as DER."""
-    from cryptography.hazmat.primitives.serialization import PublicFormat
-
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
 def request_der(
     key: ec.EllipticCurvePrivateKey, *, subject: bytes | None = None, dns_names: tuple[str, ...] = ()
 ) -> bytes:
     """A CSR; `subject` is the DER of a certificate whose subject is copied."""
-    name = (
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "whoever")])
-        if subject is None
-        else x509.load_der_x509_certificate(subject).subject
-    )
-    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
-    if dns_names:
-        names = x509.SubjectAlternativeName([x509.DNSName(each) for each in dns_names])
-        builder = builder.add_extension(names, critical=False)
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
-
-
-def new_key() -> ec.EllipticCurvePrivateKey:
-    """A device's key."""
-    return ec.generate_private_key(ec.SECP256R1())
+    name = common_name("anything") if subject is None else x509.load_der_x509_certificate(subject).subject
+    names = x509.SubjectAlternativeName([x509.DNSName(each) for each in dns_names]) if dns_names else None
+    return signing_request(key, name, names)
 
 
 def request(

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Self
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from tests.simulator import orders
+from tests.simulator.certificates import Extension, key_usage, sign_certificate
+from tests.simulator.orders import key_pem, new_key
 from vagus.errors import Malformed, NotTrusted
 from vagus.testing import NOON
 from vagus.tls import Credential, Peer, ServerContext, ServerTls, TlsStream
@@ -62,28 +65,26 @@ class Authority:
     ) -> x509.Certificate:
         """A leaf certificate for the key."""
         default = (ExtendedKeyUsageOID.SERVER_AUTH,) if is_server else (ExtendedKeyUsageOID.CLIENT_AUTH,)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
-            .issuer_name(self.certificate.subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(not_before)
-            .not_valid_after(not_before + lifetime)
-        )
+        wanted = default if roles is None else roles
         names: list[x509.GeneralName] = [x509.DNSName(name) for name in dns_names]
         names += [x509.IPAddress(ip_address(address)) for address in addresses]
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        wanted = default if roles is None else roles
+        extensions: list[Extension] = [(x509.SubjectAlternativeName(names), False)] if names else []
         if wanted:
-            builder = builder.add_extension(x509.ExtendedKeyUsage(wanted), critical=False)
+            extensions.append((x509.ExtendedKeyUsage(wanted), False))
         if crl_url is not None:
             point = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url)], None, None, None)
-            builder = builder.add_extension(x509.CRLDistributionPoints([point]), critical=False)
+            extensions.append((x509.CRLDistributionPoints([point]), False))
         if critical is not None:
-            builder = builder.add_extension(critical, critical=True)
-        return builder.sign(self.key, hashes.SHA256())
+            extensions.append((critical, True))
+        return sign_certificate(
+            orders.common_name(common_name),
+            key.public_key(),
+            self.certificate.subject,
+            self.key,
+            *extensions,
+            not_before=not_before,
+            lifetime=lifetime,
+        )
 
     def crl(self, at: datetime, revoked: tuple[int, ...] = (), *, is_delta: bool = False) -> bytes:
         """A CRL signed at `at`."""
@@ -106,38 +107,22 @@ def make_authority(
     now: datetime = NOON,
 ) -> Authority:
     """A new authority, self-signed without a parent."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=is_ca,
-        crl_sign=is_ca,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject if parent is None else parent.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=30))
-        .not_valid_after(now + timedelta(days=3650))
-        .add_extension(x509.BasicConstraints(is_ca, path_length if is_ca else None), critical=True)
-    )
+    key, subject = new_key(), orders.common_name(name)
+    extensions: list[Extension] = [(x509.BasicConstraints(is_ca, path_length if is_ca else None), True)]
     if is_ca:
-        builder = builder.add_extension(usage, critical=True)
-    return Authority(builder.sign(key if parent is None else parent.key, hashes.SHA256()), key)
-
-
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        extensions.append((key_usage("key_cert_sign", "crl_sign"), True))
+    above = subject if parent is None else parent.certificate.subject
+    signer = key if parent is None else parent.key
+    certificate = sign_certificate(
+        subject,
+        key.public_key(),
+        above,
+        signer,
+        *extensions,
+        not_before=now - timedelta(days=30),
+        lifetime=timedelta(days=3680),
     )
+    return Authority(certificate, key)
 
 
 class Hierarchy:
@@ -151,7 +136,7 @@ class Hierarchy:
         self.maker = make_authority("maker line", now=now)
 
     def server_credential(self, host: str = HOST, changes: dict[str, object] | None = None) -> Credential:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = new_key()
         facts: dict[str, object] = {
             "dns_names": (host,),
             "addresses": ("127.0.0.1",),
@@ -163,7 +148,7 @@ class Hierarchy:
         return Credential(pem + self.infrastructure.pem, key_pem(key))
 
     def idevid(self) -> Credential:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = new_key()
         leaf = self.maker.certify(key, common_name="AIP3-0001", roles=())
         return Credential(leaf.public_bytes(serialization.Encoding.PEM), key_pem(key))
 
@@ -376,7 +361,7 @@ class Server:
                 == current.extensions.get_extension_for_class(san).value
             )
         leaf = self.hierarchy.unit.certify(
-            ec.generate_private_key(ec.SECP256R1()) if behaviour.wrong_key else csr,
+            new_key() if behaviour.wrong_key else csr,
             common_name=DEVICE,
             dns_names=(behaviour.name,) if behaviour.name else (),
             not_before=behaviour.now + behaviour.not_before,

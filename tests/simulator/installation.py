@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
+from tests.simulator.orders import order_for
 from vagus.authority.ceremony import Ceremony, CeremonyReport
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.hierarchy import Hierarchy
@@ -28,7 +26,6 @@ from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.writer import Writer
 from vagus.records.installation import InstallationRow, insert_installation
 from vagus.testing import FrozenClock, SeededEntropy
-from vagus.x509.keys import PublicKey, decode_public_key
 from vagus.x509.names.distinguished import SubjectFields
 
 GROUP = "group.example"
@@ -53,17 +50,6 @@ INFRA = PlannedAuthority(
     "h1/infra", AuthorityKind.INFRASTRUCTURE_CA, "root", "Hospital 1", "Infra", "Infra CA", None, None, False
 )
 EVERY = (ROOT, H1, ICU, ER, SDC, INFRA)
-
-
-def public_key_of(private: ec.EllipticCurvePrivateKey) -> PublicKey:
-    """The public half as our value."""
-    der = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return decode_public_key(der)
-
-
-def new_public_key() -> PublicKey:
-    """A public key that nobody has shown yet."""
-    return public_key_of(ec.generate_private_key(ec.SECP256R1()))
 
 
 class Installation:
@@ -136,17 +122,12 @@ class Installation:
 
     def order(self, *, unit: str = "icu", request_id: str = "r1", **changes: Any) -> IssuanceOrder:
         """An order for a bedside device of that unit."""
-        device = changes.pop("device", None) or str(DeviceId.draw(self.entropy))
-        fields: dict[str, Any] = {
-            "request_id": request_id,
-            "profile": "bedside",
-            "owner": f"device:{device}",
-            "device_id": device,
-            "public_key": changes.pop("public_key", None) or new_public_key(),
+        device = str(changes.pop("device", None) or DeviceId.draw(self.entropy))
+        fields = {
             "subject": SubjectFields("Hospital 1", unit.upper(), device),
             "dns_names": (f"{device}.{unit}.h1.{GROUP}",),
         }
-        return IssuanceOrder(**{**fields, **changes})
+        return order_for(device, request_id, **{**fields, **changes})
 
     def issue(self, issuers: OpenIssuers, *, unit: str = "icu", **changes: Any) -> IssuedCertificate:
         """A certificate of a new device."""

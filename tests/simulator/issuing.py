@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.simulator.orders import key_pem, new_key, order_for, public_key_of
 from vagus.authority.crls.publisher import CrlPublisher
-from vagus.authority.issuance import IssuanceOrder, IssuedCertificate
+from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.fleet.lifecycle import DeviceState
-from vagus.keystore import private_keys
 from vagus.ledger.publish import LogPublisher
 from vagus.operations.devices import find_named
 from vagus.wiring import Installation
-from vagus.x509.keys import decode_public_key
-from vagus.x509.names.distinguished import SubjectFields
 from vagus.x509.pem import encode_certificates
 
 SOURCE = "env:TEST_PASSPHRASE"
@@ -32,34 +29,26 @@ def device_name(number: int) -> str:
 
 def issue(folder: Path, number: int, request_id: str = "test") -> bytes:
     """A certificate for a device of the plan."""
-    return _issue(folder, number, ec.generate_private_key(ec.SECP256R1()), request_id).der
+    return _issue(folder, number, new_key(), request_id).der
 
 
 def write_credential(folder: Path, number: int, place: Path) -> Path:
     """Key and chain of a commissioned device, in one PEM file as TLS clients read it."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = new_key()
     issued = _issue(folder, number, key, place.name)
     with Installation.open(folder) as house:
         device = find_named(house.database, device_name(number))
         if device.state == DeviceState.RECEIVED:
             house.inventory.change_state(device.id, DeviceState.COMMISSIONED, by="operator:test").result()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    place.write_bytes(pem + encode_certificates((issued.der, issued.issuer.certificate_der)))
+    place.write_bytes(key_pem(key) + encode_certificates((issued.der, issued.issuer.certificate_der)))
     return place
 
 
 def _issue(folder: Path, number: int, private_key: ec.EllipticCurvePrivateKey, request_id: str) -> IssuedCertificate:
     with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
         device = find_named(house.database, device_name(number))
-        key = decode_public_key(private_keys.spki_of(private_key))
-        order = IssuanceOrder(
-            request_id=f"{request_id}-{number}",
-            profile=device.profile,
-            owner=f"device:{device.id}",
-            device_id=str(device.id),
-            public_key=key,
-            subject=SubjectFields("First Hospital", "Intensive Care", str(device.id)),
-            dns_names=(f"{device.id}.icu.h1.test.example",),
+        order = order_for(
+            device.id, f"{request_id}-{number}", profile=device.profile, public_key=public_key_of(private_key)
         )
         return house.issuance.issue_now(order, house.open_issuers(["h1/icu"])["h1/icu"])
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 
@@ -25,16 +25,15 @@ from tests.interop.programs import eventually
 from tests.simulator import plans
 from tests.simulator.clients import DoorConnection
 from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, vagus
+from tests.simulator.orders import key_pem, new_key, order_for, public_key_of, signing_request
 from tests.simulator.processes import Served, serving
 from tests.simulator.upstreams import Seen, http_upstream
 from vagus.authority.crls.shards import SHARD_PLACES
-from vagus.authority.issuance import IssuanceOrder
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.operations.devices import find_named
 from vagus.records.authorities import find_newest
 from vagus.records.certificates import take_places
 from vagus.wiring import Installation
-from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields
 
 DOMAIN = "test.example"
@@ -144,17 +143,13 @@ class Hospital:
             house.writer.submit(lambda batch: take_places(batch.connection, authority_id, 0, SHARD_PLACES)).result()
 
     def _issue_directly(self, house: Installation, name: str, authority: str, profile: str, device: str) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        spki = key.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        key = new_key()
         row = find_named(house.database, device)
-        order = IssuanceOrder(
-            request_id=f"test-{name}",
+        order = order_for(
+            device,
+            f"test-{name}",
             profile=profile,
-            owner=f"device:{device}",
-            device_id=device,
-            public_key=decode_public_key(spki),
+            public_key=public_key_of(key),
             subject=SubjectFields(organisation="Klinikum Süd", unit="Intensive Care", common_name=device),
             dns_names=(str(DeviceName(row.id, row.unit, DOMAIN)),),
         )
@@ -188,9 +183,8 @@ class Hospital:
     def enrol(self, name: str, unit: str = "h1/icu", *, label: str | None = None) -> Bearer:
         """A device of `unit` enrols over EST with its token; its files are called `name`."""
         device, token = self.spare(unit)
-        key = ec.generate_private_key(ec.SECP256R1())
-        request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-        body = base64.b64encode(request.public_bytes(serialization.Encoding.DER))
+        key = new_key()
+        body = base64.b64encode(signing_request(key, x509.Name([])))
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trust.load_verify_locations(self.authority("root"))
         connection = DoorConnection(self.served.addresses["enrol"], "enrol.test.example", trust)
@@ -218,11 +212,7 @@ class Hospital:
         above = [authority] if authority in {"h1/infra", "h1/sdc"} else [authority, "h1"]
         bearer.leaf.write_bytes(pem)
         bearer.chain.write_bytes(pem + b"".join(self.authority(each).read_bytes() for each in above))
-        bearer.key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        bearer.key.write_bytes(key_pem(key))
         bearer.key.chmod(0o600)
         return bearer
 

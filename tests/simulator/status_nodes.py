@@ -14,15 +14,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from tests.simulator.orders import order_for
 from tests.simulator.processes import Served, serving
 from tests.simulator.running import PLAN, done
 from vagus.authority.issuance import IssuanceOrder, IssuanceToken, IssuedCertificate
 from vagus.identifiers import DeviceId
-from vagus.keystore import private_keys
 from vagus.wiring import Installation
-from vagus.x509.algorithms import KeyAlgorithm
-from vagus.x509.keys import decode_public_key
-from vagus.x509.names.distinguished import SubjectFields
 
 PATIENCE = 60.0
 SOURCE = "env:TEST_PASSPHRASE"
@@ -39,16 +36,7 @@ class Hospital:
     certificates: list[IssuedCertificate] = field(default_factory=list)
 
     def prepare_order(self, request_id: str) -> IssuanceOrder:
-        device = DeviceId.draw(self.house.entropy)
-        return IssuanceOrder(
-            request_id=request_id,
-            profile="bedside",
-            owner=f"device:{device}",
-            device_id=str(device),
-            public_key=decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))),
-            subject=SubjectFields("First Hospital", "Intensive Care", str(device)),
-            dns_names=(f"{device}.icu.h1.test.example",),
-        )
+        return order_for(DeviceId.draw(self.house.entropy), request_id)
 
     def issue(self, count: int) -> None:
         issuer = self.house.open_issuers(["h1/icu"])["h1/icu"]

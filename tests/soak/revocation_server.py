@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from tests.simulator.installation import H1, ICU, ROOT, SECRET, STATUS_URL, new_installation
+from tests.simulator.orders import order_for
 from tests.simulator.publishing import question_der
 from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.crls.publisher import CrlPublisher
@@ -37,7 +38,6 @@ from vagus.errors import Unavailable
 from vagus.events.revocations import RevocationFollower
 from vagus.identifiers import DeviceId
 from vagus.jobs.periodic import attempt_each
-from vagus.keystore import private_keys
 from vagus.keystore.software import SoftwareKeystore
 from vagus.monitoring.prober import Prober
 from vagus.policy.packs import load_pack
@@ -48,10 +48,8 @@ from vagus.records.engine.writer import Batch, Writer
 from vagus.records.publications import COMPLETE
 from vagus.records.revocation import revocations as revocation_rows
 from vagus.testing import FrozenClock, SeededEntropy
-from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
-from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields
 
 UNIT = "h1/icu"
@@ -275,14 +273,11 @@ def found_house(folder: Path, url: str) -> None:
 
 def _order(draw: random.Random) -> IssuanceOrder:
     """An order for a bedside device."""
-    device = str(DeviceId.draw(draw.randbytes))
-    return IssuanceOrder(
-        request_id=f"soak-{draw.getrandbits(64):x}",
-        profile="bedside",
-        owner=f"device:{device}",
-        device_id=device,
-        public_key=decode_public_key(private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))),
-        subject=SubjectFields("Hospital 1", "ICU", device),
+    device = DeviceId.draw(draw.randbytes)
+    return order_for(
+        device,
+        f"soak-{draw.getrandbits(64):x}",
+        subject=SubjectFields("Hospital 1", "ICU", str(device)),
         dns_names=(f"{device}.icu.h1.group.example",),
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import copied
+from tests.simulator.orders import order_for
 from tests.simulator.running import done, run
 from vagus.identifiers import DeviceId
 from vagus.keystore import private_keys
@@ -22,6 +23,7 @@ from vagus.records.devices import DeviceFilter, list_devices
 from vagus.wiring import Installation
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.certificates import decode_certificate
+from vagus.x509.keys import decode_public_key
 
 SOURCES = ("env:TEST_PASSPHRASE",)
 COUNT = 12
@@ -69,19 +71,11 @@ def devices_of(house: Installation) -> list[Any]:
 
 def issue(house: Installation, issuer: Any, device: Any, *, spki_der: bytes | None = None) -> None:
     """What EST does, without the network."""
-    from vagus.authority.issuance import IssuanceOrder
-    from vagus.x509.keys import decode_public_key
-    from vagus.x509.names.distinguished import SubjectFields
-
-    key = decode_public_key(spki_der or private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256)))
-    order = IssuanceOrder(
-        request_id=f"{'test' if spki_der is None else 'again'}-{device.id}",
+    order = order_for(
+        device.id,
+        f"{'test' if spki_der is None else 'again'}-{device.id}",
         profile="life-support" if device.maker_serial == TWO_PERSONS else device.profile,
-        owner=f"device:{device.id}",
-        device_id=str(device.id),
-        public_key=key,
-        subject=SubjectFields("First Hospital", "Intensive Care", str(device.id)),
-        dns_names=(f"{device.id}.icu.h1.test.example",),
+        public_key=None if spki_der is None else decode_public_key(spki_der),
     )
     house.issuance.issue_now(order, issuer)
 

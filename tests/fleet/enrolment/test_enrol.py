@@ -13,7 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID
 
-from tests.simulator.enrolment import GROUP, House, house, new_key, pack, request, spki
+from tests.simulator.enrolment import GROUP, House, house, pack, request
+from tests.simulator.orders import new_key, spki
 from tests.simulator.queries import list_tokens_of
 from tests.simulator.stock import BY, ER
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate, Prepared

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulator.enrolment import GROUP, House, house, new_key, request, spki
+from tests.simulator.enrolment import GROUP, House, house, request
+from tests.simulator.orders import new_key, spki
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
 from vagus.fleet.admission import ListenerRules

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulator.enrolment import HARDWARE_TYPE, STATUS_URL, House, house, new_key, pack, spki
+from tests.simulator.enrolment import HARDWARE_TYPE, STATUS_URL, House, house, pack
+from tests.simulator.orders import new_key, spki
 from vagus.errors import NotAuthorised
 from vagus.fleet.enrolment.idevid import find_idevid_device, maker_serials, subject_texts
 from vagus.identifiers import draw_serial
