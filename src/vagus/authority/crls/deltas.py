@@ -1,7 +1,10 @@
-"""What a shard's delta list says (RFC 5280 5.2.4): changes since the base that it names; signs and keeps nothing.
+"""The contents of a shard's delta CRL (RFC 5280 5.2.4): the changes since the base that it names; signs nothing.
 
-Each list comes, under the same number and time, with the delta that leads to it from the newest list of the regular
-schedule before it. Whoever holds any list since that base needs the delta alone.
+Each CRL is published with a delta of the same number and time. The delta leads to it from the base, which is the
+newest earlier CRL of the regular schedule. A relying party that holds the base, or any CRL after it, needs only the
+delta.
+
+    base 10 --- CRL 11, delta 10->11 --- CRL 12, delta 10->12 --- scheduled CRL 13, delta 10->13: 13 is the next base
 """
 
 from __future__ import annotations
@@ -20,12 +23,12 @@ if TYPE_CHECKING:
     from vagus.records.engine.database import Connection
 
 MOST_CHANGES = 5_000
-"""A delta beyond this saves nobody much: the list becomes the new base instead."""
+"""A larger delta saves little: the CRL becomes the new base instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeltaFacts:
-    """The base of the delta beside a list and its entries, both None where there is none; whether the base moves."""
+    """The base of a CRL's delta and the delta's entries, both None if there is no delta; whether the base moves."""
 
     base: DeltaRow | None
     entries: tuple[bytes, ...] | None
@@ -33,7 +36,7 @@ class DeltaFacts:
 
 
 def read_delta_facts(connection: Connection, issuer: Issuer, shard: int, *, is_scheduled: bool) -> DeltaFacts | None:
-    """What the delta beside the next list of `shard` would say. None: offline authorities and complete lists."""
+    """What the delta of the next CRL of `shard` would say. None: offline authorities and complete CRLs have none."""
     if shard < 0 or issuer.is_offline:
         return None
     base = rows.find_delta(connection, issuer.authority_id, shard)
@@ -48,7 +51,7 @@ def read_delta_facts(connection: Connection, issuer: Issuer, shard: int, *, is_s
 
 
 def _entry(change: revocation_rows.Change) -> bytes:
-    """5.2.4: what was released since the base, or held and released, is said as removeFromCRL."""
+    """5.2.4: what was released since the base, or held and released since, is named with removeFromCRL."""
     if change.entry_der is not None:
         return change.entry_der
     at = datetime.fromtimestamp(change.at, UTC)
@@ -56,7 +59,7 @@ def _entry(change: revocation_rows.Change) -> bytes:
 
 
 def delta_contents(facts: DeltaFacts, issuer: Issuer, full: CrlContents, shard: int) -> CrlContents | None:
-    """The delta beside `full`: same number, times and scope (5.2.4 (c)); None where there is no base to count from."""
+    """The delta of `full`: same number, times and scope (5.2.4 (c)); None if there is no base."""
     if facts.base is None or facts.entries is None:
         return None
     return CrlContents(
@@ -70,7 +73,7 @@ def delta_contents(facts: DeltaFacts, issuer: Issuer, full: CrlContents, shard: 
 
 
 def next_delta_row(facts: DeltaFacts, made: Publication, crl_der: bytes | None) -> DeltaRow:
-    """The row once `made` is published with its delta: the base stays, or `made` is that of the deltas to come."""
+    """The row for `made` and its delta: the base stays, or `made` becomes the base of the deltas to come."""
     base = None if facts.moves_base else facts.base
     return DeltaRow(
         authority_id=made.authority_id,

@@ -1,8 +1,20 @@
-"""The newest lists and authorities' certificates in memory, for whoever hands them out; signs and publishes nothing.
+"""Caches the newest CRLs and CA certificates in memory for the listeners that send them; signs and publishes nothing.
 
-What is handed out at sight is never older than what this process knows: each of its own commits asks for another look,
-and a look every so often learns what other processes published. A database that is away ends nothing: what is kept
-goes out until its nextUpdate.
+How a CRL is found, and why it is never older than what this process knows:
+
+1. `_numbers` holds the newest number of each CRL. It is *fresh* until the next commit of this process, and for
+   `fresh_seconds`. So a CRL that this process published is found from the moment of its commit, and one of another
+   process after the next refresh.
+2. If `_numbers` is fresh and `_crls` holds a CRL of that number, it is sent from memory (`find_cached_crl`). This
+   waits for nothing, and so may run on the event loop.
+3. Otherwise `find_crl` reads the numbers, and the CRL if its number moved. This may wait for the database.
+
+While the database is not available, a cached CRL is sent until its nextUpdate.
+
+Threads: any thread may call. `_refreshing` lets one thread read the numbers, `_loading` one thread read CRLs; the
+others wait for its result. `_numbers` is replaced as a whole, and `_crls`, `_ids` and `_certificates` change by one
+assignment per key, so readers take no lock. `_refresh_if_due` counts commits before it reads: a commit during the read
+makes the result stale at once. `_commits` is changed by the writer's thread alone, in `_on_commit`.
 """
 
 from __future__ import annotations
@@ -29,17 +41,17 @@ if TYPE_CHECKING:
     from vagus.records.engine.writer import CommitFacts, Writer
 
 REFRESH_SECONDS = 0.5
-"""How often a serving process looks for newer lists."""
+"""How often a serving process reads the newest numbers."""
 
 FRESH_SECONDS = 6.0
-"""How long it goes by a look: longer than one that hangs takes, for no client waits for a database that does."""
+"""How long numbers are fresh: longer than a read that hangs takes, so that no client waits for a hanging database."""
 
 _RETRY_SECONDS = 1.0
 _LOAD_SECONDS = 10.0
 _LOG = logging.getLogger(__name__)
 
 _Place = tuple[int, int, bool]
-"""Authority, shard (-1: the complete list), whether it is the delta."""
+"""Authority, shard (-1: the complete CRL), whether it is the delta."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +62,22 @@ class PublishedCrl:
     this_update: datetime
     next_update: datetime
     sha256: bytes
-    """Of the list: hashed once, for a list may have megabytes."""
+    """Of the CRL: hashed once, since a CRL may have megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CrlCacheState:
-    """How things stand, for /health."""
+    """The state of the cache, for /health."""
 
     count: int
     refreshed_at: datetime | None
-    """When the newest numbers were last known."""
+    """When the newest numbers were last read."""
     is_away: bool
-    """Whether the last look failed."""
+    """Whether the last read failed because the database is not available."""
 
 
 class PublishedCrls:
-    """Safe to ask from several threads. Without `fresh_seconds` each question looks for a newer list first."""
+    """The cache; see the module. Without `fresh_seconds` each call reads the newest numbers first."""
 
     def __init__(self, database: Database, clock: Clock, *, fresh_seconds: float = 0.0) -> None:
         self._database = database
@@ -84,35 +96,37 @@ class PublishedCrls:
         self._is_away = False
 
     def follow(self, writer: Writer) -> None:
-        """What this process publishes is found from the moment of its commit."""
+        """Learn of each commit of `writer`, so that what this process publishes is found from that moment."""
         writer.on_commit(self._on_commit)
 
     def state(self) -> CrlCacheState:
-        """How things stand."""
-        count = sum(kept is not None for _, kept in tuple(self._crls.values()))
+        """What /health shows of this cache."""
+        count = sum(cached is not None for _, cached in tuple(self._crls.values()))
         return CrlCacheState(count, self._refreshed_at, self._is_away)
 
     def find_cached_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
-        """The newest list of a shard where memory has it, without waiting for anything; None: ask `find_crl`."""
+        """The newest CRL of a shard if it is in memory, without waiting for anything; None: call `find_crl`."""
         authority_id = self._ids.get((name, generation))
         if authority_id is None or not self._is_fresh():
             return None
         place = (authority_id, shard, is_delta)
-        number, kept = self._crls.get(place, (-1, None))
-        if kept is None or (not self._is_away and (place not in self._numbers or number < self._numbers[place])):
+        number, cached = self._crls.get(place, (-1, None))
+        if cached is None or (not self._is_away and (place not in self._numbers or number < self._numbers[place])):
             return None
-        return None if self._is_away and self._clock.now() >= kept.next_update else kept
+        return None if self._is_away and self._clock.now() >= cached.next_update else cached
 
     def find_crl(self, name: str, generation: int, shard: int, *, is_delta: bool = False) -> PublishedCrl | None:
-        """The newest list of a shard (-1: the complete one); None for one that there is not. May wait for the database.
+        """The newest CRL of a shard (-1: the complete one); None if there is none. May wait for the database.
 
-        Raises Unavailable(DATABASE_UNAVAILABLE) where neither the database nor memory has one that still holds.
+        Raises Unavailable(DATABASE_UNAVAILABLE) if neither the database nor memory has one before its nextUpdate.
         """
         found = self.find_cached_crl(name, generation, shard, is_delta=is_delta)
         if found is not None:
             return found
         if time.monotonic() < self._retry_at:
-            msg = "the database did not answer a moment ago, and memory has no such list that still holds; try again"
+            msg = (
+                "the database did not respond a moment ago, and no such CRL is cached before its nextUpdate; try again"
+            )
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
         try:
             authority_id = self._find_id(name, generation)
@@ -124,17 +138,17 @@ class PublishedCrls:
             if error.reason is not Reason.DATABASE_UNAVAILABLE:
                 raise
             self._note_away(error)
-            kept = self.find_cached_crl(name, generation, shard, is_delta=is_delta)
-            if kept is None:
+            cached = self.find_cached_crl(name, generation, shard, is_delta=is_delta)
+            if cached is None:
                 raise
-            return kept
+            return cached
 
     def find_cached_certificate(self, name: str, generation: int) -> bytes | None:
-        """The certificate of an authority where memory has it; None: ask `find_certificate`."""
+        """The certificate of an authority if it is in memory; None: call `find_certificate`."""
         return self._certificates.get((name, generation))
 
     def find_certificate(self, name: str, generation: int) -> bytes | None:
-        """The certificate of an authority, for caIssuers; None for one that there is not."""
+        """The certificate of an authority, for caIssuers; None if there is none."""
         if (name, generation) not in self._certificates:
             with self._database.asking() as connection:  # its id may be known from before it was certified
                 row = authority_rows.find_generation(connection, name, generation)
@@ -143,7 +157,7 @@ class PublishedCrls:
         return self._certificates.get((name, generation))
 
     def refresh(self) -> None:
-        """Learn what is newest and have all of it in memory: what nobody asked for yet outlives the database too."""
+        """Read the newest numbers and load every CRL, so that all of them are in memory if the database fails."""
         try:
             self._refresh_if_due(is_due=True)
             certified = {self._ids[named] for named in tuple(self._certificates)}
@@ -162,7 +176,7 @@ class PublishedCrls:
         return now < self._retry_at or (self._seen_commits == self._commits and now < self._fresh_until)
 
     def _refresh_if_due(self, *, is_due: bool = False) -> None:
-        """The numbers of all lists, once for all who ask at the same time."""
+        """Read the numbers of all CRLs, once for all threads that wait for them."""
         with self._refreshing:
             if not is_due and self._is_fresh():
                 return
@@ -175,25 +189,25 @@ class PublishedCrls:
             self._seen_commits, self._refreshed_at = commits, refreshed_at
             self._fresh_until, self._retry_at = time.monotonic() + self._fresh_seconds, float("-inf")
             if self._is_away:
-                _LOG.warning("the database answers again: lists are looked up in it as before")
+                _LOG.warning("the database responds again: CRLs are read from it as before")
             self._is_away = False
 
     def _load(self, place: _Place) -> PublishedCrl | None:
-        """The bytes are read again only when the number moved, and once for all who ask at the same time."""
+        """A CRL of the newest number: read only if the number moved, and once for all threads that wait for it."""
         number = self._numbers.get(place)
         if number is None:
             self._crls.pop(place, None)
             return None
-        kept = self._crls.get(place)
-        if kept is not None and kept[0] >= number:
-            return kept[1]
+        cached = self._crls.get(place)
+        if cached is not None and cached[0] >= number:
+            return cached[1]
         with self._loading:
-            kept = self._crls.get(place)
-            if kept is None or kept[0] < number:
+            cached = self._crls.get(place)
+            if cached is None or cached[0] < number:
                 with self._database.reading(patience=_LOAD_SECONDS) as connection:
-                    kept = _read(connection, place)
-                self._crls[place] = kept
-            return kept[1]
+                    cached = _read(connection, place)
+                self._crls[place] = cached
+            return cached[1]
 
     def _find_id(self, name: str, generation: int) -> int | None:
         authority_id = self._ids.get((name, generation))
@@ -217,7 +231,7 @@ class PublishedCrls:
 
     def _note_away(self, error: Unavailable) -> None:
         if not self._is_away:
-            _LOG.warning("lists go out from memory until their nextUpdate: %s", error.message)
+            _LOG.warning("CRLs are sent from memory until their nextUpdate: %s", error.message)
         self._is_away = True
         self._retry_at, self._fresh_until = time.monotonic() + _RETRY_SECONDS, float("-inf")
 
@@ -227,7 +241,7 @@ def _numbers(
     deltas: Mapping[int, Mapping[int, int]],
     outdated: AbstractSet[tuple[int, int]],
 ) -> dict[_Place, int]:
-    """What is handed out. A delta comes with its list: one that is older was brought back by a restore."""
+    """The numbers of what may be sent. A delta older than its CRL was brought back by a restore, and is not sent."""
     numbers: dict[_Place, int] = {}
     for authority_id, shards in full.items():
         for shard, number in shards.items():

@@ -1,9 +1,16 @@
-"""Signs and publishes certificate revocation lists, as files and rows; revokes nothing and answers no request.
+"""Signs and publishes CRLs, as files and rows; revokes nothing and responds to no request.
 
-A list is assembled from entries that were encoded when they were revoked, signed once, kept as the newest of its
-shard, and written to a folder that any static server or CDN may hand out. Numbers and thisUpdate strictly grow, also
-with several servers whose clocks differ by minutes: whoever finds a newer list when it comes to keep its own throws it
-away.
+Words used here:
+
+- *Shard*: a part of an authority's certificates with a CRL of its own; `COMPLETE` is the CRL over all shards.
+- *Step*: a revocation, hold or release. The gapless revocation sequence numbers the steps.
+- A CRL *covers* the sequence up to the step that was the newest when its entries were read.
+
+A CRL is made in four steps (`publish`): read its entries in one snapshot, sign it outside any transaction, store it as
+the newest of its shard, write the file. Entries were encoded when they were revoked; here they are only joined.
+
+Number and thisUpdate strictly grow (RFC 5280 5.2.3), also with several servers whose clocks differ by minutes. `_store`
+decides this in the transaction: a server that finds a CRL as new as its own, or one that covers more, discards its own.
 """
 
 from __future__ import annotations
@@ -44,17 +51,17 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _KEPT_AFTER_EXPIRY = timedelta(hours=24)
-"""An expired entry stays this long: at least one list of the regular schedule appears in it (RFC 5280 3.3)."""
+"""An entry stays this long after its certificate expired, so that at least one later CRL has it (RFC 5280 3.3)."""
 
 _LEASE = timedelta(seconds=10)
-"""A server that died keeps the others waiting this long at most."""
+"""The other servers wait this long at most for a server that died."""
 _PAUSE = timedelta(seconds=5)
-"""After a failure: long enough for another server, which looks each second, to take the lease."""
+"""The pause after a failure: long enough for another server, which tries each second, to take the lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class CrlFacts:
-    """What one look at the database tells before a list is made; all of one snapshot."""
+    """What is read from the database before a CRL is made, in one snapshot."""
 
     previous: Publication | None
     sequence: int
@@ -64,7 +71,7 @@ class CrlFacts:
 
 @dataclass(frozen=True, slots=True)
 class SignedCrl:
-    """A signed list that nobody has yet, with its delta and the row that keeps it."""
+    """A signed CRL that is not published yet, with the row of its delta."""
 
     publication: Publication
     crl_sha256: bytes
@@ -73,16 +80,20 @@ class SignedCrl:
 
 @dataclass(frozen=True, slots=True)
 class ShardSteps:
-    """The newest step of the sequence up to `until` in each shard that has one, and in all of them as `COMPLETE`."""
+    """By shard, the newest step of the sequence up to `until`; under `COMPLETE` the newest of all shards."""
 
     until: int
     newest: Mapping[int, int]
 
 
 class CrlPublisher:
-    """Publishes the lists of open issuers. `folder` None keeps rows alone; `holder` names this process for leases.
+    """Publishes the CRLs of open issuers. `folder` None: rows only, no files. `holder` names this process for leases.
 
-    `bound` says whether the clock can be right; None takes its word.
+    `bound` checks that the clock can be right; None trusts the clock.
+
+    Threads: one task publishes, in one thread at a time, and only it changes `_steps` and `_failed`. `_signed_at` is
+    set after each publication. All three are caches of this process: when they are lost, work is done again and
+    nothing is published twice, since `_store` decides in the database.
     """
 
     def __init__(
@@ -103,22 +114,22 @@ class CrlPublisher:
         self._clock = clock
         self.files = None if folder is None else CrlFiles(database, folder)
         self._holder = holder
-        self._steps: dict[int, ShardSteps] = {}
-        self._signed_at: dict[tuple[int, int], float] = {}
-        self._failed: dict[int, tuple[datetime, Exception]] = {}
+        self._steps: dict[int, ShardSteps] = {}  # by authority
+        self._signed_at: dict[tuple[int, int], float] = {}  # by authority and shard, seconds since 1970 UTC
+        self._failed: dict[int, tuple[datetime, Exception]] = {}  # by authority, until nothing is due any more
 
     def check_clock(self) -> None:
-        """Raises Unavailable(CLOCK_AHEAD) while no list would be dated: to be told before one is due."""
+        """Raises Unavailable(CLOCK_AHEAD) while no CRL would be dated, so that it is reported before one is due."""
         if self._bound is not None:
             self._bound.check_only()
 
     def publish_due(self, issuer: Issuer) -> tuple[Publication, ...]:
-        """Publish what has something new to say or is due again; what was published in this second waits.
+        """Publish each CRL that lacks a step or is due by the schedule; one of this very second waits.
 
-        Called every second or so, and after revocations. With a holder's name, only under this authority's lease, so
-        that of several servers one does the work. Raises Unavailable(CLOCK_ROLLBACK), and what keys, database and disk
-        raise: each list has its turn, then the first failure is raised. The lease is given back, and for a few seconds
-        this process leaves the authority to others and raises the same again as long as something is due.
+        Called every second or so, and after revocations. With a `holder`, only under this authority's lease, so that
+        one of several servers does the work. Raises Unavailable(CLOCK_ROLLBACK), and what keys, database and disk
+        raise: every due CRL is tried, then the first failure is raised. After a failure the lease is given back. For
+        some seconds this process leaves the authority to others, and raises the same again as long as a CRL is due.
         """
         now = self.now()
         due = self.find_due(issuer, now)
@@ -134,8 +145,8 @@ class CrlPublisher:
         for shard in due:
             try:
                 done.append(self.publish(issuer, shard))
-            except Exception as error:  # noqa: BLE001  one list that fails must not silence the others
-                _LOG.error("list %d of %s was not published: %s", shard, issuer.reference, error)
+            except Exception as error:  # noqa: BLE001  one CRL that fails must not keep the others from being published
+                _LOG.error("CRL %d of %s was not published: %s", shard, issuer.reference, error)
                 failures.append(error)
         if failures:
             self._failed[issuer.authority_id] = (now, failures[0])
@@ -144,9 +155,9 @@ class CrlPublisher:
         return tuple(one for one in done if one is not None)
 
     def find_due(self, issuer: Issuer, now: datetime) -> tuple[int, ...]:
-        """The shards (and `COMPLETE`) whose list says less than the table, or is older than the schedule allows.
+        """The shards (and `COMPLETE`) whose CRL lacks a step of the table, or is older than the schedule allows.
 
-        One from the future is among them, for `publish` to tell what is the matter with it.
+        A CRL from the future is among them, so that `publish` raises what is wrong with it.
         """
         with self._database.reading() as connection:
             published = {one.shard: one for one in rows.list_facts(connection, issuer.authority_id)}
@@ -166,14 +177,14 @@ class CrlPublisher:
     def _read_shard_steps(
         self, connection: Connection, authority_id: int, published: Mapping[int, Publication]
     ) -> Mapping[int, int]:
-        """The newest step of the sequence in each shard, behind what its list covers at least.
+        """The newest step in each shard, of the steps after those that every published CRL covers.
 
-        Only steps that no look before has seen are read: a quiet shard's list covers nothing of the last hours, and a
-        mass revocation in them would be read again each second.
+        Only steps that no earlier call has read are read. The CRL of a quiet shard covers nothing of the last hours:
+        without the cache a mass revocation in these hours would be read again each second.
         """
         end = revocation_rows.newest_sequence(connection)
         seen = self._steps.get(authority_id)
-        if seen is None or seen.until > end:  # a first look, or another database under the same name
+        if seen is None or seen.until > end:  # the first call, or another database under the same name
             seen = ShardSteps(min((one.sequence for one in published.values()), default=0), {})
         newer = revocation_rows.newest_by_shard(connection, authority_id, after=seen.until) if end > seen.until else {}
         newest = {**seen.newest, **newer}
@@ -183,7 +194,7 @@ class CrlPublisher:
         return newest
 
     def _may_wait(self, newest: Publication, now: datetime, shards: int) -> bool:
-        """The complete list of a large issuer gathers half a minute of revocations: it holds those of every shard."""
+        """Whether to gather revocations for half a minute first: for the complete CRL of an issuer with shards."""
         patience = int(self._pack.crl.publish_within.total_seconds()) // 2
         return newest.shard == COMPLETE and shards > 1 and self._age(newest, now) < patience
 
@@ -198,27 +209,27 @@ class CrlPublisher:
         ).result()
 
     def release(self, issuer: Issuer) -> None:
-        """Give this authority's lease back at an orderly end, so that whoever comes next need not wait."""
+        """Give this authority's lease back at an orderly end, so that the next server need not wait."""
         holder = self._holder
         if holder is not None:
             name = f"crl:{issuer.authority_id}"
             self._writer.submit(lambda batch: rows.drop_lease(batch.connection, name, holder)).result()
 
     def publish_all(self, issuer: Issuer) -> tuple[Publication, ...]:
-        """Publish every list of an issuer now; those of this very second stand. For ceremonies and first starts."""
+        """Publish every CRL of an issuer now, except those of this very second. For ceremonies and first starts."""
         with self._database.reading() as connection:
             shards = certificate_rows.list_shards(connection, issuer.authority_id)
         found = (self.publish(issuer, shard) for shard in (*shards, COMPLETE))
         return tuple(one for one in found if one is not None)
 
     def publish(self, issuer: Issuer, shard: int) -> Publication | None:
-        """Sign and publish one list; None when its shard was published in this second already.
+        """Sign and publish one CRL; None if its shard was published in this second already.
 
-        Where the newest one is dated ahead by no more than clocks may differ, this one is dated a second later. Raises
-        Unavailable(CLOCK_ROLLBACK) when that is further in the future: nothing older may replace it; and
-        Unavailable(CLOCK_AHEAD) when the clock cannot be right.
+        If the newest CRL is dated ahead, by no more than clocks may differ, this one is dated one second later. Raises
+        Unavailable(CLOCK_ROLLBACK) if it is further in the future, since nothing older may replace it, and
+        Unavailable(CLOCK_AHEAD) if the clock cannot be right.
         """
-        # 1. a snapshot: entries and the place in the sequence that they cover
+        # 1. one snapshot: the entries, and the step of the sequence up to which they cover it
         if self._bound is not None:
             self._bound.check()
         now = self.now()
@@ -229,22 +240,22 @@ class CrlPublisher:
         # 2. sign, outside any transaction
         made = self._sign(issuer, shard, facts, date)
         del facts  # a million entries are 53 MB
-        # 3. keep it, unless another server was faster
-        kept = self._writer.submit(lambda batch: _store(batch, issuer, made)).result()
+        # 3. store it, unless another server was faster
+        stored = self._writer.submit(lambda batch: _store(batch, issuer, made)).result()
         self._signed_at[issuer.authority_id, shard] = now.timestamp()
-        # 4. the files; what a crash or a full disk kept from them comes from the rows, see `CrlFiles.find_outdated`
+        # 4. the files; after a crash or a full disk `CrlFiles.find_outdated` finds what to write from the rows
         if self.files is not None:
             place = CrlPlace(issuer.authority_id, slug_of(issuer.name), issuer.generation, shard)
             self.files.write(place, made.publication, made.delta)
-        return kept
+        return stored
 
     def next_update(self, issuer: Issuer, this_update: datetime) -> datetime:
-        """How long a list made at `this_update` holds."""
+        """The nextUpdate of a CRL made at `this_update`."""
         rules = self._pack.crl
         return this_update + (rules.offline_next_update if issuer.is_offline else rules.next_update)
 
     def now(self) -> datetime:
-        """The second that a list made now would be dated."""
+        """The thisUpdate of a CRL made now: whole seconds, UTC."""
         return self._clock.now().astimezone(UTC).replace(microsecond=0)
 
     def _read_facts(self, issuer: Issuer, shard: int, now: datetime) -> CrlFacts:
@@ -257,24 +268,25 @@ class CrlPublisher:
         return CrlFacts(previous, sequence, entries, delta)
 
     def _choose_date(self, previous: Publication, now: datetime, issuer: Issuer) -> datetime | None:
-        """The thisUpdate of the next list: now, or a second behind one of a clock that is a little ahead of this one.
+        """The thisUpdate of the next CRL: now, or one second after a CRL that is dated a little ahead of this clock.
 
-        None until a second has passed; a list from the future stops everything.
+        None until a second has passed. A CRL from further in the future raises Unavailable(CLOCK_ROLLBACK).
         """
         next_second = datetime.fromtimestamp(previous.this_update + 1, UTC)
         if next_second > now + SLACK:
             dated = f"{datetime.fromtimestamp(previous.this_update, UTC):%Y-%m-%dT%H:%M:%SZ}"
-            msg = f"the newest list of {issuer.reference} is from {dated}, five minutes ahead of this clock or more"
-            msg = (
-                f"{msg}; set the clock, or where it is right now: vagus ca forget-dates, else the next one follows then"
-            )
+            msg = f"the newest CRL of {issuer.reference} is dated {dated}, five minutes or more ahead of this clock"
+            msg = f"{msg}; set the clock, or if it is right now run `vagus ca forget-dates`; until then no CRL follows"
             raise Unavailable(Reason.CLOCK_ROLLBACK, msg, authority=issuer.reference)
         if self._age(previous, now) < self._pack.crl.shortest_interval.total_seconds():
             return None
         return max(now, next_second)
 
     def _age(self, newest: Publication, now: datetime) -> float:
-        """Seconds since a list was signed. One that is dated ahead does not tell: infinite, unless this process did."""
+        """Seconds since a CRL was signed.
+
+        The date of a CRL from the future does not say when: then it is what this process noted, else infinite.
+        """
         at = int(now.timestamp())
         signed_at: float = newest.this_update
         if signed_at > at:
@@ -282,9 +294,9 @@ class CrlPublisher:
         return at - signed_at if signed_at <= at else math.inf
 
     def _is_stale(self, previous: Publication, now: datetime, issuer: Issuer) -> bool:
-        """Whether the regular schedule asks for a new list, whatever is in it."""
+        """Whether the regular schedule asks for a new CRL, whatever is in it."""
         every = self._pack.crl.resign_every
-        if issuer.is_offline:  # its key is opened in ceremonies alone: what is due is due there
+        if issuer.is_offline:  # its key is opened in ceremonies only, so it is signed anew there
             every = self._pack.crl.offline_next_update / 2
         return int(now.timestamp()) - previous.this_update >= int(every.total_seconds())
 
@@ -318,10 +330,11 @@ class CrlPublisher:
 
 
 def forget_future_dates(writer: Writer, *, by: str) -> tuple[str, ...]:
-    """Let lists be signed again whose newest one a clock that ran ahead has dated; gives which, as `h1/icu#1/0`.
+    """Let CRLs be signed again whose newest one was dated by a clock that ran ahead; gives which, as `h1/icu#1/0`.
 
-    Their numbers go on growing and their dates go back once, for an operator has set the clock and says so; those of
-    offline authorities are signed in the next ceremony. Whoever remembers the date refuses what is signed until then.
+    Their numbers go on growing and their dates go back once: an operator has set the clock and asks for it. CRLs of
+    offline authorities are signed in the next ceremony. A relying party that remembers the old date refuses the new
+    CRLs until that date.
     """
 
     def act(batch: Batch) -> tuple[str, ...]:
@@ -343,16 +356,16 @@ def sign_crl(issuer: Issuer, contents: CrlContents) -> bytes:
 
 
 def scope_url(issuer: Issuer, shard: int) -> str | None:
-    """What a list's IssuingDistributionPoint says; None where the list speaks for all that its issuer issued.
+    """The URL in a CRL's issuingDistributionPoint; None if the CRL covers all that its issuer issued.
 
-    Offline authorities have one shard for ever, and their lists no such extension: whoever checks the root itself,
-    which has no CDP (`openssl verify -crl_check_all`), finds no scope in one that has.
+    Offline authorities have one shard for ever, and their CRLs have no such extension: a relying party that checks the
+    root itself, which has no CDP (`openssl verify -crl_check_all`), accepts no scope (RFC 5280 6.3.3 (b)).
     """
     return None if shard == COMPLETE or issuer.is_offline else issuer.crl_url(shard)
 
 
 def ends_from(previous: Publication | None, now: datetime) -> int:
-    """Entries of certificates that ended before this may leave (RFC 5280 3.3: one list past expiry has shown them)."""
+    """Entries of certificates that ended before this leave: a CRL past their expiry has had them (RFC 5280 3.3)."""
     grace = int((now - _KEPT_AFTER_EXPIRY).timestamp())
     return grace if previous is None else min(grace, previous.this_update)
 
@@ -364,11 +377,14 @@ def list_entries(connection: Connection, authority_id: int, shard: int, since: i
 
 
 def _store(batch: Batch, issuer: Issuer, both: SignedCrl) -> Publication | None:
-    """Keep a list with its delta, unless another one has become the newest; gives the newest. Two round trips."""
+    """Store a CRL with its delta, unless another one has become the newest; gives the newest. Two round trips.
+
+    Number and date must grow. So must the covered steps: a CRL from an older snapshot would take back a revocation for
+    a moment, although it is newer by the clock.
+    """
     made = both.publication
     stored = rows.find_standing(batch.connection, made.authority_id, made.shard)
     newest = stored.newest
-    # Newer by the clock is not enough: a list from an older snapshot would take a revocation back for a moment.
     if newest is not None and (
         newest.number >= made.number or newest.this_update >= made.this_update or newest.sequence > made.sequence
     ):
