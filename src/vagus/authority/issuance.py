@@ -1,12 +1,12 @@
-"""The one road to a signature under a certificate; decodes no request and decides no one's rights.
+"""The only way to a signature under a certificate; decodes no request and decides no one's rights.
 
-    prepare   policy, names, lifetime; TBS built and linted: pure, nothing written
+    prepare   policy, names, lifetime; builds and lints the TBS. Pure: nothing is written
     record    inside a writer act: request id, key, intent and ledger entry in one transaction
-    issue     a token that only `record` gives, once: signs, and lets the certificate go
+    issue     spends a token that only `record` gives, once: signs, and returns the certificate
     settle    at start: signs what was intended and not signed, or revokes it
 
-The certificate exists from the intent's commit on: its ledger leaf commits to every byte that will be signed
-(design section 6.1).
+The certificate exists from the commit of the intent on: its ledger entry holds the hash of every byte that will be
+signed. So a crash between any two steps loses no certificate and signs none twice (docs/issuance-cycle.md).
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ _LONGEST_REQUEST_ID = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuanceOrder:
-    """What shall be certified. Everything comes from profile and inventory; of a CSR only the key.
+    """What is to be certified. All of it comes from profile and inventory, and only the key from a CSR.
 
-    `request_id` makes it repeatable: the same id gives the same certificate. `owner` is who owns the key for ever
-    (`device:<id>`, `authority:h1/icu#1`). `lifetime` None takes the profile's own. `subject_der` stands in place of
-    `subject` where a name must be kept byte for byte.
+    `request_id` makes it repeatable: the same id gives the same certificate. `owner` owns the key for ever
+    (`device:<id>`, `authority:h1/icu#1`). `lifetime` None takes the profile's own. `subject_der` is used in place of
+    `subject` where a name must stay the same byte for byte.
     """
 
     request_id: str
@@ -73,7 +73,7 @@ class IssuanceOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A checked, linted TBS that nobody has promised yet."""
+    """A checked and linted TBS, not yet recorded as an intent."""
 
     order: IssuanceOrder
     issuer: Issuer
@@ -96,7 +96,7 @@ class IssuedCertificate:
 
 
 class IssuanceToken:
-    """The right to sign one committed intent, once. Made by `Issuance.record`; one made elsewhere is worth nothing."""
+    """The right to sign one committed intent, once. Made by `Issuance.record`; a token made elsewhere is refused."""
 
     __slots__ = ("_promise",)
 
@@ -109,7 +109,7 @@ class IssuanceToken:
 
 @dataclass(frozen=True, slots=True)
 class _Promise:
-    """What a token stands for. `maker` is the Issuance that recorded it: no other may redeem it."""
+    """The intent that a token allows to sign. `maker` is the Issuance that recorded it; no other may spend it."""
 
     maker: object = field(repr=False)
     issuer: Issuer
@@ -120,7 +120,7 @@ class _Promise:
 
 @dataclass(frozen=True, slots=True)
 class SettleReport:
-    """What became of the intents that a crash left open: their leaf indices. `left` belong to issuers not open here."""
+    """The leaf indices of the intents that a crash left open. `left` belong to issuers that are not open here."""
 
     signed: tuple[int, ...]
     revoked: tuple[int, ...]
@@ -130,7 +130,7 @@ class SettleReport:
 class Issuance:
     """Issues under one policy pack through one writer. Safe to use from several threads.
 
-    `kill_points` is called with "intent-committed" (before the key is used) and "signed" (before the answer):
+    `kill_points` is called with "intent-committed" (before the key is used) and "signed" (before the response):
     durability tests end the process there.
     """
 
@@ -148,7 +148,7 @@ class Issuance:
         self._signature_rows = SignatureRows(writer)
         self._clock = clock
         self._entropy = entropy
-        self._kill_points = kill_points if kill_points is not None else _pass_by
+        self._kill_points = kill_points if kill_points is not None else _ignore
 
     def prepare(self, order: IssuanceOrder, issuer: Issuer) -> Prepared:
         """Check the order against the policy, build the TBS and lint it. Touches neither key nor database.
@@ -167,7 +167,7 @@ class Issuance:
         # 3. the lifetime fits the profile and the issuer
         now = self._clock.now().replace(microsecond=0)
         not_before, not_after = _validity(self._pack, profile, order.lifetime, issuer, now)
-        # 4. the TBS: serial of 20 octets, 158 of its bits random (RFC 5280 4.1.2.2)
+        # 4. the TBS: serial of 20 bytes, 158 of its bits random (RFC 5280 4.1.2.2)
         serial, shard = draw_serial(self._entropy), issuer.shards.current
         is_self_signed = issuer.certificate is None
         tbs_der = build_tbs(
@@ -202,15 +202,15 @@ class Issuance:
         )
 
     def record(self, prepared: Prepared, batch: Batch) -> IssuanceToken | IssuedCertificate:
-        """Write the intent down, inside an act of the writer; what comes back counts once the act's future resolves.
+        """Record the intent, inside an act of the writer; the result is valid once the act's future resolves.
 
-        A request id that was seen before gives its own certificate, or a token for its own TBS. Raises
+        A request id that was recorded before gives its own certificate, or a token for its own TBS. Raises
         Conflict(AUTHORITY_UNKNOWN, AUTHORITY_IN_USE: not active, KEY_BLOCKED, KEY_REUSE, ALREADY_EXISTS: the request
         id was for another key or owner) and Unavailable(UNSETTLED).
         """
         order, issuer, connection = prepared.order, prepared.issuer, batch.connection
         spki_sha256 = order.public_key.spki_sha256
-        # 1. the authority, the key and the request id, in one look under the batch's lock
+        # 1. the authority, the key and the request id, in one query under the batch's lock
         before = rows.look_before_intent(connection, issuer.authority_id, spki_sha256, order.request_id)
         if before.leaf_index is not None:
             return self._repeat(prepared, batch, before.leaf_index)
@@ -248,7 +248,7 @@ class Issuance:
         )
         rows.insert_intent(connection, row, prepared.tbs_der)
         issuer.shards.take_place(connection, prepared.shard)
-        # 4. the token; whoever holds it before the commit cannot have it from the future
+        # 4. the token; callers get it from the future, and so after the commit
         return self._token(issuer, leaf_index, prepared.serial, prepared.tbs_der)
 
     def commit(self, prepared: Prepared) -> Future[IssuanceToken | IssuedCertificate]:
@@ -256,13 +256,13 @@ class Issuance:
         return self._writer.submit(lambda batch: self.record(prepared, batch))
 
     def issue(self, token: IssuanceToken) -> IssuedCertificate:
-        """Sign the intent that `token` stands for. The answer may leave as soon as this returns.
+        """Sign the intent of `token`. The certificate may leave as soon as this returns.
 
-        Where the signature is reproducible its row rides a later batch, and a crash before it loses nothing: `settle`
-        makes the same bytes. Elsewhere the row is awaited, and the first signature of a TBS is the one that counts.
+        If the key's signatures are reproducible, the row is written in a later batch: after a crash `settle` makes the
+        same bytes. Otherwise the row is awaited, and the first stored signature of a TBS is the one that counts.
         Raises Conflict(TOKEN_SPENT) for a token that was used, made by hand, or recorded by another Issuance.
         """
-        # 1. the token is spent whatever happens next; `pop` is atomic, so two threads cannot both have it
+        # 1. the token is spent, whatever happens next; `pop` is atomic, so only one of two threads gets the intent
         promise = token._promise.pop() if token._promise else None  # noqa: SLF001  the two classes are one mechanism
         if promise is None or promise.maker is not self:
             msg = "an issuance token signs once, and only where it was recorded; record the order again"
@@ -275,19 +275,19 @@ class Issuance:
         if promise.issuer.key.is_reproducible:
             self._signature_rows.add(promise.leaf_index, signed)
         else:
-            signed = self._writer.submit(lambda batch: _keep_first(batch, promise.leaf_index, signed)).result()
+            signed = self._writer.submit(lambda batch: _store_first(batch, promise.leaf_index, signed)).result()
         return IssuedCertificate(signed, promise.leaf_index, promise.serial, promise.issuer)
 
     def issue_now(self, order: IssuanceOrder, issuer: Issuer) -> IssuedCertificate:
-        """All steps in a row, waiting for the commit: for ceremonies, responders and the command line."""
+        """All steps in a row, waiting for the commit: for ceremonies, OCSP responders and the command line."""
         recorded = self.commit(self.prepare(order, issuer)).result()
         return recorded if isinstance(recorded, IssuedCertificate) else self.issue(recorded)
 
     def settle(self, issuers: OpenIssuers) -> SettleReport:
         """Close every open intent: sign the same TBS, or revoke it where its authority may not sign any more.
 
-        One that was held meanwhile is signed and stays held: once it is released its device has a good certificate.
-        Called at start before any listener opens; until then OCSP says tryLater for them. Intents of issuers that
+        An intent that was held meanwhile is signed and stays held: once released, its device has a good certificate.
+        Called at start before any listener opens; until then OCSP responds tryLater for them. Intents of issuers that
         are not open here are left to the process that opens them.
         """
         signed: list[int] = []
@@ -311,14 +311,14 @@ class Issuance:
                 page = self._intended(state, page[-1].leaf_index)
 
     def _intended(self, state: str, after: int) -> tuple[CertificateRow, ...]:
-        with self._writer.database.reading() as connection:  # not in the writer's turn: a million may be held
+        with self._writer.database.reading() as connection:  # outside the writer: a million may be held
             return rows.list_intended(connection, state=state, after=after)
 
     def _settle_one(self, row: CertificateRow, issuer: Issuer) -> bool:
         def act(batch: Batch) -> bool:
             found = rows.find_by_leaf(batch.connection, row.leaf_index)
             if found is None or found.fingerprint is not None or found.state == rows.REVOKED:
-                return True  # its own process was faster
+                return True  # the process that recorded it was faster
             authority = authority_rows.find_by_id(batch.connection, issuer.authority_id)
             tbs_der, _ = rows.load_bytes(batch.connection, row.leaf_index)
             may_sign = authority is not None and authority.state != authority_rows.REVOKED
@@ -335,7 +335,7 @@ class Issuance:
         return self._writer.submit(act).result()
 
     def _repeat(self, prepared: Prepared, batch: Batch, leaf_index: int) -> IssuanceToken | IssuedCertificate:
-        """The certificate that this request id has already."""
+        """The certificate of a request id that was recorded before, or a token for its TBS."""
         order, issuer = prepared.order, prepared.issuer
         row = rows.find_by_leaf(batch.connection, leaf_index)
         if row is None or (row.spki_sha256, row.owner, row.profile) != (
@@ -379,15 +379,15 @@ def _sign(promise: _Promise) -> bytes:
     return assemble(promise.tbs_der, promise.issuer.facts.signature_algorithm, signature)
 
 
-def _keep_first(batch: Batch, leaf_index: int, signed: bytes) -> bytes:
-    """Keep `signed` unless another signature of the same TBS was faster; gives the one that counts."""
+def _store_first(batch: Batch, leaf_index: int, signed: bytes) -> bytes:
+    """Store `signed` unless another signature of the same TBS was stored first; gives the stored one."""
     if rows.note_signature(batch.connection, leaf_index, signed, hashlib.sha256(signed).digest()):
         return signed
-    _, kept = rows.load_bytes(batch.connection, leaf_index)
-    if kept is None:
+    _, stored = rows.load_bytes(batch.connection, leaf_index)
+    if stored is None:
         msg = f"certificate {leaf_index} is marked as signed and has no bytes; run: vagus audit verify"
         raise IntegrityFailure(Reason.LOG_TAMPERED, msg, leaf_index=leaf_index)
-    return kept
+    return stored
 
 
 def _subject(order: IssuanceOrder) -> bytes:
@@ -397,12 +397,12 @@ def _subject(order: IssuanceOrder) -> bytes:
 
 
 def _check_role(profile: Profile, issuer: Issuer, *, is_self_signed: bool) -> None:
-    """Offline authorities certify authorities, online ones certify the rest; each certifies its own OCSP responder."""
+    """Offline authorities certify authorities, online ones the rest; each certifies its own OCSP responder."""
     if profile.kind is Kind.OCSP_RESPONDER or is_self_signed:
         return
     if (profile.kind is Kind.AUTHORITY) is not issuer.is_offline:
         what = "an authority" if profile.kind is Kind.AUTHORITY else "a device or server"
-        msg = f"{issuer.name} ({issuer.kind}) may not certify {what}; ask the authority whose work it is"
+        msg = f"{issuer.name} ({issuer.kind}) may not certify {what}; ask the authority that may"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, authority=issuer.reference, profile=profile.name)
 
 
@@ -412,7 +412,7 @@ def _check_authority(state: str | None, issuer: Issuer, profile: Profile) -> Non
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=issuer.reference)
     # A root that signs itself is `requested` until its certificate is there.
     allowed = {authority_rows.ACTIVE} if issuer.certificate is not None else {authority_rows.REQUESTED}
-    if profile.kind is Kind.OCSP_RESPONDER:  # answers go on until the last certificate has ended, as lists do
+    if profile.kind is Kind.OCSP_RESPONDER:  # OCSP responses go on until the last certificate has ended, as CRLs do
         allowed.add(authority_rows.RETIRED)
     if state not in allowed:
         msg = f"{issuer.reference} is {state}, so it issues nothing new; ask its newest generation"
@@ -420,7 +420,7 @@ def _check_authority(state: str | None, issuer: Issuer, profile: Profile) -> Non
 
 
 def _check_key(before: rows.BeforeIntent, owner: str) -> None:
-    """Design section 4: a key belongs to one owner for ever."""
+    """A key belongs to one owner for ever: two devices with one key cannot be told apart, nor revoked one by one."""
     if before.is_key_blocked:
         msg = "this key is blocked: it was compromised, leaked, or is an authority's; make a new key pair"
         raise Conflict(Reason.KEY_BLOCKED, msg)
@@ -432,9 +432,10 @@ def _check_key(before: rows.BeforeIntent, owner: str) -> None:
 def _validity(
     pack: PolicyPack, profile: Profile, lifetime: timedelta | None, issuer: Issuer, now: datetime
 ) -> tuple[datetime, datetime | None]:
-    """The first and the last moment; None is 99991231235959Z. Backdated, but not to before the issuer.
+    """The notBefore and notAfter; None is 99991231235959Z (RFC 5280 4.1.2.5). Backdated, but never before the issuer.
 
-    A responder that nobody gave a lifetime ends with its issuer at the latest.
+    An OCSP responder without a lifetime of its own ends with its issuer at the latest. Raises
+    PolicyRefusal(POLICY_VIOLATION, LIFETIME_TOO_LONG, OUTLIVES_ISSUER).
     """
     given = pack.check_lifetime(profile, lifetime)
     if given is not None and given <= timedelta():
@@ -455,5 +456,5 @@ def _validity(
     return not_before, not_after
 
 
-def _pass_by(_: str) -> None:
+def _ignore(_: str) -> None:
     return

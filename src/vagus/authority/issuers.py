@@ -1,4 +1,4 @@
-"""Authorities with an opened key, ready to sign; opens online keys alone, and only those that were named."""
+"""Authorities with an opened key, ready to sign; opens only online keys, and only those that are named."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from vagus.records.engine.database import Connection
 
 _DAY = 86_400
-"""So long entries of what has ended stay in lists."""
+"""For how long a CRL still lists a certificate after its end, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
     """One generation of an authority with its key. `certificate` is None only for a root that is about to sign itself.
 
-    `chain_der` are the certificates above it, nearest first; `status_url` is where its CRLs and OCSP answers are.
+    `chain_der` are the certificates above it, nearest first; `status_url` is where its CRLs and OCSP responses are.
     """
 
     authority_id: int
@@ -56,7 +56,7 @@ class Issuer:
 
     @property
     def reference(self) -> str:
-        """As people write it: `h1/icu#2`."""
+        """Name and generation: `h1/icu#2`."""
         return f"{self.name}#{self.generation}"
 
     @property
@@ -65,38 +65,33 @@ class Issuer:
         return self.kind.is_offline
 
     def crl_url(self, shard: int) -> str:
-        """Where a shard of its CRL is: the CDP of the shard's certificates and the IDP of the list."""
-        return f"{self._place}/{shard}.crl"
-
-    @property
-    def complete_crl_url(self) -> str:
-        """Where its complete list is; stands in no certificate."""
-        return f"{self._place}/complete.crl"
+        """The URL of a shard's CRL: the CDP of the shard's certificates and the issuingDistributionPoint of the CRL."""
+        return f"{self._crl_folder}/{shard}.crl"
 
     def delta_url(self, shard: int) -> str:
-        """Where the delta over a shard is."""
-        return f"{self._place}/{shard}.delta.crl"
+        """The URL of a shard's delta CRL."""
+        return f"{self._crl_folder}/{shard}.delta.crl"
 
     @property
     def ocsp_url(self) -> str:
-        """Where its OCSP answers are."""
+        """The URL of its OCSP responder."""
         return f"{self.status_url}/ocsp"
 
     @property
     def certificate_url(self) -> str:
-        """Where its certificate is, for caIssuers."""
+        """The URL of its certificate, for caIssuers."""
         return f"{self.status_url}/ca/{slug_of(self.name)}/{self.generation}.cer"
 
     @property
-    def _place(self) -> str:
+    def _crl_folder(self) -> str:
         return f"{self.status_url}/crl/{slug_of(self.name)}/{self.generation}"
 
 
 class OpenIssuers(Mapping[str, Issuer]):
     """Issuers by name (`h1/icu`: the newest generation) and by reference (`h1/icu#1`); iterates over names.
 
-    `unopened` are the generations that have ended and could not be opened, by reference, and why: nobody need wait for
-    them. Safe to ask from several threads while another one calls `take_over`.
+    `unopened` are the generations that have ended and could not be opened, by reference, and why: no caller need wait
+    for them. Safe to read from several threads while one calls `take_over`.
     """
 
     def __init__(self, every: tuple[Issuer, ...], unopened: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -106,9 +101,9 @@ class OpenIssuers(Mapping[str, Issuer]):
         self._by_reference = {one.reference: one for one in every}
 
     def take_over(self, newer: OpenIssuers) -> tuple[str, ...]:
-        """Serve with those of `newer` from now on; gives the references that came or went.
+        """Use the issuers of `newer` from now on; gives the references that came or went.
 
-        Those that are open already stay what they are: they count the places of their shards.
+        An issuer that is open already stays the same object, since it counts the places of its shards.
         """
         mine = {one.authority_id: one for one in self._every}
         found = OpenIssuers(tuple(mine.get(one.authority_id, one) for one in newer.every()))
@@ -148,9 +143,9 @@ def open_issuers(
     """The named authorities, every generation that is live at `at`, with their keys; no other keystore is touched.
 
     `keystore_of` opens the keystore of an authority by its name. Raises NotAuthorised(KEY_OFFLINE) for an authority
-    whose key is opened in ceremonies only, before any keystore is looked at; Conflict(AUTHORITY_UNKNOWN),
-    Conflict(CEREMONY_NEEDED: it has no certificate yet), and what the keystore raises: for a generation that has ended
-    that is told in `OpenIssuers.unopened` instead.
+    whose key is opened in ceremonies only, before any keystore is opened; Conflict(AUTHORITY_UNKNOWN),
+    Conflict(CEREMONY_NEEDED: it has no certificate yet), and what the keystore raises. For a generation that has ended
+    the reason is in `OpenIssuers.unopened` instead.
     """
     live = {name: _live_generations(connection, name, at) for name in sorted(set(names))}
     for name, generations in live.items():
@@ -166,7 +161,7 @@ def open_issuers(
         except VagusError as error:
             if not _has_ended(row, at):
                 raise
-            unopened[row.reference] = f"it has ended, and no lists of it are signed here: {error.message}"
+            unopened[row.reference] = f"it has ended, and no CRLs of it are signed here: {error.message}"
     return OpenIssuers(tuple(found), unopened)
 
 
@@ -183,10 +178,10 @@ def _live_generations(connection: Connection, name: str, at: int) -> tuple[Autho
 
 
 def is_live(row: AuthorityRow, at: int) -> bool:
-    """Whether it has a certificate and still signs something at `at` (seconds since 1970 UTC): at least its lists.
+    """Whether it has a certificate and still signs at `at` (seconds since 1970 UTC), at least its CRLs.
 
-    A retired generation does so until the day behind its end is over. Then nobody asks for its status any more, and its
-    key may be destroyed.
+    A retired generation signs until the day after its end is over. Then no status is needed any more, and its key may
+    be destroyed.
     """
     is_over = row.state == rows.RETIRED and _has_ended(row, at - _DAY)
     return row.state in {rows.ACTIVE, rows.RETIRED} and row.certificate_der is not None and not is_over

@@ -1,6 +1,6 @@
 """Writes the rows of reproducible signatures, many in one act of the writer; awaits none and signs nothing.
 
-Nobody waits for these rows: a crash before they are written loses nothing that `settle` does not make again.
+No caller waits for these rows: after a crash before they are written, `Issuance.settle` makes the same signatures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 class SignatureRows:
-    """What was signed and is not yet written. Safe to use from several threads."""
+    """The signatures whose rows are not yet written. Safe to use from several threads.
+
+    `_waiting` is filled by any thread and emptied by the writer's. `_is_asked`: an act that will empty it is submitted.
+    The order of the two makes it safe without a lock. `add` appends before it reads the flag, and `_write` clears the
+    flag before it empties the queue. So a row that finds the flag set is taken by the act that is still to come.
+    """
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -25,15 +30,14 @@ class SignatureRows:
         self._is_asked = False
 
     def add(self, leaf_index: int, certificate_der: bytes) -> None:
-        """Have the certificate of this leaf written with the next batch. Never fails: what is not written settles."""
-        # The order matters: what waits before the look at the flag is taken by the act that was asked for.
+        """Have the certificate of this leaf written with a later batch. Never fails: `settle` makes what is missing."""
         self._waiting.append((leaf_index, certificate_der, hashlib.sha256(certificate_der).digest()))
         if self._is_asked:
             return
         self._is_asked = True
         try:
             self._writer.submit(self._write, is_patient=True)
-        except VagusError:  # overloaded or closing: the next signature asks again, or the next start settles
+        except VagusError:  # overloaded or closing: the next signature tries again, or the next start settles
             self._is_asked = False
 
     def _write(self, batch: Batch) -> None:

@@ -1,7 +1,7 @@
-"""Decodes OCSP questions, those that differ in their nonce alone only once; answers none.
+"""Decodes OCSP requests; of requests that differ only in their nonce it decodes one; responds to none.
 
-A client that asks with nonces sends the same octets again and again but for the nonce at their end, whose value no rule
-of decoding looks at.
+A client that sends nonces repeats the same bytes but for the nonce at their end. No rule of decoding looks at the value
+of the nonce, so the bytes before it mean the same again.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from vagus.x509.ocsp.messages import NONCE, CertId, decode_ocsp_request
 
 _MOST_REMEMBERED: Final = 16_384
 _BEFORE: Final = {size: bytes((0x04, size + 2, 0x04, size)) for size in (32, 16)}
-"""What stands before a nonce of so many octets: extnValue's header and its own (RFC 9654 2.1; older clients: 16)."""
+"""By nonce length, the two OCTET STRING headers before it: extnValue's and its own (RFC 9654 2.1: 32; older: 16)."""
 
 _LONGEST_REMEMBERED: Final = 300
 
 
 class RequestDecoder:
-    """What was asked, by the octets up to the nonce. Safe to use from several threads."""
+    """Decodes requests and remembers the certificates asked for by the bytes before the nonce. Thread-safe."""
 
     def __init__(self, most_remembered: int = _MOST_REMEMBERED) -> None:
         self._most = most_remembered
@@ -28,7 +28,7 @@ class RequestDecoder:
         return len(self._asked)
 
     def decode(self, request_der: bytes) -> tuple[tuple[CertId, ...], bytes | None]:
-        """The certificates that are asked for, and what is in the nonce's extnValue, to be sent back as it came.
+        """The certificates that are asked for, and the contents of the nonce's extnValue, to be sent back unchanged.
 
         Raises as `decode_ocsp_request`.
         """
@@ -40,7 +40,7 @@ class RequestDecoder:
         request = decode_ocsp_request(request_der)
         nonce = request.nonce
         before = None if nonce is None else _BEFORE.get(len(nonce))
-        # A nonce that ends the request and is wrapped: whatever its octets are, what stands before them means the same.
+        # the nonce ends the request, with its headers before it: other bytes in its place change nothing else
         if nonce is not None and before is not None and request_der.endswith(before + nonce):
             self._remember(request_der[: -len(nonce)], request.asked)
         return request.asked, None if nonce is None else request.extensions[NONCE].value

@@ -1,6 +1,6 @@
-"""The delegated OCSP responders of online authorities: made, renewed at half life, opened; answers no request.
+"""The delegated OCSP responders of online authorities: made, renewed at half life, opened; responds to no request.
 
-Their keys rest in a keystore of their own, so that a process that answers needs no authority's key or passphrase.
+Their keys lie in a keystore of their own, so that a process that responds needs no key or passphrase of an authority.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from vagus.records.engine.writer import Writer
 
 OCSP_KEYSTORE = "ocsp"
-"""The name of the keystore that holds every responder's key; no hospital may be called so."""
+"""The keystore with every responder's key; no hospital may have this name."""
 
 _PROFILE = "ocsp"
 _HASH_NAMES = ("sha1", "sha256", "sha384", "sha512")
@@ -50,12 +50,12 @@ _LEASE = timedelta(seconds=60)
 
 
 def _warn(reference: str, error: VagusError) -> None:
-    _LOG.warning("no OCSP answers for %s from here: %s", reference, error.message)
+    _LOG.warning("no OCSP responses for %s from this process: %s", reference, error.message)
 
 
 @dataclass(frozen=True, slots=True)
 class Responder:
-    """Who answers for one authority, which clients name by one of `asked_as`: (hash, name hash, key hash)."""
+    """The responder of one authority. Clients name its issuer by one of `asked_as`: (hash, name hash, key hash)."""
 
     authority_id: int
     reference: str
@@ -72,7 +72,7 @@ class Responder:
 class ResponderRenewal:
     """Keeps every online authority of this process with a responder whose certificate is in its first half.
 
-    With the name of a `holder`, only under the authority's lease: of several servers one makes the key.
+    With a `holder`, only under the authority's lease, so that one of several servers makes the key.
     """
 
     def __init__(
@@ -93,20 +93,21 @@ class ResponderRenewal:
         self._holder = holder
 
     def renew_due(self, issuer: Issuer) -> bool:
-        """Make or renew the responder of `issuer` where it, its key or its good standing is missing, or half its life.
+        """Make or renew the responder of `issuer`; whether it did.
 
-        So where a clock that ran ahead made the one there is: nobody believes it before its notBefore. Gives whether it
-        was. One that ends with its issuer is left, and an issuer that has ended needs none. Repeated after a crash it
-        takes up the key that was left. Raises what issuing and keystores raise.
+        It is due if there is no certificate or key, if the certificate is revoked or held, and after half its life. It
+        is also due if a clock that ran ahead made it, since clients do not accept it before its notBefore. A responder
+        that ends with its issuer is left, and an issuer that has ended needs none. After a crash the key that was left
+        is used. Raises what issuing and keystores raise.
         """
-        # 1. is it time? RFC 6960 says nothing; half of life leaves a week for whatever keeps us from renewing
+        # 1. is it due? RFC 6960 names no time; half of its life leaves a week in which renewing may fail
         end = issuer.facts.not_after
         if (end is not None and end <= self._clock.now()) or self._find_present(issuer)[1]:
             return False
         holder = self._holder
         if holder is None:
             return self._renew(issuer)
-        # 2. one server's turn; whoever waited for it finds the work done
+        # 2. one server at a time; a server that waited finds the work done
         name, seconds = f"ocsp:{issuer.authority_id}", int(_LEASE.total_seconds())
         if not self._writer.submit(
             lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, seconds=seconds)
@@ -137,8 +138,8 @@ class ResponderRenewal:
             subject=SubjectFields("OCSP", None, f"{slug_of(issuer.name)} {key_id.rpartition('.')[2]}"),
         )
         issued = self._issuance.issue_now(order, issuer)
-        # 5. the row. The key before it stays for one more term: a node whose copy of the keystore is not up to date
-        #    goes on with it. One whose certificate was revoked goes at once.
+        # 5. the row. The key before it is kept for one more term: a node whose copy of the keystore is not up to date
+        #    goes on with it. A key whose certificate was revoked is destroyed at once.
         row = ResponderRow(
             authority_id=issuer.authority_id,
             key_id=key_id,
@@ -154,7 +155,7 @@ class ResponderRenewal:
         return True
 
     def _find_present(self, issuer: Issuer) -> tuple[ResponderRow | None, bool]:
-        """The responder on record, and whether it needs nothing."""
+        """The responder in the database, and whether it needs no renewal."""
         with self._database.reading() as connection:
             present = rows.find_responder(connection, issuer.authority_id)
             if present is None or not self._is_sound(connection, present):
@@ -170,7 +171,10 @@ class ResponderRenewal:
         return row is None or row.state == REVOKED
 
     def _is_sound(self, connection: Connection, present: ResponderRow) -> bool:
-        """Whether key and standing are good: with nocheck, a stolen key ends by replacement, and so does a held one."""
+        """Whether the key is here and the certificate neither revoked nor held.
+
+        Clients do not check the status of a responder with nocheck (RFC 6960 4.2.2.2.1), so it must be replaced.
+        """
         serial = decode_certificate(present.certificate_der).serial_number
         certificate = find_certificate(connection, present.authority_id, serial)
         return self._keystore.has(present.key_id) and certificate is not None and certificate.state not in _REFUSED
@@ -184,10 +188,10 @@ class ResponderRenewal:
 def open_responders(
     connection: Connection, keystore: SoftwareKeystore, unopened: Callable[[str, VagusError], None] = _warn
 ) -> tuple[Responder, ...]:
-    """Every responder that this database knows and whose key is here.
+    """Every responder in the database whose key is here.
 
-    The others are told to `unopened` by their authority's reference: what one lacks is no reason for all to be silent.
-    Where a renewed one's key has not come here yet, the one before it answers, for as long as it holds.
+    `unopened` gets the others, by their authority's reference: one missing key must not stop the rest. If the key of a
+    renewed responder has not reached this node yet, its predecessor responds as long as its certificate is valid.
     """
     found: list[Responder] = []
     for authority in authority_rows.list_authorities(connection):
@@ -207,7 +211,7 @@ def open_responders(
 def _open_before(
     connection: Connection, authority: AuthorityRow, row: ResponderRow, keystore: SoftwareKeystore
 ) -> Responder | None:
-    """The responder before the one on record, if its key is here and its certificate neither revoked nor held."""
+    """The predecessor of the responder in `row`, if its key is here and its certificate neither revoked nor held."""
     key_id = _key_id_before(row.key_id)
     good = _find_good(connection, key_id)
     certificate_der = None if good is None else load_bytes(connection, good.leaf_index)[1]
@@ -233,7 +237,7 @@ def _find_good(connection: Connection, key_id: str) -> CertificateRow | None:
 
 
 def _key_id_before(key_id: str) -> str:
-    """There is no key of number 0."""
+    """The key id with the number before; number 0 has no key."""
     head, _, number = key_id.rpartition(".")
     return f"{head}.{int(number) - 1}"
 

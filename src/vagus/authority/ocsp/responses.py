@@ -1,7 +1,21 @@
-"""What relying parties ask of us in OCSP: answers, signed now or kept; revokes nothing, knows no list.
+"""Responds to OCSP requests for the authorities of this process, from its cache or newly signed; revokes nothing.
 
-A kept answer dies with the revocation that contradicts it: the follower of the sequence speaks first, within the
-process before the revocation's own future resolves, elsewhere within half a second.
+The values a response goes through:
+
+- `SingleStatus` (x509/ocsp/building.py): the status of one certificate, before it is signed.
+- `CachedResponse`: signed, without the responder's certificate, which a million responses share.
+- `SignedResponse`: the whole OCSPResponse in DER, as a client gets it.
+
+Why a cached response never contradicts a revocation. The follower of the revocation sequence knows a revocation before
+its future resolves in this process, and within half a second in others. Three checks use it:
+
+1. `_store` caches a response only if the follower's position is still the one from before its status was read.
+2. `_forget` drops the responses of a revoked certificate, on the thread that feeds the follower.
+3. `find_cached` compares a response with the follower once more, for the time before `_forget` has run.
+
+Threads: any thread may call. `_turn` protects `_cached` together with its index `_requests_of`. `find_cached` reads
+`_cached` without it: one dictionary access, and a response never changes. `_by_hash` is replaced as a whole. `_known`
+is a cache that may lose entries. `_place` and `_swept` belong to the one thread that calls `presign_slice`.
 """
 
 from __future__ import annotations
@@ -32,23 +46,23 @@ if TYPE_CHECKING:
     from vagus.records.engine.database import Connection, Database
     from vagus.records.revocation.revocations import RevocationEvent
 
-_AHEAD = timedelta(seconds=5)  # what a clock may be set back without anybody noticing
+_AHEAD = timedelta(seconds=5)  # by how much thisUpdate may lie ahead: a clock may be set back by less
 _MOST_CACHED = 1_000_000
 _MOST_KNOWN = 2_000_000
 _LONGEST_CACHED_REQUEST = 300
 _UNKNOWN_LASTS = timedelta(minutes=1)
-"""How long a client may believe that a certificate was never issued: the next second it may be. Profiles of RFC 5019
-want a nextUpdate in every answer, so there is one."""
+"""The lifetime of "unknown": the certificate may be issued in the next second. RFC 5019 2.2.4 asks for a nextUpdate in
+every response, so there is one."""
 _START = (-1, -1)
-"""Where a sweep begins: before every authority and leaf."""
+"""The place before every authority and leaf index, where a sweep begins."""
 
 SEQUENCE_BOUND = timedelta(seconds=2)
-"""How long a process may not know the newest revocation before it answers tryLater."""
+"""For how long a process may not know the newest revocation before it responds tryLater."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedResponse:
-    """A whole OCSPResponse. `next_update` None: nobody may keep it, it answers a nonce or tells of one not issued."""
+    """A whole OCSPResponse. `next_update` None: it must not be cached, for it has a nonce or says "unknown"."""
 
     response_der: bytes
     this_update: datetime
@@ -57,16 +71,16 @@ class SignedResponse:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CachedResponse:
-    """An answer without the responder's certificate, which all answers of an authority share.
+    """A signed response without the responder's certificate, which all responses of an authority share.
 
-    The same object is found again for as long as it holds: who makes something of it may keep that beside it.
+    As long as it is valid the same object is found again, so a caller may cache what it made of it, keyed by identity.
     """
 
     signed: bytes = field(repr=False)
     responder: Responder
     serial: int
     entry: RevokedEntry | None
-    """What the sequence said of the certificate when this was signed."""
+    """The certificate's entry in the revocation sequence when this was signed; None: not revoked."""
     this_update: datetime
     next_update: datetime
     renew_at: datetime
@@ -79,12 +93,15 @@ class CachedResponse:
 
 
 def _holds(cached: CachedResponse, at: datetime) -> bool:
-    """Not yet due again, and not signed while the clock ran ahead: clients refuse an answer from the future."""
+    """Whether it is not due again, and not from the future: clients refuse a response that a clock ahead has dated."""
     return cached.this_update <= at + _AHEAD and at < cached.renew_at
 
 
 class OcspResponses:
-    """CachedResponses for the authorities whose responders it was given. Safe to ask from several threads."""
+    """The OCSP responses of the authorities whose responders it was given. Safe to use from several threads.
+
+    `most_cached` bounds the cache. `sequence_bound`: after so long without the sequence it responds tryLater.
+    """
 
     def __init__(
         self,
@@ -107,20 +124,20 @@ class OcspResponses:
         self._requests_of: dict[tuple[int, int], set[bytes]] = {}
         self._known: dict[tuple[int, int], None] = {}
         self._by_hash: dict[tuple[str, bytes, bytes], Responder] = {}
-        self._place, self._swept = _START, 0  # of the sweep in slices
+        self._place, self._swept = _START, 0  # of `presign_slice`: last (authority, leaf), certificates passed
         self.take_over(responders)
         follower.subscribe(self._forget)
 
     def take_over(self, responders: Iterable[Responder], *, missing: Collection[str] = ()) -> None:
-        """Answer with these from now on; called again after a responder was renewed.
+        """Use these responders from now on; called again after a responder was renewed.
 
-        An authority whose new responder is `missing` here (by reference) keeps the one that it has, unless that was
-        revoked: what it signs is good for as long as its certificate holds.
+        An authority whose new responder is `missing` here (by reference) keeps its present one, unless that was
+        revoked: what it signs is valid as long as its certificate is.
         """
         present = {one.authority_id: one for one in self._responders()}
         chosen: dict[int, Responder] = {}
         for one in responders:
-            same = present.get(one.authority_id)  # the same object: answers that are kept go on being found as current
+            same = present.get(one.authority_id)  # the same object, so that `_presign_page` finds its responses current
             is_same = same is not None and same.certificate_der == one.certificate_der
             chosen[one.authority_id] = same if same is not None and is_same else one
         for authority_id, one in present.items():
@@ -133,53 +150,52 @@ class OcspResponses:
         return self._follower.find(responder.authority_id, serial) is not None
 
     def is_current(self, connection: Connection) -> bool:
-        """Whether each authority's responder here is the one on record; another process may have renewed it."""
+        """Whether each responder here is the one in the database; another process may have renewed it."""
         here = {one.authority_id: one.certificate_der for one in self._responders()}
         return here == publication_rows.list_responder_certificates(connection)
 
     def respond(self, request_der: bytes, at: datetime) -> SignedResponse:
         """The response to an OCSPRequest at `at`.
 
-        Raises Malformed and LimitExceeded for what is no request, Refused(AUTHORITY_UNKNOWN) for another's
-        certificates, Unavailable(UNSETTLED) for an intent that is not signed yet, and Unavailable(SEQUENCE_LOST) when
+        Raises Malformed and LimitExceeded for what is no request, Refused(AUTHORITY_UNKNOWN) for another issuer's
+        certificates, Unavailable(UNSETTLED) for an intent that is not signed yet, and Unavailable(SEQUENCE_LOST) if
         this process does not know what is revoked.
         """
-        # 1. an answer that is kept, for the same question octet for octet
+        # 1. a cached response, for the same request byte for byte
         cached = self.find_cached(request_der, at)
         if cached is not None:
             return cached.unfold()
         if self._follower.is_lost(at, self._sequence_bound):
-            msg = "this responder lost the revocation sequence, so it answers nothing; try later"
+            msg = "this responder lost the revocation sequence, so it gives no status; try later"
             raise Unavailable(Reason.SEQUENCE_LOST, msg)
-        # 2. the question, and who answers it
+        # 2. the request, and the responder of its issuer
         asked, nonce = self._decoder.decode(request_der)
         responder = self._find_responder(asked)
-        # 3. status of each; what the sequence says is noted before, so that nothing outlives what contradicts it
+        # 3. the status of each. The position is read first: see `_store`
         position = self._follower.position
         this_update = at.astimezone(UTC).replace(microsecond=0)
         next_update = self._end(responder, this_update)
         entries = [self._follower.find(responder.authority_id, one.serial) for one in asked]
-        answers = [
+        statuses = [
             self._status(responder, one, entry, this_update, next_update)
             for one, entry in zip(asked, entries, strict=True)
         ]
         # 4. sign
-        signed = _sign(responder, answers, this_update, nonce)
-        is_new = nonce is not None or not all(one.is_known for one in answers)
-        if is_new or len(answers) > 1:
+        signed = _sign(responder, statuses, this_update, nonce)
+        is_new = nonce is not None or not all(one.is_known for one in statuses)
+        if is_new or len(statuses) > 1:
             whole = wrap_signed(signed, responder.certificate_der)
             return SignedResponse(whole, this_update, None if is_new else next_update)
-        # 5. keep it
+        # 5. cache it
         made = self._make(signed, responder, asked[0].serial, entries[0], this_update)
         if len(request_der) <= _LONGEST_CACHED_REQUEST:
             self._store(request_der, made, position)
         return made.unfold()
 
     def find_cached(self, request_der: bytes, at: datetime) -> CachedResponse | None:
-        """The answer that is kept for this question, octet for octet, and holds at `at`; None: ask `respond`.
+        """The cached response for this request, byte for byte, if it is valid at `at`; None: call `respond`.
 
-        Besides being dropped with a revocation, each is compared with what the sequence says at this moment, so that
-        none goes out between the moment when the sequence knows and the moment when whoever drops them was told.
+        It is also compared with the revocation sequence: a revocation may be known before `_forget` has run.
         """
         cached = self._cached.get(request_der)
         if cached is None or not _holds(cached, at) or self._follower.is_lost(at, self._sequence_bound):
@@ -189,9 +205,9 @@ class OcspResponses:
         return cached
 
     def presign(self, at: datetime, *, most: int | None = None) -> int:
-        """Sign and keep an answer for every live certificate that has none, as common clients ask; how many.
+        """Sign and cache a response for each live certificate without one, as common clients ask; gives how many.
 
-        The sweep that runs in the background: about 25,000 a second on one core. `most` bounds one run.
+        About 25,000 a second on one core. `most` bounds one call.
         """
         count = 0
         limit = self._most_cached if most is None else most
@@ -203,12 +219,15 @@ class OcspResponses:
         return count
 
     def presign_slice(self, at: datetime) -> bool:
-        """One page of the sweep, from where the last slice ended: about 0.05 s; whether there is more of it.
+        """Presign one page of certificates, about 0.05 s of work; whether there is more. Called again and again.
 
-        Lists and responders get their turn in between. With more certificates than answers are kept it starts over.
+        The sweep goes through the authorities by id, and through the certificates of each by leaf index. `_place` is
+        the last certificate of the page before, so each call goes on after it. Between two calls the thread publishes
+        CRLs and renews responders. Nothing is left out by a stop: what a slice does not reach is signed on request.
         """
         authority_id, after = self._place
         for responder in self._able(at):
+            # authorities before the place are done; in those after it the sweep begins with the first certificate
             if responder.authority_id < authority_id:
                 continue
             if responder.authority_id > authority_id:
@@ -220,7 +239,8 @@ class OcspResponses:
                 self._place = (responder.authority_id, page[-1].leaf_index)
                 if self._swept < self._most_cached:
                     return True
-                break
+                break  # more certificates than the cache holds: going on would drop what this sweep signed
+            # an empty page: this authority is done, so the loop goes on with the next one
         self._place, self._swept = _START, 0
         return False
 
@@ -228,7 +248,7 @@ class OcspResponses:
         return tuple(sorted({one.authority_id: one for one in self._by_hash.values()}.values(), key=_authority_of))
 
     def _able(self, at: datetime) -> Iterable[Responder]:
-        """Those whose certificates are in date: the sweep goes past the others, of which whoever watches tells."""
+        """The responders whose certificates are in date; monitoring reports the others."""
         return (one for one in self._responders() if one.not_before <= at.timestamp() < one.not_after)
 
     def _presign_page(
@@ -247,7 +267,7 @@ class OcspResponses:
         return count
 
     def _alive(self, responder: Responder, at: datetime, after: int) -> tuple[certificate_rows.CertificateRow, ...]:
-        """A page read at once: no snapshot stays open while answers are signed."""
+        """One page of live certificates, read at once: no database snapshot stays open while they are signed."""
         with self._database.reading() as connection:
             return certificate_rows.list_alive(
                 connection, responder.authority_id, alive_at=int(at.timestamp()), after=after
@@ -258,8 +278,8 @@ class OcspResponses:
         this_update = at.astimezone(UTC).replace(microsecond=0)
         next_update = self._end(responder, this_update)
         entry = self._follower.find(responder.authority_id, serial)
-        answer = _single(identifier, entry, this_update, next_update)
-        signed = _sign(responder, [answer], this_update, None)
+        status = _single(identifier, entry, this_update, next_update)
+        signed = _sign(responder, [status], this_update, None)
         self._store(_common_request(identifier), self._make(signed, responder, serial, entry, this_update), position)
 
     def _make(
@@ -270,12 +290,12 @@ class OcspResponses:
         return CachedResponse(signed, responder, serial, entry, this_update, next_update, renew_at)
 
     def _end(self, responder: Responder, this_update: datetime) -> datetime:
-        """When an answer is no longer served: clients believe none whose responder's certificate has ended."""
+        """The nextUpdate: at the latest the end of the responder's certificate, for clients accept nothing after it."""
         return min(this_update + self._rules.presigned_lifetime, _moment(responder.not_after))
 
     @property
     def cached_count(self) -> int:
-        """How many answers are cached."""
+        """How many responses are cached."""
         return len(self._cached)
 
     def _find_responder(self, asked: Sequence[CertId]) -> Responder:
@@ -306,7 +326,7 @@ class OcspResponses:
         return _single(asked.der, entry, this_update, next_update)
 
     def _is_issued(self, responder: Responder, serial: int) -> bool:
-        """Whether the authority issued it: asked of the database once, for an issued certificate stays one."""
+        """Whether the authority issued it. Read from the database once: an issued certificate stays issued."""
         named = (responder.authority_id, serial)
         if named in self._known:
             return True
@@ -329,7 +349,7 @@ class OcspResponses:
 
     def _store(self, request_der: bytes, made: CachedResponse, position: int) -> None:
         with self._turn:
-            # An event that came after the status was looked up may contradict it: then nothing is cached.
+            # a revocation after the status was read may contradict it: then nothing is cached
             if self._follower.position != position:
                 return
             self._cached[request_der] = made
@@ -375,18 +395,18 @@ def _single(
     )
 
 
-def _sign(responder: Responder, answers: Sequence[SingleStatus], produced_at: datetime, nonce: bytes | None) -> bytes:
+def _sign(responder: Responder, statuses: Sequence[SingleStatus], produced_at: datetime, nonce: bytes | None) -> bytes:
     if produced_at.timestamp() >= responder.not_after:
         msg = f"the responder certificate of {responder.reference} has expired; renew it where the authority's key is"
         raise Conflict(Reason.OCSP_STALE, msg, authority=responder.reference)
     if produced_at.timestamp() < responder.not_before:
         msg = f"a clock that ran ahead made the responder certificate of {responder.reference}; another is made soon"
         raise Unavailable(Reason.STATUS_UNAVAILABLE, msg, authority=responder.reference)
-    tbs_der = build_response_tbs(answers, responder.key_hash, produced_at, nonce)
+    tbs_der = build_response_tbs(statuses, responder.key_hash, produced_at, nonce)
     signature = responder.key.sign(Purpose.OCSP, tbs_der)
     return tbs_der + responder.key.algorithm.identifier_der + der.bit_string(signature)
 
 
 def _common_request(identifier: bytes) -> bytes:
-    """The OCSPRequest for one certificate as common clients encode it: SHA-1, no nonce, nothing optional."""
+    """The OCSPRequest for one certificate as common clients encode it: SHA-1, no nonce, no optional field."""
     return der.sequence(der.sequence(der.sequence(der.sequence(identifier))))
