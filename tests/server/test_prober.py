@@ -285,7 +285,7 @@ def through_a_cache_that_ends_nothing(house: PublishingHouse) -> Prober:
         return kept.setdefault(url, house.fetch(url)) if "/ocsp/" in url else house.fetch(url, body)
 
     prober = house.prober(through_caches=True)
-    prober._fetch, prober._answers_per_authority = cache, 40
+    prober._fetch, prober._responses_per_authority = cache, 40
     return prober
 
 
@@ -322,7 +322,7 @@ def test_ocsp_that_calls_a_good_certificate_revoked_is_told(house: PublishingHou
         connection.execute(delete(revocations))
         connection.execute(delete(revocation_events))
     prober = house.prober()
-    prober._answers_per_authority = 40
+    prober._responses_per_authority = 40
     assert reasons(prober.probe().defects) == {Reason.STATUS_UNTRUE}
 
 
@@ -354,7 +354,7 @@ def test_an_authority_that_never_published_is_told(house: PublishingHouse) -> No
 def test_a_pointer_that_leads_nowhere_is_told(house: PublishingHouse) -> None:
     house.issue()
     prober = house.prober()
-    prober._answers_per_authority = 40
+    prober._responses_per_authority = 40
     prober._status_url = "http://moved.group.example"
     place = house.place("0")
     real = house.fetch
@@ -376,7 +376,7 @@ def test_a_list_that_moved_away_from_its_certificates_is_told(house: PublishingH
     house.advance(hours=6)
     house.built.publisher.publish_all(moved)
     prober = house.prober()
-    prober._answers_per_authority = 40
+    prober._responses_per_authority = 40
     prober._status_url = "http://moved.group.example"
     real = house.fetch
     prober._fetch = lambda url, body=None: real(url.replace("moved.group.example", "status.group.example"), body)

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from tests.simulator.queries import count_open
 from vagus.errors import Conflict, Unavailable
-from vagus.jobs.runner import LastAct, Lease, WorkAct, WorkRunner, nothing_more
+from vagus.jobs.runner import LastAct, Lease, WorkAct, WorkRunner, no_last_act
 from vagus.reasons import Reason
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.tables import work
@@ -195,7 +195,7 @@ def test_a_long_job_learns_between_its_steps_that_its_lease_is_lost(bench: Bench
                 reason.append(lost.reason)
                 raise
             time.sleep(0.02)
-        return nothing_more
+        return no_last_act
 
     bench.add("a")
     bench.runner(count=act, lease_seconds=1).run_due()

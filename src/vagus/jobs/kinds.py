@@ -1,4 +1,4 @@
-"""The kinds of durable jobs that a serving process knows, each as what the runner calls; runs none by itself."""
+"""The kinds of durable jobs that a serving process runs, each as a function that the runner calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vagus.authority.stage_jobs import REVOCATION_STAGE, StageJob
 from vagus.fleet import transfers
 from vagus.jobs.part import Part
 from vagus.jobs.periodic import Task
-from vagus.jobs.runner import LastAct, Lease, WorkAct, WorkRunner, nothing_more
+from vagus.jobs.runner import LastAct, Lease, WorkAct, WorkRunner, no_last_act
 from vagus.records.revocation.plans import DONE, PAUSED, PROPOSED, RUNNING, find_plan
 
 if TYPE_CHECKING:
@@ -46,10 +46,11 @@ def _run_stage(installation: Installation, job: Job, lease: Lease) -> LastAct:
     with installation.database.reading() as connection:
         row = find_plan(connection, wanted.plan)
     if row is None or row.stage != wanted.stage or row.state not in {PROPOSED, RUNNING, PAUSED}:
-        return nothing_more  # done by a runner that died before it could say so, or ended by an operator
-    # The mark decides, not the attempts: where a runner died before it began, the plan is paused as well.
+        return no_last_act  # done by a runner that died before it could record it, or ended by an operator
+    # The reason of the pause decides, not the number of attempts: where a runner died before it began the stage, the
+    # plan is still paused after the stage before, and this job must run it.
     if row.state == PAUSED and row.stopped_because == PAUSED_BY_OPERATOR:
-        return nothing_more  # only an operator lets it go on
+        return no_last_act  # only an operator lets it go on
     overdue = overdue_crls(installation.database, installation.clock, installation.pack.crl.publish_within)
 
     def stop(row: RevocationPlanRow) -> str | None:
@@ -61,4 +62,4 @@ def _run_stage(installation: Installation, job: Job, lease: Lease) -> LastAct:
     left = installation.mass_revocation.count_left(row) if row.state == DONE else 0
     if left:
         _LOG.warning("plan %d is done and leaves %d certificates of its selection: propose it again", wanted.plan, left)
-    return nothing_more
+    return no_last_act

@@ -35,7 +35,7 @@ class PartHealth:
     is_failing: bool = False
     is_degraded: bool = False
     waits: Mapping[str, str] = field(default_factory=dict)
-    """What waits for an operator, by subject: told, and neither a failure nor degraded."""
+    """What waits for an operator, by subject: neither a failure nor degraded."""
     lacks: Mapping[str, str] = field(default_factory=dict)
     """What this process cannot do, by subject, with the remedy: degraded."""
 

@@ -1,7 +1,13 @@
 """Runs durable jobs: takes what is due under a lease, keeps the lease alive, finishes or gives back; knows no kind.
 
-A job runs at least once, on whichever process is there: one that dies loses its lease, and another begins it again.
-What a job does must therefore be repeatable, but for its last act, which counts once (docs/adr/0004-durable-work.md).
+A job runs at least once, on any process. A process that dies loses its lease, and another one begins the job again.
+What a job does must therefore be repeatable. Only its last act counts once: it is written in the transaction that
+marks the job done, and that transaction fails if the lease is lost (docs/adr/0004-durable-work.md).
+
+Three threads take part. The work thread takes jobs and runs them. Each running job has a heartbeat thread, which
+prolongs the lease every third of its length, so that one that fails can be repeated in time. The main thread calls
+`WorkRunner.stop`. The flags `_is_lost`, `_is_broken_off` and `_is_stopping` only ever become true, so the work thread
+needs no lock to read them: it sees a change at its next `Lease.check`.
 """
 
 from __future__ import annotations
@@ -22,14 +28,14 @@ if TYPE_CHECKING:
     from vagus.records.engine.writer import Batch, Writer
 
 _LOG = logging.getLogger(__name__)
-_TIDIED_EVERY_SECONDS = 3_600
+_DELETED_EVERY_SECONDS = 3_600
 
 LastAct = Callable[["Batch"], object]
 """What a job's end writes, in the transaction that marks it done."""
 
 
 class Lease:
-    """A running job's hold on itself, prolonged by a thread of its own until the job ends."""
+    """The right of this process to run a job, prolonged by a thread of its own until the job ends."""
 
     def __init__(self, queue: WorkQueue, job: Job, every_seconds: float) -> None:
         self.job = job
@@ -44,18 +50,18 @@ class Lease:
     def check(self) -> None:
         """For long jobs, between their steps. Raises Conflict(LEASE_LOST) once another runner may have the job.
 
-        So it does when this process is about to end.
+        Raises the same when this process is about to end.
         """
         if self._is_lost or self._is_broken_off:
             msg = f"job {self.job.id} ({self.job.kind} {self.job.key}) belongs to another runner now; stop"
             raise Conflict(Reason.LEASE_LOST, msg, job=self.job.id)
 
     def break_off(self) -> None:
-        """Let the job end at its next check; from any thread."""
+        """Have the job end at its next check; from any thread."""
         self._is_broken_off = True
 
     def end(self) -> None:
-        """Prolong it no more."""
+        """Prolong it no more, and wait for a heartbeat that is under way."""
         self._ended.set()
         self._thread.join()
 
@@ -98,13 +104,13 @@ class WorkRunner:
         self._every_seconds = lease_seconds / 3
         self._lease: Lease | None = None
         self._is_stopping = False
-        self._tidied_at = 0
+        self._deleted_at = 0
 
     def run_next(self) -> float | None:
-        """Run the job that is longest due, if any; as a task: 0.0 while there may be more, None for its rhythm.
+        """Run the job that was due first, if any. As a task it returns 0.0 while there may be more, else None.
 
-        A job's own errors are written beside it, and it comes again later. Raises what the database raises.
-        When nothing is due, jobs that were over weeks ago are let go, once an hour.
+        A job's own error is written into its row, and the job is due again later. Raises what the database raises.
+        When nothing is due, rows of jobs that ended weeks ago are deleted, once an hour.
         """
         if self._is_stopping:
             return None
@@ -112,7 +118,7 @@ class WorkRunner:
         with self._database.reading() as connection:
             is_due = has_due(connection, self._kinds, now)
         if not is_due:
-            self._tidy(now)
+            self._delete_old(now)
             return None
         jobs = self._queue.take(self._kinds).result()
         for job in jobs:
@@ -120,23 +126,24 @@ class WorkRunner:
         return 0.0 if jobs else None
 
     def run_due(self) -> int:
-        """Run what is due until nothing is; how many turns that took."""
+        """Run what is due until nothing is; returns how many turns that took."""
         turns = 0
         while self.run_next() is not None:
             turns += 1
         return turns
 
     def stop(self) -> None:
-        """Take nothing more and break off what runs: others go on with it at once. From another thread."""
+        """Take nothing more and break off what runs: another process goes on with it at once. From another thread."""
+        # The flag first, then the lease; `_run` does the reverse. So a job that begins now is broken off here or there.
         self._is_stopping = True
         lease = self._lease
         if lease is not None:
             lease.break_off()
 
-    def _tidy(self, now: int) -> None:
-        if now < self._tidied_at + _TIDIED_EVERY_SECONDS:
+    def _delete_old(self, now: int) -> None:
+        if now < self._deleted_at + _DELETED_EVERY_SECONDS:
             return
-        self._tidied_at = now
+        self._deleted_at = now
         self._writer.submit(lambda batch: delete_done(batch.connection, before=batch.at - KEPT_SECONDS)).result()
 
     def _run(self, job: Job) -> None:
@@ -145,7 +152,7 @@ class WorkRunner:
             lease.break_off()
         try:
             last_act = self._kinds[job.kind](job, lease)
-            lease.end()  # a heartbeat behind the end would find no job
+            lease.end()  # a heartbeat after the end would find no job
             self._writer.submit(lambda batch: self._finish(batch, job, last_act)).result()
         except Exception as error:  # noqa: BLE001  one bad job must not hold up the others
             lease.end()
@@ -158,23 +165,19 @@ class WorkRunner:
     def _give_back(self, job: Job, error: Exception) -> None:
         if isinstance(error, Conflict) and error.reason is Reason.LEASE_LOST:
             _LOG.warning("%s", error.message)
-            with suppress(VagusError):  # it is ours to give only where this process was told to stop
+            with suppress(VagusError):  # it is still ours to give back only where this process is about to end
                 self._queue.give_back(job).result()
             return
-        said = f"{error.reason.value}: {error.message}" if isinstance(error, VagusError) else type(error).__name__
-        _LOG.error("job %d (%s %s) failed: %s", job.id, job.kind, job.key, said, exc_info=_defect(error))
+        text = f"{error.reason.value}: {error.message}" if isinstance(error, VagusError) else type(error).__name__
+        trace = None if isinstance(error, VagusError) else error  # a traceback is for defects of the program
+        _LOG.error("job %d (%s %s) failed: %s", job.id, job.kind, job.key, text, exc_info=trace)
         try:
-            again_at = self._queue.fail(job, said).result()
+            again_at = self._queue.fail(job, text).result()
         except Conflict:
             return  # it took too long to fail: another runner has it
         if again_at is None:
             _LOG.error("job %d (%s %s) is given up after %d attempts", job.id, job.kind, job.key, job.attempts)
 
 
-def _defect(error: Exception) -> Exception | None:
-    """A traceback is for errors of the program; the house's own say where they come from."""
-    return None if isinstance(error, VagusError) else error
-
-
-def nothing_more(_batch: Batch) -> None:
+def no_last_act(_batch: Batch) -> None:
     """The last act of a job whose steps are all committed."""

@@ -1,4 +1,4 @@
-"""One thing that is wrong with what is published, as a value; finds none by itself."""
+"""One thing that is wrong with what is published, as a value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vagus.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """`reason` is stable, `place` the URL where it was seen, `sentence` for people."""
+    """`reason` is a stable code, `place` the URL where it was seen, `sentence` is for operators."""
 
     reason: Reason
     place: str
@@ -18,5 +18,5 @@ class Defect:
 
 
 def as_defect(error: VagusError, place: str) -> Defect:
-    """What a fetch, a decoder or a verifier said of `place`."""
+    """The error of a fetch, a decoder or a verifier at `place`."""
     return Defect(error.reason, place, error.message.removeprefix(f"{place}: "))

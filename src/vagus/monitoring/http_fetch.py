@@ -18,12 +18,12 @@ _CHUNK = 256 * 1024
 
 
 class Fetch(Protocol):
-    """Whoever can get what a status URL names."""
+    """Returns what a status URL names."""
 
     def __call__(self, url: str, body: bytes | None = None) -> bytes:
         """The body of a GET, or of a POST of an OCSP request.
 
-        Raises Unavailable(STATUS_UNAVAILABLE), with the fact `status` where an HTTP server answered.
+        Raises Unavailable(STATUS_UNAVAILABLE), with the fact `status` where an HTTP server responded.
         """
         ...
 
@@ -32,7 +32,7 @@ class Fetch(Protocol):
 class HttpFetch:
     """A client without keep-alive, cookies, redirects or proxies: what is published must need none of them.
 
-    `connect_to` is (host, port) of whom to connect to in place of the URL's own host, which stays in the Host field.
+    `connect_to` is the (host, port) to connect to in place of the URL's own host, which stays in the Host field.
     """
 
     connect_to: tuple[str, int] | None = None
@@ -40,7 +40,7 @@ class HttpFetch:
     limit: int = MAX_CRL
 
     def __call__(self, url: str, body: bytes | None = None) -> bytes:
-        """As `Fetch`; `seconds` bounds the whole, `limit` the octets."""
+        """As `Fetch`; `seconds` bounds the whole, `limit` the bytes of the body."""
         parts = urlsplit(url)
         if parts.scheme != "http" or parts.hostname is None:
             raise _unavailable(url, "it is no http:// URL, so clients that check certificates cannot use it")
@@ -52,26 +52,26 @@ class HttpFetch:
         connection = http.client.HTTPConnection(*address, timeout=self.seconds)
         try:
             connection.request("GET" if body is None else "POST", parts.path or "/", body, headers)
-            answer = connection.getresponse()
-            if answer.status != http.client.OK:
-                raise _unavailable(url, f"it answers with HTTP status {answer.status}", status=answer.status)
-            return self._read(url, answer, end)
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                raise _unavailable(url, f"its HTTP status is {response.status}", status=response.status)
+            return self._read(url, response, end)
         except (OSError, http.client.HTTPException) as fault:
             raise _unavailable(url, f"it cannot be fetched ({type(fault).__name__})") from fault
         finally:
             connection.close()
 
-    def _read(self, url: str, answer: http.client.HTTPResponse, end: float) -> bytes:
+    def _read(self, url: str, response: http.client.HTTPResponse, end: float) -> bytes:
         parts: list[bytes] = []
         size = 0
-        while chunk := answer.read1(_CHUNK):
+        while chunk := response.read1(_CHUNK):
             parts.append(chunk)
             size += len(chunk)
             if size > self.limit:
-                raise _unavailable(url, f"it is larger than {self.limit} octets")
+                raise _unavailable(url, f"it is larger than {self.limit} bytes")
             if time.monotonic() > end:
                 raise _unavailable(url, f"it takes longer than {self.seconds:g} s")
-        if answer.length:
+        if response.length:
             raise _unavailable(url, "it ends before its Content-Length")
         return b"".join(parts)
 

@@ -1,4 +1,4 @@
-"""Asks OCSP about one certificate as a client does and judges the answer by the table; fetches by what it is given."""
+"""Asks OCSP about one certificate as a client does, and judges the response by the table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BAD = frozenset({Reason.REVOKED, Reason.ON_HOLD})
 
 
 class Expected(Enum):
-    """What the table says that an answer must be."""
+    """The status that a response must have, by the table."""
 
     GOOD = auto()
     REVOKED = auto()
@@ -44,9 +44,9 @@ Judge = Callable[[], Expected]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One certificate asked about at one place: by POST with a nonce, or by GET, which caches answer, without.
+    """One certificate and the URL of a responder. Asked by POST with a nonce, or by GET without, as caches allow.
 
-    Of an answer older than `oldest` there is a newer one: who still hands it out would not tell of a revocation.
+    A response older than `oldest` has been replaced: a cache that still hands it out would hide a revocation.
     """
 
     place: str
@@ -66,16 +66,16 @@ class Question:
         return der.sequence(der.sequence(*parts))
 
     def ask(self, fetch: Fetch) -> bytes:
-        """What comes back (RFC 6960 A.1; RFC 5019 5 for GET). Raises Unavailable(STATUS_UNAVAILABLE)."""
+        """The response's bytes (RFC 6960 A.1; RFC 5019 5 for GET). Raises Unavailable(STATUS_UNAVAILABLE)."""
         if self.nonce is not None:
             return fetch(self.place, self.request_der)
         return fetch(f"{self.place}/{quote(base64.b64encode(self.request_der), safe='')}")
 
 
-def look(connection: Connection, authority_id: int, serial: int, *, settled_at: int, latest: int) -> Expected:
-    """What must be said of a certificate; what changed after `settled_at` (seconds) may be said either way.
+def expect(connection: Connection, authority_id: int, serial: int, *, settled_at: int, latest: int) -> Expected:
+    """The status that a response must have; for a change after `settled_at` (seconds), either.
 
-    Not so what is dated behind `latest`, where no clock can have been but one that ran ahead.
+    A change that is dated after `latest` counts as an old one: only a clock that ran ahead can have dated it.
     """
     row = revocations.find_revoked_serial(connection, authority_id, serial)
     if row is not None:
@@ -84,16 +84,16 @@ def look(connection: Connection, authority_id: int, serial: int, *, settled_at: 
     return Expected.EITHER if is_fresh else Expected.GOOD
 
 
-def probe_answer(
+def probe_response(
     question: Question, fetch: Fetch, judge: Judge, clock: Clock, verdicts: SignatureVerdicts
 ) -> Iterator[Defect]:
     """Ask, verify, compare: at most one defect."""
     label = question.certificate.label
-    answer: SingleResponse | None
+    response: SingleResponse | None
     try:
         raw = question.ask(fetch)
         rules = OcspRules(nonce=question.nonce)
-        answer = check_response(raw, question.certificate, question.issuer, clock.now(), verdicts, rules)
+        response = check_response(raw, question.certificate, question.issuer, clock.now(), verdicts, rules)
     except NotTrusted as refusal:
         if refusal.reason is Reason.NOT_ISSUED:
             sentence = f"certificate {label} was issued, but OCSP does not know it: it is refused everywhere"
@@ -102,21 +102,21 @@ def probe_answer(
         if refusal.reason not in _BAD:
             yield as_defect(refusal, question.place)
             return
-        answer = None
+        response = None
     except VagusError as error:
         yield as_defect(error, question.place)
         return
     expected = judge()
-    if answer is None and expected is Expected.GOOD:
+    if response is None and expected is Expected.GOOD:
         yield Defect(Reason.STATUS_UNTRUE, question.place, f"OCSP says that certificate {label} is revoked; it is not")
-    elif answer is not None and expected is Expected.REVOKED:
+    elif response is not None and expected is Expected.REVOKED:
         yield Defect(Reason.STATUS_INCOMPLETE, question.place, f"OCSP says that certificate {label} is good; it is not")
-    elif answer is not None and clock.now() - answer.this_update > question.oldest:
-        sentence = f"the OCSP answer about certificate {label} was signed at {answer.this_update:%Y-%m-%d %H:%M}Z"
-        yield Defect(Reason.STATUS_OVERDUE, question.place, f"{sentence}, newer ones are out; which cache kept it?")
+    elif response is not None and clock.now() - response.this_update > question.oldest:
+        sentence = f"the OCSP response about certificate {label} was signed at {response.this_update:%Y-%m-%d %H:%M}Z"
+        yield Defect(Reason.STATUS_OVERDUE, question.place, f"{sentence}, newer ones exist; which cache holds it?")
 
 
-def list_urls(certificate: PathCertificate) -> tuple[str, ...]:
-    """Where a certificate says that its list is."""
+def crl_urls(certificate: PathCertificate) -> tuple[str, ...]:
+    """Where a certificate says that its CRL is."""
     points = distribution_points(certificate)
     return tuple(uri for point in points if point.full_name is not None for uri in point.full_name.uris)

@@ -1,7 +1,14 @@
-"""Fetches what this house publishes as a relying party does and holds it against the table; repairs nothing.
+"""Fetches what this installation publishes as a relying party does, and compares it with the table; repairs nothing.
 
-Everything is judged from the outside in: what came over the wire is decoded, verified with the issuer's certificate and
-compared with what the rows say should be there. A defect has a reason, the place where it was seen and a sentence.
+A round fetches the certificate, each CRL and delta CRL, and sampled OCSP responses of every live authority. They are
+decoded, verified with the issuer's certificate, and compared with the rows. Each defect has a reason and a URL.
+
+The table and what is published differ for good reasons: a revocation may take `allowance` to reach a CRL and the caches
+on the way. So each comparison has two moments. `settled_at` is read before the fetch and lies `allowance` in the past:
+what changed before it must show, what changed after it may be shown either way. The table itself is read after the
+fetch (`_Truth`): the published copy is then never newer than the table, unless the database was set back. `latest` lies
+five minutes in the future: what is dated later was dated by a clock that ran ahead, at an unknown time, so it counts as
+settled.
 """
 
 from __future__ import annotations
@@ -41,13 +48,13 @@ if TYPE_CHECKING:
     from vagus.records.engine.writer import Batch, Writer
 
 _SCHEDULE_SLACK = timedelta(minutes=10)
-"""A list is overdue this long after its schedule: a large house signs many, one after another."""
-_MOST_TOLD = 3  # serials in one sentence
+"""A CRL is overdue this long after its schedule: a large installation signs many, one after another."""
+_MOST_NAMED = 3  # serials in one sentence
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """What one round saw: how many lists and answers, and every defect."""
+    """One round: how many CRLs and OCSP responses it fetched, and every defect."""
 
     at: datetime
     seconds: float
@@ -58,9 +65,9 @@ class ProbeReport:
 
 @dataclass(frozen=True, slots=True)
 class _Truth:
-    """What the table said right after a list was fetched: the serials that may be in it, and those that must.
+    """The table right after a CRL was fetched: the serials that may be in the CRL, and those that must be.
 
-    Sets of numbers: a million objects that the garbage collector walks would hold up every thread of the process.
+    Sets of numbers, since a garbage collection that walks a million objects stops every thread of the process.
     """
 
     settled_at: int
@@ -68,9 +75,9 @@ class _Truth:
     expected: set[int]
     newest: Publication | rows.DeltaRow | None
     released: set[int] = field(default_factory=set)
-    """What a delta must take back, for whoever holds its base."""
+    """What a delta CRL must take back, for relying parties that have its base."""
     is_comparable: bool = True
-    """False for a delta whose base is another one than the table's."""
+    """False for a delta CRL whose base is another one than the table's."""
 
 
 @dataclass(slots=True)
@@ -84,11 +91,11 @@ class _Round:
 
 
 class Prober:
-    """Probes every authority of a installation. `fetch` decides whom it reaches: the world's view, or this node's own.
+    """Probes every authority of an installation through `fetch`, which decides what is reached: any URL, or one host.
 
-    A revocation may be missing from what is published for `allowance`: policy's 60 s, and the age that caches on the
-    way may have; the same holds for a release. `writer` None: the highest number of each list is looked up and not
-    noted.
+    A revocation or a release may be missing from what is published for `allowance`: the policy's 60 s, and with
+    `through_caches` the age that HTTP caches may have. With `writer` the highest number seen of each CRL is remembered,
+    so that a number that falls is noticed after a restart too. Used by one thread; `stop` by another.
     """
 
     def __init__(
@@ -102,7 +109,7 @@ class Prober:
         status_url: str,
         writer: Writer | None,
         through_caches: bool = True,
-        answers_per_authority: int = 4,
+        responses_per_authority: int = 4,
     ) -> None:
         self._pack = pack
         self._database = database
@@ -111,13 +118,13 @@ class Prober:
         self._fetch = fetch
         self._status_url = status_url
         self._writer = writer
-        self._answers_per_authority = answers_per_authority
+        self._responses_per_authority = responses_per_authority
         self._verdicts = SignatureVerdicts()
         self._is_stopping = False
         self.allowance = pack.crl.publish_within + (pack.ocsp.http_max_age if through_caches else timedelta())
 
     def probe(self) -> ProbeReport:
-        """One round over what lives. Raises what the database raises; whatever is published badly is a defect."""
+        """One round over all live authorities. Raises what the database raises; all else that is wrong is a defect."""
         begun, at = time.monotonic(), self._clock.now()
         found = _Round()
         with self._database.reading() as connection:
@@ -126,11 +133,11 @@ class Prober:
             if row.certificate_der is not None:
                 self._probe_authority(row, decode_certificate(row.certificate_der), found)
         if self._writer is not None and found.numbers:
-            self._writer.submit(partial(_note_numbers, numbers=found.numbers)).result()
+            self._writer.submit(partial(_remember_numbers, numbers=found.numbers)).result()
         return ProbeReport(at, time.monotonic() - begun, found.crls, found.responses, tuple(found.defects))
 
     def is_reachable(self) -> bool:
-        """Whether anybody answers at the status URL, by the first list that there should be."""
+        """Whether an HTTP server responds at the status URL, asked for the first CRL that should be there."""
         with self._database.reading() as connection:
             authorities = list_authorities(connection)
             published = next((row for row in authorities if rows.list_facts(connection, row.id)), None)
@@ -147,7 +154,7 @@ class Prober:
         self._is_stopping = True
 
     def place_of(self, row: AuthorityRow, shard: int, *, is_delta: bool = False) -> str:
-        """The URL of a list, as the authority's certificates name it."""
+        """The URL of a CRL, as the authority's certificates name it."""
         name = "complete" if shard == COMPLETE else str(shard)
         return f"{self._status_url}/crl/{slug_of(row.name)}/{row.generation}/{name}{'.delta' if is_delta else ''}.crl"
 
@@ -157,19 +164,21 @@ class Prober:
             shards = certificate_rows.list_shards(connection, row.id)
             has_issued = status_facts.find_newest_leaf(connection, row.id) is not None
         if not published and not has_issued:
-            return  # nobody has a certificate by which to ask
+            return  # there is no certificate whose status could be asked for
         if not published:
-            sentence = f"{row.reference} has never published a list; whoever asks for one refuses its certificates"
+            sentence = (
+                f"{row.reference} has never published a CRL; relying parties that need one refuse its certificates"
+            )
             found.defects.append(Defect(Reason.STATUS_UNAVAILABLE, self.place_of(row, 0), sentence))
             return
         found.defects += self._probe_certificate(row, issuer)
         for shard in (*shards, COMPLETE):
             if self._is_stopping:
                 return
-            found.defects += self._probe_list(row, issuer, shard, found)
+            found.defects += self._probe_crl(row, issuer, shard, found)
             found.defects += self._probe_delta(row, issuer, shard, found)
         if not AuthorityKind(row.kind).is_offline:
-            found.defects += self._probe_answers(row, issuer, found)
+            found.defects += self._probe_responses(row, issuer, found)
 
     def _probe_certificate(self, row: AuthorityRow, issuer: PathCertificate) -> Iterator[Defect]:
         """RFC 5280 4.2.2.1: clients that lack the issuer fetch it here, and build no path without it."""
@@ -183,17 +192,17 @@ class Prober:
             sentence = f"it is not the certificate of {row.reference}; the path or the file was mixed up"
             yield Defect(Reason.NO_PATH, place, sentence)
 
-    # lists
+    # CRLs
 
-    def _probe_list(self, row: AuthorityRow, issuer: PathCertificate, shard: int, found: _Round) -> Iterator[Defect]:
+    def _probe_crl(self, row: AuthorityRow, issuer: PathCertificate, shard: int, found: _Round) -> Iterator[Defect]:
         place, settled_at = self.place_of(row, shard), self._settled_at()
         try:
-            crl = self._get_list(place, issuer)
+            crl = self._get_crl(place, issuer)
         except VagusError as error:
             yield as_defect(error, place)
             return
         found.crls += 1
-        truth = self._look(row, shard, crl, settled_at)
+        truth = self._read_truth(row, shard, crl, settled_at)
         yield from self._check_number(place, crl, truth, found)
         yield from self._check_fresh(place, crl, is_offline=AuthorityKind(row.kind).is_offline)
         yield from _check_scope(place, crl, None if shard == COMPLETE or row.is_offline else place)
@@ -206,14 +215,14 @@ class Prober:
             return
         place, settled_at = self.place_of(row, shard, is_delta=True), self._settled_at()
         try:
-            crl = self._get_list(place, issuer)
+            crl = self._get_crl(place, issuer)
         except VagusError as error:
             yield as_defect(error, place)
             return
         found.crls += 1
-        truth = self._look(row, shard, crl, settled_at)
+        truth = self._read_truth(row, shard, crl, settled_at)
         if not crl.is_delta:
-            yield Defect(Reason.CRL_SCOPE, place, "it is a complete list where a delta is promised (RFC 5280 5.2.4)")
+            yield Defect(Reason.CRL_SCOPE, place, "it is a complete CRL where a delta CRL is promised (RFC 5280 5.2.4)")
             return
         yield from self._check_number(place, crl, truth, found)
         yield from self._check_fresh(place, crl, is_offline=False)
@@ -221,10 +230,10 @@ class Prober:
         if truth.is_comparable:
             yield from self._check_listed(row, place, crl, truth)
 
-    def _get_list(self, place: str, issuer: PathCertificate) -> Crl:
+    def _get_crl(self, place: str, issuer: PathCertificate) -> Crl:
         crl = decode_crl(self._fetch(place))
         if not crl.issuer.matches(issuer.subject):
-            raise NotTrusted(Reason.CRL_INVALID, "it is another issuer's list; the path or the file was mixed up")
+            raise NotTrusted(Reason.CRL_INVALID, "it is another issuer's CRL; the path or the file was mixed up")
         verify_crl(crl, issuer, self._verdicts)
         return crl
 
@@ -232,11 +241,11 @@ class Prober:
         return int((self._clock.now() - self.allowance).timestamp())
 
     def _latest(self) -> int:
-        """What is dated behind this was the act of a clock that ran ahead: nobody knows when, so long ago."""
+        """A clock that ran ahead dated what is later than this: at an unknown time, so it counts as long ago."""
         return int((self._clock.now() + SLACK).timestamp())
 
-    def _look(self, row: AuthorityRow, shard: int, crl: Crl, settled_at: int) -> _Truth:
-        """Who must be in it: revoked before, and not expired when it was made (RFC 5280 3.3: the expired go later)."""
+    def _read_truth(self, row: AuthorityRow, shard: int, crl: Crl, settled_at: int) -> _Truth:
+        """What must be in `crl`: revoked before, and not expired when it was made (RFC 5280 3.3)."""
         made_at, after, is_comparable = int(crl.this_update.timestamp()), 0, True
         latest = self._latest()
         listed, expected, released = set(), set(), set()
@@ -260,22 +269,23 @@ class Prober:
 
     def _check_listed(self, row: AuthorityRow, place: str, crl: Crl, truth: _Truth) -> Iterator[Defect]:
         entries = crl.entries.get(crl.issuer.relative_names, {})
-        shown = {int.from_bytes(octets, "big") for octets, reason in entries.items() if reason != REMOVE_FROM_CRL}
+        shown = {int.from_bytes(encoded, "big") for encoded, reason in entries.items() if reason != REMOVE_FROM_CRL}
         missing = truth.expected - shown
         if missing:
-            said = _some(missing)
-            sentence = f"{len(missing)} revocations older than {self.allowance} are missing from it: {said}"
+            sentence = f"{len(missing)} revocations older than {self.allowance} are missing from it: {_some(missing)}"
             yield Defect(Reason.STATUS_INCOMPLETE, place, sentence)
-        held = truth.released - {int.from_bytes(octets, "big") for octets in entries}
+        held = truth.released - {int.from_bytes(encoded, "big") for encoded in entries}
         if held:
-            sentence = f"{len(held)} releases older than {self.allowance} are not said in it: {_some(held)}"
-            yield Defect(Reason.STATUS_UNTRUE, place, f"{sentence}; who holds its base refuses good certificates")
+            sentence = f"{len(held)} releases older than {self.allowance} are missing from it: {_some(held)}"
+            yield Defect(
+                Reason.STATUS_UNTRUE, place, f"{sentence}; relying parties with its base refuse good certificates"
+            )
         wrong = shown - truth.listed
         if wrong:
             with self._database.reading() as connection:
                 wrong -= status_facts.list_released(connection, row.id, since=truth.settled_at)
         if wrong:
-            sentence = f"{len(wrong)} certificates stand in it that are not revoked: {_some(wrong)}"
+            sentence = f"{len(wrong)} certificates are in it that are not revoked: {_some(wrong)}"
             yield Defect(Reason.STATUS_UNTRUE, place, sentence)
 
     def _check_number(self, place: str, crl: Crl, truth: _Truth, found: _Round) -> Iterator[Defect]:
@@ -287,7 +297,7 @@ class Prober:
         with self._database.reading() as connection:
             seen = verifier_memory.find_remembered(connection, name)
         newest = truth.newest
-        # Until then caches on the way may have either, and another process may have noted the newer one.
+        # Until then caches on the way may have either CRL, and another process may have remembered the newer number.
         is_late = newest is None or not truth.settled_at < newest.this_update <= self._latest()
         if seen is not None and seen.number > crl.number:
             if is_late or newest is None or seen.number > newest.number:
@@ -301,7 +311,7 @@ class Prober:
             sentence = f"its number {crl.number} is above {newest.number}, the newest in the table; was it restored?"
             yield Defect(Reason.CRL_ROLLBACK, place, sentence)
         elif crl.number < newest.number and is_late:
-            sentence = f"an old list (number {crl.number}) is handed out, {newest.number} was published since"
+            sentence = f"an old CRL (number {crl.number}) is handed out, {newest.number} was published since"
             yield Defect(Reason.STATUS_BEHIND, place, f"{sentence} at {_moment(newest.this_update):%Y-%m-%d %H:%M}Z")
 
     def _check_fresh(self, place: str, crl: Crl, *, is_offline: bool) -> Iterator[Defect]:
@@ -309,7 +319,7 @@ class Prober:
         if crl.next_update is None:
             yield Defect(Reason.CRL_INVALID, place, "it has no nextUpdate (RFC 5280 5.1.2.5)")
         elif now > crl.next_update:
-            sentence = f"it ended at {crl.next_update:%Y-%m-%d %H:%M}Z; every certificate that it speaks for is refused"
+            sentence = f"it ended at {crl.next_update:%Y-%m-%d %H:%M}Z; every certificate that it covers is refused"
             yield Defect(Reason.STATUS_STALE, place, sentence)
         elif is_offline:
             if crl.next_update - now < rules.offline_alert:
@@ -319,9 +329,9 @@ class Prober:
             sentence = f"it was signed at {crl.this_update:%Y-%m-%d %H:%M}Z, policy asks for one every "
             yield Defect(Reason.STATUS_OVERDUE, place, f"{sentence}{rules.resign_every}; is the signing side running?")
 
-    # answers
+    # OCSP responses
 
-    def _probe_answers(self, row: AuthorityRow, issuer: PathCertificate, found: _Round) -> Iterator[Defect]:
+    def _probe_responses(self, row: AuthorityRow, issuer: PathCertificate, found: _Round) -> Iterator[Defect]:
         place = f"{self._status_url}/ocsp"
         with self._database.reading() as connection:
             responder = rows.find_responder(connection, row.id)
@@ -330,7 +340,9 @@ class Prober:
                 return
             sample = self._sample(connection, row)
         left = _moment(responder.not_after) - self._clock.now()
-        is_last = row.not_after is not None and responder.not_after >= row.not_after  # none outlives its authority
+        is_last = (
+            row.not_after is not None and responder.not_after >= row.not_after
+        )  # no responder outlives its authority
         if left < self._pack.ocsp.responder_renew_before and not is_last:
             sentence = f"the responder of {row.reference} ends in {left}; its authority must be served to renew it"
             yield Defect(Reason.STATUS_OVERDUE, place, sentence)
@@ -340,16 +352,17 @@ class Prober:
         for question in questions:
             found.responses += 1
             judge = self._judge(row, question.certificate, self._settled_at())
-            yield from ocsp_probes.probe_answer(question, self._fetch, judge, self._clock, self._verdicts)
+            yield from ocsp_probes.probe_response(question, self._fetch, judge, self._clock, self._verdicts)
         for one in sample:
             yield from self._check_pointer(row, issuer, one)
 
     def _sample(self, connection: Connection, row: AuthorityRow) -> Sequence[PathCertificate]:
-        """The newest revocations and certificates that chance picks."""
-        half = max(1, self._answers_per_authority // 2)
+        """Half are the newest revocations, half are live certificates that chance picks."""
+        half = max(1, self._responses_per_authority // 2)
         at = int(self._clock.now().timestamp())
         leaves = {one.leaf_index: None for one in status_facts.list_newest_revoked(connection, row.id, half)}
         newest = status_facts.find_newest_leaf(connection, row.id)
+        # A random place in the log, then the next live certificate from there on: one indexed query for each.
         for _ in range(half if newest is not None else 0):
             drawn = int.from_bytes(self._entropy(8), "big") % ((newest or 0) + 1)
             leaf = status_facts.find_alive_from(connection, row.id, drawn, alive_at=at)
@@ -359,38 +372,38 @@ class Prober:
         return [decode_certificate(der) for der in ders if der is not None]
 
     def _judge(self, row: AuthorityRow, certificate: PathCertificate, settled_at: int) -> ocsp_probes.Judge:
-        """Asks the table after the answer has come, so that it is never older than the answer."""
+        """Reads the table after the response has come, so that the table is never older than the response."""
 
         def judge() -> ocsp_probes.Expected:
             with self._database.reading() as connection:
                 times = {"settled_at": settled_at, "latest": self._latest()}
-                return ocsp_probes.look(connection, row.id, certificate.serial, **times)
+                return ocsp_probes.expect(connection, row.id, certificate.serial, **times)
 
         return judge
 
     def _check_pointer(
         self, row: AuthorityRow, issuer: PathCertificate, certificate: PathCertificate
     ) -> Iterator[Defect]:
-        """What a certificate names is where its list is, and that one speaks for it: both as long as it lives."""
+        """A certificate names the URL of its CRL, and that CRL covers it, for as long as the certificate is valid."""
         with self._database.reading() as connection:
             found = certificate_rows.find_certificate(connection, row.id, certificate.serial)
         if found is None:
             return
         place = self.place_of(row, found.shard)
-        named = ocsp_probes.list_urls(certificate)
+        named = ocsp_probes.crl_urls(certificate)
         if not named or place in named:
             return
         for url in named:
             try:
-                crl = self._get_list(url, issuer)
+                crl = self._get_crl(url, issuer)
             except VagusError as error:
-                sentence = f"certificate {certificate.label} names a list that nobody gets: {error.message}"
+                sentence = f"certificate {certificate.label} names a CRL that cannot be had: {error.message}"
                 yield Defect(Reason.CRL_SCOPE, url, sentence)
                 continue
             if not any(speaks_for(crl, point, certificate) for point in distribution_points(certificate)):
-                sentence = f"certificate {certificate.label} names this list, whose IssuingDistributionPoint names "
+                sentence = f"certificate {certificate.label} names this CRL, whose IssuingDistributionPoint names "
                 others = " and ".join(_places(crl)) or "none"
-                sentence = f"{sentence}{others}: it speaks for no such certificate, and all are refused"
+                sentence = f"{sentence}{others}: it covers no such certificate, and all are refused"
                 yield Defect(Reason.CRL_SCOPE, url, sentence)
 
 
@@ -399,21 +412,21 @@ def _places(crl: Crl) -> tuple[str, ...]:
 
 
 def _check_scope(place: str, crl: Crl, expected: str | None) -> Iterator[Defect]:
-    """RFC 5280 5.2.5: a list of a shard names its URL as the certificates do; one without scope speaks for all."""
+    """RFC 5280 5.2.5: the CRL of a shard names its URL as the certificates do; one without a scope covers all."""
     if expected is None and crl.scope_der:
-        yield Defect(Reason.CRL_SCOPE, place, "it has an IssuingDistributionPoint and must speak for everything")
+        yield Defect(Reason.CRL_SCOPE, place, "it has an IssuingDistributionPoint and must cover everything")
     elif expected is not None and _places(crl) != (expected,):
-        sentence = "its IssuingDistributionPoint does not name this URL, so it speaks for no certificate"
+        sentence = "its IssuingDistributionPoint does not name this URL, so it covers no certificate"
         yield Defect(Reason.CRL_SCOPE, place, sentence)
 
 
-def _note_numbers(batch: Batch, numbers: dict[str, int]) -> None:
+def _remember_numbers(batch: Batch, numbers: dict[str, int]) -> None:
     verifier_memory.remember_all(batch.connection, numbers, batch.at)
 
 
 def _some(serials: set[int]) -> str:
-    told = ", ".join(f"{serial:x}" for serial in sorted(serials)[:_MOST_TOLD])
-    return told if len(serials) <= _MOST_TOLD else f"{told} …"
+    named = ", ".join(f"{serial:x}" for serial in sorted(serials)[:_MOST_NAMED])
+    return named if len(serials) <= _MOST_NAMED else f"{named} …"
 
 
 def _moment(seconds: int) -> datetime:

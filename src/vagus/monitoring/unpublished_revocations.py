@@ -1,4 +1,4 @@
-"""Revocations that stand in no list yet, as every process can tell from the table alone; signs and repairs nothing."""
+"""Finds revocations that are in no CRL yet, from the table alone, as every process can; signs and repairs nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UnpublishedRevocations:
-    """An authority whose newest lists lack what was revoked at `since` (seconds since 1970 UTC) and later."""
+    """An authority whose newest CRLs lack what was revoked at `since` (seconds since 1970 UTC) and later."""
 
     authority: str
     slug: str
@@ -39,17 +39,17 @@ class UnpublishedRevocations:
     crls: int
     """How many of its CRLs lack something."""
     envelope: Path | None = None
-    """A sealed list that says all that is missing."""
+    """A sealed emergency CRL that has all that is missing."""
 
     @property
     def sentence(self) -> str:
-        """For people."""
+        """For operators."""
         since = f"{datetime.fromtimestamp(self.since, UTC):%Y-%m-%d %H:%M:%S}Z"
         return f"what {self.authority} revoked since {since} is in no CRL yet: relying parties still accept it by CRL"
 
     @property
     def remedy(self) -> str:
-        """What to run."""
+        """The command to run."""
         if self.envelope is not None:
             return f"vagus ca emergency {self.envelope}, or vagus ceremony"
         return "vagus ceremony" if self.is_offline else f"vagus serve --issue-for {self.authority.partition('#')[0]}"
@@ -58,10 +58,11 @@ class UnpublishedRevocations:
 def find_unpublished(
     connection: Connection, row: AuthorityRow, pack: PolicyPack, now: datetime, keystores: Path
 ) -> UnpublishedRevocations | None:
-    """Whether revocations of an authority wait for a list, and longer than policy allows unless it takes a ceremony.
+    """The revocations of an authority that wait for a CRL for longer than policy allows, if there are any.
 
-    A moment in the future is the act of a clock that ran ahead: nobody knows when it was, so long ago. Who has
-    published nothing at all is silent, which is told as that. `keystores`: where sealed lists rest, if they are here.
+    Those of an offline authority count at once: they wait for a ceremony. A revocation that is dated in the future was
+    dated by a clock that ran ahead, at an unknown time, so it counts as overdue. An authority that has published
+    nothing is none of these; `Watched.without_crl` has it. `keystores`: where emergency CRLs rest, if they are here.
     """
     published = {one.shard: one for one in list_facts(connection, row.id)}
     if not published:
@@ -79,7 +80,7 @@ def find_unpublished(
 
 
 def _moments(connection: Connection, row: AuthorityRow, published: dict[int, Publication]) -> Iterator[int]:
-    """For each list that lacks something: when the first of it was revoked."""
+    """For each CRL that lacks something: when the first of it was revoked."""
     for shard in (*list_shards(connection, row.id), COMPLETE):
         newest = published.get(shard)
         if newest is not None and newest.sequence == ADOPTED:
@@ -91,16 +92,16 @@ def _moments(connection: Connection, row: AuthorityRow, published: dict[int, Pub
 
 
 def _find_missing(connection: Connection, row: AuthorityRow, shard: int) -> int | None:
-    """As `oldest_waiting`, of a list that was signed elsewhere: what stands in it is in no sequence.
+    """As `oldest_waiting`, for an adopted CRL: it was signed elsewhere, so the revocation sequence does not cover it.
 
-    Of an online authority it is signed anew by the next look, or rests by intent until the gap of a restore is closed:
-    that is told, and its list may be too large to be read each minute.
+    The CRL of an online authority is not read: it is signed anew within a second, or waits for the gap of a restore to
+    be closed, which is reported already. And it may be too large to be decoded each minute.
     """
     newest = find_publication(connection, row.id, shard) if row.is_offline else None
     if newest is None:
         return None
     crl = decode_crl(newest.crl_der)
-    shown = {int.from_bytes(octets, "big") for octets in crl.entries.get(crl.issuer.relative_names, {})}
+    shown = {int.from_bytes(encoded, "big") for encoded in crl.entries.get(crl.issuer.relative_names, {})}
     revoked = iterate_revoked(connection, row.id, None if shard == COMPLETE else shard)
     missing = (one.revoked_at for one in revoked if one.serial not in shown and one.not_after > newest.this_update)
     return min(missing, default=None)
@@ -109,7 +110,7 @@ def _find_missing(connection: Connection, row: AuthorityRow, shard: int) -> int 
 def _find_envelope(
     connection: Connection, row: AuthorityRow, published: dict[int, Publication], now: datetime, keystores: Path
 ) -> Path | None:
-    """The sealed list that revokes the one subordinate that waits; it would call the reason a compromise."""
+    """The emergency CRL for the one subordinate that waits; its reason code is always CA compromise."""
     covered = min(one.sequence for one in published.values())
     changes = list_changes(connection, row.id, COMPLETE, after=covered, most=2)
     if len(changes) != 1:
@@ -124,7 +125,7 @@ def _find_envelope(
         envelope = keystores / row.slug / "emergency" / f"{below.slug}.{below.generation}.sealed"
         try:
             content = envelope.read_bytes()
-        except OSError:  # not here, or its owner's alone: that it could be carried here is the operator's knowledge
+        except OSError:  # not on this machine, or not readable for this user: the operator may know better
             return None
         return envelope if is_ready(content, tuple(published.values()), now) else None
     return None

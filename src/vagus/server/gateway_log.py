@@ -1,7 +1,14 @@
-"""Keeps what gates decide: one JSON line each in a hash-chained segment, one ledger entry a minute; decides nothing.
+"""Records what gateways decide: a JSON line each in a hash-chained file, a ledger entry each minute; decides nothing.
 
-A segment is a file of a gate's day. Each line carries the SHA-256 of the line before it, and the ledger's entry of a
-minute commits to the last: a line that was changed or cut out afterwards no longer fits.
+A segment is the file of one gateway and one day. Each line carries, as `before`, the SHA-256 of the line before it. The
+chain goes on from day to day, and after a restart from the last line of the day's file; where there is none it begins
+with zeros. The ledger entry of a minute holds the SHA-256 of the minute's last line. So the ledger commits to every
+line up to there: a line that is changed, removed or inserted later no longer fits.
+
+Threads: the gateways' event loop calls `record`; the upkeep thread calls `flush`, and after both have ended `close` is
+called. `_turn` guards the segments. It is held for buffered writes only, never for an fsync: a disk may take seconds,
+and a gateway that waits for it cannot cut off a revoked device meanwhile. `_unsynced` and `_unrecorded` belong to the
+caller of `flush` and `close`, except that `flush` fills `_unsynced` under `_turn`.
 """
 
 from __future__ import annotations
@@ -12,7 +19,6 @@ import logging
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -34,38 +40,37 @@ _TAIL = 65_536
 
 @dataclass(slots=True)
 class _Segment:
-    """The open file of one gate."""
+    """The open file of one gateway."""
 
     day: str
     stream: IO[bytes]
     head: bytes
+    """The SHA-256 of the last line."""
     counts: Counter[Outcome] = field(default_factory=Counter)
+    """The decisions of the present minute."""
     minute: int = 0
+    """Minutes since 1970 UTC."""
 
 
 class GatewayLog:
-    """Records the decisions of every gate of this process. Safe to call from several threads."""
+    """Records the decisions of every gateway of this process. Safe to call from several threads."""
 
-    def __init__(
-        self, folder: Path, clock: Clock, writer: Writer, *, heard: Callable[[str], None] | None = None
-    ) -> None:
-        """`heard` is given each line as well, for a log stream."""
+    def __init__(self, folder: Path, clock: Clock, writer: Writer) -> None:
         self._folder = folder
         self._clock = clock
         self._writer = writer
-        self._heard = heard
         self._turn = threading.Lock()
         self._segments: dict[str, _Segment] = {}
-        # Of minutes that are over; periodic work and `close` alone touch them. The numbers are of open files.
+        # Both of minutes that are over, oldest first. The numbers are of open files.
         self._unsynced: deque[tuple[int, GatewayMinute]] = deque()
-        self._untold: deque[GatewayMinute] = deque()
+        self._unrecorded: deque[GatewayMinute] = deque()
 
     def part(self) -> Part:
         """As the server runs it."""
         return Part("gateway-log", [Task("gates", 5.0, self.flush)], UPKEEP, close=self.close)
 
     def record(self, decision: ConnectionDecision) -> None:
-        """Keep one decision; a full disk stops no gate, but is told of."""
+        """Record one decision. A full disk stops no gateway; it is logged."""
         now = self._clock.now()
         with self._turn:
             try:
@@ -74,16 +79,14 @@ class GatewayLog:
                 segment.stream.write(line)
                 segment.head = hashlib.sha256(line).digest()
             except OSError as error:
-                _LOG.error("a gate decision could not be kept: %s", error)
+                _LOG.error("a gateway decision could not be recorded: %s", error)
                 return
             segment.counts[decision.outcome] += decision.count
-        if self._heard is not None:
-            self._heard(line.decode("ascii").rstrip("\n"))
 
     def flush(self) -> float | None:
-        """Put lines on the disk, and the minutes that are over into the ledger; for periodic work.
+        """Put lines on the disk, and the minutes that are over into the ledger; for a periodic task.
 
-        Raises what disk and database raise; minutes that the ledger could not take are offered again, the oldest first.
+        Raises what disk and database raise. Minutes that the ledger could not take are offered again, the oldest first.
         """
         minute = int(self._clock.now().timestamp()) // 60
         with self._turn:
@@ -94,35 +97,35 @@ class GatewayLog:
                     segment.counts.clear()
                 segment.minute = minute
         self._sync()
-        self._tell()
+        self._record_minutes()
         return None
 
     def close(self) -> None:
         """Flush everything, the unfinished minute included."""
         with self._turn:
-            self._untold += [_minute(name, one) for name, one in self._segments.items() if one.counts]
+            self._unrecorded += [_minute(name, one) for name, one in self._segments.items() if one.counts]
             for segment in self._segments.values():
                 segment.stream.flush()
                 os.fsync(segment.stream.fileno())
                 segment.stream.close()
             self._segments.clear()
         self._sync()
-        self._tell()
+        self._record_minutes()
 
     def _sync(self) -> None:
-        """Without the turn: a gate that waits for it cuts nobody off meanwhile, and a disk may take seconds."""
+        """Without `_turn`. The lines of a minute are on the disk before the ledger has their hash."""
         while self._unsynced:
             number, over = self._unsynced.popleft()
-            self._untold.append(over)
+            self._unrecorded.append(over)
             try:
                 os.fsync(number)
             finally:
                 os.close(number)
 
-    def _tell(self) -> None:
-        while self._untold:
-            self._writer.submit(partial(append, entry=self._untold[0])).result()
-            self._untold.popleft()
+    def _record_minutes(self) -> None:
+        while self._unrecorded:
+            self._writer.submit(partial(append, entry=self._unrecorded[0])).result()
+            self._unrecorded.popleft()
 
     def _segment(self, name: str, now: datetime) -> _Segment:
         day = f"{now:%Y-%m-%d}"
@@ -138,7 +141,7 @@ class GatewayLog:
         last = _last_line(path) if found is None and path.exists() else b""
         stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
         if last:
-            if not last.endswith(b"\n"):  # a power cut tore it: it stays, and the next one stands by itself
+            if not last.endswith(b"\n"):  # a power cut left half a line: it stays, and the next line follows it
                 stream.write(b"\n")
                 last += b"\n"
             head = hashlib.sha256(last).digest()
@@ -149,7 +152,7 @@ class GatewayLog:
 
 
 def _last_line(path: Path) -> bytes:
-    """The end of a file that may have gigabytes, behind its last line but one."""
+    """The last line of a file that may have gigabytes, read from its end."""
     with path.open("rb") as stream:
         at, tail = stream.seek(0, os.SEEK_END), b""
         while at > 0 and b"\n" not in tail[:-1]:
@@ -166,7 +169,7 @@ def _minute(name: str, segment: _Segment) -> GatewayMinute:
 
 
 def _line(decision: ConnectionDecision, now: datetime, before: bytes) -> bytes:
-    said: dict[str, object] = {
+    facts: dict[str, object] = {
         "at": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "before": before.hex(),
         "listener": decision.listener,
@@ -184,5 +187,5 @@ def _line(decision: ConnectionDecision, now: datetime, before: bytes) -> bytes:
         "count": decision.count if decision.count != 1 else None,
         "detail": decision.detail or None,
     }
-    said.update({name: value for name, value in optional.items() if value is not None})
-    return (json.dumps(said, ensure_ascii=True, separators=(",", ":")) + "\n").encode("ascii")
+    facts.update({name: value for name, value in optional.items() if value is not None})
+    return (json.dumps(facts, ensure_ascii=True, separators=(",", ":")) + "\n").encode("ascii")
