@@ -152,7 +152,7 @@ def _with_nonce(request: bytes) -> bytes:
     """The same question with a nonce where the mark is."""
     identifier = request
     for _ in range(4):  # OCSPRequest, TBSRequest, requestList, Request
-        identifier = der.read_only(identifier, der.SEQUENCE)
+        identifier = der.content_of(identifier, der.SEQUENCE)
     return _request(identifier, _MARK)
 
 

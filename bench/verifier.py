@@ -25,7 +25,7 @@ from vagus.trust.anchors import AnchorSet
 from vagus.trust.crl_status import CrlStatus
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509.certificates import CertificateCache
-from vagus.x509.der_reading import oid_contents
+from vagus.x509.der import oid_contents
 from vagus.x509.paths.policies import PolicyInputs
 from vagus.x509.paths.search import PathAnchor, Pool
 from vagus.x509.signatures import SignatureVerdicts

@@ -16,7 +16,7 @@ from vagus.trust.crl_rules import CrlRules
 from vagus.trust.crl_status import CrlStatus
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.der_reading import oid_contents
+from vagus.x509.der import oid_contents
 from vagus.x509.names.constraints import compile_constraints
 from vagus.x509.paths.checks import PathInputs
 from vagus.x509.paths.policies import PolicyInputs

@@ -17,7 +17,7 @@ from vagus.reasons import Reason
 from vagus.trust.crl_rules import CrlRules
 from vagus.trust.crl_status import CrlStatus
 from vagus.x509.certificates import CertificateCache, PathCertificate
-from vagus.x509.der_reading import oid_contents
+from vagus.x509.der import oid_contents
 from vagus.x509.names.identity import check_host, check_mailbox
 from vagus.x509.paths.checks import PathInputs
 from vagus.x509.paths.rules import PKIX, RFC5280_STRICT, WEBPKI, WEBPKI_COMMON_NAME, PathRules

@@ -10,7 +10,7 @@ from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.trust.crl_rules import CrlRules
 from vagus.trust.crl_status import CrlStatus
-from vagus.x509.der_reading import oid_contents
+from vagus.x509.der import oid_contents
 from vagus.x509.paths.checks import PathInputs
 from vagus.x509.paths.policies import PolicyInputs
 from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_path

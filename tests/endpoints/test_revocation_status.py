@@ -288,7 +288,7 @@ def test_a_question_that_is_signed_with_a_chain_of_large_keys_is_answered(
     app: ASGIApp, issued: IssuedCertificate
 ) -> None:
     """RFC 6960 4.1.2: 6 kB with three certificates of RSA-4096, more with post-quantum ones."""
-    tbs_der = der.read_only(_question(issued), der.SEQUENCE)
+    tbs_der = der.content_of(_question(issued), der.SEQUENCE)
     algorithm = der.sequence(der.object_identifier("1.2.840.113549.1.1.11"), der.NULL_DER)
     certificates = der.explicit(0, der.sequence(*[issued.issuer.certificate_der] * 8))
     signature = der.sequence(algorithm, der.bit_string(bytes(512)), certificates)

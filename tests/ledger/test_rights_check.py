@@ -216,7 +216,7 @@ def test_a_certificate_moved_to_a_list_that_nobody_reads_is_found(lived: World) 
         row = next(iter(iterate_recorded_certificates(connection)))
     assert row.tbs_der is not None
     pointer = der.octet_string(b"http://status.example/crl/h1.icu/1/0.crl")
-    tbs_der = der.sequence(der.read_only(row.tbs_der, der.SEQUENCE), pointer)
+    tbs_der = der.sequence(der.content_of(row.tbs_der, der.SEQUENCE), pointer)
     signed_der = der.sequence(tbs_der)
     told = replace(
         row, tbs_der=tbs_der, certificate_der=signed_der, fingerprint=hashlib.sha256(signed_der).digest(), shard=0

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from vagus.x509 import der
 from vagus.x509.certificates import PathCertificate, decode_certificate
-from vagus.x509.der_reading import oid_contents
+from vagus.x509.der import oid_contents
 from vagus.x509.ocsp.messages import key_bytes
 from vagus.x509.paths.search import PathAnchor
 
@@ -158,7 +158,7 @@ def basic(ca: bool = True, path_length: int | None = None, *, critical: bool = T
 
 def usage(*bits: int, critical: bool = True) -> Ext:
     """The keyUsage with these bits."""
-    return Ext("2.5.29.15", der.named_bits(bits), critical)
+    return Ext("2.5.29.15", der.named_bit_string(bits), critical)
 
 
 CA_USAGE = usage(5, 6)
@@ -266,7 +266,7 @@ def point(named: bytes = b"", reasons: Sequence[int] = (), issuer: str = "") -> 
     """A DistributionPoint."""
     parts = der.encode_tlv(0xA0, named) if named else b""
     if reasons:
-        parts += der.implicit(1, der.named_bits(reasons)[2:])
+        parts += der.implicit(1, der.named_bit_string(reasons)[2:])
     if issuer:
         parts += der.encode_tlv(0xA2, general("directory", issuer))
     return der.sequence(parts)
@@ -406,7 +406,7 @@ def scope(
     parts = der.encode_tlv(0xA0, named) if named else b""
     parts += der.implicit(1, b"\xff") if only_user else b""
     parts += der.implicit(2, b"\xff") if only_ca else b""
-    parts += der.implicit(3, der.named_bits(reasons)[2:]) if reasons else b""
+    parts += der.implicit(3, der.named_bit_string(reasons)[2:]) if reasons else b""
     parts += der.implicit(4, b"\xff") if indirect else b""
     parts += der.implicit(5, b"\xff") if only_attribute else b""
     return Ext("2.5.29.28", der.encode_tlv(der.SEQUENCE, parts), critical=True)

@@ -24,7 +24,7 @@ from vagus.x509.budgets import DEFAULT_LIMITS
 from vagus.x509.certificates import MAX_CERTIFICATE, decode_certificate
 from vagus.x509.crls.decoding import decode_crl
 from vagus.x509.crls.scope import distribution_points
-from vagus.x509.der_reading import ENUMERATED, MAX_INTEGER, MAX_SERIAL
+from vagus.x509.der import ENUMERATED, MAX_INTEGER, MAX_SERIAL
 from vagus.x509.extensions import KEY_USAGE
 from vagus.x509.ocsp.messages import decode_ocsp_request, decode_ocsp_response
 

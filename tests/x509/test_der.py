@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vagus.errors import Malformed, VagusError
+from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
+
+_FIRST = datetime(1950, 1, 1, tzinfo=UTC).replace(tzinfo=None)  # hypothesis wants bounds without a zone
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).replace(tzinfo=None)
 
 
 @given(st.integers(min_value=-(1 << 200), max_value=1 << 200))
 def test_an_integer_comes_back_and_has_no_needless_octet(value: int) -> None:
-    content = der.read_only(der.integer(value), der.INTEGER)
+    content = der.content_of(der.integer(value), der.INTEGER)
     assert int.from_bytes(content, "big", signed=True) == value
     assert len(content) == 1 or content[0] not in {0x00, 0xFF} or (content[0] ^ content[1]) & 0x80
 
@@ -23,7 +27,7 @@ def test_an_integer_comes_back_and_has_no_needless_octet(value: int) -> None:
 @given(st.integers(0, 2), st.integers(0, 39), st.lists(st.integers(0, 1 << 40), max_size=8))
 def test_an_object_identifier_comes_back(first: int, second: int, rest: list[int]) -> None:
     text = ".".join(map(str, (first, second, *rest)))
-    assert der.decode_object_identifier(der.read_only(der.object_identifier(text), der.OBJECT_IDENTIFIER)) == text
+    assert der.decode_object_identifier(der.content_of(der.object_identifier(text), der.OBJECT_IDENTIFIER)) == text
 
 
 def test_the_second_arc_under_two_may_be_large() -> None:
@@ -48,7 +52,7 @@ def test_an_object_identifier_with_padding_or_a_cut_is_refused(content: str) -> 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 65535, 65536])
 def test_lengths_are_the_shortest_at_every_edge(size: int) -> None:
     whole = der.octet_string(bytes(size))
-    assert der.read_only(whole, der.OCTET_STRING) == bytes(size)
+    assert der.content_of(whole, der.OCTET_STRING) == bytes(size)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def test_lengths_are_the_shortest_at_every_edge(size: int) -> None:
 )
 def test_what_is_not_der_is_refused(octets: str) -> None:
     with pytest.raises(Malformed) as refusal:
-        der.read_only(bytes.fromhex(octets), der.SEQUENCE)
+        der.content_of(bytes.fromhex(octets), der.SEQUENCE)
     assert refusal.value.reason is Reason.NON_DER
 
 
@@ -80,10 +84,10 @@ def test_times_change_their_form_in_2050() -> None:
 
 
 def test_named_bits_have_no_trailing_zeros() -> None:
-    assert der.named_bits([]).hex() == "030100"
-    assert der.named_bits([0]).hex() == "03020780"
-    assert der.named_bits([5, 6]).hex() == "03020106"
-    assert der.named_bits([0, 8]).hex() == "0303078080"
+    assert der.named_bit_string([]).hex() == "030100"
+    assert der.named_bit_string([0]).hex() == "03020780"
+    assert der.named_bit_string([5, 6]).hex() == "03020106"
+    assert der.named_bit_string([0, 8]).hex() == "0303078080"
 
 
 def test_a_set_is_sorted() -> None:
@@ -94,8 +98,120 @@ def test_a_set_is_sorted() -> None:
 @settings(max_examples=300)
 def test_the_walker_raises_only_our_errors(octets: bytes) -> None:
     try:
-        for _, content, _ in der.read_children(octets):
-            der.read_children(content)
+        for _, content, _ in der.split_elements(octets):
+            der.split_elements(content)
             der.decode_object_identifier(content)
     except VagusError as fault:
         assert fault.reason is Reason.NON_DER
+
+
+def refusal_of(act: Callable[[], object]) -> Reason:
+    with pytest.raises(Malformed) as caught:
+        act()
+    return caught.value.reason
+
+
+@settings(max_examples=200)
+@given(st.integers(min_value=-(2**167), max_value=2**167 - 1))
+def test_an_integer_is_read_back_by_position(value: int) -> None:
+    whole = der.integer(value)
+    start, end = der.read_whole(whole, der.INTEGER, "number")
+    assert der.integer_value(whole, start, end, "number") == value
+
+
+@settings(max_examples=100)
+@given(st.sets(st.integers(min_value=0, max_value=15)))
+def test_named_bits_come_back(positions: set[int]) -> None:
+    whole = der.named_bit_string(positions)
+    start, end = der.read_whole(whole, der.BIT_STRING, "bits")
+    assert der.named_bits_value(whole, start, end, "bits") == sum(1 << position for position in positions)
+
+
+@settings(max_examples=200)
+@given(st.datetimes(min_value=_FIRST, max_value=_LAST))
+def test_a_time_comes_back_to_the_second(moment: datetime) -> None:
+    at = moment.replace(microsecond=0, tzinfo=UTC)
+    whole = der.time(at)
+    tag, start, end = der.read_element(whole, 0, len(whole))
+    assert der.time_value(whole, tag, start, end, "moment") == at
+
+
+@pytest.mark.parametrize(
+    ("what", "octets"),
+    [
+        ("a padded integer", b"\x02\x02\x00\x01"),
+        ("a padded negative integer", b"\x02\x02\xff\x80"),
+        ("an empty integer", b"\x02\x00"),
+    ],
+)
+def test_a_padded_integer_is_refused(what: str, octets: bytes) -> None:
+    assert refusal_of(lambda: der.integer_value(octets, 2, len(octets), what)) is Reason.NON_DER
+
+
+@pytest.mark.parametrize("octets", [b"\x01", b"\x01\x81"], ids=["absent bits", "set unused bits"])
+def test_wrong_unused_bits_are_refused(octets: bytes) -> None:
+    assert refusal_of(lambda: der.bit_string_value(octets, 0, len(octets), "bits")) is Reason.NON_DER
+
+
+def test_a_named_list_with_trailing_zeros_passes_only_where_lists_in_use_have_them() -> None:
+    octets = b"\x00\x60\x00"
+    assert refusal_of(lambda: der.named_bits_value(octets, 0, 3, "usage")) is Reason.NON_DER
+    assert der.named_bits_value(octets, 0, 3, "reasons", may_trail=True) == 0b110
+
+
+@pytest.mark.parametrize("octets", [b"\x01", b"\x00\x00", b""])
+def test_a_boolean_is_00_or_ff(octets: bytes) -> None:
+    assert refusal_of(lambda: der.boolean_value(octets, 0, len(octets), "flag")) is Reason.NON_DER
+
+
+@pytest.mark.parametrize(
+    ("tag", "text"),
+    [
+        (der.UTC_TIME, b"2703011200Z"),
+        (der.UTC_TIME, b"270301120000+0100"),
+        (der.UTC_TIME, b"270230120000Z"),
+        (der.UTC_TIME, b"270301120060Z"),
+        (der.GENERALIZED_TIME, b"20270301120000.5Z"),
+        (der.GENERALIZED_TIME, b"20271301120000Z"),
+        (der.GENERALIZED_TIME, b"2027030112000\xb9Z"),
+        (der.INTEGER, b"20270301120000Z"),
+    ],
+)
+def test_a_time_in_another_form_is_refused(tag: int, text: bytes) -> None:
+    assert refusal_of(lambda: der.time_value(text, tag, 0, len(text), "moment")) is Reason.NON_DER
+
+
+def test_the_year_zero_is_long_past_and_not_an_error() -> None:
+    text = b"00000101000000Z"
+    assert der.time_value(text, der.GENERALIZED_TIME, 0, len(text), "moment") == datetime(1, 1, 1, tzinfo=UTC)
+
+
+def test_utc_time_turns_the_century_at_fifty() -> None:
+    for text, year in ((b"491231235959Z", 2049), (b"500101000000Z", 1950)):
+        assert der.time_value(text, der.UTC_TIME, 0, len(text), "moment").year == year
+
+
+@pytest.mark.parametrize("contents", [b"", b"\x80", b"\x2a\x80\x01", b"\x2a" * 129])
+def test_an_object_identifier_is_minimal_and_whole(contents: bytes) -> None:
+    assert refusal_of(lambda: der.check_oid(contents, "oid")) is Reason.NON_DER
+    assert der.oid_text(contents) == contents.hex()
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=60))
+def test_any_octets_are_read_or_refused(octets: bytes) -> None:
+    try:
+        children = der.read_children(octets, 0, len(octets))
+    except Malformed as refusal:
+        assert refusal.reason is Reason.NON_DER
+    else:
+        assert b"".join(octets[start:end] for _, start, _, end in children) == octets
+
+
+def test_an_integer_of_more_octets_than_are_read_is_refused_by_its_limit() -> None:
+    whole = der.integer(2**167)
+    start, end = der.read_whole(whole, der.INTEGER, "number")
+    with pytest.raises(LimitExceeded) as caught:
+        der.integer_value(whole, start, end, "number")
+    assert (caught.value.reason, caught.value.facts["limit"]) == (Reason.TOO_LARGE, 21)
+    assert der.integer_value(whole, start, end, "number", longest=22) == 2**167

@@ -19,7 +19,7 @@ from tests.x509.walking import walk
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.trust.crl_status import CrlStatus
-from vagus.x509.der_reading import oid_contents
+from vagus.x509.der import oid_contents
 from vagus.x509.paths.policies import PolicyInputs
 from vagus.x509.paths.search import Pool
 

@@ -79,7 +79,7 @@ def parts_of(profile: str, issuer: Authority, **changes: object) -> Parts:
     wanted = contents(profile, **changes)
     tbs = build_tbs(wanted, issuer.facts)
     fields = decode_tbs(tbs)
-    elements = [whole for _, _, whole in der.read_children(der.read_only(tbs, der.SEQUENCE))]
+    elements = [whole for _, _, whole in der.split_elements(der.content_of(tbs, der.SEQUENCE))]
     return Parts(
         profile=wanted.profile,
         issuer=issuer.facts,
@@ -190,7 +190,7 @@ def key(kind: str) -> Callable[[Parts], object]:
 
 
 def uses(*found: int) -> bytes:
-    return der.named_bits(found)
+    return der.named_bit_string(found)
 
 
 CN = attribute("2.5.4.3", der.UTF8_STRING, DEVICE.encode())

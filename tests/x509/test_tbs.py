@@ -31,8 +31,8 @@ def test_the_fields_are_those_that_the_library_reads() -> None:
 
 
 def test_the_first_of_repeated_extensions_counts() -> None:
-    elements = [whole for _, _, whole in der.read_children(der.read_only(GOOD, der.SEQUENCE))]
-    listed = der.read_only(der.read_only(elements[7], 0xA3), der.SEQUENCE)
+    elements = [whole for _, _, whole in der.split_elements(der.content_of(GOOD, der.SEQUENCE))]
+    listed = der.content_of(der.content_of(elements[7], 0xA3), der.SEQUENCE)
     doubled = listed + der.sequence(der.object_identifier("2.5.29.15"), der.octet_string(b"second"))
     elements[7] = der.explicit(3, der.sequence(doubled))
     fields = decode_tbs(der.sequence(*elements))

@@ -85,7 +85,7 @@ def differs_only_in_key_serial_dates(one: bytes, other: bytes) -> bool:
     """Whether two TBS are equal octet for octet once serial, dates, key and key identifier are blotted out."""
 
     def blotted(tbs: bytes) -> bytes:
-        elements = [whole for _, _, whole in der.read_children(der.read_only(tbs, der.SEQUENCE))]
+        elements = [whole for _, _, whole in der.split_elements(der.content_of(tbs, der.SEQUENCE))]
         assert len(elements) == 8
         extensions = decode_tbs(tbs).by_oid
         identifier = extensions[oids.SUBJECT_KEY_IDENTIFIER].value

@@ -13,30 +13,22 @@ from vagus.x509.paths.rules import PROFILES, PathRules
 
 _REPOSITORY = Path(__file__).parents[2]
 _DOC = (_REPOSITORY / "docs" / "verifier.md").read_text(encoding="utf-8")
+_VERIFIER = ("trust", "x509/paths", "x509/names")
+_VERIFIER_MODULES = (
+    "budgets",
+    "certificates",
+    "crls/decoding",
+    "crls/scope",
+    "der",
+    "extensions",
+    "ocsp/checks",
+    "ocsp/messages",
+    "signatures",
+)
+_PACKAGE = _REPOSITORY / "src" / "vagus"
 _SOURCES = [
-    *(_REPOSITORY / "src" / "vagus" / "trust").glob("*.py"),
-    *(
-        _REPOSITORY / "src" / "vagus" / "x509" / f"{name}.py"
-        for name in (
-            "budgets",
-            "certificates",
-            "constraints",
-            "crl_scope",
-            "crls",
-            "der_reading",
-            "extensions",
-            "form_checks",
-            "general_names",
-            "identity",
-            "name_matching",
-            "ocsp",
-            "ocsp_checks",
-            "path_checks",
-            "paths",
-            "policies",
-            "signatures",
-        )
-    ),
+    *(path for folder in _VERIFIER for path in (_PACKAGE / folder).glob("*.py") if path.stem != "distinguished"),
+    *(_PACKAGE / "x509" / f"{name}.py" for name in _VERIFIER_MODULES),
 ]
 
 

@@ -11,7 +11,7 @@ from tests.x509.chains import AT, CLIENT_AUTH, Made
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.x509.budgets import DEFAULT_LIMITS, Limits
-from vagus.x509.der_reading import oid_contents
+from vagus.x509.der import oid_contents
 from vagus.x509.paths.checks import PathInputs
 from vagus.x509.paths.policies import PolicyInputs
 from vagus.x509.paths.rules import PKIX, PathRules

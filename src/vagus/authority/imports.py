@@ -109,13 +109,13 @@ def check_authority(found: ImportedChain, allowed: frozenset[KeyAlgorithm]) -> N
     fields = found.fields
     # 1. version 3 with basicConstraints cA (RFC 5280 4.2.1.9)
     basic = fields.by_oid.get(oids.BASIC_CONSTRAINTS)
-    if fields.version != 2 or basic is None or der.TRUE_DER not in der.read_only(basic.value, der.SEQUENCE)[:3]:
+    if fields.version != 2 or basic is None or der.TRUE_DER not in der.content_of(basic.value, der.SEQUENCE)[:3]:
         msg = "this is not the certificate of a CA (basicConstraints cA, RFC 5280 4.2.1.9); import the CA's own"
         raise NotTrusted(Reason.NOT_A_CA, msg)
     # 2. keyCertSign and cRLSign (4.2.1.3): without the second nothing that it issues can ever be revoked
     usage = fields.by_oid.get(oids.KEY_USAGE)
     if usage is not None:
-        bits = der.read_only(usage.value, der.BIT_STRING)
+        bits = der.content_of(usage.value, der.BIT_STRING)
         if len(bits) < 2 or not _has_bit(bits, _CERT_SIGN_BIT) or not _has_bit(bits, _CRL_SIGN_BIT):
             msg = "the CA's key usage lacks keyCertSign or cRLSign; have it certified with both"
             raise NotTrusted(Reason.KEY_USAGE, msg)

@@ -9,7 +9,7 @@ from vagus.ledger.entries import conceal
 from vagus.records.audit_rows import RecordedCertificate
 from vagus.records.authorities import slug_of
 from vagus.records.certificates import INTENDED, ISSUED
-from vagus.x509.der_reading import SEQUENCE, fail, read_children, read_whole, time_value
+from vagus.x509.der import SEQUENCE, fail, read_children, read_whole, time_value
 
 _NOBODY = bytes(32)
 _VALIDITY = 4  # behind version, serial number, signature algorithm and issuer (RFC 5280 4.1)

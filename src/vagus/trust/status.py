@@ -19,7 +19,7 @@ from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.der_reading import NULL_DER, oid_contents
+from vagus.x509.der import NULL_DER, oid_contents
 from vagus.x509.paths.search import ValidPath
 
 DEFINITE = frozenset({Reason.REVOKED, Reason.REVOKED_CA, Reason.ON_HOLD, Reason.NOT_ISSUED})

@@ -43,11 +43,11 @@ def decode_certs_only(message: bytes) -> tuple[bytes, ...]:
         msg = f"CMS message of {len(message)} octets exceeds the limit of {MAX_MESSAGE}"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_MESSAGE, value=len(message))
     # ContentInfo ::= SEQUENCE { contentType OID, content [0] EXPLICIT } (RFC 5652 section 3)
-    outer = der.read_children(der.read_only(message, der.SEQUENCE))
+    outer = der.split_elements(der.content_of(message, der.SEQUENCE))
     if len(outer) != 2 or outer[0][2] != _ID_SIGNED_DATA or outer[1][0] != _CONTEXT_0:
         raise Malformed(Reason.BAD_ENCODING, "the CMS content type is not id-signedData (1.2.840.113549.1.7.2)")
     # SignedData ::= SEQUENCE { version, digestAlgorithms, encapContentInfo, [0] certs, [1] crls, signerInfos } (5.1)
-    fields = der.read_children(der.read_only(outer[1][1], der.SEQUENCE))
+    fields = der.split_elements(der.content_of(outer[1][1], der.SEQUENCE))
     tags = [tag for tag, _, _ in fields]
     optional = [tag for tag in (_CONTEXT_0, _CONTEXT_1) if tag in tags]
     if tags != [der.INTEGER, der.SET, der.SEQUENCE, *optional, der.SET]:
@@ -63,7 +63,7 @@ def decode_certs_only(message: bytes) -> tuple[bytes, ...]:
 
 
 def _decode_certificates(octets: bytes) -> tuple[bytes, ...]:
-    found = der.read_children(octets)
+    found = der.split_elements(octets)
     if len(found) > MAX_CERTIFICATES:
         msg = f"the message carries {len(found)} certificates, at most {MAX_CERTIFICATES} are read here"
         raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_CERTIFICATES, value=len(found))

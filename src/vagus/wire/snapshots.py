@@ -23,7 +23,6 @@ from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.wire.golomb import MAX_RICE_BITS, decode_gaps, encode_gaps, rice_bits
 from vagus.x509 import der
-from vagus.x509 import der_reading as reading
 from vagus.x509.keys import verify_signature
 
 MAX_SNAPSHOT = 4 * 1024 * 1024  # octets
@@ -133,42 +132,42 @@ def decode_snapshot(snapshot_der: bytes) -> Snapshot:
         msg = f"snapshot of {len(snapshot_der)} octets exceeds the {MAX_SNAPSHOT} that are read; is it the right file?"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_SNAPSHOT, value=len(snapshot_der))
     data = bytes(snapshot_der)
-    start, end = reading.read_whole(data, reading.SEQUENCE, "a snapshot")
-    first, content_end = reading.read_expected(data, start, end, reading.SEQUENCE, "content")
-    _, algorithm_end = reading.read_expected(data, content_end, end, reading.SEQUENCE, "algorithm")
-    signature_start, signature_end = reading.read_expected(data, algorithm_end, end, reading.BIT_STRING, "signature")
+    start, end = der.read_whole(data, der.SEQUENCE, "a snapshot")
+    first, content_end = der.read_expected(data, start, end, der.SEQUENCE, "content")
+    _, algorithm_end = der.read_expected(data, content_end, end, der.SEQUENCE, "algorithm")
+    signature_start, signature_end = der.read_expected(data, algorithm_end, end, der.BIT_STRING, "signature")
     if signature_end != end:
-        reading.fail("bytes after the snapshot's signature")
+        der.fail("bytes after the snapshot's signature")
     facts, count, values = _read_content(data, first, content_end)
     return Snapshot(
         facts,
         count,
         data[start:content_end],
         data[content_end:algorithm_end],
-        reading.whole_bytes(data, signature_start, signature_end, "signature"),
+        der.whole_bytes(data, signature_start, signature_end, "signature"),
         values,
     )
 
 
 def _read_content(data: bytes, start: int, end: int) -> tuple[SnapshotFacts, int, tuple[int, ...]]:
-    fields = reading.read_children(data, start, end)
+    fields = der.read_children(data, start, end)
     expected = bytes((0x02,) * 4 + (0x04,) * 2 + (0x02,) * 2 + (0x30,) * 2 + (0x04,))
-    if not fields or fields[0][0] != reading.INTEGER:
-        reading.fail("a snapshot without a version")
-    version = reading.integer_value(data, *fields[0][2:], "version")
+    if not fields or fields[0][0] != der.INTEGER:
+        der.fail("a snapshot without a version")
+    version = der.integer_value(data, *fields[0][2:], "version")
     if version != 1:
         msg = f"a snapshot of version {version} is not read here, only version 1; update this verifier"
         raise Malformed(Reason.BAD_VERSION, msg)
     if bytes(tag for tag, *_ in fields) != expected:
-        reading.fail("a snapshot whose fields are not those of version 1")
+        der.fail("a snapshot whose fields are not those of version 1")
     number, made_at, next_update, one_in, bits = (
-        reading.integer_value(data, *fields[index][2:], "a number of a snapshot") for index in (1, 2, 3, 6, 7)
+        der.integer_value(data, *fields[index][2:], "a number of a snapshot") for index in (1, 2, 3, 6, 7)
     )
     key_sha256, salt, gaps = (data[fields[index][2] : fields[index][3]] for index in (4, 5, 10))
-    counts = [reading.integer_value(data, *one[2:], "a count") for one in reading.read_children(data, *fields[8][2:])]
-    named = reading.read_children(data, *fields[9][2:])
-    if any(tag != reading.OCTET_STRING for tag, *_ in named):
-        reading.fail("an issuer of a snapshot that is no OCTET STRING")
+    counts = [der.integer_value(data, *one[2:], "a count") for one in der.read_children(data, *fields[8][2:])]
+    named = der.read_children(data, *fields[9][2:])
+    if any(tag != der.OCTET_STRING for tag, *_ in named):
+        der.fail("an issuer of a snapshot that is no OCTET STRING")
     issuers = [data[first:last] for _, _, first, last in named]
     is_bounded = (
         0 <= number < 1 << 63

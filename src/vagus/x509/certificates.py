@@ -16,7 +16,7 @@ from typing import Any
 
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
-from vagus.x509 import der_reading as der
+from vagus.x509 import der
 from vagus.x509 import extensions as ext
 from vagus.x509.extensions import (
     AuthorityKeyId,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vagus.x509 import der_reading as der
+from vagus.x509 import der
 from vagus.x509.names.general import GeneralName, GeneralNames, read_general_name, read_general_names
 from vagus.x509.names.matching import RelativeName, decode_relative_name
 
@@ -120,7 +120,7 @@ def decode_basic_constraints(value: bytes) -> BasicConstraints:
 def decode_key_usage(value: bytes) -> int:
     """The bits as a number, bit n for KeyUsage bit n. Raises Malformed(NON_DER), also when no bit is set."""
     start, end = der.read_whole(value, der.BIT_STRING, "keyUsage")
-    bits = der.named_bits(value, start, end, "keyUsage")
+    bits = der.named_bits_value(value, start, end, "keyUsage")
     if not bits:
         der.fail("keyUsage sets no bit")
     return bits
@@ -302,7 +302,7 @@ def _read_point(value: bytes, start: int, end: int) -> DistributionPoint:
         if tag == 0xA0:
             full_name, relative_name = read_point_name(value, first, last)
         elif tag == 0x81:
-            reasons = der.named_bits(value, first, last, "reasons", may_trail=True)
+            reasons = der.named_bits_value(value, first, last, "reasons", may_trail=True)
         else:
             crl_issuer = read_general_names(value, first, last, "cRLIssuer")
     if full_name is None and relative_name is None and crl_issuer is None:

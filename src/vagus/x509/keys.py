@@ -178,11 +178,11 @@ def read_key_algorithm(spki_der: bytes) -> KeyAlgorithm:
     """
     if len(spki_der) == _FAST_LENGTH and spki_der[:_FAST_PREFIX] in _FAST:
         return _FAST[spki_der[:_FAST_PREFIX]]
-    parts = der.read_children(der.read_only(spki_der, der.SEQUENCE))
+    parts = der.split_elements(der.content_of(spki_der, der.SEQUENCE))
     if [tag for tag, _, _ in parts] != [der.SEQUENCE, der.BIT_STRING]:
         msg = "SubjectPublicKeyInfo is not an AlgorithmIdentifier and a BIT STRING; send RFC 5280 4.1.2.7"
         raise Malformed(Reason.BAD_ENCODING, msg)
-    identifier = der.read_children(parts[0][1])
+    identifier = der.split_elements(parts[0][1])
     bits = parts[1][1]
     if not identifier or identifier[0][0] != der.OBJECT_IDENTIFIER or len(identifier) > 2 or bits[:1] != b"\x00":
         msg = "the key's AlgorithmIdentifier or BIT STRING is not what RFC 5280 4.1.1.2 allows; make a new key pair"
@@ -251,7 +251,7 @@ def _read_rsa_size(parameters: tuple[int, bytes, bytes] | None, content: bytes) 
 
 
 def _read_rsa(content: bytes) -> tuple[int, int]:
-    numbers = der.read_children(der.read_only(content, der.SEQUENCE))
+    numbers = der.split_elements(der.content_of(content, der.SEQUENCE))
     if [tag for tag, _, _ in numbers] != [der.INTEGER, der.INTEGER]:
         raise Malformed(Reason.BAD_ENCODING, "RSA key is not a modulus and an exponent; make a new key pair")
     for _, octets, whole in numbers:
@@ -297,7 +297,7 @@ def check_key_strength(key: PublicKey, allowed: frozenset[KeyAlgorithm]) -> None
         raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg, algorithm=key.algorithm)
     if key.algorithm not in _RSA_ALGORITHMS:
         return  # curves and ML-DSA parameter sets hold no weak keys that decode and lie on the curve
-    outer = der.read_children(der.read_only(key.spki_der, der.SEQUENCE))
+    outer = der.split_elements(der.content_of(key.spki_der, der.SEQUENCE))
     modulus, _ = _read_rsa(outer[1][1][1:])
     _check_modulus(modulus)
 
@@ -361,7 +361,7 @@ def verify_signature(spki_der: bytes, algorithm_identifier_der: bytes, signature
 def describe_algorithm(identifier_der: bytes) -> str:
     """The OID in an AlgorithmIdentifier for a message, or its octets where it holds none."""
     try:
-        return der.decode_object_identifier(der.read_children(der.read_only(identifier_der, der.SEQUENCE))[0][1])
+        return der.decode_object_identifier(der.split_elements(der.content_of(identifier_der, der.SEQUENCE))[0][1])
     except (Malformed, IndexError):
         return identifier_der[:32].hex() or "(none)"
 

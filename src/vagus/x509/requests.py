@@ -48,12 +48,12 @@ def decode_request(request_der: bytes) -> CertificateRequest:
         msg = f"request has {len(request_der)} octets, more than the {LARGEST_REQUEST} allowed; send the key alone"
         raise LimitExceeded(Reason.TOO_LARGE, msg, octets=len(request_der))
     # 2. RFC 2986 4.2: CertificationRequestInfo, signatureAlgorithm, signature, and nothing after it
-    outer = der.read_children(der.read_only(request_der, der.SEQUENCE))
+    outer = der.split_elements(der.content_of(request_der, der.SEQUENCE))
     if [tag for tag, _, _ in outer] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING] or outer[2][1][:1] != b"\x00":
         raise Malformed(Reason.BAD_ENCODING, "not a CertificationRequest (RFC 2986 4.2); send PKCS#10 in DER")
     (_, info, info_der), (_, _, algorithm_der), (_, signature_bits, _) = outer
     # 3. RFC 2986 4.1: version 0, subject, subjectPKInfo, attributes [0]
-    fields = der.read_children(info)
+    fields = der.split_elements(info)
     if [tag for tag, _, _ in fields] not in ([2, 0x30, 0x30, 0xA0], [2, 0x30, 0x30]):
         raise Malformed(
             Reason.BAD_ENCODING, "CertificationRequestInfo lacks a field (RFC 2986 4.1); send PKCS#10 in DER"
@@ -93,18 +93,18 @@ def _read_attributes(attributes: bytes, names: list[str]) -> tuple[bytes | None,
     """The subjectAltName asked for and the challenge password; appends every name and OID found to `names`."""
     alternative: bytes | None = None
     challenge: str | None = None
-    found = der.read_children(attributes)
+    found = der.split_elements(attributes)
     if len(found) > _MOST_ATTRIBUTES:
         msg = f"request has {len(found)} attributes, more than the {_MOST_ATTRIBUTES} allowed; send fewer"
         raise LimitExceeded(Reason.TOO_MANY, msg, attributes=len(found))
     for tag, content, _ in found:
-        parts = der.read_children(content) if tag == der.SEQUENCE else []
+        parts = der.split_elements(content) if tag == der.SEQUENCE else []
         if [part[0] for part in parts] != [der.OBJECT_IDENTIFIER, der.SET]:
             raise Malformed(
                 Reason.BAD_ENCODING, "an attribute is not type and values (RFC 2986 4.1); send PKCS#10 in DER"
             )
         oid = der.decode_object_identifier(parts[0][1])
-        values = der.read_children(parts[1][1])
+        values = der.split_elements(parts[1][1])
         if oid == _EXTENSION_REQUEST and len(values) == 1 and alternative is None:
             alternative = _read_extensions(values[0][2], names)
         elif oid == _CHALLENGE_PASSWORD and len(values) == 1:
@@ -116,8 +116,8 @@ def _read_attributes(attributes: bytes, names: list[str]) -> tuple[bytes | None,
 
 def _read_extensions(extensions_der: bytes, names: list[str]) -> bytes | None:
     alternative: bytes | None = None
-    for _, content, _ in der.read_children(der.read_only(extensions_der, der.SEQUENCE)):
-        parts = der.read_children(content)
+    for _, content, _ in der.split_elements(der.content_of(extensions_der, der.SEQUENCE)):
+        parts = der.split_elements(content)
         if len(parts) not in {2, 3} or parts[0][0] != der.OBJECT_IDENTIFIER or parts[-1][0] != der.OCTET_STRING:
             raise Malformed(Reason.BAD_ENCODING, "a requested extension is not id and value (RFC 5280 4.1.2.9)")
         oid = der.decode_object_identifier(parts[0][1])

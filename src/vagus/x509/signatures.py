@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from vagus.errors import Malformed, NotTrusted
 from vagus.reasons import Reason
-from vagus.x509 import der_reading as der
+from vagus.x509 import der
 
 _EC_PUBLIC_KEY = der.oid_contents("1.2.840.10045.2.1")
 _RSA_ENCRYPTION = der.oid_contents("1.2.840.113549.1.1.1")

@@ -71,7 +71,7 @@ def issuer_facts(
     constraints = fields.by_oid.get(oids.NAME_CONSTRAINTS)
     return IssuerFacts(
         subject_der=fields.subject_der,
-        key_identifier=der.read_only(identifier.value, der.OCTET_STRING)
+        key_identifier=der.content_of(identifier.value, der.OCTET_STRING)
         if identifier
         else key_identifier(fields.spki_der),
         spki_der=fields.spki_der,
@@ -106,18 +106,18 @@ def _is_without_expiry(moment: datetime) -> bool:
 
 def _read_path_length(value: bytes) -> int | None:
     numbers = [
-        content for tag, content, _ in der.read_children(der.read_only(value, der.SEQUENCE)) if tag == der.INTEGER
+        content for tag, content, _ in der.split_elements(der.content_of(value, der.SEQUENCE)) if tag == der.INTEGER
     ]
     return int.from_bytes(numbers[0], "big") if numbers else None
 
 
 def _read_permitted_dns(value: bytes) -> tuple[str, ...]:
     found: list[str] = []
-    for tag, content, _ in der.read_children(der.read_only(value, der.SEQUENCE)):
+    for tag, content, _ in der.split_elements(der.content_of(value, der.SEQUENCE)):
         if tag != 0xA0:
             continue
-        for _, subtree, _ in der.read_children(content):
-            for inner, name, _ in der.read_children(subtree):
+        for _, subtree, _ in der.split_elements(content):
+            for inner, name, _ in der.split_elements(subtree):
                 if inner == 0x82:
                     found.append(name.decode("ascii", "replace").lower().removeprefix("."))
     return tuple(found)
@@ -300,7 +300,9 @@ def _static_extensions(profile: Profile) -> bytes:
         basic = der.TRUE_DER + (der.integer(profile.path_length) if profile.path_length is not None else b"")
     found = [
         extension(oids.BASIC_CONSTRAINTS, der.sequence(basic), is_critical=True),
-        extension(oids.KEY_USAGE, der.named_bits(KEY_USAGE_BITS[use] for use in profile.key_usage), is_critical=True),
+        extension(
+            oids.KEY_USAGE, der.named_bit_string(KEY_USAGE_BITS[use] for use in profile.key_usage), is_critical=True
+        ),
     ]
     if profile.extended_key_usage:
         purposes = der.sequence(*(der.object_identifier(oid) for oid in profile.extended_key_usage))
@@ -313,6 +315,10 @@ def _static_extensions(profile: Profile) -> bytes:
     if profile.is_short_lived:
         found.append(extension(oids.NO_REV_AVAIL, der.NULL_DER))  # RFC 9608 2: never critical
     return b"".join(found)
+
+
+def _key_usage(uses: Iterable[KeyUsage]) -> bytes:
+    return der.named_bit_string(KEY_USAGE_BITS[use] for use in uses)
 
 
 def _key_identifiers(spki_der: bytes, issuer_key_identifier: bytes) -> bytes:

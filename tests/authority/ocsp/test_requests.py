@@ -14,7 +14,7 @@ from vagus.authority.ocsp.requests import RequestDecoder
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
-from vagus.x509.der_reading import oid_contents
+from vagus.x509.der import oid_contents
 from vagus.x509.ocsp.building import NONCE
 from vagus.x509.ocsp.messages import CertId, decode_ocsp_request
 
@@ -31,8 +31,8 @@ def question(nonce: bytes | None, serial: int = 7) -> bytes:
 
 def bare(value: bytes, after: bytes = b"") -> bytes:
     """A nonce as clients before RFC 8954 write it, its octets right in extnValue; `after` is another extension."""
-    identifier = der.read_only(question(None), der.SEQUENCE)
-    asked = der.read_only(identifier, der.SEQUENCE)
+    identifier = der.content_of(question(None), der.SEQUENCE)
+    asked = der.content_of(identifier, der.SEQUENCE)
     nonce = der.sequence(der.object_identifier(NONCE), der.octet_string(value))
     return der.sequence(der.sequence(asked, der.explicit(2, der.sequence(nonce, after))))
 

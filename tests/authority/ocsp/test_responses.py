@@ -616,7 +616,7 @@ def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
 ) -> None:
     """OpenSSL compares what is in extnValue, whatever that is (RFC 6960 4.4.1)."""
     issued = built.issue(issuers)
-    asked = der.read_only(der.read_only(question(issued), der.SEQUENCE), der.SEQUENCE)
+    asked = der.content_of(der.content_of(question(issued), der.SEQUENCE), der.SEQUENCE)
     nonce = der.sequence(der.object_identifier(NONCE), der.octet_string(value))
     request = der.sequence(der.sequence(asked, der.explicit(2, der.sequence(nonce))))
     built.settle()

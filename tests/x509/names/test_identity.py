@@ -21,7 +21,7 @@ def named(*names: tuple[str, str | bytes], subject: str = "CN=host.example") -> 
     ("name", "host"),
     [
         (("dns", "gate.h1.example"), "gate.h1.example"),
-        (("dns", "ListenerState.H1.Example"), "gate.h1.EXAMPLE"),
+        (("dns", "Gate.H1.Example"), "gate.h1.EXAMPLE"),
         (("dns", "*.h1.example"), "gate.h1.example"),
         (("ip", b"\x0a\x03\x07\x15"), "10.3.7.21"),
         (("ip", bytes.fromhex("20010db8000000000000000000000007")), "2001:db8::7"),

@@ -14,7 +14,7 @@ from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.budgets import DEFAULT_LIMITS, Budget
-from vagus.x509.der_reading import oid_contents
+from vagus.x509.der import oid_contents
 from vagus.x509.paths.checks import Descents, PathInputs, check_path
 from vagus.x509.paths.policies import PolicyInputs
 from vagus.x509.paths.rules import DEVICE, PKIX, RFC5280_STRICT, WEBPKI

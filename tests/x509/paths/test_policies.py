@@ -26,7 +26,7 @@ from tests.x509.chains import (
 from tests.x509.walking import refusal, walk
 from vagus.reasons import Reason
 from vagus.x509 import der
-from vagus.x509.der_reading import oid_contents
+from vagus.x509.der import oid_contents
 from vagus.x509.paths.policies import PolicyInputs
 from vagus.x509.paths.rules import RFC5280_STRICT
 

@@ -226,10 +226,10 @@ def read_number(crl_der: bytes) -> int:
         tag, start, at = der.read_element(crl_der, at, end)
     if tag != _EXTENSIONS:
         return -1
-    for _, content, _ in der.read_children(der.read_only(crl_der[start:at], der.SEQUENCE)):
-        parts = der.read_children(content)
+    for _, content, _ in der.split_elements(der.content_of(crl_der[start:at], der.SEQUENCE)):
+        parts = der.split_elements(content)
         if parts[0][2] == der.object_identifier(CRL_NUMBER):
-            return int.from_bytes(der.read_only(parts[-1][1], der.INTEGER), "big")
+            return int.from_bytes(der.content_of(parts[-1][1], der.INTEGER), "big")
     return -1
 
 

@@ -150,7 +150,7 @@ def assemble_crl(tbs_der: bytes, algorithm: SignatureAlgorithm, signature: bytes
 
 def split_crl(crl_der: bytes) -> tuple[bytes, bytes, bytes]:
     """TBS, AlgorithmIdentifier and signature of a list, each as its own octets. Raises Malformed(NON_DER)."""
-    parts = der.read_children(der.read_only(crl_der, der.SEQUENCE))
+    parts = der.split_elements(der.content_of(crl_der, der.SEQUENCE))
     if [tag for tag, _, _ in parts] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
         raise Malformed(Reason.NON_DER, "not a DER CertificateList (RFC 5280 5.1); send the list as it was made")
     return parts[0][2], parts[1][2], parts[2][1][1:]

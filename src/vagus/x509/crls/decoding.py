@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from vagus.errors import LimitExceeded, NotTrusted
 from vagus.reasons import Reason
-from vagus.x509 import der_reading as der
+from vagus.x509 import der
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import Extension, PathCertificate, read_extensions
 from vagus.x509.extensions import AuthorityKeyId
@@ -213,7 +213,7 @@ def _scope(extensions: Mapping[bytes, Extension]) -> IssuingDistributionPoint:
         if number == 0:
             full_name, relative_name = ext.read_point_name(value, first, last)
         elif number == 3:
-            reasons = der.named_bits(value, first, last, "onlySomeReasons", may_trail=True)
+            reasons = der.named_bits_value(value, first, last, "onlySomeReasons", may_trail=True)
         elif not der.boolean_value(value, first, last, "a flag of issuingDistributionPoint"):
             der.fail("a flag of issuingDistributionPoint is FALSE, its default")
         else:

@@ -119,13 +119,13 @@ def decode_draft(tbs_der: bytes, profile: Profile, issuer: IssuerFacts) -> Draft
 
 
 def _subject_key_id(value: bytes) -> bytes:
-    return der.read_only(value, der.OCTET_STRING)
+    return der.content_of(value, der.OCTET_STRING)
 
 
 @lru_cache(maxsize=256)
 def _authority_key_id(value: bytes) -> bytes:
     """The key identifier; issuer and serial beside it are refused: they break re-issued authorities."""
-    parts = der.read_children(der.read_only(value, der.SEQUENCE))
+    parts = der.split_elements(der.content_of(value, der.SEQUENCE))
     if [tag for tag, _, _ in parts] != [0x80]:
         msg = "authorityKeyIdentifier is not a key identifier alone"
         raise ValueError(msg)
@@ -134,11 +134,11 @@ def _authority_key_id(value: bytes) -> bytes:
 
 @lru_cache(maxsize=256)
 def _key_usage(value: bytes) -> frozenset[KeyUsage]:
-    content = der.read_only(value, der.BIT_STRING)
+    content = der.content_of(value, der.BIT_STRING)
     bits = [
         position for position in range((len(content) - 1) * 8) if content[1 + position // 8] & (0x80 >> position % 8)
     ]
-    if der.named_bits(bits) != value or any(bit not in _USES for bit in bits):
+    if der.named_bit_string(bits) != value or any(bit not in _USES for bit in bits):
         msg = "keyUsage has trailing zero bits or bits that this house does not use"
         raise ValueError(msg)
     return frozenset(_USES[bit] for bit in bits)
@@ -147,7 +147,7 @@ def _key_usage(value: bytes) -> frozenset[KeyUsage]:
 @lru_cache(maxsize=256)
 def _object_identifiers(value: bytes) -> tuple[str, ...]:
     found: list[str] = []
-    for tag, content, _ in der.read_children(der.read_only(value, der.SEQUENCE)):
+    for tag, content, _ in der.split_elements(der.content_of(value, der.SEQUENCE)):
         if tag != der.OBJECT_IDENTIFIER:
             msg = "something else than object identifiers"
             raise ValueError(msg)
@@ -158,7 +158,7 @@ def _object_identifiers(value: bytes) -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def _basic_constraints(value: bytes) -> tuple[bool, int | None]:
     is_authority, length = False, None
-    for tag, content, whole in der.read_children(der.read_only(value, der.SEQUENCE)):
+    for tag, content, whole in der.split_elements(der.content_of(value, der.SEQUENCE)):
         if tag == der.BOOLEAN and whole == der.TRUE_DER and not is_authority and length is None:
             is_authority = True
         elif tag == der.INTEGER and length is None and whole == der.integer(int.from_bytes(content, "big")):
@@ -173,8 +173,8 @@ def _basic_constraints(value: bytes) -> tuple[bool, int | None]:
 def _policies(value: bytes) -> tuple[str, ...]:
     """Policy OIDs; qualifiers are refused (RFC 5280 4.2.1.4 recommends the OID alone)."""
     found: list[str] = []
-    for _, content, _ in der.read_children(der.read_only(value, der.SEQUENCE)):
-        parts = der.read_children(content)
+    for _, content, _ in der.split_elements(der.content_of(value, der.SEQUENCE)):
+        parts = der.split_elements(content)
         if [tag for tag, _, _ in parts] != [der.OBJECT_IDENTIFIER]:
             msg = "a policy is not an object identifier alone"
             raise ValueError(msg)
@@ -185,14 +185,14 @@ def _policies(value: bytes) -> tuple[str, ...]:
 @lru_cache(maxsize=1024)
 def _crl_points(value: bytes) -> tuple[tuple[str, ...], ...]:
     found: list[tuple[str, ...]] = []
-    for _, point, _ in der.read_children(der.read_only(value, der.SEQUENCE)):
+    for _, point, _ in der.split_elements(der.content_of(value, der.SEQUENCE)):
         uris: list[str] = []
-        for tag, content, _ in der.read_children(point):
-            full = der.read_children(content) if tag == 0xA0 else []
+        for tag, content, _ in der.split_elements(point):
+            full = der.split_elements(content) if tag == 0xA0 else []
             if len(full) != 1 or full[0][0] != 0xA0:
                 msg = "a distribution point has something else than a full name"
                 raise ValueError(msg)
-            uris.extend(name.decode("ascii") for inner, name, _ in der.read_children(full[0][1]) if inner == 0x86)
+            uris.extend(name.decode("ascii") for inner, name, _ in der.split_elements(full[0][1]) if inner == 0x86)
         found.append(tuple(uris))
     return tuple(found)
 
@@ -200,8 +200,8 @@ def _crl_points(value: bytes) -> tuple[tuple[str, ...], ...]:
 @lru_cache(maxsize=1024)
 def _access(value: bytes) -> tuple[tuple[str, int, str], ...]:
     found: list[tuple[str, int, str]] = []
-    for _, description, _ in der.read_children(der.read_only(value, der.SEQUENCE)):
-        (_, method, _), (tag, location, _) = der.read_children(description)
+    for _, description, _ in der.split_elements(der.content_of(value, der.SEQUENCE)):
+        (_, method, _), (tag, location, _) = der.split_elements(description)
         found.append((der.decode_object_identifier(method), tag, location.decode("ascii", "replace")))
     return tuple(found)
 
@@ -209,11 +209,11 @@ def _access(value: bytes) -> tuple[tuple[str, int, str], ...]:
 @lru_cache(maxsize=256)
 def _subtrees(value: bytes) -> tuple[Subtree, ...]:
     found: list[Subtree] = []
-    for tag, content, _ in der.read_children(der.read_only(value, der.SEQUENCE)):
+    for tag, content, _ in der.split_elements(der.content_of(value, der.SEQUENCE)):
         if tag not in {0xA0, 0xA1}:
             msg = "nameConstraints holds something else than permitted and excluded subtrees"
             raise ValueError(msg)
-        for _, subtree, _ in der.read_children(content):
-            parts = der.read_children(subtree)
+        for _, subtree, _ in der.split_elements(content):
+            parts = der.split_elements(subtree)
             found.append(Subtree(tag == 0xA0, parts[0][0], parts[0][1], len(parts) > 1))
     return tuple(found)

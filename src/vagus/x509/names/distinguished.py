@@ -115,14 +115,14 @@ def _attribute(oid: str, tag: int, text: str) -> bytes:
 def decode_name(name_der: bytes) -> tuple[tuple[tuple[str, int, bytes], ...], ...]:
     """A Name as RDNs of (attribute OID, string tag, content octets). Raises Malformed(NON_DER or BAD_ENCODING)."""
     found: list[tuple[tuple[str, int, bytes], ...]] = []
-    for tag, content, _ in der.read_children(der.read_only(name_der, der.SEQUENCE)):
+    for tag, content, _ in der.split_elements(der.content_of(name_der, der.SEQUENCE)):
         attributes: list[tuple[str, int, bytes]] = []
         if tag != der.SET or not content:
             raise Malformed(
                 Reason.BAD_ENCODING, "a Name holds something else than non-empty SETs; send RFC 5280 4.1.2.4"
             )
-        for inner, pair, _ in der.read_children(content):
-            parts = der.read_children(pair) if inner == der.SEQUENCE else []
+        for inner, pair, _ in der.split_elements(content):
+            parts = der.split_elements(pair) if inner == der.SEQUENCE else []
             if len(parts) != 2 or parts[0][0] != der.OBJECT_IDENTIFIER:
                 raise Malformed(Reason.BAD_ENCODING, "an RDN holds something else than type and value")
             attributes.append((der.decode_object_identifier(parts[0][1]), parts[1][0], parts[1][1]))
@@ -214,7 +214,7 @@ class GeneralName:
 def decode_general_names(names_der: bytes) -> tuple[GeneralName, ...]:
     """A GeneralNames sequence, at least one name (RFC 5280 4.2.1.6). Raises Malformed(NON_DER or BAD_ENCODING)."""
     found: list[GeneralName] = []
-    for tag, content, _ in der.read_children(der.read_only(names_der, der.SEQUENCE)):
+    for tag, content, _ in der.split_elements(der.content_of(names_der, der.SEQUENCE)):
         form = _FORMS.get(tag)
         if form is None:
             msg = f"a GeneralName has tag {tag:#04x}, which RFC 5280 4.2.1.6 does not know; send one of its nine forms"
@@ -250,10 +250,10 @@ def decode_hardware_module(name: GeneralName) -> HardwareModule | None:
 
     Raises Malformed(NON_DER or BAD_ENCODING) for a HardwareModuleName that is not RFC 4108's.
     """
-    parts = der.read_children(name.content) if name.form is GeneralNameForm.OTHER_NAME else []
+    parts = der.split_elements(name.content) if name.form is GeneralNameForm.OTHER_NAME else []
     if len(parts) != 2 or parts[0][2] != der.object_identifier(HARDWARE_MODULE_NAME):
         return None
-    fields = der.read_children(der.read_only(der.read_only(parts[1][2], 0xA0), der.SEQUENCE))
+    fields = der.split_elements(der.content_of(der.content_of(parts[1][2], 0xA0), der.SEQUENCE))
     if [tag for tag, _, _ in fields] != [der.OBJECT_IDENTIFIER, der.OCTET_STRING]:
         raise Malformed(
             Reason.BAD_ENCODING, "HardwareModuleName is not hwType and hwSerialNum; send RFC 4108 section 5"

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from vagus.errors import LimitExceeded
 from vagus.reasons import Reason
-from vagus.x509 import der_reading as der
+from vagus.x509 import der
 from vagus.x509.names.matching import DistinguishedName, decode_name
 
 MAX_NAMES = 10_240  # in one extension

@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-from vagus.x509 import der_reading as der
+from vagus.x509 import der
 
 _CACHEABLE_NAME = 1024  # octets; keeps the cache of 4,096 names under some 16 MB whatever a peer sends
 _LONGEST_RUN = 30  # combining marks on one character, the Stream-Safe Text Format of UAX #15

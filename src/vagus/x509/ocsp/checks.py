@@ -13,7 +13,7 @@ from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crls.decoding import CERTIFICATE_HOLD
 from vagus.x509.dates import later
-from vagus.x509.der_reading import oid_contents
+from vagus.x509.der import oid_contents
 from vagus.x509.ocsp.messages import CertStatus, OcspResponse, SingleResponse, decode_ocsp_response, key_bytes
 from vagus.x509.signatures import SignatureVerdicts
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from vagus.errors import LimitExceeded, Malformed, NotTrusted
 from vagus.reasons import Reason
-from vagus.x509 import der_reading as der
+from vagus.x509 import der
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import Extension, PathCertificate, decode_certificate, read_extensions
 from vagus.x509.names.matching import DistinguishedName, decode_name
