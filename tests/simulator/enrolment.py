@@ -41,7 +41,8 @@ from vagus.trust.validation import Validator
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key
 from vagus.x509.library_certificates import decode_certificate
-from vagus.x509.names.distinguished import HardwareModule, SubjectFields, encode_subject
+from vagus.x509.names.distinguished import SubjectFields, encode_subject
+from vagus.x509.names.hardware_module import HardwareModule
 from vagus.x509.requests import CertificateRequest, decode_request
 from vagus.x509.templates import (
     Contents,

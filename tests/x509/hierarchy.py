@@ -19,7 +19,8 @@ from vagus.testing import SeededEntropy
 from vagus.x509 import Certificate
 from vagus.x509.algorithms import SignatureAlgorithm, default_signature_algorithm
 from vagus.x509.keys import PublicKey, decode_public_key
-from vagus.x509.names.distinguished import HardwareModule, SubjectFields, encode_subject
+from vagus.x509.names.distinguished import SubjectFields, encode_subject
+from vagus.x509.names.hardware_module import HardwareModule
 from vagus.x509.profiles import Kind, NameForm
 from vagus.x509.templates import (
     Contents,

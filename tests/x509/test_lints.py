@@ -15,7 +15,8 @@ from vagus.x509 import der, oids
 from vagus.x509.algorithms import ECDSA_SHA512, KeyAlgorithm
 from vagus.x509.keys import key_identifier
 from vagus.x509.lints import DOCUMENTS, LINTS, check_tbs, find_findings
-from vagus.x509.names.distinguished import HardwareModule, SubjectFields, encode_hardware_module, encode_subject
+from vagus.x509.names.distinguished import SubjectFields, encode_subject
+from vagus.x509.names.hardware_module import HardwareModule, encode_hardware_module
 from vagus.x509.profiles import KeyUsage, NameForm, Profile
 from vagus.x509.tbs import decode_tbs
 from vagus.x509.templates import IssuerFacts, build_tbs, device_subtree_constraints, extension

@@ -42,7 +42,8 @@ from vagus.x509 import der, oids
 from vagus.x509.algorithms import RSA_PSS_SHA256, KeyAlgorithm
 from vagus.x509.keys import decode_public_key, verify_signature
 from vagus.x509.lints import check_tbs
-from vagus.x509.names.distinguished import HardwareModule, SubjectFields, encode_subject
+from vagus.x509.names.distinguished import SubjectFields, encode_subject
+from vagus.x509.names.hardware_module import HardwareModule
 from vagus.x509.requests import decode_request
 from vagus.x509.tbs import decode_tbs
 from vagus.x509.templates import (

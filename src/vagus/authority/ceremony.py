@@ -279,7 +279,7 @@ def _directory_fields(subject_der: bytes, *, with_unit: bool) -> distinguished.S
     """Organisation (and unit) of an authority's own subject, for its directoryName constraint."""
     texts = {
         oid: distinguished.read_text(tag, content)
-        for attributes in distinguished.decode_name(subject_der)
+        for attributes in distinguished.decode_name(subject_der).attributes
         for oid, tag, content in attributes
     }
     if distinguished.ORGANISATION not in texts:

@@ -34,7 +34,8 @@ from vagus.x509 import der
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.keys import PublicKey, check_key_strength
 from vagus.x509.lints import check_tbs
-from vagus.x509.names.distinguished import HardwareModule, SubjectFields, encode_subject
+from vagus.x509.names.distinguished import SubjectFields, encode_subject
+from vagus.x509.names.hardware_module import HardwareModule
 from vagus.x509.profiles import Kind, Profile
 from vagus.x509.templates import Contents, NameConstraintSpec, assemble, build_tbs
 

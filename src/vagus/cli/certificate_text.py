@@ -25,24 +25,23 @@ def spell_identity(certificate: PathCertificate) -> str | None:
     """
     from vagus.fleet.enrolment.idevid import maker_serials
     from vagus.x509 import extensions
-    from vagus.x509.names.distinguished import GeneralNameForm, decode_general_names
+    from vagus.x509.names.general import Form, decode_general_names
 
     serials = sorted(maker_serials(certificate))
     if serials:
         return f"maker's serial number {', '.join(serials)}"
     names_der = certificate.value_of(extensions.SUBJECT_ALT_NAME)
     names = () if names_der is None else decode_general_names(names_der)
-    return ", ".join(one.text if one.form is GeneralNameForm.DNS_NAME else str(one) for one in names) or None
+    return ", ".join(one.text if one.form is Form.DNS else str(one) for one in names) or None
 
 
 def certificate_facts(certificate: PathCertificate) -> Row:
     """Who it is, as far as it tells; what does not decode is left out."""
     from vagus.errors import Malformed
-    from vagus.x509.names.distinguished import describe_name
 
     identity, subject, issuer = None, None, None
     with suppress(Malformed):
-        subject, issuer = describe_name(certificate.subject.der), describe_name(certificate.issuer.der)
+        subject, issuer = certificate.subject.describe(), certificate.issuer.describe()
         identity = spell_identity(certificate)
     return {
         "identity": identity,

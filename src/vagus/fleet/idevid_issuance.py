@@ -11,7 +11,8 @@ from vagus.authority.issuers import Issuer
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.x509.keys import PublicKey
-from vagus.x509.names.distinguished import HardwareModule, SubjectFields
+from vagus.x509.names.distinguished import SubjectFields
+from vagus.x509.names.hardware_module import HardwareModule
 
 PROFILE = "idevid"
 _PART = 200

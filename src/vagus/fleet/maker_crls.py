@@ -24,7 +24,7 @@ from vagus.trust.crl_rules import STRICT_CRL_RULES
 from vagus.trust.crl_status import CrlStatus
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crls.decoding import Crl, decode_crl
-from vagus.x509.names.matching import DistinguishedName
+from vagus.x509.names.distinguished import DistinguishedName
 from vagus.x509.paths.search import Pool, ValidPath
 from vagus.x509.pem import decode_blocks
 

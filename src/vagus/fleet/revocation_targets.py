@@ -17,7 +17,6 @@ from vagus.records.authorities import AuthorityRow, list_authorities
 from vagus.records.certificates import find_certificate, load_bytes
 from vagus.records.revocation.selections import Selection
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.names.distinguished import describe_name
 from vagus.x509.signatures import verify_signed
 
 if TYPE_CHECKING:
@@ -149,10 +148,10 @@ def serials_in(connection: Connection, certificates: Sequence[bytes], file: str)
 
 
 def _serial_of(connection: Connection, one: PathCertificate, file: str) -> str:
-    named = f"{file}: the certificate of {describe_name(one.subject.der) or 'no name'}, serial {one.serial:x},"
+    named = f"{file}: the certificate of {one.subject.describe() or 'no name'}, serial {one.serial:x},"
     issuer = next((known for known in list_authorities(connection) if _has_signed(known, one)), None)
     if issuer is None:
-        msg = f"{named} is of no authority here (it names {describe_name(one.issuer.der) or 'none'}); ask its operator"
+        msg = f"{named} is of no authority here (it names {one.issuer.describe() or 'none'}); ask its operator"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, file=file)
     row = find_certificate(connection, issuer.id, one.serial)
     stored = b"" if row is None else load_bytes(connection, row.leaf_index)[0]

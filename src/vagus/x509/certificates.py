@@ -25,8 +25,8 @@ from vagus.x509.extensions import (
     Policies,
     PolicyConstraints,
 )
+from vagus.x509.names.distinguished import DistinguishedName, decode_name
 from vagus.x509.names.general import NO_NAMES, GeneralNames
-from vagus.x509.names.matching import DistinguishedName, decode_name
 
 MAX_CERTIFICATE = 131_072  # octets: the largest post-quantum certificate known is under 60 kB
 MAX_EXTENSIONS = 64

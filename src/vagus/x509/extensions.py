@@ -1,12 +1,18 @@
-"""The certificate extensions that path validation and status checks read, each decoded strictly; no rule is applied."""
+"""The certificate extensions that the verifier and the lints judge, each decoded strictly into a value.
+
+What RFC 5280 forbids in an extension whatever the certificate says besides (an empty list, a policy that comes twice)
+is refused here too, as `ForbiddenValue`. Rules that compare extensions with each other are applied elsewhere.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vagus.errors import Malformed
+from vagus.reasons import Reason
 from vagus.x509 import der
+from vagus.x509.names.distinguished import RelativeName, decode_relative_name
 from vagus.x509.names.general import GeneralName, GeneralNames, read_general_name, read_general_names
-from vagus.x509.names.matching import RelativeName, decode_relative_name
 
 SUBJECT_KEY_ID = der.oid_contents("2.5.29.14")
 KEY_USAGE = der.oid_contents("2.5.29.15")
@@ -36,6 +42,18 @@ ANY_EXTENDED_KEY_USAGE = der.oid_contents("2.5.29.37.0")
 _KNOWN_QUALIFIERS = frozenset({der.oid_contents("1.3.6.1.5.5.7.2.1"), der.oid_contents("1.3.6.1.5.5.7.2.2")})
 
 
+class ForbiddenValue(Malformed):
+    """The extension is DER of its type, but RFC 5280 forbids this value of it in every certificate.
+
+    The verifier treats it as any other fault. The lints report it under the rule that forbids it, and go on with
+    `value`: what was decoded, None where nothing is left to judge.
+    """
+
+    def __init__(self, what: str, value: object = None) -> None:
+        super().__init__(Reason.NON_DER, f"{what}; have the issuer encode it as RFC 5280 4.2.1 asks")
+        self.value = value
+
+
 class UsageBit:
     """The bits of keyUsage (RFC 5280 4.2.1.3)."""
 
@@ -49,7 +67,7 @@ class UsageBit:
 
 @dataclass(frozen=True, slots=True)
 class BasicConstraints:
-    """4.2.1.9. `path_length` is kept even where cA is false, so that a profile can object."""
+    """4.2.1.9. `path_length` is decoded even where cA is false, so that a profile can object."""
 
     is_ca: bool
     path_length: int | None
@@ -57,7 +75,7 @@ class BasicConstraints:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """4.2.1.4: the policy OIDs (contents octets) and whether a qualifier of unknown kind occurs."""
+    """4.2.1.4: the policy OIDs (contents bytes) and whether a qualifier of unknown kind occurs."""
 
     oids: tuple[bytes, ...]
     has_unknown_qualifier: bool
@@ -104,7 +122,7 @@ def decode_basic_constraints(value: bytes) -> BasicConstraints:
     is_ca = False
     path_length = None
     if start < end and value[start] == der.BOOLEAN:
-        # an explicit cA FALSE breaks X.690 11.5 and stands in many a certificate in use: it can mean one thing only
+        # an explicit cA FALSE breaks X.690 11.5 but is found in certificates in use, and its meaning is clear
         _, first, start = der.read_element(value, start, end)
         is_ca = der.boolean_value(value, first, start, "cA")
     if start < end:
@@ -122,12 +140,12 @@ def decode_key_usage(value: bytes) -> int:
     start, end = der.read_whole(value, der.BIT_STRING, "keyUsage")
     bits = der.named_bits_value(value, start, end, "keyUsage")
     if not bits:
-        der.fail("keyUsage sets no bit")
+        raise ForbiddenValue("keyUsage sets no bit")
     return bits
 
 
 def decode_oid_list(value: bytes, what: str) -> tuple[bytes, ...]:
-    """A SEQUENCE of at least one OBJECT IDENTIFIER, as contents octets. Raises Malformed(NON_DER)."""
+    """A SEQUENCE of at least one OBJECT IDENTIFIER, as contents bytes. Raises Malformed(NON_DER)."""
     start, end = der.read_whole(value, der.SEQUENCE, what)
     oids = []
     while start < end:
@@ -135,12 +153,12 @@ def decode_oid_list(value: bytes, what: str) -> tuple[bytes, ...]:
         der.check_oid(value[first:start], what)
         oids.append(value[first:start])
     if not oids:
-        der.fail(f"{what} is empty")
+        raise ForbiddenValue(f"{what} is empty")
     return tuple(oids)
 
 
 def decode_extended_key_usage(value: bytes) -> frozenset[bytes]:
-    """The purposes as contents octets. Raises Malformed(NON_DER)."""
+    """The purposes as contents bytes. Raises Malformed(NON_DER)."""
     return frozenset(decode_oid_list(value, "extendedKeyUsage"))
 
 
@@ -159,7 +177,7 @@ def decode_name_constraints(value: bytes) -> NameConstraints:
             der.fail("nameConstraints holds something other than permitted and excluded subtrees")
         lists[tag] = _read_subtrees(value, first, last)
     if not lists:
-        der.fail("nameConstraints holds no subtree")
+        raise ForbiddenValue("nameConstraints holds no subtree")
     return NameConstraints(lists.get(0xA0, ()), lists.get(0xA1, ()))
 
 
@@ -169,11 +187,11 @@ def _read_subtrees(value: bytes, start: int, end: int) -> tuple[GeneralName, ...
         first, last = der.read_expected(value, start, end, der.SEQUENCE, "a GeneralSubtree")
         base, after = read_general_name(value, first, last)
         if after != last:
-            der.fail("a GeneralSubtree has a minimum or maximum (4.2.1.10 allows neither)")
+            raise ForbiddenValue("a GeneralSubtree has a minimum or maximum (4.2.1.10 allows neither)")
         subtrees.append(base)
         start = last
     if not subtrees:
-        der.fail("an empty list of subtrees")
+        raise ForbiddenValue("an empty list of subtrees")
     return tuple(subtrees)
 
 
@@ -190,9 +208,10 @@ def decode_policies(value: bytes) -> Policies:
         if oid_end < last:
             has_unknown |= _read_qualifiers(value, oid_end, last)
         start = last
+    policies = Policies(tuple(oids), has_unknown)
     if not oids or len(set(oids)) != len(oids):
-        der.fail("certificatePolicies is empty or lists a policy twice")
-    return Policies(tuple(oids), has_unknown)
+        raise ForbiddenValue("certificatePolicies is empty or lists a policy twice", policies)
+    return policies
 
 
 def _read_qualifiers(value: bytes, start: int, end: int) -> bool:
@@ -288,7 +307,7 @@ def decode_distribution_points(value: bytes) -> tuple[DistributionPoint, ...]:
         points.append(_read_point(value, first, last))
         start = last
     if not points:
-        der.fail("a list of no distribution points")
+        raise ForbiddenValue("a list of no distribution points")
     return tuple(points)
 
 
@@ -306,7 +325,7 @@ def _read_point(value: bytes, start: int, end: int) -> DistributionPoint:
         else:
             crl_issuer = read_general_names(value, first, last, "cRLIssuer")
     if full_name is None and relative_name is None and crl_issuer is None:
-        der.fail("a distribution point names neither itself nor an issuer")
+        raise ForbiddenValue("a distribution point names neither itself nor an issuer")
     return DistributionPoint(full_name, relative_name, reasons, crl_issuer)
 
 
@@ -317,7 +336,7 @@ def read_point_name(value: bytes, start: int, end: int) -> tuple[GeneralNames | 
         der.fail("a DistributionPointName is neither full nor relative")
     if tag == 0xA0:
         return read_general_names(value, first, last, "fullName"), None
-    return None, decode_relative_name(value, first, last, [], [])
+    return None, decode_relative_name(value, first, last)
 
 
 def access_locations(value: bytes) -> tuple[tuple[bytes, GeneralName], ...]:

@@ -9,7 +9,8 @@ from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.algorithms import find_signature_algorithm
 from vagus.x509.keys import PublicKey, check_signature, describe_algorithm, open_public_key
-from vagus.x509.names.distinguished import decode_general_names, decode_name, describe_name, read_text
+from vagus.x509.names.distinguished import decode_name, read_text
+from vagus.x509.names.general import decode_general_names
 
 LARGEST_REQUEST = 64 * 1024
 _MOST_ATTRIBUTES = 32
@@ -79,8 +80,9 @@ def decode_request(request_der: bytes) -> CertificateRequest:
 
 def _record(request_der: bytes, public_key: PublicKey, subject_der: bytes, attributes: bytes) -> CertificateRequest:
     names: list[str] = []
-    if decode_name(subject_der):
-        names.append("subject:" + describe_name(subject_der))
+    subject = decode_name(subject_der)
+    if not subject.is_empty:
+        names.append("subject:" + subject.describe())
     alternative: bytes | None = None
     challenge: str | None = None
     if attributes:

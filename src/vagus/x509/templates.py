@@ -12,8 +12,11 @@ from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.x509 import der, oids
 from vagus.x509.algorithms import SignatureAlgorithm, default_signature_algorithm
+from vagus.x509.extensions import decode_basic_constraints, decode_name_constraints, decode_subject_key_id
 from vagus.x509.keys import PublicKey, decode_public_key, key_identifier
-from vagus.x509.names.distinguished import HardwareModule, SubjectFields, encode_hardware_module, encode_subject
+from vagus.x509.names.distinguished import SubjectFields, encode_subject
+from vagus.x509.names.general import Form
+from vagus.x509.names.hardware_module import HardwareModule, encode_hardware_module
 from vagus.x509.profiles import KeyUsage, Kind, Profile
 from vagus.x509.tbs import decode_tbs
 
@@ -71,15 +74,13 @@ def issuer_facts(
     constraints = fields.by_oid.get(oids.NAME_CONSTRAINTS)
     return IssuerFacts(
         subject_der=fields.subject_der,
-        key_identifier=der.content_of(identifier.value, der.OCTET_STRING)
-        if identifier
-        else key_identifier(fields.spki_der),
+        key_identifier=decode_subject_key_id(identifier.value) if identifier else key_identifier(fields.spki_der),
         spki_der=fields.spki_der,
         signature_algorithm=signature_algorithm or default_signature_algorithm(key.algorithm),
         not_after=None if _is_without_expiry(fields.not_after) else fields.not_after,
         generation=generation,
-        path_length=_read_path_length(basic.value) if basic else None,
-        permitted_dns=_read_permitted_dns(constraints.value) if constraints else (),
+        path_length=decode_basic_constraints(basic.value).path_length if basic else None,
+        permitted_dns=_permitted_dns(constraints.value) if constraints else (),
     )
 
 
@@ -104,23 +105,9 @@ def _is_without_expiry(moment: datetime) -> bool:
     return (moment.year, moment.month, moment.day, moment.hour) == (9999, 12, 31, 23)
 
 
-def _read_path_length(value: bytes) -> int | None:
-    numbers = [
-        content for tag, content, _ in der.split_elements(der.content_of(value, der.SEQUENCE)) if tag == der.INTEGER
-    ]
-    return int.from_bytes(numbers[0], "big") if numbers else None
-
-
-def _read_permitted_dns(value: bytes) -> tuple[str, ...]:
-    found: list[str] = []
-    for tag, content, _ in der.split_elements(der.content_of(value, der.SEQUENCE)):
-        if tag != 0xA0:
-            continue
-        for _, subtree, _ in der.split_elements(content):
-            for inner, name, _ in der.split_elements(subtree):
-                if inner == 0x82:
-                    found.append(name.decode("ascii", "replace").lower().removeprefix("."))
-    return tuple(found)
+def _permitted_dns(value: bytes) -> tuple[str, ...]:
+    permitted = decode_name_constraints(value).permitted
+    return tuple(str(name.value).lower().removeprefix(".") for name in permitted if name.form is Form.DNS)
 
 
 # --- name constraints --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from tests.simulator.enrolment import HARDWARE_TYPE, STATUS_URL, House, house, pack
 from tests.simulator.orders import new_key, spki
 from vagus.errors import NotAuthorised
-from vagus.fleet.enrolment.idevid import find_idevid_device, maker_serials, subject_texts
+from vagus.fleet.enrolment.idevid import find_idevid_device, maker_serials
 from vagus.identifiers import draw_serial
 from vagus.reasons import Reason
 from vagus.records.devices import insert_device
@@ -19,7 +19,8 @@ from vagus.testing import NOON
 from vagus.trust.validation import AcceptedIdentity
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.keys import decode_public_key
-from vagus.x509.names.distinguished import ORGANISATION, HardwareModule, SubjectFields, encode_subject
+from vagus.x509.names.distinguished import ORGANISATION, SubjectFields, encode_subject
+from vagus.x509.names.hardware_module import HardwareModule
 from vagus.x509.templates import Contents
 
 
@@ -68,7 +69,7 @@ def test_the_serial_is_read_from_the_subject_and_from_the_module(standing: House
     assert maker_serials(_birth(standing, in_subject="A1")) == {"A1"}
     assert maker_serials(_birth(standing, in_module="A1")) == {"A1"}
     assert maker_serials(_birth(standing, in_subject="A1", in_module="A1")) == {"A1"}
-    assert subject_texts(_birth(standing, in_subject="A1"), ORGANISATION) == ["Acme"]
+    assert _birth(standing, in_subject="A1").subject.texts(ORGANISATION) == ["Acme"]
 
 
 def test_no_serial_or_two_of_them_stand_for_nobody(standing: House) -> None:

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
-
 import pytest
 from cryptography import x509
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.x509.chains import attribute, name
 from vagus.errors import Malformed, VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
-from vagus.x509.names.distinguished import (
-    GeneralName,
-    GeneralNameForm,
-    HardwareModule,
-    SubjectFields,
-    decode_general_names,
-    decode_hardware_module,
-    decode_name,
-    describe_name,
-    encode_hardware_module,
-    encode_subject,
-)
+from vagus.x509.names.distinguished import COMMON_NAME, SubjectFields, decode_name, encode_subject, fold_text
 
+PRINTABLE, UTF8, BMP, UNIVERSAL, TELETEX = 0x13, 0x0C, 0x1E, 0x1C, 0x14
 FULL = SubjectFields("Krankenhaus Zürich", "Intensive Care", "pump", country="CH", serial_number="AIP3-1")
 
 
 def test_a_subject_reads_back_in_its_order() -> None:
-    encoded = encode_subject(FULL)
-    assert describe_name(encoded) == "C=CH, O=Krankenhaus Zürich, OU=Intensive Care, serialNumber=AIP3-1, CN=pump"
-    assert [tag for ((_, tag, _),) in decode_name(encoded)] == [0x13, 0x0C, 0x0C, 0x13, 0x0C]
+    decoded = decode_name(encode_subject(FULL))
+    assert decoded.describe() == "C=CH, O=Krankenhaus Zürich, OU=Intensive Care, serialNumber=AIP3-1, CN=pump"
+    assert [one.tag for (one,) in decoded.attributes] == [0x13, 0x0C, 0x0C, 0x13, 0x0C]
 
 
 def test_a_subject_is_what_the_library_reads() -> None:
@@ -68,7 +56,7 @@ def test_any_field_is_refused_or_comes_back(organisation: str, common_name: str 
         encoded = encode_subject(SubjectFields(organisation, None, common_name))
     except Malformed:
         return
-    texts = [content.decode() for ((_, _, content),) in decode_name(encoded)]
+    texts = [one.value.decode() for (one,) in decode_name(encoded).attributes]
     assert texts == [organisation, *([common_name] if common_name is not None else [])]
 
 
@@ -83,12 +71,14 @@ def test_odd_strings_of_others_are_described_and_never_fail() -> None:
         der.set_of([der.sequence(der.object_identifier("1.2.3.4"), der.encode_tlv(0x0C, b"\xff\xfe"))]),
         der.set_of([der.sequence(der.object_identifier("2.5.4.11"), der.integer(7))]),
     )
-    assert describe_name(odd) == "O=日本+CN=Zürich, 1.2.3.4=#fffe, OU=#07"
+    assert decode_name(odd).describe() == "O=日本+CN=Zürich, 1.2.3.4=#fffe, OU=#07"
 
 
 def test_a_line_feed_cannot_break_a_record() -> None:
-    name = der.sequence(der.set_of([der.sequence(der.object_identifier("2.5.4.3"), der.encode_tlv(0x0C, b"a\nb"))]))
-    assert describe_name(name) == "CN=#610a62"
+    line_feed = der.sequence(
+        der.set_of([der.sequence(der.object_identifier("2.5.4.3"), der.encode_tlv(0x0C, b"a\nb"))])
+    )
+    assert decode_name(line_feed).describe() == "CN=#610a62"
 
 
 @pytest.mark.parametrize(
@@ -105,70 +95,110 @@ def test_what_is_no_name_is_refused(octets: bytes) -> None:
         decode_name(octets)
 
 
-def test_every_form_of_general_name_is_described() -> None:
-    names = der.sequence(
-        der.implicit(1, b"a@none.invalid"),
-        der.implicit(2, b"pump.icu"),
-        der.implicit(6, b"urn:uuid:1"),
-        der.implicit(7, ipaddress.ip_address("10.1.0.7").packed),
-        der.implicit(7, b"\x01\x02\x03"),
-        der.implicit(8, bytes.fromhex("2a0304")),
-        der.encode_tlv(0xA4, encode_subject(SubjectFields("Harbour"))),
-        der.encode_tlv(0xA3, b""),
-        der.encode_tlv(0xA5, b""),
-        encode_hardware_module(HardwareModule("1.2.3", b"SN")),
-    )
-    assert [str(name) for name in decode_general_names(names)] == [
-        "rfc822Name:a@none.invalid",
-        "dNSName:pump.icu",
-        "uniformResourceIdentifier:urn:uuid:1",
-        "iPAddress:10.1.0.7",
-        "iPAddress:#010203",
-        "registeredID:1.2.3.4",
-        "directoryName:O=Harbour",
-        "x400Address:#",
-        "ediPartyName:#",
-        "otherName:#06082b06010505070804a00a300806022a030402534e",
-    ]
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_raise_only_our_errors(data: bytes) -> None:
+    try:
+        decode_name(data).describe()
+    except VagusError as fault:
+        assert fault.reason is Reason.NON_DER
 
 
-@pytest.mark.parametrize("octets", [b"\x30\x00", der.sequence(der.integer(1)), der.sequence(b"\x89\x00"), b"\x05\x00"])
-def test_what_is_no_general_names_is_refused(octets: bytes) -> None:
-    with pytest.raises(Malformed):
-        decode_general_names(octets)
-
-
-def test_a_hardware_module_comes_back() -> None:
-    module = HardwareModule("1.3.6.1.4.1.32473.9.1", b"AIP3-000001")
-    (name,) = decode_general_names(der.sequence(encode_hardware_module(module)))
-    assert decode_hardware_module(name) == module
-    assert decode_hardware_module(GeneralName(GeneralNameForm.DNS_NAME, b"x")) is None
+# --- comparison, RFC 5280 7.1
 
 
 @pytest.mark.parametrize(
-    "module", [HardwareModule("1.2.3", b""), HardwareModule("1.2.3", bytes(65)), HardwareModule("x", b"1")]
+    ("one", "other"),
+    [
+        (name("O=Harbour,CN=Root"), name("O=HARBOUR,CN=root")),
+        (name("CN=Issuing  CA"), name("CN= issuing CA ")),
+        (name("CN=Root", PRINTABLE), name("CN=Root", UTF8)),
+        (name("CN=Root", BMP), name("CN=Root", UTF8)),
+        (name("CN=Root", UNIVERSAL), name("CN=ROOT", PRINTABLE)),
+        (name("CN=Hôpital"), name("CN=HÔPITAL")),
+        (name("CN=Strasse"), name("CN=Straße")),
+        (name("CN=ﬁne"), name("CN=fine")),
+    ],
+    ids=["case", "spaces", "printable-utf8", "bmp-utf8", "universal", "accents", "sharp-s", "ligature"],
 )
-def test_a_hardware_module_without_type_or_serial_is_refused(module: HardwareModule) -> None:
-    with pytest.raises(Malformed):
-        encode_hardware_module(module)
+def test_the_same_name_written_otherwise_matches(one: bytes, other: bytes) -> None:
+    assert decode_name(one).matches(decode_name(other))
 
 
-@given(st.binary(max_size=200))
-def test_arbitrary_octets_raise_only_our_errors(octets: bytes) -> None:
-    for decode in (decode_name, describe_name, decode_general_names):
-        try:
-            decode(octets)
-        except VagusError as fault:
-            assert fault.reason in {Reason.NON_DER, Reason.BAD_ENCODING}
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([0xA0, 0x81, 0x82, 0xA3, 0xA4, 0x86, 0x87, 0x88]), st.binary(max_size=40)), min_size=1
-    )
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (name("CN=Root"), name("O=Root")),
+        (name("CN=Root"), name("CN=Root,CN=Root")),
+        (name("O=A,CN=B"), name("CN=B,O=A")),
+        (name("CN=Root\0"), name("CN=Root")),
+        (name("CN=Root"), name("CN=R\u043e\u043et")),
+        (name("CN=Root", TELETEX), name("CN=Root", UTF8)),
+        (name("CN=Ro ot"), name("CN=Root")),
+    ],
+    ids=["type", "count", "order", "nul", "cyrillic", "teletex", "inner-space"],
 )
-def test_describing_any_general_name_never_fails(parts: list[tuple[int, bytes]]) -> None:
-    for name in decode_general_names(der.sequence(*(der.encode_tlv(tag, content) for tag, content in parts))):
-        assert str(name).isprintable()
-        with contextlib.suppress(VagusError):
-            decode_hardware_module(name)
+def test_another_name_does_not_match(one: bytes, other: bytes) -> None:
+    assert not decode_name(one).matches(decode_name(other))
+
+
+def test_the_order_inside_a_multi_valued_rdn_does_not_matter() -> None:
+    first, second = attribute("CN", "a"), attribute("O", "b")
+    one = der.sequence(der.encode_tlv(der.SET, first + second))
+    other = der.sequence(der.encode_tlv(der.SET, second + first))
+    assert decode_name(one).matches(decode_name(other))
+
+
+def test_a_subtree_is_an_initial_part_of_whole_rdns() -> None:
+    base = decode_name(name("O=Harbour"))
+    assert decode_name(name("O=harbour,OU=ICU")).is_within(base)
+    assert decode_name(name("")).relative_names == ()
+    assert not decode_name(name("O=Harbour General")).is_within(base)
+    assert decode_name(name("O=Other")).is_within(decode_name(name("")))
+
+
+def test_mail_addresses_and_common_names_are_found() -> None:
+    decoded = decode_name(name("CN=one,E=a@b.example,CN=two"))
+    assert decoded.emails == ("a@b.example",)
+    assert decoded.texts(COMMON_NAME) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        der.sequence(der.encode_tlv(der.SET, b"")),
+        der.sequence(der.sequence(attribute("CN", "a"))),
+        der.sequence(der.encode_tlv(der.SET, der.sequence(der.object_identifier("2.5.4.3")))),
+        der.sequence(der.encode_tlv(der.SET, der.sequence(der.NULL_DER, der.NULL_DER))),
+        name("CN=a") + b"\0",
+        b"\x30\x80\x00\x00",
+    ],
+)
+def test_a_broken_name_is_refused(broken: bytes) -> None:
+    with pytest.raises(Malformed) as caught:
+        decode_name(broken)
+    assert caught.value.reason is Reason.NON_DER
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=30))
+def test_folding_twice_changes_nothing_more(text: str) -> None:
+    assert fold_text(fold_text(text)) == fold_text(text)
+
+
+@settings(max_examples=100)
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters=",="), min_size=1, max_size=2000))
+def test_every_name_matches_itself(text: str) -> None:
+    """Also beyond the size up to which decoded names are remembered."""
+    whole = der.sequence(der.encode_tlv(der.SET, attribute("CN", text)))
+    assert decode_name(whole).matches(decode_name(whole))
+
+
+def test_thirty_marks_on_a_character_are_sorted_and_more_compare_octet_by_octet() -> None:
+    """UAX #15 section 13: marks of several classes may come in any order, up to the bound."""
+    above, below = "\u0301", "\u0316"
+    few = (name(f"CN=e{above * 15}{below * 15}"), name(f"CN=e{below * 15}{above * 15}"))
+    assert decode_name(few[0]).matches(decode_name(few[1]))
+    many = (name(f"CN=e{above * 16}{below * 15}"), name(f"CN=e{below * 15}{above * 16}"))
+    assert not decode_name(many[0]).matches(decode_name(many[1]))
+    assert decode_name(many[0]).matches(decode_name(bytes(bytearray(many[0]))))
+    assert decode_name(many[0]).texts(COMMON_NAME) == [f"e{above * 16}{below * 15}"]

@@ -31,8 +31,8 @@ from vagus.records.devices import set_device_state
 from vagus.records.engine.database import Database
 from vagus.records.engine.writer import Batch, Writer
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.names.distinguished import SubjectFields, decode_general_names
-from vagus.x509.names.matching import decode_name
+from vagus.x509.names.distinguished import SubjectFields, decode_name
+from vagus.x509.names.general import decode_general_names
 from vagus.x509.requests import CertificateRequest
 
 SERVER_LABEL: Final = "server"
@@ -297,10 +297,10 @@ def _check_same_names(csr: CertificateRequest, current: PathCertificate) -> None
 
 def _same_set(asked_der: bytes, has_der: bytes) -> bool:
     try:
-        asked = {(name.form, name.content) for name in decode_general_names(asked_der)}
+        asked = set(decode_general_names(asked_der))
     except VagusError:
         return False
-    return asked == {(name.form, name.content) for name in decode_general_names(has_der)}
+    return asked == set(decode_general_names(has_der))
 
 
 def _request_id(request: EnrolmentRequest, applicant: Applicant, what: tuple[str, str], at: datetime) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from vagus.errors import Malformed, NotAuthorised
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow, list_devices_under_anchor
@@ -11,16 +9,8 @@ from vagus.records.engine.database import Connection
 from vagus.records.models import list_models_under_anchor
 from vagus.trust.validation import AcceptedIdentity
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.names.distinguished import (
-    SERIAL_NUMBER,
-    UNIT,
-    decode_general_names,
-    decode_hardware_module,
-    decode_name,
-    read_text,
-)
-
-_SUBJECT_ALT_NAME: Final = bytes.fromhex("551d11")  # contents of 2.5.29.17
+from vagus.x509.names.distinguished import SERIAL_NUMBER, UNIT
+from vagus.x509.names.hardware_module import decode_hardware_module
 
 
 def find_idevid_device(connection: Connection, identity: AcceptedIdentity) -> DeviceRow:
@@ -42,7 +32,7 @@ def find_idevid_device(connection: Connection, identity: AcceptedIdentity) -> De
     (serial,) = serials
     found = list_devices_under_anchor(connection, identity.anchor_sha256, serial)
     # Makers number each model from one. A unit that is no model of this anchor is the maker's own business.
-    models = set(subject_texts(leaf, UNIT)) & list_models_under_anchor(connection, identity.anchor_sha256)
+    models = set(leaf.subject.texts(UNIT)) & list_models_under_anchor(connection, identity.anchor_sha256)
     if models or len(found) > 1:
         found = tuple(device for device in found if device.model in models)
     if len(found) != 1:
@@ -53,24 +43,12 @@ def find_idevid_device(connection: Connection, identity: AcceptedIdentity) -> De
 
 def maker_serials(leaf: PathCertificate) -> frozenset[str]:
     """The serial numbers that the certificate gives its device: in its subject, in its HardwareModuleName, or both."""
-    found = set(subject_texts(leaf, SERIAL_NUMBER))
-    names_der = leaf.value_of(_SUBJECT_ALT_NAME)
-    if names_der is not None:
-        for name in decode_general_names(names_der):
-            try:
-                module = decode_hardware_module(name)
-            except Malformed:
-                module = None
-            if module is not None:
-                found.add(module.serial.decode("utf-8", "replace"))
+    found = set(leaf.subject.texts(SERIAL_NUMBER))
+    for form, content in leaf.names.others:
+        try:
+            module = decode_hardware_module(form, content)
+        except Malformed:
+            module = None
+        if module is not None:
+            found.add(module.serial.decode("utf-8", "replace"))
     return frozenset(found)
-
-
-def subject_texts(leaf: PathCertificate, oid: str) -> list[str]:
-    """The values of one attribute of the subject."""
-    return [
-        read_text(tag, content)
-        for attributes in decode_name(leaf.subject.der)
-        for kind, tag, content in attributes
-        if kind == oid
-    ]

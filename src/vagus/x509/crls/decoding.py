@@ -14,8 +14,8 @@ from vagus.x509 import der
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import Extension, PathCertificate, read_extensions
 from vagus.x509.extensions import AuthorityKeyId
+from vagus.x509.names.distinguished import DistinguishedName, RelativeName, decode_name
 from vagus.x509.names.general import GeneralNames, read_general_names
-from vagus.x509.names.matching import DistinguishedName, RelativeName, decode_name
 from vagus.x509.signatures import SignatureVerdicts
 
 MAX_CRL = 64 * 1024 * 1024  # octets: a million and a half entries

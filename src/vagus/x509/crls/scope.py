@@ -8,8 +8,8 @@ from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crls.decoding import ALL_REASONS, Crl, Name
 from vagus.x509.extensions import DistributionPoint, decode_distribution_points
+from vagus.x509.names.distinguished import DistinguishedName
 from vagus.x509.names.general import GeneralNames
-from vagus.x509.names.matching import DistinguishedName
 
 ANYWHERE = DistributionPoint(full_name=None, relative_name=None, reasons=None, crl_issuer=None)
 """6.3.3 after (l): "a DP with both the reasons and the cRLIssuer fields omitted and a distribution point name of the

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from vagus.errors import VagusError
 from vagus.x509 import oids
 from vagus.x509.lints.registry import Document
-from vagus.x509.names.distinguished import SERIAL_NUMBER, decode_hardware_module
+from vagus.x509.names.distinguished import SERIAL_NUMBER
+from vagus.x509.names.hardware_module import decode_hardware_module
 from vagus.x509.profiles import KeyUsage, NameForm
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def subject_serial(draft: Draft) -> str | None:
     """The subject names the device by its serialNumber attribute."""
     if not _is_idevid(draft):
         return None
-    has_serial = any(oid == SERIAL_NUMBER for attributes in draft.subject for oid, _, _ in attributes)
+    has_serial = any(one.oid == SERIAL_NUMBER for attributes in draft.subject for one in attributes)
     return None if has_serial else "subject has no serialNumber attribute"
 
 
@@ -60,9 +61,9 @@ def hardware_module(draft: Draft) -> str | None:
     """A HardwareModuleName, where it stands, is one that decodes."""
     if not _is_idevid(draft):
         return None
-    for name in draft.names:
+    for form, content in draft.names.others:
         try:
-            decode_hardware_module(name)
+            decode_hardware_module(form, content)
         except VagusError as fault:
             return f"HardwareModuleName does not decode ({fault})"
     return None

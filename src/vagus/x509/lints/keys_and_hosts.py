@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from vagus.x509 import oids
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.lints.registry import Document
-from vagus.x509.names.distinguished import GeneralNameForm
 from vagus.x509.profiles import KeyUsage
 
 if TYPE_CHECKING:
@@ -41,17 +40,17 @@ def mldsa_key_usage(draft: Draft) -> str | None:
 @RFC9549.lint("a-labels", "2.2")
 def a_labels(draft: Draft) -> str | None:
     """Internationalised labels stand in their ASCII form, and `--` in third place is kept for it."""
-    for name in draft.host_names:
-        if b"--" in name:
-            for label in name.split(b"."):
-                if label[2:4] == b"--" and not _is_a_label(label.lower()):
-                    return f"label {label.decode('ascii', 'replace')!r} is no A-label"
+    for name in draft.names.dns:
+        if "--" in name:
+            for label in name.split("."):
+                if label[2:4] == "--" and not _is_a_label(label.lower()):
+                    return f"label {label!r} is no A-label"
     return None
 
 
-def _is_a_label(label: bytes) -> bool:
+def _is_a_label(label: str) -> bool:
     try:
-        return label.startswith(b"xn--") and bool(label[4:].decode("punycode"))
+        return label.startswith("xn--") and bool(label[4:].encode("ascii").decode("punycode"))
     except (UnicodeError, ValueError):
         return False
 
@@ -61,9 +60,7 @@ def server_name(draft: Draft) -> str | None:
     """Whoever may be a TLS server has a host name or an address to match."""
     if oids.SERVER_AUTH not in (draft.purposes or ()):
         return None
-    forms = {name.form for name in draft.names}
-    is_named = bool(forms & {GeneralNameForm.DNS_NAME, GeneralNameForm.IP_ADDRESS})
-    return None if is_named else "serverAuth without a dNSName or iPAddress"
+    return None if draft.names.dns or draft.names.addresses else "serverAuth without a dNSName or iPAddress"
 
 
 @CABF.lint("any-purpose", "7.1.2.7.10")

@@ -7,8 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from vagus.x509 import der, oids
+from vagus.x509.extensions import BasicConstraints
 from vagus.x509.lints.registry import Document
-from vagus.x509.names.distinguished import COMMON_NAME, COUNTRY, ORGANISATION, UNIT, GeneralNameForm
+from vagus.x509.names.distinguished import COMMON_NAME, COUNTRY, ORGANISATION, UNIT
+from vagus.x509.names.general import Form
 from vagus.x509.profiles import Kind, NameForm
 
 if TYPE_CHECKING:
@@ -18,8 +20,8 @@ HOUSE = Document("Vagus design", "house")
 
 _BACKDATE = timedelta(hours=1)  # design section 7: notBefore lies this far in the past
 _LONGEST_IDENTITY = 128
-_IDENTITY = re.compile(rb"[a-z2-7]{25}[aeimquy4]\.[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\Z")
-_SERVER_FORMS = frozenset({GeneralNameForm.DNS_NAME, GeneralNameForm.IP_ADDRESS})
+_IDENTITY = re.compile(r"[a-z2-7]{25}[aeimquy4]\.[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\Z")
+_SERVER_FORMS = frozenset({Form.DNS, Form.IP})
 _DEVICE_ATTRIBUTES = frozenset({COUNTRY, ORGANISATION, UNIT, COMMON_NAME})
 _ALWAYS = frozenset(
     {
@@ -64,7 +66,7 @@ def authority(draft: Draft) -> str | None:
     """Exactly the profiles of authorities give an authority, with their path length."""
     if draft.basic is None:
         return None
-    expected = (draft.profile.kind is Kind.AUTHORITY, draft.profile.path_length)
+    expected = BasicConstraints(draft.profile.kind is Kind.AUTHORITY, draft.profile.path_length)
     return None if draft.basic == expected else f"basicConstraints {draft.basic} is not the profile's {expected}"
 
 
@@ -89,8 +91,9 @@ def policies(draft: Draft) -> str | None:
     """The profile's policies."""
     if draft.policies is None and draft.has(oids.CERTIFICATE_POLICIES):
         return None
-    found, expected = draft.policies or (), draft.profile.certificate_policies
-    return None if frozenset(found) == frozenset(expected) else "certificatePolicies are not the profile's"
+    found = frozenset(map(der.oid_text, draft.policies.oids)) if draft.policies else frozenset()
+    expected = frozenset(draft.profile.certificate_policies)
+    return None if found == expected else "certificatePolicies are not the profile's"
 
 
 @HOUSE.lint("key-algorithm", "section 5")
@@ -129,26 +132,31 @@ def serial_size(draft: Draft) -> str | None:
 @HOUSE.lint("name-form", "section 4")
 def name_form(draft: Draft) -> str | None:
     """The profile's form of name and no other: constraints bind only the forms that they list."""
-    forms = [name.form for name in draft.names]
+    names = draft.names
     match draft.profile.name_form:
         case NameForm.DEVICE:
-            is_right = forms == [GeneralNameForm.DNS_NAME]
+            is_right = len(names.dns) == names.count == 1
         case NameForm.SERVER:
-            is_right = bool(forms) and _SERVER_FORMS.issuperset(forms)
+            is_right = names.count > 0 and names.forms <= _SERVER_FORMS
         case NameForm.HARDWARE_MODULE:
-            is_right = forms == [GeneralNameForm.OTHER_NAME] and draft.names[0].content.startswith(_HARDWARE_MODULE)
+            is_right = len(names.others) == names.count == 1 and _is_hardware_module(*names.others[0])
         case NameForm.NONE:
             is_right = not draft.has(oids.SUBJECT_ALT_NAME)
-    return None if is_right else f"names {[form.value for form in forms]} are not what {draft.profile.name_form} means"
+    found = [form.spelling for form in sorted(names.forms)]
+    return None if is_right else f"names {found} are not what {draft.profile.name_form} means"
 
 
 _HARDWARE_MODULE = der.object_identifier("1.3.6.1.5.5.7.8.4")
 
 
-def _identity(draft: Draft) -> bytes | None:
+def _is_hardware_module(form: Form, content: bytes) -> bool:
+    return form is Form.OTHER_NAME and content.startswith(_HARDWARE_MODULE)
+
+
+def _identity(draft: Draft) -> str | None:
     """The identity of a device certificate, where there is one to judge."""
-    is_device = draft.profile.name_form is NameForm.DEVICE and len(draft.host_names) == len(draft.names) == 1
-    return draft.host_names[0] if is_device else None
+    is_device = draft.profile.name_form is NameForm.DEVICE and len(draft.names.dns) == draft.names.count == 1
+    return draft.names.dns[0] if is_device else None
 
 
 @HOUSE.lint("identity-canonical", "section 4")
@@ -157,7 +165,7 @@ def identity_canonical(draft: Draft) -> str | None:
     identity = _identity(draft)
     if identity is None or (len(identity) <= _LONGEST_IDENTITY and _IDENTITY.match(identity)):
         return None
-    return f"identity {identity.decode('ascii', 'replace')!r} is not <device id>.<subtree> of at most 128 characters"
+    return f"identity {identity!r} is not <device id>.<subtree> of at most 128 characters"
 
 
 @HOUSE.lint("identity-common-name", "section 4")
@@ -166,8 +174,8 @@ def identity_common_name(draft: Draft) -> str | None:
     identity = _identity(draft)
     if identity is None:
         return None
-    device = identity.partition(b".")[0]
-    names = [content for attributes in draft.subject for oid, _, content in attributes if oid == COMMON_NAME]
+    device = identity.partition(".")[0].encode()
+    names = [one.value for attributes in draft.subject for one in attributes if one.oid == COMMON_NAME]
     return None if names == [device] else "CN is not the device id"
 
 
@@ -177,8 +185,8 @@ def subject_attributes(draft: Draft) -> str | None:
     if draft.profile.name_form is not NameForm.DEVICE:
         return None
     for attributes in draft.subject:
-        if len(attributes) != 1 or attributes[0][0] not in _DEVICE_ATTRIBUTES:
-            return f"subject attribute {attributes[0][0]} has no place in a device's subject"
+        if len(attributes) != 1 or attributes[0].oid not in _DEVICE_ATTRIBUTES:
+            return f"subject attribute {attributes[0].oid} has no place in a device's subject"
     return None
 
 
@@ -188,8 +196,8 @@ def subtree(draft: Draft) -> str | None:
     permitted = draft.issuer.permitted_dns
     if not permitted:
         return None
-    for name in draft.host_names:
-        text = name.decode("ascii", "replace").lower()
+    for name in draft.names.dns:
+        text = name.lower()
         if not any(text == one or text.endswith("." + one) or not one for one in permitted):
             return f"dNSName {text!r} lies outside the issuer's {', '.join(permitted)}"
     return None
@@ -198,7 +206,7 @@ def subtree(draft: Draft) -> str | None:
 @HOUSE.lint("wildcard", "section 4")
 def wildcard(draft: Draft) -> str | None:
     """No wildcard: a certificate names who it is for."""
-    return "a dNSName has a wildcard" if any(b"*" in name for name in draft.host_names) else None
+    return "a dNSName has a wildcard" if any("*" in name for name in draft.names.dns) else None
 
 
 @HOUSE.lint("name-constraints", "section 4")
@@ -208,11 +216,11 @@ def name_constraints(draft: Draft) -> str | None:
         return "nameConstraints in a profile without them" if draft.has(oids.NAME_CONSTRAINTS) else None
     if not draft.has(oids.NAME_CONSTRAINTS):
         return "nameConstraints is missing"
-    if not draft.subtrees:
-        return None  # empty or not decoded: said elsewhere
-    permitted = {one.tag for one in draft.subtrees if one.is_permitted}
-    excluded = {one.content for one in draft.subtrees if not one.is_permitted and one.tag == 0x87}
-    is_bound = {0x81, 0x82} <= permitted and (0x87 in permitted or {bytes(8), bytes(32)} <= excluded)
+    if draft.constraints is None:
+        return None  # forbidden or not decoded: other rules report it
+    permitted = {one.form for one in draft.constraints.permitted}
+    excluded = {one.content for one in draft.constraints.excluded if one.form is Form.IP}
+    is_bound = {Form.EMAIL, Form.DNS} <= permitted and (Form.IP in permitted or {bytes(8), bytes(32)} <= excluded)
     return None if is_bound else "nameConstraints leave host names, mail or addresses free"
 
 
@@ -234,7 +242,7 @@ def crl_pointer(draft: Draft) -> str | None:
 @HOUSE.lint("ocsp-pointer", "section 4")
 def ocsp_pointer(draft: Draft) -> str | None:
     """One OCSP pointer where the profile has it, over plain HTTP."""
-    found = [location for method, _, location in draft.access or () if method == oids.OCSP_ACCESS]
+    found = [location.text for method, location in draft.access or () if method == oids.OCSP_ACCESS]
     if len(found) != int(draft.profile.has_ocsp_pointer):
         return f"{len(found)} OCSP pointers, the profile has {int(draft.profile.has_ocsp_pointer)}"
     return None if all(location.startswith("http://") for location in found) else "OCSP not by HTTP"
@@ -243,7 +251,7 @@ def ocsp_pointer(draft: Draft) -> str | None:
 @HOUSE.lint("access-methods", "section 4")
 def access_methods(draft: Draft) -> str | None:
     """OCSP and caIssuers, nothing else."""
-    methods = {method for method, _, _ in draft.access or ()}
+    methods = {method for method, _ in draft.access or ()}
     return None if methods <= {oids.OCSP_ACCESS, oids.CA_ISSUERS_ACCESS} else "an access method that we do not serve"
 
 

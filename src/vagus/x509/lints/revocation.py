@@ -63,7 +63,7 @@ def no_revocation_value(draft: Draft) -> str | None:
 @RFC9608.lint("authority", "3")
 def no_revocation_authority(draft: Draft) -> str | None:
     """Never in an authority's certificate."""
-    is_odd = draft.has(oids.NO_REV_AVAIL) and draft.basic is not None and draft.basic[0]
+    is_odd = draft.has(oids.NO_REV_AVAIL) and draft.is_authority
     return "noRevAvail in an authority's certificate" if is_odd else None
 
 
@@ -77,5 +77,5 @@ def no_revocation_crl(draft: Draft) -> str | None:
 @RFC9608.lint("ocsp-pointer", "3")
 def no_revocation_ocsp(draft: Draft) -> str | None:
     """No pointer to a responder beside it."""
-    has_responder = any(method == oids.OCSP_ACCESS for method, _, _ in draft.access or ())
+    has_responder = any(method == oids.OCSP_ACCESS for method, _ in draft.access or ())
     return "noRevAvail beside an OCSP pointer" if draft.has(oids.NO_REV_AVAIL) and has_responder else None

@@ -17,8 +17,8 @@ from vagus.reasons import Reason
 from vagus.x509.budgets import Budget
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.extensions import NameConstraints
+from vagus.x509.names.distinguished import DistinguishedName
 from vagus.x509.names.general import Form, GeneralName, NameValue
-from vagus.x509.names.matching import DistinguishedName
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")

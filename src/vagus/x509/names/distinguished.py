@@ -1,13 +1,15 @@
-"""Distinguished names that we write, and names as we read them for records; matches and constrains nothing."""
+"""Distinguished names (RFC 5280 4.1.2.4): subjects as we write them, any name as it is read, compared and described.
+
+Whether a name lies in the subtrees of a CA is decided in `names/constraints.py`.
+"""
 
 from __future__ import annotations
 
-import ipaddress
+import unicodedata
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vagus.errors import Malformed
 from vagus.reasons import Reason
@@ -21,6 +23,8 @@ ORGANISATION = "2.5.4.10"
 UNIT = "2.5.4.11"
 COMMON_NAME = "2.5.4.3"
 SERIAL_NUMBER = "2.5.4.5"
+_EMAIL_ADDRESS = "1.2.840.113549.1.9.1"
+_EMAIL_ADDRESS_CONTENTS = der.oid_contents(_EMAIL_ADDRESS)
 
 _LONGEST = 64  # RFC 5280 appendix A: ub-organization-name, ub-common-name, ub-serial-number
 _SHORT_NAMES: Mapping[str, str] = MappingProxyType(
@@ -37,7 +41,7 @@ _SHORT_NAMES: Mapping[str, str] = MappingProxyType(
         "2.5.4.46": "dnQualifier",
         "0.9.2342.19200300.100.1.1": "UID",
         "0.9.2342.19200300.100.1.25": "DC",
-        "1.2.840.113549.1.9.1": "emailAddress",
+        _EMAIL_ADDRESS: "emailAddress",
     }
 )
 _TEXT_ENCODINGS: Mapping[int, str] = MappingProxyType(
@@ -46,12 +50,19 @@ _TEXT_ENCODINGS: Mapping[int, str] = MappingProxyType(
         der.PRINTABLE_STRING: "ascii",
         der.IA5_STRING: "ascii",
         0x12: "ascii",  # NumericString
-        0x14: "latin-1",  # TeletexString: X.520 says T.61, the world writes Latin-1
+        0x14: "latin-1",  # TeletexString: X.520 says T.61, but issuers write Latin-1
         0x1A: "ascii",  # VisibleString
-        0x1C: "utf-32-be",  # UniversalString
-        0x1E: "utf-16-be",  # BMPString
+        der.UNIVERSAL_STRING: "utf-32-be",
+        der.BMP_STRING: "utf-16-be",
     }
 )
+# only these compare as text; the others compare byte by byte, because software disagrees on what they spell
+_COMPARED_AS_TEXT = frozenset(
+    {der.UTF8_STRING, der.PRINTABLE_STRING, der.IA5_STRING, der.UNIVERSAL_STRING, der.BMP_STRING}
+)
+_CACHEABLE_NAME = 1024  # bytes; keeps the cache of 4,096 names under some 16 MB whatever a peer sends
+_LONGEST_RUN = 30  # combining marks on one character, the Stream-Safe Text Format of UAX #15
+_MARKS_OF_CLASS_0 = frozenset("\u0f73\u0f75\u0f81\uff9e\uff9f")  # what they decompose to begins with a mark
 _PRINTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?")
 
 
@@ -112,150 +123,182 @@ def _attribute(oid: str, tag: int, text: str) -> bytes:
     return der.encode_tlv(der.SET, der.sequence(der.object_identifier(oid), der.encode_tlv(tag, text.encode("utf-8"))))
 
 
-def decode_name(name_der: bytes) -> tuple[tuple[tuple[str, int, bytes], ...], ...]:
-    """A Name as RDNs of (attribute OID, string tag, content octets). Raises Malformed(NON_DER or BAD_ENCODING)."""
-    found: list[tuple[tuple[str, int, bytes], ...]] = []
-    for tag, content, _ in der.split_elements(der.content_of(name_der, der.SEQUENCE)):
-        attributes: list[tuple[str, int, bytes]] = []
-        if tag != der.SET or not content:
-            raise Malformed(
-                Reason.BAD_ENCODING, "a Name holds something else than non-empty SETs; send RFC 5280 4.1.2.4"
+# --- reading -----------------------------------------------------------------------------------------------------
+
+FoldedAttribute = tuple[bytes, int, str | bytes]
+"""Type, tag (0 for every string type that compares as text) and the folded value."""
+
+RelativeName = frozenset[FoldedAttribute]
+
+
+class Attribute(NamedTuple):
+    """One attribute of a Name as it is written: its type in dotted form, the tag and the contents of its value."""
+
+    oid: str
+    tag: int
+    value: bytes
+
+    @property
+    def text(self) -> str:
+        """The value for people."""
+        return read_text(self.tag, self.value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DistinguishedName:
+    """A Name: its bytes, beside the folded form that comparisons use and its e-mail addresses.
+
+    Text compares without case, without leading, trailing and repeated spaces, and whatever string type carries it
+    (RFC 5280 7.1, RFC 4518 without its Unicode 3.2 tables: NFKC and full case folding). Control characters are kept,
+    so that `a<NUL>b` never equals `ab`. Other value types compare byte by byte. So does text with more than 30
+    combining marks on one character: NFKC sorts such marks in time that grows with the square of their number.
+    """
+
+    der: bytes
+    relative_names: tuple[RelativeName, ...]
+    emails: tuple[str, ...]
+
+    def matches(self, other: DistinguishedName) -> bool:
+        """Whether both spell the same name."""
+        return self.der == other.der or self.relative_names == other.relative_names
+
+    def is_within(self, base: DistinguishedName) -> bool:
+        """Whether this name lies in the subtree of `base` (RFC 5280 4.2.1.10: an initial part of the RDNs)."""
+        return self.relative_names[: len(base.relative_names)] == base.relative_names
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the name has no RDN at all."""
+        return not self.relative_names
+
+    def with_relative_name(self, last: RelativeName) -> tuple[RelativeName, ...]:
+        """The folded form of this name with one more RDN (nameRelativeToCRLIssuer, RFC 5280 4.2.1.13)."""
+        return (*self.relative_names, last)
+
+    @property
+    def attributes(self) -> tuple[tuple[Attribute, ...], ...]:
+        """The attributes as they are written, one tuple for each RDN; read anew, so that a cached name stays small.
+
+        Raises Malformed(NON_DER) for an attribute type of more than 64 bytes.
+        """
+        start, end = der.read_whole(self.der, der.SEQUENCE, "a Name")
+        return tuple(
+            tuple(
+                Attribute(der.decode_object_identifier(oid), tag, value)
+                for oid, tag, value in _read_attributes(self.der, first, last)
             )
-        for inner, pair, _ in der.split_elements(content):
-            parts = der.split_elements(pair) if inner == der.SEQUENCE else []
-            if len(parts) != 2 or parts[0][0] != der.OBJECT_IDENTIFIER:
-                raise Malformed(Reason.BAD_ENCODING, "an RDN holds something else than type and value")
-            attributes.append((der.decode_object_identifier(parts[0][1]), parts[1][0], parts[1][1]))
-        found.append(tuple(attributes))
-    return tuple(found)
+            for _, _, first, last in der.read_children(self.der, start, end)
+        )
+
+    def texts(self, oid: str) -> list[str]:
+        """The values of the attributes of type `oid`, for people. Raises Malformed as `attributes` does."""
+        return [one.text for attributes in self.attributes for one in attributes if one.oid == oid]
+
+    def describe(self) -> str:
+        """The name for people, in the order in which it is written: `O=Hospital 1, OU=ICU, CN=...`. Never parse it.
+
+        Raises Malformed as `attributes` does.
+        """
+        return ", ".join(
+            "+".join(f"{_SHORT_NAMES.get(one.oid, one.oid)}={one.text}" for one in attributes)
+            for attributes in self.attributes
+        )
+
+
+def decode_name(name_der: bytes) -> DistinguishedName:
+    """The Name that fills `name_der`. Raises Malformed(NON_DER)."""
+    if len(name_der) <= _CACHEABLE_NAME:
+        return _decode_cached(name_der)
+    return _decode(name_der)
+
+
+def _decode(name_der: bytes) -> DistinguishedName:
+    start, end = der.read_whole(name_der, der.SEQUENCE, "a Name")
+    relative_names = []
+    emails: list[str] = []
+    while start < end:
+        first, start = der.read_expected(name_der, start, end, der.SET, "an RDN")
+        relative_names.append(_fold(_read_attributes(name_der, first, start), emails))
+    return DistinguishedName(name_der, tuple(relative_names), tuple(emails))
+
+
+_decode_cached = lru_cache(maxsize=4096)(_decode)
+
+
+def decode_relative_name(data: bytes, start: int, end: int) -> RelativeName:
+    """The folded RDN whose SET contents lie between `start` and `end`. Raises Malformed(NON_DER)."""
+    return _fold(_read_attributes(data, start, end), [])
+
+
+def _read_attributes(data: bytes, start: int, end: int) -> list[tuple[bytes, int, bytes]]:
+    """Type (contents of the OID), tag and value of each attribute of one RDN."""
+    attributes = []
+    while start < end:
+        first, last = der.read_expected(data, start, end, der.SEQUENCE, "an attribute of a Name")
+        oid_start, oid_end = der.read_expected(data, first, last, der.OBJECT_IDENTIFIER, "an attribute type")
+        kind = data[oid_start:oid_end]
+        der.check_oid(kind, "an attribute type")
+        tag, value_start, value_end = der.read_element(data, oid_end, last)
+        if value_end != last:
+            der.fail("bytes after the value of an attribute")
+        attributes.append((kind, tag, data[value_start:value_end]))
+        start = last
+    if not attributes:
+        der.fail("an RDN without attributes")
+    return attributes
+
+
+def _fold(attributes: list[tuple[bytes, int, bytes]], emails: list[str]) -> RelativeName:
+    """The RDN as comparisons see it; e-mail addresses that occur are appended to `emails`."""
+    folded: list[FoldedAttribute] = []
+    for kind, tag, value in attributes:
+        text = _decode_text(tag, value) if tag in _COMPARED_AS_TEXT else None
+        if text is not None and kind == _EMAIL_ADDRESS_CONTENTS:
+            emails.append(text)
+        if text is None or not _is_stream_safe(text):
+            folded.append((kind, tag, value))
+        else:
+            folded.append((kind, 0, fold_text(text)))
+    return frozenset(folded)
+
+
+def _decode_text(tag: int, value: bytes) -> str | None:
+    encoding = _TEXT_ENCODINGS.get(tag)
+    if encoding is None:
+        return None
+    try:
+        return value.decode(encoding)
+    except UnicodeDecodeError:
+        return None  # such a value still chains to itself, byte by byte
 
 
 def read_text(tag: int, content: bytes) -> str:
     """A directory string for people: its text, or `#` and hexadecimal where it has none (RFC 4514 2.4)."""
-    encoding = _TEXT_ENCODINGS.get(tag)
-    if encoding is not None:
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            text = ""
-        if text.isprintable() and text:
-            return text
-    return "#" + content.hex()
+    text = _decode_text(tag, content)
+    return text if text and text.isprintable() else "#" + content.hex()
 
 
-def describe_name(name_der: bytes) -> str:
-    """A Name for people, in the order in which it is written: `O=Hospital 1, OU=ICU, CN=...`.
-
-    Raises Malformed as `decode_name` does. Never parse what this gives.
-    """
-    return ", ".join(
-        "+".join(f"{_SHORT_NAMES.get(oid, oid)}={read_text(tag, content)}" for oid, tag, content in attributes)
-        for attributes in decode_name(name_der)
-    )
-
-
-class GeneralNameForm(StrEnum):
-    """The nine forms of a GeneralName (RFC 5280 4.2.1.6), spelt as there."""
-
-    OTHER_NAME = "otherName"
-    RFC822_NAME = "rfc822Name"
-    DNS_NAME = "dNSName"
-    X400_ADDRESS = "x400Address"
-    DIRECTORY_NAME = "directoryName"
-    EDI_PARTY_NAME = "ediPartyName"
-    URI = "uniformResourceIdentifier"
-    IP_ADDRESS = "iPAddress"
-    REGISTERED_ID = "registeredID"
+def _is_stream_safe(text: str) -> bool:
+    """Whether no character bears more than 30 combining marks (UAX #15 section 13); in one pass."""
+    if len(text) <= _LONGEST_RUN or text.isascii():
+        return True
+    run = 0
+    for character in text:
+        if unicodedata.combining(character) or character in _MARKS_OF_CLASS_0:
+            run += 1
+            if run > _LONGEST_RUN:
+                return False
+        else:
+            run = 0
+    return True
 
 
-_FORMS: Mapping[int, GeneralNameForm] = MappingProxyType(
-    {
-        0xA0: GeneralNameForm.OTHER_NAME,
-        0x81: GeneralNameForm.RFC822_NAME,
-        0x82: GeneralNameForm.DNS_NAME,
-        0xA3: GeneralNameForm.X400_ADDRESS,
-        0xA4: GeneralNameForm.DIRECTORY_NAME,
-        0xA5: GeneralNameForm.EDI_PARTY_NAME,
-        0x86: GeneralNameForm.URI,
-        0x87: GeneralNameForm.IP_ADDRESS,
-        0x88: GeneralNameForm.REGISTERED_ID,
-    }
-)
-_TEXT_FORMS = frozenset({GeneralNameForm.RFC822_NAME, GeneralNameForm.DNS_NAME, GeneralNameForm.URI})
-
-
-@dataclass(frozen=True, slots=True)
-class GeneralName:
-    """One name of a subjectAltName: its form and its content octets."""
-
-    form: GeneralNameForm
-    content: bytes
-
-    def __str__(self) -> str:
-        return f"{self.form}:{self.text}"
-
-    @property
-    def text(self) -> str:
-        """The name for people; `#` and hexadecimal where it has no text."""
-        if self.form in _TEXT_FORMS:
-            return read_text(der.IA5_STRING, self.content)
-        try:
-            if self.form is GeneralNameForm.IP_ADDRESS:
-                return str(ipaddress.ip_address(self.content))
-            if self.form is GeneralNameForm.REGISTERED_ID:
-                return der.decode_object_identifier(self.content)
-            if self.form is GeneralNameForm.DIRECTORY_NAME:
-                return describe_name(self.content)
-        except (ValueError, Malformed):
-            pass
-        return "#" + self.content.hex()
-
-
-def decode_general_names(names_der: bytes) -> tuple[GeneralName, ...]:
-    """A GeneralNames sequence, at least one name (RFC 5280 4.2.1.6). Raises Malformed(NON_DER or BAD_ENCODING)."""
-    found: list[GeneralName] = []
-    for tag, content, _ in der.split_elements(der.content_of(names_der, der.SEQUENCE)):
-        form = _FORMS.get(tag)
-        if form is None:
-            msg = f"a GeneralName has tag {tag:#04x}, which RFC 5280 4.2.1.6 does not know; send one of its nine forms"
-            raise Malformed(Reason.BAD_ENCODING, msg)
-        found.append(GeneralName(form, content))
-    if not found:
-        raise Malformed(Reason.BAD_ENCODING, "GeneralNames is empty; send at least one name (RFC 5280 4.2.1.6)")
-    return tuple(found)
-
-
-HARDWARE_MODULE_NAME = "1.3.6.1.5.5.7.8.4"
-
-
-@dataclass(frozen=True, slots=True)
-class HardwareModule:
-    """RFC 4108 section 5 HardwareModuleName: the maker's OID for the kind of module, and its serial number."""
-
-    type_oid: str
-    serial: bytes
-
-
-def encode_hardware_module(module: HardwareModule) -> bytes:
-    """The otherName GeneralName that carries `module`. Raises Malformed(BAD_ENCODING or NON_CANONICAL)."""
-    if not 1 <= len(module.serial) <= _LONGEST:
-        msg = f"hardware serial number has {len(module.serial)} octets, allowed are 1-{_LONGEST}; shorten it"
-        raise Malformed(Reason.NON_CANONICAL, msg)
-    value = der.sequence(der.object_identifier(module.type_oid), der.octet_string(module.serial))
-    return der.encode_tlv(0xA0, der.object_identifier(HARDWARE_MODULE_NAME) + der.explicit(0, value))
-
-
-def decode_hardware_module(name: GeneralName) -> HardwareModule | None:
-    """The module that an otherName carries, or None when it is an otherName of another kind.
-
-    Raises Malformed(NON_DER or BAD_ENCODING) for a HardwareModuleName that is not RFC 4108's.
-    """
-    parts = der.split_elements(name.content) if name.form is GeneralNameForm.OTHER_NAME else []
-    if len(parts) != 2 or parts[0][2] != der.object_identifier(HARDWARE_MODULE_NAME):
-        return None
-    fields = der.split_elements(der.content_of(der.content_of(parts[1][2], 0xA0), der.SEQUENCE))
-    if [tag for tag, _, _ in fields] != [der.OBJECT_IDENTIFIER, der.OCTET_STRING]:
-        raise Malformed(
-            Reason.BAD_ENCODING, "HardwareModuleName is not hwType and hwSerialNum; send RFC 4108 section 5"
-        )
-    return HardwareModule(der.decode_object_identifier(fields[0][1]), fields[1][1])
+def fold_text(text: str) -> str:
+    """`text` as comparisons see it: folded case, NFKC, inner runs of spaces as one, outer spaces gone."""
+    if text.isascii():
+        folded = text.lower()
+    else:
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    if " " in folded:
+        folded = " ".join(part for part in folded.split(" ") if part)
+    return folded

@@ -1,14 +1,19 @@
-"""GeneralNames (RFC 5280 4.2.1.6) sorted by form; checks syntax alone, matching lives in constraints and identity."""
+"""GeneralNames (RFC 5280 4.2.1.6), in order or by form; checks syntax alone. Constraints and identity match them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ipaddress
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from vagus.errors import LimitExceeded
+from vagus.errors import LimitExceeded, Malformed
 from vagus.reasons import Reason
 from vagus.x509 import der
-from vagus.x509.names.matching import DistinguishedName, decode_name
+from vagus.x509.names.distinguished import DistinguishedName, decode_name, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_NAMES = 10_240  # in one extension
 
@@ -26,6 +31,23 @@ class Form(IntEnum):
     IP = 7
     REGISTERED_ID = 8
 
+    @property
+    def spelling(self) -> str:
+        """As RFC 5280 4.2.1.6 spells the form."""
+        return _SPELLINGS[self]
+
+
+_SPELLINGS = (
+    "otherName",
+    "rfc822Name",
+    "dNSName",
+    "x400Address",
+    "directoryName",
+    "ediPartyName",
+    "uniformResourceIdentifier",
+    "iPAddress",
+    "registeredID",
+)
 
 _CONSTRUCTED = frozenset({Form.OTHER_NAME, Form.X400, Form.DIRECTORY, Form.EDI_PARTY})
 _TAGS = {der.context(form, constructed=form in _CONSTRUCTED): form for form in Form}
@@ -36,10 +58,33 @@ NameValue = str | bytes | DistinguishedName
 
 @dataclass(frozen=True, slots=True)
 class GeneralName:
-    """One name: text for e-mail, DNS and URI, a DistinguishedName for directory names, else the contents octets."""
+    """One name. `value`: text of an e-mail, DNS or URI name, a DistinguishedName, else the same bytes as `content`.
+
+    Two are equal when form and contents are: without folding of case.
+    """
 
     form: Form
-    value: NameValue
+    content: bytes
+    value: NameValue = field(compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.form.spelling}:{self.text}"
+
+    @property
+    def text(self) -> str:
+        """The name for people; `#` and hexadecimal where it has no text."""
+        try:
+            if isinstance(self.value, str):
+                return read_text(der.IA5_STRING, self.content)
+            if isinstance(self.value, DistinguishedName):
+                return self.value.describe()
+            if self.form is Form.IP:
+                return str(ipaddress.ip_address(self.content))
+            if self.form is Form.REGISTERED_ID:
+                return der.decode_object_identifier(self.content)
+        except (ValueError, Malformed):
+            pass  # an address of a wrong length, or an object identifier that is too long to spell
+        return "#" + self.content.hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,38 +133,49 @@ def read_general_name(data: bytes, at: int, end: int) -> tuple[GeneralName, int]
     form = _TAGS.get(tag)
     if form is None:
         der.fail(f"a GeneralName has tag 0x{tag:02x}")
-    value: NameValue = data[start:stop]
+    content = data[start:stop]
+    value: NameValue = content
     if form in _TEXT_FORMS:
-        octets = data[start:stop]
-        if not octets.isascii():
-            der.fail("an IA5String holds octets beyond ASCII")
-        value = octets.decode("ascii")
+        if not content.isascii():
+            der.fail("an IA5String holds bytes beyond ASCII")
+        value = content.decode("ascii")
     elif form is Form.DIRECTORY:
-        value = decode_name(data[start:stop])
+        value = decode_name(content)
     elif form is Form.REGISTERED_ID:
-        der.check_oid(data[start:stop], "a registeredID")
-    return GeneralName(form, value), stop
+        der.check_oid(content, "a registeredID")
+    return GeneralName(form, content, value), stop
 
 
-def read_general_names(data: bytes, start: int, end: int, what: str, *, may_be_empty: bool = False) -> GeneralNames:
-    """The names between `start` and `end`, the contents of a GeneralNames.
-
-    Raises Malformed(NON_DER) also when there is none, LimitExceeded(TOO_MANY) beyond 10,240.
-    """
-    if start == end and not may_be_empty:
+def _read_each(data: bytes, start: int, end: int, what: str) -> Iterator[GeneralName]:
+    if start == end:
         der.fail(f"{what} holds no name")
-    texts: dict[Form, list[str]] = {}
-    addresses: list[bytes] = []
-    directories: list[DistinguishedName] = []
-    others: list[tuple[Form, bytes]] = []
     count = 0
     while start < end:
         name, start = read_general_name(data, start, end)
-        value = name.value
         count += 1
         if count > MAX_NAMES:
             msg = f"{what} holds more than {MAX_NAMES} names; split it over several certificates"
             raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_NAMES)
+        yield name
+
+
+def decode_general_names(names_der: bytes) -> tuple[GeneralName, ...]:
+    """The names of the GeneralNames that fills `names_der`, in their order. Raises as `read_general_names` does."""
+    start, end = der.read_whole(names_der, der.SEQUENCE, "GeneralNames")
+    return tuple(_read_each(names_der, start, end, "GeneralNames"))
+
+
+def read_general_names(data: bytes, start: int, end: int, what: str) -> GeneralNames:
+    """The names between `start` and `end`, the contents of a GeneralNames, by form.
+
+    Raises Malformed(NON_DER) also when there is none, LimitExceeded(TOO_MANY) beyond 10,240.
+    """
+    texts: dict[Form, list[str]] = {}
+    addresses: list[bytes] = []
+    directories: list[DistinguishedName] = []
+    others: list[tuple[Form, bytes]] = []
+    for name in _read_each(data, start, end, what):
+        value = name.value
         if isinstance(value, str):
             texts.setdefault(name.form, []).append(value)
         elif isinstance(value, DistinguishedName):

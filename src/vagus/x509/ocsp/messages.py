@@ -14,7 +14,7 @@ from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import Extension, PathCertificate, decode_certificate, read_extensions
-from vagus.x509.names.matching import DistinguishedName, decode_name
+from vagus.x509.names.distinguished import DistinguishedName, decode_name
 
 MAX_REQUEST = 16_384  # octets: a signature with its certificates fits; RFC 5019 wants requests under 255
 MAX_RESPONSE = 262_144  # octets: a post-quantum responder certificate and signature fit

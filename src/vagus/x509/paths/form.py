@@ -15,6 +15,7 @@ from vagus.reasons import Reason
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.names.constraints import is_host_name, is_mailbox
+from vagus.x509.names.distinguished import COMMON_NAME
 from vagus.x509.names.general import Form
 from vagus.x509.paths.rules import PathRules
 
@@ -188,6 +189,6 @@ def _check_leaf_names(leaf: PathCertificate, rules: PathRules, is_public_suffix:
 
 def _check_common_names(leaf: PathCertificate) -> None:
     written = set(leaf.names.dns) | {str(ipaddress.ip_address(address)) for address in leaf.names.addresses}
-    for common_name in leaf.subject.common_names:
+    for common_name in leaf.subject.texts(COMMON_NAME):
         if common_name not in written:
             _object(leaf, "has a common name that its subjectAltName does not repeat (BR 7.1.4.3)")

@@ -15,7 +15,7 @@ from vagus.reasons import Reason
 from vagus.x509 import extensions as ext
 from vagus.x509.budgets import DEFAULT_LIMITS, Budget, Limits, check_input
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.names.matching import DistinguishedName, RelativeName
+from vagus.x509.names.distinguished import DistinguishedName, RelativeName
 from vagus.x509.paths.checks import Descents, PathInputs, check_path
 from vagus.x509.paths.rules import PathRules
 from vagus.x509.signatures import SignatureVerdicts
