@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.conformance.reading import pem_blocks, pem_certificates
 from tests.conformance.verdicts import Case, Expected, Got, judge
+from tests.x509.rule_sets import with_legacy_algorithms
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.trust.crl_rules import CrlRules
@@ -77,7 +78,7 @@ def _chain_case(folder: Path, test: Path) -> Case:
 def _rules(settings: dict[str, str]) -> PathRules:
     trust = settings["last_cert_trust"]
     purpose = settings["key_purpose"]
-    rules = PKIX if settings.get("digest_policy") == "STRONG" else PKIX.with_legacy_algorithms()
+    rules = PKIX if settings.get("digest_policy") == "STRONG" else with_legacy_algorithms(PKIX)
     return replace(
         rules,
         name="pkix as the test sets it",

@@ -12,15 +12,16 @@ from typing import Any
 
 from tests.conformance.reading import pem_blocks, pem_certificate
 from tests.conformance.verdicts import Case, Expected, judge
+from tests.x509.rule_sets import RFC5280_STRICT, WEBPKI, WEBPKI_COMMON_NAME
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.trust.crl_rules import CrlRules
 from vagus.trust.crl_status import CrlStatus
 from vagus.x509.certificates import CertificateCache, PathCertificate
 from vagus.x509.der import oid_contents
-from vagus.x509.names.identity import check_host, check_mailbox
+from vagus.x509.names.identity import check_host
 from vagus.x509.paths.checks import PathInputs
-from vagus.x509.paths.rules import PKIX, RFC5280_STRICT, WEBPKI, WEBPKI_COMMON_NAME, PathRules
+from vagus.x509.paths.rules import PKIX, PathRules
 from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
@@ -120,6 +121,14 @@ def _validate(case: dict[str, Any], verdicts: SignatureVerdicts) -> None:
     _check_peer(leaf, case)
 
 
+def _check_mailbox(leaf: PathCertificate, mailbox: str) -> None:
+    """RFC 5280 4.2.1.6: the local part compares by case, the host without."""
+    local, _, host = mailbox.rpartition("@")
+    found = {(one.rpartition("@")[0], one.rpartition("@")[2].lower()) for one in leaf.names.emails}
+    if (local, host.lower()) not in found:
+        raise NotTrusted(Reason.NAME_MISMATCH, f"leaf does not name {mailbox}")
+
+
 def _check_peer(leaf: PathCertificate, case: dict[str, Any]) -> None:
     for name in (case["expected_peer_name"], *case["expected_peer_names"]):
         if name is None:
@@ -127,7 +136,7 @@ def _check_peer(leaf: PathCertificate, case: dict[str, Any]) -> None:
         if name["kind"] in {"DNS", "IP"}:
             check_host(leaf, name["value"])
         else:
-            check_mailbox(leaf, name["value"])
+            _check_mailbox(leaf, name["value"])
     for usage in case["key_usage"]:
         if leaf.key_usage is None or not leaf.key_usage & 1 << _USAGE_BITS[usage]:
             raise NotTrusted(Reason.KEY_USAGE, f"leaf lacks {usage}")

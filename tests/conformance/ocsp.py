@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.conformance.reading import pem_certificate
 from tests.conformance.verdicts import Case, Expected, judge
+from tests.x509.rule_sets import with_legacy_algorithms
 from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.trust.status import issuer_in
@@ -51,7 +52,7 @@ def _run_scenario(folder: Path, case: dict[str, Any]) -> None:
     anchor = PathAnchor.from_certificate(_certificate(folder, case["root"]))
     others = [_certificate(folder, name) for name in case.get("other_certs", ())]
     leaf = _certificate(folder, case["cert"])
-    rules = replace(PKIX.with_legacy_algorithms(), name="pkix with SHA-1")
+    rules = replace(with_legacy_algorithms(PKIX), name="pkix with SHA-1")
     path = find_path(leaf, Search(Pool([anchor]), Pool((), others), rules, PathInputs(at=at), _VERDICTS))
     responses = [_response(folder, name) for name in case["ocsps"]]
     for index, certificate in enumerate(path.certificates[: len(responses)]):

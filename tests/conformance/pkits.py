@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conformance.verdicts import Case, Expected, judge
+from tests.x509.rule_sets import with_legacy_algorithms
 from vagus.errors import VagusError
 from vagus.trust.crl_rules import CrlRules
 from vagus.trust.crl_status import CrlStatus
@@ -24,7 +25,7 @@ from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_pa
 from vagus.x509.signatures import SignatureVerdicts
 
 AT = datetime(2022, 5, 1, tzinfo=UTC)
-RULES = replace(PKIX.with_legacy_algorithms(), name="pkix with DSA")  # 4.1.4 to 4.1.6 are DSA
+RULES = replace(with_legacy_algorithms(PKIX), name="pkix with DSA")  # 4.1.4 to 4.1.6 are DSA
 _VERDICTS = SignatureVerdicts()
 _CACHE = CertificateCache()
 

@@ -160,11 +160,6 @@ class TestData:
         with pytest.raises(Malformed):
             far.write(b"more")
 
-    def test_exported_keying_material_is_the_same_at_both_ends(self) -> None:
-        near, far = connected(server_context(client_auth="none"), client_context())
-        label = b"EXPORTER-Channel-Binding"
-        assert near.exported_keying_material(label, 32) == far.exported_keying_material(label, 32)
-
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.x509 import chains
 from tests.x509.chains import AT, Listed, Made, crl, ocsp_id, ocsp_request, ocsp_response, root, sign
 from tests.x509.random_chains import scenario
+from tests.x509.rule_sets import RFC5280_STRICT
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet
@@ -28,7 +29,7 @@ from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.decoding import decode_crl
 from vagus.x509.ocsp.checks import check_response
 from vagus.x509.ocsp.messages import decode_ocsp_request, decode_ocsp_response
-from vagus.x509.paths.rules import PKIX, RFC5280_STRICT
+from vagus.x509.paths.rules import PKIX
 from vagus.x509.paths.search import Pool
 from vagus.x509.signatures import SignatureVerdicts
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.x509 import chains
 from tests.x509.chains import Made, identifier, make, pss_identifier, root
+from tests.x509.rule_sets import PROFILES
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
-from vagus.x509.paths.rules import PROFILES
 from vagus.x509.signatures import SignatureVerdicts, decode_scheme, key_facts, verify_signed
 
 
@@ -185,20 +185,28 @@ def test_a_key_bound_to_pss_verifies_pss_and_nothing_else() -> None:
     assert reason_of(act) is Reason.SIG_ALG_MISMATCH
 
 
-def test_verdicts_remember_successes_only_and_stay_small() -> None:
+def test_verdicts_remember_successes_only_and_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[bytes] = []
+
+    def count(spki_der: bytes, *signed: bytes, unsafe_legacy: bool) -> None:
+        checked.append(spki_der)
+        verify_signed(spki_der, *signed, unsafe_legacy=unsafe_legacy)
+
+    monkeypatch.setattr("vagus.x509.signatures.verify_signed", count)
     verdicts = SignatureVerdicts(size=8)
     good, bad = root(private=chains.key("p256")), root(private=chains.key("p256"), flip=100)
 
-    def ask(made: Made) -> None:
-        parsed = made.parsed
+    def ask(made: Made) -> int:
+        """How many signatures were checked for this question."""
+        before, parsed = len(checked), made.parsed
         signed = (parsed.algorithm_der, parsed.signature, parsed.tbs_der)
         verdicts.verify(parsed.sha256, parsed.spki_sha256, parsed.spki_der, signed, unsafe_legacy=False)
+        return len(checked) - before
 
-    ask(good)
-    assert verdicts.is_known_good(good.parsed.sha256, good.parsed.spki_sha256, unsafe_legacy=False)
-    for _ in range(2):
+    assert [ask(good), ask(good)] == [1, 0]
+    for asked in (2, 3):
         assert reason_of(lambda: ask(bad)) is Reason.BAD_SIGNATURE
-    assert not verdicts.is_known_good(bad.parsed.sha256, bad.parsed.spki_sha256, unsafe_legacy=False)
+        assert len(checked) == asked
     for _ in range(20):
         ask(root(private=chains.key("p256")))
-    assert not verdicts.is_known_good(good.parsed.sha256, good.parsed.spki_sha256, unsafe_legacy=False)
+    assert ask(good) == 1

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.x509.disagreements import OPENSSL, PYHANKO
-from vagus.x509.paths.rules import PROFILES, PathRules
+from tests.x509.rule_sets import PROFILES
+from vagus.x509.paths.rules import PathRules
 
 _REPOSITORY = Path(__file__).parents[2]
 _DOC = (_REPOSITORY / "docs" / "verifier.md").read_text(encoding="utf-8")

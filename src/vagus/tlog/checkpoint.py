@@ -19,7 +19,6 @@ MAX_NOTE_BYTES = 100_000  # room for the 16 signatures that must be accepted, po
 _MAX_SIGNATURES = 64
 _ED25519 = b"\x01"
 _KEY_BYTES = 32
-_SIGNATURE_BYTES = 64
 _SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo of Ed25519 up to the key (RFC 8410)
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}\Z")
 _SIGNATURE_LINE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})\Z")

@@ -153,10 +153,6 @@ class TlsStream:
         value = self._connection.get_session()
         return None if value is None else Session(value)
 
-    def exported_keying_material(self, label: bytes, size: int, context: bytes | None = None) -> bytes:
-        """Bytes that only the two ends of this connection know (RFC 5705, RFC 8446 7.5)."""
-        return self._connection.export_keying_material(label, size, context)
-
 
 def _detail(error: SSL.Error) -> str:
     """OpenSSL's own words for the last error in its queue, the nearest to TLS; never text from the other side."""

@@ -114,31 +114,27 @@ _BY_IDENTIFIER: Mapping[bytes, SignatureAlgorithm] = MappingProxyType(
     }
 )
 
-_SUITABLE: Mapping[KeyAlgorithm, tuple[SignatureAlgorithm, ...]] = MappingProxyType(
+# the hash as wide as the curve, RSA as PKCS#1 v1.5
+_DEFAULTS: Mapping[KeyAlgorithm, SignatureAlgorithm] = MappingProxyType(
     {
-        KeyAlgorithm.P256: (ECDSA_SHA256, ECDSA_SHA384, ECDSA_SHA512),
-        KeyAlgorithm.P384: (ECDSA_SHA384, ECDSA_SHA256, ECDSA_SHA512),
-        KeyAlgorithm.P521: (ECDSA_SHA512, ECDSA_SHA256, ECDSA_SHA384),
-        KeyAlgorithm.RSA2048: _EVERY_RSA,
-        KeyAlgorithm.RSA3072: _EVERY_RSA,
-        KeyAlgorithm.RSA4096: _EVERY_RSA,
-        KeyAlgorithm.ED25519: (ED25519,),
-        KeyAlgorithm.ED448: (ED448,),
-        KeyAlgorithm.MLDSA44: (MLDSA44,),
-        KeyAlgorithm.MLDSA65: (MLDSA65,),
-        KeyAlgorithm.MLDSA87: (MLDSA87,),
+        KeyAlgorithm.P256: ECDSA_SHA256,
+        KeyAlgorithm.P384: ECDSA_SHA384,
+        KeyAlgorithm.P521: ECDSA_SHA512,
+        KeyAlgorithm.RSA2048: RSA_SHA256,
+        KeyAlgorithm.RSA3072: RSA_SHA256,
+        KeyAlgorithm.RSA4096: RSA_SHA256,
+        KeyAlgorithm.ED25519: ED25519,
+        KeyAlgorithm.ED448: ED448,
+        KeyAlgorithm.MLDSA44: MLDSA44,
+        KeyAlgorithm.MLDSA65: MLDSA65,
+        KeyAlgorithm.MLDSA87: MLDSA87,
     }
 )
 
 
 def default_signature_algorithm(key: KeyAlgorithm) -> SignatureAlgorithm:
-    """What a key of this kind signs with unless told otherwise: the hash as wide as the curve, RSA as PKCS#1 v1.5."""
-    return _SUITABLE[key][0]
-
-
-def suitable_signature_algorithms(key: KeyAlgorithm) -> tuple[SignatureAlgorithm, ...]:
-    """Every signature algorithm that a key of this kind can make, the default first."""
-    return _SUITABLE[key]
+    """What a key of this kind signs with where nothing else is asked for."""
+    return _DEFAULTS[key]
 
 
 def find_signature_algorithm(identifier_der: bytes) -> SignatureAlgorithm | None:

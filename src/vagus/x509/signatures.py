@@ -338,7 +338,3 @@ class SignatureVerdicts:
             for old in list(self._good)[: self._size // 8]:
                 self._good.pop(old, None)
         self._good[key] = None
-
-    def is_known_good(self, signed_sha256: bytes, spki_sha256: bytes, *, unsafe_legacy: bool) -> bool:
-        """Whether the pair verified before, so that asking again costs no signature check."""
-        return (signed_sha256, spki_sha256, unsafe_legacy) in self._good

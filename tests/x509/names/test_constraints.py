@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.x509.chains import Made, constraints, hardware_module, name, root, san
+from tests.x509.rule_sets import RFC5280_STRICT
 from tests.x509.walking import refusal, walk
 from vagus.errors import LimitExceeded, Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.x509.budgets import Budget, Limits
 from vagus.x509.extensions import decode_name_constraints
 from vagus.x509.names.constraints import check_names, compile_constraints, is_host_name, is_mailbox
-from vagus.x509.paths.rules import RFC5280_STRICT
 
 Name = tuple[str, str | bytes]
 ROOT = root()

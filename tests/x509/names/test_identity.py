@@ -8,7 +8,7 @@ from tests.x509.chains import root, san
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.names.identity import check_host, check_mailbox
+from vagus.x509.names.identity import check_host
 
 ROOT = root()
 
@@ -64,12 +64,3 @@ def test_the_common_name_is_never_read() -> None:
 def test_wildcards_can_be_refused() -> None:
     with pytest.raises(NotTrusted):
         check_host(named(("dns", "*.h1.example")), "gate.h1.example", allows_wildcards=False)
-
-
-def test_a_mailbox_keeps_the_case_of_its_local_part() -> None:
-    certificate = named(("email", "Nurse@H1.example"))
-    check_mailbox(certificate, "Nurse@h1.example")
-    for other in ("nurse@h1.example", "Nurse@h2.example", "Nurse"):
-        with pytest.raises(NotTrusted) as caught:
-            check_mailbox(certificate, other)
-        assert caught.value.reason is Reason.NAME_MISMATCH

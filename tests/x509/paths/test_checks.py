@@ -9,6 +9,7 @@ import pytest
 
 from tests.x509 import chains
 from tests.x509.chains import AT, DAY, Ext, Made, basic, key, make, root, usage
+from tests.x509.rule_sets import RFC5280_STRICT, WEBPKI
 from tests.x509.walking import refusal, walk
 from vagus.errors import VagusError
 from vagus.reasons import Reason
@@ -17,7 +18,7 @@ from vagus.x509.budgets import DEFAULT_LIMITS, Budget
 from vagus.x509.der import oid_contents
 from vagus.x509.paths.checks import Descents, PathInputs, check_path
 from vagus.x509.paths.policies import PolicyInputs
-from vagus.x509.paths.rules import DEVICE, PKIX, RFC5280_STRICT, WEBPKI
+from vagus.x509.paths.rules import DEVICE, PKIX
 
 ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA")

@@ -8,11 +8,12 @@ import pytest
 
 from tests.x509 import chains
 from tests.x509.chains import CLIENT_AUTH, LEAF_USAGE, Ext, Made, basic, key, make, purposes, root, san, usage
+from tests.x509.rule_sets import PROFILES
 from tests.x509.walking import refusal, walk
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.names.general import Form
-from vagus.x509.paths.rules import PKIX, PROFILES, PathRules
+from vagus.x509.paths.rules import PKIX, PathRules
 
 ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA")

@@ -23,12 +23,12 @@ from tests.x509.chains import (
     policy_constraints,
     root,
 )
+from tests.x509.rule_sets import RFC5280_STRICT
 from tests.x509.walking import refusal, walk
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.der import oid_contents
 from vagus.x509.paths.policies import PolicyInputs
-from vagus.x509.paths.rules import RFC5280_STRICT
 
 GOLD, SILVER, BRONZE = "1.3.6.1.4.1.32473.1", "1.3.6.1.4.1.32473.2", "1.3.6.1.4.1.32473.3"
 ROOT = root()

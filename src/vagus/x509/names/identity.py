@@ -28,17 +28,6 @@ def check_host(leaf: PathCertificate, host: str, *, allows_wildcards: bool = Tru
     raise NotTrusted(Reason.NAME_MISMATCH, msg, certificate=leaf.label)
 
 
-def check_mailbox(leaf: PathCertificate, mailbox: str) -> None:
-    """Whether an rfc822Name of the leaf is `mailbox`: local part by case, host without. Raises NotTrusted."""
-    local, _, host = mailbox.rpartition("@")
-    for name in leaf.names.emails:
-        own_local, _, own_host = name.rpartition("@")
-        if own_local == local and own_host.lower() == host.lower():
-            return
-    msg = f"certificate {leaf.label} does not name the expected mailbox; issue one for it"
-    raise NotTrusted(Reason.NAME_MISMATCH, msg, certificate=leaf.label)
-
-
 def _is_dns_match(pattern: str, host: str, *, allows_wildcards: bool) -> bool:
     presented, wanted = pattern.lower(), host.lower()
     if not is_host_name(wanted):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.x509 import der
+from vagus.x509.ocsp.messages import key_bytes
 from vagus.x509.templates import extension
 
 if TYPE_CHECKING:
@@ -24,25 +24,13 @@ NONCE = "1.3.6.1.5.5.7.48.1.2"
 LONGEST_NONCE = 128  # RFC 9654 2.1
 _LONGEST_VALUE = len(der.octet_string(bytes(LONGEST_NONCE)))
 _BASIC_RESPONSE = der.object_identifier("1.3.6.1.5.5.7.48.1.1")
-_ENUMERATED = 0x0A
-_SUCCESSFUL = der.encode_tlv(_ENUMERATED, b"\x00")
+_SUCCESSFUL = der.encode_tlv(der.ENUMERATED, b"\x00")
 _GOOD = b"\x80\x00"
 _UNKNOWN = b"\x82\x00"
 _HASHES = {
     "sha1": (der.sequence(der.object_identifier("1.3.14.3.2.26"), der.NULL_DER), 20),
     "sha256": (der.sequence(der.object_identifier("2.16.840.1.101.3.4.2.1"), der.NULL_DER), 32),
 }
-
-
-class ResponseStatus(IntEnum):
-    """RFC 6960 4.2.1 OCSPResponseStatus."""
-
-    SUCCESSFUL = 0
-    MALFORMED_REQUEST = 1
-    INTERNAL_ERROR = 2
-    TRY_LATER = 3
-    SIG_REQUIRED = 5
-    UNAUTHORIZED = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +48,6 @@ class SingleStatus:
     next_update: datetime
 
 
-def failure_response(status: ResponseStatus) -> bytes:
-    """An unsigned OCSPResponse that is no answer: tryLater, malformedRequest and such (RFC 6960 4.2.1)."""
-    return der.sequence(der.encode_tlv(_ENUMERATED, bytes((status,))))
-
-
 def cert_id(issuer_subject_der: bytes, issuer_spki_der: bytes, serial: int, hash_name: str = "sha1") -> bytes:
     """The CertID that common clients ask with (RFC 6960 4.1.1), hash parameters NULL."""
     identifier, _ = _HASHES[hash_name]
@@ -78,7 +61,7 @@ def issuer_hashes(issuer_subject_der: bytes, issuer_spki_der: bytes, hash_name: 
     digest = hashlib.new(hash_name, usedforsecurity=False)
     digest.update(issuer_subject_der)
     key = hashlib.new(hash_name, usedforsecurity=False)
-    key.update(_key_bits(issuer_spki_der))
+    key.update(key_bytes(issuer_spki_der))
     return digest.digest(), key.digest()
 
 
@@ -145,7 +128,7 @@ def _status(answer: SingleStatus) -> bytes:
         return _GOOD
     info = _time(answer.revoked_at)
     if answer.reason:  # unspecified (0) is left out, as in lists
-        info += der.explicit(0, der.encode_tlv(_ENUMERATED, bytes((answer.reason,))))
+        info += der.explicit(0, der.encode_tlv(der.ENUMERATED, bytes((answer.reason,))))
     return der.encode_tlv(0xA1, info)
 
 
@@ -162,11 +145,4 @@ def _time(moment: datetime) -> bytes:
 
 def responder_key_hash(spki_der: bytes) -> bytes:
     """SHA-1 of the key's BIT STRING content (RFC 6960 4.2.1 KeyHash)."""
-    return hashlib.sha1(_key_bits(spki_der), usedforsecurity=False).digest()
-
-
-def _key_bits(spki_der: bytes) -> bytes:
-    _, start, end = der.read_element(spki_der, 0, len(spki_der))
-    _, _, after_algorithm = der.read_element(spki_der, start, end)
-    _, bits, _ = der.read_element(spki_der, after_algorithm, end)
-    return spki_der[bits + 1 : end]
+    return hashlib.sha1(key_bytes(spki_der), usedforsecurity=False).digest()

@@ -1,10 +1,8 @@
-"""The verifier's profiles as tables of switches, each with its clause; holds no procedure."""
+"""The verifier's profiles as tables of switches, each with its clause. BR: CA/Browser Forum TLS Baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from vagus.x509.names.general import Form
 
@@ -28,7 +26,7 @@ class PathRules:
 
     # --- form (RFC 5280 section 4: what an issuer MUST do; section 6 does not ask for it)
     requires_v3: bool = False  # 4.1.2.1
-    requires_positive_serial: bool = False  # 4.1.2.2: positive and at most 20 octets
+    requires_positive_serial: bool = False  # 4.1.2.2: positive and at most 20 bytes
     requires_authority_key_id: bool = False  # 4.2.1.1: present but in self-signed certificates, with a keyIdentifier
     forbids_authority_key_issuer: bool = False  # BR 7.1.2.11.1: no authorityCertIssuer or serial in the anchor
     requires_subject_key_id: bool = False  # 4.2.1.2: in every CA certificate
@@ -48,10 +46,10 @@ class PathRules:
     requires_signing_leaf: bool = False  # RFC 8446 4.4.2.2: keyUsage, if present, has digitalSignature
     forbids_ca_leaf: bool = False  # BR 7.1.2.7.8; 802.1AR 8.10: an IDevID or LDevID is no CA
     forbids_critical_names_with_subject: bool = False  # BR 7.1.2.7.12: SAN is critical only without a subject
-    requires_names: bool = False  # BR 7.1.2.7.12; design 4: a subjectAltName in the leaf
+    requires_names: bool = False  # BR 7.1.2.7.12: a subjectAltName in the leaf
     common_name_in_names: bool = False  # BR 7.1.4.3: a common name repeats a SAN entry, letter by letter
     forbids_public_suffix_wildcard: bool = False  # BR 3.2.2.6
-    forbids_wildcards: bool = False  # design 4: an identity names one device
+    forbids_wildcards: bool = False  # an identity names one device, so it has no wildcard
     name_forms: frozenset[Form] | None = None  # the only forms of name that the leaf may hold; None = any
 
     # --- extendedKeyUsage (4.2.1.12 leaves the CA certificates to the application)
@@ -69,68 +67,14 @@ class PathRules:
     rsa_in_octets: bool = False  # BR 6.1.5: the modulus is a multiple of 8 bits
     checks_anchor_key: bool = False
     bans_revoked_keys: bool = False
-    """A CA that is revoked on one path ends the search: no cross-certificate leads around it (experiments A9)."""
+    """A CA that is revoked on one path ends the search: no cross-certificate leads around it."""
     unsafe_legacy: bool = False
-    """SHA-1 and DSA. No profile below sets it and no policy can; conformance tests of others' vectors do."""
+    """Accept SHA-1 and DSA. No profile below sets it; only conformance tests with old vectors do."""
     unsafe_small_rsa: int = 0
-    """Bits below `smallest_rsa` that tests of old vectors admit. As above."""
-
-    def with_legacy_algorithms(self) -> PathRules:
-        """These rules for vectors made with SHA-1, DSA and RSA-512; only tests may call it."""
-        return replace(self, unsafe_legacy=True, unsafe_small_rsa=512)
+    """Smallest RSA modulus in bits for tests with old vectors, in place of `smallest_rsa`; 0 where not used."""
 
 
 PKIX = PathRules(name="pkix")
-
-RFC5280_STRICT = PathRules(
-    name="rfc5280-strict",
-    applies_anchor_constraints=True,
-    applies_anchor_validity=True,
-    checks_anchor_form=True,
-    requires_v3=True,
-    requires_positive_serial=True,
-    requires_authority_key_id=True,
-    requires_subject_key_id=True,
-    forbids_critical_key_ids=True,
-    requires_critical_ca=True,
-    requires_critical_constraints=True,
-    forbids_leaf_constraints=True,
-    forbids_idle_ca_bits=True,
-    forbids_critical_access=True,
-    requires_readable_pointers=True,
-    requires_subject=True,
-    requires_valid_names=True,
-    forbids_leading_dot=True,
-    smallest_rsa=2048,
-    smallest_leaf_rsa=2048,
-    checks_anchor_key=True,
-)
-
-WEBPKI = PathRules(
-    name="webpki",
-    applies_anchor_constraints=True,
-    applies_anchor_validity=True,
-    requires_v3=True,
-    requires_names=True,
-    forbids_authority_key_issuer=True,
-    forbids_idle_ca_bits=True,
-    requires_readable_pointers=True,
-    requires_valid_names=True,
-    forbids_ca_leaf=True,
-    forbids_critical_names_with_subject=True,
-    forbids_critical_purpose=True,
-    forbids_public_suffix_wildcard=True,
-    accepts_any_purpose=False,
-    requires_purpose=True,
-    forbids_anchor_purpose=True,
-    forbids_mixed_purposes=True,
-    smallest_rsa=2048,
-    smallest_leaf_rsa=2048,
-    rsa_in_octets=True,
-    checks_anchor_key=True,
-)
-
-WEBPKI_COMMON_NAME = replace(WEBPKI, name="webpki-cn", common_name_in_names=True)
 
 DEVICE = PathRules(
     name="device",
@@ -155,7 +99,7 @@ DEVICE = PathRules(
     checks_anchor_key=True,
     bans_revoked_keys=True,
 )
-"""Design section 4: what this house issues and admits. Role and identity are checked after the path, in `trust`."""
+"""What Vagus issues and admits. Role and identity are checked after the path, in `trust/validation.py`."""
 
 IDEVID = replace(
     DEVICE,
@@ -164,8 +108,3 @@ IDEVID = replace(
     smallest_rsa=2048,
 )
 """Makers' initial identities (802.1AR): no extendedKeyUsage, often no subjectAltName; on enrolment listeners only."""
-
-PROFILES: Mapping[str, PathRules] = MappingProxyType(
-    {rules.name: rules for rules in (PKIX, RFC5280_STRICT, WEBPKI, WEBPKI_COMMON_NAME, DEVICE, IDEVID)}
-)
-"""What a policy may name. None of them admits SHA-1, DSA or RSA under 1,024 bits."""
