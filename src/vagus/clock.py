@@ -11,7 +11,7 @@ Entropy: TypeAlias = Callable[[int], bytes]
 
 
 class Clock(Protocol):
-    """Whoever can tell the time."""
+    """A source of the present time."""
 
     def now(self) -> datetime:
         """The present moment, timezone-aware, in UTC."""

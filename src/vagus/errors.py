@@ -4,13 +4,13 @@ VagusError
 ├── Malformed          bytes or text that do not decode: the sender's fault, never worth a retry
 ├── Misconfigured      a file written by people is wrong: file, key, remedy
 ├── Refused            understood, and not allowed
-│   ├── NotTrusted     the verifier refused a peer, a certificate or a status answer
+│   ├── NotTrusted     the verifier refused a peer, a certificate or a status
 │   ├── NotAuthorised  the caller may not do this
 │   ├── PolicyRefusal  the policy pack forbids what was asked
 │   └── Conflict       the state of a device, token, key or authority forbids it now
 ├── LimitExceeded      a stated bound on size, count or rate was passed
-├── Unavailable        cannot be answered now; the same request may succeed later
-└── IntegrityFailure   our own data contradict each other: stop and look
+├── Unavailable        not possible now; the same request may succeed later
+└── IntegrityFailure   our own data contradict each other: stop and investigate
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class LimitExceeded(VagusError):
 
 
 class Unavailable(VagusError):
-    """Not answerable now; a later try may succeed."""
+    """Not possible now; a later try may succeed."""
 
 
 class IntegrityFailure(VagusError):

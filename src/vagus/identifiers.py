@@ -77,7 +77,7 @@ class DeviceId:
 
 @dataclass(frozen=True, slots=True)
 class DeviceName:
-    """The identity of a device in a certificate: `<device id>.<unit>.<hospital>.<group domain>` (design section 4)."""
+    """The identity of a device in a certificate: `<device id>.<unit>.<hospital>.<group domain>`."""
 
     device: DeviceId
     unit: UnitName
@@ -104,9 +104,9 @@ class DeviceName:
 
 
 def draw_serial(entropy: Entropy) -> int:
-    """A certificate serial number: 20 octets, positive, at least 128 random bits (RFC 5280 4.1.2.2).
+    """A certificate serial number: 20 bytes, positive, at least 128 random bits (RFC 5280 4.1.2.2).
 
-    The top octet is forced into 0x40-0x7f, so the number is positive and always exactly 20 octets: 158 random bits.
+    The top byte is forced into 0x40-0x7f, so the number is positive and always exactly 20 bytes: 158 random bits.
     """
     raw = bytearray(entropy(_SERIAL_BYTES))
     raw[0] = (raw[0] & 0x3F) | 0x40
@@ -114,5 +114,5 @@ def draw_serial(entropy: Entropy) -> int:
 
 
 def serial_bytes(serial: int) -> bytes:
-    """The serial as stored in tables: big-endian, at least one octet, no leading zero octet."""
+    """The serial as stored in tables: big-endian, at least one byte, no leading zero byte."""
     return serial.to_bytes(max(1, (serial.bit_length() + 7) // 8), "big")

@@ -1,4 +1,4 @@
-"""Every reason code the house can give; a code once released keeps its meaning for ever; maps nothing to a protocol."""
+"""Every reason code of Vagus; a released code never changes its meaning. Maps nothing to a protocol."""
 
 from __future__ import annotations
 

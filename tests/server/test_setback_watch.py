@@ -218,7 +218,7 @@ def test_a_door_staples_nothing_for_itself_while_nobody_is_called_good(node: Nod
         Credential(b"", b""), issued.der, issued.issuer.certificate_der, issued.serial, not_after=2**40
     )
     staple = Stapler(house.desk, node.setback_watch, house.built.clock).of(shown)
-    assert decode_ocsp_response(staple()).answers[0].status is CertStatus.GOOD
+    assert decode_ocsp_response(staple()).singles[0].status is CertStatus.GOOD
     set_back(node)
     node.setback_watch.refresh()
     assert node.setback_watch.is_blind

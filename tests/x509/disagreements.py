@@ -11,6 +11,7 @@ from vagus.reasons import Reason
 # OpenSSL's error numbers (x509_vfy.h)
 SIGNATURE_FAILURE = 7
 SELF_SIGNED_IN_CHAIN = 19
+CERTIFICATE_REVOKED = 23
 INVALID_PURPOSE = 26
 DIFFERENT_CRL_SCOPE = 44
 LIST_UNUSABLE = frozenset({3, 8, 11, 12, 35, 36})  # absent, forged, of the future, stale, no cRLSign, unknown critical
@@ -29,8 +30,19 @@ class Class:
 OPENSSL = (
     Class(
         "no second try",
-        "OpenSSL takes the first issuer by name and key identifier and does not go back when its signature fails",
-        lambda labels, ours, theirs: "forged twin" in labels and ours is None and theirs == SIGNATURE_FAILURE,
+        "OpenSSL takes the first issuer by name and key identifier and does not go back when its signature fails or it "
+        "is revoked. Here the search goes on; under our device profile a revoked CA ends it",
+        lambda labels, ours, theirs: (
+            ours is None
+            and (
+                ("forged twin" in labels and theirs == SIGNATURE_FAILURE)
+                or (
+                    "good twin" in labels
+                    and bool(labels & {"listed twice", "revoked"})
+                    and theirs == CERTIFICATE_REVOKED
+                )
+            )
+        ),
     ),
     Class(
         "anyExtendedKeyUsage",

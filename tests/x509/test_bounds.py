@@ -125,7 +125,7 @@ def test_more_than_sixteen_megabytes_are_not_read() -> None:
     with within(1), pytest.raises(VagusError) as caught:
         validator.validate(CA.leaf().der, huge, Expectation(role=Role.CLIENT, needs_identity=False), AT)
     assert caught.value.reason is Reason.TOO_LARGE
-    assert DEFAULT_LIMITS.octets == 16 << 20
+    assert DEFAULT_LIMITS.total_bytes == 16 << 20
 
 
 def test_deep_nesting_costs_no_stack() -> None:

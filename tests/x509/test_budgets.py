@@ -38,4 +38,4 @@ def test_input_is_bounded_before_it_is_read() -> None:
 
 def test_the_bounds_are_those_that_the_documents_state() -> None:
     assert (DEFAULT_LIMITS.signatures, DEFAULT_LIMITS.comparisons, DEFAULT_LIMITS.paths) == (64, 250_000, 128)
-    assert DEFAULT_LIMITS.octets == 16 * 1024 * 1024
+    assert DEFAULT_LIMITS.total_bytes == 16 * 1024 * 1024

@@ -101,7 +101,7 @@ def encode_note(checkpoint: Checkpoint, key: NoteKey, signature: bytes) -> bytes
 
 
 def decode_checkpoint(note: bytes) -> Checkpoint:
-    """The tree head in a note, whoever signed it: verify before believing.
+    """The tree head in a note, by any signer: verify before use.
 
     Raises Malformed(TOO_LARGE), Malformed(BAD_ENCODING).
     """
@@ -148,7 +148,7 @@ def _split_note(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
         raise _bad("a note has control characters")
     text, gap, tail = whole.rpartition("\n\n")
     if not gap or not tail.endswith("\n"):
-        raise _bad("a note has no signatures behind an empty line, or no newline at its end")
+        raise _bad("a note has no signatures after an empty line, or no newline at its end")
     lines = tail[:-1].split("\n")
     if len(lines) > _MAX_SIGNATURES:
         raise Malformed(Reason.TOO_MANY, f"a note has {len(lines)} signatures, at most {_MAX_SIGNATURES} are read")

@@ -16,7 +16,7 @@ EMPTY_ROOT = hashlib.sha256(b"").digest()
 """The root of the tree without leaves: the hash of nothing (RFC 6962 2.1)."""
 
 SubtreeReader: TypeAlias = Callable[[int, int], bytes]
-"""Gives, for (level, index), the hash of the complete subtree over leaves [index << level, (index + 1) << level)."""
+"""Returns, for (level, index), the hash of the complete subtree over leaves [index << level, (index + 1) << level)."""
 
 _sha256 = hashlib.sha256
 
@@ -35,7 +35,11 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 class Frontier:
     """All that is needed to grow a tree: its size and the roots of its complete subtrees, the largest first.
 
-    There is one hash for each one bit of `size`.
+    There is one hash for each one bit of `size`: a tree of 13 = 8 + 4 + 1 leaves is three complete subtrees. A new leaf
+    is carried like a one in binary addition. While the lowest bit is set, the last subtree is as large as what is
+    carried, and both become one of twice the size. So a frontier has at most log2(size) + 1 hashes, and appending costs
+    one node hash a leaf on average. The root folds the subtrees from the smallest to the largest, which is the order of
+    RFC 6962 2.1: its split at the largest power of two below the size takes off the largest complete subtree.
     """
 
     size: int = 0

@@ -95,7 +95,7 @@ def decode_tile(contents: bytes, width: int) -> tuple[bytes, ...]:
 
 
 def encode_bundle(entries: Sequence[bytes]) -> bytes:
-    """Entries, each behind its length in two octets. Raises Malformed(TOO_LARGE) for one above 65,535 bytes."""
+    """Entries, each after its length in two bytes. Raises Malformed(TOO_LARGE) for one above 65,535 bytes."""
     for entry in entries:
         if len(entry) > MAX_ENTRY_BYTES:
             msg = f"an entry of {len(entry)} bytes exceeds {MAX_ENTRY_BYTES}"
@@ -127,10 +127,10 @@ def subtree_root(hashes: Sequence[bytes]) -> bytes:
 
 
 def tile_reader(size: int, load: Callable[[Tile], bytes]) -> SubtreeReader:
-    """Reads subtrees of the tree of `size` leaves out of its tiles, for proofs; `load` gives a tile's contents.
+    """Reads subtrees of the tree of `size` leaves out of its tiles, for proofs; `load` returns a tile's contents.
 
-    Raises Malformed(BAD_ENCODING) for a tile of a wrong length. Tiles are as trusted as whoever gives them: compare
-    the root that they lead to with a verified checkpoint first.
+    Raises Malformed(BAD_ENCODING) for a tile of a wrong length. Tiles prove nothing by themselves: first
+    compare the root that they lead to with a verified checkpoint.
     """
 
     def read(level: int, index: int) -> bytes:
@@ -149,7 +149,12 @@ def tile_reader(size: int, load: Callable[[Tile], bytes]) -> SubtreeReader:
 
 
 class TileEdge:
-    """The right edge of the tile tree: what must be kept to grow it and to know its root."""
+    """The right edge of the tile tree: what is needed to grow it and to know its root.
+
+    Level n holds the hashes of subtrees of 256**n leaves, and only those that are not yet part of a full tile: at most
+    255 a level, so a log of 2**40 leaves needs under 1,300 hashes. A full tile never changes again. Appending touches
+    level n only once in 256**n leaves, so it costs about one node hash a leaf, as a plain frontier does.
+    """
 
     def __init__(self, size: int = 0, edge: Sequence[Sequence[bytes]] = ()) -> None:
         """An edge of `size` leaves: for each level the hashes of its unfinished tile (none where it is full)."""

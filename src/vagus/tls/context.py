@@ -1,4 +1,4 @@
-"""TLS settings as values and the OpenSSL contexts made of them; decides nothing about whom to trust."""
+"""TLS settings as values and the OpenSSL contexts made of them; decides nothing about trust."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def _harden(context: SSL.Context, minimum_version: int) -> None:
 def _accept_in_tls(*_facts: object) -> bool:
     """Accept any certificate whose key was proved: our validator decides after the handshake, OpenSSL's chain is void.
 
-    With this callback `get_verified_chain` and the verify result mean nothing, and nothing in this house reads them.
+    With this callback `get_verified_chain` and the verify result mean nothing, and nothing in this project reads them.
     """
     return True
 
@@ -243,7 +243,7 @@ def _use_key(context: SSL.Context, key_pem: bytes) -> None:
     try:
         context.use_privatekey(key)  # type: ignore[arg-type]  # kinds that it does not take are the case below
     except TypeError:
-        # pyOpenSSL 26.4 has no door for cryptography's ML-DSA keys, but OpenSSL reads their PEM.
+        # pyOpenSSL 26.4 has no call for cryptography's ML-DSA keys, but OpenSSL reads their PEM.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, key_pem))

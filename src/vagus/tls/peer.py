@@ -1,4 +1,4 @@
-"""What a finished handshake tells of the other side, as a value; it proves possession of a key, never trust."""
+"""What a finished handshake shows of the other side, as a value; it proves possession of a key, never trust."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Peer:
     group: str | None
     """The key exchange, as OpenSSL names it: `X25519MLKEM768`, `x25519`; None where none took place."""
     sni: str | None
-    """What the client asked for: text from a stranger, good for choosing a listener's answer and nothing else."""
+    """What the client asked for: unauthenticated text, only good for choosing how a listener responds."""
     alpn: str | None
     resumed: bool
     """A session was resumed: the certificate below was shown in an earlier handshake, not in this one."""

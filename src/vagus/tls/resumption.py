@@ -1,11 +1,11 @@
-"""Remembers what stood above a leaf, for sessions that resume with the leaf alone; trusts none of it."""
+"""Stores the chain that a peer sent above its leaf, for sessions that resume with the leaf alone; trusts none of it."""
 
 from __future__ import annotations
 
 from hashlib import sha256
 
 _LEAVES = 50_000
-_CHAIN_BYTES = 16_384  # longer chains are not worth keeping: the validator knows the house's own intermediates
+_CHAIN_BYTES = 16_384  # longer chains are not stored: the validator knows Vagus's own intermediates
 
 
 class ChainMemory:
@@ -23,7 +23,7 @@ class ChainMemory:
         if not chain_der or sum(map(len, chain_der)) > _CHAIN_BYTES:
             return
         if len(self._interned) >= self._limit // 50:
-            self._interned.clear()  # strangers' chains must not grow it; the chains in use stay alive below
+            self._interned.clear()  # foreign chains must not grow it; the chains in use stay alive below
         key = sha256(leaf_der).digest()
         self._chains.pop(key, None)
         self._chains[key] = self._interned.setdefault(chain_der, chain_der)
@@ -31,5 +31,5 @@ class ChainMemory:
             del self._chains[next(iter(self._chains))]
 
     def recall(self, leaf_der: bytes) -> tuple[bytes, ...]:
-        """What stood above this leaf, or nothing: then the validator must know the intermediates itself."""
+        """The chain that came above this leaf, or nothing: then the validator must know the intermediates itself."""
         return self._chains.get(sha256(leaf_der).digest(), ())

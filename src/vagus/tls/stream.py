@@ -28,8 +28,13 @@ class Session:
 class TlsStream:
     """Pull style: `feed` ciphertext, `handshake` until True, then `read` and `write`; `take` is for the socket.
 
-    Take after every call, failures included: an alert or an answer to a KeyUpdate may be waiting. Nothing is read ahead
-    of a caller that does not ask, so backpressure is simply not reading.
+    Take after every call, failures included: an alert or the reply to a KeyUpdate may be waiting. Nothing is read
+    ahead of the caller, so a caller applies backpressure by not reading.
+
+    States: handshake (until `handshake` returns True), open, closed by the peer (`read` returns b""), failed (every
+    call raises). OpenSSL owns the state; this class owns two counters beside it, and one thread owns the object.
+    `_records` counts whole or begun records that were fed and not read, `_skip` how many bytes of the last one are
+    still missing. From both, `read` knows without OpenSSL that no whole record is left.
     """
 
     __slots__ = ("_connection", "_is_server", "_memory", "_records", "_skip", "has_answer")
@@ -38,12 +43,12 @@ class TlsStream:
         self._connection = connection
         self._is_server = is_server
         self._memory = memory
-        # Record framing is public: counting the records that were fed and read tells without a call into OpenSSL that
-        # nothing is left, which spares one failing read for each request. None: the count was lost, always ask.
+        # The header of a TLS record is not encrypted (RFC 8446 5.1), so records can be counted as they are fed. Knowing
+        # that none is left saves one failing read into OpenSSL for each request. None: the count was lost, always ask.
         self._skip: int | None = 0
         self._records = 0
         self.has_answer = False
-        """Reading met something that is no data: OpenSSL may have queued an answer (KeyUpdate, alert), so take it."""
+        """The last read found no data: OpenSSL may have queued a reply (KeyUpdate, alert), so take it."""
 
     def feed(self, data: bytes) -> None:
         """Ciphertext from the socket, in any pieces."""
@@ -64,7 +69,7 @@ class TlsStream:
     def handshake(self) -> bool:
         """Go on with the handshake; True once it is finished.
 
-        Raises NotTrusted(TLS_HANDSHAKE): the other side broke off, speaks no TLS, or nothing is in common.
+        Raises NotTrusted(TLS_HANDSHAKE): the other side broke off, does not speak TLS, or shares no version or cipher.
         """
         try:
             self._connection.do_handshake()

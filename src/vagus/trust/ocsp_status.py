@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.ocsp.checks import DEFAULT_OCSP_RULES, OcspRules, check_response, is_for_ever, read_answer
+from vagus.x509.ocsp.checks import DEFAULT_OCSP_RULES, OcspRules, check_response, is_for_ever, read_status
 from vagus.x509.ocsp.messages import CertStatus, decode_ocsp_response
 from vagus.x509.paths.search import Name
 from vagus.x509.signatures import SignatureVerdicts
@@ -58,7 +58,7 @@ class OcspStatus:
 
         Raises NotTrusted(OCSP_MISMATCH) when it speaks of none, else as `load`.
         """
-        cert_ids = [answer.cert_id for answer in decode_ocsp_response(response_der).answers]
+        cert_ids = [answer.cert_id for answer in decode_ocsp_response(response_der).singles]
         serials = {cert_id.serial_octets for cert_id in cert_ids}
         by_name: dict[Name, list[PathCertificate]] = {}
         for one in certificates:
@@ -78,7 +78,7 @@ class OcspStatus:
         self, response_der: bytes, certificate: PathCertificate, issuer: PathCertificate, at: datetime
     ) -> tuple[datetime, bool]:
         """Of two responses the higher rank is used: a revocation, else the later one; of one second, the bad one."""
-        answer = read_answer(response_der, certificate, issuer, at, self._verdicts, self._rules)
+        answer = read_status(response_der, certificate, issuer, at, self._verdicts, self._rules)
         return _FOR_EVER if is_for_ever(answer) else (answer.this_update, answer.status is not CertStatus.GOOD)
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:

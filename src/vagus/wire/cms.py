@@ -25,7 +25,7 @@ _VERSIONS: Final = frozenset({b"\x01", b"\x03"})
 def encode_certs_only(certificates: Iterable[bytes]) -> bytes:
     """A ContentInfo with a SignedData that carries `certificates` (DER) and nothing else.
 
-    DER wants a SET OF sorted by its octets, so the order given is not the order kept.
+    DER wants a SET OF sorted by its bytes, so the order given is not the order written.
     """
     carried = der.encode_tlv(_CONTEXT_0, b"".join(sorted(certificates)))
     signed_data = der.sequence(der.integer(1), _EMPTY_SET, der.sequence(_ID_DATA), carried, _EMPTY_SET)
@@ -36,11 +36,11 @@ def decode_certs_only(message: bytes) -> tuple[bytes, ...]:
     """The DER certificates of a degenerate SignedData, in the order of the message.
 
     Taken as DER with one tolerance: the SET OF certificates may be unsorted, as most servers write it. Signers and
-    content are refused: somebody who reads certs-only must not believe that anything was signed. CRLs are passed over.
+    content are refused: a reader of certs-only must not take anything in it for signed. CRLs are ignored.
     Raises LimitExceeded(TOO_LARGE|TOO_MANY), Malformed(NON_DER|BAD_ENCODING|BAD_VERSION).
     """
     if len(message) > MAX_MESSAGE:
-        msg = f"CMS message of {len(message)} octets exceeds the limit of {MAX_MESSAGE}"
+        msg = f"CMS message of {len(message)} bytes exceeds the limit of {MAX_MESSAGE}"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_MESSAGE, value=len(message))
     # ContentInfo ::= SEQUENCE { contentType OID, content [0] EXPLICIT } (RFC 5652 section 3)
     outer = der.split_elements(der.content_of(message, der.SEQUENCE))
@@ -62,8 +62,8 @@ def decode_certs_only(message: bytes) -> tuple[bytes, ...]:
     return _decode_certificates(fields[3][1]) if _CONTEXT_0 in optional else ()
 
 
-def _decode_certificates(octets: bytes) -> tuple[bytes, ...]:
-    found = der.split_elements(octets)
+def _decode_certificates(elements: bytes) -> tuple[bytes, ...]:
+    found = der.split_elements(elements)
     if len(found) > MAX_CERTIFICATES:
         msg = f"the message carries {len(found)} certificates, at most {MAX_CERTIFICATES} are read here"
         raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_CERTIFICATES, value=len(found))

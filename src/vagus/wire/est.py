@@ -1,4 +1,4 @@
-"""EST bodies and credentials as bytes and values (RFC 7030 as amended by RFC 8951); authenticates nobody.
+"""EST bodies and credentials as bytes and values (RFC 7030 as amended by RFC 8951); authenticates no peer.
 
 A body is base64 of DER, on one line or wrapped, whatever Content-Transfer-Encoding says (RFC 8951 3.1 and 3.2.2);
 bare DER is taken too, because embedded clients send it. Everything else is refused with what to change.
@@ -18,7 +18,7 @@ from vagus.x509 import der
 from vagus.x509.algorithms import KeyAlgorithm
 
 MAX_BODY: Final = 64 * 1024
-"""The largest body in octets that a decoder looks at: an RSA-4096 or ML-DSA-87 request is under 12 kB."""
+"""The largest body in bytes that a decoder reads: an RSA-4096 or ML-DSA-87 request is under 12 kB."""
 
 ROOT: Final = "/.well-known/est"
 PKCS10: Final = "application/pkcs10"
@@ -42,7 +42,7 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BasicCredential:
-    """What HTTP Basic carried (RFC 7617). The password is kept out of every representation."""
+    """What HTTP Basic carried (RFC 7617). No representation shows the password."""
 
     user: str
     password: str = field(repr=False)
@@ -51,13 +51,13 @@ class BasicCredential:
 def decode_body(body: bytes, *, limit: int = MAX_BODY) -> bytes:
     """The DER inside an EST body: base64 on one line or wrapped, or bare DER.
 
-    Raises LimitExceeded(TOO_LARGE) above `limit` octets and Malformed(BAD_ENCODING).
+    Raises LimitExceeded(TOO_LARGE) above `limit` bytes and Malformed(BAD_ENCODING).
     """
     if len(body) > limit:
-        msg = f"body of {len(body)} octets exceeds the {limit} that EST takes here; send the request alone"
+        msg = f"body of {len(body)} bytes exceeds the {limit} that EST takes here; send the request alone"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=limit, value=len(body))
     text = body.strip(_WHITESPACE)
-    # base64 of a SEQUENCE always opens with "M", so the first octet tells both forms apart.
+    # base64 of a SEQUENCE always opens with "M", so the first byte distinguishes the two forms.
     if body[:1] == bytes((der.SEQUENCE,)):
         return body
     if not text:

@@ -1,4 +1,10 @@
-"""Sets of numbers as Golomb-Rice coded gaps: about as small as a set of chance values can be; hashes nothing."""
+"""Sets of numbers as Golomb-Rice coded gaps: about as small as a set of random values can be; hashes nothing.
+
+A set of n random values below n * m has gaps that are geometrically distributed with mean m. For such gaps the best
+prefix code (Golomb 1966, Rice 1971) writes the quotient by about m * ln 2 in unary and the remainder as it is. With a
+power of two as divisor the remainder is a fixed number of low bits. The code needs about log2(m) + 1.5 bits a value,
+within 0.1 bit of the least that is possible. Decoding reads each bit once, and `limit` bounds every value.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +24,7 @@ def rice_bits(mean_gap: int) -> int:
 def encode_gaps(values: Iterable[int], bits: int) -> bytes:
     """Strictly ascending `values` >= 0 as gaps: each its high part in unary (ones, then a zero), then `bits` low bits.
 
-    The first gap counts from -1, so a gap is at least 1 and is written less 1. The last octet is filled with zeros.
+    The first gap counts from -1, so a gap is at least 1 and is written less 1. The last byte is filled with zeros.
     Raises Malformed(BAD_ARGUMENT) when the values do not ascend.
     """
     previous = -1
@@ -27,7 +33,7 @@ def encode_gaps(values: Iterable[int], bits: int) -> bytes:
     for value in values:
         gap = value - previous - 1
         if gap < 0:
-            msg = f"{value} does not ascend behind {previous}; sort the values and take each once"
+            msg = f"{value} does not ascend after {previous}; sort the values and take each once"
             raise Malformed(Reason.BAD_ARGUMENT, msg)
         parts.append("1" * (gap >> bits) + "0" + (format(gap & low_mask, f"0{bits}b") if bits else ""))
         previous = value
@@ -60,7 +66,7 @@ def decode_gaps(data: bytes, bits: int, count: int, limit: int) -> tuple[int, ..
         values.append(value)
         at = end
     if len(text) - at >= 8 or "1" in text[at:]:
-        raise _refuse("something behind the last gap")
+        raise _refuse("bits after the last gap")
     return tuple(values)
 
 

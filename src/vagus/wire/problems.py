@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457) as bytes and values: how an error of this house looks on HTTP; chooses no status."""
+"""Problem documents (RFC 9457) as bytes and values: how an error of Vagus is sent over HTTP; chooses no status."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def encode_problem(problem: Problem) -> bytes:
 
 
 def decode_problem(body: bytes) -> Problem:
-    """The problem that a server of this house sent.
+    """The problem that a Vagus server sent.
 
     Raises LimitExceeded(TOO_LARGE) and Malformed(BAD_ENCODING) for what is not such a document.
     """
     if len(body) > MAX_PROBLEM:
-        msg = f"problem document of {len(body)} octets exceeds the limit of {MAX_PROBLEM}"
+        msg = f"problem document of {len(body)} bytes exceeds the limit of {MAX_PROBLEM}"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_PROBLEM, value=len(body))
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        raise Malformed(Reason.BAD_ENCODING, "the answer is not a JSON problem document") from None
+        raise Malformed(Reason.BAD_ENCODING, "the response is not a JSON problem document") from None
     match document:
         case {"status": int(status), "reason": str(reason), "detail": str(detail)} if 400 <= status <= 599:
             return Problem(status, reason[:_MAX_DETAIL], detail[:_MAX_DETAIL])
         case _:
-            raise Malformed(Reason.BAD_ENCODING, "the answer lacks status, reason or detail of a problem document")
+            raise Malformed(Reason.BAD_ENCODING, "the response lacks status, reason or detail of a problem document")

@@ -6,9 +6,10 @@
                                counts SEQUENCE { revoked INTEGER, places INTEGER },
                                issuers SEQUENCE OF OCTET STRING, gaps OCTET STRING }
 
-Each revoked certificate stands as a hash of (salt, issuer's key, serial), cut to revoked * oneIn places. Who is revoked
-is always found; of the others one in `oneIn` is found too, by chance, and others with each salt. The signature covers
-a fixed prefix and the content, so that no other object under the same key can pass for a snapshot.
+Each revoked certificate is represented by a hash of (salt, issuer's key, serial), reduced to a number below
+revoked * oneIn. A revoked certificate is always found. Of the others one in `oneIn` is found by chance, and other ones
+with each salt. The signature covers a fixed prefix and the content, so that no other object under the same key can
+pass for a snapshot.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from vagus.wire.golomb import MAX_RICE_BITS, decode_gaps, encode_gaps, rice_bits
 from vagus.x509 import der
 from vagus.x509.keys import verify_signature
 
-MAX_SNAPSHOT = 4 * 1024 * 1024  # octets
+MAX_SNAPSHOT = 4 * 1024 * 1024  # bytes
 MAX_COUNT = 2_000_000
-_SIGNATURE = 16 * 1024  # octets that are left for it, its algorithm and the frame: ML-DSA-87 needs 5 kB
-SALT = 16  # octets
+_SIGNATURE = 16 * 1024  # bytes that are left for it, its algorithm and the frame: ML-DSA-87 needs 5 kB
+SALT = 16  # bytes
 _PREFIX = b"vagus revocation snapshot v1\0"
 _LEAST, _MOST = 2, 1 << 24  # of one in how many
 _LATEST = 253_402_300_799  # 99991231235959Z
@@ -59,9 +60,9 @@ class Snapshot:
     _values: tuple[int, ...] = field(repr=False)
 
     def may_be_revoked(self, issuer_spki_sha256: bytes, serial_octets: bytes) -> bool:
-        """False: certainly not revoked when it was made. True: revoked, or one of the few that look so by chance.
+        """False: certainly not revoked when it was made. True: revoked, or one of the few that match by chance.
 
-        `serial_octets` are the contents octets of the serial number. Ask only about `facts.issuers`.
+        `serial_octets` are the contents of the serial number. Ask only about `facts.issuers`.
         """
         if not self.count:
             return False
@@ -71,7 +72,7 @@ class Snapshot:
 
 
 def encode_content(facts: SnapshotFacts, revoked: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The DER of a Content that lists `revoked`: (SHA-256 of the issuer's key, contents octets of the serial).
+    """The DER of a Content that lists `revoked`: (SHA-256 of the issuer's key, contents of the serial INTEGER).
 
     Raises Malformed(BAD_ARGUMENT) for facts that `decode_snapshot` would refuse, LimitExceeded(TOO_MANY|TOO_LARGE).
     """
@@ -79,8 +80,8 @@ def encode_content(facts: SnapshotFacts, revoked: Iterable[tuple[bytes, bytes]])
     if len(named) > MAX_COUNT:
         msg = f"{len(named)} revocations are more than the {MAX_COUNT} of one snapshot; make one for each hospital"
         raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_COUNT, value=len(named))
-    strangers = {issuer for issuer, _ in named} - facts.issuers
-    if strangers or not _LEAST <= facts.one_in <= _MOST or len(facts.salt) != SALT or len(facts.key_sha256) != 32:
+    unknown = {issuer for issuer, _ in named} - facts.issuers
+    if unknown or not _LEAST <= facts.one_in <= _MOST or len(facts.salt) != SALT or len(facts.key_sha256) != 32:
         msg = "a snapshot of issuers that it does not name, or with a rate, salt or key that no reader takes"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     count = len(named)
@@ -99,8 +100,8 @@ def encode_content(facts: SnapshotFacts, revoked: Iterable[tuple[bytes, bytes]])
         der.sequence(*(der.octet_string(one) for one in sorted(facts.issuers))),
         der.octet_string(encode_gaps(sorted(places), bits)),
     )
-    if len(content) > MAX_SNAPSHOT - _SIGNATURE:  # nobody would take it, and what gateways have runs out
-        msg = f"a snapshot of {len(content)} octets is larger than the {MAX_SNAPSHOT - _SIGNATURE} that are read"
+    if len(content) > MAX_SNAPSHOT - _SIGNATURE:  # no reader would accept a larger one
+        msg = f"a snapshot of {len(content)} bytes is larger than the {MAX_SNAPSHOT - _SIGNATURE} that are read"
         msg = f"{msg}; ask for one in fewer than {facts.one_in}, or make one for each hospital"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_SNAPSHOT - _SIGNATURE, value=len(content))
     return content
@@ -114,7 +115,7 @@ def sign_snapshot(content_der: bytes, algorithm_der: bytes, sign: Callable[[byte
 def verify_snapshot(snapshot: Snapshot, spki_der: bytes) -> None:
     """That the key which the caller trusts for snapshots signed this one. Raises NotTrusted(SNAPSHOT_INVALID)."""
     if hashlib.sha256(spki_der).digest() != snapshot.facts.key_sha256:
-        msg = "the snapshot was signed by another key than the one trusted here; take the key of the house that made it"
+        msg = "the snapshot was signed by another key than the one trusted here; use the key of its own installation"
         raise NotTrusted(Reason.SNAPSHOT_INVALID, msg, key=snapshot.facts.key_sha256[:8].hex())
     try:
         verify_signature(spki_der, snapshot.algorithm_der, snapshot.signature, _PREFIX + snapshot.content_der)
@@ -129,7 +130,7 @@ def decode_snapshot(snapshot_der: bytes) -> Snapshot:
     Raises LimitExceeded(TOO_LARGE), Malformed(NON_DER|BAD_VERSION|BAD_ENCODING).
     """
     if len(snapshot_der) > MAX_SNAPSHOT:
-        msg = f"snapshot of {len(snapshot_der)} octets exceeds the {MAX_SNAPSHOT} that are read; is it the right file?"
+        msg = f"snapshot of {len(snapshot_der)} bytes exceeds the {MAX_SNAPSHOT} that are read; is it the right file?"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_SNAPSHOT, value=len(snapshot_der))
     data = bytes(snapshot_der)
     start, end = der.read_whole(data, der.SEQUENCE, "a snapshot")

@@ -1,4 +1,4 @@
-"""The key and signature algorithms this house knows, by name, OID and strength; signs and verifies nothing."""
+"""The key and signature algorithms that Vagus knows, by name, OID and strength; signs and verifies nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class KeyAlgorithm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SignatureAlgorithm:
-    """A signature algorithm as it stands in an AlgorithmIdentifier.
+    """A signature algorithm and its AlgorithmIdentifier.
 
     `identifier_der` is the whole DER AlgorithmIdentifier; `hash_name` is None where the algorithm hashes by itself.
     """

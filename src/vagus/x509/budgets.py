@@ -16,7 +16,7 @@ class Limits:
     comparisons: int = 250_000
     paths: int = 128
     steps: int = 2_048  # edges walked in search of an anchor, repeated ones too
-    octets: int = 16 * 1024 * 1024  # certificates handed in
+    total_bytes: int = 16 * 1024 * 1024  # of the certificates handed in
     certificates: int = 16_384
 
 
@@ -36,7 +36,7 @@ class Budget:
         self.steps = 0
 
     def spend_signature(self) -> None:
-        """One signature check, whether or not a cache answers it: a verdict must not depend on a warm cache."""
+        """Count one signature check, also where a cache has its result: a verdict must not depend on a warm cache."""
         self.signatures += 1
         if self.signatures > self._limits.signatures:
             _exhausted("signature checks", self._limits.signatures)
@@ -60,14 +60,14 @@ class Budget:
             _exhausted("steps", self._limits.steps)
 
 
-def check_input(count: int, octets: int, limits: Limits) -> None:
-    """Whether so many certificates of so many octets are looked at. Raises LimitExceeded(TOO_MANY|TOO_LARGE)."""
+def check_input(count: int, total_bytes: int, limits: Limits) -> None:
+    """Check the number and total size of the certificates handed in. Raises LimitExceeded(TOO_MANY|TOO_LARGE)."""
     if count > limits.certificates:
         msg = f"{count} certificates exceed the {limits.certificates} that one validation reads; send the chain only"
         raise LimitExceeded(Reason.TOO_MANY, msg, limit=limits.certificates, value=count)
-    if octets > limits.octets:
-        msg = f"{octets} octets of certificates exceed the {limits.octets} of one validation; send the chain only"
-        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=limits.octets, value=octets)
+    if total_bytes > limits.total_bytes:
+        msg = f"{total_bytes} bytes of certificates exceed {limits.total_bytes} for one validation; send the chain only"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=limits.total_bytes, value=total_bytes)
 
 
 def _exhausted(what: str, limit: int) -> None:

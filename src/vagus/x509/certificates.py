@@ -1,7 +1,7 @@
 """A certificate parsed once into a frozen value, as path validation wants it; trusts nothing and verifies nothing.
 
-One odd extension does not make the certificate unreadable: what does not decode is kept as a fault, and the profile
-in force decides (RFC 5280 section 6 processes some extensions and passes over others).
+One odd extension does not make the certificate unreadable: what does not decode is recorded as a fault, and
+the profile in force decides (RFC 5280 section 6 processes some extensions and ignores others).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from vagus.x509.extensions import (
 from vagus.x509.names.distinguished import DistinguishedName, decode_name
 from vagus.x509.names.general import NO_NAMES, GeneralNames
 
-MAX_CERTIFICATE = 131_072  # octets: the largest post-quantum certificate known is under 60 kB
+MAX_CERTIFICATE = 131_072  # bytes: the largest post-quantum certificate known is under 60 kB
 MAX_EXTENSIONS = 64
-_REPEATED = 192  # octets of an extension that is remembered: 8,192 of them are a few megabytes
-_CACHEABLE = 10_240  # octets: above an ML-DSA-87 certificate
+_REPEATED = 192  # bytes of an extension whose decoded value is cached: 8,192 of them are a few megabytes
+_CACHEABLE = 10_240  # bytes: above an ML-DSA-87 certificate
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """One extension as it stands: OID contents octets, criticality, the octets of extnValue."""
+    """One extension as it is written: contents of its OID, criticality, contents of extnValue."""
 
     oid: bytes
     is_critical: bool
@@ -52,7 +52,7 @@ class PathCertificate:
     tbs_der: bytes
     version: int  # 1, 2 or 3
     serial: int
-    serial_octets: bytes  # contents octets as they stand, for comparison and length rules
+    serial_octets: bytes  # contents of the INTEGER, for comparison and rules on length
     inner_algorithm_der: bytes
     algorithm_der: bytes
     signature: bytes
@@ -99,7 +99,7 @@ class PathCertificate:
         return extension is not None and extension.is_critical
 
     def value_of(self, oid: bytes) -> bytes | None:
-        """The extnValue octets, None where the extension is absent."""
+        """The contents of extnValue, None where the extension is absent."""
         extension = self.extensions.get(oid)
         return None if extension is None else extension.value
 
@@ -110,7 +110,7 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
     Raises Malformed(NON_DER|BAD_VERSION|BAD_EXTENSION), LimitExceeded(TOO_LARGE|TOO_MANY).
     """
     if len(certificate_der) > MAX_CERTIFICATE:
-        msg = f"certificate of {len(certificate_der)} octets exceeds the {MAX_CERTIFICATE} that are read; shorten it"
+        msg = f"certificate of {len(certificate_der)} bytes exceeds the {MAX_CERTIFICATE} that are read; shorten it"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_CERTIFICATE, value=len(certificate_der))
     data = bytes(certificate_der)
     digest = hashlib.sha256(data).digest()
@@ -177,7 +177,7 @@ def _read_envelope(data: bytes) -> tuple[int, int, int, int, int, int]:
 
 
 def _decode_extensions(extensions: Mapping[bytes, Extension]) -> tuple[dict[bytes, Any], dict[bytes, VagusError]]:
-    """Each known extension decoded, or its fault kept: one odd extension must not make the certificate unreadable."""
+    """Each known extension decoded, or its fault: one odd extension must not make the certificate unreadable."""
     found: dict[bytes, Any] = {}
     faults: dict[bytes, VagusError] = {}
     for oid in extensions:
@@ -285,7 +285,7 @@ def read_extensions(data: bytes, start: int, end: int) -> dict[bytes, Extension]
         found[extension.oid] = extension
         start = last
     if not found:
-        der.fail("an empty list of extensions")
+        der.fail("extensions is empty")
     return found
 
 
@@ -306,21 +306,21 @@ def _read_extension(element: bytes) -> Extension:
     return Extension(oid, is_critical, element[value_start:value_end])
 
 
-# the certificates of one CA repeat most of their extensions octet by octet: those are read and decoded once
+# the certificates of one CA repeat most of their extensions byte by byte: each is read and decoded once
 _read_repeated = lru_cache(maxsize=8192)(_read_extension)
 
 
 class CertificateCache:
     """Parsed certificates by their bytes, the least recently used dropped. Safe to use from several threads.
 
-    Large ones are parsed each time, so that a flood of strangers' certificates holds some 100 MB at most.
+    Large ones are parsed each time, so that a flood of foreign certificates cannot hold more than some 100 MB.
     """
 
     def __init__(self, size: int = 4096) -> None:
         self._decode = lru_cache(maxsize=size)(decode_certificate)
 
     def decode(self, certificate_der: bytes) -> PathCertificate:
-        """As `decode_certificate`, remembered. Only successes are kept."""
+        """As `decode_certificate`, cached. Only successes are cached."""
         if len(certificate_der) > _CACHEABLE:
             return decode_certificate(certificate_der)
         return self._decode(certificate_der)

@@ -283,7 +283,7 @@ def whole_bytes(data: bytes, start: int, end: int, what: str) -> bytes:
 def named_bits_value(data: bytes, start: int, end: int, what: str, *, may_trail: bool = False) -> int:
     """A named bit list as a number whose bit n is bit n of the list, trailing zeros removed (X.690 11.2.2).
 
-    `may_trail` lets trailing zeros pass, where lists in use have them and no meaning hangs on it.
+    `may_trail` lets trailing zeros pass, for lists that are in use with them and where they change no meaning.
     Raises Malformed(NON_DER), LimitExceeded(TOO_LARGE) beyond 16 bits.
     """
     if end - start > 1 + MAX_NAMED_BITS // 8:
@@ -359,5 +359,5 @@ def oid_text(contents: bytes) -> str:
 
 
 def oid_contents(dotted: str) -> bytes:
-    """The contents of a dotted OBJECT IDENTIFIER that stands in our own sources."""
+    """The contents of a dotted OBJECT IDENTIFIER written in our own sources."""
     return object_identifier(dotted)[2:]

@@ -44,11 +44,11 @@ _RAW_TYPES: Mapping[str, type[_RawKey]] = MappingProxyType(
 _RAW = tuple(_RAW_TYPES.values())
 _VERIFYING = (ec.EllipticCurvePublicKey, rsa.RSAPublicKey, *_RAW)
 
-LARGEST_KEY = 4096  # octets of a SubjectPublicKeyInfo: ML-DSA-87 needs 2,614, RSA-4096 550
+LARGEST_KEY = 4096  # bytes of a SubjectPublicKeyInfo: ML-DSA-87 needs 2,614, RSA-4096 550
 _EC_PUBLIC_KEY = "1.2.840.10045.2.1"
 _RSA_ENCRYPTION = "1.2.840.113549.1.1.1"
 
-# curve OID -> (algorithm, octets of a coordinate)
+# curve OID -> (algorithm, bytes of a coordinate)
 _CURVES: Mapping[str, tuple[KeyAlgorithm, int]] = MappingProxyType(
     {
         "1.2.840.10045.3.1.7": (KeyAlgorithm.P256, 32),
@@ -94,7 +94,7 @@ _SMALL_CURVES: Mapping[str, tuple[str, int]] = MappingProxyType(
 )
 _SMALLEST_CURVE = 256
 
-# key OID -> (algorithm, octets of the key); parameters absent (RFC 8410 3, RFC 9881 4)
+# key OID -> (algorithm, bytes of the key); parameters absent (RFC 8410 3, RFC 9881 4)
 _RAW_KEYS: Mapping[str, tuple[KeyAlgorithm, int]] = MappingProxyType(
     {
         "1.3.101.112": (KeyAlgorithm.ED25519, 32),
@@ -110,7 +110,7 @@ _SMALLEST_RSA = 2048
 _SMALLEST_EXPONENT = 65537  # FIPS 186-5 A.1.1: 2^16 < e < 2^256, odd
 _LARGEST_EXPONENT_BITS = 256
 
-# every P-256 key starts with these octets and differs in the 64 after them: nothing else is left to check
+# every P-256 key starts with these bytes and differs only in the 64 after them, so nothing else needs a check
 _FAST_PREFIX = 27
 _FAST_LENGTH = 91
 _FAST: Mapping[bytes, KeyAlgorithm] = MappingProxyType(
@@ -141,18 +141,18 @@ class PublicKey:
 
 
 def decode_public_key(spki_der: bytes) -> PublicKey:
-    """A DER SubjectPublicKeyInfo (RFC 5280 4.1.2.7) of a kind this house knows.
+    """A DER SubjectPublicKeyInfo (RFC 5280 4.1.2.7) of a kind that Vagus knows.
 
     Raises Malformed(NON_DER, BAD_ENCODING or EC_PARAMS) for what does not decode, and PolicyRefusal(WEAK_KEY or
-    UNSUPPORTED_ALGORITHM) for a readable key that nobody may use: small curves, RSA under 2048 bits, DSA.
+    UNSUPPORTED_ALGORITHM) for a readable key that no profile may use: small curves, RSA under 2048 bits, DSA.
     """
     return open_public_key(spki_der)[0]
 
 
 def open_public_key(spki_der: bytes) -> tuple[PublicKey, VerifyingKey]:
-    """As `decode_public_key`, with the library's key beside it, for whoever verifies with it at once."""
+    """As `decode_public_key`, and the library's key, for callers that verify with it at once."""
     if len(spki_der) > LARGEST_KEY:
-        msg = f"public key has {len(spki_der)} octets, more than the {LARGEST_KEY} allowed; use P-256"
+        msg = f"public key has {len(spki_der)} bytes, more than the {LARGEST_KEY} allowed; use P-256"
         raise Malformed(Reason.TOO_LARGE, msg, octets=len(spki_der))
     algorithm = read_key_algorithm(spki_der)
     try:
@@ -172,7 +172,7 @@ def _as_verifying(key: PublicKeyTypes) -> VerifyingKey:
 
 
 def read_key_algorithm(spki_der: bytes) -> KeyAlgorithm:
-    """Which kind of key it is, its encoding checked octet by octet; whether a point lies on its curve is left open.
+    """Which kind of key it is, its encoding checked byte by byte. Whether a point lies on its curve is not checked.
 
     Raises as `decode_public_key` does.
     """
@@ -196,7 +196,7 @@ def read_key_algorithm(spki_der: bytes) -> KeyAlgorithm:
     if oid in _RAW_KEYS:
         algorithm, size = _RAW_KEYS[oid]
         if parameters is not None or len(bits) != 1 + size:
-            msg = f"{algorithm} key must have no parameters and {size} octets, got {len(bits) - 1}; make a new key pair"
+            msg = f"{algorithm} key must have no parameters and {size} bytes, got {len(bits) - 1}; make a new key pair"
             raise Malformed(Reason.BAD_ENCODING, msg, algorithm=algorithm)
         return algorithm
     msg = f"key algorithm {oid} is not known here; use P-256, P-384, RSA-3072 or ML-DSA"
@@ -221,9 +221,9 @@ def _read_curve(parameters: tuple[int, bytes, bytes] | None, point: bytes) -> Ke
         raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg, curve=oid)
     algorithm, size = _CURVES[oid]
     if len(point) != 1 + 2 * size or point[0] != 0x04:
-        # compressed and hybrid points would give one key several hashes, and a shared key could hide behind them
-        got = f"got {len(point)} octets"
-        msg = f"{algorithm} point must be uncompressed (04, then {2 * size} octets, RFC 5480 2.2), {got}"
+        # compressed and hybrid points would give one key several hashes, so a shared key would go unnoticed
+        got = f"got {len(point)} bytes"
+        msg = f"{algorithm} point must be uncompressed (04, then {2 * size} bytes, RFC 5480 2.2), {got}"
         raise Malformed(Reason.BAD_ENCODING, msg, algorithm=algorithm)
     return algorithm
 
@@ -254,8 +254,8 @@ def _read_rsa(content: bytes) -> tuple[int, int]:
     numbers = der.split_elements(der.content_of(content, der.SEQUENCE))
     if [tag for tag, _, _ in numbers] != [der.INTEGER, der.INTEGER]:
         raise Malformed(Reason.BAD_ENCODING, "RSA key is not a modulus and an exponent; make a new key pair")
-    for _, octets, whole in numbers:
-        if not octets or octets[0] & 0x80 or der.integer(int.from_bytes(octets, "big")) != whole:
+    for _, number, whole in numbers:
+        if not number or number[0] & 0x80 or der.integer(int.from_bytes(number, "big")) != whole:
             raise Malformed(Reason.NON_DER, "RSA modulus or exponent is negative or padded; make a new key pair")
     return int.from_bytes(numbers[0][1], "big"), int.from_bytes(numbers[1][1], "big")
 
@@ -308,7 +308,7 @@ def _check_modulus(modulus: int) -> None:
         raise _weak("has a factor below 752")
     # 2. CVE-2017-15361: primes of the form k*M + (65537^a mod M) leave their mark in every small residue
     if all(modulus % prime in powers for prime, powers in _ROCA):
-        raise _weak("bears the ROCA fingerprint (CVE-2017-15361): a faulty chip made it")
+        raise _weak("has the ROCA fingerprint (CVE-2017-15361): a faulty chip made it")
     # 3. Fermat's method: factors that lie close together
     middle = math.isqrt(modulus)
     middle += middle * middle < modulus
@@ -359,7 +359,7 @@ def verify_signature(spki_der: bytes, algorithm_identifier_der: bytes, signature
 
 
 def describe_algorithm(identifier_der: bytes) -> str:
-    """The OID in an AlgorithmIdentifier for a message, or its octets where it holds none."""
+    """The OID in an AlgorithmIdentifier for a message, or its bytes in hexadecimal where it holds none."""
     try:
         return der.decode_object_identifier(der.split_elements(der.content_of(identifier_der, der.SEQUENCE))[0][1])
     except (Malformed, IndexError):

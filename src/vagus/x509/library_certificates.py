@@ -17,7 +17,7 @@ _LARGEST = 64 * 1024
 def decode_certificate(certificate_der: bytes) -> Certificate:
     """The certificate in `certificate_der`. Raises Malformed(BAD_ENCODING or TOO_LARGE)."""
     if len(certificate_der) > _LARGEST:
-        msg = f"a certificate of {len(certificate_der)} octets exceeds the {_LARGEST} that we read"
+        msg = f"a certificate of {len(certificate_der)} bytes exceeds the {_LARGEST} that we read"
         raise Malformed(Reason.TOO_LARGE, msg, octets=len(certificate_der))
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Certificates between PEM text and DER bytes (RFC 7468); looks into no certificate."""
+"""Certificates between PEM text and DER bytes (RFC 7468); decodes no certificate."""
 
 from __future__ import annotations
 

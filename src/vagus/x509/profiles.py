@@ -23,7 +23,7 @@ class Kind(StrEnum):
 class NameForm(StrEnum):
     """Which names a certificate of this profile carries in its subjectAltName."""
 
-    DEVICE = "device"  # exactly one identity dNSName (design section 4)
+    DEVICE = "device"  # exactly one identity dNSName: <device id>.<unit>.<hospital>.<group domain>
     SERVER = "server"  # one or more host names or IP addresses from the plan
     HARDWARE_MODULE = "hardware_module"  # RFC 4108 HardwareModuleName, for IDevIDs (802.1AR 8.10)
     NONE = "none"
@@ -59,4 +59,4 @@ class Profile:
     has_ocsp_nocheck: bool = False  # RFC 6960 4.2.2.2.1
     path_length: int | None = None  # authorities only
     certificate_policies: tuple[str, ...] = field(default=())
-    is_name_constrained: bool = False  # authorities that must carry nameConstraints (design section 4)
+    is_name_constrained: bool = False  # authorities that must carry nameConstraints

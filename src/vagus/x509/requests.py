@@ -46,7 +46,7 @@ def decode_request(request_der: bytes) -> CertificateRequest:
     """
     # 1. size first: nothing of an oversized body is read
     if len(request_der) > LARGEST_REQUEST:
-        msg = f"request has {len(request_der)} octets, more than the {LARGEST_REQUEST} allowed; send the key alone"
+        msg = f"request has {len(request_der)} bytes, more than the {LARGEST_REQUEST} allowed; send the key alone"
         raise LimitExceeded(Reason.TOO_LARGE, msg, octets=len(request_der))
     # 2. RFC 2986 4.2: CertificationRequestInfo, signatureAlgorithm, signature, and nothing after it
     outer = der.split_elements(der.content_of(request_der, der.SEQUENCE))

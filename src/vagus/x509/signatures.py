@@ -1,7 +1,7 @@
 """Signatures over certificates, CRLs and OCSP responses by whatever key signed them; decides no trust.
 
-Wider than `keys`, which knows what this house issues: here every parameter of RSASSA-PSS is honoured, and old
-algorithms can be verified by conformance tests behind a switch that no policy can select.
+Wider than `keys`, which knows what Vagus issues: here every parameter of RSASSA-PSS is honoured, and conformance
+tests can verify old algorithms by a switch that no policy can select.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _RSA_ENCRYPTION = der.oid_contents("1.2.840.113549.1.1.1")
 _RSASSA_PSS = der.oid_contents("1.2.840.113549.1.1.10")
 _MGF1 = der.oid_contents("1.2.840.113549.1.1.8")
 _DSA = der.oid_contents("1.2.840.10040.4.1")
-_MAX_KEY = 16_384  # octets of SubjectPublicKeyInfo: SLH-DSA, Falcon and RSA-16384 lie below
-_MAX_IDENTIFIER = 256  # octets of AlgorithmIdentifier: RSASSA-PSS needs some 70
+_MAX_KEY = 16_384  # bytes of SubjectPublicKeyInfo: SLH-DSA, Falcon and RSA-16384 need fewer
+_MAX_IDENTIFIER = 256  # bytes of AlgorithmIdentifier: RSASSA-PSS needs some 70
 _MAX_MODULUS = 8192  # bits: a larger RSA key costs the verifier milliseconds for each signature
 _MAX_EXPONENT = 64  # bits, for the same reason
 
 _HASHES: dict[str, hashes.HashAlgorithm] = {
-    "sha1": hashes.SHA1(),  # noqa: S303  only behind the test switch
+    "sha1": hashes.SHA1(),  # noqa: S303  only with the test switch
     "sha256": hashes.SHA256(),
     "sha384": hashes.SHA384(),
     "sha512": hashes.SHA512(),
@@ -72,7 +72,7 @@ _PKCS1 = padding.PKCS1v15()
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """What an AlgorithmIdentifier of a signature says. `is_legacy`: verified behind the test switch only."""
+    """What an AlgorithmIdentifier of a signature says. `is_legacy`: verified only with the test switch."""
 
     family: str
     hash_name: str
@@ -99,7 +99,7 @@ def decode_scheme(identifier_der: bytes) -> Scheme:
     unknown among it, and for parameters that RFC 4055, 5758, 8410 and 9881 do not allow.
     """
     if len(identifier_der) > _MAX_IDENTIFIER:
-        raise _unsupported(f"signature algorithm identifier of {len(identifier_der)} octets")
+        raise _unsupported(f"signature algorithm identifier of {len(identifier_der)} bytes")
     return _decode_scheme(identifier_der)
 
 
@@ -149,7 +149,7 @@ def _decode_pss(parameters: bytes) -> Scheme:
             if number == 2:
                 salt_length = value
     if not 0 <= salt_length <= 512:
-        raise _unsupported(f"RSASSA-PSS with a salt of {salt_length} octets")
+        raise _unsupported(f"RSASSA-PSS with a salt of {salt_length} bytes")
     return Scheme("rsa-pss", hash_name, "sha1" in {hash_name, mask_hash}, salt_length, mask_hash)
 
 
@@ -173,7 +173,7 @@ def key_facts(spki_der: bytes) -> KeyFacts:
     NotTrusted(UNSUPPORTED_ALGORITHM).
     """
     if len(spki_der) > _MAX_KEY:
-        raise _unsupported(f"public key of {len(spki_der)} octets, more than {_MAX_KEY}")
+        raise _unsupported(f"public key of {len(spki_der)} bytes, more than {_MAX_KEY}")
     return _key_facts(spki_der)
 
 
@@ -201,7 +201,7 @@ def _key_facts(spki_der: bytes) -> KeyFacts:
         raise _unsupported(f"key algorithm {der.oid_text(oid)} is not known here")
     name, size = raw
     if parameters or len(key) != size:
-        raise Malformed(Reason.BAD_ENCODING, f"{name} key is not {size} octets without parameters; make it anew")
+        raise Malformed(Reason.BAD_ENCODING, f"{name} key is not {size} bytes without parameters; make it anew")
     return KeyFacts(name, name, 0)
 
 
@@ -292,7 +292,7 @@ def verify_signed(
 ) -> None:
     """Whether `signature` over `message` comes from the key.
 
-    `unsafe_legacy` admits SHA-1 and DSA and exists for the vectors of others; no profile that policy can name sets it.
+    `unsafe_legacy` admits SHA-1 and DSA and exists for old test vectors; no profile of the product sets it.
     Raises NotTrusted(BAD_SIGNATURE|SIG_ALG_MISMATCH|UNSUPPORTED_ALGORITHM|WEAK_KEY), Malformed(NON_DER|EC_PARAMS).
     """
     if not unsafe_legacy and decode_scheme(algorithm_der).is_legacy:
@@ -312,7 +312,7 @@ def verify_signed(
 class SignatureVerdicts:
     """Remembers which (object, key) pairs verified, by content hash; a good signature never turns bad.
 
-    Only successes are kept, so a flood of forgeries cannot push them out. Safe to use from several threads: a lost
+    Only successes are stored, so a flood of forgeries cannot push them out. Safe to use from several threads: a lost
     update costs one more verification.
     """
 

@@ -1,4 +1,4 @@
-"""A TBSCertificate read back from its DER as raw fields, every octet accounted for; judges none of them."""
+"""A TBSCertificate read back from its DER as raw fields, every byte accounted for; judges none of them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TbsExtension(NamedTuple):  # ten to a certificate: a tuple is made in a th
 
 @dataclass(frozen=True, slots=True)
 class TbsFields:
-    """The fields of RFC 5280 4.1.2 as they stand; whole elements where the name ends in `_der`.
+    """The fields of RFC 5280 4.1.2 as they are written; whole elements where the name ends in `_der`.
 
     `version` counts as the encoding does (2 is v3). `by_oid` keeps the first of repeated extensions.
     """
@@ -87,7 +87,7 @@ def _whole(element: asn1.TLV) -> bytes:
 def decode_tbs(tbs_der: bytes) -> TbsFields:
     """The fields of a DER TBSCertificate (RFC 5280 4.1). Raises Malformed(NON_DER or TOO_LARGE)."""
     if len(tbs_der) > LARGEST_TBS:
-        msg = f"TBSCertificate has {len(tbs_der)} octets, more than the {LARGEST_TBS} allowed; send a smaller one"
+        msg = f"TBSCertificate has {len(tbs_der)} bytes, more than the {LARGEST_TBS} allowed; send a smaller one"
         raise Malformed(Reason.TOO_LARGE, msg, octets=len(tbs_der))
     try:
         raw = asn1.decode_der(_TbsCertificate, tbs_der)

@@ -38,7 +38,7 @@ KEY_USAGE_BITS: Mapping[KeyUsage, int] = MappingProxyType(
     }
 )
 _VERSION_3 = b"\xa0\x03\x02\x01\x02"
-NOWHERE = "none.invalid"  # RFC 6761: the name that nobody can own, where a constraint needs one (design section 4)
+NOWHERE = "none.invalid"  # RFC 6761: no one can own this name; used where a constraint needs a name that nothing has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +64,8 @@ def issuer_facts(
 ) -> IssuerFacts:
     """The facts of an authority, its name and key identifier byte for byte as its certificate has them.
 
-    The signature algorithm is the default of its key unless told. Raises Malformed for a certificate that does not
-    decode, and what `decode_public_key` raises.
+    The signature algorithm is the default of its key unless one is given. Raises Malformed for a certificate that
+    does not decode, and what `decode_public_key` raises.
     """
     fields = decode_tbs(certificate.tbs_certificate_bytes)
     key = decode_public_key(fields.spki_der)
@@ -129,9 +129,9 @@ _EVERY_ADDRESS = ("0.0.0.0/0", "::/0")
 
 
 def device_subtree_constraints(domain: str, *, constrain_dn: SubjectFields | None = None) -> NameConstraintSpec:
-    """What binds a device CA or unit CA to its subtree (design section 4).
+    """What binds a device CA or unit CA to its subtree (docs/isolation.md).
 
-    Host names of `domain` are permitted; URIs, mail and IP addresses are shut out. `constrain_dn` adds O and OU for
+    Host names of `domain` are permitted; URIs, mail and IP addresses are excluded. `constrain_dn` adds O and OU for
     relying parties that match on distinguished names; pyca's own verifier then refuses every leaf.
     """
     prefix = (
@@ -151,7 +151,7 @@ def device_subtree_constraints(domain: str, *, constrain_dn: SubjectFields | Non
 def sdc_constraints(domains: Iterable[str], networks: Iterable[str] = ()) -> NameConstraintSpec:
     """What binds an SDC CA: its host names and networks, no mail; URIs stay free, for EPRs are `urn:uuid:` names.
 
-    Without networks every IP address is shut out. URI constraints refuse any `urn:` (RFC 5280 4.2.1.10).
+    Without networks every IP address is excluded. URI constraints refuse any `urn:` (RFC 5280 4.2.1.10).
     """
     allowed = tuple(networks)
     return NameConstraintSpec(
@@ -236,7 +236,7 @@ class Contents:
 def build_tbs(contents: Contents, issuer: IssuerFacts) -> bytes:
     """The DER TBSCertificate that `issuer` will sign; issuer name and algorithm exactly as in `issuer`.
 
-    Pure: equal arguments give equal octets. Raises Malformed(NON_CANONICAL or BAD_ENCODING) for names, addresses and
+    Pure: equal arguments give equal bytes. Raises Malformed(NON_CANONICAL or BAD_ENCODING) for names, addresses and
     URLs that cannot be encoded.
     """
     profile = contents.profile

@@ -163,7 +163,7 @@ def test_an_answer_that_tells_of_an_unknown_certificate_among_others_is_kept_by_
     answer = responses.respond(der.sequence(der.sequence(der.sequence(*ids))), built.clock.now())
     assert answer.next_update is None
     assert responses.cached_count == 0
-    told = {one.cert_id.serial: one for one in decode_ocsp_response(answer.response_der).answers}
+    told = {one.cert_id.serial: one for one in decode_ocsp_response(answer.response_der).singles}
     assert told[known.serial].next_update == built.clock.now() + timedelta(hours=12)
     assert told[4711].next_update == built.clock.now() + timedelta(minutes=1)
     twice = der.sequence(der.sequence(der.sequence(ids[order.index(0)] * 2)))

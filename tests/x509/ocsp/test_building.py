@@ -95,7 +95,7 @@ def test_what_goes_in_is_what_a_library_reads(
 
 def test_our_own_decoder_reads_several_answers_in_order() -> None:
     found = decode_ocsp_response(response([answer(serial, "sha256") for serial in (5, 6, 7)]))
-    assert [one.cert_id.serial for one in found.answers] == [5, 6, 7]
+    assert [one.cert_id.serial for one in found.singles] == [5, 6, 7]
 
 
 def test_the_common_question_is_what_the_library_asks() -> None:

@@ -131,7 +131,7 @@ def test_a_signed_request_is_read_without_its_signature() -> None:
 
 def test_a_response_is_read() -> None:
     response = decode_ocsp_response(ocsp_response(ROOT, ID, revoked(1), extensions=[chains.nonce(b"n" * 16)]))
-    (answer,) = response.answers
+    (answer,) = response.singles
     assert answer.status is CertStatus.REVOKED
     assert answer.revocation_reason == 1
     assert answer.revoked_at is not None

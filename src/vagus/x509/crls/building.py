@@ -1,4 +1,4 @@
-"""Builds certificate revocation lists around entries that were encoded once; signs nothing, verifies nothing."""
+"""Builds CRLs (certificate revocation lists) around entries that were encoded once; signs nothing, verifies nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ISSUING_DISTRIBUTION_POINT = "2.5.29.28"
 
 _ENUMERATED = 0x0A
 _VERSION_2 = der.integer(1)
-_LARGEST_NUMBER = 1 << 159  # RFC 5280 5.2.3: at most 20 octets, positive
+_LARGEST_NUMBER = 1 << 159  # RFC 5280 5.2.3: at most 20 bytes, positive
 
 
 class RevocationReason(IntEnum):
@@ -53,7 +53,7 @@ class RevocationReason(IntEnum):
 
     @property
     def is_compromise(self) -> bool:
-        """Whether somebody else may hold the key: it must never be certified again."""
+        """Whether another party may hold the key, so that it must never be certified again."""
         return self.name.endswith("_COMPROMISE")
 
     @property
@@ -77,7 +77,7 @@ _NAMES = {
 
 
 def encode_crl_entry(serial: int, revoked_at: datetime, reason: RevocationReason) -> bytes:
-    """One element of revokedCertificates (RFC 5280 5.1.2.6), kept for every list that will hold it.
+    """One element of revokedCertificates (RFC 5280 5.1.2.6), encoded once for every CRL that will hold it.
 
     5.3.1: the reason extension is absent rather than unspecified.
     """
@@ -89,10 +89,10 @@ def encode_crl_entry(serial: int, revoked_at: datetime, reason: RevocationReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrlContents:
-    """What one list says. `shard_url` None: the complete list, without IssuingDistributionPoint.
+    """What one CRL says. `shard_url` None: the complete CRL, without IssuingDistributionPoint.
 
-    `base_number` makes it a delta over the list of that number (RFC 5280 5.2.4); `freshest_url` is where a full
-    list's deltas are (5.2.6).
+    `base_number` makes it a delta over the CRL of that number (RFC 5280 5.2.4); `freshest_url` is where a full
+    CRL's deltas are (5.2.6).
     """
 
     number: int
@@ -107,13 +107,13 @@ class CrlContents:
 def build_crl_tbs(contents: CrlContents, issuer: IssuerFacts) -> bytes:
     """The DER TBSCertList (RFC 5280 5.1.2), the issuer's name byte for byte as in its certificate.
 
-    Raises Malformed(BAD_ARGUMENT) for a number that has no 20 octets' room or updates in the wrong order.
+    Raises Malformed(BAD_ARGUMENT) for a number that needs more than 20 bytes or updates in the wrong order.
     """
     if not 0 < contents.number < _LARGEST_NUMBER or contents.next_update <= contents.this_update:
-        msg = f"a list of number {contents.number} from {contents.this_update} to {contents.next_update} cannot be made"
+        msg = f"a CRL of number {contents.number} from {contents.this_update} to {contents.next_update} cannot be made"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     extensions = [
-        # 5.2.1: MUST be there in every list
+        # 5.2.1: MUST be in every CRL
         extension(oids.AUTHORITY_KEY_IDENTIFIER, der.sequence(der.implicit(0, issuer.key_identifier))),
         extension(CRL_NUMBER, der.integer(contents.number)),  # 5.2.3
     ]
@@ -149,10 +149,10 @@ def assemble_crl(tbs_der: bytes, algorithm: SignatureAlgorithm, signature: bytes
 
 
 def split_crl(crl_der: bytes) -> tuple[bytes, bytes, bytes]:
-    """TBS, AlgorithmIdentifier and signature of a list, each as its own octets. Raises Malformed(NON_DER)."""
+    """TBS, AlgorithmIdentifier and signature of a CRL, each as bytes of its own. Raises Malformed(NON_DER)."""
     parts = der.split_elements(der.content_of(crl_der, der.SEQUENCE))
     if [tag for tag, _, _ in parts] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
-        raise Malformed(Reason.NON_DER, "not a DER CertificateList (RFC 5280 5.1); send the list as it was made")
+        raise Malformed(Reason.NON_DER, "not a DER CertificateList (RFC 5280 5.1); send the CRL as it was made")
     return parts[0][2], parts[1][2], parts[2][1][1:]
 
 
@@ -174,5 +174,5 @@ def _header(tag: int, size: int) -> bytes:
     """Tag and shortest length (X.690 10.1), the content apart: no copy of what follows."""
     if size < 0x80:
         return bytes((tag, size))
-    octets = (size.bit_length() + 7) // 8
-    return bytes((tag, 0x80 | octets)) + size.to_bytes(octets, "big")
+    width = (size.bit_length() + 7) // 8
+    return bytes((tag, 0x80 | width)) + size.to_bytes(width, "big")

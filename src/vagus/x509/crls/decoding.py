@@ -18,7 +18,7 @@ from vagus.x509.names.distinguished import DistinguishedName, RelativeName, deco
 from vagus.x509.names.general import GeneralNames, read_general_names
 from vagus.x509.signatures import SignatureVerdicts
 
-MAX_CRL = 64 * 1024 * 1024  # octets: a million and a half entries
+MAX_CRL = 64 * 1024 * 1024  # bytes: a million and a half entries
 ALL_REASONS = 0b1_1111_1110  # ReasonFlags bits 1 to 8 (RFC 5280 4.2.1.13)
 CERTIFICATE_HOLD = 6
 REMOVE_FROM_CRL = 8
@@ -44,7 +44,7 @@ Entries = Mapping[Name, Mapping[bytes, int]]
 
 @dataclass(frozen=True, slots=True)
 class IssuingDistributionPoint:
-    """5.2.5: which certificates and reasons a CRL speaks for."""
+    """5.2.5: which certificates and reasons a CRL covers."""
 
     full_name: GeneralNames | None = None
     relative_name: RelativeName | None = None
@@ -60,11 +60,11 @@ EVERYTHING = IssuingDistributionPoint()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crl:
-    """A CRL that decoded. `entries`: certificate issuer -> serial (contents octets) -> its gravest reason code."""
+    """A CRL that decoded. `entries`: certificate issuer -> serial (its contents in DER) -> its gravest reason code."""
 
     der: bytes
     sha256: bytes
-    tbs: tuple[int, int]  # where tbsCertList lies, so that 50 MB are not kept twice
+    tbs: tuple[int, int]  # where tbsCertList lies, so that 50 MB are not stored twice
     inner_algorithm_der: bytes
     algorithm_der: bytes
     signature: bytes
@@ -74,7 +74,7 @@ class Crl:
     number: int | None
     base_number: int | None  # of a delta CRL (5.2.4)
     scope: IssuingDistributionPoint
-    scope_der: bytes  # the extension's octets: a delta must repeat those of its base
+    scope_der: bytes  # the extension's bytes: a delta must repeat those of its base
     authority_key_id: AuthorityKeyId | None
     entries: Entries
     label: str
@@ -97,7 +97,7 @@ def decode_crl(crl_der: bytes) -> Crl:
     (5.2, 5.3) and contradictions, LimitExceeded(TOO_LARGE).
     """
     if len(crl_der) > MAX_CRL:
-        msg = f"CRL of {len(crl_der)} octets exceeds the {MAX_CRL} that are read; have it partitioned"
+        msg = f"CRL of {len(crl_der)} bytes exceeds the {MAX_CRL} that are read; have it partitioned"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_CRL, value=len(crl_der))
     data = bytes(crl_der)
     start, end = der.read_whole(data, der.SEQUENCE, "a CertificateList")
@@ -187,10 +187,10 @@ def _number(extensions: Mapping[bytes, Extension], oid: bytes) -> int | None:
         return None
     start, end = der.read_whole(extension.value, der.INTEGER, "a CRL number")
     if end - start > der.MAX_INTEGER:
-        der.fail("a CRL number over 20 octets (5.2.3)")
+        der.fail("a CRL number over 20 bytes (5.2.3)")
     number = der.integer_value(extension.value, start, end, "a CRL number")
     if number.bit_length() > 8 * (der.MAX_INTEGER - 1):
-        der.fail("a CRL number over 20 octets (5.2.3)")
+        der.fail("a CRL number over 20 bytes (5.2.3)")
     if number < 0:
         der.fail("a negative CRL number (5.2.3)")
     return number
@@ -261,10 +261,11 @@ def _read_entries(data: bytes, at: int, end: int, crl_issuer: Name, *, is_v2: bo
 
 
 def _gravity(reason: int) -> int:
-    """How much an entry weighs beside another one for the same serial number, in whatever order they stand.
+    """How much an entry weighs beside another one for the same serial number, in whatever order they come.
 
-    RFC 5280 forbids no such pair and says not which counts; a CA that appends leaves one. To refuse the list would take
-    status from all its certificates, to go by order would let a hold that is lifted later undo a revocation.
+    RFC 5280 does not forbid such a pair and does not say which entry counts. A CA that only appends makes such pairs.
+    To refuse the CRL would take the status from all its certificates. To go by order would let a hold that is lifted
+    later undo a revocation.
     """
     return 0 if reason == REMOVE_FROM_CRL else 1 if reason == CERTIFICATE_HOLD else 2
 

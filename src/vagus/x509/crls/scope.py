@@ -1,4 +1,4 @@
-"""Which CRL speaks for which certificate: scopes, partitions, reasons (RFC 5280 6.3.3 (b) to (e)); verifies nothing."""
+"""Which CRL covers which certificate: scopes, partitions, reasons (RFC 5280 6.3.3 (b) to (e)); verifies nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _points(value: bytes) -> tuple[DistributionPoint, ...]:
     return (*decode_distribution_points(value), ANYWHERE)
 
 
-_REPEATED = 512  # octets: the certificates of a shard all carry the same points
+_REPEATED = 512  # bytes: the certificates of a shard all carry the same points
 _repeated_points = lru_cache(maxsize=4096)(_points)
 
 
@@ -44,7 +44,7 @@ def speaks_for(crl: Crl, point: DistributionPoint, certificate: PathCertificate)
     # (b)(2)(i) distribution point names
     if (scope.full_name is not None or scope.relative_name is not None) and not _shares_name(crl, point, certificate):
         return False
-    # (b)(2)(ii) and (iii); a v1 certificate does not say what it is, so neither kind of list speaks for it
+    # (b)(2)(ii) and (iii); a v1 certificate does not say what it is, so neither kind of CRL covers it
     if scope.only_user and (certificate.is_ca or certificate.version != 3):
         return False
     if scope.only_ca and not certificate.is_ca:
@@ -60,7 +60,7 @@ def _shares_name(crl: Crl, point: DistributionPoint, certificate: PathCertificat
     if point.full_name is None and point.relative_name is None:
         if point.crl_issuer is not None:
             return bool(own & _names(point.crl_issuer))
-        # the implied point bears the name of the certificate issuer
+        # the implied point has the name of the certificate issuer
         return certificate.issuer.relative_names in own
     if point.relative_name is not None:
         bases: tuple[DistinguishedName, ...] = (
@@ -78,7 +78,7 @@ def _names(names: GeneralNames | None) -> set[Name | str | bytes]:
 
 
 def covered_reasons(crl: Crl, point: DistributionPoint) -> int:
-    """(d): the reasons that this CRL answers for when it is reached through this point."""
+    """(d): the reasons that this CRL covers when it is reached through this point."""
     of_crl = ALL_REASONS if crl.scope.reasons is None else crl.scope.reasons
     of_point = ALL_REASONS if point.reasons is None else point.reasons
     return of_crl & of_point & ALL_REASONS

@@ -10,7 +10,7 @@ from vagus.reasons import Reason
 from vagus.x509.lints.ieee8021ar import IEEE8021AR
 from vagus.x509.lints.keys_and_hosts import CABF, RFC8813, RFC9549, RFC9881
 from vagus.x509.lints.parsed_tbs import decode_draft
-from vagus.x509.lints.profile_contents import HOUSE
+from vagus.x509.lints.profile_contents import PROFILE_CONTENTS
 from vagus.x509.lints.registry import Document, Finding, Lint
 from vagus.x509.lints.revocation import RFC6960, RFC9608
 from vagus.x509.lints.rfc5280 import RFC5280
@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from vagus.x509.profiles import Profile
     from vagus.x509.templates import IssuerFacts
 
-DOCUMENTS: tuple[Document, ...] = (RFC5280, RFC6960, RFC8813, RFC9549, RFC9608, RFC9881, IEEE8021AR, CABF, HOUSE)
+DOCUMENTS: tuple[Document, ...] = (
+    RFC5280,
+    RFC6960,
+    RFC8813,
+    RFC9549,
+    RFC9608,
+    RFC9881,
+    IEEE8021AR,
+    CABF,
+    PROFILE_CONTENTS,
+)
 LINTS: tuple[Lint, ...] = tuple(chain.from_iterable(document.lints for document in DOCUMENTS))
 
 __all__ = ["DOCUMENTS", "LINTS", "Finding", "Lint", "check_tbs", "find_findings"]
@@ -37,12 +47,12 @@ def find_findings(tbs_der: bytes, profile: Profile, issuer: IssuerFacts) -> tupl
 
 
 def check_tbs(tbs_der: bytes, profile: Profile, issuer: IssuerFacts) -> None:
-    """That nothing we know speaks against signing this TBS.
+    """Check that this TBS breaks no rule, so that it may be signed.
 
     Raises PolicyRefusal(LINT) whose message lists every finding with id, document and clause.
     """
     findings = find_findings(tbs_der, profile, issuer)
     if findings:
-        told = "; ".join(map(str, findings))
-        msg = f"the certificate of profile {profile.name} breaks {len(findings)} rules and is not signed: {told}"
+        listed = "; ".join(map(str, findings))
+        msg = f"the certificate of profile {profile.name} breaks {len(findings)} rules and is not signed: {listed}"
         raise PolicyRefusal(Reason.LINT, msg, profile=profile.name, lints=",".join(one.lint.id for one in findings))

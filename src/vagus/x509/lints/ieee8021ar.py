@@ -58,7 +58,7 @@ def purposes(draft: Draft) -> str | None:
 
 @IEEE8021AR.lint("hardware-module", "clause 8, subjectAltName; RFC 4108 5")
 def hardware_module(draft: Draft) -> str | None:
-    """A HardwareModuleName, where it stands, is one that decodes."""
+    """A HardwareModuleName, where present, decodes."""
     if not _is_idevid(draft):
         return None
     for form, content in draft.names.others:

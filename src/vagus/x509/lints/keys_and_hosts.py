@@ -39,7 +39,7 @@ def mldsa_key_usage(draft: Draft) -> str | None:
 
 @RFC9549.lint("a-labels", "2.2")
 def a_labels(draft: Draft) -> str | None:
-    """Internationalised labels stand in their ASCII form, and `--` in third place is kept for it."""
+    """Internationalised labels are in their ASCII form, and only such labels have `--` in third place."""
     for name in draft.names.dns:
         if "--" in name:
             for label in name.split("."):
@@ -57,7 +57,7 @@ def _is_a_label(label: str) -> bool:
 
 @CABF.lint("server-name", "7.1.2.7.12")
 def server_name(draft: Draft) -> str | None:
-    """Whoever may be a TLS server has a host name or an address to match."""
+    """A certificate for a TLS server has a host name or an address to match."""
     if oids.SERVER_AUTH not in (draft.purposes or ()):
         return None
     return None if draft.names.dns or draft.names.addresses else "serverAuth without a dNSName or iPAddress"

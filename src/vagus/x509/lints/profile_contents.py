@@ -1,4 +1,4 @@
-"""What our own design asks of a certificate: it holds what its profile lists, and nothing besides."""
+"""What a Vagus profile asks of a certificate: it contains what the profile lists, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vagus.x509.profiles import Kind, NameForm
 if TYPE_CHECKING:
     from vagus.x509.lints.parsed_tbs import Draft
 
-HOUSE = Document("Vagus design", "house")
+PROFILE_CONTENTS = Document("Vagus profiles", "house")
 
-_BACKDATE = timedelta(hours=1)  # design section 7: notBefore lies this far in the past
+_BACKDATE = timedelta(hours=1)  # issuance sets notBefore this far in the past, for peers whose clock is late
 _LONGEST_IDENTITY = 128
 _IDENTITY = re.compile(r"[a-z2-7]{25}[aeimquy4]\.[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\Z")
 _SERVER_FORMS = frozenset({Form.DNS, Form.IP})
@@ -46,14 +46,14 @@ _SOMETIMES = frozenset(
 _KNOWN = _ALWAYS | _SOMETIMES
 
 
-@HOUSE.lint("extensions-listed", "section 4")
+@PROFILE_CONTENTS.lint("extensions-listed", "contents")
 def extensions_listed(draft: Draft) -> str | None:
     """No extension that our templates never write."""
     unknown = draft.fields.by_oid.keys() - _KNOWN
     return f"extension {min(unknown)} is not one that our profiles have" if unknown else None
 
 
-@HOUSE.lint("basic-constraints", "section 5")
+@PROFILE_CONTENTS.lint("basic-constraints", "contents")
 def basic_constraints(draft: Draft) -> str | None:
     """Also end entities say, critically, that they are no authority."""
     if draft.profile.kind is Kind.AUTHORITY or draft.is_critical(oids.BASIC_CONSTRAINTS):
@@ -61,7 +61,7 @@ def basic_constraints(draft: Draft) -> str | None:
     return "basicConstraints is missing or not critical"
 
 
-@HOUSE.lint("authority", "section 5")
+@PROFILE_CONTENTS.lint("authority", "contents")
 def authority(draft: Draft) -> str | None:
     """Exactly the profiles of authorities give an authority, with their path length."""
     if draft.basic is None:
@@ -70,7 +70,7 @@ def authority(draft: Draft) -> str | None:
     return None if draft.basic == expected else f"basicConstraints {draft.basic} is not the profile's {expected}"
 
 
-@HOUSE.lint("key-usage", "section 5")
+@PROFILE_CONTENTS.lint("key-usage", "contents")
 def key_usage(draft: Draft) -> str | None:
     """The profile's key usages."""
     if not draft.key_usage:
@@ -78,7 +78,7 @@ def key_usage(draft: Draft) -> str | None:
     return None if draft.key_usage == draft.profile.key_usage else "keyUsage is not the profile's"
 
 
-@HOUSE.lint("purposes", "section 5")
+@PROFILE_CONTENTS.lint("purposes", "contents")
 def purposes(draft: Draft) -> str | None:
     """The profile's purposes in their order; absent where it has none."""
     if draft.purposes is None and draft.has(oids.EXTENDED_KEY_USAGE):
@@ -86,7 +86,7 @@ def purposes(draft: Draft) -> str | None:
     return None if (draft.purposes or ()) == draft.profile.extended_key_usage else "extKeyUsage is not the profile's"
 
 
-@HOUSE.lint("policies", "section 5")
+@PROFILE_CONTENTS.lint("policies", "contents")
 def policies(draft: Draft) -> str | None:
     """The profile's policies."""
     if draft.policies is None and draft.has(oids.CERTIFICATE_POLICIES):
@@ -96,7 +96,7 @@ def policies(draft: Draft) -> str | None:
     return None if found == expected else "certificatePolicies are not the profile's"
 
 
-@HOUSE.lint("key-algorithm", "section 5")
+@PROFILE_CONTENTS.lint("key-algorithm", "contents")
 def key_algorithm(draft: Draft) -> str | None:
     """A kind of key that the profile allows."""
     if draft.key_algorithm is None or draft.key_algorithm in draft.profile.key_algorithms:
@@ -104,7 +104,7 @@ def key_algorithm(draft: Draft) -> str | None:
     return f"key algorithm {draft.key_algorithm} is not among the profile's"
 
 
-@HOUSE.lint("lifetime", "section 5")
+@PROFILE_CONTENTS.lint("lifetime", "contents")
 def lifetime(draft: Draft) -> str | None:
     """At most the profile's longest lifetime, with the hour of backdating."""
     longest = draft.profile.longest_lifetime
@@ -114,7 +114,7 @@ def lifetime(draft: Draft) -> str | None:
     return None if span <= longest + _BACKDATE else f"lifetime {span} exceeds the profile's {longest}"
 
 
-@HOUSE.lint("outlives-issuer", "section 5")
+@PROFILE_CONTENTS.lint("outlives-issuer", "contents")
 def outlives_issuer(draft: Draft) -> str | None:
     """Nothing is valid longer than what signs it."""
     limit = draft.issuer.not_after
@@ -123,15 +123,15 @@ def outlives_issuer(draft: Draft) -> str | None:
     return f"notAfter lies after the issuer's {limit:%Y-%m-%d %H:%M:%S}Z"
 
 
-@HOUSE.lint("serial-size", "section 4")
+@PROFILE_CONTENTS.lint("serial-size", "contents")
 def serial_size(draft: Draft) -> str | None:
-    """Exactly 20 octets, so that 128 bits and more are random."""
-    return None if 152 <= draft.fields.serial.bit_length() <= 159 else "serial number does not have 20 octets"
+    """Exactly 20 bytes, so that 128 bits and more are random."""
+    return None if 152 <= draft.fields.serial.bit_length() <= 159 else "serial number does not have 20 bytes"
 
 
-@HOUSE.lint("name-form", "section 4")
+@PROFILE_CONTENTS.lint("name-form", "names")
 def name_form(draft: Draft) -> str | None:
-    """The profile's form of name and no other: constraints bind only the forms that they list."""
+    """The profile's form of name and no other: name constraints bind only the forms that they list."""
     names = draft.names
     match draft.profile.name_form:
         case NameForm.DEVICE:
@@ -159,7 +159,7 @@ def _identity(draft: Draft) -> str | None:
     return draft.names.dns[0] if is_device else None
 
 
-@HOUSE.lint("identity-canonical", "section 4")
+@PROFILE_CONTENTS.lint("identity-canonical", "names")
 def identity_canonical(draft: Draft) -> str | None:
     """`<device id>.<subtree>` in lower case, at most 128 characters."""
     identity = _identity(draft)
@@ -168,7 +168,7 @@ def identity_canonical(draft: Draft) -> str | None:
     return f"identity {identity!r} is not <device id>.<subtree> of at most 128 characters"
 
 
-@HOUSE.lint("identity-common-name", "section 4")
+@PROFILE_CONTENTS.lint("identity-common-name", "names")
 def identity_common_name(draft: Draft) -> str | None:
     """CN repeats the device id, so that people and names never disagree."""
     identity = _identity(draft)
@@ -179,9 +179,9 @@ def identity_common_name(draft: Draft) -> str | None:
     return None if names == [device] else "CN is not the device id"
 
 
-@HOUSE.lint("subject-attributes", "section 4")
+@PROFILE_CONTENTS.lint("subject-attributes", "names")
 def subject_attributes(draft: Draft) -> str | None:
-    """A device's subject tells no serial number, no place and nothing else about it."""
+    """A device's subject has no serial number, no place and nothing else about the device."""
     if draft.profile.name_form is not NameForm.DEVICE:
         return None
     for attributes in draft.subject:
@@ -190,7 +190,7 @@ def subject_attributes(draft: Draft) -> str | None:
     return None
 
 
-@HOUSE.lint("subtree", "section 4")
+@PROFILE_CONTENTS.lint("subtree", "names")
 def subtree(draft: Draft) -> str | None:
     """Every host name lies in what the issuer may name, else every verifier refuses it."""
     permitted = draft.issuer.permitted_dns
@@ -203,13 +203,13 @@ def subtree(draft: Draft) -> str | None:
     return None
 
 
-@HOUSE.lint("wildcard", "section 4")
+@PROFILE_CONTENTS.lint("wildcard", "names")
 def wildcard(draft: Draft) -> str | None:
     """No wildcard: a certificate names who it is for."""
     return "a dNSName has a wildcard" if any("*" in name for name in draft.names.dns) else None
 
 
-@HOUSE.lint("name-constraints", "section 4")
+@PROFILE_CONTENTS.lint("name-constraints", "names")
 def name_constraints(draft: Draft) -> str | None:
     """Device, unit and SDC authorities are bound in host names, mail and addresses, others in nothing."""
     if not draft.profile.is_name_constrained:
@@ -224,7 +224,7 @@ def name_constraints(draft: Draft) -> str | None:
     return None if is_bound else "nameConstraints leave host names, mail or addresses free"
 
 
-@HOUSE.lint("crl-pointer", "section 4")
+@PROFILE_CONTENTS.lint("crl-pointer", "contents")
 def crl_pointer(draft: Draft) -> str | None:
     """One CRL pointer where the profile has it, over plain HTTP: fetching it must not need a certificate."""
     if draft.has(oids.CRL_DISTRIBUTION_POINTS) is not draft.profile.has_crl_pointer:
@@ -239,7 +239,7 @@ def crl_pointer(draft: Draft) -> str | None:
     )
 
 
-@HOUSE.lint("ocsp-pointer", "section 4")
+@PROFILE_CONTENTS.lint("ocsp-pointer", "contents")
 def ocsp_pointer(draft: Draft) -> str | None:
     """One OCSP pointer where the profile has it, over plain HTTP."""
     found = [location.text for method, location in draft.access or () if method == oids.OCSP_ACCESS]
@@ -248,14 +248,14 @@ def ocsp_pointer(draft: Draft) -> str | None:
     return None if all(location.startswith("http://") for location in found) else "OCSP not by HTTP"
 
 
-@HOUSE.lint("access-methods", "section 4")
+@PROFILE_CONTENTS.lint("access-methods", "contents")
 def access_methods(draft: Draft) -> str | None:
     """OCSP and caIssuers, nothing else."""
     methods = {method for method, _ in draft.access or ()}
     return None if methods <= {oids.OCSP_ACCESS, oids.CA_ISSUERS_ACCESS} else "an access method that we do not serve"
 
 
-@HOUSE.lint("short-lived", "section 5")
+@PROFILE_CONTENTS.lint("short-lived", "contents")
 def short_lived(draft: Draft) -> str | None:
     """`noRevAvail` exactly where the profile is short-lived."""
     return (

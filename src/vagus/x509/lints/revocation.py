@@ -28,14 +28,14 @@ def responder_purpose(draft: Draft) -> str | None:
 
 @RFC6960.lint("responder-purpose-elsewhere", "4.2.2.2")
 def responder_purpose_elsewhere(draft: Draft) -> str | None:
-    """Whoever bears OCSPSigning can forge status."""
+    """A holder of OCSPSigning can forge status, so only responders have it."""
     is_odd = not _is_responder(draft) and oids.OCSP_SIGNING in (draft.purposes or ())
     return "id-kp-OCSPSigning outside a responder" if is_odd else None
 
 
 @RFC6960.lint("nocheck", "4.2.2.2.1")
 def nocheck(draft: Draft) -> str | None:
-    """Our responders are short-lived and carry id-pkix-ocsp-nocheck; nobody else does."""
+    """Our responders are short-lived and carry id-pkix-ocsp-nocheck; no other certificate does."""
     found = draft.fields.by_oid.get(oids.OCSP_NOCHECK)
     if (found is not None) is not _is_responder(draft):
         return "id-pkix-ocsp-nocheck is missing" if found is None else "id-pkix-ocsp-nocheck outside a responder"

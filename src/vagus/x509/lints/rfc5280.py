@@ -65,9 +65,9 @@ def serial_positive(draft: Draft) -> str | None:
 
 @RFC5280.lint("serial-length", "4.1.2.2")
 def serial_length(draft: Draft) -> str | None:
-    """At most 20 octets as encoded, a leading zero included."""
-    octets = draft.fields.serial.bit_length() // 8 + 1
-    return None if octets <= _LONGEST_SERIAL else f"serial number has {octets} octets, at most {_LONGEST_SERIAL}"
+    """At most 20 bytes as encoded, a leading zero included."""
+    size = draft.fields.serial.bit_length() // 8 + 1
+    return None if size <= _LONGEST_SERIAL else f"serial number has {size} bytes, at most {_LONGEST_SERIAL}"
 
 
 @RFC5280.lint("signature-algorithm", "4.1.2.3")
@@ -81,7 +81,7 @@ def signature_algorithm(draft: Draft) -> str | None:
 
 @RFC5280.lint("issuer-name", "4.1.2.4")
 def issuer_name(draft: Draft) -> str | None:
-    """Octet for octet the issuer's subject: verifiers that compare octets must find it."""
+    """Byte for byte the issuer's subject: some verifiers compare bytes."""
     if draft.fields.issuer_der == b"\x30\x00":
         return "issuer name is empty"
     return None if draft.fields.issuer_der == draft.issuer.subject_der else "issuer name differs from its certificate's"
@@ -108,7 +108,7 @@ def time_order(draft: Draft) -> str | None:
 
 @RFC5280.lint("ca-subject", "4.1.2.6")
 def ca_subject(draft: Draft) -> str | None:
-    """An authority has a name, for it stands as issuer elsewhere."""
+    """An authority has a name, because other certificates name it as issuer."""
     return "an authority's subject is empty" if draft.is_authority and draft.fields.subject_der == b"\x30\x00" else None
 
 
@@ -156,8 +156,8 @@ def unique_ids(draft: Draft) -> str | None:
 
 @RFC5280.lint("extensions-once", "4.2")
 def extensions_once(draft: Draft) -> str | None:
-    """No extension stands twice."""
-    return None if len(draft.fields.by_oid) == len(draft.fields.extensions) else "an extension stands twice"
+    """No extension occurs twice."""
+    return None if len(draft.fields.by_oid) == len(draft.fields.extensions) else "an extension occurs twice"
 
 
 @RFC5280.lint("aki", "4.2.1.1")
@@ -217,7 +217,7 @@ def key_cert_sign(draft: Draft) -> str | None:
 
 @RFC5280.lint("policies-once", "4.2.1.4")
 def policies_once(draft: Draft) -> str | None:
-    """At least one policy where the extension stands, none twice."""
+    """At least one policy where the extension is present, none twice."""
     return draft.forbidden.get(oids.CERTIFICATE_POLICIES)
 
 
@@ -233,7 +233,7 @@ def host_name_syntax(draft: Draft) -> str | None:
 
 @RFC5280.lint("san-address", "4.2.1.6")
 def address_length(draft: Draft) -> str | None:
-    """An iPAddress has 4 or 16 octets."""
+    """An iPAddress has 4 or 16 bytes."""
     for address in draft.names.addresses:
         if len(address) not in {4, 16}:
             return f"iPAddress has {len(address)} bytes"
@@ -298,7 +298,7 @@ def name_constraints_subtrees(draft: Draft) -> str | None:
 
 @RFC5280.lint("eku-not-empty", "4.2.1.12")
 def purposes_not_empty(draft: Draft) -> str | None:
-    """At least one purpose where the extension stands."""
+    """At least one purpose where the extension is present."""
     return draft.forbidden.get(oids.EXTENDED_KEY_USAGE)
 
 

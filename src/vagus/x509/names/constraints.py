@@ -26,7 +26,7 @@ _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*
 
 
 def is_host_name(text: str) -> bool:
-    """Whether lower-case `text` is a DNS name of 1-253 characters in LDH labels (underscores are met in the field)."""
+    """Whether lower-case `text` is a DNS name of 1-253 characters in LDH labels (underscores are in use)."""
     return len(text) <= 253 and _HOST.match(text) is not None
 
 
@@ -38,14 +38,14 @@ def is_mailbox(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Subtrees:
-    """The subtrees of one list, by form and in the shape that makes matching cheap."""
+    """The permitted or the excluded subtrees, by form and in the shape that makes matching cheap."""
 
     count: dict[Form, int]
-    dns: frozenset[str]  # lower case; "" stands for every name
+    dns: frozenset[str]  # lower case; "" means every name
     dns_below: frozenset[str]  # from ".example.com": at least one label more
     emails: tuple[str, ...]
     uris: tuple[str, ...]
-    addresses: tuple[tuple[int, int, int], ...]  # octets, network, mask
+    addresses: tuple[tuple[int, int, int], ...]  # length of an address in bytes, network, mask
     directories: tuple[DistinguishedName, ...]
 
 
@@ -133,7 +133,7 @@ def _mail_subtree(value: str) -> str:
 def _network(value: bytes) -> tuple[int, int, int]:
     size = len(value) // 2
     if len(value) not in {8, 32}:
-        raise _bad_subtree(f"an address range of {len(value)} octets is neither 8 nor 32")
+        raise _bad_subtree(f"an address range of {len(value)} bytes is neither 8 nor 32")
     address, mask = int.from_bytes(value[:size], "big"), int.from_bytes(value[size:], "big")
     wild = mask ^ ((1 << 8 * size) - 1)
     if wild & (wild + 1):
@@ -210,7 +210,7 @@ def _dns_hit(name: NameValue, subtrees: _Subtrees, is_permitted: bool) -> bool:
             return True
         rest = rest.partition(".")[2]
     if is_wildcard and not is_permitted:
-        # the wildcard also speaks for excluded hosts one label below it (CVE-2025-61727)
+        # the wildcard also covers excluded hosts one label below it (CVE-2025-61727)
         return any(base.partition(".")[2] == host for base in subtrees.dns)
     return False
 

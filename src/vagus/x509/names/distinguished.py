@@ -149,7 +149,7 @@ class DistinguishedName:
     """A Name: its bytes, beside the folded form that comparisons use and its e-mail addresses.
 
     Text compares without case, without leading, trailing and repeated spaces, and whatever string type carries it
-    (RFC 5280 7.1, RFC 4518 without its Unicode 3.2 tables: NFKC and full case folding). Control characters are kept,
+    (RFC 5280 7.1, RFC 4518 without its Unicode 3.2 tables: NFKC and full case folding). Control characters count,
     so that `a<NUL>b` never equals `ab`. Other value types compare byte by byte. So does text with more than 30
     combining marks on one character: NFKC sorts such marks in time that grows with the square of their number.
     """
@@ -279,7 +279,7 @@ def read_text(tag: int, content: bytes) -> str:
 
 
 def _is_stream_safe(text: str) -> bool:
-    """Whether no character bears more than 30 combining marks (UAX #15 section 13); in one pass."""
+    """Whether no character has more than 30 combining marks (UAX #15 section 13); in one pass."""
     if len(text) <= _LONGEST_RUN or text.isascii():
         return True
     run = 0

@@ -13,8 +13,8 @@ from vagus.x509.names.constraints import is_host_name
 def check_host(leaf: PathCertificate, host: str, *, allows_wildcards: bool = True) -> None:
     """Whether a dNSName or iPAddress of the leaf is `host`, a DNS name or an address in text.
 
-    RFC 9525 6.3: a wildcard is the whole left-most label and stands for exactly one label, below a name of at least
-    two. An address matches an iPAddress only, octet by octet. Raises NotTrusted(NAME_MISMATCH).
+    RFC 9525 6.3: a wildcard is the whole left-most label and matches exactly one label, below a name of at least
+    two. An address matches an iPAddress only, byte by byte. Raises NotTrusted(NAME_MISMATCH).
     """
     try:
         address = ipaddress.ip_address(host)

@@ -1,4 +1,4 @@
-"""Builds OCSP answers (RFC 6960) from known status, CertID echoed as asked; signs nothing and looks nothing up."""
+"""Builds OCSP responses (RFC 6960) from known status, with each CertID as it was requested; signs nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HASHES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleStatus:
-    """The status of one certificate. `cert_id_der` is the CertID as it was asked, octet for octet.
+    """The status of one certificate. `cert_id_der` is the CertID as it was requested, byte for byte.
 
     `is_known` False: this authority never issued it. `revoked_at` None: good.
     """
@@ -66,21 +66,21 @@ def issuer_hashes(issuer_subject_der: bytes, issuer_spki_der: bytes, hash_name: 
 
 
 def build_response_tbs(
-    answers: Sequence[SingleStatus], responder_key_hash: bytes, produced_at: datetime, nonce: bytes | None
+    singles: Sequence[SingleStatus], responder_key_hash: bytes, produced_at: datetime, nonce: bytes | None
 ) -> bytes:
     """The DER ResponseData (RFC 6960 4.2.1); the responder is named by the SHA-1 of its key.
 
-    `nonce` is what the request had in the extnValue: an OCTET STRING, or octets alone as older clients write it. It
-    comes back octet for octet, for each compares it with what it sent (4.4.1).
-    Raises Malformed(OCSP_NONCE) for one that has not 1-128 octets (RFC 9654 2.1).
+    `nonce` is what the request had in the extnValue: an OCTET STRING, or bare bytes as older clients write it. It
+    comes back byte for byte, because each client compares it with what it sent (4.4.1).
+    Raises Malformed(OCSP_NONCE) for one that has not 1-128 bytes (RFC 9654 2.1).
     """
     extensions = b""
     if nonce is not None:
         if not 1 <= len(nonce) <= _LONGEST_VALUE:
-            msg = f"an OCSP nonce has 1-{LONGEST_NONCE} octets (RFC 9654), this one {len(nonce)} as sent; send 32"
+            msg = f"an OCSP nonce has 1-{LONGEST_NONCE} bytes (RFC 9654), this one {len(nonce)} as sent; send 32"
             raise Malformed(Reason.OCSP_NONCE, msg, octets=len(nonce))
         extensions = _before_nonce(len(nonce)) + nonce
-    responses = der.encode_tlv(der.SEQUENCE, b"".join(map(_single, answers)))
+    responses = der.encode_tlv(der.SEQUENCE, b"".join(map(_single, singles)))
     return der.encode_tlv(der.SEQUENCE, _begin(responder_key_hash, produced_at) + responses + extensions)
 
 
@@ -104,7 +104,7 @@ def assemble_response(
 
 
 def wrap_signed(signed: bytes, responder_certificate_der: bytes) -> bytes:
-    """`assemble_response` for a kept answer: `signed` is TBS, algorithm and signature one after the other."""
+    """`assemble_response` for a stored response: `signed` is TBS, algorithm and signature one after the other."""
     basic = der.encode_tlv(der.SEQUENCE, signed + _certificates(responder_certificate_der))
     typed = der.encode_tlv(der.SEQUENCE, _BASIC_RESPONSE + der.octet_string(basic))
     return der.encode_tlv(der.SEQUENCE, _SUCCESSFUL + der.explicit(0, typed))
@@ -115,26 +115,26 @@ def _certificates(responder_certificate_der: bytes) -> bytes:
     return der.explicit(0, der.sequence(responder_certificate_der))
 
 
-def _single(answer: SingleStatus) -> bytes:
-    times = _times(answer.this_update, answer.next_update)
-    return der.encode_tlv(der.SEQUENCE, answer.cert_id_der + _status(answer) + times)
+def _single(single: SingleStatus) -> bytes:
+    times = _times(single.this_update, single.next_update)
+    return der.encode_tlv(der.SEQUENCE, single.cert_id_der + _status(single) + times)
 
 
-def _status(answer: SingleStatus) -> bytes:
+def _status(single: SingleStatus) -> bytes:
     """CertStatus: good [0] NULL, revoked [1] RevokedInfo, unknown [2] NULL, all IMPLICIT."""
-    if not answer.is_known:
+    if not single.is_known:
         return _UNKNOWN
-    if answer.revoked_at is None:
+    if single.revoked_at is None:
         return _GOOD
-    info = _time(answer.revoked_at)
-    if answer.reason:  # unspecified (0) is left out, as in lists
-        info += der.explicit(0, der.encode_tlv(der.ENUMERATED, bytes((answer.reason,))))
+    info = _time(single.revoked_at)
+    if single.reason:  # unspecified (0) is left out, as in CRLs
+        info += der.explicit(0, der.encode_tlv(der.ENUMERATED, bytes((single.reason,))))
     return der.encode_tlv(0xA1, info)
 
 
 @lru_cache(maxsize=4096)
 def _times(this_update: datetime, next_update: datetime) -> bytes:
-    """A sweep writes the same two into every answer."""
+    """One round of pre-signing writes the same two into every response."""
     return _time(this_update) + der.explicit(0, _time(next_update))
 
 

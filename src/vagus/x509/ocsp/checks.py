@@ -1,4 +1,4 @@
-"""Whether an OCSP response answers for a certificate, and what it answers (RFC 6960 3.2); fetches nothing."""
+"""Whether an OCSP response counts for a certificate, and which status it gives (RFC 6960 3.2); fetches nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class OcspRules:
     """What the caller asks of a response beyond RFC 6960.
 
     `nonce`: what was sent, None if nothing was; a response to it must repeat it unless `accepts_missing_nonce`
-    (pre-signed answers hold none). `longest_life`: how old an answer without nextUpdate may be. `slack`: how far the
+    (pre-signed responses hold none). `longest_life`: how old a status without nextUpdate may be. `slack`: how far the
     responder's clock may run ahead of ours.
     """
 
@@ -38,7 +38,7 @@ class OcspRules:
     refused (4.2.2.2.1 leaves it to the client)."""
     responder_status: Callable[[PathCertificate, PathCertificate, datetime], None] | None = None
     unsafe_legacy: bool = False
-    """SHA-1 signatures, for the vectors of others; no policy can set it."""
+    """SHA-1 signatures, for old test vectors; no policy can set it."""
 
 
 DEFAULT_OCSP_RULES = OcspRules()
@@ -52,22 +52,22 @@ def check_response(
     verdicts: SignatureVerdicts,
     rules: OcspRules = DEFAULT_OCSP_RULES,
 ) -> SingleResponse:
-    """The answer `good` for `certificate`, whose issuer the caller has validated.
+    """The status `good` of `certificate`, whose issuer the caller has validated.
 
-    Raises as `read_answer`, and NotTrusted: REVOKED, ON_HOLD, NOT_ISSUED (unknown).
+    Raises as `read_status`, and NotTrusted: REVOKED, ON_HOLD, NOT_ISSUED (unknown).
     """
-    answer = read_answer(response_der, certificate, issuer, at, verdicts, rules)
-    if answer.status is CertStatus.REVOKED:
-        msg = f"certificate {certificate.label} is revoked, says its OCSP responder"
-        reason = Reason.REVOKED if is_for_ever(answer) else Reason.ON_HOLD
-        raise NotTrusted(reason, msg, certificate=certificate.label, code=answer.revocation_reason)
-    if answer.status is CertStatus.UNKNOWN:
+    single = read_status(response_der, certificate, issuer, at, verdicts, rules)
+    if single.status is CertStatus.REVOKED:
+        msg = f"certificate {certificate.label} is revoked by its OCSP response"
+        reason = Reason.REVOKED if is_for_ever(single) else Reason.ON_HOLD
+        raise NotTrusted(reason, msg, certificate=certificate.label, code=single.revocation_reason)
+    if single.status is CertStatus.UNKNOWN:
         msg = f"the OCSP responder does not know certificate {certificate.label}; its issuer never recorded it"
         raise NotTrusted(Reason.NOT_ISSUED, msg, certificate=certificate.label)
-    return answer
+    return single
 
 
-def read_answer(
+def read_status(
     response_der: bytes,
     certificate: PathCertificate,
     issuer: PathCertificate,
@@ -75,18 +75,18 @@ def read_answer(
     verdicts: SignatureVerdicts,
     rules: OcspRules = DEFAULT_OCSP_RULES,
 ) -> SingleResponse:
-    """The answer for `certificate`, whatever it is, from a response that counts at `at`.
+    """The status of `certificate`, good or not, from a response that counts at `at`.
 
-    Raises NotTrusted: OCSP_MISMATCH (of another certificate), OCSP_RESPONDER (signed by somebody unauthorised),
+    Raises NotTrusted: OCSP_MISMATCH (of another certificate), OCSP_RESPONDER (signed by an unauthorised responder),
     BAD_SIGNATURE, OCSP_STALE, OCSP_NONCE, OCSP_INVALID, STATUS_UNAVAILABLE; Malformed and LimitExceeded for what does
     not decode.
     """
     response = decode_ocsp_response(response_der)
     # 3.2 (1) the certificate in the response is the one that was asked for
-    answer = _find_answer(response, certificate, issuer)
+    single = _find_single(response, certificate, issuer)
     # 3.2 (2), (3), (4) the signature is valid, by the intended responder, who is authorised: now, or for a revocation
     # that is for ever when it was signed
-    signed_at = min(at, response.produced_at) if is_for_ever(answer) else at
+    signed_at = min(at, response.produced_at) if is_for_ever(single) else at
     signer = _find_signer(response, issuer, (at, signed_at), verdicts, rules)
     verdicts.verify(
         response.sha256,
@@ -98,28 +98,28 @@ def read_answer(
     # RFC 9654 2.1 nonce
     _check_nonce(response, rules)
     # 3.2 (5) it is not dated in the future
-    _check_made(response, answer, at, rules)
-    # 2.2 the answer itself: a revocation is for ever, however old the response that tells of it
-    if not is_for_ever(answer):
+    _check_made(response, single, at, rules)
+    # 2.2 the status itself: a revocation holds for ever, however old the response that contains it
+    if not is_for_ever(single):
         # 3.2 (5), (6) thisUpdate is recent, nextUpdate lies ahead
-        _check_age(answer, at, rules)
-    return answer
+        _check_age(single, at, rules)
+    return single
 
 
-def _find_answer(response: OcspResponse, certificate: PathCertificate, issuer: PathCertificate) -> SingleResponse:
-    """The gravest and newest answer about this certificate; one for another certificate of the CA is no answer."""
-    answers = [answer for answer in response.answers if answer.cert_id.names(certificate, issuer)]
-    if not answers:
-        msg = f"the OCSP response does not speak of certificate {certificate.label} and its issuer; ask again"
+def _find_single(response: OcspResponse, certificate: PathCertificate, issuer: PathCertificate) -> SingleResponse:
+    """The gravest and newest status of this certificate; a status of another certificate does not count."""
+    singles = [single for single in response.singles if single.cert_id.names(certificate, issuer)]
+    if not singles:
+        msg = f"the OCSP response does not name certificate {certificate.label} and its issuer; ask again"
         raise NotTrusted(Reason.OCSP_MISMATCH, msg, certificate=certificate.label)
-    bad = [answer for answer in answers if answer.status is not CertStatus.GOOD]
-    gravest = [answer for answer in bad if is_for_ever(answer)] or bad or answers
-    return max(gravest, key=lambda answer: answer.this_update)
+    bad = [single for single in singles if single.status is not CertStatus.GOOD]
+    gravest = [single for single in bad if is_for_ever(single)] or bad or singles
+    return max(gravest, key=lambda single: single.this_update)
 
 
-def is_for_ever(answer: SingleResponse) -> bool:
+def is_for_ever(single: SingleResponse) -> bool:
     """Whether it says revoked, and not only for a while."""
-    return answer.status is CertStatus.REVOKED and answer.revocation_reason != CERTIFICATE_HOLD
+    return single.status is CertStatus.REVOKED and single.revocation_reason != CERTIFICATE_HOLD
 
 
 def _is_named(response: OcspResponse, candidate: PathCertificate) -> bool:
@@ -170,7 +170,7 @@ def _check_delegate(
     label = delegate.label
     # "issued directly by the CA that is identified in the request", with the same key
     if not delegate.issuer.matches(issuer.subject):
-        raise NotTrusted(Reason.NAME_CHAINING, f"certificate {label} is not issued by the CA it answers for")
+        raise NotTrusted(Reason.NAME_CHAINING, f"certificate {label} is not issued by the CA whose status it signs")
     if delegate.algorithm_der != delegate.inner_algorithm_der:
         raise NotTrusted(Reason.SIG_ALG_MISMATCH, f"certificate {label} names two signature algorithms")
     verdicts.verify(
@@ -180,7 +180,7 @@ def _check_delegate(
         (delegate.algorithm_der, delegate.signature, delegate.tbs_der),
         unsafe_legacy=rules.unsafe_legacy,
     )
-    # "the extended key usage extension MUST contain id-kp-OCSPSigning"; anyExtendedKeyUsage does not stand for it
+    # "the extended key usage extension MUST contain id-kp-OCSPSigning"; anyExtendedKeyUsage does not replace it
     if delegate.purposes is None or _OCSP_SIGNING not in delegate.purposes:
         raise NotTrusted(Reason.ROLE_MISSING, f"certificate {label} lacks id-kp-OCSPSigning")
     if delegate.key_usage is not None and not delegate.key_usage & ext.UsageBit.DIGITAL_SIGNATURE:
@@ -190,7 +190,7 @@ def _check_delegate(
         for oid, extension in delegate.extensions.items()
     ):
         raise NotTrusted(Reason.UNKNOWN_CRITICAL, f"certificate {label} has extensions that are not understood")
-    # 4.2.2.2.1: nocheck lasts for the certificate's whole (short) life; without it somebody must be asked
+    # 4.2.2.2.1: nocheck lasts for the certificate's whole (short) life; without it its status must be checked
     if not delegate.has(ext.OCSP_NOCHECK) and rules.requires_nocheck:
         if rules.responder_status is None:
             raise NotTrusted(
@@ -227,23 +227,23 @@ def _check_nonce(response: OcspResponse, rules: OcspRules) -> None:
         raise NotTrusted(Reason.OCSP_NONCE, "the OCSP response repeats another nonce than was sent; ask again")
 
 
-def _check_made(response: OcspResponse, answer: SingleResponse, at: datetime, rules: OcspRules) -> None:
+def _check_made(response: OcspResponse, single: SingleResponse, at: datetime, rules: OcspRules) -> None:
     latest = later(at, rules.slack)
-    if answer.this_update > latest or response.produced_at > latest:
-        msg = f"the OCSP response is dated {answer.this_update:%Y-%m-%d %H:%M:%S} UTC, in the future; check the clocks"
+    if single.this_update > latest or response.produced_at > latest:
+        msg = f"the OCSP response is dated {single.this_update:%Y-%m-%d %H:%M:%S} UTC, in the future; check the clocks"
         raise NotTrusted(Reason.OCSP_STALE, msg)
 
 
-def _check_age(answer: SingleResponse, at: datetime, rules: OcspRules) -> None:
-    end = answer.next_update
+def _check_age(single: SingleResponse, at: datetime, rules: OcspRules) -> None:
+    end = single.next_update
     if end is None:
         # 4.2.2.1: without nextUpdate newer information is available all the time
         if rules.longest_life is None:
             raise NotTrusted(
                 Reason.OCSP_STALE, "the OCSP response has no nextUpdate, so its age has no bound; ask again"
             )
-        end = later(answer.this_update, rules.longest_life)
-    if end < answer.this_update:
+        end = later(single.this_update, rules.longest_life)
+    if end < single.this_update:
         raise NotTrusted(Reason.OCSP_INVALID, "the OCSP response ends before it begins; ask another responder")
     if at > end:
         stale = int((at - end).total_seconds())

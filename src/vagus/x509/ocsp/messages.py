@@ -16,10 +16,10 @@ from vagus.x509 import extensions as ext
 from vagus.x509.certificates import Extension, PathCertificate, decode_certificate, read_extensions
 from vagus.x509.names.distinguished import DistinguishedName, decode_name
 
-MAX_REQUEST = 16_384  # octets: a signature with its certificates fits; RFC 5019 wants requests under 255
-MAX_RESPONSE = 262_144  # octets: a post-quantum responder certificate and signature fit
+MAX_REQUEST = 16_384  # bytes: a signature with its certificates fits; RFC 5019 wants requests under 255
+MAX_RESPONSE = 262_144  # bytes: a post-quantum responder certificate and signature fit
 MAX_ASKED = 16  # certificates in one request
-MAX_ANSWERED = 256
+MAX_SINGLES = 256
 MAX_RESPONDER_CERTIFICATES = 8
 _BASIC = der.oid_contents("1.3.6.1.5.5.7.48.1.1")
 NONCE = der.oid_contents("1.3.6.1.5.5.7.48.1.2")
@@ -113,13 +113,13 @@ class OcspResponse:
     responder_name: DistinguishedName | None
     responder_key_hash: bytes | None  # SHA-1 of the key
     produced_at: datetime
-    answers: tuple[SingleResponse, ...]
+    singles: tuple[SingleResponse, ...]
     nonce: bytes | None
     certificates: tuple[PathCertificate, ...]
 
 
 def key_bytes(spki_der: bytes) -> bytes:
-    """The octets of subjectPublicKey without its unused-bits octet, over which keys are hashed (4.1.1)."""
+    """The bytes of subjectPublicKey without its unused-bits byte, over which keys are hashed (4.1.1)."""
     start, end = der.read_whole(spki_der, der.SEQUENCE, "subjectPublicKeyInfo")
     _, algorithm_end = der.read_expected(spki_der, start, end, der.SEQUENCE, "algorithm of the key")
     bits_start, bits_end = der.read_expected(spki_der, algorithm_end, end, der.BIT_STRING, "subjectPublicKey")
@@ -135,7 +135,7 @@ def decode_ocsp_request(request_der: bytes) -> OcspRequest:
     Raises Malformed(NON_DER|BAD_VERSION|BAD_REQUEST|UNKNOWN_CRITICAL), LimitExceeded(TOO_LARGE|TOO_MANY).
     """
     if len(request_der) > MAX_REQUEST:
-        msg = f"OCSP request of {len(request_der)} octets exceeds {MAX_REQUEST}; ask for fewer certificates"
+        msg = f"OCSP request of {len(request_der)} bytes exceeds {MAX_REQUEST}; ask for fewer certificates"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_REQUEST, value=len(request_der))
     data = bytes(request_der)
     start, end = der.read_whole(data, der.SEQUENCE, "an OCSPRequest")
@@ -218,17 +218,17 @@ def _read_cert_id(data: bytes, at: int, end: int) -> tuple[CertId, int]:
 
 
 def _nonce(extensions: Mapping[bytes, Extension]) -> bytes | None:
-    """RFC 9654 2.1: an OCTET STRING of 1 to 128 octets inside extnValue; older clients put the octets in bare."""
+    """RFC 9654 2.1: an OCTET STRING of 1 to 128 bytes inside extnValue; older clients put the bytes in bare."""
     extension = extensions.get(NONCE)
     if extension is None:
         return None
     value = extension.value
-    if value[:3] == b"\x04\x81\x80" and len(value) == 3 + 128:  # from 128 octets on the length takes two
+    if value[:3] == b"\x04\x81\x80" and len(value) == 3 + 128:  # from 128 bytes on the length takes two
         value = value[3:]
     elif value[:1] == b"\x04" and len(value) >= 2 and value[1] == len(value) - 2:
         value = value[2:]
     if not 1 <= len(value) <= 128:
-        msg = f"an OCSP nonce of {len(value)} octets; RFC 9654 allows 1 to 128, send 32"
+        msg = f"an OCSP nonce of {len(value)} bytes; RFC 9654 allows 1 to 128, send 32"
         raise Malformed(Reason.BAD_REQUEST, msg, value=len(value))
     return value
 
@@ -239,19 +239,19 @@ def _nonce(extensions: Mapping[bytes, Extension]) -> bytes | None:
 def decode_ocsp_response(response_der: bytes) -> OcspResponse:
     """The successful basic response that fills `response_der`.
 
-    Raises NotTrusted(STATUS_UNAVAILABLE) for every other responseStatus (tryLater and unauthorized are no answer),
+    Raises NotTrusted(STATUS_UNAVAILABLE) for every other responseStatus (tryLater and unauthorized carry no status),
     NotTrusted(OCSP_INVALID) for critical extensions that are not known, Malformed(NON_DER|…),
     LimitExceeded(TOO_LARGE|TOO_MANY).
     """
     if len(response_der) > MAX_RESPONSE:
-        msg = f"OCSP response of {len(response_der)} octets exceeds {MAX_RESPONSE}; send fewer certificates in it"
+        msg = f"OCSP response of {len(response_der)} bytes exceeds {MAX_RESPONSE}; send fewer certificates in it"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_RESPONSE, value=len(response_der))
     data = bytes(response_der)
     start, end = der.read_whole(data, der.SEQUENCE, "an OCSPResponse")
     first, last = der.read_expected(data, start, end, der.ENUMERATED, "responseStatus")
     status = der.integer_value(data, first, last, "responseStatus")
     if status != ResponseStatus.SUCCESSFUL:
-        msg = f"the OCSP responder answered with status {status} instead of a response; ask again later"
+        msg = f"the OCSP responder sent the error status {status} and no certificate status; ask again later"
         raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, status=status)
     outer_start, outer_end = der.read_expected(data, last, end, 0xA0, "responseBytes")
     bytes_start, bytes_end = der.read_expected(data, outer_start, outer_end, der.SEQUENCE, "ResponseBytes")
@@ -278,8 +278,8 @@ def _read_basic(data: bytes, digest: bytes) -> OcspResponse:
     tbs_der = data[start:tbs_end]
     name, key_hash, at = _read_responder(tbs_der)
     produced_start, produced_end = der.read_expected(tbs_der, at, len(tbs_der), der.GENERALIZED_TIME, "producedAt")
-    answers_start, answers_end = der.read_expected(tbs_der, produced_end, len(tbs_der), der.SEQUENCE, "responses")
-    extensions = _read_response_extensions(tbs_der, answers_end, len(tbs_der), 0xA1)
+    singles_start, singles_end = der.read_expected(tbs_der, produced_end, len(tbs_der), der.SEQUENCE, "responses")
+    extensions = _read_response_extensions(tbs_der, singles_end, len(tbs_der), 0xA1)
     return OcspResponse(
         tbs_der=tbs_der,
         sha256=digest,
@@ -288,7 +288,7 @@ def _read_basic(data: bytes, digest: bytes) -> OcspResponse:
         responder_name=name,
         responder_key_hash=key_hash,
         produced_at=der.time_value(tbs_der, der.GENERALIZED_TIME, produced_start, produced_end, "producedAt"),
-        answers=_read_answers(tbs_der, answers_start, answers_end),
+        singles=_read_singles(tbs_der, singles_start, singles_end),
         nonce=_nonce(extensions),
         certificates=certificates,
     )
@@ -333,19 +333,19 @@ def _read_response_extensions(data: bytes, at: int, end: int, tag: int) -> Mappi
     return extensions
 
 
-def _read_answers(data: bytes, start: int, end: int) -> tuple[SingleResponse, ...]:
-    answers = []
+def _read_singles(data: bytes, start: int, end: int) -> tuple[SingleResponse, ...]:
+    singles = []
     while start < end:
         first, last = der.read_expected(data, start, end, der.SEQUENCE, "a SingleResponse")
-        answers.append(_read_answer(data, first, last))
-        if len(answers) > MAX_ANSWERED:
-            msg = f"an OCSP response for more than {MAX_ANSWERED} certificates; ask for fewer"
-            raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_ANSWERED)
+        singles.append(_read_single(data, first, last))
+        if len(singles) > MAX_SINGLES:
+            msg = f"an OCSP response for more than {MAX_SINGLES} certificates; ask for fewer"
+            raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_SINGLES)
         start = last
-    return tuple(answers)
+    return tuple(singles)
 
 
-def _read_answer(data: bytes, start: int, end: int) -> SingleResponse:
+def _read_single(data: bytes, start: int, end: int) -> SingleResponse:
     cert_id, at = _read_cert_id(data, start, end)
     tag, first, last = der.read_element(data, at, end)
     revoked_at = reason = next_update = None

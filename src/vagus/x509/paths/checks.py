@@ -59,7 +59,7 @@ class PathInputs:
     purposes: frozenset[bytes] = frozenset()  # any of these extendedKeyUsage OIDs suits; empty = purpose not asked
     policy: PolicyInputs = field(default_factory=PolicyInputs)
     longest_path: int = 16  # 6.1.2 (k): CAs between anchor and target, self-issued ones not counted
-    is_public_suffix: Callable[[str], bool] | None = None  # the public suffix list, where a profile wants one
+    is_public_suffix: Callable[[str], bool] | None = None  # whether a domain is a public suffix, where a profile asks
     known_critical: frozenset[bytes] = frozenset()  # further extensions that the caller itself processes
 
 
@@ -72,7 +72,7 @@ def _compiled(certificate: PathCertificate, allows_leading_dot: bool) -> Compile
 
 @dataclass(frozen=True, slots=True)
 class _Descent:
-    """Where section 6.1 stands when it has passed the anchor and all CAs and comes to the target."""
+    """The state of section 6.1 after the anchor and all CAs, before the target."""
 
     rules: PathRules
     constraints: tuple[CompiledConstraints, ...]
@@ -87,10 +87,12 @@ class _Descent:
 
 
 class Descents:
-    """Remembers how the walk down the CAs ended, since thousands of leaves hang below the same few of them.
+    """Caches how the walk down the CAs ended, since thousands of leaves are issued by the same few CAs.
 
-    Only descents that hold are kept, with the time in which they do; nothing in them speaks of revocation. Safe to
-    use from several threads.
+    A cached descent is as good as a new walk. Its key holds every input of the walk except the moment and the rules,
+    and `_Descent.holds_at` compares those two. Only walks without a fault are stored. Revocation is no part of a
+    descent: the caller asks for the status of each path anew. Safe to use from several threads: a lost update costs
+    one more walk.
     """
 
     def __init__(self, size: int = 1024) -> None:
@@ -98,11 +100,11 @@ class Descents:
         self._kept: dict[tuple[object, ...], _Descent] = {}
 
     def find(self, key: tuple[object, ...]) -> _Descent | None:
-        """What is remembered under `key`."""
+        """The descent cached under `key`."""
         return self._kept.get(key)
 
     def keep(self, key: tuple[object, ...], descent: _Descent) -> None:
-        """Remember; when full, everything is forgotten, which costs one walk each."""
+        """Store it. A full cache is emptied, which costs one walk for each key."""
         if len(self._kept) >= self._size:
             self._kept = {}
         self._kept[key] = descent
@@ -119,7 +121,7 @@ def check_path(
     """Section 6.1 for `path`, ordered from the certificate that the anchor issued down to the target.
 
     Signatures (6.1.3 (a)(1)) and name chaining ((a)(4)) are what the search already followed; revocation ((a)(3)) is
-    asked by the caller once the path stands. Gives the user-constrained policy set.
+    checked by the caller once the path holds. Returns the user-constrained policy set.
     Raises NotTrusted and Malformed with the reason of the first rule that fails, LimitExceeded(BUDGET_EXHAUSTED).
     """
     target = path[-1]
@@ -150,7 +152,10 @@ def _descend(
     budget: Budget,
     descents: Descents | None,
 ) -> _Descent:
-    """The walk from the anchor to the last CA, from memory where it was walked before under the same inputs."""
+    """The walk from the anchor to the last CA, from the cache where it was made before under the same inputs.
+
+    A cached walk costs the budget as much as a new one, so that a verdict never depends on what the cache holds.
+    """
     key: tuple[object, ...] = ()
     if descents is not None:
         key = (

@@ -1,6 +1,6 @@
-"""What RFC 5280 section 4 and other documents ask of a certificate's form, each rule under its profile's switch.
+"""What RFC 5280 section 4 and other documents ask of a certificate's form. Each rule has a switch in the profile.
 
-Section 6 asks for none of it: `pkix` runs through here without an objection.
+Section 6 asks for none of it: the profile `pkix` passes every rule here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def check_form(certificate: PathCertificate, rules: PathRules, *, is_ca: bool) -
     if rules.requires_v3 and certificate.version != 3:
         _object(certificate, "is not v3 (RFC 5280 4.1.2.1)", Reason.BAD_VERSION)
     if rules.requires_positive_serial and (certificate.serial <= 0 or len(certificate.serial_octets) > 20):
-        _object(certificate, "has a serial number that is not positive and at most 20 octets (4.1.2.2)")
+        _object(certificate, "has a serial number that is not positive and at most 20 bytes (4.1.2.2)")
     _check_key_ids(certificate, rules, is_ca=is_ca)
     _check_constraints_form(certificate, rules, is_ca=is_ca)
     if rules.forbids_critical_access and certificate.is_critical(ext.AUTHORITY_INFO_ACCESS):
@@ -115,7 +115,7 @@ def _check_names_form(certificate: PathCertificate) -> None:
             _object(certificate, "has a dNSName that is no host name (4.2.1.6)", Reason.NAME_FORM)
     for address in certificate.names.addresses:
         if len(address) not in {4, 16}:
-            _object(certificate, f"has an iPAddress of {len(address)} octets (4.2.1.6)", Reason.NAME_FORM)
+            _object(certificate, f"has an iPAddress of {len(address)} bytes (4.2.1.6)", Reason.NAME_FORM)
     for mailbox in certificate.names.emails:
         if not is_mailbox(mailbox):
             _object(certificate, "has an rfc822Name that is no mailbox (4.2.1.6)", Reason.NAME_FORM)

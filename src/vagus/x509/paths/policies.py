@@ -1,4 +1,14 @@
-"""Certificate policies along a path: the policy graph of RFC 9618, which bounds what RFC 5280's tree does not."""
+"""Certificate policies along a path, by the policy graph of RFC 9618.
+
+RFC 5280 6.1.2 describes a tree, in which each node of a level can repeat for every parent. Policy mappings then let a
+chain of n certificates make a tree that grows exponentially with n. RFC 9618 merges the nodes of a level that have
+the same policy and lets a node have several parents. A level then holds each policy at most once, so it has at most as
+many nodes as the certificates down to there name policies. Memory is linear in the size of the chain for each level,
+and time is at most nodes times parents between two neighbouring levels.
+
+The graph need not be pruned on the way down, as the tree is in 6.1.3 (d)(3): a node without children cannot be
+reached from the last level, and `finish` reads the graph only from there upwards.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +57,7 @@ class PolicyState:
         self._is_null = False
 
     def copy(self) -> PolicyState:
-        """The same state, to walk on from; levels already left behind are shared, since nothing changes them."""
+        """The same state, to walk on from. Finished levels are shared, because only the last level ever changes."""
         other = object.__new__(PolicyState)
         other._acceptable = self._acceptable
         other._explicit = self._explicit
@@ -99,7 +109,7 @@ class PolicyState:
             for policy, parents in expecting.items():
                 if policy not in level:
                     level[policy] = _Node(frozenset({policy}), parents)
-        # (d)(3) nodes without children are left out when the set is read at the end; an empty level is NULL
+        # (d)(3) nodes without children are not pruned: `finish` never reaches them. An empty level is NULL
         self._levels.append(level)
         self._is_null = not level
 
@@ -175,7 +185,8 @@ class PolicyState:
             if self._acceptable:
                 return self._acceptable
             authority.add(ANY_POLICY)
-        # the nodes that hang below anyPolicy name the policies in the terms of the anchor's domain
+        # upwards from the last level: only nodes that still have a child there are alive. A live node whose parent is
+        # anyPolicy is where a policy of the anchor's own domain begins (RFC 9618 5.3), whatever it was mapped to below
         for level in reversed(self._levels[1:]):
             parents: set[bytes] = set()
             for policy in alive:

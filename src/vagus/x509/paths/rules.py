@@ -55,7 +55,7 @@ class PathRules:
     # --- extendedKeyUsage (4.2.1.12 leaves the CA certificates to the application)
     requires_purpose: bool = False  # the leaf has an extendedKeyUsage
     forbids_critical_purpose: bool = False  # BR 7.1.2.7.6: extendedKeyUsage of the leaf is not critical
-    accepts_any_purpose: bool = True  # anyExtendedKeyUsage in the leaf stands for every purpose
+    accepts_any_purpose: bool = True  # anyExtendedKeyUsage in the leaf means every purpose
     accepts_any_purpose_above: bool = True  # the same in the certificates of CAs
     nests_purposes: bool = True  # an intermediate's extendedKeyUsage must hold the purpose, too
     forbids_anchor_purpose: bool = False  # BR 7.1.2.1.2

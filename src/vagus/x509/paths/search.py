@@ -1,7 +1,14 @@
-"""The search for a certification path (RFC 4158) with backtracking and counted budgets; asks no status itself.
+"""The search for a certification path (RFC 4158), with backtracking and counted budgets; asks no status itself.
 
-Depth first from the target towards the anchors, without recursion. A path that reaches an anchor is put to section
-6.1 whole; if it fails there, the search goes on, and the first failure is what the caller hears when none holds.
+The search goes depth first from the target towards the anchors. It keeps its own stack, so that no input can exhaust
+Python's. Whenever a path reaches an anchor, RFC 5280 section 6.1 judges the whole path. A path that fails there is
+dropped and the search goes on (backtracking). When no path holds, the caller gets the first complete path's fault.
+
+The search is complete within its bounds: it tries every simple path, because a certificate is left out only where its
+name and key are already on the path (RFC 4158 2.4.2) or the path would be too long. Cross-certificates make the number
+of such paths exponential in the number of certificates. Four counters therefore bound the work, whatever a peer sends:
+steps, signature checks, complete paths and name comparisons (`budgets.py`). An exhausted budget refuses the peer. The
+counters never depend on caches, so the same input has the same verdict on every machine.
 """
 
 from __future__ import annotations
@@ -87,8 +94,8 @@ class Pool:
 class Search:
     """All that one search needs besides the target."""
 
-    pool: Pool  # anchors and certificates that the house knows
-    extra: Pool  # what the peer sent beside the target
+    pool: Pool  # anchors and certificates that the caller knows
+    extra: Pool  # what the peer sent with the target
     rules: PathRules
     inputs: PathInputs
     verdicts: SignatureVerdicts
@@ -110,7 +117,7 @@ _Step = PathAnchor | PathCertificate
 def find_path(target: PathCertificate, search: Search, budget: Budget | None = None) -> ValidPath:
     """A path from an anchor to `target` that satisfies section 6.1, the profile and `search.accept`.
 
-    `budget` is what is left where several searches answer one question; a new one of `search.limits` if left out.
+    `budget` is what is left where several searches serve one validation; a new one of `search.limits` if left out.
     Raises NotTrusted with the reason why the likeliest path fails, Malformed for an unreadable key or algorithm,
     LimitExceeded(BUDGET_EXHAUSTED) when the search costs more than `search.limits`.
     """
@@ -129,12 +136,14 @@ class _Walk:
         self._edge_fault: VagusError | None = None  # of the first signature that failed
 
     def run(self) -> ValidPath:
+        # `path` runs from the target to the newest certificate, `branches` holds for each of them the issuers that are
+        # not tried yet, and `on_path` the identities of `path`. The three grow and shrink together.
         path = [self._target]
         on_path = {self._identity(self._target)}
         branches: list[Iterator[_Step]] = [self._steps_from(self._target)]
         while branches:
             step = next(branches[-1], None)
-            if step is None:
+            if step is None:  # every issuer of the newest certificate was tried: take it off and go on below it
                 branches.pop()
                 on_path.discard(self._identity(path.pop()))
                 continue
@@ -177,7 +186,7 @@ class _Walk:
             yield from sent
 
     def _has_signed(self, spki_der: bytes, spki_sha256: bytes, child: PathCertificate) -> bool:
-        """6.1.3 (a)(1), each (certificate, key) once; a failure is remembered and closes this edge only."""
+        """6.1.3 (a)(1), each (certificate, key) once. A failure is stored and rules out this pair only."""
         edge = (child.sha256, spki_sha256)
         if edge not in self._edges:
             self._budget.spend_signature()
@@ -224,11 +233,11 @@ class _Walk:
         return found
 
     def _no_path(self) -> VagusError:
-        """Nothing signed it that leads to an anchor: say which of the two kinds of stranger it is."""
+        """Why no path reached an anchor: the target imitates one, is self-issued, or has no known issuer."""
         target = self._target
         if self._search.pool.anchors_named(target.subject) or self._search.pool.anchors_named(target.issuer):
-            msg = f"certificate {target.label} bears an anchor's name, but no anchor's key signed it"
-            return NotTrusted(Reason.UNTRUSTED_ANCHOR, f"{msg}; it is a look-alike", certificate=target.label)
+            msg = f"certificate {target.label} has an anchor's name, but no anchor's key signed it"
+            return NotTrusted(Reason.UNTRUSTED_ANCHOR, f"{msg}; it imitates the anchor", certificate=target.label)
         if target.is_self_issued:
             msg = f"certificate {target.label} is self-issued and no anchor here; add its issuer's root if trusted"
             return NotTrusted(Reason.UNTRUSTED_ANCHOR, msg, certificate=target.label)
