@@ -63,7 +63,7 @@ def run_zlint(folder: Path) -> Iterator[Case]:
 
 
 def run_pqc(folder: Path) -> Iterator[Case]:
-    """Self-signed ML-DSA certificates of several makers and of RFC 9881; other algorithms are said aloud."""
+    """Self-signed ML-DSA certificates of several makers and of RFC 9881; other algorithms are reported."""
     for path in sorted(folder.glob("*certs*.zip")):
         with zipfile.ZipFile(path) as archive:
             for name in sorted(archive.namelist()):

@@ -27,7 +27,7 @@ class Got(StrEnum):
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
-    UNSUPPORTED = "unsupported"  # the runner cannot put the case to the verifier; said aloud, never counted as right
+    UNSUPPORTED = "unsupported"  # the runner cannot put the case to the verifier; reported, never counted as right
     CRASHED = "crashed"  # an error that is not of our tree
 
 

@@ -53,7 +53,7 @@ def sign_certificate(
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate with its key and what stands above it."""
+    """A certificate with its key and the chain above it."""
 
     certificate: x509.Certificate
     key: Key
@@ -124,8 +124,8 @@ def authority() -> TestAuthority:
 
 
 @cache
-def stranger() -> TestAuthority:
-    """A look-alike: same names, other keys."""
+def impostor() -> TestAuthority:
+    """An authority with the same names and other keys."""
     return TestAuthority()
 
 

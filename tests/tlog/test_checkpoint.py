@@ -70,10 +70,10 @@ def test_the_example_of_the_specification_decodes() -> None:
 
 
 def test_signatures_of_unknown_keys_are_passed_over() -> None:
-    stranger = NoteKey("witness.example.net", bytes(32))
-    line = base64.b64encode(stranger.key_id + bytes(64)).decode()
+    unknown = NoteKey("witness.example.net", bytes(32))
+    line = base64.b64encode(unknown.key_id + bytes(64)).decode()
     same_name = base64.b64encode(b"\0\0\0\0" + bytes(64)).decode()
-    note = NOTE + f"— {stranger.name} {line}\n— {KEY.name} {same_name}\n".encode()
+    note = NOTE + f"— {unknown.name} {line}\n— {KEY.name} {same_name}\n".encode()
     assert verify_checkpoint(note, KEY) == HEAD
 
 

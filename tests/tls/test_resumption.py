@@ -1,4 +1,4 @@
-"""The memory of chains is bounded and knows nothing it was not told."""
+"""The memory of chains is bounded and returns only chains that were stored."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ _NO_CONTENT = der.encode_tlv(0x30, cms._ID_DATA)
         (b"\x30", Reason.NON_DER),
         (bytes.fromhex("3080" + "06092a864886f70d010702" + "0000"), Reason.NON_DER),  # indefinite length
         (bytes.fromhex("30810b" + "06092a864886f70d010702"), Reason.NON_DER),  # a long form that is too long
-        (cms.encode_certs_only([]) + b"\x00", Reason.NON_DER),  # trailing octets
+        (cms.encode_certs_only([]) + b"\x00", Reason.NON_DER),  # trailing bytes
         (der.encode_tlv(0x30, cms._ID_DATA + der.encode_tlv(0xA0, b"\x04\x00")), Reason.BAD_ENCODING),
         (_signed_data(b"\x02\x01\x07", b"\x31\x00", _NO_CONTENT, b"\x31\x00"), Reason.BAD_VERSION),
         (_signed_data(b"\x02\x01\x01", b"\x31\x00", _NO_CONTENT, b"\x31\x02\x30\x00"), Reason.BAD_ENCODING),  # signer

@@ -64,7 +64,7 @@ def test_only_ascending_values_are_written(unsorted: list[int]) -> None:
         (bytes([0b10010100]), 2, 3, 1000),  # one value more than there is
         (bytes([0b10010100]), 2, 1, 1000),  # one value fewer
         (bytes([0b10010101]), 2, 2, 1000),  # the rest is not zero
-        (bytes([0b10010100, 0]), 2, 2, 1000),  # a whole octet too many
+        (bytes([0b10010100, 0]), 2, 2, 1000),  # a whole byte too many
         (bytes([0b10010100]), 2, 2, 8),  # beyond the limit
         (b"\x00", 41, 1, 1000),
         (b"\x00", -1, 1, 1000),

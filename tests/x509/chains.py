@@ -1,6 +1,6 @@
 """Certificates, CRLs and OCSP responses written by hand, with whatever fault a test asks for; never for serving.
 
-Nothing here goes through our templates or through a library's builder, so that every octet can be wrong on purpose.
+Nothing here goes through our templates or through a library's builder, so that every byte can be wrong on purpose.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SHA = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256(), "sha384": hashes.SHA38
 @cache
 def key(kind: str = "p256", number: int = 0) -> Key:
     """One key per kind and number for the whole run."""
-    assert number >= 0  # only tells keys of a kind apart
+    assert number >= 0  # it only distinguishes keys of a kind
     curves = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1(), "p192": ec.SECP192R1()}
     if kind in curves:
         return ec.generate_private_key(curves[kind])
@@ -107,7 +107,7 @@ def pss_identifier(digest: str, salt: int, mask: str = "", trailer: bytes = b"")
 
 
 def sign(private: Key, message: bytes, digest: str = "", pss: tuple[str, int] | None = None) -> bytes:
-    """A signature as it stands in a BIT STRING."""
+    """A signature as a BIT STRING holds it."""
     if isinstance(private, ec.EllipticCurvePrivateKey):
         natural = {256: "sha256", 384: "sha384", 521: "sha512"}.get(private.curve.key_size, "sha256")
         return private.sign(message, ec.ECDSA(_SHA[digest or natural]))
@@ -145,7 +145,7 @@ class Ext:
     critical: bool = False
 
     def encode(self) -> bytes:
-        """As it stands in a certificate."""
+        """As a certificate holds it."""
         flag = der.TRUE_DER if self.critical else b""
         return der.sequence(der.object_identifier(self.oid), flag, der.octet_string(self.value))
 
@@ -171,7 +171,7 @@ def purposes(*oids: str, critical: bool = False) -> Ext:
 
 
 def general(form: str, value: str | bytes) -> bytes:
-    """A GeneralName: dns, email, uri, ip (octets), directory (text or DER Name), other (DER contents), id (OID)."""
+    """A GeneralName: dns, email, uri, ip (bytes), directory (text or DER Name), other (DER contents), id (OID)."""
     match form:
         case "dns" | "email" | "uri":
             tag = {"email": 1, "dns": 2, "uri": 6}[form]
@@ -383,7 +383,7 @@ class Listed:
     at: datetime = AT - DAY
 
     def encode(self) -> bytes:
-        """As it stands in the list."""
+        """As a CRL holds it."""
         wanted = list(self.extra)
         if self.reason is not None:
             wanted.append(Ext("2.5.29.21", der.encode_tlv(0x0A, bytes([self.reason]))))

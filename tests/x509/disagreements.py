@@ -34,7 +34,7 @@ OPENSSL = (
         "is revoked. Here the search goes on; under our device profile a revoked CA ends it",
         lambda labels, ours, theirs: (
             ours is None
-            and (
+            and bool(
                 ("forged twin" in labels and theirs == SIGNATURE_FAILURE)
                 or (
                     "good twin" in labels
@@ -78,8 +78,8 @@ OPENSSL = (
     ),
     Class(
         "lists by two keys",
-        "where the old and the new key of a CA both publish, OpenSSL asks one list, forged or silent as it may be; "
-        "here what is forged never enters, and what either list names is revoked",
+        "where the old and the new key of a CA both publish, OpenSSL reads one CRL, even if it is forged or lacks the "
+        "certificate; here what is forged never enters, and what either list names is revoked",
         lambda labels, ours, theirs: (
             "self-issued CA" in labels
             and (
@@ -91,7 +91,7 @@ OPENSSL = (
     Class(
         "two entries for one certificate",
         "of two entries for one serial number OpenSSL reads the first, and takes removeFromCRL in a complete list for "
-        "good; here the graver counts, in whatever order they stand",
+        "good; here the graver counts, in whatever order they come",
         lambda labels, ours, theirs: (
             "listed twice" in labels and ours in {Reason.REVOKED, Reason.REVOKED_CA, Reason.ON_HOLD} and theirs == 0
         ),
@@ -104,7 +104,7 @@ OPENSSL = (
     ),
     Class(
         "a mapping beside anyPolicy",
-        "a mapped policy that stands in the certificate through anyPolicy alone is still expected by OpenSSL; "
+        "a mapped policy that the certificate has through anyPolicy alone is still expected by OpenSSL; "
         "6.1.4 (b) replaces what is expected. test_policies.py holds our graph to the tree of section 6.1",
         lambda labels, ours, theirs: "mapping" in labels and ours is Reason.POLICY_REQUIRED and theirs == 0,
     ),

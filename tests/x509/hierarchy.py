@@ -63,7 +63,7 @@ def private_key(kind: str, number: int = 0) -> PrivateKey:
 
 @cache
 def _make_key(kind: str, number: int) -> PrivateKey:
-    assert number >= 0  # only tells keys of a kind apart
+    assert number >= 0  # it only distinguishes keys of a kind
     match kind:
         case "p256":
             return ec.generate_private_key(ec.SECP256R1())
@@ -92,7 +92,7 @@ def public_key(kind: str = "p256", number: int = 0) -> PublicKey:
 
 
 def sign(key: PrivateKey, algorithm: SignatureAlgorithm, message: bytes) -> bytes:
-    """A signature as it stands in a certificate."""
+    """A signature as a certificate holds it."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(message, ec.ECDSA(_HASHES[algorithm.hash_name or ""]))
     if isinstance(key, rsa.RSAPrivateKey):

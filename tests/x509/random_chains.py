@@ -65,7 +65,7 @@ class Scenario:
     labels: tuple[str, ...]
     root: Made
     target: Made
-    sent: tuple[Made, ...]  # the certificates beside the target, CAs of the chain and strangers
+    sent: tuple[Made, ...]  # the certificates beside the target: CAs of the chain and others
     crls: tuple[bytes, ...]
     with_crls: bool
     acceptable: tuple[str, ...]
@@ -250,7 +250,7 @@ def _constrain(permitted: list[tuple[str, str | bytes]], excluded: list[tuple[st
 
 
 def _misname(draft: Draft) -> bool:
-    draft.any_below_root().issuer_name = "O=Nobody,CN=Nowhere"
+    draft.any_below_root().issuer_name = "O=Unknown,CN=Nowhere"
     return True
 
 

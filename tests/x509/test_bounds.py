@@ -144,22 +144,22 @@ def test_names_of_many_attributes_are_answered() -> None:
         walk(CA.leaf(subject=subject), [CA], [ROOT])
 
 
-def strangers() -> dict[str, Made]:
+def oversized() -> dict[str, Made]:
     """Certificates that anybody can make, of some 90 kB, with a list of bits or a name that grows by the square."""
-    nobody = chains.name("CN=Nobody")
+    unknown = chains.name("CN=Unknown")
     return {
-        "key usage": chains.make("CN=x", (Ext("2.5.29.15", LONG_BITS, critical=True),), issuer_name=nobody),
-        "subject": chains.make(f"CN={MARKS}", (chains.LEAF_USAGE,), issuer_name=nobody),
+        "key usage": chains.make("CN=x", (Ext("2.5.29.15", LONG_BITS, critical=True),), issuer_name=unknown),
+        "subject": chains.make(f"CN={MARKS}", (chains.LEAF_USAGE,), issuer_name=unknown),
         "issuer": chains.make("CN=x", (chains.LEAF_USAGE,), issuer_name=chains.name(f"CN={MARKS}")),
-        "alternative name": chains.make("CN=x", (san(("directory", f"CN={MARKS}")),), issuer_name=nobody),
-        "decomposing marks": chains.make("CN=a" + "\u0f73" * 20_000, issuer_name=nobody),
+        "alternative name": chains.make("CN=x", (san(("directory", f"CN={MARKS}")),), issuer_name=unknown),
+        "decomposing marks": chains.make("CN=a" + "\u0f73" * 20_000, issuer_name=unknown),
     }
 
 
-@pytest.mark.parametrize("kind", sorted(strangers()))
+@pytest.mark.parametrize("kind", sorted(oversized()))
 def test_a_strangers_long_bits_and_piled_marks_cost_a_few_milliseconds(kind: str) -> None:
-    """Whoever can reach the gate can send these, before any trust: each is read in one look per octet."""
-    made = strangers()[kind]
+    """Any peer can send these before it is trusted: each is read in one pass over its bytes."""
+    made = oversized()[kind]
     validator = Validator(AnchorSet([ROOT.anchor]), UnsafeNoStatus())
     anybody = Expectation(role=Role.CLIENT, needs_identity=False)
     with within(0.15):  # some 2 s where the work is quadratic
@@ -172,7 +172,7 @@ LONG_NUMBER = b"\x7f" * 3_000  # in decimal it has more digits than Python spell
 
 
 def outsized() -> dict[str, Callable[[], object]]:
-    """A reading of every number that stands in a message, each of 3,000 octets."""
+    """A reader for every number in a message, each number of 3,000 bytes."""
     version = chains.make("CN=x", version=der.explicit(0, der.encode_tlv(der.INTEGER, LONG_NUMBER)))
     reason = Ext("2.5.29.21", der.encode_tlv(ENUMERATED, LONG_NUMBER))
     return {

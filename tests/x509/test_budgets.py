@@ -30,9 +30,9 @@ def test_comparisons_are_spent_many_at_once() -> None:
 
 def test_input_is_bounded_before_it_is_read() -> None:
     check_input(4, 100, DEFAULT_LIMITS)
-    for count, octets, reason in ((20_000, 10, Reason.TOO_MANY), (1, 17 << 20, Reason.TOO_LARGE)):
+    for count, total_bytes, reason in ((20_000, 10, Reason.TOO_MANY), (1, 17 << 20, Reason.TOO_LARGE)):
         with pytest.raises(LimitExceeded) as caught:
-            check_input(count, octets, DEFAULT_LIMITS)
+            check_input(count, total_bytes, DEFAULT_LIMITS)
         assert caught.value.reason is reason
 
 

@@ -56,23 +56,23 @@ def test_lengths_are_the_shortest_at_every_edge(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         "",
         "30",
         "3080",  # indefinite
         "308100",  # long form for a short length
         "30810130",
-        "30820001ff",  # leading zero octet
-        "3085000000000100",  # five octets of length
+        "30820001ff",  # leading zero byte
+        "3085000000000100",  # five bytes of length
         "1f0100",  # tag number above 30
-        "3003020101ff",  # octets after the end
+        "3003020101ff",  # bytes after the end
         "30030201",  # cut off
     ],
 )
-def test_what_is_not_der_is_refused(octets: str) -> None:
+def test_what_is_not_der_is_refused(data: str) -> None:
     with pytest.raises(Malformed) as refusal:
-        der.content_of(bytes.fromhex(octets), der.SEQUENCE)
+        der.content_of(bytes.fromhex(data), der.SEQUENCE)
     assert refusal.value.reason is Reason.NON_DER
 
 
@@ -96,9 +96,9 @@ def test_a_set_is_sorted() -> None:
 
 @given(st.binary(max_size=200))
 @settings(max_examples=300)
-def test_the_walker_raises_only_our_errors(octets: bytes) -> None:
+def test_the_walker_raises_only_our_errors(data: bytes) -> None:
     try:
-        for _, content, _ in der.split_elements(octets):
+        for _, content, _ in der.split_elements(data):
             der.split_elements(content)
             der.decode_object_identifier(content)
     except VagusError as fault:
@@ -137,31 +137,31 @@ def test_a_time_comes_back_to_the_second(moment: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "octets"),
+    ("what", "data"),
     [
         ("a padded integer", b"\x02\x02\x00\x01"),
         ("a padded negative integer", b"\x02\x02\xff\x80"),
         ("an empty integer", b"\x02\x00"),
     ],
 )
-def test_a_padded_integer_is_refused(what: str, octets: bytes) -> None:
-    assert refusal_of(lambda: der.integer_value(octets, 2, len(octets), what)) is Reason.NON_DER
+def test_a_padded_integer_is_refused(what: str, data: bytes) -> None:
+    assert refusal_of(lambda: der.integer_value(data, 2, len(data), what)) is Reason.NON_DER
 
 
-@pytest.mark.parametrize("octets", [b"\x01", b"\x01\x81"], ids=["absent bits", "set unused bits"])
-def test_wrong_unused_bits_are_refused(octets: bytes) -> None:
-    assert refusal_of(lambda: der.bit_string_value(octets, 0, len(octets), "bits")) is Reason.NON_DER
+@pytest.mark.parametrize("data", [b"\x01", b"\x01\x81"], ids=["absent bits", "set unused bits"])
+def test_wrong_unused_bits_are_refused(data: bytes) -> None:
+    assert refusal_of(lambda: der.bit_string_value(data, 0, len(data), "bits")) is Reason.NON_DER
 
 
 def test_a_named_list_with_trailing_zeros_passes_only_where_lists_in_use_have_them() -> None:
-    octets = b"\x00\x60\x00"
-    assert refusal_of(lambda: der.named_bits_value(octets, 0, 3, "usage")) is Reason.NON_DER
-    assert der.named_bits_value(octets, 0, 3, "reasons", may_trail=True) == 0b110
+    data = b"\x00\x60\x00"
+    assert refusal_of(lambda: der.named_bits_value(data, 0, 3, "usage")) is Reason.NON_DER
+    assert der.named_bits_value(data, 0, 3, "reasons", may_trail=True) == 0b110
 
 
-@pytest.mark.parametrize("octets", [b"\x01", b"\x00\x00", b""])
-def test_a_boolean_is_00_or_ff(octets: bytes) -> None:
-    assert refusal_of(lambda: der.boolean_value(octets, 0, len(octets), "flag")) is Reason.NON_DER
+@pytest.mark.parametrize("data", [b"\x01", b"\x00\x00", b""])
+def test_a_boolean_is_00_or_ff(data: bytes) -> None:
+    assert refusal_of(lambda: der.boolean_value(data, 0, len(data), "flag")) is Reason.NON_DER
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,13 @@ def test_an_object_identifier_is_minimal_and_whole(contents: bytes) -> None:
 
 @settings(max_examples=300)
 @given(st.binary(max_size=60))
-def test_any_octets_are_read_or_refused(octets: bytes) -> None:
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
-        children = der.read_children(octets, 0, len(octets))
+        children = der.read_children(data, 0, len(data))
     except Malformed as refusal:
         assert refusal.reason is Reason.NON_DER
     else:
-        assert b"".join(octets[start:end] for _, start, _, end in children) == octets
+        assert b"".join(data[start:end] for _, start, _, end in children) == data
 
 
 def test_an_integer_of_more_octets_than_are_read_is_refused_by_its_limit() -> None:

@@ -80,33 +80,33 @@ def elements(content: bytes, start: int, end: int) -> list[tuple[int, int]]:
 
 def mutate(content: bytes, rng: random.Random) -> bytes:
     """One to four changes, of bytes or of whole elements; lengths above a changed element are not mended."""
-    octets = bytearray(content)
+    data = bytearray(content)
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
-        if not octets:
+        if not data:
             break
-        at = rng.randrange(len(octets))
-        spans = elements(bytes(octets), 0, len(octets))
+        at = rng.randrange(len(data))
+        spans = elements(bytes(data), 0, len(data))
         match rng.randrange(8):
             case 0:
-                octets[at] ^= 1 << rng.randrange(8)
+                data[at] ^= 1 << rng.randrange(8)
             case 1:
-                octets[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, 0x30, 0x05])
+                data[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, 0x30, 0x05])
             case 2:
-                del octets[at : at + rng.randrange(1, 9)]
+                del data[at : at + rng.randrange(1, 9)]
             case 3:
-                octets[at:at] = rng.randbytes(rng.randrange(1, 9))
+                data[at:at] = rng.randbytes(rng.randrange(1, 9))
             case 4 if spans:
                 start, end = rng.choice(spans)
-                octets[start:end] = b""
+                data[start:end] = b""
             case 5 if spans:
                 start, end = rng.choice(spans)
-                octets[start:start] = octets[start:end]
+                data[start:start] = data[start:end]
             case 6 if len(spans) > 1:
                 (start, end), (other_start, other_end) = rng.sample(spans, 2)
-                octets[start:end] = octets[other_start:other_end]
+                data[start:end] = data[other_start:other_end]
             case _:
-                octets = octets[:at]
-    return bytes(octets)
+                data = data[:at]
+    return bytes(data)
 
 
 def mend(content: bytes, rng: random.Random) -> bytes:
@@ -147,7 +147,7 @@ def mend(content: bytes, rng: random.Random) -> bytes:
 
 
 def resign(content: bytes, issuer: Made) -> bytes:
-    """The same to-be-signed part under a true signature, so that what lies behind the signature check is reached."""
+    """The same to-be-signed part under a true signature, so that the code after the signature check is reached."""
     try:
         _, first, end = der.read_element(content, 0, len(content))
         _, _, tbs_end = der.read_element(content, first, end)

@@ -247,9 +247,9 @@ def test_keys_that_sign_nothing_here_are_refused_by_name() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_arbitrary_octets_raise_only_our_errors(octets: bytes) -> None:
+def test_arbitrary_bytes_raise_only_our_errors(data: bytes) -> None:
     with pytest.raises(VagusError):
-        decode_public_key(octets)
+        decode_public_key(data)
 
 
 @given(st.sampled_from(["p256", "p384", "rsa2048", "mldsa44"]), st.data())

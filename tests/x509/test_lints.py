@@ -119,7 +119,7 @@ def idevid() -> Parts:
 
 
 def short_lived() -> Parts:
-    """Nobody's profile in the shipped pack: a certificate too short-lived to revoke."""
+    """A profile that the shipped pack lacks: a certificate too short-lived to revoke."""
     parts = parts_of("technician", chain()[2])
     parts.profile = replace(parts.profile, is_short_lived=True, has_crl_pointer=False, has_ocsp_pointer=False)
     parts.drop(oids.CRL_DISTRIBUTION_POINTS)
@@ -206,7 +206,7 @@ def repeat_extension(parts: Parts) -> None:
 
 
 def allow(**changes: object) -> Callable[[Parts], object]:
-    """A profile that lets one house rule pass, so that another document's rule stands alone."""
+    """A profile under which one rule of ours passes, so that only another document's rule is broken."""
 
     def spoil(parts: Parts) -> None:
         parts.profile = replace(parts.profile, **changes)  # type: ignore[arg-type]
@@ -252,7 +252,7 @@ NEGATIVES: dict[str, Negative] = {
     "rfc5280-der": spoils(device)(puts(oids.KEY_USAGE, bytes.fromhex("03020780") + b"\x00", is_critical=True)),
     "rfc5280-version": spoils(device)(assign(version=b"\xa0\x03\x02\x01\x01")),
     "rfc5280-serial-positive": spoils(device)(
-        # the 20 octets of a negative number with as many bits as a good one
+        # the 20 bytes of a negative number with as many bits as a good one
         assign(serial=der.integer(-(1 << 158)))
     ),
     "rfc5280-serial-length": spoils(device, "house-serial-size")(assign(serial=der.integer(1 << 159))),
@@ -389,7 +389,7 @@ NEGATIVES: dict[str, Negative] = {
             )
         )
     ),
-    # --- house
+    # --- the profiles of Vagus (the ids keep the prefix of v0.1.0)
     "house-extensions-listed": spoils(device)(puts("1.3.6.1.4.1.32473.1.9", der.NULL_DER)),
     "house-basic-constraints": spoils(device)(drops(oids.BASIC_CONSTRAINTS)),
     "house-authority": spoils(unit_authority, "rfc5280-ku-cert-sign", "rfc5280-nc-ca-only")(

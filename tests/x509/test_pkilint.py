@@ -15,7 +15,7 @@ from pkilint.pkix import certificate, extension, name
 from tests.x509.hierarchy import Authority, chain, contents, pack, public_key, root, under
 from vagus.x509.names.distinguished import SubjectFields, encode_subject
 
-# finding -> why it may stand. RFC 5280 findings have no exception at all.
+# finding -> why it is accepted. RFC 5280 findings have no exception at all.
 EXCEPTIONS: dict[str, str] = {}
 FORUM_EXCEPTIONS = {
     "cabf.serverauth.certificate_validity_period_exceeds_200_days": (
@@ -24,7 +24,7 @@ FORUM_EXCEPTIONS = {
     "cabf.serverauth.dv.unknown_attribute_present": "our subjects name the hospital",
     "cabf.serverauth.subscriber_common_name_unknown_source": "CN is a label for people: our verifiers never read it",
     "cabf.serverauth.subscriber_missing_reserved_policy_oid": "the forum's OIDs are for public authorities",
-    "cabf.internal_domain_name": "a hospital's devices have internal names; .example stands for them here",
+    "cabf.internal_domain_name": "a hospital's devices have internal names; .example replaces them here",
     "cabf.internal_ip_address": "a hospital's devices have internal addresses",
 }
 _WORSE = (validation.ValidationFindingSeverity.ERROR, validation.ValidationFindingSeverity.FATAL)
@@ -95,7 +95,7 @@ def test_pkilint_has_no_error_against_any_profile(profile: str) -> None:
 @pytest.mark.parametrize("profile", sorted(pack().profiles))
 def test_pkilint_finds_each_certificate_and_its_issuer_in_accord(profile: str) -> None:
     signed, issuer = issued(profile)
-    together: dict[str, Any] = {}  # the linter looks for the other document by its name here
+    together: dict[str, Any] = {}  # the linter finds the other document by its name here
     load = loader.RFC5280CertificateDocumentLoader().load_der_document
     together["issuer"] = load(issuer.der, "issuer", "issuer", together)
     together["subject"] = load(signed, "subject", "subject", together)

@@ -205,7 +205,7 @@ def test_attributes_of_another_shape_are_refused(attributes: tuple[bytes, ...]) 
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b"",
         b"\x30",
@@ -219,9 +219,9 @@ def test_attributes_of_another_shape_are_refused(attributes: tuple[bytes, ...]) 
         der.sequence(der.sequence(), ECDSA_SHA256.identifier_der, der.bit_string(b"", 1)),
     ],
 )
-def test_what_is_no_request_is_malformed(octets: bytes) -> None:
+def test_what_is_no_request_is_malformed(data: bytes) -> None:
     with pytest.raises(Malformed) as refusal:
-        decode_request(octets)
+        decode_request(data)
     assert refusal.value.reason in {Reason.NON_DER, Reason.BAD_ENCODING}
 
 
@@ -235,9 +235,9 @@ def test_non_shortest_lengths_are_refused() -> None:
 
 
 @given(st.binary(max_size=400))
-def test_arbitrary_octets_raise_only_our_errors(octets: bytes) -> None:
+def test_arbitrary_bytes_raise_only_our_errors(data: bytes) -> None:
     with pytest.raises(VagusError):
-        decode_request(octets)
+        decode_request(data)
 
 
 GOOD = request(asking(extension("2.5.29.17", der.sequence(der.implicit(2, b"pump")))), attribute("1.2.3", der.NULL_DER))
@@ -247,11 +247,11 @@ WHOLE = decode_request(GOOD)
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 @settings(max_examples=300)
 def test_no_changed_octet_passes_as_the_signed_request(changes: list[tuple[int, int]]) -> None:
-    octets = bytearray(GOOD)
+    data = bytearray(GOOD)
     for place, value in changes:
-        octets[place] = value
+        data[place] = value
     try:
-        decoded: CertificateRequest = decode_request(bytes(octets))
+        decoded: CertificateRequest = decode_request(bytes(data))
     except VagusError:
         return
     # only the randomness of the signature may differ, never what was signed

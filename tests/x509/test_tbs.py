@@ -47,21 +47,21 @@ def test_an_oversized_tbs_is_refused_unread() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_arbitrary_octets_are_not_der(octets: bytes) -> None:
+def test_arbitrary_bytes_are_not_der(data: bytes) -> None:
     with pytest.raises(Malformed) as refusal:
-        decode_tbs(octets)
+        decode_tbs(data)
     assert refusal.value.reason is Reason.NON_DER
 
 
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 @settings(max_examples=400, deadline=None)
 def test_a_changed_tbs_never_breaks_decoder_or_lints(changes: list[tuple[int, int]]) -> None:
-    octets = bytearray(GOOD)
+    data = bytearray(GOOD)
     for place, value in changes:
-        octets[place] = value
+        data[place] = value
     profile = contents("bedside").profile
     try:
-        findings = find_findings(bytes(octets), profile, UNIT.facts)
+        findings = find_findings(bytes(data), profile, UNIT.facts)
     except VagusError as fault:  # pragma: no cover
-        pytest.fail(f"lints tell findings, they do not raise: {fault}")
+        pytest.fail(f"lints report findings, they do not raise: {fault}")
     assert all(one.text for one in findings)

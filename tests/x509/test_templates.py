@@ -83,7 +83,7 @@ def certificate_of(wanted: Contents, issuer: Authority) -> x509.Certificate:
 
 
 def differs_only_in_key_serial_dates(one: bytes, other: bytes) -> bool:
-    """Whether two TBS are equal octet for octet once serial, dates, key and key identifier are blotted out."""
+    """Whether two TBS are equal byte for byte without serial, dates, key and key identifier."""
 
     def blotted(tbs: bytes) -> bytes:
         elements = [whole for _, _, whole in der.split_elements(der.content_of(tbs, der.SEQUENCE))]
@@ -189,7 +189,7 @@ def test_equal_contents_give_equal_octets() -> None:
     assert build_tbs(contents("bedside"), issuer) == build_tbs(contents("bedside"), issuer)
 
 
-# --- what stands in a certificate ------------------------------------------------------------------------------------
+# --- what a certificate contains --------------------------------------------------------------------------------------
 
 
 def test_a_device_certificate_is_what_the_design_says() -> None:

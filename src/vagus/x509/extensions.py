@@ -1,6 +1,7 @@
 """The certificate extensions that the verifier and the lints judge, each decoded strictly into a value.
 
-What RFC 5280 forbids in an extension by itself (an empty list, a policy that comes twice) is refused here too, as `ForbiddenValue`. Rules that compare extensions with each other are applied elsewhere.
+What RFC 5280 forbids in an extension by itself (an empty list, a policy that comes twice) is refused here too, as
+`ForbiddenValue`. Rules that compare extensions with each other are applied elsewhere.
 """
 
 from __future__ import annotations

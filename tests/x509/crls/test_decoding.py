@@ -20,7 +20,7 @@ ROOT = root()
 
 def named(value: bytes | Reason) -> str:
     """Names of cases that do not hold the keys of this run."""
-    return value.name if isinstance(value, Reason) else "octets"
+    return value.name if isinstance(value, Reason) else "bytes"
 
 
 def refused(content: bytes) -> Reason:
@@ -29,7 +29,7 @@ def refused(content: bytes) -> Reason:
     return caught.value.reason
 
 
-def octets(serial: int) -> bytes:
+def contents_of(serial: int) -> bytes:
     return der.integer(serial)[2:]
 
 
@@ -37,7 +37,7 @@ def test_entries_reasons_and_numbers_are_read() -> None:
     decoded = decode_crl(crl(ROOT, [Listed(5), Listed(300, 1), Listed(0x80, 6), Listed(-7)], number=2**64))
     issuer = ROOT.parsed.subject
     assert decoded.number == 2**64
-    assert [decoded.find_reason(issuer, octets(serial)) for serial in (5, 300, 0x80, -7, 6)] == [0, 1, 6, 0, None]
+    assert [decoded.find_reason(issuer, contents_of(serial)) for serial in (5, 300, 0x80, -7, 6)] == [0, 1, 6, 0, None]
     assert not decoded.is_delta
     assert decoded.next_update is not None
 
@@ -45,18 +45,18 @@ def test_entries_reasons_and_numbers_are_read() -> None:
 def test_a_list_without_entries_or_extensions_is_a_list() -> None:
     first_version = decode_crl(crl(ROOT, number=None, version=b""))
     assert first_version.number is None
-    assert first_version.find_reason(ROOT.parsed.subject, octets(1)) is None
+    assert first_version.find_reason(ROOT.parsed.subject, contents_of(1)) is None
 
 
 def test_the_issuer_of_an_entry_holds_for_the_following_ones() -> None:
     other, third = root("CN=Other").parsed.subject, root("CN=Third").parsed.subject
     listed = [Listed(1), Listed(2, issuer="CN=Other"), Listed(3), Listed(4, issuer="CN=Third")]
     decoded = decode_crl(crl(ROOT, listed, scope(indirect=True)))
-    assert decoded.find_reason(ROOT.parsed.subject, octets(1)) == 0
-    assert decoded.find_reason(other, octets(2)) == 0
-    assert decoded.find_reason(other, octets(3)) == 0
-    assert decoded.find_reason(third, octets(4)) == 0
-    assert decoded.find_reason(ROOT.parsed.subject, octets(3)) is None
+    assert decoded.find_reason(ROOT.parsed.subject, contents_of(1)) == 0
+    assert decoded.find_reason(other, contents_of(2)) == 0
+    assert decoded.find_reason(other, contents_of(3)) == 0
+    assert decoded.find_reason(third, contents_of(4)) == 0
+    assert decoded.find_reason(ROOT.parsed.subject, contents_of(3)) is None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_is_no_crl_is_refused(content: bytes, reason: Reason) -> None:
 
 @pytest.mark.parametrize("pair", [(1, 6), (6, 1), (1, 8), (8, 1), (None, 6), (6, None), (6, 8), (8, 6), (6, 6)])
 def test_of_two_entries_for_one_serial_the_graver_counts(pair: tuple[int | None, int | None]) -> None:
-    """A revocation is for ever, a hold stands until it is lifted, wherever in the list they are."""
+    """A revocation is for ever, a hold holds until it is lifted, in whatever order the entries come."""
     decoded = decode_crl(crl(ROOT, [Listed(7, pair[0]), Listed(8, 6), Listed(7, pair[1])]))
     gravest = next(code for code in (1, None, 6) if code in pair)
     assert decoded.find_reason(ROOT.parsed.subject, b"\x07") == (gravest or 0)
@@ -128,7 +128,7 @@ def test_only_a_key_that_may_sign_crls_verifies_one() -> None:
 
 
 def big_list(count: int) -> bytes:
-    """The revokedCertificates of a list of `count` 20-octet serials."""
+    """The revokedCertificates of a CRL of `count` 20-byte serials."""
     moment = der.time(datetime(2027, 1, 1, tzinfo=UTC))
     entries = b"".join(b"\x30\x25\x02\x14\x40" + number.to_bytes(19, "big") + moment for number in range(count))
     return der.encode_tlv(der.SEQUENCE, entries)

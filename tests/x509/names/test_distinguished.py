@@ -82,7 +82,7 @@ def test_a_line_feed_cannot_break_a_record() -> None:
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         der.sequence(der.integer(1)),
         der.sequence(der.set_of([])),
@@ -90,9 +90,9 @@ def test_a_line_feed_cannot_break_a_record() -> None:
         b"\x31\x00",
     ],
 )
-def test_what_is_no_name_is_refused(octets: bytes) -> None:
+def test_what_is_no_name_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
-        decode_name(octets)
+        decode_name(data)
 
 
 @given(st.binary(max_size=200))

@@ -44,10 +44,10 @@ def test_every_form_of_general_name_is_described() -> None:
     ]
 
 
-@pytest.mark.parametrize("octets", [b"\x30\x00", der.sequence(der.integer(1)), der.sequence(b"\x89\x00"), b"\x05\x00"])
-def test_what_is_no_general_names_is_refused(octets: bytes) -> None:
+@pytest.mark.parametrize("data", [b"\x30\x00", der.sequence(der.integer(1)), der.sequence(b"\x89\x00"), b"\x05\x00"])
+def test_what_is_no_general_names_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
-        decode_general_names(octets)
+        decode_general_names(data)
 
 
 def test_a_hardware_module_comes_back() -> None:

@@ -1,4 +1,4 @@
-"""Whether an OCSP response answers: by whom it is signed, for which certificate, when, and what it says."""
+"""Whether an OCSP response counts: its signer, its certificate, its dates and its status."""
 
 from __future__ import annotations
 
@@ -90,16 +90,16 @@ def test_a_revocation_outlives_the_certificate_of_the_delegate_that_told_of_it(s
     past = responder(not_before=AT - 9 * DAY, not_after=AT - 2 * DAY)
     times = {"this_update": AT - 3 * DAY, "produced_at": AT - 3 * DAY, "next_update": AT - 2 * DAY}
 
-    def told(said: bytes, **changes: datetime) -> bytes:
+    def dated(said: bytes, **changes: datetime) -> bytes:
         return ocsp_response(past, ID, said, certificates=[past], **{**times, **changes})  # type: ignore[arg-type]
 
-    assert refused(told(status)) is Reason.REVOKED
+    assert refused(dated(status)) is Reason.REVOKED
     # what may be undone does not
     for said in (chains.GOOD, revoked(6), chains.UNKNOWN_STATUS):
-        assert refused(told(said, next_update=AT + DAY)) is Reason.OCSP_RESPONDER
+        assert refused(dated(said, next_update=AT + DAY)) is Reason.OCSP_RESPONDER
     # nor what was signed when the delegate was none
     for produced_at in (AT - DAY, AT - 10 * DAY):
-        assert refused(told(status, produced_at=produced_at)) is Reason.OCSP_RESPONDER
+        assert refused(dated(status, produced_at=produced_at)) is Reason.OCSP_RESPONDER
     early = responder(not_before=AT + HOUR)
     assert refused(ocsp_response(early, ID, status, certificates=[early])) is Reason.OCSP_RESPONDER
 

@@ -18,7 +18,7 @@ ROOT = root()
 
 def named(value: bytes | Reason) -> str:
     """Names of cases that do not hold the keys of this run."""
-    return value.name if isinstance(value, Reason) else "octets"
+    return value.name if isinstance(value, Reason) else "bytes"
 
 
 LEAF = ROOT.leaf()

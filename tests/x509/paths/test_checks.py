@@ -103,12 +103,12 @@ def test_an_extension_that_does_not_decode_is_refused_wherever_it_stands() -> No
 def test_roles_are_told_apart() -> None:
     """E46 to E50."""
     server = CA.issue("CN=x", (chains.LEAF_USAGE, chains.purposes(chains.SERVER_AUTH)))
-    silent = CA.issue("CN=x", (chains.LEAF_USAGE, chains.san(("dns", "a.example"))))
+    without_purpose = CA.issue("CN=x", (chains.LEAF_USAGE, chains.san(("dns", "a.example"))))
     every = CA.issue("CN=x", (chains.LEAF_USAGE, chains.purposes(chains.ANY_PURPOSE), chains.san(("dns", "a.example"))))
     assert refusal(server, [CA], [ROOT]) is Reason.ROLE_FORBIDDEN
     walk(server, [CA], [ROOT], purpose=chains.SERVER_AUTH)
-    walk(silent, [CA], [ROOT], PKIX)
-    assert refusal(silent, [CA], [ROOT], DEVICE) is Reason.ROLE_MISSING
+    walk(without_purpose, [CA], [ROOT], PKIX)
+    assert refusal(without_purpose, [CA], [ROOT], DEVICE) is Reason.ROLE_MISSING
     walk(every, [CA], [ROOT], PKIX)
     assert refusal(every, [CA], [ROOT], DEVICE) is Reason.ROLE_FORBIDDEN
 

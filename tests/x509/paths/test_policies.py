@@ -50,7 +50,7 @@ def holds(*cas: tuple[Ext, ...], leaf: tuple[Ext, ...], policy: PolicyInputs) ->
     target, sent = build(*cas, leaf=leaf)
     try:
         return walk(target, sent, [ROOT], policy=policy).policies
-    except Exception:  # noqa: BLE001  told apart below
+    except Exception:  # noqa: BLE001  the kinds are distinguished below
         assert refusal(target, sent, [ROOT], policy=policy) is Reason.POLICY_REQUIRED
         return None
 

@@ -1,4 +1,4 @@
-"""The search for a path: backtracking, look-alikes, circles, and bounds that no input passes."""
+"""The search for a path: backtracking, imitations, circles, and bounds that no input passes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ CA = ROOT.ca("O=Harbour,CN=CA")
 def test_a_chain_in_any_order_and_with_strangers_in_it_is_found() -> None:
     second = CA.ca("O=Harbour,CN=Second")
     leaf = second.leaf()
-    strangers = [root("O=Other,CN=Stranger"), root("O=Harbour,CN=CA")]
-    found = walk(leaf, [*strangers, second, leaf, CA, ROOT], [ROOT])
+    others = [root("O=Other,CN=Stranger"), root("O=Harbour,CN=CA")]
+    found = walk(leaf, [*others, second, leaf, CA, ROOT], [ROOT])
     assert [one.sha256 for one in found.certificates] == [made.parsed.sha256 for made in (leaf, second, CA)]
     assert found.anchor.sha256 == ROOT.parsed.sha256
     assert found.target == leaf.parsed
@@ -94,7 +94,7 @@ def test_cross_certification_finds_the_anchor_that_is_trusted() -> None:
 
 
 def test_circles_end() -> None:
-    """Two CAs that certify each other, and no anchor behind them."""
+    """Two CAs that certify each other, and no anchor above them."""
     one = root("CN=One")
     two = one.ca("CN=Two")
     one_by_two = two.ca("CN=One", private=one.private)
