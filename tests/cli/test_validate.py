@@ -231,7 +231,7 @@ def test_a_list_decides_about_what_looks_revoked_in_an_older_snapshot(
             one_in=1 << 20,
             issuers=frozenset({CA.parsed.spki_sha256, ROOT.parsed.spki_sha256}),
         ),
-        [(hit, looks_revoked.parsed.serial_octets)],
+        [(hit, looks_revoked.parsed.serial_bytes)],
     )
     files = {"of_ca": of_ca, "taken": signed(content), "key": encode_block(SPKI, "PUBLIC KEY")}
     words = ("--crl", "of_root", "--crl", "of_ca", "--snapshot", "taken", "--snapshot-key", "key")

@@ -157,7 +157,7 @@ def _parse(content: bytes) -> None:
         raise fault
     if certificate.name_constraints is not None:
         compile_constraints(certificate.name_constraints, allows_leading_dot=True)
-    if certificate.serial < 0 or len(certificate.serial_octets) > 20:
+    if certificate.serial < 0 or len(certificate.serial_bytes) > 20:
         raise Malformed(Reason.PROFILE_VIOLATION, "a serial that RFC 5280 4.1.2.2 forbids")
     for oid, decode in (
         (ext.CRL_DISTRIBUTION_POINTS, ext.decode_distribution_points),

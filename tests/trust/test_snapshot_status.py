@@ -162,7 +162,7 @@ def test_a_chance_hit_is_cleared_by_lists(clinic: Clinic) -> None:
     good = next(
         one
         for one in (clinic.issue() for _ in range(40))
-        if snapshot.may_be_revoked(*(pair(one)[1].spki_sha256, pair(one)[0].serial_octets))
+        if snapshot.may_be_revoked(*(pair(one)[1].spki_sha256, pair(one)[0].serial_bytes))
     )
     assert refused(status, good, clinic.now).reason is Reason.STATUS_DOUBTFUL
     anchors = AnchorSet.from_der([good.issuer.chain_der[-1]])

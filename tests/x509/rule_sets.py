@@ -52,7 +52,7 @@ WEBPKI = PathRules(
     forbids_mixed_purposes=True,
     smallest_rsa=2048,
     smallest_leaf_rsa=2048,
-    rsa_in_octets=True,
+    rsa_in_bytes=True,
     checks_anchor_key=True,
 )
 

@@ -241,7 +241,7 @@ class CrlStatus:
         """
         certificate = asked.certificate
         for loaded in self._crls_by_its_issuers(certificate):
-            reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_octets)
+            reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_bytes)
             if reason is None or reason in _NOT_PERMANENT or not self._is_in_scope(loaded.crl, certificate):
                 continue
             try:
@@ -369,11 +369,11 @@ class CrlStatus:
     def _find_reason(self, loaded: _Loaded, asked: _Question) -> int | None:
         """The reason code under which a CRL with its deltas names the certificate; None if they do not name it."""
         certificate = asked.certificate
-        reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_octets)
+        reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_bytes)
         # (c), (h): the newest delta in date brings the CRL up to date
         fresh = (delta for delta in self._deltas_of(loaded) if is_in_date(delta, asked.at, self._rules))
         newest = max(fresh, key=_number, default=None)
-        change = None if newest is None else newest.find_reason(certificate.issuer, certificate.serial_octets)
+        change = None if newest is None else newest.find_reason(certificate.issuer, certificate.serial_bytes)
         if change == REMOVE_FROM_CRL:
             # 5.3.1: only a hold (or an expired entry) is ever taken back
             return None if reason in _NOT_PERMANENT else reason

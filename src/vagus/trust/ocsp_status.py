@@ -59,13 +59,13 @@ class OcspStatus:
         Raises NotTrusted(OCSP_MISMATCH) when it speaks of none, else as `load`.
         """
         cert_ids = [answer.cert_id for answer in decode_ocsp_response(response_der).singles]
-        serials = {cert_id.serial_octets for cert_id in cert_ids}
+        serials = {cert_id.serial_bytes for cert_id in cert_ids}
         by_name: dict[Name, list[PathCertificate]] = {}
         for one in certificates:
             by_name.setdefault(one.subject.relative_names, []).append(one)
         is_of_use = False
         for certificate in certificates:
-            if certificate.serial_octets in serials:
+            if certificate.serial_bytes in serials:
                 for issuer in by_name.get(certificate.issuer.relative_names, ()):
                     if any(cert_id.names(certificate, issuer) for cert_id in cert_ids):
                         self.load(response_der, certificate, issuer, at)

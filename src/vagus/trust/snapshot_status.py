@@ -112,7 +112,7 @@ class SnapshotStatus:
             msg = f"nothing is known of certificate {certificate.label}: {what}; load the snapshot of its installation"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
         # 3. absence from the set is certain, as long as the snapshot is not too old
-        if not snapshot.may_be_revoked(issuer.spki_sha256, certificate.serial_octets):
+        if not snapshot.may_be_revoked(issuer.spki_sha256, certificate.serial_bytes):
             if not is_excused:
                 self._check_made(snapshot, at)
                 self._check_fresh(snapshot, at)

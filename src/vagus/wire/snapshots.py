@@ -59,14 +59,14 @@ class Snapshot:
     signature: bytes = field(repr=False)
     _values: tuple[int, ...] = field(repr=False)
 
-    def may_be_revoked(self, issuer_spki_sha256: bytes, serial_octets: bytes) -> bool:
+    def may_be_revoked(self, issuer_spki_sha256: bytes, serial_bytes: bytes) -> bool:
         """False: certainly not revoked when it was made. True: revoked, or one of the few that match by chance.
 
-        `serial_octets` are the contents of the serial number. Ask only about `facts.issuers`.
+        `serial_bytes` are the contents of the serial number. Ask only about `facts.issuers`.
         """
         if not self.count:
             return False
-        value = _place(self.facts.salt, issuer_spki_sha256, serial_octets, self.count * self.facts.one_in)
+        value = _place(self.facts.salt, issuer_spki_sha256, serial_bytes, self.count * self.facts.one_in)
         at = bisect_left(self._values, value)
         return at < len(self._values) and self._values[at] == value
 
@@ -194,7 +194,7 @@ def _read_content(data: bytes, start: int, end: int) -> tuple[SnapshotFacts, int
     return facts, counts[0], decode_gaps(gaps, bits, counts[1], counts[0] * one_in)
 
 
-def _place(salt: bytes, issuer_spki_sha256: bytes, serial_octets: bytes, places: int) -> int:
+def _place(salt: bytes, issuer_spki_sha256: bytes, serial_bytes: bytes, places: int) -> int:
     """A uniform value below `places`; 64 bits are cut down by multiplication, which favours none by more than 2^-16."""
-    digest = hashlib.sha256(salt + issuer_spki_sha256 + serial_octets).digest()
+    digest = hashlib.sha256(salt + issuer_spki_sha256 + serial_bytes).digest()
     return (int.from_bytes(digest[:8], "big") * places) >> 64

@@ -52,7 +52,7 @@ class PathCertificate:
     tbs_der: bytes
     version: int  # 1, 2 or 3
     serial: int
-    serial_octets: bytes  # contents of the INTEGER, for comparison and rules on length
+    serial_bytes: bytes  # contents of the INTEGER, for comparison and rules on length
     inner_algorithm_der: bytes
     algorithm_der: bytes
     signature: bytes
@@ -118,7 +118,7 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
     version, at = _read_version(data, tbs_first, tbs_end)
     serial_start, at = der.read_expected(data, at, tbs_end, der.INTEGER, "serialNumber")
     serial = der.integer_value(data, serial_start, at, "serialNumber", longest=der.MAX_SERIAL)
-    serial_octets = data[serial_start:at]
+    serial_bytes = data[serial_start:at]
     inner_start = at
     _, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "signature")
     inner_algorithm = data[inner_start:at]
@@ -137,7 +137,7 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
         tbs_der=data[start:tbs_end],
         version=version,
         serial=serial,
-        serial_octets=serial_octets,
+        serial_bytes=serial_bytes,
         inner_algorithm_der=inner_algorithm,
         algorithm_der=data[tbs_end:algorithm_end],
         signature=der.whole_bytes(data, signature_start, end, "signatureValue"),

@@ -220,7 +220,7 @@ def test_every_switch_of_the_table_is_tested_here_or_beside_its_subject() -> Non
         "nests_purposes",  # test_paths
         "forbids_anchor_purpose",
         "forbids_mixed_purposes",  # test_path_checks
-        "rsa_in_octets",  # conformance: webpki::forbidden-rsa-key-not-divisible-by-8
+        "rsa_in_bytes",  # conformance: webpki::forbidden-rsa-key-not-divisible-by-8
         "bans_revoked_keys",  # test_paths
         "unsafe_legacy",  # test_signatures
         "unsafe_small_rsa",  # conformance

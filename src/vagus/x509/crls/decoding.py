@@ -84,10 +84,10 @@ class Crl:
         """Whether it says only what changed since `base_number`."""
         return self.base_number is not None
 
-    def find_reason(self, issuer: DistinguishedName, serial_octets: bytes) -> int | None:
+    def find_reason(self, issuer: DistinguishedName, serial_bytes: bytes) -> int | None:
         """The reason code under which a certificate is listed, None if it is not."""
         listed = self.entries.get(issuer.relative_names)
-        return None if listed is None else listed.get(serial_octets)
+        return None if listed is None else listed.get(serial_bytes)
 
 
 def decode_crl(crl_der: bytes) -> Crl:

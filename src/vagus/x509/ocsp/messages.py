@@ -68,11 +68,11 @@ class CertId:
     name_hash: bytes
     key_hash: bytes
     serial: int
-    serial_octets: bytes
+    serial_bytes: bytes
 
     def names(self, certificate: PathCertificate, issuer: PathCertificate) -> bool:
         """Whether it is `certificate`, issued by `issuer`. 4.1.1: the name is hashed as the issuer itself writes it."""
-        if self.serial_octets != certificate.serial_octets or not self.hash_name:
+        if self.serial_bytes != certificate.serial_bytes or not self.hash_name:
             return False
         if not certificate.issuer.matches(issuer.subject):
             return False
@@ -213,7 +213,7 @@ def _read_cert_id(data: bytes, at: int, end: int) -> tuple[CertId, int]:
         name_hash=data[name_start:name_end],
         key_hash=data[key_start:key_end],
         serial=der.integer_value(data, serial_start, serial_end, "serialNumber", longest=der.MAX_SERIAL),
-        serial_octets=data[serial_start:serial_end],
+        serial_bytes=data[serial_start:serial_end],
     ), stop
 
 

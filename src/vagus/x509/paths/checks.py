@@ -360,6 +360,6 @@ def _check_key(certificate: PathCertificate, rules: PathRules, *, is_final: bool
         if facts.bits < (rules.unsafe_small_rsa or smallest):
             msg = f"certificate {certificate.label} has an RSA key of {facts.bits} bits, {smallest} is the least here"
             raise NotTrusted(Reason.WEAK_KEY, f"{msg}; make a larger one", certificate=certificate.label)
-        if rules.rsa_in_octets and facts.bits % 8:
+        if rules.rsa_in_bytes and facts.bits % 8:
             msg = f"certificate {certificate.label} has an RSA key of {facts.bits} bits, no multiple of 8 (BR 6.1.5)"
             raise NotTrusted(Reason.WEAK_KEY, f"{msg}; make another", certificate=certificate.label)

@@ -29,7 +29,7 @@ def check_form(certificate: PathCertificate, rules: PathRules, *, is_ca: bool) -
     """The rules for every certificate of a path. `is_ca`: it issued the next one. Raises NotTrusted."""
     if rules.requires_v3 and certificate.version != 3:
         _object(certificate, "is not v3 (RFC 5280 4.1.2.1)", Reason.BAD_VERSION)
-    if rules.requires_positive_serial and (certificate.serial <= 0 or len(certificate.serial_octets) > 20):
+    if rules.requires_positive_serial and (certificate.serial <= 0 or len(certificate.serial_bytes) > 20):
         _object(certificate, "has a serial number that is not positive and at most 20 bytes (4.1.2.2)")
     _check_key_ids(certificate, rules, is_ca=is_ca)
     _check_constraints_form(certificate, rules, is_ca=is_ca)

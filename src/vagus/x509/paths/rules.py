@@ -64,7 +64,7 @@ class PathRules:
     # --- keys and signatures
     smallest_rsa: int = 1024  # bits
     smallest_leaf_rsa: int = 1024
-    rsa_in_octets: bool = False  # BR 6.1.5: the modulus is a multiple of 8 bits
+    rsa_in_bytes: bool = False  # BR 6.1.5: the modulus is a multiple of 8 bits
     checks_anchor_key: bool = False
     bans_revoked_keys: bool = False
     """A CA that is revoked on one path ends the search: no cross-certificate leads around it."""
