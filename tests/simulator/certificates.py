@@ -124,7 +124,7 @@ def authority() -> TestAuthority:
 
 
 @cache
-def impostor() -> TestAuthority:
+def stranger() -> TestAuthority:
     """An authority with the same names and other keys."""
     return TestAuthority()
 
