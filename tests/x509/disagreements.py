@@ -20,7 +20,7 @@ CRL_PATH_VALIDATION_ERROR = 54
 
 @dataclass(frozen=True, slots=True)
 class Class:
-    """One class. `holds` sees the labels, our reason (None = accepted) and the other's answer."""
+    """One class. `holds` sees the labels, our reason (None = accepted) and the other verifier's result."""
 
     name: str
     why: str
@@ -64,22 +64,22 @@ OPENSSL = (
     ),
     Class(
         "status of the root",
-        "with CRL_CHECK_ALL OpenSSL asks whether the root itself is revoked, so its list must cover CAs; "
+        "with CRL_CHECK_ALL OpenSSL checks whether the root itself is revoked, so its CRL must cover CAs; "
         "section 6.1 starts below the anchor",
         lambda labels, ours, theirs: "CRL for users only" in labels and ours is None and theirs == DIFFERENT_CRL_SCOPE,
     ),
     Class(
-        "a new key's own list",
-        "the old key's list is unusable and the new key's alone speaks for the certificate that the old gave the new: "
+        "a new key's own CRL",
+        "the old key's CRL is unusable and the new key's alone covers the certificate that the old gave the new: "
         "pkix closes the circle as PKITS 4.5 wants it; OpenSSL checks no path within a path",
         lambda labels, ours, theirs: (
             "self-issued CA" in labels and ours is None and theirs == CRL_PATH_VALIDATION_ERROR
         ),
     ),
     Class(
-        "lists by two keys",
+        "CRLs by two keys",
         "where the old and the new key of a CA both publish, OpenSSL reads one CRL, even if it is forged or lacks the "
-        "certificate; here what is forged never enters, and what either list names is revoked",
+        "certificate; here what is forged is never loaded, and what either CRL names is revoked",
         lambda labels, ours, theirs: (
             "self-issued CA" in labels
             and (
@@ -90,7 +90,7 @@ OPENSSL = (
     ),
     Class(
         "two entries for one certificate",
-        "of two entries for one serial number OpenSSL reads the first, and takes removeFromCRL in a complete list for "
+        "of two entries for one serial number OpenSSL reads the first, and takes removeFromCRL in a complete CRL for "
         "good; here the graver counts, in whatever order they come",
         lambda labels, ours, theirs: (
             "listed twice" in labels and ours in {Reason.REVOKED, Reason.REVOKED_CA, Reason.ON_HOLD} and theirs == 0
@@ -98,7 +98,7 @@ OPENSSL = (
     ),
     Class(
         "a link that signs itself",
-        "a self-issued certificate for the key that its issuer has already: OpenSSL stops there as at a strange root, "
+        "a self-issued certificate for the key that its issuer has already: OpenSSL stops there as at an unknown root, "
         "here the path goes round it, since it adds nothing (RFC 4158 2.4.2)",
         lambda labels, ours, theirs: "self-issued CA" in labels and ours is None and theirs == SELF_SIGNED_IN_CHAIN,
     ),
