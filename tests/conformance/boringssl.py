@@ -18,8 +18,8 @@ from vagus.trust.crl_status import CrlStatus
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.der import oid_contents
-from vagus.x509.names.constraints import compile_constraints
 from vagus.x509.paths.checks import PathInputs
+from vagus.x509.paths.name_constraints import compile_constraints
 from vagus.x509.paths.policies import PolicyInputs
 from vagus.x509.paths.rules import PKIX, PathRules
 from vagus.x509.paths.search import PathAnchor, Pool, Search, find_path

@@ -19,8 +19,8 @@ from vagus.trust.crl_rules import CrlRules
 from vagus.trust.crl_status import CrlStatus
 from vagus.x509.certificates import CertificateCache, PathCertificate
 from vagus.x509.der import oid_contents
-from vagus.x509.names.identity import check_host
 from vagus.x509.paths.checks import PathInputs
+from vagus.x509.paths.identity import check_host
 from vagus.x509.paths.rules import PKIX, PathRules
 from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts

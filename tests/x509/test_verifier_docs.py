@@ -28,7 +28,7 @@ _VERIFIER_MODULES = (
 )
 _PACKAGE = _REPOSITORY / "src" / "vagus"
 _SOURCES = [
-    *(path for folder in _VERIFIER for path in (_PACKAGE / folder).glob("*.py") if path.stem != "distinguished"),
+    *(path for folder in _VERIFIER for path in (_PACKAGE / folder).glob("*.py")),
     *(_PACKAGE / "x509" / f"{name}.py" for name in _VERIFIER_MODULES),
 ]
 

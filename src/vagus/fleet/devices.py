@@ -40,7 +40,7 @@ from vagus.records.models import find_model
 from vagus.records.tokens import expire_tokens_of
 from vagus.records.units import find_unit
 from vagus.x509.crls.building import RevocationReason
-from vagus.x509.names.constraints import is_host_name
+from vagus.x509.paths.name_constraints import is_host_name
 
 _LONGEST_SERIAL: Final = 80
 _LONGEST_PLACE: Final = 120

@@ -20,8 +20,8 @@ from vagus.trust.status import PathStatusSource, StatusSource, status_check
 from vagus.x509.budgets import DEFAULT_LIMITS, Limits, check_input
 from vagus.x509.certificates import CertificateCache, PathCertificate
 from vagus.x509.der import oid_contents
-from vagus.x509.names.identity import check_host
 from vagus.x509.paths.checks import Descents, PathInputs
+from vagus.x509.paths.identity import check_host
 from vagus.x509.paths.policies import PolicyInputs
 from vagus.x509.paths.rules import DEVICE, IDEVID, PathRules
 from vagus.x509.paths.search import Pool, Search, ValidPath, find_path, pool_of_peer

@@ -209,19 +209,19 @@ def test_every_profile_that_a_policy_can_name_has_its_own_name() -> None:
 def test_every_switch_of_the_table_is_tested_here_or_beside_its_subject() -> None:
     elsewhere = {
         "name",
-        "applies_anchor_constraints",  # test_path_checks
-        "applies_anchor_validity",  # test_path_checks
+        "applies_anchor_constraints",  # test_checks
+        "applies_anchor_validity",  # test_checks
         "checks_anchor_form",
         "checks_anchor_key",  # conformance: webpki::forbidden-weak-rsa-key-in-root
-        "forbids_leading_dot",  # test_constraints
+        "forbids_leading_dot",  # test_name_constraints
         "forbids_public_suffix_wildcard",
-        "accepts_any_purpose",  # test_path_checks
+        "accepts_any_purpose",  # test_checks
         "accepts_any_purpose_above",  # conformance: intermediate-eku-any
-        "nests_purposes",  # test_paths
+        "nests_purposes",  # test_search
         "forbids_anchor_purpose",
-        "forbids_mixed_purposes",  # test_path_checks
+        "forbids_mixed_purposes",  # test_checks
         "rsa_in_bytes",  # conformance: webpki::forbidden-rsa-key-not-divisible-by-8
-        "bans_revoked_keys",  # test_paths
+        "bans_revoked_keys",  # test_search
         "unsafe_legacy",  # test_signatures
         "unsafe_small_rsa",  # conformance
     }

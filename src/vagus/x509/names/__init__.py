@@ -1,1 +1,1 @@
-"""Names in certificates: distinguished names, general names, constraints and matching."""
+"""Names in certificates, decoded once: distinguished names, general names, hardware modules."""

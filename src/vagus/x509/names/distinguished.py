@@ -1,6 +1,6 @@
 """Distinguished names (RFC 5280 4.1.2.4): subjects as we write them, any name as it is read, compared and described.
 
-Whether a name lies in the subtrees of a CA is decided in `names/constraints.py`.
+Whether a name lies in the subtrees of a CA is decided in `paths/name_constraints.py`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Path building and path validation (RFC 4158, RFC 5280 section 6)."""
+"""Path building and validation (RFC 4158, RFC 5280 section 6): search, rules, name constraints, policies, identity."""

@@ -16,8 +16,8 @@ from vagus.x509 import extensions as ext
 from vagus.x509.budgets import Budget
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.der import oid_contents, oid_text
-from vagus.x509.names.constraints import CompiledConstraints, check_names, compile_constraints
 from vagus.x509.paths.form import check_anchor_form, check_form, check_leaf_form
+from vagus.x509.paths.name_constraints import CompiledConstraints, check_names, compile_constraints
 from vagus.x509.paths.policies import PolicyInputs, PolicyState
 from vagus.x509.paths.rules import PathRules
 from vagus.x509.signatures import key_facts

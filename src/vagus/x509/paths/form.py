@@ -14,9 +14,9 @@ from vagus.errors import NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.names.constraints import is_host_name, is_mailbox
 from vagus.x509.names.distinguished import COMMON_NAME
 from vagus.x509.names.general import Form
+from vagus.x509.paths.name_constraints import is_host_name, is_mailbox
 from vagus.x509.paths.rules import PathRules
 
 

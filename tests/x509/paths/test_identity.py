@@ -8,7 +8,7 @@ from tests.x509.chains import root, san
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.names.identity import check_host
+from vagus.x509.paths.identity import check_host
 
 ROOT = root()
 

@@ -7,7 +7,7 @@ import ipaddress
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.x509.certificates import PathCertificate
-from vagus.x509.names.constraints import is_host_name
+from vagus.x509.paths.name_constraints import is_host_name
 
 
 def check_host(leaf: PathCertificate, host: str, *, allows_wildcards: bool = True) -> None:

@@ -13,7 +13,7 @@ from vagus.errors import LimitExceeded, Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.x509.budgets import Budget, Limits
 from vagus.x509.extensions import decode_name_constraints
-from vagus.x509.names.constraints import check_names, compile_constraints, is_host_name, is_mailbox
+from vagus.x509.paths.name_constraints import check_names, compile_constraints, is_host_name, is_mailbox
 
 Name = tuple[str, str | bytes]
 ROOT = root()
