@@ -10,35 +10,35 @@ from dataclasses import dataclass
 
 from vagus.errors import Malformed
 from vagus.reasons import Reason
-from vagus.x509 import der
+from vagus.x509 import der, oids
 from vagus.x509.names.distinguished import RelativeName, decode_relative_name
 from vagus.x509.names.general import GeneralName, GeneralNames, read_general_name, read_general_names
 
-SUBJECT_KEY_ID = der.oid_contents("2.5.29.14")
-KEY_USAGE = der.oid_contents("2.5.29.15")
-SUBJECT_ALT_NAME = der.oid_contents("2.5.29.17")
-ISSUER_ALT_NAME = der.oid_contents("2.5.29.18")
-BASIC_CONSTRAINTS = der.oid_contents("2.5.29.19")
-CRL_NUMBER = der.oid_contents("2.5.29.20")
-REASON_CODE = der.oid_contents("2.5.29.21")
-DELTA_CRL_INDICATOR = der.oid_contents("2.5.29.27")
-ISSUING_DISTRIBUTION_POINT = der.oid_contents("2.5.29.28")
-CERTIFICATE_ISSUER = der.oid_contents("2.5.29.29")
-NAME_CONSTRAINTS = der.oid_contents("2.5.29.30")
-CRL_DISTRIBUTION_POINTS = der.oid_contents("2.5.29.31")
-CERTIFICATE_POLICIES = der.oid_contents("2.5.29.32")
-POLICY_MAPPINGS = der.oid_contents("2.5.29.33")
-AUTHORITY_KEY_ID = der.oid_contents("2.5.29.35")
-POLICY_CONSTRAINTS = der.oid_contents("2.5.29.36")
-EXTENDED_KEY_USAGE = der.oid_contents("2.5.29.37")
-FRESHEST_CRL = der.oid_contents("2.5.29.46")
-INHIBIT_ANY_POLICY = der.oid_contents("2.5.29.54")
-AUTHORITY_INFO_ACCESS = der.oid_contents("1.3.6.1.5.5.7.1.1")
-OCSP_NOCHECK = der.oid_contents("1.3.6.1.5.5.7.48.1.5")
-NO_REV_AVAIL = der.oid_contents("2.5.29.56")
+SUBJECT_KEY_ID = der.oid_contents(oids.SUBJECT_KEY_IDENTIFIER)
+KEY_USAGE = der.oid_contents(oids.KEY_USAGE)
+SUBJECT_ALT_NAME = der.oid_contents(oids.SUBJECT_ALT_NAME)
+ISSUER_ALT_NAME = der.oid_contents(oids.ISSUER_ALT_NAME)
+BASIC_CONSTRAINTS = der.oid_contents(oids.BASIC_CONSTRAINTS)
+CRL_NUMBER = der.oid_contents(oids.CRL_NUMBER)
+REASON_CODE = der.oid_contents(oids.REASON_CODE)
+DELTA_CRL_INDICATOR = der.oid_contents(oids.DELTA_CRL_INDICATOR)
+ISSUING_DISTRIBUTION_POINT = der.oid_contents(oids.ISSUING_DISTRIBUTION_POINT)
+CERTIFICATE_ISSUER = der.oid_contents(oids.CERTIFICATE_ISSUER)
+NAME_CONSTRAINTS = der.oid_contents(oids.NAME_CONSTRAINTS)
+CRL_DISTRIBUTION_POINTS = der.oid_contents(oids.CRL_DISTRIBUTION_POINTS)
+CERTIFICATE_POLICIES = der.oid_contents(oids.CERTIFICATE_POLICIES)
+POLICY_MAPPINGS = der.oid_contents(oids.POLICY_MAPPINGS)
+AUTHORITY_KEY_ID = der.oid_contents(oids.AUTHORITY_KEY_IDENTIFIER)
+POLICY_CONSTRAINTS = der.oid_contents(oids.POLICY_CONSTRAINTS)
+EXTENDED_KEY_USAGE = der.oid_contents(oids.EXTENDED_KEY_USAGE)
+FRESHEST_CRL = der.oid_contents(oids.FRESHEST_CRL)
+INHIBIT_ANY_POLICY = der.oid_contents(oids.INHIBIT_ANY_POLICY)
+AUTHORITY_INFO_ACCESS = der.oid_contents(oids.AUTHORITY_INFO_ACCESS)
+OCSP_NOCHECK = der.oid_contents(oids.OCSP_NOCHECK)
+NO_REV_AVAIL = der.oid_contents(oids.NO_REV_AVAIL)
 
-ANY_POLICY = der.oid_contents("2.5.29.32.0")
-ANY_EXTENDED_KEY_USAGE = der.oid_contents("2.5.29.37.0")
+ANY_POLICY = der.oid_contents(oids.ANY_POLICY)
+ANY_EXTENDED_KEY_USAGE = der.oid_contents(oids.ANY_EXTENDED_KEY_USAGE)
 _KNOWN_QUALIFIERS = frozenset({der.oid_contents("1.3.6.1.5.5.7.2.1"), der.oid_contents("1.3.6.1.5.5.7.2.2")})
 
 
@@ -147,14 +147,14 @@ def decode_key_usage(value: bytes) -> int:
 def decode_oid_list(value: bytes, what: str) -> tuple[bytes, ...]:
     """A SEQUENCE of at least one OBJECT IDENTIFIER, as contents bytes. Raises Malformed(NON_DER)."""
     start, end = der.read_whole(value, der.SEQUENCE, what)
-    oids = []
+    found = []
     while start < end:
         first, start = der.read_expected(value, start, end, der.OBJECT_IDENTIFIER, what)
         der.check_oid(value[first:start], what)
-        oids.append(value[first:start])
-    if not oids:
+        found.append(value[first:start])
+    if not found:
         raise ForbiddenValue(f"{what} is empty")
-    return tuple(oids)
+    return tuple(found)
 
 
 def decode_extended_key_usage(value: bytes) -> frozenset[bytes]:
@@ -198,18 +198,18 @@ def _read_subtrees(value: bytes, start: int, end: int) -> tuple[GeneralName, ...
 def decode_policies(value: bytes) -> Policies:
     """Raises Malformed(NON_DER), also for a policy that is listed twice (4.2.1.4)."""
     start, end = der.read_whole(value, der.SEQUENCE, "certificatePolicies")
-    oids: list[bytes] = []
+    found: list[bytes] = []
     has_unknown = False
     while start < end:
         first, last = der.read_expected(value, start, end, der.SEQUENCE, "PolicyInformation")
         oid_start, oid_end = der.read_expected(value, first, last, der.OBJECT_IDENTIFIER, "policyIdentifier")
         der.check_oid(value[oid_start:oid_end], "policyIdentifier")
-        oids.append(value[oid_start:oid_end])
+        found.append(value[oid_start:oid_end])
         if oid_end < last:
             has_unknown |= _read_qualifiers(value, oid_end, last)
         start = last
-    policies = Policies(tuple(oids), has_unknown)
-    if not oids or len(set(oids)) != len(oids):
+    policies = Policies(tuple(found), has_unknown)
+    if not found or len(set(found)) != len(found):
         raise ForbiddenValue("certificatePolicies is empty or lists a policy twice", policies)
     return policies
 

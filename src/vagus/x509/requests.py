@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
-from vagus.x509 import der
+from vagus.x509 import der, oids
 from vagus.x509.algorithms import find_signature_algorithm
 from vagus.x509.keys import PublicKey, check_signature, describe_algorithm, open_public_key
 from vagus.x509.names.distinguished import decode_name, read_text
@@ -18,7 +18,6 @@ _MOST_RECORDED = 32
 _LONGEST_RECORDED = 200
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 _CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  the attribute's OID
-_SUBJECT_ALT_NAME = "2.5.29.17"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +122,7 @@ def _read_extensions(extensions_der: bytes, names: list[str]) -> bytes | None:
         if len(parts) not in {2, 3} or parts[0][0] != der.OBJECT_IDENTIFIER or parts[-1][0] != der.OCTET_STRING:
             raise Malformed(Reason.BAD_ENCODING, "a requested extension is not id and value (RFC 5280 4.1.2.9)")
         oid = der.decode_object_identifier(parts[0][1])
-        if oid != _SUBJECT_ALT_NAME or alternative is not None:
+        if oid != oids.SUBJECT_ALT_NAME or alternative is not None:
             names.append(f"extension:{oid}")
             continue
         alternative = parts[-1][1]

@@ -21,8 +21,7 @@ from vagus.reasons import Reason
 from vagus.records import publications as rows
 from vagus.records.authorities import find_by_id, list_authorities
 from vagus.records.publications import COMPLETE, DeltaRow, Publication
-from vagus.x509 import der
-from vagus.x509.crls.building import CRL_NUMBER
+from vagus.x509 import der, oids
 from vagus.x509.crls.decoding import decode_crl
 
 if TYPE_CHECKING:
@@ -228,7 +227,7 @@ def read_number(crl_der: bytes) -> int:
         return -1
     for _, content, _ in der.split_elements(der.content_of(crl_der[start:at], der.SEQUENCE)):
         parts = der.split_elements(content)
-        if parts[0][2] == der.object_identifier(CRL_NUMBER):
+        if parts[0][2] == der.object_identifier(oids.CRL_NUMBER):
             return int.from_bytes(der.content_of(parts[-1][1], der.INTEGER), "big")
     return -1
 

@@ -18,12 +18,7 @@ if TYPE_CHECKING:
     from vagus.x509.algorithms import SignatureAlgorithm
     from vagus.x509.templates import IssuerFacts
 
-CRL_NUMBER = "2.5.29.20"
-REASON_CODE = "2.5.29.21"
-DELTA_CRL_INDICATOR = "2.5.29.27"
-ISSUING_DISTRIBUTION_POINT = "2.5.29.28"
 
-_ENUMERATED = 0x0A
 _VERSION_2 = der.integer(1)
 _LARGEST_NUMBER = 1 << 159  # RFC 5280 5.2.3: at most 20 bytes, positive
 
@@ -83,7 +78,7 @@ def encode_crl_entry(serial: int, revoked_at: datetime, reason: RevocationReason
     """
     reasons = b""
     if reason is not RevocationReason.UNSPECIFIED:
-        reasons = der.sequence(extension(REASON_CODE, der.encode_tlv(_ENUMERATED, bytes((reason,)))))
+        reasons = der.sequence(extension(oids.REASON_CODE, der.encode_tlv(der.ENUMERATED, bytes((reason,)))))
     return der.sequence(der.integer(serial), der.time(revoked_at), reasons)
 
 
@@ -115,13 +110,13 @@ def build_crl_tbs(contents: CrlContents, issuer: IssuerFacts) -> bytes:
     extensions = [
         # 5.2.1: MUST be in every CRL
         extension(oids.AUTHORITY_KEY_IDENTIFIER, der.sequence(der.implicit(0, issuer.key_identifier))),
-        extension(CRL_NUMBER, der.integer(contents.number)),  # 5.2.3
+        extension(oids.CRL_NUMBER, der.integer(contents.number)),  # 5.2.3
     ]
     if contents.base_number is not None:  # 5.2.4: critical
-        extensions.append(extension(DELTA_CRL_INDICATOR, der.integer(contents.base_number), is_critical=True))
+        extensions.append(extension(oids.DELTA_CRL_INDICATOR, der.integer(contents.base_number), is_critical=True))
     if contents.shard_url is not None:  # 5.2.5: critical; the same URL as in the certificates of the shard
         point = der.explicit(0, _full_name(contents.shard_url))
-        extensions.append(extension(ISSUING_DISTRIBUTION_POINT, der.sequence(point), is_critical=True))
+        extensions.append(extension(oids.ISSUING_DISTRIBUTION_POINT, der.sequence(point), is_critical=True))
     if contents.freshest_url is not None and contents.base_number is None:  # 5.2.6: never in a delta
         point = der.sequence(der.sequence(der.explicit(0, _full_name(contents.freshest_url))))
         extensions.append(extension(oids.FRESHEST_CRL, point))

@@ -11,6 +11,7 @@ from vagus.x509.extensions import BasicConstraints
 from vagus.x509.lints.registry import Document
 from vagus.x509.names.distinguished import COMMON_NAME, COUNTRY, ORGANISATION, UNIT
 from vagus.x509.names.general import Form
+from vagus.x509.names.hardware_module import HARDWARE_MODULE_NAME
 from vagus.x509.profiles import Kind, NameForm
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def name_form(draft: Draft) -> str | None:
     return None if is_right else f"names {found} are not what {draft.profile.name_form} means"
 
 
-_HARDWARE_MODULE = der.object_identifier("1.3.6.1.5.5.7.8.4")
+_HARDWARE_MODULE = der.object_identifier(HARDWARE_MODULE_NAME)
 
 
 def _is_hardware_module(form: Form, content: bytes) -> bool:

@@ -10,7 +10,7 @@ from vagus.x509 import der
 from vagus.x509.names.general import Form
 
 _LONGEST_SERIAL = 64  # bytes, as for the serialNumber attribute (RFC 5280 appendix A: ub-serial-number)
-_HARDWARE_MODULE_NAME = "1.3.6.1.5.5.7.8.4"
+HARDWARE_MODULE_NAME = "1.3.6.1.5.5.7.8.4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def encode_hardware_module(module: HardwareModule) -> bytes:
         msg = f"hardware serial number has {len(module.serial)} bytes, allowed are 1-{_LONGEST_SERIAL}; shorten it"
         raise Malformed(Reason.NON_CANONICAL, msg)
     value = der.sequence(der.object_identifier(module.type_oid), der.octet_string(module.serial))
-    return der.encode_tlv(0xA0, der.object_identifier(_HARDWARE_MODULE_NAME) + der.explicit(0, value))
+    return der.encode_tlv(0xA0, der.object_identifier(HARDWARE_MODULE_NAME) + der.explicit(0, value))
 
 
 def decode_hardware_module(form: Form, content: bytes) -> HardwareModule | None:
@@ -36,7 +36,7 @@ def decode_hardware_module(form: Form, content: bytes) -> HardwareModule | None:
     Raises Malformed(NON_DER or BAD_ENCODING) for a HardwareModuleName that is not RFC 4108's.
     """
     parts = der.split_elements(content) if form is Form.OTHER_NAME else []
-    if len(parts) != 2 or parts[0][2] != der.object_identifier(_HARDWARE_MODULE_NAME):
+    if len(parts) != 2 or parts[0][2] != der.object_identifier(HARDWARE_MODULE_NAME):
         return None
     fields = der.split_elements(der.content_of(der.content_of(parts[1][2], 0xA0), der.SEQUENCE))
     if [tag for tag, _, _ in fields] != [der.OBJECT_IDENTIFIER, der.OCTET_STRING]:
