@@ -55,13 +55,15 @@ EVERY = (ROOT, H1, ICU, ER, SDC, INFRA)
 class Installation:
     """Every part of the signing side over one database."""
 
-    def __init__(self, folder: Path, database: Database, clock: FrozenClock, entropy: SeededEntropy) -> None:
+    def __init__(
+        self, folder: Path, database: Database, clock: FrozenClock, entropy: SeededEntropy, **writer: Any
+    ) -> None:
         self.folder = folder
         self.database = database
         self.clock = clock
         self.entropy = entropy
         self.pack: PolicyPack = load_pack()
-        self.writer = Writer(database, clock)
+        self.writer = Writer(database, clock, **writer)
         self.keystores: dict[str, SoftwareKeystore] = {}
         self.opened: list[str] = []
 
@@ -88,7 +90,12 @@ class Installation:
 
     @property
     def publisher(self) -> CrlPublisher:
-        return CrlPublisher(self.pack, self.database, self.writer, self.clock, folder=self.folder / "published")
+        return self.publisher_of(None)
+
+    def publisher_of(self, holder: str | None) -> CrlPublisher:
+        """A publisher that takes leases under this name; without a name, no leases."""
+        folder = self.folder / "published"
+        return CrlPublisher(self.pack, self.database, self.writer, self.clock, folder=folder, holder=holder)
 
     @property
     def revocations(self) -> Revocations:

@@ -119,32 +119,42 @@ def question_der(issuer: PathCertificate, serial: int) -> bytes:
     return der.sequence(der.sequence(der.sequence(der.sequence(cert_id(issuer.subject.der, issuer.spki_der, serial)))))
 
 
+def first_publication(built: Installation) -> None:
+    """Root, h1 and h1/icu certified, every CRL published, the responder made."""
+    built.build(ROOT, H1, PLANNED_ICU)
+    issuer = built.issuers(ICU)[ICU]
+    keystore = built.keystore(OCSP_KEYSTORE)
+    ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(issuer)
+    built.publisher.publish_due(issuer)
+
+
 def make_template(folder: Path) -> Path:
-    """A hospital on disk: root, h1 and h1/icu certified, every list published, the responder made. For copies."""
+    """A hospital on disk that has published. For copies."""
     folder.mkdir()
     with new_installation(folder, f"sqlite:///{folder}/vagus.sqlite3") as built:
-        built.build(ROOT, H1, PLANNED_ICU)
-        issuer = built.issuers(ICU)[ICU]
-        keystore = built.keystore(OCSP_KEYSTORE)
-        renewal = ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore)
-        renewal.renew_due(issuer)
-        built.publisher.publish_due(issuer)
+        first_publication(built)
     return folder
+
+
+def open_publishing(built: Installation) -> PublishingHouse:
+    """What an installation publishes, followed from now on."""
+    database, clock = built.database, built.clock
+    follower = RevocationFollower(database, clock)
+    follower.follow(built.writer)
+    with database.reading() as connection:
+        responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    desk = OcspResponses(database, follower, built.pack.ocsp, responders)
+    return PublishingHouse(built, built.issuers(ICU), desk, PublishedCrls(database, clock))
 
 
 @contextmanager
 def publishing_house(template: Path, folder: Path) -> Iterator[PublishingHouse]:
     """A copy of the template in `folder`, opened at the moment in which it was made."""
     shutil.copytree(template, folder, dirs_exist_ok=True)
-    database, clock = open_database(f"sqlite:///{folder}/vagus.sqlite3"), FrozenClock()
-    built = Installation(folder, database, clock, SeededEntropy(2))
+    database = open_database(f"sqlite:///{folder}/vagus.sqlite3")
+    built = Installation(folder, database, FrozenClock(), SeededEntropy(2))
     with built.writer:
-        follower = RevocationFollower(database, clock)
-        follower.follow(built.writer)
-        with database.reading() as connection:
-            responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
-        desk = OcspResponses(database, follower, built.pack.ocsp, responders)
-        yield PublishingHouse(built, built.issuers(ICU), desk, PublishedCrls(database, clock))
+        yield open_publishing(built)
     database.close()
 
 

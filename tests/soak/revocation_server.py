@@ -7,7 +7,6 @@ follower, lists, files, OCSP, prober.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 import random
@@ -22,30 +21,16 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-from tests.simulator.installation import H1, ICU, ROOT, SECRET, STATUS_URL, new_installation
+from tests.simulator.installation import STATUS_URL, Installation, new_installation
 from tests.simulator.orders import order_for
-from tests.simulator.publishing import question_der
-from vagus.authority.crls.published import PublishedCrls
-from vagus.authority.crls.publisher import CrlPublisher
-from vagus.authority.issuance import Issuance, IssuanceOrder, IssuanceToken
-from vagus.authority.issuers import open_issuers
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
-from vagus.authority.ocsp.responses import OcspResponses
-from vagus.authority.revocation import Revocations
-from vagus.errors import Unavailable
-from vagus.events.revocations import RevocationFollower
+from tests.simulator.publishing import first_publication, open_publishing, question_der
+from vagus.authority.issuance import IssuanceOrder, IssuanceToken
 from vagus.identifiers import DeviceId
 from vagus.jobs.periodic import attempt_each
-from vagus.keystore.software import SoftwareKeystore
-from vagus.monitoring.prober import Prober
-from vagus.policy.packs import load_pack
-from vagus.reasons import Reason
 from vagus.records.authorities import slug_of
 from vagus.records.engine.database import open_database
-from vagus.records.engine.writer import Batch, Writer
-from vagus.records.publications import COMPLETE
+from vagus.records.engine.writer import Batch
 from vagus.records.revocation import revocations as revocation_rows
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.x509.certificates import decode_certificate
@@ -66,49 +51,20 @@ class Server:
 
     def __init__(self, folder: Path, url: str, name: str, seed: int, at: datetime) -> None:
         self._kill_at: str | None = None
-        self._clock = FrozenClock(at)
         self._draw = random.Random(seed)
-        self._database = open_database(url)
-        self._writer = Writer(self._database, self._clock, kill_points=self._pass)
-        pack = load_pack()
-        entropy = SeededEntropy(seed)
-        with self._database.reading() as connection:
-            issuers = open_issuers(
-                connection,
-                lambda of: _keystore(folder, of),
-                [UNIT],
-                status_url=STATUS_URL,
-                at=int(at.timestamp()),
-            )
-            responders = open_responders(connection, _keystore(folder, OCSP_KEYSTORE))
+        clock, entropy = FrozenClock(at), SeededEntropy(seed)
+        built = Installation(folder, open_database(url), clock, entropy, kill_points=self._pass)
+        self._built, self._clock, self._writer = built, clock, built.writer
+        issuers = built.issuers(UNIT)
         self._issuer = issuers[UNIT]
         self._issuer_certificate = decode_certificate(self._issuer.certificate_der)
-        self._issuance = Issuance(pack, self._writer, self._clock, entropy)
+        self._issuance = built.issuance()
         self._issuance.settle(issuers)
-        self._revocations = Revocations(self._writer)
-        self._publisher = CrlPublisher(
-            pack,
-            self._database,
-            self._writer,
-            self._clock,
-            folder=folder / "published",
-            holder=f"{name}-{seed}",
-        )
+        self._revocations = built.revocations
+        self._publisher = built.publisher_of(f"{name}-{seed}")
         self._write_files()
-        self._follower = RevocationFollower(self._database, self._clock)
-        self._follower.follow(self._writer)
-        self._desk = OcspResponses(self._database, self._follower, pack.ocsp, responders)
-        self._lists = PublishedCrls(self._database, self._clock)
-        self._prober = Prober(
-            pack,
-            self._database,
-            self._clock,
-            entropy,
-            self.fetch,
-            status_url=STATUS_URL,
-            writer=None,
-            through_caches=False,
-        )
+        self._published = open_publishing(built)
+        self._prober = self._published.prober(notes=False)
 
     def _pass(self, point: str) -> None:
         if point == self._kill_at:
@@ -125,7 +81,7 @@ class Server:
     def turn(self, kill_at: str | None = None) -> None:
         """What a serving process does by itself in a moment: follow, publish. Dies at `kill_at` if it comes by."""
         self._kill_at = kill_at
-        self._follower.catch_up()
+        self._published.desk._follower.catch_up()
         self._publisher.publish_due(self._issuer)
         self._write_files()
         self._kill_at = None
@@ -160,7 +116,7 @@ class Server:
 
     def follow(self) -> None:
         """Hear of what others did."""
-        self._follower.catch_up()
+        self._published.desk._follower.catch_up()
 
     def state(self, serial: int) -> str:
         """What the database says of a certificate, read where what a dead process still had under way is over."""
@@ -173,30 +129,10 @@ class Server:
 
     def look(self, known: Mapping[str, bytes], serials: Sequence[int]) -> tuple[dict[str, bytes], list[bytes]]:
         """The lists of these names whose SHA-256 is not the known one, and an OCSP answer for each serial number."""
-        lists = {name: self.fetch(f"{STATUS_URL}/crl/{slug_of(UNIT)}/1/{name}.crl") for name in known}
-        now = self._clock.now()
-        answers = [
-            self._desk.respond(question_der(self._issuer_certificate, serial), now).response_der for serial in serials
-        ]
+        lists = {name: self._published.fetch(f"{STATUS_URL}/crl/{slug_of(UNIT)}/1/{name}.crl") for name in known}
+        questions = [question_der(self._issuer_certificate, serial) for serial in serials]
+        answers = [self._published.desk.respond(one, self._clock.now()).response_der for one in questions]
         return {name: der for name, der in lists.items() if hashlib.sha256(der).digest() != known[name]}, answers
-
-    def fetch(self, url: str, body: bytes | None = None) -> bytes:
-        """What this server hands out."""
-        _, _, asked = url.partition("/ocsp/")
-        if asked:
-            body = base64.b64decode(unquote(asked), validate=True)
-        if body is not None:
-            return self._desk.respond(body, self._clock.now()).response_der
-        if url.startswith(f"{STATUS_URL}/ca/"):
-            slug, _, name = url.removeprefix(f"{STATUS_URL}/ca/").partition("/")
-            return self._lists.find_certificate(slug.replace(".", "/"), int(name.removesuffix(".cer"))) or b""
-        slug, generation, name = url.removeprefix(f"{STATUS_URL}/crl/").split("/")
-        stem, is_delta = name.removesuffix(".crl").removesuffix(".delta"), ".delta." in name
-        shard = COMPLETE if stem == "complete" else int(stem)
-        found = self._lists.find_crl(slug.replace(".", "/"), int(generation), shard, is_delta=is_delta)
-        if found is None:
-            raise Unavailable(Reason.STATUS_UNAVAILABLE, f"{url}: it answers with HTTP status 404", status=404)
-        return found.crl_der
 
     def probe(self) -> list[str]:
         """What the prober has against all that is published."""
@@ -264,11 +200,7 @@ class ServerProcess:
 def found_house(folder: Path, url: str) -> None:
     """Root, hospital and unit certified, the responder made, the first lists out."""
     with new_installation(folder, url) as built:
-        built.build(ROOT, H1, ICU)
-        issuer = built.issuers(UNIT)[UNIT]
-        keystore = built.keystore(OCSP_KEYSTORE)
-        ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(issuer)
-        built.publisher.publish_due(issuer)
+        first_publication(built)
 
 
 def _order(draw: random.Random) -> IssuanceOrder:
@@ -280,10 +212,6 @@ def _order(draw: random.Random) -> IssuanceOrder:
         subject=SubjectFields("Hospital 1", "ICU", str(device)),
         dns_names=(f"{device}.icu.h1.group.example",),
     )
-
-
-def _keystore(folder: Path, name: str) -> SoftwareKeystore:
-    return SoftwareKeystore.open(folder / "keystores" / slug_of(name), SECRET)
 
 
 def _obey(pipe: Connection, server: Server, orders: Iterable[tuple[datetime, str, tuple[Any, ...]]]) -> None:
