@@ -65,11 +65,7 @@ def test_a_file_is_short_has_a_purpose_and_no_empty_name(path: Path) -> None:
 @pytest.mark.parametrize("package", PACKAGES, ids=_named(PACKAGES))
 def test_a_package_has_at_most_twenty_files(package: Path) -> None:
     files = [path for path in package.glob("*.py") if path.name != "__init__.py"]
-    assert len(files) <= 20 or package in TOO_LARGE, "cut the package by purpose"
-
-
-TOO_LARGE = {ROOT / "src" / "vagus" / "cli"}
-"""Packages that are still cut."""
+    assert len(files) <= 20, "cut the package by purpose"
 
 
 def test_no_two_files_import_each_other() -> None:

@@ -38,7 +38,7 @@ def test_nobody_at_the_status_url_is_a_warning_with_what_to_do(hospital: Path) -
 def test_nobody_at_the_address_that_was_given_is_told_with_that_address(hospital: Path, address: str) -> None:
     (one,) = findings(hospital, "published", "--status-address", address)
     assert one["state"] == "warning"
-    assert one["finding"].startswith(f"nobody answers at {address}, which was asked in place of http://127.0.0.1:1")
+    assert one["finding"].startswith(f"no server responds at {address}, which was asked in place of http://127.0.0.1:1")
     assert one["remedy"].startswith("vagus serve; --status-address names")
 
 
@@ -105,7 +105,7 @@ def test_after_one_sealed_list_was_used_the_others_of_its_issuer_ask_for_a_cerem
     before = crl.read_bytes()
     done(hospital, "ca", "emergency", str(folder / "h1.1.sealed"), "--yes")
     assert crl.read_bytes() != before
-    outdated = next(one for one in findings(hospital, "emergency lists") if "newer lists" in one["finding"])
+    outdated = next(one for one in findings(hospital, "emergency lists") if "newer CRLs" in one["finding"])
     assert (outdated["state"], outdated["remedy"]) == (
         "warning",
         "vagus ceremony --passphrase-source emergency=fd:N",

@@ -125,7 +125,7 @@ def test_the_doctor_tells_entries_that_wait_for_a_checkpoint(hospital: Path, mon
     done(hospital, "token", "make", done(hospital, "device", "list", "--json").facts[0]["id"])
     findings = [one for one in run(hospital, "doctor", "--json").facts if one["check"] == "ledger"]
     assert [one["state"] for one in findings] == ["well"], "a moment ago is no delay"
-    monkeypatch.setattr("vagus.maintenance.diagnosis._PUBLISH_PATIENCE", -1)
+    monkeypatch.setattr("vagus.operations.doctor.record_checks._PUBLISH_PATIENCE", -1)
     (late,) = [one for one in run(hospital, "doctor", "--json").facts if one["check"] == "ledger"]
     assert (late["state"], "in no checkpoint" in late["finding"]) == ("warning", True)
     assert "log=" in late["remedy"]

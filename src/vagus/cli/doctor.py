@@ -1,4 +1,4 @@
-"""`vagus doctor`: whether this installation is well."""
+"""`vagus doctor`: whether this installation is healthy."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ def doctor(
     status_address: Annotated[
         str | None,
         typer.Option(
-            metavar="HOST:PORT", help="Fetch lists and answers from this address, not from the status URL's own host."
+            metavar="HOST:PORT",
+            help="Fetch CRLs and OCSP responses from here, not from the status URL's own host.",
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Look at permissions, disk, clock, ledger, authorities, lists and answers; each finding with its remedy.
+    """Check permissions, disk, clock, ledger, authorities, CRLs and OCSP responses; each finding has its remedy.
 
     Changes nothing and needs no passphrase. Exit code 1 when something fails; a warning alone is 0.
     """
-    from vagus.maintenance.diagnosis import State, diagnose
+    from vagus.operations.doctor.findings import State
 
     connect_to = None if status_address is None else decode_address(status_address)
     with open_installation(context) as installation:
-        findings = list(diagnose(installation, connect_to=connect_to))
+        findings = list(installation.operations.doctor.diagnose(installation.actor, connect_to=connect_to))
     Output(json).rows(
         "Findings",
         ("check", "state", "finding", "remedy"),

@@ -51,6 +51,7 @@ class Act(StrEnum):
     READ_LEDGER = "read the ledger"
     MAKE_SNAPSHOT = "make an offline snapshot"
     ISSUE_IDEVIDS = "issue birth certificates"
+    DIAGNOSE = "diagnose the installation"
     BEGIN_INSTALLATION = "begin an installation"
     ADOPT_POLICY = "adopt a policy pack"
     EXPORT_INSTALLATION = "export the installation"
@@ -94,6 +95,7 @@ MAY: Final[Mapping[Act, frozenset[Role]]] = MappingProxyType(
         Act.READ_LEDGER: _PEOPLE,
         Act.MAKE_SNAPSHOT: frozenset({_PKI, _SECURITY}),
         Act.ISSUE_IDEVIDS: frozenset({_PKI, _LINE}),
+        Act.DIAGNOSE: _PEOPLE,
         Act.BEGIN_INSTALLATION: frozenset({_ADMINISTRATOR}),
         Act.ADOPT_POLICY: frozenset({_ADMINISTRATOR, _PKI}),
         Act.EXPORT_INSTALLATION: _PEOPLE,

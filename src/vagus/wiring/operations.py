@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vagus.operations.ceremonies import Ceremonies
     from vagus.operations.certificates import Certificates
     from vagus.operations.devices import Devices
+    from vagus.operations.doctor.diagnosis import Doctor
     from vagus.operations.installation import InstallationActs
     from vagus.operations.maker_line import MakerLine
     from vagus.operations.plans import Plans
@@ -94,6 +95,28 @@ class Operations:
             revocations=lambda: parts.revocations,
             entropy=parts.entropy,
             pack=lambda: parts.pack,
+        )
+
+    @cached_property
+    def doctor(self) -> Doctor:
+        """Whether the installation is healthy."""
+        from vagus.operations.doctor.diagnosis import Doctor
+        from vagus.operations.doctor.findings import Examined
+
+        parts = self._parts
+        return Doctor(
+            lambda actor: Examined(
+                actor=actor,
+                settings=parts.settings,
+                database=parts.database,
+                clock=parts.clock,
+                entropy=parts.entropy,
+                load_pack=lambda: parts.pack,
+                load_verifier=lambda: parts.log_verifier,
+                load_status_url=lambda: parts.status_url,
+                make_clock_bound=parts.make_clock_bound,
+                find_sealed=lambda: self.ceremonies.find_sealed(),  # noqa: PLW0108  ceremonies may not be made yet
+            )
         )
 
     @cached_property

@@ -26,7 +26,7 @@ from vagus.fleet.enrolment.enrol import Enrolment, EnrolmentRequest, Kind
 from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
-from vagus.maintenance.diagnosis import State, diagnose
+from vagus.operations.doctor.findings import State
 from vagus.policy.plans import HospitalPlan, decode_plan
 from vagus.reasons import Reason
 from vagus.records.authorities import list_authorities
@@ -247,7 +247,9 @@ def test_a_makers_new_list_is_taken_without_a_restart_and_a_bad_one_is_told(buil
     assert not built.builder.refresh(built.doors)
     built.builder.reload_crls()
     assert built.builder.refresh(built.doors), "an operator said so"
-    makers_lists = [one for one in diagnose(built.house) if one.check == "makers' lists"]
+    makers_lists = [
+        one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "makers' lists"
+    ]
     assert [(one.state, one.finding.partition(":")[0]) for one in makers_lists] == [(State.WARNING, "makers/other.crl")]
     Built(built.house.settings.folder).house.close()  # nor does it stop a start
     (folder / "other.crl").unlink()
@@ -318,13 +320,13 @@ def test_doors_that_a_clock_shut_say_until_when_and_open_then_by_themselves(buil
     built.builder.tell(waits)
     assert why_refused(built) is Reason.CLOCK_ROLLBACK
     assert f"until {opens_at:%Y-%m-%d %H:%M:%S} UTC" in waits["clock"]
-    (told,) = [one for one in diagnose(built.house) if one.check == "clock"]
+    (told,) = [one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "clock"]
     assert (told.state, f"until {opens_at:%Y-%m-%d %H:%M:%S}Z" in told.finding) == (State.FAILING, True)
     built.clock.later = opens_at - RealClock().now()
     built.builder.refresh(built.doors)
     built.builder.tell(waits)
     assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
-    (told,) = [one for one in diagnose(built.house) if one.check == "clock"]
+    (told,) = [one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "clock"]
     assert told.state is State.WELL
 
 

@@ -18,7 +18,7 @@ from vagus.cli.revocation.arguments import plain_serial, read_act, read_stages
 from vagus.cli.revocation.wording import plan_facts, preview_facts, question, spell_plan, spell_state, spell_wait
 
 if TYPE_CHECKING:
-    from vagus.operations.revocation import RevocationPlan
+    from vagus.operations.revocation import RevocationPlan, RevocationRequest
     from vagus.wiring import Installation
 
 PlanArgument = Annotated[
@@ -124,7 +124,7 @@ def revoke(
         _check_nothing_before(context)
         return
     from vagus.fleet.revocation_targets import RevocationTarget
-    from vagus.operations.revocation import KeyBlock, RevocationRequest
+    from vagus.operations.revocation import RevocationRequest
 
     (act, why), percents, output = read_act(reason, is_hold=hold, is_release=release), read_stages(stages), Output(json)
     request = RevocationRequest(
@@ -145,31 +145,9 @@ def revoke(
         keeps_enrolling=certificates_only,
     )
     with open_installation(context) as installation:
-        plans, actor = installation.operations.revocation, installation.actor
-        preview = plans.preview(actor, request)
-        if dry_run or not json:
-            output.facts(preview_facts(preview))
-        if dry_run:
-            preview.check_any()
-            return
-        blocks_key = preview.key_block is KeyBlock.BY_THIS
-        if preview.forecast.certificates or blocks_key:  # else nothing happens, or the proposal is refused
-            check_confirmed(question(preview), is_assumed=yes)
-        if preview.key_block is not None:
-            block, has_certificates = plans.block_key(actor, preview)
-            is_news = block is KeyBlock.BY_THIS
-            output.say(
-                "The key is blocked: no certificate is issued for it any more."
-                if is_news
-                else "The key is blocked already."
-            )
-            if not has_certificates:
-                if json:
-                    output.facts({**preview_facts(preview), "key_is_blocked": block})
-                return
-        plan = plans.propose(actor, preview)
-        output.say(f"Plan {plan.row.id} is written down.")
-        _run_stages(installation, plan, output, is_assumed=yes, ignores_late_crls=ignore_late_lists)
+        _preview_and_propose(
+            installation, request, output, is_dry=dry_run, is_assumed=yes, ignores_late_crls=ignore_late_lists
+        )
 
 
 def approve(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, json: JsonOption = False) -> None:
@@ -257,6 +235,45 @@ def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
     with open_installation(context) as installation:
         found = [plan_facts(plan) for plan in installation.operations.revocation.list_all(installation.actor)]
     Output(json).rows("Plans", ("id", "act", "reason", "state", "done", "certificates", "made_by", "made_at"), found)
+
+
+def _preview_and_propose(
+    installation: Installation,
+    request: RevocationRequest,
+    output: Output,
+    *,
+    is_dry: bool,
+    is_assumed: bool,
+    ignores_late_crls: bool,
+) -> None:
+    """Show what would happen, ask, block a key that was named, write the plan down and run what may run."""
+    from vagus.operations.revocation import KeyBlock
+
+    plans, actor = installation.operations.revocation, installation.actor
+    preview = plans.preview(actor, request)
+    if is_dry or not output.is_json:
+        output.facts(preview_facts(preview))
+    if is_dry:
+        preview.check_any()
+        return
+    blocks_key = preview.key_block is KeyBlock.BY_THIS
+    if preview.forecast.certificates or blocks_key:  # else nothing happens, or the proposal is refused
+        check_confirmed(question(preview), is_assumed=is_assumed)
+    if preview.key_block is not None:
+        block, has_certificates = plans.block_key(actor, preview)
+        is_news = block is KeyBlock.BY_THIS
+        output.say(
+            "The key is blocked: no certificate is issued for it any more."
+            if is_news
+            else "The key is blocked already."
+        )
+        if not has_certificates:
+            if output.is_json:
+                output.facts({**preview_facts(preview), "key_is_blocked": block})
+            return
+    plan = plans.propose(actor, preview)
+    output.say(f"Plan {plan.row.id} is written down.")
+    _run_stages(installation, plan, output, is_assumed=is_assumed, ignores_late_crls=ignores_late_crls)
 
 
 def _run_stages(

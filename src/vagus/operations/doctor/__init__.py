@@ -1,0 +1,1 @@
+"""The doctor: whether this installation is healthy, each finding with its remedy; repairs nothing."""

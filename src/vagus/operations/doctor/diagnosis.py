@@ -1,0 +1,58 @@
+"""Runs every check of the doctor, in the order in which they depend on one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vagus.errors import VagusError
+from vagus.operations.doctor import host_checks, record_checks, status_checks
+from vagus.operations.doctor.findings import Examined, Finding, State
+from vagus.operations.roles import Act, check_may
+
+if TYPE_CHECKING:
+    from vagus.operations.actor import Actor
+
+
+@dataclass(frozen=True, slots=True)
+class Doctor:
+    """What an operator may ask about the health of the installation."""
+
+    examine: Callable[[Actor], Examined]
+
+    def diagnose(self, actor: Actor, *, connect_to: tuple[str, int] | None = None) -> Iterator[Finding]:
+        """Every finding. A check that fails to run is itself a finding.
+
+        `connect_to` (host, port) is asked for what is published in place of the status URL's own host.
+        """
+        check_may(actor, Act.DIAGNOSE)
+        return _run(self.examine(actor), connect_to)
+
+
+def _run(seen: Examined, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
+    checks: tuple[tuple[str, Callable[[Examined], Iterator[Finding]]], ...] = (
+        ("permissions", host_checks.check_permissions),
+        ("operators", host_checks.check_operators),
+        ("policy pack", host_checks.check_policy),
+        ("database", host_checks.check_durability),
+        ("fsync", host_checks.check_fsync),
+        ("clock", host_checks.check_clock),
+        ("ledger", record_checks.check_ledger),
+        ("restore", record_checks.check_restore),
+        ("ceremony", record_checks.check_ceremonies),
+        ("authorities", record_checks.check_authorities),
+        ("makers' lists", record_checks.check_makers),
+        ("work", record_checks.check_work),
+        ("emergency lists", record_checks.check_emergency_crls),
+        ("status", status_checks.check_status),
+        ("published", partial(status_checks.check_published, connect_to=connect_to)),
+    )
+    for name, check in checks:
+        try:
+            yield from check(seen)
+        except VagusError as error:
+            yield Finding(name, State.FAILING, error.message)
+        except OSError as error:
+            yield Finding(name, State.FAILING, f"{error.filename or ''}: {error.strerror or error}")

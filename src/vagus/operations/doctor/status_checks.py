@@ -1,0 +1,78 @@
+"""Checks of what is published: the age of CRLs in the database, and what a relying party gets at the status URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vagus.monitoring.http_fetch import HttpFetch
+from vagus.monitoring.prober import Prober
+from vagus.monitoring.status_watch import watch_crls
+from vagus.operations.doctor.findings import Examined, Finding, State
+from vagus.reasons import Reason
+
+
+def check_status(seen: Examined) -> Iterator[Finding]:
+    """A stale CRL locks out every good device, so it is reported long before."""
+    with seen.database.reading() as connection:
+        watched = watch_crls(connection, seen.pack, seen.clock.now(), seen.settings.keystores)
+    for waits in watched.unpublished:
+        yield Finding("CRL", State.FAILING, waits.sentence, waits.remedy)
+    for one in watched.crls:
+        if one.is_due:
+            state = State.FAILING if one.seconds_left <= 0 else State.WARNING
+            yield Finding("CRL", state, one.sentence, one.remedy)
+    for reference in watched.expired_responders:
+        remedy = f"vagus serve --issue-for {reference.partition('#')[0]}"
+        yield Finding("OCSP", State.FAILING, f"the responder of {reference} expired", remedy)
+    if watched.without_crl:
+        finding = (
+            f"{len(watched.without_crl)} authorities have published no CRL yet: {', '.join(watched.without_crl[:5])}"
+        )
+        yield Finding("CRL", State.WARNING, finding, "vagus serve --issue-for NAME")
+    fresh = sum(not one.is_due for one in watched.crls)
+    if fresh:
+        yield Finding("CRL", State.WELL, f"{fresh} CRLs are fresh")
+
+
+def check_published(seen: Examined, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
+    """What a relying party gets at the status URL, compared with the database."""
+    if not seen.settings.plan.exists():
+        return
+    fetch = HttpFetch(connect_to, seconds=3.0)
+    url = seen.load_status_url()
+    prober = Prober(
+        seen.pack,
+        seen.database,
+        seen.clock,
+        seen.entropy,
+        fetch,
+        status_url=url,
+        writer=None,
+    )
+    asked = url if connect_to is None else f"{_spell_address(*connect_to)} for {url}"
+    if not prober.is_reachable():
+        finding = f"no server responds at {url}, where certificates say that CRLs and OCSP responses are"
+        remedy = "vagus serve; or name its address: --status-address"
+        if connect_to is not None:
+            finding = f"no server responds at {_spell_address(*connect_to)}, which was asked in place of {url}"
+            remedy = "vagus serve; --status-address names where it serves status over plain HTTP"
+        yield Finding("published", State.WARNING, finding, remedy)
+        return
+    with seen.database.reading() as connection:
+        watched = watch_crls(connection, seen.pack, seen.clock.now(), seen.settings.keystores)
+    remedies = {f"{url}/crl/{one.slug}/{one.generation}": one.remedy for one in watched.unpublished}
+    report = prober.probe()
+    for one in report.defects:
+        remedy = f"reason {one.reason.value}"
+        if one.reason is Reason.STATUS_INCOMPLETE:
+            remedy = remedies.get(one.place.rpartition("/")[0], remedy)
+        yield Finding("published", State.FAILING, f"{one.place}: {one.sentence}", remedy)
+    if not report.defects:
+        finding = (
+            f"{report.crls} CRLs and {report.responses} OCSP responses fetched from {asked} agree with the database"
+        )
+        yield Finding("published", State.WELL, finding)
+
+
+def _spell_address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
