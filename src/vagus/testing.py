@@ -1,4 +1,4 @@
-"""A clock that stands still and entropy that repeats, for tests and simulations; never used to serve."""
+"""A clock that is set by hand and entropy that repeats, for tests and simulations; never used to serve."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ NOON = datetime(2027, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
 class FrozenClock:
-    """A clock that moves only when it is told to."""
+    """A clock that moves only when `advance` or `set` is called."""
 
     def __init__(self, at: datetime = NOON) -> None:
         self._at = at
 
     def now(self) -> datetime:
-        """Where it was last set."""
+        """The time that was set last."""
         return self._at
 
     def advance(self, **by: float) -> datetime:
-        """Move on by a timedelta's keywords (`days=60`) and tell the new time."""
+        """Move on by a timedelta's keywords (`days=60`) and return the new time."""
         self._at += timedelta(**by)
         return self._at
 

@@ -434,7 +434,7 @@ def test_a_clock_behind_what_was_published_closes_nothing(lost: Lost, tmp_path: 
 
     back = brought_back(lost, tmp_path)
     with Installation.open(back, passphrase_sources=[SOURCE]) as house:
-        gap = measure_gap(house, checkpoint=None, published=None, lists=())
+        gap = measure_gap(house, checkpoint=None, published=None, crls=())
         house.clock = FrozenClock(house.clock.now() - timedelta(days=1))  # type: ignore[assignment]
         with pytest.raises(Exception, match="set the clock") as caught:
             close_gap(house, gap, is_revoking=False, by="operator:test")

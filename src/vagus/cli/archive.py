@@ -79,12 +79,12 @@ def restore(
     backup is only in copies kept elsewhere: with the published log it knows at once what was revoked, with the newest
     lists it hands those out, with a checkpoint it refuses a log that ends too early. Then `vagus restore-gap`.
     """
-    from vagus.maintenance.backups import Seen
+    from vagus.maintenance.backups import Published
     from vagus.maintenance.backups import restore as bring_back
 
-    seen = Seen(published, None if checkpoint is None else checkpoint.read_bytes(), _read_lists(crl))
+    remains = Published(published, None if checkpoint is None else checkpoint.read_bytes(), _read_crls(crl))
     with naming(file, "BACKUP_DAMAGED"):
-        done = bring_back(file, folder_of(context), seen)
+        done = bring_back(file, folder_of(context), remains)
     output = Output(json)
     output.facts(
         {
@@ -92,7 +92,7 @@ def restore(
             "sha256": done.sha256.hex(),
             "log_size": done.log_size,
             "recovered": done.recovered,
-            "lists": done.lists,
+            "lists": done.crls,
         }
     )
     output.say("Nothing is issued until `vagus restore-gap` closes the gap to the newest checkpoint kept elsewhere.")
@@ -121,7 +121,7 @@ def restore_gap(
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Close the gap behind a restore, with an entry in the ledger; only then is anything issued again.
+    """Close the gap after a restore, with an entry in the ledger; only then is anything issued again.
 
     The gap is what was issued between the backup and the loss. Shows how much that is, and asks. Needs the newest
     checkpoint and, unless they were given to `restore`, the published log and the newest lists.
@@ -137,13 +137,13 @@ def restore_gap(
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     output = Output(json)
     with open_installation(context) as installation:
-        kept, lists = _verified(installation, checkpoint), _read_lists(crl)
+        kept, crls = _verified(installation, checkpoint), _read_crls(crl)
         gap = measure_gap(
-            installation, checkpoint=kept, published=published, lists=lists, is_new_log=new_origin is not None
+            installation, checkpoint=kept, published=published, crls=crls, is_new_log=new_origin is not None
         )
         output.say(
-            f"The log had {gap.lost_leaves} entries behind the backup; {len(gap.issued)} certificates and "
-            f"{gap.revoked} revocations of them are known again, {len(gap.listed)} certificates stand in the lists."
+            f"The log had {gap.lost_leaves} entries after the backup; {len(gap.issued)} certificates and "
+            f"{gap.revoked} revocations of them are known again, {len(gap.listed)} certificates are in the CRLs."
         )
         question = "Revoke what was issued in the gap?" if revoke else "Accept the gap?"
         check_confirmed(question, is_assumed=yes)
@@ -174,7 +174,7 @@ def _verified(installation: Installation, checkpoint: Path | None) -> Checkpoint
         return verify_checkpoint(checkpoint.read_bytes(), note_key(installation))
 
 
-def _read_lists(places: list[Path] | None) -> tuple[bytes, ...]:
-    """The lists in files and, of folders, in every *.crl beneath."""
+def _read_crls(places: list[Path] | None) -> tuple[bytes, ...]:
+    """The CRLs in files and, of folders, in every *.crl beneath."""
     files = [file for place in places or () for file in (sorted(place.rglob("*.crl")) if place.is_dir() else (place,))]
     return tuple(der for file in files for der in read_blocks(file, "X509 CRL"))

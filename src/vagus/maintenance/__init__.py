@@ -1,1 +1,1 @@
-"""Backup, restore and ceremonies of an installation."""
+"""Backup and restore of an installation, and the checks of `vagus doctor`."""

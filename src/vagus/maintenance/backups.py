@@ -1,6 +1,6 @@
-"""Takes a consistent backup of a serving installation and brings one back; its gap is `restored_gap`'s work.
+"""Takes a consistent backup of a serving installation and restores one; `restored_gap` closes the gap after that.
 
-What comes back is marked as restored before its folder gets its name, so that no moment exists in which it could issue.
+A restored installation is marked as restored before its folder gets its name, so that it can issue at no moment.
 """
 
 from __future__ import annotations
@@ -41,36 +41,38 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class RestoredSystem:
-    """What came back: how much its ledger knew, and what was taken back from the outside beside it."""
+    """What was restored: the size of its ledger in the backup, and what was recovered from outside the backup."""
 
     folder: Path
     sha256: bytes
     log_size: int
     recovered: int
-    lists: int
+    """Entries of the published log."""
+    crls: int
+    """CRLs that are newer than the backup's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What others have of the lost installation: the published log, the newest checkpoint (a note), lists (DER)."""
+class Published:
+    """What remains of the lost installation elsewhere: its log, its newest checkpoint (a note), CRLs (DER)."""
 
-    published: Path | None = None
+    log: Path | None = None
     checkpoint: bytes | None = None
-    lists: tuple[bytes, ...] = ()
+    crls: tuple[bytes, ...] = ()
 
 
-NOTHING_SEEN = Seen()
+NOTHING_PUBLISHED = Published()
 
 
 def take_backup(installation: Installation, target: Path, *, by: str) -> Backup:
-    """Write database, sealed keystores, policy, plan, settings, makers' lists and checkpoint into the file `target`.
+    """Write database, sealed keystores, policy, plan, settings, makers' CRLs and checkpoint into the file `target`.
 
     The installation may serve meanwhile. The folder that it goes into must exist. Raises Conflict(ALREADY_EXISTS),
     Misconfigured(BAD_ARGUMENT) on PostgreSQL, Unavailable(DATABASE_UNAVAILABLE).
     """
     settings = installation.settings
     if target.exists():
-        raise Conflict(Reason.ALREADY_EXISTS, f"{target} stands already; name another file", file=str(target))
+        raise Conflict(Reason.ALREADY_EXISTS, f"{target} exists already; name another file", file=str(target))
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as scratch:
         # 1. The database first: keys are made before the rows that name them, so no key can be missing below.
         copy = Path(scratch) / _DATABASE
@@ -86,18 +88,18 @@ def take_backup(installation: Installation, target: Path, *, by: str) -> Backup:
             "made_at": int(installation.clock.now().timestamp()),
         }
         digest = pack(target, files, facts)
-    # 3. The ledger knows which backups there are.
+    # 3. The ledger records which backups there are.
     installation.writer.submit(
         lambda batch: append(batch, OperatorAct("backup-taken", by, detail_sha256=digest))
     ).result()
     return Backup(target, digest, size)
 
 
-def restore(archive: Path, folder: Path, seen: Seen = NOTHING_SEEN) -> RestoredSystem:
-    """Bring the installation in `archive` back as the new `folder`; it answers status and issues nothing.
+def restore(archive: Path, folder: Path, published: Published = NOTHING_PUBLISHED) -> RestoredSystem:
+    """Restore the installation in `archive` into the new `folder`; it serves status and issues nothing.
 
-    What was seen of it elsewhere is taken back at once, so that it answers as the lost one did. Not one entry is added
-    to the ledger: the first one follows on the last that was published, once the gap is closed. Raises
+    What was `published` is recovered at once, so that status is what the lost installation served. No entry is added to
+    the ledger: the first one follows the last published one, once the gap is closed. Raises
     IntegrityFailure(BACKUP_DAMAGED) before anything appears, Conflict(ALREADY_EXISTS), and as `take_log_back` and
     `adopt_crls`.
     """
@@ -107,7 +109,7 @@ def restore(archive: Path, folder: Path, seen: Seen = NOTHING_SEEN) -> RestoredS
     partial = folder.absolute().with_name(f".{folder.absolute().name}.restoring")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        # 1. Everything checked, into a folder that nobody knows.
+        # 1. Everything is checked, in a folder that no process uses.
         manifest = unpack(archive, partial)
         size = manifest.facts.get("log_size")
         if not isinstance(size, int) or not (partial / _DATABASE).exists() or not (partial / FILE_NAME).exists():
@@ -119,10 +121,10 @@ def restore(archive: Path, folder: Path, seen: Seen = NOTHING_SEEN) -> RestoredS
             msg = f"{FILE_NAME}: installation.database lies outside the folder; restore it with its own tools"
             raise Misconfigured(Reason.BAD_SETTINGS, msg, key="installation.database")
         if restore_database(partial / _DATABASE, place) != size:
-            raise IntegrityFailure(Reason.BACKUP_DAMAGED, "the database does not have the size that the backup says")
+            raise IntegrityFailure(Reason.BACKUP_DAMAGED, "the database does not have the size that the backup names")
         if place != partial / _DATABASE:
             (partial / _DATABASE).unlink()
-        # A checkpoint without its tiles is no published log; it is kept beside, for comparison.
+        # A checkpoint without its tiles is no published log. It is kept under another name, for comparison.
         if (partial / _CHECKPOINT).exists():
             (partial / _CHECKPOINT).rename(partial / "backup.checkpoint")
             (partial / _CHECKPOINT).parent.rmdir()
@@ -132,8 +134,8 @@ def restore(archive: Path, folder: Path, seen: Seen = NOTHING_SEEN) -> RestoredS
             installation.writer.submit(
                 lambda batch: set_restored(batch.connection, batch.at, size=size, backup_sha256=digest)
             ).result()
-            # 3. What others have seen.
-            recovered, lists = _take_back(installation, seen)
+            # 3. What was published.
+            recovered, crls = _take_back(installation, published)
         # 4. Its name.
         if folder.exists():
             folder.rmdir()
@@ -141,17 +143,17 @@ def restore(archive: Path, folder: Path, seen: Seen = NOTHING_SEEN) -> RestoredS
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return RestoredSystem(folder, digest, size, recovered, lists)
+    return RestoredSystem(folder, digest, size, recovered, crls)
 
 
-def _take_back(installation: Installation, seen: Seen) -> tuple[int, int]:
-    """How many entries of the log came back, and how many lists that are newer than the backup's."""
+def _take_back(installation: Installation, published: Published) -> tuple[int, int]:
+    """How many entries of the log were recovered, and how many CRLs are newer than the backup's."""
     recovered = 0
-    if seen.published is not None:
-        kept = None if seen.checkpoint is None else verify_checkpoint(seen.checkpoint, note_key(installation))
-        found = take_log_back(installation, seen.published, kept)
+    if published.log is not None:
+        kept = None if published.checkpoint is None else verify_checkpoint(published.checkpoint, note_key(installation))
+        found = take_log_back(installation, published.log, kept)
         recovered = found.end - found.start
-    return recovered, adopt_crls(installation, seen.lists) if seen.lists else 0
+    return recovered, adopt_crls(installation, published.crls) if published.crls else 0
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -165,7 +167,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _copy_replaced(folder: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
-    """Copies of what is replaced at any time: the checkpoint each second, makers' lists by whoever brings new ones."""
+    """Copies of what may be replaced meanwhile: the checkpoint each second, makers' CRLs by an operator."""
     for path in (folder / _CHECKPOINT, *list_files(folder / MAKERS)):
         if not path.is_file():
             continue  # a link to nowhere, say: `serve` does without it too

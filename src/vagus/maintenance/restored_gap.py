@@ -1,10 +1,15 @@
 """Closes the gap between a restored database and what was published since its backup; recovers no private key.
 
-What a restored house cannot know is what it issued and revoked after the backup. Three things kept elsewhere tell: the
-newest checkpoint (how far the log had come), the published log (its entries, byte for byte), the newest CRLs (what
-relying parties were told). With the published log the house goes on under the same name, behind the last entry that
-anybody has seen. Without it the log cannot be continued: a second entry at a place that was published is a fork, so
-the log begins anew under another name, or not at all.
+A restored database lacks what was issued and revoked after its backup: the gap. Three things outside it show the gap:
+the newest checkpoint (how many entries the log had), the published log (those entries, byte for byte), and the newest
+CRLs (what relying parties know to be revoked).
+
+With the published log, the entries are appended again, and the log goes on after the last published one under its name.
+Without it the log cannot go on under its name: the next entry would take the place of a published one, and devices that
+remember a checkpoint would see a fork. Then the log begins anew under another name, or the gap stays open.
+
+`measure_gap` takes entries back and collects what is known; it may be repeated. `close_gap` writes all conclusions in
+one transaction. Until then the installation issues nothing and signs no CRL.
 """
 
 from __future__ import annotations
@@ -53,37 +58,39 @@ from vagus.x509.crls.building import RevocationReason
 
 @dataclass(slots=True)
 class Gap:
-    """What was published behind the backup. Certificates are named by (authority's reference, serial)."""
+    """What was published after the backup. Certificates are named by (authority's reference, serial)."""
 
     start: int
+    """Entries of the log in the backup."""
     end: int
+    """Entries that the log is known to have had."""
     can_continue: bool
-    """Whether, as far as anybody knows, every published entry is here, so that the log goes on under its name."""
+    """Whether every entry that is known to be published is here, so that the log goes on under its name."""
     newest_at: int
-    """The newest moment that the published entries and lists speak of, seconds since 1970 UTC."""
+    """The newest moment in published entries and CRLs, seconds since 1970 UTC."""
     issued: list[tuple[str, int]] = field(default_factory=list)
     revoked: int = 0
     """How many steps of the revocation sequence came back with the log."""
     signed: dict[tuple[str, int], int] = field(default_factory=dict)
-    """The greatest number of the lists that were signed in the gap, by authority and shard, as the log tells."""
-    lists: list[ForeignCrl] = field(default_factory=list)
-    homes: dict[tuple[str, int], int] = field(default_factory=dict)
-    """The shard of each certificate that the lists hold, where it is known."""
+    """The greatest CRL number that was signed in the gap, by authority and shard, from the log's entries."""
+    crls: list[ForeignCrl] = field(default_factory=list)
+    shards: dict[tuple[str, int], int] = field(default_factory=dict)
+    """The shard of each certificate that the CRLs hold, where it is known."""
 
     @property
     def lost_leaves(self) -> int:
-        """How many entries the log had behind the backup."""
+        """How many entries the log had after the backup."""
         return max(0, self.end - self.start)
 
     @property
-    def said(self) -> dict[tuple[str, int], CombinedEntry]:
-        """What the lists name, with the reason, and the shard where they tell."""
-        return combine_crls(self.lists, lambda authority, serial: self.homes.get((authority.reference, serial)))
+    def combined(self) -> dict[tuple[str, int], CombinedEntry]:
+        """What the CRLs contain, with the reason, and the shard where it is known."""
+        return combine_crls(self.crls, lambda authority, serial: self.shards.get((authority.reference, serial)))
 
     @property
     def listed(self) -> dict[tuple[str, int], int]:
-        """What the lists name, with the reason code."""
-        return {name: int(one.reason) for name, one in self.said.items()}
+        """What the CRLs contain, with the reason code."""
+        return {name: int(one.reason) for name, one in self.combined.items()}
 
 
 def note_key(installation: Installation) -> NoteKey:
@@ -94,15 +101,15 @@ def note_key(installation: Installation) -> NoteKey:
 def take_log_back(
     installation: Installation, published: Path, checkpoint: Checkpoint | None, *, goes_on: bool = True
 ) -> RecoveredGap:
-    """Append what the published log has behind the backup; decides nothing.
+    """Append what the published log has after the backup; decides nothing.
 
     `checkpoint` is the newest one that was kept elsewhere, verified by the caller. Where the log `goes_on`, its tiles
-    become those of this installation. Safe to repeat. Raises
-    IntegrityFailure(LOG_TRUNCATED) when the published log ends before it, IntegrityFailure(LOG_TAMPERED) when the two
-    are not of one history, and what `recover_leaves` raises.
+    become those of this installation. Safe to repeat. Raises IntegrityFailure(LOG_TRUNCATED) when the published log has
+    fewer entries than the checkpoint, IntegrityFailure(LOG_TAMPERED) when the two do not agree, and what
+    `recover_leaves` raises.
     """
     key = note_key(installation)
-    # 1. It is sound, and as long as the newest checkpoint says.
+    # 1. The published log is sound, and has all entries of the newest checkpoint.
     try:
         verify_log(published, public_key=key.public_key, against=checkpoint)
     except IntegrityFailure as fault:
@@ -110,11 +117,11 @@ def take_log_back(
             raise
         msg = f"{published} is not the newest published log: {fault.message}; find a newer copy of it"
         raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, **fault.facts) from fault
-    # 2. Its entries are ours again, from the end of the backup on.
+    # 2. Its entries are appended here, from the end of the backup on.
     recovered = recover_leaves(installation.writer, published, key, overlap=installation.pack.renewal.transfer_overlap)
-    # 3. What was published is the beginning of what is here, also where the backup was the longer one.
+    # 3. The published log is now a prefix of the log here, also where the backup had more entries.
     verify_published(installation.database, published, public_key=key.public_key)
-    # 4. The tiles that the next publication goes on from.
+    # 4. The next publication continues these tiles.
     target = installation.settings.log
     if goes_on and published.resolve() != target.resolve():
         scratch = target.with_name(f".{target.name}.taken-back")
@@ -131,18 +138,18 @@ def measure_gap(
     *,
     checkpoint: Checkpoint | None,
     published: Path | None,
-    lists: Sequence[bytes],
+    crls: Sequence[bytes],
     is_new_log: bool = False,
 ) -> Gap:
-    """What stands between the backup and what was published; a published log is taken back on the way.
+    """What was published and is not in the backup; a published log is taken back on the way.
 
     `checkpoint` is verified by the caller. For a log that begins anew (`is_new_log`) an older copy of the published
-    one is good enough: it tells less, and contradicts nothing. Lists in this installation's own folder that are newer
-    than the database's, and those that were adopted at the restore, count among `lists`. Raises
-    Conflict(ALREADY_EXISTS) when there is no gap to close, NotTrusted(CRL_INVALID) for a list that no authority here
+    one is good enough: it contains less, and contradicts nothing. CRLs in this installation's own folder that are newer
+    than the database's, and those that were adopted at the restore, are added to `crls`. Raises
+    Conflict(ALREADY_EXISTS) when there is no gap to close, NotTrusted(CRL_INVALID) for a CRL that no authority here
     signed, and as `take_log_back`.
     """
-    own = _find_newer_lists(installation)
+    own = _find_newer_crls(installation)
     if installation.row.restored_at is None:
         _mark_if_behind(installation, published or installation.settings.log, is_behind=bool(own))
     row = installation.row
@@ -154,7 +161,7 @@ def measure_gap(
         published = installation.settings.log
     if published is not None:
         take_log_back(installation, published, None if is_new_log else checkpoint, goes_on=not is_new_log)
-    # 2. Whether what is here reaches as far as what was seen.
+    # 2. Whether the log here has as many entries as the newest checkpoint.
     with installation.database.reading() as connection:
         end = load_head(connection).size
         authorities = list_authorities(connection)
@@ -164,18 +171,18 @@ def measure_gap(
     gap = Gap(start, max(end, 0 if checkpoint is None else checkpoint.size), can_continue, row.restored_at)
     with installation.database.reading() as connection:
         _read_gap(connection, gap, end)
-    # 3. The newest lists tell what relying parties were told.
+    # 3. The newest CRLs: what relying parties know to be revoked.
     with installation.database.reading() as connection:
-        adopted = [one for row in authorities for one in _adopted_lists(connection, row.id)]
-    for der in (*lists, *own, *adopted):
-        _read_list(der, authorities, gap)
+        adopted = [one for row in authorities for one in _adopted_crls(connection, row.id)]
+    for der in (*crls, *own, *adopted):
+        _read_crl(der, authorities, gap)
     with installation.database.reading() as connection:
-        _find_homes(connection, gap)
+        _find_shards(connection, gap)
     return gap
 
 
-def _find_newer_lists(installation: Installation) -> list[bytes]:
-    """What the folder of lists has that the database has not: it went on while the database was brought back."""
+def _find_newer_crls(installation: Installation) -> list[bytes]:
+    """CRLs in the folder that are newer than the database: it was set back, the folder was not."""
     files = CrlFiles(installation.database, installation.settings.published)
     with installation.database.reading() as connection:
         signers = {row.id: row.certificate_der for row in list_authorities(connection)}
@@ -183,50 +190,49 @@ def _find_newer_lists(installation: Installation) -> list[bytes]:
     return [one.crl_der for one in found if one is not None]
 
 
-def _adopted_lists(connection: Connection, authority_id: int) -> list[bytes]:
-    """What the restore was given: handed out since, and not yet written down."""
+def _adopted_crls(connection: Connection, authority_id: int) -> list[bytes]:
+    """CRLs that the restore was given: handed out since, and their entries not yet in rows."""
     adopted = [one.shard for one in list_facts(connection, authority_id) if one.sequence == ADOPTED]
     found = (find_publication(connection, authority_id, shard) for shard in adopted)
     return [one.crl_der for one in found if one is not None]
 
 
 def _mark_if_behind(installation: Installation, published: Path, *, is_behind: bool) -> None:
-    """A database that other tools brought back carries no mark; the published log and newer lists tell of it."""
+    """A database that other tools set back carries no mark; the published log and newer CRLs show it."""
     if is_behind or installation.set_backs.is_behind(published):
         installation.writer.submit(lambda batch: mark_set_back(batch.connection, batch.at)).result()
 
 
-def adopt_crls(installation: Installation, lists: Sequence[bytes]) -> int:
-    """Hand out lists that are newer than the backup's, before anything is settled; gives how many there were.
+def adopt_crls(installation: Installation, crls: Sequence[bytes]) -> int:
+    """Hand out CRLs that are newer than the backup's, before the gap is closed; returns how many there were.
 
-    Rows alone: what these lists say of certificates is written down when the gap is closed. Raises
-    NotTrusted(CRL_INVALID).
+    Only the CRLs become rows here; `close_gap` records the revocations in them. Raises NotTrusted(CRL_INVALID).
     """
     with installation.database.reading() as connection:
         authorities = list_authorities(connection)
     gap = Gap(0, 0, can_continue=False, newest_at=0)
-    for der in lists:
-        _read_list(der, authorities, gap)
-    return installation.writer.submit(lambda batch: sum(adopt_crl(batch, one) for one in gap.lists)).result()
+    for der in crls:
+        _read_crl(der, authorities, gap)
+    return installation.writer.submit(lambda batch: sum(adopt_crl(batch, one) for one in gap.crls)).result()
 
 
 def close_gap(
     installation: Installation, gap: Gap, *, is_revoking: bool, by: str, new_origin: str | None = None
 ) -> int:
-    """Write everything in the gap down, revoke what was revoked and, if asked, all that was issued; gives how many.
+    """Record everything in the gap: revoke what was revoked and, if asked, all that was issued; returns how many.
 
-    One transaction: afterwards the house may issue again. Lists that are newer than ours become ours, so that numbers
-    and dates go on from them.
+    One transaction: afterwards the installation may issue again. CRLs that are newer than its own become its own, so
+    that numbers and dates go on from them.
 
     Raises Conflict(LOG_TRUNCATED) where the log cannot be continued and has no new name, Malformed(BAD_ARGUMENT) for a
     name that is not new, Unavailable(CLOCK_ROLLBACK) while the clock is behind what was published.
     """
-    # 1. No number and no date goes back: those of lists follow the clock, so the clock must have passed what is out.
+    # 1. No CRL number and no date goes back. Both follow the clock, so the clock must have passed what is published.
     if installation.clock.now().timestamp() < gap.newest_at:
         until = datetime.fromtimestamp(gap.newest_at, UTC)
         msg = f"something of {until:%Y-%m-%dT%H:%M:%SZ} was published, later than this clock; set the clock first"
         raise Unavailable(Reason.CLOCK_ROLLBACK, msg)
-    # 2. Never two entries at one place of one log.
+    # 2. Never two entries at one index of one log.
     if new_origin is None:
         _check_continues(gap)
     else:
@@ -256,7 +262,7 @@ def _check_continues(gap: Gap) -> None:
 
 
 def _prepare_new_log(installation: Installation, new_origin: str) -> None:
-    """The files first: until the database has the name too, the same command can be given again."""
+    """The files first: until the database has the name too, the same command can be repeated."""
     key, log = note_key(installation), installation.settings.log
     if new_origin == key.name:
         msg = f"{new_origin} is the name that the lost log had; choose another"
@@ -276,31 +282,31 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
     by_reference = {row.reference: row for row in list_authorities(connection)}
     restored = load_installation(connection)
     append(batch, Restored(restored.restored_from or bytes(32), gap.start, by))
-    # 1. What the lists name was revoked or held, whether its certificate is known here or not.
-    revoked = record_combined(batch, by_reference, gap.said, since=LOST, by=by, is_of_ours=True)
-    # 2. What was issued in the gap, if its operator wants no trust in it.
+    # 1. What the CRLs contain was revoked or held, whether its certificate is known here or not.
+    revoked = record_combined(batch, by_reference, gap.combined, since=LOST, by=by, is_of_ours=True)
+    # 2. What was issued in the gap, if the operator does not trust it.
     for reference, serial in gap.issued if is_revoking else ():
         authority = by_reference.get(reference)
         row = None if authority is None else find_certificate(connection, authority.id, serial)
         if row is not None and find_revocation(connection, row.leaf_index) is None:
             revoke_row(batch, row, RevocationReason.UNSPECIFIED, by=by)
             revoked += 1
-    # 3. Lists that are newer than ours are the floor of the next ones.
-    for one in gap.lists:
+    # 3. The next CRLs get higher numbers and later dates than the newest that were published.
+    for one in gap.crls:
         adopt_crl(batch, one)
     for authority in by_reference.values():
         _outdate_crls(connection, authority, gap)
-    # 4. The operator's word, and the end of the gap.
+    # 4. The operator's decision, and the end of the gap.
     append(batch, GapAccepted(gap.start, gap.end, "revoked" if is_revoking else "accepted", by))
     set_settled(connection)
     return revoked
 
 
 def _outdate_crls(connection: Connection, authority: AuthorityRow, gap: Gap) -> None:
-    """Nobody is handed the backup's list where a newer one is out, before it is signed anew.
+    """Withdraw the backup's CRLs where newer ones are published, until they are signed anew.
 
-    Without the log every list may be such a one. Those of offline authorities go on all the same: the next ceremony may
-    be weeks away, and without them nobody is let in anywhere.
+    Without the log, any CRL may have a newer one. Those of offline authorities stay all the same: the next ceremony may
+    be weeks away, and without them every certificate below is refused.
     """
     for one in list_facts(connection, authority.id):
         number = gap.signed.get((authority.reference, one.shard), 0)
@@ -322,17 +328,17 @@ def _read_gap(connection: Connection, gap: Gap, end: int) -> None:
             gap.signed[name] = max(logged.entry.number, gap.signed.get(name, 0))
 
 
-def _read_list(der: bytes, authorities: Sequence[AuthorityRow], gap: Gap) -> None:
+def _read_crl(der: bytes, authorities: Sequence[AuthorityRow], gap: Gap) -> None:
     found = read_foreign_crl(der, authorities)
     if found is not None:
-        gap.lists.append(found)
+        gap.crls.append(found)
         gap.newest_at = max(gap.newest_at, int(found.crl.this_update.timestamp()))
 
 
-def _find_homes(connection: Connection, gap: Gap) -> None:
-    for one in gap.lists:
+def _find_shards(connection: Connection, gap: Gap) -> None:
+    for one in gap.crls:
         for serial, reason in one.entries.items():
             if reason == RevocationReason.CERTIFICATE_HOLD:
-                home = find_known_shard(connection, one.authority, serial)
-                if home is not None:
-                    gap.homes[one.authority.reference, serial] = home
+                shard = find_known_shard(connection, one.authority, serial)
+                if shard is not None:
+                    gap.shards[one.authority.reference, serial] = shard

@@ -1,1 +1,1 @@
-"""Sockets, timers, periodic work and health of a serving process; no rule of the field."""
+"""What a serving process is made of: its parts, its listeners, health and metrics; no rule of the field."""
