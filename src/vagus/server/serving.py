@@ -28,6 +28,7 @@ from vagus.reasons import Reason
 from vagus.server.certificate_renewal import CertificateRenewal, make_responder_renewal, renew_responders
 from vagus.server.crl_publication import CrlPublication, crl_cache_part
 from vagus.server.current_listeners import CurrentListeners, plan_part
+from vagus.server.event_log import event_part
 from vagus.server.gateway_log import GatewayLog
 from vagus.server.health import Health, health_app
 from vagus.server.issuer_updates import IssuerUpdates, find_names
@@ -141,7 +142,8 @@ def _prepare(
     supply = OcspSupply(responses, installation.database, keystore, installation.clock)
     publication = CrlPublication.of(installation, issuers, setback_watch, holder=holder, bound=bound)
     updates = IssuerUpdates(installation, issuers, issue_for)
-    parts = [sequence_part(installation), publication.part(), supply.part(), gateway_log.part()]
+    parts = [event_part(installation.writer), sequence_part(installation), publication.part()]
+    parts += [supply.part(), gateway_log.part()]
     if renewal is not None:
         staple_of = Stapler(responses, setback_watch, installation.clock).of
         listeners.make_builder = partial(
