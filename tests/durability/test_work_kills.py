@@ -26,7 +26,7 @@ PATIENCE = 60.0
 
 SOURCE = """
 import time
-from vagus.records.memory import find_remembered, remember
+from vagus.records.verifier_memory import find_remembered, remember
 
 RELEASE, STEPS, PAUSE = {release!r}, {steps}, {pause}
 
