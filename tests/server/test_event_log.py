@@ -44,13 +44,15 @@ def test_metrics_count_entries_by_kind_and_refusals_by_reason() -> None:
 
 
 def test_without_any_configuration_lines_go_to_standard_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     events = unconfigured(monkeypatch)
     write_to_stderr()
     write_to_stderr()
     events.info("%s", ISSUANCE.decode())
-    (line,) = capsys.readouterr().err.splitlines()
+    assert not capfd.readouterr().err, "lines wait for the others of the same second"
+    EventLogging(EventLog()).flush()
+    (line,) = capfd.readouterr().err.splitlines()
     assert line.endswith(f" vagus.events {ISSUANCE.decode()}")
 
 

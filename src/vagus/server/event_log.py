@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TextIO
 
 from prometheus_client.core import CounterMetricFamily
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from vagus.records.engine.writer import Writer
 
+_LOG = logging.getLogger("vagus.events")
+_STDERR: Final = 2
+
 
 @dataclass(frozen=True, slots=True)
 class EventLogging:
@@ -28,8 +32,15 @@ class EventLogging:
 
     def part(self) -> Part:
         """As the server runs it. The last lines are written after all other parts have ended."""
-        task = Task("events", 1.0, self.log.flush)
-        return Part("events", [task], metrics=self.measure, start=write_to_stderr, close=self.log.flush)
+        task = Task("events", 1.0, self.flush)
+        return Part("events", [task], metrics=self.measure, start=write_to_stderr, close=self.flush)
+
+    def flush(self) -> None:
+        """Log what waits, and write the lines of the last second in one system call."""
+        self.log.flush()
+        for handler in _LOG.handlers:
+            if isinstance(handler, _BufferedHandler):
+                handler.stream.flush()
 
     def measure(self) -> Iterable[Metric]:
         """The counts since the start of the process."""
@@ -44,14 +55,20 @@ def event_part(writer: Writer) -> Part:
     return EventLogging(log).part()
 
 
+class _BufferedHandler(logging.StreamHandler[TextIO]):
+    """Gathers lines for standard error. A system call for each line would cost as much as the line."""
+
+    def flush(self) -> None:
+        """Called by `logging` after each line: waits for `EventLogging.flush`."""
+
+
 def write_to_stderr() -> None:
     """Write the lines of `vagus.events` to standard error, unless logging is configured already."""
-    logger = logging.getLogger("vagus.events")
-    if not logger.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s vagus.events %(message)s"))
-        logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    if not _LOG.hasHandlers():
+        handler = _BufferedHandler(os.fdopen(_STDERR, "w", encoding="utf-8", closefd=False))
+        handler.setFormatter(logging.Formatter("%(created)d vagus.events %(message)s"))
+        _LOG.addHandler(handler)
+    _LOG.setLevel(logging.INFO)
 
 
 def _count(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> Metric:
