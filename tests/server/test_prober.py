@@ -379,7 +379,7 @@ def test_a_list_that_moved_away_from_its_certificates_is_told(house: PublishingH
     prober._responses_per_authority = 40
     prober._status_url = "http://moved.group.example"
     real = house.fetch
-    prober._fetch = lambda url, body=None: real(url.replace("moved.group.example", "status.group.example"), body)
+    prober._fetch = lambda url, body: real(url.replace("moved.group.example", "status.group.example"), body)
     defects = [one for one in prober.probe().defects if one.place == house.place("0")]
     assert {one.reason for one in defects} == {Reason.CRL_SCOPE}
     assert all("IssuingDistributionPoint names http://moved.group.example" in one.sentence for one in defects)

@@ -7,7 +7,6 @@ content stays in force. Where there was none, its issuer's devices are refused u
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,8 +30,6 @@ from vagus.x509.pem import decode_blocks
 FOLDER: Final = "makers"
 RETRY_SECONDS: Final = 30.0
 """After this time a file that could not be used is read again, although it did not change."""
-
-_LOG = logging.getLogger(__name__)
 
 
 def list_files(folder: Path) -> tuple[Path, ...]:
@@ -192,13 +189,3 @@ class MakerCrls:
 
 def _spell(fault: VagusError | OSError) -> str:
     return fault.message if isinstance(fault, VagusError) else f"cannot be read: {fault.strerror or fault}"
-
-
-def note(waits: dict[str, str], problems: Mapping[str, str]) -> None:
-    """Bring what /health says of makers' files up to `problems`, and log what is new, once."""
-    for about in [about for about in waits if about.startswith(f"{FOLDER}/") and about not in problems]:
-        del waits[about]
-    for about, what in problems.items():
-        if waits.get(about) != what:
-            _LOG.warning("%s: %s", about, what)
-        waits[about] = what

@@ -40,26 +40,6 @@ class PartHealth:
     """What this process cannot do, by subject, with the remedy: degraded."""
 
 
-def _healthy() -> PartHealth:
-    return PartHealth()
-
-
-def _no_metrics() -> Iterable[Metric]:
-    return ()
-
-
-def _wake_none(_events: Sequence[RevocationEvent]) -> Iterable[str]:
-    return ()
-
-
-def _reload_nothing() -> Iterable[str]:
-    return ()
-
-
-def do_nothing() -> None:
-    """For features without this act."""
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """One feature. All fields but `name` may be left out."""
@@ -68,19 +48,19 @@ class Part:
     tasks: Sequence[Task] = ()
     thread: str = ""
     """Parts that name the same thread share it. The default is a thread of the part's own."""
-    health: Callable[[], PartHealth] = _healthy
+    health: Callable[[], PartHealth] = PartHealth
     """Called for each request of /health or /metrics, on the event loop: reads what is known, and waits for nothing."""
-    metrics: Callable[[], Iterable[Metric]] = _no_metrics
+    metrics: Callable[[], Iterable[Metric]] = tuple
     """As `health`."""
-    start: Callable[[], None] = do_nothing
+    start: Callable[[], None] = lambda: None
     """Called on the event loop once the listeners are open, before the threads start."""
-    wake: Callable[[Sequence[RevocationEvent]], Iterable[str]] = _wake_none
+    wake: Callable[[Sequence[RevocationEvent]], Iterable[str]] = lambda _: ()
     """Given new revocations, on the thread that found them; returns the tasks whose turn must come at once."""
-    reload: Callable[[], Iterable[str]] = _reload_nothing
+    reload: Callable[[], Iterable[str]] = tuple
     """Called at SIGHUP, on the event loop; returns the tasks whose turn must come at once."""
-    stop: Callable[[], None] = do_nothing
+    stop: Callable[[], None] = lambda: None
     """Asks a turn that runs to end soon. Called on another thread than the tasks', while they may still run."""
-    close: Callable[[], None] = do_nothing
+    close: Callable[[], None] = lambda: None
     """Gives back what the part used. Called after all threads have ended."""
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import http.client
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from vagus.errors import Unavailable
@@ -17,15 +17,11 @@ _SECONDS = 5.0
 _CHUNK = 256 * 1024
 
 
-class Fetch(Protocol):
-    """Returns what a status URL names."""
+Fetch = Callable[[str, bytes | None], bytes]
+"""Returns the body of a GET of a URL, or of a POST of an OCSP request.
 
-    def __call__(self, url: str, body: bytes | None = None) -> bytes:
-        """The body of a GET, or of a POST of an OCSP request.
-
-        Raises Unavailable(STATUS_UNAVAILABLE), with the fact `status` where an HTTP server responded.
-        """
-        ...
+Raises Unavailable(STATUS_UNAVAILABLE), with the fact `status` where an HTTP server responded.
+"""
 
 
 @dataclass(frozen=True, slots=True)

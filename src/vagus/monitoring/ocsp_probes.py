@@ -69,7 +69,7 @@ class Question:
         """The response's bytes (RFC 6960 A.1; RFC 5019 5 for GET). Raises Unavailable(STATUS_UNAVAILABLE)."""
         if self.nonce is not None:
             return fetch(self.place, self.request_der)
-        return fetch(f"{self.place}/{quote(base64.b64encode(self.request_der), safe='')}")
+        return fetch(f"{self.place}/{quote(base64.b64encode(self.request_der), safe='')}", None)
 
 
 def expect(connection: Connection, authority_id: int, serial: int, *, settled_at: int, latest: int) -> Expected:

@@ -144,7 +144,7 @@ class Prober:
         if published is None:
             return False
         try:
-            self._fetch(self.place_of(published, COMPLETE))
+            self._fetch(self.place_of(published, COMPLETE), None)
         except VagusError as error:
             return "status" in error.facts
         return True
@@ -184,7 +184,7 @@ class Prober:
         """RFC 5280 4.2.2.1: clients that lack the issuer fetch it here, and build no path without it."""
         place = f"{self._status_url}/ca/{slug_of(row.name)}/{row.generation}.cer"
         try:
-            shown = self._fetch(place)
+            shown = self._fetch(place, None)
         except VagusError as error:
             yield as_defect(error, place)
             return
@@ -231,7 +231,7 @@ class Prober:
             yield from self._check_listed(row, place, crl, truth)
 
     def _get_crl(self, place: str, issuer: PathCertificate) -> Crl:
-        crl = decode_crl(self._fetch(place))
+        crl = decode_crl(self._fetch(place, None))
         if not crl.issuer.matches(issuer.subject):
             raise NotTrusted(Reason.CRL_INVALID, "it is another issuer's CRL; the path or the file was mixed up")
         verify_crl(crl, issuer, self._verdicts)

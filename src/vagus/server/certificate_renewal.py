@@ -27,14 +27,8 @@ _LONGEST_SECONDS = 120.0
 
 def make_responder_renewal(installation: Installation, keystore: SoftwareKeystore, holder: str) -> ResponderRenewal:
     """Renewal under this process's name in leases."""
-    return ResponderRenewal(
-        installation.database,
-        installation.writer,
-        installation.clock,
-        installation.issuance,
-        keystore,
-        holder=holder,
-    )
+    shared = installation.database, installation.writer, installation.clock, installation.issuance
+    return ResponderRenewal(*shared, keystore, holder=holder)
 
 
 def renew_responders(renewal: ResponderRenewal, issuers: OpenIssuers, check_clock: Callable[[], None]) -> None:
@@ -66,9 +60,8 @@ class CertificateRenewal:
 
     def part(self) -> Part:
         """As the server runs it: hourly, and at once when the certificate of a listener is revoked."""
-        return Part(
-            "certificates", [Task("certificates", _SECONDS, self.renew, _LONGEST_SECONDS)], UPKEEP, wake=self._wake
-        )
+        task = Task("certificates", _SECONDS, self.renew, _LONGEST_SECONDS)
+        return Part("certificates", [task], UPKEEP, wake=self._wake)
 
     def renew(self) -> None:
         """Replace what is due without a restart, while the clock can be right. Raises an ExceptionGroup."""

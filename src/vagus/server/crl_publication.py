@@ -50,15 +50,8 @@ class CrlPublication:
         bound: ClockBound,
     ) -> Self:
         """Into the folder that the settings name. `holder` is this process's name in leases."""
-        publisher = CrlPublisher(
-            installation.pack,
-            installation.database,
-            installation.writer,
-            installation.clock,
-            folder=installation.settings.published,
-            holder=holder,
-            bound=bound,
-        )
+        shared = installation.pack, installation.database, installation.writer, installation.clock
+        publisher = CrlPublisher(*shared, folder=installation.settings.published, holder=holder, bound=bound)
         publisher.files = setback_watch.files  # one memory of the folder
         return cls(issuers, publisher, setback_watch)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from vagus.jobs.part import UPKEEP, Part, PartHealth, do_nothing
+from vagus.jobs.part import UPKEEP, Part, PartHealth
 from vagus.jobs.periodic import Task
 from vagus.policy.plans import HospitalPlan, ListenerKind, Plan, PlannedListener
 from vagus.server.listeners.building import BuiltListeners, ListenerBuilder, status_spec
@@ -48,7 +48,7 @@ class CurrentListeners:
     addresses: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """The bound host and port of each listener, once it is open."""
     waits: dict[str, str] = field(default_factory=dict)
-    _announce: Callable[[], None] = do_nothing
+    _announce: Callable[[], None] = lambda: None
 
     def build(self) -> list[ListenerSpec]:
         """What to open at the start. Raises as `ListenerBuilder.build`."""
@@ -163,9 +163,6 @@ def plan_part(listeners: CurrentListeners, updates: IssuerUpdates) -> Part:
         return ("plan",)
 
     task = Task("plan", 2.0, reloading.look, _LONGEST_SECONDS)
-    health = partial(_read_notes, reloading.waits)
-    return Part("plan", [task], UPKEEP, health=health, start=start, reload=reload)
-
-
-def _read_notes(waits: dict[str, str]) -> PartHealth:
-    return PartHealth(waits=dict(waits))
+    return Part(
+        "plan", [task], UPKEEP, health=lambda: PartHealth(waits=dict(reloading.waits)), start=start, reload=reload
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vagus.authority.issuers import OpenIssuers, is_live
-from vagus.jobs.part import Part, PartHealth, do_nothing, replace_notes
+from vagus.jobs.part import Part, PartHealth, replace_notes
 from vagus.policy.plans import AuthorityKind
 from vagus.records.authorities import ACTIVE, list_authorities
 
@@ -38,7 +38,7 @@ class IssuerUpdates:
     installation: Installation
     issuers: OpenIssuers
     issue_for: tuple[str, ...]
-    renew: Callable[[], None] = do_nothing
+    renew: Callable[[], None] = lambda: None
     waits: dict[str, str] = field(default_factory=dict)
 
     def part(self) -> Part:

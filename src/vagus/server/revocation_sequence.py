@@ -52,14 +52,13 @@ class SequenceHealth:
 
     def measure(self) -> Iterable[Metric]:
         """The same as numbers."""
-        now = self.clock.now()
-        help_text = "The newest revocation that this process knows."
-        yield GaugeMetricFamily("vagus_sequence_position", help_text, self.follower.position)
-        help_text = "1 while this process may not know the newest revocations."
-        yield GaugeMetricFamily("vagus_sequence_lost", help_text, int(self.follower.is_lost(now, self.bound)))
-        help_text = "Since the sequence was last known to be complete."
-        age = (now - self.follower.current_at).total_seconds()
-        yield GaugeMetricFamily("vagus_sequence_age_seconds", help_text, age)
+        now, follower = self.clock.now(), self.follower
+        rows = (
+            ("position", "The newest revocation that this process knows.", follower.position),
+            ("lost", "1 while newer revocations may be unknown here.", int(follower.is_lost(now, self.bound))),
+            ("age_seconds", "Since all were known.", (now - follower.current_at).total_seconds()),
+        )
+        return [GaugeMetricFamily(f"vagus_sequence_{name}", text, value) for name, text, value in rows]
 
     def _find_on_grace(self, now: datetime) -> dict[str, dict[str, int]]:
         """The functions whose connections go on by grace alone, and for how many seconds more."""

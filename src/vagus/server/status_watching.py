@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import GaugeMetricFamily
@@ -40,7 +40,7 @@ def status_part(
         installation.database,
         installation.clock,
         installation.settings.keystores,
-        find_prober=CurrentProber(installation, listeners).find,
+        find_prober=_follow_plan(installation, listeners),
         read_crl_cache=read_crl_cache,
         probe_seconds=settings.probe_seconds,
     )
@@ -74,55 +74,45 @@ def statistics_part(database: Database) -> Part:
     return Part("planner-statistics", [] if database.is_sqlite else [task], _THREAD)
 
 
-@dataclass(slots=True)
-class CurrentProber:
-    """The prober for the plan in force; belongs to the watching thread.
+def _follow_plan(installation: Installation, listeners: CurrentListeners) -> Callable[[], Prober | None]:
+    """Finds the prober for the plan in force; called by the watching thread.
 
-    One prober serves as long as nothing changes: it remembers the signatures that it has verified.
+    It probes the status URL, or with `serve.probe = "listener"` this process's own listener; None without one. One
+    prober serves as long as nothing changes, since it remembers the signatures that it has verified.
     """
+    is_own = installation.settings.serve.probe == "listener"
 
-    installation: Installation
-    listeners: CurrentListeners
-    _place: tuple[str, tuple[str, int] | None] | None = None
-    _prober: Prober | None = None
+    @lru_cache(maxsize=1)
+    def make(status_url: str, address: tuple[str, int] | None) -> Prober:
+        return Prober(
+            installation.pack,
+            installation.database,
+            installation.clock,
+            installation.entropy,
+            HttpFetch(address),
+            status_url=status_url,
+            writer=installation.writer,
+            through_caches=not is_own,
+        )
 
-    def find(self) -> Prober | None:
-        """Probes the status URL, or with `serve.probe = "listener"` this process's own listener; None without one."""
-        installation = self.installation
-        is_own = installation.settings.serve.probe == "listener"
-        address = self.listeners.status_address if is_own else None
-        place = self.listeners.plan.status_url, address
-        if place != self._place:
-            self._place = place
-            self._prober = None
-            if address is not None or not is_own:
-                self._prober = Prober(
-                    installation.pack,
-                    installation.database,
-                    installation.clock,
-                    installation.entropy,
-                    HttpFetch(address),
-                    status_url=place[0],
-                    writer=installation.writer,
-                    through_caches=not is_own,
-                )
-        return self._prober
+    def find() -> Prober | None:
+        address = listeners.status_address if is_own else None
+        return None if is_own and address is None else make(listeners.plan.status_url, address)
+
+    return find
 
 
 def _measure(watch: StatusWatch, now: float) -> Iterable[Metric]:
+    watched, report = watch.watched, watch.report
     help_text = "How long a revocation list still holds."
     left = GaugeMetricFamily("vagus_list_seconds_left", help_text, labels=["authority", "shard"])
-    for one in watch.watched.crls:
+    for one in watched.crls:
         left.add_metric([one.authority, one.shard], one.seconds_left)
     yield left
-    due = sum(one.is_due for one in watch.watched.crls)
+    due, overdue = sum(one.is_due for one in watched.crls), sum(one.crls for one in watched.unpublished)
     yield GaugeMetricFamily("vagus_lists_due", "CRLs that an operator should have renewed.", due)
-    overdue = sum(one.crls for one in watch.watched.unpublished)
-    help_text = "CRLs that lack a revocation which they should have by now."
-    yield GaugeMetricFamily("vagus_lists_behind", help_text, overdue)
-    silent = len(watch.watched.without_crl)
-    yield GaugeMetricFamily("vagus_authorities_silent", "Authorities without any CRL.", silent)
-    report = watch.report
+    yield GaugeMetricFamily("vagus_lists_behind", "CRLs that lack a revocation which is overdue.", overdue)
+    yield GaugeMetricFamily("vagus_authorities_silent", "Authorities without any CRL.", len(watched.without_crl))
     if report is None:
         return
     defects = GaugeMetricFamily("vagus_probe_defects", "Defects of what is published.", labels=["reason"])
@@ -130,7 +120,6 @@ def _measure(watch: StatusWatch, now: float) -> Iterable[Metric]:
         defects.add_metric([reason], count)
     yield defects
     yield GaugeMetricFamily("vagus_probe_lists", "CRLs that the newest round fetched.", report.crls)
-    help_text = "OCSP responses that the newest round asked for."
-    yield GaugeMetricFamily("vagus_probe_answers", help_text, report.responses)
+    yield GaugeMetricFamily("vagus_probe_answers", "OCSP responses of the newest round.", report.responses)
     yield GaugeMetricFamily("vagus_probe_seconds", "How long the newest round took.", report.seconds)
     yield GaugeMetricFamily("vagus_probe_age_seconds", "Since the newest round.", now - report.at.timestamp())

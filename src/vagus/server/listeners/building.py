@@ -22,9 +22,10 @@ from vagus.fleet.database_status import DatabaseStatus, bounds_for
 from vagus.fleet.device_cache import DeviceCache
 from vagus.fleet.enrolment.enrol import Enrolment
 from vagus.fleet.lifecycle import HAS_ENDED
-from vagus.fleet.maker_crls import FOLDER, MakerCrls, MakerCrlStatus, note
+from vagus.fleet.maker_crls import FOLDER, MakerCrls, MakerCrlStatus
 from vagus.fleet.verifier_memory import DurableCrlMemory, set_floor
 from vagus.identifiers import DeviceId
+from vagus.jobs.part import replace_notes
 from vagus.policy.plans import HospitalPlan, ListenerKind, PlannedListener, split_address
 from vagus.policy.values import Function
 from vagus.reasons import Reason
@@ -188,7 +189,7 @@ class ListenerBuilder:
 
     def tell(self, waits: dict[str, str]) -> None:
         """Bring what /health says of makers' lists and of the clock up to date, and say what is new in the log."""
-        note(waits, self.told_of_makers())
+        replace_notes(waits, self.told_of_makers(), _LOG, prefix=f"{FOLDER}/")
         opens_at = self._floor.opens_at
         if self._house.clock.now() >= opens_at:
             if waits.pop(_CLOCK, None) is not None:
