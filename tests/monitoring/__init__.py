@@ -1,0 +1,1 @@
+"""Tests of what watches the published status from outside."""

@@ -1,0 +1,7 @@
+"""An installation that publishes, for what watches one."""
+
+from __future__ import annotations
+
+from tests.simulator.publishing import house, template
+
+__all__ = ["house", "template"]
