@@ -57,7 +57,7 @@ class CurrentListeners:
             self.builder = self.make_builder(self.plan)
             self.built = self.builder.build()
             self.waits.update(self.builder.warnings)
-            self.builder.tell(self.waits)
+            self.builder.anchors.note(self.waits)
             specs += self.built.specs
         return specs
 
@@ -90,7 +90,7 @@ class CurrentListeners:
         """Take in new makers, makers' new CRLs and re-keyed authorities without a restart."""
         if self.builder is not None:
             self.builder.refresh(self.built)
-            self.builder.tell(self.waits)
+            self.builder.anchors.note(self.waits)
 
     def renewals(self) -> list[Callable[[], object]]:
         """An act for each listener that renews its certificate where it is due."""
@@ -133,7 +133,7 @@ class CurrentListeners:
     def _reload(self) -> tuple[str, ...]:
         if self.builder is None:
             return ()
-        self.builder.reload_crls()
+        self.builder.anchors.reload_crls()
         return ("anchors",)
 
     def _status_spec(self, listener: PlannedListener) -> ListenerSpec:

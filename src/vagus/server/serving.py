@@ -41,6 +41,7 @@ from vagus.server.revocation_sequence import sequence_part
 from vagus.server.setback_watch import GuardedCrls, GuardedOcspResponses, SetbackWatch
 from vagus.server.stapling import Stapler
 from vagus.server.status_watching import statistics_part, status_part
+from vagus.transport.limits import limits_of
 from vagus.transport.listeners import ListenerSpec, RunningListeners, run
 from vagus.transport.ocsp_cache import OcspCache
 
@@ -200,7 +201,11 @@ def _health_specs(installation: Installation, parts: Parts) -> list[ListenerSpec
     health = Health(parts)
     host, _, port = installation.settings.serve.health.rpartition(":")
     app = metrics_app(health, health_app(health))
-    return [ListenerSpec(name="health", host=host.strip("[]"), port=int(port), app=app)]
+    return [
+        ListenerSpec(
+            name="health", host=host.strip("[]"), port=int(port), app=app, limits=limits_of(installation.settings.serve)
+        )
+    ]
 
 
 def _spare_the_loop() -> None:

@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from ipaddress import IPv6Address, ip_address
+
+from vagus.settings import ServeSettings
 
 _IPV6_SITE = ~((1 << 64) - 1)  # one subscriber usually holds a whole /64, so that is what counts as one source
 
 
+_DEFAULTS = ServeSettings()
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one listener; every time in seconds."""
+    """Bounds of one listener; every time in seconds. What an operator may set has the default of the settings."""
 
-    handshake_seconds: float = 10.0
-    header_seconds: float = 20.0
+    handshake_seconds: float = _DEFAULTS.handshake_seconds
+    header_seconds: float = _DEFAULTS.header_seconds
     """From the first byte of a request, or the end of the handshake, until its header is complete."""
-    stall_seconds: float = 30.0
-    """For a client that neither takes what we send nor sends what we wait for."""
+    stall_seconds: float = _DEFAULTS.stall_seconds
+    """For a client that neither reads what we send nor sends what we wait for."""
     body_seconds: float = 60.0
-    body_octets_per_second: float = 100.0
-    """A body that comes more slowly than this for `body_seconds` in all is given up: stalls alone would let one octet
-    a minute hold a connection for days. Time in which we take nothing does not count."""
+    body_octets_per_second: float = _DEFAULTS.body_octets_per_second
+    """A body that comes more slowly than this for `body_seconds` in all is given up: a limit on stalls alone would let
+    one byte a minute hold a connection for days. Time in which we read nothing does not count."""
     keep_alive_seconds: float = 75.0
     linger_seconds: float = 2.0
-    """For the other side to read our last words before the socket goes."""
-    connections: int = 8_000
-    connections_per_source: int = 4_000
+    """For the other side to read our last response before the socket is closed."""
+    connections: int = _DEFAULTS.connections
+    connections_per_source: int = _DEFAULTS.connections_per_source
     """A ward's devices may share one address behind a router, so this is no per-device figure."""
     header_bytes: int = 65_536
     header_fields: int = 100
 
     @property
     def tick_seconds(self) -> float:
-        """How often deadlines are looked at: fine enough for the shortest."""
+        """How often deadlines are checked: often enough for the shortest."""
         shortest = min(self.handshake_seconds, self.header_seconds, self.stall_seconds, self.linger_seconds, 4.0)
         return max(0.02, shortest / 4)
+
+
+def limits_of(serve: ServeSettings) -> Limits:
+    """The bounds of an installation's settings."""
+    return Limits(**{one.name: getattr(serve, one.name) for one in fields(Limits) if hasattr(serve, one.name)})
 
 
 class Occupancy:
@@ -54,7 +64,7 @@ class Occupancy:
         return self._total
 
     def enter(self, source: str) -> bool:
-        """Take a place; False, and counted, when there is none."""
+        """Take a place; False when there is none, which is counted."""
         key = _site(source)
         if self._total >= self._limits.connections or self._by_source[key] >= self._limits.connections_per_source:
             self.turned_away += 1  # reading a Counter adds no entry

@@ -240,12 +240,12 @@ def test_a_makers_new_list_is_taken_without_a_restart_and_a_bad_one_is_told(buil
     now = built.house.clock.now()
     (folder / "maker.crl").write_bytes(crl(maker, this_update=now, next_update=now + timedelta(days=1)))
     assert built.builder.refresh(built.doors)
-    assert built.builder.told_of_makers() == {}
+    assert built.builder.anchors.crl_notes() == {}
     (folder / "other.crl").write_bytes(b"no list")
     assert built.builder.refresh(built.doors)
-    assert set(built.builder.told_of_makers()) == {"makers/other.crl"}
+    assert set(built.builder.anchors.crl_notes()) == {"makers/other.crl"}
     assert not built.builder.refresh(built.doors)
-    built.builder.reload_crls()
+    built.builder.anchors.reload_crls()
     assert built.builder.refresh(built.doors), "an operator said so"
     makers_lists = [
         one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "makers' lists"
@@ -254,7 +254,7 @@ def test_a_makers_new_list_is_taken_without_a_restart_and_a_bad_one_is_told(buil
     Built(built.house.settings.folder).house.close()  # nor does it stop a start
     (folder / "other.crl").unlink()
     assert built.builder.refresh(built.doors)
-    assert built.builder.told_of_makers() == {}
+    assert built.builder.anchors.crl_notes() == {}
 
 
 @pytest.mark.parametrize(("name", "parent"), [("h1/icu", "h1"), ("h1", "root")])
@@ -313,18 +313,18 @@ def date_ahead(built: Built) -> datetime:
 
 def test_doors_that_a_clock_shut_say_until_when_and_open_then_by_themselves(built: Built) -> None:
     waits: dict[str, str] = {}
-    built.builder.tell(waits)
+    built.builder.anchors.note(waits)
     assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
     ahead = date_ahead(built)
     opens_at = ahead - timedelta(minutes=5)
-    built.builder.tell(waits)
+    built.builder.anchors.note(waits)
     assert why_refused(built) is Reason.CLOCK_ROLLBACK
     assert f"until {opens_at:%Y-%m-%d %H:%M:%S} UTC" in waits["clock"]
     (told,) = [one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "clock"]
     assert (told.state, f"until {opens_at:%Y-%m-%d %H:%M:%S}Z" in told.finding) == (State.FAILING, True)
     built.clock.later = opens_at - RealClock().now()
     built.builder.refresh(built.doors)
-    built.builder.tell(waits)
+    built.builder.anchors.note(waits)
     assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
     (told,) = [one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "clock"]
     assert told.state is State.WELL
