@@ -17,8 +17,8 @@ from vagus.jobs.periodic import Task
 from vagus.monitoring.status_watch import StatusWatch, watch_crls
 from vagus.records.authorities import find_generation
 from vagus.records.engine.tables import crl_publications, ocsp_responders
-from vagus.server.health import Health, health_app
-from vagus.server.metrics import metrics_app
+from vagus.server.health import Health
+from vagus.server.metrics import operator_pages
 from vagus.server.overload import LoadGauge
 from vagus.server.revocation_sequence import SequenceHealth
 from vagus.server.status_watching import watch_part
@@ -47,7 +47,7 @@ def health(house: PublishingHouse, watch: StatusWatch) -> Health:
 def published(watch: StatusWatch, health: Health) -> dict[str, object]:
     """Let the watch see the present, and read what /health reports of what is published."""
     watch.refresh()
-    answer = call(health_app(health), "GET", "/health")
+    answer = call(operator_pages(health), "GET", "/health")
     assert answer.status == 200, "other processes publish the same: taking this one out of service helps nobody"
     found = json.loads(answer.body)["published"]
     assert isinstance(found, dict)
@@ -55,7 +55,7 @@ def published(watch: StatusWatch, health: Health) -> dict[str, object]:
 
 
 def samples(health: Health) -> dict[str, float]:
-    app = metrics_app(health, health_app(health))
+    app = operator_pages(health)
     answer = call(app, "GET", "/metrics")
     assert (answer.status, answer.headers["content-type"][:10]) == (200, "text/plain")
     return {
@@ -150,12 +150,12 @@ def test_a_long_round_is_followed_by_a_long_pause(house: PublishingHouse, watch:
 
 def test_a_lost_sequence_makes_the_process_fail(house: PublishingHouse, health: Health) -> None:
     house.built.clock.advance(seconds=3)
-    assert call(health_app(health), "GET", "/health").status == 503
+    assert call(operator_pages(health), "GET", "/health").status == 503
     assert samples(health)["vagus_sequence_lost"] == 1
 
 
 def test_other_paths_are_not_found(health: Health) -> None:
-    app = metrics_app(health, health_app(health))
+    app = operator_pages(health)
     assert call(app, "GET", "/other").status == 404
     assert call(app, "POST", "/metrics").status == 404
     assert call(app, "HEAD", "/metrics").body == b""
@@ -173,7 +173,7 @@ def test_what_an_offline_authority_revoked_waits_for_an_operator(
     built.clock.advance(seconds=1)
     house.desk._follower.catch_up()
     found = published(watch, health)
-    said = json.loads(call(health_app(health), "GET", "/health").body)
+    said = json.loads(call(operator_pages(health), "GET", "/health").body)
     assert found["status"] == "warning"
     sentence = said["waits"]["lists of h1#1"]
     assert sentence.startswith("what h1#1 revoked since 20")
@@ -195,8 +195,8 @@ def test_a_revocation_that_nobody_lists_in_time_is_seen_without_any_fetch(
     said = published(watch, health)["unlisted"]
     assert isinstance(said, list)
     assert [one.rpartition("; ")[2] for one in said] == ["vagus serve --issue-for h1/icu"]
-    assert json.loads(call(health_app(health), "GET", "/health").body)["status"] == "degraded"
+    assert json.loads(call(operator_pages(health), "GET", "/health").body)["status"] == "degraded"
     assert (samples(health)["vagus_lists_due"], samples(health)["vagus_lists_behind"]) == (0, 2)
     house.publish()
     assert published(watch, health)["unlisted"] == []
-    assert json.loads(call(health_app(health), "GET", "/health").body)["status"] == "well"
+    assert json.loads(call(operator_pages(health), "GET", "/health").body)["status"] == "well"

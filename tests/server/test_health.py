@@ -16,8 +16,8 @@ from vagus.jobs.part import Part, PartHealth, Parts
 from vagus.jobs.periodic import Task
 from vagus.records.engine.database import open_database
 from vagus.records.installation import InstallationRow, insert_installation
-from vagus.server.health import Health, health_app
-from vagus.server.metrics import encode_metrics
+from vagus.server.health import Health
+from vagus.server.metrics import encode_metrics, operator_pages
 from vagus.server.revocation_sequence import SequenceHealth
 from vagus.testing import FrozenClock
 
@@ -95,7 +95,7 @@ def test_the_worst_part_decides_whether_a_process_is_well_degraded_or_failing(
     found: PartHealth, status: str, code: int
 ) -> None:
     health = Health(Parts([Part("first"), Part("second", health=lambda: found), Part("third")]))
-    response = call(health_app(health), "GET", "/health")
+    response = call(operator_pages(health), "GET", "/health")
     facts = json.loads(response.body)
     assert (facts.pop("status"), response.status) == (status, code)
     assert facts.pop("work") == {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_response
+from vagus.endpoints.routing import Request, Response, Route
 from vagus.jobs.part import PartHealth, Parts
 
 
@@ -55,23 +56,13 @@ class Health:
         return not is_failing, facts
 
 
-def health_app(health: Health) -> ASGIApp:
-    """GET /health: 200 while the process does its work, else 503, JSON in both cases; 404 for other paths."""
+def health_route(health: Health) -> Route:
+    """GET /health: 200 while the process does its work, else 503, JSON in both cases."""
 
-    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        if scope["path"] != "/health" or scope["method"] not in {"GET", "HEAD"}:
-            await send_response(send, HTTPStatus.NOT_FOUND, [(b"content-length", b"0")])
-            return
+    async def report(_request: Request) -> Response:
         is_well, facts = health.report()
         body = json.dumps(facts, sort_keys=True).encode("ascii")
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
-        ]
         status = HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
-        await send_response(send, status, headers, b"" if scope["method"] == "HEAD" else body)
+        return Response(status, b"application/json", body, ((b"cache-control", b"no-store"),))
 
-    return app
+    return Route(re.compile(r"/health\Z"), report)

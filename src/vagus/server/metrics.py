@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
@@ -9,8 +10,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_response
-from vagus.server.health import Health
+from vagus.endpoints.routing import Request, Response, Route, RouteTable
+from vagus.server.health import Health, health_route
 
 _CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -50,15 +51,10 @@ def encode_metrics(health: Health) -> bytes:
     return generate_latest(registry)
 
 
-def metrics_app(health: Health, otherwise: ASGIApp) -> ASGIApp:
-    """GET and HEAD of /metrics; every other path is `otherwise`'s."""
+def operator_pages(health: Health) -> RouteTable:
+    """GET /metrics and /health, for operators."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/metrics" or scope["method"] not in {"GET", "HEAD"}:
-            await otherwise(scope, receive, send)
-            return
-        body = encode_metrics(health)
-        headers = [(b"content-type", _CONTENT_TYPE), (b"content-length", b"%d" % len(body))]
-        await send_response(send, HTTPStatus.OK, headers, b"" if scope["method"] == "HEAD" else body)
+    async def report(_request: Request) -> Response:
+        return Response(HTTPStatus.OK, _CONTENT_TYPE, encode_metrics(health))
 
-    return app
+    return RouteTable((Route(re.compile(r"/metrics\Z"), report), health_route(health)), is_terse=True)

@@ -30,11 +30,11 @@ from vagus.server.crl_publication import CrlPublication, crl_cache_part
 from vagus.server.current_listeners import CurrentListeners, plan_part
 from vagus.server.event_log import event_part
 from vagus.server.gateway_log import GatewayLog
-from vagus.server.health import Health, health_app
+from vagus.server.health import Health
 from vagus.server.issuer_updates import IssuerUpdates, find_names
 from vagus.server.listeners.building import ListenerBuilder, sequence_bound
 from vagus.server.log_publication import ledger_part
-from vagus.server.metrics import metrics_app
+from vagus.server.metrics import operator_pages
 from vagus.server.ocsp_supply import OcspSupply
 from vagus.server.overload import LoadGauge, SheddingOcsp
 from vagus.server.revocation_sequence import sequence_part
@@ -198,14 +198,9 @@ def _health_specs(installation: Installation, parts: Parts) -> list[ListenerSpec
     """The address for operators, if the settings name one."""
     if installation.settings.serve.health is None:
         return []
-    health = Health(parts)
+    health, serve = Health(parts), installation.settings.serve
     host, _, port = installation.settings.serve.health.rpartition(":")
-    app = metrics_app(health, health_app(health))
-    return [
-        ListenerSpec(
-            name="health", host=host.strip("[]"), port=int(port), app=app, limits=limits_of(installation.settings.serve)
-        )
-    ]
+    return [ListenerSpec("health", host.strip("[]"), int(port), app=operator_pages(health), limits=limits_of(serve))]
 
 
 def _spare_the_loop() -> None:
