@@ -37,7 +37,7 @@ def fed(writer: Writer, serial: int) -> None:
     def write(batch: Batch) -> None:
         event = RevocationEvent(batch.next_revocation(), 1, serial, REVOKE, 4, batch.at)
         insert_event(batch.connection, event)
-        batch.tell(event)
+        batch.note_step(event)
 
     writer.submit(write).result(10)
 

@@ -67,7 +67,7 @@ def away(database: Database) -> Iterator[list[str]]:
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, "away")
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("reading", "asking", "glancing"):
+        for name in ("reading", "bounded_reading", "single_statement"):
             patch.setattr(database, name, refuse)
         yield asked
 
@@ -122,16 +122,16 @@ def test_nothing_is_remembered_that_changed_while_it_was_read(
     stock = gate.standing.stock
     device, issued = gate.enrolled("SN-1")
     gate.admit(issued)  # its certificate is not looked up again
-    glancing = stock.database.glancing
+    single = stock.database.single_statement
 
     @contextmanager
     def slow() -> Iterator[Connection]:
-        with glancing() as connection:
+        with single() as connection:
             yield connection
         stock.inventory.change_state(device.id, DeviceState.QUARANTINED, by=BY).result(10)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stock.database, "glancing", slow)
+        patch.setattr(stock.database, "single_statement", slow)
         gate.admit(issued)  # as it was read, just before
     with away(stock.database):
         assert gate.refused(issued) is Reason.DATABASE_UNAVAILABLE

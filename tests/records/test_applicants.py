@@ -10,7 +10,7 @@ from tests.simulator.devices import ICU, device
 from tests.simulator.rows import authority, certificate
 from vagus.identifiers import DeviceId
 from vagus.records import certificates
-from vagus.records.applicants import ApplicantNow, ApplicantRow, find_by_device, find_by_token, look_again
+from vagus.records.applicants import ApplicantNow, ApplicantRow, find_by_device, find_by_token, recheck_applicant
 from vagus.records.devices import insert_device, set_device_state
 from vagus.records.engine.database import Connection, Database
 from vagus.records.models import ModelRow, put_model
@@ -37,7 +37,7 @@ def database(database: Database) -> Database:
 def _now(
     connection: Connection, *, of: DeviceId = DEVICE.id, shown: bytes | None = None, at: int = 150
 ) -> ApplicantNow:
-    return look_again(connection, of, token_sha256=HASH, shown_sha256=shown, at=at)
+    return recheck_applicant(connection, of, token_sha256=HASH, shown_sha256=shown, at=at)
 
 
 def test_a_token_leads_to_its_device_and_unit(database: Database) -> None:
@@ -63,7 +63,7 @@ def test_the_second_look_sees_what_the_batch_has_changed(database: Database) -> 
 
 def test_a_missing_token_hides_no_device_and_a_missing_device_hides_all(database: Database) -> None:
     with database.writing() as connection:
-        bare = look_again(connection, DEVICE.id, token_sha256=None, shown_sha256=None, at=150)
+        bare = recheck_applicant(connection, DEVICE.id, token_sha256=None, shown_sha256=None, at=150)
         assert bare == ApplicantNow(DEVICE, None, is_held=False, shown_state=None)
         assert _now(connection, of=device(3).id) == ApplicantNow(None, None, is_held=False, shown_state=None)
 

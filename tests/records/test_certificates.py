@@ -20,15 +20,15 @@ def test_one_look_tells_authority_key_and_request(database: Database) -> None:
         ca = authority(connection)
         known = certificate(connection, ca, 5)
         insert_key(connection, b"k" * 32, "device:a", at=1)
-        assert rows.look_before_intent(connection, 99, b"k" * 32, "r5") == rows.BeforeIntent(None, None, False, None)
-        assert rows.look_before_intent(connection, ca, b"z" * 32, "new") == rows.BeforeIntent(
+        assert rows.read_before_intent(connection, 99, b"k" * 32, "r5") == rows.BeforeIntent(None, None, False, None)
+        assert rows.read_before_intent(connection, ca, b"z" * 32, "new") == rows.BeforeIntent(
             "active", None, False, None
         )
-        assert rows.look_before_intent(connection, ca, b"k" * 32, "r5") == rows.BeforeIntent(
+        assert rows.read_before_intent(connection, ca, b"k" * 32, "r5") == rows.BeforeIntent(
             "active", "device:a", False, known.leaf_index
         )
         block_key(connection, b"k" * 32, "rule:x", at=2)
-        assert rows.look_before_intent(connection, ca, b"k" * 32, "x").is_key_blocked
+        assert rows.read_before_intent(connection, ca, b"k" * 32, "x").is_key_blocked
 
 
 def test_an_intent_is_found_by_each_of_its_names(database: Database) -> None:
@@ -125,16 +125,16 @@ def test_what_nobody_can_place_has_its_place_in_every_shard_and_in_each_that_beg
         ca, other = authority(connection, "h1/icu"), authority(connection, "h1/er")
         rows.take_places(connection, ca, 0, 250)
         rows.take_places(connection, ca, 1, 10)
-        assert rows.list_standing(connection, ca, 1) == (1,)
+        assert rows.list_covered_shards(connection, ca, 1) == (1,)
         for _ in range(3):
             rows.take_place_everywhere(connection, ca)
         assert [rows.count_places(connection, ca, shard) for shard in (0, 1)] == [253, 13]
         assert rows.take_places(connection, ca, 2, 250) == 253
         assert rows.find_shard(connection, ca) == (2, 253)
         assert rows.list_shards(connection, ca) == (0, 1, 2)
-        assert rows.list_standing(connection, ca, 1) == (1, rows.EVERY_SHARD)
-        assert rows.list_standing(connection, ca, COMPLETE) == (0, 1, 2, rows.EVERY_SHARD)
-        assert rows.list_standing(connection, other, COMPLETE) == (0,)
+        assert rows.list_covered_shards(connection, ca, 1) == (1, rows.EVERY_SHARD)
+        assert rows.list_covered_shards(connection, ca, COMPLETE) == (0, 1, 2, rows.EVERY_SHARD)
+        assert rows.list_covered_shards(connection, other, COMPLETE) == (0,)
 
 
 def test_a_shard_that_is_filled_keeps_what_it_has_beyond(database: Database) -> None:

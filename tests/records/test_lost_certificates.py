@@ -38,7 +38,7 @@ def test_what_stood_in_every_shard_stands_in_one_once_a_list_tells(database: Dat
     with database.writing() as connection:
         row = lose(connection, 5, EVERY_SHARD)
         revoke(connection, row, 1)
-        rows.find_its_shard(connection, row, 3)
+        rows.set_known_shard(connection, row, 3)
         moved, revoked = find_by_leaf(connection, 5), find_revocation(connection, 5)
         assert moved == replace(row, shard=3)
         assert revoked is not None

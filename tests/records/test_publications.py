@@ -72,10 +72,10 @@ def test_a_delta_keeps_its_base(database: Database) -> None:
         ca = authority(connection)
         row = delta(ca, 6, None)
         assert rows.find_delta(connection, ca, 0) is None
-        rows.keep(connection, rows.find_standing(connection, ca, 0), None, row)
+        rows.keep(connection, rows.find_shard_state(connection, ca, 0), None, row)
         assert rows.find_delta(connection, ca, 0) == row
         newer = replace(row, number=7, crl_der=b"delta")
-        rows.keep(connection, rows.find_standing(connection, ca, 0), None, newer)
+        rows.keep(connection, rows.find_shard_state(connection, ca, 0), None, newer)
         assert rows.find_delta(connection, ca, 0) == newer
         assert rows.find_number(connection, ca, 0, is_delta=True) == 7
 
@@ -84,24 +84,24 @@ def test_a_list_and_its_delta_are_kept_together_whatever_is_there(database: Data
     with database.writing() as connection:
         ca = authority(connection)
 
-        def keep(made: Publication, beside: DeltaRow | None) -> rows.Standing:
-            standing = rows.find_standing(connection, ca, 0)
+        def keep(made: Publication, beside: DeltaRow | None) -> rows.ShardState:
+            standing = rows.find_shard_state(connection, ca, 0)
             rows.keep(connection, standing, made, beside)
             assert rows.find_publication(connection, ca, 0) == made
             return standing
 
         other = publication(ca, COMPLETE)
         rows.put_publication(connection, other)
-        assert keep(publication(ca), None) == rows.Standing(None, has_delta=False)
+        assert keep(publication(ca), None) == rows.ShardState(None, has_delta=False)
         first = replace(publication(ca), crl_der=b"")
-        assert keep(publication(ca, number=8), delta(ca, 8, None)) == rows.Standing(first, has_delta=False)
+        assert keep(publication(ca, number=8), delta(ca, 8, None)) == rows.ShardState(first, has_delta=False)
         assert rows.find_delta(connection, ca, 0) == delta(ca, 8, None)
         keep(publication(ca, number=9), delta(ca, 9))
         assert rows.find_delta(connection, ca, 0) == delta(ca, 9)
         keep(publication(ca, number=10), None)
         assert rows.find_delta(connection, ca, 0) == delta(ca, 9), "as it was"
         connection.execute(delete(crl_publications).where(crl_publications.c.shard == 0))
-        assert keep(publication(ca, number=11), delta(ca, 11)) == rows.Standing(None, has_delta=True)
+        assert keep(publication(ca, number=11), delta(ca, 11)) == rows.ShardState(None, has_delta=True)
         assert rows.find_delta(connection, ca, 0) == delta(ca, 11)
         assert rows.find_publication(connection, ca, COMPLETE) == other
 
@@ -112,7 +112,7 @@ def test_on_postgresql_a_list_and_its_delta_are_kept_in_two_round_trips(
 ) -> None:
     """One look and one change: nobody else can revoke meanwhile."""
     ca = authority(postgres_tables)
-    rows.keep(postgres_tables, rows.find_standing(postgres_tables, ca, 0), publication(ca), delta(ca, 7))
+    rows.keep(postgres_tables, rows.find_shard_state(postgres_tables, ca, 0), publication(ca), delta(ca, 7))
     asked: list[str] = []
     whole = _Compiled._execute
 
@@ -121,7 +121,7 @@ def test_on_postgresql_a_list_and_its_delta_are_kept_in_two_round_trips(
         return whole(self, connection, text, values)
 
     monkeypatch.setattr(_Compiled, "_execute", noting)
-    standing = rows.find_standing(postgres_tables, ca, 0)
+    standing = rows.find_shard_state(postgres_tables, ca, 0)
     rows.keep(postgres_tables, standing, publication(ca, number=8), delta(ca, 8))
     assert asked == ["SELECT", "WITH"]
     assert rows.find_number(postgres_tables, ca, 0, is_delta=True) == 8

@@ -34,7 +34,7 @@ QUESTIONS: dict[str, Question] = {
         connection, asked, alive_at=5, after=-1, until=size
     ),
     "list_late_profiles": lambda connection, asked, _: rows.list_late_profiles(connection, asked, alive_at=5, after=-1),
-    "count_but_own": lambda connection, asked, _: rows.count_but_own(
+    "count_without_self_issued": lambda connection, asked, _: rows.count_without_self_issued(
         connection, asked, alive_at=5, states=rows.LIVE, is_of_authorities=True
     ),
     "list_touched": lambda connection, asked, _: rows.list_touched(

@@ -144,7 +144,7 @@ class _AtOnce:
 LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "an applicant before its certificate": (
         20,
-        lambda c: applicants.look_again(
+        lambda c: applicants.recheck_applicant(
             c, DEVICE, token_sha256=_serial(5000), shown_sha256=hashlib.sha256(b"f5000").digest(), at=NOW
         ),
     ),
@@ -189,7 +189,7 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_look_reads_little_more_than_it_gives(misled: Database, look: str, plan: str) -> None:
     most, act = LOOKS[look]
-    with misled.connect_writer() as connection:
+    with misled.open_writer() as connection:
         connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {plan}")
         connection.connection.driver_connection.prepare_threshold = 0  # type: ignore[union-attr]
         assert rows_read(connection, act) <= most
@@ -197,7 +197,7 @@ def test_a_look_reads_little_more_than_it_gives(misled: Database, look: str, pla
 
 
 def test_the_newest_revocations_cost_a_few_rows_of_each_shard(misled: Database) -> None:
-    with misled.connect_writer() as connection:
+    with misled.open_writer() as connection:
         shards = rows_read(connection, lambda c: certificates.list_shards(c, OTHER))
         whole = rows_read(connection, lambda c: status_facts.list_newest_revoked(c, OTHER, 4))
         assert whole - shards <= 60
@@ -206,7 +206,7 @@ def test_the_newest_revocations_cost_a_few_rows_of_each_shard(misled: Database) 
 
 def test_what_goes_through_everything_goes_through_it_once(misled: Database) -> None:
     """The audit's looks, and the prober's at all that is revoked: linear, whatever the plan."""
-    with misled.connect_writer() as connection:
+    with misled.open_writer() as connection:
         for each in (
             audit_rows.iterate_recorded_certificates,
             audit_rows.iterate_recorded_events,

@@ -145,7 +145,7 @@ def test_a_node_goes_on_over_a_database_that_stands_still(hanging: tuple[Relay, 
         assert await fetch() == 200
         assert (await status_of(new)).response_status is ocsp.OCSPResponseStatus.TRY_LATER
         relay.thaw()
-        while lists.state().is_away:  # until the follower has read, and ASK_SECONDS at least, nobody asks
+        while lists.state().is_away:  # until the follower has read, and BOUNDED_READ_SECONDS at least, nobody asks
             await asyncio.sleep(0.1)
             await asyncio.get_running_loop().run_in_executor(threads, lists.refresh)
         assert (await status_of(new)).certificate_status is ocsp.OCSPCertStatus.GOOD

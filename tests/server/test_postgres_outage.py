@@ -166,7 +166,7 @@ def test_a_standby_that_lets_everybody_read_is_not_taken_for_the_database(
     built.clock.advance(seconds=3)
     assert is_away(follower.catch_up)
     assert follower.is_lost(built.clock.now(), timedelta(seconds=2))
-    for road in (built.database.reading, built.database.asking):
+    for road in (built.database.reading, built.database.bounded_reading):
         with pytest.raises(Unavailable, match="standby") as refused, road():
             pass
         assert refused.value.reason is Reason.DATABASE_UNAVAILABLE

@@ -32,7 +32,7 @@ from vagus.records.certificates import (
 )
 from vagus.records.engine.database import Connection
 from vagus.records.engine.writer import Batch, Writer
-from vagus.records.lost_certificates import find_its_shard, take_place
+from vagus.records.lost_certificates import set_known_shard, take_place
 from vagus.records.publications import ADOPTED, COMPLETE, Publication, find_facts, put_publication
 from vagus.records.revocation.revocations import find_revocation
 from vagus.x509.crls.building import RevocationReason
@@ -110,7 +110,7 @@ def record_entry(
     if row is None:
         row = _record(batch, authority, serial, since, shard, is_of_ours=is_of_ours)
     elif row.shard == EVERY_SHARD and shard is not None:
-        find_its_shard(batch.connection, row, shard)
+        set_known_shard(batch.connection, row, shard)
     before = find_revocation(batch.connection, row.leaf_index)
     if before is not None and not _says_more(RevocationReason(before.reason), reason):
         return 0

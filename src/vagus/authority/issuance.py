@@ -212,7 +212,7 @@ class Issuance:
         order, issuer, connection = prepared.order, prepared.issuer, batch.connection
         spki_sha256 = order.public_key.spki_sha256
         # 1. the authority, the key and the request id, in one query under the batch's lock
-        before = rows.look_before_intent(connection, issuer.authority_id, spki_sha256, order.request_id)
+        before = rows.read_before_intent(connection, issuer.authority_id, spki_sha256, order.request_id)
         if before.leaf_index is not None:
             return self._repeat(prepared, batch, before.leaf_index)
         _check_authority(before.authority_state, issuer, self._pack.profile(order.profile))

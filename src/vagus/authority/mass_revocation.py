@@ -137,7 +137,7 @@ class MassRevocation:
         """
         at = int(self._clock.now().timestamp())
         with self._database.reading() as connection:
-            return selections.count_but_own(
+            return selections.count_without_self_issued(
                 connection,
                 row.selection,
                 alive_at=at,

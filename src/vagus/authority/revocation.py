@@ -163,7 +163,7 @@ def _revoke_one(batch: Batch, one: Revocable, reason: RevocationReason, *, by: s
     # 2. a compromised key is never certified again, whoever brings it
     blocked: tuple[Write, ...] = ()
     if reason.is_compromise:
-        blocked = key_rows.blocking(row.spki_sha256, row.owner, at=batch.at, state=one.key_state)
+        blocked = key_rows.block_writes(row.spki_sha256, row.owner, at=batch.at, state=one.key_state)
     # 3. once revoked stays revoked
     if one.sequence is not None and one.reason is not None:
         stood = RevocationReason(one.reason)
@@ -204,9 +204,9 @@ def _release(batch: Batch, one: Revocable, *, by: str) -> int:
     state = certificate_rows.INTENDED if row.fingerprint is None else certificate_rows.ISSUED
     write_together(
         batch.connection,
-        rows.inserting_event(_event(batch, one, sequence, rows.RELEASE, RevocationReason.REMOVE_FROM_CRL)),
-        rows.deleting_revocation(row.leaf_index),
-        certificate_rows.moving(row.leaf_index, state),
+        rows.event_write(_event(batch, one, sequence, rows.RELEASE, RevocationReason.REMOVE_FROM_CRL)),
+        rows.removal_write(row.leaf_index),
+        certificate_rows.state_write(row.leaf_index, state),
     )
     append(batch, Release(one.reference, row.serial, sequence, by))
     return sequence
@@ -232,9 +232,9 @@ def _write(
     )
     write_together(
         batch.connection,
-        rows.inserting_event(_event(batch, one, sequence, act, reason)),
-        rows.inserting_revocation(stands),
-        certificate_rows.moving(row.leaf_index, state),
+        rows.event_write(_event(batch, one, sequence, act, reason)),
+        rows.revocation_write(stands),
+        certificate_rows.state_write(row.leaf_index, state),
         *further,
     )
     return sequence
@@ -243,7 +243,7 @@ def _write(
 def _event(batch: Batch, one: Revocable, sequence: int, act: str, reason: RevocationReason) -> RevocationEvent:
     row = one.certificate
     event = RevocationEvent(sequence, row.authority_id, row.serial, act, int(reason), batch.at)
-    batch.tell(event)
+    batch.note_step(event)
     return event
 
 

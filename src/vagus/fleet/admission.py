@@ -16,7 +16,7 @@ from vagus.fleet.lifecycle import MAY_CONNECT, MAY_ENROL, DeviceState, check_may
 from vagus.identifiers import DeviceId
 from vagus.policy.values import Function, PolicyPack, SessionOnRevocation
 from vagus.reasons import Reason
-from vagus.records.devices import DeviceRow, glance_at_device
+from vagus.records.devices import DeviceRow, query_device
 from vagus.records.engine.database import Database
 from vagus.tls.peer import Peer
 from vagus.trust.validation import AcceptedIdentity, Expectation, Role, Validator
@@ -99,7 +99,7 @@ class Admission:
         find_lapse: Callable[[datetime], NotTrusted | None] = lambda _at: None,
         find_device: FindDevice | None = None,
     ) -> None:
-        ask = partial(glance_at_device, database)
+        ask = partial(query_device, database)
         self._ask_inventory: FindDevice = ask
         self._find_device = find_device or ask
         self._find_lapse = find_lapse

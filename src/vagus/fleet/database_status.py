@@ -17,7 +17,7 @@ from vagus.ledger.entries import IssuanceRecorded, decode_entry
 from vagus.policy.values import Function, PolicyPack
 from vagus.reasons import Reason
 from vagus.records.authorities import find_by_key
-from vagus.records.certificates import glance_at_certificate, load_bytes
+from vagus.records.certificates import load_bytes, query_certificate
 from vagus.records.engine.database import Connection, Database
 from vagus.records.log import iterate_leaves
 from vagus.records.lost_certificates import LOST
@@ -140,7 +140,7 @@ def _is_ours(database: Database, authority_id: int, certificate: PathCertificate
 
     An intent commits to the TBS before the key is used, so the same TBS under a good signature is what was intended.
     """
-    row = glance_at_certificate(database, authority_id, certificate.serial)
+    row = query_certificate(database, authority_id, certificate.serial)
     if row is None:
         return None
     if row.fingerprint == LOST:

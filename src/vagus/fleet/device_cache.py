@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
-from vagus.records.devices import DeviceRow, glance_at_device
+from vagus.records.devices import DeviceRow, query_device
 
 if TYPE_CHECKING:
     from vagus.events.devices import DeviceFollower
@@ -57,7 +57,7 @@ class DeviceCache:
             return known
         position = self._follower.position
         try:
-            row = glance_at_device(self._database, device_id)
+            row = query_device(self._database, device_id)
         except Unavailable as error:
             known = self._rows.get(device_id.text)  # read again: a change may have removed it meanwhile
             if error.reason is not Reason.DATABASE_UNAVAILABLE or known is None:

@@ -68,7 +68,7 @@ _NOW = Statement(
 
 def find_by_token(database: Database, token_sha256: bytes) -> ApplicantRow | None:
     """The token of this hash and whose it is, as a reading of its own."""
-    row = _BY_TOKEN.glance(database, token=token_sha256)
+    row = _BY_TOKEN.query(database, token=token_sha256)
     if row is None:
         return None
     device = None if row.id is None else read_device(row)
@@ -77,13 +77,13 @@ def find_by_token(database: Database, token_sha256: bytes) -> ApplicantRow | Non
 
 def find_by_device(database: Database, device_id: DeviceId) -> ApplicantRow:
     """The device of this id, as a reading of its own."""
-    row = _BY_DEVICE.glance(database, device=device_id.text)
+    row = _BY_DEVICE.query(database, device=device_id.text)
     if row is None:
         return ApplicantRow(None, None)
     return ApplicantRow(read_device(row), None if row.name is None else read_unit(row))
 
 
-def look_again(
+def recheck_applicant(
     connection: Connection, device_id: DeviceId, *, token_sha256: bytes | None, shown_sha256: bytes | None, at: int
 ) -> ApplicantNow:
     """What may have changed since: device, token, holds, and the certificate that the connection was made with."""

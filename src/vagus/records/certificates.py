@@ -10,7 +10,7 @@ from sqlalchemy import CompoundSelect, bindparam, func, insert, select, union_al
 
 from vagus.identifiers import serial_bytes
 from vagus.records.engine.database import Connection, Database
-from vagus.records.engine.query_hints import behind, hidden
+from vagus.records.engine.query_hints import hidden, rows_after
 from vagus.records.engine.statements import Statement, Write, write_together
 from vagus.records.engine.tables import (
     authorities,
@@ -134,7 +134,7 @@ def _every_shard() -> CompoundSelect[tuple[int]]:
 _SHARDS = _every_shard()
 
 
-def look_before_intent(connection: Connection, authority_id: int, spki_sha256: bytes, request_id: str) -> BeforeIntent:
+def read_before_intent(connection: Connection, authority_id: int, spki_sha256: bytes, request_id: str) -> BeforeIntent:
     """Everything that the intent's own transaction must check, in one statement."""
     row = _BEFORE.find(connection, authority=authority_id, spki=spki_sha256, request=request_id)
     if row is None:
@@ -184,10 +184,10 @@ def note_signatures(connection: Connection, signed: Sequence[tuple[int, bytes, b
 
 def set_state(connection: Connection, leaf_index: int, state: str) -> None:
     """Move a certificate to `state`."""
-    write_together(connection, moving(leaf_index, state))
+    write_together(connection, state_write(leaf_index, state))
 
 
-def moving(leaf_index: int, state: str) -> Write:
+def state_write(leaf_index: int, state: str) -> Write:
     """The change of `set_state`."""
     return _MOVED.write(leaf=leaf_index, new_state=state)
 
@@ -198,9 +198,9 @@ def find_certificate(connection: Connection, authority_id: int, serial: int) -> 
     return None if found is None else read_row(found)
 
 
-def glance_at_certificate(database: Database, authority_id: int, serial: int) -> CertificateRow | None:
+def query_certificate(database: Database, authority_id: int, serial: int) -> CertificateRow | None:
     """`find_certificate` as a reading of its own."""
-    found = _BY_SERIAL.glance(database, authority=authority_id, number=serial_bytes(serial))
+    found = _BY_SERIAL.query(database, authority=authority_id, number=serial_bytes(serial))
     return None if found is None else read_row(found)
 
 
@@ -239,7 +239,7 @@ def list_intended(
     place = (certificates.c.state, certificates.c.leaf_index)
     query = (
         select(certificates)
-        .where(*behind(connection, place, (state, after)))
+        .where(*rows_after(connection, place, (state, after)))
         .where(hidden(certificates.c.fingerprint.is_(None)))
         .order_by(*place)
         .limit(count)
@@ -254,7 +254,7 @@ def list_alive(
     place = (certificates.c.authority_id, certificates.c.leaf_index)
     query = (
         select(certificates)
-        .where(*behind(connection, place, (authority_id, after)))
+        .where(*rows_after(connection, place, (authority_id, after)))
         .where(hidden(certificates.c.not_after > alive_at, certificates.c.state != INTENDED))
         .order_by(*place)
         .limit(count)
@@ -339,7 +339,7 @@ def list_shards(connection: Connection, authority_id: int) -> tuple[int, ...]:
     return tuple(sorted(found)) or (0,)
 
 
-def list_standing(connection: Connection, authority_id: int, shard: int) -> tuple[int, ...]:
+def list_covered_shards(connection: Connection, authority_id: int, shard: int) -> tuple[int, ...]:
     """What rows have for their shard that stand in the list of `shard`, or in the complete one for a negative one."""
     shards = (shard,) if shard >= 0 else list_shards(connection, authority_id)
     return (*shards, EVERY_SHARD) if count_places(connection, authority_id, EVERY_SHARD) else shards

@@ -106,9 +106,9 @@ def find_device(connection: Connection, device_id: DeviceId) -> DeviceRow | None
     return None if row is None else read_device(row)
 
 
-def glance_at_device(database: Database, device_id: DeviceId) -> DeviceRow | None:
+def query_device(database: Database, device_id: DeviceId) -> DeviceRow | None:
     """`find_device` as a reading of its own."""
-    row = _BY_ID.glance(database, device=device_id.text)
+    row = _BY_ID.query(database, device=device_id.text)
     return None if row is None else read_device(row)
 
 

@@ -55,13 +55,13 @@ def block_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int
     Whether it was news.
     """
     known = find_key(connection, spki_sha256)
-    news = blocking(spki_sha256, owner, at=at, state=None if known is None else known.state)
+    news = block_writes(spki_sha256, owner, at=at, state=None if known is None else known.state)
     if news:
         write_together(connection, *news)
     return bool(news)
 
 
-def blocking(spki_sha256: bytes, owner: str, *, at: int, state: str | None) -> tuple[Write, ...]:
+def block_writes(spki_sha256: bytes, owner: str, *, at: int, state: str | None) -> tuple[Write, ...]:
     """The change of `block_key`, given what stands: the key's state, None for an unknown one; empty: it is blocked."""
     if state == BLOCKED:
         return ()

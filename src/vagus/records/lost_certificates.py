@@ -30,7 +30,7 @@ def take_place(connection: Connection, authority_id: int, shard: int) -> None:
         take_places(connection, authority_id, shard, 1)
 
 
-def find_its_shard(connection: Connection, row: CertificateRow, shard: int) -> None:
+def set_known_shard(connection: Connection, row: CertificateRow, shard: int) -> None:
     """A list tells in which shard a certificate stands that stood in every one: there alone from now on."""
     take_place(connection, row.authority_id, shard)
     for table in (certificates, revocations):

@@ -47,7 +47,7 @@ class ExistingDeviceRow:
     state: str
 
 
-def list_standing_authorities(connection: Connection, *, at: int) -> tuple[ExistingAuthorityRow, ...]:
+def list_existing_authorities(connection: Connection, *, at: int) -> tuple[ExistingAuthorityRow, ...]:
     """Every authority by name, with its live certificates at `at` (seconds since 1970)."""
     issuer = certificates.c.authority_id
     each = connection.execute(select(issuer, func.count()).where(_is_live(at)).group_by(issuer))
@@ -74,7 +74,7 @@ def _is_live(at: int) -> ColumnElement[bool]:
     return hidden(table.state.in_(_LIVE), table.not_after > at, table.profile.not_in(_OWN_PROFILES))
 
 
-def list_standing_devices(connection: Connection) -> tuple[ExistingDeviceRow, ...]:
+def list_existing_devices(connection: Connection) -> tuple[ExistingDeviceRow, ...]:
     """Every device of the inventory, narrow."""
     table = devices.c
     query = select(

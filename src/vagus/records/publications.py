@@ -61,7 +61,7 @@ class ResponderRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ShardState:
     """What is there of a shard before another list of it is kept: facts of its newest one, and a row for deltas."""
 
     newest: Publication | None
@@ -94,16 +94,16 @@ _UPDATE_DELTA = Statement(
 )
 
 
-def find_standing(connection: Connection, authority_id: int, shard: int) -> Standing:
+def find_shard_state(connection: Connection, authority_id: int, shard: int) -> ShardState:
     """What is there of a shard: one look where it has a list."""
     found = _STANDING.find(connection, authority=authority_id, place=shard)
     if found is None:
-        return Standing(None, find_number(connection, authority_id, shard, is_delta=True) is not None)
-    return Standing(_facts(authority_id, found), found.delta_number is not None)
+        return ShardState(None, find_number(connection, authority_id, shard, is_delta=True) is not None)
+    return ShardState(_facts(authority_id, found), found.delta_number is not None)
 
 
 def keep(
-    connection: Connection, standing: Standing, publication: Publication | None, delta: DeltaRow | None = None
+    connection: Connection, standing: ShardState, publication: Publication | None, delta: DeltaRow | None = None
 ) -> None:
     """Keep these as the newest of their shard, of which `standing` was seen under the batch's lock."""
     # What is there is changed in its place: a driver keeps what was last bound to a statement, which may be 50 MB, and
@@ -124,7 +124,7 @@ def _writing(statement: Statement, row: Publication | DeltaRow, names: Sequence[
 
 def put_publication(connection: Connection, publication: Publication) -> None:
     """Keep this one as the newest of its shard."""
-    keep(connection, find_standing(connection, publication.authority_id, publication.shard), publication)
+    keep(connection, find_shard_state(connection, publication.authority_id, publication.shard), publication)
 
 
 def find_publication(connection: Connection, authority_id: int, shard: int) -> Publication | None:

@@ -170,7 +170,7 @@ class GuardedCrls:
         """As `PublishedCrls.find_crl`; raises Unavailable(RESTORE_UNSETTLED) where a newer one may be published."""
         if self.setback_watch.is_settled:
             return self.crls.find_crl(name, generation, shard, is_delta=is_delta)
-        with self.database.asking() as connection:
+        with self.database.bounded_reading() as connection:
             row = find_generation(connection, name, generation)
             if row is None or row.certificate_der is None:
                 return None

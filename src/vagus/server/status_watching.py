@@ -14,7 +14,7 @@ from vagus.jobs.periodic import Task
 from vagus.monitoring.http_fetch import HttpFetch
 from vagus.monitoring.prober import Prober
 from vagus.monitoring.status_watch import StatusWatch
-from vagus.records.engine.planner_statistics import BelievedSizes
+from vagus.records.engine.planner_statistics import TableSizeCheck
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -70,7 +70,7 @@ def watch_part(watch: StatusWatch, clock: Clock, tasks: list[Task]) -> Part:
 
 def statistics_part(database: Database) -> Part:
     """Compares PostgreSQL's statistics with the tables each minute. SQLite keeps none."""
-    task = Task("statistics", _SECONDS, BelievedSizes(database).mend, _LONGEST_ANALYSIS, runs_first=False)
+    task = Task("statistics", _SECONDS, TableSizeCheck(database).analyse_misjudged, _LONGEST_ANALYSIS, runs_first=False)
     return Part("planner-statistics", [] if database.is_sqlite else [task], _THREAD)
 
 

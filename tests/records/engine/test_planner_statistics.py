@@ -8,7 +8,7 @@ import pytest
 
 from tests.postgres import fresh_database
 from vagus.records.engine.database import Database, open_database
-from vagus.records.engine.planner_statistics import BelievedSizes
+from vagus.records.engine.planner_statistics import TableSizeCheck
 
 _BELIEVED = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'log_leaves'::regclass"
 _FILL = "INSERT INTO log_leaves SELECT n, repeat('e', 90)::bytea, '' FROM generate_series({}, {}) n"
@@ -36,17 +36,17 @@ def believed(database: Database) -> int:
 @pytest.mark.interop
 def test_a_table_that_was_empty_when_it_was_looked_at_is_counted_anew(loaded: Database) -> None:
     assert believed(loaded) <= 0
-    BelievedSizes(loaded).mend()
+    TableSizeCheck(loaded).analyse_misjudged()
     assert believed(loaded) == 20_000
 
 
 @pytest.mark.interop
 def test_what_is_not_far_off_is_left_to_autovacuum(loaded: Database) -> None:
-    sizes = BelievedSizes(loaded)
-    sizes.mend()
+    sizes = TableSizeCheck(loaded)
+    sizes.analyse_misjudged()
     with loaded.writing() as connection:
         connection.exec_driver_sql(_FILL.format(20_001, 25_000))
-    sizes.mend()
+    sizes.analyse_misjudged()
     assert believed(loaded) == 20_000
 
 
@@ -54,17 +54,17 @@ def test_what_is_not_far_off_is_left_to_autovacuum(loaded: Database) -> None:
 def test_many_pages_of_few_rows_are_looked_at_once(loaded: Database) -> None:
     with loaded.writing() as connection:
         connection.exec_driver_sql("DELETE FROM log_leaves WHERE leaf_index > 20")
-    sizes = BelievedSizes(loaded)
-    sizes.mend()
+    sizes = TableSizeCheck(loaded)
+    sizes.analyse_misjudged()
     assert believed(loaded) == 20
     with loaded.writing() as connection:
         connection.exec_driver_sql("DELETE FROM log_leaves WHERE leaf_index > 10")
-    sizes.mend()
+    sizes.analyse_misjudged()
     assert believed(loaded) == 20
 
 
 def test_sqlite_is_not_asked(file_database: Database) -> None:
-    BelievedSizes(file_database).mend()
+    TableSizeCheck(file_database).analyse_misjudged()
 
 
 @pytest.mark.interop

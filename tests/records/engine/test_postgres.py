@@ -75,7 +75,7 @@ def read(database: Database, statement: str = "SELECT 1", *, patience: float | N
 
 
 def ask(database: Database, statement: str = "SELECT 1") -> object:
-    with database.asking() as connection:
+    with database.bounded_reading() as connection:
         return connection.execute(text(statement)).scalar_one()
 
 
@@ -97,7 +97,7 @@ def test_behind_a_failure_askers_are_refused_without_waiting(silent: Database, m
     monkeypatch.setattr("vagus.records.engine.database.time.monotonic", lambda: now[0])
     assert "a moment ago" not in refusal_of(lambda: ask(silent)).message
     assert "a moment ago" in refusal_of(lambda: ask(silent)).message
-    now[0] += databases.ASK_SECONDS
+    now[0] += databases.BOUNDED_READ_SECONDS
     assert "a moment ago" not in refusal_of(lambda: ask(silent)).message
 
 
@@ -108,7 +108,7 @@ def test_askers_wait_for_a_tenth_of_the_time_and_ask_again_once_somebody_has_rea
     monkeypatch.setattr("vagus.records.engine.database.time.monotonic", lambda: now[0])
 
     def fail() -> None:
-        with real.asking():
+        with real.bounded_reading():
             now[0] += 3
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, "it said nothing for 3 s")
 
@@ -120,7 +120,7 @@ def test_askers_wait_for_a_tenth_of_the_time_and_ask_again_once_somebody_has_rea
     assert "for 3 s" in refusal_of(fail).message
     assert read(real) == 1
     assert "a moment ago" in refusal_of(fail).message, "what is read may be there where what is asked for hangs"
-    now[0] += databases.ASK_SECONDS
+    now[0] += databases.BOUNDED_READ_SECONDS
     assert ask(real) == 1
 
 
@@ -135,7 +135,7 @@ def test_a_statement_that_hangs_ends_for_whoever_asks_and_the_next_one_is_answer
     real: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "said nothing for 1 s" in refusal_of(lambda: ask(real, "SELECT 1 FROM pg_sleep(600)")).message
-    monkeypatch.setattr(databases, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(databases, "BOUNDED_READ_SECONDS", 0.0)
     real._away_until = 0.0
     assert ask(real) == 1
 
@@ -160,7 +160,7 @@ def test_the_server_ends_what_was_left_behind(real: Database) -> None:
     with real.writing() as connection:  # a migration
         settings = [connection.execute(text(f"SHOW {one}_timeout")).scalar_one() for one in ("statement", "lock")]
     assert settings == ["0", "0"]
-    with real.connect_writer() as connection:
+    with real.open_writer() as connection:
         settings = [connection.execute(text(f"SHOW {one}_timeout")).scalar_one() for one in ("statement", "lock")]
     assert settings == ["0", "65s"]
 
@@ -179,7 +179,7 @@ def test_what_the_url_says_of_the_connection_is_left_so(postgres: str) -> None:
 @contextmanager
 def head_held(database: Database) -> Iterator[None]:
     """Another process's batch that does not end."""
-    with database.connect_writer() as other, other.begin():
+    with database.open_writer() as other, other.begin():
         other.execute(text("SELECT 1 FROM log_head FOR UPDATE"))
         yield
 

@@ -102,21 +102,21 @@ def test_behind_a_lock_the_look_is_given_and_what_is_said_is_done(database: Data
 
 
 def test_without_a_transaction_it_begins_one_as_sqlalchemy_does(file_database: Database) -> None:
-    connection = file_database.connect_writer()
+    connection = file_database.open_writer()
     _ADD.change(connection, **KEY)
     assert connection.in_transaction()
     connection.rollback()
     connection.close()
-    assert _FIND.glance(file_database, spki=KEY["spki_sha256"]) is None
+    assert _FIND.query(file_database, spki=KEY["spki_sha256"]) is None
 
 
 def test_a_glance_sees_each_commit_and_nothing_before_it(database: Database) -> None:
-    assert _FIND.glance(database, spki=KEY["spki_sha256"]) is None
+    assert _FIND.query(database, spki=KEY["spki_sha256"]) is None
     with database.writing() as connection:
         _ADD.change(connection, **KEY)
         if not database.is_memory:
-            assert _FIND.glance(database, spki=KEY["spki_sha256"]) is None
-    found = _FIND.glance(database, spki=KEY["spki_sha256"])
+            assert _FIND.query(database, spki=KEY["spki_sha256"]) is None
+    found = _FIND.query(database, spki=KEY["spki_sha256"])
     assert found is not None
     assert found.owner == KEY["owner"]
 
@@ -124,9 +124,9 @@ def test_a_glance_sees_each_commit_and_nothing_before_it(database: Database) -> 
 def test_a_glance_cannot_write(file_database: Database) -> None:
     returning = Statement(insert(keys).returning(keys.c.owner), "spki_sha256", "owner", "state", "since")
     with pytest.raises(Unavailable) as refusal:
-        returning.glance(file_database, **KEY)
+        returning.query(file_database, **KEY)
     assert refusal.value.reason is Reason.DATABASE_UNAVAILABLE
-    assert _FIND.glance(file_database, spki=KEY["spki_sha256"]) is None
+    assert _FIND.query(file_database, spki=KEY["spki_sha256"]) is None
 
 
 def test_a_taken_key_is_an_integrity_error_that_shows_no_value(database: Database) -> None:

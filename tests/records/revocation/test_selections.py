@@ -259,7 +259,7 @@ def test_every_question_about_a_selection_speaks_of_the_same_certificates(
         bearers = {row.device_id for row in live} - {None}
         assert rows.count_devices(connection, selection, alive_at=500) == len(bearers)
         for is_of_authorities in (True, False):
-            left = rows.count_but_own(
+            left = rows.count_without_self_issued(
                 connection, selection, alive_at=500, states=rows.LIVE, is_of_authorities=is_of_authorities
             )
             assert left == len(live)

@@ -150,7 +150,7 @@ class PublishedCrls:
     def find_certificate(self, name: str, generation: int) -> bytes | None:
         """The certificate of an authority, for caIssuers; None if there is none."""
         if (name, generation) not in self._certificates:
-            with self._database.asking() as connection:  # its id may be known from before it was certified
+            with self._database.bounded_reading() as connection:  # its id may be known from before it was certified
                 row = authority_rows.find_generation(connection, name, generation)
             if row is not None:
                 self._learn(row)
@@ -181,7 +181,7 @@ class PublishedCrls:
             if not is_due and self._is_fresh():
                 return
             commits, refreshed_at = self._commits, self._clock.now()
-            with self._database.asking() as connection:
+            with self._database.bounded_reading() as connection:
                 full = publication_rows.list_numbers(connection)
                 deltas = publication_rows.list_delta_numbers(connection)
                 outdated = publication_rows.list_outdated(connection)
@@ -212,14 +212,14 @@ class PublishedCrls:
     def _find_id(self, name: str, generation: int) -> int | None:
         authority_id = self._ids.get((name, generation))
         if authority_id is None:
-            with self._database.asking() as connection:
+            with self._database.bounded_reading() as connection:
                 row = authority_rows.find_generation(connection, name, generation)
             if row is not None:
                 authority_id = self._learn(row)
         return authority_id
 
     def _learn_names(self) -> None:
-        with self._database.asking() as connection:
+        with self._database.bounded_reading() as connection:
             for row in authority_rows.list_authorities(connection):
                 self._learn(row)
 

@@ -372,7 +372,7 @@ def ends_from(previous: Publication | None, now: datetime) -> int:
 
 def list_entries(connection: Connection, authority_id: int, shard: int, since: int) -> Iterator[bytes]:
     """The entries of one shard, or of all of them for `COMPLETE`, many joined at a time."""
-    for one in certificate_rows.list_standing(connection, authority_id, shard):
+    for one in certificate_rows.list_covered_shards(connection, authority_id, shard):
         yield from revocation_rows.iterate_entries(connection, authority_id, one, ends_from=since)
 
 
@@ -383,7 +383,7 @@ def _store(batch: Batch, issuer: Issuer, both: SignedCrl) -> Publication | None:
     a moment, although it is newer by the clock.
     """
     made = both.publication
-    stored = rows.find_standing(batch.connection, made.authority_id, made.shard)
+    stored = rows.find_shard_state(batch.connection, made.authority_id, made.shard)
     newest = stored.newest
     if newest is not None and (
         newest.number >= made.number or newest.this_update >= made.this_update or newest.sequence > made.sequence

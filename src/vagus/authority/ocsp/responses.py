@@ -332,7 +332,7 @@ class OcspResponses:
             return True
         if serial <= 0 or serial.bit_length() > 160:
             return False
-        with self._database.asking() as connection:
+        with self._database.bounded_reading() as connection:
             row = certificate_rows.find_certificate(connection, responder.authority_id, serial)
         if row is None:
             return False

@@ -18,7 +18,7 @@ from vagus.records.tokens import TokenRow
 def read_again(batch: Batch, applicant: Applicant) -> ApplicantNow:
     """What is on record now about the device, its token and the certificate that its connection was made with."""
     shown = None if applicant.current is None else applicant.current.leaf_sha256
-    return applicants.look_again(
+    return applicants.recheck_applicant(
         batch.connection, applicant.device.id, token_sha256=applicant.token_sha256, shown_sha256=shown, at=batch.at
     )
 

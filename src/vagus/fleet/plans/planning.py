@@ -46,9 +46,9 @@ from vagus.records.models import MakerAnchorRow, ModelRow, find_model, list_mode
 from vagus.records.plan_rows import (
     count_live,
     insert_devices,
+    list_existing_authorities,
+    list_existing_devices,
     list_known_serials,
-    list_standing_authorities,
-    list_standing_devices,
     set_group_domain,
 )
 from vagus.records.units import UnitRow, list_units, put_unit
@@ -208,7 +208,7 @@ class Planning:
                 plan_sha256=hashlib.sha256(self._adopted.read_bytes()).digest() if self._adopted.exists() else None,
                 authorities={
                     one.name: ExistingAuthority(one.name, one.kind, one.state, one.generation, one.live)
-                    for one in list_standing_authorities(connection, at=at)
+                    for one in list_existing_authorities(connection, at=at)
                 },
                 units={str(one.name): (one.organisation, one.title) for one in list_units(connection)},
                 models={
@@ -219,7 +219,7 @@ class Planning:
                     (one.model, one.maker_serial): ExistingDevice(
                         one.id, one.unit, one.place, one.profile, one.host_names, one.state in HAS_ENDED
                     )
-                    for one in list_standing_devices(connection)
+                    for one in list_existing_devices(connection)
                 },
                 named_urls=find_named_urls(connection, at=at),
             )

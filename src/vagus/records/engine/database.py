@@ -55,13 +55,13 @@ _WRITE_SECONDS = 60.0
 _CONNECT_SECONDS = 5
 _PING_SECONDS = 5.0
 
-ASK_SECONDS = 1.0
+BOUNDED_READ_SECONDS = 1.0
 """How long `asking` waits for a PostgreSQL that says nothing, and how long it then leaves it alone at least."""
 _SPARED = 9
 """How many times as long as a failure took nobody asks again, unless somebody else has read meanwhile."""
 _ASK_CONNECT_SECONDS = 2  # libpq's least
 
-LONGEST_ASK_SECONDS = _ASK_CONNECT_SECONDS + 3 * ASK_SECONDS
+LONGEST_ASK_SECONDS = _ASK_CONNECT_SECONDS + 3 * BOUNDED_READ_SECONDS
 """The bound on all of an `asking` that fails: its turn, a lost connection, another one, the statement."""
 
 _DURABLE_COMMITS = frozenset({"on", "local", "remote_write", "remote_apply"})  # each waits for the local flush
@@ -130,7 +130,7 @@ class Database:
                 yield connection
             return
         if not self.is_sqlite and _is_event_loop():
-            with self.asking() as connection:
+            with self.bounded_reading() as connection:
                 yield connection
             return
         with (
@@ -143,12 +143,10 @@ class Database:
         self._away_until = min(self._away_until, self._doubted_until)
 
     @contextmanager
-    def asking(self) -> Iterator[Connection]:
+    def bounded_reading(self) -> Iterator[Connection]:
         """A short reading for the thread that serves connections: others wait behind it.
 
-        Raises Unavailable(DATABASE_UNAVAILABLE) within LONGEST_ASK_SECONDS, and then at once for nine times as long as
-        it took, ASK_SECONDS at least: a database that hangs costs that thread a tenth of its time, and what is known
-        without it goes on. Whoever reads it elsewhere, as those who follow it do, ends that.
+        Raises Unavailable(DATABASE_UNAVAILABLE) within about five seconds, and then at once for a while.
         """
         if self.is_sqlite:
             with self.reading() as connection:
@@ -164,18 +162,18 @@ class Database:
         except Unavailable as error:
             if error.reason is Reason.DATABASE_UNAVAILABLE:
                 now = time.monotonic()
-                self._doubted_until = now + ASK_SECONDS
+                self._doubted_until = now + BOUNDED_READ_SECONDS
                 self._away_until = max(self._doubted_until, now + _SPARED * (now - began))
             raise
 
     @contextmanager
-    def glancing(self) -> Iterator[Connection]:
+    def single_statement(self) -> Iterator[Connection]:
         """A connection that reads one statement: each has a snapshot of its own where there is no transaction.
 
         For `statements` alone, which begins none. Raises Unavailable(DATABASE_UNAVAILABLE).
         """
         if self.path is None:
-            with self.asking() as connection:
+            with self.bounded_reading() as connection:
                 yield connection
             return
         with unavailable_as_ours(self.path):
@@ -199,14 +197,14 @@ class Database:
         """
         with (
             unavailable_as_ours(self.path),
-            self.exclusive_turn(),
-            self.connect_writer() as connection,
+            self.exclusive_memory(),
+            self.open_writer() as connection,
             connection.begin(),
             self._patient(connection, None),
         ):
             yield connection
 
-    def connect_writer(self) -> Connection:
+    def open_writer(self) -> Connection:
         """A connection whose transactions take the write lock at their start.
 
         A PostgreSQL that says nothing for 60 s, be it for another's lock, is away.
@@ -214,7 +212,7 @@ class Database:
         return self._writers.connect()
 
     @contextmanager
-    def exclusive_turn(self) -> Iterator[None]:
+    def exclusive_memory(self) -> Iterator[None]:
         """Nothing for a database on disk; for one in memory, its only connection to oneself."""
         if not self.is_memory:
             yield
@@ -268,7 +266,7 @@ class Database:
 
         Raises Misconfigured(DURABILITY_WEAK): an answer must not leave before its intent is on the disk.
         """
-        with unavailable_as_ours(self.path), self.exclusive_turn(), self.connect_writer() as connection:
+        with unavailable_as_ours(self.path), self.exclusive_memory(), self.open_writer() as connection:
             for name, value, is_strong, remedy in _durability(connection, is_sqlite=self.is_sqlite):
                 if not is_strong:
                     msg = f"the database's {name} is {value}, answers could be lost in a power cut; set it to {remedy}"
@@ -276,7 +274,7 @@ class Database:
 
     def describe_durability(self) -> tuple[tuple[str, str], ...]:
         """Each setting that durability rests on with its value, for doctor and reports."""
-        with unavailable_as_ours(self.path), self.exclusive_turn(), self.connect_writer() as connection:
+        with unavailable_as_ours(self.path), self.exclusive_memory(), self.open_writer() as connection:
             rows = _durability(connection, is_sqlite=self.is_sqlite)
             return tuple((name, value) for name, value, _, _ in rows)
 
@@ -393,8 +391,8 @@ def _postgres_engine(url: URL, *, is_writing: bool, is_asking: bool) -> Engine:
         bound_connections(engine, writing)
         return engine
     if is_asking:
-        size = {"pool_size": _ASKERS, "max_overflow": _MORE_ASKERS, "pool_timeout": ASK_SECONDS}
-        bounds = Bounds(_ASK_CONNECT_SECONDS, ASK_SECONDS, "statement_timeout", ASK_SECONDS)
+        size = {"pool_size": _ASKERS, "max_overflow": _MORE_ASKERS, "pool_timeout": BOUNDED_READ_SECONDS}
+        bounds = Bounds(_ASK_CONNECT_SECONDS, BOUNDED_READ_SECONDS, "statement_timeout", BOUNDED_READ_SECONDS)
     else:
         size, bounds = _pool_size(), Bounds(_CONNECT_SECONDS, _PING_SECONDS, "statement_timeout", READ_SECONDS)
     engine = create_engine(url, isolation_level="REPEATABLE READ", pool_pre_ping=True, **size)

@@ -36,14 +36,14 @@ _MISJUDGED = text(
 )
 
 
-class BelievedSizes:
+class TableSizeCheck:
     """What one process has PostgreSQL look at; asked every minute it costs one look at the catalogue."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pages: dict[str, int] = {}  # when it was looked at: few rows in many pages may be the truth
 
-    def mend(self) -> None:
+    def analyse_misjudged(self) -> None:
         """ANALYZE what is misjudged, and was not half as large when that was done last. Raises Unavailable."""
         if self._database.is_sqlite:
             return

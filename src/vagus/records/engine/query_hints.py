@@ -20,7 +20,7 @@ def hidden(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     return case((and_(*conditions), 1), else_=0) == 1
 
 
-def behind(
+def rows_after(
     connection: Connection, place: Sequence[ColumnElement[Any]], values: Sequence[object]
 ) -> tuple[ColumnElement[bool], ...]:
     """Rows that have all `values` but the last, which theirs is behind; order them by `place`, the columns of an index.

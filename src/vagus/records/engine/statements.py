@@ -41,9 +41,9 @@ class Statement:
         """The first row, a named tuple of what the statement selects; None when there is none."""
         return self.ready(connection).find(connection, values)
 
-    def glance(self, database: Database, **values: object) -> Any | None:
+    def query(self, database: Database, **values: object) -> Any | None:
         """`find` as a reading of its own: one statement is one snapshot and needs no transaction around it."""
-        with database.glancing() as connection:
+        with database.single_statement() as connection:
             return self._compile(connection).find(connection, values)
 
     def find_locked(self, connection: Connection, lock: Statement, further: str) -> Any | None:

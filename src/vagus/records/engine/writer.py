@@ -122,7 +122,7 @@ class Batch:
         self._sequence += 1
         return self._sequence
 
-    def tell(self, step: RevocationEvent) -> None:
+    def note_step(self, step: RevocationEvent) -> None:
         """Let whoever follows the sequence in this process have a numbered step without reading it back."""
         self._steps.append(step)
 
@@ -346,7 +346,7 @@ class Writer:
     def _write(self, batch: Sequence[_Pending[Any]]) -> None:
         running = [pending for pending in batch if pending.future.set_running_or_notify_cancel()]
         try:
-            with self.database.exclusive_turn():
+            with self.database.exclusive_memory():
                 done, facts = self._commit(running)
         except VagusError as error:
             self._drop_connection()
@@ -404,7 +404,7 @@ class Writer:
         if self._connection is not None and is_resting and not self.database.is_sqlite:
             self._connection.close()
         if self._connection is None or self._connection.closed:
-            self._connection = self.database.connect_writer()
+            self._connection = self.database.open_writer()
         return self._connection
 
     def _open_batch(self, connection: Connection) -> Batch:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import Row, and_, bindparam, delete, exists, func, insert, null, select
 
 from vagus.identifiers import serial_bytes
-from vagus.records.certificates import EVERY_SHARD, list_shards, list_standing
+from vagus.records.certificates import EVERY_SHARD, list_covered_shards, list_shards
 from vagus.records.engine.database import Connection
-from vagus.records.engine.query_hints import behind, hidden
+from vagus.records.engine.query_hints import hidden, rows_after
 from vagus.records.engine.statements import Statement, Write, write_together
 from vagus.records.engine.tables import certificates, revocation_events, revocations
 
@@ -104,10 +104,10 @@ _RELEASED_BEHIND = (
 def put_revocation(connection: Connection, row: RevocationRow) -> None:
     """Revoke or hold: replaces what stood for this certificate."""
     delete_revocation(connection, row.leaf_index)
-    write_together(connection, inserting_revocation(row))
+    write_together(connection, revocation_write(row))
 
 
-def inserting_revocation(row: RevocationRow) -> Write:
+def revocation_write(row: RevocationRow) -> Write:
     """The change that revokes or holds a certificate about which nothing stands."""
     return _INSERT.write(
         leaf_index=row.leaf_index,
@@ -124,20 +124,20 @@ def inserting_revocation(row: RevocationRow) -> Write:
 
 def delete_revocation(connection: Connection, leaf_index: int) -> None:
     """Release from hold: the certificate stands in no further CRL."""
-    write_together(connection, deleting_revocation(leaf_index))
+    write_together(connection, removal_write(leaf_index))
 
 
-def deleting_revocation(leaf_index: int) -> Write:
+def removal_write(leaf_index: int) -> Write:
     """The change of `delete_revocation`."""
     return _DELETE.write(leaf=leaf_index)
 
 
 def insert_event(connection: Connection, event: RevocationEvent) -> None:
     """One more step of the sequence, numbered by the batch."""
-    write_together(connection, inserting_event(event))
+    write_together(connection, event_write(event))
 
 
-def inserting_event(event: RevocationEvent) -> Write:
+def event_write(event: RevocationEvent) -> Write:
     """The change of `insert_event`."""
     return _INSERT_EVENT.write(
         sequence=event.sequence,
@@ -244,7 +244,7 @@ def list_changes(connection: Connection, authority_id: int, shard: int, *, after
     # What stands revoked or held tells its last step itself; of the steps only releases are read, which are few: a mass
     # revocation stays behind the base for hours, and every list of every shard comes by here.
     found = []
-    for one in list_standing(connection, authority_id, shard):
+    for one in list_covered_shards(connection, authority_id, shard):
         values = {"authority": authority_id, "shard": one, "behind": after, "most": most}
         found += [*connection.execute(_LISTED_BEHIND, values), *connection.execute(_RELEASED_BEHIND, values)]
     found.sort(key=lambda row: row.leaf_index)
@@ -264,8 +264,8 @@ def oldest_waiting(connection: Connection, authority_id: int, shard: int, *, aft
     place = (table.authority_id, table.shard, table.sequence)
     query = select(table.revoked_at).order_by(*place).limit(1)  # one row, however many a mass revocation leaves waiting
     found = [
-        connection.execute(query.where(*behind(connection, place, (authority_id, one, after)))).scalar()
-        for one in list_standing(connection, authority_id, shard)
+        connection.execute(query.where(*rows_after(connection, place, (authority_id, one, after)))).scalar()
+        for one in list_covered_shards(connection, authority_id, shard)
     ]
     return min((int(at) for at in found if at is not None), default=None)
 

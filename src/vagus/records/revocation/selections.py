@@ -270,7 +270,7 @@ def list_among(
     return tuple(sorted(found, key=lambda row: row.leaf_index))
 
 
-def count_but_own(
+def count_without_self_issued(
     connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...], is_of_authorities: bool
 ) -> int:
     """How many certificates a selection holds, without those of roots for themselves.

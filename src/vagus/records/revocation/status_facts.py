@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import select, tuple_
 
-from vagus.records.certificates import CertificateRow, find_by_leaf, list_standing
+from vagus.records.certificates import CertificateRow, find_by_leaf, list_covered_shards
 from vagus.records.engine.database import Connection
-from vagus.records.engine.query_hints import behind, stream
+from vagus.records.engine.query_hints import rows_after, stream
 from vagus.records.engine.tables import certificates, revocation_events, revocations
 from vagus.records.lost_certificates import LOST
 from vagus.records.publications import COMPLETE
@@ -39,7 +39,7 @@ def iterate_revoked(connection: Connection, authority_id: int, shard: int | None
         .order_by(table.shard, table.leaf_index)
     )
     if shard is not None:
-        query = query.where(table.shard.in_(list_standing(connection, authority_id, shard)))
+        query = query.where(table.shard.in_(list_covered_shards(connection, authority_id, shard)))
     for serial, at_shard, revoked_at, not_after, sequence in stream(connection, query):
         yield RevokedFact(int.from_bytes(serial, "big"), at_shard, revoked_at, not_after, sequence)
 
@@ -57,7 +57,7 @@ def list_newest_revoked(connection: Connection, authority_id: int, count: int) -
     place = tuple_(table.authority_id, table.shard, table.sequence)
     query = select(table.sequence, table.leaf_index).order_by(*(one.desc() for one in place)).limit(count)
     newest: list[tuple[int, int]] = []
-    for shard in list_standing(connection, authority_id, COMPLETE):  # each has an index of its steps; all have none
+    for shard in list_covered_shards(connection, authority_id, COMPLETE):  # the index begins with the shard
         in_shard = (place > (authority_id, shard, -1), place < (authority_id, shard + 1, -1))
         newest += [(row.sequence, row.leaf_index) for row in connection.execute(query.where(*in_shard))]
     found = (find_by_leaf(connection, leaf) for _, leaf in sorted(newest, reverse=True)[:count])
@@ -73,7 +73,7 @@ def find_alive_from(connection: Connection, authority_id: int, leaf_index: int, 
     place = (table.authority_id, table.leaf_index)
     near = (
         select(table.leaf_index, table.not_after, table.fingerprint)
-        .where(*behind(connection, place, (authority_id, leaf_index - 1)))
+        .where(*rows_after(connection, place, (authority_id, leaf_index - 1)))
         .order_by(*place)
         .limit(_NEAR)
         .subquery()
@@ -92,7 +92,7 @@ def find_newest_alive(connection: Connection, authority_id: int, *, alive_at: in
     place = (table.authority_id, table.leaf_index)
     near = (
         select(table.leaf_index, table.not_after, table.fingerprint)
-        .where(*behind(connection, place, (authority_id, -1)))
+        .where(*rows_after(connection, place, (authority_id, -1)))
         .order_by(*(one.desc() for one in place))
         .limit(_NEAR)
         .subquery()
@@ -107,6 +107,6 @@ def find_newest_leaf(connection: Connection, authority_id: int) -> int | None:
     """The leaf of the newest certificate of an authority."""
     table = certificates.c
     place = (table.authority_id, table.leaf_index)
-    query = select(table.leaf_index).where(*behind(connection, place, (authority_id, -1)))
+    query = select(table.leaf_index).where(*rows_after(connection, place, (authority_id, -1)))
     query = query.order_by(*(one.desc() for one in place))
     return connection.execute(query.limit(1)).scalar_one_or_none()
