@@ -92,7 +92,9 @@ def test_a_server_that_says_nothing_is_unavailable(silent: Database, clock: Cloc
         assert error.reason is Reason.DATABASE_UNAVAILABLE
 
 
-def test_behind_a_failure_askers_are_refused_without_waiting(silent: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_failure_bounded_reads_are_refused_without_waiting(
+    silent: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [100.0]
     monkeypatch.setattr("vagus.records.engine.database.time.monotonic", lambda: now[0])
     assert "a moment ago" not in refusal_of(lambda: ask(silent)).message
@@ -101,7 +103,7 @@ def test_behind_a_failure_askers_are_refused_without_waiting(silent: Database, m
     assert "a moment ago" not in refusal_of(lambda: ask(silent)).message
 
 
-def test_askers_wait_for_a_tenth_of_the_time_and_ask_again_once_somebody_has_read(
+def test_bounded_reads_wait_for_a_tenth_of_the_time_until_another_thread_has_read(
     real: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
@@ -136,7 +138,7 @@ def test_a_statement_that_hangs_ends_for_whoever_asks_and_the_next_one_is_answer
 ) -> None:
     assert "said nothing for 1 s" in refusal_of(lambda: ask(real, "SELECT 1 FROM pg_sleep(600)")).message
     monkeypatch.setattr(databases, "BOUNDED_READ_SECONDS", 0.0)
-    real._away_until = 0.0
+    real._paused_until = 0.0
     assert ask(real) == 1
 
 

@@ -271,7 +271,8 @@ def test_every_question_about_a_selection_speaks_of_the_same_certificates(
 
 @pytest.mark.parametrize("page", [1, 3])
 def test_a_model_is_gone_through_page_by_page(database: Database, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
-    monkeypatch.setattr(rows, "_PAGE", page)
+    for module in ("engine.query_hints", "revocation.selections"):
+        monkeypatch.setattr(f"vagus.records.{module}.PAGE", page)
     with database.writing() as connection:
         filled = _fill(connection)
         made = [row for row in filled if _has(Selection(model=MODEL), row)]

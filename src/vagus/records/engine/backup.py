@@ -1,6 +1,6 @@
-"""A consistent copy of a SQLite database that is being written, and its way back; archives are made elsewhere.
+"""Copies a SQLite database while it is written, checks such a copy, and puts it back; makes no archive.
 
-PostgreSQL has its own tools for both (pg_basebackup, pg_dump); asking for it here is refused with that remedy.
+PostgreSQL has its own tools (pg_basebackup, pg_dump); for it this is refused with that remedy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vagus.records.engine.database import Database
 
 
 def copy_database(database: Database, target: Path) -> int:
-    """Copy the database as it stands at one instant into the new file `target`; gives the size of its log.
+    """Copy the database as it is at one instant into the new file `target`; gives the size of its log.
 
     Writing goes on meanwhile. The copy has mode 0600, holds everything (no side files) and is on the disk when this
     returns. Raises Conflict(ALREADY_EXISTS), Unavailable(DATABASE_UNAVAILABLE), Misconfigured(BAD_ARGUMENT) on
@@ -48,8 +48,8 @@ def copy_database(database: Database, target: Path) -> int:
 def restore_database(copy: Path, target: Path) -> int:
     """Put a checked copy in the place of a database file that does not exist yet; gives the size of its log.
 
-    Atomic: after a crash `target` is there whole or not at all. Whoever calls this marks the installation as
-    restored before anything is issued. Raises Conflict(ALREADY_EXISTS), IntegrityFailure(BACKUP_DAMAGED).
+    Atomic: after a crash `target` is there whole or not at all. The caller marks the installation as restored before
+    anything is issued. Raises Conflict(ALREADY_EXISTS), IntegrityFailure(BACKUP_DAMAGED).
     """
     partial = _new_file(target)
     try:

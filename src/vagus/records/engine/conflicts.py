@@ -1,4 +1,4 @@
-"""What two honest callers can do to each other in the tables, as a conflict; knows no table and undoes nothing."""
+"""Tells a conflict of two correct callers (a taken key, a missing row) from a mistake of this program."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from vagus.records.engine.outages import first_line
 
 
 def as_conflict(error: SQLAlchemyError) -> Exception:
-    """What two honest callers can do to each other (a key taken, a row gone) as a conflict.
+    """Conflict(ALREADY_EXISTS) for a key that is taken or a row that is gone; every other error as it is.
 
-    A missing value or a broken check is a mistake of ours, like every other statement error, and stays what it is.
+    Two correct callers can cause the first by racing. A missing value or a failed CHECK is a mistake of this program.
     """
     if not isinstance(error, IntegrityError) or _broken_constraint(error.orig) not in _CONFLICTS:
         return error

@@ -1,7 +1,18 @@
-"""Opens the database, SQLite or PostgreSQL, gives consistent readings and proves its settings durable; writes no row.
+"""Opens the database, SQLite or PostgreSQL, gives consistent reads and checks that its settings are durable.
 
-All writing goes through `records.writer`. A reading is one snapshot: everything read inside one `reading()` block
-fits together. Readings cannot write.
+Ways to a connection, by purpose:
+
+    reading()            a snapshot: everything read in the block fits together; for worker threads
+    bounded_reading()    a snapshot on the thread that serves connections: fails fast, then backs off
+    single_statement()   no transaction at all, for one statement, which is its own snapshot; the cheapest
+    open_writer()        for `Writer` alone, which writes every row of daily work together with its ledger entry
+    writing()            a transaction of its own: creation, migrations, restore
+
+The first three cannot write: SQLite connections have `query_only`, PostgreSQL transactions are READ ONLY.
+
+A database in memory (for tests) has one connection for all of them, which serves one thread at a time
+(`exclusive_memory`). Reads may be nested within a thread there; a write inside a read is refused, since it would wait
+for itself.
 """
 
 from __future__ import annotations
@@ -36,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA", "Connection", "Database", "open_database"]
 
 SCHEMA = "0001"
-"""The newest migration: what `create` makes and `check_schema` asks for."""
+"""The newest migration: the one that `create` makes and `check_schema` requires."""
 
 _VERSION_TABLE = """CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -46,23 +57,20 @@ _BUSY_SECONDS = 10
 _MEMORY_SECONDS = 30
 _READERS = 8
 _MORE_READERS = 24
-_ASKERS = 2
-_MORE_ASKERS = 14
+_BOUNDED = 2
+_MORE_BOUNDED = 14
 
 READ_SECONDS = 60.0
-"""How long a reading waits for a PostgreSQL that says nothing."""
+"""How long a reading waits for a PostgreSQL that sends nothing."""
 _WRITE_SECONDS = 60.0
 _CONNECT_SECONDS = 5
 _PING_SECONDS = 5.0
 
 BOUNDED_READ_SECONDS = 1.0
-"""How long `asking` waits for a PostgreSQL that says nothing, and how long it then leaves it alone at least."""
-_SPARED = 9
-"""How many times as long as a failure took nobody asks again, unless somebody else has read meanwhile."""
-_ASK_CONNECT_SECONDS = 2  # libpq's least
-
-LONGEST_ASK_SECONDS = _ASK_CONNECT_SECONDS + 3 * BOUNDED_READ_SECONDS
-"""The bound on all of an `asking` that fails: its turn, a lost connection, another one, the statement."""
+"""How long `bounded_reading` waits for a PostgreSQL that sends nothing, and its shortest pause after a failure."""
+_PAUSE_FACTOR = 9
+"""The pause after a failed bounded read, in multiples of the time that the failure took."""
+_BOUNDED_CONNECT_SECONDS = 2  # libpq's least
 
 _DURABLE_COMMITS = frozenset({"on", "local", "remote_write", "remote_apply"})  # each waits for the local flush
 
@@ -98,20 +106,22 @@ class Database:
         self.is_memory = self.is_sqlite and self.path is None
         self._memory_turn = threading.RLock()  # the one connection of a database in memory serves one thread at a time
         self._memory_reading: Connection | None = None
-        self._glasses: deque[Connection] = deque()  # connections that no transaction was ever begun on
+        # Idle connections on which no transaction was ever begun: any thread appends and pops, both are atomic.
+        self._single_statement: deque[Connection] = deque()
         if self.path is not None:
             _check_file(self.path)
         self._writers = self._engine(is_writing=True)
         self._readers = self._writers if self.is_memory else self._engine(is_writing=False)
-        self._askers = self._readers if self.is_sqlite else self._engine(is_writing=False, is_asking=True)
-        # Of the monotonic clock: until when nobody asks, and until when not even behind a reading that went well.
-        self._away_until = self._doubted_until = 0.0
+        self._bounded_readers = self._readers if self.is_sqlite else self._engine(is_writing=False, is_bounded=True)
+        # The pause of `bounded_reading`, by the monotonic clock. Any thread writes these without a lock: a lost update
+        # makes one pause longer or shorter, and no result depends on it.
+        self._paused_until = self._shortest_pause_until = 0.0
 
     def close(self) -> None:
         """Close every idle connection."""
-        while self._glasses:
-            self._glasses.pop().close()
-        self._askers.dispose()
+        while self._single_statement:
+            self._single_statement.pop().close()
+        self._bounded_readers.dispose()
         self._readers.dispose()
         self._writers.dispose()
 
@@ -119,8 +129,9 @@ class Database:
     def reading(self, *, patience: float | None = READ_SECONDS) -> Iterator[Connection]:
         """A connection that sees one snapshot and cannot write.
 
-        A PostgreSQL that says nothing for `patience` seconds is away; None: whatever it takes, for an audit. On a
-        thread that runs an event loop this is `asking`, whoever calls: every connection waits there.
+        A PostgreSQL that sends nothing for `patience` seconds is unavailable; None waits for as long as it takes, for
+        an audit. On a thread that runs an event loop this is `bounded_reading`, whatever the caller asked for: every
+        connection of the process waits on that thread.
 
         Raises Unavailable(DATABASE_UNAVAILABLE). Don't wait for the writer inside: a database in memory serves one
         thread at a time, and an open snapshot keeps SQLite's write-ahead log from being reused.
@@ -140,37 +151,43 @@ class Database:
             self._patient(connection, patience),
         ):
             yield connection
-        self._away_until = min(self._away_until, self._doubted_until)
+        self._paused_until = min(self._paused_until, self._shortest_pause_until)
 
     @contextmanager
     def bounded_reading(self) -> Iterator[Connection]:
-        """A short reading for the thread that serves connections: others wait behind it.
+        """A short read on the thread that serves connections, where all others wait until it ends.
 
-        Raises Unavailable(DATABASE_UNAVAILABLE) within about five seconds, and then at once for a while.
+        Raises Unavailable(DATABASE_UNAVAILABLE) within about five seconds (a free connection, a lost one, a new one
+        and the statement each have a bound), and then at once during a pause.
+
+        The pause is nine times as long as the failure took, and BOUNDED_READ_SECONDS at least. So a database that
+        hangs costs the thread a tenth of its time, and requests that need no database go on. A `reading` that works on
+        another thread (a follower polls every 250 ms) ends the pause, but never before its first BOUNDED_READ_SECONDS.
         """
         if self.is_sqlite:
             with self.reading() as connection:
                 yield connection
             return
         began = time.monotonic()
-        if began < self._away_until:
-            msg = "the database did not answer a moment ago; try again, then look at its log"
+        if began < self._paused_until:
+            msg = "the database did not respond a moment ago; try again, then look at its log"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
         try:
-            with unavailable_as_ours(self.path), self._askers.connect() as connection, connection.begin():
+            with unavailable_as_ours(self.path), self._bounded_readers.connect() as connection, connection.begin():
                 yield connection
         except Unavailable as error:
             if error.reason is Reason.DATABASE_UNAVAILABLE:
                 now = time.monotonic()
-                self._doubted_until = now + BOUNDED_READ_SECONDS
-                self._away_until = max(self._doubted_until, now + _SPARED * (now - began))
+                self._shortest_pause_until = now + BOUNDED_READ_SECONDS
+                self._paused_until = max(self._shortest_pause_until, now + _PAUSE_FACTOR * (now - began))
             raise
 
     @contextmanager
     def single_statement(self) -> Iterator[Connection]:
-        """A connection that reads one statement: each has a snapshot of its own where there is no transaction.
+        """A connection for one statement, which without a transaction around it is a snapshot of its own.
 
-        For `statements` alone, which begins none. Raises Unavailable(DATABASE_UNAVAILABLE).
+        On SQLite this saves the BEGIN and ROLLBACK around it. For `statements` alone, which begins no transaction.
+        Raises Unavailable(DATABASE_UNAVAILABLE).
         """
         if self.path is None:
             with self.bounded_reading() as connection:
@@ -178,7 +195,7 @@ class Database:
             return
         with unavailable_as_ours(self.path):
             try:
-                connection = self._glasses.pop()
+                connection = self._single_statement.pop()
             except IndexError:
                 connection = self._readers.connect()
             try:
@@ -186,14 +203,14 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
-            self._glasses.append(connection)
+            self._single_statement.append(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A connection in a transaction that holds the write lock; commits at the end, rolls back on an error.
 
-        Only for `writer`, `create` and restore: rows written elsewhere would pass by the ledger. It waits for its
-        statements without a bound, for a migration may take hours.
+        Only for creation, migrations and restore: a row that is written here has no ledger entry. It waits for its
+        statements without a bound, since a migration may take hours.
         """
         with (
             unavailable_as_ours(self.path),
@@ -207,13 +224,13 @@ class Database:
     def open_writer(self) -> Connection:
         """A connection whose transactions take the write lock at their start.
 
-        A PostgreSQL that says nothing for 60 s, be it for another's lock, is away.
+        A PostgreSQL that sends nothing for 60 s, even because another holds a lock, is unavailable.
         """
         return self._writers.connect()
 
     @contextmanager
     def exclusive_memory(self) -> Iterator[None]:
-        """Nothing for a database on disk; for one in memory, its only connection to oneself."""
+        """For a database in memory, keep its only connection for this thread; for others nothing."""
         if not self.is_memory:
             yield
             return
@@ -262,14 +279,14 @@ class Database:
             raise Misconfigured(Reason.SCHEMA_MISMATCH, msg, found=found, needed=SCHEMA)
 
     def check_durability(self) -> None:
-        """Read the settings back from the engine, over the connection that commits; what is set is not what holds.
+        """Read the settings back from the engine, over the connection that commits: a setting may not take effect.
 
-        Raises Misconfigured(DURABILITY_WEAK): an answer must not leave before its intent is on the disk.
+        Raises Misconfigured(DURABILITY_WEAK): a response must not leave before its intent is on the disk.
         """
         with unavailable_as_ours(self.path), self.exclusive_memory(), self.open_writer() as connection:
             for name, value, is_strong, remedy in _durability(connection, is_sqlite=self.is_sqlite):
                 if not is_strong:
-                    msg = f"the database's {name} is {value}, answers could be lost in a power cut; set it to {remedy}"
+                    msg = f"the database's {name} is {value}, a power cut could undo responses; set it to {remedy}"
                     raise Misconfigured(Reason.DURABILITY_WEAK, msg, setting=name, value=value)
 
     def describe_durability(self) -> tuple[tuple[str, str], ...]:
@@ -322,10 +339,10 @@ class Database:
         with patient(connection, seconds):
             yield
 
-    def _engine(self, *, is_writing: bool, is_asking: bool = False) -> Engine:
+    def _engine(self, *, is_writing: bool, is_bounded: bool = False) -> Engine:
         try:
             if not self.is_sqlite:
-                return _postgres_engine(self.url, is_writing=is_writing, is_asking=is_asking)
+                return _postgres_engine(self.url, is_writing=is_writing, is_bounded=is_bounded)
         except (ImportError, NoSuchModuleError) as error:
             msg = "PostgreSQL needs the driver psycopg; install vagus[postgres]"
             raise Misconfigured(Reason.BAD_SETTINGS, msg) from error
@@ -362,7 +379,7 @@ def insert_empty_head(connection: Connection) -> None:
 
 
 def _check_file(path: Path) -> None:
-    """Create `path` for its owner alone, or refuse one that others can read: it names devices and keys."""
+    """Create `path` for its owner alone, or refuse one that others can read: it holds names of devices and keys."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -381,7 +398,7 @@ def _pool_size() -> dict[str, float]:
     return {"pool_size": _READERS, "max_overflow": _MORE_READERS, "pool_timeout": _BUSY_SECONDS}
 
 
-def _postgres_engine(url: URL, *, is_writing: bool, is_asking: bool) -> Engine:
+def _postgres_engine(url: URL, *, is_writing: bool, is_bounded: bool) -> Engine:
     from vagus.records.engine.postgres import Bounds, bound_connections
 
     if is_writing:
@@ -390,9 +407,13 @@ def _postgres_engine(url: URL, *, is_writing: bool, is_asking: bool) -> Engine:
         writing = Bounds(_CONNECT_SECONDS, _WRITE_SECONDS, "lock_timeout", _WRITE_SECONDS)
         bound_connections(engine, writing)
         return engine
-    if is_asking:
-        size = {"pool_size": _ASKERS, "max_overflow": _MORE_ASKERS, "pool_timeout": BOUNDED_READ_SECONDS}
-        bounds = Bounds(_ASK_CONNECT_SECONDS, BOUNDED_READ_SECONDS, "statement_timeout", BOUNDED_READ_SECONDS)
+    if is_bounded:
+        size = {
+            "pool_size": _BOUNDED,
+            "max_overflow": _MORE_BOUNDED,
+            "pool_timeout": BOUNDED_READ_SECONDS,
+        }
+        bounds = Bounds(_BOUNDED_CONNECT_SECONDS, BOUNDED_READ_SECONDS, "statement_timeout", BOUNDED_READ_SECONDS)
     else:
         size, bounds = _pool_size(), Bounds(_CONNECT_SECONDS, _PING_SECONDS, "statement_timeout", READ_SECONDS)
     engine = create_engine(url, isolation_level="REPEATABLE READ", pool_pre_ping=True, **size)

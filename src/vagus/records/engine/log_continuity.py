@@ -1,7 +1,13 @@
-"""Whether the log that a writer finds still goes on from what it committed; appends nothing.
+"""Checks that the log still contains what this writer committed; appends nothing.
 
-A failover that lost the last commits, or a database that other tools set back under running processes, looks like a log
-that was never longer: its places would be given out a second time, which is a fork.
+A failover can lose the last commits, and other tools can set a database back while processes run. The log is then
+shorter, or it has other leaves in the places of ours. Appending would give a place out a second time. That is a fork of
+the log, and every device that holds an earlier checkpoint would report it.
+
+So a writer remembers the head that it committed last, and the hash of its last leaf. If it finds that same head again,
+nothing has happened. If the head is another one, other processes have appended, or the log was set back. The log is
+sound if it is not shorter and the remembered leaf is still in its place: a leaf that was replaced has another hash. The
+check is one lookup by primary key, and only in batches that follow another process's.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ _LEAF = Statement(select(log_leaves.c.leaf_hash).where(log_leaves.c.leaf_index =
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A head, as size and root, that follows on the last leaf that was committed here."""
+    """A head (size and root) that contains the last leaf that was committed here."""
 
     head: tuple[int, bytes]
     leaf_index: int
@@ -28,7 +34,7 @@ class _Known:
 
 
 class LogContinuity:
-    """What one writer knows of the log for certain."""
+    """What one writer knows of the log for certain. Belongs to the writing thread."""
 
     def __init__(self) -> None:
         self._known: _Known | None = None
@@ -38,7 +44,7 @@ class LogContinuity:
         self._known = _Known((size, root), size - 1, last_leaf_hash)
 
     def check(self, connection: Connection, size: int, root: bytes) -> None:
-        """That the locked head follows on what was committed here; others may have appended since.
+        """Check that the locked head contains what was committed here; others may have appended since.
 
         Raises IntegrityFailure(LOG_TRUNCATED).
         """

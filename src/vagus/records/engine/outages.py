@@ -1,4 +1,4 @@
-"""How the failures of a database speak: as ours, in the driver's first line, with what helps; mends nothing."""
+"""Turns failures of the database into Unavailable, with the driver's first line and a remedy; repairs nothing."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PRIMARY = 0xFF
 
 @contextmanager
 def unavailable_as_ours(path: Path | None = None) -> Iterator[None]:
-    """Lets a lost, locked or full database, in the file `path`, speak as Unavailable(DATABASE_UNAVAILABLE)."""
+    """Within, a lost, locked or full database (in the file `path`) raises Unavailable(DATABASE_UNAVAILABLE)."""
     try:
         yield
     except DBAPIError as error:
         if not is_outage(error):
             raise
-        msg = f"the database does not answer {explain(error.orig, path, 'try again, then look at its log')}"
+        msg = f"the database does not respond {explain(error.orig, path, 'try again, then look at its log')}"
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg) from error
     except PoolTimeoutError as error:
         msg = "every connection to the database is in use and none came back in time; try again, then look at its log"
@@ -49,7 +49,7 @@ def first_line(error: BaseException | None) -> str:
 
 
 def explain(error: BaseException | None, path: Path | None, otherwise: str) -> str:
-    """The driver's first line and what helps: `otherwise`, or what does where SQLite may not write the file `path`."""
+    """The driver's first line and a remedy: `otherwise`, or another where SQLite may not write the file `path`."""
     remedy = otherwise
     if path is not None and getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _UNWRITABLE:
         remedy = (

@@ -1,8 +1,8 @@
-"""Has PostgreSQL look anew at tables of many pages that it takes for nearly empty; reads no row itself.
+"""Has PostgreSQL analyse tables of many pages that it takes for nearly empty; reads no row itself.
 
-So it takes them after pg_restore, which brings no statistics before PostgreSQL 18, and where autovacuum came by in the
-middle of a bulk load: whose rows nobody saw. Until it comes again every index looks as good as every other, and the
-row of a primary key is looked for in all of its table. What autovacuum does otherwise is left to it.
+PostgreSQL takes them for empty after pg_restore, which brings no statistics before PostgreSQL 18, and where autovacuum
+came in the middle of a bulk load, whose rows were not visible to it. Until autovacuum comes again, every index looks
+as good as every other, and a row may be looked up by a scan of its table. All else is left to autovacuum.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vagus.records.engine.database import Database
 
 _LOG = logging.getLogger(__name__)
 
-_TABLES = (  # what grows with devices and years; the others are small, whatever is believed of them
+_TABLES = (  # these grow with devices and years; the others are small and any plan serves them
     "certificates",
     "certificate_bytes",
     "device_changes",
@@ -27,7 +27,8 @@ _TABLES = (  # what grows with devices and years; the others are small, whatever
     "tokens",
     "work",
 )
-_FEWEST_PAGES = 200
+_FEWEST_PAGES = 200  # a smaller table costs little to scan
+# Fewer than one row for two pages, by the planner's own count (reltuples; -1 before the first ANALYZE).
 _MISJUDGED = text(
     "SELECT relname, pages FROM (SELECT relname, reltuples,"
     " pg_relation_size(oid) / current_setting('block_size')::bigint AS pages"
@@ -37,14 +38,14 @@ _MISJUDGED = text(
 
 
 class TableSizeCheck:
-    """What one process has PostgreSQL look at; asked every minute it costs one look at the catalogue."""
+    """The check of one process. Once a minute it costs one query of the catalogue."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pages: dict[str, int] = {}  # when it was looked at: few rows in many pages may be the truth
+        self._pages: dict[str, int] = {}  # at the last ANALYZE: few rows in many pages may be the truth
 
     def analyse_misjudged(self) -> None:
-        """ANALYZE what is misjudged, and was not half as large when that was done last. Raises Unavailable."""
+        """ANALYZE each misjudged table that has at least doubled since its last ANALYZE here. Raises Unavailable."""
         if self._database.is_sqlite:
             return
         with self._database.reading(patience=None) as connection:

@@ -1,9 +1,9 @@
 """Connections to PostgreSQL that wait for a bounded time; knows no table and decides on no transaction.
 
-A server that accepts and says nothing, a host that is gone and a lock that is never given back all look alike from
-here: silence. TCP ends the second (keepalives, TCP_USER_TIMEOUT), the server the third (statement_timeout,
-lock_timeout), and a bound on silence all three, for neither TCP nor a server that stands still does anything about
-the first. Silence, not length: a statement whose rows keep coming may take hours.
+Three failures look alike from here, since no bytes come: a server that hangs, a host that is gone, and a lock that is
+never given back. TCP ends the second (keepalives, TCP_USER_TIMEOUT). The server ends the third (statement_timeout,
+lock_timeout). Nothing ends the first, so this module bounds the time without bytes, which covers all three. It does not
+bound the length of a statement: one whose rows keep coming may take hours.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ _TCP = {
     "tcp_user_timeout": 15_000,  # milliseconds; libpq ignores all of these over a Unix socket
 }
 _WHICH = {"target_session_attrs": "primary"}
-"""A standby takes no write and says nothing of what it has not heard: a reading there would take old for current."""
+"""A standby takes no write, and it may lag: a read there could return an old state as the current one."""
 _GRACE_SECONDS = 5
-"""By how much the server is more patient than this side: it ends what was left behind, not what is waited for."""
+"""The server's limit is longer by this: it ends statements that this side gave up, not those it still waits for."""
 
 
 class _Silence(psycopg.OperationalError):
-    """The server said nothing for longer than this connection waits."""
+    """The server sent nothing for longer than this connection waits."""
 
 
 class PatientConnection(psycopg.Connection[Any]):
-    """A connection that is closed when its server says nothing for `patience` seconds; None waits for ever."""
+    """A connection that is closed when its server sends nothing for `patience` seconds; None waits for ever."""
 
     patience: float | None = None
 
     def wait(self, gen: PQGen[RV], *arguments: Any, **named: Any) -> RV:
-        """As the driver's own: everything that waits for the server comes by here. Raises OperationalError."""
+        """As the driver's own, through which every wait for the server passes. Raises OperationalError."""
         if self.patience is not None:
             gen = _until_silent(gen, self.patience)
         try:
             return super().wait(gen, *arguments, **named)
         except _Silence:
-            self.close()  # what it still says belongs to nobody; closed, it is also known for lost
+            self.close()  # a late reply would belong to no statement; a closed connection is also known to be lost
             raise
 
 
@@ -76,18 +76,18 @@ def _until_silent(gen: PQGen[RV], patience: float) -> PQGen[RV]:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long what is waited for, in seconds."""
+    """How long a connection waits, in seconds."""
 
     connect_seconds: int
     patience: float
-    """For a silent server, also between transactions: looking whether the connection still stands."""
+    """Without a byte from the server, also for the test whether an idle connection still works."""
     setting: str
-    """The server's own that ends what an abandoned connection left: statement_timeout, or lock_timeout for a writer."""
+    """The server's setting that ends an abandoned statement: statement_timeout, or lock_timeout for a writer."""
     setting_seconds: float
 
 
 def bound_connections(engine: Engine, bounds: Bounds) -> None:
-    """Make the engine's connections so. What its url says of TCP and connect_timeout is left as it is."""
+    """Give the engine's connections these bounds. Its url may set TCP options and connect_timeout otherwise."""
     defaults: Mapping[str, object] = {**_TCP, **_WHICH, "connect_timeout": bounds.connect_seconds}
     setting = f"SET {bounds.setting} = {int((bounds.setting_seconds + _GRACE_SECONDS) * 1000)}".encode("ascii")
 
@@ -105,7 +105,7 @@ def bound_connections(engine: Engine, bounds: Bounds) -> None:
 
 @contextmanager
 def patient(connection: Connection, seconds: float | None) -> Iterator[None]:
-    """Wait so long within the block; None: for ever, and the server for its part too."""
+    """Wait for `seconds` within the block; None waits for ever, and so does the server."""
     driver: Any = connection.connection.driver_connection
     before, driver.patience = driver.patience, seconds
     try:

@@ -1,8 +1,17 @@
-"""Statements with a fixed text, run on the driver itself; SQLAlchemy writes the text, and decides on no transaction.
+"""Runs statements with a fixed text on the driver itself; SQLAlchemy writes the text once for each dialect.
 
-For the roads that are walked for each certificate. A statement through SQLAlchemy costs ten times what SQLite needs
-for it; here its compiler is asked once for each dialect, and from then on the driver gets the text with its values.
-Everything else keeps to `connection.execute`.
+For paths that run for each certificate. A statement through SQLAlchemy costs ten times what SQLite needs for it:
+building the query, its cache key, parameter processing, result rows. Here the compiler runs once, and afterwards the
+driver gets the text with its values. All other queries use `connection.execute` (docs/adr/0012).
+
+What SQLAlchemy does otherwise, and this module therefore does itself:
+
+- begin a transaction before the first statement (`Statement.ready`), except in `query`, which needs none;
+- order the values as the driver wants them, by position (SQLite) or by name (psycopg);
+- give rows by column name (a named tuple);
+- turn the driver's errors into SQLAlchemy's, so that callers catch one kind.
+
+It converts no value. `_check_plain` refuses statements whose types would need that.
 """
 
 from __future__ import annotations
@@ -18,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from vagus.records.engine.database import Database
 
 _PLAIN = (Integer, String, LargeBinary)
-"""The types whose values both drivers take and give as they are."""
+"""The types whose values both drivers take and return unchanged."""
 
 Values = Mapping[str, object]
 
@@ -26,8 +35,8 @@ Values = Mapping[str, object]
 class Statement:
     """One statement for both databases. Its parameters are `bindparam`s, those of an insert the named `columns`.
 
-    Raises TypeError at its first use where a value would need SQLAlchemy on its way: a list, or another type than
-    integer, string or octets.
+    Raises TypeError at its first use where a value would need a conversion by SQLAlchemy: a list, or a type other than
+    integer, string or bytes.
     """
 
     __slots__ = ("_clause", "_columns", "_compiled")
@@ -42,20 +51,21 @@ class Statement:
         return self.ready(connection).find(connection, values)
 
     def query(self, database: Database, **values: object) -> Any | None:
-        """`find` as a reading of its own: one statement is one snapshot and needs no transaction around it."""
+        """`find` with a connection of its own: one statement is one snapshot and needs no transaction around it."""
         with database.single_statement() as connection:
             return self._compile(connection).find(connection, values)
 
     def find_locked(self, connection: Connection, lock: Statement, further: str) -> Any | None:
-        """`lock`, then `find`, then `further`, a command: in one round trip, all without values.
+        """`lock`, then `find`, then the command `further`, in one round trip; none of them takes values.
 
-        Apart, for a statement that waits for a row of PostgreSQL gets that row anew and every other as it stood before
-        (section 13.2.1 of its manual). SQLite's transactions begin with the lock.
+        Two statements, since one would read too early: a PostgreSQL statement that waits for a locked row sees the new
+        version of that row and the old versions of all others (section 13.2.1 of its manual). A second statement under
+        the lock sees all that was committed before. SQLite has the lock since the transaction began.
         """
         return self.ready(connection).find_locked(connection, lock.ready(connection).text, further)
 
     def change(self, connection: Connection, **values: object) -> int:
-        """How many rows it wrote."""
+        """Run it; gives how many rows it wrote."""
         return int(self.ready(connection).run(connection, values).rowcount)
 
     def write(self, **values: object) -> Write:
@@ -68,7 +78,7 @@ class Statement:
             self.ready(connection).run_many(connection, many)
 
     def ready(self, connection: Connection) -> _Compiled:
-        """Its text for the connection's database, within a transaction."""
+        """The compiled form for the connection's database; begins a transaction where there is none."""
         if not connection.in_transaction():  # what SQLAlchemy does for its own statements
             connection.begin()
         return self._compile(connection)
@@ -91,8 +101,9 @@ class Write(NamedTuple):
 def write_together(connection: Connection, *writes: Write) -> None:
     """Make changes of different rows, none of which needs to see another: on PostgreSQL in one round trip.
 
-    There they are the parts of one statement, which PostgreSQL runs in no order over one snapshot (WITH, section 7.8.2
-    of its manual); SQLite gets them in turn. Which of them wrote how many rows is not told.
+    PostgreSQL gets `WITH part_0_ AS (INSERT ...), part_1_ AS (UPDATE ...) UPDATE ...`. It runs the parts in any order
+    over one snapshot (section 7.8.2 of its manual), so two parts must not touch one row. SQLite gets them in turn. The
+    caller does not learn which part wrote how many rows.
     """
     ready = [one.statement.ready(connection) for one in writes]
     if len(ready) <= 1 or connection.dialect.name == "sqlite":
@@ -103,7 +114,7 @@ def write_together(connection: Connection, *writes: Write) -> None:
 
 
 class _Compiled:
-    """A statement's text for one dialect, how its values are ordered and what its rows are."""
+    """A statement for one dialect: its text, the order of its values, the form of its rows."""
 
     __slots__ = ("_dialect", "_form", "_order", "fixed", "text")
 
@@ -129,12 +140,12 @@ class _Compiled:
             self._execute(connection, further, None)
             return found
         cursor = self._execute(connection, f"{lock}; {self.text}; {further}", None)
-        cursor.nextset()  # from what the lock gave
+        cursor.nextset()  # past the lock's row
         row = cursor.fetchone()
         return None if row is None else self._form(row)
 
     def run(self, connection: Connection, values: Values) -> Any:
-        """The driver's cursor behind the statement."""
+        """Run it; gives the driver's cursor."""
         return self._execute(connection, self.text, self._arranged(values))
 
     def run_joined(self, connection: Connection, parts: Sequence[_Compiled], many: Sequence[Values]) -> None:
@@ -171,7 +182,7 @@ class _Compiled:
         return values if self._order is None else [values[name] for name in self._order]
 
     def _as_sqlalchemy(self, connection: Connection, error: Any, text: str) -> Exception:
-        """The driver's error as SQLAlchemy would have raised it, without the values: they name devices."""
+        """The driver's error as SQLAlchemy would raise it, without the values, which name devices."""
         module = self._dialect.loaded_dbapi
         is_lost = self._dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
         wrapped: Exception = DBAPIError.instance(
@@ -198,8 +209,8 @@ def _prefix(place: int) -> str:
 
 
 def _check_plain(value: Any, text: str) -> None:
-    """Raises TypeError for what no driver takes or gives as it is."""
+    """Raises TypeError for a value that a driver does not take or return unchanged."""
     form = getattr(value, "type", value)
     if not isinstance(form, _PLAIN) or getattr(value, "expanding", False):
-        msg = f"{form!r} needs SQLAlchemy on its way; use connection.execute for: {text}"
+        msg = f"{form!r} needs SQLAlchemy for its conversion; use connection.execute for: {text}"
         raise TypeError(msg)

@@ -1,7 +1,31 @@
-"""The one thread that writes: it gathers acts into batches, numbers their ledger entries, commits, then answers.
+"""Group commit: one thread runs the acts of all others in batches, numbers their ledger entries and commits them.
 
-Who submits an act gets a future. It resolves only after the commit that covers the act has reached the disk, so
-whatever was answered is there after a power cut. The act itself decides what is written; nothing here does.
+A caller submits an act (a function of the open batch) and gets a future. The future resolves only after the commit that
+covers the act has reached the disk, so a response that rests on it is true after a power cut. The act decides what is
+written; nothing here does. `act_queue` says how acts become batches.
+
+A batch, step by step (`_commit`):
+
+1. Begin a transaction and lock the row `log_head`. From here on no other process numbers leaves or revocations.
+2. Run each act behind a savepoint of its own. An act that raises is undone alone; the others stay.
+3. Write the new leaves, the frontier, the root and the ends of the two sequences beside the acts' own rows.
+4. Ask the driver whether the transaction is sound, then commit. SQLite and PostgreSQL return after their log is on the
+   disk.
+5. Tell followers of this process (`on_commit`), then resolve the futures. Never in the other order: a caller that
+   sees a result must find the followers up to date.
+
+Why a leaf index is the one order: it is given under the lock of `log_head` and committed in that order. A database
+serial or a time could become visible out of order, and a reader that went past it would miss it.
+
+Threads: `submit`, `hurry`, `on_commit` and `close` are for every thread. Everything under "the writing thread" runs on
+that thread alone and needs no lock: the connection, the batch, what is known of the log. Savepoints and the hot
+statements go straight to the driver, which costs a tenth of the same through SQLAlchemy.
+
+What a failure means for the futures of a batch:
+
+    raised by an act                  that act's future alone; its rows, leaves and numbers are undone
+    before the commit was sent        every future: the batch "was not committed"
+    while the commit was sent         every future: it "may be committed or not"; repeat with the same request id
 """
 
 from __future__ import annotations
@@ -9,19 +33,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from vagus.clock import Clock
-from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable, VagusError
+from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, Unavailable, VagusError
 from vagus.reasons import Reason
+from vagus.records.engine.act_queue import ActQueue, QueuedAct
 from vagus.records.engine.conflicts import as_conflict
 from vagus.records.engine.database import Database
 from vagus.records.engine.log_continuity import LogContinuity
@@ -42,11 +66,12 @@ _MAX_QUEUED = 20_000
 _LINGER_SECONDS = 0.0005
 _PATIENCE_SECONDS = 0.005
 _IDLE_SECONDS = 1.0
-"""A connection that was not used for longer is looked at first: its server may have ended it meanwhile."""
+"""A connection that was not used for longer is tested first: its server may have ended it meanwhile."""
 _SQLITE_BATCH = 256
 _POSTGRES_BATCH = 60  # PostgreSQL keeps 64 subtransactions a transaction in memory; more would slow its readers
 
-_FEW_LEAVES = 8  # so many are written in one statement with the head
+_FEW_LEAVES = 8  # at most so many are written in one statement with the head; more go by executemany
+# One savepoint is open at a time. To release one and open the next takes one round trip to PostgreSQL.
 _OPEN = "SAVEPOINT act"
 _NEXT = "RELEASE SAVEPOINT act; SAVEPOINT act"  # the commit releases the last
 _UNDO = "ROLLBACK TO SAVEPOINT act"
@@ -61,7 +86,7 @@ class CommitFacts:
     acts: int
     device_sequence: int = 0
     steps: tuple[RevocationEvent, ...] = ()
-    """Those of the revocation sequence that the acts told of, in order."""
+    """The steps of the revocation sequence that acts passed to `Batch.note_step`, in order."""
     entries: tuple[bytes, ...] = ()
     """The ledger entries of the batch, in order; the last has index `size` - 1."""
 
@@ -74,7 +99,7 @@ class _Head:
     revocation_sequence: int
     device_sequence: int
     is_unsettled: bool
-    """Whether a restore waits to be settled: what is appended then may contradict what was published."""
+    """Whether a restore waits to be settled: an entry that is appended then may contradict a published one."""
 
 
 class Batch:
@@ -84,7 +109,7 @@ class Batch:
         self.connection = connection
         """The connection of the transaction; every act of the batch sees what those before it wrote."""
         self.at = at
-        """The moment of the batch, seconds since 1970 UTC: all its rows and entries carry the same."""
+        """The time of the batch, seconds since 1970 UTC: all its rows and entries carry the same."""
         self._head = head
         self._entries: list[bytes] = []
         self._steps: list[RevocationEvent] = []
@@ -95,11 +120,11 @@ class Batch:
         """Root and hash of the last leaf, once sealed, if it appended any."""
 
     def append(self, entry: bytes) -> int:
-        """Add `entry` to the log and give its leaf index, the only order there is (design section 6.2).
+        """Add `entry` to the log and give its leaf index, the only order there is (see the module).
 
         Raises Malformed(TOO_LARGE) above 65,535 bytes, the most that an entry bundle can hold, and
-        Conflict(RESTORE_UNSETTLED) while the gap behind a restore is open: on whatever road it comes, an entry that
-        takes the place of one already published would fork the log.
+        Conflict(RESTORE_UNSETTLED) while the gap after a restore is open: an entry that takes the place of a published
+        one would fork the log.
         """
         if self._is_closed:
             msg = (
@@ -114,7 +139,7 @@ class Batch:
         return self._head.frontier.size + len(self._entries) - 1
 
     def begin_settling(self) -> None:
-        """Let this one act append although a restore is unsettled: for recovery and settlement, and nobody else."""
+        """Let this one act append although a restore is unsettled: only for recovery and settlement."""
         self._is_closed = False
 
     def next_revocation(self) -> int:
@@ -123,7 +148,7 @@ class Batch:
         return self._sequence
 
     def note_step(self, step: RevocationEvent) -> None:
-        """Let whoever follows the sequence in this process have a numbered step without reading it back."""
+        """Hand a numbered step to the followers in this process, which then need not read it back."""
         self._steps.append(step)
 
     def next_device_change(self) -> int:
@@ -132,7 +157,7 @@ class Batch:
         return self._device_sequence
 
     def mark(self) -> tuple[int, int, int, int]:
-        """Where an act begins, for `undo`."""
+        """The state before an act, for `undo`."""
         self._is_closed = self._head.is_unsettled
         return len(self._entries), len(self._steps), self._sequence, self._device_sequence
 
@@ -192,15 +217,7 @@ _HEAD = Statement(
 )
 
 
-class _Pending(Generic[T]):
-    """An act in the queue with the future that waits for it."""
-
-    __slots__ = ("act", "future", "is_patient")
-
-    def __init__(self, act: Callable[[Batch], T], *, is_patient: bool) -> None:
-        self.act = act
-        self.is_patient = is_patient
-        self.future: Future[T] = Future()
+_Queued: TypeAlias = "QueuedAct[Batch, Any]"
 
 
 class Writer:
@@ -224,20 +241,17 @@ class Writer:
         self.database = database
         self._clock = clock
         self._kill_points = kill_points if kill_points is not None else _pass_by
-        self._max_batch = max_batch or (_SQLITE_BATCH if database.is_sqlite else _POSTGRES_BATCH)
-        self._max_queued = max_queued
-        self._linger_seconds = linger_seconds
-        self._patience_seconds = patience_seconds
-        self._queue: deque[_Pending[Any]] = deque()
-        self._urgent = 0  # how many in the queue are not patient
-        self._enough = 1  # how many of those wake the thread: each wake costs as much as a small act
-        self._is_asleep = False  # without a time to wake by itself
-        self._changed = threading.Condition()
-        self._is_closing = False
-        self._callbacks: tuple[Callable[[CommitFacts], None], ...] = ()
+        self._queue: ActQueue[Batch] = ActQueue(
+            max_batch=max_batch or (_SQLITE_BATCH if database.is_sqlite else _POSTGRES_BATCH),
+            max_queued=max_queued,
+            linger_seconds=linger_seconds,
+            patience_seconds=patience_seconds,
+        )
+        self._callbacks: tuple[Callable[[CommitFacts], None], ...] = ()  # replaced as a whole, never changed
+        # The writing thread alone uses these.
         self._connection: Connection | None = None
-        self._used_at = 0.0  # of the monotonic clock
-        self._is_committing = False
+        self._used_at = 0.0  # by the monotonic clock
+        self._is_committing = False  # the commit was sent, so that its outcome is unknown if it fails
         self._continuity = LogContinuity()
         self._thread = threading.Thread(target=self._run, name="vagus-writer", daemon=True)
         self._thread.start()
@@ -245,8 +259,8 @@ class Writer:
     def submit(self, act: Callable[[Batch], T], *, is_patient: bool = False) -> Future[T]:
         """Run `act` in the next batch; the future resolves to its result once the commit is on the disk.
 
-        A patient act makes no batch of its own while others may still come, and waits for them at most 5 ms: for what
-        nobody waits for, and for whoever submits several and calls `hurry` behind the last.
+        A patient act starts no batch of its own for 5 ms. It is for an act whose future no thread awaits, and for a
+        caller that submits several and calls `hurry` after the last.
 
         An error that `act` raises undoes that act alone and reaches only its own future; a constraint that it
         broke arrives as Conflict(ALREADY_EXISTS). Each act runs once: nothing is replayed. When the commit fails,
@@ -255,29 +269,11 @@ class Writer:
 
         Raises LimitExceeded(OVERLOADED) when too many acts wait, Unavailable(DATABASE_UNAVAILABLE) once closed.
         """
-        pending = _Pending(act, is_patient=is_patient)
-        with self._changed:
-            if self._is_closing:
-                msg = "the writer is closed: this process is about to end; try again"
-                raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
-            if len(self._queue) >= self._max_queued:
-                msg = f"{len(self._queue)} acts wait for the disk, at most {self._max_queued} may; try again later"
-                raise LimitExceeded(Reason.OVERLOADED, msg, limit=self._max_queued)
-            self._queue.append(pending)
-            self._urgent += not is_patient
-            if self._urgent >= self._enough or self._is_asleep:
-                self._changed.notify()
-        return pending.future
+        return self._queue.put(act, is_patient=is_patient)
 
     def hurry(self) -> None:
         """Let patient acts wait no longer."""
-        with self._changed:
-            for pending in self._queue:
-                if pending.is_patient:
-                    pending.is_patient = False
-                    self._urgent += 1
-            if self._urgent >= self._enough:
-                self._changed.notify()
+        self._queue.hurry()
 
     def on_commit(self, callback: Callable[[CommitFacts], None]) -> None:
         """Call `callback` on the writing thread after each commit and before its futures resolve; keep it short."""
@@ -285,9 +281,7 @@ class Writer:
 
     def close(self) -> None:
         """Commit what waits, then stop. Further acts are refused."""
-        with self._changed:
-            self._is_closing = True
-            self._changed.notify()
+        self._queue.close()
         self._thread.join()
 
     def __enter__(self) -> Self:
@@ -301,50 +295,16 @@ class Writer:
     def _run(self) -> None:
         last = 0
         try:
-            while batch := self._gather(last):
-                last = sum(not pending.is_patient for pending in batch)
+            while batch := self._queue.take(last):
+                last = sum(not queued.is_patient for queued in batch)
                 self._write(batch)
         finally:
             self._drop_connection()
-            with self._changed:  # only a death of this thread leaves acts behind
-                self._is_closing = True
-                left = list(self._queue)
-                self._queue.clear()
+            left = self._queue.abandon()  # only a death of this thread leaves acts there
             _fail(left, Unavailable(Reason.DATABASE_UNAVAILABLE, "the writer ended before this act; try again"))
 
-    def _gather(self, last: int) -> list[_Pending[Any]]:
-        """The next batch; empty when closed and drained.
-
-        After a batch of several, its submitters are just waking up: wait a moment for half of them, so that one
-        does not take the disk alone. A single submitter never waits.
-        """
-        with self._changed:
-            self._wait_for_act()
-            if self._urgent < last // 2 and not self._is_closing:
-                self._enough = last // 2
-                self._changed.wait(self._linger_seconds)
-                self._enough = 1
-            count = min(len(self._queue), self._max_batch)
-            batch = [self._queue.popleft() for _ in range(count)]
-            self._urgent -= sum(not pending.is_patient for pending in batch)
-            return batch
-
-    def _wait_for_act(self) -> None:
-        """Until somebody waits, or patient acts have waited long enough."""
-        may_come = True  # the patient acts that follow from what was just committed
-        while not self._urgent and not self._is_closing:
-            if self._queue or may_come:
-                self._changed.wait(self._patience_seconds)
-                if self._queue:
-                    return
-                may_come = False
-            else:
-                self._is_asleep = True
-                self._changed.wait()
-                self._is_asleep = False
-
-    def _write(self, batch: Sequence[_Pending[Any]]) -> None:
-        running = [pending for pending in batch if pending.future.set_running_or_notify_cancel()]
+    def _write(self, batch: Sequence[_Queued]) -> None:
+        running = [queued for queued in batch if queued.future.set_running_or_notify_cancel()]
         try:
             with self.database.exclusive_memory():
                 done, facts = self._commit(running)
@@ -354,8 +314,8 @@ class Writer:
             return
         except Exception as error:  # noqa: BLE001  whatever broke the batch, the thread lives on for the next
             self._drop_connection()
-            told = "may be committed or not" if self._is_committing else "was not committed"
-            msg = f"the batch {told} {explain(error.__cause__ or error, self.database.path, 'try again')}"
+            outcome = "may be committed or not" if self._is_committing else "was not committed"
+            msg = f"the batch {outcome} {explain(error.__cause__ or error, self.database.path, 'try again')}"
             failure = Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
             failure.__cause__ = error
             _fail(running, failure)
@@ -368,16 +328,16 @@ class Writer:
                 callback(facts)
             except Exception:  # noqa: BLE001  a follower's fault must not stop the writer
                 _LOG.exception("a follower of commits failed")
-        for pending, result in done:
-            pending.future.set_result(result)
+        for queued, result in done:
+            queued.future.set_result(result)
 
-    def _commit(self, running: Sequence[_Pending[Any]]) -> tuple[list[tuple[_Pending[Any], Any]], CommitFacts]:
-        """Steps of a batch; what is returned is on the disk."""
+    def _commit(self, running: Sequence[_Queued]) -> tuple[list[tuple[_Queued, Any]], CommitFacts]:
+        """The acts that were done with their results, on the disk; the futures of refused acts are resolved here."""
         self._is_committing = False
         connection = self._connect()
-        refused: list[tuple[_Pending[Any], Exception]] = []
+        refused: list[tuple[_Queued, Exception]] = []
         with connection.begin():
-            # 1. Lock the head: from here on no other process numbers leaves or revocations. Open the first savepoint.
+            # 1. Lock the head and open the first savepoint.
             batch = self._open_batch(connection)
             # 2. Run each act in its own savepoint.
             done = self._run_acts(connection, batch, running, refused)
@@ -393,13 +353,16 @@ class Writer:
         if batch.tip is not None:
             self._continuity.note(facts.size, *batch.tip)
         self._kill_points("after-commit")
-        # 5. Only now may anyone be told.
-        for pending, error in refused:
-            pending.future.set_exception(error)
+        # 5. A refusal may rest on what an act of this batch wrote before it, so it leaves after the commit too.
+        for queued, error in refused:
+            queued.future.set_exception(error)
         return done, facts
 
     def _connect(self) -> Connection:
-        """The connection that is kept; behind a pause one that the pool has looked at: an outage past fails no act."""
+        """The connection of the last batch; after a pause, one that the pool has tested.
+
+        Otherwise the first act after an outage that is over would fail.
+        """
         is_resting = time.monotonic() - self._used_at > _IDLE_SECONDS
         if self._connection is not None and is_resting and not self.database.is_sqlite:
             self._connection.close()
@@ -422,15 +385,15 @@ class Writer:
     def _run_acts(
         connection: Connection,
         batch: Batch,
-        running: Sequence[_Pending[Any]],
-        refused: list[tuple[_Pending[Any], Exception]],
-    ) -> list[tuple[_Pending[Any], Any]]:
+        running: Sequence[_Queued],
+        refused: list[tuple[_Queued, Exception]],
+    ) -> list[tuple[_Queued, Any]]:
         savepoint = _savepoints(connection)
-        done: list[tuple[_Pending[Any], Any]] = []
-        for place, pending in enumerate(running, 1):
+        done: list[tuple[_Queued, Any]] = []
+        for place, queued in enumerate(running, 1):
             mark = batch.mark()
             try:
-                result = pending.act(batch)
+                result = queued.act(batch)
                 if place < len(running):
                     savepoint(_NEXT)
                 elif not _is_sound(connection):
@@ -438,11 +401,11 @@ class Writer:
             except SQLAlchemyError as error:
                 if is_outage(error) or not _is_open(connection):
                     raise
-                refused.append((pending, as_conflict(error)))
-            except Exception as error:  # noqa: BLE001  whatever an act raises belongs to whoever submitted it
-                refused.append((pending, error))
+                refused.append((queued, as_conflict(error)))
+            except Exception as error:  # noqa: BLE001  what an act raises belongs to its own future
+                refused.append((queued, error))
             else:
-                done.append((pending, result))
+                done.append((queued, result))
                 continue
             savepoint(_UNDO)
             batch.undo(mark)
@@ -459,7 +422,7 @@ class Writer:
 
 
 class _TransactionLost(SQLAlchemyError):
-    """The transaction is not what the batch takes it for."""
+    """The transaction ended, or failed, without an error that reached the batch."""
 
 
 def _savepoints(connection: Connection) -> Callable[[str], None]:
@@ -485,19 +448,19 @@ def _is_open(connection: Connection) -> bool:
 
 
 def _is_sound(connection: Connection) -> bool:
-    """Whether the transaction is there and a commit would keep it: PostgreSQL turns that of a failed one around."""
+    """Whether the transaction exists and a commit would keep it: PostgreSQL rolls back where a statement has failed."""
     driver: Any = connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
         return bool(driver.in_transaction)
     return str(driver.info.transaction_status.name) == "INTRANS"
 
 
-def _fail(pendings: Sequence[_Pending[Any]], error: Exception) -> None:
-    for pending in pendings:
-        future = pending.future
+def _fail(acts: Sequence[_Queued], error: Exception) -> None:
+    for queued in acts:
+        future = queued.future
         if not future.done() and (future.running() or future.set_running_or_notify_cancel()):
             future.set_exception(error)
 
 
 def _pass_by(_point: str) -> None:
-    """The kill point of a server that is not under test."""
+    """The kill point of a server in production: nothing happens."""

@@ -1,9 +1,15 @@
-"""Many certificates at once: which they are and how many; decides nothing about them.
+"""Finds and counts the certificates of a mass revocation; decides nothing about them.
 
-No question costs more than its certificates and its model's devices together, whatever the database believes about
-its tables: statistics of a table that was nearly empty make a planner look through all of it for each device. So a
-question is one statement, or its statements are led: all conditions but one are hidden from the planner, and that
-one has an index. A device's model and serial are never asked in one statement with certificates.
+A query costs no more than the certificates and the devices of its model together, whatever the database believes about
+its tables. With the statistics of a nearly empty table, a planner may scan all certificates for each device of a
+recall. Three rules prevent this:
+
+1. A query is one statement that may scan everything once, or many statements that each enter one index.
+2. Such a statement names one condition in the open, and that one has an index. `hidden` covers all others;
+   `IndexedTable` and `by_index` fix the index.
+3. Model and maker's serial of a device are looked up apart from certificates. A join of both could begin at either end.
+
+`_parts` splits a selection by these rules. Every query below runs over its parts and adds them up.
 """
 
 from __future__ import annotations
@@ -11,33 +17,26 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
-    ARRAY,
     BindParameter,
     ColumnElement,
     String,
-    TableClause,
     and_,
-    any_,
     bindparam,
     cast,
-    column,
     func,
     literal,
     or_,
     select,
 )
 from sqlalchemy import true as everything
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.visitors import InternalTraversal
 
 from vagus.records.certificates import HELD, INTENDED, ISSUED, REVOKED, CertificateRow, find_by_leaf, read_row
 from vagus.records.engine.database import Connection
-from vagus.records.engine.query_hints import hidden
+from vagus.records.engine.query_hints import PAGE, IndexedTable, by_index, hidden, is_among, paged
 from vagus.records.engine.statements import Statement
 from vagus.records.engine.tables import authorities, certificates, devices, revocations
 from vagus.x509.crls.building import RevocationReason
@@ -47,15 +46,14 @@ T = TypeVar("T")
 LIVE = (INTENDED, ISSUED, HELD)
 _STATES = (INTENDED, ISSUED, HELD, REVOKED)
 REVOKED_FOR_LESS = "revoked for less"
-"""Asked for beside states of rows: revoked, and not for a compromise, which says more than any other reason."""
+"""A state for queries, besides those of rows: revoked for a reason other than compromise, so that a compromise may
+still replace it (it is the strongest reason)."""
 _COMPROMISES = tuple(int(reason) for reason in RevocationReason if reason.is_compromise)
 _DEVICE = "device:"
 _HASHED = "sha256:"
-"""Begins the owner of what the log gave back to a restore that has lost the device: all others go by their names."""
-_PAGE = 1000
-"""Devices or certificates that one statement looks up."""
+"""The prefix of an owner that a restore knows from the log alone, where owners are salted hashes."""
 _FETCHED = 5000
-"""Rows that PostgreSQL sends at once of one statement with very many."""
+"""Rows that PostgreSQL sends at once where a statement gives very many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +61,8 @@ class Selection:
     """Certificates for which all that is given holds; `issued_from` and `issued_until` in seconds, both inclusive.
 
     `model` and the makers' serials, from `first_serial` to `last_serial` as texts, are looked up in the inventory.
-    `of_devices` leaves out what authorities, responders and our own doors bear; alone it selects too much.
+    `of_devices` leaves out the certificates of authorities, responders and our own listeners; it does not narrow enough
+    to stand alone.
     """
 
     authority_ids: tuple[int, ...] = ()
@@ -80,12 +79,12 @@ class Selection:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing at all is asked, which would be every certificate there is."""
+        """Whether nothing narrows it: it would be every certificate there is."""
         narrow = self.authority_ids or self.owners or self.leaves or self.model
         return not (narrow or self.profile or self.spki_sha256 or self.issued_from)
 
     def encode(self) -> str:
-        """As it is kept: JSON with sorted keys."""
+        """As stored: JSON with sorted keys."""
         found = asdict(self)
         found["spki_sha256"] = None if self.spki_sha256 is None else self.spki_sha256.hex()
         return json.dumps(found, sort_keys=True)
@@ -111,7 +110,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class SelectionCount:
-    """How much a selection is: of one authority, shard and profile."""
+    """How many certificates a selection has of one authority, shard and profile."""
 
     authority_id: int
     shard: int
@@ -119,47 +118,12 @@ class SelectionCount:
     certificates: int
 
 
-class _Led(TableClause):
-    """A table that is entered by one index alone. SQLite takes it at its word; for PostgreSQL there is `_by_index`."""
-
-    _traverse_internals = [*TableClause._traverse_internals, ("index", InternalTraversal.dp_string)]  # noqa: RUF012, SLF001
-    inherit_cache = True
-
-    def __init__(self, name: str, index: str, columns: Iterable[ColumnElement[Any]]) -> None:
-        super().__init__(name, *(column(str(one.key), one.type) for one in columns))
-        self.index = index
+_BY_DEVICE = IndexedTable("certificates", "certificates_by_device", certificates.c)
+_BY_AUTHORITY = IndexedTable("certificates", "certificates_by_authority", certificates.c)
 
 
-@compiles(_Led)
-def _spell(table: _Led, compiler: Any, **named: Any) -> str:
-    text = str(compiler.visit_table(table, **named))
-    is_led = compiler.dialect.name == "sqlite" and named.get("asfrom")
-    return f"{text} INDEXED BY {table.index}" if is_led else text
-
-
-_BY_DEVICE = _Led("certificates", "certificates_by_device", certificates.c)
-_BY_AUTHORITY = _Led("certificates", "certificates_by_authority", certificates.c)
-
-_INDEX_ALONE = "SET LOCAL enable_seqscan = off"
-_AS_BEFORE = "SET LOCAL enable_seqscan TO DEFAULT"
-
-
-@contextmanager
-def _by_index(connection: Connection) -> Iterator[None]:
-    """Within, PostgreSQL goes by an index where there is one, also in plans that it keeps.
-
-    Not to be asked for an order or groups by columns that another index begins with: it would go all through that one.
-    """
-    if connection.dialect.name != "postgresql":
-        yield
-        return
-    connection.exec_driver_sql(_INDEX_ALONE)
-    yield
-    connection.exec_driver_sql(_AS_BEFORE)  # not behind an error: with the savepoint or transaction it is undone
-
-
-class _Way(NamedTuple):
-    """One statement's part of a selection: where it looks, and what else but the selection's own conditions holds."""
+class _Part(NamedTuple):
+    """One statement's part of a selection: the table it reads, and the one condition in the open (rule 2)."""
 
     table: Any
     condition: ColumnElement[bool]
@@ -172,13 +136,13 @@ class _Way(NamedTuple):
 def count_selected(
     connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE
 ) -> tuple[SelectionCount, ...]:
-    """What a selection holds now, by authority, shard and profile."""
+    """How many certificates a selection has now, by authority, shard and profile."""
     found: dict[tuple[int, int, str], int] = {}
-    for way in _ways(connection, selection):
-        own = way.table.c
+    for part in _parts(connection, selection):
+        own = part.table.c
         columns = (own.authority_id, own.shard, own.profile)
-        held = select(*columns).where(way.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
-        if way.is_one_of_many:
+        held = select(*columns).where(part.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
+        if part.is_one_of_many:
             held = held.prefix_with("MATERIALIZED", dialect="postgresql")
         group = (held.c.authority_id, held.c.shard, held.c.profile)
         for authority_id, shard, profile, several in connection.execute(select(*group, func.count()).group_by(*group)):
@@ -190,12 +154,12 @@ def count_selected(
 def count_devices(
     connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE
 ) -> int:
-    """How many devices bear what a selection holds now, each once however many certificates it has."""
+    """How many devices have a certificate of a selection now, each counted once."""
     total = 0
-    for way in _ways(connection, selection):  # no device is in two of them
-        own = way.table.c
-        held = select(own.device_id).where(way.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
-        if way.is_one_of_many:
+    for part in _parts(connection, selection):  # no device is in two of them
+        own = part.table.c
+        held = select(own.device_id).where(part.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
+        if part.is_one_of_many:
             held = held.prefix_with("MATERIALIZED", dialect="postgresql")
         total += int(connection.execute(select(func.count(held.c.device_id.distinct()))).scalar_one())
     return total
@@ -204,12 +168,12 @@ def count_devices(
 def list_late_profiles(
     connection: Connection, selection: Selection, *, alive_at: int, after: int, states: tuple[str, ...] = LIVE
 ) -> tuple[str, ...]:
-    """The profiles of what a selection holds behind leaf `after`: for the few that were issued since a moment ago."""
+    """The profiles of a selection's certificates after leaf `after`: for the few that were issued just now."""
     own = certificates.c
     query = select(own.profile, own.device_id).where(
         own.leaf_index > after, hidden(*_conditions(own, selection, alive_at, states))
     )
-    with _by_index(connection):
+    with by_index(connection):
         found = list(connection.execute(query))
         if selection.model is not None:
             kept = _of_model(connection, selection, {row.device_id for row in found})
@@ -226,19 +190,19 @@ def list_leaves(
     until: int,
     states: tuple[str, ...] = LIVE,
 ) -> array[int]:
-    """Every leaf behind `after` and up to `until` that a selection holds or may hold later, rising; 8 octets for each.
+    """Every leaf after `after` and up to `until` that a selection has or may have later, rising; 8 bytes each.
 
-    That is whatever is neither past nor revoked: both are for good, a hold is not, and all else that a certificate is
-    chosen by stays as it was issued. With `REVOKED_FOR_LESS` among `states`, all that is revoked is looked at too.
-    `list_among` tells which of them it holds at a moment.
+    These are the certificates that have not ended and are not revoked. Both are final, while a hold may end; all other
+    columns that a selection names never change after issuance. With `REVOKED_FOR_LESS` among `states`, revoked ones
+    are included too. `list_among` says which of them the selection has at a given time.
     """
     found = array("q")
     lasting = _STATES if REVOKED_FOR_LESS in states else LIVE
-    for way in _ways(connection, selection):
-        own = way.table.c
+    for part in _parts(connection, selection):
+        own = part.table.c
         conditions = [*_conditions(own, selection, alive_at, lasting), own.leaf_index > after, own.leaf_index <= until]
-        query = select(own.leaf_index).where(way.condition, hidden(*conditions))
-        if not way.is_one_of_many:
+        query = select(own.leaf_index).where(part.condition, hidden(*conditions))
+        if not part.is_one_of_many:
             query = query.execution_options(yield_per=_FETCHED)
         found.extend(connection.execute(query).scalars())
     return array("q", sorted(found))
@@ -252,10 +216,10 @@ def list_among(
     alive_at: int,
     states: tuple[str, ...] = LIVE,
 ) -> tuple[CertificateRow, ...]:
-    """Which of some hundreds of leaves a selection holds now, rising: each is looked at, and nothing else is."""
+    """Which of some hundreds of leaves a selection has now, rising; reads these rows and no others."""
     choices = _choices(selection)
     more = {REVOKED} if REVOKED_FOR_LESS in states else set()
-    with _by_index(connection):
+    with by_index(connection):
         found = [
             row
             for row in _read(connection, leaves)
@@ -273,24 +237,24 @@ def list_among(
 def count_without_self_issued(
     connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...], is_of_authorities: bool
 ) -> int:
-    """How many certificates a selection holds, without those of roots for themselves.
+    """How many certificates a selection has, without self-issued ones of authorities.
 
     Without `is_of_authorities`, also without those of other authorities.
     """
     total = 0
-    for way in _ways(connection, selection):
-        own = way.table.c
+    for part in _parts(connection, selection):
+        own = part.table.c
         themselves = literal("authority:") + authorities.c.name + "#" + cast(authorities.c.generation, String)
         is_its_own = (
             select(authorities.c.id)
             .where(authorities.c.id == own.authority_id, own.owner == themselves)
-            .correlate(way.table)
+            .correlate(part.table)
             .exists()
         )
         is_authority = own.owner.startswith("authority:")
         left_out = and_(is_authority, is_its_own) if is_of_authorities else is_authority
         conditions = hidden(*_conditions(own, selection, alive_at, states))
-        query = select(func.count()).select_from(way.table).where(way.condition, conditions, ~left_out)
+        query = select(func.count()).select_from(part.table).where(part.condition, conditions, ~left_out)
         total += int(connection.execute(query).scalar_one())
     return total
 
@@ -298,15 +262,15 @@ def count_without_self_issued(
 def list_touched(
     connection: Connection, selection: Selection, authority_ids: Iterable[int], *, alive_at: int
 ) -> tuple[int, ...]:
-    """Those authorities of which a selection holds anything that is not past, whatever became of it."""
+    """The authorities of which a selection has a certificate that has not ended, in any state."""
     asked = [one for one in authority_ids if not selection.authority_ids or one in selection.authority_ids]
     if not (selection.leaves or selection.spki_sha256 or selection.model or _are_devices(selection.owners)):
-        with _by_index(connection):
+        with by_index(connection):
             return tuple(one for one in asked if _has_any(connection, selection, one, alive_at))
     found: set[int] = set()
-    for way in _ways(connection, selection):
-        own = way.table.c
-        query = select(own.authority_id).where(way.condition, hidden(*_conditions(own, selection, alive_at, _STATES)))
+    for part in _parts(connection, selection):
+        own = part.table.c
+        query = select(own.authority_id).where(part.condition, hidden(*_conditions(own, selection, alive_at, _STATES)))
         found.update(connection.execute(query).scalars())
     return tuple(one for one in asked if one in found)
 
@@ -317,55 +281,56 @@ def newest_leaf(connection: Connection) -> int:
     return -1 if newest is None else int(newest)
 
 
-def _ways(connection: Connection, selection: Selection) -> Iterator[_Way]:
-    """Ways that together come by all of a selection once, and by each device on one of them alone.
+def _parts(connection: Connection, selection: Selection) -> Iterator[_Part]:
+    """The parts of a selection: together they give each of its certificates once, and each device in one part alone.
 
-    One statement may go through every certificate, many may not: only those of devices are many, and they are led.
+    The cheapest way in comes first: named leaves, one key, devices by pages (many statements, so each enters one
+    index), one scan of some authorities, one scan of all.
     """
     if selection.leaves:
         yield _narrowed(connection, selection, certificates.c.leaf_index.in_(selection.leaves))
     elif selection.spki_sha256 is not None:
         yield _narrowed(connection, selection, certificates.c.spki_sha256 == selection.spki_sha256)
     elif selection.model is not None or _are_devices(selection.owners):
-        with _by_index(connection):
+        with by_index(connection):
             for page in _pages_of_devices(connection, selection):
-                yield _Way(_BY_DEVICE, _is_among(connection, _BY_DEVICE.c.device_id, page))
+                yield _Part(_BY_DEVICE, is_among(connection, _BY_DEVICE.c.device_id, page))
     elif selection.authority_ids:
-        yield _Way(certificates, certificates.c.authority_id.in_(selection.authority_ids))
+        yield _Part(certificates, certificates.c.authority_id.in_(selection.authority_ids))
     else:
-        yield _Way(certificates, everything())
+        yield _Part(certificates, everything())
 
 
-def _narrowed(connection: Connection, selection: Selection, condition: ColumnElement[bool]) -> _Way:
-    """The few certificates of a condition, as far as their devices are of the selection's model."""
+def _narrowed(connection: Connection, selection: Selection, condition: ColumnElement[bool]) -> _Part:
+    """The few certificates that meet `condition` and whose devices are of the selection's model, if it names one."""
     if selection.model is None:
-        return _Way(certificates, condition)
+        return _Part(certificates, condition)
     named = connection.execute(select(certificates.c.device_id).where(condition)).scalars().all()
-    with _by_index(connection):
+    with by_index(connection):
         kept = _of_model(connection, selection, named)
-    return _Way(certificates, and_(condition, hidden(certificates.c.device_id.in_(kept))))
+    return _Part(certificates, and_(condition, hidden(certificates.c.device_id.in_(kept))))
 
 
 def _pages_of_devices(connection: Connection, selection: Selection) -> Iterator[Sequence[str]]:
-    """The devices that a selection names or whose model it names, page by page; within `_by_index`."""
+    """The devices that a selection names, or those of its model, page by page; within `by_index`."""
     if _are_devices(selection.owners):
         named = sorted({one.removeprefix(_DEVICE) for one in selection.owners})
         if selection.model is not None:
             named = sorted(_of_model(connection, selection, named))
-        yield from _paged(named)
+        yield from paged(named)
         return
-    # One statement, read as it is needed: pages of a model by its index could each be sorted out of the whole model.
+    # One statement, fetched page by page: a query for each page could sort the whole model each time.
     query = select(devices.c.id).where(*_are_of_model(devices.c, *_named_model(selection)))
-    yield from connection.execute(query.execution_options(yield_per=_PAGE)).scalars().partitions()
+    yield from connection.execute(query.execution_options(yield_per=PAGE)).scalars().partitions()
 
 
 def _are_devices(owners: tuple[str, ...]) -> bool:
-    """Whether owners are found by the index of devices; there is none of owners."""
+    """Whether the index of devices finds these owners; owners themselves have no index."""
     return bool(owners) and all(one.startswith(_DEVICE) for one in owners)
 
 
 def _has_any(connection: Connection, selection: Selection, authority_id: int, alive_at: int) -> bool:
-    """Goes through one authority's certificates at most; within `_by_index`."""
+    """Whether a selection has any certificate of one authority; reads that authority's at most; within `by_index`."""
     own = _BY_AUTHORITY.c
     conditions = hidden(*_conditions(own, selection, alive_at, _STATES))
     query = select(own.leaf_index).where(own.authority_id == authority_id, conditions).limit(1)
@@ -373,31 +338,31 @@ def _has_any(connection: Connection, selection: Selection, authority_id: int, al
 
 
 def _read(connection: Connection, leaves: Sequence[int]) -> list[CertificateRow]:
-    """Certificates by leaf, each by its primary key: SQLite goes through a small table for a list of several."""
+    """Certificates by leaf. SQLite gets one statement for each: with a list it would scan a small table."""
     if connection.dialect.name == "sqlite":
         return [row for leaf in leaves if (row := find_by_leaf(connection, leaf)) is not None]
     query = select(certificates)
     return [
         read_row(found)
-        for page in _paged(leaves)
-        for found in connection.execute(query.where(_is_among(connection, certificates.c.leaf_index, page)))
+        for page in paged(leaves)
+        for found in connection.execute(query.where(is_among(connection, certificates.c.leaf_index, page)))
     ]
 
 
 def _compromised(connection: Connection, leaves: Sequence[int]) -> set[int]:
-    """Which of these are revoked for a compromise; within `_by_index`, as in `_read`."""
+    """Which of these are revoked for a compromise; within `by_index`, as in `_read`."""
     if connection.dialect.name == "sqlite":
         return {leaf for leaf in leaves if (_REASON.find(connection, leaf=leaf) or (0,))[0] in _COMPROMISES}
     query = select(revocations.c.leaf_index).where(hidden(revocations.c.reason.in_(_COMPROMISES)))
     return {
         leaf
-        for page in _paged(leaves)
-        for leaf in connection.execute(query.where(_is_among(connection, revocations.c.leaf_index, page))).scalars()
+        for page in paged(leaves)
+        for leaf in connection.execute(query.where(is_among(connection, revocations.c.leaf_index, page))).scalars()
     }
 
 
 def _of_model(connection: Connection, selection: Selection, named: Iterable[str | None]) -> set[str]:
-    """Which of these devices are of a selection's model and in its range; within `_by_index`, as in `_read`."""
+    """Which of these devices are of a selection's model and in its range; within `by_index`, as in `_read`."""
     wanted = _named_model(selection)
     ids = [one for one in named if one is not None]
     if connection.dialect.name == "sqlite":
@@ -407,8 +372,8 @@ def _of_model(connection: Connection, selection: Selection, named: Iterable[str 
     query = select(devices.c.id).where(fits)
     return {
         one
-        for page in _paged(ids)
-        for one in connection.execute(query.where(_is_among(connection, devices.c.id, page))).scalars()
+        for page in paged(ids)
+        for one in connection.execute(query.where(is_among(connection, devices.c.id, page))).scalars()
     }
 
 
@@ -423,7 +388,7 @@ def _are_of_model(own: Any, model: Any, first: Any, last: Any) -> list[ColumnEle
     return [
         own.model == model,
         serial >= func.coalesce(first, serial),
-        func.length(serial) == func.length(func.coalesce(first, serial)),  # as texts, 10 lies between 1 and 2
+        func.length(serial) == func.length(func.coalesce(first, serial)),  # as texts, "10" lies between "1" and "2"
         serial <= func.coalesce(last, serial),
     ]
 
@@ -437,21 +402,10 @@ _IS_OF_MODEL = Statement(
 )
 
 
-def _is_among(connection: Connection, own: ColumnElement[Any], page: Sequence[object]) -> ColumnElement[bool]:
-    """As one value where the database knows lists: a statement with a thousand costs more than what it asks for."""
-    if connection.dialect.name == "sqlite":
-        return own.in_(page)
-    return own == any_(literal(list(page), ARRAY(own.type)))
-
-
-def _paged(found: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (found[at : at + _PAGE] for at in range(0, len(found), _PAGE))
-
-
 def _conditions(own: Any, selection: Selection, alive_at: int, states: tuple[str, ...]) -> list[ColumnElement[bool]]:
-    """What must hold of a certificate's row; of its device's, see `_are_of_model`."""
+    """The conditions on a certificate's row; for those on its device see `_are_of_model`."""
     is_in = own.state.in_(states)
-    if REVOKED_FOR_LESS in states:  # as a value, for which no planner thinks of going through all that is revoked
+    if REVOKED_FOR_LESS in states:  # a scalar subquery: a join could begin with a scan of all revoked certificates
         table = own.leaf_index.table
         reason = select(revocations.c.reason).where(revocations.c.leaf_index == own.leaf_index).correlate(table)
         says_less = func.coalesce(reason.scalar_subquery(), 0).not_in(_COMPROMISES)
@@ -468,7 +422,7 @@ def _conditions(own: Any, selection: Selection, alive_at: int, states: tuple[str
 
 
 def _is_held_by(selection: Selection, row: CertificateRow, choices: Mapping[str, frozenset[object]]) -> bool:
-    """`_conditions` but for the end and the state, of a row that was read; `choices` are `_choices` of `selection`."""
+    """`_conditions`, without end and state, on a row in memory; `choices` are `_choices` of `selection`."""
     return (
         all(getattr(row, name) in wanted for name, wanted in choices.items())
         and (selection.issued_from is None or row.not_before >= selection.issued_from)
@@ -478,7 +432,7 @@ def _is_held_by(selection: Selection, row: CertificateRow, choices: Mapping[str,
 
 
 def _choices(selection: Selection) -> dict[str, frozenset[object]]:
-    """Of which columns a selection says what they may be."""
+    """The columns for which a selection lists the allowed values."""
     found: dict[str, frozenset[object]] = {
         "leaf_index": frozenset(selection.leaves),
         "authority_id": frozenset(selection.authority_ids),
