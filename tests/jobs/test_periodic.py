@@ -1,4 +1,4 @@
-"""Periodic work: on its rhythm, at once when nudged, and never ended by a failure."""
+"""Periodic tasks: on their rhythm, at once when nudged, and never ended by a failure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_task_has_its_turn_before_the_start() -> None:
     assert thread.states()["one"].runs == 1
 
 
-def test_what_had_its_turn_before_the_start_waits_for_its_rhythm() -> None:
+def test_a_task_that_had_its_turn_before_the_start_waits_for_its_rhythm() -> None:
     ran: list[str] = []
     thread = TaskThread([Task("long", 60, lambda: ran.append("long"))])
     thread.take_first_turns()
@@ -49,7 +49,7 @@ def test_an_error_before_the_start_stops_the_start() -> None:
         TaskThread([Task("one", 60, fail)]).take_first_turns()
 
 
-def test_what_failed_for_one_of_several_is_told_and_keeps_neither_the_others_nor_the_start_waiting() -> None:
+def test_a_failure_for_one_of_several_is_reported_and_delays_neither_the_others_nor_the_start() -> None:
     ran: list[str] = []
 
     def publish(name: str) -> None:
@@ -70,7 +70,7 @@ def test_what_failed_for_one_of_several_is_told_and_keeps_neither_the_others_nor
     assert state.last_success_at is None
 
 
-def test_a_task_comes_again() -> None:
+def test_a_task_is_repeated() -> None:
     ran = threading.Semaphore(0)
     thread = TaskThread([Task("one", 0.01, ran.release)])
     thread.start()
@@ -79,7 +79,7 @@ def test_a_task_comes_again() -> None:
     thread.stop()
 
 
-def test_a_task_may_say_when_it_wants_to_come_again() -> None:
+def test_a_task_may_return_the_pause_until_its_next_turn() -> None:
     count = [0]
 
     def act() -> float:
@@ -99,7 +99,7 @@ def test_a_nudge_gives_a_turn_at_once_and_an_unknown_one_does_nothing() -> None:
     thread.start()
     assert ran.acquire(timeout=PATIENCE)
     thread.nudge("slow")
-    thread.nudge("nobody")
+    thread.nudge("unknown")
     assert ran.acquire(timeout=PATIENCE)
     thread.stop()
 
@@ -121,7 +121,7 @@ def test_a_nudge_while_it_runs_asks_for_another_run() -> None:
     thread.stop()
 
 
-def test_a_failure_is_told_and_ends_nothing() -> None:
+def test_a_failure_is_reported_and_ends_nothing() -> None:
     ran = threading.Semaphore(0)
 
     def fail() -> None:
@@ -136,7 +136,7 @@ def test_a_failure_is_told_and_ends_nothing() -> None:
     assert thread.states()["bad"].last_error == "DATABASE_UNAVAILABLE"
 
 
-def test_a_turn_that_does_not_end_is_told_after_the_longest_that_its_kind_may_take() -> None:
+def test_a_turn_that_does_not_end_is_reported_after_its_longest_time() -> None:
     begun, may_end = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -159,7 +159,7 @@ def test_a_turn_that_does_not_end_is_told_after_the_longest_that_its_kind_may_ta
     thread.stop()
 
 
-def test_work_of_hours_and_failures_are_not_taken_for_something_that_hangs() -> None:
+def test_a_task_of_hours_and_a_failing_task_do_not_count_as_hanging() -> None:
     begun, may_end = threading.Event(), threading.Event()
 
     def long() -> None:
@@ -179,7 +179,7 @@ def test_work_of_hours_and_failures_are_not_taken_for_something_that_hangs() -> 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_has_ended_is_told_for_each_of_its_tasks_and_one_that_was_stopped_is_not() -> None:
+def test_a_thread_that_died_is_reported_for_each_of_its_tasks_and_one_that_was_stopped_is_not() -> None:
     class GoneError(BaseException):
         """What no task should raise, and what nothing here catches."""
 
@@ -194,7 +194,7 @@ def test_a_thread_that_has_ended_is_told_for_each_of_its_tasks_and_one_that_was_
     assert thread.find_hanging(time.monotonic()) == {}
 
 
-def test_a_turn_that_does_not_end_keeps_no_process_from_ending(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_turn_that_does_not_end_does_not_keep_the_process_from_ending(caplog: pytest.LogCaptureFixture) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -211,13 +211,13 @@ def test_a_turn_that_does_not_end_keeps_no_process_from_ending(caplog: pytest.Lo
     assert caplog.text.count("does not end") == 1
 
 
-def test_nothing_to_do_can_be_stopped() -> None:
+def test_a_thread_without_tasks_can_be_stopped() -> None:
     thread = TaskThread([])
     thread.start()
     thread.stop()
 
 
-def test_a_failure_that_goes_on_stands_in_the_log_once_with_the_path(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_that_lasts_is_logged_once_with_the_path(caplog: pytest.LogCaptureFixture) -> None:
     failures: list[Exception] = [PermissionError(13, "Permission denied", "/lists/.lock")] * 16
 
     def write() -> None:

@@ -1,4 +1,4 @@
-"""The runner of durable jobs: what is due is run once, errors are kept beside the job, leases are held or lost."""
+"""The runner of durable jobs: what is due is run once, errors are stored in the job's row, leases are held or lost."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_what_is_due_is_run_with_its_last_act(bench: Bench) -> None:
     assert bench.runner().run_next() is None
 
 
-def test_a_runner_with_nothing_to_do_lets_jobs_go_that_were_over_for_four_weeks(bench: Bench) -> None:
+def test_a_runner_with_nothing_to_do_deletes_jobs_that_ended_four_weeks_ago(bench: Bench) -> None:
     def rows() -> int:
         with bench.database.reading() as connection:
             return len(connection.execute(select(work.c.id)).all())
@@ -94,14 +94,14 @@ def test_a_runner_with_nothing_to_do_lets_jobs_go_that_were_over_for_four_weeks(
     assert rows() == 1, "b, which was done a moment ago"
 
 
-def test_kinds_of_another_release_are_left_to_it(bench: Bench) -> None:
+def test_jobs_of_a_kind_of_another_release_are_left_to_it(bench: Bench) -> None:
     bench.add("a", "newer")
     assert bench.runner().run_due() == 0
     assert bench.open() == 1
     assert bench.runner(newer=bench.count).run_due() == 1
 
 
-def test_an_error_is_kept_beside_the_job_which_comes_again(bench: Bench) -> None:
+def test_an_error_is_stored_with_the_job_which_is_tried_again(bench: Bench) -> None:
     failing = [True]
 
     def act(job: Job, lease: Lease) -> LastAct:
@@ -120,7 +120,7 @@ def test_an_error_is_kept_beside_the_job_which_comes_again(bench: Bench) -> None
     assert (bench.attempts_when_done("a"), bench.error(), bench.open()) == (2, None, 0)
 
 
-def test_an_error_of_the_program_holds_up_no_other_job(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_defect_of_the_program_delays_no_other_job(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     def act(job: Job, lease: Lease) -> LastAct:
         if job.key == "bad":
             raise ZeroDivisionError
@@ -163,7 +163,7 @@ def test_a_job_is_given_up_after_its_attempts(bench: Bench, caplog: pytest.LogCa
     assert "given up after 8 attempts" in caplog.text
 
 
-def test_who_lost_the_lease_leaves_no_trace(bench: Bench) -> None:
+def test_a_runner_that_lost_the_lease_leaves_no_trace(bench: Bench) -> None:
     other = WorkQueue(bench.writer, "two")
     taken: list[Job] = []
 

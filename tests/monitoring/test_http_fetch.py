@@ -1,4 +1,4 @@
-"""A fetch is bounded in time and size, follows nobody elsewhere, and says what it saw."""
+"""A fetch is bounded in time and size, follows no redirect, and reports what it saw."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATIENCE = 10.0
 
 @contextmanager
 def answering(answer: Callable[[socket.socket, bytes], None]) -> Iterator[tuple[str, int]]:
-    """One connection is accepted, its request read up to the end of its head, and answered so."""
+    """One connection is accepted, the head of its request read, and this response sent."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(_PATIENCE)
 
@@ -49,7 +49,7 @@ def refused(fetch: HttpFetch, url: str = "http://status.group.example/crl/a/1/0.
     return caught.value
 
 
-def test_the_body_of_a_list_comes_from_where_it_was_told_to_connect() -> None:
+def test_the_body_of_a_crl_comes_from_the_address_to_connect_to() -> None:
     seen: list[bytes] = []
 
     def answer(peer: socket.socket, request: bytes) -> None:
@@ -63,7 +63,7 @@ def test_the_body_of_a_list_comes_from_where_it_was_told_to_connect() -> None:
     assert b"Host: status.group.example:8080\r\n" in seen[0], "virtual hosts must find it"
 
 
-def test_a_question_is_posted_as_one() -> None:
+def test_an_ocsp_request_is_posted() -> None:
     seen: list[bytes] = []
 
     def answer(peer: socket.socket, request: bytes) -> None:
@@ -77,7 +77,7 @@ def test_a_question_is_posted_as_one() -> None:
 
 
 @pytest.mark.parametrize("status", [b"404 Not Found", b"302 Found\r\nLocation: http://127.0.0.1:1/", b"503 Busy"])
-def test_anything_but_200_is_told_with_its_status(status: bytes) -> None:
+def test_any_status_but_200_is_reported(status: bytes) -> None:
     with answering(reply(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0")) as address:
         refusal = refused(HttpFetch(address))
     assert refusal.facts["status"] == int(status[:3])
@@ -88,12 +88,12 @@ def test_a_body_that_is_too_large_is_cut_off() -> None:
         assert "larger than 1000" in refused(HttpFetch(address, limit=1000)).message
 
 
-def test_a_body_that_ends_early_is_no_body() -> None:
+def test_a_body_that_ends_early_is_refused() -> None:
     with answering(reply(b"HTTP/1.1 200 OK\r\nContent-Length: 50", bytes(20))) as address:
         assert "status" not in refused(HttpFetch(address)).facts
 
 
-def test_a_server_that_says_nothing_is_not_waited_for() -> None:
+def test_a_server_that_does_not_respond_is_given_up() -> None:
     done = threading.Event()
 
     def wait(_peer: socket.socket, _request: bytes) -> None:
@@ -104,7 +104,7 @@ def test_a_server_that_says_nothing_is_not_waited_for() -> None:
         done.set()
 
 
-def test_nobody_at_the_address_is_told() -> None:
+def test_an_address_without_a_server_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = taken.getsockname()
     assert "status" not in refused(HttpFetch(address)).facts

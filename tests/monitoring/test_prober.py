@@ -1,4 +1,4 @@
-"""The prober sees what a relying party sees, and each defect of it has its own reason."""
+"""The prober sees what a relying party sees, and each defect has its own reason."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def the_only(house: PublishingHouse, place: str) -> Defect:
 
 
 def signed(house: PublishingHouse, **changes: object) -> bytes:
-    """A list of h1/icu, shard 0, that its own key has signed, with whatever a test wants in it."""
+    """A CRL of h1/icu, shard 0, signed with its own key, with the contents that a test wants."""
     now = house.built.clock.now()
     fields: dict[str, object] = {
         "number": int(now.timestamp() * 1000) + 60_000_000,
@@ -52,7 +52,7 @@ def hand_out(house: PublishingHouse, content: bytes | None, name: str = "0") -> 
     return place
 
 
-def test_what_is_published_well_has_no_defect(house: PublishingHouse) -> None:
+def test_a_sound_publication_has_no_defect(house: PublishingHouse) -> None:
     bad = house.issue()
     house.issue()
     house.revoke(bad)
@@ -76,21 +76,21 @@ def test_deltas_are_fetched_too(house: PublishingHouse) -> None:
     assert house.place("0.delta") in house.fetched
 
 
-def test_a_list_that_nobody_gets_is_unavailable(house: PublishingHouse) -> None:
+def test_a_crl_that_cannot_be_fetched_is_unavailable(house: PublishingHouse) -> None:
     assert the_only(house, hand_out(house, None)).reason is Reason.STATUS_UNAVAILABLE
 
 
-def test_what_does_not_decode_is_told(house: PublishingHouse) -> None:
+def test_a_crl_that_does_not_decode_is_a_defect(house: PublishingHouse) -> None:
     assert the_only(house, hand_out(house, b"<html>It works!</html>")).reason is Reason.NON_DER
 
 
-def test_a_list_that_another_key_signed_is_no_list(house: PublishingHouse) -> None:
+def test_a_crl_signed_with_another_key_is_a_defect(house: PublishingHouse) -> None:
     genuine = signed(house)
     place = hand_out(house, genuine[:-1] + bytes([genuine[-1] ^ 1]))
     assert the_only(house, place).reason is Reason.BAD_SIGNATURE
 
 
-def test_another_issuers_list_is_no_list(house: PublishingHouse) -> None:
+def test_a_crl_of_another_issuer_is_a_defect(house: PublishingHouse) -> None:
     place = house.place("complete")
     other = house.lists.find_crl("h1", 1, -1)
     assert other is not None
@@ -98,8 +98,8 @@ def test_another_issuers_list_is_no_list(house: PublishingHouse) -> None:
     assert the_only(house, place).reason is Reason.CRL_INVALID
 
 
-def test_an_authoritys_certificate_that_nobody_gets_or_is_anothers_is_told(house: PublishingHouse) -> None:
-    """Whoever lacks the issuer builds no path without it, however good lists and answers are."""
+def test_a_missing_or_wrong_certificate_of_an_authority_is_a_defect(house: PublishingHouse) -> None:
+    """A client that lacks the issuer builds no path without it, however good CRLs and OCSP responses are."""
     place = f"{STATUS_URL}/ca/h1.icu/1.cer"
     other = house.lists.find_certificate("h1", 1)
     house.spoiled[place] = lambda _: None
@@ -108,7 +108,7 @@ def test_an_authoritys_certificate_that_nobody_gets_or_is_anothers_is_told(house
     assert the_only(house, place).reason is Reason.NO_PATH
 
 
-def test_a_revocation_that_is_missing_after_its_time_is_told(house: PublishingHouse) -> None:
+def test_an_overdue_revocation_that_is_missing_is_a_defect(house: PublishingHouse) -> None:
     issued = house.issue()
     house.revoke(issued)
     house.advance(seconds=59)
@@ -121,8 +121,8 @@ def test_a_revocation_that_is_missing_after_its_time_is_told(house: PublishingHo
     assert house.probe(through_caches=True).defects == (), "a cache on the way may be a minute behind"
 
 
-def test_a_revocation_that_a_clock_dated_which_ran_ahead_may_not_be_missing(house: PublishingHouse) -> None:
-    """Nobody knows when it was; it is dated a month ahead, and no list of that month may be without it."""
+def test_a_revocation_dated_by_a_clock_that_ran_ahead_may_not_be_missing(house: PublishingHouse) -> None:
+    """Its real time is unknown. It is dated a month ahead, and no CRL of that month may lack it."""
     issued = house.issue()
     house.advance(days=30)
     house.revoke(issued)
@@ -134,7 +134,7 @@ def test_a_revocation_that_a_clock_dated_which_ran_ahead_may_not_be_missing(hous
     assert house.probe().defects == ()
 
 
-def test_a_missing_revocation_in_a_delta_is_told(house: PublishingHouse) -> None:
+def test_a_revocation_missing_in_a_delta_crl_is_a_defect(house: PublishingHouse) -> None:
     first, second = house.issue(), house.issue()
     house.revoke(first)
     house.advance(minutes=2)
@@ -150,7 +150,7 @@ def test_a_missing_revocation_in_a_delta_is_told(house: PublishingHouse) -> None
     assert reasons(house.probe().defects) == reasons(house.probe().defects, place)
 
 
-def test_a_good_certificate_in_a_list_is_told(house: PublishingHouse) -> None:
+def test_a_good_certificate_in_a_crl_is_a_defect(house: PublishingHouse) -> None:
     issued, now = house.issue(), house.built.clock.now()
     entry = encode_crl_entry(issued.serial, now, RevocationReason.SUPERSEDED)
     place = hand_out(house, signed(house, entries=(entry,), number=_published_number(house)))
@@ -172,7 +172,7 @@ def _published_number(house: PublishingHouse) -> int:
         )
 
 
-def test_a_release_may_be_late_and_then_is_told(house: PublishingHouse) -> None:
+def test_an_overdue_release_is_a_defect(house: PublishingHouse) -> None:
     issued = house.issue()
     name = (issued.issuer.authority_id, issued.serial)
     house.built.revocations.hold(*name, by="operator:tests").result()
@@ -188,7 +188,7 @@ def test_a_release_may_be_late_and_then_is_told(house: PublishingHouse) -> None:
     assert Reason.STATUS_UNTRUE in reasons(house.probe().defects, house.place("0"))
 
 
-def test_a_number_that_falls_is_told_even_after_a_restart(house: PublishingHouse) -> None:
+def test_a_crl_number_that_falls_is_a_defect_even_after_a_restart(house: PublishingHouse) -> None:
     old = house.lists.find_crl("h1/icu", 1, 0)
     assert old is not None
     house.advance(hours=6)
@@ -200,8 +200,8 @@ def test_a_number_that_falls_is_told_even_after_a_restart(house: PublishingHouse
 
 
 @pytest.mark.parametrize("name", ["0", "0.delta"])
-def test_a_cache_may_have_an_older_list_than_another_process_saw(house: PublishingHouse, name: str) -> None:
-    """Numbers that were seen are everybody's; caches and other servers may each be a minute behind the newest."""
+def test_a_cache_may_have_an_older_crl_than_another_process_saw(house: PublishingHouse, name: str) -> None:
+    """All processes share the numbers they have seen; each cache and server may be a minute behind the newest."""
     house.revoke(house.issue())
     house.advance(minutes=5)
     house.publish()
@@ -220,7 +220,7 @@ def test_a_cache_may_have_an_older_list_than_another_process_saw(house: Publishi
     assert {one.place for one in report.defects} == {place}
 
 
-def test_an_old_list_is_behind_where_nothing_newer_was_seen(house: PublishingHouse) -> None:
+def test_an_old_crl_is_behind_where_no_newer_one_was_seen(house: PublishingHouse) -> None:
     old = house.lists.find_crl("h1/icu", 1, 0)
     assert old is not None
     house.advance(hours=6)
@@ -230,13 +230,13 @@ def test_an_old_list_is_behind_where_nothing_newer_was_seen(house: PublishingHou
     assert the_only(house, place).reason is Reason.STATUS_BEHIND
 
 
-def test_a_table_that_is_older_than_what_is_out_was_set_back(house: PublishingHouse) -> None:
+def test_a_table_that_is_older_than_the_published_crl_was_set_back(house: PublishingHouse) -> None:
     place = hand_out(house, signed(house))
     defect = the_only(house, place)
     assert (defect.reason, "restored" in defect.sentence) == (Reason.CRL_ROLLBACK, True)
 
 
-def test_a_list_that_nobody_signs_any_more_is_overdue_and_then_stale(house: PublishingHouse) -> None:
+def test_a_crl_that_is_not_signed_anew_is_overdue_and_then_stale(house: PublishingHouse) -> None:
     house.advance(hours=6, minutes=11)
     report = house.probe()
     assert reasons(report.defects) == {Reason.STATUS_OVERDUE}
@@ -246,7 +246,7 @@ def test_a_list_that_nobody_signs_any_more_is_overdue_and_then_stale(house: Publ
     assert reasons(report.defects, house.place("0")) == {Reason.STATUS_STALE}
 
 
-def test_offline_lists_are_overdue_sixty_days_ahead(house: PublishingHouse) -> None:
+def test_offline_crls_are_overdue_sixty_days_ahead(house: PublishingHouse) -> None:
     house.advance(days=119)
     house.publish()
     assert Reason.STATUS_OVERDUE not in reasons(tuple(one for one in house.probe().defects if "/root/" in one.place))
@@ -257,7 +257,7 @@ def test_offline_lists_are_overdue_sixty_days_ahead(house: PublishingHouse) -> N
     assert "vagus ceremony" in overdue[0].sentence
 
 
-def test_a_list_of_another_scope_speaks_for_nobody(house: PublishingHouse) -> None:
+def test_a_crl_of_another_scope_covers_no_certificate(house: PublishingHouse) -> None:
     number = _published_number(house)
     place = hand_out(house, signed(house, shard_url=house.place("7"), number=number))
     assert the_only(house, place).reason is Reason.CRL_SCOPE
@@ -266,7 +266,7 @@ def test_a_list_of_another_scope_speaks_for_nobody(house: PublishingHouse) -> No
     assert Reason.CRL_SCOPE in reasons(house.probe().defects, complete)
 
 
-def test_ocsp_that_calls_a_revoked_certificate_good_is_told(house: PublishingHouse) -> None:
+def test_ocsp_that_calls_a_revoked_certificate_good_is_a_defect(house: PublishingHouse) -> None:
     issued = house.issue()
     house.revoke(issued)
     house.advance(minutes=2)
@@ -278,7 +278,7 @@ def test_ocsp_that_calls_a_revoked_certificate_good_is_told(house: PublishingHou
 
 
 def through_a_cache_that_ends_nothing(house: PublishingHouse) -> Prober:
-    """What POST is answered is right all the time: most clients ask by GET (RFC 5019), which caches answer."""
+    """The response to POST is right all the time: most clients ask by GET (RFC 5019), which caches serve."""
     kept: dict[str, bytes] = {}
 
     def cache(url: str, body: bytes | None = None) -> bytes:
@@ -289,7 +289,7 @@ def through_a_cache_that_ends_nothing(house: PublishingHouse) -> Prober:
     return prober
 
 
-def test_a_cache_that_keeps_an_ocsp_answer_beyond_its_age_is_told(house: PublishingHouse) -> None:
+def test_a_cache_that_keeps_an_ocsp_response_beyond_its_age_is_a_defect(house: PublishingHouse) -> None:
     prober = through_a_cache_that_ends_nothing(house)
     issued = house.issue()
     assert prober.probe().defects == ()
@@ -302,7 +302,7 @@ def test_a_cache_that_keeps_an_ocsp_answer_beyond_its_age_is_told(house: Publish
     assert (defect.reason, defect.place) == (Reason.STATUS_INCOMPLETE, f"{STATUS_URL}/ocsp")
 
 
-def test_a_cache_that_would_keep_one_is_told_before_anybody_is_revoked(house: PublishingHouse) -> None:
+def test_such_a_cache_is_a_defect_before_any_certificate_is_revoked(house: PublishingHouse) -> None:
     prober = through_a_cache_that_ends_nothing(house)
     house.issue()
     assert prober.probe().defects == ()
@@ -314,7 +314,7 @@ def test_a_cache_that_would_keep_one_is_told_before_anybody_is_revoked(house: Pu
     assert house.probe(through_caches=True).defects == ()
 
 
-def test_ocsp_that_calls_a_good_certificate_revoked_is_told(house: PublishingHouse) -> None:
+def test_ocsp_that_calls_a_good_certificate_revoked_is_a_defect(house: PublishingHouse) -> None:
     issued = house.issue()
     house.revoke(issued)
     house.advance(minutes=2)
@@ -333,7 +333,7 @@ def test_ocsp_that_says_try_later_is_unavailable(house: PublishingHouse) -> None
     assert reasons(report.defects) == {Reason.STATUS_UNAVAILABLE}, "the desk has lost the sequence"
 
 
-def test_a_responder_that_is_missing_or_about_to_end_is_told(house: PublishingHouse) -> None:
+def test_a_responder_that_is_missing_or_about_to_end_is_a_defect(house: PublishingHouse) -> None:
     house.issue()
     house.advance(days=9, hours=1)
     house.publish()
@@ -344,14 +344,14 @@ def test_a_responder_that_is_missing_or_about_to_end_is_told(house: PublishingHo
     assert Reason.OCSP_RESPONDER in reasons(house.probe().defects)
 
 
-def test_an_authority_that_never_published_is_told(house: PublishingHouse) -> None:
+def test_an_authority_that_never_published_is_a_defect(house: PublishingHouse) -> None:
     with house.built.database.writing() as connection:
         connection.execute(delete(crl_publications).where(crl_publications.c.authority_id == house.icu.authority_id))
     defects = house.probe().defects
     assert [(one.reason, "never published" in one.sentence) for one in defects] == [(Reason.STATUS_UNAVAILABLE, True)]
 
 
-def test_a_pointer_that_leads_nowhere_is_told(house: PublishingHouse) -> None:
+def test_a_distribution_point_that_leads_nowhere_is_a_defect(house: PublishingHouse) -> None:
     house.issue()
     prober = house.prober()
     prober._responses_per_authority = 40
@@ -369,8 +369,8 @@ def test_a_pointer_that_leads_nowhere_is_told(house: PublishingHouse) -> None:
     assert {one.reason for one in defects} == {Reason.CRL_SCOPE}
 
 
-def test_a_list_that_moved_away_from_its_certificates_is_told(house: PublishingHouse) -> None:
-    """Another status URL: the old name still leads to the lists, and they name the new one."""
+def test_a_crl_that_moved_away_from_its_certificates_is_a_defect(house: PublishingHouse) -> None:
+    """Another status URL: the old URL still leads to the CRLs, and they name the new one."""
     house.issue()
     moved = replace(house.icu, status_url="http://moved.group.example")
     house.advance(hours=6)
@@ -385,7 +385,7 @@ def test_a_list_that_moved_away_from_its_certificates_is_told(house: PublishingH
     assert all("IssuingDistributionPoint names http://moved.group.example" in one.sentence for one in defects)
 
 
-def test_a_released_hold_that_a_delta_does_not_take_back_is_told(house: PublishingHouse) -> None:
+def test_a_released_hold_that_a_delta_crl_does_not_take_back_is_a_defect(house: PublishingHouse) -> None:
     held = house.issue()
     house.built.revocations.hold(house.icu.authority_id, held.serial, by="operator:tests").result()
     house.advance(hours=7)
@@ -403,8 +403,8 @@ def test_a_released_hold_that_a_delta_does_not_take_back_is_told(house: Publishi
     assert (defect.reason, f"{held.serial:x}" in defect.sentence) == (Reason.STATUS_UNTRUE, True)
 
 
-def test_an_authority_that_has_ended_is_asked_about_nothing(house: PublishingHouse) -> None:
-    """Retired at its re-key, ended years later, its key destroyed: nobody signs for it, and nobody asks."""
+def test_an_authority_that_has_ended_is_not_probed(house: PublishingHouse) -> None:
+    """Retired at its re-key, ended years later, its key destroyed: nothing is signed for it any more."""
     house.built.hierarchy.retire("h1/icu", 1, by="operator:tests")
     assert house.icu.facts.not_after is not None
     left = house.icu.facts.not_after - house.built.clock.now()
@@ -429,7 +429,7 @@ def test_a_responder_that_ends_with_its_authority_has_no_successor_to_wait_for(h
     assert not [one for one in house.probe().defects if "the responder of h1/icu" in one.sentence]
 
 
-def test_without_a_writer_nothing_is_noted(house: PublishingHouse) -> None:
+def test_without_a_writer_no_number_is_remembered(house: PublishingHouse) -> None:
     house.probe(notes=False)
     place = hand_out(house, signed(house, number=1))
     assert Reason.CRL_ROLLBACK not in reasons(house.probe(notes=False).defects, place)
@@ -446,7 +446,7 @@ def test_a_prober_that_is_stopped_ends_its_round(house: PublishingHouse) -> None
     assert prober.probe().crls == 0
 
 
-def test_reachability_is_anybody_who_speaks_http(house: PublishingHouse) -> None:
+def test_reachable_means_that_an_http_server_responds(house: PublishingHouse) -> None:
     assert house.prober().is_reachable()
     for name in ("root", "h1", "h1.icu"):
         house.spoiled[house.place("complete").replace("h1.icu", name)] = lambda _: None
@@ -460,7 +460,7 @@ def test_reachability_is_anybody_who_speaks_http(house: PublishingHouse) -> None
     assert not prober.is_reachable()
 
 
-def test_an_expired_revocation_may_leave_the_list(house: PublishingHouse) -> None:
+def test_an_expired_revocation_may_leave_the_crl(house: PublishingHouse) -> None:
     issued = house.issue()
     house.revoke(issued)
     house.advance(minutes=2)

@@ -1,4 +1,4 @@
-"""What is about to end is told in time: on /health, as metrics, and without taking a process out of service."""
+"""CRLs and responders about to end are reported in time, and take no process out of service."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def samples(health: Health) -> dict[str, float]:
     }
 
 
-def test_a_fresh_house_is_well(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
+def test_a_new_installation_is_well(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
     found = published(watch, health)
     assert found["status"] == "well"
     assert found["due"] == []
@@ -74,7 +74,7 @@ def test_a_fresh_house_is_well(house: PublishingHouse, watch: StatusWatch, healt
     assert (probe["lists"], probe["defects"]) == (6, [])
 
 
-def test_offline_lists_are_told_sixty_days_ahead(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
+def test_offline_crls_are_due_sixty_days_ahead(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
     house.advance(days=119)
     house.publish()
     assert published(watch, health)["due"] == []
@@ -88,7 +88,7 @@ def test_offline_lists_are_told_sixty_days_ahead(house: PublishingHouse, watch: 
     ]
 
 
-def test_a_list_that_ended_locks_everybody_out_and_says_so(
+def test_a_crl_that_ended_is_reported_with_its_effect(
     house: PublishingHouse, watch: StatusWatch, health: Health
 ) -> None:
     house.advance(days=7, seconds=1)
@@ -98,7 +98,9 @@ def test_a_list_that_ended_locks_everybody_out_and_says_so(
     assert ended in due
 
 
-def test_silence_and_expired_responders_are_told(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
+def test_missing_crls_and_expired_responders_are_reported(
+    house: PublishingHouse, watch: StatusWatch, health: Health
+) -> None:
     house.advance(days=15)
     assert published(watch, health)["expired_responders"] == ["h1/icu#1"]
     with house.built.database.writing() as connection:
@@ -109,7 +111,7 @@ def test_silence_and_expired_responders_are_told(house: PublishingHouse, watch: 
     assert found["status"] == "warning"
 
 
-def test_an_authority_that_is_over_needs_no_list(house: PublishingHouse) -> None:
+def test_an_authority_that_has_ended_needs_no_crl(house: PublishingHouse) -> None:
     house.built.clock.advance(days=7 * 365)
     with house.built.database.reading() as connection:
         built = house.built
@@ -180,10 +182,10 @@ def test_what_an_offline_authority_revoked_waits_for_an_operator(
     assert sentence.endswith("run: vagus ceremony")
 
 
-def test_a_revocation_that_nobody_lists_in_time_is_seen_without_any_fetch(
+def test_an_overdue_revocation_is_seen_without_any_fetch(
     house: PublishingHouse, watch: StatusWatch, health: Health
 ) -> None:
-    """The signing side is dead: no list is due by its schedule for days, and a revoked device passes by lists."""
+    """The signing side is down: no CRL is due by its schedule for days, and CRLs let a revoked device pass."""
     issued = house.issue()
     house.advance(seconds=2)
     house.publish()

@@ -1,4 +1,4 @@
-"""What gates decide is kept in a chain of lines, and each minute's end stands in the ledger."""
+"""Decisions of gateways form a chain of lines, and the ledger has the hash of each minute's last line."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_line_says_what_was_decided_and_why(tmp_path: Path, clock: FrozenClock
     )
 
 
-def test_the_last_minute_is_told_at_the_end(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+def test_the_unfinished_minute_is_recorded_at_the_end(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
     log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     log.close()
@@ -112,7 +112,7 @@ def refuse(_act: object) -> Future[None]:
     return answer
 
 
-def test_minutes_in_which_the_database_was_away_are_told_once_it_is_back(
+def test_minutes_in_which_the_database_was_away_are_recorded_once_it_is_back(
     tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = GatewayLog(tmp_path, clock, writer)
@@ -134,10 +134,10 @@ def test_minutes_in_which_the_database_was_away_are_told_once_it_is_back(
     assert minutes(writer) == told
 
 
-def test_no_gate_waits_for_the_disk_of_its_log(
+def test_no_gateway_waits_for_the_disk_of_its_log(
     tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever is revoked meanwhile is cut off and written down."""
+    """A device that is revoked meanwhile is cut off, and the decision recorded."""
     log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     clock.advance(minutes=1)
@@ -163,7 +163,7 @@ def test_no_gate_waits_for_the_disk_of_its_log(
     assert [(entry.admitted, entry.refused) for entry in minutes(writer)] == [(1, 0), (0, 1)]
 
 
-def test_a_disk_that_fails_is_told_of_and_leaves_no_file_open(
+def test_a_disk_that_fails_is_reported_and_leaves_no_file_open(
     tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = GatewayLog(tmp_path, clock, writer)
@@ -205,7 +205,7 @@ def test_the_chain_goes_on_after_a_restart_and_over_midnight(
     assert json.loads(newer.read_bytes())["before"] == hashlib.sha256(last).hexdigest()
 
 
-def test_a_line_that_a_power_cut_tore_stays_and_the_next_one_stands_by_itself(
+def test_a_line_that_a_power_cut_cut_short_stays_and_the_next_begins_a_new_line(
     tmp_path: Path, clock: FrozenClock, writer: Writer
 ) -> None:
     for size in (None, 1, 70_000):  # a torn line longer than what is read at once
@@ -243,7 +243,7 @@ def test_a_day_of_gigabytes_is_not_read_for_its_last_line(tmp_path: Path, clock:
     assert json.loads(last)["before"] == hashlib.sha256(b"the last line\n").hexdigest()
 
 
-def test_a_full_disk_stops_no_gate(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+def test_a_full_disk_stops_no_gateway(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
     (tmp_path / "telemetry").write_text("a file where a folder should be")
     log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())

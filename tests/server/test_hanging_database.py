@@ -1,4 +1,4 @@
-"""A PostgreSQL that stands still under a status node: lists and kept answers go out, the rest is told in time."""
+"""A PostgreSQL that does not respond: a status node sends CRLs and cached responses, and refuses the rest in time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ POST = {"Content-Type": "application/ocsp-request"}
 
 
 class Relay:
-    """Stands before the server's socket; what it holds back while it is frozen goes on when it thaws."""
+    """In front of the server's socket. While it is frozen it holds all bytes back; it sends them when it thaws."""
 
     def __init__(self, folder: Path, server: Path) -> None:
         self._server = server
@@ -102,7 +102,7 @@ def hanging(tmp_path: Path) -> Iterator[tuple[Relay, Installation]]:
         relay.thaw()
 
 
-def test_a_node_goes_on_over_a_database_that_stands_still(hanging: tuple[Relay, Installation]) -> None:
+def test_a_status_node_goes_on_over_a_database_that_does_not_respond(hanging: tuple[Relay, Installation]) -> None:
     relay, built = hanging
     built.build()
     issuers = built.issuers("h1/icu")

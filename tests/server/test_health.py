@@ -45,8 +45,8 @@ def test_health_names_the_functions_that_go_on_by_grace_alone_and_for_how_long()
     database.close()
 
 
-def test_work_that_does_not_come_back_is_a_failure_whatever_the_clock_says() -> None:
-    """The thread that signs lists hangs in a disk: no failure is counted, and no list is signed."""
+def test_a_turn_that_does_not_end_is_a_failure_whatever_the_clock_says() -> None:
+    """The thread that signs CRLs hangs in a disk: no failure is counted, and no CRL is signed."""
     clock = FrozenClock()
     database = open_database("sqlite://")
     database.create()

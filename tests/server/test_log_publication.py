@@ -1,4 +1,4 @@
-"""The ledger's files have a thread of their own: what is only away stops no start, and what contradicts them does."""
+"""Publication of the ledger: a folder that cannot be used stops no start, and one that contradicts the log does."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_folder_that_another_process_hangs_in_stops_no_start(
     assert (parts.states()["ledger"].in_a_row, checkpoint(house).exists()) == (0, True)
 
 
-def test_a_checkpoint_that_is_none_stops_the_start(house: Installation) -> None:
+def test_an_invalid_checkpoint_stops_the_start(house: Installation) -> None:
     ledger(house).take_first_turns()
     checkpoint(house).write_bytes(checkpoint(house).read_bytes().replace(b"log.test\n1\n", b"log.test\n2\n"))
     with pytest.raises(IntegrityFailure) as caught:

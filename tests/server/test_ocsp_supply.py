@@ -1,4 +1,4 @@
-"""The sweep leaves turns to other tasks; renewed responders are taken over; revocations reach the door with deltas."""
+"""The sweep leaves turns to other tasks, renewed responders are taken over, and delta CRLs carry revocations."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(
     assert [supply.presign() for _ in range(4)] == [0.1, 0.1, 0.1, 60.0]
 
 
-def test_a_sweep_of_more_than_is_kept_ends(house: PublishingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_of_more_than_the_cache_holds_ends(house: PublishingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(5):
         house.issue()
     monkeypatch.setattr(rows, "list_alive", partial(rows.list_alive, count=2))
@@ -87,7 +87,7 @@ def test_a_sweep_of_more_than_is_kept_ends(house: PublishingHouse, monkeypatch: 
     assert [house.desk.presign_slice(house.built.clock.now()) for _ in range(4)] == [True, False, True, False]
 
 
-def test_an_answer_within_a_sweep_is_replaced_at_once(house: PublishingHouse, supply: OcspSupply) -> None:
+def test_a_response_within_a_sweep_is_replaced_at_once(house: PublishingHouse, supply: OcspSupply) -> None:
     issued = house.issue()
     supply.presign()
     assert ask(house, issued).certificate_status is ocsp.OCSPCertStatus.GOOD
@@ -112,7 +112,7 @@ def test_a_responder_that_another_process_renewed_is_taken_over(house: Publishin
 
 @dataclass
 class Node:
-    """A status node with a copy of the responders' keystore, which is brought up to date when it is told."""
+    """A status node with a copy of the responders' keystore, which is brought up to date by `synchronise`."""
 
     house: PublishingHouse
     folder: Path
@@ -132,13 +132,13 @@ class Node:
         keystore = SoftwareKeystore.open(self.folder, SECRET)
         with built.database.reading() as connection:
             responders = open_responders(connection, keystore)
-        self.desk = OcspResponses(built.database, self.follower, built.pack.ocsp, responders)
-        self.supply = OcspSupply(self.desk, built.database, keystore, built.clock)
+        self.responses = OcspResponses(built.database, self.follower, built.pack.ocsp, responders)
+        self.supply = OcspSupply(self.responses, built.database, keystore, built.clock)
 
     def ask(self, issued: IssuedCertificate) -> ocsp.OCSPResponse:
         self.follower.catch_up()
         self.supply.take_over()
-        answer = self.desk.respond(question(issued), self.house.built.clock.now())
+        answer = self.responses.respond(question(issued), self.house.built.clock.now())
         return ocsp.load_der_ocsp_response(answer.response_der)
 
     def shown(self) -> x509.Certificate:
@@ -158,7 +158,7 @@ def renew(house: PublishingHouse) -> None:
     assert ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(house.icu)
 
 
-def test_a_node_that_has_not_got_the_new_key_goes_on_with_the_one_before(house: PublishingHouse, node: Node) -> None:
+def test_a_node_without_the_new_key_goes_on_with_the_one_before(house: PublishingHouse, node: Node) -> None:
     before = node.shown()
     house.advance(days=7, hours=1)
     renew(house)
@@ -186,18 +186,18 @@ def test_a_node_that_starts_before_the_new_key_has_come_goes_on_with_the_one_bef
     assert node.shown().not_valid_after_utc > before.not_valid_after_utc
 
 
-def test_answers_that_are_kept_stay_current_while_the_new_key_is_awaited(house: PublishingHouse, node: Node) -> None:
+def test_cached_responses_stay_current_while_the_new_key_is_awaited(house: PublishingHouse, node: Node) -> None:
     house.issue()
     house.advance(days=7, hours=1)
     renew(house)
     node.ask(house.issue())
     while node.supply.presign() < 60.0:
         pass
-    signed = list(node.desk._cached.values())
+    signed = list(node.responses._cached.values())
     node.supply.take_over()
     while node.supply.presign() < 60.0:
         pass
-    assert list(node.desk._cached.values()) == signed
+    assert list(node.responses._cached.values()) == signed
 
 
 def test_no_node_goes_on_with_a_responder_that_was_revoked(house: PublishingHouse, node: Node) -> None:
@@ -215,7 +215,7 @@ def test_no_node_goes_on_with_a_responder_that_was_revoked(house: PublishingHous
     assert node.shown() != stolen
 
 
-def test_a_revocation_reaches_the_door_with_a_delta(house: PublishingHouse) -> None:
+def test_a_revocation_reaches_the_listener_in_a_delta_crl(house: PublishingHouse) -> None:
     app = status_app(publications=house.lists, ocsp=OcspReplies(house.desk, house.built.clock, timedelta(seconds=60)))
     delta_path = "/crl/h1.icu/1/0.delta.crl"
     assert call(app, "GET", delta_path).status == 404, "no base to count from yet"

@@ -1,4 +1,4 @@
-"""Under load what is signed already is handed out, what must be signed is put off, and nobody waits for nothing."""
+"""Under load, cached responses are sent, and requests that need a signature get tryLater at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vagus.server.overload import LoadGauge, SheddingOcsp
 
 
 class Busy(LoadGauge):
-    """A gauge that is told how things stand."""
+    """A gauge that a test sets."""
 
     def __init__(self) -> None:
         super().__init__(1.0)
@@ -43,7 +43,7 @@ def question(
     return builder.build().public_bytes(Encoding.DER)
 
 
-def test_answers_that_are_ready_go_out_and_others_are_put_off(house: PublishingHouse) -> None:
+def test_cached_responses_are_sent_and_others_are_put_off(house: PublishingHouse) -> None:
     gauge, now = Busy(), house.built.clock.now()
     source = SheddingOcsp(house.desk, gauge)
     seen, unseen = question(house.issue()), question(house.issue())
@@ -61,7 +61,7 @@ def test_answers_that_are_ready_go_out_and_others_are_put_off(house: PublishingH
     source.respond(unseen, now)
 
 
-def test_what_was_signed_ahead_goes_out_under_load_although_nobody_asked_before(house: PublishingHouse) -> None:
+def test_a_response_signed_ahead_is_sent_under_load_to_the_first_client(house: PublishingHouse) -> None:
     gauge, now = Busy(), house.built.clock.now()
     source, issued = SheddingOcsp(house.desk, gauge), house.issue()
     house.desk.presign(now)

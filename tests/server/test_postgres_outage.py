@@ -1,4 +1,4 @@
-"""A PostgreSQL that ends, comes back or is a standby: nothing old is taken for current, nothing stays shut."""
+"""A PostgreSQL that ends, comes back or is a standby: nothing old is taken for current, and all comes back."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_server_that_crashed_is_followed_and_written_to_again_without_a_restar
     devices.close()
 
 
-def test_the_first_act_behind_an_outage_that_nobody_met_is_done(
+def test_the_first_act_after_an_unnoticed_outage_is_done(
     cluster: Cluster, built: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "_IDLE_SECONDS", 0.05)
@@ -155,10 +155,8 @@ def test_the_first_act_behind_an_outage_that_nobody_met_is_done(
     assert follower.find(issued.issuer.authority_id, issued.serial) is not None
 
 
-def test_a_standby_that_lets_everybody_read_is_not_taken_for_the_database(
-    cluster: Cluster, built: Installation
-) -> None:
-    """What was revoked at the primary meanwhile it does not know, and would be believed to say that all is well."""
+def test_a_readable_standby_is_not_taken_for_the_database(cluster: Cluster, built: Installation) -> None:
+    """It lacks what is revoked at the primary meanwhile, and its readers would believe that all is current."""
     issued = built.issue(built.issuers("h1/icu"))
     built.settle()
     follower = RevocationFollower(built.database, built.clock)
@@ -177,10 +175,10 @@ def test_a_standby_that_lets_everybody_read_is_not_taken_for_the_database(
     assert follower.find(issued.issuer.authority_id, issued.serial) is not None
 
 
-def test_tables_that_were_gone_for_a_moment_leave_nothing_shut(
+def test_tables_that_were_missing_for_a_moment_stop_nothing(
     cluster: Cluster, built: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As by a restore under a process that serves: PostgreSQL says that a statement is wrong, not that it is away."""
+    """As in a restore under a serving process: PostgreSQL calls a statement wrong, and is not unavailable."""
     issued = built.issue(built.issuers("h1/icu"))
     built.settle()
     follower, devices = RevocationFollower(built.database, built.clock), DeviceFollower(built.database)

@@ -1,4 +1,4 @@
-"""What a process sees beside its database decides whether it may speak: less than the world knows makes it blind."""
+"""A database that is older than the published log or CRLs is noticed, and OCSP and CRLs are kept back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vagus.x509.ocsp.messages import CertStatus, decode_ocsp_response
 
 @dataclass
 class Node:
-    """A process over the house's database, with a folder of lists and a log beside it."""
+    """A process over the database, with a folder of CRLs and a published log of its own."""
 
     house: PublishingHouse
     log_says: Callable[[Path], bool] = lambda _: False
@@ -85,7 +85,7 @@ def node(house: PublishingHouse) -> Node:
 
 
 def set_back(node: Node) -> None:
-    """Shard 0 and the complete list are published anew, and the table goes back behind them."""
+    """Shard 0 and the complete CRL are published anew, then the table is set back to before that."""
     house = node.house
     standby = [newest(house.built, house.icu, shard) for shard in (0, COMPLETE)]
     house.revoke(house.issue())
@@ -95,7 +95,7 @@ def set_back(node: Node) -> None:
         keep(house.built, one)
 
 
-def test_a_node_sees_where_its_files_are_gone_equal_or_older(node: Node) -> None:
+def test_a_database_is_current_where_files_are_missing_equal_or_older(node: Node) -> None:
     house = node.house
     assert node.setback_watch.is_settled
     assert node.list_of(0) == node.file_of("0")
@@ -116,7 +116,7 @@ def test_a_node_sees_where_its_files_are_gone_equal_or_older(node: Node) -> None
     assert node.setback_watch.waits == {}
 
 
-def test_newer_lists_beside_the_database_make_it_blind_until_it_has_them(
+def test_newer_crl_files_make_a_process_blind_until_the_database_has_them(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house, question = node.house, question_der(decode_certificate(node.house.icu.certificate_der), 5)
@@ -147,7 +147,7 @@ def test_newer_lists_beside_the_database_make_it_blind_until_it_has_them(
     assert node.setback_watch.waits == {}
 
 
-def test_a_longer_log_makes_it_blind_and_lists_come_from_files_that_are_no_older(node: Node) -> None:
+def test_a_longer_log_makes_a_process_blind_and_crls_come_from_files_that_are_not_older(node: Node) -> None:
     assert node.marks == 0
     node.log_says = lambda _: True
     node.setback_watch.refresh()
@@ -160,7 +160,7 @@ def test_a_longer_log_makes_it_blind_and_lists_come_from_files_that_are_no_older
     assert later.value.reason is Reason.RESTORE_UNSETTLED
 
 
-def test_a_log_of_another_installation_tells_nothing_and_a_database_that_is_away_changes_nothing(node: Node) -> None:
+def test_the_log_of_another_installation_and_an_unavailable_database_change_nothing(node: Node) -> None:
     def foreign(_: Path) -> bool:
         raise IntegrityFailure(Reason.CHECKPOINT_INVALID, "of another name")
 
@@ -178,7 +178,7 @@ def test_a_log_of_another_installation_tells_nothing_and_a_database_that_is_away
     assert node.setback_watch.is_blind
 
 
-def test_a_restored_database_hands_out_adopted_lists_alone(node: Node) -> None:
+def test_a_restored_database_hands_out_adopted_crls_alone(node: Node) -> None:
     set_back(node)
     newest_list = node.file_of("0")
     for path in sorted(node.published.rglob("*.crl")):
@@ -205,13 +205,13 @@ def test_files_that_are_as_old_as_a_restored_database_are_not_trusted(node: Node
     assert node.list_of(0) == node.file_of("0")
 
 
-def test_certificates_of_authorities_are_handed_out_all_the_same(node: Node) -> None:
+def test_certificates_of_authorities_are_handed_out_in_any_case(node: Node) -> None:
     node.restore()
     found = node.crls.find_cached_certificate(ICU, 1) or node.crls.find_certificate(ICU, 1)
     assert found == node.house.icu.certificate_der
 
 
-def test_a_door_staples_nothing_for_itself_while_nobody_is_called_good(node: Node) -> None:
+def test_a_listener_staples_nothing_while_ocsp_is_kept_back(node: Node) -> None:
     house = node.house
     issued = house.issue()
     shown = ListenerCertificate(
