@@ -15,6 +15,7 @@ import pytest
 from tests.simulator.attacked import Hospital
 from vagus.errors import VagusError
 from vagus.maintenance.backups import restore, take_backup
+from vagus.operations.local_account import local_actor
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -90,7 +91,7 @@ def _database(place: bytes) -> Callable[[Member, dict[str, Any]], Member]:
 def test_a_bent_backup_restores_nothing(
     hospital: Hospital, tmp_path: Path, which: str, bend: Callable[[Member, dict[str, Any]], Member]
 ) -> None:
-    take_backup(hospital.house, tmp_path / "good.tar", by="operator:test")
+    take_backup(hospital.house, hospital.house.actor, tmp_path / "good.tar")
     with tarfile.open(tmp_path / "good.tar") as good:
         members = [(one, (good.extractfile(one) or io.BytesIO()).read()) for one in good.getmembers()]
     manifest = json.loads(members[0][1])
@@ -105,5 +106,5 @@ def test_a_bent_backup_restores_nothing(
         for info, content in [*head, *rest]:
             bent.addfile(info, io.BytesIO(content) if info.isreg() else None)
     with pytest.raises(VagusError):
-        restore(tmp_path / "bent.tar", tmp_path / "back")
+        restore(local_actor(), tmp_path / "bent.tar", tmp_path / "back")
     assert {path.name for path in tmp_path.iterdir()} == {"good.tar", "bent.tar"}

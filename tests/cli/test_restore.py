@@ -434,10 +434,10 @@ def test_a_clock_behind_what_was_published_closes_nothing(lost: Lost, tmp_path: 
 
     back = brought_back(lost, tmp_path)
     with Installation.open(back, passphrase_sources=[SOURCE]) as house:
-        gap = measure_gap(house, checkpoint=None, published=None, crls=())
+        gap = measure_gap(house, house.actor, checkpoint=None, published=None, crls=())
         house.clock = FrozenClock(house.clock.now() - timedelta(days=1))  # type: ignore[assignment]
         with pytest.raises(Exception, match="set the clock") as caught:
-            close_gap(house, gap, is_revoking=False, by="operator:test")
+            close_gap(house, house.actor, gap, is_revoking=False)
         assert getattr(caught.value, "reason", None) is Reason.CLOCK_ROLLBACK
 
 

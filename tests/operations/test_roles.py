@@ -15,6 +15,7 @@ from vagus.operations.roles import MAY, OF_ONE_UNIT, Act, check_may, check_scope
 from vagus.reasons import Reason
 
 FOLDER = Path(roles.__file__).parent
+MAINTENANCE = FOLDER.parent / "maintenance"
 ICU, ER = UnitName("h1", "icu"), UnitName("h1", "er")
 
 
@@ -23,15 +24,14 @@ def actor(*held: Role, scope: frozenset[UnitName] | None = None) -> Actor:
 
 
 def operations() -> list[ast.FunctionDef]:
-    """Every public method that an actor may ask for: those with `actor` as their first argument."""
+    """Every public method of operations and function of maintenance that takes an actor."""
     trees = [ast.parse(path.read_text()) for path in sorted(FOLDER.rglob("*.py"))]
     classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
-    methods = [node for one in classes for node in one.body if isinstance(node, ast.FunctionDef)]
-    return [
-        one
-        for one in methods
-        if not one.name.startswith("_") and [argument.arg for argument in one.args.args[1:2]] == ["actor"]
-    ]
+    found = [node for one in classes for node in one.body if isinstance(node, ast.FunctionDef)]
+    for path in sorted(MAINTENANCE.glob("*.py")):
+        found += [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    is_asked = [one for one in found if "actor" in {argument.arg for argument in one.args.args}]
+    return [one for one in is_asked if not one.name.startswith("_")]
 
 
 def acts_named(method: ast.FunctionDef) -> list[str]:

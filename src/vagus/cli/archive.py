@@ -60,7 +60,7 @@ def backup(
             installation.settings.backups.mkdir(mode=0o700, exist_ok=True)
         target = file or installation.settings.backups / f"{installation.clock.now():%Y%m%dT%H%M%SZ}.tar"
         check_place(target)
-        taken = take_backup(installation, target, by=installation.actor.id)
+        taken = take_backup(installation, installation.actor, target)
     Output(json).facts({"file": str(taken.file), "sha256": taken.sha256.hex(), "log_size": taken.log_size})
 
 
@@ -81,10 +81,11 @@ def restore(
     """
     from vagus.maintenance.backups import Published
     from vagus.maintenance.backups import restore as bring_back
+    from vagus.operations.local_account import local_actor
 
     remains = Published(published, None if checkpoint is None else checkpoint.read_bytes(), _read_crls(crl))
     with naming(file, "BACKUP_DAMAGED"):
-        done = bring_back(file, folder_of(context), remains)
+        done = bring_back(local_actor(), file, folder_of(context), remains)
     output = Output(json)
     output.facts(
         {
@@ -138,16 +139,15 @@ def restore_gap(
     output = Output(json)
     with open_installation(context) as installation:
         kept, crls = _verified(installation, checkpoint), _read_crls(crl)
-        gap = measure_gap(
-            installation, checkpoint=kept, published=published, crls=crls, is_new_log=new_origin is not None
-        )
+        actor, is_new_log = installation.actor, new_origin is not None
+        gap = measure_gap(installation, actor, checkpoint=kept, published=published, crls=crls, is_new_log=is_new_log)
         output.say(
             f"The log had {gap.lost_leaves} entries after the backup; {len(gap.issued)} certificates and "
             f"{gap.revoked} revocations of them are known again, {len(gap.listed)} certificates are in the CRLs."
         )
         question = "Revoke what was issued in the gap?" if revoke else "Accept the gap?"
         check_confirmed(question, is_assumed=yes)
-        revoked = close_gap(installation, gap, is_revoking=revoke, by=installation.actor.id, new_origin=new_origin)
+        revoked = close_gap(installation, actor, gap, is_revoking=revoke, new_origin=new_origin)
         verifier = installation.log_verifier
     output.facts(
         {

@@ -18,6 +18,8 @@ from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.maintenance.archive import digest_of, pack, unpack
 from vagus.maintenance.restored_gap import adopt_crls, note_key, take_log_back
+from vagus.operations.actor import Actor
+from vagus.operations.roles import Act, check_may
 from vagus.reasons import Reason
 from vagus.records.engine.backup import copy_database, restore_database
 from vagus.records.installation import set_restored
@@ -64,12 +66,13 @@ class Published:
 NOTHING_PUBLISHED = Published()
 
 
-def take_backup(installation: Installation, target: Path, *, by: str) -> Backup:
+def take_backup(installation: Installation, actor: Actor, target: Path) -> Backup:
     """Write database, sealed keystores, policy, plan, settings, makers' CRLs and checkpoint into the file `target`.
 
     The installation may serve meanwhile. The folder that it goes into must exist. Raises Conflict(ALREADY_EXISTS),
     Misconfigured(BAD_ARGUMENT) on PostgreSQL, Unavailable(DATABASE_UNAVAILABLE).
     """
+    check_may(actor, Act.TAKE_BACKUP)
     settings = installation.settings
     if target.exists():
         raise Conflict(Reason.ALREADY_EXISTS, f"{target} exists already; name another file", file=str(target))
@@ -90,12 +93,12 @@ def take_backup(installation: Installation, target: Path, *, by: str) -> Backup:
         digest = pack(target, files, facts)
     # 3. The ledger records which backups there are.
     installation.writer.submit(
-        lambda batch: append(batch, OperatorAct("backup-taken", by, detail_sha256=digest))
+        lambda batch: append(batch, OperatorAct("backup-taken", actor.id, detail_sha256=digest))
     ).result()
     return Backup(target, digest, size)
 
 
-def restore(archive: Path, folder: Path, published: Published = NOTHING_PUBLISHED) -> RestoredSystem:
+def restore(actor: Actor, archive: Path, folder: Path, published: Published = NOTHING_PUBLISHED) -> RestoredSystem:
     """Restore the installation in `archive` into the new `folder`; it serves status and issues nothing.
 
     What was `published` is recovered at once, so that status is what the lost installation served. No entry is added to
@@ -103,6 +106,7 @@ def restore(archive: Path, folder: Path, published: Published = NOTHING_PUBLISHE
     IntegrityFailure(BACKUP_DAMAGED) before anything appears, Conflict(ALREADY_EXISTS), and as `take_log_back` and
     `adopt_crls`.
     """
+    check_may(actor, Act.RESTORE)
     if folder.exists() and any(folder.iterdir()):
         raise Conflict(Reason.ALREADY_EXISTS, f"{folder} is not empty; restore into a new folder", folder=str(folder))
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,8 @@ from vagus.ledger.entries import (
 from vagus.ledger.publish import load_published
 from vagus.ledger.recover import RecoveredGap, recover_leaves
 from vagus.ledger.verify import verify_log, verify_published
+from vagus.operations.actor import Actor
+from vagus.operations.roles import Act, check_may
 from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow, list_authorities
 from vagus.records.certificates import find_certificate
@@ -135,6 +137,7 @@ def take_log_back(
 
 def measure_gap(
     installation: Installation,
+    actor: Actor,
     *,
     checkpoint: Checkpoint | None,
     published: Path | None,
@@ -149,6 +152,7 @@ def measure_gap(
     Conflict(ALREADY_EXISTS) when there is no gap to close, NotTrusted(CRL_INVALID) for a CRL that no authority here
     signed, and as `take_log_back`.
     """
+    check_may(actor, Act.CLOSE_GAP)
     own = _find_newer_crls(installation)
     if installation.row.restored_at is None:
         _mark_if_behind(installation, published or installation.settings.log, is_behind=bool(own))
@@ -217,7 +221,7 @@ def adopt_crls(installation: Installation, crls: Sequence[bytes]) -> int:
 
 
 def close_gap(
-    installation: Installation, gap: Gap, *, is_revoking: bool, by: str, new_origin: str | None = None
+    installation: Installation, actor: Actor, gap: Gap, *, is_revoking: bool, new_origin: str | None = None
 ) -> int:
     """Record everything in the gap: revoke what was revoked and, if asked, all that was issued; returns how many.
 
@@ -227,6 +231,7 @@ def close_gap(
     Raises Conflict(LOG_TRUNCATED) where the log cannot be continued and has no new name, Malformed(BAD_ARGUMENT) for a
     name that is not new, Unavailable(CLOCK_ROLLBACK) while the clock is behind what was published.
     """
+    check_may(actor, Act.CLOSE_GAP)
     # 1. No CRL number and no date goes back. Both follow the clock, so the clock must have passed what is published.
     if installation.clock.now().timestamp() < gap.newest_at:
         until = datetime.fromtimestamp(gap.newest_at, UTC)
@@ -242,7 +247,7 @@ def close_gap(
     def act(batch: Batch) -> int:
         if new_origin is not None:
             set_origin(batch.connection, new_origin)
-        return _settle(batch, gap, is_revoking=is_revoking, by=by)
+        return _settle(batch, gap, is_revoking=is_revoking, by=actor.id)
 
     return installation.writer.submit(act).result()
 

@@ -51,6 +51,9 @@ class Act(StrEnum):
     READ_LEDGER = "read the ledger"
     MAKE_SNAPSHOT = "make an offline snapshot"
     ISSUE_IDEVIDS = "issue birth certificates"
+    TAKE_BACKUP = "take a backup"
+    RESTORE = "restore a backup"
+    CLOSE_GAP = "close the gap after a restore"
     DIAGNOSE = "diagnose the installation"
     BEGIN_INSTALLATION = "begin an installation"
     ADOPT_POLICY = "adopt a policy pack"
@@ -95,6 +98,9 @@ MAY: Final[Mapping[Act, frozenset[Role]]] = MappingProxyType(
         Act.READ_LEDGER: _PEOPLE,
         Act.MAKE_SNAPSHOT: frozenset({_PKI, _SECURITY}),
         Act.ISSUE_IDEVIDS: frozenset({_PKI, _LINE}),
+        Act.TAKE_BACKUP: frozenset({_ADMINISTRATOR}),
+        Act.RESTORE: frozenset({_ADMINISTRATOR}),
+        Act.CLOSE_GAP: frozenset({_ADMINISTRATOR}),
         Act.DIAGNOSE: _PEOPLE,
         Act.BEGIN_INSTALLATION: frozenset({_ADMINISTRATOR}),
         Act.ADOPT_POLICY: frozenset({_ADMINISTRATOR, _PKI}),

@@ -9,7 +9,6 @@ from vagus.cli.devices import spell_time
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vagus.authority.mass_revocation import Forecast
     from vagus.cli.output import Row
     from vagus.operations.named_selections import NamedSelection
     from vagus.operations.revocation import RevocationPlan, RevocationPreview
@@ -142,7 +141,7 @@ def question(preview: RevocationPreview) -> str:
     verb = {RevocationAct.HOLD: "suspend", RevocationAct.RELEASE: "end the holds on"}.get(act, "revoke")
     more = " and lock the devices out" if preview.locks_out else ""
     wait = f" Then it is {spell_wait(forecast.offline)}." if forecast.offline else ""
-    what = _spell_count(forecast)
+    what = _spell_count(preview)
     if forecast.approvals_needed > 1:
         begins, rest = ("Block the key at once and propose", "else ") if blocks_key else ("Propose", "")
         return (
@@ -156,9 +155,10 @@ def question(preview: RevocationPreview) -> str:
     return f"{verb.capitalize()} {what}{more} now{how}?{wait}"
 
 
-def _spell_count(forecast: Forecast) -> str:
+def _spell_count(preview: RevocationPreview) -> str:
     from vagus.operations.revocation import count_of
 
+    forecast = preview.forecast
     of_devices = f" of {count_of(forecast.devices, 'device')}" if forecast.devices else ""
     return f"{count_of(forecast.certificates, 'certificate')}{of_devices}"
 
