@@ -20,8 +20,8 @@ from vagus.records.installation import set_restored, set_settled
 from vagus.records.publications import COMPLETE
 from vagus.server import setback_watch
 from vagus.server.listeners.certificates import ListenerCertificate
+from vagus.server.listeners.stapling import Stapler
 from vagus.server.setback_watch import GuardedCrls, GuardedOcspResponses, SetbackWatch
-from vagus.server.stapling import Stapler
 from vagus.tls import Credential
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.decoding import decode_crl

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vagus.authority.issuers import Issuer, OpenIssuers
     from vagus.keystore.software import SoftwareKeystore
     from vagus.records.revocation.revocations import RevocationEvent
-    from vagus.server.current_listeners import CurrentListeners
+    from vagus.server.listeners.current import CurrentListeners
     from vagus.server.ocsp_supply import OcspSupply
     from vagus.wiring import Installation
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vagus.authority.crls.published import CrlCacheState
     from vagus.clock import Clock
     from vagus.records.engine.database import Database
-    from vagus.server.current_listeners import CurrentListeners
+    from vagus.server.listeners.current import CurrentListeners
     from vagus.wiring import Installation
 
 _THREAD = "watching"
