@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import GaugeMetricFamily
 
 from vagus.jobs.part import Part, PartHealth
-from vagus.server.listeners.building import sequence_bound
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -68,6 +67,11 @@ class SequenceHealth:
             for function, (bound, grace) in self.graces.items()
             if bound < age <= bound + grace
         }
+
+
+def sequence_bound(installation: Installation) -> timedelta:
+    """How long this node may not know the newest revocation before it says so."""
+    return timedelta(seconds=installation.settings.serve.sequence_bound_seconds)
 
 
 def sequence_part(installation: Installation) -> Part:

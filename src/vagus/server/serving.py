@@ -31,14 +31,14 @@ from vagus.server.event_log import event_part
 from vagus.server.gateway_log import GatewayLog
 from vagus.server.health import Health
 from vagus.server.issuer_updates import IssuerUpdates, find_names
-from vagus.server.listeners.building import ListenerBuilder, sequence_bound
+from vagus.server.listeners.building import ListenerBuilder
 from vagus.server.listeners.current import CurrentListeners, plan_part
 from vagus.server.listeners.stapling import Stapler
 from vagus.server.log_publication import ledger_part
 from vagus.server.metrics import operator_pages
 from vagus.server.ocsp_supply import OcspSupply
 from vagus.server.overload import LoadGauge, SheddingOcsp
-from vagus.server.revocation_sequence import sequence_part
+from vagus.server.revocation_sequence import sequence_bound, sequence_part
 from vagus.server.setback_watch import GuardedCrls, GuardedOcspResponses, SetbackWatch
 from vagus.server.status_watching import statistics_part, status_part
 from vagus.transport.limits import limits_of

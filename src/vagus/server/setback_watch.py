@@ -100,7 +100,7 @@ class SetbackWatch:
             _LOG.error("the database was brought back from an older state: %s; close the gap", ", ".join(newer))
         self._is_behind = bool(newer)
         self._checked_at = time.monotonic()
-        # 3. Operators are told, and other processes find the mark.
+        # 3. Operators see it on /health, and other processes find the mark.
         if newer:
             text = f"{newer[0]} than the database says, which was brought back from an older state"
             self.waits[_SUBJECT] = f"{text}: nothing is signed and OCSP calls nothing good; see `vagus restore-gap`"

@@ -256,8 +256,3 @@ def address_of(installation: Installation, listener: PlannedListener) -> tuple[s
     if address is not None:
         return split_address(address)
     return listener.address
-
-
-def sequence_bound(installation: Installation) -> timedelta:
-    """How long this node may not know the newest revocation before it says so."""
-    return timedelta(seconds=installation.settings.serve.sequence_bound_seconds)
