@@ -15,11 +15,11 @@ from vagus.endpoints.http import (
     Receive,
     Scope,
     Send,
-    answering_errors,
     check_framing,
     check_target,
     read_body,
     refusing,
+    reporting_errors,
     send_response,
     status_of,
 )
@@ -75,13 +75,13 @@ class TestProblems:
             raise Unavailable(Reason.OVERLOADED, "busy")
 
         with pytest.raises(Unavailable):
-            run(answering_errors(late))
+            run(reporting_errors(late))
 
     def test_a_fault_of_ours_says_nothing_of_itself(self) -> None:
         async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
             raise KeyError("secret")
 
-        start, body = run(answering_errors(broken))
+        start, body = run(reporting_errors(broken))
         assert start["status"] == 500
         assert b"secret" not in body["body"]
 

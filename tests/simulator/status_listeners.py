@@ -72,7 +72,7 @@ class StatusHouse:
     def cut(self, octets: bytes) -> list[bytes]:
         """The requests that are answered at sight, one by one, and the rest."""
         pieces, begin = [], 0
-        while begin < len(octets) and (found := self.ready.answer(octets, begin)) is not None:
+        while begin < len(octets) and (found := self.ready.find_response(octets, begin)) is not None:
             pieces.append(octets[begin : found[1]])
             begin = found[1]
         return [*pieces, octets[begin:]]

@@ -364,7 +364,7 @@ class TestKept:
         octets, found = post(question(issued)), []
         for wait in (0, 11 * 3600 + 59 * 60 - 1, 1, 1, 1, 57):
             status.house.advance(seconds=wait)
-            answer = status.ready.answer(octets, 0)
+            answer = status.ready.find_response(octets, 0)
             assert answer is not None
             head = answer[0].partition(b"\r\n\r\n")[0]
             found.append(int(head.split(b"max-age=")[1].split(b",")[0]))
@@ -374,14 +374,14 @@ class TestKept:
         status.ready._most_ready = 3
         for _ in range(5):
             octets = post(question(status.house.issue()))
-            assert status.ready.answer(octets, 0) == status.ready.answer(octets, 0)
+            assert status.ready.find_response(octets, 0) == status.ready.find_response(octets, 0)
         assert len(status.ready._ready) == 3
 
     def test_the_forms_of_headers_that_are_remembered_have_a_bound(
         self, status: StatusHouse, issued: IssuedCertificate
     ) -> None:
         for number in range(3000):
-            assert status.ready.answer(post(question(issued), f"User-Agent: {number}\r\n"), 0) is not None
+            assert status.ready.find_response(post(question(issued), f"User-Agent: {number}\r\n"), 0) is not None
             assert len(status.ready._forms) <= 1024
 
     def test_the_path_of_the_status_url_comes_before_the_question(
@@ -389,8 +389,8 @@ class TestKept:
     ) -> None:
         under = type(status.ready)(status.replies, "/pki")
         for octets in (post(question(issued)), get(question(issued))):
-            assert under.answer(octets, 0) is None
-            assert under.answer(octets.replace(b"/ocsp", b"/pki/ocsp", 1), 0) is not None
+            assert under.find_response(octets, 0) is None
+            assert under.find_response(octets.replace(b"/ocsp", b"/pki/ocsp", 1), 0) is not None
 
 
 class TestConnections:

@@ -31,7 +31,7 @@ from vagus.x509.requests import decode_request
 EST_STATUS: Final[Mapping[Reason, HTTPStatus]] = MappingProxyType(
     {
         **STATUS,
-        # RFC 7030 3.2.3: 401 says that another credential could help; a stolen token is not such a case.
+        # RFC 7030 3.2.3: 401 means that another credential could help, which is not so for a token of another key.
         Reason.TOKEN_REUSED: HTTPStatus.FORBIDDEN,
         # RFC 7030 4.2.3 knows 4xx for requests that are refused; 409 would invite a retry.
         Reason.KEY_REUSE: HTTPStatus.FORBIDDEN,

@@ -1,4 +1,4 @@
-"""How every HTTP door answers errors, bounds bodies and checks framing; knows no protocol above HTTP."""
+"""How every HTTP listener sends errors, bounds bodies and checks framing; knows no protocol above HTTP."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
-    "answering_errors",
     "check_framing",
     "check_target",
     "problem_headers",
     "read_body",
     "refusing",
+    "reporting_errors",
     "send_problem",
     "send_response",
     "status_of",
@@ -174,7 +174,7 @@ STATUS: Final[Mapping[Reason, HTTPStatus]] = MappingProxyType(
         Reason.UPSTREAM_TIME_OUT: HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-"""What each reason is on HTTP where a door's own protocol says nothing else; a test holds that none is missing."""
+"""The status of each reason, where a protocol has no other one for it; a test checks that none is missing."""
 
 
 def status_of(error: VagusError) -> HTTPStatus:
@@ -203,7 +203,7 @@ async def send_response(send: Send, status: int, headers: Headers, body: bytes =
 async def send_problem(
     send: Send, error: VagusError, *, status: int | None = None, headers: Headers = (), close: bool = False
 ) -> None:
-    """Answer `error` as a problem document (RFC 9457); `close` ends the connection after it."""
+    """Send `error` as a problem document (RFC 9457); `close` ends the connection after it."""
     REFUSALS.note(error.reason)
     chosen = int(status or status_of(error))
     body = encode_problem(problem_from(error, chosen))
@@ -214,7 +214,7 @@ async def send_problem(
 
 
 def refusing(error: VagusError, *, status: int | None = None, close: bool = True) -> ASGIApp:
-    """An application that answers every request with `error`."""
+    """An application that responds to every request with `error`."""
 
     async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send_problem(send, error, status=status, close=close)
@@ -222,13 +222,13 @@ def refusing(error: VagusError, *, status: int | None = None, close: bool = True
     return refuse
 
 
-def answering_errors(app: ASGIApp) -> ASGIApp:
-    """`app`, with our errors answered as problems, and anything else as one that says nothing and is logged.
+def reporting_errors(app: ASGIApp) -> ASGIApp:
+    """`app`, with its errors sent as problems; one that is no VagusError is logged, and its problem has no detail.
 
-    An error after the response has begun cannot be told any more: it goes on, and the server cuts the connection.
+    After the response has begun, an error can no longer be sent: it is raised, and the server cuts the connection.
     """
 
-    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+    async def reporting(scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
 
         async def watching(message: Message) -> None:
@@ -241,21 +241,21 @@ def answering_errors(app: ASGIApp) -> ASGIApp:
         except VagusError as error:
             if has_begun:
                 raise
-            # What is left of a body that is too large is not worth reading: the connection ends with the answer.
+            # What is left of a body that is too large is not worth reading: the connection ends with the response.
             await send_problem(send, error, close=isinstance(error, LimitExceeded))
         except Exception:
             if has_begun:
                 raise
-            _log.exception("a door failed; its client was told only that")
+            _log.exception("an HTTP application failed; the client got a 500 without the cause")
             body = encode_problem(Problem(500, "INTERNAL", "this request failed through our own fault; it was logged"))
             fields = [(b"content-type", CONTENT_TYPE.encode("ascii")), (b"content-length", b"%d" % len(body))]
             await send_response(send, 500, [*fields, (b"connection", b"close")], body)
 
-    return answering
+    return reporting
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole request body, at most `limit` octets.
+    """The whole request body, at most `limit` bytes.
 
     A declared length over the limit is refused before a byte is read. Raises LimitExceeded(TOO_LARGE), and
     Malformed(BAD_REQUEST) when the client leaves in the middle.
@@ -280,7 +280,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 def _too_large(limit: int) -> LimitExceeded:
     return LimitExceeded(
-        Reason.TOO_LARGE, f"the body exceeds the limit of {limit} octets; send a smaller one", limit=limit
+        Reason.TOO_LARGE, f"the body exceeds the limit of {limit} bytes; send a smaller one", limit=limit
     )
 
 
@@ -301,7 +301,7 @@ def check_framing(http_version: str, headers: Iterable[tuple[bytes, bytes]]) -> 
             hosts += 1
         elif name.replace(b"_", b"-") in {b"content-length", b"transfer-encoding"}:
             raise _smuggling("a header name that some servers read as Content-Length or Transfer-Encoding")
-    # 1. RFC 9112 6.3: both together are how requests are smuggled; nobody honest sends them.
+    # 1. RFC 9112 6.3: both together are how requests are smuggled; no honest client sends them.
     if lengths and codings:
         raise _smuggling("both Content-Length and Transfer-Encoding")
     # 2. RFC 9112 6.1: chunked, alone and once, and only in HTTP/1.1.

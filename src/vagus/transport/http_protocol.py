@@ -1,5 +1,13 @@
 """HTTP/1.1 on an admitted connection: uvicorn's httptools protocol with time-outs, bounds and the verdict added.
 
+Deadlines (`_deadline`, checked by `tick`). None while no request is awaited: an application works, or the connection
+is idle and uvicorn's keep-alive timer has it. The first header must be whole `header_seconds` after the connection was
+made; each later one, after its first byte. A header gains no time by dripping. A body has two bounds: `stall_seconds`
+for each pause, and `_body_end` for the whole. `_body_end` begins at `body_seconds`; each byte moves it on by the time
+that it may take at `body_octets_per_second`, and it is never more than `body_seconds` ahead. So a body that comes at
+that rate may be of any length, and one that trickles ends after `body_seconds`. While the application does not take the
+body, and nothing is read, the client's time does not run.
+
 uvicorn's own names used here (`connection_made`, `on_*`, `_start_asgi_task`, `RequestResponseCycle.keep_alive`) are
 semi-public: tests/transport/test_http_protocol.py is the contract.
 """
@@ -28,12 +36,12 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
 PIPELINED = 32
-"""How many requests of a connection may wait for the answer to the one before them."""
+"""How many requests of a connection may wait for the response to the one before them."""
 _TOO_LARGE_HEADER = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 class _IsOver(Exception):
-    """Ends the parser's work on a segment: what follows in it counts no more. No error, and nobody sees it."""
+    """Ends the parser's work on a segment whose rest is ignored; `data_received` catches it, and it is no error."""
 
 
 class AdmittedHttp(HttpToolsProtocol):
@@ -47,13 +55,13 @@ class AdmittedHttp(HttpToolsProtocol):
         self._listener = listener
         self._right = right
         self._deadline: float | None = None
-        self._body_end = 0.0  # what the body's octets have bought so far; the deadline is never later
+        self._body_end = 0.0  # for the whole body; see the module's docstring
         self._is_in_header = True
         self._is_begun = False  # the parser holds a part of a request
-        self._is_last = False  # nothing behind this request counts
-        self._is_over = False  # an answer that ends the connection is on its way: nothing that follows counts
-        self._header_octets = 0
-        self._field_octets = 0
+        self._is_last = False  # what follows this request is ignored
+        self._is_over = False  # a response that ends the connection is on its way: what follows is ignored
+        self._header_bytes = 0
+        self._field_bytes = 0
         self._tls: dict[object, object] = {
             "peer": right.peer if right is not None else None,
             "admitted": None,
@@ -70,7 +78,7 @@ class AdmittedHttp(HttpToolsProtocol):
         self._deadline = self.loop.time() + self._listener.limits.header_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give everything back."""
+        """End the deadlines."""
         self._listener.ticking.discard(self)
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
@@ -81,7 +89,7 @@ class AdmittedHttp(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         if self._is_in_header:
-            self._header_octets += len(data)
+            self._header_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -91,13 +99,13 @@ class AdmittedHttp(HttpToolsProtocol):
                 return
             self._refuse_unparsed(self._explain(error))
             return
-        if self._is_in_header and self._header_octets > self._listener.limits.header_bytes:
+        if self._is_in_header and self._header_bytes > self._listener.limits.header_bytes:
             self._refuse_unparsed(self._header_too_large(), _TOO_LARGE_HEADER)
         elif not self._is_in_header:
-            self._header_octets = 0
+            self._header_bytes = 0
             if self._deadline is not None:
                 self._deadline = self._next_deadline(len(data))
-        elif self._deadline is None and (self._header_octets or self._is_begun):
+        elif self._deadline is None and (self._header_bytes or self._is_begun):
             self._deadline = self.loop.time() + self._listener.limits.header_seconds
 
     def tick(self, now: float) -> None:
@@ -118,20 +126,20 @@ class AdmittedHttp(HttpToolsProtocol):
             raise _IsOver
         super().on_message_begin()
         self._is_in_header = self._is_begun = True
-        self._field_octets = 0
+        self._field_bytes = 0
         self.scope["extensions"] = {"tls": self._tls, "reset": self.transport.abort}  # type: ignore[dict-item]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field. Fields of a chunked body's trailer end nowhere: uvicorn would add them to the header."""
-        self._field_octets += len(name) + len(value) + 4
+        self._field_bytes += len(name) + len(value) + 4
         is_bounded = len(self.headers) < self._listener.limits.header_fields
-        if is_bounded and self._field_octets <= self._listener.limits.header_bytes and self._is_in_header:
+        if is_bounded and self._field_bytes <= self._listener.limits.header_bytes and self._is_in_header:
             super().on_header(name, value)
-        elif self._field_octets > self._listener.limits.header_bytes and not self._is_in_header:
+        elif self._field_bytes > self._listener.limits.header_bytes and not self._is_in_header:
             raise LimitExceeded(Reason.TOO_LARGE, "the trailer section exceeds the limit")
 
     def on_headers_complete(self) -> None:
-        """The header is whole: refuse what must not be acted upon, before anybody does."""
+        """The header is whole: refuse what must not reach an application."""
         self._is_in_header = False
         self._body_end = self.loop.time() + self._listener.limits.body_seconds
         self._deadline = self._next_deadline(0)
@@ -145,7 +153,7 @@ class AdmittedHttp(HttpToolsProtocol):
             else refusing(error, status=_TOO_LARGE_HEADER if error.reason is Reason.TOO_LARGE else None)
         )
         super().on_headers_complete()
-        if len(self.pipeline) > PIPELINED:  # the queue is answered, and the connection ends with its last
+        if len(self.pipeline) > PIPELINED:  # the queue gets its responses, and the connection ends with the last
             self._is_last = True
             self.cycle.keep_alive = False
 
@@ -155,18 +163,18 @@ class AdmittedHttp(HttpToolsProtocol):
         self._deadline = None
         self._is_in_header = True
         self._is_begun = False
-        self._header_octets = 0
+        self._header_bytes = 0
         super().on_message_complete()
 
-    def _next_deadline(self, octets: int) -> float:
-        """Each octet of a body buys a moment, and none buys more than `body_seconds` ahead."""
+    def _next_deadline(self, received: int) -> float:
+        """The nearer of the two bounds, after `received` more bytes of a body."""
         limits, now = self._listener.limits, self.loop.time()
-        self._body_end = min(self._body_end + octets / limits.body_octets_per_second, now + limits.body_seconds)
+        self._body_end = min(self._body_end + received / limits.body_octets_per_second, now + limits.body_seconds)
         return min(now + limits.stall_seconds, self._body_end)
 
     def _find_fault(self) -> VagusError | None:
         limits = self._listener.limits
-        if self._field_octets + len(self.url) > limits.header_bytes or len(self.headers) >= limits.header_fields:
+        if self._field_bytes + len(self.url) > limits.header_bytes or len(self.headers) >= limits.header_fields:
             return self._header_too_large()
         try:
             check_framing(self.parser.get_http_version(), self.headers)
@@ -178,7 +186,7 @@ class AdmittedHttp(HttpToolsProtocol):
             if has_body:  # llhttp takes an upgrade's body for the other protocol: the next server might not
                 return Malformed(Reason.SMUGGLING, "the request asks for an upgrade and has a body; send it without")
             if b"websocket" in (self._get_upgrade() or b""):
-                return NotAuthorised(Reason.UPGRADE_REFUSED, "this server speaks HTTP only and no WebSocket")
+                return NotAuthorised(Reason.UPGRADE_REFUSED, "this server takes HTTP only and no WebSocket")
         return None
 
     def _record_refusal(self, error: VagusError) -> None:
@@ -186,13 +194,13 @@ class AdmittedHttp(HttpToolsProtocol):
             self._right.record(Outcome.REFUSED, error)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Each request is held to the verdict as it is now, also one that waited behind another."""
+        """Each request is held to the verdict as it is now, also one that waited for another."""
         right = self._right
         if right is not None:
             objection = right.find_objection()
             if objection is not None:
-                # 401 would ask for HTTP credentials (RFC 9110 15.5.2), and 400 for another request; here it is the peer
-                # that is refused, whatever the request is.
+                # 401 would ask for HTTP credentials (RFC 9110 15.5.2), and 400 for another request. Here the peer is
+                # refused, whatever it requests.
                 status = None if isinstance(objection, Unavailable) else HTTPStatus.FORBIDDEN
                 app = refusing(objection, status=status)  # type: ignore[assignment]
             self._tls.update(admitted=right.admitted, degraded=right.degraded)
@@ -201,7 +209,7 @@ class AdmittedHttp(HttpToolsProtocol):
     # Ends that come before an application
 
     def _decline_upgrade(self) -> None:
-        """Other upgrades are ignored (RFC 9110 7.8), but the parser stops there: the connection ends with this answer.
+        """Other upgrades are ignored (RFC 9110 7.8), but the parser stops there, so this response is the last one.
 
         Java's HTTP client asks for h2c with every plain request.
         """
@@ -215,7 +223,7 @@ class AdmittedHttp(HttpToolsProtocol):
         inner = error.__context__
         if isinstance(inner, VagusError):
             return inner
-        # llhttp stops at the first doubt about framing; its words are fixed, never the client's.
+        # llhttp stops at the first doubt about framing; its texts are fixed and never quote the client.
         message = f"the request is not HTTP/1.1: {error}"[:200]
         framing = {b"content-length", b"transfer-encoding"}
         seen = {name for name, _ in self.headers or ()}
@@ -225,23 +233,21 @@ class AdmittedHttp(HttpToolsProtocol):
 
     def _header_too_large(self) -> LimitExceeded:
         limits = self._listener.limits
-        message = (
-            f"the header exceeds {limits.header_bytes} octets or {limits.header_fields} fields; send a smaller one"
-        )
+        message = f"the header exceeds {limits.header_bytes} bytes or {limits.header_fields} fields; send a smaller one"
         return LimitExceeded(Reason.TOO_LARGE, message, limit=limits.header_bytes)
 
     def _refuse_unparsed(self, error: VagusError, status: int | None = None) -> None:
-        """Answer what never became a request, unless another answer is under way on this connection."""
+        """Respond to what never became a request, unless another response is under way on this connection."""
         self._is_over = True
         if self.transport.is_closing():
             return
         self._record_refusal(error)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body:  # an earlier, whole request: it gets its answer, and the connection ends with that
+            if not cycle.more_body:  # an earlier, whole request: its response comes, and ends the connection
                 cycle.keep_alive = False
                 return
-            # The application waits for a body that will not come: it is told so by the end of the connection.
+            # The application waits for a body that will not come: the end of the connection ends its wait.
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started or self.pipeline:
@@ -257,5 +263,5 @@ class AdmittedHttp(HttpToolsProtocol):
         self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Uvicorn's own words for what does not parse."""
+        """What uvicorn calls for requests that do not parse."""
         self._refuse_unparsed(Malformed(Reason.BAD_REQUEST, msg))

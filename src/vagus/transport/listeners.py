@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from vagus.clock import Clock
 from vagus.endpoints.gateway.decisions import ConnectionDecision, Record
 from vagus.endpoints.gateway.tcp_relay import AdmittedStream
-from vagus.endpoints.http import ASGIApp, answering_errors
+from vagus.endpoints.http import ASGIApp, reporting_errors
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
 from vagus.tls import ServerContext
@@ -266,7 +266,7 @@ def _keep_alive(listening: socket.socket) -> None:
 def _uvicorn(spec: ListenerSpec) -> Config:
     """The settings of uvicorn's protocol; its server, signals, logging and proxy headers are not used."""
     config = Config(
-        answering_errors(spec.app) if spec.app is not None else "",
+        reporting_errors(spec.app) if spec.app is not None else "",
         http=AdmittedHttp,
         ws="none",
         lifespan="off",

@@ -1,7 +1,18 @@
-"""Recognises plain OCSP requests in received octets and has whole answers ready for them; reads no other request.
+"""Recognises plain OCSP requests in received bytes and has whole HTTP responses ready; reads no other request.
 
-Only the forms that nearly every client sends are known here, and each is held to more than the server's parser asks:
-what differs in one octet is left to that parser, which knows all of HTTP and refuses what must be refused.
+This is a second recogniser of HTTP requests beside llhttp. Two recognisers of one stream are safe only if they agree
+about where each request ends, so this one is exact where it says yes, and says yes to little:
+
+- The request line is one of two byte strings, and each field line matches `_FIELD` whole: no folding, no control
+  character, no space around the name. Only names in `_IDLE_FIELDS`, Host and Content-Length are known. A request with
+  Transfer-Encoding, Expect, Upgrade, If-None-Match or any unknown field is not recognised.
+- There is exactly one Host, at most one Content-Length, and that is a number of at most four digits without a leading
+  zero. So the length of the body has one reading, and it is the one of llhttp too (RFC 9112 6.3).
+- What differs in one byte gets None. The connection then hands these bytes, and all that follow, to the whole parser,
+  which knows all of HTTP and refuses what must be refused.
+
+A test sends each form, and damaged ones, to a listener with this cache and to one without; both must respond the same.
+Everything here runs on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -16,16 +27,16 @@ from vagus.authority.ocsp.responses import CachedResponse
 from vagus.endpoints.revocation_status import OCSP_REQUEST, OcspReplies
 
 LONGEST_HEAD: Final = 2048
-"""Octets of request line and fields, the empty line included."""
+"""Bytes of request line and fields, the empty line included."""
 
 MOST_FIELDS: Final = 24
-LONGEST_QUESTION: Final = 1024
+LONGEST_REQUEST: Final = 1024
 
 _MOST_READY: Final = 16_384
-"""CachedResponses with their header fields, about 1.5 kB each; what is kept beyond is put together each time."""
+"""Responses with their header fields, about 1.5 kB each; those beyond are put together for each request."""
 
 _MOST_FORMS: Final = 1024
-"""Forms of header fields that are remembered: a client's are the same for each of its requests."""
+"""Forms of header fields that are remembered: a client sends the same ones with each of its requests."""
 
 _FIELD = re.compile(rb"([A-Za-z-]{1,40}): ?([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
 _LENGTH = re.compile(rb"[1-9][0-9]{0,3}")
@@ -56,25 +67,25 @@ _IDLE_FIELDS: Final = frozenset(
         b"x-real-ip",
     }
 )
-"""Fields that change nothing in what an OCSP question is answered. Any other unknown one is the parser's affair."""
+"""Fields that change nothing in the response to an OCSP request. A request with any other is left to the parser."""
 
 _IDLE_VALUES: Final = {b"connection": b"keep-alive", b"content-type": OCSP_REQUEST.encode()}
-"""Values that say what holds anyway."""
+"""Fields that are harmless with this value alone, because it says what holds without them."""
 
 
 class _Ready:
-    """What goes out behind status line and Date, until `until`, while `kept` is what is kept."""
+    """The bytes after status line and Date. They are valid until `until`, and while `source` is the cached object."""
 
-    __slots__ = ("kept", "octets", "until")
+    __slots__ = ("data", "source", "until")
 
-    def __init__(self, kept: CachedResponse, octets: bytes, until: datetime) -> None:
-        self.kept = kept
-        self.octets = octets
+    def __init__(self, source: CachedResponse, data: bytes, until: datetime) -> None:
+        self.source = source
+        self.data = data
         self.until = until
 
 
 class OcspCache:
-    """The answers of the status listeners of one process. `prefix` is the path of the status URL."""
+    """The ready responses of the status listeners of one process. `prefix` is the path of the status URL."""
 
     def __init__(self, replies: OcspReplies, prefix: str = "", *, most_ready: int = _MOST_READY) -> None:
         path = f"{prefix}/ocsp".encode("ascii")
@@ -86,10 +97,10 @@ class OcspCache:
         self._ready: OrderedDict[bytes, _Ready] = OrderedDict()
         self._most_ready = most_ready
 
-    def answer(self, data: bytes, at: int) -> tuple[bytes, int] | None:
-        """The answer to the request that begins at octet `at`, without status line and Date, and where it ends.
+    def find_response(self, data: bytes, at: int) -> tuple[bytes, int] | None:
+        """The response to the request that begins at `at`, without status line and Date, and where that request ends.
 
-        None for whatever is not, or not yet, one whole request of the known forms. The status is always 200.
+        None where there is not, or not yet, one whole request of a known form. The status is always 200.
         """
         head_end = data.find(b"\r\n\r\n", at, at + LONGEST_HEAD)
         if head_end < 0:
@@ -111,44 +122,45 @@ class OcspCache:
                 return None
         else:
             return None
-        octets = self._answer_question(request_der)
-        return None if octets is None else (octets, end)
+        response = self._respond(request_der)
+        return None if response is None else (response, end)
 
     def is_begun(self, data: bytes, at: int) -> bool:
-        """Whether there stands a whole head that `answer` knows, with less than the body that it declares."""
+        """Whether a whole head of a known form begins at `at`, with less than the body that it declares."""
         head_end = data.find(b"\r\n\r\n", at, at + LONGEST_HEAD)
         if head_end < 0 or not data.startswith(self._post, at):
             return False
         size = self._size_of(data[at + len(self._post) : head_end + 2])
         return size > 0 and head_end + 4 + size > len(data)
 
-    def _answer_question(self, request_der: bytes) -> bytes | None:
+    def _respond(self, request_der: bytes) -> bytes | None:
         now = self._clock.now()
         try:
-            kept = self._source.find_cached(request_der, now)
-        except Exception:  # noqa: BLE001  `reply` meets it again, logs it, and says so in OCSP's own words
-            kept = None
-        if kept is not None:
+            cached = self._source.find_cached(request_der, now)
+        except Exception:  # noqa: BLE001  `reply` raises it again, logs it and turns it into an OCSP error
+            cached = None
+        if cached is not None:
             ready = self._ready.get(request_der)
-            # The object that is kept decides: what was made of another one is not looked at again.
-            if ready is not None and ready.kept is kept and now <= ready.until:
-                return ready.octets
-            return self._make_ready(request_der, kept, now)
+            # Identity decides: the bytes are used only while the object that they were made from is the cached one. A
+            # revocation replaces or drops that object, so a ready "good" cannot outlive it.
+            if ready is not None and ready.source is cached and now <= ready.until:
+                return ready.data
+            return self._make_ready(request_der, cached, now)
         reply = self._replies.reply(request_der)
         return None if reply.ends_connection else reply.encode()
 
-    def _make_ready(self, request_der: bytes, kept: CachedResponse, now: datetime) -> bytes:
-        octets = self._replies.reply_with(kept.unfold(), now).encode()
-        until = kept.next_update - self._replies.max_age  # from then on max-age falls with each second
+    def _make_ready(self, request_der: bytes, cached: CachedResponse, now: datetime) -> bytes:
+        data = self._replies.reply_with(cached.unfold(), now).encode()
+        until = cached.next_update - self._replies.max_age  # from then on max-age falls with each second
         if now <= until:
             self._ready.pop(request_der, None)
-            self._ready[request_der] = _Ready(kept, octets, until)
+            self._ready[request_der] = _Ready(cached, data, until)
             if len(self._ready) > self._most_ready:
                 self._ready.popitem(last=False)
-        return octets
+        return data
 
     def _size_of(self, fields: bytes) -> int:
-        """The body's length that header fields declare, 0 without one; -1 for fields that are the parser's affair."""
+        """The body's length that header fields declare, 0 without one; -1 for fields that are left to the parser."""
         size = self._forms.get(fields)
         if size is None:
             size = _read_fields(fields)
@@ -175,20 +187,20 @@ def _read_fields(fields: bytes) -> int:
             size = int(value)
         elif name not in _IDLE_FIELDS and value.lower() != _IDLE_VALUES.get(name):
             return -1
-    is_plain = hosts == 1 and lengths <= 1 and size <= LONGEST_QUESTION
+    is_plain = hosts == 1 and lengths <= 1 and size <= LONGEST_REQUEST
     return size if is_plain else -1
 
 
 def _decode_target(rest: bytes) -> bytes:
-    """The question in the rest of a request line; b"" for what is no canonical base64 of a SEQUENCE, or too long."""
+    """The OCSP request in the rest of a request line; b"" for what is no base64 of a SEQUENCE, or too long."""
     if not rest.endswith(b" HTTP/1.1") or rest[:1] != b"M":
         return b""
     text = rest[:-9]
     if b"%" in text:
-        for escape, octet in _ESCAPES:
-            text = text.replace(escape, octet)
+        for escape, plain in _ESCAPES:
+            text = text.replace(escape, plain)
     try:
         request_der = binascii.a2b_base64(text, strict_mode=True)
     except binascii.Error:
         return b""
-    return request_der if len(request_der) <= LONGEST_QUESTION else b""
+    return request_der if len(request_der) <= LONGEST_REQUEST else b""

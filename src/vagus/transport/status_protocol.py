@@ -1,7 +1,11 @@
-"""HTTP on a plain status listener: answers OCSP where its octets arrive; hands everything else to the whole protocol.
+"""HTTP on a plain status listener: responds to OCSP as its bytes arrive; leaves the rest to the whole protocol.
 
-No task, no ASGI message and no parser stands between a question in a known form and its answer. Caps, deadlines and
-last words are those of the connection below and the protocol above, which are the same for every listener.
+A request in a known form needs no task, no ASGI message and no parser. Caps, deadlines and the orderly end are those of
+the connection below and of `AdmittedHttp` above, as on every listener.
+
+A connection is in one of two modes. Between requests, received bytes go to the cache first. From the first request that
+the cache does not know, they go to the parser (`_is_parsing`), until all its requests have their responses. So the
+responses leave in the order of the requests, and no byte is read by both.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from uvicorn.server import ServerState
 
 from vagus.transport.http_protocol import PIPELINED, AdmittedHttp
 from vagus.transport.listener_state import ListenerState
-from vagus.transport.ocsp_cache import LONGEST_HEAD, LONGEST_QUESTION, MOST_FIELDS, OcspCache
+from vagus.transport.ocsp_cache import LONGEST_HEAD, LONGEST_REQUEST, MOST_FIELDS, OcspCache
 
 
 class StatusHttp(AdmittedHttp):
@@ -22,18 +26,18 @@ class StatusHttp(AdmittedHttp):
         self._cache = cache
         limits = listener.limits
         self._keep_alive_seconds = limits.keep_alive_seconds
-        # What the limits of this listener might refuse is not answered before they were looked at.
-        self._is_bounded = limits.header_bytes >= LONGEST_HEAD + LONGEST_QUESTION and limits.header_fields > MOST_FIELDS
+        # The cache checks no limits. It is used only where every request that it knows is within them.
+        self._is_bounded = limits.header_bytes >= LONGEST_HEAD + LONGEST_REQUEST and limits.header_fields > MOST_FIELDS
         self._is_parsing = not self._is_bounded
         self._fields: list[tuple[bytes, bytes]] | None = None
         self._begin = b""
-        self._held = b""  # a head that is known, with a body that has not come to its end
-        self._answered_at: float | None = None  # when this connection fell idle; None while the parser has it
+        self._held = b""  # a head in a known form, whose body is not whole yet
+        self._idle_since: float | None = None  # None while the parser has the connection
 
     def data_received(self, data: bytes) -> None:
-        """Answer what is known and whole; the parser gets the first request that is neither, and what follows it.
+        """Respond to what is known and whole; the parser gets the first request that is not, and what follows it.
 
-        Many clients send head and body apart: what is known and lacks octets of its body alone is held for them.
+        Many clients send head and body apart, so a known head whose body is not whole yet is held.
         """
         if self._held:
             data, self._held = self._held + data, b""
@@ -43,18 +47,18 @@ class StatusHttp(AdmittedHttp):
         self._is_parsing = False
         end, size = 0, len(data)
         parts: list[bytes] = []
-        begin = self._begin_answers()
+        begin = self._status_and_date()
         while end < size and len(parts) < 2 * PIPELINED:
-            found = self._cache.answer(data, end)
+            found = self._cache.find_response(data, end)
             if found is None:
                 break
-            octets, end = found
-            parts += (begin, octets)
+            response, end = found
+            parts += (begin, response)
         if parts:
             self._send(parts)
         if end < size:
             rest = data[end:] if end else data
-            self._answered_at = None
+            self._idle_since = None
             if len(parts) < 2 * PIPELINED and self._cache.is_begun(rest, 0):
                 self._hold(rest)
             else:
@@ -62,7 +66,7 @@ class StatusHttp(AdmittedHttp):
                 super().data_received(rest)
 
     def _hold(self, rest: bytes) -> None:
-        """At most LONGEST_HEAD + LONGEST_QUESTION octets, and until the deadline of a header, begun with the first."""
+        """Hold at most LONGEST_HEAD + LONGEST_REQUEST bytes, until the deadline of a header."""
         self._held = rest
         self._unset_keepalive_if_required()
         if self._deadline is None:
@@ -76,7 +80,7 @@ class StatusHttp(AdmittedHttp):
 
     def _send(self, parts: list[bytes]) -> None:
         self._deadline = None
-        self._answered_at = self.loop.time()
+        self._idle_since = self.loop.time()
         self._unset_keepalive_if_required()
         self.server_state.total_requests += len(parts) // 2
         self.transport.write(b"".join(parts))
@@ -84,20 +88,20 @@ class StatusHttp(AdmittedHttp):
     def tick(self, now: float) -> None:
         """Also the end of a connection that stays idle; the parser has a timer of its own for that."""
         if self._held and self._deadline is not None and now > self._deadline:
-            self._hand_over()  # for the words that are said then
+            self._hand_over()  # the whole protocol has the response to a time-out
             self._deadline = 0.0
         super().tick(now)
-        idle_since = self._answered_at
+        idle_since = self._idle_since
         if idle_since is not None and now - idle_since > self._keep_alive_seconds and not self.transport.is_closing():
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """The client does not take its answers: what it asks now waits as the parser has it, reading paused."""
+        """The client does not read its responses: its next requests wait in the parser, which pauses reading."""
         super().pause_writing()
         self._is_parsing = True
 
     def shutdown(self) -> None:
-        """The server ends: what has begun is answered."""
+        """The server ends: a request that has begun still gets its response."""
         self._hand_over()
         super().shutdown()
 
@@ -109,7 +113,7 @@ class StatusHttp(AdmittedHttp):
             and (self.cycle is None or self.cycle.response_complete)
         )
 
-    def _begin_answers(self) -> bytes:
+    def _status_and_date(self) -> bytes:
         """Status line and Date, formed anew when the listener's clock has moved."""
         fields = self.server_state.default_headers
         if fields is not self._fields:

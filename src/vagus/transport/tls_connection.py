@@ -1,7 +1,22 @@
-"""A TLS connection as an asyncio transport: ciphertext below, plaintext above; judges nobody itself.
+"""A TLS connection as an asyncio transport: ciphertext below, plaintext above; reaches no verdict itself.
 
-No application byte reaches the upper protocol before the gate has judged the peer. Backpressure runs both ways: an
-upper protocol that pauses leaves the ciphertext where it is, and a client that does not read pauses the upper protocol.
+Everything runs on the thread of the event loop; no lock is needed and none is held.
+
+Order. `_is_shaking` lasts until the handshake is done. Then the listener judges the peer, and only then is the upper
+protocol made: `_upper` is None until then, so no application byte can reach it before the verdict.
+
+Reading. `data_received` feeds ciphertext to the TLS stream, and `_pump` hands plaintext up until there is no more, the
+upper protocol pauses, or the connection ends. A paused upper protocol pauses the socket; what the stream holds by then
+stays in it as ciphertext. When reading yields nothing, OpenSSL may have queued bytes of its own, above all the response
+to a KeyUpdate (RFC 8446 4.6.3) or an alert. `_pump` sends them: a peer that waits for its KeyUpdate would hang. A peer
+may send KeyUpdates without end and read nothing, so the socket is not read while it is not written either.
+
+Writing. `write` queues plaintext in `_out` (`_out_size` bytes), and `_flush`, once a turn of the loop, encrypts a slice
+at a time while the socket takes it. Only what the socket takes is encrypted, so a client that does not read costs no
+second copy. More than `_HIGH` bytes in `_out`, or a full socket, pauses the upper protocol; it resumes at `_LOW`.
+
+End. `close` sets `_is_closing` and `_is_eof_due`; `_flush` sends the rest, then close_notify, then lets the socket
+linger. `_is_eof_sent` and `_is_peer_done` are the two directions' close_notify: one may end before the other.
 """
 
 from __future__ import annotations
@@ -55,15 +70,15 @@ class TlsConnection(AcceptedSocket):
             self._pump()
 
     def eof_received(self) -> bool:
-        """FIN. Behind a close_notify it says nothing new; without one the stream was cut (RFC 8446 6.1)."""
+        """FIN. After a close_notify it says nothing new; without one the stream was cut (RFC 8446 6.1)."""
         if self._is_lingering or self._upper is None:
             return False
         self._is_socket_done = True
         self._pump()
-        return True  # what is still to be read or written decides; `_pump` and `_linger` close the socket
+        return True  # `_pump` and `_linger` close the socket, once what is left was read and written
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone. A stream that was cut must not look complete to whoever relays it."""
+        """The socket is gone. A stream that was cut must not look complete to a relay above."""
         is_cut = exc is None and not (self._is_peer_done or self._is_closing)
         self._stream = None
         self._out.clear()
@@ -72,13 +87,13 @@ class TlsConnection(AcceptedSocket):
         super().connection_lost(ConnectionResetError("the TLS stream was cut") if is_cut else exc)
 
     def pause_writing(self) -> None:
-        """The client does not take what we send."""
+        """The client does not read what we send."""
         self._is_writing_paused = True
         self._watch_stall()
         self._pause_upper()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """The client reads again."""
         self._is_writing_paused = False
         self._end_stall()
         self._flush()
@@ -118,10 +133,10 @@ class TlsConnection(AcceptedSocket):
             while not (self._is_reading_paused or self._is_closing or self._is_peer_done or self._upper is None):
                 data = stream.read()
                 if data is None:
-                    if stream.has_answer and (answer := stream.take()):
-                        self._send(answer)  # a KeyUpdate's answer, an alert
+                    if stream.has_answer and (own := stream.take()):
+                        self._send(own)  # the response to a KeyUpdate, or an alert
                         if self._is_writing_paused:
-                            self._socket.pause_reading()  # nobody may make us queue answers without end
+                            self._socket.pause_reading()  # or the peer could make us queue without end
                     if self._is_socket_done:
                         self._socket.close()
                     break
@@ -262,7 +277,7 @@ class TlsConnection(AcceptedSocket):
         return not self._is_reading_paused and not self._is_closing
 
     def get_write_buffer_size(self) -> int:
-        """Plaintext queued and ciphertext unsent, in octets."""
+        """Plaintext queued and ciphertext unsent, in bytes."""
         return self._out_size + (0 if self._is_lost else self._socket.get_write_buffer_size())
 
     def get_write_buffer_limits(self) -> tuple[int, int]:

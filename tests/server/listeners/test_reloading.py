@@ -77,11 +77,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def test_a_plan_is_taken_once_an_operator_asks(world: World) -> None:
     world.apply_another()
-    world.reloading.look()
+    world.reloading.refresh()
     assert (world.taken, "send SIGHUP" in world.reloading.waits["plan"]) == (0, True)
     world.reloading.ask()
-    world.reloading.look()
-    world.reloading.look()
+    world.reloading.refresh()
+    world.reloading.refresh()
     assert (world.taken, world.reloading.waits) == (1, {})
 
 
@@ -90,10 +90,10 @@ def test_a_database_that_is_away_only_puts_it_off(world: World) -> None:
     world.reloading.ask()
     world.in_the_way = Unavailable(Reason.DATABASE_UNAVAILABLE, "the database is away; wait")
     for _ in range(3):
-        world.reloading.look()
+        world.reloading.refresh()
     assert (world.taken, "the database is away" in world.reloading.waits["plan"]) == (0, True)
     world.in_the_way = None
-    world.reloading.look()
+    world.reloading.refresh()
     assert (world.taken, world.reloading.waits) == (1, {})
 
 
@@ -101,12 +101,12 @@ def test_what_an_operator_must_mend_is_taken_when_asked_for_again(world: World) 
     world.apply_another()
     world.reloading.ask()
     world.in_the_way = Misconfigured(Reason.BAD_PLAN, "the plan is bad; correct it")
-    world.reloading.look()
+    world.reloading.refresh()
     world.in_the_way = None
-    world.reloading.look()
+    world.reloading.refresh()
     assert (world.taken, "the plan is bad" in world.reloading.waits["plan"]) == (0, True)
     world.reloading.ask()
-    world.reloading.look()
+    world.reloading.refresh()
     assert world.taken == 1
 
 
@@ -115,15 +115,15 @@ def test_a_plan_that_cannot_be_read_for_a_moment_is_not_forgotten(world: World) 
     aside = world.file.rename(world.folder / "aside")
     world.reloading.ask()
     with pytest.raises(FileNotFoundError):
-        world.reloading.look()
+        world.reloading.refresh()
     aside.rename(world.file)
-    world.reloading.look()
+    world.reloading.refresh()
     assert world.taken == 1
 
 
 def test_a_status_url_that_no_certificate_names_yet_waits_for_a_restart(world: World) -> None:
     world.file.write_text(PLAN.replace("http://127.0.0.1:1", "http://127.0.0.1:2"))
     world.reloading.ask()
-    world.reloading.look()
+    world.reloading.refresh()
     assert (world.taken, "http://127.0.0.1:2" in world.reloading.waits["plan"]) == (0, True)
     assert "restart" in world.reloading.waits["plan"]

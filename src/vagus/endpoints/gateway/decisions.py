@@ -22,7 +22,7 @@ class Outcome(StrEnum):
     CLOSED = "closed"
     """An open connection was cut because its verdict no longer holds."""
     DEGRADED = "degraded"
-    """An open connection goes on, marked, because the policy of its function says so."""
+    """An open connection goes on, marked, because the policy of its function wants that."""
     FAILED = "failed"
     """Neither side's right was in question: time-outs, broken handshakes, an upstream that is away."""
 

@@ -63,7 +63,7 @@ class HttpRelay:
 
     async def _relay(self, exchange: _Exchange) -> None:
         if exchange.method == "CONNECT":
-            raise NotAuthorised(Reason.METHOD_NOT_ALLOWED, "this gate opens no tunnels; use the relay listener")
+            raise NotAuthorised(Reason.METHOD_NOT_ALLOWED, "this gateway opens no tunnels; use the relay listener")
         for is_last_try in (False, True):
             connection = self._take_idle(exchange) if not is_last_try else None
             was_idle = connection is not None

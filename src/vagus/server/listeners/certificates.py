@@ -1,7 +1,7 @@
-"""The certificates that our own doors show: made when missing or near their end, kept as keys in keystore `gate`.
+"""The certificates of our own listeners: issued when missing or near their end; the keys are in keystore `gate`.
 
-They are issued by the hospital's infrastructure CA over the same road as everybody's, and found again in the record of
-what was issued: beside the key nothing has to be kept.
+The hospital's infrastructure CA issues them as it issues all others, and they are found again in the records of what
+was issued. So the key is all that has to be stored here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LIVE = frozenset({ACTIVE, RETIRED})
 
 @dataclass(frozen=True, slots=True)
 class ListenerCertificate:
-    """What a door shows, and which certificate it is: for stapling and for renewal."""
+    """What a listener shows, and which certificate it is: for stapling and for renewal."""
 
     credential: Credential
     certificate_der: bytes
@@ -48,21 +48,22 @@ class ListenerCertificate:
 
 
 class ListenerCertificates:
-    """Makes and finds the certificates of doors."""
+    """Issues and finds the certificates of listeners."""
 
     def __init__(self, installation: Installation, plan: HospitalPlan, issuers: Mapping[str, Issuer]) -> None:
-        self._house = installation
+        self._installation = installation
         self._titles = {one.label: one.title for one in plan.hospitals}
         self._issuers = issuers
 
     def provide(self, listener: PlannedListener) -> ListenerCertificate:
-        """The certificate of a door, issued now when there is none with its names and enough life.
+        """The certificate of a listener, issued now when there is none with its names and enough time left.
 
-        A key that was blocked, as one whose certificate was revoked for compromise, gives way to a new one, and so does
-        a certificate that a clock which ran ahead made: nobody believes it yet. Raises Unavailable(KEY_NOT_OPEN) when
-        one is due and the infrastructure CA is not open here, and Unavailable(CLOCK_AHEAD) when it would be dated so.
+        A blocked key, such as one whose certificate was revoked for compromise, is replaced by a new one. So is a
+        certificate that was issued while the clock was ahead: it is not valid yet. Raises Unavailable(KEY_NOT_OPEN)
+        when one is due and the infrastructure CA is not open here, and Unavailable(CLOCK_AHEAD) while the clock is
+        ahead.
         """
-        keystore = self._house.keystore_or_new(GATE_KEYSTORE)
+        keystore = self._installation.keystore_or_new(GATE_KEYSTORE)
         owner = f"server:{listener.name}"
         key = self._find_key(keystore, f"tls-{listener.name}", owner)
         public_key = decode_public_key(key.spki_der)
@@ -85,7 +86,7 @@ class ListenerCertificates:
             if not keystore.has(key_id):
                 return keystore.generate(key_id, KeyAlgorithm.P256, {Purpose.TLS}, owner)
             key = keystore.load(key_id)
-            with self._house.database.reading() as connection:
+            with self._installation.database.reading() as connection:
                 known = find_key(connection, sha256(key.spki_der).digest())
             if known is None or not known.is_blocked:
                 return key
@@ -93,14 +94,14 @@ class ListenerCertificates:
 
     def _find(self, key: PublicKey, listener: PlannedListener) -> tuple[CertificateRow, bytes, bytes] | None:
         """The certificate of this key with these names that ends last, if it has begun and its renewal is not due."""
-        now = self._house.clock.now().timestamp()
-        with self._house.database.reading() as connection:
+        now = self._installation.clock.now().timestamp()
+        with self._installation.database.reading() as connection:
             every = list_of_key(connection, key.spki_sha256)
             alive = [row for row in every if row.state == ISSUED and row.not_before <= now]
             for row in sorted(alive, key=lambda row: -row.not_after):
                 _, der = load_bytes(connection, row.leaf_index)
                 above = find_by_id(connection, row.authority_id)
-                window = self._house.pack.renewal.window_of(timedelta(seconds=row.not_after - row.not_before))
+                window = self._installation.pack.renewal.window_of(timedelta(seconds=row.not_after - row.not_before))
                 if der is None or above is None or above.certificate_der is None:
                     continue
                 if above.state in _LIVE and row.not_after - now > window.total_seconds() and _is_named(der, listener):
@@ -113,11 +114,11 @@ class ListenerCertificates:
         if issuer is None:
             msg = f"listener {listener.name} needs a certificate of {authority}; add it to --issue-for"
             raise Unavailable(Reason.KEY_NOT_OPEN, msg, authority=authority)
-        self._house.make_clock_bound().check_only()
+        self._installation.make_clock_bound().check_only()
         dns_names, addresses = _split(listener)
         # Not the time: a certificate that was revoked or renamed in the very second it was issued would come back.
-        wish = self._house.entropy(8).hex()
-        self._house.issuance.issue_now(
+        wish = self._installation.entropy(8).hex()
+        self._installation.issuance.issue_now(
             IssuanceOrder(
                 request_id=f"{owner}:{key.spki_sha256.hex()[:16]}:{wish}",
                 profile=_PROFILE,
@@ -133,7 +134,7 @@ class ListenerCertificates:
             issuer,
         )
         # The signature's row rides a later batch; waiting for one more act makes sure that it is there.
-        self._house.writer.submit(lambda batch: batch.at).result()
+        self._installation.writer.submit(lambda batch: batch.at).result()
 
 
 def _is_named(der: bytes, listener: PlannedListener) -> bool:
@@ -146,7 +147,7 @@ def _is_named(der: bytes, listener: PlannedListener) -> bool:
 
 
 def _split(listener: PlannedListener) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Host names and addresses apart: they stand in different name forms (RFC 5280 4.2.1.6)."""
+    """Host names and addresses apart: they have different name forms (RFC 5280 4.2.1.6)."""
     dns_names: list[str] = []
     addresses: list[str] = []
     for name in listener.host_names:

@@ -151,7 +151,7 @@ def plan_part(listeners: CurrentListeners, updates: IssuerUpdates) -> Part:
         installation.settings.plan,
         load=installation.planning.load_served,
         prepare=listeners.prepare,
-        look_at_issuers=updates.refresh,
+        refresh_issuers=updates.refresh,
         plan=listeners.plan,
     )
 
@@ -162,7 +162,7 @@ def plan_part(listeners: CurrentListeners, updates: IssuerUpdates) -> Part:
         reloading.ask()
         return ("plan",)
 
-    task = Task("plan", 2.0, reloading.look, _LONGEST_SECONDS)
+    task = Task("plan", 2.0, reloading.refresh, _LONGEST_SECONDS)
     return Part(
         "plan", [task], UPKEEP, health=lambda: PartHealth(waits=dict(reloading.waits)), start=start, reload=reload
     )

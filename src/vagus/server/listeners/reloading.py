@@ -1,7 +1,7 @@
 """Takes what operators changed into a process that serves: authorities by itself, a plan's listeners at SIGHUP.
 
-Everything runs on the thread of periodic work, so nothing else looks after doors and issuers meanwhile; sockets are
-opened and closed on the event loop. What cannot be taken in is told on /health until it can.
+Everything runs on the upkeep thread, so nothing else changes listeners and issuers meanwhile; sockets are opened and
+closed on the event loop. What cannot be taken in is reported on /health until it can.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NextListeners:
 
 @dataclass(slots=True)
 class Reloading:
-    """What waits for an operator, and what one asked for."""
+    """Watches for another plan and for changed authorities; `ask` is an operator's SIGHUP."""
 
     file: Path
     """The plan in force."""
@@ -41,8 +41,8 @@ class Reloading:
     """Raises VagusError; Conflict(AUTHORITY_IN_USE) where certificates name another status URL than the plan."""
     prepare: Callable[[Plan], NextListeners]
     """Raises VagusError, and then everything is as it was."""
-    look_at_issuers: Callable[[], tuple[str, ...]]
-    """Takes in authorities that came or went and gives their references. Raises VagusError."""
+    refresh_issuers: Callable[[], tuple[str, ...]]
+    """Takes in authorities that came or went and returns their references. Raises VagusError."""
     plan: Plan
     """The plan that is served."""
     running: RunningListeners | None = None
@@ -51,13 +51,13 @@ class Reloading:
     _is_asked: bool = False
 
     def ask(self) -> None:
-        """Take the plan in force at the next look. From any thread, from a signal handler too."""
+        """Take the plan in force at the next check. From any thread, from a signal handler too."""
         self._is_asked = True
 
-    def look(self) -> None:
-        """See what changed, and take in what may be; for periodic work."""
+    def refresh(self) -> None:
+        """Take in changed authorities, and another plan where an operator asked for it; for periodic work."""
         try:
-            for reference in self.look_at_issuers():
+            for reference in self.refresh_issuers():
                 _LOG.warning("authority %s came or went; taken in", reference)
         except VagusError as error:
             self._note("authorities", error.message)
@@ -93,7 +93,7 @@ class Reloading:
             asyncio.run_coroutine_threadsafe(change, running.loop).result(_LOOP_SECONDS)
         except VagusError as error:
             self._note("plan", f"the plan that was applied is not served: {error.message}")
-            if error.reason is Reason.DATABASE_UNAVAILABLE:  # it comes back by itself, and nobody asks a second time
+            if error.reason is Reason.DATABASE_UNAVAILABLE:  # it comes back by itself: try again unasked
                 self._is_asked = True
             return
         ready.commit()
@@ -101,7 +101,7 @@ class Reloading:
         self.waits.pop("plan", None)
 
     def _note(self, about: str, what: str) -> None:
-        """Tell it on /health, and in the log once."""
+        """Report it on /health, and in the log once."""
         if self.waits.get(about) != what:
             _LOG.warning("%s: %s", about, what)
         self.waits[about] = what
