@@ -37,7 +37,7 @@ from vagus.records.revocation import revocations as revocation_rows
 from vagus.records.revocation import status_facts
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crls.decoding import REMOVE_FROM_CRL, Crl, decode_crl, verify_crl
-from vagus.x509.crls.scope import distribution_points, speaks_for
+from vagus.x509.crls.scope import covers, distribution_points
 from vagus.x509.signatures import SignatureVerdicts
 
 if TYPE_CHECKING:
@@ -400,7 +400,7 @@ class Prober:
                 sentence = f"certificate {certificate.label} names a CRL that cannot be had: {error.message}"
                 yield Defect(Reason.CRL_SCOPE, url, sentence)
                 continue
-            if not any(speaks_for(crl, point, certificate) for point in distribution_points(certificate)):
+            if not any(covers(crl, point, certificate) for point in distribution_points(certificate)):
                 sentence = f"certificate {certificate.label} names this CRL, whose IssuingDistributionPoint names "
                 others = " and ".join(_places(crl)) or "none"
                 sentence = f"{sentence}{others}: it covers no such certificate, and all are refused"

@@ -173,7 +173,7 @@ def consistency_proof(old_size: int, size: int, read: SubtreeReader) -> tuple[by
         msg = f"no proof leads from a tree of {old_size} leaves to one of {size}; the older has at least one leaf"
         raise Malformed(Reason.BAD_ARGUMENT, msg, old_size=old_size, size=size)
     path: list[bytes] = []
-    start, end, is_whole = 0, size, True  # is_whole: the old tree begins at `start` and its root is known to all
+    start, end, is_whole = 0, size, True  # is_whole: the old tree begins at `start` and its root is known to both sides
     while old_size != end:
         middle = start + _split(end - start)
         if old_size <= middle:
@@ -189,6 +189,11 @@ def consistency_proof(old_size: int, size: int, read: SubtreeReader) -> tuple[by
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
     """Check that the leaf with hash `leaf` is number `index` under `root` (RFC 9162 2.1.3.2).
+
+    The bits of `number` say at each level whether our node is a right child. On the right edge of an incomplete tree
+    (number == last, and even) a node has no sibling at its level: it moves up unchanged, which skips the zero bits.
+    The leaf and node hashes have different prefixes, so no other leaf, index or size leads to the same root. A proof
+    longer than the tree is high (at most 64 levels) is refused.
 
     Raises IntegrityFailure(LOG_TAMPERED).
     """
@@ -215,6 +220,10 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 
 def verify_consistency(old_size: int, old_root: bytes, size: int, root: bytes, proof: Sequence[bytes]) -> None:
     """Check that the tree under `root` continues the one under `old_root` (RFC 9162 2.1.4.2).
+
+    The climb starts at the last complete subtree of the old tree, which both trees share. A sibling on the left belongs
+    to both trees and enters both hashes; one on the right exists in the new tree only. So the same nodes give both
+    roots, and if both are right, the old leaves are the first leaves of the new tree.
 
     Raises IntegrityFailure(LOG_TAMPERED).
     """

@@ -20,8 +20,8 @@ from vagus.tls.stream import Session, TlsStream
 
 ClientAuth = Literal["none", "optional", "required"]
 Staple = Callable[[], bytes]
-"""Gives the DER OCSP response to staple now; empty bytes mean none. It must be about our leaf: OpenSSL 4 silently sends
-nothing for junk and for another certificate's response."""
+"""Returns the DER OCSP response to staple now; empty bytes mean none. It must be about our leaf: for bytes
+that do not decode and for the response of another certificate OpenSSL 4 sends nothing and reports no error."""
 
 _TLS_1_2_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325 4.2: forward secrecy and AEAD, nothing else
 _EPOCH_BYTES = 32  # SSL_MAX_SID_CTX_LENGTH
@@ -83,7 +83,7 @@ class ServerContext:
     def swap(
         self, *, credential: Credential | None = None, epoch: bytes | None = None, staple: Staple | None = None
     ) -> None:
-        """Serve new handshakes with what is given from now on; open connections keep what they have.
+        """Use what is given for new handshakes from now on; open connections are not changed.
 
         Raises Misconfigured(BAD_SETTINGS) for a chain or key that does not load or match; then nothing changes.
         """
@@ -120,11 +120,11 @@ class ServerContext:
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """How we call others."""
+    """The client side of a connection that we open."""
 
     credential: Credential | None = None
     anchors_der: tuple[bytes, ...] | None = None
-    """Given: OpenSSL builds and checks the server's chain to these, dates included, during the handshake (names and
+    """Not None: OpenSSL builds and checks the server's chain to these, dates included, during the handshake (names and
     status are the caller's). None: nothing is checked here, and the caller *must* validate `Peer.leaf_der` before it
     sends a byte."""
     minimum_version: int = TLS_1_3
@@ -132,7 +132,7 @@ class ClientTls:
 
 
 class ClientContext:
-    """The calling side: makes streams to servers, resumable through the sessions that earlier streams gave."""
+    """The client side: makes streams to servers, resumable by the sessions of earlier streams."""
 
     def __init__(self, settings: ClientTls) -> None:
         self._memory = ChainMemory()
@@ -207,16 +207,17 @@ def _accept_in_tls(*_facts: object) -> bool:
 
 
 def _choose_alpn(ours: Sequence[str]) -> Callable[[SSL.Connection, list[bytes]], bytes]:
-    spoken = tuple(name.encode("ascii") for name in ours)
+    supported = tuple(name.encode("ascii") for name in ours)
 
     def choose(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
-        for name in spoken:
+        for name in supported:
             if name in offered:
                 return name
         # Raising makes OpenSSL send no_application_protocol (RFC 7301 3.2), which keeps a browser's or another
-        # protocol's connection from being led here (cross-protocol attacks).
+        # protocol's connection from being redirected here (cross-protocol attacks).
         raise NotTrusted(
-            Reason.TLS_HANDSHAKE, f"the client offers no application protocol that is spoken here ({', '.join(ours)})"
+            Reason.TLS_HANDSHAKE,
+            f"the client offers no application protocol of this listener ({', '.join(ours)})",
         )
 
     return choose

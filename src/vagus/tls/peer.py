@@ -25,4 +25,4 @@ class Peer:
     leaf_der: bytes | None
     """The end entity's certificate; its private key was proved in this handshake or in the one that is resumed."""
     chain_der: tuple[bytes, ...]
-    """What was sent above the leaf, in order; for a resumed session what is remembered of it, perhaps nothing."""
+    """What was sent above the leaf, in order; for a resumed session what is still stored of it, perhaps nothing."""

@@ -19,7 +19,7 @@ class ChainMemory:
         self._interned: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
 
     def remember(self, leaf_der: bytes, chain_der: tuple[bytes, ...]) -> None:
-        """Keep the chain that a full handshake showed above this leaf."""
+        """Store the chain that a full handshake showed above this leaf."""
         if not chain_der or sum(map(len, chain_der)) > _CHAIN_BYTES:
             return
         if len(self._interned) >= self._limit // 50:

@@ -48,7 +48,7 @@ from vagus.trust.status import DEFINITE, check_every, excuses_missing_status, is
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.crls.decoding import ALL_REASONS, CERTIFICATE_HOLD, EVERYTHING, REMOVE_FROM_CRL, Crl, Name, decode_crl
-from vagus.x509.crls.scope import covered_reasons, distribution_points, speaks_for, updates
+from vagus.x509.crls.scope import covered_reasons, covers, distribution_points, updates
 from vagus.x509.paths.checks import PathInputs
 from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_path
 from vagus.x509.signatures import SignatureVerdicts
@@ -269,7 +269,7 @@ class CrlStatus:
             return crl.issuer.matches(certificate.issuer)
         if crl.scope.is_indirect and not self._rules.accepts_indirect:
             return False
-        return any(speaks_for(crl, point, certificate) for point in distribution_points(certificate))
+        return any(covers(crl, point, certificate) for point in distribution_points(certificate))
 
     def _complete(self, certificate: PathCertificate) -> list[tuple[_Loaded, int]]:
         """The CRLs that cover all that the issuer issues; they need no distribution point (see `ANYWHERE`)."""
@@ -291,7 +291,7 @@ class CrlStatus:
                         continue
                     if crl.scope.is_indirect and not self._rules.accepts_indirect:
                         continue
-                    if speaks_for(crl, point, certificate):
+                    if covers(crl, point, certificate):
                         yield loaded, covered_reasons(crl, point)
 
     def _check_signer(self, loaded: _Loaded, asked: _Question) -> None:

@@ -108,7 +108,7 @@ def encode_content(facts: SnapshotFacts, revoked: Iterable[tuple[bytes, bytes]])
 
 
 def sign_snapshot(content_der: bytes, algorithm_der: bytes, sign: Callable[[bytes], bytes]) -> bytes:
-    """The Snapshot around `content_der`; `sign` gives the signature over a message."""
+    """The Snapshot around `content_der`; `sign` returns the signature over a message."""
     return der.sequence(content_der, algorithm_der, der.bit_string(sign(_PREFIX + content_der)))
 
 
@@ -181,7 +181,7 @@ def _read_content(data: bytes, start: int, end: int) -> tuple[SnapshotFacts, int
     )
     is_shaped = len(salt) == SALT and all(len(one) == 32 for one in (key_sha256, *issuers))
     if not (is_bounded and is_shaped and issuers == sorted(set(issuers))):
-        raise Malformed(Reason.BAD_ENCODING, "a snapshot whose numbers or lengths cannot be; fetch it again")
+        raise Malformed(Reason.BAD_ENCODING, "a snapshot whose numbers or lengths are impossible; fetch it again")
     facts = SnapshotFacts(
         number=number,
         made_at=datetime.fromtimestamp(made_at, UTC),
@@ -195,6 +195,6 @@ def _read_content(data: bytes, start: int, end: int) -> tuple[SnapshotFacts, int
 
 
 def _place(salt: bytes, issuer_spki_sha256: bytes, serial_bytes: bytes, places: int) -> int:
-    """A uniform value below `places`; 64 bits are cut down by multiplication, which favours none by more than 2^-16."""
+    """A uniform value below `places`; 64 bits reduced by multiplication, which favours none by more than 2^-16."""
     digest = hashlib.sha256(salt + issuer_spki_sha256 + serial_bytes).digest()
     return (int.from_bytes(digest[:8], "big") * places) >> 64

@@ -226,10 +226,15 @@ def _scope(extensions: Mapping[bytes, Extension]) -> IssuingDistributionPoint:
 
 
 def _read_entries(data: bytes, at: int, end: int, crl_issuer: Name, *, is_v2: bool) -> Entries:
-    """The revokedCertificates, in one loop that makes no call for an entry of the usual shape."""
+    """The revokedCertificates, in one loop that makes no call for an entry of the usual shape.
+
+    A CRL can have more than a million entries, so each costs about a microsecond. What follows the serial number (date
+    and extensions) repeats from entry to entry. It is checked once and then looked up as bytes in `seen`, which holds
+    at most 65,536 different endings; further ones are checked each time. An entry that names another certificate
+    issuer changes the meaning of those after it (5.3.3), so its ending is never looked up.
+    """
     listed: dict[bytes, int] = {}
     by_issuer: dict[Name, dict[bytes, int]] = {crl_issuer: listed}
-    # what follows the serial number (date and extensions) repeats from entry to entry: checked once, then looked up
     seen: dict[bytes, int] = {}
     while at < end:
         first, stop = der.read_expected(data, at, end, der.SEQUENCE, "a revoked certificate")

@@ -32,7 +32,7 @@ _REPEATED = 512  # bytes: the certificates of a shard all carry the same points
 _repeated_points = lru_cache(maxsize=4096)(_points)
 
 
-def speaks_for(crl: Crl, point: DistributionPoint, certificate: PathCertificate) -> bool:
+def covers(crl: Crl, point: DistributionPoint, certificate: PathCertificate) -> bool:
     """Whether `crl` covers `certificate` by way of `point`, whatever the reasons: (b)(1), (b)(2)."""
     # (b)(1) issuer
     if point.crl_issuer is not None:
@@ -85,7 +85,7 @@ def covered_reasons(crl: Crl, point: DistributionPoint) -> int:
 
 
 def updates(delta: Crl, base: Crl) -> bool:
-    """(c): whether `delta` brings `base` forward: same issuer, scope and key, and numbers that overlap (5.2.4)."""
+    """(c): whether `delta` updates `base`: same issuer, scope and key, and numbers that overlap (5.2.4)."""
     return (
         delta.base_number is not None
         and not base.is_delta

@@ -15,8 +15,8 @@ from vagus.errors import VagusError
 from vagus.x509 import der, oids
 from vagus.x509 import extensions as ext
 from vagus.x509.keys import key_identifier, read_key_algorithm
-from vagus.x509.names.distinguished import Attribute, decode_name
-from vagus.x509.names.general import NO_NAMES, GeneralName, GeneralNames
+from vagus.x509.names.distinguished import Attribute, read_attributes
+from vagus.x509.names.general import NO_NAMES, Form, GeneralNames
 from vagus.x509.tbs import TbsFields, decode_tbs
 from vagus.x509.templates import KEY_USAGE_BITS
 
@@ -54,7 +54,7 @@ class Draft:
     names: GeneralNames
     policies: ext.Policies | None
     crl_points: tuple[tuple[str, ...], ...] | None  # per distribution point its URIs
-    access: tuple[tuple[str, GeneralName], ...] | None  # method and location
+    access: tuple[tuple[str, str | None], ...] | None  # method and URI; None for a location that is no URI
     constraints: ext.NameConstraints | None
 
     @property
@@ -81,22 +81,28 @@ def decode_draft(tbs_der: bytes, profile: Profile, issuer: IssuerFacts) -> Draft
     def attempt(what: str, decode: Callable[[bytes], _Value], value: bytes) -> _Value | None:
         try:
             return decode(value)
-        except ext.ForbiddenValue as fault:
-            forbidden[what] = fault.message
-            return cast("_Value | None", fault.value)
         except VagusError as fault:
             faults.append(f"{what} does not decode ({fault})")
             return None
 
     def read(oid: str, decode: Callable[[bytes], _Value]) -> _Value | None:
         found = fields.by_oid.get(oid)
-        return None if found is None else attempt(oid, decode, found.value)
+        if found is None:
+            return None
+        try:
+            return decode(found.value)
+        except ext.ForbiddenValue as fault:
+            forbidden[oid] = fault.message
+            return cast("_Value | None", fault.value)
+        except VagusError as fault:
+            faults.append(f"extension {oid} does not decode ({fault})")
+            return None
 
     return Draft(
         fields=fields,
         profile=profile,
         issuer=issuer,
-        subject=attempt("subject", lambda value: decode_name(value).attributes, fields.subject_der) or (),
+        subject=attempt("subject", read_attributes, fields.subject_der) or (),
         key_algorithm=attempt("public key", read_key_algorithm, fields.spki_der),
         expected_key_id=attempt("public key", key_identifier, fields.spki_der) or b"",
         subject_key_id=read(oids.SUBJECT_KEY_IDENTIFIER, ext.decode_subject_key_id),
@@ -166,5 +172,8 @@ def _crl_points(value: bytes) -> tuple[tuple[str, ...], ...]:
 
 
 @lru_cache(maxsize=1024)
-def _access(value: bytes) -> tuple[tuple[str, GeneralName], ...]:
-    return tuple((der.decode_object_identifier(method), location) for method, location in ext.access_locations(value))
+def _access(value: bytes) -> tuple[tuple[str, str | None], ...]:
+    return tuple(
+        (der.decode_object_identifier(method), str(location.value) if location.form is Form.URI else None)
+        for method, location in ext.access_locations(value)
+    )

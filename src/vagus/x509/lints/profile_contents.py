@@ -143,8 +143,10 @@ def name_form(draft: Draft) -> str | None:
             is_right = len(names.others) == names.count == 1 and _is_hardware_module(*names.others[0])
         case NameForm.NONE:
             is_right = not draft.has(oids.SUBJECT_ALT_NAME)
+    if is_right:
+        return None
     found = [form.spelling for form in sorted(names.forms)]
-    return None if is_right else f"names {found} are not what {draft.profile.name_form} means"
+    return f"names {found} are not what {draft.profile.name_form} means"
 
 
 _HARDWARE_MODULE = der.object_identifier(HARDWARE_MODULE_NAME)
@@ -243,10 +245,10 @@ def crl_pointer(draft: Draft) -> str | None:
 @PROFILE_CONTENTS.lint("ocsp-pointer", "contents")
 def ocsp_pointer(draft: Draft) -> str | None:
     """One OCSP pointer where the profile has it, over plain HTTP."""
-    found = [location.text for method, location in draft.access or () if method == oids.OCSP_ACCESS]
+    found = [uri for method, uri in draft.access or () if method == oids.OCSP_ACCESS]
     if len(found) != int(draft.profile.has_ocsp_pointer):
         return f"{len(found)} OCSP pointers, the profile has {int(draft.profile.has_ocsp_pointer)}"
-    return None if all(location.startswith("http://") for location in found) else "OCSP not by HTTP"
+    return None if all(uri is not None and uri.startswith("http://") for uri in found) else "OCSP not by HTTP"
 
 
 @PROFILE_CONTENTS.lint("access-methods", "contents")

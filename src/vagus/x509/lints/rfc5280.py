@@ -318,7 +318,7 @@ def access_uri(draft: Draft) -> str | None:
     """Not critical; every location is a URI with a host."""
     if draft.is_critical(oids.AUTHORITY_INFO_ACCESS):
         return "authorityInfoAccess is critical"
-    for _, location in draft.access or ():
-        if location.form is not Form.URI or not _is_absolute(location.text):
-            return f"access location {location.text!r} is not an absolute URI"
+    for _, uri in draft.access or ():
+        if uri is None or not _is_absolute(uri):
+            return f"access location {uri!r} is not an absolute URI"
     return None

@@ -181,14 +181,7 @@ class DistinguishedName:
 
         Raises Malformed(NON_DER) for an attribute type of more than 64 bytes.
         """
-        start, end = der.read_whole(self.der, der.SEQUENCE, "a Name")
-        return tuple(
-            tuple(
-                Attribute(der.decode_object_identifier(oid), tag, value)
-                for oid, tag, value in _read_attributes(self.der, first, last)
-            )
-            for _, _, first, last in der.read_children(self.der, start, end)
-        )
+        return read_attributes(self.der)
 
     def texts(self, oid: str) -> list[str]:
         """The values of the attributes of type `oid`, for people. Raises Malformed as `attributes` does."""
@@ -223,6 +216,22 @@ def _decode(name_der: bytes) -> DistinguishedName:
 
 
 _decode_cached = lru_cache(maxsize=4096)(_decode)
+
+
+def read_attributes(name_der: bytes) -> tuple[tuple[Attribute, ...], ...]:
+    """The attributes of the Name that fills `name_der`, one tuple for each RDN, without folding them.
+
+    Raises Malformed(NON_DER), also for an attribute type of more than 64 bytes.
+    """
+    start, end = der.read_whole(name_der, der.SEQUENCE, "a Name")
+    relative_names = []
+    while start < end:
+        first, start = der.read_expected(name_der, start, end, der.SET, "an RDN")
+        raw = _read_attributes(name_der, first, start)
+        relative_names.append(
+            tuple([Attribute(der.decode_object_identifier(oid), tag, value) for oid, tag, value in raw])
+        )
+    return tuple(relative_names)
 
 
 def decode_relative_name(data: bytes, start: int, end: int) -> RelativeName:

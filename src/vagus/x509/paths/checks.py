@@ -236,7 +236,7 @@ def _enter_anchor(
     policy: PolicyState,
     remaining: int,
 ) -> int:
-    """What the anchor's own certificate adds (RFC 5937), as far as the profile wants it."""
+    """What the anchor's own certificate adds (RFC 5937), as far as the profile asks for it."""
     if rules.applies_anchor_validity:
         _check_validity(anchor, inputs.at, is_ca=True)
     if rules.checks_anchor_key:
@@ -341,8 +341,8 @@ def _check_purpose(certificate: PathCertificate, rules: PathRules, inputs: PathI
     if is_final and not rules.accepts_any_purpose and ext.ANY_EXTENDED_KEY_USAGE in purposes:
         msg = f"certificate {certificate.label} claims every purpose (anyExtendedKeyUsage); issue it for its role"
         raise NotTrusted(Reason.ROLE_FORBIDDEN, msg, certificate=certificate.label)
-    stands_for_all = ext.ANY_EXTENDED_KEY_USAGE in purposes and (is_final or rules.accepts_any_purpose_above)
-    if not purposes & inputs.purposes and not stands_for_all:
+    is_for_all = ext.ANY_EXTENDED_KEY_USAGE in purposes and (is_final or rules.accepts_any_purpose_above)
+    if not purposes & inputs.purposes and not is_for_all:
         msg = f"certificate {certificate.label} is not for the purpose asked; issue one for this role"
         raise NotTrusted(Reason.ROLE_FORBIDDEN, msg, certificate=certificate.label)
 
