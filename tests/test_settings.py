@@ -21,14 +21,14 @@ def begin(folder: Path, *, database: str = "sqlite:///vagus.sqlite3", unsafe_fas
 
 
 def text_of(tmp_path: Path) -> str:
-    folder = tmp_path / "house"
+    folder = tmp_path / "vagus"
     if not folder.exists():
         begin(folder)
     return (folder / FILE_NAME).read_text()
 
 
 def test_what_init_writes_is_read_back(tmp_path: Path) -> None:
-    folder = tmp_path / "house"
+    folder = tmp_path / "vagus"
     written = begin(folder)
     assert load_settings(folder) == written
     assert written.database_file == (folder / "vagus.sqlite3").absolute()
@@ -37,37 +37,37 @@ def test_what_init_writes_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_server_database_has_no_file(tmp_path: Path) -> None:
-    written = begin(tmp_path / "house", database="postgresql+psycopg://localhost/vagus")
+    written = begin(tmp_path / "vagus", database="postgresql+psycopg://localhost/vagus")
     assert written.database_file is None
 
 
 def test_the_weak_derivation_is_written_down(tmp_path: Path) -> None:
-    assert begin(tmp_path / "house", unsafe_fast_kdf=True).unsafe_fast_kdf
+    assert begin(tmp_path / "vagus", unsafe_fast_kdf=True).unsafe_fast_kdf
     assert not begin(tmp_path / "other").unsafe_fast_kdf
 
 
 def test_an_installation_is_not_begun_twice(tmp_path: Path) -> None:
-    begin(tmp_path / "house")
+    begin(tmp_path / "vagus")
     with pytest.raises(Conflict) as caught:
-        begin(tmp_path / "house")
+        begin(tmp_path / "vagus")
     assert caught.value.reason is Reason.ALREADY_EXISTS
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "house"):
+    for folder in (tmp_path / "file", tmp_path / "file" / "vagus"):
         with pytest.raises(Malformed, match=r"name .* for the installation|name a folder of your own") as caught:
             begin(folder)
         assert caught.value.reason is Reason.BAD_ARGUMENT
 
 
-def test_a_disk_that_is_full_is_told_apart_from_a_wrong_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_has_another_reason_than_a_wrong_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(Unavailable, match=r"No space left on device.*; make room on it") as caught:
-        begin(tmp_path / "house")
+        begin(tmp_path / "vagus")
     assert caught.value.reason is Reason.DATABASE_UNAVAILABLE
 
 

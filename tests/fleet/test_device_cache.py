@@ -1,4 +1,4 @@
-"""While the database is out of sight devices go on for as long as their certificates' status may, and no longer."""
+"""While the database cannot be read, devices go on for as long as their certificates' status may, and no longer."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from vagus.records.devices import DeviceRow
 from vagus.records.engine.database import Connection, Database
 
 TELEMETRY = ListenerRules(function=Function.TELEMETRY, group_domain=GROUP)
-BOUND = timedelta(hours=24)  # of the house's own source of status
+BOUND = timedelta(hours=24)  # of the installation's own source of status
 
 
 class ListenerState:
     """An admission that remembers, and two devices that it may know."""
 
-    def __init__(self, standing: House, *, most: int = 10) -> None:
-        self.standing = standing
+    def __init__(self, hospital: House, *, most: int = 10) -> None:
+        self.hospital = hospital
         self.is_away = False
-        self.follower = DeviceFollower(standing.stock.database)
-        self.follower.follow(standing.stock.writer)
-        self.devices = DeviceCache(standing.stock.database, self.follower, lambda: self.is_away, most=most)
-        parts = (standing.stock.database, pack(), standing.stock.clock, standing.admission._validator)
+        self.follower = DeviceFollower(hospital.stock.database)
+        self.follower.follow(hospital.stock.writer)
+        self.devices = DeviceCache(hospital.stock.database, self.follower, lambda: self.is_away, most=most)
+        parts = (hospital.stock.database, pack(), hospital.stock.clock, hospital.admission._validator)
         self.admission = Admission(*parts, find_device=self.devices.find)
 
     def enrolled(self, serial: str) -> tuple[DeviceRow, IssuedCertificate]:
-        device = self.standing.stock.add(serial, state=DeviceState.COMMISSIONED)
+        device = self.hospital.stock.add(serial, state=DeviceState.COMMISSIONED)
         wish = EnrolmentRequest(
-            csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(self.standing.token(device))
+            csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(self.hospital.token(device))
         )
-        issued = self.standing.enrolment.enrol(wish, self.standing.stock.clock.now())
-        self.standing.stock.writer.submit(lambda _: None).result(10)  # the row of the signature is written
+        issued = self.hospital.enrolment.enrol(wish, self.hospital.stock.clock.now())
+        self.hospital.stock.writer.submit(lambda _: None).result(10)  # the row of the signature is written
         return device, issued
 
     def admit(self, issued: IssuedCertificate, rules: ListenerRules = TELEMETRY) -> Admitted:
-        return self.admission.admit(peer(issued.der, issued.issuer.certificate_der, self.standing.h1.der), rules)
+        return self.admission.admit(peer(issued.der, issued.issuer.certificate_der, self.hospital.h1.der), rules)
 
     def refused(self, issued: IssuedCertificate, rules: ListenerRules = TELEMETRY) -> Reason:
         with pytest.raises(VagusError) as caught:
@@ -59,7 +59,7 @@ class ListenerState:
 
 @contextmanager
 def away(database: Database) -> Iterator[list[str]]:
-    """The database does not answer; which roads were tried."""
+    """The database cannot be read. Gives the methods that were tried."""
     asked: list[str] = []
 
     def refuse(**_: object) -> AbstractContextManager[Connection]:
@@ -73,55 +73,55 @@ def away(database: Database) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def gate() -> Iterator[ListenerState]:
-    with house() as standing:
-        yield ListenerState(standing)
+def gateway() -> Iterator[ListenerState]:
+    with house() as hospital:
+        yield ListenerState(hospital)
 
 
-def test_a_device_that_was_here_goes_on_until_its_status_is_too_old(gate: ListenerState) -> None:
-    database, clock = gate.standing.stock.database, gate.standing.stock.clock
-    device, issued = gate.enrolled("SN-1")
-    _, stranger = gate.enrolled("SN-2")
-    before = gate.admit(issued)
+def test_a_device_that_was_here_goes_on_until_its_status_is_too_old(gateway: ListenerState) -> None:
+    database, clock = gateway.hospital.stock.database, gateway.hospital.stock.clock
+    device, issued = gateway.enrolled("SN-1")
+    _, stranger = gateway.enrolled("SN-2")
+    before = gateway.admit(issued)
     with away(database):
-        assert gate.admit(issued) == before
-        assert gate.refused(stranger) is Reason.DATABASE_UNAVAILABLE, "of whom nothing is known"
+        assert gateway.admit(issued) == before
+        assert gateway.refused(stranger) is Reason.DATABASE_UNAVAILABLE, "of whom nothing is known"
         clock.advance(hours=24)
-        admitted = gate.admit(issued).device
+        admitted = gateway.admit(issued).device
         assert admitted is not None
         assert admitted.id == device.id
         clock.advance(seconds=1)
-        assert gate.refused(issued) is Reason.SEQUENCE_LOST
-    gate.standing.follower.catch_up()
-    assert gate.admit(stranger).device is not None
+        assert gateway.refused(issued) is Reason.SEQUENCE_LOST
+    gateway.hospital.follower.catch_up()
+    assert gateway.admit(stranger).device is not None
 
 
-def test_who_enrols_is_asked_about_in_the_inventory_itself(gate: ListenerState) -> None:
-    _, issued = gate.enrolled("SN-1")
-    gate.admit(issued)
-    gate.admit(issued, ENROLMENT)
-    with away(gate.standing.stock.database):
-        assert gate.refused(issued, ENROLMENT) is Reason.DATABASE_UNAVAILABLE
+def test_who_enrols_is_asked_about_in_the_inventory_itself(gateway: ListenerState) -> None:
+    _, issued = gateway.enrolled("SN-1")
+    gateway.admit(issued)
+    gateway.admit(issued, ENROLMENT)
+    with away(gateway.hospital.stock.database):
+        assert gateway.refused(issued, ENROLMENT) is Reason.DATABASE_UNAVAILABLE
 
 
-def test_a_device_that_changed_is_forgotten_at_once(gate: ListenerState) -> None:
-    stock = gate.standing.stock
-    device, issued = gate.enrolled("SN-1")
-    gate.admit(issued)
+def test_a_device_that_changed_is_forgotten_at_once(gateway: ListenerState) -> None:
+    stock = gateway.hospital.stock
+    device, issued = gateway.enrolled("SN-1")
+    gateway.admit(issued)
     stock.inventory.change_state(device.id, DeviceState.QUARANTINED, by=BY).result(10)
     with away(stock.database):
-        assert gate.refused(issued) is Reason.DATABASE_UNAVAILABLE
-    assert gate.refused(issued) is Reason.DEVICE_STATE
+        assert gateway.refused(issued) is Reason.DATABASE_UNAVAILABLE
+    assert gateway.refused(issued) is Reason.DEVICE_STATE
     with away(stock.database):
-        assert gate.refused(issued) is Reason.DEVICE_STATE, "what it became is remembered too"
+        assert gateway.refused(issued) is Reason.DEVICE_STATE, "what it became is remembered too"
 
 
 def test_nothing_is_remembered_that_changed_while_it_was_read(
-    gate: ListenerState, monkeypatch: pytest.MonkeyPatch
+    gateway: ListenerState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stock = gate.standing.stock
-    device, issued = gate.enrolled("SN-1")
-    gate.admit(issued)  # its certificate is not looked up again
+    stock = gateway.hospital.stock
+    device, issued = gateway.enrolled("SN-1")
+    gateway.admit(issued)  # its certificate is not looked up again
     single = stock.database.single_statement
 
     @contextmanager
@@ -132,43 +132,43 @@ def test_nothing_is_remembered_that_changed_while_it_was_read(
 
     with monkeypatch.context() as patch:
         patch.setattr(stock.database, "single_statement", slow)
-        gate.admit(issued)  # as it was read, just before
+        gateway.admit(issued)  # as it was read, just before
     with away(stock.database):
-        assert gate.refused(issued) is Reason.DATABASE_UNAVAILABLE
+        assert gateway.refused(issued) is Reason.DATABASE_UNAVAILABLE
 
 
-def test_a_database_that_is_out_of_sight_keeps_nobody_waiting_who_is_known(gate: ListenerState) -> None:
-    _, issued = gate.enrolled("SN-1")
-    _, stranger = gate.enrolled("SN-2")
-    gate.admit(issued)
-    with away(gate.standing.stock.database) as asked:
-        gate.is_away = True
-        gate.admit(issued)
+def test_a_known_device_does_not_wait_for_a_database_that_hangs(gateway: ListenerState) -> None:
+    _, issued = gateway.enrolled("SN-1")
+    _, stranger = gateway.enrolled("SN-2")
+    gateway.admit(issued)
+    with away(gateway.hospital.stock.database) as asked:
+        gateway.is_away = True
+        gateway.admit(issued)
         assert asked == []
-        gate.refused(stranger)
+        gateway.refused(stranger)
         assert asked == ["asked"]
 
 
 def test_what_is_remembered_has_a_bound() -> None:
-    with house() as standing:
-        gate = ListenerState(standing, most=2)
-        first, second, third = (gate.enrolled(f"SN-{number}")[1] for number in range(3))
+    with house() as hospital:
+        gateway = ListenerState(hospital, most=2)
+        first, second, third = (gateway.enrolled(f"SN-{number}")[1] for number in range(3))
         for issued in (first, second, first, third):
-            gate.admit(issued)
-        with away(standing.stock.database):
-            assert gate.refused(second) is Reason.DATABASE_UNAVAILABLE, "who was here longest ago"
-            gate.admit(first)
-            gate.admit(third)
+            gateway.admit(issued)
+        with away(hospital.stock.database):
+            assert gateway.refused(second) is Reason.DATABASE_UNAVAILABLE, "who was here longest ago"
+            gateway.admit(first)
+            gateway.admit(third)
 
 
-def test_one_certificate_more_than_are_remembered_makes_nobody_else_a_stranger(
-    gate: ListenerState, monkeypatch: pytest.MonkeyPatch
+def test_one_device_over_the_bound_removes_no_other_device_than_the_oldest(
+    gateway: ListenerState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vagus.fleet.database_status._MOST_REMEMBERED", 4)  # two of authorities
-    first, second, third = (gate.enrolled(f"SN-{number}")[1] for number in range(3))
+    first, second, third = (gateway.enrolled(f"SN-{number}")[1] for number in range(3))
     for issued in (first, second, third):
-        gate.admit(issued)
-    with away(gate.standing.stock.database):
-        assert gate.refused(first) is Reason.DATABASE_UNAVAILABLE, "who came first"
-        gate.admit(second)
-        gate.admit(third)
+        gateway.admit(issued)
+    with away(gateway.hospital.stock.database):
+        assert gateway.refused(first) is Reason.DATABASE_UNAVAILABLE, "who came first"
+        gateway.admit(second)
+        gateway.admit(third)

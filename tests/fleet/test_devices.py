@@ -22,9 +22,9 @@ from vagus.x509.crls.building import RevocationReason
 
 
 @pytest.fixture
-def house() -> Iterator[Stock]:
-    with stock() as standing:
-        yield standing
+def site() -> Iterator[Stock]:
+    with stock() as site:
+        yield site
 
 
 def _reason(future: Future[Any]) -> Reason:
@@ -33,22 +33,26 @@ def _reason(future: Future[Any]) -> Reason:
     return error.reason
 
 
-def test_a_device_takes_its_profile_from_its_model_and_leaves_an_entry(house: Stock) -> None:
-    added = house.add()
-    assert (added.profile, added.state, added.added_at) == ("bedside", "received", int(house.clock.now().timestamp()))
-    entry = house.entries()[-1]
+def test_a_device_takes_its_profile_from_its_model_and_leaves_an_entry(site: Stock) -> None:
+    added = site.add()
+    assert (added.profile, added.state, added.added_at) == (
+        "bedside",
+        "received",
+        int(site.clock.now().timestamp()),
+    )
+    entry = site.entries()[-1]
     assert isinstance(entry, DeviceAdded)
     assert (entry.unit, entry.profile, entry.state) == ("h1/icu", "bedside", "received")
     assert str(added.id) not in entry.device, "the ledger names no device in the clear"
 
 
-def test_many_devices_are_added_together_or_not_at_all(house: Stock) -> None:
+def test_many_devices_are_added_together_or_not_at_all(site: Stock) -> None:
     good = NewDevice(unit=ICU, model="pump", maker_serial="A")
-    twice = house.inventory.add_all([good, good], by=BY)
+    twice = site.inventory.add_all([good, good], by=BY)
     assert isinstance(twice.exception(10), Conflict)
-    assert house.entries() == []
+    assert site.entries() == []
     assert (
-        len(house.inventory.add_all([good, NewDevice(unit=ER, model="pump", maker_serial="B")], by=BY).result(10)) == 2
+        len(site.inventory.add_all([good, NewDevice(unit=ER, model="pump", maker_serial="B")], by=BY).result(10)) == 2
     )
 
 
@@ -63,80 +67,80 @@ def test_many_devices_are_added_together_or_not_at_all(house: Stock) -> None:
         (NewDevice(unit=ER, model="pump", maker_serial="SN-1"), Reason.ALREADY_EXISTS),
     ],
 )
-def test_what_cannot_be_added_is_refused(house: Stock, new: NewDevice, reason: Reason) -> None:
-    house.add()
-    assert _reason(house.inventory.add(new, by=BY)) is reason
-    assert len(house.entries()) == 1
+def test_what_cannot_be_added_is_refused(site: Stock, new: NewDevice, reason: Reason) -> None:
+    site.add()
+    assert _reason(site.inventory.add(new, by=BY)) is reason
+    assert len(site.entries()) == 1
 
 
-def test_a_state_moves_by_the_table_and_leaves_an_entry(house: Stock) -> None:
-    device = house.add()
-    moved = house.inventory.change_state(device.id, DeviceState.COMMISSIONED, by=BY).result(10)
+def test_a_state_moves_by_the_table_and_leaves_an_entry(site: Stock) -> None:
+    device = site.add()
+    moved = site.inventory.change_state(device.id, DeviceState.COMMISSIONED, by=BY).result(10)
     assert moved.state == "commissioned"
-    entry = house.entries()[-1]
+    entry = site.entries()[-1]
     assert isinstance(entry, DeviceStateChanged)
     assert (entry.before, entry.state) == ("received", "commissioned")
-    assert _reason(house.inventory.change_state(device.id, DeviceState.SHIPPED, by=BY)) is Reason.DEVICE_STATE
+    assert _reason(site.inventory.change_state(device.id, DeviceState.SHIPPED, by=BY)) is Reason.DEVICE_STATE
 
 
-def test_an_unknown_device_moves_nowhere(house: Stock) -> None:
-    stranger = DeviceId.draw(SeededEntropy(1))
-    assert _reason(house.inventory.change_state(stranger, DeviceState.RECALLED, by=BY)) is Reason.NOT_IN_INVENTORY
-    assert _reason(house.inventory.transfer(stranger, ER, by=BY)) is Reason.NOT_IN_INVENTORY
-    assert _reason(house.inventory.place(stranger, "bay 1")) is Reason.NOT_IN_INVENTORY
-    with house.database.reading() as connection, pytest.raises(NotAuthorised):
-        load_device(connection, stranger)
+def test_an_unknown_device_moves_nowhere(site: Stock) -> None:
+    unknown = DeviceId.draw(SeededEntropy(1))
+    assert _reason(site.inventory.change_state(unknown, DeviceState.RECALLED, by=BY)) is Reason.NOT_IN_INVENTORY
+    assert _reason(site.inventory.transfer(unknown, ER, by=BY)) is Reason.NOT_IN_INVENTORY
+    assert _reason(site.inventory.place(unknown, "bay 1")) is Reason.NOT_IN_INVENTORY
+    with site.database.reading() as connection, pytest.raises(NotAuthorised):
+        load_device(connection, unknown)
 
 
-def test_the_end_of_a_life_ends_tokens_and_certificates_in_the_same_act(house: Stock) -> None:
-    device = house.add()
-    house.tokens.make(device.id, by=BY).result(10)
+def test_the_end_of_a_life_ends_tokens_and_certificates_in_the_same_act(site: Stock) -> None:
+    device = site.add()
+    site.tokens.make(device.id, by=BY).result(10)
     ended: list[DeviceId] = []
     inventory = Inventory(
-        house.writer, SeededEntropy(1), overlap=OVERLAP, at_end=lambda _, device_id, __: ended.append(device_id)
+        site.writer, SeededEntropy(1), overlap=OVERLAP, at_end=lambda _, device_id, __: ended.append(device_id)
     )
     inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
     assert ended == [device.id]
-    with house.database.reading() as connection:
+    with site.database.reading() as connection:
         assert [token.expires_at for token in list_tokens_of(connection, device.id)] == [
-            int(house.clock.now().timestamp())
+            int(site.clock.now().timestamp())
         ]
 
 
-def test_when_certificates_cannot_be_ended_the_device_lives_on(house: Stock) -> None:
-    device = house.add()
+def test_when_certificates_cannot_be_ended_the_device_lives_on(site: Stock) -> None:
+    device = site.add()
 
     def fail(*_: object) -> None:
         raise Conflict(Reason.AUTHORITY_UNKNOWN, "no")
 
-    inventory = Inventory(house.writer, SeededEntropy(1), overlap=OVERLAP, at_end=fail)
+    inventory = Inventory(site.writer, SeededEntropy(1), overlap=OVERLAP, at_end=fail)
     assert _reason(inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY)) is Reason.AUTHORITY_UNKNOWN
-    with house.database.reading() as connection:
+    with site.database.reading() as connection:
         assert load_device(connection, device.id).state == "received"
 
 
-def test_a_transfer_changes_the_compartment_and_leaves_an_entry(house: Stock) -> None:
-    device = house.add()
-    assert house.inventory.transfer(device.id, ER, by=BY).result(10).unit == ER
-    entry = house.entries()[-1]
+def test_a_transfer_changes_the_compartment_and_leaves_an_entry(site: Stock) -> None:
+    device = site.add()
+    assert site.inventory.transfer(device.id, ER, by=BY).result(10).unit == ER
+    entry = site.entries()[-1]
     assert isinstance(entry, OperatorAct)
     assert entry.act == "device-transfer"
-    assert house.inventory.transfer(device.id, ER, by=BY).result(10).unit == ER
-    assert len(house.entries()) == 2, "nothing changed, so nothing is written"
-    assert _reason(house.inventory.transfer(device.id, UnitName("h9", "er"), by=BY)) is Reason.BAD_ARGUMENT
+    assert site.inventory.transfer(device.id, ER, by=BY).result(10).unit == ER
+    assert len(site.entries()) == 2, "nothing changed, so nothing is written"
+    assert _reason(site.inventory.transfer(device.id, UnitName("h9", "er"), by=BY)) is Reason.BAD_ARGUMENT
 
 
-def test_the_ended_are_not_transferred(house: Stock) -> None:
-    device = house.add()
-    house.inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
-    assert _reason(house.inventory.transfer(device.id, ER, by=BY)) is Reason.DEVICE_STATE
+def test_the_ended_are_not_transferred(site: Stock) -> None:
+    device = site.add()
+    site.inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
+    assert _reason(site.inventory.transfer(device.id, ER, by=BY)) is Reason.DEVICE_STATE
 
 
-def test_a_place_is_noted_and_bounded(house: Stock) -> None:
-    device = house.add()
-    assert house.inventory.place(device.id, "bay 3").result(10).place == "bay 3"
+def test_a_place_is_noted_and_bounded(site: Stock) -> None:
+    device = site.add()
+    assert site.inventory.place(device.id, "bay 3").result(10).place == "bay 3"
     with pytest.raises(Malformed) as caught:
-        house.inventory.place(device.id, "x" * 121)
+        site.inventory.place(device.id, "x" * 121)
     assert caught.value.reason is Reason.BAD_ARGUMENT
 
 
@@ -145,31 +149,31 @@ def test_owners_are_named_alike_everywhere() -> None:
     assert owner_of(device_id) == f"device:{device_id}"
 
 
-def test_what_may_end_a_connection_moves_the_sequence_that_gates_follow_and_nothing_else_does(house: Stock) -> None:
-    follower, changed = DeviceFollower(house.database), list[str]()
+def test_only_changes_that_may_end_a_connection_move_the_sequence(site: Stock) -> None:
+    follower, changed = DeviceFollower(site.database), list[str]()
     follower.subscribe(lambda changes: changed.extend(one.device_id for one in changes))
-    follower.follow(house.writer)
-    pump, hub = house.add("SN-1"), house.add("SN-2")
-    house.inventory.place(pump.id, "room 4").result(10)
+    follower.follow(site.writer)
+    pump, hub = site.add("SN-1"), site.add("SN-2")
+    site.inventory.place(pump.id, "room 4").result(10)
     assert changed == []
-    house.inventory.change_state(pump.id, DeviceState.COMMISSIONED, by=BY).result(10)
-    house.inventory.transfer(hub.id, ER, by=BY).result(10)
-    house.inventory.transfer(hub.id, ER, by=BY).result(10)  # it is there already
-    house.inventory.lock_out(pump.id, RevocationReason.KEY_COMPROMISE, by=BY).result(10)
-    assert _reason(house.inventory.change_state(pump.id, DeviceState.DISPOSED, by=BY)) is Reason.DEVICE_STATE
-    house.inventory.change_state(pump.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
+    site.inventory.change_state(pump.id, DeviceState.COMMISSIONED, by=BY).result(10)
+    site.inventory.transfer(hub.id, ER, by=BY).result(10)
+    site.inventory.transfer(hub.id, ER, by=BY).result(10)  # it is there already
+    site.inventory.lock_out(pump.id, RevocationReason.KEY_COMPROMISE, by=BY).result(10)
+    assert _reason(site.inventory.change_state(pump.id, DeviceState.DISPOSED, by=BY)) is Reason.DEVICE_STATE
+    site.inventory.change_state(pump.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
     assert changed == [str(each) for each in (pump.id, hub.id, pump.id, pump.id)]
 
 
-def test_a_host_name_belongs_to_one_living_device_and_never_to_a_door(house: Stock) -> None:
-    first = house.add("SN-1", host_names=("gate.h1.test", "192.0.2.7"))
+def test_a_host_name_belongs_to_one_living_device_and_never_to_a_listener(site: Stock) -> None:
+    first = site.add("SN-1", host_names=("gate.h1.test", "192.0.2.7"))
     for name in ("gate.h1.test", "192.0.2.7"):
         new = NewDevice(unit=ICU, model="pump", maker_serial="SN-2", host_names=("other.h1.test", name))
-        assert _reason(house.inventory.add(new, by=BY)) is Reason.ALREADY_EXISTS
-    house.inventory.change_state(first.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
-    assert house.add("SN-2", host_names=("gate.h1.test",)).host_names == ("gate.h1.test",)
+        assert _reason(site.inventory.add(new, by=BY)) is Reason.ALREADY_EXISTS
+    site.inventory.change_state(first.id, DeviceState.DECOMMISSIONED, by=BY).result(10)
+    assert site.add("SN-2", host_names=("gate.h1.test",)).host_names == ("gate.h1.test",)
     names = frozenset({"enrol.h1.test"})
-    inventory = Inventory(house.writer, SeededEntropy(1), overlap=OVERLAP, listener_names=lambda: names)
+    inventory = Inventory(site.writer, SeededEntropy(1), overlap=OVERLAP, listener_names=lambda: names)
     new = NewDevice(unit=ICU, model="pump", maker_serial="SN-3", host_names=("enrol.h1.test",))
     with pytest.raises(Conflict, match="is the name of a listener here") as caught:
         inventory.add(new, by=BY)

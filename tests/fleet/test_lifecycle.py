@@ -15,7 +15,7 @@ STATES = st.sampled_from(list(DeviceState))
 
 
 def _walk(wishes: list[DeviceState]) -> list[DeviceState]:
-    """The states that a device really goes through when it is told to go through `wishes`."""
+    """The states that a device really goes through when `wishes` are asked of it."""
     walked = [DeviceState.MANUFACTURED]
     for wish in wishes:
         try:

@@ -1,4 +1,4 @@
-"""Birth certificates and their makers' lists: what is here binds, and silence about an issuer passes."""
+"""Makers' certificates and CRLs: a CRL that is here counts, and an issuer without one passes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ BIRTH = LINE.leaf()
 ANCHORS = AnchorSet([ROOT.anchor])
 
 
-def admit(*lists: bytes, known: Sequence[Made] = (LINE,)) -> None:
+def admit(*crls: bytes, known: Sequence[Made] = (LINE,)) -> None:
     status = CrlStatus(Pool(ANCHORS, [one.parsed for one in known]), rules=STRICT_CRL_RULES)
-    for der in lists:
+    for der in crls:
         status.load(der, AT)
     validator = Validator(ANCHORS, MakerCrlStatus(status))
     validator.validate(BIRTH.der, [LINE.der], Expectation(role=Role.IDEVID, needs_identity=False), AT)
 
 
-def refused(*lists: bytes, known: Sequence[Made] = (LINE,)) -> Reason:
+def refused(*crls: bytes, known: Sequence[Made] = (LINE,)) -> Reason:
     with pytest.raises(NotTrusted) as caught:
-        admit(*lists, known=known)
+        admit(*crls, known=known)
     return caught.value.reason
 
 
@@ -79,14 +79,14 @@ class Clock:
 
 
 class Shelf:
-    """A folder of lists, and what has been read of it."""
+    """A folder of CRLs, and what has been read of it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "makers"
         self.folder.mkdir()
         self.memory = VolatileCrlMemory()
         self.clock = Clock()
-        self.lists = self.restarted()
+        self.crls = self.restarted()
 
     def restarted(self) -> MakerCrls:
         return MakerCrls(self.folder, self.memory, ClockFloor(), self.clock.now)
@@ -95,7 +95,7 @@ class Shelf:
         (self.folder / name).write_bytes(content)
 
     def verdict(self) -> Reason | None:
-        status = self.lists.read([ROOT.der])
+        status = self.crls.read([ROOT.der])
         try:
             validator = Validator(ANCHORS, status)
             wanted = Expectation(role=Role.IDEVID, needs_identity=False)
@@ -116,19 +116,19 @@ REVOKES = [Listed(BIRTH.parsed.serial, 1)]
 
 
 def test_files_that_come_change_and_go_are_noticed(shelf: Shelf) -> None:
-    assert shelf.lists.has_changed(), "nothing was read yet"
+    assert shelf.crls.has_changed(), "nothing was read yet"
     assert shelf.verdict() is None
-    assert not shelf.lists.has_changed()
+    assert not shelf.crls.has_changed()
     shelf.put("line.crl", encode_block(crl(LINE, REVOKES), "X509 CRL"))
-    assert shelf.lists.has_changed()
+    assert shelf.crls.has_changed()
     assert shelf.verdict() is Reason.REVOKED
-    assert not shelf.lists.has_changed()
-    shelf.lists.forget()
-    assert shelf.lists.has_changed(), "an operator said so"
+    assert not shelf.crls.has_changed()
+    shelf.crls.forget()
+    assert shelf.crls.has_changed(), "an operator said so"
     (shelf.folder / "line.crl").unlink()
-    assert shelf.lists.has_changed()
+    assert shelf.crls.has_changed()
     assert shelf.verdict() is None
-    assert shelf.lists.problems() == {}
+    assert shelf.crls.problems() == {}
 
 
 @pytest.mark.parametrize(
@@ -142,15 +142,15 @@ def test_a_file_that_cannot_be_taken_stops_nothing_but_itself(shelf: Shelf, cont
     assert shelf.verdict() is Reason.REVOKED
     shelf.put("line.crl", content)
     assert shelf.verdict() is Reason.REVOKED, "what it said before stays in force"
-    assert set(shelf.lists.problems()) == {"makers/line.crl"}
-    shelf.lists = shelf.restarted()
-    assert shelf.verdict() is Reason.STATUS_UNAVAILABLE, "nobody knows what it said: that is no silence"
+    assert set(shelf.crls.problems()) == {"makers/line.crl"}
+    shelf.crls = shelf.restarted()
+    assert shelf.verdict() is Reason.STATUS_UNAVAILABLE, "what it said is unknown, which is not the same as nothing"
     shelf.put("line.crl", crl(LINE, number=2))
     assert shelf.verdict() is None
-    assert shelf.lists.problems() == {}
+    assert shelf.crls.problems() == {}
 
 
-def test_a_file_that_could_not_be_taken_is_tried_again_though_nobody_wrote_to_it(
+def test_a_file_that_could_not_be_used_is_read_again_without_a_change(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database may have been away, or the clock slow: neither leaves a trace in the folder."""
@@ -158,23 +158,23 @@ def test_a_file_that_could_not_be_taken_is_tried_again_though_nobody_wrote_to_it
     monkeypatch.setattr("vagus.fleet.maker_crls.time.monotonic", lambda: now[0])
     shelf.put("line.crl", crl(LINE, this_update=AT + DAY))
     assert shelf.verdict() is Reason.STATUS_UNAVAILABLE
-    assert not shelf.lists.has_changed()
+    assert not shelf.crls.has_changed()
     now[0] += RETRY_SECONDS
     shelf.clock.at = AT + DAY
-    assert shelf.lists.has_changed()
+    assert shelf.crls.has_changed()
     assert shelf.verdict() is None
     now[0] += RETRY_SECONDS
-    assert not shelf.lists.has_changed()
+    assert not shelf.crls.has_changed()
 
 
-def test_an_older_list_is_told_and_takes_nothing_back(shelf: Shelf) -> None:
+def test_an_older_crl_is_reported_and_takes_nothing_back(shelf: Shelf) -> None:
     older = crl(LINE, number=4, this_update=AT - 2 * DAY)
     shelf.put("line.crl", crl(LINE, REVOKES, number=5))
     assert shelf.verdict() is Reason.REVOKED
     shelf.put("line.crl", older)
     assert shelf.verdict() is Reason.REVOKED
-    assert "older than one already seen" in shelf.lists.problems()["makers/line.crl"]
-    shelf.lists = shelf.restarted()
+    assert "older than one already seen" in shelf.crls.problems()["makers/line.crl"]
+    shelf.crls = shelf.restarted()
     assert shelf.verdict() is Reason.STATUS_UNAVAILABLE
     shelf.put("newest.crl", crl(LINE, number=6))
     assert shelf.verdict() is None, "another file speaks for the same issuer"
@@ -183,13 +183,13 @@ def test_an_older_list_is_told_and_takes_nothing_back(shelf: Shelf) -> None:
 def test_a_forged_list_of_one_maker_leaves_the_others_alone(shelf: Shelf) -> None:
     shelf.put("other.crl", crl(root("O=Other,CN=Root")))
     assert shelf.verdict() is None
-    assert set(shelf.lists.problems()) == {"makers/other.crl"}
+    assert set(shelf.crls.problems()) == {"makers/other.crl"}
 
 
-def test_a_list_that_ran_out_is_told(shelf: Shelf) -> None:
+def test_an_expired_crl_is_reported(shelf: Shelf) -> None:
     shelf.put("line.crl", crl(LINE))
     assert shelf.verdict() is None
-    assert shelf.lists.problems() == {}
+    assert shelf.crls.problems() == {}
     shelf.clock.at = AT + 8 * DAY
-    assert "was to be replaced by" in shelf.lists.problems()["makers/line.crl"]
+    assert "was to be replaced by" in shelf.crls.problems()["makers/line.crl"]
     assert shelf.verdict() is Reason.STATUS_STALE

@@ -15,7 +15,7 @@ from vagus.x509.certificates import PathCertificate, decode_certificate
 
 
 @pytest.fixture(scope="module")
-def standing() -> Iterator[House]:
+def hospital() -> Iterator[House]:
     with house() as built:
         yield built
 
@@ -27,13 +27,16 @@ def _window(certificate: PathCertificate) -> RenewalWindow:
 
 
 @pytest.fixture(scope="module")
-def certificate(standing: House) -> PathCertificate:
+def certificate(hospital: House) -> PathCertificate:
     from tests.simulator.enrolment import request
 
     wish = EnrolmentRequest(
-        csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(standing.token(standing.stock.add("W-1")))
+        csr=request(),
+        kind=Kind.ENROL,
+        protocol="est",
+        evidence=OneTimeToken(hospital.token(hospital.stock.add("W-1"))),
     )
-    return decode_certificate(standing.enrolment.enrol(wish, standing.stock.clock.now()).der)
+    return decode_certificate(hospital.enrolment.enrol(wish, hospital.stock.clock.now()).der)
 
 
 def test_the_window_opens_sixty_days_before_the_end_and_is_critical_at_thirty(certificate: PathCertificate) -> None:
@@ -54,23 +57,23 @@ def test_in_and_out_of_the_window(certificate: PathCertificate) -> None:
     assert not window.is_critical(window.ends)
 
 
-def test_a_short_life_has_a_short_window(standing: House, certificate: PathCertificate) -> None:
+def test_a_short_life_has_a_short_window(hospital: House, certificate: PathCertificate) -> None:
     short = decode_certificate(
-        standing.forge.copy(certificate.der, standing.units["h1/icu"], lifetime=timedelta(hours=8))
+        hospital.forge.copy(certificate.der, hospital.units["h1/icu"], lifetime=timedelta(hours=8))
     )
     window = _window(short)
     assert timedelta() < window.ends - window.opens <= timedelta(hours=8) * pack().renewal.short_share / 100
     assert window.opens < window.critical < window.ends
 
 
-def test_a_fleet_is_spread_and_each_answer_stays_the_same(standing: House, certificate: PathCertificate) -> None:
-    fleet = [decode_certificate(standing.forge.copy(certificate.der, standing.units["h1/icu"])) for _ in range(40)]
+def test_a_fleet_is_spread_and_each_time_stays_the_same(hospital: House, certificate: PathCertificate) -> None:
+    fleet = [decode_certificate(hospital.forge.copy(certificate.der, hospital.units["h1/icu"])) for _ in range(40)]
     moments = [_window(one).suggested for one in fleet]
     assert moments == [_window(one).suggested for one in fleet]
     assert len(set(moments)) == len(fleet)
     assert max(moments) - min(moments) > timedelta(days=7)
 
 
-def test_what_never_expires_is_never_renewed(standing: House) -> None:
-    birth, _ = standing.forge.birth_certificate(standing.line, "W-2")
+def test_what_never_expires_is_never_renewed(hospital: House) -> None:
+    birth, _ = hospital.forge.birth_certificate(hospital.line, "W-2")
     assert window_for(decode_certificate(birth), pack()) is None

@@ -1,4 +1,4 @@
-"""A token is worth one key of one device, for a while; whoever comes second with another key is noticed."""
+"""A token is for one key of one device, for a while; a second key with it is refused and recorded."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ OTHER_KEY = hashlib.sha256(b"other key").digest()
 
 
 @pytest.fixture
-def house() -> Iterator[Stock]:
-    with stock() as standing:
-        yield standing
+def site() -> Iterator[Stock]:
+    with stock() as site:
+        yield site
 
 
-def _made(house: Stock) -> tokens.MadeToken:
-    return house.tokens.make(house.add().id, by=BY).result(10)
+def _made(site: Stock) -> tokens.MadeToken:
+    return site.tokens.make(site.add().id, by=BY).result(10)
 
 
-def _spend(house: Stock, text: str, key: bytes = KEY) -> TokenRow:
-    return house.writer.submit(lambda batch: _spending(batch, tokens.hash_token(text), key)).result(10)
+def _spend(site: Stock, text: str, key: bytes = KEY) -> TokenRow:
+    return site.writer.submit(lambda batch: _spending(batch, tokens.hash_token(text), key)).result(10)
 
 
 def _spending(batch: Batch, token_sha256: bytes, key: bytes) -> TokenRow:
@@ -51,24 +51,24 @@ def _token(connection: Connection, text: str) -> TokenRow | None:
     return find_token(connection, tokens.hash_token(text))
 
 
-def _refused(house: Stock, text: str, key: bytes = KEY) -> Reason:
+def _refused(site: Stock, text: str, key: bytes = KEY) -> Reason:
     with pytest.raises(NotAuthorised) as caught:
-        _spend(house, text, key)
-    with house.database.reading() as connection, pytest.raises(NotAuthorised) as seen:
-        tokens.check_token(_token(connection, text), key, at=int(house.clock.now().timestamp()))
+        _spend(site, text, key)
+    with site.database.reading() as connection, pytest.raises(NotAuthorised) as seen:
+        tokens.check_token(_token(connection, text), key, at=int(site.clock.now().timestamp()))
     assert seen.value.reason is caught.value.reason
     return caught.value.reason
 
 
-def test_a_token_has_160_random_bits_and_only_its_hash_is_kept(house: Stock) -> None:
-    made = _made(house)
+def test_a_token_has_160_random_bits_and_only_its_hash_is_stored(site: Stock) -> None:
+    made = _made(site)
     assert len(made.text) == 32
     assert made.text not in repr(made)
-    with house.database.reading() as connection:
+    with site.database.reading() as connection:
         (row,) = connection.exec_driver_sql("SELECT * FROM tokens").all()
         assert made.text not in str(row)
         assert row.token_sha256 == hashlib.sha256(made.text.encode()).digest()
-    assert isinstance(house.entries()[-1], TokenMade)
+    assert isinstance(site.entries()[-1], TokenMade)
 
 
 def test_a_token_is_read_as_people_write_it() -> None:
@@ -86,57 +86,57 @@ def test_any_text_is_a_hash_or_refused(text: str) -> None:
         assert error.reason is Reason.TOKEN_INVALID
 
 
-def test_the_first_use_binds_and_the_same_key_may_repeat_for_an_hour(house: Stock) -> None:
-    made = _made(house)
-    _spend(house, made.text)
-    assert isinstance(house.entries()[-1], TokenSpent)
-    entries = len(house.entries())
-    house.clock.advance(minutes=60)
-    _spend(house, made.text)
-    assert len(house.entries()) == entries, "a repetition is no second spending"
-    house.clock.advance(seconds=1)
-    assert _refused(house, made.text) is Reason.TOKEN_EXPIRED
+def test_the_first_use_binds_and_the_same_key_may_repeat_for_an_hour(site: Stock) -> None:
+    made = _made(site)
+    _spend(site, made.text)
+    assert isinstance(site.entries()[-1], TokenSpent)
+    entries = len(site.entries())
+    site.clock.advance(minutes=60)
+    _spend(site, made.text)
+    assert len(site.entries()) == entries, "a repetition is no second spending"
+    site.clock.advance(seconds=1)
+    assert _refused(site, made.text) is Reason.TOKEN_EXPIRED
 
 
-def test_another_key_is_refused_however_late_it_comes(house: Stock) -> None:
-    made = _made(house)
-    _spend(house, made.text)
-    assert _refused(house, made.text, OTHER_KEY) is Reason.TOKEN_REUSED
-    house.clock.advance(days=30)
-    assert _refused(house, made.text, OTHER_KEY) is Reason.TOKEN_REUSED
+def test_another_key_is_refused_however_late_it_comes(site: Stock) -> None:
+    made = _made(site)
+    _spend(site, made.text)
+    assert _refused(site, made.text, OTHER_KEY) is Reason.TOKEN_REUSED
+    site.clock.advance(days=30)
+    assert _refused(site, made.text, OTHER_KEY) is Reason.TOKEN_REUSED
 
 
-def test_of_two_keys_in_one_batch_one_wins(house: Stock) -> None:
-    made = _made(house)
+def test_of_two_keys_in_one_batch_one_wins(site: Stock) -> None:
+    made = _made(site)
     token = tokens.hash_token(made.text)
-    both = [house.writer.submit(partial(_spending, token_sha256=token, key=key)) for key in (KEY, OTHER_KEY)]
+    both = [site.writer.submit(partial(_spending, token_sha256=token, key=key)) for key in (KEY, OTHER_KEY)]
     assert both[0].exception(10) is None
     error = both[1].exception(10)
     assert isinstance(error, NotAuthorised)
     assert error.reason is Reason.TOKEN_REUSED
 
 
-def test_an_unused_token_expires(house: Stock) -> None:
-    made = _made(house)
-    house.clock.advance(days=7)
-    assert _refused(house, made.text) is Reason.TOKEN_EXPIRED
+def test_an_unused_token_expires(site: Stock) -> None:
+    made = _made(site)
+    site.clock.advance(days=7)
+    assert _refused(site, made.text) is Reason.TOKEN_EXPIRED
 
 
-def test_an_unknown_token_is_refused(house: Stock) -> None:
-    assert _refused(house, tokens.draw_token(SeededEntropy(99))) is Reason.TOKEN_INVALID
+def test_an_unknown_token_is_refused(site: Stock) -> None:
+    assert _refused(site, tokens.draw_token(SeededEntropy(99))) is Reason.TOKEN_INVALID
 
 
 @pytest.mark.parametrize("life", [timedelta(0), timedelta(days=91)])
-def test_a_life_out_of_bounds_is_refused(house: Stock, life: timedelta) -> None:
-    device = house.add()
+def test_a_life_out_of_bounds_is_refused(site: Stock, life: timedelta) -> None:
+    device = site.add()
     with pytest.raises(Malformed) as caught:
-        house.tokens.make(device.id, by=BY, life=life)
+        site.tokens.make(device.id, by=BY, life=life)
     assert caught.value.reason is Reason.BAD_ARGUMENT
 
 
-def test_a_device_that_may_not_enrol_gets_no_token(house: Stock) -> None:
-    device = house.add()
-    house.inventory.change_state(device.id, DeviceState.RECALLED, by=BY).result(10)
-    error = house.tokens.make(device.id, by=BY).exception(10)
+def test_a_device_that_may_not_enrol_gets_no_token(site: Stock) -> None:
+    device = site.add()
+    site.inventory.change_state(device.id, DeviceState.RECALLED, by=BY).result(10)
+    error = site.tokens.make(device.id, by=BY).exception(10)
     assert isinstance(error, VagusError)
     assert error.reason is Reason.DEVICE_STATE

@@ -24,95 +24,95 @@ from vagus.records.units import UnitRow, put_unit
 
 
 @pytest.fixture
-def standing() -> Iterator[House]:
+def hospital() -> Iterator[House]:
     with house() as built:
         yield built
 
 
-def _enrol(standing: House, device: DeviceRow, label: str | None = None) -> IssuedCertificate:
-    token = OneTimeToken(standing.token(device))
+def _enrol(hospital: House, device: DeviceRow, label: str | None = None) -> IssuedCertificate:
+    token = OneTimeToken(hospital.token(device))
     wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=token, label=label)
-    issued = standing.enrolment.enrol(wish, standing.stock.clock.now())
-    standing.stock.writer.submit(lambda _: None).result(10)
+    issued = hospital.enrolment.enrol(wish, hospital.stock.clock.now())
+    hospital.stock.writer.submit(lambda _: None).result(10)
     return issued
 
 
-def _work(standing: House) -> int:
-    with standing.stock.database.reading() as connection:
+def _work(hospital: House) -> int:
+    with hospital.stock.database.reading() as connection:
         return count_open(connection, KIND)
 
 
-def _run_due(standing: House, node: str = "node-1") -> int:
+def _run_due(hospital: House, node: str = "node-1") -> int:
     """What a serving process does; how many certificates were revoked by it."""
-    stock = standing.stock
+    stock = hospital.stock
     before = sum(isinstance(entry, Revocation) for entry in stock.entries())
     kinds = {KIND: lambda job, _lease: partial(supersede, job)}
     WorkRunner(stock.database, stock.writer, stock.clock, node, kinds).run_due()
     return sum(isinstance(entry, Revocation) for entry in stock.entries()) - before
 
 
-def test_the_old_certificate_lives_a_day_and_is_then_superseded(standing: House) -> None:
-    device = standing.stock.add("SN-1", host_names=("gw.h1.group.test",))
-    old, server = _enrol(standing, device), _enrol(standing, device, label="server")
-    standing.stock.inventory.transfer(device.id, ER, by=BY).result(10)
-    new = _enrol(standing, device)
-    assert _run_due(standing) == 0
-    standing.stock.clock.advance(hours=24)
-    assert _run_due(standing) == 1
-    assert (_run_due(standing), _work(standing)) == (0, 0)
-    standing.follower.catch_up()
+def test_the_old_certificate_lives_a_day_and_is_then_superseded(hospital: House) -> None:
+    device = hospital.stock.add("SN-1", host_names=("gw.h1.group.test",))
+    old, server = _enrol(hospital, device), _enrol(hospital, device, label="server")
+    hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
+    new = _enrol(hospital, device)
+    assert _run_due(hospital) == 0
+    hospital.stock.clock.advance(hours=24)
+    assert _run_due(hospital) == 1
+    assert (_run_due(hospital), _work(hospital)) == (0, 0)
+    hospital.follower.catch_up()
     with pytest.raises(VagusError) as caught:
-        standing.admit_device(old)
+        hospital.admit_device(old)
     assert caught.value.reason is Reason.REVOKED
-    assert standing.admit_device(new).unit == "h1/er"
-    assert standing.follower.find(server.issuer.authority_id, server.serial) is None, "a host name is of no compartment"
-    assert [entry.reason for entry in standing.stock.entries() if isinstance(entry, Revocation)] == [4]
+    assert hospital.admit_device(new).unit == "h1/er"
+    assert hospital.follower.find(server.issuer.authority_id, server.serial) is None, "a host name is of no compartment"
+    assert [entry.reason for entry in hospital.stock.entries() if isinstance(entry, Revocation)] == [4]
 
 
-def test_in_another_hospital_the_old_ones_host_names_end_too(standing: House) -> None:
-    device = standing.stock.add("SN-1", host_names=("gw.h1.group.test",))
-    old, server = _enrol(standing, device), _enrol(standing, device, label="server")
-    with standing.stock.database.writing() as connection:
+def test_in_another_hospital_the_old_ones_host_names_end_too(hospital: House) -> None:
+    device = hospital.stock.add("SN-1", host_names=("gw.h1.group.test",))
+    old, server = _enrol(hospital, device), _enrol(hospital, device, label="server")
+    with hospital.stock.database.writing() as connection:
         put_unit(connection, UnitRow(UnitName("h2", "icu"), "Hospital h2", "Intensive Care"))
-    standing.stock.inventory.transfer(device.id, UnitName("h2", "icu"), by=BY).result(10)
-    standing.stock.clock.advance(hours=24)
-    assert _run_due(standing) == 2
-    standing.follower.catch_up()
+    hospital.stock.inventory.transfer(device.id, UnitName("h2", "icu"), by=BY).result(10)
+    hospital.stock.clock.advance(hours=24)
+    assert _run_due(hospital) == 2
+    hospital.follower.catch_up()
     for one in (old, server):
-        assert standing.follower.find(one.issuer.authority_id, one.serial) is not None
+        assert hospital.follower.find(one.issuer.authority_id, one.serial) is not None
 
 
-def test_a_device_that_moved_on_or_back_has_its_own_day(standing: House) -> None:
-    device = standing.stock.add("SN-1")
-    first = _enrol(standing, device)
-    standing.stock.inventory.transfer(device.id, ER, by=BY).result(10)
-    standing.stock.clock.advance(hours=12)
-    standing.stock.inventory.transfer(device.id, ICU, by=BY).result(10)
-    standing.stock.clock.advance(hours=24)
-    assert _run_due(standing) == 0
-    assert _work(standing) == 0
-    standing.follower.catch_up()
-    assert standing.admit_device(first).unit == "h1/icu"
+def test_each_transfer_ends_certificates_a_day_after_itself(hospital: House) -> None:
+    device = hospital.stock.add("SN-1")
+    first = _enrol(hospital, device)
+    hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
+    hospital.stock.clock.advance(hours=12)
+    hospital.stock.inventory.transfer(device.id, ICU, by=BY).result(10)
+    hospital.stock.clock.advance(hours=24)
+    assert _run_due(hospital) == 0
+    assert _work(hospital) == 0
+    hospital.follower.catch_up()
+    assert hospital.admit_device(first).unit == "h1/icu"
 
 
-def test_a_device_that_went_back_and_forth_has_a_day_from_the_last_time(standing: House) -> None:
-    device = standing.stock.add("SN-1")
-    old = _enrol(standing, device)
+def test_a_device_that_went_back_and_forth_has_a_day_from_the_last_time(hospital: House) -> None:
+    device = hospital.stock.add("SN-1")
+    old = _enrol(hospital, device)
     for unit in (ER, ICU, ER):
-        standing.stock.inventory.transfer(device.id, unit, by=BY).result(10)
-        standing.stock.clock.advance(hours=8)
-    assert (_run_due(standing), _work(standing)) == (0, 2)
-    standing.follower.catch_up()
-    assert standing.admit_device(old).unit == "h1/er"
-    standing.stock.clock.advance(hours=15)
-    assert (_run_due(standing), _work(standing)) == (0, 1)
-    standing.stock.clock.advance(hours=1)
-    assert (_run_due(standing), _work(standing)) == (1, 0)
+        hospital.stock.inventory.transfer(device.id, unit, by=BY).result(10)
+        hospital.stock.clock.advance(hours=8)
+    assert (_run_due(hospital), _work(hospital)) == (0, 2)
+    hospital.follower.catch_up()
+    assert hospital.admit_device(old).unit == "h1/er"
+    hospital.stock.clock.advance(hours=15)
+    assert (_run_due(hospital), _work(hospital)) == (0, 1)
+    hospital.stock.clock.advance(hours=1)
+    assert (_run_due(hospital), _work(hospital)) == (1, 0)
 
 
-def test_two_nodes_do_it_once(standing: House) -> None:
-    device = standing.stock.add("SN-1")
-    _enrol(standing, device)
-    standing.stock.inventory.transfer(device.id, ER, by=BY).result(10)
-    standing.stock.clock.advance(hours=24)
-    assert sum(_run_due(standing, f"node-{number}") for number in range(2)) == 1
+def test_two_processes_supersede_once(hospital: House) -> None:
+    device = hospital.stock.add("SN-1")
+    _enrol(hospital, device)
+    hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
+    hospital.stock.clock.advance(hours=24)
+    assert sum(_run_due(hospital, f"node-{number}") for number in range(2)) == 1

@@ -48,7 +48,7 @@ def test_a_makers_older_list_is_refused_by_the_next_process_too(tmp_path: Path) 
 
 
 def test_a_list_of_the_same_number_goes_by_its_date_in_the_next_process_too(tmp_path: Path) -> None:
-    """A publisher that was restored repeats a number: the older of the two lists is a roll-back all the same."""
+    """A publisher that was restored repeats a number: the older of the two CRLs is still a roll-back."""
     url = f"sqlite:///{tmp_path / 'vagus.sqlite3'}"
     leaf = CA.leaf()
     old = crl(CA, number=5, this_update=AT - 3 * HOUR)

@@ -1,4 +1,4 @@
-"""The shipped pack says what the design says; a bad pack is refused with file, key, limit and remedy."""
+"""The shipped pack has the values of the documents; a bad pack is refused with file, key, limit and remedy."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def refusal_of(raw: bytes) -> Misconfigured:
 # --- the shipped pack ------------------------------------------------------------------------------------------------
 
 
-def test_every_profile_of_the_design_is_there() -> None:
+def test_every_required_profile_is_there() -> None:
     assert set(REQUIRED_PROFILES) <= set(PACK.profiles)
     assert PACK.name == "iob-2026"
     assert PACK.sha256 == hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
@@ -114,12 +114,12 @@ def test_writing_the_shipped_tables_again_gives_the_same_rules() -> None:
         ("line-ca", None, None),
     ],
 )
-def test_lifetimes_are_those_of_the_design(profile: str, default: timedelta | None, longest: timedelta | None) -> None:
+def test_lifetimes_are_those_of_the_policy(profile: str, default: timedelta | None, longest: timedelta | None) -> None:
     found = PACK.profiles[profile]
     assert (found.default_lifetime, found.longest_lifetime) == (default, longest)
 
 
-def test_numbers_are_those_of_the_design() -> None:
+def test_numbers_are_those_of_the_policy() -> None:
     assert PACK.renewal.window == 60 * DAY
     assert PACK.renewal.critical == 30 * DAY
     assert [alert.days for alert in PACK.renewal.alerts] == [90, 60, 30, 14, 7, 3, 1]
@@ -373,8 +373,8 @@ BAD: dict[str, Bad] = {
     ),
     "short-lived authority": Bad({f"{CA}short_lived": True}, "profiles.issuing-ca.short_lived", "RFC 9608"),
     "authority with a responder": Bad({f"{CA}ocsp_pointer": True}, "profiles.issuing-ca.ocsp_pointer", "CRL alone"),
-    "authority without a list": Bad({f"{CA}crl_pointer": False}, "profiles.issuing-ca.crl_pointer", "must be true"),
-    "root with a list": Bad({"profiles__root__crl_pointer": True}, "profiles.root.crl_pointer", "no CRL covers a root"),
+    "authority without a CRL": Bad({f"{CA}crl_pointer": False}, "profiles.issuing-ca.crl_pointer", "must be true"),
+    "root with a CRL": Bad({"profiles__root__crl_pointer": True}, "profiles.root.crl_pointer", "no CRL covers a root"),
     "responder to be checked": Bad({"profiles__ocsp__ocsp_nocheck": False}, "profiles.ocsp.ocsp_nocheck", "RFC 6960"),
     "device not to be checked": Bad(
         {f"{ENTITY}ocsp_nocheck": True}, "profiles.bedside.ocsp_nocheck", "trusted unchecked"
@@ -438,15 +438,15 @@ BAD: dict[str, Bad] = {
     "alerts out of order": Bad({"renewal__alerts": ["30d", "60d"]}, "renewal.alerts", "sort"),
     "no alert": Bad({"renewal__alerts": []}, "renewal.alerts", "at least 1"),
     "windows of everything": Bad({"renewal__short_share": 90}, "renewal.short_share", "less than"),
-    "lists signed seldom": Bad({"crl__resign_every": "25h"}, "crl.resign_every", "exceeds the 24h"),
-    "lists signed at the last moment": Bad({"crl__resign_every": "13h"}, "crl.resign_every", "lock out"),
-    "late lists": Bad({"crl__publish_within": "2m"}, "crl.publish_within", "exceeds the 60s"),
-    "lists that hold too long": Bad({"crl__longest_next_update": "8d"}, "crl.longest_next_update", "exceeds 7d"),
+    "CRLs signed seldom": Bad({"crl__resign_every": "25h"}, "crl.resign_every", "exceeds the 24h"),
+    "CRLs signed at the last moment": Bad({"crl__resign_every": "13h"}, "crl.resign_every", "lock out"),
+    "late CRLs": Bad({"crl__publish_within": "2m"}, "crl.publish_within", "exceeds the 60s"),
+    "CRLs that are valid too long": Bad({"crl__longest_next_update": "8d"}, "crl.longest_next_update", "exceeds 7d"),
     "default outside its bounds": Bad({"crl__longest_next_update": "6d"}, "crl.next_update", "between"),
-    "late alert for offline lists": Bad({"crl__offline_alert": "180d"}, "crl.offline_alert", "at once"),
-    "answers renewed too late": Bad({"ocsp__renew_after": "12h"}, "ocsp.renew_after", "expire"),
-    "answers that hold too long": Bad({"ocsp__presigned_lifetime": "2d"}, "ocsp.presigned_lifetime", "exceeds 24h"),
-    "answers cached too long": Bad({"ocsp__http_max_age": "61s"}, "ocsp.http_max_age", "exceeds the 60s"),
+    "late alert for offline CRLs": Bad({"crl__offline_alert": "180d"}, "crl.offline_alert", "at once"),
+    "OCSP responses renewed too late": Bad({"ocsp__renew_after": "12h"}, "ocsp.renew_after", "expire"),
+    "OCSP responses valid too long": Bad({"ocsp__presigned_lifetime": "2d"}, "ocsp.presigned_lifetime", "exceeds 24h"),
+    "OCSP responses cached too long": Bad({"ocsp__http_max_age": "61s"}, "ocsp.http_max_age", "exceeds the 60s"),
     "responder replaced at once": Bad({"ocsp__responder_renew_before": "14d"}, "ocsp.responder_renew_before", "below"),
     "far backdating": Bad({"enrolment__backdate": "2h"}, "enrolment.backdate", "exceeds 1h"),
 }
@@ -498,7 +498,7 @@ def test_a_pack_of_ones_own_is_loaded_from_its_file(tmp_path: Path) -> None:
     assert pack.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_a_profile_of_ones_own_is_kept() -> None:
+def test_a_profile_of_ones_own_is_read() -> None:
     own = TABLES["profiles"]["bedside"] | {"key_usage": ["digitalSignature", "keyEncipherment"], "keys": ["rsa3072"]}
     rule = TABLES["rules"]["bedside"] | {"categories": ["incubator"]}
     pack = decode_pack(changed(profiles__incubator=own, rules__incubator=rule), "own.toml")
@@ -534,5 +534,5 @@ def test_any_value_at_any_place_is_taken_or_refused_as_ours(place: tuple[str, ..
 
 
 @given(st.binary(max_size=200))
-def test_arbitrary_octets_are_refused_as_ours(raw: bytes) -> None:
+def test_arbitrary_bytes_are_refused_as_ours(raw: bytes) -> None:
     refusal_of(raw)

@@ -89,7 +89,7 @@ def test_a_root_elsewhere_is_no_authority_of_ours() -> None:
     assert parents == {"h1": None, "h1/sdc": None, "h1/infra": None, "h1/icu": "h1", "h1/er": "h1"}
 
 
-def test_registration_authorities_stand_at_enrolment_doors_alone() -> None:
+def test_only_enrolment_listeners_have_registration_authorities() -> None:
     named = 'hospital = "h1"\nregistration_authorities = ["Pump:P-000001"]'
     assert decode(SMALL.replace('hospital = "h1"', named)).listeners[0].registration_authorities == (
         ("Pump", "P-000001"),

@@ -26,61 +26,61 @@ from vagus.records.devices import DeviceRow
 
 
 @pytest.fixture(scope="module")
-def standing() -> Iterator[House]:
+def hospital() -> Iterator[House]:
     with house() as built:
         yield built
 
 
 @pytest.fixture(scope="module")
-def device(standing: House) -> DeviceRow:
-    return standing.stock.add("SN-1")
+def device(hospital: House) -> DeviceRow:
+    return hospital.stock.add("SN-1")
 
 
 @pytest.fixture(scope="module")
-def issued(standing: House, device: DeviceRow) -> IssuedCertificate:
-    token = OneTimeToken(standing.token(device))
+def issued(hospital: House, device: DeviceRow) -> IssuedCertificate:
+    token = OneTimeToken(hospital.token(device))
     wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=token)
-    return standing.enrolment.enrol(wish, standing.stock.clock.now())
+    return hospital.enrolment.enrol(wish, hospital.stock.clock.now())
 
 
 def test_each_connection_and_request_carries_one_kind_of_evidence(
-    standing: House, device: DeviceRow, issued: IssuedCertificate
+    hospital: House, device: DeviceRow, issued: IssuedCertificate
 ) -> None:
-    own = standing.admit_device(issued)
+    own = hospital.admit_device(issued)
     rules = ListenerRules(function=None, group_domain=GROUP, registration_authorities=frozenset({device.id}))
-    authority = standing.admit_device(issued, rules)
-    idevid, _ = standing.forge.birth_certificate(standing.line, device.maker_serial)
-    maker = standing.admit(idevid, standing.line.der)
+    authority = hospital.admit_device(issued, rules)
+    idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
+    maker = hospital.admit(idevid, hospital.line.der)
     assert read_evidence(own) == CurrentCertificate(own)
     assert read_evidence(maker) == MakerCertificate(maker)
     assert read_evidence(None, "t", "name") == OneTimeToken("t", "name")
     assert read_evidence(own, "t") == OneTimeToken("t", None, own), "a token outranks the connection"
     assert read_evidence(authority, "t") == RelayedToken("t", None, authority)
-    for stranger in (None, standing.admit(None)):
+    for anonymous in (None, hospital.admit(None)):
         with pytest.raises(VagusError) as caught:
-            read_evidence(stranger)
+            read_evidence(anonymous)
         assert caught.value.reason is Reason.CREDENTIAL_MISSING
 
 
 def test_only_a_registration_authority_relays_tokens_of_other_devices(
-    standing: House, issued: IssuedCertificate
+    hospital: House, issued: IssuedCertificate
 ) -> None:
     """A protocol that builds the wrong kind of evidence gains nothing."""
-    other = standing.stock.add("SN-2")
-    evidence = RelayedToken(standing.token(other), None, standing.admit_device(issued))
-    at, key = standing.stock.clock.now(), spki(new_key())
+    other = hospital.stock.add("SN-2")
+    evidence = RelayedToken(hospital.token(other), None, hospital.admit_device(issued))
+    at, key = hospital.stock.clock.now(), spki(new_key())
     with pytest.raises(VagusError) as caught:
-        find_applicant(standing.stock.database, evidence, key, at, is_renewal=False, token_repeat=REPEAT)
+        find_applicant(hospital.stock.database, evidence, key, at, is_renewal=False, token_repeat=REPEAT)
     assert caught.value.reason is Reason.IDENTITY_AMBIGUOUS
 
 
-def test_a_connection_without_a_device_is_no_certificate_of_one(standing: House) -> None:
-    evidence, at = CurrentCertificate(standing.admit(None)), standing.stock.clock.now()
+def test_a_connection_without_a_device_is_no_certificate_of_one(hospital: House) -> None:
+    evidence, at = CurrentCertificate(hospital.admit(None)), hospital.stock.clock.now()
     with pytest.raises(VagusError) as caught:
-        find_applicant(standing.stock.database, evidence, bytes(32), at, is_renewal=True, token_repeat=REPEAT)
+        find_applicant(hospital.stock.database, evidence, bytes(32), at, is_renewal=True, token_repeat=REPEAT)
     assert caught.value.reason is Reason.CREDENTIAL_MISSING
 
 
-def test_evidence_never_shows_its_token(standing: House, issued: IssuedCertificate) -> None:
+def test_evidence_never_shows_its_token(hospital: House, issued: IssuedCertificate) -> None:
     assert "tttt" not in repr(OneTimeToken("t" * 32))
-    assert "tttt" not in repr(RelayedToken("t" * 32, None, standing.admit_device(issued)))
+    assert "tttt" not in repr(RelayedToken("t" * 32, None, hospital.admit_device(issued)))

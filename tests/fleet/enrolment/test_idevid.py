@@ -1,4 +1,4 @@
-"""Which device a birth certificate stands for."""
+"""Which device a birth certificate belongs to."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from vagus.x509.templates import Contents
 
 
 @pytest.fixture(scope="module")
-def standing() -> Iterator[House]:
+def hospital() -> Iterator[House]:
     with house() as built:
         yield built
 
 
 def _birth(
-    standing: House, *, in_subject: str | None = None, in_module: str | None = None, model: str | None = None
+    hospital: House, *, in_subject: str | None = None, in_module: str | None = None, model: str | None = None
 ) -> PathCertificate:
     contents = Contents(
         profile=pack().profiles["idevid"],
         public_key=decode_public_key(spki(new_key())),
         subject_der=encode_subject(SubjectFields("Acme", model, serial_number=in_subject)),
-        serial=draw_serial(standing.forge.entropy),
+        serial=draw_serial(hospital.forge.entropy),
         not_before=NOON,
         not_after=None,
         hardware_module=None if in_module is None else HardwareModule(HARDWARE_TYPE, in_module.encode()),
         crl_url=f"{STATUS_URL}/crl/line/1/0.crl",
     )
-    return decode_certificate(standing.forge.sign(contents, standing.line.facts, standing.line.key))
+    return decode_certificate(hospital.forge.sign(contents, hospital.line.facts, hospital.line.key))
 
 
-def _identity(standing: House, leaf: PathCertificate) -> AcceptedIdentity:
+def _identity(hospital: House, leaf: PathCertificate) -> AcceptedIdentity:
     """What the validator says of a birth certificate whose chain holds."""
     return AcceptedIdentity(
         device_name=None,
@@ -55,52 +55,52 @@ def _identity(standing: House, leaf: PathCertificate) -> AcceptedIdentity:
         serial=leaf.serial,
         not_after=leaf.not_after,
         path=(leaf,),
-        anchor_sha256=decode_certificate(standing.maker_root.der).sha256,
+        anchor_sha256=decode_certificate(hospital.maker_root.der).sha256,
     )
 
 
-def _refused(standing: House, leaf: PathCertificate) -> Reason:
-    with standing.stock.database.reading() as connection, pytest.raises(NotAuthorised) as caught:
-        find_idevid_device(connection, _identity(standing, leaf))
+def _refused(hospital: House, leaf: PathCertificate) -> Reason:
+    with hospital.stock.database.reading() as connection, pytest.raises(NotAuthorised) as caught:
+        find_idevid_device(connection, _identity(hospital, leaf))
     return caught.value.reason
 
 
-def test_the_serial_is_read_from_the_subject_and_from_the_module(standing: House) -> None:
-    assert maker_serials(_birth(standing, in_subject="A1")) == {"A1"}
-    assert maker_serials(_birth(standing, in_module="A1")) == {"A1"}
-    assert maker_serials(_birth(standing, in_subject="A1", in_module="A1")) == {"A1"}
-    assert _birth(standing, in_subject="A1").subject.texts(ORGANISATION) == ["Acme"]
+def test_the_serial_is_read_from_the_subject_and_from_the_module(hospital: House) -> None:
+    assert maker_serials(_birth(hospital, in_subject="A1")) == {"A1"}
+    assert maker_serials(_birth(hospital, in_module="A1")) == {"A1"}
+    assert maker_serials(_birth(hospital, in_subject="A1", in_module="A1")) == {"A1"}
+    assert _birth(hospital, in_subject="A1").subject.texts(ORGANISATION) == ["Acme"]
 
 
-def test_no_serial_or_two_of_them_stand_for_nobody(standing: House) -> None:
-    assert _refused(standing, _birth(standing)) is Reason.IDENTITY_MISSING
-    assert _refused(standing, _birth(standing, in_subject="A1", in_module="A2")) is Reason.IDENTITY_AMBIGUOUS
+def test_no_serial_or_two_of_them_belong_to_no_device(hospital: House) -> None:
+    assert _refused(hospital, _birth(hospital)) is Reason.IDENTITY_MISSING
+    assert _refused(hospital, _birth(hospital, in_subject="A1", in_module="A2")) is Reason.IDENTITY_AMBIGUOUS
 
 
-def test_a_serial_that_two_models_share_needs_the_model_in_the_certificate(standing: House) -> None:
-    device = standing.stock.add("TWIN-1")
-    with standing.stock.database.writing() as connection:
+def test_a_serial_that_two_models_share_needs_the_model_in_the_certificate(hospital: House) -> None:
+    device = hospital.stock.add("TWIN-1")
+    with hospital.stock.database.writing() as connection:
         pump = find_model(connection, "pump")
         assert pump is not None
         put_model(connection, ModelRow("pump-2", "Acme", "infusion-pump", "bedside", pump.anchor_sha256))
-        other = replace(device, model="pump-2", id=type(device.id).draw(standing.forge.entropy))
+        other = replace(device, model="pump-2", id=type(device.id).draw(hospital.forge.entropy))
         insert_device(connection, other)
-    assert _refused(standing, _birth(standing, in_subject="TWIN-1")) is Reason.NOT_IN_INVENTORY
-    assert _refused(standing, _birth(standing, in_subject="TWIN-1", model="scale")) is Reason.NOT_IN_INVENTORY
-    told = _birth(standing, in_subject="TWIN-1", model="pump-2")
-    with standing.stock.database.reading() as connection:
-        assert find_idevid_device(connection, _identity(standing, told)).id == other.id
+    assert _refused(hospital, _birth(hospital, in_subject="TWIN-1")) is Reason.NOT_IN_INVENTORY
+    assert _refused(hospital, _birth(hospital, in_subject="TWIN-1", model="scale")) is Reason.NOT_IN_INVENTORY
+    leaf = _birth(hospital, in_subject="TWIN-1", model="pump-2")
+    with hospital.stock.database.reading() as connection:
+        assert find_idevid_device(connection, _identity(hospital, leaf)).id == other.id
 
 
-def test_a_serial_of_another_model_of_the_same_maker_stands_for_nobody(standing: House) -> None:
+def test_a_serial_of_another_model_of_the_same_maker_belongs_to_no_device(hospital: House) -> None:
     """Makers number each model from one: a scale's birth certificate must not enrol as the pump of that number."""
-    device = standing.stock.add("ONE-1")
-    with standing.stock.database.writing() as connection:
+    device = hospital.stock.add("ONE-1")
+    with hospital.stock.database.writing() as connection:
         pump = find_model(connection, "pump")
         assert pump is not None
         put_model(connection, ModelRow("smart-scale", "Acme", "wearable", "wearable", pump.anchor_sha256))
-    assert _refused(standing, _birth(standing, in_subject="ONE-1", model="smart-scale")) is Reason.NOT_IN_INVENTORY
+    assert _refused(hospital, _birth(hospital, in_subject="ONE-1", model="smart-scale")) is Reason.NOT_IN_INVENTORY
     for model in ("pump", None, "Infusion division"):  # a unit that names no model of this maker says nothing
-        told = _birth(standing, in_subject="ONE-1", model=model)
-        with standing.stock.database.reading() as connection:
-            assert find_idevid_device(connection, _identity(standing, told)).id == device.id
+        leaf = _birth(hospital, in_subject="ONE-1", model=model)
+        with hospital.stock.database.reading() as connection:
+            assert find_idevid_device(connection, _identity(hospital, leaf)).id == device.id

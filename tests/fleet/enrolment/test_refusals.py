@@ -1,4 +1,4 @@
-"""Refusals become entries: one a minute for each device and reason, and never at the cost of an answer."""
+"""Refusals become entries: one a minute for each device and reason, and never at the cost of a response."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from vagus.reasons import Reason
 
 
 def test_repetitions_are_one_entry_and_others_are_their_own() -> None:
-    with stock() as house:
-        notes = RefusalNotes(house.writer)
+    with stock() as hospital:
+        notes = RefusalNotes(hospital.writer)
         for _ in range(3):
             notes.note("device:a", "est", Reason.DEVICE_STATE)
         notes.note("device:b", "est", Reason.DEVICE_STATE)
         notes.note("device:a", "est", Reason.TOKEN_REUSED)
-        house.writer.submit(lambda _: None).result(10)
-        entries = [entry for entry in house.entries() if isinstance(entry, AuthenticatedRefusal)]
+        hospital.writer.submit(lambda _: None).result(10)
+        entries = [entry for entry in hospital.entries() if isinstance(entry, AuthenticatedRefusal)]
     assert [entry.reason for entry in entries] == ["DEVICE_STATE", "DEVICE_STATE", "TOKEN_REUSED"]
     assert len({entry.who for entry in entries}) == 2
     assert all(entry.who.startswith("sha256:") for entry in entries), "no device in the clear"
 
 
 def test_a_closed_writer_stops_no_refusal() -> None:
-    with stock() as house:
-        notes = RefusalNotes(house.writer)
-        house.writer.close()
+    with stock() as hospital:
+        notes = RefusalNotes(hospital.writer)
+        hospital.writer.close()
         notes.note("device:a", "est", Reason.DEVICE_STATE)
 
 
 def test_memory_is_bounded() -> None:
-    with stock() as house:
-        notes = RefusalNotes(house.writer)
-        house.writer.close()
+    with stock() as hospital:
+        notes = RefusalNotes(hospital.writer)
+        hospital.writer.close()
         for number in range(50):
             notes._noted[(f"device:{number}", "est", Reason.REVOKED)] = float("inf")
         notes.note("device:a", "est", Reason.REVOKED)

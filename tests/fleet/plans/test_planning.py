@@ -49,7 +49,7 @@ class PowerCutError(BaseException):
 
 @dataclass
 class Site:
-    """An installation in memory whose authorities get rows without keys: their making is told in authority's tests."""
+    """An installation in memory whose authorities get rows without keys; the tests of authority make keys."""
 
     folder: Path
     database: Database
@@ -265,8 +265,8 @@ def test_a_host_name_of_a_living_device_beside_the_plan_is_refused(site: Site) -
     inventory = Inventory(site.writer, SeededEntropy(5), overlap=OVERLAP)
     beside = NewDevice(unit=UnitName("h1", "er"), model="Pump", maker_serial="X-1", host_names=("old.h1.test",))
     device = inventory.add(beside, by="operator:test").result(10)
-    door = '[[listeners]]\nname = "enrol"\nkind = "enrolment"\naddress = "127.0.0.1:0"\nhospital = "h1"\n'
-    for changed in (NAMED, PLAN + door + 'host_names = ["old.h1.test"]\n'):
+    listener = '[[listeners]]\nname = "enrol"\nkind = "enrolment"\naddress = "127.0.0.1:0"\nhospital = "h1"\n'
+    for changed in (NAMED, PLAN + listener + 'host_names = ["old.h1.test"]\n'):
         with pytest.raises(Misconfigured, match="belongs to Pump X-1") as caught:
             site.changes(changed)
         assert caught.value.reason is Reason.BAD_PLAN
@@ -372,6 +372,6 @@ def test_an_anchor_that_cannot_be_read_is_refused(site: Site) -> None:
     assert caught.value.reason is Reason.BAD_PLAN
 
 
-def test_nothing_was_applied_yet_is_told(site: Site) -> None:
+def test_without_an_applied_plan_the_command_to_run_is_named(site: Site) -> None:
     with pytest.raises(Conflict, match="plan apply"):
         site.planning.load_adopted()

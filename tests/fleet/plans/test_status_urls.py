@@ -42,7 +42,7 @@ def test_one_certificate_of_an_authority_is_enough_and_a_revoked_one_counts_too(
     assert set(named(installation)) == {STATUS_URL}
     assert "root#1" in whose
     installation.hierarchy.retire("h1/icu", 1, by=BY)
-    assert set(named(installation)) == {STATUS_URL}, "its lists are signed until its certificates have ended"
+    assert set(named(installation)) == {STATUS_URL}, "its CRLs are signed until its certificates have ended"
 
 
 def test_what_has_ended_names_nothing_any_more(installation: Installation) -> None:
