@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from tests.simulator.certificates import key_usage
 from tests.simulator.installation import BY, H1, ICU, ROOT, Installation, new_installation
+from tests.simulator.programs import run
 from tests.simulator.queries import list_key_ids
 from vagus.errors import Conflict, NotTrusted, Refused, VagusError
 from vagus.keystore.passphrases import Passphrase
@@ -135,17 +136,7 @@ class Elsewhere:
         odd: bool = False,
         days: int = 4000,
     ) -> x509.Certificate:
-        usage = x509.KeyUsage(
-            digital_signature=False,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            key_cert_sign=True,
-            crl_sign=can_revoke,
-            encipher_only=False,
-            decipher_only=False,
-        )
+        usage = key_usage("key_cert_sign", *(["crl_sign"] if can_revoke else []))
         builder = (
             x509.CertificateBuilder(self.name, subject, public, x509.random_serial_number())
             .not_valid_before(self.at - timedelta(days=1))
@@ -294,15 +285,9 @@ def test_a_ca_made_by_openssl_is_imported_and_its_name_kept_byte_for_byte(
     tmp_path: Path, algorithm: list[str], mask: str
 ) -> None:
     (tmp_path / "ca.cnf").write_text(OPENSSL_CONFIG.format(mask=mask))
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-config", "ca.cnf", "-extensions", "ca", "-days", "3650", *algorithm),
-            *("-keyout", "ca.key", "-out", "ca.pem", "-passout", "pass:staple correct horse"),
-        ],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
+    how = ("req", "-x509", "-config", "ca.cnf", "-extensions", "ca", "-days", "3650", *algorithm)
+    files = ("-keyout", "ca.key", "-out", "ca.pem", "-passout", "pass:staple correct horse")
+    assert run("openssl", *how, *files, cwd=tmp_path).code == 0
     pem = (tmp_path / "ca.pem").read_bytes()
     theirs = x509.load_pem_x509_certificate(pem)
     with new_installation(tmp_path / "house") as installation:
@@ -324,14 +309,9 @@ def test_a_ca_made_by_openssl_is_imported_and_its_name_kept_byte_for_byte(
         (tmp_path / "leaf.pem").write_bytes(ours.public_bytes(serialization.Encoding.PEM))
         lists = (installation.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl").read_bytes()
         (tmp_path / "list.pem").write_bytes(x509.load_der_x509_crl(lists).public_bytes(serialization.Encoding.PEM))
-    verified = subprocess.run(
-        ["openssl", "verify", "-x509_strict", "-crl_check", "-CAfile", "ca.pem", "-CRLfile", "list.pem", "leaf.pem"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert verified.stdout == "leaf.pem: OK\n", verified.stderr
+    shown = ("-CAfile", "ca.pem", "-CRLfile", "list.pem", "leaf.pem")
+    verified = run("openssl", "verify", "-x509_strict", "-crl_check", *shown, cwd=tmp_path)
+    assert verified.raw == b"leaf.pem: OK\n", verified.text
 
 
 def test_an_import_beside_a_waiting_request_is_refused(installation: Installation) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -25,6 +24,7 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.simulator.installation import ER, GROUP, H1, ICU, ROOT, SECRET, Installation, new_installation
+from tests.simulator.programs import run
 from vagus.errors import VagusError
 from vagus.trust.anchors import AnchorSet
 from vagus.trust.status import UnsafeNoStatus
@@ -184,17 +184,9 @@ def openssl(unit: Unit, leaf: x509.Certificate, folder: Path) -> str:
     (folder / "mid.pem").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in unit.chain[:-1]))
     (folder / "leaf.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
     at = str(int(unit.at.timestamp()))
-    done = subprocess.run(
-        [
-            *("openssl", "verify", "-x509_strict", "-purpose", "sslclient", "-attime", at),
-            *("-CAfile", "root.pem", "-untrusted", "mid.pem", "leaf.pem"),
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return "accepts" if done.returncode == 0 else "refuses"
+    files = ("-CAfile", "root.pem", "-untrusted", "mid.pem", "leaf.pem")
+    done = run("openssl", "verify", "-x509_strict", "-purpose", "sslclient", "-attime", at, *files, cwd=folder)
+    return "accepts" if done.code == 0 else "refuses"
 
 
 def documented() -> dict[str, dict[str, str]]:

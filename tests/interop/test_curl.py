@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from tests.interop.programs import eventually, run, succeed
+from tests.simulator.programs import eventually, run, succeed
 from tests.simulator.relying import STATUS_HOST, Bearer, Hospital
 
 pytestmark = pytest.mark.interop

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.programs import Running, Told, free_port, program, run, running
+from tests.simulator.programs import Running, Told, free_port, program, run, running
 from tests.simulator.relying import Bearer, Hospital
 
 pytestmark = pytest.mark.interop

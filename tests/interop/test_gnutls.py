@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.programs import Told, converse, run, succeed
+from tests.simulator.programs import Told, converse, run, succeed
 from tests.simulator.relying import Bearer, Hospital
 
 pytestmark = pytest.mark.interop

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.programs import Told, program, version_of
+from tests.simulator.programs import Told, program, version_of
 from tests.simulator.relying import Bearer, Hospital
 
 pytestmark = pytest.mark.interop

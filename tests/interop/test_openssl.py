@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.interop.programs import Told, eventually, run, succeed, version_of
+from tests.simulator.programs import Told, eventually, run, succeed, version_of
 from tests.simulator.relying import SERVER_NAMES, Bearer, Hospital
 
 pytestmark = pytest.mark.interop

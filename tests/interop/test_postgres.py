@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.interop.programs import eventually, run, succeed
 from tests.postgres import fresh_database, postgres_server
+from tests.simulator.programs import eventually, run, succeed
 from tests.simulator.relying import Bearer, Hospital
 from tests.simulator.relying import hospital as made_hospital
 

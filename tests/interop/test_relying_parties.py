@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.programs import Running, Told, eventually, program, run, running, succeed, version_of
+from tests.simulator.programs import Running, Told, eventually, program, run, running, succeed, version_of
 from tests.simulator.relying import Bearer, Hospital
 
 pytestmark = pytest.mark.interop

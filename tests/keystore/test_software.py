@@ -7,7 +7,6 @@ import json
 import pickle
 import shutil
 import stat
-import subprocess
 import traceback
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.simulator.programs import succeed
 from tests.simulator.queries import list_key_ids
 from vagus.errors import (
     Conflict,
@@ -274,32 +274,12 @@ def test_openssl_opens_our_export_and_we_open_its_key(keystore: SoftwareKeystore
     keystore.generate("ca-1", KeyAlgorithm.P384, CA, "a")
     out = tmp_path / "out.pem"
     out.write_bytes(keystore.export_pkcs8("ca-1", OTHER))
-    opened = subprocess.run(
-        ["openssl", "pkey", "-in", out, "-passin", "stdin", "-pubout", "-outform", "DER"],
-        input=OTHER.unsafe_reveal(),
-        capture_output=True,
-        check=True,
-    )
-    assert opened.stdout == keystore.load("ca-1").spki_der
-    dumped = subprocess.run(["openssl", "asn1parse", "-in", out], capture_output=True, check=True, text=True).stdout
-    assert f":{600000:06X}" in dumped
-    theirs = subprocess.run(
-        [
-            "openssl",
-            "genpkey",
-            "-algorithm",
-            "RSA",
-            "-pkeyopt",
-            "rsa_keygen_bits:3072",
-            "-aes256",
-            "-pass",
-            "stdin",
-            "-quiet",
-        ],
-        input=OTHER.unsafe_reveal(),
-        capture_output=True,
-        check=True,
-    ).stdout
+    secret = OTHER.unsafe_reveal()
+    opened = succeed("openssl", "pkey", "-in", out, "-passin", "stdin", "-pubout", "-outform", "DER", said=secret)
+    assert opened.raw == keystore.load("ca-1").spki_der
+    assert f":{600000:06X}" in succeed("openssl", "asn1parse", "-in", out)
+    rsa_3072 = ("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072")
+    theirs = succeed("openssl", "genpkey", *rsa_3072, "-aes256", "-pass", "stdin", "-quiet", said=secret).raw
     assert keystore.import_pkcs8("ca-2", theirs, OTHER, CA, "a").algorithm.name == "rsa-sha256"
 
 

@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 
-from tests.interop.programs import eventually
 from tests.simulator import plans
 from tests.simulator.clients import DoorConnection
 from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, vagus
 from tests.simulator.orders import key_pem, new_key, order_for, public_key_of, signing_request
 from tests.simulator.processes import Served, serving
+from tests.simulator.programs import eventually
 from tests.simulator.upstreams import Seen, http_upstream
 from vagus.authority.crls.shards import SHARD_PLACES
 from vagus.identifiers import DeviceId, DeviceName

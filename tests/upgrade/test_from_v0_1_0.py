@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.simulator.processes import serving
+from tests.simulator.programs import succeed
 from tests.simulator.running import PLAN
 from tests.upgrade.history import ROOT, old_sources
 
@@ -92,17 +93,10 @@ def _statuses(release: Release, port: int, states: tuple[Path, ...]) -> list[str
         release.vagus("ca", "export", "h1/icu", "--chain", "--out", str(issuer))
         release.vagus("ca", "export", "root", "--out", str(root))
     for state in states:
-        command = ["openssl", "ocsp", "-issuer", issuer, "-cert", state / "current" / "chain.pem", "-CAfile", root]
-        url = f"http://127.0.0.1:{port}/ocsp"
-        ran = subprocess.run(
-            [*map(str, command), "-verify_other", str(issuer), "-url", url],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=True,
-        )
-        assert "Response verify OK" in ran.stderr, ran.stderr
-        found.append(ran.stdout.splitlines()[0].rpartition(": ")[2])
+        files = ("-issuer", issuer, "-cert", state / "current" / "chain.pem", "-CAfile", root, "-verify_other", issuer)
+        ran = succeed("openssl", "ocsp", *files, "-url", f"http://127.0.0.1:{port}/ocsp")
+        assert "Response verify OK" in ran, ran.text
+        found.append(ran.text.splitlines()[0].rpartition(": ")[2])
     return found
 
 

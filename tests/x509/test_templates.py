@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import shutil
-import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +16,8 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulator.certificates import key_usage
+from tests.simulator.programs import run
 from tests.x509.hierarchy import (
     DEVICE,
     GROUP,
@@ -127,17 +127,7 @@ def with_purposes() -> x509.CertificateSigningRequestBuilder:
 
 
 def as_authority() -> x509.CertificateSigningRequestBuilder:
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    usage = key_usage("key_cert_sign", "crl_sign")
     builder = plain_request().add_extension(x509.BasicConstraints(ca=True, path_length=9), critical=True)
     return builder.add_extension(usage, critical=True)
 
@@ -436,50 +426,30 @@ def pem(*certificates: bytes) -> bytes:
     return b"".join(x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in certificates)
 
 
-@pytest.fixture
-def openssl() -> str:
-    found = shutil.which("openssl")
-    if found is None:
-        pytest.skip("the openssl command is not installed")
-    return found
-
-
 @pytest.mark.parametrize(("kind", "root_kind"), [("p256", "p384"), ("p384", "p384"), ("rsa3072", "rsa3072")])
-def test_openssl_verifies_the_chain_strictly(openssl: str, tmp_path: Path, kind: str, root_kind: str) -> None:
+def test_openssl_verifies_the_chain_strictly(tmp_path: Path, kind: str, root_kind: str) -> None:
     top, device, unit = chain(kind, root_kind)
     leaf = unit.issue(contents("bedside"))
     (tmp_path / "root.pem").write_bytes(pem(top.der))
     (tmp_path / "chain.pem").write_bytes(pem(device.der, unit.der))
     (tmp_path / "leaf.pem").write_bytes(pem(leaf))
     at = str(int((NOT_BEFORE + timedelta(days=30)).timestamp()))
-    command = [openssl, "verify", "-x509_strict", "-attime", at, "-purpose", "sslclient"]
-    command += ["-CAfile", "root.pem", "-untrusted", "chain.pem", "leaf.pem"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout.strip()) == (0, "leaf.pem: OK"), done.stderr
+    files = ("-CAfile", "root.pem", "-untrusted", "chain.pem", "leaf.pem")
+    done = run("openssl", "verify", "-x509_strict", "-attime", at, "-purpose", "sslclient", *files, cwd=tmp_path)
+    assert (done.code, done.raw.strip()) == (0, b"leaf.pem: OK"), done.text
 
 
-def test_openssl_refuses_a_leaf_of_another_unit(openssl: str, tmp_path: Path) -> None:
+def test_openssl_refuses_a_leaf_of_another_unit(tmp_path: Path) -> None:
     top, device, unit = chain()
     foreign = unit.issue(contents("bedside", dns_names=(f"{DEVICE}.er.h1.{GROUP}",)))
     (tmp_path / "root.pem").write_bytes(pem(top.der))
     (tmp_path / "leaf.pem").write_bytes(pem(foreign))
     (tmp_path / "chain.pem").write_bytes(pem(device.der, unit.der))
     at = str(int((NOT_BEFORE + timedelta(days=30)).timestamp()))
-    command = [
-        openssl,
-        "verify",
-        "-x509_strict",
-        "-attime",
-        at,
-        "-CAfile",
-        "root.pem",
-        "-untrusted",
-        "chain.pem",
-        "leaf.pem",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode != 0
-    assert "permitted subtree violation" in done.stderr
+    files = ("-CAfile", "root.pem", "-untrusted", "chain.pem", "leaf.pem")
+    done = run("openssl", "verify", "-x509_strict", "-attime", at, *files, cwd=tmp_path)
+    assert done.code != 0
+    assert "permitted subtree violation" in done
 
 
 # --- bad values ------------------------------------------------------------------------------------------------------

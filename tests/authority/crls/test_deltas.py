@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.installation import BY, STATUS_URL, Installation
+from tests.simulator.programs import run
 from vagus.authority.crls import deltas
 from vagus.authority.issuers import Issuer, OpenIssuers
 from vagus.errors import Conflict
@@ -196,17 +196,10 @@ def test_openssl_refuses_by_a_delta_what_its_base_let_pass(
     for name, issued in (("good", good), ("bad", bad), ("released", released)):
         leaf = x509.load_der_x509_certificate(issued.der)
         (tmp_path / f"{name}.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
-        done = subprocess.run(
-            [
-                *("openssl", "verify", "-extended_crl", "-use_deltas", "-crl_check", "-attime", at),
-                *("-CAfile", "root.pem", "-untrusted", "mid.pem", "-CRLfile", "lists.pem", f"{name}.pem"),
-            ],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        verdicts[name] = "OK" if done.returncode == 0 else done.stderr.splitlines()[1]
+        how = ("-extended_crl", "-use_deltas", "-crl_check", "-attime", at, "-CAfile", "root.pem")
+        files = ("-untrusted", "mid.pem", "-CRLfile", "lists.pem", f"{name}.pem")
+        done = run("openssl", "verify", *how, *files, cwd=tmp_path)
+        verdicts[name] = "OK" if done.code == 0 else done.text
     assert verdicts["good"] == "OK", verdicts
     assert "certificate revoked" in verdicts["bad"]
     assert verdicts["released"] == "OK", verdicts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 
 from tests.simulator.installation import BY, STATUS_URL, Installation
+from tests.simulator.programs import run
 from vagus.authority.clock_bound import SLACK
 from vagus.authority.crls.files import CrlFiles
 from vagus.authority.crls.publisher import _store, forget_future_dates
@@ -390,23 +390,12 @@ def test_openssl_accepts_the_good_and_refuses_the_revoked(
     for name, issued, expected in (("good", good, "OK"), ("bad", bad, "certificate revoked")):
         leaf = x509.load_der_x509_certificate(issued.der)
         (tmp_path / f"{name}.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
-        done = subprocess.run(
-            [
-                *("openssl", "verify", "-x509_strict", "-crl_check_all", "-attime", at, "-CAfile", "root.pem"),
-                *("-untrusted", "mid.pem", "-CRLfile", "lists.pem", f"{name}.pem"),
-            ],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert expected in done.stdout + done.stderr
-        assert (done.returncode == 0) is (name == "good")
+        how = ("-x509_strict", "-crl_check_all", "-attime", at, "-CAfile", "root.pem")
+        files = ("-untrusted", "mid.pem", "-CRLfile", "lists.pem", f"{name}.pem")
+        done = run("openssl", "verify", *how, *files, cwd=tmp_path)
+        assert expected in done
+        assert (done.code == 0) is (name == "good")
     (tmp_path / "icu.pem").write_bytes(chain[0].public_bytes(Encoding.PEM))
-    checked = subprocess.run(
-        ["openssl", "crl", "-in", lists[-1], "-inform", "DER", "-CAfile", tmp_path / "icu.pem", "-noout"],
-        capture_output=True,
-        text=True,
-        check=False,
+    assert "verify OK" in run(
+        "openssl", "crl", "-in", lists[-1], "-inform", "DER", "-CAfile", tmp_path / "icu.pem", "-noout"
     )
-    assert "verify OK" in checked.stderr

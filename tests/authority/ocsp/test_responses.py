@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 
 from tests.simulator.installation import BY, SECRET, Installation
 from tests.simulator.installation import ICU as PLANNED_ICU
+from tests.simulator.programs import run
 from tests.simulator.queries import list_key_ids
 from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.issuance import IssuedCertificate
@@ -625,9 +625,9 @@ def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
     (tmp_path / "chain.pem").write_bytes(encode_certificates((issued.issuer.certificate_der, *issued.issuer.chain_der)))
     files = ["-reqin", "request.der", "-respin", "response.der", "-CAfile", "chain.pem"]
     command = ["openssl", "ocsp", *files, "-attime", str(int(built.clock.now().timestamp()) + 1)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "Nonce Verify error" not in done.stdout + done.stderr
-    assert "Response verify OK" in done.stderr, done.stderr
+    done = run(*command, cwd=tmp_path)
+    assert "Nonce Verify error" not in done
+    assert "Response verify OK" in done, done.text
 
 
 @needs_openssl
@@ -645,19 +645,11 @@ def test_openssl_understands_the_answers(
         leaf = x509.load_der_x509_certificate(issued.der)
         (tmp_path / "leaf.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
         base = ["openssl", "ocsp", "-issuer", "icu.pem", digest, "-cert", "leaf.pem"]
-        subprocess.run([*base, "-reqout", "request.der"], cwd=tmp_path, check=True, capture_output=True)
+        assert run(*base, "-reqout", "request.der", cwd=tmp_path).code == 0
         request = (tmp_path / "request.der").read_bytes()
         built.settle()
         (tmp_path / "response.der").write_bytes(responses.respond(request, built.clock.now()).response_der)
-        done = subprocess.run(
-            [
-                *(*base, "-reqin", "request.der", "-respin", "response.der", "-CAfile", "chain.pem", "-attime", at),
-                *("-validity_period", "999999999", "-no_nonce"),
-            ],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "Response verify OK" in done.stderr, done.stderr
-        assert f"leaf.pem: {name}" in done.stdout, done.stdout + done.stderr
+        files = ("-reqin", "request.der", "-respin", "response.der", "-CAfile", "chain.pem")
+        done = run(*base, *files, "-attime", at, "-validity_period", "999999999", "-no_nonce", cwd=tmp_path)
+        assert "Response verify OK" in done, done.text
+        assert f"leaf.pem: {name}" in done, done.text
