@@ -67,7 +67,6 @@ def test_a_failure_for_one_of_several_is_reported_and_delays_neither_the_others_
     assert ran == ["one", "other", "next"]
     state = thread.states()["lists"]
     assert (state.failures, state.in_a_row, state.last_error) == (1, 1, "KEY_NOT_OPEN, OSError")
-    assert state.last_success_at is None
 
 
 def test_a_task_is_repeated() -> None:

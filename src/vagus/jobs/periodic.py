@@ -56,7 +56,6 @@ class TaskState:
     in_a_row: int = 0
     """Failures since the last success."""
     last_error: str | None = None
-    last_success_at: float | None = None
     begun_at: float | None = None
     """When the present turn began; None between turns."""
 
@@ -181,12 +180,10 @@ class TaskThread:
         return None
 
     def _succeed(self, turn: _Turn, pause: float | None) -> None:
-        now = time.monotonic()
         turn.state.begun_at = None
         turn.state.runs += 1
         turn.state.in_a_row = 0
         turn.state.last_error = turn.logged = None
-        turn.state.last_success_at = now
         self._schedule(turn, turn.task.every_seconds if pause is None else pause)
 
     def _fail(self, turn: _Turn, error: Exception) -> None:

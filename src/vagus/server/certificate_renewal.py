@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vagus.authority.ocsp.responders import ResponderRenewal
-from vagus.jobs.part import UPKEEP, Part
+from vagus.jobs.part import UPKEEP, UPKEEP_SECONDS, Part
 from vagus.jobs.periodic import Task, attempt_each
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SECONDS = 3600.0
-_LONGEST_SECONDS = 120.0
 
 
 def make_responder_renewal(installation: Installation, keystore: SoftwareKeystore, holder: str) -> ResponderRenewal:
@@ -60,7 +59,7 @@ class CertificateRenewal:
 
     def part(self) -> Part:
         """As the server runs it: hourly, and at once when the certificate of a listener is revoked."""
-        task = Task("certificates", _SECONDS, self.renew, _LONGEST_SECONDS)
+        task = Task("certificates", _SECONDS, self.renew, UPKEEP_SECONDS)
         return Part("certificates", [task], UPKEEP, wake=self._wake)
 
     def renew(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from vagus.authority.crls.published import REFRESH_SECONDS
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.errors import Unavailable
-from vagus.jobs.part import UPKEEP, Part, PartHealth
+from vagus.jobs.part import UPKEEP, UPKEEP_SECONDS, Part, PartHealth
 from vagus.jobs.periodic import Task, attempt_each, leaves
 from vagus.reasons import Reason
 
@@ -26,7 +26,6 @@ _LOG = logging.getLogger(__name__)
 _DATES = "dates"
 _FILES = "files"
 _FILES_SECONDS = 10.0
-_LONGEST_SECONDS = 120.0  # every CRL of a million certificates is signed anew within 30 s of one core
 
 
 @dataclass(slots=True)
@@ -79,8 +78,8 @@ class CrlPublication:
     def part(self) -> Part:
         """As the server runs it; a revocation is published at once."""
         tasks = [
-            Task("lists", 1.0, self.publish, _LONGEST_SECONDS),
-            Task("files", 1.0, self.write_files, _LONGEST_SECONDS),
+            Task("lists", 1.0, self.publish, UPKEEP_SECONDS),
+            Task("files", 1.0, self.write_files, UPKEEP_SECONDS),
         ]
         return Part(
             "crls",
@@ -99,7 +98,7 @@ class CrlPublication:
 
 def crl_cache_part(crls: PublishedCrls) -> Part:
     """Keeps the cached CRLs fresh, on a thread of its own: no CRL is late because a folder or a fetch hangs."""
-    refresh = Task("newest-lists", REFRESH_SECONDS, crls.refresh, _LONGEST_SECONDS, runs_first=False)
+    refresh = Task("newest-lists", REFRESH_SECONDS, crls.refresh, UPKEEP_SECONDS, runs_first=False)
     return Part("crl-cache", [refresh])
 
 
