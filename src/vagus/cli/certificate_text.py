@@ -23,7 +23,7 @@ def spell_identity(certificate: PathCertificate) -> str | None:
 
     Raises Malformed(NON_DER or BAD_ENCODING).
     """
-    from vagus.fleet.enrolment.idevid import maker_serials
+    from vagus.fleet.idevid import maker_serials
     from vagus.x509 import extensions
     from vagus.x509.names.general import Form, decode_general_names
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from vagus.clock import Clock
 from vagus.errors import NotAuthorised, NotTrusted
-from vagus.fleet.enrolment.idevid import find_idevid_device
+from vagus.fleet.idevid import find_idevid_device
 from vagus.fleet.lifecycle import MAY_CONNECT, MAY_ENROL, DeviceState, check_may
 from vagus.identifiers import DeviceId
 from vagus.policy.values import Function, PolicyPack, SessionOnRevocation

@@ -10,7 +10,7 @@ import pytest
 from tests.simulator.enrolment import HARDWARE_TYPE, STATUS_URL, House, house, pack
 from tests.simulator.orders import new_key, spki
 from vagus.errors import NotAuthorised
-from vagus.fleet.enrolment.idevid import find_idevid_device, maker_serials
+from vagus.fleet.idevid import find_idevid_device, maker_serials
 from vagus.identifiers import draw_serial
 from vagus.reasons import Reason
 from vagus.records.devices import insert_device
