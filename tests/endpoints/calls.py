@@ -1,4 +1,4 @@
-"""Calls an ASGI application in process, as a server would, and gives the whole answer."""
+"""Calls an ASGI application in process, as a server would, and returns the whole response."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def ask(
     tls: Mapping[str, object] | None = None,
     parts: Sequence[bytes] | None = None,
 ) -> Answer:
-    """One request and its answer; `tls` is what the listener found, `parts` sends the body in pieces."""
+    """One request and its response; `tls` is what the listener found, `parts` sends the body in pieces."""
     fields = {"host": "est.test", "content-length": str(len(body)), **(headers or {})}
     scope: dict[str, Any] = {
         "type": "http",

@@ -119,7 +119,7 @@ def test_answers_are_wrapped_where_the_listener_is_set_so(standing: House) -> No
     assert decode_certs_only(est.decode_body(answer.body))
 
 
-def test_a_renewal_goes_over_the_same_door(app: ASGIApp, standing: House) -> None:
+def test_a_renewal_uses_the_same_listener(app: ASGIApp, standing: House) -> None:
     device = standing.stock.add(f"SN-{next(_SERIALS)}")
     first = call(app, "POST", ENROL, request_der(new_key()), headers=_basic(standing.token(device)))
     (der,) = decode_certs_only(est.decode_body(first.body))
@@ -222,7 +222,7 @@ def test_a_client_that_leaves_in_the_middle_changes_nothing(app: ASGIApp, standi
 
 @given(body=st.binary(max_size=400))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_the_body_nobody_sees_a_500(app: ASGIApp, unused_token: str, body: bytes) -> None:
+def test_no_body_causes_a_500(app: ASGIApp, unused_token: str, body: bytes) -> None:
     assert call(app, "POST", ENROL, body, headers=_basic(unused_token)).status == 400
 
 
@@ -231,7 +231,7 @@ def unused_token(standing: House) -> str:
     return _token(standing)
 
 
-def test_a_refusal_of_a_stranger_is_counted_by_its_reason(app: ASGIApp) -> None:
+def test_a_refusal_of_an_unknown_peer_is_counted_by_its_reason(app: ASGIApp) -> None:
     before = REFUSALS.counts.get("CREDENTIAL_MISSING", 0)
     call(app, "POST", ENROL, request_der(new_key()), headers=PKCS10)
     assert REFUSALS.counts["CREDENTIAL_MISSING"] == before + 1

@@ -1,4 +1,4 @@
-"""Errors as HTTP answers, bodies with a bound, framing without two readings."""
+"""Errors as HTTP responses, bodies with a bound, framing without two readings."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ class TestBodies:
     def test_a_body_up_to_the_limit_is_whole(self) -> None:
         assert self.read(10, b"hello", b"", b"world") == b"helloworld"
 
-    def test_one_octet_more_is_too_large_declared_or_not(self) -> None:
+    def test_one_byte_more_is_too_large_declared_or_not(self) -> None:
         for parts, declared in (((b"",), b"11"), ((b"hello", b" world"), None), ((b"",), b"9" * 5000)):
             with pytest.raises(LimitExceeded) as refusal:
                 self.read(10, *parts, declared=declared)
             assert refusal.value.reason is Reason.TOO_LARGE
 
-    def test_a_client_that_leaves_is_told_apart_from_an_empty_body(self) -> None:
+    def test_a_client_that_leaves_is_distinguished_from_an_empty_body(self) -> None:
         with pytest.raises(Malformed) as refusal:
             self.read(10, b"half", is_cut=True)
         assert refusal.value.reason is Reason.BAD_REQUEST
@@ -148,7 +148,7 @@ class TestFraming:
             check_framing("1.1", [self.HOST, *fields])
         assert refusal.value.reason is Reason.SMUGGLING
 
-    def test_chunked_is_no_word_of_http_1_0(self) -> None:
+    def test_http_1_0_has_no_chunked_coding(self) -> None:
         with pytest.raises(Malformed) as refusal:
             check_framing("1.0", [(b"transfer-encoding", b"chunked")])
         assert refusal.value.reason is Reason.SMUGGLING

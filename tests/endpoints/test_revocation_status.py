@@ -1,4 +1,4 @@
-"""The status door with real lists and answers: what others read, what caches may keep, what errors become."""
+"""The status protocol with real CRLs and responses: what others read, what caches may store, what errors become."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_errors_are_responses_that_others_read(status: OcspStatus) -> None:
     assert ocsp.load_der_ocsp_response(encode_ocsp_error(status)).response_status.value == status.value
 
 
-def test_a_list_is_what_was_published_and_may_be_kept_a_minute(app: ASGIApp, standing: House) -> None:
+def test_a_crl_is_what_was_published_and_may_be_cached_a_minute(app: ASGIApp, standing: House) -> None:
     answer = call(app, "GET", "/crl/h1.icu/1/0.crl")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/pkix-crl")
     crl = x509.load_der_x509_crl(answer.body)
@@ -134,7 +134,7 @@ def test_a_list_is_what_was_published_and_may_be_kept_a_minute(app: ASGIApp, sta
     assert call(app, "GET", "/crl/h1.icu/1/complete.crl").status == 200
 
 
-def test_a_client_that_has_the_list_gets_no_body(app: ASGIApp) -> None:
+def test_a_client_that_has_the_crl_gets_no_body(app: ASGIApp) -> None:
     first = call(app, "GET", "/crl/h1.icu/1/0.crl")
     for headers in (
         {"If-None-Match": first.headers["etag"]},
@@ -149,7 +149,7 @@ def test_a_client_that_has_the_list_gets_no_body(app: ASGIApp) -> None:
     assert call(app, "GET", "/crl/h1.icu/1/0.crl", headers=other).status == 200, "the tag outranks the date"
 
 
-def test_head_tells_the_size_and_sends_nothing(app: ASGIApp) -> None:
+def test_head_has_the_size_and_no_body(app: ASGIApp) -> None:
     whole = call(app, "GET", "/crl/h1.icu/1/0.crl")
     head = call(app, "HEAD", "/crl/h1.icu/1/0.crl")
     assert (head.status, head.body) == (200, b"")
@@ -207,7 +207,9 @@ def test_good_revoked_and_never_issued(app: ASGIApp, standing: House, issued: Is
     assert unknown.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
 
 
-def test_answers_may_be_kept_a_minute_and_answers_to_a_nonce_never(app: ASGIApp, issued: IssuedCertificate) -> None:
+def test_responses_may_be_cached_a_minute_and_responses_to_a_nonce_never(
+    app: ASGIApp, issued: IssuedCertificate
+) -> None:
     kept = call(app, "POST", "/ocsp", _question(issued), headers=POST)
     assert kept.headers["cache-control"] == "public, max-age=60, no-transform, must-revalidate"
     assert kept.headers["expires"] > ""
@@ -218,7 +220,7 @@ def test_answers_may_be_kept_a_minute_and_answers_to_a_nonce_never(app: ASGIApp,
     assert _response(live).extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
 
 
-def test_a_question_in_the_path_in_every_spelling(app: ASGIApp, issued: IssuedCertificate) -> None:
+def test_a_request_in_the_path_in_every_spelling(app: ASGIApp, issued: IssuedCertificate) -> None:
     text = base64.b64encode(_question(issued)).decode()
     spellings = [text, text.rstrip("="), "/" + text, unquote(text.replace("+", "%2B").replace("/", "%2F"))]
     for spelling in spellings:
@@ -254,14 +256,14 @@ def _status(answer: Answer) -> int:
 
 
 @pytest.mark.parametrize("body", [b"", b"\x30", b"\x30\x00", b"garbage", b"\x30\x03\x02\x01\x05"])
-def test_what_is_no_question_is_malformed(app: ASGIApp, body: bytes) -> None:
+def test_what_is_no_ocsp_request_is_malformed(app: ASGIApp, body: bytes) -> None:
     assert _status(call(app, "POST", "/ocsp", body, headers=POST)) == OcspStatus.MALFORMED_REQUEST
     text = base64.b64encode(body).decode()
     assert _status(call(app, "GET", f"/ocsp/{text}")) == OcspStatus.MALFORMED_REQUEST
 
 
-def test_a_question_with_a_demand_that_is_not_understood_is_malformed(app: ASGIApp, issued: IssuedCertificate) -> None:
-    """RFC 6960 4.1.2: whoever marks an extension critical wants no answer that passes it over."""
+def test_a_request_with_an_unknown_critical_extension_is_malformed(app: ASGIApp, issued: IssuedCertificate) -> None:
+    """RFC 6960 4.1.2: a client that marks an extension critical wants no response that ignores it."""
     issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
     builder = ocsp.OCSPRequestBuilder().add_certificate(
         x509.load_der_x509_certificate(issued.der), issuer, hashes.SHA1()
@@ -284,7 +286,7 @@ def test_an_issuer_that_is_not_ours_is_unauthorized(app: ASGIApp, issued: Issued
     assert _status(call(app, "POST", "/ocsp", body, headers=POST)) == OcspStatus.UNAUTHORIZED
 
 
-def test_a_question_that_is_signed_with_a_chain_of_large_keys_is_answered(
+def test_a_request_that_is_signed_with_a_chain_of_large_keys_gets_its_response(
     app: ASGIApp, issued: IssuedCertificate
 ) -> None:
     """RFC 6960 4.1.2: 6 kB with three certificates of RSA-4096, more with post-quantum ones."""
@@ -297,7 +299,7 @@ def test_a_question_that_is_signed_with_a_chain_of_large_keys_is_answered(
     assert _response(call(app, "POST", "/ocsp", signed, headers=POST)).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
-def test_oversized_questions_are_refused_unread(app: ASGIApp) -> None:
+def test_oversized_requests_are_refused_unread(app: ASGIApp) -> None:
     answer = call(app, "POST", "/ocsp", b"x" * (MAX_REQUEST + 1), headers=POST)
     assert answer.status == 413
     assert ocsp.load_der_ocsp_response(answer.body).response_status.value == OcspStatus.MALFORMED_REQUEST

@@ -1,4 +1,4 @@
-"""Listeners come and go while others serve on: nobody who is not concerned loses a connection."""
+"""Listeners come and go while others serve on: no other listener loses a connection."""
 
 from __future__ import annotations
 

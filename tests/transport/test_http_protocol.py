@@ -1,4 +1,4 @@
-"""The contract with uvicorn's httptools protocol: time-outs, bounds and words that it does not have of its own."""
+"""The contract with uvicorn's httptools protocol: time-outs, bounds and errors that it does not have of its own."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TestTimeOuts:
             assert answer.startswith(b"HTTP/1.1 408 ")
 
     def test_a_body_that_trickles_gains_no_time(self, door: Door) -> None:
-        """No pause is as long as the stall limit, and each octet buys a hundredth of a second."""
+        """No pause is as long as the stall limit, and each byte adds a hundredth of a second."""
         slow = Limits(stall_seconds=5, body_seconds=0.5, body_octets_per_second=100, linger_seconds=0.5)
         with serving(gate(door, limits=slow)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n")
@@ -62,7 +62,7 @@ class TestTimeOuts:
                     sent += 1
                     answer = client.receive()
             assert answer.startswith(b"HTTP/1.1 408 ")
-            assert sent < 100, "0.5 s and a hundredth for each octet do not last for so many pauses of 0.05 s"
+            assert sent < 100, "0.5 s and a hundredth for each byte do not last for so many pauses of 0.05 s"
 
     def test_a_body_that_comes_at_the_least_rate_is_taken(self, door: Door) -> None:
         slow = Limits(stall_seconds=5, body_seconds=1.5, body_octets_per_second=100, linger_seconds=0.5)
@@ -73,7 +73,7 @@ class TestTimeOuts:
                 client.send(b"b" * 400)
             assert client.read_response().status == 200
 
-    def test_an_idle_kept_connection_is_closed_in_time(self, door: Door) -> None:
+    def test_an_idle_connection_is_closed_in_time(self, door: Door) -> None:
         short = Limits(keep_alive_seconds=1, linger_seconds=0.2)
         with serving(gate(door, limits=short)) as served, Client(served.port(), pump().credential) as client:
             assert client.get().status == 200
@@ -145,7 +145,7 @@ class TestBounds:
 
 
 class TestWords:
-    def test_a_request_behind_a_good_one_that_does_not_parse_leaves_the_good_one_its_answer(self, door: Door) -> None:
+    def test_a_request_that_does_not_parse_leaves_the_one_before_it_its_response(self, door: Door) -> None:
         async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
             await asyncio.sleep(0.05)
             await send_response(send, 200, [(b"content-length", b"4")], b"good")
@@ -155,7 +155,7 @@ class TestWords:
             assert client.read_response().body == b"good"
             assert client.is_closed()
 
-    def test_an_application_that_fails_is_500_without_a_word_of_why(
+    def test_an_application_that_fails_is_500_without_the_cause(
         self, door: Door, caplog: pytest.LogCaptureFixture
     ) -> None:
         async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:

@@ -25,7 +25,7 @@ class TestOccupancy:
         assert places.enter("10.0.0.1")
         assert not places.enter("10.0.0.1")
 
-    def test_nothing_is_kept_of_sources_that_left(self) -> None:
+    def test_nothing_is_stored_of_sources_that_left(self) -> None:
         places = Occupancy(Limits(connections_per_source=1))
         for number in range(100):
             source = f"10.0.0.{number}"
@@ -35,6 +35,6 @@ class TestOccupancy:
         assert len(places) == 0
         assert not places._by_source
 
-    def test_deadlines_are_looked_at_often_enough_for_the_shortest(self) -> None:
+    def test_deadlines_are_checked_often_enough_for_the_shortest(self) -> None:
         assert Limits(handshake_seconds=0.4).tick_seconds == 0.1
         assert Limits().tick_seconds <= 1

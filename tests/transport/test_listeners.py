@@ -1,4 +1,4 @@
-"""A listener from handshake to close: who is let in, who is told no, and what nobody may do to it."""
+"""A listener from handshake to close: which peers are admitted, which are refused, and what it withstands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHORT = Limits(handshake_seconds=0.4, header_seconds=0.4, stall_seconds=0.6, lin
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the body, and with who asked."""
+    """Respond with the body, and with the name of the peer."""
     body = await read_body(scope, receive, 20_000_000)
     admitted = scope["extensions"]["tls"]["admitted"]
     who = admitted.identity.device_name.encode() if admitted else b"nobody"
@@ -76,7 +76,7 @@ class TestAdmission:
         assert (decision.group, decision.resumed, decision.reason) == ("X25519MLKEM768", False, None)
 
     @pytest.mark.parametrize("path", ["/", "/deep/down?x=1"])
-    def test_a_forged_certificate_gets_the_reason_and_its_body_reaches_nobody(
+    def test_a_forged_certificate_gets_the_reason_and_its_body_reaches_no_application(
         self, served: Served, door: Door, path: str
     ) -> None:
         forged = stranger().issue("pump.icu.h1.test")
@@ -100,7 +100,7 @@ class TestAdmission:
             with Client(served.port(), pump().credential) as client:
                 assert client.get().status == 200
 
-    def test_a_verdict_that_fails_through_our_own_fault_lets_nobody_in(self, door: Door) -> None:
+    def test_a_verdict_that_fails_through_our_own_fault_admits_no_peer(self, door: Door) -> None:
         def broken(*_: object) -> object:
             raise ZeroDivisionError
 

@@ -1,4 +1,4 @@
-"""What is open follows the revocation sequence: cut, or marked where policy says so, in time and for the right one."""
+"""Open connections follow the revocation sequence: cut, or marked where policy says so, in time, and no others."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class TestRevocation:
             assert client.was_cut()
 
     def test_without_any_notice_the_next_request_is_refused(self, door: Door) -> None:
-        # A gate whose feed is silent still sees the position move.
+        # A gateway whose feed sends no event still sees the position move.
         with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
             assert client.get().status == 200
             door.revoke(pump().serial)
@@ -115,7 +115,7 @@ class TestRevocation:
         assert len(door.told(Outcome.DEGRADED)) == 1
         assert door.told(Outcome.CLOSED) == []
 
-    def test_what_passes_by_grace_alone_is_told_at_the_handshake_and_when_it_begins(self, door: Door) -> None:
+    def test_what_passes_by_grace_alone_is_recorded_at_the_handshake_and_when_it_begins(self, door: Door) -> None:
         lapse = NotTrusted(Reason.SEQUENCE_LOST, "the revocation sequence was last seen long ago")
         with serving(gate(door), doors=[door]) as served:
             with Client(served.port(), pump().credential) as before:
@@ -141,7 +141,7 @@ class TestRevocation:
                 assert client.get().status == 200
             assert door.judged == 2
 
-    def test_what_nobody_announces_reaches_an_idle_stream_by_the_sweep(self, door: Door) -> None:
+    def test_a_change_without_an_event_reaches_an_idle_stream_by_the_sweep(self, door: Door) -> None:
         with (
             serving(gate(door, app=None, stream=Silent, verdict_seconds=0.2)) as served,
             Client(served.port(), pump().credential) as client,
@@ -165,7 +165,7 @@ class Held:
 
 
 class Crowd:
-    """As many connections as asked for, behind a door that notes whom it judges wholly, and in which order."""
+    """As many connections as asked for, on a listener that notes each whole verdict and each cut, in their order."""
 
     def __init__(self, count: int) -> None:
         self.door = Door()
@@ -207,8 +207,8 @@ class Crowd:
         asyncio.run(run())
 
 
-class TestAtSight:
-    def test_nobody_below_a_revoked_authority_is_judged_wholly_before_it_is_cut(self) -> None:
+class TestQuickCheck:
+    def test_a_peer_below_a_revoked_authority_is_cut_by_the_quick_check_alone(self) -> None:
         crowd = Crowd(300)
         issuing = authority().issuing.serial
         crowd.door.revoked.add(issuing)
@@ -220,7 +220,7 @@ class TestAtSight:
         assert {each.reason for each in told} == {Reason.REVOKED_CA}
         assert len(told) == 300
 
-    def test_of_a_stage_of_revoked_devices_only_those_are_looked_at(self) -> None:
+    def test_each_batch_of_revoked_devices_is_cut_without_checks_of_others(self) -> None:
         crowd = Crowd(300)
         for first in range(0, 200, 20):
             stage = range(first + 1, first + 21)
@@ -230,14 +230,14 @@ class TestAtSight:
         assert [each.cuts for each in crowd.held] == [1] * 200 + [0] * 100
         assert len(crowd.door.decisions) == 200
 
-    def test_the_revoked_are_cut_before_anybody_else_is_judged(self) -> None:
+    def test_revoked_peers_are_cut_before_others_are_judged(self) -> None:
         crowd = Crowd(20)
         crowd.door.revoked.update({19, 20})
         crowd.hear(*(f"d{number}" for number in range(18)), 19, 20)
         assert crowd.order == ["cut", "cut"] + ["judged"] * 18
         assert [each.cuts for each in crowd.held] == [0] * 18 + [1, 1]
 
-    def test_others_are_served_in_between_and_a_loop_that_ends_leaves_no_cut_untold(
+    def test_others_are_served_in_between_and_a_loop_that_ends_leaves_no_cut_unrecorded(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(open_connections, "_SLICE_SECONDS", -1.0)
@@ -256,7 +256,7 @@ class TestAtSight:
         assert 5 <= crowd.order.count("cut") < 10
         assert len(crowd.door.told(Outcome.CLOSED)) == crowd.order.count("cut")
 
-    def test_who_is_not_refused_at_sight_has_no_new_verdict_yet(self) -> None:
+    def test_a_peer_that_passes_the_quick_check_has_no_new_verdict_yet(self) -> None:
         crowd = Crowd(1)
         (one,) = crowd.held
         crowd.door.position += 1
@@ -278,13 +278,13 @@ class TestAtSight:
         assert crowd.order == []
         assert len(crowd.door.decisions) == 1
 
-    def test_where_the_look_fails_the_whole_verdict_is_asked_for(self) -> None:
+    def test_when_the_quick_check_fails_the_whole_verdict_is_asked_for(self) -> None:
         crowd = Crowd(3)
         crowd.is_broken = True
         crowd.hear("d0", "d1", "d2")
         assert crowd.order == ["judged"] * 3
 
-    def test_a_hold_that_degrades_is_told_once_and_ends_by_the_whole_verdict_alone(self) -> None:
+    def test_a_hold_that_degrades_is_recorded_once_and_ends_by_the_whole_verdict_alone(self) -> None:
         crowd = Crowd(1)
         (one,) = crowd.held
         one.right.admitted = replace(crowd._next, session_on_revocation=SessionOnRevocation.DEGRADE)
@@ -326,7 +326,7 @@ class TestDeviceChanges:
             assert client.get().status == 200
 
     def test_the_next_request_of_a_kept_alive_connection_is_judged_anew(self, door: Door) -> None:
-        # A gate whose feed is silent still sees the position move.
+        # A gateway whose feed sends no event still sees the position move.
         with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
             assert client.get().status == 200
             door.change("pump", Reason.DEVICE_STATE)

@@ -1,4 +1,4 @@
-"""What is answered at sight is what the whole protocol would have said, octet for octet, on every connection."""
+"""A response from the cache is what the whole protocol would have sent, byte for byte, on every connection."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def issued(status: StatusHouse) -> IssuedCertificate:
 
 @pytest.fixture
 def fast(status: StatusHouse) -> Iterator[int]:
-    """The port of a listener that answers at sight."""
+    """The port of a listener with the cache."""
     with serving(status.spec("fast")) as served:
         yield served.port("fast")
 
@@ -77,15 +77,15 @@ class Pair:
     served: Served
     questions: list[bytes]
 
-    def check(self, octets: bytes) -> bytes:
-        """What both say.
+    def check(self, stream: bytes) -> bytes:
+        """The responses of both listeners, which are equal.
 
-        Where a segment ends has no meaning in HTTP, but one that holds a request and nonsense lets the parser say
-        with the answer that the connection ends: so it gets what is answered at sight request by request.
+        The end of a segment has no meaning in HTTP. But the parser adds "connection: close" to the response when the
+        same segment holds nonsense after the request. So it gets one by one the requests that the cache knows.
         """
-        heard = say(self.served.port("fast"), octets)
-        assert heard == say(self.served.port("slow"), *self.status.cut(octets))
-        return heard
+        received = say(self.served.port("fast"), stream)
+        assert received == say(self.served.port("slow"), *self.status.cut(stream))
+        return received
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +110,11 @@ def asked(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 class TestSameWords:
     """Whatever is sent, both listeners say the same."""
 
-    def test_each_question_by_each_method(self, asked: Pair) -> None:
+    def test_each_ocsp_request_by_each_method(self, asked: Pair) -> None:
         questions = asked.questions
         for one in questions:
-            for octets in (post(one), get(one), get(one).replace(b"%2F", b"/"), get(one).replace(b"=", b"%3d")):
-                assert asked.check(octets + LAST).count(b"HTTP/1.1 ") in {1, 2}
+            for stream in (post(one), get(one), get(one).replace(b"%2F", b"/"), get(one).replace(b"=", b"%3d")):
+                assert asked.check(stream + LAST).count(b"HTTP/1.1 ") in {1, 2}
 
     @pytest.mark.parametrize(
         "fields",
@@ -158,9 +158,9 @@ class TestSameWords:
     def test_each_field(self, asked: Pair, fields: str) -> None:
         one = asked.questions[0]
         raw = fields.encode("latin-1")
-        for octets in (post(one), get(one)):
-            asked.check(octets.replace(b"Host:", raw + b"Host:", 1) + LAST)
-            asked.check(octets.replace(b"\r\n\r\n", b"\r\n" + raw + b"\r\n", 1) + LAST)
+        for stream in (post(one), get(one)):
+            asked.check(stream.replace(b"Host:", raw + b"Host:", 1) + LAST)
+            asked.check(stream.replace(b"\r\n\r\n", b"\r\n" + raw + b"\r\n", 1) + LAST)
 
     @pytest.mark.parametrize(
         ("old", "new"),
@@ -204,9 +204,9 @@ class TestSameWords:
     )
     def test_each_change(self, asked: Pair, old: bytes, new: bytes) -> None:
         one = asked.questions[0]
-        for octets in (post(one), get(one)):
+        for stream in (post(one), get(one)):
             for count in (1, -1):
-                asked.check(octets.replace(old, new, count) + LAST)
+                asked.check(stream.replace(old, new, count) + LAST)
 
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
@@ -218,19 +218,19 @@ class TestSameWords:
         one = st.builds(
             lambda form, asked, extra: form(asked, extra), st.sampled_from([post, get]), _any(questions), fields
         )
-        octets = bytearray(b"".join(data.draw(st.lists(one, min_size=1, max_size=4))))
+        stream = bytearray(b"".join(data.draw(st.lists(one, min_size=1, max_size=4))))
         for _ in range(data.draw(st.integers(0, 2))):
-            at = data.draw(st.integers(0, len(octets) - 1))
+            at = data.draw(st.integers(0, len(stream) - 1))
             new = data.draw(st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b":", b"\0", b"0", b"GET ", b"\xff"]))
-            octets[at : at + data.draw(st.integers(0, 3))] = new
-        asked.check(bytes(octets) + LAST)
+            stream[at : at + data.draw(st.integers(0, 3))] = new
+        asked.check(bytes(stream) + LAST)
 
     def test_wherever_a_request_is_cut_in_two(self, asked: Pair) -> None:
         for one in (*asked.questions[2:4], *asked.questions[6:9]):
-            octets = post(one)
-            whole = asked.check(octets + LAST)
-            for at in range(1, len(octets)):
-                assert say_cut(asked.served.port("fast"), octets[:at], octets[at:] + LAST) == whole, at
+            stream = post(one)
+            whole = asked.check(stream + LAST)
+            for at in range(1, len(stream)):
+                assert say_cut(asked.served.port("fast"), stream[:at], stream[at:] + LAST) == whole, at
 
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
@@ -242,9 +242,9 @@ class TestSameWords:
             _any(asked.questions),
             fields,
         )
-        octets = b"".join(data.draw(st.lists(one, min_size=1, max_size=4)))
-        cuts = sorted(data.draw(st.sets(st.integers(1, len(octets) - 1), max_size=6)))
-        pieces = [octets[begin:end] for begin, end in pairwise([0, *cuts, len(octets)])]
+        stream = b"".join(data.draw(st.lists(one, min_size=1, max_size=4)))
+        cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=6)))
+        pieces = [stream[begin:end] for begin, end in pairwise([0, *cuts, len(stream)])]
         pieces[-1] += LAST
         assert say_cut(asked.served.port("fast"), *pieces) == say_cut(asked.served.port("slow"), *pieces)
 
@@ -271,12 +271,14 @@ class _Broken:
         raise OSError("the disk is gone")
 
 
-class TestKept:
-    def test_a_question_passes_no_application(self, status: StatusHouse, issued: IssuedCertificate, fast: int) -> None:
+class TestCached:
+    def test_an_ocsp_request_reaches_no_application(
+        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+    ) -> None:
         with PlainClient(fast) as client:
-            for octets in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
+            for stream in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
                 for _ in range(2):
-                    client.send(octets)
+                    client.send(stream)
                     assert status_of(client.read_response()) is GOOD
             assert status.seen == []
             assert client.get("/crl/h1.icu/1/0.crl").status == 200
@@ -284,22 +286,22 @@ class TestKept:
             assert status_of(client.read_response()) is GOOD
         assert status.seen == ["/crl/h1.icu/1/0.crl"]
 
-    def test_a_question_whose_body_comes_by_itself_passes_no_application(
+    def test_an_ocsp_request_whose_body_comes_apart_reaches_no_application(
         self, status: StatusHouse, issued: IssuedCertificate, fast: int
     ) -> None:
-        octets = post(question(issued))
-        body = octets.index(b"\r\n\r\n") + 4
+        stream = post(question(issued))
+        body = stream.index(b"\r\n\r\n") + 4
         with PlainClient(fast) as client:
             client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for at in (body, body + 1, len(octets) - 1):
+            for at in (body, body + 1, len(stream) - 1):
                 for before in (b"", get(question(issued))):
-                    client.send(before + octets[:at])
+                    client.send(before + stream[:at])
                     time.sleep(0.005)
-                    client.send(octets[at:])
+                    client.send(stream[at:])
                     for _ in range(2 if before else 1):
                         assert status_of(client.read_response()) is GOOD
-            for octet in (octets[:body], *(bytes((one,)) for one in octets[body:])):
-                client.send(octet)
+            for byte in (stream[:body], *(bytes((one,)) for one in stream[body:])):
+                client.send(byte)
             assert status_of(client.read_response()) is GOOD
         assert status.seen == []
 
@@ -307,12 +309,12 @@ class TestKept:
         self, status: StatusHouse, issued: IssuedCertificate, fast: int
     ) -> None:
         with PlainClient(fast) as client:
-            for octets in (post(question(issued)), get(question(issued))):
-                client.send(octets)
+            for stream in (post(question(issued)), get(question(issued))):
+                client.send(stream)
                 assert status_of(client.read_response()) is GOOD
             status.house.revoke(issued)
-            for octets in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
-                client.send(octets)
+            for stream in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
+                client.send(stream)
                 assert status_of(client.read_response()) is REVOKED
         assert status.seen == []
 
@@ -329,7 +331,7 @@ class TestKept:
             client.send(post(question(issued)))
             assert status_of(client.read_response()) is GOOD
 
-    def test_under_load_what_is_kept_goes_out_and_what_must_be_signed_is_put_off_and_counted(
+    def test_under_load_cached_responses_go_out_and_what_must_be_signed_gets_try_later(
         self, status: StatusHouse, issued: IssuedCertificate, fast: int
     ) -> None:
         with PlainClient(fast) as client:
@@ -341,7 +343,7 @@ class TestKept:
             assert status_of(client.read_response()) is TRY_LATER
         assert status.gauge.turned_away == 1
 
-    def test_a_fault_of_ours_is_told_in_ocsp_and_cuts_no_connection(
+    def test_a_fault_of_ours_is_an_ocsp_error_and_cuts_no_connection(
         self, status: StatusHouse, issued: IssuedCertificate, caplog: pytest.LogCaptureFixture
     ) -> None:
         replies = OcspReplies(_Broken(), status.house.built.clock, AGE)
@@ -361,10 +363,10 @@ class TestKept:
             replace_within=desk._rules.replace_within,
             responder_renew_before=desk._rules.responder_renew_before,
         )
-        octets, found = post(question(issued)), []
+        stream, found = post(question(issued)), []
         for wait in (0, 11 * 3600 + 59 * 60 - 1, 1, 1, 1, 57):
             status.house.advance(seconds=wait)
-            answer = status.ready.find_response(octets, 0)
+            answer = status.ready.find_response(stream, 0)
             assert answer is not None
             head = answer[0].partition(b"\r\n\r\n")[0]
             found.append(int(head.split(b"max-age=")[1].split(b",")[0]))
@@ -373,8 +375,8 @@ class TestKept:
     def test_what_is_ready_has_a_bound(self, status: StatusHouse) -> None:
         status.ready._most_ready = 3
         for _ in range(5):
-            octets = post(question(status.house.issue()))
-            assert status.ready.find_response(octets, 0) == status.ready.find_response(octets, 0)
+            stream = post(question(status.house.issue()))
+            assert status.ready.find_response(stream, 0) == status.ready.find_response(stream, 0)
         assert len(status.ready._ready) == 3
 
     def test_the_forms_of_headers_that_are_remembered_have_a_bound(
@@ -384,36 +386,36 @@ class TestKept:
             assert status.ready.find_response(post(question(issued), f"User-Agent: {number}\r\n"), 0) is not None
             assert len(status.ready._forms) <= 1024
 
-    def test_the_path_of_the_status_url_comes_before_the_question(
+    def test_the_path_of_the_status_url_comes_before_the_ocsp_request(
         self, status: StatusHouse, issued: IssuedCertificate
     ) -> None:
         under = type(status.ready)(status.replies, "/pki")
-        for octets in (post(question(issued)), get(question(issued))):
-            assert under.find_response(octets, 0) is None
-            assert under.find_response(octets.replace(b"/ocsp", b"/pki/ocsp", 1), 0) is not None
+        for stream in (post(question(issued)), get(question(issued))):
+            assert under.find_response(stream, 0) is None
+            assert under.find_response(stream.replace(b"/ocsp", b"/pki/ocsp", 1), 0) is not None
 
 
 class TestConnections:
     def test_a_request_may_be_cut_anywhere(self, status: StatusHouse, issued: IssuedCertificate, fast: int) -> None:
-        octets = post(question(issued)) + get(question(issued))
+        stream = post(question(issued)) + get(question(issued))
         with PlainClient(fast) as client:
             client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client.send(octets)
+            client.send(stream)
             whole = [client.read_response() for _ in range(2)]
-            for at in range(1, len(octets)):
-                client.send(octets[:at])
+            for at in range(1, len(stream)):
+                client.send(stream[:at])
                 time.sleep(0.002)
-                client.send(octets[at:])
+                client.send(stream[at:])
                 assert [client.read_response() for _ in range(2)] == whole
 
-    def test_octet_by_octet(self, status: StatusHouse, issued: IssuedCertificate, fast: int) -> None:
+    def test_byte_by_byte(self, status: StatusHouse, issued: IssuedCertificate, fast: int) -> None:
         with PlainClient(fast) as client:
             client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for octet in post(question(issued)):
-                client.send(bytes((octet,)))
+            for byte in post(question(issued)):
+                client.send(bytes((byte,)))
             assert status_of(client.read_response()) is GOOD
 
-    def test_answers_come_in_the_order_of_questions_of_every_kind(
+    def test_responses_come_in_the_order_of_requests_of_every_kind(
         self, status: StatusHouse, issued: IssuedCertificate, fast: int
     ) -> None:
         status.house.revoke(other := status.house.issue())
@@ -442,9 +444,9 @@ class TestConnections:
     def test_close_and_http_1_0_end_the_connection(
         self, status: StatusHouse, issued: IssuedCertificate, fast: int
     ) -> None:
-        for octets in (post(question(issued), "Connection: close\r\n"), get(question(issued), version="1.0")):
+        for stream in (post(question(issued), "Connection: close\r\n"), get(question(issued), version="1.0")):
             with PlainClient(fast) as client:
-                client.send(get(question(issued)) + octets)
+                client.send(get(question(issued)) + stream)
                 assert "connection" not in client.read_response().headers
                 last = client.read_response()
                 assert (status_of(last), last.headers["connection"]) == (GOOD, "close")
@@ -474,17 +476,17 @@ class TestConnections:
                 assert client.read_response().status == 408
                 assert client.is_closed()
 
-    def test_a_body_that_comes_octet_by_octet_does_not_move_its_deadline(
+    def test_a_body_that_comes_byte_by_byte_does_not_move_its_deadline(
         self, status: StatusHouse, issued: IssuedCertificate, fast: int
     ) -> None:
-        octets = post(question(issued))
+        stream = post(question(issued))
         with PlainClient(fast) as client, contextlib.suppress(ConnectionError):
             client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.socket.settimeout(0.02)
-            client.send(octets[:-80])
+            client.send(stream[:-80])
             heard = b""
-            for octet in octets[-80:-1]:  # eighty octets take four header deadlines
-                client.send(bytes((octet,)))
+            for byte in stream[-80:-1]:  # eighty bytes take four header deadlines
+                client.send(bytes((byte,)))
                 with contextlib.suppress(TimeoutError):
                     heard += client.receive()
                 if heard:
@@ -495,9 +497,9 @@ class TestConnections:
     def test_what_was_asked_in_part_when_the_server_ends_is_answered(
         self, status: StatusHouse, issued: IssuedCertificate
     ) -> None:
-        octets = post(question(issued))
+        stream = post(question(issued))
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
-            client.send(octets[:-5])
+            client.send(stream[:-5])
             closers = served.running._every["fast"].listener.closers
             wait_until(lambda: len(closers) == 1)
             (connection,) = closers
@@ -506,7 +508,7 @@ class TestConnections:
             assert isinstance(http, StatusHttp)
             wait_until(lambda: bool(http._held))
             served.on_loop(http.shutdown)
-            client.send(octets[-5:])
+            client.send(stream[-5:])
             assert status_of(client.read_response()) is GOOD
             assert client.is_closed()
 
@@ -537,7 +539,7 @@ class TestConnections:
                 assert client.read_response().status == 404
                 assert client.is_closed()
 
-    def test_a_body_that_nobody_waited_for_is_no_request(
+    def test_a_body_of_a_refused_request_is_no_request(
         self, status: StatusHouse, issued: IssuedCertificate, fast: int
     ) -> None:
         inner = post(question(issued))
@@ -550,7 +552,7 @@ class TestConnections:
             assert client.read_response().status == 404
             assert client.is_closed()
 
-    def test_a_question_waits_for_the_answer_that_the_application_owes(
+    def test_an_ocsp_request_waits_for_the_response_of_the_application(
         self, status: StatusHouse, issued: IssuedCertificate, fast: int
     ) -> None:
         with PlainClient(fast) as client:
@@ -634,7 +636,9 @@ class TestConnections:
                 assert served.running.counts()["fast"] == (2, 1)
             wait_until(lambda: served.running.counts()["fast"] == (0, 1))
 
-    def test_requests_are_counted_whoever_answers_them(self, status: StatusHouse, issued: IssuedCertificate) -> None:
+    def test_requests_are_counted_with_and_without_the_cache(
+        self, status: StatusHouse, issued: IssuedCertificate
+    ) -> None:
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
             client.send(post(question(issued)) * 3 + post(question(issued), SLOW_FIELD))
             for _ in range(4):
@@ -659,7 +663,7 @@ class TestConnections:
             assert client.is_closed()
 
 
-def test_answers_at_sight_go_with_plain_http_alone(status: StatusHouse) -> None:
+def test_the_cache_serves_plain_http_alone(status: StatusHouse) -> None:
     tls = ServerContext(server_credential(), ServerTls())
     with pytest.raises(Misconfigured) as refusal:
         ListenerSpec("status", "127.0.0.1", 0, app=status.app, ocsp_cache=status.ready, tls=tls)

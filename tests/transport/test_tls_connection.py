@@ -52,7 +52,7 @@ class TestHandshake:
         ],
         ids=["silence", "half a hello", "a hello and no more", "plain HTTP", "a record too long", "SSH"],
     )
-    def test_what_never_becomes_tls_is_closed_and_told(self, door: Door, sent: bytes, reason: Reason) -> None:
+    def test_what_never_becomes_tls_is_closed_and_recorded(self, door: Door, sent: bytes, reason: Reason) -> None:
         with serving(gate(door, limits=SHORT)) as served:
             with socket.create_connection(("127.0.0.1", served.port())) as odd:
                 odd.sendall(sent)
@@ -71,7 +71,7 @@ class TestHandshake:
             with Client(served.port(), pump().credential) as client:
                 assert client.get().status == 200
 
-    def test_one_octet_at_a_time_is_slow_but_fine(self, door: Door) -> None:
+    def test_one_byte_at_a_time_is_slow_but_fine(self, door: Door) -> None:
         with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
             client.stream.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             for octet in client.stream.take():
@@ -152,7 +152,7 @@ class TestPressure:
                 time.sleep(0.05)  # longer in all than the stall limit, never still
             assert got == body
 
-    def test_the_last_word_arrives_although_the_client_is_still_sending(self, door: Door) -> None:
+    def test_the_last_response_arrives_although_the_client_is_still_sending(self, door: Door) -> None:
         async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
             await send_response(send, 413, [(b"content-length", b"0"), (b"connection", b"close")])
 

@@ -1,1 +1,1 @@
-"""The relay between real sockets: a gate in front, an upstream of every temper behind."""
+"""The relay between real sockets: a gateway, and upstreams that behave and that do not."""

@@ -13,7 +13,7 @@ from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 
 
-def test_a_refusal_carries_the_reason_and_the_leaf_but_no_name_nobody_checked() -> None:
+def test_a_refusal_carries_the_reason_and_the_leaf_but_no_unchecked_name() -> None:
     decision = decide("gate", "10.0.0.1", Outcome.REFUSED, peer=PEER, error=NotTrusted(Reason.NO_PATH, "no path"))
     assert (decision.reason, decision.detail, decision.device) == (Reason.NO_PATH, "no path", None)
     assert decision.leaf_sha256 == sha256(b"leaf").digest()

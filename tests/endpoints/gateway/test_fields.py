@@ -1,4 +1,4 @@
-"""Which fields cross the gate, as values."""
+"""Which fields cross the gateway, as values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP through the gate: what crosses, what never does, and what becomes of both sides when one of them fails."""
+"""HTTP through the gateway: what crosses, what never does, and what happens to both sides when one of them fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vagus.reasons import Reason
 
 @contextlib.contextmanager
 def relaying(port: int, door: Door, **bounds: float) -> Iterator[Served]:
-    """A gate before the upstream at `port`."""
+    """A gateway before the upstream at `port`."""
     relay = HttpRelay(Upstream("127.0.0.1", port, **bounds), door.decisions.append)  # type: ignore[arg-type]
     with serving(gate(door, app=relay, close=relay.close), doors=[door]) as served:
         yield served
@@ -63,7 +63,7 @@ def _reason(body: bytes) -> str:
 
 
 class TestWhoAsks:
-    def test_the_upstream_is_told_leaf_and_chain_in_the_form_of_rfc_9440(self, client: Client, seen: Seen) -> None:
+    def test_the_upstream_gets_leaf_and_chain_in_the_form_of_rfc_9440(self, client: Client, seen: Seen) -> None:
         assert client.get("/vitals/5?unit=icu").status == 200
         assert seen.lines == ["GET /vitals/5?unit=icu HTTP/1.1"]
         assert seen.values("client-cert") == [f":{base64.b64encode(pump().der).decode()}:"]
@@ -142,7 +142,7 @@ class TestBodies:
         assert client.get("/same/5").status == 304
         assert client.get("/5").body == b"xxxxx"
 
-    def test_kept_connections_serve_one_peer_and_no_other(
+    def test_idle_connections_serve_one_peer_and_no_other(
         self, upstream: tuple[int, Seen], door: Door, seen: Seen
     ) -> None:
         with relaying(upstream[0], door) as served:
@@ -278,7 +278,7 @@ class TestUpstreamFailures:
             response = client.get()
         assert (response.status, _reason(response.body)) == (504, Reason.UPSTREAM_TIME_OUT)
 
-    def test_a_second_answer_to_one_request_reaches_nobody(self, door: Door) -> None:
+    def test_a_second_response_to_one_request_reaches_no_client(self, door: Door) -> None:
         def act(connection: socket.socket) -> None:
             read_head(connection)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" * 2)

@@ -1,4 +1,4 @@
-"""Upstream connections at rest: one peer's alone, few, not for long, and none that has ended."""
+"""Idle upstream connections: of one peer alone, few, for a short time, and none that has ended."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_none_rests_longer_than_it_may() -> None:
     with_upstream(act)
 
 
-def test_one_in_use_ends_without_a_word_to_those_at_rest() -> None:
+def test_a_connection_in_use_ends_without_an_effect_on_idle_ones() -> None:
     async def act(answered: Open, came: list[asyncio.Transport]) -> None:
         kept = IdleConnections(2)
         kept.keep(b"pump", await answered())

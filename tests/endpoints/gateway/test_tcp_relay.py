@@ -1,4 +1,4 @@
-"""Raw streams through the gate: every octet, every end and every reset, each on its own side."""
+"""Raw streams through the gateway: every byte, every end and every reset, each on its own side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vagus.transport.limits import Limits
 
 @contextlib.contextmanager
 def relaying(port: int, door: Door, limits: Limits = LIMITS) -> Iterator[Served]:
-    """A gate before the upstream at `port`."""
+    """A gateway before the upstream at `port`."""
     with serving(
         gate(door, app=None, stream=tcp_relay(Upstream("127.0.0.1", port)), limits=limits), doors=[door]
     ) as served:
@@ -35,7 +35,7 @@ def door() -> Door:
 
 
 def echo(connection: socket.socket) -> None:
-    """Give back every octet, and the end last."""
+    """Return every byte, and the end last."""
     while data := connection.recv(65_536):
         connection.sendall(data)
     connection.shutdown(socket.SHUT_WR)
@@ -97,7 +97,7 @@ class TestEnds:
             wait_until(lambda: b"".join(got) == b"still here<end>")
 
     @pytest.mark.parametrize("how", ["reset", "fin"])
-    def test_a_client_that_is_cut_does_not_look_complete_upstream(self, door: Door, how: str) -> None:
+    def test_a_client_that_is_cut_is_not_complete_upstream(self, door: Door, how: str) -> None:
         ends: list[str] = []
 
         def watch(connection: socket.socket) -> None:
@@ -134,12 +134,12 @@ class TestEnds:
             client.send(b"x")
             assert client.was_cut()
 
-    def test_an_upstream_that_is_not_there_is_told_and_the_client_cut(self, door: Door) -> None:
+    def test_an_upstream_that_is_not_there_is_recorded_and_the_client_cut(self, door: Door) -> None:
         with relaying(unused_port(), door) as served, Client(served.port(), pump().credential) as client:
             assert client.was_cut()
         assert door.wait_told(Outcome.FAILED).reason is Reason.UPSTREAM_UNREACHABLE
 
-    def test_a_refused_client_reaches_nobody(self, door: Door) -> None:
+    def test_a_refused_client_reaches_no_upstream(self, door: Door) -> None:
         reached: list[bytes] = []
 
         with (

@@ -1,4 +1,4 @@
-"""BuiltListeners of a founded hospital: renewed while they serve, and changed by another plan only where it must be."""
+"""The TLS listeners of a founded hospital: renewed while they serve, and changed only where another plan differs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class LateClock(RealClock):
 
 
 class Built:
-    """A hospital's doors, built and not yet open."""
+    """A hospital's listeners, built and not yet open."""
 
     def __init__(self, folder: Path) -> None:
         self.house = Installation.open(folder, passphrase_sources=[SOURCE])
@@ -67,7 +67,7 @@ class Built:
         self.builder = ListenerBuilder(
             self.house, plan, issuers, record=self.decisions.append, staple_of=lambda _certificate: lambda: b""
         )
-        self.doors: BuiltListeners = self.builder.build()
+        self.listeners: BuiltListeners = self.builder.build()
 
     def changed(self, before: str, after: str) -> HospitalPlan:
         """The plan with other words."""
@@ -101,68 +101,68 @@ def shown_by(port: int) -> x509.Certificate:
     return x509.load_der_x509_certificate(der)
 
 
-def test_a_door_is_given_a_new_certificate_in_its_window_without_a_restart(built: Built) -> None:
-    (door,) = built.doors.tls
-    with serving(*built.doors.specs) as served, connect(served.port("enrol")) as open_before:
+def test_a_listener_gets_a_new_certificate_in_its_window_without_a_restart(built: Built) -> None:
+    (listener,) = built.listeners.tls
+    with serving(*built.listeners.specs) as served, connect(served.port("enrol")) as open_before:
         first = shown_by(served.port("enrol"))
-        assert not built.builder.renew(door)
+        assert not built.builder.renew(listener)
         window = built.house.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
         built.clock.later = first.not_valid_after_utc - window - built.clock.now() - timedelta(hours=1)
-        assert not built.builder.renew(door), "an hour before its window"
+        assert not built.builder.renew(listener), "an hour before its window"
         built.clock.later += timedelta(hours=2)
-        assert built.builder.renew(door)
+        assert built.builder.renew(listener)
         second = shown_by(served.port("enrol"))
         assert second.serial_number != first.serial_number
         assert second.not_valid_after_utc > first.not_valid_after_utc
-        assert not built.builder.renew(door), "once is enough"
+        assert not built.builder.renew(listener), "once is enough"
         open_before.sendall(b"GET /nothing HTTP/1.1\r\nhost: enrol.h1.test.example\r\n\r\n")
         assert open_before.recv(20).startswith(b"HTTP/1.1 ")
 
 
-def test_a_door_shows_no_certificate_that_a_clock_made_which_ran_ahead(built: Built) -> None:
+def test_a_listener_shows_no_certificate_from_a_clock_that_was_ahead(built: Built) -> None:
     """It begins in months; once the clock is right, the one before it holds again, or a new one does."""
-    (door,) = built.doors.tls
-    first = x509.load_der_x509_certificate(door.certificate.certificate_der)
+    (listener,) = built.listeners.tls
+    first = x509.load_der_x509_certificate(listener.certificate.certificate_der)
     window = built.house.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
     built.clock.later = first.not_valid_after_utc - window - built.clock.now() + timedelta(hours=2)
-    assert built.builder.renew(door)
+    assert built.builder.renew(listener)
     built.clock.later = timedelta()
-    assert built.builder.renew(door)
-    assert door.certificate.serial == first.serial_number
+    assert built.builder.renew(listener)
+    assert listener.certificate.serial == first.serial_number
     revoke_door(built, RevocationReason.SUPERSEDED)
-    assert built.builder.renew(door)
-    third = x509.load_der_x509_certificate(door.certificate.certificate_der)
+    assert built.builder.renew(listener)
+    third = x509.load_der_x509_certificate(listener.certificate.certificate_der)
     assert third.not_valid_before_utc <= built.clock.now() < third.not_valid_after_utc
 
 
-def test_a_door_whose_certificate_was_revoked_gets_another(built: Built) -> None:
-    (door,) = built.doors.tls
-    before = door.certificate.serial
+def test_a_listener_whose_certificate_was_revoked_gets_another(built: Built) -> None:
+    (listener,) = built.listeners.tls
+    before = listener.certificate.serial
     key = revoke_door(built, RevocationReason.SUPERSEDED)
-    assert built.builder.renew(door)
-    assert door.certificate.serial != before
-    assert decode_certificate(door.certificate.certificate_der).spki_sha256 == key
+    assert built.builder.renew(listener)
+    assert listener.certificate.serial != before
+    assert decode_certificate(listener.certificate.certificate_der).spki_sha256 == key
 
 
-def test_a_door_whose_key_was_compromised_gets_another_key_each_time(built: Built) -> None:
-    (door,) = built.doors.tls
-    with serving(*built.doors.specs) as served:
+def test_a_listener_whose_key_was_compromised_gets_another_key_each_time(built: Built) -> None:
+    (listener,) = built.listeners.tls
+    with serving(*built.listeners.specs) as served:
         keys = {revoke_door(built, RevocationReason.KEY_COMPROMISE)}
-        assert built.builder.renew(door)
+        assert built.builder.renew(listener)
         keys.add(revoke_door(built, RevocationReason.KEY_COMPROMISE))
-        assert built.builder.renew(door)
-        newest = decode_certificate(door.certificate.certificate_der)
+        assert built.builder.renew(listener)
+        newest = decode_certificate(listener.certificate.certificate_der)
         assert len({*keys, newest.spki_sha256}) == 3
         assert shown_by(served.port("enrol")).serial_number == newest.serial
-    assert not built.builder.renew(door), "and keeps the one that is good"
+    assert not built.builder.renew(listener), "and keeps the one that is good"
     again = built.builder.build()
     assert again.tls[0].certificate.serial == newest.serial, "after a restart too"
 
 
 def revoke_door(built: Built, reason: RevocationReason) -> bytes:
-    """Revoke the certificate that the door shows; gives the hash of its key."""
-    (door,) = built.doors.tls
-    shown = decode_certificate(door.certificate.certificate_der)
+    """Revoke the certificate that the listener shows; returns the hash of its key."""
+    (listener,) = built.listeners.tls
+    shown = decode_certificate(listener.certificate.certificate_der)
     with built.house.database.reading() as connection:
         rows = list_of_key(connection, shown.spki_sha256)
     (row,) = [row for row in rows if row.serial == shown.serial]
@@ -170,7 +170,7 @@ def revoke_door(built: Built, reason: RevocationReason) -> bytes:
     return shown.spki_sha256
 
 
-def test_a_door_that_must_be_renewed_where_no_key_is_open_says_whose(hospital: Path) -> None:
+def test_a_renewal_without_an_open_key_names_the_authority(hospital: Path) -> None:
     with Installation.open(hospital, passphrase_sources=[SOURCE]) as house:
         plan = house.planning.load_adopted()
         assert isinstance(plan, HospitalPlan)
@@ -182,21 +182,21 @@ def test_a_door_that_must_be_renewed_where_no_key_is_open_says_whose(hospital: P
     assert caught.value.reason is Reason.KEY_NOT_OPEN
 
 
-def test_another_plan_touches_only_the_doors_that_it_changes(built: Built) -> None:
+def test_another_plan_touches_only_the_listeners_that_it_changes(built: Built) -> None:
     more = built.changed(
         '[[listeners]]\nname = "enrol"',
         '[[listeners]]\nname = "second"\nkind = "enrolment"\naddress = "127.0.0.1:0"\nhospital = "h1"\n'
         'host_names = ["second.h1.test.example", "127.0.0.1"]\n[[listeners]]\nname = "enrol"',
     )
-    ready = built.builder.prepare(more, built.doors)
+    ready = built.builder.prepare(more, built.listeners)
     assert ([one.name for one in ready.opened], ready.closed) == (["second"], ())
-    assert [one.name for one in built.doors.specs] == ["enrol"], "not in force yet"
-    doors = built.builder.adopt(ready)
-    assert [one.name for one in doors.specs] == ["enrol", "second"]
-    assert doors.tls[0] is built.doors.tls[0]
+    assert [one.name for one in built.listeners.specs] == ["enrol"], "not in force yet"
+    listeners = built.builder.adopt(ready)
+    assert [one.name for one in listeners.specs] == ["enrol", "second"]
+    assert listeners.tls[0] is built.listeners.tls[0]
 
     other_address = built.changed('host_names = ["enrol.h1.test.example"]', 'host_names = ["127.0.0.2"]')
-    ready = built.builder.prepare(other_address, doors)
+    ready = built.builder.prepare(other_address, listeners)
     assert ([one.name for one in ready.opened], set(ready.closed)) == (["enrol"], {"enrol", "second"})
 
 
@@ -206,62 +206,62 @@ def test_a_plan_that_cannot_be_served_leaves_everything_as_it_was(built: Built) 
         'host_names = ["enrol.h1.test.example"]\nregistration_authorities = ["Aorta IP3:AIP3-999999"]',
     )
     with pytest.raises(Misconfigured) as caught:
-        built.builder.prepare(strange, built.doors)
+        built.builder.prepare(strange, built.listeners)
     assert caught.value.reason is Reason.BAD_PLAN
-    again = built.builder.prepare(built.plan, built.doors)
+    again = built.builder.prepare(built.plan, built.listeners)
     assert (again.opened, again.closed) == ((), ())
 
 
-def test_a_door_of_old_tls_is_not_opened_to_devices_that_came_beside_the_plan(built: Built) -> None:
+def test_a_listener_of_old_tls_is_not_opened_to_devices_that_no_plan_names(built: Built) -> None:
     old = built.changed('host_names = ["enrol.h1.test.example"]', 'host_names = ["127.0.0.2"]\ntls_minimum = "1.2"')
-    assert [one.name for one in built.builder.prepare(old, built.doors).opened] == ["enrol"]
+    assert [one.name for one in built.builder.prepare(old, built.listeners).opened] == ["enrol"]
     new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="WORN-1", profile="wearable")
     worn = built.house.inventory.add(new, by="operator:test").result(10)
     with pytest.raises(Misconfigured, match="devices of profile wearable, whose cert") as caught:
-        built.builder.prepare(old, built.doors)
+        built.builder.prepare(old, built.listeners)
     assert caught.value.reason is Reason.BAD_PLAN
     issuers = built.house.open_issuers(["h1/icu", "h1/infra"])
     started = ListenerBuilder(built.house, old, issuers, record=print, staple_of=lambda _certificate: lambda: b"")
     assert [one.name for one in started.build().specs] == ["enrol"], "one device keeps no hospital from starting"
     assert "wearable" in started.warnings["listener enrol"]
     built.house.inventory.change_state(worn.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
-    assert built.builder.prepare(old, built.doors), "what has ended shows no certificate any more"
+    assert built.builder.prepare(old, built.listeners), "what has ended shows no certificate any more"
 
 
-def test_a_makers_new_list_is_taken_without_a_restart_and_a_bad_one_is_told(built: Built) -> None:
+def test_a_makers_new_crl_is_taken_without_a_restart_and_a_bad_one_is_reported(built: Built) -> None:
     maker = root("O=Maker,CN=Root")
     anchor = MakerAnchorRow(hashlib.sha256(maker.der).digest(), "Maker", maker.der, 0)
     with built.house.database.writing() as connection:
         put_maker_anchor(connection, anchor)
-    assert built.builder.refresh(built.doors)
-    assert not built.builder.refresh(built.doors)
+    assert built.builder.refresh(built.listeners)
+    assert not built.builder.refresh(built.listeners)
     folder = built.house.settings.folder / "makers"
     folder.mkdir()
     now = built.house.clock.now()
     (folder / "maker.crl").write_bytes(crl(maker, this_update=now, next_update=now + timedelta(days=1)))
-    assert built.builder.refresh(built.doors)
+    assert built.builder.refresh(built.listeners)
     assert built.builder.anchors.crl_notes() == {}
     (folder / "other.crl").write_bytes(b"no list")
-    assert built.builder.refresh(built.doors)
+    assert built.builder.refresh(built.listeners)
     assert set(built.builder.anchors.crl_notes()) == {"makers/other.crl"}
-    assert not built.builder.refresh(built.doors)
+    assert not built.builder.refresh(built.listeners)
     built.builder.anchors.reload_crls()
-    assert built.builder.refresh(built.doors), "an operator said so"
+    assert built.builder.refresh(built.listeners), "an operator said so"
     makers_lists = [
         one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "makers' lists"
     ]
     assert [(one.state, one.finding.partition(":")[0]) for one in makers_lists] == [(State.WARNING, "makers/other.crl")]
     Built(built.house.settings.folder).house.close()  # nor does it stop a start
     (folder / "other.crl").unlink()
-    assert built.builder.refresh(built.doors)
+    assert built.builder.refresh(built.listeners)
     assert built.builder.anchors.crl_notes() == {}
 
 
 @pytest.mark.parametrize(("name", "parent"), [("h1/icu", "h1"), ("h1", "root")])
-def test_who_was_let_in_is_refused_at_sight_once_an_authority_above_is_revoked(
+def test_an_admitted_peer_fails_the_quick_check_once_an_authority_above_is_revoked(
     built: Built, name: str, parent: str
 ) -> None:
-    """Also after the anchors were read anew, which know nothing of a revoked one any more."""
+    """Also after the anchors were read again, without the revoked one."""
     house = built.house
     new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="D-1")
     device = house.inventory.add(new, by=BY).result()
@@ -273,7 +273,7 @@ def test_who_was_let_in_is_refused_at_sight_once_an_authority_above_is_revoked(
         evidence=OneTimeToken(house.tokens.make(device.id, by=BY).result().text),
     )
     issued = enrolment.enrol(wish, house.clock.now())
-    (spec,) = built.doors.specs
+    (spec,) = built.listeners.specs
     assert spec.admit is not None
     peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=issued.der, chain_der=())
     assert spec.quick_check is not None
@@ -287,12 +287,12 @@ def test_who_was_let_in_is_refused_at_sight_once_an_authority_above_is_revoked(
         with pytest.raises(NotTrusted) as refused:
             spec.quick_check(admitted)
         assert refused.value.reason is Reason.REVOKED_CA
-        built.builder.refresh(built.doors)
+        built.builder.refresh(built.listeners)
 
 
 def why_refused(built: Built, chain_der: tuple[bytes, ...] = ()) -> Reason:
-    """What a door says to somebody who shows an octet in place of a certificate: the clock is judged first."""
-    ((_, admission),) = built.doors.admissions
+    """Why a peer is refused that shows one byte in place of a certificate: the clock is checked first."""
+    ((_, admission),) = built.listeners.admissions
     peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=b"0", chain_der=chain_der)
     rules = ListenerRules(function=None, group_domain="test.example", units=frozenset())
     with pytest.raises(VagusError) as refused:
@@ -301,17 +301,17 @@ def why_refused(built: Built, chain_der: tuple[bytes, ...] = ()) -> Reason:
 
 
 def date_ahead(built: Built) -> datetime:
-    """Leave the lists of a hospital as a clock leaves them that was 40 minutes ahead and is right again."""
+    """Date the CRLs of a hospital as by a clock that was 40 minutes ahead and is right again."""
     ahead = built.house.clock.now().replace(microsecond=0) + timedelta(minutes=40)
     with built.house.database.writing() as connection:
         for row in list_authorities(connection):
             for one in list_publications(connection, row.id):
                 put_publication(connection, replace(one, this_update=int(ahead.timestamp())))
-    built.builder.refresh(built.doors)
+    built.builder.refresh(built.listeners)
     return ahead
 
 
-def test_doors_that_a_clock_shut_say_until_when_and_open_then_by_themselves(built: Built) -> None:
+def test_listeners_closed_by_the_clock_say_until_when_and_then_open_by_themselves(built: Built) -> None:
     waits: dict[str, str] = {}
     built.builder.anchors.note(waits)
     assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
@@ -323,28 +323,28 @@ def test_doors_that_a_clock_shut_say_until_when_and_open_then_by_themselves(buil
     (told,) = [one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "clock"]
     assert (told.state, f"until {opens_at:%Y-%m-%d %H:%M:%S}Z" in told.finding) == (State.FAILING, True)
     built.clock.later = opens_at - RealClock().now()
-    built.builder.refresh(built.doors)
+    built.builder.refresh(built.listeners)
     built.builder.anchors.note(waits)
     assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
     (told,) = [one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "clock"]
     assert told.state is State.WELL
 
 
-def test_a_door_reads_no_more_certificates_than_the_longest_chain_has(built: Built) -> None:
+def test_a_listener_reads_no_more_certificates_than_the_longest_chain_has(built: Built) -> None:
     assert why_refused(built, (b"0",) * 32) is Reason.NON_DER
     assert why_refused(built, (b"0",) * 33) is Reason.TOO_MANY
 
 
-def test_once_an_operator_says_so_the_doors_open_without_a_restart(built: Built) -> None:
+def test_after_forget_dates_the_listeners_admit_without_a_restart(built: Built) -> None:
     date_ahead(built)
     assert why_refused(built) is Reason.CLOCK_ROLLBACK
     assert forget_future_dates(built.house.writer, by="operator:test")
-    built.builder.refresh(built.doors)
+    built.builder.refresh(built.listeners)
     assert why_refused(built) is Reason.NON_DER
 
 
-def test_what_others_have_dated_shuts_the_doors_whatever_an_operator_forgets(built: Built) -> None:
-    """A clock that is set back behind a maker's list is wrong: that maker's clock told so."""
+def test_a_makers_crl_date_closes_the_listeners_whatever_an_operator_forgets(built: Built) -> None:
+    """A clock that shows less than the date of a maker's CRL is wrong, by the maker's clock."""
     maker = root("O=Maker,CN=Root")
     with built.house.database.writing() as connection:
         put_maker_anchor(connection, MakerAnchorRow(hashlib.sha256(maker.der).digest(), "Maker", maker.der, 0))
@@ -353,14 +353,14 @@ def test_what_others_have_dated_shuts_the_doors_whatever_an_operator_forgets(bui
     (built.house.settings.folder / "makers" / "maker.crl").write_bytes(
         crl(maker, this_update=now, next_update=now + timedelta(days=1))
     )
-    assert built.builder.refresh(built.doors)
+    assert built.builder.refresh(built.listeners)
     built.clock.later = -timedelta(minutes=10)
     forget_future_dates(built.house.writer, by="operator:test")
-    built.builder.refresh(built.doors)
+    built.builder.refresh(built.listeners)
     assert why_refused(built) is Reason.CLOCK_ROLLBACK
 
 
-def test_no_device_is_added_under_the_name_of_a_door_of_the_plan_in_force(built: Built) -> None:
+def test_no_device_is_added_under_the_name_of_a_listener_of_the_plan_in_force(built: Built) -> None:
     unit = UnitName("h1", "icu")
     new = NewDevice(unit=unit, model="Aorta IP3", maker_serial="D-1", host_names=("enrol.h1.test.example",))
     with pytest.raises(Conflict, match="is the name of a listener here"):

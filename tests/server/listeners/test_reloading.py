@@ -1,4 +1,4 @@
-"""What an operator asked for once is done, also where a database or a disk stood in the way at that moment."""
+"""What an operator asked for once is done, even if a database or a disk failed at that moment."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Running:
 
 @dataclass
 class World:
-    """A plan in force and another one that was applied; what is in the way is raised."""
+    """A plan in force and another one that was applied; `failure` is raised."""
 
     folder: Path
     reloading: Reloading = field(init=False)
-    in_the_way: Exception | None = None
+    failure: Exception | None = None
     taken: int = 0
 
     def __post_init__(self) -> None:
@@ -51,8 +51,8 @@ class World:
         return decode_plan(self.file.read_bytes(), "plan.toml")
 
     def _load(self) -> Plan:
-        if self.in_the_way is not None:
-            raise self.in_the_way
+        if self.failure is not None:
+            raise self.failure
         return self._decode()
 
     def _prepare(self, _plan: Plan) -> NextListeners:
@@ -88,11 +88,11 @@ def test_a_plan_is_taken_once_an_operator_asks(world: World) -> None:
 def test_a_database_that_is_away_only_puts_it_off(world: World) -> None:
     world.apply_another()
     world.reloading.ask()
-    world.in_the_way = Unavailable(Reason.DATABASE_UNAVAILABLE, "the database is away; wait")
+    world.failure = Unavailable(Reason.DATABASE_UNAVAILABLE, "the database is away; wait")
     for _ in range(3):
         world.reloading.refresh()
     assert (world.taken, "the database is away" in world.reloading.waits["plan"]) == (0, True)
-    world.in_the_way = None
+    world.failure = None
     world.reloading.refresh()
     assert (world.taken, world.reloading.waits) == (1, {})
 
@@ -100,9 +100,9 @@ def test_a_database_that_is_away_only_puts_it_off(world: World) -> None:
 def test_what_an_operator_must_mend_is_taken_when_asked_for_again(world: World) -> None:
     world.apply_another()
     world.reloading.ask()
-    world.in_the_way = Misconfigured(Reason.BAD_PLAN, "the plan is bad; correct it")
+    world.failure = Misconfigured(Reason.BAD_PLAN, "the plan is bad; correct it")
     world.reloading.refresh()
-    world.in_the_way = None
+    world.failure = None
     world.reloading.refresh()
     assert (world.taken, "the plan is bad" in world.reloading.waits["plan"]) == (0, True)
     world.reloading.ask()
