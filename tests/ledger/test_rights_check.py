@@ -222,7 +222,7 @@ def test_a_certificate_moved_to_a_list_that_nobody_reads_is_found(lived: World) 
         row, tbs_der=tbs_der, certificate_der=signed_der, fingerprint=hashlib.sha256(signed_der).digest(), shard=0
     )
     assert find_fault(told, SALT) is None
-    assert find_fault(replace(told, shard=7), SALT) == "its row has another list than its bytes"
+    assert find_fault(replace(told, shard=7), SALT) == "its row has another CRL than its bytes"
 
 
 def test_a_gap_that_an_operator_settled_excuses_what_was_lost_in_it_and_nothing_else(lived: World) -> None:

@@ -1,4 +1,4 @@
-"""Files sealed under a passphrase apart from every key: emergency lists; knows nothing of their content.
+"""Files sealed under a passphrase apart from every key: emergency CRLs; knows nothing of their content.
 
 Many envelopes made together share one derivation, so that opening and making stay cheap.
 """
@@ -34,7 +34,7 @@ class EnvelopeSealer:
         self._wrapping: Wrapping = self._derivation.derive(passphrase)
 
     def seal(self, label: Mapping[str, str | int], content: bytes) -> bytes:
-        """An envelope whose `label` anyone can read and nobody can change."""
+        """An envelope whose `label` anyone can read and none can change unnoticed."""
         header = {
             "format": _FORMAT,
             "kdf": self._derivation.kdf,

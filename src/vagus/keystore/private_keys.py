@@ -191,7 +191,7 @@ def encode_clear_pem(private: PrivateKey) -> bytes:
 def encode_encrypted_pem(private: PrivateKey, password: bytes, salt: bytes, vector: bytes) -> bytes:
     """Encrypted PKCS#8 PEM that other tools open: PBES2 with PBKDF2-HMAC-SHA256 and AES-256-CBC (RFC 8018 6.2).
 
-    Written here because the library's own encoder fixes 2,048 rounds. `salt` and `vector` are 16 octets each.
+    Written here because the library's own encoder fixes 2,048 rounds. `salt` and `vector` are 16 bytes each.
     """
     secret = PBKDF2HMAC(hashes.SHA256(), 32, salt, _EXPORT_ROUNDS).derive(password)
     padder = PKCS7(128).padder()

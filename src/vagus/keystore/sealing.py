@@ -1,7 +1,18 @@
-"""Bytes sealed under a passphrase: one derivation per folder, AES-256-GCM per piece; knows nothing of keys or files.
+"""Seals bytes under a passphrase: one key derivation per folder, AES-256-GCM per piece; knows no keys and no files.
 
-The nonce of a piece is a MAC over what is sealed (as in SIV modes): it repeats only when header and content repeat,
-which is the one repetition that gives nothing away, and no source of randomness is needed to add a piece.
+From passphrase to piece:
+
+1. scrypt or PBKDF2 turns the passphrase and a salt into 64 bytes, once for each folder that is opened: 32 for the
+   AES-256-GCM key, 32 for the nonce key. The cost (0.3 s) is what an attacker pays for each guess.
+2. A probe, a sealed constant beside the derivation's parameters, distinguishes a wrong passphrase from a damaged file.
+3. A piece is sealed with its header as associated data: folder, key id, purposes, owner, format. A file that is copied
+   over another one, or whose header was edited, does not open.
+
+The nonce of a piece is HMAC-SHA256 under the nonce key over length of header, header, content, cut to 96 bits (the
+idea of SIV, RFC 5297). GCM fails completely when a nonce repeats with other content. Here it repeats only when header
+and content repeat, and then the result is the same ciphertext, which shows no more than that. No random source is
+needed, so a bad one cannot break it. Two pieces with different contents share a nonce with probability 2^-96; even
+after 2^32 pieces the chance of any such pair is below 2^-32 (NIST SP 800-38D, 8.3 asks for that bound).
 """
 
 from __future__ import annotations
@@ -67,7 +78,7 @@ class Derivation:
 
     @property
     def is_strong(self) -> bool:
-        """Whether the cost is the one that design section 4 asks for."""
+        """Whether the cost is that of production, or more."""
         return self.cost >= {"scrypt": _SCRYPT_COST, "pbkdf2": _PBKDF2_ROUNDS}[self.kdf]
 
     def derive(self, passphrase: Passphrase) -> Wrapping:
@@ -110,11 +121,11 @@ class Wrapping:
             raise IntegrityFailure(Reason.KEYSTORE_DAMAGED, msg) from None
 
     def vary(self, label: bytes, content: bytes) -> bytes:
-        """32 bytes that nobody without this key foretells, the same for the same content: salts for exports."""
+        """32 bytes for salts of exports: the same for the same content, unpredictable without this key."""
         return hmac.digest(self._nonce_key, label + b"\0" + content, "sha256")
 
     def probe(self, header: Mapping[str, object]) -> bytes:
-        """A sealed constant that tells a wrong passphrase from a damaged file."""
+        """A sealed constant that distinguishes a wrong passphrase from a damaged file."""
         return self.seal(header, _PROBE)
 
     def check_probe(self, header: Mapping[str, object], sealed: bytes, what: str) -> None:
@@ -133,5 +144,5 @@ def canonical(header: Mapping[str, object]) -> bytes:
 
 
 def checksum(header: Mapping[str, object]) -> str:
-    """SHA-256 of a header in hex: tells a damaged file before a passphrase is blamed. Guards against accidents only."""
+    """SHA-256 of a header in hex: detects accidental damage before the passphrase is blamed."""
     return hashlib.sha256(canonical(header)).hexdigest()

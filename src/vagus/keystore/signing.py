@@ -48,7 +48,7 @@ class SigningKey(Protocol):
         ...
 
     def sign(self, purpose: Purpose, message: bytes) -> bytes:
-        """The signature over `message` as it stands in a BIT STRING.
+        """The signature over `message` as a BIT STRING holds it.
 
         Raises NotAuthorised(PURPOSE_FORBIDDEN) when `purpose` is not one of its own.
         """

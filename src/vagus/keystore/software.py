@@ -1,6 +1,6 @@
 """Keys in sealed files, one folder per authority and one passphrase per folder; decides nothing about their use.
 
-    keystore.toml    how the passphrase becomes the wrapping key, and a probe that tells a wrong passphrase
+    keystore.toml    how the passphrase becomes the wrapping key, and a probe that detects a wrong passphrase
     <key id>.key     AES-256-GCM over PKCS#8 DER; folder, key id, purposes, owner and format are associated data
 
 Python cannot wipe memory: an opened key lives in this process until it ends. Custody rests on who opens what.
@@ -156,7 +156,7 @@ class SoftwareKeystore:
         sync_folder(self._folder)
 
     def has(self, key_id: str) -> bool:
-        """Whether a file of that key stands here."""
+        """Whether there is a file of that key."""
         return self._path(key_id).exists()
 
     def _path(self, key_id: str) -> Path:
@@ -215,7 +215,7 @@ def has_strong_derivation(folder: Path) -> bool:
 
 
 def _read_settings(folder: Path) -> tuple[str, Derivation, bytes]:
-    """A keystore's id, its derivation, and the probe that tells a wrong passphrase."""
+    """A keystore's id, its derivation, and the probe that detects a wrong passphrase."""
     path = folder / _SETTINGS
     raw = _read_private(folder, path)
     if len(raw) > _LARGEST_SETTINGS:  # a doctored one could keep a TOML parser busy for minutes
@@ -232,7 +232,7 @@ def _read_settings(folder: Path) -> tuple[str, Derivation, bytes]:
 
 
 def _check_purposes(purposes: frozenset[Purpose]) -> frozenset[Purpose]:
-    """Design section 4: a CA key has certificate and crl, every other key exactly one other purpose."""
+    """A CA key has the purposes certificate and crl, every other key exactly one other purpose."""
     if purposes == _AUTHORITY_PURPOSES or (len(purposes) == 1 and not purposes & _AUTHORITY_PURPOSES):
         return purposes
     named = ", ".join(sorted(purposes)) or "none"

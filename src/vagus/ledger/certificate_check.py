@@ -1,4 +1,4 @@
-"""Holds the row of one certificate to the bytes that the log commits to; knows nothing of other rows."""
+"""Compares the row of one certificate with the bytes that the log commits to; knows nothing of other rows."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from vagus.records.authorities import slug_of
 from vagus.records.certificates import INTENDED, ISSUED
 from vagus.x509.der import SEQUENCE, fail, read_children, read_whole, time_value
 
-_NOBODY = bytes(32)
-_VALIDITY = 4  # behind version, serial number, signature algorithm and issuer (RFC 5280 4.1)
+_NO_KEY = bytes(32)
+_VALIDITY = 4  # after version, serial number, signature algorithm and issuer (RFC 5280 4.1)
 
 
 def find_fault(row: RecordedCertificate, salt: bytes) -> str | None:
-    """What a certificate's row says otherwise than its TBS, whose hash the caller found in the log; None: nothing."""
+    """How a certificate's row differs from its TBS, whose hash the caller found in the log; None: it does not."""
     # 1. whose key it is, and which device has it
-    if row.spki_sha256 != _NOBODY and not _is_same(row.key_owner, row.owner, salt):
+    if row.spki_sha256 != _NO_KEY and not _is_same(row.key_owner, row.owner, salt):
         return "the tables know no such key, or another owner of it"
     device_id = row.owner.removeprefix("device:") if row.owner.startswith("device:") else None
     if row.device_id != device_id:
         return "its row names another device than its owner"
     if not row.tbs_der:
-        return None  # lost in a restore: nothing more is known
-    # 2. what is read from columns in place of the bytes: until when it lives, and in which list it would be revoked
+        return None  # lost in a restore: nothing more can be compared
+    # 2. the columns that are read in place of the bytes: its validity, and the CRL that would name it
     try:
         ends = _validity(row.tbs_der)
     except Malformed:
@@ -33,9 +33,9 @@ def find_fault(row: RecordedCertificate, salt: bytes) -> str | None:
     if (row.not_before, row.not_after) != ends:
         return "its row has another validity than its bytes"
     name, _, generation = row.authority.rpartition("#")
-    list_name = f"/crl/{slug_of(name)}/{generation}/"
-    if b".crl" in row.tbs_der and f"{list_name}{row.shard}.crl".encode() not in row.tbs_der:
-        return "its row has another list than its bytes"
+    crl_path = f"/crl/{slug_of(name)}/{generation}/"
+    if b".crl" in row.tbs_der and f"{crl_path}{row.shard}.crl".encode() not in row.tbs_der:
+        return "its row has another CRL than its bytes"
     return _find_signed_fault(row, row.tbs_der)
 
 

@@ -1,4 +1,15 @@
-"""Holds the tables of certificates and revocations to the log while it is read; changes neither."""
+"""Compares the tables of certificates and revocations with the log while it is read; changes neither.
+
+A merge of two sorted streams. The rows of certificates come by leaf index, those of the revocation sequence by number,
+and both orders are the order of the log. So one row of each is in memory, and the comparison is one pass:
+
+- A certificate row whose leaf index the log has passed has no issuance entry: a finding at once.
+- An issuance entry without the row is remembered. It is a finding at the end, unless a later GapAccepted covers it.
+- Each revocation entry takes the next row of the sequence, which must have the next number and the same contents.
+
+At the end nothing may be left in either stream. Then the rows from which CRLs are made are compared with the sequence,
+since a CRL that is made from other rows could omit a revocation.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +40,7 @@ _ACTS = {Revocation: "revoke", Hold: "hold", Release: "release"}
 
 
 class CrossCheck:
-    """Walks the tables beside the leaves, in one pass.
-
-    Every certificate has its entry, every issuance entry its certificate; every step of the revocation sequence has
-    its entry and the other way round. Certificates that a restore lost are excused by the GapAccepted entry with
-    which an operator settled them.
-    """
+    """One pass: `take` each leaf in order, `finish` after the last, `close` always."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -42,7 +48,7 @@ class CrossCheck:
         self._certificates: Iterator[RecordedCertificate] = iterate_recorded_certificates(connection)
         self._events: Iterator[RecordedEvent] = iterate_recorded_events(connection)
         self._next = next(self._certificates, None)
-        self._standing = RightsCheck(connection, self._salt)
+        self._rights = RightsCheck(connection, self._salt)
         self._lost: dict[int, str] = {}  # issuance entries without their certificate's bytes, and what is missing
         self.certificates = 0
         self.revocations = 0
@@ -50,7 +56,7 @@ class CrossCheck:
     def take(self, index: int, logged: LoggedEntry) -> None:
         """The next leaf. Raises IntegrityFailure(LOG_TAMPERED)."""
         entry = logged.entry
-        self._standing.take(index, logged)
+        self._rights.take(index, logged)
         if self._next is not None and self._next.leaf_index < index:
             raise _contradiction(self._next.leaf_index, "a certificate row has no issuance entry")
         if isinstance(entry, IssuanceRecorded):
@@ -74,14 +80,14 @@ class CrossCheck:
             msg = f"the log holds {self.revocations} revocation steps, the head counts {revocation_sequence}"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=revocation_sequence)
         self._check_what_is_published()
-        self._standing.finish()
+        self._rights.finish()
 
     def close(self) -> None:
-        """Give temporary files back."""
-        self._standing.close()
+        """Remove temporary files."""
+        self._rights.close()
 
     def _check_what_is_published(self) -> None:
-        """Lists are made of rows beside the sequence: each must say what the sequence says, or a list could forget."""
+        """Compare the rows from which CRLs are made with the revocation sequence. Raises as `finish`."""
         step = find_step_without_effect(self._connection)
         if step is not None:
             msg = f"step {step} of the revocation sequence is not what the tables publish of its certificate"
@@ -95,7 +101,7 @@ class CrossCheck:
         for row in iterate_recorded_revocations(self._connection):
             at = datetime.fromtimestamp(row.revoked_at, UTC)
             if encode_crl_entry(row.serial, at, RevocationReason(row.reason)) != row.entry_der:
-                msg = f"the list entry of step {row.sequence} of the revocation sequence was changed"
+                msg = f"the CRL entry of step {row.sequence} of the revocation sequence was changed"
                 raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=row.sequence)
 
     def _take_issuance(self, index: int, entry: IssuanceRecorded) -> None:
@@ -114,7 +120,7 @@ class CrossCheck:
             profile=row.profile,
             owner=conceal(self._salt, row.owner),
             request_id_hash=entry.request_id_hash if is_lost else hashlib.sha256(row.request_id.encode()).digest(),
-            # a list may tell where a lost one stands
+            # a CRL may show the shard of a lost one
             shard=entry.shard if is_lost or entry.shard is None else row.shard,
         )
         if recorded != entry:

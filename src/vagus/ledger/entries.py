@@ -1,7 +1,7 @@
 """What the ledger says: one frozen value per kind of entry, as canonical JSON; writes and judges nothing.
 
 An entry is `{"at":…,"kind":…,"v":1,…}`: keys sorted, no spaces, ASCII. It holds codes, numbers, digests and names that
-the house gave; never text that a peer sent. Whoever could be a person or a patient's device (`Owner` fields) is
+this installation gave; never text that a peer sent. What could be a person or a patient's device (`Owner` fields) is
 written as a salted hash: HMAC-SHA256 under the salt of the installation.
 """
 
@@ -22,7 +22,7 @@ from vagus.reasons import Reason
 VERSION = 1
 
 Word: TypeAlias = Annotated[str, "word"]
-"""A code or a name that the house itself gave: printable ASCII without quotes, at most 120 characters."""
+"""A code or a name that this installation itself gave: printable ASCII without quotes, at most 120 characters."""
 Owner: TypeAlias = Annotated[str, "owner"]
 """Who owns or acted, as `class:name`; hashed unless the class is one that names no person and no device."""
 Digest: TypeAlias = Annotated[bytes, "digest"]
@@ -50,7 +50,7 @@ class IssuanceRecorded:
     profile: Word
     owner: Owner
     request_id_hash: Digest
-    shard: int | None = None  # of the list that its CDP names; None where nobody knows
+    shard: int | None = None  # of the CRL that its CDP names; None where unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class AuthorityCertified:
     serial: Serial
     certificate_sha256: Digest
     issuer: Word | None
-    chain_sha256: Digest | None = None  # of the certificates above it that are kept with it, one after the other
+    chain_sha256: Digest | None = None  # of the certificates above it that are stored with it, one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class TokensExpired:
 
 @dataclass(frozen=True, slots=True)
 class KeyBlocked:
-    """A key is certified for nobody any more; where its certificate is revoked for compromise, that says so."""
+    """No certificate is issued for a key any more; a revocation for compromise implies this and adds no such entry."""
 
     kind: ClassVar[str] = "key-blocked"
     spki_sha256: Digest
@@ -237,7 +237,7 @@ class ModelRecorded:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticatedRefusal:
-    """Someone whom we know was refused; `road` names the door, `reason` is one of vagus.reasons."""
+    """An authenticated peer was refused; `road` names the listener, `reason` is one of vagus.reasons."""
 
     kind: ClassVar[str] = "refusal"
     who: Owner
@@ -248,7 +248,7 @@ class AuthenticatedRefusal:
 
 @dataclass(frozen=True, slots=True)
 class GatewayMinute:
-    """A minute of a gate's connection decisions: the head of its hash chain and the counts."""
+    """A minute of a gateway's connection decisions: the head of its hash chain and the counts."""
 
     kind: ClassVar[str] = "gate-minute"
     gate: Word
@@ -296,7 +296,7 @@ class CrlPublished:
     kind: ClassVar[str] = "crl-published"
     authority: Word
     shard: int
-    number: Serial  # a CRL number may have 20 octets (RFC 5280 5.2.3)
+    number: Serial  # a CRL number may have 20 bytes (RFC 5280 5.2.3)
     this_update: int
     next_update: int
     sequence: int
@@ -313,7 +313,7 @@ Entry: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class LoggedEntry:
-    """An entry with the moment of its batch, seconds since 1970 UTC."""
+    """An entry with the time of its batch, seconds since 1970 UTC."""
 
     at: int
     entry: Entry
@@ -323,8 +323,8 @@ class LoggedEntry:
 def conceal(salt: bytes, owner: str) -> str:
     """`owner` as the ledger writes it: open classes (`authority:h1/icu#1`) as they are, all else as a salted hash.
 
-    The same owner has the same hash throughout one installation, so an auditor who is told a name can find its
-    entries; without the salt nobody can try names.
+    The same owner has the same hash throughout one installation, so an auditor who has a name and the salt can find its
+    entries; without the salt no one can test names.
     """
     if _HASHED.match(owner) or owner.partition(":")[0] in _OPEN_OWNERS:
         return owner
@@ -423,7 +423,7 @@ def _decode_digest(name: str, value: object) -> bytes:
 
 def _encode_serial(name: str, value: object, _salt: bytes) -> str:
     if type(value) is not int or value < 0 or len(text := f"{value:x}") > _MAX_SERIAL_DIGITS:
-        raise _bad(f"{name} is not a positive number of at most 21 octets")
+        raise _bad(f"{name} is not a positive number of at most 21 bytes")
     return text
 
 

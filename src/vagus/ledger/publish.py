@@ -1,7 +1,22 @@
-"""Projects the log into static files that anyone can serve and check; the database stays the log.
+"""Writes the log as static files that any web server can serve and anyone can check; the database stays the log.
 
-Order of writing: tiles and bundles first, then their folders, the checkpoint last, each synced to the disk before
-the next. A crash at any point leaves the old checkpoint with all it needs; the next run goes on from there.
+The files are those of C2SP tlog-tiles: `tile/<level>/<index>` with 256 hashes each, `tile/entries/<index>` with 256
+entries each (a bundle), and `checkpoint`, which is signed. The last tile of a level may be partial (`.p/<width>`).
+
+A checkpoint is a promise that all its tiles can be fetched. Therefore the order of writing:
+
+1. Tiles and bundles, each under a temporary name, synced, then renamed.
+2. The folders that got names, synced, the deepest first: no name is on the disk before what it names.
+3. The checkpoint, replaced in one step and synced.
+4. Partial tiles that only the old checkpoint needed are removed.
+
+A crash before step 3 leaves the old checkpoint with all its tiles, and new tiles that no checkpoint names yet. The next
+run writes them again with the same bytes. A crash in step 4 leaves files that nobody fetches. No step overwrites a tile
+with other bytes: a tile's contents follow from the leaves, which never change.
+
+What is never signed: a head that is shorter than the published one, or one to which the old and new tiles do not lead.
+The root is computed from the published tiles plus the new leaves, so a database whose history differs from the
+published one cannot pass.
 """
 
 from __future__ import annotations
@@ -49,7 +64,7 @@ class LogPublisher:
         folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
 
     def publish(self) -> Checkpoint:
-        """Bring the folder up to the database's log and sign its head; gives what is published now.
+        """Bring the folder up to the database's log and sign its head; gives the checkpoint that is published now.
 
         Nothing is written when nothing is new. Raises IntegrityFailure(LOG_TRUNCATED) when the published checkpoint
         is ahead of the database, IntegrityFailure(LOG_TAMPERED) when it is of another history,
@@ -68,7 +83,7 @@ class LogPublisher:
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, path=str(self._folder)) from error
 
     def _publish(self) -> Checkpoint:
-        # 1. What is published, and the right edge of its tiles, which must lead to its root.
+        # 1. The published checkpoint, and the right edge of its tiles, which must lead to its root.
         old = load_published(self._folder, self.key)
         edge = self._load_edge(old)
         with self._database.reading() as connection:
@@ -114,7 +129,7 @@ class LogPublisher:
 
 
 def load_published(folder: Path, key: NoteKey) -> Checkpoint | None:
-    """The checkpoint that stands in `folder`, verified; None when nothing was published yet.
+    """The checkpoint in `folder`, verified; None when nothing was published yet.
 
     Raises IntegrityFailure(CHECKPOINT_INVALID), Malformed(BAD_ENCODING).
     """
@@ -126,9 +141,10 @@ def load_published(folder: Path, key: NoteKey) -> Checkpoint | None:
 
 
 def holds_more(folder: Path, key: NoteKey, database: Database) -> bool:
-    """Whether the log published in `folder` has leaves that the database has not: behind its end, or in other places.
+    """Whether the log published in `folder` has leaves that the database has not: after its end, or other leaves.
 
-    Whoever writes on in a database that was set back soon has as many as were published. Raises as `load_published`.
+    A database that was set back and then written to may soon be as long as the published log, so where it is longer
+    its leaf in the last published place is compared too. Raises as `load_published`.
     """
     published = load_published(folder, key)  # first: the database only grows meanwhile
     if published is None:
@@ -143,7 +159,7 @@ def holds_more(folder: Path, key: NoteKey, database: Database) -> bool:
 
 
 def _find_entry(folder: Path, leaf_index: int) -> bytes | None:
-    """The last entry of a published log; None unless bundle and tile agree on it: a broken file tells nothing."""
+    """The last entry of a published log; None unless bundle and tile agree on it: a broken file proves nothing."""
     index, place = divmod(leaf_index, WIDTH)
     width = place + 1
     try:

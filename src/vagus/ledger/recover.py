@@ -1,9 +1,16 @@
 """Puts leaves that a restored database has lost back from the published log, so that the log has one history.
 
-Entries come back byte for byte, and with them what was taken away from anybody: steps of the revocation sequence,
-blocked keys, spent tokens, the states and units of devices. What was given does not: a lost certificate gets a row
-without its bytes, so that it can be revoked and listed; devices and authorities that were added stay lost. Whether lost
-certificates are revoked or accepted is an operator's decision, taken elsewhere.
+Entries come back byte for byte in their old places. Rows come back by one rule: what took a right away is done again,
+what gave a right is not.
+
+- Done again: revocations and holds with their steps, blocked keys, spent and expired tokens, retired authorities, and
+  the states, units and profiles of devices. An attacker must not gain from a restore.
+- Not done: devices and authorities that were added. Their details are not in the log, which holds digests.
+- Between: a lost certificate gets a row without its bytes, since someone may hold it; so it can be revoked and listed.
+  Whether lost certificates are revoked or accepted is an operator's decision, taken elsewhere.
+
+All of it is one act of the writer, so one transaction: after a crash either every leaf is back or none. It runs before
+anything else is appended, since each entry must get its old index; `_append` checks that for each.
 """
 
 from __future__ import annotations
@@ -129,14 +136,14 @@ def _append(batch: Batch, published: Checkpoint, entries: tuple[bytes, ...], ove
 
 
 def _owners(connection: Connection) -> Mapping[str, str]:
-    """The devices of the inventory by their hash in the ledger: to whom a lost certificate belongs."""
+    """The devices of the inventory by their hash in the ledger, to find the owner of a lost certificate."""
     salt = load_salt(connection)
     owners = (f"device:{device_id}" for device_id in list_device_ids(connection))
     return {conceal(salt, owner): owner for owner in owners}
 
 
 def _move_device(batch: Batch, logged: LoggedEntry, entry: DeviceStateChanged, owners: Mapping[str, str]) -> None:
-    """What was quarantined or decommissioned since the backup stays so; a device that was added since is unknown."""
+    """A device that was quarantined or decommissioned since the backup is so again; one added since is unknown."""
     owner = owners.get(entry.device)
     if owner is None:
         return
@@ -147,7 +154,7 @@ def _move_device(batch: Batch, logged: LoggedEntry, entry: DeviceStateChanged, o
 
 
 def _take_away(batch: Batch, logged: LoggedEntry, owners: Mapping[str, str], overlap: timedelta) -> None:
-    """Tokens that ended, keys that were blocked, authorities that were retired and devices that left stay so."""
+    """End tokens, block keys, retire authorities and move devices as the entry says."""
     entry = logged.entry
     if isinstance(entry, TokensExpired) and entry.device in owners:
         expire_tokens_of(batch.connection, DeviceId(owners[entry.device].removeprefix("device:")), at=logged.at)
@@ -166,9 +173,9 @@ def _take_away(batch: Batch, logged: LoggedEntry, owners: Mapping[str, str], ove
 def _transfer_device(
     connection: Connection, device_id: DeviceId, digest: bytes, *, at: int, overlap: timedelta
 ) -> None:
-    """A device does not fall back to the compartment that it left, and its certificates there end as they would have.
+    """Move a device to its new compartment again, and plan the end of its old certificates.
 
-    The entry has a digest alone: the unit is found among those on record, and where it is not the device stays.
+    The entry has a digest only: the unit is found among those on record; where it is not, the device stays.
     """
     for unit in (one.name for one in list_units(connection)):
         if hashlib.sha256(str(unit).encode()).digest() == digest:
@@ -178,10 +185,10 @@ def _transfer_device(
 
 
 def _alter_device(batch: Batch, device_id: DeviceId, act: str, digest: bytes, *, at: int) -> None:
-    """A device does not fall back to the profile or the host names that it had before the gap.
+    """Take the profile or the host names away that a device had before the gap.
 
-    The entry has a digest alone: profiles are found among those on record, and what is not stays as it is; host names,
-    which the next plan gives anew, are taken away.
+    The entry has a digest only. Profiles are found among those on record; one that is not leaves the device as it is.
+    Host names cannot be found, so the device has none until the next plan gives them again.
     """
     connection = batch.connection
     if act == "device-profile":
@@ -208,7 +215,7 @@ def _insert_certificate(
         return  # its authority was made in the gap too and went with its key; the entry alone remains
     owner = owners.get(entry.owner, entry.owner)
     shard = entry.shard
-    if shard is None:  # an entry of old does not tell which list its CDP names; offline authorities have one alone
+    if shard is None:  # an entry of an early version has no shard; an offline authority has one only
         authority = authority_rows.find_by_id(batch.connection, authority_id)
         shard = 0 if authority is not None and authority.is_offline else EVERY_SHARD
     row = CertificateRow(
@@ -221,7 +228,7 @@ def _insert_certificate(
         spki_sha256=entry.spki_sha256,
         request_id=f"lost:{index}",
         not_before=logged.at,
-        not_after=NO_EXPIRY,  # unknown: once revoked it stays in every list
+        not_after=NO_EXPIRY,  # unknown: once revoked it stays in every CRL
         shard=shard,
         state=certificate_rows.ISSUED,
         fingerprint=LOST,  # no open intent either: nothing here could sign it again

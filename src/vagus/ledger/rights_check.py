@@ -1,7 +1,29 @@
-"""Holds the rows that say who may do what to the log: devices, tokens, keys, authorities, models; changes none.
+"""Compares the rows that grant rights with the log: devices, tokens, keys, authorities, models; changes none.
 
-What the log says of a device may stand anywhere in it, so its words and the rows are sorted by device, in a file, and
-compared device by device: memory stays the same for ten devices and for a million.
+The principle: replay the log to the state that it implies, and compare the tables with that state. A row that the log
+never created, a row that is missing, and a row that differs are each a finding.
+
+Authorities, models and keys outside certificates are few: their state is kept in memory while leaves pass by (`take`).
+Devices and tokens may be a million, and entries about one device lie anywhere in the log. They are sorted instead:
+
+1. `take` writes each entry about a device as a line (subject, leaf index, text) into `SpillingSorter`, which keeps its
+   lines in a temporary file. The subject is a hash of the device.
+2. `check_devices` adds each table row as a line of the same subject, with a place after every leaf (`_ROWS`).
+3. The sorter gives the lines device by device, each device's in the order of the log, its rows last. `_apply` replays
+   the entries into a `_Device`, and the rows are compared with it.
+
+So memory holds one device at a time. Lines, by their first letter:
+
+    A state number unit profile names   added            T token expiry       token made
+    S before after                      state changed    P token key time     token spent
+    F what digest                       unit, profile or host names changed
+    X time                              unused tokens ended
+    D id state number unit profile names                 the row of the device
+    R token expiry key time                              the row of a token
+
+Excuses: an operator who settles the gap after a restore writes GapAccepted for the leaves [start, end). A row that is
+missing or older is no finding where the leaf that says so lies in such a range. Never excused are rows that the log did
+not create, states of devices and spent tokens: recovery restores the latter two.
 """
 
 from __future__ import annotations
@@ -40,16 +62,16 @@ from vagus.records.keys import BLOCKED
 from vagus.records.models import facts_digest, list_maker_anchors, list_models
 from vagus.x509.crls.building import RevocationReason
 
-_ROWS = 1 << 60  # the place of table rows: behind every leaf
+_ROWS = 1 << 60  # the place of table rows: after every leaf
 _DEVICE_FACTS = ("unit", "profile", "names")
 _FACTS = {"device-transfer": "unit", "device-profile": "profile", "device-host-names": "names"}
-"""Acts whose digest is that of a device's new unit, profile or host names."""
+"""Acts whose digest commits to a device's new unit, profile or host names."""
 _COMPROMISES = tuple(int(reason) for reason in RevocationReason if reason.is_compromise)
 
 
 @dataclass(slots=True)
 class _Authority:
-    """What the log said of an authority, and at which leaf the last of it."""
+    """The state of an authority by the log, and the leaf of its last entry."""
 
     created: AuthorityCreated
     leaf: int
@@ -67,22 +89,18 @@ class _Token:
 
 @dataclass(slots=True)
 class _Device:
-    """What the log said of a device, read in order."""
+    """The state of a device by the log, replayed in order."""
 
     leaf: int = -1
     state: str | None = None
     numbered: str = ""
     facts: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """The digests of its unit, profile and host names, each with the leaf that said so last."""
+    """The digests of its unit, profile and host names, each with the leaf of its last change."""
     tokens: dict[str, _Token] = field(default_factory=dict)
 
 
 class RightsCheck:
-    """Takes each leaf with the others' checks and compares at the end.
-
-    Rows that a restore lost, or that went back to what they were, are excused where a GapAccepted entry settled the
-    leaves that spoke of them.
-    """
+    """One pass: `take` each leaf in order, `finish` after the last, `close` always."""
 
     def __init__(self, connection: Connection, salt: bytes) -> None:
         self._connection = connection
@@ -152,18 +170,18 @@ class RightsCheck:
             if isinstance(entry, AuthorityCertified)
             else self._certificates_of.get((entry.authority, entry.serial), "")
         )
-        told = self._authorities.get(name)
-        if told is not None:
-            told.leaf = index
-            told.state = ACTIVE if isinstance(entry, AuthorityCertified) else REVOKED
+        replayed = self._authorities.get(name)
+        if replayed is not None:
+            replayed.leaf = index
+            replayed.state = ACTIVE if isinstance(entry, AuthorityCertified) else REVOKED
             if isinstance(entry, AuthorityCertified):
-                told.certified = entry
+                replayed.certified = entry
 
     def _take_act(self, index: int, entry: OperatorAct) -> None:
         if entry.act == "authority-retired":
-            told = self._authorities.get((entry.subject or "").removeprefix("authority:"))
-            if told is not None:
-                told.leaf, told.state = index, RETIRED
+            replayed = self._authorities.get((entry.subject or "").removeprefix("authority:"))
+            if replayed is not None:
+                replayed.leaf, replayed.state = index, RETIRED
         elif entry.act in _FACTS and entry.subject is not None and entry.detail_sha256 is not None:
             self._sorter.add(_subject(entry.subject), index, f"F {_FACTS[entry.act]} {entry.detail_sha256.hex()}")
         elif entry.act == "maker-anchor-bound" and entry.detail_sha256 is not None:
@@ -172,9 +190,11 @@ class RightsCheck:
     def _check_authorities(self) -> None:
         rows = {row.reference: row for row in list_authorities(self._connection)}
         by_id = {row.id: row for row in rows.values()}
-        for reference, told in self._authorities.items():
-            if reference not in rows and not self._is_excused(told.leaf):
-                raise contradiction(f"authority {reference} of leaf {told.leaf} is missing from the tables", told.leaf)
+        for reference, replayed in self._authorities.items():
+            if reference not in rows and not self._is_excused(replayed.leaf):
+                raise contradiction(
+                    f"authority {reference} of leaf {replayed.leaf} is missing from the tables", replayed.leaf
+                )
         for reference, row in rows.items():
             known = self._authorities.get(reference)
             if known is None:
@@ -182,12 +202,12 @@ class RightsCheck:
             above = by_id.get(row.parent_id or -1)
             self._check_authority(row, None if above is None else above.reference, known)
 
-    def _check_authority(self, row: AuthorityRow, above: str | None, told: _Authority) -> None:
-        created, certified = told.created, told.certified
+    def _check_authority(self, row: AuthorityRow, above: str | None, replayed: _Authority) -> None:
+        created, certified = replayed.created, replayed.certified
         was = {"kind": created.authority_kind, "key": created.spki_sha256, "offline": created.is_offline}
         now = {"kind": row.kind, "key": row.spki_sha256, "offline": row.is_offline}
-        if not self._is_excused(told.leaf):
-            was |= {"state": told.state, "parent": created.parent if certified is None else certified.issuer}
+        if not self._is_excused(replayed.leaf):
+            was |= {"state": replayed.state, "parent": created.parent if certified is None else certified.issuer}
             now |= {"state": row.state, "parent": above}
             digest = None if row.certificate_der is None else hashlib.sha256(row.certificate_der).digest()
             foreign = b"".join(load_foreign(self._connection, row.id))
@@ -196,8 +216,8 @@ class RightsCheck:
             now |= {"certificate": digest, "chain": hashlib.sha256(foreign).digest() if foreign else None}
         changed = [name for name, value in was.items() if now[name] != value]
         if changed:
-            what = f"{changed[0]} {_spell(now[changed[0]])} where the log says {_spell(was[changed[0]])}"
-            raise contradiction(f"authority {row.reference} has {what}", told.leaf)
+            what = f"{changed[0]} {_as_text(now[changed[0]])} where the log says {_as_text(was[changed[0]])}"
+            raise contradiction(f"authority {row.reference} has {what}", replayed.leaf)
 
     # keys
 
@@ -206,15 +226,15 @@ class RightsCheck:
         if leaf is not None:
             msg = "its certificate was revoked for compromise, and the tables would let its key be certified again"
             raise contradiction(msg, leaf)
-        told = {*self._blocked}
+        replayed = {*self._blocked}
         for row in audit_rows.iterate_keys_beside_certificates(self._connection, _COMPROMISES):
             owners = self._key_owners.get(row.spki_sha256, set())
             name = f"key {row.spki_sha256.hex()} of {row.owner}"
             if not row.is_certified and conceal(self._salt, row.owner) not in owners:
                 raise contradiction(f"{name} is in the tables, and the log knows of no such key and owner")
-            if row.state == BLOCKED and not row.is_compromised and row.spki_sha256 not in told:
+            if row.state == BLOCKED and not row.is_compromised and row.spki_sha256 not in replayed:
                 raise contradiction(f"{name} is blocked in the tables, and the log never blocked it")
-        for spki_sha256 in sorted(told):
+        for spki_sha256 in sorted(replayed):
             if not audit_rows.is_blocked(self._connection, spki_sha256):
                 raise contradiction(f"key {spki_sha256.hex()} is blocked by the log and not in the tables")
 
@@ -223,15 +243,15 @@ class RightsCheck:
     def _check_models(self) -> None:
         rows = {hashlib.sha256(row.name.encode()).digest(): row for row in list_models(self._connection)}
         for digest, row in rows.items():
-            told = self._models.get(digest)
-            if told is None:
+            replayed = self._models.get(digest)
+            if replayed is None:
                 raise contradiction(f"model {row.name} is in the tables, and the log never recorded it")
-            if facts_digest(row) not in self._still_possible(told):
+            if facts_digest(row) not in self._possible_digests(replayed):
                 msg = f"model {row.name} was changed: its maker, category, profile or anchor is not what the log says"
-                raise contradiction(msg, told[-1][0])
-        for digest, told in self._models.items():
-            if digest not in rows and not self._is_excused(told[-1][0]):
-                raise contradiction(f"the model of leaf {told[-1][0]} is missing from the tables", told[-1][0])
+                raise contradiction(msg, replayed[-1][0])
+        for digest, replayed in self._models.items():
+            if digest not in rows and not self._is_excused(replayed[-1][0]):
+                raise contradiction(f"the model of leaf {replayed[-1][0]} is missing from the tables", replayed[-1][0])
         self._check_anchors()
 
     def _check_anchors(self) -> None:
@@ -246,10 +266,10 @@ class RightsCheck:
             if row.anchor_sha256 is not None and row.anchor_sha256 not in anchors:
                 raise contradiction(f"the anchor of model {row.name} is missing from the tables")
 
-    def _still_possible(self, told: list[tuple[int, bytes]]) -> set[bytes]:
-        """The last word, and while it lies in a settled gap also the one before the gap."""
+    def _possible_digests(self, replayed: list[tuple[int, bytes]]) -> set[bytes]:
+        """The last digest, and while it lies in a settled gap, also the one before the gap."""
         possible: set[bytes] = set()
-        for leaf, digest in reversed(told):
+        for leaf, digest in reversed(replayed):
             possible.add(digest)
             if not self._is_excused(leaf):
                 break
@@ -260,7 +280,7 @@ class RightsCheck:
         said = None if self._policy is None else self._policy[1]
         if digest != said and not (self._policy is not None and self._is_excused(self._policy[0])):
             leaf = None if self._policy is None else self._policy[0]
-            raise contradiction(f"the policy in force is {_spell(digest)}, the log says {_spell(said)}", leaf)
+            raise contradiction(f"the policy in force is {_as_text(digest)}, the log says {_as_text(said)}", leaf)
 
     # devices and their tokens
 
@@ -280,38 +300,42 @@ class RightsCheck:
             self._check_device(lines)
 
     def _check_device(self, lines: list[tuple[int, str]]) -> None:
-        told, row_id = _Device(), None
+        replayed, row_id = _Device(), None
         for leaf, line in lines:
             kind, *words = line.split(" ")
             if kind == "D":
                 row_id = words[0]
-                self._compare_device(told, words)
+                self._compare_device(replayed, words)
             elif kind == "R":
-                self._compare_token(told, row_id or "", words)
+                self._compare_token(replayed, row_id or "", words)
             else:
-                _hear(told, leaf, kind, words)
-        if row_id is None and told.state is not None and not self._is_excused(told.leaf):
-            raise contradiction(f"the device of leaf {told.leaf} is missing from the inventory", told.leaf)
-        for digest, token in told.tokens.items():
+                _apply(replayed, leaf, kind, words)
+        if row_id is None and replayed.state is not None and not self._is_excused(replayed.leaf):
+            raise contradiction(f"the device of leaf {replayed.leaf} is missing from the inventory", replayed.leaf)
+        for digest, token in replayed.tokens.items():
             if row_id is not None and not self._is_excused(token.leaf):
                 raise contradiction(f"the token {digest} of leaf {token.leaf} is missing from the tables", token.leaf)
 
-    def _compare_device(self, told: _Device, words: list[str]) -> None:
+    def _compare_device(self, replayed: _Device, words: list[str]) -> None:
         device_id, state, numbered, *facts = words
-        if told.state is None:
+        if replayed.state is None:
             raise contradiction(f"device {device_id} is in the inventory, and the log never added it")
-        if state != told.state:
-            raise contradiction(f"device {device_id} is {state} in the inventory, the log says {told.state}", told.leaf)
+        if state != replayed.state:
+            raise contradiction(
+                f"device {device_id} is {state} in the inventory, the log says {replayed.state}", replayed.leaf
+            )
         for what, digest in zip(_DEVICE_FACTS, facts, strict=True):
-            said, leaf = told.facts[what]
+            said, leaf = replayed.facts[what]
             if digest != said and not self._is_excused(leaf):
                 raise contradiction(f"device {device_id} has another {what} than the log gave it", leaf)
-        if told.numbered and numbered != told.numbered:
-            raise contradiction(f"device {device_id} has another model or maker's serial than the log says", told.leaf)
+        if replayed.numbered and numbered != replayed.numbered:
+            raise contradiction(
+                f"device {device_id} has another model or maker's serial than the log says", replayed.leaf
+            )
 
-    def _compare_token(self, told: _Device, device_id: str, words: list[str]) -> None:
+    def _compare_token(self, replayed: _Device, device_id: str, words: list[str]) -> None:
         digest, expires_at, bound, used_at = words
-        known = told.tokens.pop(digest, None)
+        known = replayed.tokens.pop(digest, None)
         name = f"the token {digest} of device {device_id}"
         if known is None:
             raise contradiction(f"{name} is in the tables, and the log never made it")
@@ -322,39 +346,39 @@ class RightsCheck:
 
 
 def contradiction(what: str, leaf: int | None = None) -> IntegrityFailure:
-    """The refusal of tables that are not what the log makes of them; `leaf` is where the log says so."""
+    """The finding that tables differ from the log; `leaf` is the entry that says so."""
     facts = {} if leaf is None else {"index": leaf}
     where = "the log" if leaf is None else f"leaf {leaf} of the log"
     return IntegrityFailure(Reason.LOG_TAMPERED, f"{where} and the tables disagree: {what}", **facts)
 
 
-def _hear(told: _Device, leaf: int, kind: str, words: list[str]) -> None:
-    """One word of the log about a device, in the log's order."""
+def _apply(replayed: _Device, leaf: int, kind: str, words: list[str]) -> None:
+    """Replay one entry about a device."""
     if kind == "A":
-        told.state, told.numbered, *facts = words
-        told.leaf = leaf
-        told.facts = {what: (digest, leaf) for what, digest in zip(_DEVICE_FACTS, facts, strict=True)}
+        replayed.state, replayed.numbered, *facts = words
+        replayed.leaf = leaf
+        replayed.facts = {what: (digest, leaf) for what, digest in zip(_DEVICE_FACTS, facts, strict=True)}
     elif kind == "S":
         before, after = words
-        if told.state is not None and before != told.state:
-            raise contradiction(f"a device moved on from {before} where the log last said {told.state}", leaf)
-        if told.state is not None:
-            told.leaf, told.state = leaf, after
+        if replayed.state is not None and before != replayed.state:
+            raise contradiction(f"a device moved on from {before} where the log last said {replayed.state}", leaf)
+        if replayed.state is not None:
+            replayed.leaf, replayed.state = leaf, after
     elif kind == "F":
-        told.facts[words[0]] = words[1], leaf
+        replayed.facts[words[0]] = words[1], leaf
     else:
-        _hear_of_token(told, leaf, kind, words)
+        _apply_to_token(replayed, leaf, kind, words)
 
 
-def _hear_of_token(told: _Device, leaf: int, kind: str, words: list[str]) -> None:
+def _apply_to_token(replayed: _Device, leaf: int, kind: str, words: list[str]) -> None:
     if kind == "T":
-        told.tokens[words[0]] = _Token(leaf, int(words[1]))
-    elif kind == "P" and words[0] in told.tokens:
-        token = told.tokens[words[0]]
+        replayed.tokens[words[0]] = _Token(leaf, int(words[1]))
+    elif kind == "P" and words[0] in replayed.tokens:
+        token = replayed.tokens[words[0]]
         token.leaf, token.spki_sha256, token.used_at = leaf, words[1], int(words[2])
     elif kind == "X":
         at = int(words[0])
-        for token in told.tokens.values():
+        for token in replayed.tokens.values():
             if token.spki_sha256 is None and token.expires_at > at:
                 token.leaf, token.expires_at = leaf, at
 
@@ -373,7 +397,7 @@ def _line(entry: Entry, at: int) -> str:
 
 
 def _subject(owner: str) -> bytes:
-    """A device as the sorter knows it: the 32 octets of its hash in the log."""
+    """A device as the sorter knows it: the 32-byte hash of its owner in the log."""
     return hashlib.sha256(owner.encode()).digest()
 
 
@@ -381,5 +405,5 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _spell(value: object) -> str:
+def _as_text(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,6 +1,6 @@
-"""Sorts more lines than memory holds, by subject and place, in a private temporary file; knows nothing of their words.
+"""Sorts more lines than memory holds, by subject and place, in a private temporary file; does not interpret them.
 
-SQLite's own sorter spills to where SQLITE_TMPDIR or TMPDIR points: about 100 octets a line, gone when closed.
+SQLite's own sorter spills to where SQLITE_TMPDIR or TMPDIR points: about 100 bytes a line, gone when closed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SpillingSorter:
         self._waiting: list[tuple[bytes, int, str]] = []
 
     def add(self, subject: bytes, place: int, line: str) -> None:
-        """One line under `subject`, to come behind those of smaller places."""
+        """One line under `subject`, to come after those of smaller places."""
         self._waiting.append((subject, place, line))
         if len(self._waiting) >= _AT_ONCE:
             self._write()
@@ -40,7 +40,7 @@ class SpillingSorter:
             yield subject, [(place, line) for _, place, line in lines]
 
     def close(self) -> None:
-        """Give the file back."""
+        """Remove the file."""
         self._file.close()
 
     def _write(self) -> None:

@@ -1,6 +1,6 @@
 """Checks a whole log, in the database or as published files, against itself and an older checkpoint; repairs nothing.
 
-A log that agrees with itself proves nothing about leaves cut off its end: only a checkpoint kept elsewhere does.
+A log that agrees with itself proves nothing about leaves cut off its end: only a checkpoint from another place does.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class LogReport:
 def verify_log(source: Database | Path, *, public_key: bytes, against: Checkpoint | None = None) -> LogReport:
     """Check every leaf of the log in a database or in a published folder.
 
-    `public_key` is the log's Ed25519 key (32 bytes). `against` is a checkpoint kept elsewhere, verified by whoever
-    kept it (`vagus.tlog.checkpoint.verify_checkpoint`).
+    `public_key` is the log's Ed25519 key (32 bytes). `against` is a checkpoint from elsewhere, which the caller has
+    verified (`vagus.tlog.checkpoint.verify_checkpoint`).
 
     Raises IntegrityFailure(LOG_TRUNCATED) when the log ends before `against`, IntegrityFailure(LOG_TAMPERED) with
     the first index known to differ, IntegrityFailure(CHECKPOINT_INVALID).
@@ -86,7 +86,7 @@ def _verify_database(database: Database, against: Checkpoint | None) -> LogRepor
         _check_origin(origin, against)
         # 2. It did not get shorter.
         _check_length(head.size, against)
-        # 3. Each leaf in turn: its number, its hash, its spelling, and the rows that belong to it.
+        # 3. Each leaf in turn: its number, its hash, its encoding, and the rows that belong to it.
         frontier = Frontier()
         check = stack.enter_context(closing(CrossCheck(connection)))
         for leaf in iterate_leaves(connection):

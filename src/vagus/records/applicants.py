@@ -1,4 +1,4 @@
-"""All that is on record about a device that asks for a certificate, in one look; what it may have, fleet/ decides."""
+"""All that is on record about a device that requests a certificate, in one query; `fleet` decides what it may have."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _NOW = Statement(
 
 
 def find_by_token(database: Database, token_sha256: bytes) -> ApplicantRow | None:
-    """The token of this hash and whose it is, as a reading of its own."""
+    """The token of this hash and whose it is, with a connection of its own."""
     row = _BY_TOKEN.query(database, token=token_sha256)
     if row is None:
         return None
@@ -76,7 +76,7 @@ def find_by_token(database: Database, token_sha256: bytes) -> ApplicantRow | Non
 
 
 def find_by_device(database: Database, device_id: DeviceId) -> ApplicantRow:
-    """The device of this id, as a reading of its own."""
+    """The device of this id, with a connection of its own."""
     row = _BY_DEVICE.query(database, device=device_id.text)
     if row is None:
         return ApplicantRow(None, None)

@@ -105,7 +105,7 @@ def iterate_recorded_events(connection: Connection) -> Iterator[RecordedEvent]:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRevocation:
-    """What stands in the lists: a certificate that is revoked or on hold, with its element of a CRL."""
+    """A certificate that is revoked or on hold, with its element of a CRL."""
 
     sequence: int
     serial: int
@@ -123,7 +123,7 @@ def iterate_recorded_revocations(connection: Connection) -> Iterator[RecordedRev
 
 
 def find_step_without_effect(connection: Connection) -> int | None:
-    """A step that should stand among the revoked, as the last word on its certificate, and does not; or the reverse."""
+    """A step that is the last of its certificate and has no equal row among the revoked, or the reverse; None: none."""
     for step, row in zip_longest(_iterate_last_steps(connection), _iterate_rows_with_steps(connection)):
         if step != row:
             return min(one for one in (step, row) if one is not None)
@@ -140,7 +140,7 @@ def _iterate_last_steps(connection: Connection) -> Iterator[int]:
 
 
 def _iterate_rows_with_steps(connection: Connection) -> Iterator[int]:
-    """The steps of what stands among the revoked, in order; one that says something else counts for none."""
+    """The steps of the rows among the revoked, in order, without rows that differ from their step."""
     events, row = revocation_events.c, revocations.c
     is_same = and_(
         row.authority_id == events.authority_id,
@@ -158,16 +158,16 @@ def _iterate_rows_with_steps(connection: Connection) -> Iterator[int]:
 
 
 def find_leaf_with_wrong_state(connection: Connection) -> int | None:
-    """A certificate whose own state and its row among the revoked do not agree."""
+    """A certificate whose state contradicts its row among the revoked; None: there is none."""
     table, row = certificates.c, revocations.c
-    is_told = table.state.in_(("revoked", "held"))
+    says_revoked = table.state.in_(("revoked", "held"))
     query = (
         select(table.leaf_index)
         .select_from(certificates.outerjoin(revocations, row.leaf_index == table.leaf_index))
         .where(
             or_(
-                and_(is_told, row.leaf_index.is_(None)),
-                and_(~is_told, row.leaf_index.is_not(None)),
+                and_(says_revoked, row.leaf_index.is_(None)),
+                and_(~says_revoked, row.leaf_index.is_not(None)),
                 row.serial != table.serial,
                 row.shard != table.shard,
                 row.authority_id != table.authority_id,
@@ -239,7 +239,7 @@ def iterate_keys_beside_certificates(connection: Connection, compromises: tuple[
 
 
 def is_blocked(connection: Connection, spki_sha256: bytes) -> bool:
-    """Whether this key may be certified for nobody."""
+    """Whether no certificate may be issued for this key."""
     query = select(keys.c.state).where(keys.c.spki_sha256 == spki_sha256)
     return connection.execute(query).scalar_one_or_none() == "blocked"
 

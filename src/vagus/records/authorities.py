@@ -1,4 +1,4 @@
-"""Authorities as rows, one for each generation: in, out and by name; who may sign is told in authority/hierarchy."""
+"""Authorities as rows, one for each generation: in, out and by name; `authority.hierarchy` decides who may sign."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class AuthorityRow:
 
 
 def slug_of(name: str) -> str:
-    """The name of an authority where a slash may not stand."""
+    """The name of an authority where no slash may be."""
     return name.replace("/", ".")
 
 
@@ -65,7 +65,7 @@ def insert_authority(
     request_der: bytes | None,
     constrain_dn: bool = False,
 ) -> int:
-    """Write down an authority that waits for its certificate; gives its id."""
+    """Store an authority that waits for its certificate; gives its id."""
     inserted = connection.execute(
         insert(authorities).values(
             name=name,
@@ -93,7 +93,7 @@ def certify_authority(
     not_after: int,
     parent_id: int | None,
 ) -> None:
-    """Write down the certificate that an authority got; it is active from now on."""
+    """Store the certificate of an authority, which is active from now on."""
     connection.execute(
         update(authorities)
         .where(authorities.c.id == authority_id)
@@ -121,7 +121,7 @@ def set_chain(connection: Connection, authority_id: int, chain: tuple[bytes, ...
 
 
 def load_foreign(connection: Connection, authority_id: int) -> tuple[bytes, ...]:
-    """The certificates that are kept with an authority because no row here has them, nearest first."""
+    """The certificates that are stored with an authority because no row here has them, nearest first."""
     table = authority_chain.c
     query = select(table.certificate_der).where(table.authority_id == authority_id).order_by(table.position)
     return tuple(bytes(der) for der in connection.execute(query).scalars())
@@ -176,7 +176,7 @@ def list_authorities(connection: Connection, *, state: str | None = None) -> tup
 
 
 def list_living(connection: Connection, at: int) -> tuple[AuthorityRow, ...]:
-    """Active authorities and retired ones, each while a certificate of theirs may live: of others nobody asks."""
+    """Active and retired authorities, each while a certificate of theirs may be valid: they must publish status."""
     return tuple(
         row
         for row in list_authorities(connection)

@@ -1,4 +1,4 @@
-"""Certificates as rows, from the intent on: in, out and counted; what may be issued is told in authority/issuance."""
+"""Certificates as rows, from the intent on: in, out and counted; `authority.issuance` decides what may be issued."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ NO_EXPIRY = 253402300799
 """99991231235959Z (RFC 5280 4.1.2.5) in seconds since 1970."""
 
 EVERY_SHARD = -2
-"""The shard of a certificate of which nobody knows which list its CDP names: what becomes of it stands in each."""
+"""The shard of a certificate whose CDP is unknown (a restore lost its bytes): every CRL names it once it is revoked."""
 
 _MOST_EVERYWHERE = 9_000
-"""How many places those keep free in each new shard at most: half of it, or none would have room for others."""
+"""How many places of a new shard such certificates take at most: half of it, or no others would have room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class CertificateRow:
 
 @dataclass(frozen=True, slots=True)
 class BeforeIntent:
-    """What one look tells before an intent is written: authority, key and request id."""
+    """What an intent depends on: the state of authority and key, and an earlier use of the request id."""
 
     authority_state: str | None
     key_owner: str | None
@@ -119,7 +119,11 @@ _PLACES = Statement(
 
 
 def _every_shard() -> CompoundSelect[tuple[int]]:
-    """Of the revoked ones only the first of each shard is looked at, for there may be a million of them."""
+    """The shards that an authority has: with places taken, with a published CRL, or with a revoked certificate.
+
+    The last are found by a "loose index scan": the recursive part asks for the least shard above the one before, which
+    is one index lookup for each shard. SELECT DISTINCT would read a million revoked rows.
+    """
     table = revocations.c
     mine = table.authority_id == bindparam("authority")
     steps = select(func.min(table.shard).label("shard")).where(mine).cte("steps", recursive=True)
@@ -164,7 +168,7 @@ def insert_intent(connection: Connection, row: CertificateRow, tbs_der: bytes) -
 
 
 def note_signature(connection: Connection, leaf_index: int, certificate_der: bytes, fingerprint: bytes) -> bool:
-    """Keep the signed bytes unless some are kept already: the first signature of a TBS is the one that counts.
+    """Store the signed bytes unless some are stored already: the first signature of a TBS is the one that counts.
 
     The state moves from intended to issued; one that was revoked meanwhile stays revoked. False: others were first.
     """
@@ -188,7 +192,7 @@ def set_state(connection: Connection, leaf_index: int, state: str) -> None:
 
 
 def state_write(leaf_index: int, state: str) -> Write:
-    """The change of `set_state`."""
+    """The write of `set_state`."""
     return _MOVED.write(leaf=leaf_index, new_state=state)
 
 
@@ -199,7 +203,7 @@ def find_certificate(connection: Connection, authority_id: int, serial: int) -> 
 
 
 def query_certificate(database: Database, authority_id: int, serial: int) -> CertificateRow | None:
-    """`find_certificate` as a reading of its own."""
+    """`find_certificate` with a connection of its own."""
     found = _BY_SERIAL.query(database, authority=authority_id, number=serial_bytes(serial))
     return None if found is None else read_row(found)
 
@@ -250,7 +254,7 @@ def list_intended(
 def list_alive(
     connection: Connection, authority_id: int, *, alive_at: int, after: int = -1, count: int = 1000
 ) -> tuple[CertificateRow, ...]:
-    """Signed certificates of an authority that end after `alive_at`, by leaf, from behind `after` on."""
+    """Signed certificates of an authority that end after `alive_at`, by leaf, those after leaf `after`."""
     place = (certificates.c.authority_id, certificates.c.leaf_index)
     query = (
         select(certificates)
@@ -301,7 +305,7 @@ def count_places(connection: Connection, authority_id: int, shard: int) -> int:
 def take_places(connection: Connection, authority_id: int, shard: int, count: int) -> int:
     """Take `count` places in a shard, which begins with its first; gives how many are taken now.
 
-    What stands in every shard has its places in one that begins, too.
+    A shard that begins also has places for certificates of `EVERY_SHARD`.
     """
     mine = (crl_shards.c.authority_id == authority_id, crl_shards.c.shard == shard)
     taken = connection.execute(select(crl_shards.c.places_taken).where(*mine)).scalar_one_or_none()
@@ -332,15 +336,15 @@ def fill_shard(connection: Connection, authority_id: int, shard: int, places: in
 def list_shards(connection: Connection, authority_id: int) -> tuple[int, ...]:
     """Every shard that certificates of an authority point to; a new authority has shard 0.
 
-    Also one of which no place was taken, if a revoked certificate stands in it or a list of it was handed out: nothing
-    that is revoked is in no list, and no list grows old that somebody may ask for.
+    Also a shard without a place taken, if it has a revoked certificate or a published CRL. So every revoked certificate
+    is in some CRL, and no published CRL expires without a successor.
     """
     found = {row.shard for row in connection.execute(_SHARDS, {"authority": authority_id}) if row.shard >= 0}
     return tuple(sorted(found)) or (0,)
 
 
 def list_covered_shards(connection: Connection, authority_id: int, shard: int) -> tuple[int, ...]:
-    """What rows have for their shard that stand in the list of `shard`, or in the complete one for a negative one."""
+    """The shard values of rows that the CRL of `shard` covers; a negative `shard` means the complete CRL."""
     shards = (shard,) if shard >= 0 else list_shards(connection, authority_id)
     return (*shards, EVERY_SHARD) if count_places(connection, authority_id, EVERY_SHARD) else shards
 

@@ -1,4 +1,4 @@
-"""The inventory's rows, in and out, paged by key; which state may follow which is told in fleet/lifecycle."""
+"""The inventory's rows, in and out, paged by key; `fleet.lifecycle` decides which state may follow which."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vagus.records.engine.tables import devices, models
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRow:
-    """One device. `unit` is the compartment that owns it, `place` where it stands; times are seconds since 1970.
+    """One device. `unit` is the compartment that owns it, `place` where it is; times are seconds since 1970.
 
     `changed_at` moves with every change; `transferred_at` only with the unit, None where it never changed.
     """
@@ -107,7 +107,7 @@ def find_device(connection: Connection, device_id: DeviceId) -> DeviceRow | None
 
 
 def query_device(database: Database, device_id: DeviceId) -> DeviceRow | None:
-    """`find_device` as a reading of its own."""
+    """`find_device` with a connection of its own."""
     row = _BY_ID.query(database, device=device_id.text)
     return None if row is None else read_device(row)
 
@@ -185,7 +185,7 @@ def host_names_digest(names: Sequence[str]) -> bytes:
 
 
 def set_device_place(connection: Connection, device_id: DeviceId, place: str | None, *, at: int) -> None:
-    """Note where a device stands."""
+    """Store where a device is."""
     query = devices.update().where(devices.c.id == str(device_id))
     connection.execute(query.values(place=place, changed_at=at))
 

@@ -90,16 +90,16 @@ def set_restored(connection: Connection, at: int, *, size: int, backup_sha256: b
 
 
 def mark_set_back(connection: Connection, at: int) -> None:
-    """`set_restored` where other tools have brought an older state back: of which backup, nobody knows.
+    """`set_restored` where other tools have brought an older state back; the backup is unknown.
 
-    What is marked already stays as it is.
+    An existing mark stays as it is.
     """
     if load_installation(connection).restored_at is None:
         set_restored(connection, at, size=load_head(connection).size, backup_sha256=bytes(32))
 
 
 def set_settled(connection: Connection) -> None:
-    """Note that the gap behind a restore is settled."""
+    """Note that the gap after a restore is settled."""
     values = {"restored_at": None, "restored_size": None, "restored_from": None}
     connection.execute(update(installation).where(installation.c.id == 1).values(**values))
 

@@ -1,4 +1,4 @@
-"""Whose each public key is, for ever: rows in and out; who may certify a key is told in authority/issuance."""
+"""The one owner of each public key, for ever: rows in and out; `authority.issuance` decides who may certify a key."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ _INSERT = Statement(insert(keys), "spki_sha256", "owner", "state", "since")
 
 
 def find_key(connection: Connection, spki_sha256: bytes) -> KeyRow | None:
-    """The key of this hash, if anyone ever showed it."""
+    """The key of this hash, if one was ever presented."""
     row = _FIND.find(connection, spki=spki_sha256)
     return None if row is None else KeyRow(bytes(row.spki_sha256), row.owner, row.state, row.since)
 
 
 def insert_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int, state: str = ACTIVE) -> None:
     """Write down the owner of a key that had none."""
-    write_together(connection, _inserting(spki_sha256, owner, at=at, state=state))
+    write_together(connection, _insert_write(spki_sha256, owner, at=at, state=state))
 
 
 def block_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int) -> bool:
-    """No certificate for this key from now on, whoever brings it; an unknown key is written down with `owner`.
+    """Issue no certificate for this key from now on; an unknown key is stored with `owner`.
 
-    Whether it was news.
+    True where the key was not blocked before.
     """
     known = find_key(connection, spki_sha256)
     news = block_writes(spki_sha256, owner, at=at, state=None if known is None else known.state)
@@ -62,13 +62,13 @@ def block_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int
 
 
 def block_writes(spki_sha256: bytes, owner: str, *, at: int, state: str | None) -> tuple[Write, ...]:
-    """The change of `block_key`, given what stands: the key's state, None for an unknown one; empty: it is blocked."""
+    """The writes of `block_key`, given the key's state (None: the key is unknown); none where it is blocked already."""
     if state == BLOCKED:
         return ()
     if state is None:
-        return (_inserting(spki_sha256, owner, at=at, state=BLOCKED),)
+        return (_insert_write(spki_sha256, owner, at=at, state=BLOCKED),)
     return (_BLOCK.write(spki=spki_sha256, at=at),)
 
 
-def _inserting(spki_sha256: bytes, owner: str, *, at: int, state: str) -> Write:
+def _insert_write(spki_sha256: bytes, owner: str, *, at: int, state: str) -> Write:
     return _INSERT.write(spki_sha256=spki_sha256, owner=owner, state=state, since=at)

@@ -45,7 +45,7 @@ def load_head(connection: Connection) -> LogHead:
 
 
 def iterate_leaves(connection: Connection, start: int = 0, end: int | None = None) -> Iterator[Leaf]:
-    """The leaves of [start, end) in order, all behind `start` by default.
+    """The leaves of [start, end) in order, all from `start` on by default.
 
     Raises IntegrityFailure(LOG_TAMPERED) at the first index that is missing before `end` or in front of a later one.
     """

@@ -1,4 +1,4 @@
-"""Rows for certificates that a restore has lost and the log gave back; decides nothing about them."""
+"""Rows for certificates that a restore has lost and the log still names; decides nothing about them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vagus.records.certificates import EVERY_SHARD, CertificateRow, take_place_e
 from vagus.records.engine.tables import certificates, devices, revocations
 
 LOST = b""
-"""The fingerprint of a certificate whose bytes are gone: no open intent, and equal to no digest."""
+"""The fingerprint of a certificate whose bytes are lost: not NULL, so it is no open intent, and equal to no digest."""
 
 
 def insert_lost_certificate(connection: Connection, row: CertificateRow) -> None:
@@ -31,7 +31,7 @@ def take_place(connection: Connection, authority_id: int, shard: int) -> None:
 
 
 def set_known_shard(connection: Connection, row: CertificateRow, shard: int) -> None:
-    """A list tells in which shard a certificate stands that stood in every one: there alone from now on."""
+    """Move a certificate from every shard to the one whose CRL names it."""
     take_place(connection, row.authority_id, shard)
     for table in (certificates, revocations):
         connection.execute(update(table).where(table.c.leaf_index == row.leaf_index).values(shard=shard))

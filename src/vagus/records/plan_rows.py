@@ -1,4 +1,4 @@
-"""What an installation has, as a plan compares it: few wide readings and the bulk insertion of devices; no rule."""
+"""What an installation has, as a plan compares it: few wide reads, and the bulk insertion of devices; no rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vagus.records.engine.tables import authorities, certificates, devices, inst
 _OWNERS = 500
 _LIVE = ("intended", "issued", "held")
 _IS_BIRTH = certificates.c.profile == literal_column("'idevid'")
-"""Spelt out and no parameter: an index has these rows alone, which no planner sees behind a parameter."""
+"""A literal and no parameter: a partial index holds these rows alone, and a planner uses it only for the literal."""
 _OWN_PROFILES = ("ocsp", "root", "device-ca", "issuing-ca", "sdc-ca", "infrastructure-ca", "line-ca", "tls-server")
 
 
@@ -35,7 +35,7 @@ class ExistingAuthorityRow:
 
 @dataclass(frozen=True, slots=True)
 class ExistingDeviceRow:
-    """A device without what no plan speaks of."""
+    """The columns of a device that a plan names."""
 
     id: str
     unit: str
@@ -87,7 +87,7 @@ def list_existing_devices(connection: Connection) -> tuple[ExistingDeviceRow, ..
 
 
 def list_known_serials(connection: Connection, model: str, serials: Sequence[str]) -> frozenset[str]:
-    """Which of these serial numbers of a model stand in the inventory already."""
+    """Which of these serial numbers of a model are in the inventory already."""
     query = select(devices.c.maker_serial).where(devices.c.maker_serial.in_(serials), hidden(devices.c.model == model))
     return frozenset(connection.execute(query).scalars())
 
@@ -162,7 +162,7 @@ def list_other_births(connection: Connection, births: Mapping[str, bytes]) -> tu
 
 
 def set_group_domain(connection: Connection, domain: str) -> None:
-    """Note the domain under which every identity of the group stands; it never changes once certificates carry it."""
+    """Note the domain under which all identities of the group lie; it never changes once certificates carry it."""
     connection.execute(update(installation).where(installation.c.id == 1).values(group_domain=domain))
 
 

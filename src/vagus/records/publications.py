@@ -13,13 +13,13 @@ from vagus.records.engine.statements import Statement, Write, write_together
 from vagus.records.engine.tables import crl_deltas, crl_publications, leases, ocsp_responders
 
 COMPLETE = -1
-"""The shard number under which the complete list without IssuingDistributionPoint is kept."""
+"""The shard number of the complete CRL, the one without an IssuingDistributionPoint."""
 
 ADOPTED = -1
-"""The sequence of a list that was signed elsewhere, or behind a backup: it covers no step that is known here."""
+"""The sequence of a CRL that was signed elsewhere, or after a backup: which steps it covers is unknown here."""
 
 OUTDATED = -2
-"""The sequence of a list that a restore brought back although a newer one is out: nobody is handed it."""
+"""The sequence of a CRL that a restore brought back although a newer one was published: it is not served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaRow:
-    """The base that the next delta of a shard counts from, and the newest delta (None: there was no base for one)."""
+    """The base of the next delta of a shard, and the newest delta (None: there was no base for one)."""
 
     authority_id: int
     shard: int
@@ -51,7 +51,7 @@ class DeltaRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponderRow:
-    """The delegated OCSP responder of an authority: where its key rests, and its certificate."""
+    """The delegated OCSP responder of an authority: its certificate, and the keystore of its key."""
 
     authority_id: int
     key_id: str
@@ -62,7 +62,7 @@ class ResponderRow:
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """What is there of a shard before another list of it is kept: facts of its newest one, and a row for deltas."""
+    """A shard before its next CRL is stored: the newest CRL without its bytes, and whether a delta row exists."""
 
     newest: Publication | None
     has_delta: bool
@@ -74,7 +74,7 @@ _BESIDE = and_(
 )
 _LISTED = ("number", "this_update", "next_update", "sequence", "crl_der")
 _CHANGED = ("base_number", "base_sequence", "number", "this_update", "next_update", "crl_der")
-_STANDING = Statement(
+_SHARD_STATE = Statement(
     select(
         *(crl_publications.c[name] for name in ("shard", *_LISTED) if name != "crl_der"),
         crl_deltas.c.number.label("delta_number"),
@@ -95,25 +95,26 @@ _UPDATE_DELTA = Statement(
 
 
 def find_shard_state(connection: Connection, authority_id: int, shard: int) -> ShardState:
-    """What is there of a shard: one look where it has a list."""
-    found = _STANDING.find(connection, authority=authority_id, place=shard)
+    """The rows of a shard, in one query where it has a CRL."""
+    found = _SHARD_STATE.find(connection, authority=authority_id, place=shard)
     if found is None:
         return ShardState(None, find_number(connection, authority_id, shard, is_delta=True) is not None)
     return ShardState(_facts(authority_id, found), found.delta_number is not None)
 
 
 def keep(
-    connection: Connection, standing: ShardState, publication: Publication | None, delta: DeltaRow | None = None
+    connection: Connection, state: ShardState, publication: Publication | None, delta: DeltaRow | None = None
 ) -> None:
-    """Keep these as the newest of their shard, of which `standing` was seen under the batch's lock."""
-    # What is there is changed in its place: a driver keeps what was last bound to a statement, which may be 50 MB, and
-    # here to one alone; and no row is deleted and made anew, for these are parts of one statement.
+    """Store these as the newest of their shard; `state` is its state, read in the same batch."""
+    # An existing row is updated in place, never deleted and inserted again: the writes are parts of one statement
+    # (see `write_together`), and two parts must not touch one row. It also keeps the values in one prepared statement:
+    # a driver holds the last values of each, which may be 50 MB.
     writes: list[Write] = []
     if publication is not None:
-        statement = _INSERT if standing.newest is None else _UPDATE
+        statement = _INSERT if state.newest is None else _UPDATE
         writes.append(_writing(statement, publication, _LISTED))
     if delta is not None:
-        writes.append(_writing(_UPDATE_DELTA if standing.has_delta else _INSERT_DELTA, delta, _CHANGED))
+        writes.append(_writing(_UPDATE_DELTA if state.has_delta else _INSERT_DELTA, delta, _CHANGED))
     write_together(connection, *writes)
 
 
@@ -123,7 +124,7 @@ def _writing(statement: Statement, row: Publication | DeltaRow, names: Sequence[
 
 
 def put_publication(connection: Connection, publication: Publication) -> None:
-    """Keep this one as the newest of its shard."""
+    """Store this one as the newest of its shard."""
     keep(connection, find_shard_state(connection, publication.authority_id, publication.shard), publication)
 
 
@@ -145,14 +146,14 @@ def find_facts(connection: Connection, authority_id: int, shard: int) -> Publica
 
 
 def find_number(connection: Connection, authority_id: int, shard: int, *, is_delta: bool) -> int | None:
-    """The number of the newest list (or delta) of a shard, without its bytes."""
+    """The number of the newest CRL (or delta) of a shard, without its bytes."""
     table = crl_deltas if is_delta else crl_publications
     query = select(table.c.number).where(table.c.authority_id == authority_id, table.c.shard == shard)
     return connection.execute(query).scalar_one_or_none()
 
 
 def list_numbers(connection: Connection) -> dict[int, dict[int, int]]:
-    """The number of the newest list of each shard, by authority and shard, without their bytes."""
+    """The number of the newest CRL of each shard, by authority and shard, without their bytes."""
     table = crl_publications.c
     found: dict[int, dict[int, int]] = {}
     for row in connection.execute(select(table.authority_id, table.shard, table.number)):
@@ -161,14 +162,14 @@ def list_numbers(connection: Connection) -> dict[int, dict[int, int]]:
 
 
 def list_outdated(connection: Connection) -> frozenset[tuple[int, int]]:
-    """Authority and shard of each list that is not handed out before it is signed anew."""
+    """Authority and shard of each CRL that is not served before it is signed again."""
     table = crl_publications.c
     query = select(table.authority_id, table.shard).where(table.sequence == OUTDATED)
     return frozenset((row.authority_id, row.shard) for row in connection.execute(query))
 
 
 def outdate_crl(connection: Connection, authority_id: int, shard: int, number: int) -> None:
-    """A newer list than this is out, of `number` at least: the next one is due and goes on from there."""
+    """A newer CRL than this was published, of `number` at least: the next one is due and takes a greater number."""
     mine = (crl_publications.c.authority_id == authority_id, crl_publications.c.shard == shard)
     connection.execute(update(crl_publications).where(*mine).values(sequence=OUTDATED, number=number))
 
@@ -183,20 +184,20 @@ def list_delta_numbers(connection: Connection) -> dict[int, dict[int, int]]:
 
 
 def find_size(connection: Connection, authority_id: int, shard: int) -> int:
-    """The octets of the newest list of a shard, without reading them; 0 before the first."""
+    """The size of the newest CRL of a shard in bytes, without reading them; 0 before the first."""
     table = crl_publications
     query = select(func.length(table.c.crl_der)).where(table.c.authority_id == authority_id, table.c.shard == shard)
     return int(connection.execute(query).scalar_one_or_none() or 0)
 
 
 def list_publications(connection: Connection, authority_id: int) -> tuple[Publication, ...]:
-    """The newest CRL of every shard of an authority, the complete list first."""
+    """The newest CRL of every shard of an authority, the complete CRL first."""
     query = select(crl_publications).where(crl_publications.c.authority_id == authority_id)
     return tuple(_publication(found) for found in connection.execute(query.order_by(crl_publications.c.shard)))
 
 
 def list_facts(connection: Connection, authority_id: int) -> tuple[Publication, ...]:
-    """As `list_publications`, without the bytes: what a look every second costs must not grow with the lists."""
+    """As `list_publications`, without the bytes: this runs every second, and its cost must not grow with the CRLs."""
     table = crl_publications.c
     query = select(table.shard, table.number, table.this_update, table.next_update, table.sequence)
     found = connection.execute(query.where(table.authority_id == authority_id).order_by(table.shard))
@@ -204,13 +205,13 @@ def list_facts(connection: Connection, authority_id: int) -> tuple[Publication, 
 
 
 def find_newest_update(connection: Connection) -> int | None:
-    """The latest thisUpdate of any list that was ever signed here (seconds since 1970 UTC)."""
+    """The latest thisUpdate of any CRL that was signed here (seconds since 1970 UTC)."""
     newest: int | None = connection.execute(select(func.max(crl_publications.c.this_update))).scalar_one()
     return newest
 
 
 def list_dated_after(connection: Connection, at: int) -> tuple[tuple[int, int], ...]:
-    """Authority and shard of each newest list whose thisUpdate is behind `at` (seconds since 1970 UTC)."""
+    """Authority and shard of each newest CRL whose thisUpdate is after `at` (seconds since 1970 UTC)."""
     table = crl_publications.c
     query = select(table.authority_id, table.shard).where(table.this_update > at)
     found = connection.execute(query.order_by(table.authority_id, table.shard))
@@ -218,7 +219,7 @@ def list_dated_after(connection: Connection, at: int) -> tuple[tuple[int, int], 
 
 
 def forget_date(connection: Connection, authority_id: int, shard: int) -> None:
-    """Let the newest list of a shard count as one from 1970: it is due, any date follows. Number and end stand."""
+    """Date the newest CRL of a shard back to 1970: it is due, and any date may follow. Number and nextUpdate stay."""
     mine = (crl_publications.c.authority_id == authority_id, crl_publications.c.shard == shard)
     connection.execute(update(crl_publications).where(*mine).values(this_update=0))
 
@@ -242,7 +243,7 @@ def find_delta(connection: Connection, authority_id: int, shard: int) -> DeltaRo
 
 
 def put_responder(connection: Connection, row: ResponderRow) -> None:
-    """Keep this as the responder of its authority."""
+    """Store this as the responder of its authority."""
     connection.execute(delete(ocsp_responders).where(ocsp_responders.c.authority_id == row.authority_id))
     connection.execute(
         insert(ocsp_responders),
@@ -278,10 +279,11 @@ def list_responder_certificates(connection: Connection) -> dict[int, bytes]:
 
 
 def take_lease(connection: Connection, name: str, holder: str, *, at: int, seconds: int) -> bool:
-    """Take or prolong a lease for `seconds` from `at` on; False while another holder's runs.
+    """Take or prolong a lease for `seconds` from `at` on; False while another holder has it.
 
-    One that would end later than two such leases from now was taken by a clock that ran ahead, and counts as past: its
-    holder may be dead, and its end years off. Clocks that differ by less than a lease take nothing from each other.
+    A lease that ends later than two such periods from now was taken by a clock that ran ahead. It counts as ended,
+    since its holder may be dead and its end years off. Clocks that differ by less than one period do not take leases
+    from each other by this rule.
     """
     is_mine, is_past = leases.c.holder == holder, leases.c.until <= at
     is_from_ahead = leases.c.until > at + 2 * seconds

@@ -1,4 +1,4 @@
-"""One-time enrolment tokens by their hash: rows in and out; who may spend one is told in fleet/tokens."""
+"""One-time enrolment tokens by their hash: rows in and out; `fleet.tokens` decides who may spend one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BIND = Statement(
 
 
 def insert_token(connection: Connection, token: TokenRow) -> None:
-    """Add a token that nobody has used."""
+    """Add a token that is unused."""
     _INSERT.change(
         connection,
         token_sha256=token.token_sha256,
@@ -54,7 +54,7 @@ def insert_token(connection: Connection, token: TokenRow) -> None:
 def bind_token(
     connection: Connection, token_sha256: bytes, spki_sha256: bytes, *, request_id: str | None, at: int
 ) -> bool:
-    """Bind an unused token to a key, and to the certificate that this request id got; False: somebody was faster."""
+    """Bind an unused token to a key, and to the certificate that this request id got; False: it was bound already."""
     return _BIND.change(connection, token=token_sha256, key=spki_sha256, request=request_id, at=at) == 1
 
 

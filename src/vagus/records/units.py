@@ -1,4 +1,4 @@
-"""Issuing compartments and the titles that stand in their subjects: rows in and out, no rules."""
+"""Issuing compartments and the titles in their subjects: rows in and out, no rules."""
 
 from __future__ import annotations
 

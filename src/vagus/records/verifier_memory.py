@@ -12,8 +12,8 @@ from vagus.reasons import Reason
 from vagus.records.engine.statements import Statement
 from vagus.records.engine.tables import verifier_memory
 
-_OCTETS = 20  # RFC 5280 5.2.3: a CRL number has at most 20 octets
-_MAX_NUMBER = (1 << (8 * _OCTETS)) - 1
+_NUMBER_BYTES = 20  # RFC 5280 5.2.3: a CRL number has at most 20 bytes
+_MAX_NUMBER = (1 << (8 * _NUMBER_BYTES)) - 1
 _MAX_INTEGER = (1 << 63) - 1
 _MAX_NAME = 120
 _PAGE = 500
@@ -45,15 +45,15 @@ def find_remembered(connection: Connection, name: str) -> Remembered | None:
 def remember(connection: Connection, name: str, number: int, at: int) -> Remembered:
     """Remember `number` and `at` under `name`, each if it is higher than what is known; gives what is known now.
 
-    Neither goes back: a list of the same number and a later date raises the date alone.
+    Neither goes back: a CRL of the same number and a later date raises the date alone.
     Call it inside a writer's act: the lock of the batch makes reading and writing one step.
-    Raises Malformed(BAD_ARGUMENT) for a number that is negative or above 20 octets, or a name above 120 characters.
+    Raises Malformed(BAD_ARGUMENT) for a number that is negative or above 20 bytes, or a name above 120 characters.
     """
     return remember_all(connection, {name: number}, at)[name]
 
 
 def remember_all(connection: Connection, numbers: Mapping[str, int], at: int) -> dict[str, Remembered]:
-    """`remember` for many names at one moment, in a few statements: a round of lists is hundreds of them."""
+    """`remember` for many names at one moment, in a few statements: one round of CRLs has hundreds of them."""
     for name, number in numbers.items():
         if not 0 <= number <= _MAX_NUMBER or not 0 < len(name) <= _MAX_NAME:
             msg = f"cannot remember a number of {number.bit_length()} bits under a name of {len(name)} characters"
@@ -98,4 +98,4 @@ def _raised(known: Remembered | None, name: str, number: int, at: int) -> Rememb
 
 
 def _encoded(one: Remembered) -> tuple[Remembered, int, bytes]:
-    return one, min(one.number, _MAX_INTEGER), one.number.to_bytes(_OCTETS, "big")
+    return one, min(one.number, _MAX_INTEGER), one.number.to_bytes(_NUMBER_BYTES, "big")

@@ -32,7 +32,7 @@ KEPT_SECONDS = 28 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job under lease to one runner; `attempts` counts this run and tells a lost lease from a kept one."""
+    """A job under lease to one runner; `attempts` counts this run and distinguishes a lost lease from a held one."""
 
     id: int
     kind: str
@@ -46,7 +46,7 @@ class Job:
 def add_work(connection: Connection, kind: str, key: str, payload: str = "{}", *, run_after: int = 0) -> int:
     """Add a job inside the caller's transaction; gives its id. `run_after` in seconds since 1970 UTC.
 
-    An unfinished job of the same kind and key stands for both: its id is given and nothing changes.
+    An unfinished job of the same kind and key counts for both: its id is given and nothing changes.
     """
     there = connection.execute(
         select(work.c.id).where(work.c.kind == kind, work.c.key == key, hidden(work.c.done_at.is_(None))).limit(1)
@@ -58,7 +58,7 @@ def add_work(connection: Connection, kind: str, key: str, payload: str = "{}", *
 
 
 def has_due(connection: Connection, kinds: Collection[str], at: int) -> bool:
-    """Whether `WorkQueue.take` would find anything at `at`: a look that locks nothing, for runners that wait."""
+    """Whether `WorkQueue.take` would find anything at `at`; locks nothing, for runners that poll."""
     query = select(work.c.id).where(work.c.kind.in_(kinds), *_due_and_free(at)).order_by(*_DUE_FIRST).limit(1)
     return connection.execute(query).one_or_none() is not None
 
@@ -83,7 +83,7 @@ def list_given_up(connection: Connection, *, since: int) -> tuple[GivenUp, ...]:
 
 
 def list_overdue(connection: Connection, *, before: int, at: int) -> tuple[str, ...]:
-    """The jobs, as `kind key`, that were due `before`, and that from then to `at` nobody had under lease."""
+    """The jobs, as `kind key`, that were due `before`, and that were under no lease from then to `at`."""
     is_over = (work.c.leased_until < before, work.c.leased_until > at + _LONGEST_SECONDS)
     is_free = or_(work.c.leased_until.is_(None), *is_over)
     query = select(work.c.kind, work.c.key).where(work.c.done_at.is_(None), work.c.run_after <= before, is_free)
@@ -110,8 +110,8 @@ def delete_done(connection: Connection, *, before: int, most: int = 1_000) -> in
 
 
 _DUE_FIRST = (work.c.done_at, work.c.run_after, work.c.id)
-"""The order of the index, said in full also to see whether there is any: a planner that takes most for due would go
-through all that are due tomorrow."""
+"""The order of the index, given in full even to find out whether there is a job. Without it, a planner that
+believes most jobs to be due would scan all that are due tomorrow."""
 
 
 def _due_and_free(at: int) -> tuple[ColumnElement[bool], ...]:
@@ -185,10 +185,10 @@ class WorkQueue:
         _change(batch, job, done_at=batch.at, leased_by=None, leased_until=None, last_error=None)
 
     def give_back(self, job: Job) -> Future[None]:
-        """Free a job that was broken off, for whoever comes next; raises Conflict(LEASE_LOST) as `heartbeat`.
+        """Free a job that was broken off, for another runner; raises Conflict(LEASE_LOST) as `heartbeat`.
 
         An orderly end is no failure: the attempt does not count, or eight restarts would give a long job up. The runner
-        takes nothing more, for its next lease on the job could not be told from this one.
+        takes nothing more, for its next lease on the job would look like this one.
         """
         freed = {"leased_by": None, "leased_until": None, "attempts": job.attempts - 1}
         return self._writer.submit(lambda batch: _change(batch, job, **freed))

@@ -1,7 +1,7 @@
 """Every table on one page; queries live in the file of their noun.
 
 Times are whole seconds since 1970 UTC. A certificate is named by (authority_id, serial) everywhere, and its row
-is keyed by the index of its issuance entry in the ledger: the one order of the installation (design section 6).
+is keyed by the index of its issuance entry in the ledger: the one order of the installation (see `writer`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ metadata = MetaData()
 
 Seconds = BigInteger
 Number = BigInteger().with_variant(Integer, "sqlite")
-InOctets = String(80).with_variant(String(80, collation="C"), "postgresql")
-"""Text of which ranges are asked for: their order must not be that of the language of some database."""
+ByteOrdered = String(80).with_variant(String(80, collation="C"), "postgresql")
+"""Text that is compared in ranges: by its bytes, not by the rules of the database's language."""
 
 
 def _index_where(condition: str, name: str, *columns: str) -> Index:
@@ -134,7 +134,7 @@ devices = Table(
     Column("unit", String(80), ForeignKey("units.name"), nullable=False),
     Column("model", String(80), ForeignKey("models.name"), nullable=False),
     Column("profile", String(40), nullable=False),
-    Column("maker_serial", InOctets, nullable=False),
+    Column("maker_serial", ByteOrdered, nullable=False),
     Column("udi", String(120)),
     Column("place", String(120)),
     Column("state", String(20), nullable=False),
@@ -152,7 +152,7 @@ devices = Table(
     _index_where("host_names IS NOT NULL", "devices_with_host_names", "id"),
 )
 
-keys = Table(  # a key belongs to one owner for ever (design section 4)
+keys = Table(  # a key belongs to one owner for ever (see `keys`)
     "keys",
     metadata,
     Column("spki_sha256", LargeBinary, primary_key=True),
@@ -200,7 +200,7 @@ revocations = Table(
     "revocations",
     metadata,
     Column("leaf_index", Number, ForeignKey("certificates.leaf_index"), primary_key=True, autoincrement=False),
-    Column("sequence", Number, nullable=False, unique=True),  # gapless; what every gate follows
+    Column("sequence", Number, nullable=False, unique=True),  # gapless; what every gateway follows
     Column("authority_id", Integer, nullable=False),
     Column("serial", LargeBinary, nullable=False),
     Column("shard", Integer, nullable=False),
@@ -224,7 +224,7 @@ revocation_events = Table(  # the gapless sequence itself: holds and releases al
     Index("revocation_events_by_act", "act", "at"),
 )
 
-device_changes = Table(  # the gapless sequence of what takes or gives devices their rights; gates follow it too
+device_changes = Table(  # the gapless sequence of what takes or gives devices their rights; gateways follow it too
     "device_changes",
     metadata,
     Column("sequence", Number, primary_key=True, autoincrement=False),
@@ -257,7 +257,7 @@ crl_deltas = Table(  # RFC 5280 5.2.4: what changed since the base that the delt
     Column("crl_der", LargeBinary),  # None until the first change after the base
 )
 
-_STORED_AS_IT_IS = DDL(  # type: ignore[no-untyped-call]  # a list is compressed for long, in the one writer's turn
+_STORED_AS_IT_IS = DDL(  # type: ignore[no-untyped-call]  # to compress a CRL takes long, and the writer would wait
     "ALTER TABLE %(table)s ALTER COLUMN crl_der SET STORAGE EXTERNAL"
 ).execute_if(dialect="postgresql")
 for _lists in (crl_publications, crl_deltas):
@@ -330,7 +330,7 @@ verifier_memory = Table(  # what a verifier must remember across restarts: CRL n
     metadata,
     Column("name", String(120), primary_key=True),
     Column("number", BigInteger, nullable=False),  # clipped to 63 bits, for people
-    Column("octets", LargeBinary, nullable=False),  # the number itself, 20 octets, big-endian
+    Column("octets", LargeBinary, nullable=False),  # the number itself, 20 bytes, big-endian
     Column("at", Seconds, nullable=False),
 )
 

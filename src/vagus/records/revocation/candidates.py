@@ -1,4 +1,4 @@
-"""What stands about one certificate that is to be revoked, held or released, in one look; decides nothing about it."""
+"""Everything on record about one certificate that is to be revoked, held or released, in one query; decides nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vagus.records.engine.tables import authorities, certificates, keys, revocat
 class Revocable:
     """A certificate, who issued it, the state of its key and its present place among the revoked.
 
-    `key_state` is None for a key that nobody wrote down; `sequence` and `reason` (RFC 5280 5.3.1 code) are None unless
+    `key_state` is None for a key that is not on record; `sequence` and `reason` (RFC 5280 5.3.1 code) are None unless
     the certificate is revoked or on hold.
     """
 
@@ -27,13 +27,13 @@ class Revocable:
     reference: str
     key_state: str | None
     is_key_shared: bool
-    """Whether other certificates, whoever issued them, are for the same key."""
+    """Whether other certificates, of any issuer, are for the same key."""
     sequence: int | None
     reason: int | None
 
 
 _OTHERS = certificates.alias("others")
-_LOOK = (
+_QUERY = (
     select(
         certificates,
         authorities.c.name.label("issuer_name"),
@@ -51,21 +51,21 @@ _LOOK = (
     .outerjoin(keys, keys.c.spki_sha256 == certificates.c.spki_sha256)
     .outerjoin(revocations, revocations.c.leaf_index == certificates.c.leaf_index)
 )
-_BY_LEAF = Statement(_LOOK.where(certificates.c.leaf_index == bindparam("leaf")))
+_BY_LEAF = Statement(_QUERY.where(certificates.c.leaf_index == bindparam("leaf")))
 _BY_SERIAL = Statement(
-    _LOOK.where(
+    _QUERY.where(
         certificates.c.serial == bindparam("number"), hidden(certificates.c.authority_id == bindparam("authority"))
     )
 )
 
 
 def find_revocable(connection: Connection, leaf_index: int) -> Revocable | None:
-    """What stands about the certificate of this issuance entry."""
+    """The certificate of this issuance entry."""
     return _read(_BY_LEAF.find(connection, leaf=leaf_index))
 
 
 def find_revocable_serial(connection: Connection, authority_id: int, serial: int) -> Revocable | None:
-    """What stands about the certificate that (issuer, serial) names."""
+    """The certificate that (issuer, serial) names."""
     return _read(_BY_SERIAL.find(connection, authority=authority_id, number=serial_bytes(serial)))
 
 

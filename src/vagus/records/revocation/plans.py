@@ -1,4 +1,4 @@
-"""Mass revocations as rows, with how far each has come: in and out; who may run one is told in authority."""
+"""Mass revocations as rows, with how far each has come: in and out; `authority` decides who may run one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DONE = "done"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationPlanRow:
-    """A mass revocation. `stages` tells how many certificates in all are done after each; `position` is a leaf."""
+    """A mass revocation. `stages` has how many certificates in all are done after each; `position` is a leaf."""
 
     id: int
     selection: Selection
@@ -44,13 +44,13 @@ class RevocationPlanRow:
 
 
 def insert_plan(connection: Connection, row: RevocationPlanRow) -> int:
-    """Write a plan down; gives its id (that of `row` is not read)."""
+    """Store a plan; gives its id (that of `row` is not read)."""
     inserted = connection.execute(insert(revocation_plans).values(**_values(row)))
     return int((inserted.inserted_primary_key or (0,))[0])
 
 
 def update_plan(connection: Connection, row: RevocationPlanRow) -> None:
-    """Keep what became of a plan."""
+    """Store the state of a plan."""
     connection.execute(update(revocation_plans).where(revocation_plans.c.id == row.id).values(**_values(row)))
 
 

@@ -1,4 +1,4 @@
-"""What is revoked or on hold, and the gapless sequence of how it came so: rows in and out; decides nothing."""
+"""What is revoked or on hold, and the gapless sequence of the acts that led there: rows in and out; decides nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RevocationRow:
 
 @dataclass(frozen=True, slots=True)
 class RevocationEvent:
-    """One step of the sequence that every gate follows."""
+    """One step of the sequence that every gateway follows."""
 
     sequence: int
     authority_id: int
@@ -62,18 +62,18 @@ _ENTRIES = (
     .limit(bindparam("count"))
 )
 _PAGE = 5000
-_LISTED_BEHIND = (
+_REVOKED_AFTER = (
     select(
         revocations.c.leaf_index, revocations.c.serial, revocations.c.entry_der, revocations.c.revoked_at.label("at")
     )
     .where(
         revocations.c.authority_id == bindparam("authority"),
         revocations.c.shard == bindparam("shard"),
-        revocations.c.sequence > bindparam("behind"),
+        revocations.c.sequence > bindparam("after"),
     )
     .limit(bindparam("most"))
 )
-_RELEASED_BEHIND = (
+_RELEASED_AFTER = (
     select(
         certificates.c.leaf_index,
         certificates.c.serial,
@@ -92,7 +92,7 @@ _RELEASED_BEHIND = (
     .where(
         revocation_events.c.authority_id == bindparam("authority"),
         revocation_events.c.act == RELEASE,
-        revocation_events.c.sequence > bindparam("behind"),
+        revocation_events.c.sequence > bindparam("after"),
         certificates.c.shard == bindparam("shard"),
         ~exists().where(revocations.c.leaf_index == certificates.c.leaf_index),
     )
@@ -102,13 +102,13 @@ _RELEASED_BEHIND = (
 
 
 def put_revocation(connection: Connection, row: RevocationRow) -> None:
-    """Revoke or hold: replaces what stood for this certificate."""
+    """Revoke or hold: replaces an existing row of this certificate."""
     delete_revocation(connection, row.leaf_index)
     write_together(connection, revocation_write(row))
 
 
 def revocation_write(row: RevocationRow) -> Write:
-    """The change that revokes or holds a certificate about which nothing stands."""
+    """The change that revokes or holds a certificate that has no such row."""
     return _INSERT.write(
         leaf_index=row.leaf_index,
         sequence=row.sequence,
@@ -123,7 +123,7 @@ def revocation_write(row: RevocationRow) -> Write:
 
 
 def delete_revocation(connection: Connection, leaf_index: int) -> None:
-    """Release from hold: the certificate stands in no further CRL."""
+    """Release from hold: no further CRL names the certificate."""
     write_together(connection, removal_write(leaf_index))
 
 
@@ -169,7 +169,7 @@ def find_revoked_serial(connection: Connection, authority_id: int, serial: int) 
 def iterate_entries(connection: Connection, authority_id: int, shard: int, *, ends_from: int) -> Iterator[bytes]:
     """The CRL entries of one shard whose certificates end at `ends_from` or later, in the order of their leaves.
 
-    Some thousands at a time, joined as a list holds them: a million octet strings apart would weigh twice as much.
+    Some thousands at a time, joined as a CRL holds them: a million separate byte strings would need twice the memory.
     """
     position = -1
     values = {"authority": authority_id, "shard": shard, "ends_from": ends_from, "count": _PAGE}
@@ -209,7 +209,7 @@ def newest_sequence(connection: Connection, authority_id: int | None = None) -> 
 
 
 def newest_by_shard(connection: Connection, authority_id: int, *, after: int) -> dict[int, int]:
-    """For each shard that anything touched behind `after`: the newest step of the sequence that did."""
+    """For each shard with a step after `after`: the newest of its steps."""
     query = (
         select(certificates.c.shard, func.max(revocation_events.c.sequence).label("newest"))
         .select_from(
@@ -240,13 +240,14 @@ class Change:
 
 
 def list_changes(connection: Connection, authority_id: int, shard: int, *, after: int, most: int) -> tuple[Change, ...]:
-    """Every certificate of a shard that anything happened to behind `after`, in the order of leaves; at most `most`."""
-    # What stands revoked or held tells its last step itself; of the steps only releases are read, which are few: a mass
-    # revocation stays behind the base for hours, and every list of every shard comes by here.
+    """Every certificate of a shard with a step after `after`, in the order of leaves; at most `most`."""
+    # A revoked or held certificate has its last step in its own row. So only releases, which are few, are read from the
+    # sequence. After a mass revocation the base is hours old and a million steps lie after it, and every delta of every
+    # shard comes from this query.
     found = []
     for one in list_covered_shards(connection, authority_id, shard):
-        values = {"authority": authority_id, "shard": one, "behind": after, "most": most}
-        found += [*connection.execute(_LISTED_BEHIND, values), *connection.execute(_RELEASED_BEHIND, values)]
+        values = {"authority": authority_id, "shard": one, "after": after, "most": most}
+        found += [*connection.execute(_REVOKED_AFTER, values), *connection.execute(_RELEASED_AFTER, values)]
     found.sort(key=lambda row: row.leaf_index)
     return tuple(
         Change(int.from_bytes(row.serial, "big"), None if row.entry_der is None else bytes(row.entry_der), row.at)
@@ -255,10 +256,10 @@ def list_changes(connection: Connection, authority_id: int, shard: int, *, after
 
 
 def oldest_waiting(connection: Connection, authority_id: int, shard: int, *, after: int) -> int | None:
-    """When the first step of a shard behind `after` was made that still stands, seconds since 1970 UTC; None without.
+    """The time of a shard's first step after `after` that still counts, seconds since 1970 UTC; None without one.
 
-    Moments grow with the sequence, in which lists take steps too. Where a clock was set back between two that wait, the
-    later one bears the earlier moment, and the first decides all the same.
+    "First" is by the sequence, the order in which CRLs take steps. Where a clock was set back between two steps, the
+    later one has the earlier time; the time of the first is used all the same.
     """
     table = revocations.c
     place = (table.authority_id, table.shard, table.sequence)

@@ -1,4 +1,4 @@
-"""What published status must say: who is revoked since when, who was released, whom to ask about; publishes nothing."""
+"""What published status must say: what is revoked since when, what was released, what to probe; publishes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vagus.records.publications import COMPLETE
 from vagus.records.revocation.revocations import RELEASE
 
 _NEAR = 500
-"""How many certificates a look for one that is alive goes through: few enough for the index of their order."""
+"""How many certificates the search for a live one reads: few enough that the planner takes the index of their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class RevokedFact:
 
 
 def iterate_revoked(connection: Connection, authority_id: int, shard: int | None = None) -> Iterator[RevokedFact]:
-    """Everything that stands revoked or on hold of one authority (or one of its shards), by shard and leaf."""
+    """All certificates of an authority (or one of its shards) that are revoked or on hold now, by shard and leaf."""
     table = revocations.c
     query = (
         select(table.serial, table.shard, table.revoked_at, table.not_after, table.sequence)
@@ -45,7 +45,7 @@ def iterate_revoked(connection: Connection, authority_id: int, shard: int | None
 
 
 def list_released(connection: Connection, authority_id: int, *, since: int) -> frozenset[int]:
-    """The serials whose hold ended at `since` or later: lists made before may still name them."""
+    """The serials whose hold ended at `since` or later: CRLs made before may still name them."""
     table = revocation_events.c
     query = select(table.serial).where(table.authority_id == authority_id, table.act == RELEASE, table.at >= since)
     return frozenset(int.from_bytes(serial, "big") for serial in connection.execute(query).scalars())
@@ -65,9 +65,9 @@ def list_newest_revoked(connection: Connection, authority_id: int, count: int) -
 
 
 def find_alive_from(connection: Connection, authority_id: int, leaf_index: int, *, alive_at: int) -> int | None:
-    """The leaf of the first signed certificate at or behind `leaf_index` that ends after `alive_at`.
+    """The leaf of the first signed certificate at or after `leaf_index` that ends after `alive_at`.
 
-    None also where it would be behind hundreds that are past: of an authority of old there may be a million.
+    None also where hundreds before it have ended: an old authority may have a million such certificates.
     """
     table = certificates.c
     place = (table.authority_id, table.leaf_index)
@@ -85,8 +85,8 @@ def find_alive_from(connection: Connection, authority_id: int, leaf_index: int, 
 def find_newest_alive(connection: Connection, authority_id: int, *, alive_at: int) -> CertificateRow | None:
     """The newest signed certificate of an authority that ends after `alive_at`, revoked or not.
 
-    None also where hundreds that are newer have ended: those of short life, of which nobody asks for a list. One whose
-    bytes a restore has lost is passed over.
+    None also where hundreds of newer ones have ended: certificates of short life, which need no CRL. A certificate
+    whose bytes a restore has lost is skipped.
     """
     table = certificates.c
     place = (table.authority_id, table.leaf_index)
