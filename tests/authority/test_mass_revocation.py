@@ -13,7 +13,8 @@ from vagus.authority import mass_revocation
 from vagus.authority.crls.overdue import overdue_crls
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
-from vagus.authority.mass_revocation import Forecast, MassRevocation
+from vagus.authority.mass_revocation import MassRevocation
+from vagus.authority.revocation_forecast import Forecast
 from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
 from vagus.identifiers import DeviceId
 from vagus.ledger.entries import OperatorAct, decode_entry

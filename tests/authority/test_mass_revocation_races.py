@@ -78,10 +78,10 @@ class Overtaken(MassRevocation):
         self._meanwhile = meanwhile
         self._steps = 0
 
-    def _submit_step(self, plan_id: int, by: str, chosen: mass_revocation._Chosen) -> RevocationPlanRow:
+    def _submit_step(self, plan_id: int, by: str, candidates: mass_revocation._Candidates) -> RevocationPlanRow:
         self._steps += 1
         self._meanwhile(self._steps)
-        return super()._submit_step(plan_id, by, chosen)
+        return super()._submit_step(plan_id, by, candidates)
 
 
 @contextmanager
@@ -418,7 +418,7 @@ def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_r
     with pytest.raises(Conflict) as refusal:
         acts(house).run(plan.id, by=ALICE, stop=_in_between(overtake))
     assert refusal.value.reason is Reason.DEVICE_STATE
-    assert "was proposed at stage 1 of 3 when it was looked at and is paused at stage 2 of 3" in refusal.value.message
+    assert "was proposed at stage 1 of 3 when it was read and is paused at stage 2 of 3" in refusal.value.message
     row = _plan(house, plan.id)
     assert (row.state, row.stage, row.done) == (PAUSED, 1, 1), "nobody has looked at it before the second stage"
     with pytest.raises(Conflict):

@@ -174,7 +174,7 @@ def test_a_pause_between_a_servers_look_at_its_job_and_the_beginning_holds_the_s
     with house.database.reading() as connection:
         waiting = connection.execute(select(work.c.last_error).where(work.c.done_at.is_(None))).scalars().all()
     assert len(waiting) == 1
-    assert waiting[0].startswith("DEVICE_STATE: plan 1 was paused at stage 2 of 2 when it was looked at")
+    assert waiting[0].startswith("DEVICE_STATE: plan 1 was paused at stage 2 of 2 when it was read")
 
 
 def test_a_pause_that_nobody_has_seen_is_not_taken_back_by_handing_over(house: Installation) -> None:

@@ -1,7 +1,10 @@
-"""Whether the clock can be right, by what else tells time, before a list is dated; sets no clock.
+"""Checks, before a CRL is dated, that the clock is not ahead, by other sources of time; sets no clock.
 
-A list from the future is refused by everybody until then, and so is each one that is dated before it: one hour of a
-wrong clock may silence an authority for a month.
+Relying parties refuse a CRL from the future until its date has come. They then also refuse each CRL that is dated
+before it. So one hour of a clock that is a month ahead makes an authority unusable for a month.
+
+Two sources are used. The database server's clock, if there is a server. And `elapsed`, which is a monotonic clock:
+since the last check, the clock can have gained no more than what has elapsed, and `LEAP`.
 """
 
 from __future__ import annotations
@@ -22,13 +25,13 @@ if TYPE_CHECKING:
 SLACK = timedelta(minutes=5)
 """How far two machines' clocks may differ."""
 LEAP = timedelta(hours=1)
-"""How far a clock may be set ahead under a running process: a virtual machine that was paused finds it so."""
+"""By how much a clock may jump ahead under a running process, as when a virtual machine was paused."""
 
 
 class ClockBound:
-    """Compares a clock with the database server's and with `elapsed`, seconds that nobody can set.
+    """Compares a clock with the database server's and with `elapsed`, monotonic seconds that no operator can set.
 
-    A process that begins with a wrong clock over SQLite has nothing to compare it with.
+    Limit: a process over SQLite that starts with a wrong clock has nothing to compare it with.
     """
 
     def __init__(self, database: Database, clock: Clock, elapsed: Callable[[], float]) -> None:
@@ -38,14 +41,14 @@ class ClockBound:
         self._seen = clock.now(), elapsed()
 
     def check(self) -> None:
-        """Raises Unavailable(CLOCK_AHEAD) while the clock is ahead of what it can be; the next check goes on from here.
+        """Raises Unavailable(CLOCK_AHEAD) while the clock is ahead of what it can be; otherwise remembers this reading.
 
-        That the database's clock agrees excuses no leap: it may be the same machine's, or be set by whoever set ours.
+        The database's clock does not excuse a jump: it may run on the same machine, or be set by the same operator.
         """
         self._seen = self._measure()
 
     def check_only(self) -> None:
-        """As `check`, for those who only tell: however often it is called, no leap more is forgiven."""
+        """As `check`, for monitoring: the reading is not remembered, so repeated calls allow no larger jump."""
         self._measure()
 
     def _measure(self) -> tuple[datetime, float]:

@@ -1,8 +1,8 @@
-"""What only lists still tell of an authority: revocations made before it came here, or behind a backup; signs none.
+"""Records revocations that only CRLs know: made before an authority was imported, or after a backup; signs no CRL.
 
-A list names serials of which nothing else is known. Each becomes a row without bytes, key or owner, revoked or on hold,
-so that it stands in every further list and answer; and the list's number and dates become the floor of ours. Which of
-our lists a certificate names is taken from the list that names it; where that does not tell, it stands in each.
+Such a CRL names serial numbers of certificates that are not in the database. Each becomes a row without bytes, key and
+owner, revoked or on hold, so that every later CRL and OCSP response has it. The number and dates of the CRL become the
+floor of ours. If the CRL does not show which of our shards the certificate names, the row counts for every shard.
 """
 
 from __future__ import annotations
@@ -38,43 +38,43 @@ from vagus.records.revocation.revocations import find_revocation
 from vagus.x509.crls.building import RevocationReason
 
 LOST = "lost"
-"""Why a certificate has no bytes here: it was issued behind the backup that was restored."""
+"""Why a certificate has no bytes here: it was issued after the backup that was restored."""
 
 ELSEWHERE = "elsewhere"
 """As `LOST`: it was issued before its authority came here."""
 
 
 def find_known_shard(connection: Connection, authority: AuthorityRow, serial: int) -> int | None:
-    """The shard in which a certificate is known to stand."""
+    """The shard of a certificate that is known here, if that is known."""
     row = find_certificate(connection, authority.id, serial)
     return None if row is None or row.shard == EVERY_SHARD else row.shard
 
 
-def record_crls(batch: Batch, *lists: ForeignCrl, since: str, by: str) -> int:
-    """Write down what lists say together, and go on from their numbers; gives how many certificates that was news of.
+def record_crls(batch: Batch, *crls: ForeignCrl, since: str, by: str) -> int:
+    """Record what CRLs together say, and go on from their numbers; gives how many certificates changed.
 
-    A certificate from elsewhere names no list of ours, unless one of these lists is.
+    A certificate from elsewhere names no CRL of ours, unless one of these CRLs is ours.
     """
-    for one in lists:
+    for one in crls:
         adopt_crl(batch, one)
-    said = combine_crls(lists, lambda authority, serial: find_known_shard(batch.connection, authority, serial))
-    authorities = {one.authority.reference: one.authority for one in lists}
-    is_of_ours = since == LOST or any(one.shard is not None for one in lists)
-    return record_combined(batch, authorities, said, since=since, by=by, is_of_ours=is_of_ours)
+    combined = combine_crls(crls, lambda authority, serial: find_known_shard(batch.connection, authority, serial))
+    authorities = {one.authority.reference: one.authority for one in crls}
+    is_of_ours = since == LOST or any(one.shard is not None for one in crls)
+    return record_combined(batch, authorities, combined, since=since, by=by, is_of_ours=is_of_ours)
 
 
 def record_combined(
     batch: Batch,
     authorities: Mapping[str, AuthorityRow],
-    said: Mapping[tuple[str, int], CombinedEntry],
+    combined: Mapping[tuple[str, int], CombinedEntry],
     *,
     since: str,
     by: str,
     is_of_ours: bool = False,
 ) -> int:
-    """Revoke or hold what lists name together; gives how many certificates that was news of.
+    """Revoke or hold what CRLs name together; gives how many certificates changed.
 
-    `is_of_ours`: whether lists of ours may be named by certificates of which nothing is known.
+    `is_of_ours`: whether certificates that are not known here may name CRLs of ours.
     """
     return sum(
         record_entry(
@@ -87,7 +87,7 @@ def record_combined(
             shard=one.shard,
             is_of_ours=is_of_ours,
         )
-        for (reference, serial), one in said.items()
+        for (reference, serial), one in combined.items()
     )
 
 
@@ -102,17 +102,17 @@ def record_entry(
     shard: int | None = None,
     is_of_ours: bool = False,
 ) -> int:
-    """Revoke or hold what a list names, whether its certificate is known here or not; 1 where that was news.
+    """Revoke or hold a certificate that a CRL names, known here or not; 1 if that changed it, else 0.
 
-    `shard` is that of the list of ours which its CDP names, if that is known; `is_of_ours` as in `record_combined`.
+    `shard` is the shard of ours that its CDP names, if known; `is_of_ours` as in `record_combined`.
     """
     row = find_certificate(batch.connection, authority.id, serial)
     if row is None:
-        row = _record(batch, authority, serial, since, shard, is_of_ours=is_of_ours)
+        row = _insert_row(batch, authority, serial, since, shard, is_of_ours=is_of_ours)
     elif row.shard == EVERY_SHARD and shard is not None:
         set_known_shard(batch.connection, row, shard)
     before = find_revocation(batch.connection, row.leaf_index)
-    if before is not None and not _says_more(RevocationReason(before.reason), reason):
+    if before is not None and not _is_graver(RevocationReason(before.reason), reason):
         return 0
     if reason is RevocationReason.CERTIFICATE_HOLD:
         hold_row(batch, row, by=by)
@@ -121,19 +121,19 @@ def record_entry(
     return 1
 
 
-def _says_more(before: RevocationReason, reason: RevocationReason) -> bool:
+def _is_graver(before: RevocationReason, reason: RevocationReason) -> bool:
     if reason is RevocationReason.CERTIFICATE_HOLD:
         return False
     return before is RevocationReason.CERTIFICATE_HOLD or (reason.is_compromise and not before.is_compromise)
 
 
-def _record(
+def _insert_row(
     batch: Batch, authority: AuthorityRow, serial: int, since: str, shard: int | None, *, is_of_ours: bool
 ) -> CertificateRow:
-    """The row of a certificate that only a list speaks of: neither key nor owner nor bytes are known."""
+    """Insert the row of a certificate that only a CRL names: its key, owner and bytes are not known."""
     request_id = f"{since}:{authority.id}:{serial:x}"
     owner = f"rule:{since}"
-    # of no key, but of this row alone: whoever revokes by key must not take two of them for one
+    # not a key, but unique to this row: a revocation by key must never reach two such rows at once
     spki_sha256 = hashlib.sha256(request_id.encode()).digest()
     key_rows.insert_key(batch.connection, spki_sha256, owner, at=batch.at)
     leaf_index = append(
@@ -169,7 +169,7 @@ def _record(
 
 
 def _choose_shard(connection: Connection, authority: AuthorityRow, *, is_of_ours: bool) -> int:
-    """Where a certificate stands whose CDP nobody knows: in every list that it may name, in any if it names none."""
+    """The shard of a certificate with an unknown CDP: every shard if it may name one of ours, else any with places."""
     if authority.is_offline:  # it has one shard for ever
         return 0
     if is_of_ours:
@@ -178,16 +178,16 @@ def _choose_shard(connection: Connection, authority: AuthorityRow, *, is_of_ours
     return shard if taken < shards.SHARD_PLACES else shard + 1
 
 
-def adopt_crl(batch: Batch, listed: ForeignCrl) -> bool:
-    """A list newer than ours becomes ours: its number and dates are the floor of the next one. Whether it was newer.
+def adopt_crl(batch: Batch, foreign: ForeignCrl) -> bool:
+    """Store a CRL that is newer than ours as ours, so that the next one goes on from its number; whether it was newer.
 
-    Its shard, which certificates that are not known here may name, is signed again from now on and takes no new ones.
+    Certificates that are not known here may name its shard. So the shard is signed from now on and takes no new ones.
     """
-    authority, crl = listed.authority, listed.crl
+    authority, crl = foreign.authority, foreign.crl
     if crl.number is None or crl.next_update is None:
         return False
-    # What an offline authority signs speaks for all that it issued, under both of its addresses.
-    places = (COMPLETE, 0) if authority.is_offline else (COMPLETE if listed.shard is None else listed.shard,)
+    # an offline authority's CRL covers all that it issued, under both of its URLs
+    places = (COMPLETE, 0) if authority.is_offline else (COMPLETE if foreign.shard is None else foreign.shard,)
     is_news = False
     for shard in places:
         if shard >= 0 and not authority.is_offline:
@@ -204,7 +204,7 @@ def adopt_crl(batch: Batch, listed: ForeignCrl) -> bool:
                 number=crl.number,
                 this_update=int(crl.this_update.timestamp()),
                 next_update=int(crl.next_update.timestamp()),
-                sequence=ADOPTED,  # covers nothing of what is written down from it: the next look signs it anew
+                sequence=ADOPTED,  # it covers no step of ours, so it is signed anew when CRLs are next checked
                 crl_der=crl.der,
             ),
         )
@@ -214,10 +214,10 @@ def adopt_crl(batch: Batch, listed: ForeignCrl) -> bool:
 def revoke_earlier(
     writer: Writer, name: str, generation: int, serial: int, reason: RevocationReason, *, by: str
 ) -> int:
-    """Revoke a certificate that an imported authority issued elsewhere; 1 where that was news.
+    """Revoke a certificate that an imported authority issued elsewhere; 1 if that changed it, else 0.
 
-    Raises Conflict(AUTHORITY_UNKNOWN), and Conflict(NOT_ISSUED) for an authority whose every certificate was made
-    here: a serial that it does not know was never issued.
+    Raises Conflict(AUTHORITY_UNKNOWN), and Conflict(NOT_ISSUED) for an authority that issued only here: then a
+    serial number that is not in the database was never issued.
     """
 
     def act(batch: Batch) -> int:
@@ -226,7 +226,7 @@ def revoke_earlier(
             msg = f"there is no authority {name}#{generation} with a certificate; see: vagus ca list"
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=f"{name}#{generation}")
         if row.request_der is not None:
-            msg = f"{row.reference} was born here, so it never issued {serial:x} elsewhere; see: vagus revoke"
+            msg = f"{row.reference} was made here, so it never issued {serial:x} elsewhere; see: vagus revoke"
             raise Conflict(Reason.NOT_ISSUED, msg, authority=row.reference, serial=f"{serial:x}")
         return record_entry(batch, row, serial, reason, since=ELSEWHERE, by=by)
 

@@ -1,34 +1,39 @@
-"""Many certificates revoked, held or released by plan: counted, approved, run in stages; publishes no list.
+"""Revokes, holds or releases many certificates by a plan: counted, approved, run in stages; publishes no CRL.
 
     proposed -> running -> paused -> running ... -> done
     stopped: from any of these, by an operator or a stop condition
 
-Each step of a run is one transaction with its place in the plan: killed anywhere, it goes on where it stood. A stage
-ends in `paused`, so that somebody looks before the next. Certificates issued and holds made after the proposal are not
-touched. What a step may reach is searched for outside the writer's turn, in which its own few are looked at again.
+- A *stage* ends at a number of certificates and in `paused`, so that an operator looks before the next one.
+- A *step* is one transaction: up to `STEP` certificates, together with the plan's place after them (`position`, a leaf
+  index). A process that is killed anywhere goes on from that place.
+- A plan never reaches certificates issued after it was proposed (`newest_leaf`) and never releases holds made after it
+  (`newest_step`).
+
+The search for a step's certificates is long, so it runs outside the writer (`_Remaining`). The step then checks the few
+that it found once more in its own transaction: another process may have changed them.
 """
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from vagus.authority import revocation
+from vagus.authority.revocation_forecast import Forecast, count_approvals, make_forecast
 from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as certificate_rows
-from vagus.records import publications
 from vagus.records.revocation import plans as rows
 from vagus.records.revocation import revocations as revocation_rows
 from vagus.records.revocation import selections
 from vagus.records.revocation.plans import RevocationPlanRow
-from vagus.records.revocation.selections import Selection, SelectionCount
+from vagus.records.revocation.selections import Selection
 from vagus.x509.crls.building import RevocationReason
 
 if TYPE_CHECKING:
@@ -41,63 +46,44 @@ if TYPE_CHECKING:
 DEFAULT_STAGES = (1, 10, 50)
 """Percent of the certificates after each stage but the last, which does the rest."""
 STEP = 200
-"""Certificates in one transaction: about 0.1 s during which nobody else writes."""
-_LOOKED_AT = 1_000
-"""Certificates that are looked at together where a step's first are in no state for it."""
+"""Certificates in one transaction: about 0.1 s in which no other act is written."""
+_PAGE = 1_000
+"""Certificates whose state is read at once, if the first ones of a step need no change any more."""
 PAUSED_BY_OPERATOR = "paused-by-operator"
-"""Beside a plan that an operator paused; one that paused behind a stage bears no mark."""
-_ENTRY_OCTETS = 53
-_NO_COUNTS = {"approvals_needed", "offline"}
+"""The mark of a plan that an operator paused. A plan that paused after a stage has no mark."""
+_NOT_STORED = {"approvals_needed", "offline"}
 _STATES = {
     rows.PROPOSED: (rows.RUNNING, rows.STOPPED),
     rows.PAUSED: (rows.RUNNING, rows.PAUSED, rows.STOPPED),
     rows.RUNNING: (rows.RUNNING, rows.PAUSED, rows.STOPPED, rows.DONE),
 }
-_BEFORE = {
+_STATES_BEFORE = {
     revocation_rows.REVOKE: ("intended", "issued", "held"),
     revocation_rows.HOLD: ("intended", "issued"),
     revocation_rows.RELEASE: ("held",),
 }
 
 
-def _before(act: str, reason: int) -> tuple[str, ...]:
-    """In which states an act finds what it changes: a compromise says more than what was revoked before said."""
+def _states_before(act: str, reason: int) -> tuple[str, ...]:
+    """The states of certificates that an act changes. A compromise also changes what is revoked for a lesser reason."""
     is_compromise = act == revocation_rows.REVOKE and RevocationReason(reason).is_compromise
-    return (*_BEFORE[act], selections.REVOKED_FOR_LESS) if is_compromise else _BEFORE[act]
+    return (*_STATES_BEFORE[act], selections.REVOKED_FOR_LESS) if is_compromise else _STATES_BEFORE[act]
 
 
 LockOut = Callable[["Batch", str, str], None]
-"""Keeps a device (by id; and by whom) from enrolling anew, in the transaction that revokes its certificate."""
+"""Called with batch, device id and operator in the transaction that revokes: keeps a device from enrolling anew."""
 
 
-def _lock_nobody(_batch: Batch, _device_id: str, _by: str) -> None:
+def _lock_no_device(_batch: Batch, _device_id: str, _by: str) -> None:
     return
 
 
 StopCondition = Callable[[RevocationPlanRow], str | None]
-"""Why the plan must stop now, or None: asked before each stage and after each step. A word such as `lists-behind`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """What a plan would do, shown before anybody approves it.
-
-    `list_octets` is by how much all shards together grow, `largest_list_octets` the largest of them after it, and
-    `ocsp_answers` how many kept answers die and are signed again when asked for. `offline` are the issuers that sign
-    no list before a ceremony, and never OCSP answers.
-    """
-
-    certificates: int
-    devices: int
-    list_octets: int
-    largest_list_octets: int
-    ocsp_answers: int
-    approvals_needed: int
-    offline: tuple[str, ...] = ()
+"""Why the plan must stop now, as a word such as `lists-behind`, or None. Checked before each stage, after each step."""
 
 
 class MassRevocation:
-    """The acts around plans. `by` names who acts; an operator approves once."""
+    """The acts on plans. `by` names the operator; each operator approves once."""
 
     def __init__(
         self,
@@ -106,7 +92,7 @@ class MassRevocation:
         writer: Writer,
         clock: Clock,
         *,
-        lock_out: LockOut = _lock_nobody,
+        lock_out: LockOut = _lock_no_device,
     ) -> None:
         """`lock_out` is what the inventory does to devices whose plan says so."""
         self._pack = pack
@@ -121,19 +107,14 @@ class MassRevocation:
         A compromise also counts what is revoked for another reason: its keys may be certified until they are blocked.
         """
         _check_selection(selection)
-        at, states = int(self._clock.now().timestamp()), _before(act, reason)
+        at, states = int(self._clock.now().timestamp()), _states_before(act, reason)
         with self._database.reading() as connection:
-            counts = selections.count_selected(connection, selection, alive_at=at, states=states)
-            devices = selections.count_devices(connection, selection, alive_at=at, states=states)
-            named = counts
-            if act == revocation_rows.HOLD:  # what is held now may be released before the plan comes by, which holds it
-                named = selections.count_selected(connection, selection, alive_at=at)
-            return self._forecast(connection, counts, devices, act, named)
+            return make_forecast(connection, self._pack, selection, act, states=states, at=at)
 
     def count_left(self, row: RevocationPlanRow) -> int:
-        """How many certificates of a plan's selection its act has not reached now, whenever they were issued.
+        """How many certificates of a plan's selection its act has not reached, whenever they were issued.
 
-        Of a plan that is done: what was issued since it was proposed, and what was changed back since.
+        For a plan that is done: those issued since it was proposed, and those changed back since.
         """
         at = int(self._clock.now().timestamp())
         with self._database.reading() as connection:
@@ -141,7 +122,7 @@ class MassRevocation:
                 connection,
                 row.selection,
                 alive_at=at,
-                states=_before(row.act, row.reason),
+                states=_states_before(row.act, row.reason),
                 is_of_authorities=row.act != revocation_rows.HOLD,
             )
 
@@ -155,9 +136,9 @@ class MassRevocation:
         stages: tuple[int, ...] = DEFAULT_STAGES,
         locks_out: bool = False,
     ) -> RevocationPlanRow:
-        """Write a plan down with its counts; proposing is the proposer's approval. `stages` are growing percents.
+        """Store a plan with its counts; the proposer thereby approves it. `stages` are growing percents.
 
-        With `locks_out` the devices whose certificates are revoked do not enrol anew with what else they have.
+        With `locks_out` the devices whose certificates are revoked cannot enrol anew by other evidence.
         Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything, an odd reason or odd stages, and
         Conflict(NOT_FOUND) when there is nothing to do.
         """
@@ -170,11 +151,12 @@ class MassRevocation:
             msg = f"stages {stages} are not growing percents between 1 and 99; write them as 1, 10, 50"
             raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
         if forecast.certificates == 0:
-            raise Conflict(Reason.NOT_FOUND, "nothing that lives is selected, so there is nothing to do")
+            raise Conflict(Reason.NOT_FOUND, "no live certificate is selected, so there is nothing to do")
         ends = {max(1, forecast.certificates * one // 100) for one in stages} | {forecast.certificates}
 
         def write(batch: Batch) -> RevocationPlanRow:
-            states = _before(act, reason)  # what was issued since the count is in the plan, and may need more persons
+            # certificates issued since the count are in the plan, and may need more approvals
+            states = _states_before(act, reason)
             late = selections.list_late_profiles(
                 batch.connection, selection, alive_at=batch.at, after=counted_until, states=states
             )
@@ -183,9 +165,9 @@ class MassRevocation:
                 selection=selection,
                 act=act,
                 reason=int(reason),
-                counts={name: count for name, count in asdict(forecast).items() if name not in _NO_COUNTS},
+                counts={name: count for name, count in asdict(forecast).items() if name not in _NOT_STORED},
                 stages=tuple(sorted(ends)),
-                approvals_needed=max(forecast.approvals_needed, *(self._approvals(one) for one in late), 1),
+                approvals_needed=max(forecast.approvals_needed, *(count_approvals(self._pack, one) for one in late), 1),
                 approvals=(by,),
                 state=rows.PROPOSED,
                 made_by=by,
@@ -209,11 +191,11 @@ class MassRevocation:
 
         def write(batch: Batch) -> RevocationPlanRow:
             row = _find(batch.connection, plan_id)
-            _check_goes_on(row)
+            _check_not_ended(row)
             if by in row.approvals:
                 msg = f"{by} approved plan {plan_id} already; another person must"
                 raise Conflict(Reason.ALREADY_EXISTS, msg, plan=plan_id)
-            return _keep(batch, replace(row, approvals=(*row.approvals, by)), "mass-revocation-approved", by)
+            return _store(batch, replace(row, approvals=(*row.approvals, by)), "mass-revocation-approved", by)
 
         return self._writer.submit(write).result()
 
@@ -226,19 +208,19 @@ class MassRevocation:
         advance: Callable[[RevocationPlanRow], None] = lambda _: None,
         seen: RevocationPlanRow | None = None,
     ) -> RevocationPlanRow:
-        """Run the next stage, or what is left of the one that was cut off; gives the plan as it stands then.
+        """Run the next stage, or the rest of an interrupted one; gives the plan as it is then.
 
-        `seen` is the plan as whoever wants it looked at it; left out: as it is now. What `stop` says in the middle of a
-        stage ends the plan; before a stage it only keeps it from beginning. Raises NotAuthorised(APPROVAL_MISSING),
-        Conflict(NOT_FOUND, DEVICE_STATE: done, stopped or not as seen, STATUS_STALE: `stop` says so, and it stands).
+        `seen` is the plan as the caller saw it; left out: as it is now. If `stop` gives a word during a stage, the plan
+        ends; before a stage, the stage only does not begin. Raises NotAuthorised(APPROVAL_MISSING),
+        Conflict(NOT_FOUND, DEVICE_STATE: done, stopped or not as seen, STATUS_STALE: `stop` says so).
         """
-        looked_at = seen or self._look(plan_id)
-        self._check_may_begin(looked_at, stop)
-        row = self._writer.submit(lambda batch: _begin(batch, looked_at, by)).result()
-        rest = _Rest(self._database, self._clock, row)
+        seen = seen or self._read(plan_id)
+        self._check_may_begin(seen, stop)
+        row = self._writer.submit(lambda batch: _begin(batch, seen, by)).result()
+        remaining = _Remaining(self._database, self._clock, row)
         while row.state == rows.RUNNING:
-            before, row = row, self._submit_step(plan_id, by, rest.choose(row))
-            if row.done == before.done:  # paused or done by somebody else, or nothing was left
+            before, row = row, self._submit_step(plan_id, by, remaining.choose(row))
+            if row.done == before.done:  # paused or done by another process, or nothing was left
                 continue
             advance(row)
             why = stop(row) if row.state == rows.RUNNING else None
@@ -247,20 +229,20 @@ class MassRevocation:
         return row
 
     def pause(self, plan_id: int, *, by: str) -> RevocationPlanRow:
-        """Let a running plan pause after the step that it is at; from any process.
+        """Pause a running plan after its present step; from any process.
 
-        One that paused behind a stage is marked, so that a stage that was handed over does not begin.
+        A plan that has paused after a stage gets the mark, so that a stage handed over to a job does not begin.
         """
         return self._writer.submit(lambda batch: _move(batch, plan_id, rows.PAUSED, by, PAUSED_BY_OPERATOR)).result()
 
     def stop(self, plan_id: int, *, by: str, because: str | None = None) -> RevocationPlanRow:
-        """End a plan for good. What it did stays done."""
+        """End a plan for good. What it did is not undone."""
         return self._writer.submit(lambda batch: _move(batch, plan_id, rows.STOPPED, by, because)).result()
 
-    def _submit_step(self, plan_id: int, by: str, chosen: _Chosen) -> RevocationPlanRow:
+    def _submit_step(self, plan_id: int, by: str, chosen: _Candidates) -> RevocationPlanRow:
         return self._writer.submit(lambda batch: _step(batch, plan_id, by, chosen, self._lock_out)).result()
 
-    def _look(self, plan_id: int) -> RevocationPlanRow:
+    def _read(self, plan_id: int) -> RevocationPlanRow:
         with self._database.reading() as connection:
             return _find(connection, plan_id)
 
@@ -269,60 +251,28 @@ class MassRevocation:
         if why is not None:
             msg = (
                 f"plan {row.id} stays {row.state} with {row.done} done, because of {why}: a revocation waits too long "
-                f"for its list; see that `vagus serve` publishes, then `vagus revoke run {row.id}`, with "
+                f"for its CRL; see that `vagus serve` publishes, then `vagus revoke run {row.id}`, with "
                 "--ignore-late-lists if it cannot wait"
             )
             raise Conflict(Reason.STATUS_STALE, msg, plan=row.id, why=why)
 
-    def _forecast(
-        self,
-        connection: Connection,
-        counts: Sequence[SelectionCount],
-        devices: int,
-        act: str,
-        named: Sequence[SelectionCount],
-    ) -> Forecast:
-        grows = 0 if act == revocation_rows.RELEASE else _ENTRY_OCTETS
-        added: dict[tuple[int, int], int] = {}
-        for one in counts:
-            key = (one.authority_id, one.shard)
-            added[key] = added.get(key, 0) + one.certificates * grows
-        sizes = [
-            publications.find_size(connection, authority_id, shard) + octets
-            for (authority_id, shard), octets in added.items()
-        ]
-        offline = {one.id: one.reference for one in authority_rows.list_authorities(connection) if one.is_offline}
-        return Forecast(
-            certificates=sum(one.certificates for one in counts),
-            devices=devices,
-            list_octets=sum(added.values()),
-            largest_list_octets=max(sizes, default=0),
-            ocsp_answers=sum(one.certificates for one in counts if one.authority_id not in offline),
-            approvals_needed=max((self._approvals(one.profile) for one in named), default=1),
-            offline=tuple(sorted({offline[one.authority_id] for one in counts if one.authority_id in offline})),
-        )
-
-    def _approvals(self, profile: str) -> int:
-        """What the policy asks for a profile's bearers; authorities' and servers' own need two persons."""
-        rule = self._pack.rules.get(profile)
-        return 2 if rule is None else max(1, rule.review_approvals)
-
 
 @dataclass(frozen=True, slots=True)
-class _Chosen:
-    """Leaves for a step: all that its act can reach from the plan's place up to the last of them.
+class _Candidates:
+    """The leaf indices for a step, as read outside the writer: they may have changed since.
 
-    With `are_last` there are none behind these either. All of it was so a moment ago, in no turn of the writer.
+    They are all that the act can reach from the plan's place up to the last of them. `are_last`: none follow.
     """
 
     leaves: tuple[int, ...]
     are_last: bool
 
 
-class _Rest:
-    """What a plan may still reach, found on a reading: once whatever stays so, and before each step its state.
+class _Remaining:
+    """The certificates that a plan may still reach, read outside the writer.
 
-    The first search is as long as the selection; nothing that it leaves out can come to be in the plan later.
+    The first search takes as long as the selection is large and is done once: it finds every certificate that may ever
+    be in reach, since nothing enters a plan later. Before each step only the states of the next ones are read.
     """
 
     def __init__(self, database: Database, clock: Clock, row: RevocationPlanRow) -> None:
@@ -335,42 +285,42 @@ class _Rest:
                 alive_at=self._now(),
                 after=row.position,
                 until=row.newest_leaf,
-                states=_before(row.act, row.reason),
+                states=_states_before(row.act, row.reason),
             )
 
-    def choose(self, row: RevocationPlanRow) -> _Chosen:
-        """The next of a plan that stands as `row` says."""
-        room, at, found = _room(row), bisect_right(self._leaves, row.position), list[int]()
-        size = room
+    def choose(self, row: RevocationPlanRow) -> _Candidates:
+        """The candidates for the next step of the plan `row`."""
+        most, at, found = _step_size(row), bisect_right(self._leaves, row.position), list[int]()
+        page_size = most
         with self._database.reading() as connection:
-            while len(found) < room and at < len(self._leaves):
-                page = self._leaves[at : at + size]
-                at, size = at + len(page), _LOOKED_AT
-                states = _before(row.act, row.reason)
+            while len(found) < most and at < len(self._leaves):
+                page = self._leaves[at : at + page_size]
+                at, page_size = at + len(page), _PAGE
+                states = _states_before(row.act, row.reason)
                 now = selections.list_among(connection, row.selection, page, alive_at=self._now(), states=states)
                 found += [one.leaf_index for one in now]
-        return _Chosen(tuple(found[:room]), are_last=at == len(self._leaves) and len(found) <= room)
+        return _Candidates(tuple(found[:most]), are_last=at == len(self._leaves) and len(found) <= most)
 
     def _now(self) -> int:
         return int(self._clock.now().timestamp())
 
 
 def check_as_seen(row: RevocationPlanRow, seen: RevocationPlanRow) -> None:
-    """Raises Conflict(DEVICE_STATE) where a plan has another state, stage or mark than what somebody looked at."""
+    """Raises Conflict(DEVICE_STATE) if a plan has another state, stage or mark than the caller saw."""
     if (row.state, row.stage, row.stopped_because) != (seen.state, seen.stage, seen.stopped_because):
         msg = (
-            f"plan {row.id} was {_standing(seen)} when it was looked at and is {_standing(row)} now, moved by somebody "
-            f"else; nothing was begun here: look with `vagus revoke show {row.id}`, then say it again"
+            f"plan {row.id} was {_describe(seen)} when it was read and is {_describe(row)} now, changed by another "
+            f"process; nothing was begun here: see `vagus revoke show {row.id}`, then run the command again"
         )
         raise Conflict(Reason.DEVICE_STATE, msg, plan=row.id, state=row.state)
 
 
-def _standing(row: RevocationPlanRow) -> str:
+def _describe(row: RevocationPlanRow) -> str:
     mark = "" if row.stopped_because is None else f" ({row.stopped_because})"
     return f"{row.state}{mark} at stage {row.stage + 1} of {len(row.stages)}"
 
 
-def _check_goes_on(row: RevocationPlanRow) -> None:
+def _check_not_ended(row: RevocationPlanRow) -> None:
     if row.state not in _STATES:
         msg = f"plan {row.id} is {row.state} for good; propose what it left as a new plan"
         raise Conflict(Reason.DEVICE_STATE, msg, plan=row.id, state=row.state)
@@ -378,7 +328,7 @@ def _check_goes_on(row: RevocationPlanRow) -> None:
 
 def _begin(batch: Batch, seen: RevocationPlanRow, by: str) -> RevocationPlanRow:
     row = _find(batch.connection, seen.id)
-    _check_goes_on(row)
+    _check_not_ended(row)
     check_as_seen(row, seen)
     if len(row.approvals) < row.approvals_needed:
         msg = f"plan {row.id} has {len(row.approvals)} of {row.approvals_needed} approvals; have another person approve"
@@ -386,11 +336,11 @@ def _begin(batch: Batch, seen: RevocationPlanRow, by: str) -> RevocationPlanRow:
     return _move(batch, row.id, rows.RUNNING, by)
 
 
-def _room(row: RevocationPlanRow) -> int:
+def _step_size(row: RevocationPlanRow) -> int:
     """How many certificates the next step takes at most.
 
-    The last stage goes to the end of the selection, not to a count: what was issued between the count and the
-    proposal, or released since, would stay good behind it.
+    The last stage goes to the end of the selection, not to a count: otherwise a certificate that was issued between the
+    count and the proposal, or released since, would stay good.
     """
     return STEP if _is_in_last_stage(row) else max(0, min(STEP, row.stages[row.stage] - row.done))
 
@@ -399,16 +349,16 @@ def _is_in_last_stage(row: RevocationPlanRow) -> bool:
     return row.stage + 1 == len(row.stages)
 
 
-def _step(batch: Batch, plan_id: int, by: str, chosen: _Chosen, lock_out: LockOut) -> RevocationPlanRow:
-    """One transaction: those of the chosen that are still in their state for it, and the place in the plan."""
+def _step(batch: Batch, plan_id: int, by: str, chosen: _Candidates, lock_out: LockOut) -> RevocationPlanRow:
+    """One transaction: the act on the candidates that still need it, and the plan's place after them."""
     row = _find(batch.connection, plan_id)
     if row.state != rows.RUNNING:
         return row
-    room = _room(row)
-    ahead = [leaf for leaf in chosen.leaves if leaf > row.position]  # what is not, another runner did or passed
-    states = _before(row.act, row.reason)
+    size = _step_size(row)
+    ahead = [leaf for leaf in chosen.leaves if leaf > row.position]  # another process has done or passed the others
+    states = _states_before(row.act, row.reason)
     fit = selections.list_among(batch.connection, row.selection, ahead, alive_at=batch.at, states=states)
-    found = fit[:room]
+    found = fit[:size]
     names, done = dict[int, str](), row.done
     for one in found:
         reference = names.get(one.authority_id) or _reference(batch.connection, one.authority_id)
@@ -419,16 +369,19 @@ def _step(batch: Batch, plan_id: int, by: str, chosen: _Chosen, lock_out: LockOu
             lock_out(batch, one.device_id, by)
     passed = ahead if len(found) == len(fit) else [one.leaf_index for one in found]
     row = replace(row, done=done, position=max(passed, default=row.position))
-    if len(found) < room and chosen.are_last:  # nothing is left, also where fewer lived on than were counted
-        return _keep(batch, replace(row, state=rows.DONE), "mass-revocation-done", by)
+    if len(found) < size and chosen.are_last:  # nothing is left, even if fewer than counted were still alive
+        return _store(batch, replace(row, state=rows.DONE), "mass-revocation-done", by)
     if _is_in_last_stage(row) or done < row.stages[row.stage]:
         rows.update_plan(batch.connection, row)
         return row
-    return _keep(batch, replace(row, state=rows.PAUSED, stage=row.stage + 1), "mass-revocation-stage-done", by)
+    return _store(batch, replace(row, state=rows.PAUSED, stage=row.stage + 1), "mass-revocation-stage-done", by)
 
 
 def _lives(batch: Batch, one: CertificateRow) -> bool:
-    """Whether it, or another for its key, lives: a unit's that was revoked may be of a device that left the unit."""
+    """Whether it, or another certificate for its key, is alive and not revoked.
+
+    Only then is its device locked out: a revoked certificate of a unit may be of a device that has left the unit.
+    """
     if one.state != certificate_rows.REVOKED:
         return True
     others = certificate_rows.list_of_key(batch.connection, one.spki_sha256)
@@ -436,10 +389,10 @@ def _lives(batch: Batch, one: CertificateRow) -> bool:
 
 
 def _apply(batch: Batch, row: RevocationPlanRow, one: CertificateRow, reference: str, by: str) -> bool:
-    """False for a hold that began after the proposal: nobody was asked about it."""
+    """Whether it was done; a hold that began after the proposal is not released, for no one approved that."""
     if row.act == revocation_rows.RELEASE:
         return revocation.release_row(batch, one, by=by, held_until=row.newest_step) is not None
-    if one.owner == f"authority:{reference}":  # a root's own certificate is in no list of its own
+    if one.owner == f"authority:{reference}":  # a root's own certificate is in no CRL of its own
         return True
     if row.act == revocation_rows.REVOKE:
         revocation.revoke_row(batch, one, RevocationReason(row.reason), by=by)
@@ -450,23 +403,23 @@ def _apply(batch: Batch, row: RevocationPlanRow, one: CertificateRow, reference:
 
 def _move(batch: Batch, plan_id: int, state: str, by: str, because: str | None = None) -> RevocationPlanRow:
     row = _find(batch.connection, plan_id)
-    _check_goes_on(row)
+    _check_not_ended(row)
     if state not in _STATES[row.state]:
         msg = f"plan {plan_id} has not begun, so there is nothing to pause; end it with `vagus revoke stop {plan_id}`"
         raise Conflict(Reason.DEVICE_STATE, msg, plan=plan_id, state=row.state)
     moved = replace(row, state=state, stopped_because=because)
-    return _keep(batch, moved, f"mass-revocation-{state}", by)
+    return _store(batch, moved, f"mass-revocation-{state}", by)
 
 
-def _keep(batch: Batch, row: RevocationPlanRow, act: str, by: str) -> RevocationPlanRow:
+def _store(batch: Batch, row: RevocationPlanRow, act: str, by: str) -> RevocationPlanRow:
     rows.update_plan(batch.connection, row)
     _log(batch, act, row, by)
     return row
 
 
 def _log(batch: Batch, act: str, row: RevocationPlanRow, by: str) -> None:
-    said = f"{row.id}:{row.act}:{row.reason}:{row.done}:{row.locks_out}:{row.selection.encode()}"
-    detail = hashlib.sha256(said.encode()).digest()
+    summary = f"{row.id}:{row.act}:{row.reason}:{row.done}:{row.locks_out}:{row.selection.encode()}"
+    detail = hashlib.sha256(summary.encode()).digest()
     append(batch, OperatorAct(act, by, subject=f"job:revocation-plan-{row.id}", detail_sha256=detail))
 
 
@@ -484,7 +437,7 @@ def _reference(connection: Connection, authority_id: int) -> str:
 
 def _check_selection(selection: Selection) -> None:
     if selection.is_empty:
-        msg = "a selection of every certificate there is is none; name a unit, devices, a profile, a key or a time"
+        msg = "the selection would be every certificate there is; name a unit, devices, a profile, a key or a time"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
 
 

@@ -22,8 +22,9 @@ from vagus.x509.crls.building import RevocationReason
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from vagus.authority.mass_revocation import Forecast, MassRevocation
+    from vagus.authority.mass_revocation import MassRevocation
     from vagus.authority.revocation import Revocations
+    from vagus.authority.revocation_forecast import Forecast
     from vagus.clock import Clock
     from vagus.operations.actor import Actor
     from vagus.policy.values import PolicyPack
@@ -104,7 +105,7 @@ class RevocationPreview:
     def check_any(self) -> None:
         """Raises Conflict(NOT_FOUND) where nothing would happen; a key may be named only to be blocked."""
         if not self.forecast.certificates and self.key_block is None:
-            raise Conflict(Reason.NOT_FOUND, "nothing that lives is selected, so there is nothing to do")
+            raise Conflict(Reason.NOT_FOUND, "no live certificate is selected, so there is nothing to do")
 
 
 @dataclass(frozen=True, slots=True)

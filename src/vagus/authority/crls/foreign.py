@@ -1,4 +1,7 @@
-"""What lists that come from elsewhere say of our authorities' certificates, alone and together; writes nothing."""
+"""Reads CRLs of our authorities that were signed elsewhere, and combines what they say; writes nothing.
+
+Such CRLs come with an imported authority, or were published by this installation after the backup that was restored.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +20,25 @@ from vagus.x509.crls.decoding import Crl, decode_crl, verify_crl
 from vagus.x509.signatures import SignatureVerdicts
 
 MAX_NUMBER = 1 << 62
-"""The largest number of a list that comes here: as many again are left for ours, which go on from it."""
+"""The largest CRL number that is accepted: ours go on from it, and as many again are left for them."""
 
 
 @dataclass(frozen=True)
 class ForeignCrl:
-    """A complete list of one of our authorities, as relying parties have it."""
+    """A CRL of one of our authorities, not a delta, as relying parties have it."""
 
     authority: AuthorityRow
     crl: Crl
 
     @cached_property
     def entries(self) -> dict[int, int]:
-        """Serial and reason code of each certificate that it names."""
+        """The reason code of each certificate that it names, by serial number."""
         listed = self.crl.entries.get(self.crl.issuer.relative_names, {})
         return {int.from_bytes(serial, "big"): reason for serial, reason in listed.items()}
 
     @cached_property
     def shard(self) -> int | None:
-        """The shard of ours that it speaks for, by its IssuingDistributionPoint; None for every other scope."""
+        """The shard of ours that it covers, by its issuingDistributionPoint; None for every other scope."""
         if self.authority.is_offline or self.crl.scope.full_name is None:
             return None
         place = rf".*/crl/{re.escape(self.authority.slug)}/{self.authority.generation}/([0-9]{{1,9}})\.crl"
@@ -44,22 +47,22 @@ class ForeignCrl:
 
     @property
     def age(self) -> tuple[int, float]:
-        """Of two lists of one scope the newer one has the greater."""
+        """Number and date, to compare: of two CRLs of one scope the newer one has the greater."""
         return -1 if self.crl.number is None else self.crl.number, self.crl.this_update.timestamp()
 
 
 @dataclass(frozen=True, slots=True)
 class CombinedEntry:
-    """What lists say of one certificate together: why it is revoked or held, and where it stands, if they tell."""
+    """What several CRLs together say of one certificate: why it is revoked or held, and its shard, if known."""
 
     reason: RevocationReason
     shard: int | None = None
 
 
 def read_foreign_crl(crl_der: bytes, authorities: Sequence[AuthorityRow]) -> ForeignCrl | None:
-    """The list and the authority whose key signed it; None for a delta, which repeats what its shard's list says.
+    """The CRL with the authority whose key signed it; None for a delta, which only repeats its shard's CRL.
 
-    Raises NotTrusted(CRL_INVALID) for a list that none of them signed, Malformed and LimitExceeded as decoding and
+    Raises NotTrusted(CRL_INVALID) for a CRL that none of them signed, Malformed and LimitExceeded as decoding and
     `check_signer` do.
     """
     crl = decode_crl(crl_der)
@@ -67,47 +70,47 @@ def read_foreign_crl(crl_der: bytes, authorities: Sequence[AuthorityRow]) -> For
         return None
     for authority in authorities:
         if authority.certificate_der is not None:
-            with suppress(NotTrusted):  # imported generations may share their name: the one whose key verifies
+            with suppress(NotTrusted):  # imported generations may share their name: take the one whose key verifies
                 check_signer(crl, authority.certificate_der)
                 return ForeignCrl(authority, crl)
-    msg = f"list {crl.label} is of none of the authorities here; give the lists of these authorities alone"
+    msg = f"CRL {crl.label} is of none of the authorities here; give the CRLs of these authorities only"
     raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
 
 
 def check_signer(crl: Crl, certificate_der: bytes) -> None:
-    """The list is of the name and the key of this certificate, and its number can be followed by another.
+    """Check that the CRL has the name and key of this certificate, and a number that another one can follow.
 
     Raises NotTrusted(CRL_INVALID) and as `verify_crl`, LimitExceeded(TOO_LARGE).
     """
     signer = decode_certificate(certificate_der)
     if signer.subject.relative_names != crl.issuer.relative_names:
-        msg = f"list {crl.label} is of another authority than {signer.label}; give its own"
+        msg = f"CRL {crl.label} is of another authority than {signer.label}; give its own"
         raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
     verify_crl(crl, signer, SignatureVerdicts())
     if crl.number is not None and crl.number > MAX_NUMBER:
         msg = (
-            f"list {crl.label} has number {crl.number}, and no list of ours could follow one above {MAX_NUMBER}; let "
+            f"CRL {crl.label} has number {crl.number}, and no CRL of ours could follow one above {MAX_NUMBER}; let "
             "its authority end where it is, and certify another key here"
         )
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_NUMBER, value=crl.number)
 
 
 def combine_crls(
-    lists: Iterable[ForeignCrl], find_known_shard: Callable[[AuthorityRow, int], int | None]
+    crls: Iterable[ForeignCrl], find_known_shard: Callable[[AuthorityRow, int], int | None]
 ) -> dict[tuple[str, int], CombinedEntry]:
-    """What lists say together of each certificate that they name, by its authority's reference and its serial.
+    """What CRLs together say of each certificate that they name, by its authority's reference and its serial number.
 
-    Of one scope the newest list alone speaks. A reason that is for ever counts wherever it stands; a hold does unless a
-    later list, which would name the certificate, leaves it out. `find_known_shard` gives the shard of a
-    certificate that is known here.
+    Of each scope only the newest CRL counts. A permanent revocation counts in whatever CRL it is. A hold counts unless
+    a later CRL that would name the certificate leaves it out. `find_known_shard` gives the shard of a certificate that
+    is known here.
     """
     # 1. The newest of each scope.
     newest: dict[tuple[int, int | bytes], ForeignCrl] = {}
-    for one in lists:
+    for one in crls:
         scope = (one.authority.id, one.crl.scope_der if one.shard is None else one.shard)
         if scope not in newest or one.age > newest[scope].age:
             newest[scope] = one
-    # 2. Who names whom.
+    # 2. Which CRLs name each certificate.
     naming: dict[tuple[int, int], list[ForeignCrl]] = {}
     of_authority: dict[int, list[ForeignCrl]] = {}
     for one in newest.values():
@@ -115,40 +118,42 @@ def combine_crls(
         for serial, reason in one.entries.items():
             if reason != RevocationReason.REMOVE_FROM_CRL:
                 naming.setdefault((one.authority.id, serial), []).append(one)
-    # 3. What it comes to.
-    said: dict[tuple[str, int], CombinedEntry] = {}
-    for (authority_id, serial), told in naming.items():
-        authority = told[0].authority
-        shard = _find_shard(told, of_authority[authority_id])
-        reason = max((RevocationReason(one.entries[serial]) for one in told), key=_weight)
+    # 3. The gravest reason, and the shard.
+    combined: dict[tuple[str, int], CombinedEntry] = {}
+    for (authority_id, serial), named_by in naming.items():
+        authority = named_by[0].authority
+        shard = _find_shard(named_by, of_authority[authority_id])
+        reason = max((RevocationReason(one.entries[serial]) for one in named_by), key=_gravity)
         if reason is RevocationReason.CERTIFICATE_HOLD:
-            homes = {one.shard for one in told} | {find_known_shard(authority, serial)}
-            if _is_released(told, of_authority[authority_id], homes):
+            shards_of_it = {one.shard for one in named_by} | {find_known_shard(authority, serial)}
+            if _is_released(named_by, of_authority[authority_id], shards_of_it):
                 continue
-        said[authority.reference, serial] = CombinedEntry(reason, shard)
-    return said
+        combined[authority.reference, serial] = CombinedEntry(reason, shard)
+    return combined
 
 
-def _find_shard(told: Sequence[ForeignCrl], beside: Sequence[ForeignCrl]) -> int | None:
-    """The shard whose list alone names a certificate, where there are others that do not.
+def _find_shard(named_by: Sequence[ForeignCrl], of_authority: Sequence[ForeignCrl]) -> int | None:
+    """The shard whose CRL is the only one to name a certificate, if there are other shards.
 
-    What stands in all of them, or in the only one, may be there because nobody knew to which it belongs.
+    A certificate in every CRL, or in the only one, may be there because its shard was not known.
     """
-    shards = [one.shard for one in told if one.shard is not None]
-    others = sum(one.shard is not None for one in beside) - len(shards)
+    shards = [one.shard for one in named_by if one.shard is not None]
+    others = sum(one.shard is not None for one in of_authority) - len(shards)
     return shards[0] if len(shards) == 1 and others else None
 
 
-def _is_released(told: Sequence[ForeignCrl], beside: Sequence[ForeignCrl], homes: set[int | None]) -> bool:
-    held_at = max(one.crl.this_update for one in told)
+def _is_released(
+    named_by: Sequence[ForeignCrl], of_authority: Sequence[ForeignCrl], shards_of_it: set[int | None]
+) -> bool:
+    held_at = max(one.crl.this_update for one in named_by)
     return any(
-        one not in told
+        one not in named_by
         and one.crl.this_update > held_at
-        and (not one.crl.scope_der or (one.shard is not None and one.shard in homes))
-        for one in beside
+        and (not one.crl.scope_der or (one.shard is not None and one.shard in shards_of_it))
+        for one in of_authority
     )
 
 
-def _weight(reason: RevocationReason) -> tuple[bool, bool]:
-    """What is for ever weighs more than a hold, a compromise more than other reasons."""
+def _gravity(reason: RevocationReason) -> tuple[bool, bool]:
+    """A permanent revocation is graver than a hold, and a compromise graver than other reasons."""
     return reason is not RevocationReason.CERTIFICATE_HOLD, reason.is_compromise

@@ -1,4 +1,4 @@
-"""Whether published lists fall behind what is revoked, for a plan that must not go on then; publishes none."""
+"""Finds revocations that wait too long for a published CRL, so that a plan stops; publishes none."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vagus.records.revocation import selections
 from vagus.x509.crls.decoding import decode_crl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
 
-    from vagus.authority.mass_revocation import StopCondition
     from vagus.clock import Clock
     from vagus.records.authorities import AuthorityRow
     from vagus.records.engine.database import Connection, Database
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from vagus.records.revocation.selections import Selection
 
 
-def overdue_crls(database: Database, clock: Clock, patience: timedelta) -> StopCondition:
-    """A stop condition: some revocation is older than `patience` and in no published list yet.
+def overdue_crls(database: Database, clock: Clock, patience: timedelta) -> Callable[[RevocationPlanRow], str | None]:
+    """A stop condition for plans: some revocation is older than `patience` and in no published CRL yet.
 
-    Asked of the authorities that the plan touches and whose lists are signed here and now: what an offline one revoked
-    waits for a ceremony, and a revoked one signs no more. What is dated into the future was revoked by a clock that ran
-    ahead and is right again: nobody knows when, so long ago.
+    Only the authorities that the plan touches count, and of these only those whose CRLs are signed here and now: an
+    offline authority waits for a ceremony, and a revoked one signs no more. A revocation dated in the future was made
+    by a clock that ran ahead. Its true time is unknown, so it counts as overdue.
     """
-    touched: dict[int, tuple[int, ...]] = {}  # by plan: it touches no others later
+    touched: dict[int, tuple[int, ...]] = {}  # by plan id; a plan touches no other authorities later
 
-    def behind(row: RevocationPlanRow) -> str | None:
+    def find_overdue(row: RevocationPlanRow) -> str | None:
         at = clock.now()
         earliest, latest = int((at - patience).timestamp()), int((at + SLACK).timestamp())
         with database.reading() as connection:
@@ -48,11 +48,11 @@ def overdue_crls(database: Database, clock: Clock, patience: timedelta) -> StopC
                         return "lists-behind"
         return None
 
-    return behind
+    return find_overdue
 
 
 def _publishers(connection: Connection, selection: Selection, at: int) -> tuple[int, ...]:
-    """The authorities of a selection that publish by themselves."""
+    """The authorities of a selection that publish without a ceremony."""
     live = [
         one.id
         for one in authority_rows.list_authorities(connection)
@@ -62,11 +62,11 @@ def _publishers(connection: Connection, selection: Selection, at: int) -> tuple[
 
 
 def find_crls_awaiting_ceremony(connection: Connection, selection: Selection, at: int) -> tuple[str, ...]:
-    """The offline authorities of a selection that revoked what stands in no list of theirs yet, by reference."""
+    """The offline authorities of a selection, by reference, with a revocation that is in no CRL of theirs yet."""
     waiting = {
         one.id: one.reference for one in authority_rows.list_authorities(connection) if _waits(connection, one, at)
     }
-    if not waiting:  # what is touched costs a look at the whole selection
+    if not waiting:  # `list_touched` reads the whole selection
         return ()
     return tuple(waiting[one] for one in selections.list_touched(connection, selection, waiting, alive_at=at))
 
@@ -75,23 +75,26 @@ def _waits(connection: Connection, authority: AuthorityRow, at: int) -> bool:
     if not (authority.is_offline and is_live(authority, at)):
         return False
     covered = {one.shard: one.sequence for one in publications.list_facts(connection, authority.id)}
-    behind = [
+    missing = [
         covered.get(shard, 0)
         for shard in certificate_rows.list_shards(connection, authority.id)
         if revocation_rows.oldest_waiting(connection, authority.id, shard, after=covered.get(shard, 0)) is not None
     ]
-    return bool(behind) and not _are_listed(connection, authority.id, after=min(behind))
+    return bool(missing) and not _are_published(connection, authority.id, after=min(missing))
 
 
-def _are_listed(connection: Connection, authority_id: int, *, after: int) -> bool:
-    """Whether lists name what came after them: a sealed one is as old as its ceremony and published behind the act."""
-    lists = [decode_crl(one.crl_der) for one in publications.list_publications(connection, authority_id)]
+def _are_published(connection: Connection, authority_id: int, *, after: int) -> bool:
+    """Whether the published CRLs name every revocation after step `after`.
+
+    A sealed emergency CRL does, although it says that it covers less: it was signed before the revocation.
+    """
+    crls = [decode_crl(one.crl_der) for one in publications.list_publications(connection, authority_id)]
     return all(
-        any(one.find_reason(one.issuer, _octets(event.serial)) == event.reason for one in lists)
+        any(one.find_reason(one.issuer, _serial_bytes(event.serial)) == event.reason for one in crls)
         for event in revocation_rows.list_events(connection, authority_id, after=after)
         if event.act != revocation_rows.RELEASE
     )
 
 
-def _octets(serial: int) -> bytes:
+def _serial_bytes(serial: int) -> bytes:
     return serial.to_bytes(serial.bit_length() // 8 + 1, "big")

@@ -1,8 +1,12 @@
-"""Which CRL shard the next certificate of an authority belongs to; publishes nothing.
+"""Chooses the CRL shard of an authority's next certificate; publishes nothing.
 
-A shard is filled and then left: a certificate's shard never changes, old shards empty themselves as certificates
-expire, and what a full shard weighs is known beforehand. Places are taken in blocks, so that several servers fill
-one shard without a row written for each certificate.
+A shard is filled once and then left. A certificate's shard never changes, old shards become empty as certificates
+expire, and the size of a full shard's CRL is known beforehand. Places are taken in blocks of `BLOCK`, so that several
+servers fill one shard without writing a row for each certificate.
+
+    shard 0 [ block | block | ... | block ]  full: 18,000 places
+    shard 1 [ block | block |                current: the next certificates name its URL
+    shard 2                                  its row, and so its CRL, exists once shard 1 is nine tenths full
 """
 
 from __future__ import annotations
@@ -17,25 +21,29 @@ if TYPE_CHECKING:
     from vagus.records.engine.database import Connection
 
 SHARD_PLACES = 18_000
-"""An entry with reason has 53 octets: a shard all revoked, and 3 blocks too many in it, stays under 1 MB."""
+"""An entry with a reason has 53 bytes. A CRL with all of a shard, and 3 blocks more, stays under 1 MB."""
 BLOCK = 250
-"""Places taken at once; a killed process wastes at most these."""
+"""Places taken at once; a process that is killed leaves at most these unused."""
 _AHEAD = 10
-"""The next shard begins when one place in so many is left: its list is out before a certificate names it."""
+"""The next shard begins when one place in so many is left, so its CRL is published before a certificate names it."""
 
 
 @dataclass(slots=True)
 class _Block:
-    """Places of a shard that this process took: how many are `left`, and `mark`, the shard's count with them."""
+    """A block of places that this process took. `left` are unused; `mark` is the count of the shard's row with them."""
 
     left: int
     mark: int
     transaction: object | None
-    """The transaction that took them; None once another one has found them there, so that they are committed."""
+    """The transaction that took the block; None once a later transaction has seen it, and so it is committed."""
 
 
 class ShardPlan:
-    """The present shard of one authority in one process. Safe to ask from several threads."""
+    """The current shard of one authority in one process. Safe to use from several threads.
+
+    `take_place` runs in the writer's transaction and holds `_turn`, which protects all fields. `current` is read
+    without it: a certificate that was prepared with an older value takes its place in that older shard.
+    """
 
     __slots__ = ("_authority_id", "_blocks", "_current", "_full", "_turn")
 
@@ -52,12 +60,12 @@ class ShardPlan:
         return self._current
 
     def take_place(self, connection: Connection, shard: int) -> None:
-        """A certificate that carries `shard` takes its place there; called in its intent's transaction.
+        """Take a place in `shard` for a certificate that names it; called in the transaction of its intent.
 
-        A place is taken in that very shard, so a shard that any certificate names has a row and is published. Until the
-        commit of a block is seen, each note looks whether it stands: an act or a batch that was undone took it back.
-        An undone act may leave its place empty, and certificates that were prepared before the shard was full still
-        enter it: neither comes near the margin.
+        So every shard that a certificate names has a row and is published. A block counts only once its transaction has
+        committed: an act or batch that was undone took the block back. Until then each call reads the shard's row
+        again. An act that was undone may leave its place empty, and certificates that were prepared before the shard
+        was full still enter it. Both stay far below the margin of 3 blocks.
         """
         with self._turn:
             block = self._blocks.get(shard)
@@ -79,7 +87,7 @@ class ShardPlan:
     def _take_block(self, connection: Connection, shard: int) -> _Block:
         mark = rows.take_places(connection, self._authority_id, shard, BLOCK)
         if mark >= SHARD_PLACES - SHARD_PLACES // _AHEAD:
-            rows.take_places(connection, self._authority_id, shard + 1, 0)  # a row, and so a list
+            rows.take_places(connection, self._authority_id, shard + 1, 0)  # a row, and so a CRL
         if mark >= SHARD_PLACES:
             self._full.add(shard)
         if mark > SHARD_PLACES:  # another server had the last block
@@ -91,10 +99,10 @@ class ShardPlan:
 
 
 def load_shard_plan(connection: Connection, authority_id: int) -> ShardPlan:
-    """Where the authority's certificates stand now."""
+    """The current shard of the authority, from the database."""
     shard, taken = rows.find_shard(connection, authority_id) or (0, 0)
     if taken >= SHARD_PLACES:
         return ShardPlan(authority_id, shard + 1)
-    # the newest may only have begun, while the one before it has room
+    # the newest shard may only have its row, while the one before it still has places
     before = rows.count_places(connection, authority_id, shard - 1) if shard else 0
     return ShardPlan(authority_id, shard - 1 if 0 < before < SHARD_PLACES else shard)
