@@ -1,7 +1,7 @@
-"""Revokes, holds and releases certificates: one commit, and every gate knows; publishes no list.
+"""Revokes, holds and releases certificates, each in one commit that every gateway learns of; publishes no CRL.
 
-Each act writes, in one transaction: what stands in every later CRL (encoded once), the next number of the gapless
-sequence that gates follow, the certificate's state, and a ledger entry. No CRL is waited for.
+Each act writes in one transaction: the entry for every later CRL (encoded once), the next number of the gapless
+sequence that gateways follow, the certificate's state, and a ledger entry. No act waits for a CRL.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ class Revoked:
     count: int
     sequence: int
     before: int = 0
-    """How many stood so already, and were left as they were."""
+    """How many were in that state already, and did not change."""
 
 
 class Revocations:
-    """The acts of revocation, each through the one writer. `by` is who asked (`operator:…`, `rule:…`).
+    """The acts of revocation, each through the one writer. `by` names who asked (`operator:…`, `rule:…`).
 
-    Every future resolves after the commit: from then on the gates of this process refuse, others within 500 ms.
+    Every future resolves after the commit. From then on the gateways of this process refuse, others within 500 ms.
     """
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     def revoke(self, authority_id: int, serial: int, reason: RevocationReason, *, by: str) -> Future[int]:
-        """Revoke one certificate for good; gives its place in the sequence. Again, it changes nothing.
+        """Revoke one certificate for good; gives its number in the sequence. A repeated call changes nothing.
 
         The future raises Conflict(NOT_ISSUED) for a serial that this authority never issued.
         """
@@ -66,11 +66,11 @@ class Revocations:
         return self._writer.submit(lambda batch: _release(batch, _find(batch, authority_id, serial), by=by))
 
     def revoke_device(self, device_id: str, reason: RevocationReason, *, by: str) -> Future[Revoked]:
-        """Revoke every certificate of a device that is not past, in one transaction."""
+        """Revoke every certificate of a device that has not expired, in one transaction."""
         return self._writer.submit(lambda batch: revoke_device(batch, device_id, reason, by=by))
 
     def hold_device(self, device_id: str, *, by: str) -> Future[Revoked]:
-        """Suspend every certificate of a device that is neither past nor revoked."""
+        """Suspend every certificate of a device that is neither expired nor revoked."""
         return self._writer.submit(lambda batch: hold_device(batch, device_id, by=by))
 
     def release_device(self, device_id: str, *, by: str) -> Future[Revoked]:
@@ -78,29 +78,29 @@ class Revocations:
         return self._writer.submit(lambda batch: release_device(batch, device_id, by=by))
 
     def block_key(self, spki_sha256: bytes, *, by: str) -> Future[bool]:
-        """Certify a key never again, also one that nobody showed yet; revokes nothing. Whether it was news."""
+        """Never certify a key again, known here or not; revokes nothing. Whether it was not blocked before."""
         return self._writer.submit(lambda batch: block_key(batch, spki_sha256, by=by))
 
 
 def revoke_device(batch: Batch, device_id: str, reason: RevocationReason, *, by: str) -> Revoked:
     """`Revocations.revoke_device` inside an act that does more."""
-    return _each(batch, _alive(batch, device_id), lambda one: _revoke(batch, one, reason, by=by))
+    return _each(batch, _list_alive(batch, device_id), lambda one: _revoke(batch, one, reason, by=by))
 
 
 def hold_device(batch: Batch, device_id: str, *, by: str) -> Revoked:
     """`Revocations.hold_device` inside an act that does more."""
-    live = [row for row in _alive(batch, device_id) if row.state != certificate_rows.REVOKED]
+    live = [row for row in _list_alive(batch, device_id) if row.state != certificate_rows.REVOKED]
     return _each(batch, live, lambda one: _hold(batch, one, by=by))
 
 
 def release_device(batch: Batch, device_id: str, *, by: str) -> Revoked:
     """`Revocations.release_device` inside an act that does more."""
-    held = [row for row in _alive(batch, device_id) if row.state == certificate_rows.HELD]
+    held = [row for row in _list_alive(batch, device_id) if row.state == certificate_rows.HELD]
     return _each(batch, held, lambda one: _release(batch, one, by=by))
 
 
 def block_key(batch: Batch, spki_sha256: bytes, *, by: str) -> bool:
-    """`Revocations.block_key` inside an act that does more, with an entry of its own: perhaps no certificate has it."""
+    """`Revocations.block_key` inside an act that does more; with a ledger entry, as perhaps no certificate has it."""
     is_news = key_rows.block_key(batch.connection, spki_sha256, "rule:compromised", at=batch.at)
     if is_news:
         known = key_rows.find_key(batch.connection, spki_sha256)
@@ -109,30 +109,30 @@ def block_key(batch: Batch, spki_sha256: bytes, *, by: str) -> bool:
 
 
 def revoke_row(batch: Batch, row: CertificateRow, reason: RevocationReason, *, by: str) -> int:
-    """Revoke the certificate of `row`, as it stands now; gives its place in the sequence.
+    """Revoke the certificate of `row`, in its present state; gives its number in the sequence.
 
-    A compromise is one of the key: its other certificates that are not past go in the same act, whoever issued them.
-    A second revocation changes nothing, unless it is the first that speaks of a compromise. Raises
-    PolicyRefusal(POLICY_VIOLATION) for reasons that are not a revocation's own and for a root's own certificate.
+    A compromise concerns the key: its other unexpired certificates are revoked in the same act, whoever issued them.
+    A second revocation changes nothing, unless it is the first one for a compromise. Raises
+    PolicyRefusal(POLICY_VIOLATION) for the reasons of hold and release, and for a root's own certificate.
     """
-    return _revoke(batch, _look(batch, row), reason, by=by)
+    return _revoke(batch, _read_again(batch, row), reason, by=by)
 
 
 def hold_row(batch: Batch, row: CertificateRow, *, by: str) -> int:
-    """Suspend the certificate of `row`; gives its place in the sequence. A second hold changes nothing.
+    """Suspend the certificate of `row`; gives its number in the sequence. A second hold changes nothing.
 
-    Raises Conflict(REVOKED), and PolicyRefusal(POLICY_VIOLATION) for an authority: what it signed meanwhile would
-    come back with it.
+    Raises Conflict(REVOKED), and PolicyRefusal(POLICY_VIOLATION) for an authority: with its release all that it signed
+    meanwhile would become good.
     """
-    return _hold(batch, _look(batch, row), by=by)
+    return _hold(batch, _read_again(batch, row), by=by)
 
 
 def release_row(batch: Batch, row: CertificateRow, *, by: str, held_until: int) -> int | None:
-    """End the hold on the certificate of `row`; gives its place in the sequence.
+    """End the hold on the certificate of `row`; gives its number in the sequence.
 
-    None, and nothing changes, where it is held by a step behind `held_until`. Raises Conflict(REVOKED or NOT_FOUND).
+    None, and nothing changes, if it was held by a step after `held_until`. Raises Conflict(REVOKED or NOT_FOUND).
     """
-    one = _look(batch, row)
+    one = _read_again(batch, row)
     is_later = one.sequence is not None and one.sequence > held_until
     return None if is_later else _release(batch, one, by=by)
 
@@ -145,30 +145,30 @@ def _revoke(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str) 
     for other in certificate_rows.list_of_key(batch.connection, mine.spki_sha256):
         if other.leaf_index == mine.leaf_index or other.not_after <= batch.at:
             continue
-        found = _look(batch, other)
-        if not _is_own(found):  # a root is in no list of its own: anchors are what must change
+        found = _read_again(batch, other)
+        if not _is_root_itself(found):  # a root is in no CRL of its own: the anchors must change
             _revoke_one(batch, found, reason, by=by)
     return sequence
 
 
 def _revoke_one(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str) -> int:
     row = one.certificate
-    # 1. what may not be: hold and removeFromCRL have their own acts; a root cannot speak against itself
+    # 1. what is not allowed: hold and removeFromCRL are other acts; a root cannot revoke itself
     if reason in {RevocationReason.CERTIFICATE_HOLD, RevocationReason.REMOVE_FROM_CRL}:
         msg = f"{reason.spelling} is no reason to revoke; use hold or release"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, reason=reason.spelling)
-    if _is_own(one):
-        msg = f"{one.reference} is a root and cannot be revoked by its own list; take it out of the anchors"
+    if _is_root_itself(one):
+        msg = f"{one.reference} is a root and cannot be revoked by its own CRL; take it out of the anchors"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, authority=one.reference)
-    # 2. a compromised key is never certified again, whoever brings it
+    # 2. a compromised key is never certified again, for any owner
     blocked: tuple[Write, ...] = ()
     if reason.is_compromise:
         blocked = key_rows.block_writes(row.spki_sha256, row.owner, at=batch.at, state=one.key_state)
-    # 3. once revoked stays revoked
+    # 3. revoked is permanent; only a compromise replaces another reason
     if one.sequence is not None and one.reason is not None:
-        stood = RevocationReason(one.reason)
-        says_more = reason.is_compromise and not stood.is_compromise
-        if stood is not RevocationReason.CERTIFICATE_HOLD and not says_more:
+        present = RevocationReason(one.reason)
+        is_graver = reason.is_compromise and not present.is_compromise
+        if present is not RevocationReason.CERTIFICATE_HOLD and not is_graver:
             write_together(batch.connection, *blocked)
             return one.sequence
     # 4. sequence, CRL entry, state, key, ledger
@@ -200,7 +200,7 @@ def _release(batch: Batch, one: Revocable, *, by: str) -> int:
         msg = f"certificate {row.serial:x} of {one.reference} is not on hold, so there is nothing to release"
         raise Conflict(Reason.NOT_FOUND, msg, serial=f"{row.serial:x}")
     sequence = batch.next_revocation()
-    # A certificate that was held before it was signed is an intent again, and settles as one.
+    # a certificate that was held before it was signed is an intent again, and is settled as one
     state = certificate_rows.INTENDED if row.fingerprint is None else certificate_rows.ISSUED
     write_together(
         batch.connection,
@@ -215,11 +215,11 @@ def _release(batch: Batch, one: Revocable, *, by: str) -> int:
 def _write(
     batch: Batch, one: Revocable, act: str, reason: RevocationReason, state: str, further: tuple[Write, ...] = ()
 ) -> int:
-    """The next step of the sequence, what stands in every later list, and the certificate's state: one round trip."""
+    """Write the next step of the sequence, the entry for later CRLs and the certificate's state, in one round trip."""
     row, sequence = one.certificate, batch.next_revocation()
     if one.sequence is not None:
         rows.delete_revocation(batch.connection, row.leaf_index)
-    stands = RevocationRow(
+    entry = RevocationRow(
         leaf_index=row.leaf_index,
         sequence=sequence,
         authority_id=row.authority_id,
@@ -233,7 +233,7 @@ def _write(
     write_together(
         batch.connection,
         rows.event_write(_event(batch, one, sequence, act, reason)),
-        rows.revocation_write(stands),
+        rows.revocation_write(entry),
         certificate_rows.state_write(row.leaf_index, state),
         *further,
     )
@@ -248,7 +248,7 @@ def _event(batch: Batch, one: Revocable, sequence: int, act: str, reason: Revoca
 
 
 def _note_authority(batch: Batch, row: CertificateRow) -> None:
-    """An authority whose certificate is revoked issues nothing any more, from this commit on."""
+    """An authority whose certificate is revoked issues nothing more from this commit on."""
     if not row.owner.startswith("authority:"):
         return
     name, _, generation = row.owner.removeprefix("authority:").partition("#")
@@ -265,8 +265,8 @@ def _find(batch: Batch, authority_id: int, serial: int) -> Revocable:
     return found
 
 
-def _look(batch: Batch, row: CertificateRow) -> Revocable:
-    """`row` as it stands in this act: it may have been read before the act revoked it."""
+def _read_again(batch: Batch, row: CertificateRow) -> Revocable:
+    """`row` as it is in this transaction: this act may have changed it since it was read."""
     found = find_revocable(batch.connection, row.leaf_index)
     if found is None:
         msg = f"there is no certificate of leaf {row.leaf_index}, serial {row.serial:x}; read it again"
@@ -274,18 +274,18 @@ def _look(batch: Batch, row: CertificateRow) -> Revocable:
     return found
 
 
-def _is_own(one: Revocable) -> bool:
-    """Whether it is a root's certificate for itself."""
+def _is_root_itself(one: Revocable) -> bool:
+    """Whether it is a root's self-signed certificate."""
     return one.certificate.owner == f"authority:{one.reference}"
 
 
-def _alive(batch: Batch, device_id: str) -> tuple[CertificateRow, ...]:
+def _list_alive(batch: Batch, device_id: str) -> tuple[CertificateRow, ...]:
     return certificate_rows.list_of_device(batch.connection, device_id, alive_at=batch.at)
 
 
 def _each(batch: Batch, found: Iterable[CertificateRow], act: Callable[[Revocable], int]) -> Revoked:
     begun_at = rows.newest_sequence(batch.connection)
-    places = [act(_look(batch, row)) for row in found]
+    places = [act(_read_again(batch, row)) for row in found]
     count = sum(place > begun_at for place in places)
     return Revoked(count, max(places, default=0), before=len(places) - count)
 

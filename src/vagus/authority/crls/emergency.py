@@ -1,8 +1,8 @@
-"""Lists that rest sealed beside an offline key, each revoking one subordinate: published without the key.
+"""Seals CRLs that each revoke one subordinate beside an offline key, and publishes one without the key.
 
-Made in every ceremony, newer than the lists made with them, so that publishing one is a matter of minutes when a
-subordinate's key is stolen and the people of the ceremony are far away. After one was published, a ceremony is due:
-the sealed lists of the others know nothing of it.
+Every ceremony makes them, newer than the CRLs that it publishes. So if a subordinate's key is stolen, it can be revoked
+within minutes, although the people of the ceremony are far away. After one was published a ceremony is due, because the
+other sealed CRLs do not have that revocation.
 """
 
 from __future__ import annotations
@@ -55,37 +55,37 @@ _OUTSIDE = ("number", "this_update", "next_update")
 def seal_emergency_crls(
     database: Database, publisher: CrlPublisher, issuer: Issuer, sealer: EnvelopeSealer, folder: Path
 ) -> dict[Path, bytes]:
-    """Sign and seal a list for each live subordinate of an offline issuer; gives what was written where."""
+    """Sign and seal a CRL for each live subordinate of an offline issuer; gives the contents by path."""
     at = int(publisher.now().timestamp())
     with database.reading() as connection:
         below = [row for row in rows.list_children(connection, issuer.authority_id) if is_live(row, at)]
-        prepared = [(row, _lists_without(connection, publisher, issuer, row)) for row in below]
+        prepared = [(row, _make_crls_revoking(connection, publisher, issuer, row)) for row in below]
     if not prepared:
         return {}
     make_private_folder(folder)
     made: dict[Path, bytes] = {}
-    for row, lists in prepared:
-        label = _label(issuer, row, lists)
-        content = sealer.seal(label, json.dumps(lists, sort_keys=True).encode("ascii"))
+    for row, crls in prepared:
+        label = _label(issuer, row, crls)
+        content = sealer.seal(label, json.dumps(crls, sort_keys=True).encode("ascii"))
         place = folder / f"{slug_of(row.name)}.{row.generation}{_SUFFIX}"
         replace_durably(place, content)
         made[place] = content
     return made
 
 
-def _label(issuer: Issuer, row: AuthorityRow, lists: list[dict[str, object]]) -> dict[str, str | int]:
-    """What stands on the envelope: whom it revokes, and of each list what tells whether it would still be taken."""
+def _label(issuer: Issuer, row: AuthorityRow, crls: list[dict[str, object]]) -> dict[str, str | int]:
+    """The readable label of an envelope: the subordinate it revokes, and number and dates of each CRL in it."""
     label: dict[str, str | int] = {"issuer": issuer.reference, "revokes": row.reference}
-    for one in lists:
+    for one in crls:
         label.update({f"{one['shard']}.{name}": int(str(one[name])) for name in _OUTSIDE})
     return label
 
 
 def is_ready(envelope: bytes, newest: Sequence[Publication], at: datetime) -> bool:
-    """Whether the lists in an envelope could be published at `at`, by its label.
+    """Whether the CRLs in an envelope could be published at `at`, judged by its label.
 
-    They must be newer than the `newest`, not expired, and not from the future, where nobody believes them. The label is
-    proved when the envelope is opened. A copy of the file tells the same, whatever time it bears.
+    They must be newer than the `newest`, before their nextUpdate, and not from the future. The label is verified when
+    the envelope is opened. The time of the file does not matter, so a copy is as good.
     """
     try:
         label = read_label(envelope)
@@ -102,21 +102,21 @@ def is_ready(envelope: bytes, newest: Sequence[Publication], at: datetime) -> bo
     )
 
 
-def _lists_without(
+def _make_crls_revoking(
     connection: Connection, publisher: CrlPublisher, issuer: Issuer, row: AuthorityRow
 ) -> list[dict[str, object]]:
-    """The shard's list and the complete one, each with the subordinate revoked, newer than what is published."""
+    """The shard's CRL and the complete one, each with the subordinate revoked, newer than those published."""
     tbs = decode_tbs(decode_certificate(row.certificate_der or b"").tbs_certificate_bytes)
     certificate = certificate_rows.find_certificate(connection, issuer.authority_id, tbs.serial)
-    if certificate is None:  # certified elsewhere under the same name: nothing of ours to revoke
+    if certificate is None:  # certified elsewhere under the same name: no certificate of ours to revoke
         return []
-    lists: list[dict[str, object]] = []
+    crls: list[dict[str, object]] = []
     for shard in (certificate.shard, COMPLETE):
         newest = publications.find_publication(connection, issuer.authority_id, shard)
         if newest is None:
             continue
         made_at = datetime.fromtimestamp(newest.this_update, UTC)
-        this_update = made_at + timedelta(seconds=1)  # strictly newer than the list beside it
+        this_update = made_at + timedelta(seconds=1)  # strictly newer than the published one
         entries = list(list_entries(connection, issuer.authority_id, shard, ends_from(newest, this_update)))
         entries.append(encode_crl_entry(tbs.serial, this_update, RevocationReason.CA_COMPROMISE))
         contents = CrlContents(
@@ -126,7 +126,7 @@ def _lists_without(
             entries=entries,
             shard_url=scope_url(issuer, shard),
         )
-        lists.append(
+        crls.append(
             {
                 "shard": shard,
                 "number": contents.number,
@@ -137,55 +137,54 @@ def _lists_without(
                 "crl": base64.b64encode(sign_crl(issuer, contents)).decode("ascii"),
             }
         )
-    return lists
+    return crls
 
 
 def publish_sealed(
     envelope: bytes, passphrase: Passphrase, writer: Writer, *, folder: Path | None, by: str
 ) -> tuple[str, ...]:
-    """Open an emergency list and publish it: the subordinate is revoked, in the sequence at once and in the lists.
+    """Open an emergency CRL and publish it: the subordinate is revoked, in the sequence at once and in the CRLs.
 
-    Gives the reference of what was revoked and the names of the lists. Needs no key. Said again, it writes what the
-    folder lacks of them. Raises
-    NotAuthorised(PASSPHRASE_WRONG), IntegrityFailure(KEYSTORE_DAMAGED), NotTrusted(BAD_SIGNATURE),
-    Conflict(AUTHORITY_UNKNOWN), Conflict(CEREMONY_NEEDED) when newer lists are out that it knows nothing of, and
-    Unavailable(CLOCK_AHEAD) when it is from the future: nobody would believe it, and no list could follow it.
+    Gives the reference of the subordinate and the names of the CRLs. Needs no key. Called again, it writes the files
+    that the folder lacks. Raises NotAuthorised(PASSPHRASE_WRONG), IntegrityFailure(KEYSTORE_DAMAGED),
+    NotTrusted(BAD_SIGNATURE), Conflict(AUTHORITY_UNKNOWN), Conflict(CEREMONY_NEEDED) if newer CRLs are published, and
+    Unavailable(CLOCK_AHEAD) if it is from the future: relying parties would refuse it, and no CRL could follow it.
     """
-    # 1. the envelope proves itself; the lists inside are verified again with the issuer's public key
+    # 1. the envelope is authenticated; the CRLs inside are verified again with the issuer's public key
     label, content = open_envelope(envelope, passphrase)
-    lists = [_decode(one) for one in json.loads(content)]
+    crls = [_decode(one) for one in json.loads(content)]
     reference, revoked = str(label["issuer"]), str(label["revokes"])
 
-    # 2. revocation, lists and ledger entries in one transaction
+    # 2. revocation, CRLs and ledger entries in one transaction
     def act(batch: Batch) -> AuthorityRow:
         issuer = _find(batch.connection, reference)
         serial = 0
-        waiting: list[Publication] = []
-        for publication, serial_text in lists:
+        unpublished: list[Publication] = []
+        for publication, serial_text in crls:
             serial = int(serial_text, 16)
-            if not _is_out(batch, issuer, publication):
-                _check_list(batch, issuer, publication)
-                waiting.append(publication)
+            if not _is_published(batch, issuer, publication):
+                _check_crl(batch, issuer, publication)
+                unpublished.append(publication)
         certificate = certificate_rows.find_certificate(batch.connection, issuer.id, serial)
         if certificate is None:
-            msg = f"{reference} never issued the certificate that this list revokes; is it another installation's?"
+            msg = f"{reference} never issued the certificate that this CRL revokes; is it another installation's?"
             raise Conflict(Reason.NOT_ISSUED, msg)
         sequence = revocation.revoke_row(batch, certificate, RevocationReason.CA_COMPROMISE, by=by)
-        for publication in waiting:
-            kept = replace(publication, authority_id=issuer.id)
-            if _says_all(batch, kept, serial):
-                kept = replace(kept, sequence=max(sequence, kept.sequence))
-            publications.put_publication(batch.connection, kept)
-            _append(batch, reference, kept)
+        for publication in unpublished:
+            stored = replace(publication, authority_id=issuer.id)
+            if _covers_all(batch, stored, serial):
+                stored = replace(stored, sequence=max(sequence, stored.sequence))
+            publications.put_publication(batch.connection, stored)
+            _append(batch, reference, stored)
         return issuer
 
     issuer = writer.submit(act).result()
     # 3. the files
     if folder is not None:
         files_there = CrlFiles(writer.database, folder)
-        for publication, _ in lists:
+        for publication, _ in crls:
             files_there.write(CrlPlace(issuer.id, issuer.slug, issuer.generation, publication.shard))
-    return (revoked, *(f"{reference}/{publication.shard}" for publication, _ in lists))
+    return (revoked, *(f"{reference}/{publication.shard}" for publication, _ in crls))
 
 
 def _decode(found: dict[str, object]) -> tuple[Publication, str]:
@@ -210,45 +209,45 @@ def _find(connection: Connection, reference: str) -> AuthorityRow:
     return row
 
 
-def _is_out(batch: Batch, issuer: AuthorityRow, publication: Publication) -> bool:
-    """Whether this very list is the newest one: whoever was cut off behind the commit says it again."""
+def _is_published(batch: Batch, issuer: AuthorityRow, publication: Publication) -> bool:
+    """Whether this very CRL is the newest one: a call that was interrupted after its commit is repeated."""
     newest = publications.find_publication(batch.connection, issuer.id, publication.shard)
     return newest is not None and newest.crl_der == publication.crl_der
 
 
-def _says_all(batch: Batch, publication: Publication, serial: int) -> bool:
-    """Whether nothing but the revocation that it was sealed for happened in its shard since: then none waits."""
+def _covers_all(batch: Batch, publication: Publication, serial: int) -> bool:
+    """Whether only the revocation that it was sealed for happened in its shard since: then it covers the sequence."""
     place = (publication.authority_id, publication.shard)
     changes = list_changes(batch.connection, *place, after=publication.sequence, most=2)
     return {one.serial for one in changes} <= {serial}
 
 
-def _check_list(batch: Batch, issuer: AuthorityRow, publication: Publication) -> None:
+def _check_crl(batch: Batch, issuer: AuthorityRow, publication: Publication) -> None:
     newest = publications.find_publication(batch.connection, issuer.id, publication.shard)
     if newest is not None and (newest.number >= publication.number or newest.this_update >= publication.this_update):
-        msg = f"a newer list of {issuer.reference} is out than the one sealed; hold a ceremony"
+        msg = f"a newer CRL of {issuer.reference} is published than the sealed one; hold a ceremony"
         raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=issuer.reference)
     if publication.next_update <= batch.at:
-        raise IntegrityFailure(Reason.STATUS_STALE, "the sealed list has expired; hold a ceremony")
+        raise IntegrityFailure(Reason.STATUS_STALE, "the sealed CRL has expired; hold a ceremony")
     if publication.this_update > batch.at + int(SLACK.total_seconds()):
         dated = f"{datetime.fromtimestamp(publication.this_update, UTC):%Y-%m-%dT%H:%M:%SZ}"
-        msg = f"the sealed list is from {dated}, which is to come; set the clock, or where it is right hold a ceremony"
+        msg = f"the sealed CRL is dated {dated}, in the future; set the clock, or if it is right hold a ceremony"
         raise Unavailable(Reason.CLOCK_AHEAD, msg)
     tbs_der, algorithm_der, signature = split_crl(publication.crl_der)
     facts = decode_tbs(decode_certificate(issuer.certificate_der or b"").tbs_certificate_bytes)
     verify_signature(facts.spki_der, algorithm_der, signature, tbs_der)
 
 
-def _append(batch: Batch, reference: str, kept: Publication) -> None:
+def _append(batch: Batch, reference: str, stored: Publication) -> None:
     append(
         batch,
         CrlPublished(
             authority=reference,
-            shard=kept.shard,
-            number=kept.number,
-            this_update=kept.this_update,
-            next_update=kept.next_update,
-            sequence=kept.sequence,
-            crl_sha256=hashlib.sha256(kept.crl_der).digest(),
+            shard=stored.shard,
+            number=stored.number,
+            this_update=stored.this_update,
+            next_update=stored.next_update,
+            sequence=stored.sequence,
+            crl_sha256=hashlib.sha256(stored.crl_der).digest(),
         ),
     )

@@ -1,9 +1,16 @@
-"""The newest lists as files that any static server or CDN may hand out; signs nothing and changes no row.
+"""Writes the newest CRLs as files that any static server or CDN may serve; signs nothing and changes no row.
 
-Every serving process brings its folder up to the table, whoever signed, so folders of their own grow no older than a
-shared one. What is written is what the table says under the folder's lock: a process that was held up between row and
-file puts nothing older over what another has written meanwhile. Nor does a table that somebody set back: a file that
-the same authority signed later stays, and tells that the table is behind.
+Every serving process brings its folder up to the table, whichever process signed. So a folder of its own is as new as a
+shared one.
+
+No file is ever replaced by an older CRL:
+
+- A process writes under the folder's lock, and writes what the table has at that moment. A process that was delayed
+  between row and file therefore writes the newer CRL of another process, not its own.
+- A file that the same authority signed later than the newest row stays. The database was then restored or set back:
+  `find_newer` reports it, and `write` raises.
+
+Threads: one task of a process writes (`_written`); `_numbers` and `_crls` cache what files hold, by their stamps.
 """
 
 from __future__ import annotations
@@ -32,16 +39,16 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 20
 _LOCK_SECONDS = 2.0
-"""Whoever writes for longer is hung: that is told, and signing goes on."""
+"""A process that holds the lock for longer hangs: that is reported, and signing goes on."""
 _EXTENSIONS = 0xA0
 
 _Stamp = tuple[int, int, int]
-"""Of a file: another one has another. Inode, moment of the last change, octets."""
+"""Identifies the contents of a file: inode, time of the last change in nanoseconds, size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CrlPlace:
-    """One list of one generation of an authority; `slug` as `AuthorityRow.slug`."""
+    """The CRL of one shard of one generation of an authority; `slug` as `AuthorityRow.slug`."""
 
     authority_id: int
     slug: str
@@ -50,14 +57,14 @@ class CrlPlace:
 
     @property
     def stem(self) -> str:
-        """The file's path in a folder of lists, without what ends it."""
+        """The path of its file in the folder, without the ending."""
         name = "complete" if self.shard == COMPLETE else str(self.shard)
         return f"crl/{self.slug}/{self.generation}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What this process wrote last: the list's number, the files of list and delta (None: there is no delta)."""
+    """What this process wrote last: the CRL's number, and the stamps of CRL and delta (None: there is no delta)."""
 
     number: int
     stamp: _Stamp | None
@@ -66,7 +73,7 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class SignedFile:
-    """A list that stands in a file and has its authority's signature."""
+    """A CRL in a file, with a valid signature of its authority."""
 
     crl_der: bytes
     number: int
@@ -76,17 +83,17 @@ class SignedFile:
 
 
 class CrlFiles:
-    """The lists in one folder, as this process knows them. Safe beside other processes on the same folder."""
+    """The CRLs in one folder. Several processes may use the same folder."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
         self._written: dict[CrlPlace, _Written] = {}
         self._numbers: dict[Path, tuple[_Stamp, int]] = {}
-        self._lists: dict[Path, tuple[_Stamp, bytes, SignedFile | None]] = {}
+        self._crls: dict[Path, tuple[_Stamp, bytes, SignedFile | None]] = {}
 
     def find_outdated(self) -> tuple[CrlPlace, ...]:
-        """The lists of which the table has a newer one than this process wrote last, or whose file or delta changed."""
+        """The CRLs that the table has newer than this process wrote last, or whose file or delta has changed since."""
         with self._database.reading() as connection:
             numbers, outdated = rows.list_numbers(connection), rows.list_outdated(connection)
             authorities = list_authorities(connection)
@@ -95,19 +102,19 @@ class CrlFiles:
             for row in authorities
             for shard, number in numbers.get(row.id, {}).items()
             if (row.id, shard) not in outdated
-            and self._is_behind(place := CrlPlace(row.id, row.slug, row.generation, shard), number)
+            and self._is_outdated(place := CrlPlace(row.id, row.slug, row.generation, shard), number)
         )
 
-    def _is_behind(self, place: CrlPlace, number: int) -> bool:
+    def _is_outdated(self, place: CrlPlace, number: int) -> bool:
         written = self._written.get(place)
         if written is None or number > written.number:
             return True
-        return (_stamp(self._list(place)), _stamp(self._delta(place))) != (written.stamp, written.delta_stamp)
+        return (_stamp(self._crl_path(place)), _stamp(self._delta_path(place))) != (written.stamp, written.delta_stamp)
 
     def find_newer(self) -> tuple[CrlPlace, ...]:
-        """The lists whose file the table's own authority signed behind what the table has: the table was set back.
+        """The CRLs whose file is newer than the table and signed by the table's own authority: the table was set back.
 
-        Files of other installations, and what is no list, tell nothing.
+        Files of other installations, and files that hold no CRL, are ignored.
         """
         # 1. The files first: rows are committed before them, and only grow meanwhile.
         paths = (path for path in self._folder.glob("crl/*/*/*.crl") if _shard_of(path) is not None)
@@ -115,7 +122,7 @@ class CrlFiles:
         with self._database.reading() as connection:
             numbers = rows.list_numbers(connection)
             authorities = {(row.slug, str(row.generation)): row for row in list_authorities(connection)}
-        # 2. Whoever bears a greater number must have its authority's signature.
+        # 2. A file with a greater number counts only if it has its authority's signature.
         newer: list[CrlPlace] = []
         for path, number in found.items():
             row, shard = authorities.get((path.parent.parent.name, path.parent.name)), _shard_of(path)
@@ -126,18 +133,17 @@ class CrlFiles:
         return tuple(newer)
 
     def load(self, place: CrlPlace, certificate_der: bytes, *, is_delta: bool = False) -> SignedFile | None:
-        """The list (or delta) in a file, if the authority with this certificate signed it."""
-        return self._load(self._delta(place) if is_delta else self._list(place), certificate_der)
+        """The CRL (or delta) in a file, if the authority with this certificate signed it."""
+        return self._load(self._delta_path(place) if is_delta else self._crl_path(place), certificate_der)
 
     def write(self, place: CrlPlace, made: Publication | None = None, delta: DeltaRow | None = None) -> None:
-        """Write the newest list and its delta, the list first: it is never older than its delta.
+        """Write the newest CRL and its delta, the CRL first, so that it is never older than its delta.
 
-        They are `made` and `delta` unless the table has newer ones by now. A delta file that no list speaks of any more
-        goes: it would keep what was revoked since from whoever adds it to an older list. Raises OSError,
-        Conflict(RESTORE_UNSETTLED) where the file is newer than the table, and Unavailable(STATUS_UNAVAILABLE) while
-        another process hangs in the folder.
+        They are `made` and `delta` unless the table has newer ones by now. A delta file without a row is deleted: with
+        an older CRL it would hide what was revoked since. Raises OSError, Conflict(RESTORE_UNSETTLED) if the file is
+        newer than the table, and Unavailable(STATUS_UNAVAILABLE) while another process hangs in the folder.
         """
-        with self._turn(), self._database.reading() as connection:
+        with self._locked(), self._database.reading() as connection:
             number = rows.find_number(connection, place.authority_id, place.shard, is_delta=False)
             if number is None:
                 return
@@ -146,18 +152,18 @@ class CrlFiles:
                 made = rows.find_publication(connection, place.authority_id, place.shard)
                 delta = rows.find_delta(connection, place.authority_id, place.shard)
             if made is not None:
-                write_public(self._list(place), made.crl_der)
-            beside = self._delta(place)
+                write_public(self._crl_path(place), made.crl_der)
+            beside = self._delta_path(place)
             if delta is None or delta.crl_der is None:
                 beside.unlink(missing_ok=True)
             else:
                 write_public(beside, delta.crl_der)
             if made is not None:
-                self._written[place] = _Written(number, _stamp(self._list(place)), _stamp(beside))
+                self._written[place] = _Written(number, _stamp(self._crl_path(place)), _stamp(beside))
 
     def _check_not_newer(self, connection: Connection, place: CrlPlace, number: int) -> None:
-        """Never an older list over a newer one, whatever became of the table."""
-        path = self._list(place)
+        """Raises Conflict(RESTORE_UNSETTLED) if the file holds a newer CRL of the same authority than the table."""
+        path = self._crl_path(place)
         if self._number(path) <= number:
             return
         authority = find_by_id(connection, place.authority_id)
@@ -165,13 +171,13 @@ class CrlFiles:
         if signer is None or self._load(path, signer) is None:
             return
         msg = (
-            f"{path} was signed later than the newest list in the database, which somebody brought back from an older "
+            f"{path} was signed later than the newest CRL in the database, so the database was set back to an older "
             "state; the file stays: close the gap with `vagus restore-gap`"
         )
         raise Conflict(Reason.RESTORE_UNSETTLED, msg, path=str(path))
 
     def _number(self, path: Path) -> int:
-        """The number of the list in a file, read anew once it changed; -1 for what is none."""
+        """The number of the CRL in a file, read again once the file changed; -1 if it is no CRL."""
         stamp = _stamp(path)
         if stamp is None:
             return -1
@@ -187,7 +193,7 @@ class CrlFiles:
         stamp = _stamp(path)
         if stamp is None:
             return None
-        known = self._lists.get(path)
+        known = self._crls.get(path)
         if known is None or known[:2] != (stamp, certificate_der):
             found = None
             with suppress(OSError, VagusError):
@@ -195,17 +201,17 @@ class CrlFiles:
                 check_signer(crl, certificate_der)
                 if crl.next_update is not None:
                     found = SignedFile(crl.der, crl.number or 0, crl.this_update, crl.next_update, crl.sha256)
-            known = self._lists[path] = (stamp, certificate_der, found)
+            known = self._crls[path] = (stamp, certificate_der, found)
         return known[2]
 
-    def _list(self, place: CrlPlace) -> Path:
+    def _crl_path(self, place: CrlPlace) -> Path:
         return self._folder / f"{place.stem}.crl"
 
-    def _delta(self, place: CrlPlace) -> Path:
+    def _delta_path(self, place: CrlPlace) -> Path:
         return self._folder / f"{place.stem}.delta.crl"
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """One writer at a time in this folder, from all processes."""
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         try:
@@ -217,7 +223,7 @@ class CrlFiles:
 
 
 def read_number(crl_der: bytes) -> int:
-    """The number of a list (RFC 5280 5.2.3), its entries passed over; -1 without one. Raises Malformed(NON_DER)."""
+    """The number of a CRL (RFC 5280 5.2.3), without decoding its entries; -1 if none. Raises Malformed(NON_DER)."""
     _, at, end = der.read_element(crl_der, 0, len(crl_der))
     _, at, end = der.read_element(crl_der, at, end)
     tag = 0
@@ -233,19 +239,19 @@ def read_number(crl_der: bytes) -> int:
 
 
 def write_public(place: Path, content: bytes) -> None:
-    """Replace a file that everyone may read, atomically and durably; nothing is written where it says so already.
+    """Replace a file that everyone may read, atomically and durably; nothing is written if it has this content already.
 
-    For one writer at a time: what a killed one left is overwritten. What does not fit is taken away again, for the
-    database may be on the same disk and needs what room there is for the next revocation.
+    One writer at a time: a temporary file that a killed process left is overwritten. If the file does not fit on the
+    disk the temporary file is deleted, since the database may need its space for the next revocation.
     """
-    if _says(place, content):
+    if _has_content(place, content):
         return
     place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     replace_file(place, content, PUBLIC_FILE)
 
 
-def _says(place: Path, content: bytes) -> bool:
-    """Whether a file holds these octets; one that begins otherwise is not read further."""
+def _has_content(place: Path, content: bytes) -> bool:
+    """Whether a file holds exactly these bytes; it is read in pieces up to the first difference."""
     try:
         with place.open("rb") as stream:
             if os.fstat(stream.fileno()).st_size != len(content):
@@ -264,7 +270,7 @@ def _stamp(place: Path) -> _Stamp | None:
 
 
 def _shard_of(path: Path) -> int | None:
-    """The shard whose list has this file name; None for deltas and what is none of ours."""
+    """The shard whose CRL has this file name; None for deltas and other files."""
     name = path.name.removesuffix(".crl")
     if name == "complete":
         return COMPLETE
