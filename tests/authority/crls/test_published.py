@@ -54,7 +54,7 @@ def away(house: PublishingHouse, asked: list[str] | None = None) -> Iterator[Non
     database = house.built.database
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "reading", refuse)
-        patch.setattr(database, "asking", refuse)
+        patch.setattr(database, "bounded_reading", refuse)
         yield
 
 
