@@ -85,7 +85,7 @@ def test_an_authority_whose_lists_cannot_be_signed_keeps_no_process_from_startin
         assert facts["work"]["files"]["failures"] == 0
         assert facts["work"]["clock"] == {"runs": 1, "failures": 0, "last_error": None}
         assert infra.exists()
-    assert "h1/icu#1 is from" in served.log()
+    assert "the newest CRL of h1/icu#1 is dated" in served.log()
 
 
 def test_an_authority_that_has_ended_and_whose_key_is_gone_keeps_no_process_from_starting(watched: Path) -> None:
