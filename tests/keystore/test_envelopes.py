@@ -61,7 +61,7 @@ def test_one_changed_byte_is_an_error_of_ours(at: int, flip: int) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"", b"[]", b"{}", b"\xff", b'{"header":[]}', b"[" * 5000])
-def test_what_is_no_envelope_is_told(junk: bytes) -> None:
+def test_what_is_no_envelope_is_refused(junk: bytes) -> None:
     for act in (lambda: read_label(junk), lambda: open_envelope(junk, SECRET)):
         with pytest.raises(IntegrityFailure) as damage:
             act()

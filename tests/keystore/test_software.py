@@ -1,4 +1,4 @@
-"""A keystore seals keys under one passphrase, binds them to their purposes and tells damage from a wrong passphrase."""
+"""A keystore seals keys under one passphrase, binds them to purposes, and tells damage from a wrong passphrase."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_a_keystore_open_to_others_is_refused(keystore: SoftwareKeystore, opened
     assert refusal.value.reason is Reason.PERMISSIONS_TOO_OPEN
 
 
-def test_a_wrong_passphrase_is_told_from_damage(keystore: SoftwareKeystore) -> None:
+def test_a_wrong_passphrase_is_distinguished_from_damage(keystore: SoftwareKeystore) -> None:
     with pytest.raises(NotAuthorised) as refusal:
         SoftwareKeystore.open(keystore.folder, OTHER)
     assert refusal.value.reason is Reason.PASSPHRASE_WRONG

@@ -1,4 +1,4 @@
-"""Entries: one spelling each, nobody's name in them, nothing that a peer wrote."""
+"""Entries: one encoding each, no person's name in them, no text that a peer wrote."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_issuance_is_spelt_like_this() -> None:
     ).replace("67c4b0fd22a2d6a2c6b3bb8c4ff68d94c2d3d12a0e4c9f3a3ebf5dcd6e8a1a25", conceal(SALT, "device:abc")[7:])
 
 
-def test_whoever_may_be_a_person_is_hashed_and_only_under_the_salt() -> None:
+def test_an_owner_that_may_be_a_person_is_hashed_under_the_salt() -> None:
     for owner in ("device:abc", "technician:someone", "operator:root", "someone"):
         encoded = encode_entry(replace(ISSUANCE, owner=owner), at=0, salt=SALT)
         assert owner.encode() not in encoded

@@ -131,7 +131,7 @@ def test_lost_certificates_can_be_found_and_refused(lived: World, tmp_path: Path
     again.close()
 
 
-def test_a_lost_certificate_stands_in_the_shard_of_its_entry_or_in_every_one(lived: World, tmp_path: Path) -> None:
+def test_a_lost_certificate_is_in_the_shard_of_its_entry_or_in_every_one(lived: World, tmp_path: Path) -> None:
     from vagus.ledger.entries import IssuanceRecorded
 
     (known,) = lived.issue(1)

@@ -210,7 +210,7 @@ def test_a_move_that_the_log_never_saw_is_found_though_the_device_moved_on(lived
     assert "quarantined" in refused(lived).message
 
 
-def test_a_certificate_moved_to_a_list_that_nobody_reads_is_found(lived: World) -> None:
+def test_a_certificate_moved_to_another_crl_is_found(lived: World) -> None:
     """Both rows say shard 7, the certificate itself points at shard 0: its revocation would never be seen."""
     with lived.database.reading() as connection:
         row = next(iter(iterate_recorded_certificates(connection)))

@@ -303,7 +303,9 @@ def test_reading_and_verifying_do_not_change_the_database(tmp_path: Path) -> Non
     ],
     ids=["row", "reason", "entry", "shard", "unrevoked", "revoked"],
 )
-def test_a_list_that_would_forget_or_invent_is_found(busy: World, change: Callable[[Connection], object]) -> None:
+def test_rows_whose_crl_would_omit_or_invent_a_revocation_are_found(
+    busy: World, change: Callable[[Connection], object]
+) -> None:
     def act(batch: Batch) -> None:
         change(batch.connection)
 

@@ -1,4 +1,4 @@
-"""One look finds what four would find, and tells apart what is missing."""
+"""One query finds what four would find, and shows which part is missing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_device_leads_to_its_unit(database: Database) -> None:
     assert find_by_device(database, device(3).id) == ApplicantRow(None, None)
 
 
-def test_the_second_look_sees_what_the_batch_has_changed(database: Database) -> None:
+def test_the_recheck_sees_what_the_batch_has_changed(database: Database) -> None:
     with database.writing() as connection:
         assert _now(connection) == ApplicantNow(DEVICE, TOKEN, is_held=False, shown_state=None)
         assert bind_token(connection, HASH, b"key", request_id=None, at=150)
@@ -78,7 +78,7 @@ def test_a_hold_counts_for_its_own_device_until_the_certificate_ends(database: D
 
 
 @pytest.mark.parametrize("state", [certificates.ISSUED, certificates.REVOKED, certificates.HELD])
-def test_the_certificate_that_was_shown_is_looked_at_whosever_it_is(database: Database, state: str) -> None:
+def test_the_state_of_the_presented_certificate_is_found_for_any_owner(database: Database, state: str) -> None:
     with database.writing() as connection:
         certificate(connection, authority(connection), 5, device_id=device(2).id.text)
         certificates.note_signature(connection, 5, b"der", b"1" * 32)

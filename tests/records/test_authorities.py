@@ -46,7 +46,7 @@ def test_rows_are_found_by_id_key_and_generation(database: Database) -> None:
         assert rows.list_authorities(connection) == (row,)
 
 
-def test_a_chain_goes_up_through_rows_and_what_stands_above_them(database: Database) -> None:
+def test_a_chain_goes_up_through_rows_and_the_certificates_above_them(database: Database) -> None:
     with database.writing() as connection:
         top = authority(connection, "h1", kind="device_ca", is_offline=True)
         below = authority(connection, "h1/icu", parent_id=top)

@@ -15,7 +15,7 @@ from vagus.records.keys import block_key, insert_key
 from vagus.records.publications import COMPLETE, put_publication
 
 
-def test_one_look_tells_authority_key_and_request(database: Database) -> None:
+def test_one_query_finds_authority_key_and_request(database: Database) -> None:
     with database.writing() as connection:
         ca = authority(connection)
         known = certificate(connection, ca, 5)
@@ -74,7 +74,7 @@ def test_what_was_revoked_before_its_signature_stays_revoked(database: Database)
         assert found.state == rows.REVOKED
 
 
-def test_lists_go_page_by_page_in_order(database: Database) -> None:
+def test_pages_follow_one_another_in_order(database: Database) -> None:
     with database.writing() as connection:
         ca = authority(connection)
         for leaf in range(7):
@@ -112,7 +112,7 @@ def test_a_shard_in_which_something_is_revoked_is_one_whether_places_were_taken_
         assert rows.list_shards(connection, other) == (0,)
 
 
-def test_a_shard_of_which_a_list_was_handed_out_is_one_though_nothing_here_names_it(database: Database) -> None:
+def test_a_shard_with_a_published_crl_exists_though_no_row_names_it(database: Database) -> None:
     with database.writing() as connection:
         ca = authority(connection)
         for shard in (COMPLETE, 0, 4):
@@ -120,7 +120,7 @@ def test_a_shard_of_which_a_list_was_handed_out_is_one_though_nothing_here_names
         assert rows.list_shards(connection, ca) == (0, 4)
 
 
-def test_what_nobody_can_place_has_its_place_in_every_shard_and_in_each_that_begins(database: Database) -> None:
+def test_a_certificate_of_unknown_shard_has_a_place_in_every_shard_and_in_new_ones(database: Database) -> None:
     with database.writing() as connection:
         ca, other = authority(connection, "h1/icu"), authority(connection, "h1/er")
         rows.take_places(connection, ca, 0, 250)
@@ -146,7 +146,7 @@ def test_a_shard_that_is_filled_keeps_what_it_has_beyond(database: Database) -> 
         assert [rows.count_places(connection, ca, shard) for shard in (0, 1, 2)] == [250, 300, 250]
 
 
-def test_looking_for_shards_reads_the_first_revocation_of_each(file_database: Database) -> None:
+def test_finding_shards_reads_the_first_revocation_of_each(file_database: Database) -> None:
     with file_database.reading() as connection:
         found = plans(connection, lambda: rows.list_shards(connection, 1))
     assert "revocations_by_shard (authority_id=? AND shard>?)" in found or "revocations_by_step" in found

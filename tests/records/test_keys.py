@@ -35,7 +35,7 @@ def test_blocking_keeps_the_owner_and_the_first_moment(database: Database) -> No
         assert found.is_blocked
 
 
-def test_a_key_that_nobody_showed_is_blocked_beforehand(database: Database) -> None:
+def test_a_key_that_was_never_presented_is_blocked_beforehand(database: Database) -> None:
     with database.writing() as connection:
         block_key(connection, KEY, "rule:leaked", at=9)
         assert find_key(connection, KEY) == KeyRow(KEY, "rule:leaked", BLOCKED, 9)

@@ -1,4 +1,4 @@
-"""A lost certificate has a row without bytes, and a place in its shard, or in every one until a list tells."""
+"""A lost certificate has a row without bytes, and a place in its shard, or in every one until a CRL names it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_lost_certificate_takes_its_place_as_when_it_was_issued(
         assert [count_places(connection, row.authority_id, one) for one in (0, 1)] == places
 
 
-def test_what_stood_in_every_shard_stands_in_one_once_a_list_tells(database: Database) -> None:
+def test_a_certificate_of_every_shard_moves_to_the_one_whose_crl_names_it(database: Database) -> None:
     with database.writing() as connection:
         row = lose(connection, 5, EVERY_SHARD)
         revoke(connection, row, 1)

@@ -1,4 +1,4 @@
-"""One newest list per shard, one responder per authority, one holder per lease."""
+"""One newest CRL per shard, one responder per authority, one holder per lease."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def delta(authority_id: int, number: int, crl_der: bytes | None = b"delta") -> D
     )
 
 
-def test_the_newest_list_takes_the_place_of_the_one_before(database: Database) -> None:
+def test_the_newest_crl_replaces_the_one_before(database: Database) -> None:
     with database.writing() as connection:
         ca = authority(connection)
         assert rows.find_publication(connection, ca, 0) is None
@@ -80,7 +80,7 @@ def test_a_delta_keeps_its_base(database: Database) -> None:
         assert rows.find_number(connection, ca, 0, is_delta=True) == 7
 
 
-def test_a_list_and_its_delta_are_kept_together_whatever_is_there(database: Database) -> None:
+def test_a_crl_and_its_delta_are_stored_together_over_any_state(database: Database) -> None:
     with database.writing() as connection:
         ca = authority(connection)
 
@@ -107,10 +107,10 @@ def test_a_list_and_its_delta_are_kept_together_whatever_is_there(database: Data
 
 
 @pytest.mark.interop
-def test_on_postgresql_a_list_and_its_delta_are_kept_in_two_round_trips(
+def test_on_postgresql_a_crl_and_its_delta_are_stored_in_two_round_trips(
     postgres_tables: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One look and one change: nobody else can revoke meanwhile."""
+    """One query and one write: no other act can revoke meanwhile."""
     ca = authority(postgres_tables)
     rows.keep(postgres_tables, rows.find_shard_state(postgres_tables, ca, 0), publication(ca), delta(ca, 7))
     asked: list[str] = []
@@ -160,14 +160,14 @@ def test_a_lease_that_a_clock_took_which_ran_ahead_is_past(database: Database) -
 
 
 @pytest.mark.interop
-def test_postgresql_keeps_lists_as_they_are(postgres_tables: Connection) -> None:
+def test_postgresql_does_not_compress_crls(postgres_tables: Connection) -> None:
     query = "SELECT attstorage FROM pg_attribute WHERE attname = 'crl_der' AND attrelid = '{}'::regclass"
     for table in ("crl_publications", "crl_deltas"):
         found = postgres_tables.exec_driver_sql(query.format(table)).scalar_one()
         assert found in {"e", b"e"}, f"{table} would be compressed at each publication"
 
 
-def test_a_list_that_was_outdated_keeps_the_greater_number_until_another_takes_its_place(database: Database) -> None:
+def test_an_outdated_crl_has_the_greater_number_until_another_replaces_it(database: Database) -> None:
     with database.writing() as connection:
         ca = authority(connection)
         for shard in (0, COMPLETE):

@@ -77,7 +77,7 @@ def _prepare(connection: Connection) -> None:
 
 
 def _fill(connection: Connection, of_model: int, others: int, *, first: int = 0) -> None:
-    """Devices with one certificate each, of the first authority; `others` are of another model and come behind.
+    """Devices with one certificate each, of the first authority; `others` are of another model and come after them.
 
     Each second certificate is revoked, which is no compromise.
     """
@@ -173,7 +173,7 @@ def misled(request: pytest.FixtureRequest, postgres: str) -> Iterator[Database]:
 
 @pytest.mark.interop
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_postgresql_looks_at_each_row_a_few_times_at_most(misled: Database, question: str) -> None:
+def test_postgresql_reads_each_row_a_few_times_at_most(misled: Database, question: str) -> None:
     each = OF_MODEL + OTHERS
     for name, selection in SELECTIONS.items():
         with misled.reading() as connection:
@@ -183,7 +183,7 @@ def test_postgresql_looks_at_each_row_a_few_times_at_most(misled: Database, ques
 
 
 @pytest.mark.interop
-def test_the_measure_tells_a_search_for_each_device(misled: Database) -> None:
+def test_the_measure_detects_a_scan_for_each_device(misled: Database) -> None:
     each = """SELECT count(*) FROM devices, LATERAL (SELECT 1 FROM certificates
         WHERE device_id || '' = devices.id LIMIT 1) AS c WHERE model = 'Pump' AND id < lpad('100', 26, '0')"""
     with misled.reading() as connection:
@@ -192,7 +192,7 @@ def test_the_measure_tells_a_search_for_each_device(misled: Database) -> None:
 
 
 @pytest.mark.interop
-def test_postgresql_plans_as_before_behind_a_question(misled: Database) -> None:
+def test_postgresql_plans_as_before_after_a_query(misled: Database) -> None:
     with misled.writing() as connection:
         before = connection.execute(text("SELECT name, setting FROM pg_settings ORDER BY name")).all()
         for question in QUESTIONS.values():

@@ -187,7 +187,7 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
 
 @pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
 @pytest.mark.parametrize("look", LOOKS)
-def test_a_look_reads_little_more_than_it_gives(misled: Database, look: str, plan: str) -> None:
+def test_a_query_reads_little_more_than_it_gives(misled: Database, look: str, plan: str) -> None:
     most, act = LOOKS[look]
     with misled.open_writer() as connection:
         connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {plan}")

@@ -20,7 +20,7 @@ def test_nothing_is_remembered_at_first(database: Database) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, (1 << 63) - 1, 1 << 63, LARGEST])
-def test_a_number_of_up_to_twenty_octets_comes_back(database: Database, number: int) -> None:
+def test_a_number_of_up_to_twenty_bytes_comes_back(database: Database, number: int) -> None:
     with database.writing() as connection:
         assert remember(connection, "crl:a", number, 7) == Remembered("crl:a", number, 7)
     with database.reading() as connection:
@@ -30,7 +30,7 @@ def test_a_number_of_up_to_twenty_octets_comes_back(database: Database, number: 
 @given(st.lists(st.tuples(st.integers(0, LARGEST) | st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=8))
 @settings(max_examples=25)
 def test_the_highest_stays_whatever_the_order(seen: list[tuple[int, int]]) -> None:
-    """Of numbers and of moments alike: one list may have the higher number, another the later date."""
+    """Of numbers and of moments alike: one CRL may have the higher number, another the later date."""
     database = open_database("sqlite://")
     database.create()
     with database.writing() as connection:

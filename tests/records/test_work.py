@@ -84,7 +84,7 @@ def test_jobs_come_due_in_order_and_only_of_the_kinds_asked_for(bench: Bench) ->
     assert [job.key for job in bench.one.take(["renew"], 9).result(10)] == ["late"]
 
 
-def test_an_unfinished_job_of_the_same_key_stands_for_both(bench: Bench) -> None:
+def test_an_unfinished_job_of_the_same_key_counts_for_both(bench: Bench) -> None:
     first = bench.add("a")
     assert bench.add("a") == first
     (job,) = bench.one.take(["renew"]).result(10)
@@ -230,7 +230,7 @@ def test_jobs_that_a_clock_put_off_which_ran_ahead_come_when_they_should(bench: 
     assert "planned" in [job.key for job in bench.two.take(["renew"], 9).result(10)]
 
 
-def test_a_look_for_due_work_sees_what_could_be_taken(bench: Bench) -> None:
+def test_a_query_for_due_work_finds_what_could_be_taken(bench: Bench) -> None:
     now = int(bench.clock.now().timestamp())
 
     def is_due(kind: str = "renew") -> bool:

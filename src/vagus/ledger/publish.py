@@ -11,8 +11,8 @@ A checkpoint is a promise that all its tiles can be fetched. Therefore the order
 4. Partial tiles that only the old checkpoint needed are removed.
 
 A crash before step 3 leaves the old checkpoint with all its tiles, and new tiles that no checkpoint names yet. The next
-run writes them again with the same bytes. A crash in step 4 leaves files that nobody fetches. No step overwrites a tile
-with other bytes: a tile's contents follow from the leaves, which never change.
+run writes them again with the same bytes. A crash in step 4 leaves files that no client fetches. No step overwrites a
+tile with other bytes: a tile's contents follow from the leaves, which never change.
 
 What is never signed: a head that is shorter than the published one, or one to which the old and new tiles do not lead.
 The root is computed from the published tiles plus the new leaves, so a database whose history differs from the

@@ -72,8 +72,8 @@ class SetBacks:
             restored_at = load_installation(connection).restored_at
         if restored_at is not None:
             msg = (
-                "this system was restored, or its database set back behind what was published, and does not know what "
-                "was issued since; close the gap with `vagus restore-gap` before it issues anything"
+                "this system was restored, or its database set back to before what was published, and does not know "
+                "what was issued since; close the gap with `vagus restore-gap` before it issues anything"
             )
             raise Conflict(Reason.RESTORE_UNSETTLED, msg)
 

@@ -124,7 +124,7 @@ def test_a_damaged_copy_is_refused_and_leaves_nothing(file_database: Database, t
     assert not list(tmp_path.glob("*.partial*"))
 
 
-def test_a_sound_copy_tells_its_size(file_database: Database, tmp_path: Path) -> None:
+def test_a_sound_copy_gives_its_size(file_database: Database, tmp_path: Path) -> None:
     fill(file_database, 4)
     copy_database(file_database, tmp_path / "copy")
     assert check_copy(tmp_path / "copy") == 4

@@ -88,7 +88,7 @@ def test_create_makes_every_table_and_the_empty_head_once(database: Database) ->
 
 
 def test_a_database_of_v0_1_0_is_upgraded_to_the_schema_that_create_makes(tmp_path: Path) -> None:
-    """Whoever changes tables.py adds a migration."""
+    """A change of tables.py needs a migration."""
     assert _upgraded(f"sqlite:///{tmp_path / 'old.sqlite3'}") == _created(f"sqlite:///{tmp_path / 'new.sqlite3'}")
 
 
@@ -212,7 +212,7 @@ def test_readings_nest_and_threads_take_turns_in_memory() -> None:
     assert found == [0]
 
 
-def test_writing_inside_a_reading_in_memory_is_told_instead_of_waited_for() -> None:
+def test_writing_inside_a_reading_in_memory_is_refused_at_once() -> None:
     database = open_database("sqlite://")
     database.create()
     with pytest.raises(Unavailable), database.reading(), database.writing():

@@ -34,7 +34,7 @@ def believed(database: Database) -> int:
 
 
 @pytest.mark.interop
-def test_a_table_that_was_empty_when_it_was_looked_at_is_counted_anew(loaded: Database) -> None:
+def test_a_table_that_was_empty_at_its_last_analysis_is_analysed_again(loaded: Database) -> None:
     assert believed(loaded) <= 0
     TableSizeCheck(loaded).analyse_misjudged()
     assert believed(loaded) == 20_000
@@ -51,7 +51,7 @@ def test_what_is_not_far_off_is_left_to_autovacuum(loaded: Database) -> None:
 
 
 @pytest.mark.interop
-def test_many_pages_of_few_rows_are_looked_at_once(loaded: Database) -> None:
+def test_many_pages_of_few_rows_are_analysed_once(loaded: Database) -> None:
     with loaded.writing() as connection:
         connection.exec_driver_sql("DELETE FROM log_leaves WHERE leaf_index > 20")
     sizes = TableSizeCheck(loaded)

@@ -1,4 +1,4 @@
-"""PostgreSQL that hangs: whoever waits is told in bounded time, and what takes long without hanging is not cut."""
+"""PostgreSQL that hangs: every wait ends in bounded time, and a long statement that does not hang is not cut."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vagus.testing import FrozenClock
 
 pytestmark = pytest.mark.interop
 PATIENCE = 40.0
-"""What nobody gets near to unless something hangs for ever."""
+"""A limit that is reached only where a wait never ends."""
 
 
 @pytest.fixture
@@ -126,23 +126,21 @@ def test_bounded_reads_wait_for_a_tenth_of_the_time_until_another_thread_has_rea
     assert ask(real) == 1
 
 
-def test_whoever_reads_on_an_event_loop_asks(real: Database) -> None:
+def test_a_read_on_an_event_loop_is_bounded(real: Database) -> None:
     async def look() -> object:
         return read(real, "SHOW statement_timeout", patience=None)
 
     assert asyncio.run(look()) == "6s"
 
 
-def test_a_statement_that_hangs_ends_for_whoever_asks_and_the_next_one_is_answered(
-    real: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bounded_read_that_hangs_ends_and_the_next_one_works(real: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "said nothing for 1 s" in refusal_of(lambda: ask(real, "SELECT 1 FROM pg_sleep(600)")).message
     monkeypatch.setattr(databases, "BOUNDED_READ_SECONDS", 0.0)
     real._paused_until = 0.0
     assert ask(real) == 1
 
 
-def test_a_reading_waits_as_long_as_it_is_told_and_an_audit_as_long_as_it_takes(real: Database) -> None:
+def test_a_reading_waits_for_its_patience_and_an_audit_for_as_long_as_it_takes(real: Database) -> None:
     asleep = "SELECT 1 FROM pg_sleep(1.5)"
     assert "said nothing for 0.5 s" in refusal_of(lambda: read(real, asleep, patience=0.5)).message
     assert read(real, asleep) == 1
@@ -155,7 +153,7 @@ def test_rows_that_keep_coming_are_waited_for(real: Database) -> None:
         assert len(connection.execute(text(trickle)).all()) == 8, "two seconds, none of them silent"
 
 
-def test_the_server_ends_what_was_left_behind(real: Database) -> None:
+def test_the_server_ends_an_abandoned_statement(real: Database) -> None:
     assert read(real, "SHOW statement_timeout") == "65s"
     assert ask(real, "SHOW statement_timeout") == "6s"
     assert read(real, "SHOW statement_timeout", patience=None) == "0"
@@ -186,7 +184,7 @@ def head_held(database: Database) -> Iterator[None]:
         yield
 
 
-def test_a_writer_behind_a_lock_that_is_not_given_back_says_so_and_then_writes(
+def test_a_writer_reports_a_lock_that_is_not_given_back_and_then_writes(
     postgres: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(databases, "_WRITE_SECONDS", 0.5)
@@ -201,7 +199,7 @@ def test_a_writer_behind_a_lock_that_is_not_given_back_says_so_and_then_writes(
         made.close()
 
 
-def test_whose_commit_had_no_answer_is_not_told_that_nothing_was_done(real: Database, clock: Clock) -> None:
+def test_a_commit_without_a_response_is_reported_as_committed_or_not(real: Database, clock: Clock) -> None:
     ends = ["after-commit"]  # of the first batch
 
     def lose(point: str) -> None:

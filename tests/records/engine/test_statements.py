@@ -87,7 +87,7 @@ def test_of_changes_made_together_all_are_undone_where_one_breaks_a_constraint(d
         assert connection.execute(select(leases)).all() == []
 
 
-def test_behind_a_lock_the_look_is_given_and_what_is_said_is_done(database: Database) -> None:
+def test_the_query_and_the_command_run_after_the_lock(database: Database) -> None:
     lock = Statement(select(keys.c.owner).with_for_update())
     with database.writing() as connection:
         _ADD.change(connection, **KEY)
@@ -110,7 +110,7 @@ def test_without_a_transaction_it_begins_one_as_sqlalchemy_does(file_database: D
     assert _FIND.query(file_database, spki=KEY["spki_sha256"]) is None
 
 
-def test_a_glance_sees_each_commit_and_nothing_before_it(database: Database) -> None:
+def test_a_single_statement_sees_each_commit_and_nothing_before_it(database: Database) -> None:
     assert _FIND.query(database, spki=KEY["spki_sha256"]) is None
     with database.writing() as connection:
         _ADD.change(connection, **KEY)
@@ -121,7 +121,7 @@ def test_a_glance_sees_each_commit_and_nothing_before_it(database: Database) -> 
     assert found.owner == KEY["owner"]
 
 
-def test_a_glance_cannot_write(file_database: Database) -> None:
+def test_a_single_statement_cannot_write(file_database: Database) -> None:
     returning = Statement(insert(keys).returning(keys.c.owner), "spki_sha256", "owner", "state", "since")
     with pytest.raises(Unavailable) as refusal:
         returning.query(file_database, **KEY)

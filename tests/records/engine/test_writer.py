@@ -76,7 +76,7 @@ def put_log(database: Database, log: Log) -> None:
 
 
 class ListenerState:
-    """Holds the writer inside an act until it is opened, so that the acts behind it share a batch."""
+    """Holds the writer inside an act until it is opened, so that the acts after it share a batch."""
 
     def __init__(self, writer: Writer) -> None:
         self._entered, self._opened = threading.Event(), threading.Event()
@@ -225,7 +225,7 @@ def test_device_changes_have_a_sequence_of_their_own(writer: Writer, database: D
     assert writer.submit(Batch.next_revocation).result(10) == 1
 
 
-def test_revocations_are_numbered_without_a_gap_and_kept(writer: Writer, database: Database) -> None:
+def test_revocations_are_numbered_without_a_gap_and_stored(writer: Writer, database: Database) -> None:
     assert [writer.submit(Batch.next_revocation).result(10) for _ in range(3)] == [1, 2, 3]
     with database.reading() as connection:
         assert load_head(connection).revocation_sequence == 3
@@ -284,7 +284,7 @@ def test_a_batch_is_bounded(database: Database) -> None:
     assert sizes == [1, 4, 4, 2]
 
 
-def test_an_act_that_nobody_waits_for_shares_the_batch_of_the_next_one(database: Database) -> None:
+def test_a_patient_act_shares_the_batch_of_the_next_one(database: Database) -> None:
     with Writer(database, FrozenClock(), patience_seconds=3_600) as writer:
         told: list[CommitFacts] = []
         writer.on_commit(told.append)
@@ -296,7 +296,7 @@ def test_an_act_that_nobody_waits_for_shares_the_batch_of_the_next_one(database:
 
 
 @pytest.mark.parametrize("patience", [0, 0.001])
-def test_an_act_that_nobody_waits_for_comes_to_the_disk_by_itself(database: Database, patience: float) -> None:
+def test_a_patient_act_comes_to_the_disk_by_itself(database: Database, patience: float) -> None:
     with Writer(database, FrozenClock(), patience_seconds=patience) as writer:
         for number in range(5):
             assert writer.submit(append(b"patient"), is_patient=True).result(10) == number
@@ -323,7 +323,7 @@ def test_close_commits_what_was_patient_as_well(database: Database) -> None:
     assert check_log(database) == [b"patient"]
 
 
-def test_followers_are_told_before_the_submitter(writer: Writer) -> None:
+def test_followers_see_a_commit_before_the_submitter(writer: Writer) -> None:
     told: list[CommitFacts] = []
     seen: list[int] = []
     writer.on_commit(told.append)
@@ -334,7 +334,7 @@ def test_followers_are_told_before_the_submitter(writer: Writer) -> None:
     assert seen in ([1], [])  # the callback may still be on its way, but never sooner
 
 
-def test_a_follower_that_fails_stops_nobody(writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_follower_that_fails_does_not_stop_the_writer(writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
     def fail(_: CommitFacts) -> None:
         raise ValueError
 
@@ -412,7 +412,7 @@ def test_an_act_that_goes_on_after_a_failed_statement_spoils_nothing(
 
 
 def test_a_log_that_lost_what_was_committed_here_is_not_appended_to(writer: Writer, database: Database) -> None:
-    """As behind a failover to a standby that lacked the last commits, whose places others may have taken since."""
+    """As after a failover to a standby that lacked the last commits, whose places others may have taken since."""
     for name in (b"a", b"b"):
         writer.submit(append(name)).result(10)
     kept = take_log(database)

@@ -1,4 +1,4 @@
-"""One look tells all that an act of revocation decides by."""
+"""One query finds all that a revocation decides by."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_nothing_is_found_of_another_leaf_serial_or_authority(database: Database
         assert find_revocable_serial(connection, other, one.serial) is None
 
 
-def test_the_key_tells_whether_it_is_known_blocked_and_shared(database: Database) -> None:
+def test_the_key_is_known_or_not_blocked_or_not_shared_or_not(database: Database) -> None:
     key = b"k" * 32
     with database.writing() as connection:
         ca = authority(connection)

@@ -1,4 +1,4 @@
-"""Entries stand ready for every list, and the sequence tells how they came."""
+"""Revocations as rows: ready for every CRL, and numbered in the order in which they came."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_entries_of_a_shard_come_in_order_and_without_what_is_past(
         assert list(rows.iterate_entries(connection, ca, 2, ends_from=0)) == []
 
 
-def test_the_sequence_tells_which_shards_were_touched(database: Database) -> None:
+def test_the_sequence_names_the_shards_with_new_steps(database: Database) -> None:
     with database.writing() as connection:
         ca, other = authority(connection), authority(connection, "h1/er")
         for leaf in range(4):
@@ -83,7 +83,7 @@ def test_the_sequence_tells_which_shards_were_touched(database: Database) -> Non
         assert [event.sequence for event in rows.list_events(connection, ca, after=1, until=3)] == [2, 3]
 
 
-def test_what_nobody_can_place_moves_every_list(database: Database) -> None:
+def test_a_certificate_of_unknown_shard_changes_every_crl(database: Database) -> None:
     with database.writing() as connection:
         ca = authority(connection)
         lost = certificate(connection, ca, 0, shard=EVERY_SHARD)
@@ -101,7 +101,7 @@ def test_what_nobody_can_place_moves_every_list(database: Database) -> None:
         assert [one.entry_der for one in rows.list_changes(connection, ca, 3, after=2, most=9)] == [None]
 
 
-def test_the_first_that_waits_for_a_list_of_its_shard_is_told_without_those_behind_it(database: Database) -> None:
+def test_the_oldest_step_that_waits_for_a_crl_is_found_without_reading_later_ones(database: Database) -> None:
     with database.writing() as connection:
         ca, other = authority(connection), authority(connection, "h1/er")
         for step, (issuer, shard) in enumerate(((ca, 0), (other, 0), (ca, 1), (ca, 0), (ca, 1)), 1):
@@ -119,7 +119,7 @@ def release(connection: Connection, one: CertificateRow, sequence: int, at: int)
     rows.insert_event(connection, RevocationEvent(sequence, one.authority_id, one.serial, rows.RELEASE, 8, at))
 
 
-def test_changes_of_a_shard_are_what_stands_behind_a_place_and_what_was_released_behind_it(database: Database) -> None:
+def test_changes_of_a_shard_are_revocations_and_releases_after_a_step(database: Database) -> None:
     with database.writing() as connection:
         ca, other = authority(connection), authority(connection, "h1/er")
         before, held, worse, again, elsewhere = (
@@ -145,7 +145,7 @@ def test_changes_of_a_shard_are_what_stands_behind_a_place_and_what_was_released
         assert rows.list_changes(connection, ca, 0, after=9, most=10) == ()
 
 
-def test_no_look_at_a_shard_or_a_serial_reads_all_that_is_revoked(file_database: Database) -> None:
+def test_no_query_of_a_shard_or_a_serial_reads_all_revocations(file_database: Database) -> None:
     with file_database.reading() as connection:
         shard = plans(connection, lambda: rows.list_changes(connection, 1, 0, after=5, most=10))
         assert "revocations_by_step (authority_id=? AND shard=? AND sequence>?)" in shard

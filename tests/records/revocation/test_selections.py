@@ -50,12 +50,12 @@ def device(connection: Connection, number: int, *, model: str = MODEL) -> str:
         issued_until=st.none() | NUMBERS,
     )
 )
-def test_a_kept_selection_is_the_same_selection(made: Selection) -> None:
+def test_a_stored_selection_is_the_same_selection(made: Selection) -> None:
     assert Selection.decode(made.encode()) == made
 
 
 @pytest.mark.parametrize(("first", "last", "within"), [("a0", "a9", {2}), ("B0", "a5", {1, 2})])
-def test_serials_lie_between_others_by_their_octets_in_whatever_language(
+def test_serials_are_compared_by_their_bytes_in_every_database_language(
     database: Database, first: str, last: str, within: set[int]
 ) -> None:
     serials = {1: "A5" if first == "a0" else "B5", 2: "a5", 3: "b5"}
@@ -154,7 +154,7 @@ def test_an_empty_database_has_no_newest_leaf(database: Database) -> None:
         assert rows.newest_leaf(connection) == -1
 
 
-def test_what_is_issued_behind_a_leaf_tells_its_profiles(database: Database) -> None:
+def test_profiles_of_certificates_after_a_leaf_are_listed(database: Database) -> None:
     with database.writing() as connection:
         one = authority(connection)
         for number, profile in enumerate(("bedside", "imaging", "bedside", "implant")):

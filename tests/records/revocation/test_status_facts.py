@@ -15,7 +15,7 @@ from vagus.records.lost_certificates import LOST
 from vagus.records.revocation import status_facts as rows
 
 
-def test_what_stands_revoked_comes_by_shard_and_leaf(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_revoked_certificates_come_by_shard_and_leaf(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query_hints, "_AT_ONCE", 2)
     with database.writing() as connection:
         ca, other = authority(connection), authority(connection, "h1/er")
@@ -41,7 +41,7 @@ def test_the_newest_revocations_are_those_of_the_last_steps_in_whatever_shard(da
         assert len(rows.list_newest_revoked(connection, ca, 50)) == 6
 
 
-def test_a_release_is_told_from_its_moment_on(database: Database) -> None:
+def test_a_release_is_listed_from_its_time_on(database: Database) -> None:
     with database.writing() as connection:
         ca = authority(connection)
         one, other = certificate(connection, ca, 0), certificate(connection, ca, 1)
@@ -70,7 +70,7 @@ def test_the_newest_that_is_signed_and_has_not_ended_is_found(database: Database
         assert rows.find_newest_alive(connection, ca, alive_at=100) is None, "of which a restore has lost the bytes"
 
 
-def test_each_look_takes_its_index(file_database: Database) -> None:
+def test_each_query_uses_its_index(file_database: Database) -> None:
     with file_database.writing() as connection:
         ca = authority(connection)
         take_places(connection, ca, 0, 10)

@@ -1,4 +1,4 @@
-"""Tells a conflict of two correct callers (a taken key, a missing row) from a mistake of this program."""
+"""Distinguishes a conflict of two correct callers (a taken key, a missing row) from a mistake of this program."""
 
 from __future__ import annotations
 

@@ -7,11 +7,11 @@ written; nothing here does. `act_queue` says how acts become batches.
 A batch, step by step (`_commit`):
 
 1. Begin a transaction and lock the row `log_head`. From here on no other process numbers leaves or revocations.
-2. Run each act behind a savepoint of its own. An act that raises is undone alone; the others stay.
+2. Run each act after a savepoint of its own. An act that raises is undone alone; the others stay.
 3. Write the new leaves, the frontier, the root and the ends of the two sequences beside the acts' own rows.
 4. Ask the driver whether the transaction is sound, then commit. SQLite and PostgreSQL return after their log is on the
    disk.
-5. Tell followers of this process (`on_commit`), then resolve the futures. Never in the other order: a caller that
+5. Call the followers of this process (`on_commit`), then resolve the futures. Never in the other order: a caller that
    sees a result must find the followers up to date.
 
 Why a leaf index is the one order: it is given under the lock of `log_head` and committed in that order. A database
