@@ -127,10 +127,11 @@ class UnitTable(Document):
     title: Title
 
 
-class DevicesTable(Document):
+class PlannedDevices(Document):
     """So many devices of one model in one unit, by the maker's counter: first, first + 1 ..."""
 
     unit: Label
+    """In the file: the label of a unit of the hospital. In a plan: the whole name ("h1/icu")."""
     model: Name
     first: Count
     count: Count = 1
@@ -144,7 +145,7 @@ class PlannedHospital(Document):
     label: Label
     title: Title
     units: Annotated[list[UnitTable], Field(min_length=1, max_length=500)]
-    devices: list[DevicesTable] = Field(default_factory=list)
+    devices: list[PlannedDevices] = Field(default_factory=list)
 
 
 class PlannedModel(Document):

@@ -22,6 +22,7 @@ from vagus.policy.plan_files import (
     MakerFile,
     MakerModel,
     PlannedBatch,
+    PlannedDevices,
     PlannedHospital,
     PlannedListener,
     PlannedModel,
@@ -89,8 +90,8 @@ class PlannedAuthority:
     unit: str | None
     common_name: str
     country: str | None
-    domain: str | None
-    constrain_dn: bool
+    domain: str | None = None
+    constrain_dn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +101,6 @@ class PlannedUnit:
     name: UnitName
     organisation: str
     title: str
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedDevices:
-    """Devices of one model in one unit, by the maker's counter: first, first + 1 ..."""
-
-    unit: UnitName
-    model: str
-    first: int
-    count: int
-    place: str | None
-    host_names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +142,7 @@ class HospitalPlan:
 
     def authorities(self) -> tuple[PlannedAuthority, ...]:
         """The three branches per hospital under one root, parents before children."""
-        root = PlannedAuthority(
-            name="root",
-            kind=AuthorityKind.ROOT,
-            parent=None,
-            organisation=self.title,
-            unit=None,
-            common_name=f"{self.title} Root",
-            country=self.country,
-            domain=None,
-            constrain_dn=False,
-        )
-        found = [root] if self.has_own_root else []
+        found = [_root(self.title, self.country)] if self.has_own_root else []
         for hospital in self.hospitals:
             found.extend(self._branches(hospital))
         return tuple(found)
@@ -197,7 +175,7 @@ class HospitalPlan:
         for group in self.devices:
             for counter in range(group.first, group.first + group.count):
                 serial = maker_serial(prefixes[group.model], counter)
-                yield PlannedDevice(str(group.unit), group.model, serial, group.place, group.host_names)
+                yield PlannedDevice(group.unit, group.model, serial, group.place, group.host_names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,20 +192,9 @@ class MakerPlan:
 
     def authorities(self) -> tuple[PlannedAuthority, ...]:
         """The root and the line CA beneath it."""
-        return tuple(
-            PlannedAuthority(
-                name=name,
-                kind=kind,
-                parent=parent,
-                organisation=self.title,
-                unit=None,
-                common_name=f"{self.title} {_TITLES[kind]}",
-                country=self.country,
-                domain=None,
-                constrain_dn=False,
-            )
-            for name, kind, parent in (("root", AuthorityKind.ROOT, None), ("line", AuthorityKind.LINE_CA, "root"))
-        )
+        name, kind = f"{self.title} Line CA", AuthorityKind.LINE_CA
+        line = PlannedAuthority("line", kind, "root", self.title, None, name, self.country)
+        return _root(self.title, self.country), line
 
     def serials(self, batch: PlannedBatch) -> Iterator[str]:
         """The serial numbers of a batch, in the order of the maker's counter."""
@@ -238,13 +205,15 @@ class MakerPlan:
 Plan = HospitalPlan | MakerPlan
 
 _TITLES = {
-    AuthorityKind.ROOT: "Root",
     AuthorityKind.DEVICE_CA: "Device CA",
     AuthorityKind.ISSUING_CA: "Issuing CA",
     AuthorityKind.SDC_CA: "SDC CA",
     AuthorityKind.INFRASTRUCTURE_CA: "Infrastructure CA",
-    AuthorityKind.LINE_CA: "Line CA",
 }
+
+
+def _root(title: str, country: str | None) -> PlannedAuthority:
+    return PlannedAuthority("root", AuthorityKind.ROOT, None, title, None, f"{title} Root", country)
 
 
 def maker_serial(prefix: str, counter: int) -> str:
@@ -387,8 +356,7 @@ class _HospitalReader(_Reader):
                 if group.host_names and group.count != 1:
                     self.refuse(f"{key}.host_names", f"{group.count} devices cannot share host names; count = 1")
                 ranges.append((key, group.model, group.first, group.count))
-                unit = UnitName(hospital.label, group.unit)
-                found.append(PlannedDevices(unit, group.model, group.first, group.count, group.place, group.host_names))
+                found.append(group.model_copy(update={"unit": f"{hospital.label}/{group.unit}"}))
         self.check_ranges(ranges)
         if (total := sum(group.count for group in found)) > _MOST_DEVICES:
             self.refuse("hospitals", f"{total} devices exceed the {_MOST_DEVICES} of one plan; split it")

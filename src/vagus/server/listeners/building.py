@@ -229,7 +229,7 @@ def check_tls_minimum(inputs: ListenerInputs, listener: PlannedListener, *, asks
     profiles = {
         installation.pack.profile_of_category(categories[group.model])
         for group in plan.devices
-        if str(group.unit) in listener.units
+        if group.unit in listener.units
     }
     if asks_inventory:
         with installation.database.reading() as connection:
