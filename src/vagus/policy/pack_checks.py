@@ -26,6 +26,8 @@ REQUIRED_PROFILES = (
 )  # fmt: skip
 
 _DAY = timedelta(days=1)
+_WEEK = 7 * _DAY
+_MINUTE = timedelta(minutes=1)
 _CA_USES = frozenset({KeyUsage.KEY_CERT_SIGN, KeyUsage.CRL_SIGN})
 _VERIFY_ONLY = frozenset({KeyAlgorithm.ED25519, KeyAlgorithm.ED448})
 _RSA = frozenset({KeyAlgorithm.RSA2048, KeyAlgorithm.RSA3072, KeyAlgorithm.RSA4096})
@@ -47,7 +49,7 @@ _LONGEST_OF: Mapping[str, timedelta] = MappingProxyType(
 )
 _LONGEST_CRITICAL = 2 * 365 * _DAY  # class III or life-sustaining
 _LONGEST_DEVICE = 3 * 365 * _DAY
-_LONGEST_SHORT_LIVED = 7 * _DAY
+_LONGEST_SHORT_LIVED = _WEEK
 _PARENTS: Mapping[str, str] = MappingProxyType(
     {
         "device_ca": "root",
@@ -60,13 +62,6 @@ _PARENTS: Mapping[str, str] = MappingProxyType(
 _NAME_CONSTRAINED = frozenset({"device-ca", "issuing-ca", "sdc-ca"})
 _MUST_FAIL_SECURE = (Function.CONTROL, Function.PROGRAMMING, Function.FIRMWARE)
 _LONGEST_GRACE = _DAY
-_LONGEST_STATUS_AGE: Mapping[Function, timedelta] = MappingProxyType(
-    {
-        Function.CONTROL: _DAY,
-        Function.PROGRAMMING: _DAY,
-        Function.FIRMWARE: _DAY,
-    }
-)
 
 
 def find_faults(pack: PackFile) -> list[Finding]:
@@ -198,13 +193,9 @@ def _profile_lifetimes(here: str, name: str, table: ProfileTable) -> Iterator[Fi
         given = "unlimited" if default is None else spell_duration(default)
         limit = spell_duration(longest)
         yield f"{here}.default_lifetime", f"{given} exceeds longest_lifetime {limit}; lower one or raise the other"
-    bound = _LONGEST_OF.get(name)
-    if bound is not None and longest is not None and longest > bound:
-        given, limit = spell_duration(longest), spell_duration(bound)
-        yield f"{here}.longest_lifetime", f"{given} exceeds the {limit} that {name} may have at most; lower it"
-    if table.short_lived and longest is not None and longest > _LONGEST_SHORT_LIVED:
-        given, limit = spell_duration(longest), spell_duration(_LONGEST_SHORT_LIVED)
-        yield f"{here}.longest_lifetime", f"{given} exceeds the {limit} of a short-lived certificate; lower it"
+    yield from _over(f"{here}.longest_lifetime", longest, _LONGEST_OF.get(name), f"that {name} may have at most")
+    if table.short_lived:
+        yield from _over(f"{here}.longest_lifetime", longest, _LONGEST_SHORT_LIVED, "of a short-lived certificate")
 
 
 def _profile_pointers(here: str, name: str, table: ProfileTable) -> Iterator[Finding]:
@@ -260,19 +251,13 @@ def _rule(name: str, table: Rule, pack: PackFile) -> Iterator[Finding]:
     if table.categories and table.device_class is None:
         yield f"{here}.device_class", "a rule with device categories needs their highest FDA class; add it"
     if table.tls_minimum == "1.2" and table.exposure in _AT_HOME:
-        where = table.exposure.value
-        yield (
-            f"{here}.tls_minimum",
-            f"TLS 1.2 shows the client certificate in clear, and this device is {where}; set 1.3",
-        )
-    longest = profile.longest_lifetime
-    if table.device_class is not None and longest is not None:
+        text = f"TLS 1.2 shows the client certificate in clear, and this device is {table.exposure.value}; set 1.3"
+        yield f"{here}.tls_minimum", text
+    if table.device_class is not None:
         bound = _LONGEST_CRITICAL if is_critical else _LONGEST_DEVICE
-        if longest > bound:
-            why = "class III or life-sustaining" if is_critical else "device"
-            given, limit = spell_duration(longest), spell_duration(bound)
-            key = f"profiles.{name}.longest_lifetime"
-            yield key, f"{given} exceeds the {limit} of a {why} certificate; lower it"
+        why = "class III or life-sustaining" if is_critical else "device"
+        key = f"profiles.{name}.longest_lifetime"
+        yield from _over(key, profile.longest_lifetime, bound, f"of a {why} certificate")
 
 
 def _categories(pack: PackFile) -> Iterator[Finding]:
@@ -286,10 +271,8 @@ def _categories(pack: PackFile) -> Iterator[Finding]:
     for name, profile in pack.profiles.items():
         is_asked_for = profile.kind is Kind.END_ENTITY
         if is_asked_for and name not in pack.rules:
-            yield (
-                f"rules.{name}",
-                "this profile has no rule, so no device may have it; add one or delete the profile",
-            )
+            text = "this profile has no rule, so no device may have it; add one or delete the profile"
+            yield f"rules.{name}", text
 
 
 def _functions(pack: PackFile) -> Iterator[Finding]:
@@ -302,16 +285,12 @@ def _functions(pack: PackFile) -> Iterator[Finding]:
         if function in _MUST_FAIL_SECURE and table.fail_mode is not FailMode.SECURE:
             yield f"{here}.fail_mode", "control, programming and firmware fail secure; set it so"
         if function in _MUST_FAIL_SECURE and not table.always_closes:
-            yield f"{here}.always_closes", "open sessions of a revoked bearer must close here; set it to true"
+            yield f"{here}.always_closes", "open sessions of a revoked device must close here; set it to true"
         if table.fail_mode is FailMode.SECURE and table.grace:
             yield f"{here}.grace", 'a function that fails secure has no grace; set "none"'
-        if table.grace > _LONGEST_GRACE:
-            given, limit = spell_duration(table.grace), spell_duration(_LONGEST_GRACE)
-            yield f"{here}.grace", f"{given} exceeds the {limit} that a grace may last; lower it"
-        bound = _LONGEST_STATUS_AGE.get(function, 7 * _DAY)
-        if table.status_max_age > bound:
-            given, limit = spell_duration(table.status_max_age), spell_duration(bound)
-            yield f"{here}.status_max_age", f"{given} exceeds the {limit} of {function.value}; lower it"
+        yield from _over(f"{here}.grace", table.grace, _LONGEST_GRACE, "that a grace may last")
+        bound = _DAY if function in _MUST_FAIL_SECURE else _WEEK
+        yield from _over(f"{here}.status_max_age", table.status_max_age, bound, f"of {function.value}")
 
 
 # --- authorities and numbers -------------------------------------------------------------------------------------
@@ -390,14 +369,11 @@ def _renewal(pack: PackFile) -> Iterator[Finding]:
 
 def _crl(pack: PackFile) -> Iterator[Finding]:
     crl = pack.crl
-    if crl.resign_every > _DAY:
-        yield "crl.resign_every", f"{spell_duration(crl.resign_every)} exceeds the 24h of online authorities; lower it"
-    if crl.publish_within > timedelta(seconds=60):
-        yield "crl.publish_within", f"{spell_duration(crl.publish_within)} exceeds the 60s after a revocation; lower it"
+    yield from _over("crl.resign_every", crl.resign_every, _DAY, "of online authorities")
+    yield from _over("crl.publish_within", crl.publish_within, _MINUTE, "after a revocation")
     if not crl.shortest_next_update <= crl.next_update <= crl.longest_next_update:
         yield "crl.next_update", "it lies outside shortest_next_update and longest_next_update; move it between them"
-    if crl.longest_next_update > 7 * _DAY:
-        yield "crl.longest_next_update", f"{spell_duration(crl.longest_next_update)} exceeds 7d; lower it"
+    yield from _over("crl.longest_next_update", crl.longest_next_update, _WEEK, "of online authorities")
     if crl.resign_every * 2 > crl.shortest_next_update:
         text = "one missed signature would lock out every good device; re-sign at least twice per shortest_next_update"
         yield "crl.resign_every", text
@@ -409,10 +385,8 @@ def _ocsp(pack: PackFile) -> Iterator[Finding]:
     ocsp = pack.ocsp
     if ocsp.renew_after >= ocsp.presigned_lifetime:
         yield "ocsp.renew_after", "responses would expire before they are renewed; set it below presigned_lifetime"
-    if ocsp.presigned_lifetime > _DAY:
-        yield "ocsp.presigned_lifetime", f"{spell_duration(ocsp.presigned_lifetime)} exceeds 24h; lower it"
-    if ocsp.http_max_age > timedelta(seconds=60):
-        yield "ocsp.http_max_age", f"{spell_duration(ocsp.http_max_age)} exceeds the 60s that caches may keep; lower it"
+    yield from _over("ocsp.presigned_lifetime", ocsp.presigned_lifetime, _DAY, "of a response")
+    yield from _over("ocsp.http_max_age", ocsp.http_max_age, _MINUTE, "that caches may keep a response")
     responder = pack.profiles.get("ocsp")
     lifetime = responder.default_lifetime if responder else None
     if lifetime is not None and ocsp.responder_renew_before >= lifetime:
@@ -420,5 +394,13 @@ def _ocsp(pack: PackFile) -> Iterator[Finding]:
 
 
 def _enrolment(pack: PackFile) -> Iterator[Finding]:
-    if pack.enrolment.backdate > timedelta(hours=1):  # the lint on lifetimes allows for as much
-        yield "enrolment.backdate", f"{spell_duration(pack.enrolment.backdate)} exceeds 1h; lower it"
+    # The lint on lifetimes allows for as much.
+    yield from _over(
+        "enrolment.backdate", pack.enrolment.backdate, timedelta(hours=1), "that certificates may be early"
+    )
+
+
+def _over(key: str, given: timedelta | None, bound: timedelta | None, of: str) -> Iterator[Finding]:
+    """The finding that `given` exceeds `bound`, if it does; None is no duration or no bound."""
+    if given is not None and bound is not None and given > bound:
+        yield key, f"{spell_duration(given)} exceeds the {spell_duration(bound)} {of}; lower it"
