@@ -593,6 +593,22 @@ def test_an_extension_that_is_not_der_of_its_type_is_found(oid: str, value: byte
     assert "rfc5280-der" in {one.lint.id for one in find_findings(parts.encode(), parts.profile, parts.issuer)}
 
 
+@pytest.mark.parametrize("name", [der.sequence(der.set_of([])), der.sequence(der.integer(1)), b"\x30\x80\x00\x00"])
+def test_a_subject_that_is_no_name_is_found(name: bytes) -> None:
+    parts = device()
+    parts.subject = name
+    assert "rfc5280-der" in {one.lint.id for one in find_findings(parts.encode(), parts.profile, parts.issuer)}
+
+
+@pytest.mark.parametrize("location", [der.encode_tlv(0xA4, EMPTY), der.implicit(2, b"status.example")])
+def test_an_access_location_is_a_uri(location: bytes) -> None:
+    parts = device()
+    pair = der.sequence(der.object_identifier(oids.OCSP_ACCESS), location)
+    parts.put(oids.AUTHORITY_INFO_ACCESS, der.sequence(pair))
+    found = {one.lint.id for one in find_findings(parts.encode(), parts.profile, parts.issuer)}
+    assert found == {"rfc5280-aia-uri", "house-ocsp-pointer"}
+
+
 def test_a_key_of_an_unknown_kind_is_found_and_never_signed() -> None:
     parts = device()
     parts.spki = der.sequence(der.sequence(der.object_identifier("1.2.3.4")), der.bit_string(b"key"))

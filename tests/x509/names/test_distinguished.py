@@ -103,6 +103,19 @@ def test_arbitrary_bytes_raise_only_our_errors(data: bytes) -> None:
         assert fault.reason is Reason.NON_DER
 
 
+def test_an_attribute_type_that_is_too_long_to_spell_compares_and_is_not_described() -> None:
+    def typed(size: int) -> bytes:
+        kind = der.encode_tlv(der.OBJECT_IDENTIFIER, b"\x2a" * size)
+        return der.sequence(der.set_of([der.sequence(kind, der.encode_tlv(der.UTF8_STRING, b"x"))]))
+
+    assert decode_name(typed(64)).describe().endswith("=x")
+    assert decode_name(typed(128)).matches(decode_name(typed(128)))
+    for act in (decode_name(typed(65)).describe, lambda: decode_name(typed(129))):
+        with pytest.raises(Malformed) as refusal:
+            act()
+        assert refusal.value.reason is Reason.NON_DER
+
+
 # --- comparison, RFC 5280 7.1
 
 
