@@ -67,7 +67,7 @@ def test_a_last_character_that_carries_more_than_128_bits_is_refused() -> None:
 
 
 @given(st.binary(min_size=20, max_size=20))
-def test_serials_are_positive_and_twenty_octets(raw: bytes) -> None:
+def test_serials_are_positive_and_twenty_bytes(raw: bytes) -> None:
     serial = draw_serial(lambda _count: raw)
     assert serial > 0
     assert len(serial_bytes(serial)) == 20

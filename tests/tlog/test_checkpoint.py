@@ -69,7 +69,7 @@ def test_the_example_of_the_specification_decodes() -> None:
     assert (head.origin, head.size) == ("example.com/behind-the-sofa", 20852163)
 
 
-def test_signatures_of_unknown_keys_are_passed_over() -> None:
+def test_signatures_of_unknown_keys_are_ignored() -> None:
     unknown = NoteKey("witness.example.net", bytes(32))
     line = base64.b64encode(unknown.key_id + bytes(64)).decode()
     same_name = base64.b64encode(b"\0\0\0\0" + bytes(64)).decode()
@@ -133,7 +133,7 @@ SIGNATURE = "\n— a " + base64.b64encode(bytes(68)).decode() + "\n"
         f"a\n1\n{GOOD_ROOT}\n{SIGNATURE[:-1]}",
     ],
 )
-def test_a_note_that_bends_the_format_is_refused(note: str) -> None:
+def test_a_note_of_another_format_is_refused(note: str) -> None:
     with pytest.raises(Malformed) as caught:
         decode_checkpoint(note.encode())
     assert caught.value.reason is Reason.BAD_ENCODING

@@ -94,7 +94,7 @@ def test_every_path_parses_back(level: int | None, index: int, width: int) -> No
 
 
 @pytest.mark.parametrize("arguments", [(0, -1, 1), (0, 0, 0), (0, 0, 257), (64, 0, 1)])
-def test_a_tile_that_cannot_be_is_refused(arguments: tuple[int, int, int]) -> None:
+def test_an_impossible_tile_is_refused(arguments: tuple[int, int, int]) -> None:
     with pytest.raises(Malformed) as caught:
         Tile(*arguments)
     assert caught.value.reason is Reason.BAD_ARGUMENT
@@ -129,7 +129,7 @@ def test_tiles_give_the_roots_and_proofs_of_the_tree(data: st.DataObject) -> Non
 
 @given(st.integers(1, 1_100), st.integers(0, 1_100))
 @settings(max_examples=40)
-def test_an_edge_loaded_from_its_tiles_grows_like_one_never_put_down(first: int, more: int) -> None:
+def test_an_edge_loaded_from_its_tiles_grows_like_the_original(first: int, more: int) -> None:
     files, edge = publish(first)
     assert edge.root == TREE.root(first)
     again = TileEdge.load(first, lambda tile: files[tile.path])
@@ -172,7 +172,7 @@ def test_a_bundle_holds_as_many_entries_as_its_name_says() -> None:
         decode_bundle(encode_bundle([b"a", b"b"]), 1)
 
 
-def test_an_entry_larger_than_two_octets_of_length_is_refused() -> None:
+def test_an_entry_larger_than_two_bytes_of_length_is_refused() -> None:
     assert len(encode_bundle([b"a" * 65_535])) == 65_537
     with pytest.raises(Malformed) as caught:
         encode_bundle([b"a" * 65_536])

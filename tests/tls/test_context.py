@@ -38,7 +38,7 @@ def resume(server: ServerContext, client: ClientContext, session: Session) -> Pe
 
 
 class TestResumption:
-    def test_a_ticket_resumes_with_the_leaf_and_the_remembered_chain(self) -> None:
+    def test_a_ticket_resumes_with_the_leaf_and_the_stored_chain(self) -> None:
         server, client = server_context(), client_context(pump().credential)
         peer = resume(server, client, session_of(server, client))
         assert peer.resumed
@@ -61,7 +61,7 @@ class TestResumption:
         assert not resume(server, client, session).resumed
         assert resume(server, client, session_of(server, client)).resumed
 
-    def test_a_ticket_of_one_listener_is_nothing_to_another(self) -> None:
+    def test_a_ticket_of_one_listener_is_not_accepted_by_another(self) -> None:
         client = client_context(pump().credential)
         session = session_of(server_context(), client)
         assert not resume(server_context(), client, session).resumed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vagus.tls.resumption import ChainMemory
 
 
-def test_the_oldest_goes_first_and_what_is_too_long_is_not_kept() -> None:
+def test_the_oldest_goes_first_and_what_is_too_long_is_not_stored() -> None:
     memory = ChainMemory(limit=100)
     for number in range(300):
         memory.remember(b"leaf %d" % number, (b"chain %d" % number,))

@@ -46,7 +46,7 @@ def connected(server: ServerContext, client: ClientContext) -> tuple[TlsStream, 
 
 
 class TestPeer:
-    def test_a_handshake_tells_version_group_name_and_the_whole_chain(self) -> None:
+    def test_a_handshake_shows_version_group_name_and_the_whole_chain(self) -> None:
         near, far = connected(server_context(), client_context(pump().credential))
         peer = far.peer()
         assert (peer.version, peer.group, peer.sni, peer.alpn) == (TLS_1_3, "X25519MLKEM768", "localhost", "http/1.1")
@@ -103,7 +103,7 @@ class TestRefusals:
             connected(rogue, client_context(pump().credential))
         assert "verify" in str(refusal.value)
 
-    def test_a_protocol_that_is_not_spoken_here_gets_the_alert(self) -> None:
+    def test_an_application_protocol_that_is_not_offered_gets_the_alert(self) -> None:
         server, client = server_context(client_auth="none"), client_context(alpn=("h2",))
         near, far = client.new_stream("localhost"), server.new_stream()
         near.handshake()

@@ -60,7 +60,7 @@ def test_the_encoding_is_der_whatever_the_order(certificates: list[x509.Certific
     assert forwards == backwards
 
 
-def test_no_certificate_is_an_empty_answer() -> None:
+def test_no_certificate_is_an_empty_message() -> None:
     assert cms.decode_certs_only(cms.encode_certs_only([])) == ()
 
 
@@ -72,14 +72,14 @@ def test_what_is_encoded_decodes_to_itself(elements: list[bytes]) -> None:
 
 @given(st.binary(max_size=200))
 @settings(max_examples=120, deadline=None)
-def test_any_bytes_decode_or_are_refused_in_our_own_words(message: bytes) -> None:
+def test_any_bytes_decode_or_are_refused_by_our_own_error(message: bytes) -> None:
     with pytest.raises(VagusError):
         cms.decode_certs_only(message)
 
 
 @given(st.integers(0, 500), st.integers(0, 255))
 @settings(max_examples=200, deadline=None)
-def test_a_changed_octet_never_escapes_as_another_error(at: int, value: int) -> None:
+def test_a_changed_byte_never_raises_a_foreign_error(at: int, value: int) -> None:
     message = bytearray(cms.encode_certs_only([der.encode_tlv(0x30, b"x" * 40), der.encode_tlv(0x30, b"y" * 140)]))
     message[at % len(message)] = value
     try:
@@ -124,7 +124,7 @@ def test_what_is_not_certs_only_is_refused(message: bytes, reason: Reason) -> No
     assert caught.value.reason is reason
 
 
-def test_crls_beside_the_certificates_are_passed_over() -> None:
+def test_crls_beside_the_certificates_are_ignored() -> None:
     message = _signed_data(
         b"\x02\x01\x01", b"\x31\x00", _NO_CONTENT, b"\xa0\x02\x30\x00", b"\xa1\x02\x30\x00", b"\x31\x00"
     )

@@ -42,7 +42,7 @@ def test_what_is_encoded_decodes_to_itself(tail: bytes, is_wrapped: bool) -> Non
 
 @given(st.binary(max_size=300))
 @settings(max_examples=150, deadline=None)
-def test_any_body_decodes_or_is_refused_in_our_own_words(body: bytes) -> None:
+def test_any_body_decodes_or_is_refused_by_our_own_error(body: bytes) -> None:
     try:
         assert est.decode_body(body)
     except VagusError as error:

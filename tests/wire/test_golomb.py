@@ -40,7 +40,7 @@ def test_an_example_by_hand() -> None:
 
 
 @pytest.mark.parametrize("mean", [2, 10, 100, 1000, 65_536])
-def test_chance_values_take_hardly_more_than_the_bound(mean: int) -> None:
+def test_random_values_take_hardly_more_than_the_bound(mean: int) -> None:
     draw = random.Random(mean)
     count = 4000
     chosen = sorted(draw.sample(range(count * mean), count))

@@ -29,14 +29,14 @@ def test_an_error_becomes_a_problem_and_is_read_back() -> None:
 
 @given(st.sampled_from([400, 403, 503]), st.text(max_size=50), st.text(max_size=200))
 @settings(max_examples=60, deadline=None)
-def test_every_problem_survives_the_wire(status: int, reason: str, detail: str) -> None:
+def test_every_problem_comes_back(status: int, reason: str, detail: str) -> None:
     problem = problems.Problem(status, reason, detail)
     assert problems.decode_problem(problems.encode_problem(problem)) == problem
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
-def test_any_bytes_decode_or_are_refused_in_our_own_words(body: bytes) -> None:
+def test_any_bytes_decode_or_are_refused_by_our_own_error(body: bytes) -> None:
     with pytest.raises(VagusError):
         problems.decode_problem(body)
 

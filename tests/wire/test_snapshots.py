@@ -76,7 +76,7 @@ def test_who_is_revoked_is_always_found() -> None:
     assert all(snapshot.may_be_revoked(*one) for one in revoked)
 
 
-def test_of_the_others_about_one_in_so_many_is_found_too() -> None:
+def test_about_one_in_so_many_other_certificates_is_found_too() -> None:
     snapshot = decode_snapshot(million()[0])
     draw = random.Random(5)
     hits = sum(snapshot.may_be_revoked(draw.choice(ISSUERS), serial(draw.getrandbits(141))) for _ in range(20_000))
@@ -110,7 +110,7 @@ def test_what_was_encoded_decodes(numbers: set[int], one_in: int, number: int, h
     assert all(found.may_be_revoked(*each) for each in revoked)
 
 
-def test_an_empty_snapshot_finds_nobody() -> None:
+def test_an_empty_snapshot_finds_no_certificate() -> None:
     found = decode_snapshot(signed(encode_content(facts(), [])))
     assert found.count == 0
     assert not found.may_be_revoked(ISSUERS[0], serial(1))
@@ -125,7 +125,7 @@ def test_what_no_reader_would_take_is_not_written(said: SnapshotFacts) -> None:
     assert caught.value.reason is Reason.BAD_ARGUMENT
 
 
-def test_a_stranger_is_not_listed() -> None:
+def test_a_certificate_that_is_not_in_the_snapshot_is_not_found() -> None:
     with pytest.raises(Malformed) as caught:
         encode_content(facts(), [(bytes(32), serial(1))])
     assert caught.value.reason is Reason.BAD_ARGUMENT
@@ -142,7 +142,7 @@ def test_a_snapshot_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.reason is Reason.TOO_LARGE
 
 
-def test_none_is_written_that_no_reader_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_snapshot_is_written_that_no_reader_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
     """1,400,000 revoked in one of 2^24 have 4.4 MB: gateways would go on with the one before until it runs out."""
     many = [(ISSUERS[0], serial(number)) for number in range(2_000)]
     whole = signed(encode_content(facts(one_in=1 << 24), many))
@@ -177,7 +177,7 @@ def test_a_signature_over_the_bare_content_is_none() -> None:
     assert refused(bare) is Reason.SNAPSHOT_INVALID
 
 
-def test_no_changed_octet_passes() -> None:
+def test_no_changed_byte_passes() -> None:
     whole = signed(encode_content(facts(), [(ISSUERS[0], serial(number)) for number in range(40)]))
     for at in range(len(whole)):
         for flip in (0x01, 0x80):

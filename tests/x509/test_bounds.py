@@ -44,7 +44,7 @@ def within(seconds: float) -> Iterator[None]:
     assert time.process_time() - start < seconds
 
 
-def test_a_certificate_of_100_kb_is_answered() -> None:
+def test_a_certificate_of_100_kb_is_judged() -> None:
     leaf = CA.leaf(Ext(chains.UNKNOWN, bytes(100_000)), san(("dns", "a.example")))
     assert 100_000 < len(leaf.der) <= MAX_CERTIFICATE
     with within(1):
@@ -61,13 +61,13 @@ def many_names(count: int) -> Made:
     return CA.leaf(san(*(("dns", f"h{number}.x") for number in range(count))))
 
 
-def test_ten_thousand_names_are_answered() -> None:
+def test_ten_thousand_names_are_judged() -> None:
     leaf = many_names(10_000)
     with within(3):
         walk(leaf, [CA], [ROOT])
 
 
-def test_ten_thousand_names_under_few_constraints_are_answered_and_under_many_refused() -> None:
+def test_ten_thousand_names_under_few_constraints_are_judged_and_under_many_refused() -> None:
     few = ROOT.ca("CN=Few", constraints([("dns", "x")], [("dns", "secret.x")]))
     many = ROOT.ca("CN=Many", constraints([("dns", f"h{number}.x") for number in range(1_000)]))
     names = san(*(("dns", f"h{number % 900}.x") for number in range(10_000)))
@@ -77,7 +77,7 @@ def test_ten_thousand_names_under_few_constraints_are_answered_and_under_many_re
         assert refusal(many.leaf(names), [many], [ROOT]) is Reason.BUDGET_EXHAUSTED
 
 
-def test_a_thousand_constraints_are_answered() -> None:
+def test_a_thousand_constraints_are_judged() -> None:
     every: list[tuple[str, str | bytes]] = [("dns", f"d{number}.x") for number in range(250)]
     every += [("email", f"m{number}.x") for number in range(250)]
     every += [("ip", bytes([10, number, 0, 0, 255, 255, 0, 0])) for number in range(250)]
@@ -100,7 +100,7 @@ def test_constraints_in_every_ca_of_a_long_chain_are_counted_together() -> None:
         assert refusal(leaf, sent, [ROOT]) is Reason.BUDGET_EXHAUSTED
 
 
-def test_ten_thousand_crossed_intermediates_are_answered_within_the_counts() -> None:
+def test_ten_thousand_crossed_intermediates_are_judged_within_the_counts() -> None:
     """A hundred names, each certified by each: no path leads to an anchor, and the search must not try them all."""
     keys = [chains.key("p256", number) for number in range(1, 39)]
     makers = [root(f"CN=X{number}", private=keys[number % 38]) for number in range(100)]
@@ -138,7 +138,7 @@ def test_deep_nesting_costs_no_stack() -> None:
         assert refusal(broken, [CA], [ROOT]) is Reason.BAD_EXTENSION
 
 
-def test_names_of_many_attributes_are_answered() -> None:
+def test_names_of_many_attributes_are_judged() -> None:
     subject = ",".join(f"OU=unit {number}" for number in range(3_000))
     with within(2):
         walk(CA.leaf(subject=subject), [CA], [ROOT])
@@ -157,7 +157,7 @@ def oversized() -> dict[str, Made]:
 
 
 @pytest.mark.parametrize("kind", sorted(oversized()))
-def test_a_strangers_long_bits_and_piled_marks_cost_a_few_milliseconds(kind: str) -> None:
+def test_long_bits_and_piled_marks_of_any_peer_cost_a_few_milliseconds(kind: str) -> None:
     """Any peer can send these before it is trusted: each is read in one pass over its bytes."""
     made = oversized()[kind]
     validator = Validator(AnchorSet([ROOT.anchor]), UnsafeNoStatus())
@@ -204,14 +204,14 @@ def outsized_request() -> bytes:
 
 
 @pytest.mark.parametrize("kind", sorted(outsized()))
-def test_a_number_of_three_thousand_octets_is_refused_by_its_limit(kind: str) -> None:
+def test_a_number_of_three_thousand_bytes_is_refused_by_its_limit(kind: str) -> None:
     with pytest.raises(LimitExceeded) as caught:
         outsized()[kind]()
     assert caught.value.reason is Reason.TOO_LARGE
     assert caught.value.facts["limit"] in {MAX_INTEGER, MAX_SERIAL}
 
 
-def test_a_number_too_long_to_spell_harms_no_good_leaf_beside_it() -> None:
+def test_a_number_too_long_to_spell_harms_no_good_leaf() -> None:
     odd = chains.make("CN=x", version=der.explicit(0, der.encode_tlv(der.INTEGER, LONG_NUMBER)))
     validator = Validator(AnchorSet([ROOT.anchor]), UnsafeNoStatus())
     validator.validate(ROOT.leaf().der, [odd.der], Expectation(role=Role.CLIENT, needs_identity=False), AT)

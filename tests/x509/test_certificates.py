@@ -40,7 +40,7 @@ def test_the_fields_are_read() -> None:
     assert parsed.value_of(ext.NAME_CONSTRAINTS) is None
 
 
-def test_two_parses_of_the_same_octets_are_equal_and_others_are_not() -> None:
+def test_two_parses_of_the_same_bytes_are_equal_and_others_are_not() -> None:
     made, other = root(), root()
     assert made.parsed == made.parsed
     assert hash(made.parsed) == hash(made.parsed)
@@ -147,7 +147,7 @@ def test_a_cache_gives_the_same_value_and_remembers_no_refusal() -> None:
             cache.decode(b"\x30\x00")
 
 
-def test_a_cache_does_not_keep_what_is_large() -> None:
+def test_a_cache_does_not_store_large_certificates() -> None:
     cache = CertificateCache()
     large = root().leaf(chains.san(*(("dns", f"host-{number}.example") for number in range(800)))).der
     assert len(large) > 10_240

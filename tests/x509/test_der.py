@@ -18,7 +18,7 @@ _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).replace(tzinfo=None)
 
 
 @given(st.integers(min_value=-(1 << 200), max_value=1 << 200))
-def test_an_integer_comes_back_and_has_no_needless_octet(value: int) -> None:
+def test_an_integer_comes_back_and_has_no_needless_byte(value: int) -> None:
     content = der.content_of(der.integer(value), der.INTEGER)
     assert int.from_bytes(content, "big", signed=True) == value
     assert len(content) == 1 or content[0] not in {0x00, 0xFF} or (content[0] ^ content[1]) & 0x80
@@ -208,7 +208,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         assert b"".join(data[start:end] for _, start, _, end in children) == data
 
 
-def test_an_integer_of_more_octets_than_are_read_is_refused_by_its_limit() -> None:
+def test_an_integer_of_more_bytes_than_are_read_is_refused_by_its_limit() -> None:
     whole = der.integer(2**167)
     start, end = der.read_whole(whole, der.INTEGER, "number")
     with pytest.raises(LimitExceeded) as caught:

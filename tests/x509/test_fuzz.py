@@ -285,7 +285,7 @@ def test_many_more_mutants_get_our_reasons(soak_seed: int, soak_seconds: float) 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
-def test_any_octets_get_our_reasons(content: bytes) -> None:
+def test_any_bytes_get_our_reasons(content: bytes) -> None:
     for decode in (decode_certificate, decode_crl, decode_ocsp_request, decode_ocsp_response):
         with pytest.raises(VagusError):
             decode(content)

@@ -225,7 +225,7 @@ def test_what_is_not_a_key_in_its_one_spelling_is_malformed(spki: bytes) -> None
     assert refusal.value.reason in {Reason.BAD_ENCODING, Reason.NON_DER}
 
 
-def test_octets_after_a_key_are_refused() -> None:
+def test_bytes_after_a_key_are_refused() -> None:
     with pytest.raises(Malformed) as refusal:
         decode_public_key(spki_of(private_key("p256")) + b"\x00")
     assert refusal.value.reason is Reason.NON_DER
@@ -254,7 +254,7 @@ def test_arbitrary_bytes_raise_only_our_errors(data: bytes) -> None:
 
 @given(st.sampled_from(["p256", "p384", "rsa2048", "mldsa44"]), st.data())
 @settings(max_examples=200)
-def test_a_changed_octet_gives_another_key_or_our_error(kind: str, data: st.DataObject) -> None:
+def test_a_changed_byte_gives_another_key_or_our_error(kind: str, data: st.DataObject) -> None:
     spki = bytearray(spki_of(private_key(kind)))
     place = data.draw(st.integers(0, len(spki) - 1))
     spki[place] ^= data.draw(st.integers(1, 255))

@@ -124,7 +124,7 @@ def test_what_is_recorded_is_bounded() -> None:
     assert max(map(len, decoded.recorded_names)) == 200
 
 
-def test_a_nonsense_alternative_name_is_recorded_as_octets() -> None:
+def test_a_nonsense_alternative_name_is_recorded_as_bytes() -> None:
     decoded = decode_request(request(asking(extension("2.5.29.17", b"\xff\xff"))))
     assert decoded.recorded_names[-1] == "subjectAltName:#ffff"
 
@@ -159,7 +159,7 @@ def test_a_request_signed_with_sha1_or_another_algorithm_is_refused() -> None:
         assert refusal.value.reason is Reason.POP_FAILED
 
 
-def test_a_weak_key_is_refused_before_its_signature_is_looked_at() -> None:
+def test_a_weak_key_is_refused_before_its_signature_is_checked() -> None:
     weak = der.sequence(
         der.sequence(der.object_identifier("1.2.840.10045.2.1"), der.object_identifier("1.3.132.0.33")),
         der.bit_string(b"\x04" + bytes(56)),
@@ -246,7 +246,7 @@ WHOLE = decode_request(GOOD)
 
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 @settings(max_examples=300)
-def test_no_changed_octet_passes_as_the_signed_request(changes: list[tuple[int, int]]) -> None:
+def test_no_changed_byte_passes_as_the_signed_request(changes: list[tuple[int, int]]) -> None:
     data = bytearray(GOOD)
     for place, value in changes:
         data[place] = value

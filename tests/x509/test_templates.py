@@ -174,7 +174,7 @@ def test_the_comparison_sees_every_other_difference() -> None:
         assert not differs_only_in_key_serial_dates(good, build_tbs(changed, issuer))
 
 
-def test_equal_contents_give_equal_octets() -> None:
+def test_equal_contents_give_equal_bytes() -> None:
     issuer = chain()[2].facts
     assert build_tbs(contents("bedside"), issuer) == build_tbs(contents("bedside"), issuer)
 
@@ -182,7 +182,7 @@ def test_equal_contents_give_equal_octets() -> None:
 # --- what a certificate contains --------------------------------------------------------------------------------------
 
 
-def test_a_device_certificate_is_what_the_design_says() -> None:
+def test_a_device_certificate_contains_what_its_profile_says() -> None:
     made = certificate_of(contents("bedside"), chain()[2])
     assert made.version is x509.Version.v3
     assert made.subject.rfc4514_string() == f"CN={DEVICE},OU=Intensive Care,O=Harbour General Hospital"
@@ -223,7 +223,7 @@ def test_authorities_carry_a_crl_pointer_and_no_responder() -> None:
     assert unit.facts.permitted_dns == (UNIT,)
 
 
-def test_device_authorities_are_bound_as_the_design_says() -> None:
+def test_device_authorities_are_bound_to_their_subtree() -> None:
     spec = chain()[2].certificate.extensions.get_extension_for_class(x509.NameConstraints)
     assert spec.critical
     assert spec.value.permitted_subtrees == [
@@ -324,7 +324,7 @@ def odd_name() -> bytes:
     )
 
 
-def test_the_issuer_name_is_kept_octet_for_octet_whatever_its_strings() -> None:
+def test_the_issuer_name_is_copied_byte_for_byte_whatever_its_strings() -> None:
     top = root(subject=odd_name())
     assert top.facts.subject_der == odd_name()
     device = under(top, "device-ca", "p384", 101)
@@ -333,7 +333,7 @@ def test_the_issuer_name_is_kept_octet_for_octet_whatever_its_strings() -> None:
     assert fields.issuer_der == decode_tbs(top.certificate.tbs_certificate_bytes).subject_der
 
 
-def test_the_key_identifier_of_an_imported_authority_is_taken_as_it_stands() -> None:
+def test_the_key_identifier_of_an_imported_authority_is_copied() -> None:
     key = private_key("p384", 300)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     name = x509.Name.from_rfc4514_string("CN=Foreign Root,O=Elsewhere")

@@ -47,12 +47,12 @@ def test_the_table_of_profiles_is_the_code(switch: str) -> None:
     assert cells[2:] == [shown(getattr(rules, switch)) for rules in PROFILES.values()]
 
 
-def test_every_reason_that_the_verifier_gives_is_told() -> None:
+def test_every_reason_of_the_verifier_is_documented() -> None:
     table = _DOC[_DOC.index("## 6. Reason codes") : _DOC.index("## 7. Conformance")]
     given = {found for path in _SOURCES for found in re.findall(r"Reason\.([A-Z_]+)", path.read_text(encoding="utf-8"))}
     assert given <= set(re.findall(r"[A-Z][A-Z_]{3,}", table))
 
 
-def test_every_class_of_disagreement_is_told() -> None:
+def test_every_class_of_disagreement_is_documented() -> None:
     for one in (*OPENSSL, *PYHANKO):
         assert one.name in _DOC

@@ -90,7 +90,7 @@ def test_what_goes_in_is_what_a_library_reads(
     assert len(list(crl.extensions)) == 2 + has_scope
 
 
-def test_an_empty_list_has_no_empty_sequence() -> None:
+def test_an_empty_crl_has_no_empty_sequence() -> None:
     crl = signed(contents())
     assert len(crl) == 0
     assert b"\x30\x00" not in build_crl_tbs(contents(), ISSUER)
@@ -104,7 +104,7 @@ def test_a_delta_names_its_base_critically() -> None:
         crl.extensions.get_extension_for_class(x509.FreshestCRL)
 
 
-def test_a_full_list_tells_where_its_delta_is() -> None:
+def test_a_complete_crl_points_to_its_delta() -> None:
     crl = signed(contents(shard_url=URL, freshest_url="http://x.example/d.crl"))
     (point,) = crl.extensions.get_extension_for_class(x509.FreshestCRL).value
     assert [name.value for name in point.full_name or []] == ["http://x.example/d.crl"]
@@ -130,7 +130,7 @@ def test_reasons_are_read_as_they_are_spelt(reason: RevocationReason) -> None:
     assert RevocationReason.parse(reason.spelling.upper()) is reason
 
 
-def test_an_unknown_reason_is_told_the_known_ones() -> None:
+def test_an_unknown_reason_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Malformed, match="keyCompromise") as refusal:
         RevocationReason.parse("stolen")
     assert refusal.value.reason is Reason.BAD_ARGUMENT

@@ -42,7 +42,7 @@ def test_entries_reasons_and_numbers_are_read() -> None:
     assert decoded.next_update is not None
 
 
-def test_a_list_without_entries_or_extensions_is_a_list() -> None:
+def test_a_crl_without_entries_or_extensions_is_a_crl() -> None:
     first_version = decode_crl(crl(ROOT, number=None, version=b""))
     assert first_version.number is None
     assert first_version.find_reason(ROOT.parsed.subject, contents_of(1)) is None
@@ -98,14 +98,14 @@ def test_of_two_entries_for_one_serial_the_graver_counts(pair: tuple[int | None,
     assert decoded.find_reason(ROOT.parsed.subject, b"\x08") == 6
 
 
-def test_entries_of_two_issuers_do_not_weigh_on_each_other() -> None:
+def test_entries_of_two_issuers_do_not_affect_each_other() -> None:
     entries = [Listed(7, 1), Listed(7, 6, issuer="CN=Other"), Listed(7, 8)]
     decoded = decode_crl(crl(ROOT, entries, scope(indirect=True)))
     assert decoded.find_reason(ROOT.parsed.subject, b"\x07") == 1
     assert decoded.find_reason(root("CN=Other").parsed.subject, b"\x07") == 6
 
 
-def test_a_crl_beyond_the_bound_is_not_looked_at() -> None:
+def test_a_crl_beyond_the_bound_is_not_read() -> None:
     assert refused(bytes(MAX_CRL + 1)) is Reason.TOO_LARGE
 
 
@@ -134,7 +134,7 @@ def big_list(count: int) -> bytes:
     return der.encode_tlv(der.SEQUENCE, entries)
 
 
-def test_a_list_of_fifty_megabytes_is_read_in_bounded_time() -> None:
+def test_a_crl_of_fifty_megabytes_is_read_in_bounded_time() -> None:
     """1.35 million entries; the bound of this test is CPU seconds, some five times what it takes."""
     count = 1_350_000
     content = crl(ROOT, body=big_list(count))

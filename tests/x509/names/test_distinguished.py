@@ -206,7 +206,7 @@ def test_every_name_matches_itself(text: str) -> None:
     assert decode_name(whole).matches(decode_name(whole))
 
 
-def test_thirty_marks_on_a_character_are_sorted_and_more_compare_octet_by_octet() -> None:
+def test_thirty_marks_on_a_character_are_sorted_and_more_compare_byte_by_byte() -> None:
     """UAX #15 section 13: marks of several classes may come in any order, up to the bound."""
     above, below = "\u0301", "\u0316"
     few = (name(f"CN=e{above * 15}{below * 15}"), name(f"CN=e{below * 15}{above * 15}"))

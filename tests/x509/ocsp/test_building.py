@@ -93,12 +93,12 @@ def test_what_goes_in_is_what_a_library_reads(
     assert [one.public_bytes(Encoding.DER) for one in found.certificates] == [CERTIFICATE]
 
 
-def test_our_own_decoder_reads_several_answers_in_order() -> None:
+def test_our_own_decoder_reads_several_statuses_in_order() -> None:
     found = decode_ocsp_response(response([answer(serial, "sha256") for serial in (5, 6, 7)]))
     assert [one.cert_id.serial for one in found.singles] == [5, 6, 7]
 
 
-def test_the_common_question_is_what_the_library_asks() -> None:
+def test_the_common_certificate_id_is_what_the_library_makes() -> None:
     certificate = x509.load_der_x509_certificate(CERTIFICATE)
     for hash_name, algorithm in (("sha1", hashes.SHA1()), ("sha256", hashes.SHA256())):
         request = ocsp.OCSPRequestBuilder().add_certificate(certificate, certificate, algorithm).build()

@@ -44,7 +44,7 @@ def refused(response: bytes, rules: OcspRules = DEFAULT_OCSP_RULES, of: Made = L
 
 
 @pytest.mark.parametrize("by_name", [False, True])
-def test_the_issuer_or_its_delegate_answers(by_name: bool) -> None:
+def test_the_issuer_or_its_delegate_signs_the_response(by_name: bool) -> None:
     check(ocsp_response(CA, ID, by_name=by_name))
     check(ocsp_response(RESPONDER, ID, certificates=[RESPONDER], by_name=by_name))
 
@@ -61,7 +61,7 @@ def test_what_the_answer_says_is_what_the_caller_hears() -> None:
     assert refused(ocsp_response(CA, ID, chains.UNKNOWN_STATUS)) is Reason.NOT_ISSUED
 
 
-def test_an_answer_about_another_certificate_is_none() -> None:
+def test_a_status_of_another_certificate_does_not_count() -> None:
     """C31."""
     other = CA.leaf()
     assert refused(ocsp_response(CA, ocsp_id(other, CA))) is Reason.OCSP_MISMATCH
@@ -70,14 +70,14 @@ def test_an_answer_about_another_certificate_is_none() -> None:
     assert refused(ocsp_response(namesake, ID), issuer=namesake) is Reason.OCSP_MISMATCH
 
 
-def test_one_bad_answer_among_several_about_the_certificate_decides() -> None:
+def test_one_bad_status_among_several_of_the_certificate_decides() -> None:
     good = ocsp_response(CA, ID)
     assert good
     single = der.sequence(ID, revoked(1), der.generalized_time(AT - DAY))
     assert refused(ocsp_response(CA, ID, more=[single]), OcspRules(longest_life=DAY * 9)) is Reason.REVOKED
 
 
-def test_a_revocation_counts_beside_newer_answers_that_say_less() -> None:
+def test_a_revocation_counts_beside_newer_statuses_that_say_less() -> None:
     """A hold and a certificate that is not known may both be undone, and grow old; a revocation does neither."""
     for status, ends in ((revoked(6), AT - HOUR), (chains.UNKNOWN_STATUS, AT + HOUR)):
         older = der.sequence(ID, revoked(1), der.generalized_time(AT - DAY))
@@ -86,7 +86,7 @@ def test_a_revocation_counts_beside_newer_answers_that_say_less() -> None:
 
 
 @pytest.mark.parametrize("status", [revoked(1), revoked()])
-def test_a_revocation_outlives_the_certificate_of_the_delegate_that_told_of_it(status: bytes) -> None:
+def test_a_revocation_outlives_the_certificate_of_the_delegate_that_signed_it(status: bytes) -> None:
     past = responder(not_before=AT - 9 * DAY, not_after=AT - 2 * DAY)
     times = {"this_update": AT - 3 * DAY, "produced_at": AT - 3 * DAY, "next_update": AT - 2 * DAY}
 
@@ -141,13 +141,13 @@ def test_a_revocation_outlives_the_certificate_of_the_delegate_that_told_of_it(s
         "the-leaf-itself",
     ],
 )
-def test_nobody_else_may_answer(signer: Made, held: tuple[Made, ...] | None) -> None:
+def test_no_other_certificate_may_sign_a_response(signer: Made, held: tuple[Made, ...] | None) -> None:
     """C30."""
     response = ocsp_response(signer, ID, certificates=(signer,) if held is None else held)
     assert refused(response) is Reason.OCSP_RESPONDER
 
 
-def test_a_delegate_without_nocheck_is_asked_about_where_somebody_can_be_asked() -> None:
+def test_a_delegate_without_nocheck_needs_a_status_of_its_own() -> None:
     unmarked = responder(purposes(OCSP_SIGNING))
     response = ocsp_response(unmarked, ID, certificates=[unmarked])
     asked: list[PathCertificate] = []
@@ -186,7 +186,7 @@ def test_a_response_past_its_date_still_says_revoked_and_says_nothing_else() -> 
     assert refused(ocsp_response(CA, ID, revoked(1), produced_at=AT + HOUR)) is Reason.OCSP_STALE
 
 
-def test_times_are_held_to() -> None:
+def test_thisupdate_and_nextupdate_are_checked() -> None:
     """C28."""
     assert refused(ocsp_response(CA, ID, next_update=AT - HOUR, this_update=AT - DAY)) is Reason.OCSP_STALE
     assert refused(ocsp_response(CA, ID, this_update=AT + HOUR)) is Reason.OCSP_STALE

@@ -142,7 +142,7 @@ def test_a_response_is_read() -> None:
 
 
 @pytest.mark.parametrize("status", [1, 2, 3, 5, 6, 9])
-def test_every_other_status_is_no_answer(status: int) -> None:
+def test_every_other_response_status_carries_no_certificate_status(status: int) -> None:
     """C32: tryLater and unauthorized are not good."""
     assert refused_response(wrap_response(b"", status)) is Reason.STATUS_UNAVAILABLE
 

@@ -34,7 +34,7 @@ def test_validity_is_to_the_second_and_inclusive() -> None:
     assert refusal(leaf, [CA], [ROOT], at=AT - DAY - SECOND) is Reason.NOT_YET_VALID
 
 
-def test_an_expired_ca_is_told_from_an_expired_leaf() -> None:
+def test_an_expired_ca_and_an_expired_leaf_have_different_reasons() -> None:
     old = ROOT.ca("CN=Old", not_after=AT - SECOND)
     assert refusal(old.leaf(), [old], [ROOT]) is Reason.EXPIRED_CA
 
@@ -93,14 +93,14 @@ def test_an_unknown_extension_binds_only_if_critical(where: str) -> None:
             walk(leaf, [ca], [ROOT])
 
 
-def test_an_extension_that_does_not_decode_is_refused_wherever_it_stands() -> None:
+def test_an_extension_that_does_not_decode_is_refused_wherever_it_is() -> None:
     broken = Ext("2.5.29.54", der.NULL_DER)
     ca = ROOT.ca("CN=CA", broken)
     assert refusal(ca.leaf(), [ca], [ROOT]) is Reason.BAD_EXTENSION
     assert refusal(CA.leaf(broken), [CA], [ROOT]) is Reason.BAD_EXTENSION
 
 
-def test_roles_are_told_apart() -> None:
+def test_roles_are_distinguished() -> None:
     """E46 to E50."""
     server = CA.issue("CN=x", (chains.LEAF_USAGE, chains.purposes(chains.SERVER_AUTH)))
     without_purpose = CA.issue("CN=x", (chains.LEAF_USAGE, chains.san(("dns", "a.example"))))
@@ -186,7 +186,7 @@ def verdict(leaf: Made, sent: list[Made], descents: Descents, **changes: object)
     return None
 
 
-def test_a_remembered_walk_gives_the_verdict_of_a_fresh_one() -> None:
+def test_a_cached_walk_gives_the_verdict_of_a_new_one() -> None:
     gold = oid_contents("1.3.6.1.4.1.32473.1")
     ca = ROOT.ca("CN=CA", chains.constraints([("dns", "h1.example")]), chains.policies("1.3.6.1.4.1.32473.1"))
     inside, outside = (ca.leaf(chains.san(("dns", f"a.{host}.example"))) for host in ("h1", "h2"))
@@ -205,7 +205,7 @@ def test_a_remembered_walk_gives_the_verdict_of_a_fresh_one() -> None:
         assert verdict(inside, [ca], descents, purposes=server) is Reason.ROLE_FORBIDDEN
 
 
-def test_a_walk_is_remembered_for_its_own_rules_only() -> None:
+def test_a_walk_is_cached_for_its_own_rules_only() -> None:
     descents = Descents()
     ca = ROOT.issue("CN=CA", (basic(critical=False), chains.CA_USAGE))
     leaf = ca.leaf()
@@ -221,7 +221,7 @@ def test_a_walk_is_remembered_for_its_own_rules_only() -> None:
             assert expected is None
 
 
-def test_a_remembered_walk_costs_its_comparisons_all_the_same() -> None:
+def test_a_cached_walk_costs_its_comparisons_all_the_same() -> None:
     ca = ROOT.ca("CN=CA", chains.constraints([("directory", "O=Harbour")]))
     sub = ca.ca("O=Harbour,CN=Sub")
     leaf = sub.leaf()

@@ -186,7 +186,7 @@ def test_a_self_signed_anchor_needs_no_authority_key_id() -> None:
     walk(target, sent, [anchor], strict)
 
 
-def test_a_wildcard_over_a_public_suffix_is_refused_where_the_list_is_known() -> None:
+def test_a_wildcard_over_a_public_suffix_is_refused_where_suffixes_are_known() -> None:
     strict = replace(PKIX, forbids_public_suffix_wildcard=True)
     target, sent, anchor = leaf(san(("dns", "*.co.uk")))
     walk(target, sent, [anchor], strict)
@@ -201,7 +201,7 @@ def test_the_anchors_extended_key_usage_is_refused_where_the_profile_says_so() -
     assert refusal(target, sent, [anchor], replace(strict, forbids_anchor_purpose=True)) is Reason.PROFILE_VIOLATION
 
 
-def test_every_profile_that_a_policy_can_name_has_its_own_name() -> None:
+def test_every_profile_has_its_own_name() -> None:
     assert all(name == rules.name for name, rules in PROFILES.items())
     assert {"pkix", "rfc5280-strict", "webpki", "device"} <= set(PROFILES)
 

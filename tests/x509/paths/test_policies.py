@@ -59,7 +59,7 @@ def oids(*dotted: str) -> frozenset[bytes]:
     return frozenset(map(oid_contents, dotted))
 
 
-def test_a_policy_must_stand_in_every_certificate() -> None:
+def test_a_policy_must_be_in_every_certificate() -> None:
     assert holds((policies(GOLD),), leaf=(policies(GOLD),), policy=wants(GOLD)) == oids(GOLD)
     assert holds((policies(SILVER),), leaf=(policies(GOLD),), policy=wants(GOLD)) is None
     assert holds((), leaf=(policies(GOLD),), policy=wants(GOLD)) is None
@@ -72,7 +72,7 @@ def test_without_demand_a_path_without_policies_holds() -> None:
     assert walk(target, sent, [ROOT]).policies == frozenset()
 
 
-def test_any_policy_stands_for_each_until_it_is_inhibited() -> None:
+def test_any_policy_covers_each_until_it_is_inhibited() -> None:
     every = (policies(ANY_POLICY),)
     assert holds(every, leaf=(policies(GOLD),), policy=wants(GOLD)) == oids(GOLD)
     assert holds(every, leaf=every, policy=wants(GOLD)) == oids(GOLD)

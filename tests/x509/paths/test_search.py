@@ -21,7 +21,7 @@ ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA")
 
 
-def test_a_chain_in_any_order_and_with_strangers_in_it_is_found() -> None:
+def test_a_chain_in_any_order_and_with_others_in_it_is_found() -> None:
     second = CA.ca("O=Harbour,CN=Second")
     leaf = second.leaf()
     others = [root("O=Other,CN=Stranger"), root("O=Harbour,CN=CA")]
@@ -31,7 +31,7 @@ def test_a_chain_in_any_order_and_with_strangers_in_it_is_found() -> None:
     assert found.target == leaf.parsed
 
 
-def test_a_look_alike_of_the_root_is_a_stranger() -> None:
+def test_an_imitation_of_the_root_is_not_trusted() -> None:
     """A1: the same name, another key."""
     false_root = root()
     leaf = false_root.leaf()
@@ -70,7 +70,7 @@ def test_the_name_of_the_issuer_may_be_written_otherwise() -> None:
     ],
     ids=["expired", "future", "no-ca", "no-certsign", "critical", "constrained", "signature"],
 )
-def test_a_bad_twin_of_the_ca_is_passed_by(bad: dict[str, object]) -> None:
+def test_a_bad_twin_of_the_ca_is_not_used(bad: dict[str, object]) -> None:
     """RFC 4158: the same name and key certified twice, once unusably; the other one must be found, in any order."""
     private = chains.key("p256", 31)
     extensions = bad.pop("extensions", (chains.basic(), chains.CA_USAGE))
@@ -93,7 +93,7 @@ def test_cross_certification_finds_the_anchor_that_is_trusted() -> None:
     assert walk(leaf, [crossed, CA], [ROOT]).anchor.sha256 == ROOT.parsed.sha256
 
 
-def test_circles_end() -> None:
+def test_circles_of_certificates_end() -> None:
     """Two CAs that certify each other, and no anchor above them."""
     one = root("CN=One")
     two = one.ca("CN=Two")
@@ -102,7 +102,7 @@ def test_circles_end() -> None:
     assert refusal(leaf, [two, one_by_two], [ROOT]) is Reason.NO_PATH
 
 
-def test_the_first_refusal_is_what_the_caller_hears() -> None:
+def test_the_first_refusal_is_what_the_caller_gets() -> None:
     expired = ROOT.ca("CN=Twin", private=chains.key("p256", 31), not_after=AT - DAY)
     assert refusal(expired.leaf(), [expired], [ROOT]) is Reason.EXPIRED_CA
 
@@ -121,7 +121,7 @@ def test_a_bare_key_is_an_anchor() -> None:
     assert find_path(CA.leaf(names).parsed, search).anchor.certificate is None
 
 
-def test_a_refusal_by_the_caller_sends_the_search_on() -> None:
+def test_the_search_goes_on_after_a_refusal_by_the_caller() -> None:
     private = chains.key("p256", 32)
     first, second = (ROOT.ca("CN=Twin", private=private) for _ in range(2))
     refused: list[bytes] = []
@@ -219,7 +219,7 @@ def test_the_verdict_does_not_depend_on_a_warm_cache() -> None:
             find_path(leaf.parsed, search)
 
 
-def test_paths_are_no_longer_than_was_asked() -> None:
+def test_paths_are_no_longer_than_allowed() -> None:
     second = CA.ca("CN=Second")
     leaf = second.leaf()
     walk(leaf, [CA, second], [ROOT], longest_path=2)
