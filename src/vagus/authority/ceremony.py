@@ -1,7 +1,7 @@
-"""The only place where offline keys are opened: certifies authorities, signs their lists, seals emergency lists.
+"""The only place where offline keys are opened: certifies authorities, signs their CRLs, seals emergency CRLs.
 
-Every step is an entry in the ledger before the next begins. A ceremony that was cut off is simply held again: what
-was certified stays, and request ids make the same certificates.
+Every step is a ledger entry before the next one begins. An interrupted ceremony is simply held again: certified
+authorities stay so, and equal request ids give the same certificates.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CeremonyReport:
-    """What a ceremony did: references of authorities certified and lists signed, envelopes sealed."""
+    """What a ceremony did: the authorities certified and CRLs signed, by reference, and the envelopes sealed."""
 
     ceremony: str
     certified: tuple[str, ...]
@@ -66,7 +66,7 @@ class _Journal:
     step: int = 0
 
     def note(self, act: str, authority: str | None = None, detail: bytes | None = None) -> None:
-        """Write a step down and wait until it is on the disk."""
+        """Record a step and wait until it is on the disk."""
         self.step += 1
         digest = None if detail is None else hashlib.sha256(detail).digest()
         entry = CeremonyStep(self.ceremony, self.step, act, self.by, authority, digest)
@@ -83,8 +83,8 @@ class _Done:
 class Ceremony:
     """A ceremony over one installation.
 
-    `keystore_of` opens the keystore of an authority by its name; `sealer` seals emergency lists (None: none are
-    made); `advance` hears of each finished step. `is_maker` as for Hierarchy.
+    `keystore_of` opens the keystore of an authority by its name. `sealer` seals emergency CRLs (None: none are
+    made). `advance` is called after each finished step. `is_maker` as for Hierarchy.
     """
 
     def __init__(
@@ -122,10 +122,10 @@ class Ceremony:
             return find_pending(connection)
 
     def hold(self) -> CeremonyReport:
-        """Certify every pending request, then sign the lists of each offline authority and seal what they may need.
+        """Certify every pending request, then sign the CRLs of each offline authority and seal emergency CRLs.
 
         Raises NotTrusted(POP_FAILED), IntegrityFailure(KEY_MISMATCH) for a request that is not what its row says,
-        and what issuing, keystores and publishing raise. What was certified before an error stays.
+        and what issuing, keystores and publishing raise. Authorities certified before an error stay certified.
         """
         journal = _Journal(self._writer, f"ceremony-{self._entropy(8).hex()}", self._by)
         journal.note("begin")
@@ -135,26 +135,26 @@ class Ceremony:
             self._certify(row, journal)
             done.certified.append(row.reference)
             self._advance(row.reference)
-        # 2. lists of every offline authority that lives, those without anything new included
+        # 2. the CRLs of every live offline authority, also of those without a new revocation
         for issuer in self._offline_issuers():
             for publication in self._publisher.publish_all(issuer):
                 journal.note("sign-list", issuer.reference, publication.crl_der)
                 done.crls.append(f"{issuer.reference}/{publication.shard}")
-            # 3. with them, sealed, a list per subordinate that revokes it
+            # 3. with them, sealed, one CRL for each subordinate that revokes it
             if self._sealer is not None:
                 done.sealed.extend(self._seal(issuer, self._sealer, journal))
-            self._advance(f"{issuer.reference} lists")
+            self._advance(f"{issuer.reference} CRLs")
         journal.note("end")
         return CeremonyReport(journal.ceremony, tuple(done.certified), tuple(done.crls), tuple(done.sealed))
 
     def _certify(self, row: AuthorityRow, journal: _Journal) -> None:
-        # 1. the request is the row's: its own signature, and the key that was written down
+        # 1. the request belongs to the row: its own signature, and the key in the row
         if row.request_der is None:
             msg = f"{row.reference} was imported and has no request; finish its import"
             raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
         request = decode_request(row.request_der)
         if request.public_key.spki_sha256 != row.spki_sha256:
-            msg = f"the request of {row.reference} carries another key than its row; look into the ledger"
+            msg = f"the request of {row.reference} carries another key than its row; run: vagus audit verify"
             raise IntegrityFailure(Reason.KEY_MISMATCH, msg, authority=row.reference)
         journal.note("open-request", row.reference, row.request_der)
         # 2. the key that signs it: its own for a root, else that of the newest generation above
@@ -162,7 +162,7 @@ class Ceremony:
             issuer = self._issuer_for(connection, row, request)
             constraints = self._constraints(connection, row, request)
         journal.note("open-key", issuer.reference)
-        # 3. the one road to a signature; the request id makes a second ceremony give the same certificate
+        # 3. issue; with this request id a second ceremony gives the same certificate
         order = IssuanceOrder(
             request_id=f"authority:{row.reference}",
             profile=self._pack.authorities.of_kind(row.kind, is_maker=self._is_maker).profile,
@@ -223,7 +223,10 @@ class Ceremony:
     def _constraints(
         self, connection: Connection, row: AuthorityRow, request: CertificateRequest
     ) -> NameConstraintSpec | None:
-        """Design section 4: what an authority may name follows from its own name, not from its request."""
+        """The names that an authority may certify: they follow from its own name, not from its request.
+
+        docs/isolation.md shows what these constraints (RFC 5280 4.2.1.10) hold apart.
+        """
         kind = AuthorityKind(row.kind)
         if kind in {AuthorityKind.ROOT, AuthorityKind.INFRASTRUCTURE_CA, AuthorityKind.LINE_CA}:
             return None
@@ -261,7 +264,7 @@ class Ceremony:
 def find_pending(connection: Connection) -> tuple[AuthorityRow, ...]:
     """Requests that a ceremony can certify, parents first.
 
-    Those for a CA elsewhere are not among them, nor what hangs beneath one whose certificate has not come in yet.
+    Requests for a CA elsewhere are not among them, nor those below an authority without a certificate.
     """
     every = rows.list_authorities(connection)
     order: Mapping[str, int] = {AuthorityKind.ROOT: 0, AuthorityKind.DEVICE_CA: 1}

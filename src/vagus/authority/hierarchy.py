@@ -1,6 +1,6 @@
-"""Authorities come into being here: requested, certified elsewhere, imported, re-keyed, retired; signs no certificate.
+"""Requests, imports, re-keys and retires authorities; signs no certificate.
 
-A request is a key in a keystore and a row with a CSR; a ceremony (or a CA elsewhere) makes an authority of it.
+A request is a key in a keystore and a row with a CSR. A ceremony, or a CA elsewhere, certifies it.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class RequestedAuthority:
 
 
 class Hierarchy:
-    """The acts that change which authorities there are. `is_maker`: a maker's root has rules of its own.
+    """The acts that add, change and retire authorities. `is_maker`: a maker's root has rules of its own.
 
-    `keystore_or_new` opens the keystore of an authority by its name, making it when there is none.
+    `keystore_or_new` opens the keystore of an authority by its name, and makes it if there is none.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class Hierarchy:
         is_rekey: bool = False,
         key_algorithm: KeyAlgorithm | None = None,
     ) -> RequestedAuthority:
-        """Make the key and the request of a planned authority; its CSR also lands in the folder of requests.
+        """Make the key and the request of a planned authority; its CSR is also written to the folder of requests.
 
         Repeated, or after a crash at any point, it gives the same request. `is_rekey` makes the next generation of an
-        authority that stands already. Raises Conflict(ALREADY_EXISTS) and what keystores raise.
+        authority that exists already. Raises Conflict(ALREADY_EXISTS) and what keystores raise.
         """
         # 1. which generation: one that waits already, the first, or the next
         newest = self._find_newest(planned.name)
@@ -101,10 +101,10 @@ class Hierarchy:
             msg = f"authority {newest.reference} exists already; re-key it for a new generation"
             raise Conflict(Reason.ALREADY_EXISTS, msg, authority=newest.reference)
         generation = 1 if newest is None else newest.generation + 1
-        # 2. the key, on the disk first: a row never names a key that is not there
+        # 2. the key, on the disk first: a row never names a missing key
         key = self._key(planned.name, generation, key_algorithm or self.rule(planned.kind).key_algorithm)
-        # 3. the request. Each generation has a name of its own, so that one's list never speaks for another's
-        #    certificates (RFC 5280 5: a CRL's scope hangs on its issuer's name).
+        # 3. the request. Each generation has a name of its own, so that the CRL of one never covers the certificates of
+        #    another (RFC 5280 5: the scope of a CRL depends on its issuer's name).
         request_der = sign_request(key, _subject_der(planned, generation))
         # 4. row, key's owner and ledger entry in one transaction
         authority_id = self._writer.submit(
@@ -114,14 +114,16 @@ class Hierarchy:
         return RequestedAuthority(authority_id, f"{planned.name}#{generation}", request_der)
 
     def accept_certificate(self, name: str, chain_pem: bytes, *, by: str) -> str:
-        """Take in what a CA elsewhere made of our request: the certificate first, then those above it.
+        """Accept the certificate that a CA elsewhere made for our request: it comes first, then those above it.
 
         Gives the reference of the authority, which is active from now on. Raises Conflict(AUTHORITY_UNKNOWN),
         Conflict(ALREADY_EXISTS), Conflict(KEY_MISMATCH), and as `imports.check_authority`.
         """
         row = self._find_newest(name)
         if row is None:
-            raise Conflict(Reason.AUTHORITY_UNKNOWN, f"there is no authority {name!r} that waits", authority=name)
+            raise Conflict(
+                Reason.AUTHORITY_UNKNOWN, f"there is no authority {name!r} that waits for a certificate", authority=name
+            )
         if row.state != rows.REQUESTED:
             msg = f"{row.reference} has its certificate already; re-key it for a new generation"
             raise Conflict(Reason.ALREADY_EXISTS, msg, authority=row.reference)
@@ -148,16 +150,16 @@ class Hierarchy:
         `crls` are the newest CRLs of its old operator: what they name stays revoked or on hold, and our numbers go on
         from theirs. Without them everything that was revoked would be good again.
 
-        Raises NotTrusted(CRL_INVALID) for a list of another key and for a delta, Conflict(ALREADY_EXISTS),
+        Raises NotTrusted(CRL_INVALID) for a CRL of another key and for a delta, Conflict(ALREADY_EXISTS),
         Conflict(KEY_MISMATCH), as `imports.check_authority`, and what importing a key raises.
         """
-        # 1. the certificates and lists, before any key is touched
+        # 1. the certificates and CRLs, before any key is opened
         found = imports.read_chain(chain_pem)
         imports.check_authority(found, self._profile_keys(planned.kind))
         for crl_der in crls:
             crl = decode_crl(crl_der)
             check_signer(crl, found.certificate_der)
-            _check_whole(crl)
+            _check_no_delta(crl)
         newest = self._find_newest(planned.name)
         if newest is not None and newest.state == rows.REQUESTED:
             msg = f"{newest.reference} waits for a certificate; import under another name or finish it first"
@@ -166,7 +168,7 @@ class Hierarchy:
         # 2. the key, which must be the certificate's
         imports.check_key_pair(found, key_pem, password)
         keystore, key_id = self._keystore_or_new(planned.name), _key_id(generation)
-        if keystore.has(key_id):  # left by an import that was cut off
+        if keystore.has(key_id):  # left by an interrupted import
             key = keystore.load(key_id)
         else:
             owner = f"authority:{planned.name}#{generation}"
@@ -189,7 +191,7 @@ class Hierarchy:
         return f"{planned.name}#{generation}"
 
     def retire(self, name: str, generation: int, *, by: str) -> None:
-        """No new certificates from this generation; lists and answers go on. Raises Conflict(AUTHORITY_UNKNOWN)."""
+        """End new certificates from this generation; CRLs and OCSP go on. Raises Conflict(AUTHORITY_UNKNOWN)."""
 
         def act(batch: Batch) -> None:
             row = rows.find_generation(batch.connection, name, generation)
@@ -209,7 +211,7 @@ class Hierarchy:
 
     def _key(self, name: str, generation: int, algorithm: KeyAlgorithm) -> SoftwareSigningKey:
         keystore, key_id = self._keystore_or_new(name), _key_id(generation)
-        if keystore.has(key_id):  # left by a request that was cut off
+        if keystore.has(key_id):  # left by an interrupted request
             return keystore.load(key_id)
         return keystore.generate(key_id, algorithm, _CA_PURPOSES, f"authority:{name}#{generation}")
 
@@ -256,10 +258,10 @@ class Hierarchy:
         replace_durably(place, encode_block(request_der, "CERTIFICATE REQUEST"))
 
 
-def _check_whole(crl: Crl) -> None:
-    if crl.is_delta:  # its changes would be dropped, and what it revokes be good again
+def _check_no_delta(crl: Crl) -> None:
+    if crl.is_delta:  # its changes would be lost, and what it revokes would be good again
         msg = (
-            f"list {crl.label} is a delta, which names changes since another list alone (RFC 5280 5.2.4); have its old "
+            f"CRL {crl.label} is a delta, with the changes since another CRL only (RFC 5280 5.2.4); have its old "
             "operator sign a complete one and give that"
         )
         raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
@@ -277,7 +279,7 @@ def _certify(batch: Batch, authority_id: int, reference: str, found: imports.Imp
         not_after=found.not_after,
         parent_id=None if parent is None else parent.id,
     )
-    # Above a parent that stands here its own chain follows; only foreign certificates are kept beside the row.
+    # the chain above a parent that is an authority here is its own; only foreign certificates are stored with the row
     foreign = () if parent is not None else tuple(found.chain_der)
     rows.set_chain(batch.connection, authority_id, foreign)
     imports.block_foreign_keys(batch, found, by=by)

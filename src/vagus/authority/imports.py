@@ -1,4 +1,4 @@
-"""What must hold before a certificate from elsewhere becomes an authority here; writes nothing but blocked keys."""
+"""Checks a certificate from elsewhere before it becomes an authority here; writes only blocked keys."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _OWN_EXTENSIONS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedChain:
-    """A CA certificate as it came, and those above it, nearest first."""
+    """A CA certificate as received, and those above it, nearest first."""
 
     certificate_der: bytes
     chain_der: tuple[bytes, ...]
@@ -76,8 +76,8 @@ class ImportedChain:
 def read_chain(chain_pem: bytes) -> ImportedChain:
     """The certificate that comes first in a PEM file and those above it.
 
-    Raises Malformed, and NotTrusted (NAME_CHAINING, BAD_SIGNATURE, UNSUPPORTED_ALGORITHM) where one was not signed by
-    the next. The last need not be a root.
+    Raises Malformed, and NotTrusted (NAME_CHAINING, BAD_SIGNATURE, UNSUPPORTED_ALGORITHM) if one was not signed by the
+    next. The last one need not be a root.
     """
     ders = decode_certificates(chain_pem)
     certificates = [decode_certificate(one) for one in ders]
@@ -101,7 +101,7 @@ def _check_signed(below: Certificate, above: Certificate) -> None:
 
 
 def check_authority(found: ImportedChain, allowed: frozenset[KeyAlgorithm]) -> None:
-    """The certificate is that of a CA which may sign certificates and lists, and every critical part is understood.
+    """Check that it is a CA that may sign certificates and CRLs, and that verifiers know its critical extensions.
 
     Raises NotTrusted (NOT_A_CA, KEY_USAGE, UNKNOWN_CRITICAL, BAD_VERSION) and PolicyRefusal (WEAK_KEY,
     UNSUPPORTED_ALGORITHM).
@@ -112,14 +112,14 @@ def check_authority(found: ImportedChain, allowed: frozenset[KeyAlgorithm]) -> N
     if fields.version != 2 or basic is None or der.TRUE_DER not in der.content_of(basic.value, der.SEQUENCE)[:3]:
         msg = "this is not the certificate of a CA (basicConstraints cA, RFC 5280 4.2.1.9); import the CA's own"
         raise NotTrusted(Reason.NOT_A_CA, msg)
-    # 2. keyCertSign and cRLSign (4.2.1.3): without the second nothing that it issues can ever be revoked
+    # 2. keyCertSign and cRLSign (4.2.1.3): without the second, nothing that it issues can be revoked
     usage = fields.by_oid.get(oids.KEY_USAGE)
     if usage is not None:
         bits = der.content_of(usage.value, der.BIT_STRING)
         if len(bits) < 2 or not _has_bit(bits, _CERT_SIGN_BIT) or not _has_bit(bits, _CRL_SIGN_BIT):
             msg = "the CA's key usage lacks keyCertSign or cRLSign; have it certified with both"
             raise NotTrusted(Reason.KEY_USAGE, msg)
-    # 3. foreign extensions may stand, but none critical that a verifier would not know
+    # 3. unknown extensions are allowed unless critical: a verifier must refuse those (RFC 5280 4.2)
     for one in fields.extensions:
         if one.is_critical and one.oid not in _OWN_EXTENSIONS:
             msg = f"the CA's certificate has a critical extension {one.oid} that verifiers here do not know"
@@ -129,12 +129,12 @@ def check_authority(found: ImportedChain, allowed: frozenset[KeyAlgorithm]) -> N
 
 
 def _has_bit(bits: bytes, position: int) -> bool:
-    octet = 1 + position // 8
-    return len(bits) > octet and bool(bits[octet] & (0x80 >> position % 8))
+    index = 1 + position // 8  # the first byte counts the unused bits
+    return len(bits) > index and bool(bits[index] & (0x80 >> position % 8))
 
 
 def check_key_pair(found: ImportedChain, key_pem: bytes, password: Passphrase | None) -> None:
-    """The private key is the certificate's. Raises Conflict(KEY_MISMATCH) and what decoding a key raises."""
+    """Check that the private key is the certificate's. Raises Conflict(KEY_MISMATCH) and what decoding a key raises."""
     private = private_keys.decode_pem(key_pem, password.unsafe_reveal() if password else None)
     if private_keys.spki_of(private) != found.public_key.spki_der:
         msg = "the private key does not belong to the CA's certificate; bring the pair that does"
@@ -149,7 +149,7 @@ def find_row_of(connection: Connection, certificate_der: bytes) -> AuthorityRow 
 
 
 def block_foreign_keys(batch: Batch, found: ImportedChain, *, by: str) -> None:
-    """No device may ever be certified with the key of an authority above."""
+    """Block the keys of the authorities above, so that no device is ever certified with one."""
     for certificate_der in found.chain_der:
         spki = decode_tbs(decode_certificate(certificate_der).tbs_certificate_bytes).spki_der
         digest = hashlib.sha256(spki).digest()

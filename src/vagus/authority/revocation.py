@@ -111,7 +111,7 @@ def block_key(batch: Batch, spki_sha256: bytes, *, by: str) -> bool:
 def revoke_row(batch: Batch, row: CertificateRow, reason: RevocationReason, *, by: str) -> int:
     """Revoke the certificate of `row`, in its present state; gives its number in the sequence.
 
-    A compromise concerns the key: its other unexpired certificates are revoked in the same act, whoever issued them.
+    A compromise concerns the key: its other unexpired certificates, of any issuer, are revoked in the same act.
     A second revocation changes nothing, unless it is the first one for a compromise. Raises
     PolicyRefusal(POLICY_VIOLATION) for the reasons of hold and release, and for a root's own certificate.
     """

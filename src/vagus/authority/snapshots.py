@@ -1,4 +1,4 @@
-"""Makes the signed snapshot of what is revoked, for verifiers that decide offline; hands it to nobody."""
+"""Makes the signed snapshot of what is revoked, for verifiers that decide offline; sends it to no one."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from vagus.records.engine.writer import Batch, Writer
 
 SNAPSHOT_KEYSTORE = "snapshot"
-"""The keystore of the one key that signs snapshots; no hospital may be called so."""
+"""The keystore of the one key that signs snapshots; no hospital may have this name."""
 
 _KEY = "snapshot.1"
 _NUMBER = "snapshot-number"
 LONGEST_LIFETIME = timedelta(days=7)
-"""Nobody may decide offline by what is older: the longest `status_max_age` of the shipped policy."""
+"""The longest `status_max_age` of the shipped policy: no verifier may decide by an older snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class MadeSnapshot:
 
 
 def open_snapshot_key(keystore: SoftwareKeystore, origin: str) -> SigningKey:
-    """The key that signs this house's snapshots, made now if there is none. It may sign data and nothing else."""
+    """The key that signs this installation's snapshots, made now if there is none. It may sign only data."""
     if keystore.has(_KEY):
         return keystore.load(_KEY)
     return keystore.generate(_KEY, KeyAlgorithm.P256, [Purpose.DATA], f"snapshot:{origin}")
@@ -65,17 +65,17 @@ class SnapshotMaker:
     def make(self, *, one_in: int, lifetime: timedelta, by: str) -> MadeSnapshot:
         """Everything that is revoked or held now and has not expired, of every authority; noted in the ledger.
 
-        The numbers grow over restarts. Each snapshot draws its own salt, so that whoever is doubtful by chance in one
-        is not in the next. Raises PolicyRefusal(POLICY_VIOLATION) for a lifetime that is none or beyond 7 d.
+        The numbers grow over restarts. Each snapshot draws its own salt, so that a certificate that is doubtful by
+        chance in one is not in the next. Raises PolicyRefusal(POLICY_VIOLATION) for a lifetime of 0 or over 7 days.
         """
         if not timedelta() < lifetime <= LONGEST_LIFETIME:
             msg = f"a snapshot of {lifetime} is not between 0 and {LONGEST_LIFETIME}; ask for less"
             raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
-        # 1. one look at the table
+        # 1. read what is revoked, in one transaction
         made_at = self._clock.now().replace(microsecond=0)
         with self._database.reading() as connection:
             seen = verifier_memory.find_remembered(connection, _NUMBER)
-            issuers, revoked = _look(connection, made_at)
+            issuers, revoked = _read_revoked(connection, made_at)
         # 2. encode and sign
         facts = SnapshotFacts(
             number=next_crl_number(0 if seen is None else seen.number, self._clock.now()),
@@ -88,7 +88,7 @@ class SnapshotMaker:
         )
         content_der = encode_content(facts, revoked)
         whole = sign_snapshot(content_der, self._key.algorithm.identifier_der, partial(self._key.sign, Purpose.DATA))
-        # 3. number and ledger entry, before anybody has it
+        # 3. number and ledger entry, before it leaves
         digest = hashlib.sha256(whole).digest()
 
         def act(batch: Batch) -> None:
@@ -99,8 +99,8 @@ class SnapshotMaker:
         return MadeSnapshot(whole, facts, len(revoked))
 
 
-def _look(connection: Connection, made_at: datetime) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
-    """The hashes of issuers' keys, and (hash, serial) of whatever counts no more."""
+def _read_revoked(connection: Connection, made_at: datetime) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """The hashes of the issuers' keys, and (key hash, serial number) of every certificate that is revoked or held."""
     issuers: list[bytes] = []
     revoked: list[tuple[bytes, bytes]] = []
     at = int(made_at.timestamp())
@@ -109,13 +109,13 @@ def _look(connection: Connection, made_at: datetime) -> tuple[list[bytes], list[
             continue
         issuers.append(row.spki_sha256)
         revoked += [
-            (row.spki_sha256, _serial_octets(one.serial))
+            (row.spki_sha256, _serial_bytes(one.serial))
             for one in iterate_revoked(connection, row.id)
             if one.not_after > at
         ]
     return issuers, revoked
 
 
-def _serial_octets(serial: int) -> bytes:
-    """The contents octets of the INTEGER."""
+def _serial_bytes(serial: int) -> bytes:
+    """The contents of the DER INTEGER."""
     return serial.to_bytes(serial.bit_length() // 8 + 1, "big")
