@@ -77,7 +77,7 @@ def test_constrain_dn_adds_the_directory_name(installation: Installation) -> Non
     assert name.rfc4514_string() == "OU=ICU,O=Hospital 1"
 
 
-def test_authorities_have_a_list_to_be_revoked_by_and_no_ocsp(built: Installation) -> None:
+def test_authorities_name_a_crl_and_no_ocsp_responder(built: Installation) -> None:
     points = certificate_of(built, "h1/icu").extensions.get_extension_for_class(x509.CRLDistributionPoints).value
     access = certificate_of(built, "h1/icu").extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
     assert [name.value for name in points[0].full_name or []] == [f"{STATUS_URL}/crl/h1/1/0.crl"]
@@ -92,7 +92,7 @@ def test_lifetimes_follow_the_policy(built: Installation) -> None:
         assert (certificate_of(built, name).not_valid_after_utc - built.clock.now()).days == expected * 365
 
 
-def test_each_step_stands_in_the_ledger_in_order(built: Installation) -> None:
+def test_each_step_is_in_the_ledger_in_order(built: Installation) -> None:
     steps = [entry for entry in entries(built) if isinstance(entry, CeremonyStep)]
     assert [step.step for step in steps] == list(range(1, len(steps) + 1))
     assert len({step.ceremony for step in steps}) == 1
@@ -120,7 +120,7 @@ def test_every_authority_is_a_certificate_row_with_an_issuance_entry(built: Inst
             assert row.owner == f"authority:{one.name}#1"
 
 
-def test_a_second_ceremony_has_only_lists_to_sign(built: Installation) -> None:
+def test_a_second_ceremony_has_only_crls_to_sign(built: Installation) -> None:
     built.advance(seconds=5)
     before = certificate_of(built, "h1/icu")
     report = built.ceremony().hold()
@@ -212,7 +212,7 @@ def test_an_issuer_with_a_strangers_key_is_not_built(built: Installation) -> Non
     assert refusal.value.reason is Reason.KEY_MISMATCH
 
 
-def test_names_that_are_not_there_or_not_certified_are_told(installation: Installation) -> None:
+def test_missing_and_uncertified_names_are_reported(installation: Installation) -> None:
     with pytest.raises(Conflict) as refusal:
         installation.issuers("h9/icu")
     assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN

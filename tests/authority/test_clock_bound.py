@@ -47,7 +47,7 @@ def test_a_clock_that_goes_on_with_time_or_is_set_a_little_is_taken(built: Insta
         bound.check()
 
 
-def test_looking_forgives_no_leap_and_moves_nothing(built: Installation) -> None:
+def test_checking_only_allows_no_larger_jump_and_remembers_nothing(built: Installation) -> None:
     passed = [0.0]
     bound = ClockBound(built.database, built.clock, lambda: passed[0])
     built.advance(minutes=40)
@@ -59,7 +59,7 @@ def test_looking_forgives_no_leap_and_moves_nothing(built: Installation) -> None
     bound.check_only()
 
 
-def test_a_clock_that_is_ahead_is_told_before_a_list_is_due(built: Installation) -> None:
+def test_a_clock_that_is_ahead_is_reported_before_a_crl_is_due(built: Installation) -> None:
     bound = ClockBound(built.database, built.clock, lambda: 0.0)
     publisher = CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None, bound=bound)
     publisher.check_clock()
@@ -70,7 +70,7 @@ def test_a_clock_that_is_ahead_is_told_before_a_list_is_due(built: Installation)
     CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None).check_clock()
 
 
-def test_no_list_is_signed_by_a_clock_that_is_ahead(built: Installation) -> None:
+def test_no_crl_is_signed_by_a_clock_that_is_ahead(built: Installation) -> None:
     issuer = built.issuers("h1/icu")["h1/icu"]
     bound = ClockBound(built.database, built.clock, lambda: 0.0)
     publisher = CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None, bound=bound)

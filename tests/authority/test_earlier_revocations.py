@@ -93,7 +93,7 @@ def published(installation: Installation, shard: str = "complete") -> dict[int, 
     return {int.from_bytes(serial, "big"): reason for serial, reason in crl.entries[crl.issuer.relative_names].items()}
 
 
-def test_what_was_revoked_or_held_stays_so_in_our_lists(installation: Installation, old: OldAuthority) -> None:
+def test_what_was_revoked_or_held_stays_so_in_our_crls(installation: Installation, old: OldAuthority) -> None:
     lists = old.revocation_list(
         41,
         {
@@ -118,7 +118,7 @@ def test_our_numbers_go_on_from_theirs_however_high(installation: Installation, 
     assert newest.number > ours + 10**9
 
 
-def test_a_list_by_another_key_stops_the_import_before_a_key_is_kept(
+def test_a_crl_by_another_key_stops_the_import_before_a_key_is_stored(
     installation: Installation, old: OldAuthority
 ) -> None:
     forged = old.revocation_list(41, {}, by=ec.generate_private_key(ec.SECP384R1()))
@@ -133,7 +133,7 @@ def test_a_list_by_another_key_stops_the_import_before_a_key_is_kept(
     old.hand_over(installation, old.revocation_list(41, {}))
 
 
-def test_a_delta_in_place_of_a_whole_list_stops_the_import_before_a_key_is_kept(
+def test_a_delta_in_place_of_a_full_crl_stops_the_import_before_a_key_is_stored(
     installation: Installation, old: OldAuthority
 ) -> None:
     whole = old.revocation_list(41, {0x5EED: None})
@@ -144,7 +144,7 @@ def test_a_delta_in_place_of_a_whole_list_stops_the_import_before_a_key_is_kept(
 
 
 @pytest.mark.parametrize("number", [(1 << 62) + 1, (1 << 63) - 2, 20_261_122_195_500_123_456, 1 << 100])
-def test_a_number_that_ours_could_not_follow_stops_the_import_before_a_key_is_kept(
+def test_a_number_that_ours_could_not_follow_stops_the_import_before_a_key_is_stored(
     installation: Installation, old: OldAuthority, number: int
 ) -> None:
     with pytest.raises(LimitExceeded) as refusal:
@@ -158,7 +158,7 @@ def test_a_number_that_ours_could_not_follow_stops_the_import_before_a_key_is_ke
         assert installation.publisher.publish_due(installation.issuers("h1/icu")["h1/icu"])
 
 
-def test_of_several_lists_a_hold_that_the_newest_leaves_out_has_ended(
+def test_of_several_crls_a_hold_that_the_newest_leaves_out_has_ended(
     installation: Installation, old: OldAuthority
 ) -> None:
     held = {0x5EED: x509.ReasonFlags.certificate_hold, 0xBEEF: None}
@@ -214,7 +214,7 @@ def signed_again(built: Installation) -> dict[int, set[int]]:
     }
 
 
-def test_what_the_list_of_a_shard_names_stays_in_that_shard(
+def test_what_the_crl_of_a_shard_names_stays_in_that_shard(
     built: Installation, behind: tuple[dict[int, bytes], int]
 ) -> None:
     lists, serial = behind
@@ -230,7 +230,7 @@ def test_what_the_list_of_a_shard_names_stays_in_that_shard(
     assert 2 in later, "new certificates enter neither of the shards that were handed out"
 
 
-def test_what_nobody_can_place_stands_in_every_list_that_its_certificate_may_name(
+def test_a_certificate_of_unknown_shard_is_in_every_crl_that_it_may_name(
     built: Installation, behind: tuple[dict[int, bytes], int]
 ) -> None:
     lists, serial = behind
@@ -248,7 +248,9 @@ def test_what_nobody_can_place_stands_in_every_list_that_its_certificate_may_nam
     assert len(x509.load_der_x509_crl(crl.crl_der)) == 1, "once in the complete list"
 
 
-def test_a_shard_that_was_handed_out_is_signed_again(built: Installation, behind: tuple[dict[int, bytes], int]) -> None:
+def test_a_shard_that_certificates_may_name_is_signed_again(
+    built: Installation, behind: tuple[dict[int, bytes], int]
+) -> None:
     lists, _ = behind
     take_back(built, *lists.values())
     issuer = built.issuers("h1/icu")["h1/icu"]
@@ -261,7 +263,7 @@ def test_a_shard_that_was_handed_out_is_signed_again(built: Installation, behind
     assert newest.next_update > built.clock.now().timestamp()
 
 
-def test_two_rows_that_lists_left_share_no_key(installation: Installation, old: OldAuthority) -> None:
+def test_two_rows_from_crls_share_no_key(installation: Installation, old: OldAuthority) -> None:
     """A compromise of one must not speak of the other."""
     old.hand_over(installation, old.revocation_list(41, {1: x509.ReasonFlags.certificate_hold, 2: None}))
     authority = installation.issuers("h1/icu")["h1/icu"].authority_id

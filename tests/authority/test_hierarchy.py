@@ -48,7 +48,7 @@ def test_a_repeated_request_is_the_same_request(installation: Installation) -> N
     assert (installation.folder / "requests" / "root.1.csr").exists()
 
 
-def test_a_key_that_a_crash_left_behind_is_taken_up(installation: Installation) -> None:
+def test_a_key_that_a_crash_left_is_used(installation: Installation) -> None:
     installation.hierarchy.request(ROOT, by=BY)
     left = installation.keystore("h1")
     key = installation.hierarchy._key("h1", 1, installation.hierarchy.rule(H1.kind).key_algorithm)
@@ -57,7 +57,7 @@ def test_a_key_that_a_crash_left_behind_is_taken_up(installation: Installation) 
     assert list_key_ids(left.folder) == ["ca-1"]
 
 
-def test_what_stands_is_not_requested_again(built: Installation) -> None:
+def test_an_existing_authority_is_not_requested_again(built: Installation) -> None:
     with pytest.raises(Conflict) as refusal:
         built.hierarchy.request(ICU, by=BY)
     assert refusal.value.reason is Reason.ALREADY_EXISTS
@@ -85,7 +85,7 @@ def test_after_a_rollover_both_generations_live_and_the_newest_issues(built: Ins
         assert built.publisher.publish_all(issuer_of_both)
 
 
-def test_a_retired_generation_still_signs_lists_and_nothing_else(built: Installation) -> None:
+def test_a_retired_generation_still_signs_crls_and_nothing_else(built: Installation) -> None:
     built.hierarchy.request(ICU, by=BY, is_rekey=True)
     built.ceremony().hold()
     built.hierarchy.retire("h1/icu", 1, by=BY)
@@ -281,7 +281,7 @@ needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs th
         (["-newkey", "rsa:3072", "-sha256"], "nombstr"),  # T61String and PrintableString names, as old CAs have them
     ],
 )
-def test_a_ca_made_by_openssl_is_imported_and_its_name_kept_byte_for_byte(
+def test_a_ca_made_by_openssl_is_imported_with_its_name_byte_for_byte(
     tmp_path: Path, algorithm: list[str], mask: str
 ) -> None:
     (tmp_path / "ca.cnf").write_text(OPENSSL_CONFIG.format(mask=mask))

@@ -285,7 +285,7 @@ def test_an_authority_that_is_not_active_issues_nothing_new(
     assert refusal.value.reason is Reason.AUTHORITY_IN_USE
 
 
-def test_a_refused_record_leaves_nothing_behind(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_refused_record_writes_nothing(built: Installation, issuers: OpenIssuers) -> None:
     order = built.order()
     built.issuance().issue_now(order, issuers["h1/icu"])
     built.settle()

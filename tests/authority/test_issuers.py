@@ -34,7 +34,7 @@ def references(built: Installation) -> list[str]:
     return [one.reference for one in built.issuers("h1/icu").every()]
 
 
-def test_a_retired_generation_is_opened_until_the_day_behind_its_end(built: Installation, first: Issuer) -> None:
+def test_a_retired_generation_is_opened_until_the_day_after_its_end(built: Installation, first: Issuer) -> None:
     assert references(built) == ["h1/icu#1", "h1/icu#2"]
     move_to_end(built, first, DAY - 1)
     assert references(built) == ["h1/icu#1", "h1/icu#2"]
@@ -44,7 +44,7 @@ def test_a_retired_generation_is_opened_until_the_day_behind_its_end(built: Inst
     assert ([one.reference for one in found.every()], dict(found.unopened)) == (["h1/icu#2"], {})
 
 
-def test_a_generation_that_has_ended_and_whose_key_is_gone_is_told_and_the_others_are_opened(
+def test_an_ended_generation_without_its_key_is_reported_and_the_others_are_opened(
     built: Installation, first: Issuer
 ) -> None:
     running = built.issuers("h1/icu")
@@ -61,7 +61,7 @@ def test_a_generation_that_has_ended_and_whose_key_is_gone_is_told_and_the_other
     assert (list(running), running.unopened) == (["h1/icu"], found.unopened)
 
 
-def test_an_active_authority_that_has_ended_stops_nobody_either(built: Installation) -> None:
+def test_an_active_authority_that_has_ended_does_not_stop_the_others(built: Installation) -> None:
     issuer = built.issuers("h1/icu")["h1/icu"]
     move_to_end(built, issuer, 10 * DAY)
     assert references(built) == ["h1/icu#1"]

@@ -200,7 +200,7 @@ def test_a_stage_of_one_step_does_not_begin_against_a_stop_condition_and_may_beg
     assert mass(built).run(plan.id, by=ALICE).state == "done"
 
 
-def test_lists_that_fall_behind_are_a_reason_to_stop(
+def test_overdue_crls_are_a_reason_to_stop(
     built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     stop = overdue_crls(built.database, built.clock, timedelta(seconds=60))
@@ -214,7 +214,7 @@ def test_lists_that_fall_behind_are_a_reason_to_stop(
     assert stop(row) is None
 
 
-def test_revocations_that_a_clock_dated_which_ran_ahead_can_fall_behind_too(
+def test_revocations_dated_by_a_clock_that_ran_ahead_can_be_overdue_too(
     built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     stop = overdue_crls(built.database, built.clock, timedelta(seconds=60))
@@ -228,7 +228,7 @@ def test_revocations_that_a_clock_dated_which_ran_ahead_can_fall_behind_too(
     assert stop(row) == "lists-behind", "it was revoked nobody knows when"
 
 
-def test_only_lists_that_are_signed_here_and_that_a_plan_touches_can_fall_behind_it(
+def test_only_crls_that_are_signed_here_and_that_a_plan_touches_can_be_overdue(
     built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     er = issuers["h1/er"]
@@ -305,7 +305,7 @@ def test_what_was_issued_after_the_proposal_is_left_alone(
     assert mass(built).count_left(again) == 0
 
 
-def test_what_no_act_can_reach_is_not_told_as_left(
+def test_what_no_act_can_reach_is_not_counted_as_left(
     built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     with built.database.reading() as connection:

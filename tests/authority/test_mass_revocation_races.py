@@ -225,7 +225,7 @@ def _keep_devices(house: Installation, fleet: list[IssuedCertificate]) -> list[s
     return ids
 
 
-def test_a_device_that_is_of_another_model_by_then_keeps_its_certificates(
+def test_a_device_whose_model_changed_meanwhile_is_not_revoked(
     house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     ids = _keep_devices(house, fleet)
@@ -256,7 +256,7 @@ def test_a_pause_between_search_and_step_holds_the_step(
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 3, 4])
-def test_a_runner_that_another_overtook_goes_on_where_that_one_stands(
+def test_a_runner_that_another_overtook_goes_on_from_the_place_of_the_other(
     house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], ahead: int
 ) -> None:
     class Enough(Exception):
@@ -285,7 +285,7 @@ def test_a_runner_that_another_overtook_goes_on_where_that_one_stands(
     assert steps_of(house, issuers, REVOKE) == [one.serial for one in fleet], "each once, in their order"
 
 
-def test_what_another_runner_held_and_somebody_released_is_behind_the_place(
+def test_what_another_runner_held_and_an_operator_released_is_not_reached_again(
     house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     class Enough(Exception):
@@ -426,7 +426,7 @@ def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_r
     assert acts(house).run(plan.id, by=ALICE, seen=row).done == 5
 
 
-def test_a_pause_between_look_and_beginning_holds_the_stage(
+def test_a_pause_between_reading_and_beginning_holds_the_stage(
     house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     plan = propose(house, issuers, stages=(10,))
@@ -439,7 +439,7 @@ def test_a_pause_between_look_and_beginning_holds_the_stage(
     assert acts(house).run(plan.id, by=ALICE).state == DONE, "who has seen the pause may end it"
 
 
-def test_a_runner_that_died_behind_its_search_is_followed_by_one_with_a_search_of_its_own(
+def test_a_runner_that_died_after_its_search_is_followed_by_one_that_searches_again(
     house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     class Died(BaseException):
@@ -459,7 +459,7 @@ def test_a_runner_that_died_behind_its_search_is_followed_by_one_with_a_search_o
     assert acts(house).run(plan.id, by=BOB).done == 9
 
 
-def test_the_writers_turn_looks_at_single_certificates_and_devices_alone(
+def test_a_step_reads_only_single_certificates_and_devices_in_the_writer(
     house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     _keep_devices(house, fleet)

@@ -148,7 +148,7 @@ def test_one_holder_publishes_until_its_lease_ends(tmp_path: Path, url: str) -> 
         assert server("two").publish_due(issuer), "the first may have died"
 
 
-def test_a_holder_that_died_with_a_clock_ahead_keeps_nobody_waiting(tmp_path: Path, url: str) -> None:
+def test_a_lease_holder_that_died_with_a_clock_ahead_delays_no_other_server(tmp_path: Path, url: str) -> None:
     """Its clock was 30 days ahead and is set right: nothing of the next days may wait for the end of its lease."""
     with new_installation(tmp_path / "house", url) as first:
         first.build()
@@ -253,7 +253,7 @@ class KeyAway:
         raise Unavailable(Reason.KEY_NOT_OPEN, f"no module signs {len(message)} octets for {purpose}")
 
 
-def test_a_server_whose_key_is_away_leaves_the_lists_to_one_whose_key_is_there(tmp_path: Path, url: str) -> None:
+def test_a_server_without_the_key_leaves_the_crls_to_one_with_the_key(tmp_path: Path, url: str) -> None:
     with new_installation(tmp_path / "house", url) as first:
         first.build()
         issuer = first.issuers("h1/icu")["h1/icu"]

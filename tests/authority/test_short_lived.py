@@ -76,7 +76,7 @@ def validate(built: Installation, issued: IssuedCertificate, status: StatusSourc
     validator.validate(issued.der, chain[:-1], Expectation(role=Role.CLIENT), built.clock.now())
 
 
-def test_it_says_that_nobody_need_be_asked_and_names_nobody(issued: IssuedCertificate) -> None:
+def test_it_has_no_rev_avail_and_no_pointer_to_status(issued: IssuedCertificate) -> None:
     certificate = x509.load_der_x509_certificate(issued.der)
     extension = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier("2.5.29.56"))
     assert not extension.critical
@@ -86,7 +86,7 @@ def test_it_says_that_nobody_need_be_asked_and_names_nobody(issued: IssuedCertif
     assert [one.access_method for one in access] == [AuthorityInformationAccessOID.CA_ISSUERS]
 
 
-def test_a_verifier_asks_nobody_where_its_policy_honours_it(built: Installation, issued: IssuedCertificate) -> None:
+def test_a_verifier_needs_no_status_if_its_policy_honours_it(built: Installation, issued: IssuedCertificate) -> None:
     validate(built, issued, lists_above(built, issued, CrlRules()))
 
 
@@ -105,7 +105,7 @@ def test_the_authority_above_it_is_asked_about_all_the_same(built: Installation,
     assert caught.value.reason is Reason.STATUS_UNAVAILABLE
 
 
-def test_the_gates_of_its_own_house_refuse_it_the_moment_it_is_revoked(
+def test_the_gateways_of_its_own_installation_refuse_it_the_moment_it_is_revoked(
     built: Installation, issued: IssuedCertificate
 ) -> None:
     follower = RevocationFollower(built.database, built.clock)

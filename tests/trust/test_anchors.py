@@ -61,7 +61,7 @@ def test_the_floor_rises_and_never_falls() -> None:
     assert caught.value.reason is Reason.CLOCK_ROLLBACK
 
 
-def test_what_the_house_dated_itself_may_be_taken_back_and_what_others_dated_may_not() -> None:
+def test_a_date_of_the_own_clock_may_be_replaced_and_a_date_of_others_may_not() -> None:
     floor = ClockFloor(AT, slack=timedelta(minutes=5))
     floor.raise_to(AT + timedelta(hours=1))
     floor.set_own_moment(AT + timedelta(hours=3))

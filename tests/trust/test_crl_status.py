@@ -95,7 +95,7 @@ def test_a_listed_certificate_is_refused_and_its_neighbour_is_not() -> None:
     ask(source, neighbour)
 
 
-def test_without_a_list_nothing_is_known() -> None:
+def test_without_a_crl_nothing_is_known() -> None:
     """C22, C34: silence is not consent."""
     assert refused(status(), CA.leaf()) is Reason.STATUS_UNAVAILABLE
     other = ROOT.ca("CN=Other")
@@ -109,7 +109,7 @@ def test_the_serial_of_another_issuer_says_nothing() -> None:
     ask(source, leaf)
 
 
-def test_a_list_is_believed_from_its_own_issuer_only() -> None:
+def test_a_crl_is_accepted_from_its_own_issuer_only() -> None:
     """C25, C26."""
     forged = chains.make("O=Harbour,CN=CA", (chains.basic(), chains.CA_USAGE))
     assert unloadable(status(), crl(forged)) is Reason.BAD_SIGNATURE
@@ -182,7 +182,7 @@ def test_certificates_of_one_key_share_the_budget_of_their_paths() -> None:
     assert counted.asked <= 64
 
 
-def test_a_certificate_without_crl_sign_makes_the_issuers_list_useless() -> None:
+def test_a_certificate_without_crl_sign_makes_the_issuers_crl_useless() -> None:
     mute = ROOT.issue("O=Harbour,CN=CA", (chains.basic(), chains.usage(5)), private=CA.private)
     source = status(crl(CA))
     assert refused(source, CA.leaf(), mute) is Reason.KEY_USAGE
@@ -218,7 +218,7 @@ def test_the_last_second_of_the_calendar_can_be_asked_about() -> None:
     check_response(response, leaf.parsed, anchor.parsed, end, SignatureVerdicts(), week)
 
 
-def test_how_stale_is_told_for_whoever_grants_grace() -> None:
+def test_a_stale_status_has_its_age() -> None:
     source = status(crl(CA, next_update=AT - HOUR, this_update=AT - DAY))
     with pytest.raises(NotTrusted) as caught:
         ask(source, CA.leaf())
@@ -240,7 +240,7 @@ def test_a_stale_crl_still_says_revoked() -> None:
     assert (caught.value.reason, caught.value.facts["stale_seconds"]) == (Reason.STATUS_STALE, 3600)
 
 
-def test_a_list_that_can_say_good_of_nobody_still_says_revoked() -> None:
+def test_a_crl_that_cannot_say_good_still_says_revoked() -> None:
     """Without a bound to its age, of a moment ahead of the clock, or for some reasons only."""
     leaf, neighbour = CA.leaf(), CA.leaf()
     listed = [Listed(serial(leaf), 1)]
@@ -298,7 +298,7 @@ def test_a_stale_word_about_the_signer_hides_no_revocation() -> None:
 # --- newest only -------------------------------------------------------------------------------------------------
 
 
-def test_a_newer_list_replaces_the_older_at_once() -> None:
+def test_a_newer_crl_replaces_the_older_at_once() -> None:
     leaf = CA.leaf()
     source = status(crl(CA, number=1, this_update=AT - 2 * HOUR))
     ask(source, leaf)
@@ -307,7 +307,7 @@ def test_a_newer_list_replaces_the_older_at_once() -> None:
     assert [one.number for one in source.loaded] == [2]
 
 
-def test_an_older_list_is_refused_also_after_a_restart() -> None:
+def test_an_older_crl_is_refused_also_after_a_restart() -> None:
     """C23."""
     memory = VolatileCrlMemory()
     pool = Pool([ROOT.anchor], [CA.parsed])
@@ -323,7 +323,7 @@ def test_an_older_list_is_refused_also_after_a_restart() -> None:
     assert unloadable(again, crl(CA, number=1, this_update=AT)) is Reason.CRL_ROLLBACK
 
 
-def test_a_list_dated_in_the_future_is_not_loaded_and_shuts_out_no_proper_one() -> None:
+def test_a_crl_from_the_future_is_not_loaded_and_blocks_no_proper_one() -> None:
     """An issuer whose clock ran ahead for a day must not be locked out until that day has come."""
     leaf = CA.leaf()
     source = status(crl(CA, [Listed(serial(leaf))], number=1, this_update=AT - HOUR))
@@ -334,7 +334,7 @@ def test_a_list_dated_in_the_future_is_not_loaded_and_shuts_out_no_proper_one() 
     ask(source, leaf)
 
 
-def test_two_lists_of_one_second_go_by_their_number() -> None:
+def test_two_crls_of_one_second_go_by_their_number() -> None:
     """C24, where OpenSSL keeps the first."""
     leaf = CA.leaf()
     source = status(crl(CA, number=1), crl(CA, [Listed(serial(leaf))], number=2))
@@ -342,13 +342,13 @@ def test_two_lists_of_one_second_go_by_their_number() -> None:
     assert unloadable(source, crl(CA, number=1)) is Reason.CRL_ROLLBACK
 
 
-def test_lists_without_number_go_by_their_date() -> None:
+def test_crls_without_number_go_by_their_date() -> None:
     source = status(crl(CA, number=None, this_update=AT - HOUR))
     assert unloadable(source, crl(CA, number=None, this_update=AT - 2 * HOUR)) is Reason.CRL_ROLLBACK
     source.load(crl(CA, number=None, this_update=AT - HOUR / 2), AT)
 
 
-def test_a_forged_list_with_a_high_number_locks_nobody_out() -> None:
+def test_a_forged_crl_with_a_high_number_blocks_no_proper_one() -> None:
     memory = VolatileCrlMemory()
     source = CrlStatus(Pool([ROOT.anchor], [CA.parsed]), memory=memory)
     forged = chains.make("O=Harbour,CN=CA", (chains.basic(), chains.CA_USAGE))
@@ -368,7 +368,7 @@ def test_marks_are_of_an_issuer_a_scope_and_a_key() -> None:
     assert memory.find("x") == CrlMark(1, 2)
 
 
-def test_a_verified_list_raises_the_clock_floor() -> None:
+def test_a_verified_crl_raises_the_clock_floor() -> None:
     floor = ClockFloor(AT - 90 * DAY)
     source = CrlStatus(Pool([ROOT.anchor], [CA.parsed]), floor=floor)
     source.load(crl(CA, this_update=AT - HOUR), AT)
@@ -401,7 +401,7 @@ def test_a_relative_point_name_is_completed_by_the_issuers_name() -> None:
     assert refused(other, mine) is Reason.STATUS_UNAVAILABLE
 
 
-def test_lists_for_users_and_for_cas_are_told_apart() -> None:
+def test_crls_for_users_and_for_cas_are_distinguished() -> None:
     leaf, sub = CA.leaf(), CA.ca("CN=Sub")
     users = status(crl(CA, [], scope(only_user=True)))
     authorities = status(crl(CA, [], scope(only_ca=True)))
@@ -425,7 +425,7 @@ def test_reasons_add_up_or_nothing_is_known() -> None:
 # --- indirect lists ----------------------------------------------------------------------------------------------
 
 
-def test_an_indirect_list_speaks_for_those_who_name_its_issuer() -> None:
+def test_an_indirect_crl_covers_certificates_that_name_its_issuer() -> None:
     clerk = ROOT.issue("O=Harbour,CN=Clerk", (chains.usage(6),))
     leaf = CA.leaf(crl_points(point(point_name(HERE), issuer="O=Harbour,CN=Clerk")))
     silent = CA.leaf(crl_points(point(point_name(HERE))))
@@ -441,7 +441,7 @@ def test_an_indirect_list_speaks_for_those_who_name_its_issuer() -> None:
     assert refused(status(clean, of_root, known=(CA, clerk), rules=no_indirect), leaf) is Reason.STATUS_UNAVAILABLE
 
 
-def test_the_signer_of_an_indirect_list_must_itself_hold() -> None:
+def test_the_signer_of_an_indirect_crl_must_itself_be_good() -> None:
     clerk = ROOT.issue("O=Harbour,CN=Clerk", (chains.usage(6),))
     leaf = CA.leaf(crl_points(point(point_name(HERE), issuer="O=Harbour,CN=Clerk")))
     listed = crl(clerk, [], scope(point_name(HERE), indirect=True))
@@ -449,7 +449,7 @@ def test_the_signer_of_an_indirect_list_must_itself_hold() -> None:
     assert refused(status(listed, known=(CA, clerk)), leaf) is Reason.STATUS_UNAVAILABLE
 
 
-def test_the_signer_of_a_list_must_lead_to_the_same_anchor() -> None:
+def test_the_signer_of_a_crl_must_lead_to_the_same_anchor() -> None:
     """6.3.3 (f)."""
     foreign = root("CN=Foreign Root")
     impostor = foreign.ca("O=Harbour,CN=CA")
@@ -466,7 +466,7 @@ def test_the_signer_of_a_list_must_lead_to_the_same_anchor() -> None:
     source.check_path_status(path, AT)
 
 
-def test_a_list_by_another_anchor_of_the_same_name_says_nothing() -> None:
+def test_a_crl_by_another_anchor_of_the_same_name_says_nothing() -> None:
     """6.3.3 (f): an anchor speaks for what leads to it, not for whatever bears its name."""
     namesake = root("O=Harbour,CN=CA")
     source = CrlStatus(Pool([ROOT.anchor, namesake.anchor], [CA.parsed]))
@@ -481,7 +481,7 @@ def test_a_list_by_another_anchor_of_the_same_name_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
-def test_the_anchor_of_the_path_is_minded_also_behind_other_sources(wrap: Callable[[CrlStatus], StatusSource]) -> None:
+def test_the_anchor_of_the_path_counts_also_within_other_sources(wrap: Callable[[CrlStatus], StatusSource]) -> None:
     foreign = root("CN=Foreign Root")
     impostor = foreign.ca("O=Harbour,CN=CA")
     anchors = AnchorSet([ROOT.anchor, foreign.anchor])
@@ -574,7 +574,7 @@ def test_a_delta_alone_is_no_status() -> None:
     assert refused(source, CA.leaf()) is Reason.STATUS_UNAVAILABLE
 
 
-def test_a_stale_delta_is_passed_over_but_for_the_revocations_that_it_tells_of() -> None:
+def test_of_a_stale_delta_only_its_revocations_count() -> None:
     leaf, held, lifted = CA.leaf(), CA.leaf(), CA.leaf()
     entries = [Listed(serial(leaf)), Listed(serial(held), 6), Listed(serial(lifted), 8)]
     stale = crl(CA, entries, number=6, base=5, this_update=AT - DAY, next_update=AT - HOUR)
@@ -597,7 +597,7 @@ def test_a_new_key_of_the_ca_signs_for_the_old_ones_certificates() -> None:
     assert refused(status(by_new, crl(CA), crl(ROOT), known=(CA, fresh)), leaf) is Reason.REVOKED
 
 
-def test_a_revoked_key_signs_no_more_lists() -> None:
+def test_a_revoked_key_signs_no_more_crls() -> None:
     fresh = ROOT.ca("O=Harbour,CN=CA")
     leaf = CA.leaf()
     source = status(crl(fresh), crl(ROOT, [Listed(serial(fresh))]), known=(CA, fresh))
@@ -627,7 +627,7 @@ def test_a_held_ca_is_gone_around_where_the_profile_lets_a_revoked_one_be() -> N
     assert caught.value.reason is Reason.REVOKED_CA
 
 
-def test_a_new_key_vouches_for_itself_where_the_standard_lets_it_and_never_for_devices() -> None:
+def test_a_new_key_vouches_for_itself_by_the_standard_and_never_for_devices() -> None:
     """PKITS 4.5 wants the circle closed; a thief of the new key could close it too."""
     fresh = CA.ca("O=Harbour,CN=CA")  # self-issued: the old key certifies the new one
     lists = (crl(fresh), crl(ROOT))
@@ -641,7 +641,7 @@ def test_a_new_key_vouches_for_itself_where_the_standard_lets_it_and_never_for_d
 # --- the rest ----------------------------------------------------------------------------------------------------
 
 
-def test_silence_about_a_short_lived_certificate_is_no_fault() -> None:
+def test_missing_status_of_a_short_lived_certificate_is_no_fault() -> None:
     """RFC 9608; a CA that says so is asked about all the same."""
     short = CA.leaf(chains.NO_REV_AVAIL)
     ask(status(), short)
@@ -652,7 +652,7 @@ def test_silence_about_a_short_lived_certificate_is_no_fault() -> None:
     assert refused(status(), CA.ca("CN=Sub", chains.NO_REV_AVAIL)) is Reason.STATUS_UNAVAILABLE
 
 
-def test_what_a_list_says_of_a_short_lived_certificate_counts() -> None:
+def test_what_a_crl_says_of_a_short_lived_certificate_counts() -> None:
     """The issuer may keep silent about it; who speaks all the same is heard."""
     short = CA.leaf(chains.NO_REV_AVAIL)
     revoked, held = [Listed(serial(short), 1)], [Listed(serial(short), 6)]
@@ -696,7 +696,7 @@ def test_a_path_is_asked_about_from_the_leaf_to_the_anchor() -> None:
     assert caught.value.reason is Reason.REVOKED_CA
 
 
-def test_lists_are_swapped_while_others_ask() -> None:
+def test_crls_are_replaced_while_other_threads_check() -> None:
     leaf = CA.leaf()
     source = status(crl(CA, number=1))
     contents = [crl(CA, [Listed(n) for n in range(1, 50)], number=number) for number in range(2, 30)]

@@ -28,7 +28,7 @@ def refused(source: OcspStatus, leaf: Made, at: datetime = AT) -> Reason:
     return caught.value.reason
 
 
-def test_a_response_at_hand_answers_until_it_ends() -> None:
+def test_a_loaded_response_counts_until_it_ends() -> None:
     source, leaf = OcspStatus(), CA.leaf()
     assert refused(source, leaf) is Reason.STATUS_UNAVAILABLE
     load(source, leaf, ocsp_response(CA, ocsp_id(leaf, CA)))
@@ -37,7 +37,7 @@ def test_a_response_at_hand_answers_until_it_ends() -> None:
     assert refused(source, CA.leaf()) is Reason.STATUS_UNAVAILABLE
 
 
-def test_a_good_answer_of_the_past_does_not_undo_a_revocation() -> None:
+def test_an_older_good_response_does_not_undo_a_revocation() -> None:
     source, leaf = OcspStatus(), CA.leaf()
     good = ocsp_response(CA, ocsp_id(leaf, CA))
     load(source, leaf, good)
@@ -66,7 +66,7 @@ def test_a_revocation_is_not_forgotten_when_its_responders_certificate_ends() ->
 
 
 @pytest.mark.parametrize("bad", [revoked(6), UNKNOWN_STATUS], ids=["hold", "unknown"])
-def test_a_good_answer_from_behind_a_hold_ends_it_in_whatever_order_they_are_loaded(bad: bytes) -> None:
+def test_a_good_response_after_a_hold_ends_it_in_any_order_of_loading(bad: bytes) -> None:
     leaf = CA.leaf()
     held = ocsp_response(CA, ocsp_id(leaf, CA), bad, this_update=AT - HOUR)
     released = ocsp_response(CA, ocsp_id(leaf, CA), this_update=AT - HOUR / 2, produced_at=AT - HOUR / 2)
@@ -78,7 +78,7 @@ def test_a_good_answer_from_behind_a_hold_ends_it_in_whatever_order_they_are_loa
 
 
 @pytest.mark.parametrize("good_at", [AT - 2 * HOUR, AT - HOUR], ids=["before it", "of its second"])
-def test_a_good_answer_that_is_no_later_than_a_hold_does_not_end_it(good_at: datetime) -> None:
+def test_a_good_response_that_is_no_later_than_a_hold_does_not_end_it(good_at: datetime) -> None:
     leaf = CA.leaf()
     held = ocsp_response(CA, ocsp_id(leaf, CA), revoked(6), this_update=AT - HOUR)
     good = ocsp_response(CA, ocsp_id(leaf, CA), this_update=good_at)
@@ -96,7 +96,7 @@ def test_an_older_response_is_passed_over() -> None:
     source.check_status(leaf.parsed, CA.parsed, AT + 15 * HOUR)
 
 
-def test_a_response_that_does_not_answer_is_not_taken() -> None:
+def test_a_response_for_another_certificate_is_refused() -> None:
     source, leaf = OcspStatus(), CA.leaf()
     stranger = root("CN=Stranger")
     for response, reason in (

@@ -152,7 +152,7 @@ def test_a_hit_is_asked_of_the_online_source_and_its_word_counts(clinic: Clinic)
     assert (says_good.asked, says_revoked.asked) == (1, 1), "only hits are asked about"
 
 
-def test_a_chance_hit_is_cleared_by_lists(clinic: Clinic) -> None:
+def test_a_chance_hit_is_cleared_by_crls(clinic: Clinic) -> None:
     """One in two looks revoked: the lists say who is."""
     bad = clinic.issue()
     clinic.revoke(bad)
@@ -183,7 +183,7 @@ def test_a_chance_hit_is_cleared_by_lists(clinic: Clinic) -> None:
 
 
 @pytest.mark.parametrize("several", [FirstSource, AllSources])
-def test_an_older_list_clears_nothing_that_looks_revoked_in_a_newer_snapshot(
+def test_an_older_crl_clears_nothing_that_looks_revoked_in_a_newer_snapshot(
     clinic: Clinic, several: type[FirstSource]
 ) -> None:
     bad = clinic.issue()
@@ -199,7 +199,7 @@ def test_an_older_list_clears_nothing_that_looks_revoked_in_a_newer_snapshot(
 
 
 @pytest.mark.parametrize("silence", [Reason.STATUS_UNAVAILABLE, Reason.STATUS_STALE])
-def test_the_silence_of_who_is_asked_about_a_hit_leaves_it_in_doubt(clinic: Clinic, silence: Reason) -> None:
+def test_missing_status_of_the_source_for_hits_leaves_it_doubtful(clinic: Clinic, silence: Reason) -> None:
     """Otherwise a source that is older than the snapshot would clear it."""
     bad = clinic.issue()
     clinic.revoke(bad)
@@ -236,7 +236,7 @@ def test_it_fails_closed_when_it_is_too_old(clinic: Clinic) -> None:
     assert refused(control, issued, clinic.now + timedelta(hours=2, seconds=1)).reason is Reason.STATUS_STALE
 
 
-def test_silence_is_no_answer(clinic: Clinic, tmp_path: Path) -> None:
+def test_missing_status_refuses(clinic: Clinic, tmp_path: Path) -> None:
     issued = clinic.issue()
     empty = SnapshotStatus(clinic.spki_der)
     assert refused(empty, issued, clinic.now).reason is Reason.STATUS_UNAVAILABLE
@@ -280,7 +280,9 @@ def _digest(spki_der: bytes) -> str:
     return hashlib.sha256(spki_der).hexdigest()
 
 
-def test_another_houses_snapshot_is_refused_and_the_present_one_stays(clinic: Clinic, tmp_path: Path) -> None:
+def test_a_snapshot_of_another_installation_is_refused_and_the_present_one_stays(
+    clinic: Clinic, tmp_path: Path
+) -> None:
     status = clinic.gateway()
     before = status.snapshot
     with new_installation(tmp_path / "other") as other:

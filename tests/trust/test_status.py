@@ -57,7 +57,7 @@ def test_the_first_source_that_knows_decides() -> None:
         assert refused(FirstSource([Says(definite), Says(None)])) is definite
 
 
-def test_where_all_are_heard_any_may_refuse_and_one_that_knows_suffices() -> None:
+def test_if_all_are_asked_any_may_refuse_and_one_that_knows_suffices() -> None:
     ask(AllSources([Says(Reason.STATUS_UNAVAILABLE), Says(None), Says(Reason.STATUS_STALE)]))
     for definite in (Reason.REVOKED, Reason.ON_HOLD, Reason.NOT_ISSUED):
         assert refused(AllSources([Says(None), Says(definite)])) is definite
@@ -78,7 +78,7 @@ def test_the_doubt_of_an_earlier_source_is_not_cleared_by_a_later_one() -> None:
     assert behind.asked == 0, "who stands first and knows decides"
 
 
-def test_about_a_certificate_that_excuses_silence_all_are_heard() -> None:
+def test_for_a_certificate_that_excuses_missing_status_all_are_asked() -> None:
     """Who lets a noRevAvail certificate pass may know nothing of it (RFC 9608 4)."""
     short = ROOT.leaf(NO_REV_AVAIL)
     sources = FirstSource([Says(None), Says(Reason.REVOKED)])
@@ -94,7 +94,9 @@ def test_about_a_certificate_that_excuses_silence_all_are_heard() -> None:
 
 
 @pytest.mark.parametrize("several", [FirstSource, AllSources])
-def test_a_hold_in_an_old_list_is_not_cleared_by_who_excuses_silence(several: type[FirstSource]) -> None:
+def test_a_hold_in_a_stale_crl_is_not_cleared_by_a_source_that_excuses_missing_status(
+    several: type[FirstSource],
+) -> None:
     """CrlStatus says STATUS_STALE without an age; a snapshot that covers no issuer lets noRevAvail pass."""
     held, short = Says(Reason.STATUS_STALE), ROOT.leaf(NO_REV_AVAIL)
     for sources in ([Says(None), held], [held, Says(None)]):
@@ -104,7 +106,7 @@ def test_a_hold_in_an_old_list_is_not_cleared_by_who_excuses_silence(several: ty
     ask(several([held, Says(None)]))
 
 
-def test_silence_of_all_is_no_consent() -> None:
+def test_missing_status_of_all_sources_refuses() -> None:
     assert refused(FirstSource([])) is Reason.STATUS_UNAVAILABLE
     assert refused(FirstSource([Says(Reason.STATUS_UNAVAILABLE), Says(Reason.OCSP_STALE)])) is Reason.OCSP_STALE
 
@@ -118,7 +120,7 @@ def test_a_stale_hold_is_not_replaced_by_a_stale_status_with_an_age() -> None:
         assert "stale_seconds" not in caught.value.facts
 
 
-def test_a_revoked_authority_is_told_from_a_revoked_leaf() -> None:
+def test_a_revoked_authority_has_another_reason_than_a_revoked_leaf() -> None:
     assert as_of_authority(NotTrusted(Reason.REVOKED, "x", code=1)).reason is Reason.REVOKED_CA
     assert as_of_authority(NotTrusted(Reason.REVOKED, "x", code=1)).facts["code"] == 1
     assert as_of_authority(NotTrusted(Reason.ON_HOLD, "x", code=6)).reason is Reason.REVOKED_CA
@@ -126,6 +128,6 @@ def test_a_revoked_authority_is_told_from_a_revoked_leaf() -> None:
     assert as_of_authority(NotTrusted(Reason.STATUS_STALE, "x")).reason is Reason.STATUS_STALE
 
 
-def test_asking_nobody_is_named_unsafe() -> None:
+def test_the_source_that_checks_nothing_is_named_unsafe() -> None:
     ask(UnsafeNoStatus())
     assert UnsafeNoStatus.__name__.startswith("Unsafe")

@@ -124,7 +124,7 @@ def test_the_common_name_is_never_an_identity() -> None:
     assert refused(bare) is Reason.IDENTITY_MISSING
 
 
-def test_a_device_of_another_unit_is_told_so() -> None:
+def test_a_device_of_another_unit_is_refused_with_its_reason() -> None:
     elsewhere = Expectation(role=Role.CLIENT, group_domain=GROUP, units=frozenset({"h1/er", "h2/icu"}))
     assert refused(device(), CHAIN, elsewhere) is Reason.WRONG_COMPARTMENT
     everywhere = Expectation(role=Role.CLIENT, group_domain=GROUP)
@@ -207,7 +207,7 @@ def lists(*revoked: Made) -> CrlStatus:
     return source
 
 
-def test_revoked_is_refused_wherever_it_stands() -> None:
+def test_a_revoked_certificate_is_refused_anywhere_in_the_path() -> None:
     leaf = device()
     assert validate(leaf, status=lists())
     assert refused(leaf, status=lists(leaf)) is Reason.REVOKED
@@ -248,7 +248,7 @@ def test_a_leaf_that_is_none_gets_one_of_our_reasons(content: bytes) -> None:
     assert caught.value.reason in {Reason.NON_DER, Reason.TOO_LARGE}
 
 
-def test_what_does_not_parse_beside_the_leaf_harms_nobody() -> None:
+def test_what_does_not_parse_beside_the_leaf_does_no_harm() -> None:
     leaf = device()
     validator = Validator(AnchorSet.from_der([ROOT.der]), UnsafeNoStatus())
     junk = [b"", b"\x30\x00", b"junk", ICU.der[:-1]]

@@ -56,7 +56,7 @@ def is_removal(entry: x509.RevokedCertificate) -> bool:
     return reason is x509.ReasonFlags.remove_from_crl
 
 
-def test_a_first_list_has_nothing_to_count_from(built: Installation, issuer: Issuer) -> None:
+def test_a_first_crl_has_no_base_for_a_delta(built: Installation, issuer: Issuer) -> None:
     full = publish(built, issuer)
     with pytest.raises(FileNotFoundError):
         file(built, "0.delta.crl")
@@ -64,7 +64,7 @@ def test_a_first_list_has_nothing_to_count_from(built: Installation, issuer: Iss
         full.extensions.get_extension_for_class(x509.FreshestCRL)
 
 
-def test_a_delta_has_number_times_and_scope_of_the_list_beside_it(
+def test_a_delta_has_the_number_times_and_scope_of_its_crl(
     built: Installation, issuers: OpenIssuers, issuer: Issuer
 ) -> None:
     base = publish(built, issuer)
@@ -102,7 +102,7 @@ def test_what_was_held_and_released_since_the_base_is_said_to_be_removed(
     assert len(file(built, "0.crl")) == 0
 
 
-def test_the_regular_list_is_the_next_base_and_still_has_a_delta_to_it(
+def test_the_regular_crl_is_the_next_base_and_still_has_a_delta_to_it(
     built: Installation, issuers: OpenIssuers, issuer: Issuer
 ) -> None:
     first = publish(built, issuer)
@@ -118,7 +118,7 @@ def test_the_regular_list_is_the_next_base_and_still_has_a_delta_to_it(
     assert [entry.serial_number for entry in file(built, "0.delta.crl")] == [other.serial]
 
 
-def test_a_delta_that_would_save_nobody_much_gives_way_to_a_new_base(
+def test_a_delta_that_is_too_large_is_replaced_by_a_new_base(
     built: Installation, issuers: OpenIssuers, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deltas, "MOST_CHANGES", 2)
@@ -147,7 +147,7 @@ def test_offline_authorities_have_no_deltas(built: Installation) -> None:
         st.tuples(st.sampled_from(["revoke", "hold", "release", "publish", "regular"]), st.integers(0, 3)), max_size=14
     )
 )
-def test_base_and_delta_are_the_newest_list(built: Installation, steps: list[tuple[str, int]]) -> None:
+def test_base_and_delta_are_the_newest_crl(built: Installation, steps: list[tuple[str, int]]) -> None:
     issuers = built.issuers("h1/icu")
     issuer = issuers["h1/icu"]
     serials = [built.issue(issuers).serial for _ in range(4)]

@@ -76,7 +76,7 @@ def newest_lists(sealed: Installation, name: str) -> tuple[Publication, ...]:
         return list_facts(connection, row.id)
 
 
-def test_an_envelope_tells_closed_whether_it_would_be_taken(sealed: Installation) -> None:
+def test_the_label_of_an_envelope_shows_whether_it_can_be_published(sealed: Installation) -> None:
     place = envelope(sealed, "h1", "h1.er")
     content, now = place.read_bytes(), sealed.clock.now
     assert is_ready(content, newest_lists(sealed, "h1"), now())
@@ -123,7 +123,7 @@ def test_it_revokes_the_subordinate_without_any_key(sealed: Installation) -> Non
     assert refusal.value.reason is Reason.AUTHORITY_IN_USE
 
 
-def test_one_that_was_cut_off_behind_its_commit_is_said_again(
+def test_one_that_was_interrupted_after_its_commit_is_repeated(
     sealed: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, before = envelope(sealed, "h1", "h1.icu"), current_list(sealed, "h1")

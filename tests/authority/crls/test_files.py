@@ -80,7 +80,7 @@ def test_a_file_that_says_so_already_is_left_and_any_other_is_replaced(built: In
         assert place.read_bytes() == other
 
 
-def test_a_process_that_was_held_up_puts_no_older_list_over_a_newer_one(
+def test_a_delayed_process_writes_no_older_crl_over_a_newer_one(
     built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
 ) -> None:
     slow, fast = (server(built, name, tmp_path) for name in ("slow", "fast"))
@@ -115,7 +115,7 @@ def test_a_server_with_a_folder_of_its_own_writes_what_another_one_signed(
     assert files.find_outdated() == ()
 
 
-def test_a_list_that_the_disk_had_no_room_for_is_written_once_it_has(
+def test_a_crl_that_the_disk_had_no_room_for_is_written_once_it_has(
     built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher = server(built, "one", tmp_path)
@@ -165,7 +165,7 @@ def test_what_a_full_disk_cut_off_takes_no_room_and_what_a_killed_process_left_g
     assert place.read_bytes() == b"newer"
 
 
-def test_a_file_that_somebody_removed_comes_again(built: Installation, issuer: Issuer, tmp_path: Path) -> None:
+def test_a_file_that_was_removed_is_written_again(built: Installation, issuer: Issuer, tmp_path: Path) -> None:
     publisher = server(built, "one", tmp_path)
     publisher.publish_due(issuer)
     (tmp_path / "crl" / "h1.icu" / "1" / "0.crl").unlink()
@@ -176,7 +176,7 @@ def test_a_file_that_somebody_removed_comes_again(built: Installation, issuer: I
 
 
 @pytest.mark.parametrize("what", ["gone", "cut off"])
-def test_a_delta_file_that_somebody_spoilt_comes_again(
+def test_a_damaged_delta_file_is_written_again(
     built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, what: str
 ) -> None:
     publisher = server(built, "one", tmp_path)
@@ -199,7 +199,7 @@ def test_a_delta_file_that_somebody_spoilt_comes_again(
     assert files.find_outdated() == ()
 
 
-def test_an_older_file_that_somebody_put_back_gives_way_to_the_newest(
+def test_an_older_file_that_was_put_back_is_replaced_by_the_newest(
     built: Installation, issuer: Issuer, tmp_path: Path
 ) -> None:
     publisher = server(built, "one", tmp_path)
@@ -223,7 +223,7 @@ def test_an_older_file_that_somebody_put_back_gives_way_to_the_newest(
     assert files.find_outdated() == ()
 
 
-def test_no_older_list_goes_over_a_newer_file_of_the_same_authority(
+def test_no_older_crl_replaces_a_newer_file_of_the_same_authority(
     built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
 ) -> None:
     publisher = server(built, "one", tmp_path)
@@ -244,7 +244,7 @@ def test_no_older_list_goes_over_a_newer_file_of_the_same_authority(
         assert listed(tmp_path) == {issued.serial}
 
 
-def test_a_list_that_a_restore_outdated_is_no_file_before_it_is_signed_anew(
+def test_a_crl_that_a_restore_outdated_is_no_file_before_it_is_signed_anew(
     built: Installation, issuer: Issuer, tmp_path: Path
 ) -> None:
     publisher = server(built, "one", tmp_path)
@@ -269,7 +269,7 @@ def test_a_shard_that_the_table_does_not_know_is_newer(built: Installation, issu
 
 
 @pytest.mark.parametrize("stranger", ["h1.er", "h9.icu", "no list"])
-def test_files_that_another_signed_hold_nobody_up(
+def test_files_that_another_process_signed_delay_no_one(
     built: Installation, issuer: Issuer, tmp_path: Path, stranger: str
 ) -> None:
     """Of another installation, or copied where they do not belong: they are no evidence, and make room."""
@@ -293,7 +293,7 @@ def test_files_that_another_signed_hold_nobody_up(
     assert CrlFiles(built.database, tmp_path / "none").find_newer() == ()
 
 
-def test_the_number_of_a_list_is_read_without_its_entries(
+def test_the_number_of_a_crl_is_read_without_its_entries(
     built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
 ) -> None:
     publisher = server(built, "one", tmp_path)
@@ -309,7 +309,7 @@ def test_the_number_of_a_list_is_read_without_its_entries(
     assert refusal.value.reason is Reason.NON_DER
 
 
-def test_a_delta_that_no_list_speaks_of_any_more_is_no_file_either(
+def test_a_delta_without_a_row_is_no_file(
     built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deltas, "MOST_CHANGES", 2)
@@ -326,7 +326,7 @@ def test_a_delta_that_no_list_speaks_of_any_more_is_no_file_either(
     assert len(listed(tmp_path)) == 4
 
 
-def test_a_process_that_hangs_in_the_folder_is_told_and_keeps_no_list_from_being_signed(
+def test_a_process_that_hangs_in_the_folder_is_reported_and_prevents_no_signing(
     built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crl_files, "_LOCK_SECONDS", 0.0)

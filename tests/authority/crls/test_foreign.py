@@ -78,13 +78,13 @@ def settle(built: Installation, *lists: ForeignCrl) -> int:
     return built.writer.submit(act).result()
 
 
-def test_of_one_scope_the_newest_list_alone_speaks_in_whatever_order_they_come(make: MakeList) -> None:
+def test_of_one_scope_only_the_newest_crl_counts_in_any_order(make: MakeList) -> None:
     older, newer = make(0, 1, {X: SUPERSEDED, Y: HOLD}), make(0, 2, {X: COMPROMISE})
     for lists in ((older, newer), (newer, older)):
         assert said(*lists) == {X: CombinedEntry(RevocationReason.KEY_COMPROMISE)}
 
 
-def test_what_is_for_ever_beats_a_hold_and_a_compromise_any_other_reason(make: MakeList) -> None:
+def test_a_permanent_revocation_is_graver_than_a_hold_and_a_compromise_gravest(make: MakeList) -> None:
     complete, shard = make(None, 3, {X: HOLD, Y: SUPERSEDED}), make(0, 2, {X: SUPERSEDED, Y: COMPROMISE})
     for lists in ((complete, shard), (shard, complete)):
         found = said(*lists)
@@ -93,7 +93,7 @@ def test_what_is_for_ever_beats_a_hold_and_a_compromise_any_other_reason(make: M
 
 
 @pytest.mark.parametrize("releasing", [0, None])
-def test_a_hold_ends_with_a_later_list_that_would_name_it(make: MakeList, releasing: int | None) -> None:
+def test_a_hold_ends_with_a_later_crl_that_would_name_it(make: MakeList, releasing: int | None) -> None:
     holding = make(None if releasing == 0 else 0, 1, {X: HOLD})
     later, earlier = make(releasing, 2, {}), make(releasing, 0, {})
     assert said(holding, later, home=0) == {}
@@ -101,14 +101,14 @@ def test_a_hold_ends_with_a_later_list_that_would_name_it(make: MakeList, releas
     assert said(make(1, 1, {X: HOLD}), make(0, 2, {}))[X].reason is RevocationReason.CERTIFICATE_HOLD, "not its list"
 
 
-def test_the_shard_is_that_of_the_one_list_that_names_it_among_several(make: MakeList) -> None:
+def test_the_shard_is_that_of_the_only_crl_that_names_it_among_several(make: MakeList) -> None:
     of_one, of_both = {X: SUPERSEDED, Y: SUPERSEDED}, {Y: SUPERSEDED}
     found = said(make(0, 1, of_both), make(3, 1, of_one), make(None, 1, of_one))
     assert (found[X].shard, found[Y].shard) == (3, None)
     assert said(make(3, 1, of_one), make(None, 1, of_one))[X].shard is None, "nothing to tell it from an entry of all"
 
 
-def test_a_list_of_another_address_speaks_for_no_shard_of_ours(built: Installation, make: MakeList) -> None:
+def test_a_crl_of_another_url_covers_no_shard_of_ours(built: Installation, make: MakeList) -> None:
     (authority,) = {make(0, 1, {}).authority}
     assert make(7, 1, {}).shard == 7
     offline = next(row for row in authorities(built) if row.is_offline)
@@ -118,7 +118,7 @@ def test_a_list_of_another_address_speaks_for_no_shard_of_ours(built: Installati
     assert authority.name == "h1/icu"
 
 
-def test_what_one_list_names_goes_into_its_shard_and_what_none_tells_into_every_one(
+def test_a_certificate_goes_into_the_shard_that_names_it_else_into_every_one(
     built: Installation, make: MakeList
 ) -> None:
     icu = make(0, 1, {}).authority
@@ -151,7 +151,7 @@ def test_a_reason_that_says_more_is_taken_over_and_one_that_says_less_is_no_news
     assert settle(built, make(None, 4, {X: SUPERSEDED})) == 0
 
 
-def test_a_list_that_another_key_signed_is_of_none_of_the_authorities(built: Installation, make: MakeList) -> None:
+def test_a_crl_that_another_key_signed_is_of_none_of_the_authorities(built: Installation, make: MakeList) -> None:
     with pytest.raises(NotTrusted) as refusal:
         read_foreign_crl(make(0, 1, {}).crl.der, authorities(built))
     assert refusal.value.reason is Reason.CRL_INVALID

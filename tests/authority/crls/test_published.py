@@ -64,7 +64,7 @@ def publish_newer(house: PublishingHouse) -> None:
     house.publish()
 
 
-def test_a_look_has_every_list_and_certificate_in_memory(house: PublishingHouse, lists: PublishedCrls) -> None:
+def test_a_refresh_loads_every_crl_and_certificate(house: PublishingHouse, lists: PublishedCrls) -> None:
     assert lists.find_cached_crl(*ICU) is None
     lists.refresh()
     with away(house):
@@ -76,7 +76,7 @@ def test_a_look_has_every_list_and_certificate_in_memory(house: PublishingHouse,
     assert lists.state().count == 6
 
 
-def test_a_list_that_a_restore_outdated_is_handed_out_once_it_is_signed_anew(
+def test_a_crl_that_a_restore_outdated_is_sent_once_it_is_signed_anew(
     house: PublishingHouse, lists: PublishedCrls
 ) -> None:
     lists.refresh()
@@ -96,7 +96,7 @@ def test_a_list_that_a_restore_outdated_is_handed_out_once_it_is_signed_anew(
     assert (decode_crl(after.crl_der).number or 0) == (1 << 61) + 1, "it goes on from what is out"
 
 
-def test_a_delta_that_is_older_than_its_list_is_not_handed_out(house: PublishingHouse, lists: PublishedCrls) -> None:
+def test_a_delta_that_is_older_than_its_crl_is_not_sent(house: PublishingHouse, lists: PublishedCrls) -> None:
     house.revoke(house.issue())
     publish_newer(house)
     lists.refresh()
@@ -110,7 +110,7 @@ def test_a_delta_that_is_older_than_its_list_is_not_handed_out(house: Publishing
     assert lists.find_crl(*ICU, is_delta=True) is None
 
 
-def test_an_authority_that_is_certified_after_the_first_look_is_found(
+def test_an_authority_that_is_certified_after_the_first_refresh_is_found(
     house: PublishingHouse, lists: PublishedCrls
 ) -> None:
     """Its row, and so its number, was known before it had a certificate."""
@@ -159,7 +159,9 @@ def test_what_this_process_publishes_is_found_from_its_commit_on(
     assert lists.find_cached_crl(*ICU) is after
 
 
-def test_what_another_process_publishes_is_found_with_the_next_look(house: PublishingHouse, now: list[float]) -> None:
+def test_what_another_process_publishes_is_found_with_the_next_refresh(
+    house: PublishingHouse, now: list[float]
+) -> None:
     lists = PublishedCrls(house.built.database, house.built.clock, fresh_seconds=FRESH_SECONDS)
     lists.refresh()
     before = lists.find_crl(*ICU)
@@ -189,7 +191,7 @@ def test_clients_ask_the_database_for_nothing_while_memory_is_fresh(
     assert asked == []
 
 
-def test_while_the_database_is_away_what_is_kept_goes_out_until_its_end(
+def test_while_the_database_is_away_cached_crls_are_sent_until_next_update(
     house: PublishingHouse, lists: PublishedCrls, now: list[float]
 ) -> None:
     lists.refresh()
@@ -227,7 +229,7 @@ def test_a_database_that_is_away_is_left_alone_for_a_moment(
     assert lists.find_cached_crl(*ICU) is not None
 
 
-def test_a_list_that_memory_never_had_is_not_called_missing_while_nobody_can_know(
+def test_an_uncached_crl_is_not_called_missing_while_the_database_is_away(
     house: PublishingHouse, lists: PublishedCrls
 ) -> None:
     replies = OcspReplies(house.desk, house.built.clock, house.built.pack.ocsp.http_max_age)
@@ -238,7 +240,7 @@ def test_a_list_that_memory_never_had_is_not_called_missing_while_nobody_can_kno
             assert (answer.status, answer.problem.reason) == (503, "DATABASE_UNAVAILABLE")
 
 
-def test_a_newer_list_that_cannot_be_loaded_leaves_the_one_before(
+def test_a_newer_crl_that_cannot_be_loaded_leaves_the_one_before(
     house: PublishingHouse, lists: PublishedCrls, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists.refresh()

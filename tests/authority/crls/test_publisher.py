@@ -60,7 +60,7 @@ def revoke(built: Installation, issued: IssuedCertificate, reason: RevocationRea
     built.revocations.revoke(issued.issuer.authority_id, issued.serial, reason, by=BY).result()
 
 
-def test_a_first_list_is_empty_signed_and_scoped(built: Installation, issuer: Issuer) -> None:
+def test_a_first_crl_is_empty_signed_and_scoped(built: Installation, issuer: Issuer) -> None:
     assert [one.shard for one in built.publisher.publish_due(issuer)] == [0, COMPLETE]
     crl = newest(built, issuer)
     assert issuer.certificate is not None
@@ -77,7 +77,7 @@ def test_a_first_list_is_empty_signed_and_scoped(built: Installation, issuer: Is
         complete.extensions.get_extension_for_class(x509.IssuingDistributionPoint)
 
 
-def test_a_revocation_is_in_the_next_list_and_a_release_out_of_it(
+def test_a_revocation_enters_the_next_crl_and_a_release_leaves_it(
     built: Installation, issuers: OpenIssuers, issuer: Issuer
 ) -> None:
     one, other = built.issue(issuers), built.issue(issuers)
@@ -107,7 +107,7 @@ def test_nothing_is_published_before_it_is_due(built: Installation, issuer: Issu
     assert len(built.publisher.publish_due(issuer)) == 2
 
 
-def test_a_burst_within_one_second_is_one_list_now_and_one_later(
+def test_a_burst_within_one_second_is_one_crl_now_and_one_later(
     built: Installation, issuers: OpenIssuers, issuer: Issuer
 ) -> None:
     many = [built.issue(issuers) for _ in range(4)]
@@ -122,7 +122,7 @@ def test_a_burst_within_one_second_is_one_list_now_and_one_later(
     assert len(newest(built, issuer)) == 4
 
 
-def test_each_look_reads_only_steps_that_no_look_before_has_seen(
+def test_each_check_reads_only_steps_that_no_earlier_check_has_read(
     built: Installation, issuers: OpenIssuers, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = [built.issue(issuers) for _ in range(3)]
@@ -172,7 +172,7 @@ def test_a_clock_that_went_back_publishes_nothing(built: Installation, issuer: I
     assert newest(built, issuer) == before
 
 
-def test_a_server_that_is_minutes_behind_another_one_publishes_and_dates_no_list_further_ahead(
+def test_a_server_with_a_clock_minutes_late_publishes_and_dates_no_crl_further_ahead(
     built: Installation, issuers: OpenIssuers, issuer: Issuer
 ) -> None:
     """The one that is four minutes ahead publishes and dies: what is revoked now is in a list within the second."""
@@ -194,7 +194,7 @@ def test_a_server_that_is_minutes_behind_another_one_publishes_and_dates_no_list
     assert newest(built, issuer).last_update_utc == built.clock.now()
 
 
-def test_no_list_is_dated_further_ahead_than_clocks_may_differ(built: Installation, issuer: Issuer) -> None:
+def test_no_crl_is_dated_further_ahead_than_clocks_may_differ(built: Installation, issuer: Issuer) -> None:
     built.publisher.publish_all(issuer)
     dated = newest(built, issuer).last_update_utc
     built.advance(seconds=1 - SLACK.total_seconds())
@@ -205,7 +205,7 @@ def test_no_list_is_dated_further_ahead_than_clocks_may_differ(built: Installati
     assert refusal.value.reason is Reason.CLOCK_ROLLBACK
 
 
-def test_the_complete_list_of_a_large_issuer_waits_for_no_date_that_is_ahead(
+def test_the_complete_crl_of_a_large_issuer_waits_for_no_date_that_is_ahead(
     built: Installation, issuers: OpenIssuers, issuer: Issuer
 ) -> None:
     with built.database.writing() as connection:
@@ -221,7 +221,7 @@ def test_the_complete_list_of_a_large_issuer_waits_for_no_date_that_is_ahead(
     assert lists.count(COMPLETE) == 2, "at once, and half a minute later"
 
 
-def test_once_an_operator_says_so_a_list_from_the_future_is_followed_by_one_of_today(
+def test_once_an_operator_forgets_its_date_a_crl_from_the_future_is_followed(
     built: Installation, issuers: OpenIssuers, issuer: Issuer
 ) -> None:
     publisher = built.publisher
@@ -247,7 +247,7 @@ def test_once_an_operator_says_so_a_list_from_the_future_is_followed_by_one_of_t
     assert len(publisher.publish_due(issuer)) == 2, "and so on, from today"
 
 
-def test_a_list_that_fails_keeps_no_other_back_and_is_told(
+def test_a_crl_that_fails_delays_no_other_and_is_reported(
     built: Installation, issuers: OpenIssuers, issuer: Issuer
 ) -> None:
     publisher = built.publisher
@@ -265,7 +265,7 @@ def test_a_list_that_fails_keeps_no_other_back_and_is_told(
     assert newest(built, issuer, COMPLETE).get_revoked_certificate_by_serial_number(issued.serial) is not None
 
 
-def test_of_two_servers_the_slower_one_throws_its_list_away(built: Installation, issuer: Issuer) -> None:
+def test_of_two_servers_the_slower_one_discards_its_crl(built: Installation, issuer: Issuer) -> None:
     slow, fast = built.publisher, built.publisher
     facts = slow._read_facts(issuer, 0, built.clock.now())
     kept = fast.publish(issuer, 0)
@@ -274,7 +274,7 @@ def test_of_two_servers_the_slower_one_throws_its_list_away(built: Installation,
     assert built.writer.submit(lambda batch: _store(batch, issuer, made)).result() == kept
 
 
-def test_expired_entries_leave_only_after_a_list_past_their_expiry(
+def test_expired_entries_leave_only_after_a_crl_past_their_expiry(
     built: Installation, issuers: OpenIssuers, issuer: Issuer
 ) -> None:
     issued = built.issue(issuers, lifetime=timedelta(hours=10))
@@ -321,7 +321,7 @@ def test_each_publication_is_a_file_a_row_and_a_ledger_entry(built: Installation
     ]
 
 
-def test_a_file_that_a_crash_kept_from_being_written_comes_at_start(built: Installation, issuer: Issuer) -> None:
+def test_a_file_that_a_crash_prevented_is_written_at_start(built: Installation, issuer: Issuer) -> None:
     (shard, _) = built.publisher.publish_all(issuer)
     place = built.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl"
     place.unlink()
@@ -331,7 +331,7 @@ def test_a_file_that_a_crash_kept_from_being_written_comes_at_start(built: Insta
     assert place.read_bytes() == shard.crl_der
 
 
-def test_an_offline_list_holds_half_a_year_and_speaks_for_everything(built: Installation) -> None:
+def test_an_offline_crl_is_valid_half_a_year_and_covers_everything(built: Installation) -> None:
     for slug in ("root", "h1"):
         path = built.folder / "published" / "crl" / slug / "1" / "0.crl"
         crl = x509.load_der_x509_crl(path.read_bytes())
@@ -345,7 +345,7 @@ def test_an_offline_list_holds_half_a_year_and_speaks_for_everything(built: Inst
 @given(
     steps=st.lists(st.tuples(st.sampled_from(["revoke", "hold", "release", "publish"]), st.integers(0, 4)), max_size=12)
 )
-def test_whatever_happens_lists_tell_the_table_and_numbers_grow(
+def test_in_any_order_of_acts_crls_match_the_table_and_numbers_grow(
     built: Installation, steps: list[tuple[str, int]]
 ) -> None:
     issuers = built.issuers("h1/icu")

@@ -36,7 +36,7 @@ def authority_id(built: Installation) -> int:
     return built.issuers("h1/icu")["h1/icu"].authority_id
 
 
-def test_the_first_eighteen_thousand_share_one_list(built: Installation) -> None:
+def test_the_first_eighteen_thousand_share_one_crl(built: Installation) -> None:
     plan = ShardPlan(authority_id(built))
     found = fill(built, plan, 2 * SHARD_PLACES + 10)
     counts = {shard: found.count(shard) for shard in set(found)}
@@ -60,7 +60,7 @@ def test_a_shard_that_is_all_revoked_weighs_less_than_a_megabyte_the_first_too(b
     assert len(sign_crl(issuer, contents)) < 1_000_000
 
 
-def test_the_next_shard_has_its_list_before_a_certificate_names_it(
+def test_the_next_shard_has_its_crl_before_a_certificate_names_it(
     built: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "BLOCK", 10)
@@ -104,7 +104,7 @@ def test_two_servers_fill_one_shard_together(built: Installation, monkeypatch: p
         assert max(rows.list_shards(connection, authority_id(built))) >= 3
 
 
-def test_a_restart_goes_on_where_the_table_stands(built: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restart_goes_on_from_the_table(built: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_PLACES", 500)
     fill(built, ShardPlan(authority_id(built)), 500)
     with built.database.reading() as connection:
@@ -113,7 +113,7 @@ def test_a_restart_goes_on_where_the_table_stands(built: Installation, monkeypat
 
 
 @pytest.mark.parametrize("what", ["act", "batch"])
-def test_a_block_that_was_undone_is_taken_again_before_any_certificate_stands_in_it(
+def test_a_block_that_was_undone_is_taken_again_before_a_certificate_uses_it(
     built: Installation, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(shards, "SHARD_PLACES", 250)
@@ -143,7 +143,7 @@ def test_a_block_that_was_undone_is_taken_again_before_any_certificate_stands_in
         assert listed.get_revoked_certificate_by_serial_number(issued.serial) is not None
 
 
-def test_acts_of_one_batch_share_a_block_and_its_commit_is_looked_for_once(
+def test_acts_of_one_batch_share_a_block_and_its_commit_is_checked_once(
     built: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, asked = ShardPlan(authority_id(built)), []
@@ -161,7 +161,7 @@ def test_acts_of_one_batch_share_a_block_and_its_commit_is_looked_for_once(
     assert asked.count(0) == 2 + 1, "in the batch that took it at each note, then once"
 
 
-def test_a_certificate_carries_its_shard_and_so_does_its_list(
+def test_a_certificate_carries_its_shard_and_so_does_its_crl(
     built: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "SHARD_PLACES", 250)

@@ -69,7 +69,7 @@ def test_other_forms_are_decoded_each_time(request_der: bytes) -> None:
     assert len(memory) == 0
 
 
-def test_what_stands_behind_the_nonce_is_no_part_of_it() -> None:
+def test_bytes_after_the_nonce_are_no_part_of_it() -> None:
     memory = RequestDecoder()
     other = der.sequence(der.object_identifier("1.3.6.1.5.5.7.48.1.4"), der.octet_string(b"\x04\x20" + b"x" * 32))
     request_der = bare(b"\x04\x10" + b"n" * 16, other)
@@ -78,7 +78,7 @@ def test_what_stands_behind_the_nonce_is_no_part_of_it() -> None:
 
 
 @given(first=NONCES, second=NONCES, serial=st.integers(1, 3), at=st.integers(0, 140), octet=st.integers(0, 255))
-def test_it_says_what_decoding_says(first: bytes, second: bytes, serial: int, at: int, octet: int) -> None:
+def test_it_gives_what_decoding_gives(first: bytes, second: bytes, serial: int, at: int, octet: int) -> None:
     memory = RequestDecoder()
     mangled = bytearray(question(second, serial))
     mangled[min(at, len(mangled) - 1)] = octet

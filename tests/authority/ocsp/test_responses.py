@@ -115,7 +115,9 @@ def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(
     assert response.revocation_reason is x509.ReasonFlags.key_compromise
 
 
-def test_a_hold_is_told_and_a_release_too(built: Installation, issuers: OpenIssuers, responses: OcspResponses) -> None:
+def test_a_hold_and_a_release_are_in_the_response(
+    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+) -> None:
     issued = built.issue(issuers)
     name = (issued.issuer.authority_id, issued.serial)
     built.revocations.hold(*name, by=BY).result()
@@ -136,7 +138,7 @@ def test_the_certificate_is_named_as_it_was_asked_for(
     assert response.serial_number == request.serial_number
 
 
-def test_a_serial_that_was_never_issued_is_unknown_and_kept_by_nobody(
+def test_a_serial_that_was_never_issued_is_unknown_and_not_cached(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     issuer = x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der)
@@ -152,7 +154,7 @@ def test_a_serial_that_was_never_issued_is_unknown_and_kept_by_nobody(
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["behind a known one", "before it"])
-def test_an_answer_that_tells_of_an_unknown_certificate_among_others_is_kept_by_nobody(
+def test_a_response_with_an_unknown_certificate_among_others_is_not_cached(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses, order: tuple[int, int]
 ) -> None:
     known = built.issue(issuers)
@@ -188,7 +190,7 @@ def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
     assert ask(built, responses, request).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
-def test_another_authoritys_certificate_is_not_answered_for(
+def test_a_certificate_of_another_authority_is_refused(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     foreign = built.issue(issuers, unit="er")
@@ -198,7 +200,7 @@ def test_another_authoritys_certificate_is_not_answered_for(
 
 
 @pytest.mark.parametrize("length", [1, 16, 32, 128])
-def test_a_nonce_comes_back_and_the_answer_is_kept_by_nobody(
+def test_a_nonce_is_sent_back_and_the_response_is_not_cached(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses, length: int
 ) -> None:
     nonce = bytes(range(length))
@@ -231,7 +233,7 @@ def test_a_response_is_signed_once_in_six_hours(
     assert ask(built, responses, request).this_update_utc == built.clock.now()
 
 
-def test_an_answer_of_a_clock_that_ran_ahead_goes_out_no_more_once_it_is_right(
+def test_a_response_dated_by_a_clock_that_ran_ahead_is_not_sent_once_it_is_right(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     request = question(built.issue(issuers))
@@ -245,7 +247,7 @@ def test_an_answer_of_a_clock_that_ran_ahead_goes_out_no_more_once_it_is_right(
     assert ask(built, responses, request).this_update_utc == right
 
 
-def test_the_sweep_keeps_an_answer_for_every_live_certificate(
+def test_the_sweep_caches_a_response_for_every_live_certificate(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     many = [built.issue(issuers) for _ in range(6)]
@@ -285,7 +287,7 @@ def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
     assert responses.presign(built.clock.now()) == responses.cached_count > 0
 
 
-def test_a_kept_answer_dies_with_the_revocation_that_contradicts_it(
+def test_a_cached_response_ends_with_the_revocation_that_contradicts_it(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     one, other = built.issue(issuers), built.issue(issuers)
@@ -295,7 +297,7 @@ def test_a_kept_answer_dies_with_the_revocation_that_contradicts_it(
     assert responses.cached_count == 1
 
 
-def test_nothing_kept_goes_out_once_the_sequence_knows_better(built: Installation, issuers: OpenIssuers) -> None:
+def test_no_cached_response_is_sent_once_the_sequence_contradicts_it(built: Installation, issuers: OpenIssuers) -> None:
     """Whoever is told of a revocation before the responses is must find nothing that contradicts it."""
     assert renewal(built).renew_due(issuers["h1/icu"])
     follower = RevocationFollower(built.database, built.clock)
@@ -323,7 +325,7 @@ def test_nothing_kept_goes_out_once_the_sequence_knows_better(built: Installatio
     assert kept.entry == follower.find(revoked.issuer.authority_id, revoked.serial)
 
 
-def test_a_kept_answer_is_found_as_the_same_object_until_it_is_signed_anew(
+def test_a_cached_response_is_the_same_object_until_it_is_signed_anew(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     request = question(built.issue(issuers))
@@ -341,7 +343,7 @@ def test_a_kept_answer_is_found_as_the_same_object_until_it_is_signed_anew(
     assert responses.find_cached(request, built.clock.now()) not in {None, kept}
 
 
-def test_what_is_kept_has_a_bound(built: Installation, issuers: OpenIssuers, responses: OcspResponses) -> None:
+def test_the_cache_has_a_bound(built: Installation, issuers: OpenIssuers, responses: OcspResponses) -> None:
     responses._most_cached = 3
     for _ in range(5):
         ask(built, responses, question(built.issue(issuers)))
@@ -349,7 +351,7 @@ def test_what_is_kept_has_a_bound(built: Installation, issuers: OpenIssuers, res
     assert sum(map(len, responses._requests_of.values())) == 3
 
 
-def test_a_desk_that_lost_the_sequence_answers_nothing(
+def test_without_the_sequence_no_status_is_given(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     request = question(built.issue(issuers))
@@ -361,7 +363,7 @@ def test_a_desk_that_lost_the_sequence_answers_nothing(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(junk=st.binary(max_size=120), cut=st.integers(0, 90), flip=st.integers(1, 255))
-def test_no_bytes_make_the_desk_fail_otherwise_than_by_its_own_errors(
+def test_no_request_bytes_raise_other_than_its_own_errors(
     built: Installation, responses: OcspResponses, junk: bytes, cut: int, flip: int
 ) -> None:
     issuer = x509.load_der_x509_certificate(built.issuers("h1/icu")["h1/icu"].certificate_der)
@@ -438,7 +440,7 @@ def test_a_responder_whose_key_is_lost_is_replaced(built: Installation, issuers:
     assert list_key_ids(keys.folder) == ["h1.icu.1.2"]
 
 
-def test_a_responder_without_its_key_does_not_silence_the_others(built: Installation) -> None:
+def test_a_responder_without_its_key_does_not_stop_the_others(built: Installation) -> None:
     both, keys = built.issuers("h1/icu", "h1/infra"), built.keystore(OCSP_KEYSTORE)
     assert all(renewal(built).renew_due(both[name]) for name in ("h1/icu", "h1/infra"))
     keys.destroy("h1.infra.1.1")
@@ -484,7 +486,7 @@ def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
     assert shown.not_valid_before_utc <= built.clock.now()
 
 
-def test_such_a_responder_signs_nothing_that_would_be_kept_beyond_its_replacement(
+def test_such_a_responder_signs_nothing_that_is_valid_after_its_replacement(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     issuer, issued = issuers["h1/icu"], built.issue(issuers)
@@ -542,7 +544,7 @@ def test_an_expired_responder_signs_nothing(
     assert refusal.value.reason is Reason.OCSP_STALE
 
 
-def test_a_kept_answer_ends_with_its_responders_certificate(
+def test_a_cached_response_ends_with_its_responders_certificate(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
     """No client believes it behind that, and whoever asks anew should hear of the renewed responder's."""
@@ -585,7 +587,7 @@ def test_responding_needs_no_key_of_an_authority(
 # lists
 
 
-def test_lists_and_certificates_are_found_by_name(built: Installation, issuers: OpenIssuers) -> None:
+def test_crls_and_certificates_are_found_by_name(built: Installation, issuers: OpenIssuers) -> None:
     lists = PublishedCrls(built.database, built.clock)
     assert lists.find_crl("h1/icu", 1, 0) is None
     (shard, complete) = built.publisher.publish_all(issuers["h1/icu"])
@@ -631,7 +633,7 @@ def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
 
 
 @needs_openssl
-def test_openssl_understands_the_answers(
+def test_openssl_understands_the_responses(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses, tmp_path: Path
 ) -> None:
     good, bad = built.issue(issuers), built.issue(issuers)
