@@ -12,7 +12,8 @@ from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.operations.roles import Act, check_may
-from vagus.policy.plans import MakerPlan, PlannedBatch
+from vagus.policy.plan_files import PlannedBatch
+from vagus.policy.plans import MakerPlan
 from vagus.reasons import Reason
 from vagus.records.authorities import find_newest
 from vagus.records.plan_rows import list_fingerprints, list_other_births

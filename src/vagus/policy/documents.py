@@ -33,15 +33,6 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def load_document(path: Path, model: type[Model], reason: Reason) -> tuple[Model, bytes]:
-    """The file as a checked model, and its bytes.
-
-    Raises Misconfigured(reason) when the file is missing, too large, not UTF-8, not TOML or not what `model` asks for.
-    """
-    raw = read_document(path, reason)
-    return decode_document(raw, str(path), model, reason), raw
-
-
 def read_document(path: Path, reason: Reason) -> bytes:
     """The bytes of a file that people wrote, at most one more than is allowed. Raises Misconfigured(reason)."""
     try:
@@ -88,12 +79,16 @@ def check_tables(tables: dict[str, object], file: str, model: type[Model], reaso
 
 
 def _misconfigured(fault: ValidationError, file: str, reason: Reason) -> Misconfigured:
-    """All findings in one error, the first ones spelt out, each with its key."""
-    findings = fault.errors(include_url=False, include_context=False, include_input=False)
-    lines = [f"{file}: {spell_key(one['loc'])}: {_remedy(one['type'], one['msg'])}" for one in findings[:_SHOWN]]
+    found = fault.errors(include_url=False, include_context=False, include_input=False)
+    return refusal(file, [(spell_key(one["loc"]), _remedy(one["type"], one["msg"])) for one in found], reason)
+
+
+def refusal(file: str, findings: Sequence[tuple[str, str]], reason: Reason) -> Misconfigured:
+    """All findings (key and remedy) in one error, the first ones spelt out."""
+    lines = [f"{file}: {key}: {text}" for key, text in findings[:_SHOWN]]
     if len(findings) > _SHOWN:
         lines.append(f"{file}: and {len(findings) - _SHOWN} more")
-    return Misconfigured(reason, "\n".join(lines), file=file, key=spell_key(findings[0]["loc"]), findings=len(findings))
+    return Misconfigured(reason, "\n".join(lines), file=file, key=findings[0][0], findings=len(findings))
 
 
 def spell_key(location: Sequence[int | str]) -> str:

@@ -6,8 +6,7 @@ import hashlib
 from pathlib import Path
 from types import MappingProxyType
 
-from vagus.errors import Misconfigured
-from vagus.policy.documents import decode_document, load_document
+from vagus.policy.documents import decode_document, read_document, refusal
 from vagus.policy.pack_checks import find_faults
 from vagus.policy.pack_files import PackFile, ProfileTable
 from vagus.policy.values import PolicyPack
@@ -18,7 +17,6 @@ from vagus.x509.profiles import Profile
 __all__ = ["SHIPPED", "PolicyPack", "decode_pack", "load_pack"]
 
 SHIPPED = Path(__file__).parent / "packs" / "iob-2026.toml"
-_SHOWN = 5
 
 
 def load_pack(path: Path | None = None) -> PolicyPack:
@@ -27,22 +25,14 @@ def load_pack(path: Path | None = None) -> PolicyPack:
     Raises Misconfigured(BAD_PACK) with file, key, limit and remedy of everything that is wrong.
     """
     file = path or SHIPPED
-    model, raw = load_document(file, PackFile, Reason.BAD_PACK)
-    return _freeze(model, raw, str(file))
+    return decode_pack(read_document(file, Reason.BAD_PACK), str(file))
 
 
 def decode_pack(raw: bytes, file: str) -> PolicyPack:
     """The pack in these bytes; `file` is what messages call it. Raises Misconfigured(BAD_PACK)."""
-    return _freeze(decode_document(raw, file, PackFile, Reason.BAD_PACK), raw, file)
-
-
-def _freeze(model: PackFile, raw: bytes, file: str) -> PolicyPack:
-    faults = find_faults(model)
-    if faults:
-        lines = [f"{file}: {key}: {text}" for key, text in faults[:_SHOWN]]
-        if len(faults) > _SHOWN:
-            lines.append(f"{file}: and {len(faults) - _SHOWN} more")
-        raise Misconfigured(Reason.BAD_PACK, "\n".join(lines), file=file, key=faults[0][0], findings=len(faults))
+    model = decode_document(raw, file, PackFile, Reason.BAD_PACK)
+    if faults := find_faults(model):
+        raise refusal(file, faults, Reason.BAD_PACK)
     arc = model.oids.arc
     return PolicyPack(
         name=model.name,

@@ -26,31 +26,11 @@ from vagus.policy.plan_files import (
     PlannedHospital,
     PlannedListener,
     PlannedModel,
-    split_address,
 )
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-__all__ = [
-    "AuthorityKind",
-    "HospitalPlan",
-    "ListenerKind",
-    "MakerPlan",
-    "Plan",
-    "PlannedAuthority",
-    "PlannedBatch",
-    "PlannedDevice",
-    "PlannedDevices",
-    "PlannedListener",
-    "PlannedModel",
-    "PlannedUnit",
-    "decode_plan",
-    "load_plan",
-    "maker_serial",
-    "split_address",
-]
 
 RESERVED_UNITS = frozenset({"sdc", "infra"})
 RESERVED_HOSPITALS = frozenset({"root", "line", "log", "gate", "ocsp", "emergency", "snapshot"})

@@ -9,7 +9,8 @@ from enum import StrEnum
 
 from vagus.errors import Conflict, Misconfigured
 from vagus.fleet.plans.status_urls import check_status_url
-from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedModel, PlannedUnit
+from vagus.policy.plan_files import PlannedModel
+from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedUnit
 from vagus.reasons import Reason
 
 ProfileOf = Callable[[str], str | None]

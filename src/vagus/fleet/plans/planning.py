@@ -35,7 +35,8 @@ from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct, PlanApplied
 from vagus.policy.documents import read_document
-from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedModel, decode_plan, load_plan
+from vagus.policy.plan_files import PlannedModel
+from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, decode_plan, load_plan
 from vagus.reasons import Reason
 from vagus.records.authorities import RETIRED, find_newest, list_authorities, set_authority_state
 from vagus.records.devices import DeviceRow, set_device_place

@@ -11,7 +11,7 @@ from vagus.fleet.database_status import DatabaseStatus
 from vagus.fleet.maker_crls import FOLDER, MakerCrls
 from vagus.fleet.verifier_memory import DurableCrlMemory, set_floor
 from vagus.jobs.part import replace_notes
-from vagus.policy.plans import PlannedListener
+from vagus.policy.plan_files import PlannedListener
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, RETIRED, AuthorityRow, list_authorities
 from vagus.records.models import list_maker_anchors

@@ -14,7 +14,8 @@ from vagus.fleet.admission import Admission, Admitted, PeerCredential
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
 from vagus.fleet.device_cache import DeviceCache
 from vagus.fleet.lifecycle import HAS_ENDED
-from vagus.policy.plans import HospitalPlan, PlannedListener, split_address
+from vagus.policy.plan_files import PlannedListener, split_address
+from vagus.policy.plans import HospitalPlan
 from vagus.policy.values import Function
 from vagus.reasons import Reason
 from vagus.records.devices import list_profiles_in

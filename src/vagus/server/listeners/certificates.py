@@ -18,7 +18,8 @@ from vagus.authority.issuers import Issuer
 from vagus.errors import Unavailable
 from vagus.keystore.signing import Purpose, SigningKey
 from vagus.keystore.software import SoftwareKeystore
-from vagus.policy.plans import HospitalPlan, PlannedListener
+from vagus.policy.plan_files import PlannedListener
+from vagus.policy.plans import HospitalPlan
 from vagus.reasons import Reason
 from vagus.records.authorities import ACTIVE, RETIRED, find_by_id
 from vagus.records.certificates import ISSUED, CertificateRow, list_of_key, load_bytes

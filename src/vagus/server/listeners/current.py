@@ -11,7 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from vagus.jobs.part import UPKEEP, Part, PartHealth
 from vagus.jobs.periodic import Task
-from vagus.policy.plans import HospitalPlan, ListenerKind, Plan, PlannedListener
+from vagus.policy.plan_files import ListenerKind, PlannedListener
+from vagus.policy.plans import HospitalPlan, Plan
 from vagus.server.listeners.building import BuiltListeners, ListenerBuilder, status_spec
 from vagus.server.listeners.reloading import NextListeners, Reloading
 from vagus.transport.listeners import ListenerSpec, RunningListeners

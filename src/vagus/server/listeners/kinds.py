@@ -25,7 +25,8 @@ from vagus.errors import Misconfigured
 from vagus.fleet.admission import Admitted, ListenerRules
 from vagus.fleet.enrolment.enrol import Enrolment
 from vagus.identifiers import DeviceId
-from vagus.policy.plans import HospitalPlan, ListenerKind, PlannedListener
+from vagus.policy.plan_files import ListenerKind, PlannedListener
+from vagus.policy.plans import HospitalPlan
 from vagus.policy.values import Function
 from vagus.reasons import Reason
 from vagus.records.devices import find_device_by_serial
