@@ -15,10 +15,11 @@ from sqlalchemy import select, update
 from vagus.errors import IntegrityFailure
 from vagus.events.revocations import RevocationFollower, RevokedEntry, _pack, _unpack
 from vagus.reasons import Reason
+from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.tables import log_head, revocation_events
 from vagus.records.engine.writer import Batch, Writer
-from vagus.records.revocation.revocations import HOLD, RELEASE, REVOKE, RevocationEvent, insert_event
+from vagus.records.revocation.revocations import HOLD, RELEASE, REVOKE, insert_event
 from vagus.testing import FrozenClock
 
 

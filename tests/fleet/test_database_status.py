@@ -18,9 +18,10 @@ from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.identifiers import serial_bytes
 from vagus.policy.values import Function
 from vagus.reasons import Reason
+from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.records.engine.tables import certificate_bytes, certificates
 from vagus.records.lost_certificates import LOST
-from vagus.records.revocation.revocations import REVOKE, RevocationEvent
+from vagus.records.revocation.revocations import REVOKE
 from vagus.trust.anchors import AnchorSet
 from vagus.trust.status import UnsafeNoStatus
 from vagus.trust.validation import AcceptedIdentity, Expectation, Role, Validator

@@ -14,7 +14,7 @@ from vagus.errors import Unavailable
 from vagus.jobs.part import UPKEEP, Part, Parts, replace_notes
 from vagus.jobs.periodic import Task
 from vagus.reasons import Reason
-from vagus.records.revocation.revocations import RevocationEvent
+from vagus.records.engine.commit_facts import RevocationEvent
 
 PATIENCE = 10.0
 

@@ -26,7 +26,7 @@ from vagus.identifiers import DeviceName
 from vagus.policy.values import SessionOnRevocation
 from vagus.reasons import Reason
 from vagus.records.device_changes import DeviceChange
-from vagus.records.revocation.revocations import RevocationEvent
+from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.testing import FrozenClock
 from vagus.tls import ClientContext, ClientTls, Credential, Peer, Session
 from vagus.transport.listeners import ListenerSpec, RunningListeners, start

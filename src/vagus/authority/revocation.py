@@ -17,10 +17,11 @@ from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as certificate_rows
 from vagus.records import keys as key_rows
+from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.records.engine.statements import Write, write_together
 from vagus.records.revocation import revocations as rows
 from vagus.records.revocation.candidates import Revocable, find_revocable, find_revocable_serial
-from vagus.records.revocation.revocations import RevocationEvent, RevocationRow
+from vagus.records.revocation.revocations import RevocationRow
 from vagus.x509.crls.building import RevocationReason, encode_crl_entry
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from vagus.events.follower import Follower
 from vagus.records.device_changes import PAGE, DeviceChange, find_change, read_changes
+from vagus.records.engine.commit_facts import CommitFacts
 from vagus.records.engine.database import Connection, Database
-from vagus.records.engine.writer import CommitFacts
 
 
 class DeviceFollower(Follower[DeviceChange]):

@@ -20,8 +20,9 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from vagus.errors import IntegrityFailure, VagusError
 from vagus.reasons import Reason
+from vagus.records.engine.commit_facts import CommitFacts
 from vagus.records.engine.database import Connection, Database
-from vagus.records.engine.writer import CommitFacts, Writer
+from vagus.records.engine.writer import Writer
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from itertools import islice
 from typing import ClassVar
 
 from vagus.events.follower import Follower
+from vagus.records.engine.commit_facts import CommitFacts
 from vagus.records.engine.database import Connection
-from vagus.records.engine.writer import Batch, CommitFacts
+from vagus.records.engine.writer import Batch
 from vagus.records.log import iterate_leaves, load_head
 from vagus.records.verifier_memory import find_remembered, remember
 

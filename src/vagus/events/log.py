@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from vagus.reasons import Reason
-from vagus.records.engine.writer import CommitFacts, Writer
+from vagus.records.engine.commit_facts import CommitFacts
+from vagus.records.engine.writer import Writer
 
 _LOG = logging.getLogger("vagus.events")
 _MOST_WAITING: Final = 20_000

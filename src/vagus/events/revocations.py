@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from vagus.clock import Clock
 from vagus.events.follower import Follower
+from vagus.records.engine.commit_facts import CommitFacts, RevocationEvent
 from vagus.records.engine.database import Connection, Database
-from vagus.records.engine.writer import CommitFacts
-from vagus.records.revocation.revocations import HOLD, RELEASE, RevocationEvent
+from vagus.records.revocation.revocations import HOLD, RELEASE
 from vagus.records.revocation.sequence import find_event, read_events
 
 _SEQUENCE_BITS = 64

@@ -16,7 +16,7 @@ from vagus.jobs.periodic import Task, TaskState, TaskThread
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-    from vagus.records.revocation.revocations import RevocationEvent
+    from vagus.records.engine.commit_facts import RevocationEvent
 
 UPKEEP = "upkeep"
 """The thread for all that signs and for all that changes listeners or issuers: these tasks must never overlap."""

@@ -55,13 +55,14 @@ from vagus.records.devices import (
     set_device_state,
     set_device_unit,
 )
+from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.records.engine.database import Connection
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import load_salt
 from vagus.records.log import load_head
 from vagus.records.lost_certificates import LOST, insert_lost_certificate, list_device_ids
 from vagus.records.revocation import revocations as rows
-from vagus.records.revocation.revocations import HOLD, RELEASE, REVOKE, RevocationEvent, RevocationRow
+from vagus.records.revocation.revocations import HOLD, RELEASE, REVOKE, RevocationRow
 from vagus.records.tokens import bind_token, expire_tokens_of
 from vagus.records.units import list_units
 from vagus.records.work import add_work

@@ -15,7 +15,7 @@ from vagus.jobs.periodic import Task, attempt_each
 if TYPE_CHECKING:
     from vagus.authority.issuers import Issuer, OpenIssuers
     from vagus.keystore.software import SoftwareKeystore
-    from vagus.records.revocation.revocations import RevocationEvent
+    from vagus.records.engine.commit_facts import RevocationEvent
     from vagus.server.listeners.current import CurrentListeners
     from vagus.server.ocsp_supply import OcspSupply
     from vagus.wiring import Installation

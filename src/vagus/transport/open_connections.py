@@ -29,7 +29,7 @@ from vagus.fleet.admission import Admitted
 from vagus.policy.values import SessionOnRevocation
 from vagus.reasons import Reason
 from vagus.records.device_changes import DeviceChange
-from vagus.records.revocation.revocations import RevocationEvent
+from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.tls import Peer
 
 Admit = Callable[[Peer, str], Admitted]

@@ -34,8 +34,8 @@ from vagus.keystore.signing import Purpose
 from vagus.keystore.software import SoftwareKeystore
 from vagus.reasons import Reason
 from vagus.records import certificates as rows
+from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.records.publications import COMPLETE
-from vagus.records.revocation.revocations import RevocationEvent
 from vagus.x509 import der
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.crls.building import RevocationReason

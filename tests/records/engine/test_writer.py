@@ -14,9 +14,10 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable
 from vagus.reasons import Reason
+from vagus.records.engine.commit_facts import CommitFacts
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.tables import log_head, log_leaves, tokens, verifier_memory
-from vagus.records.engine.writer import Batch, CommitFacts, Writer
+from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import InstallationRow, insert_installation, set_settled
 from vagus.records.log import iterate_leaves, load_head
 from vagus.testing import FrozenClock

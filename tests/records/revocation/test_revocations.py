@@ -9,9 +9,10 @@ from tests.records.query_plans import plans
 from tests.simulator.queries import count_revoked
 from tests.simulator.rows import authority, certificate
 from vagus.records.certificates import EVERY_SHARD, CertificateRow, take_place_everywhere, take_places
+from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.records.engine.database import Connection, Database
 from vagus.records.revocation import revocations as rows
-from vagus.records.revocation.revocations import RevocationEvent, RevocationRow
+from vagus.records.revocation.revocations import RevocationRow
 
 
 def revoke(

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from vagus.clock import Clock
+    from vagus.records.engine.commit_facts import CommitFacts
     from vagus.records.engine.database import Connection, Database
-    from vagus.records.engine.writer import CommitFacts, Writer
+    from vagus.records.engine.writer import Writer
 
 REFRESH_SECONDS = 0.5
 """How often a serving process reads the newest numbers."""

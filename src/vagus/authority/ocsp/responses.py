@@ -43,8 +43,8 @@ from vagus.x509.ocsp.messages import CertId
 if TYPE_CHECKING:
     from vagus.events.revocations import RevocationFollower, RevokedEntry
     from vagus.policy.values import OcspRules
+    from vagus.records.engine.commit_facts import RevocationEvent
     from vagus.records.engine.database import Connection, Database
-    from vagus.records.revocation.revocations import RevocationEvent
 
 _AHEAD = timedelta(seconds=5)  # by how much thisUpdate may lie ahead: a clock may be set back by less
 _MOST_CACHED = 1_000_000

@@ -46,13 +46,13 @@ from vagus.clock import Clock
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.records.engine.act_queue import ActQueue, QueuedAct
+from vagus.records.engine.commit_facts import CommitFacts, RevocationEvent
 from vagus.records.engine.conflicts import as_conflict
 from vagus.records.engine.database import Database
 from vagus.records.engine.log_continuity import LogContinuity
 from vagus.records.engine.outages import explain, first_line, is_outage
 from vagus.records.engine.statements import Statement, write_together
 from vagus.records.engine.tables import installation, log_head, log_leaves
-from vagus.records.revocation.revocations import RevocationEvent
 from vagus.tlog.merkle import Frontier, leaf_hash
 
 T = TypeVar("T")
@@ -75,20 +75,6 @@ _FEW_LEAVES = 8  # at most so many are written in one statement with the head; m
 _OPEN = "SAVEPOINT act"
 _NEXT = "RELEASE SAVEPOINT act; SAVEPOINT act"  # the commit releases the last
 _UNDO = "ROLLBACK TO SAVEPOINT act"
-
-
-@dataclass(frozen=True, slots=True)
-class CommitFacts:
-    """What a commit has made durable: the new size of the log and the new ends of the two sequences."""
-
-    size: int
-    revocation_sequence: int
-    acts: int
-    device_sequence: int = 0
-    steps: tuple[RevocationEvent, ...] = ()
-    """The steps of the revocation sequence that acts passed to `Batch.note_step`, in order."""
-    entries: tuple[bytes, ...] = ()
-    """The ledger entries of the batch, in order; the last has index `size` - 1."""
 
 
 @dataclass(frozen=True, slots=True)

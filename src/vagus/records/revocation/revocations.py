@@ -9,6 +9,7 @@ from sqlalchemy import Row, and_, bindparam, delete, exists, func, insert, null,
 
 from vagus.identifiers import serial_bytes
 from vagus.records.certificates import EVERY_SHARD, list_covered_shards, list_shards
+from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.records.engine.database import Connection
 from vagus.records.engine.query_hints import hidden, rows_after
 from vagus.records.engine.statements import Statement, Write, write_together
@@ -32,18 +33,6 @@ class RevocationRow:
     revoked_at: int
     not_after: int
     entry_der: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RevocationEvent:
-    """One step of the sequence that every gateway follows."""
-
-    sequence: int
-    authority_id: int
-    serial: int
-    act: str
-    reason: int
-    at: int
 
 
 _INSERT = Statement(insert(revocations), *(column.key for column in revocations.columns))

@@ -6,9 +6,9 @@ from sqlalchemy import Connection, bindparam, select
 
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
+from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.records.engine.statements import Statement
 from vagus.records.engine.tables import log_head, revocation_events
-from vagus.records.revocation.revocations import RevocationEvent
 
 PAGE = 5_000
 """How many rows one query reads."""
