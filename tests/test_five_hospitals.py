@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 
 from tests.endpoints.calls import Answer, ask
-from tests.simulator.commands import PASSPHRASE, SOURCE, vagus
+from tests.simulator.commands import PASSPHRASE, SOURCE, found_hospital
 from tests.simulator.enrolment import request_der
 from tests.simulator.orders import new_key
 from vagus.endpoints.est import est_app
@@ -33,8 +33,7 @@ CPU_SECONDS = 20
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     monkeypatch.setenv("VAGUS_TEST_PASSPHRASE", PASSPHRASE)
     folder = tmp_path / "hospital"
-    vagus(folder, "init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE)
-    vagus(folder, "plan", "apply", str(PLAN), "--yes", "--ceremony", "--passphrase-source", SOURCE)
+    found_hospital(folder, PLAN)
     with Installation.open(folder, passphrase_sources=[SOURCE]) as opened:
         yield opened
 

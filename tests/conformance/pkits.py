@@ -83,9 +83,6 @@ def validate(
 
 # --- PyPI's copy: 405 certificates and 173 CRLs, and no manifest ----------------------------------------------------
 
-_POLICY_1 = "2.16.840.1.101.3.2.1.48.1"
-_POLICY_2 = "2.16.840.1.101.3.2.1.48.2"
-
 
 @lru_cache(maxsize=1)
 def packaged() -> tuple[Path, dict[str, PathCertificate], list[bytes]] | None:

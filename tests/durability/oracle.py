@@ -84,10 +84,6 @@ class Oracle:
             elif device not in begun:  # begun and unanswered: either is right
                 assert answer is ocsp.OCSPCertStatus.GOOD
 
-    def _received(self) -> list[x509.Certificate]:
-        lines = self._journal.lines("certificate")
-        return [x509.load_der_x509_certificate(bytes.fromhex(one["der"])) for one in lines]
-
     @staticmethod
     def _check_crl(status: tuple[str, int], revoked: Sequence[x509.Certificate], issuer: x509.Certificate) -> None:
         """Each revoked certificate is in the list that it names itself."""

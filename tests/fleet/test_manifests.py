@@ -18,7 +18,6 @@ MANIFEST = Manifest(
     (MadeModel("Pump", "infusion-pump"),),
     (MadeDevice("Pump", "P-1", "00"), MadeDevice("Pump", "P-2")),
 )
-SHAPES = st.recursive(st.none() | st.text(max_size=5), st.lists, max_leaves=5)
 
 
 def changed(**keys: object) -> bytes:

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.simulator import certificates, plans
 from tests.simulator.certificates import Extension, key_usage
-from tests.simulator.commands import ENVIRONMENT, SOURCE, vagus
+from tests.simulator.commands import ENVIRONMENT, SOURCE, found_hospital
 from tests.simulator.orders import key_pem, new_key, signing_request
 from tests.simulator.processes import Served, serving
 from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest, encode_manifest
@@ -376,10 +376,7 @@ def est(
 @contextmanager
 def build(folder: Path, scratch: Path, upstream: int) -> Iterator[Hospital]:
     """Make the hospital, take its makers' manifests in, and serve it."""
-    vagus(folder, "init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE)
-    file = scratch / "plan.toml"
-    file.write_text(plan(upstream))
-    vagus(folder, "plan", "apply", str(file), "--yes", "--ceremony", "--passphrase-source", SOURCE)
+    found_hospital(folder, plan(upstream))
     aorta = Maker("Aorta Devices", "Aorta IP3", "infusion-pump")
     borea = Maker("Borea Instruments", "Borea M1", "patient-monitor")
     with Installation.open(folder, passphrase_sources=[SOURCE]) as house:

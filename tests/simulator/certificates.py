@@ -112,10 +112,6 @@ class TestAuthority:
         """A certificate with no intermediate."""
         return _sign(name, new_key(), self.root, is_ca=False)
 
-    def issuing_again(self) -> Issued:
-        """Another issuing authority under the same root."""
-        return _sign("Second issuing", new_key(), self.root, is_ca=True)
-
 
 @cache
 def authority() -> TestAuthority:

@@ -51,13 +51,18 @@ def vagus(folder: Path, *arguments: str, expected: int = 0) -> str:
     return done.stdout
 
 
+def found_hospital(folder: Path, plan: Path | str, *options: str) -> None:
+    """`vagus init` with these options, and the plan applied with a ceremony."""
+    vagus(folder, "init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE, *options)
+    file = folder / "test-plan.toml" if isinstance(plan, str) else plan
+    if isinstance(plan, str):
+        file.write_text(plan, encoding="utf-8")
+    vagus(folder, "plan", "apply", str(file), "--yes", "--ceremony", "--passphrase-source", SOURCE)
+
+
 def make_installation(folder: Path, *, devices: int, database: str | None = None, upstream: int = 9) -> list[DeviceId]:
     """Plan, hierarchy and inventory of a small hospital; gives the devices of h1/icu."""
-    more = ["--database", database] if database else []
-    vagus(folder, "init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE, *more)
-    file = folder / "test-plan.toml"
-    file.write_text(plan(devices, upstream))
-    vagus(folder, "plan", "apply", str(file), "--yes", "--ceremony", "--passphrase-source", SOURCE)
+    found_hospital(folder, plan(devices, upstream), *(["--database", database] if database else []))
     listed = json.loads(vagus(folder, "device", "list", "--unit", "h1/icu", "--limit", str(devices), "--json"))
     rows = listed if isinstance(listed, list) else listed["devices"]
     return [DeviceId(row["id"]) for row in rows]

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 
 from tests.simulator import plans
 from tests.simulator.clients import DoorConnection
-from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, vagus
+from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, found_hospital, vagus
 from tests.simulator.orders import key_pem, new_key, order_for, public_key_of, signing_request
 from tests.simulator.processes import Served, serving
 from tests.simulator.programs import eventually
@@ -113,11 +113,7 @@ class Hospital:
 
     def found(self, upstream: int) -> None:
         """Plan, hierarchy, inventory, and the first shard of the ICU declared full."""
-        more = ("--database", self._database) if self._database else ()
-        self.vagus("init", "--kind", "hospital", "--unsafe-fast-kdf", "--passphrase-source", SOURCE, *more)
-        file = self.files / "plan.toml"
-        file.write_text(plan(upstream), encoding="utf-8")
-        self.vagus("plan", "apply", str(file), "--yes", "--ceremony", "--passphrase-source", SOURCE)
+        found_hospital(self.folder, plan(upstream), *(("--database", self._database) if self._database else ()))
         for row in json.loads(self.vagus("device", "list", "--limit", "1000", "--json")):
             kind = row["unit"] + ("/gate" if row["model"] == "Keystone ListenerState" else "")
             self._devices.setdefault(kind, []).append(row["id"])

@@ -23,7 +23,6 @@ def named(value: bytes | Reason) -> str:
 
 LEAF = ROOT.leaf()
 ID = ocsp_id(LEAF, ROOT)
-VERSION_1 = der.explicit(0, der.integer(0))
 
 
 def refused_request(content: bytes) -> Reason:
