@@ -46,14 +46,11 @@ def test_a_device_takes_its_profile_from_its_model_and_leaves_an_entry(site: Sto
     assert str(added.id) not in entry.device, "the ledger names no device in the clear"
 
 
-def test_many_devices_are_added_together_or_not_at_all(site: Stock) -> None:
-    good = NewDevice(unit=ICU, model="pump", maker_serial="A")
-    twice = site.inventory.add_all([good, good], by=BY)
-    assert isinstance(twice.exception(10), Conflict)
-    assert site.entries() == []
-    assert (
-        len(site.inventory.add_all([good, NewDevice(unit=ER, model="pump", maker_serial="B")], by=BY).result(10)) == 2
-    )
+def test_a_serial_number_is_added_once_for_each_model(site: Stock) -> None:
+    new = NewDevice(unit=ICU, model="pump", maker_serial="A")
+    site.inventory.add(new, by=BY).result(10)
+    assert isinstance(site.inventory.add(new, by=BY).exception(10), Conflict)
+    assert len(site.entries()) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
@@ -93,22 +93,11 @@ class Inventory:
 
     def add(self, new: NewDevice, *, by: str) -> Future[DeviceRow]:
         """Add one device. Raises Conflict(ALREADY_EXISTS) for a listener's name; the future raises as `add_device`."""
-        (device,) = self._prepare([new])
-        return self._writer.submit(lambda batch: add_device(batch, *device, by=by))
-
-    def add_all(self, many: Iterable[NewDevice], *, by: str) -> Future[tuple[DeviceRow, ...]]:
-        """Add devices, all of them or none. Raises as `add`."""
-        drawn = self._prepare(many)
-        return self._writer.submit(lambda batch: tuple(add_device(batch, *device, by=by) for device in drawn))
-
-    def _prepare(self, many: Iterable[NewDevice]) -> list[tuple[NewDevice, DeviceId]]:
-        """Each with the identifier that it gets."""
-        drawn = [(new, DeviceId.draw(self._entropy)) for new in many]
-        names = {name for new, _ in drawn for name in new.host_names}
-        if names and (taken := sorted(names & self._listener_names())):
+        if new.host_names and (taken := sorted(self._listener_names().intersection(new.host_names))):
             msg = f"{taken[0]} is the name of a listener here, and the device could pose as it; give another"
             raise Conflict(Reason.ALREADY_EXISTS, msg, host_name=taken[0])
-        return drawn
+        device_id = DeviceId.draw(self._entropy)
+        return self._writer.submit(lambda batch: add_device(batch, new, device_id, by=by))
 
     def change_state(self, device_id: DeviceId, after: DeviceState, *, by: str) -> Future[DeviceRow]:
         """Move a device on in its life; at its end its tokens expire and its certificates are revoked in the same act.

@@ -232,7 +232,8 @@ def test_another_category_is_a_change_of_every_device_that_follows_its_model(sit
     unit = UnitName("h1", "er")
     beside = NewDevice(unit=unit, model="Pump", maker_serial="X-1")
     alone = NewDevice(unit=unit, model="Pump", maker_serial="X-2", profile="wearable")
-    inventory.add_all([beside, alone], by="operator:test").result(10)
+    for new in (beside, alone):
+        inventory.add(new, by="operator:test").result(10)
     changed = NAMED.replace('category = "infusion-pump"', 'category = "pacemaker"')
     assert (Act.CHANGE, "devices", "Pump") in site.changes(changed)
     site.apply(changed)
