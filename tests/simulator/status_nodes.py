@@ -95,7 +95,7 @@ class Hospital:
 
 def _key_octets(issuer: x509.Certificate) -> bytes:
     from vagus.x509.certificates import decode_certificate
-    from vagus.x509.ocsp.messages import key_bytes
+    from vagus.x509.keys import key_bytes
 
     return key_bytes(decode_certificate(issuer.public_bytes(Encoding.DER)).spki_der)
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from vagus.x509 import der
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.der import oid_contents
-from vagus.x509.ocsp.messages import key_bytes
+from vagus.x509.keys import key_bytes
 from vagus.x509.paths.search import PathAnchor
 
 AT = datetime(2027, 3, 1, 12, 0, 0, tzinfo=UTC)

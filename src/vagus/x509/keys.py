@@ -328,14 +328,22 @@ def _weak(why: str) -> PolicyRefusal:
 
 
 def key_identifier(spki_der: bytes) -> bytes:
-    """RFC 5280 4.2.1.2 method 1: SHA-1 of the key's BIT STRING content. A name for the key, never its protection.
+    """SHA-1 of the key's BIT STRING content: the key identifier of RFC 5280 4.2.1.2 method 1, the KeyHash of RFC 6960.
+
+    It names the key and protects nothing. Raises Malformed(NON_DER).
+    """
+    return hashlib.sha1(key_bytes(spki_der), usedforsecurity=False).digest()
+
+
+def key_bytes(spki_der: bytes) -> bytes:
+    """The bytes of subjectPublicKey without its unused-bits byte, over which keys are hashed (RFC 6960 4.1.1).
 
     Raises Malformed(NON_DER).
     """
-    _, start, end = der.read_element(spki_der, 0, len(spki_der))
-    _, _, after_algorithm = der.read_element(spki_der, start, end)
-    _, bits, _ = der.read_element(spki_der, after_algorithm, end)
-    return hashlib.sha1(spki_der[bits + 1 : end], usedforsecurity=False).digest()
+    start, end = der.read_whole(spki_der, der.SEQUENCE, "subjectPublicKeyInfo")
+    _, algorithm_end = der.read_expected(spki_der, start, end, der.SEQUENCE, "algorithm of the key")
+    bits_start, bits_end = der.read_expected(spki_der, algorithm_end, end, der.BIT_STRING, "subjectPublicKey")
+    return der.whole_bytes(spki_der, bits_start, bits_end, "subjectPublicKey")
 
 
 @lru_cache(maxsize=4096)

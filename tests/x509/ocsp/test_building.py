@@ -18,12 +18,12 @@ from vagus.reasons import Reason
 from vagus.x509.algorithms import ECDSA_SHA256
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.der import octet_string
+from vagus.x509.keys import key_identifier
 from vagus.x509.ocsp.building import (
     SingleStatus,
     assemble_response,
     build_response_tbs,
     cert_id,
-    responder_key_hash,
 )
 from vagus.x509.ocsp.messages import decode_ocsp_response
 
@@ -41,7 +41,7 @@ REASONS = [None, *(one for one in RevocationReason if one is not RevocationReaso
 
 def response(answers: list[SingleStatus], nonce: bytes | None = None) -> bytes:
     value = None if nonce is None else octet_string(nonce)
-    tbs = build_response_tbs(answers, responder_key_hash(SPKI), AT, value)
+    tbs = build_response_tbs(answers, key_identifier(SPKI), AT, value)
     return assemble_response(tbs, ECDSA_SHA256, KEY.sign(tbs, ec.ECDSA(hashes.SHA256())), CERTIFICATE)
 
 

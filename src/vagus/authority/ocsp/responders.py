@@ -21,10 +21,10 @@ from vagus.records.authorities import slug_of
 from vagus.records.certificates import HELD, REVOKED, find_by_request, find_certificate, load_bytes
 from vagus.records.publications import ResponderRow
 from vagus.x509.algorithms import KeyAlgorithm
-from vagus.x509.keys import decode_public_key
+from vagus.x509.keys import decode_public_key, key_identifier
 from vagus.x509.library_certificates import decode_certificate
 from vagus.x509.names.distinguished import SubjectFields
-from vagus.x509.ocsp.building import issuer_hashes, responder_key_hash
+from vagus.x509.ocsp.building import issuer_hashes
 from vagus.x509.tbs import decode_tbs
 
 if TYPE_CHECKING:
@@ -259,6 +259,6 @@ def _make(authority: AuthorityRow, row: ResponderRow, key: SigningKey) -> Respon
         not_before=int(certificate.not_valid_before_utc.timestamp()),
         not_after=row.not_after,
         key=key,
-        key_hash=responder_key_hash(key.spki_der),
+        key_hash=key_identifier(key.spki_der),
         asked_as=asked_as,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.x509 import der
-from vagus.x509.ocsp.messages import key_bytes
+from vagus.x509.keys import key_bytes
 from vagus.x509.templates import extension
 
 if TYPE_CHECKING:
@@ -141,8 +141,3 @@ def _times(this_update: datetime, next_update: datetime) -> bytes:
 @lru_cache(maxsize=4096)
 def _time(moment: datetime) -> bytes:
     return der.generalized_time(moment)
-
-
-def responder_key_hash(spki_der: bytes) -> bytes:
-    """SHA-1 of the key's BIT STRING content (RFC 6960 4.2.1 KeyHash)."""
-    return hashlib.sha1(key_bytes(spki_der), usedforsecurity=False).digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +13,8 @@ from vagus.x509.certificates import PathCertificate
 from vagus.x509.crls.decoding import CERTIFICATE_HOLD
 from vagus.x509.dates import later
 from vagus.x509.der import oid_contents
-from vagus.x509.ocsp.messages import CertStatus, OcspResponse, SingleResponse, decode_ocsp_response, key_bytes
+from vagus.x509.keys import key_identifier
+from vagus.x509.ocsp.messages import CertStatus, OcspResponse, SingleResponse, decode_ocsp_response
 from vagus.x509.signatures import SignatureVerdicts
 
 _OCSP_SIGNING = oid_contents("1.3.6.1.5.5.7.3.9")
@@ -126,7 +126,7 @@ def _is_named(response: OcspResponse, candidate: PathCertificate) -> bool:
     """4.2.1: the ResponderID is the candidate's subject or the SHA-1 hash of its key."""
     if response.responder_name is not None:
         return response.responder_name.matches(candidate.subject)
-    return response.responder_key_hash == hashlib.sha1(key_bytes(candidate.spki_der), usedforsecurity=False).digest()
+    return response.responder_key_hash == key_identifier(candidate.spki_der)
 
 
 def _find_signer(

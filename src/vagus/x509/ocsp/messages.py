@@ -14,6 +14,7 @@ from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509 import extensions as ext
 from vagus.x509.certificates import Extension, PathCertificate, decode_certificate, read_extensions
+from vagus.x509.keys import key_bytes
 from vagus.x509.names.distinguished import DistinguishedName, decode_name
 
 MAX_REQUEST = 16_384  # bytes: a signature with its certificates fits; RFC 5019 wants requests under 255
@@ -116,14 +117,6 @@ class OcspResponse:
     singles: tuple[SingleResponse, ...]
     nonce: bytes | None
     certificates: tuple[PathCertificate, ...]
-
-
-def key_bytes(spki_der: bytes) -> bytes:
-    """The bytes of subjectPublicKey without its unused-bits byte, over which keys are hashed (4.1.1)."""
-    start, end = der.read_whole(spki_der, der.SEQUENCE, "subjectPublicKeyInfo")
-    _, algorithm_end = der.read_expected(spki_der, start, end, der.SEQUENCE, "algorithm of the key")
-    bits_start, bits_end = der.read_expected(spki_der, algorithm_end, end, der.BIT_STRING, "subjectPublicKey")
-    return der.whole_bytes(spki_der, bits_start, bits_end, "subjectPublicKey")
 
 
 # --- requests ----------------------------------------------------------------------------------------------------
