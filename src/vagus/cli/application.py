@@ -93,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _command()(args=given, prog_name="vagus", standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception as error:  # noqa: BLE001  the outermost door: whatever went wrong becomes a message and a code
-        if type(error).__name__ == "NoArgsIsHelpError":  # a group alone: its help is the answer
+    except Exception as error:  # noqa: BLE001  the outermost caller: every error becomes a message and a code
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group alone prints its help
             typer.echo(str(error), err=True)
         else:
             typer.echo(describe(error, is_json="--json" in given), err=True)

@@ -1,4 +1,4 @@
-"""`vagus backup|restore|restore-gap`: a consistent copy, and the way back."""
+"""`vagus backup|restore|restore-gap`: take a consistent copy, and restore it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CheckpointOption = Annotated[
 PublishedOption = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="The published log: its tiles and checkpoint, or a copy of them.")
 ]
-ListsOption = Annotated[
+CrlsOption = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE|FOLDER", help="The newest lists of our authorities. Repeatable."),
+    typer.Option(metavar="FILE|FOLDER", help="The newest CRLs of our authorities. Repeatable."),
 ]
 
 
@@ -50,7 +50,7 @@ def backup(
 ) -> None:
     """Copy database, sealed keystores, policy, plan, settings and checkpoint while serving goes on.
 
-    Prints the file's SHA-256 and notes it in the ledger. Not in it: the published log and lists, keystores behind
+    Prints the file's SHA-256 and notes it in the ledger. Not in it: the published log and CRLs, keystores that are
     links, and a PostgreSQL database (use its own tools).
     """
     from vagus.maintenance.backups import take_backup
@@ -70,14 +70,14 @@ def restore(
     *,
     published: PublishedOption = None,
     checkpoint: CheckpointOption = None,
-    crl: ListsOption = None,
+    crl: CrlsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring a backup back as the new folder --dir. It answers status and issues nothing until its gap is closed.
+    """Bring a backup back as the new folder --dir. It serves status and issues nothing until its gap is closed.
 
     Needs a folder that is new or empty and no passphrase; no other installation is touched. What happened since the
     backup is only in copies kept elsewhere: with the published log it knows at once what was revoked, with the newest
-    lists it hands those out, with a checkpoint it refuses a log that ends too early. Then `vagus restore-gap`.
+    CRLs it serves those, with a checkpoint it refuses a log that ends too early. Then `vagus restore-gap`.
     """
     from vagus.maintenance.backups import Published
     from vagus.maintenance.backups import restore as bring_back
@@ -99,8 +99,8 @@ def restore(
     output.say("Nothing is issued until `vagus restore-gap` closes the gap to the newest checkpoint kept elsewhere.")
     if published is None:
         output.say(
-            "Without the published log (--published) what was revoked since the backup is unknown: OCSP answers "
-            "nothing until the gap is closed."
+            "Without the published log (--published) what was revoked since the backup is unknown: OCSP says tryLater "
+            "until the gap is closed."
         )
 
 
@@ -109,7 +109,7 @@ def restore_gap(
     *,
     checkpoint: CheckpointOption = None,
     published: PublishedOption = None,
-    crl: ListsOption = None,
+    crl: CrlsOption = None,
     revoke: Annotated[bool, typer.Option("--revoke", help="Revoke every certificate issued in the gap.")] = False,
     accept: Annotated[bool, typer.Option("--accept", help="Leave them; what was revoked stays revoked.")] = False,
     new_origin: Annotated[
@@ -125,7 +125,7 @@ def restore_gap(
     """Close the gap after a restore, with an entry in the ledger; only then is anything issued again.
 
     The gap is what was issued between the backup and the loss. Shows how much that is, and asks. Needs the newest
-    checkpoint and, unless they were given to `restore`, the published log and the newest lists.
+    checkpoint and, unless they were given to `restore`, the published log and the newest CRLs.
     """
     from vagus.errors import Malformed
     from vagus.maintenance.restored_gap import close_gap, measure_gap
@@ -160,7 +160,7 @@ def restore_gap(
         }
     )
     if new_origin is not None:
-        output.say("This is another log: give devices, gates and auditors its verifier key, log_key above.")
+        output.say("This is another log: give devices, gateways and auditors its verifier key, log_key above.")
 
 
 def _verified(installation: Installation, checkpoint: Path | None) -> Checkpoint | None:

@@ -97,7 +97,7 @@ def show(
 ) -> None:
     """Show entries of the ledger in their order: the newest ones, or those from one leaf on.
 
-    People and devices stand in it as hashes. Changes nothing.
+    People and devices are in it as hashes. Changes nothing.
     """
     with open_installation(context) as installation:
         page = installation.operations.audit.read_entries(installation.actor, start=start, limit=limit, kind=kind)

@@ -1,4 +1,4 @@
-"""`vagus ca …`: authorities from the outside, from their first request to an emergency list."""
+"""`vagus ca …`: commands of authorities, from their first request to an emergency CRL."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def request(
     *,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")] = None,
 ) -> None:
-    """Write the request (PKCS#10 PEM) of an authority that waits, for a CA that lives elsewhere.
+    """Write the request (PKCS#10 PEM) of an authority that waits, for a CA elsewhere.
 
     Needs `root = "elsewhere"` in the plan, so that no ceremony here certifies it. What the other CA makes of it comes
     back with `vagus ca accept`.
@@ -163,28 +163,28 @@ def import_existing(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="The newest list of its old operator, PEM or DER; what it names stays revoked. Repeatable.",
+            help="The newest CRL of its old operator, PEM or DER; what it names stays revoked. Repeatable.",
         ),
     ] = None,
     unsafe_no_list: Annotated[
-        bool, typer.Option("--unsafe-no-list", help="It never published a list: nothing was ever revoked.")
+        bool, typer.Option("--unsafe-no-list", help="It never published a CRL: nothing was ever revoked.")
     ] = False,
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
     """Take over an existing CA with its key and its revocations; its name and extensions stay byte for byte.
 
-    Needs its name in the applied plan, its certificate and those above it, its key, the newest list of its old operator
+    Needs its name in the applied plan, its certificate and those above it, its key, the newest CRL of its old operator
     and a passphrase for its keystore here. The key is copied into the keystore: destroy KEY afterwards. It becomes the
     next generation of AUTHORITY and issues from then on. What it issued before and did not revoke is unknown here:
-    gates refuse it until the device enrols anew, and `vagus ca revoke-earlier` revokes it by its number.
+    gateways refuse it until the device enrols again, and `vagus ca revoke-earlier` revokes it by its number.
     """
     from vagus.errors import Malformed
     from vagus.keystore.passphrases import read_passphrase
     from vagus.reasons import Reason
 
     if not crl and not unsafe_no_list:
-        msg = "without its old operator's newest list, all that was revoked would be good again; give --crl FILE, or"
+        msg = "without its old operator's newest CRL, all that was revoked would be good again; give --crl FILE, or"
         raise Malformed(Reason.BAD_ARGUMENT, f"{msg} --unsafe-no-list where there never was one")
     crls = [der for path in crl or () for der in read_blocks(path, "X509 CRL")]
     read_blocks(chain, "CERTIFICATE")
@@ -210,7 +210,7 @@ def revoke_earlier(
 ) -> None:
     """Revoke a certificate that an imported CA issued before it came here, at once and for good.
 
-    It is in no inventory: only its number is written, into the CA's next list. Certificates that were issued here are
+    It is in no inventory: only its number is written, into the CA's next CRL. Certificates that were issued here are
     revoked with `vagus revoke --serial` or `vagus device revoke`.
     """
     from vagus.errors import Malformed
@@ -275,17 +275,17 @@ def retire(
 def emergency(
     context: typer.Context,
     envelope: Annotated[
-        Path, typer.Argument(metavar="ENVELOPE", help="A sealed list: keystores/AUTHORITY/emergency/*.sealed.")
+        Path, typer.Argument(metavar="ENVELOPE", help="A sealed CRL: keystores/AUTHORITY/emergency/*.sealed.")
     ],
     *,
     yes: YesOption = False,
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Revoke a subordinate authority now, with the list that the last ceremony sealed; no offline key is opened.
+    """Revoke a subordinate authority now, with the CRL that the last ceremony sealed; no offline key is opened.
 
-    Needs the passphrase `emergency`, and asks. Everything beneath the authority is refused from then on, by everybody,
-    for good; its devices enrol anew under the next generation (`vagus ca roll`, `vagus ceremony`).
+    Needs the passphrase `emergency`, and asks. Everything beneath the authority is refused from then on, everywhere and
+    for good; its devices enrol again under the next generation (`vagus ca roll`, `vagus ceremony`).
     """
     content = envelope.read_bytes()
     with open_installation(context, passphrase_source) as installation:
@@ -294,13 +294,13 @@ def emergency(
         check_confirmed(f"Revoke {named} with everything beneath it, for good?", is_assumed=yes)
         revoked, *crls = authorities.revoke_by_envelope(actor, content)
     Output(json).facts({"revoked": revoked, "lists": [spell_crl(name) for name in crls]})
-    typer.echo("vagus: hold a ceremony soon: the sealed lists of the others know nothing of this", err=True)
+    typer.echo("vagus: hold a ceremony soon: the sealed CRLs of the others do not contain this", err=True)
 
 
 def forget_dates(context: typer.Context, *, yes: YesOption = False, json: JsonOption = False) -> None:
-    """Let lists be signed again that a clock which ran ahead has dated into the future; set the clock first.
+    """Let CRLs be signed again that a clock which ran ahead has dated into the future; set the clock first.
 
-    Jobs that it put off, such as the end of a transferred device's old certificates, come when they should.
+    Jobs that it put off, such as the end of a transferred device's old certificates, run when they should.
     """
     with open_installation(context) as installation:
         authorities, actor = installation.operations.authorities, installation.actor

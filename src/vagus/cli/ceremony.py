@@ -31,10 +31,10 @@ def ceremony(
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make offline keys, certify every waiting request, sign the offline lists and seal emergency lists.
+    """Make offline keys, certify every waiting request, sign CRLs of offline authorities and seal emergency CRLs.
 
-    Needs the passphrases of every offline keystore (root, device CAs) and, to seal lists, of `emergency`. Held again
-    without anything waiting it renews the lists of the offline authorities: hold one every 90 days. Each step is in the
+    Needs the passphrases of every offline keystore (root, device CAs) and, to seal CRLs, of `emergency`. Held again
+    without anything waiting it renews the CRLs of the offline authorities: hold one every 90 days. Each step is in the
     ledger.
     """
     output = Output(json)

@@ -36,7 +36,7 @@ def spell_identity(certificate: PathCertificate) -> str | None:
 
 
 def certificate_facts(certificate: PathCertificate) -> Row:
-    """Who it is, as far as it tells; what does not decode is left out."""
+    """Whose certificate it is, as far as it says; what does not decode is left out."""
     from vagus.errors import Malformed
 
     identity, subject, issuer = None, None, None

@@ -1,4 +1,4 @@
-"""`vagus device add|list|show|state|transfer|revoke|hold|release|import`: the inventory from the outside."""
+"""`vagus device add|list|show|state|transfer|revoke|hold|release|import`: commands of the inventory."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def add(
     model: Annotated[str, typer.Option(metavar="MODEL", help="A model of the plan.")],
     serial: Annotated[str, typer.Option(metavar="SERIAL", help="The maker's serial number.")],
     udi: Annotated[str | None, typer.Option(metavar="UDI", help="Unique device identifier.")] = None,
-    place: Annotated[str | None, typer.Option(metavar="PLACE", help="Where it stands.")] = None,
+    place: Annotated[str | None, typer.Option(metavar="PLACE", help="Where it is.")] = None,
     host_name: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="A host name that its certificates carry, where it is a server. Repeatable."),
@@ -74,7 +74,7 @@ def add(
     """Add one device to the inventory; its identifier is drawn here. It may enrol from then on.
 
     No certificate is made: a token (`vagus token make`) or the maker's certificate lets it enrol. Many devices belong
-    into the plan or a maker's manifest (`vagus device import`).
+    in the plan or in a maker's manifest (`vagus device import`).
     """
     from vagus.fleet.devices import NewDevice
     from vagus.identifiers import UnitName
@@ -98,7 +98,7 @@ def list_devices(
     hospital: Annotated[str | None, typer.Option(metavar="LABEL", help="Only of this hospital, as in h1.")] = None,
     state: Annotated[str | None, typer.Option(metavar="STATE", help="Only in this state.")] = None,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only of this model.")] = None,
-    after: Annotated[str | None, typer.Option(metavar="DEVICE", help="Begin behind this device id.")] = None,
+    after: Annotated[str | None, typer.Option(metavar="DEVICE", help="Begin after this device id.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
     json: JsonOption = False,
 ) -> None:
@@ -146,7 +146,7 @@ def state(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Move a device on in its life: out of quarantine, into service, to its end.
+    """Change the state of a device in its life: out of quarantine, into service, to its end.
 
     Decommissioning revokes its certificates for good, and nothing comes back from there. A move that is not allowed
     names those that are.
@@ -163,7 +163,7 @@ def transfer(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Give a device to another compartment: it must enrol there anew, within a day; then its old certificates end."""
+    """Give a device to another compartment: it must enrol there again within a day; then its old certificates end."""
     with open_installation(context) as installation:
         moved = installation.operations.devices.transfer(installation.actor, device, unit)
     Output(json).facts(_row(moved))
@@ -175,7 +175,7 @@ def revoke(
     *,
     reason: Annotated[str, typer.Option(metavar="REASON", help=f"{REASONS}.")] = "unspecified",
     keep_enrolling: Annotated[
-        bool, typer.Option("--keep-enrolling", help="Only revoke: with its evidence it may enrol anew at once.")
+        bool, typer.Option("--keep-enrolling", help="Only revoke: with its evidence it may enrol again at once.")
     ] = False,
     yes: YesOption = False,
     json: JsonOption = False,
@@ -209,7 +209,7 @@ def revoke(
 def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
     """Suspend every certificate of a device at once, until it is released or revoked; it gets no other meanwhile.
 
-    Gates refuse it within seconds (ON_HOLD); lists say certificateHold. Its state stays as it is.
+    Gateways refuse it within seconds (ON_HOLD); CRLs say certificateHold. Its state stays as it is.
     """
     with open_installation(context) as installation:
         done = installation.operations.devices.hold(installation.actor, device)
@@ -252,8 +252,8 @@ def import_manifest(
 ) -> None:
     """Bind a maker's anchor to its models, and take its devices into the inventory.
 
-    Needs the models in the plan, and the anchor from a way that you trust: whoever it certifies may enrol as one of
-    these devices. Prints the anchor's SHA-256 to compare by telephone.
+    Needs the models in the plan, and the anchor from a source that you trust: a device that it certifies may enrol as
+    one of these. Prints the anchor's SHA-256 to compare by telephone.
     """
     from vagus.identifiers import UnitName
 

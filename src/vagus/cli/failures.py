@@ -1,4 +1,4 @@
-"""Every error as a message for people, one line for programs and a documented exit code; catches nothing by itself.
+"""Turns each error into a message for people, one line for programs and a documented exit code; catches none itself.
 
 0  done; accepted; sound
 1  refused: not trusted, not authorised, forbidden by policy; `doctor` found something
@@ -43,11 +43,11 @@ _CODES: tuple[tuple[type[VagusError], int], ...] = (
 
 
 _WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-"""A path that somebody named and that leads nowhere: trying again does not help."""
+"""A named path that leads nowhere: trying again does not help."""
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit code that tells a script what kind of error this was."""
+    """The exit code that shows a script what kind of error this was."""
     if isinstance(error, VagusError):
         return next((code for kind, code in _CODES if isinstance(error, kind)), DEFECT)
     if isinstance(error, _WRONG_PATH) or _wrong_use(error) is not None:

@@ -1,4 +1,4 @@
-"""Reads the files that people name, and tells what is wrong with them or with the place for one; writes none."""
+"""Reads the files that people name, and says what is wrong with them or with the place for one; writes none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MOST_BYTES = 16 * 1024 * 1024
-"""Of one file of certificates, lists or answers: a mistyped path may lead to a disk."""
+"""The largest file of certificates, CRLs or OCSP responses: a mistyped path may lead to a disk."""
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def naming(path: Path, *only: str) -> Iterator[None]:
 
 
 def check_place(path: Path) -> None:
-    """That a file can be made at `path`. A missing folder is made for nobody: the medium may not be mounted.
+    """Check that a file can be made at `path`. A missing folder is never made: the medium may not be mounted.
 
     Raises Malformed(BAD_ARGUMENT).
     """

@@ -89,7 +89,7 @@ def export(context: typer.Context) -> None:
 def upgrade(context: typer.Context) -> None:
     """Bring the database of an older release to this one.
 
-    Make a backup and stop `vagus serve` before; look with `vagus doctor` behind. Nothing to do is no error.
+    Take a backup and stop `vagus serve` before; run `vagus doctor` after. Nothing to do is no error.
     """
     with open_installation(context) as installation:
         schema = installation.operations.installation.upgrade(installation.actor)

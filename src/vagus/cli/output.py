@@ -1,4 +1,4 @@
-"""Tables for people, JSON for programs, progress bars for long work; decides nothing about what is said."""
+"""Prints tables for people, JSON for programs and progress bars for long work; words nothing itself."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Output:
             table.add_column(column.replace("_", " "), overflow="fold")
         for row in rows:
             table.add_row(*(_spell(row.get(column)) for column in columns))
-        # A pipe has no width: lines must not be broken at 80 columns there.
+        # A pipe has no width, so lines must not be broken at 80 columns there.
         console = Console(width=None if sys.stdout.isatty() else 220, highlight=False, markup=False)
         if rows:
             console.print(table)
@@ -57,7 +57,7 @@ class Output:
             typer.echo(f"{name.replace('_', ' '):<{width}}  {_spell(value)}")
 
     def say(self, sentence: str) -> None:
-        """A remark for people; programs are spared it."""
+        """A remark for people; it is not printed for programs."""
         if not self.is_json:
             typer.echo(sentence)
 
@@ -76,7 +76,7 @@ class Output:
 
 
 def confirm(question: str, *, is_assumed: bool) -> bool:
-    """Ask on a terminal; end of input and Ctrl-C are a no. Without one the answer is no, and `--yes` says so before."""
+    """Ask on a terminal; end of input and Ctrl-C mean no. Without a terminal it is no, and the text names `--yes`."""
     if is_assumed:
         return True
     if not sys.stdin.isatty():
@@ -90,7 +90,7 @@ def confirm(question: str, *, is_assumed: bool) -> bool:
 
 
 def check_confirmed(question: str, *, is_assumed: bool) -> None:
-    """Ask before anything is changed. Raises Exit(1) for any answer but yes, and says that nothing was changed."""
+    """Ask before anything is changed. Raises Exit(1) for anything but yes, and prints that nothing was changed."""
     if not confirm(question, is_assumed=is_assumed):
         typer.echo("vagus: not confirmed; nothing was changed", err=True)
         raise typer.Exit(REFUSED)

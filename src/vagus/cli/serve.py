@@ -26,11 +26,11 @@ def serve(
         typer.Option(metavar="NAME,NAME", help="Online authorities whose keys are opened: h1/icu,h1/infra; or `all`."),
     ] = "",
     role: Annotated[
-        Literal["all", "status"], typer.Option(help="`status`: lists, OCSP and the ledger alone; nothing is issued.")
+        Literal["all", "status"], typer.Option(help="`status`: CRLs, OCSP and the ledger alone; nothing is issued.")
     ] = "all",
     passphrase_source: PassphraseOption = None,
 ) -> None:
-    """Serve enrolment, status and gates until SIGTERM or Ctrl-C. Prints one JSON line when all doors are open.
+    """Serve enrolment, status and gateways until SIGTERM or Ctrl-C. Prints one JSON line when all listeners are open.
 
     Needs the passphrases of the authorities that it issues for, and of `log`, `ocsp` and `gate`. Without --issue-for it
     issues nothing. At SIGHUP the listeners of the plan that was applied meanwhile are taken, and another
@@ -40,8 +40,8 @@ def serve(
 
     with open_installation(context, passphrase_source) as installation:
         names = tuple(name.strip() for name in issue_for.split(",") if name.strip())
-        run(installation, issue_for=names, is_status_only=role == "status", ready=_tell)
+        run(installation, issue_for=names, is_status_only=role == "status", ready=_print_ready)
 
 
-def _tell(facts: Mapping[str, object]) -> None:
+def _print_ready(facts: Mapping[str, object]) -> None:
     typer.echo(encoder.dumps(facts, sort_keys=True))

@@ -1,4 +1,4 @@
-"""`vagus token make`: one-time enrolment tokens; shown once, kept nowhere."""
+"""`vagus token make`: one-time enrolment tokens, shown once and stored nowhere."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def make(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it to this new file with mode 0600 and show it nowhere.")
+        Path | None, typer.Option(metavar="FILE", help="Write it to this new file with mode 0600 and do not show it.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
     """Make a token with which one device may enrol once; it is shown here and never again.
 
     Needs a device of the inventory that may enrol (received, commissioned, in_service, on_loan or in_repair), and no
-    passphrase. Whoever has the token gets the device's certificate: give it to the installer by a safe way
+    passphrase. The bearer of the token gets the device's certificate: give it to the installer by a safe way
     (`vagus-agent enrol --token file:token`). A revoked device's tokens end.
     """
     import os
@@ -60,7 +60,7 @@ def make(
     from vagus.errors import Conflict, Malformed
     from vagus.reasons import Reason
 
-    if out is not None and out.exists():  # before a token is made that nobody could read
+    if out is not None and out.exists():  # before a token is made that could not be written
         msg = f"{out} exists already; a secret is never overwritten, choose another name"
         raise Conflict(Reason.ALREADY_EXISTS, msg, path=str(out))
     if out is not None and not os.access(out.parent, os.W_OK | os.X_OK):

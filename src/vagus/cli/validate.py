@@ -1,4 +1,4 @@
-"""`vagus validate`: the verifier by itself, over files; needs no installation and asks no network."""
+"""`vagus validate`: the verifier by itself, over files; needs no installation and no network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ROLES = (
 LeafArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="LEAF", help="The certificate to judge, PEM or DER; those behind it in the same file are its chain."
+        metavar="LEAF", help="The certificate to judge, PEM or DER; those after it in the same file are its chain."
     ),
 ]
 ChainArgument = Annotated[
@@ -42,18 +42,18 @@ RoleOption = Annotated[str, typer.Option(metavar="ROLE", help=_ROLES)]
 TimeOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="ISO 8601, as in 2027-03-01T12:00:00Z; now if left out.")
 ]
-ListsOption = Annotated[
+CrlsOption = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE", help="Revocation lists, PEM or DER, one of each issuer on the path. Repeatable."),
+    typer.Option(metavar="FILE", help="CRLs, PEM or DER, one of each issuer on the path. Repeatable."),
 ]
 ResponsesOption = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="OCSP responses, stapled ones for example. Repeatable.")
 ]
 SnapshotOption = Annotated[Path | None, typer.Option(metavar="FILE", help="A signed snapshot of what is revoked.")]
 SnapshotKeyOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The public key that its house signs snapshots with, PEM.")
+    Path | None, typer.Option(metavar="FILE", help="The public key that its installation signs snapshots with, PEM.")
 ]
-NoStatusOption = Annotated[bool, typer.Option("--unsafe-no-status", help="Do not ask whether anything is revoked.")]
+NoStatusOption = Annotated[bool, typer.Option("--unsafe-no-status", help="Do not check whether anything is revoked.")]
 DomainOption = Annotated[
     str | None, typer.Option(metavar="DOMAIN", help="It must name exactly one device under this domain.")
 ]
@@ -83,7 +83,7 @@ def validate(
     anchors: AnchorsOption,
     role: RoleOption,
     at: TimeOption = None,
-    crl: ListsOption = None,
+    crl: CrlsOption = None,
     ocsp: ResponsesOption = None,
     snapshot: SnapshotOption = None,
     snapshot_key: SnapshotKeyOption = None,
@@ -93,11 +93,11 @@ def validate(
     host_name: HostNameOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Judge a certificate with the gates' verifier, over files: exit code 0 accepted, 1 refused with a stable reason.
+    """Judge a certificate in files as the gateways do: exit code 0 accepted, 1 refused with a stable reason.
 
     Path (RFC 5280 6.1), purpose, revocation of the leaf and of every CA above it, and the names that are asked for.
-    Needs no installation and asks no network: anchors, lists and answers are files. Unlike `openssl verify` it refuses
-    where nothing is known about revocation, unless --unsafe-no-status says so.
+    Needs no installation and no network: anchors, CRLs and OCSP responses are files. Unlike `openssl verify` it refuses
+    where nothing is known about revocation, unless --unsafe-no-status is given.
     """
     from vagus.errors import Malformed, NotTrusted
     from vagus.reasons import Reason
@@ -105,7 +105,7 @@ def validate(
     from vagus.trust.validation import Expectation, Validator
     from vagus.x509.certificates import decode_certificate
 
-    if unit and group_domain is None:  # a compartment is read from the identity, which only the domain tells
+    if unit and group_domain is None:  # the compartment is part of the identity, which only the domain identifies
         msg = f"--unit {unit[0]} is checked in the name of a device: give its domain with --group-domain"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     moment = _decode_time(at)
@@ -136,7 +136,7 @@ def validate(
 
 
 def _accepted(accepted: AcceptedIdentity, moment: datetime) -> Row:
-    """The leaf as it tells; `identity_checked` where it names one device of the domain that was asked for."""
+    """What the leaf says; `identity_checked` where it names one device of the domain that was asked for."""
     name = accepted.device_name
     found = certificate_facts(accepted.path[0])
     return {
@@ -172,16 +172,16 @@ def _anchors(paths: Sequence[Path]) -> AnchorSet:
 
 
 def _status(
-    lists: Sequence[Path],
+    crls: Sequence[Path],
     responses: Sequence[Path],
     snapshot: tuple[Path | None, Path | None],
     presented: Sequence[bytes],
     trusted: AnchorSet,
     at: datetime,
 ) -> StatusSource:
-    """All that was given: lists and responses, each by who may sign it, and the snapshot. Each of them may refuse.
+    """Everything given: CRLs and responses, each checked by its signer, and the snapshot. Each of them may refuse.
 
-    The lists that are newer than the snapshot decide about what looks revoked in it.
+    CRLs that are newer than the snapshot decide about what looks revoked in it.
     """
     from vagus.errors import Malformed
     from vagus.reasons import Reason
@@ -193,39 +193,39 @@ def _status(
     from vagus.x509.ocsp.checks import OcspRules
     from vagus.x509.paths.search import Pool
 
-    taken = _snapshot(*snapshot, at)
-    if not lists and not responses and taken is None:
-        msg = "without lists, responses or a snapshot nothing is known about revocation"
+    loaded = _snapshot(*snapshot, at)
+    if not crls and not responses and loaded is None:
+        msg = "without CRLs, responses or a snapshot nothing is known about revocation"
         raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; give --crl FILE or --ocsp FILE, or --unsafe-no-status")
     known = [decode_certificate(der) for der in presented]
-    by_list, newer = (CrlStatus(Pool(trusted, known[1:]), rules=STRICT_CRL_RULES) for _ in range(2))
-    made = None if taken is None or taken.snapshot is None else taken.snapshot.facts.made_at
-    for path in lists:
+    by_crl, newer = (CrlStatus(Pool(trusted, known[1:]), rules=STRICT_CRL_RULES) for _ in range(2))
+    made = None if loaded is None or loaded.snapshot is None else loaded.snapshot.facts.made_at
+    for path in crls:
         found = read_blocks(path, "X509 CRL")
         with naming(path):
             for der in found:
-                dated = by_list.load(der, at).this_update
-                if made is not None and dated > made:  # of two of one second nobody knows which came first
+                dated = by_crl.load(der, at).this_update
+                if made is not None and dated > made:  # of two in one second it is unknown which came first
                     newer.load(der, at)
     if newer.loaded:
-        taken = _snapshot(*snapshot, at, on_hit=newer)
-    # a responder without id-pkix-ocsp-nocheck needs a status of its own: the lists tell, where there are any
-    by_response = OcspStatus(rules=OcspRules(responder_status=by_list.check_status if lists else None))
+        loaded = _snapshot(*snapshot, at, on_hit=newer)
+    # a responder without id-pkix-ocsp-nocheck needs a status of its own: the CRLs give it, where there are any
+    by_response = OcspStatus(rules=OcspRules(responder_status=by_crl.check_status if crls else None))
     known += [anchor.certificate for anchor in trusted if anchor.certificate is not None]
     for path in responses:
         response = read_file(path)
         with naming(path):
             by_response.load_any(response, known, at)
-    sources: list[StatusSource] = [by_list] if lists else []
+    sources: list[StatusSource] = [by_crl] if crls else []
     sources += [by_response] if responses else []
-    sources += [taken] if taken is not None else []
+    sources += [loaded] if loaded is not None else []
     return AllSources(sources)
 
 
 def _snapshot(
     snapshot: Path | None, key: Path | None, at: datetime, on_hit: StatusSource | None = None
 ) -> SnapshotStatus | None:
-    """The snapshot as a source of status; a hit in it that no list decides is a refusal."""
+    """The snapshot as a source of status; a hit in it that no CRL decides is a refusal."""
     from vagus.errors import Malformed
     from vagus.reasons import Reason
     from vagus.trust.snapshot_status import SnapshotStatus

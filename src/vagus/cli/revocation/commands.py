@@ -1,4 +1,4 @@
-"""`vagus revoke`: many certificates by plan: counted, approved, run in stages, paused, stopped; one device is simpler.
+"""`vagus revoke`: many certificates by plan, which is counted, approved, run in stages, paused or stopped.
 
 A plan whose approvals are missing waits: exit code 3, until `approve` by another operator and `run`.
 """
@@ -26,7 +26,7 @@ PlanArgument = Annotated[
 ]
 LateOption = Annotated[
     bool,
-    typer.Option("--ignore-late-lists", help="Go on although earlier revocations still wait for a published list."),
+    typer.Option("--ignore-late-lists", help="Go on although earlier revocations still wait for a published CRL."),
 ]
 _Many = list[str] | None
 SerialOption = Annotated[
@@ -58,7 +58,7 @@ _HELP = """Revoke, hold or release many certificates, by a plan that is counted,
 Name them by the options below; several kinds narrow each other (a unit and a model: that unit's devices of that
 model). The counts are shown first, then one question. Where policy asks for one approval (yours) the first stage runs
 at once. Where it asks for more, the plan is written down and the exit code is 3: another operator gives `vagus revoke
-approve ID`, then `vagus revoke run ID`. Needs no passphrase; `vagus serve` publishes the lists.
+approve ID`, then `vagus revoke run ID`. Needs no passphrase; `vagus serve` publishes the CRLs.
 
 With keyCompromise, cessationOfOperation or privilegeWithdrawn, devices that are named (by device, unit, hospital,
 model or batch) are also locked out, as by `vagus device revoke`: quarantined, their tokens ended.
@@ -176,7 +176,7 @@ def run(
     ignore_late_lists: LateOption = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask between stages.")] = False,
     hand_over: Annotated[
-        bool, typer.Option("--hand-over", help="Leave this stage to a process that serves, whatever becomes of it.")
+        bool, typer.Option("--hand-over", help="Leave this stage to a serving process, also when this command ends.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -196,7 +196,7 @@ def run(
 
 
 def pause(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False) -> None:
-    """Let a plan that runs, in whatever process, pause after its present step of at most 200 certificates.
+    """Let a plan that runs in any process pause after its present step of at most 200 certificates.
 
     `vagus revoke run ID` goes on from there. A stage that was handed over to a server does not begin either.
     """
@@ -279,7 +279,7 @@ def _preview_and_propose(
 def _run_stages(
     installation: Installation, plan: RevocationPlan, output: Output, *, is_assumed: bool, ignores_late_crls: bool
 ) -> None:
-    """Stage after stage, as long as the answer is yes; then the plan as it is."""
+    """Run stage after stage, as long as the operator says yes; then show the plan."""
     from vagus.operations.revocation import PlanState
 
     plans, actor = installation.operations.revocation, installation.actor
@@ -357,7 +357,7 @@ def _check_approved(plan: RevocationPlan, output: Output) -> None:
 
 
 def _check_nothing_before(context: typer.Context) -> None:
-    """An option before a subcommand would be dropped without a word, where it might have narrowed what happens."""
+    """An option before a subcommand would be dropped silently, though it was meant to narrow what happens."""
     from vagus.errors import Malformed
     from vagus.reasons import Reason
 
@@ -367,7 +367,7 @@ def _check_nothing_before(context: typer.Context) -> None:
     if given:
         option = "--" + given[0].replace("_", "-")
         msg = (
-            f"{option} stands before `{context.invoked_subcommand}` and would not count there; write it behind, or "
+            f"{option} is written before `{context.invoked_subcommand}` and would not count there; write it after, or "
             "leave it out: a plan has its selection already"
         )
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=option)
