@@ -24,7 +24,7 @@ _REGARDLESS: Final = ":regardless"
 
 @dataclass(frozen=True, slots=True)
 class StageJob:
-    """What a job asks for: the stage of a plan, by whom, and whether it goes on although CRLs are overdue."""
+    """What a job asks for: a stage of a plan, for which operator, and whether it goes on although CRLs are overdue."""
 
     plan: int
     stage: int

@@ -1,4 +1,4 @@
-"""Who acts: the person or program for whom an operation runs, with roles and scope; authenticates nothing."""
+"""Who acts: the person or program that asks for an operation, with roles and scope; authenticates nothing."""
 
 from __future__ import annotations
 

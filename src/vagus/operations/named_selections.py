@@ -36,7 +36,7 @@ class NamedSelection:
 
 
 def name_selection(connection: Connection, selection: Selection) -> NamedSelection:
-    """The names behind a selection."""
+    """The names of what a selection holds by row numbers."""
     known = {one.id: one for one in list_authorities(connection)}
     found = [find_by_leaf(connection, leaf) for leaf in selection.leaves]
     issuers = [known[one] for one in selection.authority_ids if one in known]

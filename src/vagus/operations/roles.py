@@ -64,8 +64,9 @@ class Act(StrEnum):
 _ADMINISTRATOR, _PKI, _CLINIC, _SECURITY, _AUDITOR, _LINE = Role
 _PEOPLE = frozenset({_ADMINISTRATOR, _PKI, _CLINIC, _SECURITY, _AUDITOR})
 
-# The rule behind the rows: who engineers devices moves them, who answers for security ends them, who runs the PKI may
-# do both; an auditor reads everything and changes nothing; an administrator looks after the installation itself.
+# The rule of the rows: a clinical engineer moves devices through their life, a security officer ends certificates, a
+# PKI operator may do both. An auditor reads everything and changes nothing. An administrator looks after the
+# installation itself.
 MAY: Final[Mapping[Act, frozenset[Role]]] = MappingProxyType(
     {
         Act.READ_DEVICES: _PEOPLE,

@@ -77,7 +77,7 @@ class Installation(Parts):
 
     @cached_property
     def actor(self) -> Actor:
-        """The local account: the installation's files belong to it, whoever acts through it."""
+        """The local account, to which the installation's files belong."""
         return local_actor()
 
     @cached_property

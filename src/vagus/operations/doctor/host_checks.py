@@ -43,7 +43,7 @@ def check_permissions(seen: Examined) -> Iterator[Finding]:
 
 
 def check_operators(seen: Examined) -> Iterator[Finding]:
-    """Two approvals are two people only where the system can tell them apart."""
+    """Two approvals are two people only where the system can distinguish them."""
     if has_login():
         yield Finding("operators", State.WELL, f"the login that acts here is {seen.actor.id}")
         return
