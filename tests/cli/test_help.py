@@ -59,7 +59,7 @@ def test_arguments_and_options_say_what_they_are(name: str) -> None:
     ("name", "words"),
     [
         ("token make", ("7 days", "90 days", "inventory", "--token")),
-        ("ca import", ("applied plan", "newest list", "passphrase", "revoke-earlier", "destroy KEY")),
+        ("ca import", ("applied plan", "newest CRL", "passphrase", "revoke-earlier", "destroy KEY")),
         ("restore", ("new or empty", "restore-gap", "published log")),
         ("revoke run", ("approvals", "paused")),
         ("revoke stop", ("stays done", "pause")),

@@ -113,6 +113,11 @@ class Hierarchy:
         self._write_request(planned.name, generation, request_der)
         return RequestedAuthority(authority_id, f"{planned.name}#{generation}", request_der)
 
+    def request_planned(self, planned: PlannedAuthority, *, by: str) -> None:
+        """As `request`; the next generation where the newest one has retired."""
+        newest = self._find_newest(planned.name)
+        self.request(planned, by=by, is_rekey=newest is not None and newest.state != rows.REQUESTED)
+
     def accept_certificate(self, name: str, chain_pem: bytes, *, by: str) -> str:
         """Accept the certificate that a CA elsewhere made for our request: it comes first, then those above it.
 

@@ -18,11 +18,12 @@ from vagus.tlog.checkpoint import NoteKey, verify_checkpoint
 from vagus.tlog.tiles import CHECKPOINT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from vagus.operations.actor import Actor
-    from vagus.records.engine.database import Connection, Database
+    from vagus.parts import Parts
+    from vagus.records.engine.database import Connection
     from vagus.tlog.checkpoint import Checkpoint
 
 _PART = 5000
@@ -51,11 +52,7 @@ class LedgerPage:
 class Audit:
     """What an operator may do with the ledger."""
 
-    database: Database
-    log: Path
-    """The folder of the published log."""
-    verifier: Callable[[], str]
-    """The ledger's verifier key (C2SP vkey)."""
+    parts: Parts
 
     def verify(
         self, actor: Actor, *, published: Path | None = None, key: str | None = None, against: Checkpoint | None = None
@@ -72,9 +69,9 @@ class Audit:
             return verify_log(published, public_key=public_key, against=against), None
         # The database against what it published comes first: only so is the first leaf known that differs.
         compared = None
-        if (self.log / CHECKPOINT).exists():
-            compared = verify_published(self.database, self.log, public_key=public_key).size
-        source = self.log if compared is not None and self._is_restored() else self.database
+        if (self.parts.settings.log / CHECKPOINT).exists():
+            compared = verify_published(self.parts.database, self.parts.settings.log, public_key=public_key).size
+        source = self.parts.settings.log if compared is not None and self._is_restored() else self.parts.database
         return verify_log(source, public_key=public_key, against=against), compared
 
     def verify_note(self, actor: Actor, note: bytes, *, key: str | None = None) -> Checkpoint:
@@ -94,7 +91,7 @@ class Audit:
         if kind is not None and kind not in kinds:
             msg = f"{kind!r} is no kind of entry; there are {', '.join(kinds)}"
             raise Malformed(Reason.BAD_ARGUMENT, msg, value=kind)
-        with self.database.reading() as connection:
+        with self.parts.database.reading() as connection:
             size = load_head(connection).size
             if start is None:
                 return LedgerPage(size, tuple(_newest(connection, size, limit, kind)))
@@ -103,17 +100,17 @@ class Audit:
     def read_checkpoint(self, actor: Actor) -> tuple[Checkpoint, Path]:
         """The checkpoint that is published now, verified, and its file. Raises Unavailable(CHECKPOINT_INVALID)."""
         check_may(actor, Act.READ_LEDGER)
-        found = load_published(self.log, self._key(None))
+        found = load_published(self.parts.settings.log, self._key(None))
         if found is None:
             raise Unavailable(Reason.CHECKPOINT_INVALID, "nothing is published yet; `vagus serve` publishes the ledger")
-        return found, self.log / CHECKPOINT
+        return found, self.parts.settings.log / CHECKPOINT
 
     def _key(self, vkey: str | None) -> NoteKey:
-        return NoteKey.decode((vkey or self.verifier()).strip())
+        return NoteKey.decode((vkey or self.parts.log_verifier).strip())
 
     def _is_restored(self) -> bool:
         """Whether lost entries came back whose certificates wait for an operator's decision: the tables lack them."""
-        with self.database.reading() as connection:
+        with self.parts.database.reading() as connection:
             return load_installation(connection).restored_at is not None
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from vagus.authority.ceremony import CeremonyReport, find_pending
+from vagus.authority.ceremony import Ceremony, CeremonyReport, find_pending
 from vagus.authority.crls.emergency import is_ready
+from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuers import is_live
+from vagus.keystore.envelopes import EnvelopeSealer
 from vagus.monitoring.status_watch import watch_crls
 from vagus.operations.roles import Act, check_may
+from vagus.parts import EMERGENCY
 from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities, list_children
 from vagus.records.plan_rows import link_parent
 from vagus.records.publications import list_facts
@@ -17,27 +20,11 @@ from vagus.records.publications import list_facts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vagus.authority.ceremony import Ceremony
-    from vagus.clock import Clock
-    from vagus.fleet.plans.planning import Planning, RequestAuthority
     from vagus.monitoring.unpublished_revocations import UnpublishedRevocations
     from vagus.operations.actor import Actor
+    from vagus.parts import Parts
     from vagus.policy.plans import PlannedAuthority
-    from vagus.policy.values import PolicyPack
-    from vagus.records.engine.database import Database
-    from vagus.records.engine.writer import Batch, Writer
-    from vagus.settings import Settings
-
-EMERGENCY = "emergency"
-"""The name under which a passphrase source for sealed emergency CRLs is given."""
-
-
-class MakeCeremony(Protocol):
-    """Prepares one ceremony of `by`, which reports each step to `advance`. Raises as opening its keys does."""
-
-    def __call__(self, by: str, advance: Callable[[str], None]) -> Ceremony:
-        """The ceremony, not yet held."""
-        ...
+    from vagus.records.engine.writer import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +45,11 @@ class WaitingForCeremony:
     unpublished: tuple[UnpublishedRevocations, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Ceremonies:
     """What an operator may do with ceremonies."""
 
-    settings: Settings
-    pack: PolicyPack
-    database: Database
-    writer: Callable[[], Writer]
-    clock: Clock
-    planning: Planning
-    request_authority: RequestAuthority
-    can_seal: Callable[[], bool]
-    """Whether a passphrase for sealed emergency CRLs is at hand."""
-    make_ceremony: MakeCeremony
-    check_settled: Callable[[], None]
+    parts: Parts
 
     def find_waiting(self, actor: Actor) -> WaitingForCeremony:
         """The authorities that wait for a ceremony, and the offline ones whose CRLs lack a revocation.
@@ -90,18 +67,18 @@ class Ceremonies:
         Conflict(RESTORE_UNSETTLED), and as `Ceremony.hold`.
         """
         check_may(actor, Act.HOLD_CEREMONY)
-        self.check_settled()
-        planned = self.planning.load_adopted().authorities()
+        self.parts.set_backs.check_settled()
+        planned = self.parts.planning.load_adopted().authorities()
         # 1. Offline keys are made here and nowhere else.
         waiting = set(self._waiting())
         for one in planned:
             if one.kind.is_offline and one.name in waiting:
-                self.request_authority(one, actor.id)
+                self.parts.hierarchy.request_planned(one, by=actor.id)
                 advance(one.name)
         # 2. Requests that were made before the authority above them are linked to it.
         self._link(planned)
         # 3. Certificates, CRLs, sealed CRLs.
-        return self.make_ceremony(actor.id, advance).hold()
+        return self._prepare(actor.id, advance).hold()
 
     def hold_if_due(self, actor: Actor, *, advance: Callable[[str], None]) -> CeremonyReport | None:
         """Hold a ceremony where it would do something for the first time; None where it is not due. Raises as `hold`.
@@ -110,9 +87,9 @@ class Ceremonies:
         elsewhere do not: no ceremony here can help them.
         """
         check_may(actor, Act.HOLD_CEREMONY)
-        planned = self.planning.load_adopted().authorities()
+        planned = self.parts.planning.load_adopted().authorities()
         self._link(planned)
-        with self.database.reading() as connection:
+        with self.parts.database.reading() as connection:
             existing = list_authorities(connection)
             alive = {row.name for row in existing if row.state in {REQUESTED, ACTIVE}}
             lacks_key = any(one.kind.is_offline and one.name not in alive for one in planned)
@@ -122,7 +99,7 @@ class Ceremonies:
                 or bool(find_pending(connection))
                 or any(not list_facts(connection, row.id) for row in offline)
             )
-        seals = self.settings.kind == "hospital" and self.can_seal()
+        seals = self.parts.settings.kind == "hospital" and self.parts.sources.find(EMERGENCY) is not None
         if is_due or self._unpublished() or (seals and self.find_sealed().missing):
             return self.hold(actor, advance=advance)
         return None
@@ -132,14 +109,14 @@ class Ceremonies:
         ready: list[str] = []
         missing: list[str] = []
         outdated: list[str] = []
-        now = self.clock.now()
+        now = self.parts.clock.now()
         at = int(now.timestamp())
-        with self.database.reading() as connection:
+        with self.parts.database.reading() as connection:
             for above in list_authorities(connection):
                 if not above.is_offline or not is_live(above, at):
                     continue
                 newest = list_facts(connection, above.id)
-                folder = self.settings.keystores / above.slug / "emergency"
+                folder = self.parts.settings.keystores / above.slug / "emergency"
                 for below in list_children(connection, above.id):
                     envelope = folder / f"{below.slug}.{below.generation}.sealed"
                     if not is_live(below, at):
@@ -152,17 +129,48 @@ class Ceremonies:
                         outdated.append(below.reference)
         return SealedCrls(tuple(ready), tuple(missing), tuple(outdated))
 
+    def _prepare(self, by: str, advance: Callable[[str], None]) -> Ceremony:
+        parts, settings = self.parts, self.parts.settings
+        passphrase = parts.sources.find(EMERGENCY) if settings.kind == "hospital" else None
+        publisher = CrlPublisher(
+            parts.pack,
+            parts.database,
+            parts.writer,
+            parts.clock,
+            folder=settings.published,
+            bound=parts.make_clock_bound(),
+        )
+        sealer = None
+        if passphrase is not None:
+            sealer = EnvelopeSealer(
+                passphrase, entropy=parts.entropy, kdf=settings.kdf, unsafe_fast=settings.unsafe_fast_kdf
+            )
+        return Ceremony(
+            parts.pack,
+            parts.database,
+            parts.writer,
+            parts.entropy,
+            issuance=parts.issuance,
+            publisher=publisher,
+            keystore_of=parts.keystore,
+            status_url=parts.status_url,
+            by=by,
+            sealer=sealer,
+            is_maker=settings.kind == "maker",
+            advance=advance,
+        )
+
     def _waiting(self) -> tuple[str, ...]:
-        planned = self.planning.load_adopted().authorities() if self.settings.plan.exists() else ()
-        with self.database.reading() as connection:
+        planned = self.parts.planning.load_adopted().authorities() if self.parts.settings.plan.exists() else ()
+        with self.parts.database.reading() as connection:
             existing = list_authorities(connection)
         alive = {row.name for row in existing if row.state in {REQUESTED, ACTIVE}}
         missing = [one.name for one in planned if one.kind.is_offline and one.name not in alive]
         return (*missing, *(row.reference for row in existing if row.state == REQUESTED))
 
     def _unpublished(self) -> tuple[UnpublishedRevocations, ...]:
-        with self.database.reading() as connection:
-            watched = watch_crls(connection, self.pack, self.clock.now(), self.settings.keystores)
+        with self.parts.database.reading() as connection:
+            watched = watch_crls(connection, self.parts.pack, self.parts.clock.now(), self.parts.settings.keystores)
         return tuple(one for one in watched.unpublished if one.is_offline)
 
     def _link(self, planned: tuple[PlannedAuthority, ...]) -> None:
@@ -173,4 +181,4 @@ class Ceremonies:
                 if one.parent is not None:
                     link_parent(batch.connection, one.name, one.parent)
 
-        self.writer().submit(act).result()
+        self.parts.writer.submit(act).result()

@@ -12,8 +12,9 @@ from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
 from vagus.ledger.entries import PolicyAdopted
 from vagus.operations.roles import Act, check_may
+from vagus.parts import CHECKPOINT_KEY, LOG_KEYSTORE
 from vagus.records.engine.database import SCHEMA
-from vagus.records.installation import InstallationRow, insert_installation, load_installation, set_policy
+from vagus.records.installation import InstallationRow, insert_installation, set_policy
 from vagus.records.log import load_head
 from vagus.records.plan_rows import export_rows
 from vagus.settings import FILE_NAME
@@ -21,55 +22,40 @@ from vagus.tlog.checkpoint import NoteKey
 from vagus.x509.algorithms import KeyAlgorithm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from vagus.clock import Clock, Entropy
-    from vagus.keystore.software import SoftwareKeystore
     from vagus.operations.actor import Actor
-    from vagus.policy.values import PolicyPack
-    from vagus.records.engine.database import Database
-    from vagus.records.engine.writer import Batch, Writer
+    from vagus.parts import Parts
+    from vagus.records.engine.writer import Batch
     from vagus.settings import Settings
 
-LOG_KEYSTORE = "log"
-CHECKPOINT_KEY = "checkpoint"
-"""The key that signs the ledger's checkpoints, in the keystore `log`."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class InstallationActs:
     """What an operator may do with the installation itself."""
 
-    settings: Settings
-    pack: Callable[[], PolicyPack]
-    database: Database
-    writer: Callable[[], Writer]
-    clock: Clock
-    entropy: Entropy
-    keystore_or_new: Callable[[str], SoftwareKeystore]
+    parts: Parts
 
     def begin(self, actor: Actor) -> None:
         """Make database, checkpoint key and the ledger's first entry, after its settings were written."""
         check_may(actor, Act.BEGIN_INSTALLATION)
-        origin = self.settings.origin
-        self.database.create()
-        first = InstallationRow(origin, int(self.clock.now().timestamp()), self.entropy(32))
-        keystore = self.keystore_or_new(LOG_KEYSTORE)
+        origin = self.parts.settings.origin
+        self.parts.database.create()
+        first = InstallationRow(origin, int(self.parts.clock.now().timestamp()), self.parts.entropy(32))
+        keystore = self.parts.keystore_or_new(LOG_KEYSTORE)
         keystore.generate(CHECKPOINT_KEY, KeyAlgorithm.ED25519, {Purpose.CHECKPOINT}, f"log:{origin}")
-        self.writer().submit(lambda batch: insert_installation(batch.connection, first)).result()
-        self._adopt(actor)
+        self.parts.writer.submit(lambda batch: insert_installation(batch.connection, first)).result()
+        adopt_policy(self.parts, actor)
         key = NoteKey.of_spki(origin, keystore.load(CHECKPOINT_KEY).spki_der)
-        replace_durably(self.settings.log_key, (key.encode() + "\n").encode(), GROUP_FILE)
+        replace_durably(self.parts.settings.log_key, (key.encode() + "\n").encode(), GROUP_FILE)
 
     def adopt_policy(self, actor: Actor) -> bool:
-        """Write into the ledger which policy pack is in force, where it is another than before; whether it was."""
+        """As the function `adopt_policy`, for a process that serves."""
         check_may(actor, Act.ADOPT_POLICY)
-        return self._adopt(actor)
+        return adopt_policy(self.parts, actor)
 
     def export(self, actor: Actor) -> dict[str, object]:
         """Everything that a plan describes, and the ledger's size and root, as plain values."""
         check_may(actor, Act.EXPORT_INSTALLATION)
-        with self.database.reading() as connection:
+        with self.parts.database.reading() as connection:
             head = load_head(connection)
             rows: dict[str, object] = dict(export_rows(connection))
         return {**rows, "ledger": {"size": head.size, "root": head.root.hex()}}
@@ -77,22 +63,23 @@ class InstallationActs:
     def upgrade(self, actor: Actor) -> str:
         """Bring the database of an older release to this one; gives the schema that it has then."""
         check_may(actor, Act.UPGRADE_INSTALLATION)
-        self.database.upgrade()
+        self.parts.database.upgrade()
         return SCHEMA
 
-    def _adopt(self, actor: Actor) -> bool:
-        pack = self.pack()
-        digest = bytes.fromhex(pack.sha256)
-        with self.database.reading() as connection:
-            if load_installation(connection).policy_sha256 == digest:
-                return False
 
-        def act(batch: Batch) -> None:
-            set_policy(batch.connection, digest)
-            append(batch, PolicyAdopted(pack.name, pack.version, digest, actor.id))
+def adopt_policy(parts: Parts, actor: Actor) -> bool:
+    """Write into the ledger which policy pack is in force, where it is another than before; whether it was."""
+    pack = parts.pack
+    digest = bytes.fromhex(pack.sha256)
+    if parts.row.policy_sha256 == digest:
+        return False
 
-        self.writer().submit(act).result()
-        return True
+    def act(batch: Batch) -> None:
+        set_policy(batch.connection, digest)
+        append(batch, PolicyAdopted(pack.name, pack.version, digest, actor.id))
+
+    parts.writer.submit(act).result()
+    return True
 
 
 def take_back(settings: Settings) -> None:

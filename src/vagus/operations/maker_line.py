@@ -21,26 +21,17 @@ from vagus.records.plan_rows import list_fingerprints, list_other_births
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from vagus.authority.issuance import Issuance, IssuedCertificate
-    from vagus.authority.issuers import Issuer
-    from vagus.fleet.plans.planning import Planning
+    from vagus.authority.issuance import IssuedCertificate
     from vagus.operations.actor import Actor
-    from vagus.records.engine.database import Database
-    from vagus.records.engine.writer import Batch, Writer
+    from vagus.parts import Parts
+    from vagus.records.engine.writer import Batch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class MakerLine:
     """What an operator may do on a maker's line."""
 
-    database: Database
-    writer: Callable[[], Writer]
-    planning: Planning
-    issuance: Callable[[], Issuance]
-    open_issuer: Callable[[], Issuer]
-    """The line CA with its key."""
-    hardware_type: str
-    """The maker's OID for the kind of hardware module (RFC 4108 section 5)."""
+    parts: Parts
 
     def choose(
         self, actor: Actor, *, batches: Sequence[str] | None = None, serials: Sequence[str] | None = None
@@ -65,11 +56,11 @@ class MakerLine:
         self._check_first(births, is_again=is_again, by=actor.id)
         plan = self._plan()
         line = IDevIDIssuance(
-            self.issuance(),
-            self.open_issuer(),
+            self.parts.issuance,
+            self.parts.open_issuers(["line"])["line"],
             maker=plan.title,
             country=plan.country,
-            hardware_type=self.hardware_type,
+            hardware_type=f"{self.parts.pack.arc}.4",
         )
         return line.issue(births, advance)
 
@@ -81,7 +72,7 @@ class MakerLine:
         check_may(actor, Act.ISSUE_IDEVIDS)
         plan = self._plan()
         wanted = _chosen(plan, batches, None)
-        with self.database.reading() as connection:
+        with self.parts.database.reading() as connection:
             root = find_newest(connection, "root")
             born = list_fingerprints(connection, [owner_of(number) for _, number in wanted])
         if root is None or root.certificate_der is None:
@@ -100,7 +91,7 @@ class MakerLine:
         return manifest, len(born)
 
     def _plan(self) -> MakerPlan:
-        plan = self.planning.load_adopted()
+        plan = self.parts.planning.load_adopted()
         if not isinstance(plan, MakerPlan):
             msg = "this is a hospital's installation; birth certificates are made in the maker's own"
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg)
@@ -108,7 +99,7 @@ class MakerLine:
 
     def _check_first(self, births: Sequence[LineDevice], *, is_again: bool, by: str) -> None:
         keys = {owner_of(one.serial): one.public_key.spki_sha256 for one in births}
-        with self.database.reading() as connection:
+        with self.parts.database.reading() as connection:
             born = list_other_births(connection, keys)
         if not born:
             return
@@ -124,7 +115,7 @@ class MakerLine:
             for owner in born:
                 append(batch, OperatorAct("idevid-again", by, subject=owner, detail_sha256=keys[owner]))
 
-        self.writer().submit(note).result()
+        self.parts.writer.submit(note).result()
 
 
 def _chosen(plan: MakerPlan, names: Sequence[str] | None, serials: Sequence[str] | None) -> list[tuple[str, str]]:

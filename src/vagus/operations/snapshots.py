@@ -6,35 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.authority.crls.files import CrlFiles
-from vagus.authority.snapshots import MadeSnapshot, SnapshotMaker
+from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, MadeSnapshot, SnapshotMaker, open_snapshot_key
 from vagus.errors import Conflict
 from vagus.operations.roles import Act, check_may
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import timedelta
-    from pathlib import Path
 
-    from vagus.clock import Clock, Entropy
     from vagus.keystore.signing import SigningKey
     from vagus.operations.actor import Actor
-    from vagus.records.engine.database import Database
-    from vagus.records.engine.writer import Writer
+    from vagus.parts import Parts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Snapshots:
     """What an operator may do with snapshots."""
 
-    database: Database
-    writer: Callable[[], Writer]
-    clock: Clock
-    entropy: Entropy
-    open_key: Callable[[], SigningKey]
-    """The key that signs snapshots, made when it is first asked for."""
-    published: Path
-    check_settled: Callable[[], None]
+    parts: Parts
 
     def make(self, actor: Actor, *, one_in: int, lifetime: timedelta) -> MadeSnapshot:
         """A snapshot of what is revoked now: of good certificates one in `one_in` looks revoked by chance.
@@ -44,15 +33,21 @@ class Snapshots:
         does where the log is not at hand or comes late.
         """
         check_may(actor, Act.MAKE_SNAPSHOT)
-        self.check_settled()
-        newer = CrlFiles(self.database, self.published).find_newer()
+        self.parts.set_backs.check_settled()
+        newer = CrlFiles(self.parts.database, self.parts.settings.published).find_newer()
         if newer:
             msg = f"{newer[0].stem}.crl is newer than the database says, which was brought back from an older state"
             raise Conflict(Reason.RESTORE_UNSETTLED, f"{msg}; close the gap with `vagus restore-gap` first")
-        maker = SnapshotMaker(self.database, self.writer(), self.clock, self.entropy, self.open_key())
+        maker = SnapshotMaker(
+            self.parts.database, self.parts.writer, self.parts.clock, self.parts.entropy, self._open_key()
+        )
         return maker.make(one_in=one_in, lifetime=lifetime, by=actor.id)
 
     def read_key(self, actor: Actor) -> bytes:
         """The public key that signs snapshots, as SubjectPublicKeyInfo (DER)."""
         check_may(actor, Act.MAKE_SNAPSHOT)
-        return self.open_key().spki_der
+        return self._open_key().spki_der
+
+    def _open_key(self) -> SigningKey:
+        """The key that signs snapshots, made when it is first asked for."""
+        return open_snapshot_key(self.parts.keystore_or_new(SNAPSHOT_KEYSTORE), self.parts.settings.origin)

@@ -9,20 +9,18 @@ from vagus.operations.devices import find_named
 from vagus.operations.roles import Act, check_may, check_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import timedelta
 
-    from vagus.fleet.tokens import MadeToken, TokenIssuer
+    from vagus.fleet.tokens import MadeToken
     from vagus.operations.actor import Actor
-    from vagus.records.engine.database import Database
+    from vagus.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """What an operator may do with enrolment tokens."""
 
-    database: Database
-    issuer: Callable[[], TokenIssuer]
+    parts: Parts
 
     def make(self, actor: Actor, device: str, *, life: timedelta | None = None) -> MadeToken:
         """A token with which `device` (its id, or MODEL:SERIAL) may enrol once; `life` is the policy's if left out.
@@ -31,6 +29,6 @@ class Tokens:
         that may not enrol.
         """
         check_may(actor, Act.MAKE_TOKEN)
-        found = find_named(self.database, device)
+        found = find_named(self.parts.database, device)
         check_scope(actor, found.unit)
-        return self.issuer().make(found.id, by=actor.id, life=life).result()
+        return self.parts.tokens.make(found.id, by=actor.id, life=life).result()

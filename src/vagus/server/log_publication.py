@@ -11,7 +11,7 @@ from vagus.errors import Unavailable
 from vagus.jobs.part import Part, PartHealth
 from vagus.jobs.periodic import Task
 from vagus.ledger.publish import LogPublisher
-from vagus.operations.installation import LOG_KEYSTORE
+from vagus.parts import LOG_KEYSTORE
 
 if TYPE_CHECKING:
     from vagus.wiring import Installation

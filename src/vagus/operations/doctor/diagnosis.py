@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import VagusError
 from vagus.operations.doctor import host_checks, record_checks, status_checks
-from vagus.operations.doctor.findings import Examined, Finding, State
+from vagus.operations.doctor.findings import Finding, State
 from vagus.operations.roles import Act, check_may
 
 if TYPE_CHECKING:
     from vagus.operations.actor import Actor
+    from vagus.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
     """What an operator may ask about the health of the installation."""
 
-    examine: Callable[[Actor], Examined]
+    parts: Parts
 
     def diagnose(self, actor: Actor, *, connect_to: tuple[str, int] | None = None) -> Iterator[Finding]:
         """Every finding. A check that fails to run is itself a finding.
@@ -28,11 +29,11 @@ class Doctor:
         `connect_to` (host, port) is asked for what is published in place of the status URL's own host.
         """
         check_may(actor, Act.DIAGNOSE)
-        return _run(self.examine(actor), connect_to)
+        return _run(self.parts, connect_to)
 
 
-def _run(seen: Examined, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
-    checks: tuple[tuple[str, Callable[[Examined], Iterator[Finding]]], ...] = (
+def _run(parts: Parts, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
+    checks: tuple[tuple[str, Callable[[Parts], Iterator[Finding]]], ...] = (
         ("permissions", host_checks.check_permissions),
         ("operators", host_checks.check_operators),
         ("policy pack", host_checks.check_policy),
@@ -51,7 +52,7 @@ def _run(seen: Examined, connect_to: tuple[str, int] | None) -> Iterator[Finding
     )
     for name, check in checks:
         try:
-            yield from check(seen)
+            yield from check(parts)
         except VagusError as error:
             yield Finding(name, State.FAILING, error.message)
         except OSError as error:

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from vagus.monitoring.http_fetch import HttpFetch
 from vagus.monitoring.prober import Prober
 from vagus.monitoring.status_watch import watch_crls
-from vagus.operations.doctor.findings import Examined, Finding, State
+from vagus.operations.doctor.findings import Finding, State
+from vagus.parts import Parts
 from vagus.reasons import Reason
 
 
-def check_status(seen: Examined) -> Iterator[Finding]:
+def check_status(parts: Parts) -> Iterator[Finding]:
     """A stale CRL locks out every good device, so it is reported long before."""
-    with seen.database.reading() as connection:
-        watched = watch_crls(connection, seen.pack, seen.clock.now(), seen.settings.keystores)
+    with parts.database.reading() as connection:
+        watched = watch_crls(connection, parts.pack, parts.clock.now(), parts.settings.keystores)
     for waits in watched.unpublished:
         yield Finding("CRL", State.FAILING, waits.sentence, waits.remedy)
     for one in watched.crls:
@@ -34,17 +35,17 @@ def check_status(seen: Examined) -> Iterator[Finding]:
         yield Finding("CRL", State.WELL, f"{fresh} CRLs are fresh")
 
 
-def check_published(seen: Examined, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
+def check_published(parts: Parts, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
     """What a relying party gets at the status URL, compared with the database."""
-    if not seen.settings.plan.exists():
+    if not parts.settings.plan.exists():
         return
     fetch = HttpFetch(connect_to, seconds=3.0)
-    url = seen.load_status_url()
+    url = parts.status_url
     prober = Prober(
-        seen.pack,
-        seen.database,
-        seen.clock,
-        seen.entropy,
+        parts.pack,
+        parts.database,
+        parts.clock,
+        parts.entropy,
         fetch,
         status_url=url,
         writer=None,
@@ -58,8 +59,8 @@ def check_published(seen: Examined, connect_to: tuple[str, int] | None) -> Itera
             remedy = "vagus serve; --status-address names where it serves status over plain HTTP"
         yield Finding("published", State.WARNING, finding, remedy)
         return
-    with seen.database.reading() as connection:
-        watched = watch_crls(connection, seen.pack, seen.clock.now(), seen.settings.keystores)
+    with parts.database.reading() as connection:
+        watched = watch_crls(connection, parts.pack, parts.clock.now(), parts.settings.keystores)
     remedies = {f"{url}/crl/{one.slug}/{one.generation}": one.remedy for one in watched.unpublished}
     report = prober.probe()
     for one in report.defects:

@@ -1,6 +1,6 @@
 """An installation's parts, made from its settings when they are first asked for; real clock and entropy.
 
-A short command so pays only for what it uses. This package is the only place that constructs.
+So a short command pays only for what it uses. Nothing below this file constructs them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from vagus.errors import Unavailable
 from vagus.keystore.software import SoftwareKeystore
 from vagus.ledger.set_back import SetBacks
-from vagus.operations.installation import CHECKPOINT_KEY, LOG_KEYSTORE
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
@@ -37,8 +36,13 @@ if TYPE_CHECKING:
     from vagus.fleet.tokens import TokenIssuer
     from vagus.keystore.private_keys import SoftwareSigningKey
     from vagus.keystore.sources import PassphraseSources
-    from vagus.policy.plans import PlannedAuthority
     from vagus.settings import Settings
+
+LOG_KEYSTORE = "log"
+EMERGENCY = "emergency"
+"""The name under which the passphrase for sealed emergency CRLs is given."""
+CHECKPOINT_KEY = "checkpoint"
+"""The key that signs the ledger's checkpoints, in the keystore `log`."""
 
 
 class RealClock:
@@ -214,15 +218,9 @@ class Parts:
             self.entropy,
             kind=self.settings.kind,
             profile_of=self.pack.profile_of_category,
-            request_authority=self.request_authority,
+            request_authority=lambda planned, by: self.hierarchy.request_planned(planned, by=by),
             adopted=self.settings.plan,
         )
-
-    def request_authority(self, planned: PlannedAuthority, by: str) -> None:
-        """Make key and request of a planned authority."""
-        from vagus.operations.authorities import request_planned
-
-        request_planned(self.database, self.hierarchy, planned, by)
 
     @property
     def status_url(self) -> str:
