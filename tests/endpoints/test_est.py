@@ -41,13 +41,12 @@ def app(standing: House) -> ASGIApp:
     return _app(standing)
 
 
-def _app(standing: House, *, is_wrapped: bool = False) -> ASGIApp:
+def _app(standing: House) -> ASGIApp:
     authorities = [standing.root.der, standing.h1.der, standing.units["h1/icu"].der]
     return est_app(
         enrolment=standing.enrolment,
         ca_certificates=lambda _label, _peer: authorities,
         clock=standing.stock.clock,
-        is_wrapped=is_wrapped,
     )
 
 
@@ -100,7 +99,7 @@ def test_attributes_ask_for_a_key_and_nothing_else(app: ASGIApp) -> None:
 
 
 def test_every_spelling_of_a_body_is_enrolled(app: ASGIApp, standing: House) -> None:
-    for spell in (lambda der: der, est.encode_body, lambda der: est.encode_body(der, is_wrapped=True)):
+    for spell in (lambda der: der, est.encode_body, base64.encodebytes):
         for extra in ({}, {"Content-Transfer-Encoding": "base64"}, {"Content-Transfer-Encoding": "binary"}):
             body = spell(request_der(new_key()))
             answer = call(app, "POST", ENROL, body, headers={**_basic(_token(standing)), **extra})
@@ -111,12 +110,6 @@ def test_a_body_in_pieces_is_one_body(app: ASGIApp, standing: House) -> None:
     body = est.encode_body(request_der(new_key()))
     parts = [body[start : start + 100] for start in range(0, len(body), 100)]
     assert _certificate(call(app, "POST", ENROL, body, headers=_basic(_token(standing)), parts=parts))
-
-
-def test_answers_are_wrapped_where_the_listener_is_set_so(standing: House) -> None:
-    answer = call(_app(standing, is_wrapped=True), "GET", "/.well-known/est/cacerts")
-    assert max(map(len, answer.body.splitlines())) == 64
-    assert decode_certs_only(est.decode_body(answer.body))
 
 
 def test_a_renewal_uses_the_same_listener(app: ASGIApp, standing: House) -> None:

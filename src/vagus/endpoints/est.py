@@ -44,26 +44,16 @@ CaCertificates = Callable[[str | None, Admitted | None], Sequence[bytes]]
 """The authorities' certificates (DER) for a label and a peer, which is None for an anonymous one."""
 
 _PROTOCOL: Final = "est"  # in request ids and ledger entries: databases hold it
+_LABEL: Final = "server"
 _CHALLENGE: Final = b'Basic realm="est", charset="UTF-8"'
 
 
-def est_app(
-    *,
-    enrolment: Enrolment,
-    ca_certificates: CaCertificates,
-    clock: Clock,
-    labels: frozenset[str] = frozenset({"server"}),
-    csr_key: KeyAlgorithm = KeyAlgorithm.P256,
-    is_wrapped: bool = False,
-) -> RouteTable:
-    """The routes under /.well-known/est, with or without one of `labels` (RFC 7030 3.2.2).
-
-    `is_wrapped` writes base64 in lines, for listeners whose clients demand it.
-    """
-    handlers = _EstHandlers(enrolment, ca_certificates, clock, csr_key, is_wrapped=is_wrapped)
+def est_app(*, enrolment: Enrolment, ca_certificates: CaCertificates, clock: Clock) -> RouteTable:
+    """The routes under /.well-known/est, with or without the label (RFC 7030 3.2.2)."""
+    handlers = _EstHandlers(enrolment, ca_certificates, clock)
 
     def path(operation: Operation) -> re.Pattern[str]:
-        return re.compile(rf"{re.escape(est.ROOT)}/(?:({'|'.join(map(re.escape, labels))})/)?{operation}\Z")
+        return re.compile(rf"{re.escape(est.ROOT)}/(?:({_LABEL})/)?{operation}\Z")
 
     return RouteTable(
         routes=(
@@ -86,30 +76,21 @@ def _enrolling(path: re.Pattern[str], handler: Handler) -> Route:
 class _EstHandlers:
     """The handlers of one table; they hold no state of a request."""
 
-    def __init__(
-        self,
-        enrolment: Enrolment,
-        ca_certificates: CaCertificates,
-        clock: Clock,
-        csr_key: KeyAlgorithm,
-        *,
-        is_wrapped: bool,
-    ) -> None:
+    def __init__(self, enrolment: Enrolment, ca_certificates: CaCertificates, clock: Clock) -> None:
         self._enrolment = enrolment
         self._ca_certificates = ca_certificates
         self._clock = clock
-        self._csr_attributes = est.encode_csr_attributes(csr_key)
-        self._is_wrapped = is_wrapped
+        self._csr_attributes = est.encode_csr_attributes(KeyAlgorithm.P256)
         self._commits = CommitWaiter(enrolment.hurry)
 
     async def send_ca_certificates(self, request: Request) -> Response:
         """RFC 7030 4.1: for anonymous peers too."""
         certificates = self._ca_certificates(request.found[1], request.admitted)
-        return self._response(est.CERTS_ONLY, encode_certs_only(certificates))
+        return _respond(est.CERTS_ONLY, encode_certs_only(certificates))
 
     async def send_csr_attributes(self, _request: Request) -> Response:
         """RFC 7030 4.5."""
-        return self._response(est.CSR_ATTRIBUTES, self._csr_attributes)
+        return _respond(est.CSR_ATTRIBUTES, self._csr_attributes)
 
     async def enrol(self, request: Request, *, kind: Kind) -> Response:
         """RFC 7030 4.2. The verdict on the peer was reached before its first byte: a refused one never comes here."""
@@ -136,15 +117,15 @@ class _EstHandlers:
         )
         await self._commits.wait_for(pending.committed)
         # 4. RFC 7030 4.2.3: the issued certificate alone.
-        return self._response(est.CERTS_ONLY, encode_certs_only((pending.finish().der,)))
+        return _respond(est.CERTS_ONLY, encode_certs_only((pending.finish().der,)))
 
-    def _response(self, content_type: str, der: bytes) -> Response:
-        headers = (
-            (b"content-transfer-encoding", b"base64"),  # RFC 8951 wants none; clients of RFC 7030 do (libest)
-            (b"cache-control", b"no-store"),
-        )
-        body = est.encode_body(der, is_wrapped=self._is_wrapped)
-        return Response(HTTPStatus.OK, content_type.encode("ascii"), body, headers)
+
+def _respond(content_type: str, der: bytes) -> Response:
+    headers = (
+        (b"content-transfer-encoding", b"base64"),  # RFC 8951 wants none; clients of RFC 7030 do (libest)
+        (b"cache-control", b"no-store"),
+    )
+    return Response(HTTPStatus.OK, content_type.encode("ascii"), est.encode_body(der), headers)
 
 
 def _basic(header: bytes | None) -> est.BasicCredential | None:

@@ -213,11 +213,11 @@ async def send_problem(
     await send_response(send, chosen, fields, body)
 
 
-def refusing(error: VagusError, *, status: int | None = None, close: bool = True) -> ASGIApp:
-    """An application that responds to every request with `error`."""
+def refusing(error: VagusError, *, status: int | None = None) -> ASGIApp:
+    """An application that responds to every request with `error`, and ends the connection."""
 
     async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_problem(send, error, status=status, close=close)
+        await send_problem(send, error, status=status, close=True)
 
     return refuse
 

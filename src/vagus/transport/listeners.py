@@ -83,8 +83,6 @@ class ListenerSpec:
     """How long a verdict is good although nothing was revoked or changed: expiry reaches a stream by then."""
     close: Callable[[], None] | None = None
     """Called at the end, for what the application keeps open: `HttpRelay.close`."""
-    shares_port: bool = False
-    """SO_REUSEPORT: several processes serve this address."""
 
     def __post_init__(self) -> None:
         if (self.app is None) == (self.stream is None):
@@ -143,13 +141,8 @@ class RunningListeners:
         listener = ListenerState(rules, spec.limits, self.connections, closes_silently=spec.stream is not None)
         state = ServerState() if spec.app is not None else None
         try:
-            server = await self.loop.create_server(
-                self._factory(spec, listener, state),
-                spec.host,
-                spec.port,
-                backlog=2048,
-                reuse_port=spec.shares_port or None,
-            )
+            factory = self._factory(spec, listener, state)
+            server = await self.loop.create_server(factory, spec.host, spec.port, backlog=2048)
         except OSError as error:
             raise _not_bound(spec, error) from error
         for listening in server.sockets:
@@ -311,57 +304,35 @@ async def start(
     return running
 
 
-async def serve(
-    listeners: Sequence[ListenerSpec],
-    *,
-    clock: Clock,
-    until: asyncio.Event,
-    feeds: Sequence[RevocationFeed] = (),
-    devices: Sequence[DeviceFeed] = (),
-    started: Callable[[RunningListeners], None] | None = None,
-    grace_seconds: float = 5.0,
-) -> None:
-    """Serve until `until` is set; `started` is called once every listener is open."""
-    running = await start(listeners, clock=clock, feeds=feeds, devices=devices)
-    try:
-        if started is not None:
-            started(running)
-        await until.wait()
-    finally:
-        await running.stop(grace_seconds)
-
-
 def run(
     listeners: Sequence[ListenerSpec],
     *,
     clock: Clock,
     feeds: Sequence[RevocationFeed] = (),
     devices: Sequence[DeviceFeed] = (),
-    started: Callable[[RunningListeners], None] | None = None,
+    started: Callable[[RunningListeners], None],
     hung_up: Callable[[], None] | None = None,
-    grace_seconds: float = 5.0,
 ) -> None:
-    """Serve on uvloop in this (main) thread until SIGTERM or SIGINT; `hung_up` is called at each SIGHUP."""
+    """Serve on uvloop in this (main) thread until SIGTERM or SIGINT.
+
+    `started` is called once every listener is open, `hung_up` at each SIGHUP, both on the loop.
+    """
     raise_file_limit(sum(spec.limits.connections for spec in listeners) + SPARE_FILES)
 
-    async def main() -> None:
-        until = asyncio.Event()
-        loop = asyncio.get_running_loop()
+    async def serve() -> None:
+        until, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, until.set)
         if hung_up is not None:
             loop.add_signal_handler(signal.SIGHUP, hung_up)
-        await serve(
-            listeners,
-            clock=clock,
-            until=until,
-            feeds=feeds,
-            devices=devices,
-            started=started,
-            grace_seconds=grace_seconds,
-        )
+        running = await start(listeners, clock=clock, feeds=feeds, devices=devices)
+        try:
+            started(running)
+            await until.wait()
+        finally:
+            await running.stop()
 
-    uvloop.run(main())
+    uvloop.run(serve())
 
 
 def raise_file_limit(wanted: int) -> int:

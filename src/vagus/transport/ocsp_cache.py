@@ -87,7 +87,7 @@ class _Ready:
 class OcspCache:
     """The ready responses of the status listeners of one process. `prefix` is the path of the status URL."""
 
-    def __init__(self, replies: OcspReplies, prefix: str = "", *, most_ready: int = _MOST_READY) -> None:
+    def __init__(self, replies: OcspReplies, prefix: str = "") -> None:
         path = f"{prefix}/ocsp".encode("ascii")
         self._replies = replies
         self._source, self._clock = replies.source, replies.clock
@@ -95,7 +95,7 @@ class OcspCache:
         self._get = b"GET %b/" % path
         self._forms: dict[bytes, int] = {}
         self._ready: OrderedDict[bytes, _Ready] = OrderedDict()
-        self._most_ready = most_ready
+        self._most_ready = _MOST_READY
 
     def find_response(self, data: bytes, at: int) -> tuple[bytes, int] | None:
         """The response to the request that begins at `at`, without status line and Date, and where that request ends.

@@ -26,7 +26,6 @@ CERTS_ONLY: Final = "application/pkcs7-mime; smime-type=certs-only"  # RFC 7030 
 CSR_ATTRIBUTES: Final = "application/csrattrs"
 
 _WHITESPACE = b" \t\r\n"
-_LINE = 64
 _MAX_HEADER = 1024
 
 
@@ -82,16 +81,9 @@ def _decode_base64(text: bytes) -> bytes:
     return decoded
 
 
-def encode_body(der_bytes: bytes, *, is_wrapped: bool = False) -> bytes:
-    """`der_bytes` as an EST body.
-
-    One line by default (strongSwan reads nothing else); wrapped at 64 characters with CRLF where a listener is set so
-    for clients that demand it (libest).
-    """
-    line = base64.b64encode(der_bytes)
-    if not is_wrapped:
-        return line
-    return b"".join(line[start : start + _LINE] + b"\r\n" for start in range(0, len(line), _LINE))
+def encode_body(der_bytes: bytes) -> bytes:
+    """`der_bytes` as an EST body: base64 on one line, since strongSwan reads nothing else."""
+    return base64.b64encode(der_bytes)
 
 
 def is_content_type(header: str | None, expected: str) -> bool:
