@@ -8,6 +8,7 @@ from vagus.errors import IntegrityFailure
 from vagus.events.ledger import LedgerFollower, LedgerRow, load_cursor, save_cursor
 from vagus.reasons import Reason
 from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.tables import log_leaves
 from vagus.records.engine.writer import Writer
 from vagus.testing import FrozenClock
 
@@ -65,3 +66,14 @@ def test_a_ledger_that_ends_before_the_cursor_is_another_one(writer: Writer, dat
     with pytest.raises(IntegrityFailure) as caught:
         LedgerFollower(database, 2)
     assert caught.value.reason is Reason.LOG_TRUNCATED
+
+
+def test_a_missing_entry_is_never_passed_over(writer: Writer, database: Database) -> None:
+    follower = LedgerFollower(database)
+    add(writer, b"one", b"two", b"three")
+    with database.writing() as connection:
+        connection.execute(log_leaves.delete().where(log_leaves.c.leaf_index == 1))
+    with pytest.raises(IntegrityFailure) as caught:
+        follower.catch_up()
+    assert caught.value.reason is Reason.LOG_TAMPERED
+    assert follower.position == 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import ClassVar
 
 from vagus.events.follower import Follower
@@ -36,10 +35,10 @@ class LedgerFollower(Follower[LedgerRow]):
 
     def _find(self, connection: Connection, position: int) -> tuple[int, LedgerRow | None]:
         end = load_head(connection).size
-        return end, _read_rows(connection, position - 1, 1)[0] if 0 < position <= end else None
+        return end, _read_rows(connection, position - 1, position)[0] if 0 < position <= end else None
 
     def _read(self, connection: Connection, after: int) -> Sequence[LedgerRow]:
-        return _read_rows(connection, after, _PAGE)
+        return _read_rows(connection, after, min(after + _PAGE, load_head(connection).size))
 
     def _written(self, facts: CommitFacts) -> tuple[Sequence[LedgerRow], int]:
         first = facts.size - len(facts.entries) + 1
@@ -60,5 +59,6 @@ def save_cursor(batch: Batch, consumer: str, position: int) -> None:
     remember(batch.connection, f"cursor:{consumer}", position, batch.at)
 
 
-def _read_rows(connection: Connection, start: int, count: int) -> list[LedgerRow]:
-    return [LedgerRow(leaf.index + 1, leaf.entry) for leaf in islice(iterate_leaves(connection, start), count)]
+def _read_rows(connection: Connection, start: int, end: int) -> list[LedgerRow]:
+    """The leaves of [start, end). Raises IntegrityFailure(LOG_TAMPERED) where one is missing."""
+    return [LedgerRow(leaf.index + 1, leaf.entry) for leaf in iterate_leaves(connection, start, end)]

@@ -91,7 +91,8 @@ def make_token(batch: Batch, text: str, device_id: DeviceId, *, life: timedelta,
 def check_token(row: TokenRow | None, spki_sha256: bytes, *, at: int, repeat: timedelta = REPEAT) -> TokenRow:
     """The token, if this key may spend or repeat it at `at`; nothing is written.
 
-    Asked before the certificate is prepared, and again inside the writer act, where acts have an order.
+    Checked before the certificate is prepared, and again inside the writer's transaction. The second check is final,
+    because the writer runs one act after the other.
     Raises NotAuthorised(TOKEN_INVALID|TOKEN_EXPIRED|TOKEN_REUSED).
     """
     if row is None:
