@@ -1,4 +1,4 @@
-"""Opens and begins installations: parts and the operations on them, closed together; it only constructs."""
+"""Opens and begins installations: components and the operations on them; it only constructs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from vagus.components import LOG_KEYSTORE, Components, RealClock, real_entropy
 from vagus.keystore.sources import PassphraseSources
 from vagus.operations.installation import take_back
 from vagus.operations.local_account import local_actor
-from vagus.parts import LOG_KEYSTORE, Parts, RealClock, real_entropy
 from vagus.settings import load_settings, write_settings
 
 if TYPE_CHECKING:
@@ -37,96 +37,96 @@ __all__ = ["Installation", "Operations", "RealClock", "real_entropy"]
 class Operations:
     """What an operator may do with one installation, by noun; each is imported when it is first asked for."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, components: Components) -> None:
+        self._components = components
 
     @cached_property
     def audit(self) -> Audit:
         """The ledger."""
         from vagus.operations.audit import Audit
 
-        return Audit(self._parts)
+        return Audit(self._components)
 
     @cached_property
     def authorities(self) -> Authorities:
         """Authorities and their generations."""
         from vagus.operations.authorities import Authorities
 
-        return Authorities(self._parts)
+        return Authorities(self._components)
 
     @cached_property
     def ceremonies(self) -> Ceremonies:
         """Ceremonies, which open offline keys."""
         from vagus.operations.ceremonies import Ceremonies
 
-        return Ceremonies(self._parts)
+        return Ceremonies(self._components)
 
     @cached_property
     def certificates(self) -> Certificates:
         """Certificates that were issued here."""
         from vagus.operations.certificates import Certificates
 
-        return Certificates(self._parts)
+        return Certificates(self._components)
 
     @cached_property
     def devices(self) -> Devices:
         """The inventory."""
         from vagus.operations.devices import Devices
 
-        return Devices(self._parts)
+        return Devices(self._components)
 
     @cached_property
     def doctor(self) -> Doctor:
         """Whether the installation is healthy."""
         from vagus.operations.doctor.diagnosis import Doctor
 
-        return Doctor(self._parts)
+        return Doctor(self._components)
 
     @cached_property
     def installation(self) -> InstallationActs:
         """The installation itself."""
         from vagus.operations.installation import InstallationActs
 
-        return InstallationActs(self._parts)
+        return InstallationActs(self._components)
 
     @cached_property
     def maker_line(self) -> MakerLine:
         """Birth certificates and the manifest of a maker."""
         from vagus.operations.maker_line import MakerLine
 
-        return MakerLine(self._parts)
+        return MakerLine(self._components)
 
     @cached_property
     def plans(self) -> Plans:
         """Plans, compared and applied."""
         from vagus.operations.plans import Plans
 
-        return Plans(self._parts)
+        return Plans(self._components)
 
     @cached_property
     def revocation(self) -> RevocationPlans:
         """Revocation of many certificates by plan."""
         from vagus.operations.revocation import RevocationPlans
 
-        return RevocationPlans(self._parts)
+        return RevocationPlans(self._components)
 
     @cached_property
     def snapshots(self) -> Snapshots:
         """Offline snapshots of what is revoked."""
         from vagus.operations.snapshots import Snapshots
 
-        return Snapshots(self._parts)
+        return Snapshots(self._components)
 
     @cached_property
     def tokens(self) -> Tokens:
         """Enrolment tokens."""
         from vagus.operations.tokens import Tokens
 
-        return Tokens(self._parts)
+        return Tokens(self._components)
 
 
-class Installation(Parts):
-    """One installation, its parts made on demand and closed together; a context manager."""
+class Installation(Components):
+    """One installation, its components made on demand and closed together; a context manager."""
 
     @classmethod
     def open(cls, folder: Path, *, passphrase_sources: Sequence[str] = ()) -> Self:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from vagus.components import Components
     from vagus.operations.actor import Actor
-    from vagus.parts import Parts
     from vagus.records.engine.database import Connection
     from vagus.tlog.checkpoint import Checkpoint
 
@@ -52,7 +52,7 @@ class LedgerPage:
 class Audit:
     """What an operator may do with the ledger."""
 
-    parts: Parts
+    components: Components
 
     def verify(
         self, actor: Actor, *, published: Path | None = None, key: str | None = None, against: Checkpoint | None = None
@@ -68,10 +68,10 @@ class Audit:
         if published is not None:
             return verify_log(published, public_key=public_key, against=against), None
         # The database against what it published comes first: only so is the first leaf known that differs.
-        compared = None
-        if (self.parts.settings.log / CHECKPOINT).exists():
-            compared = verify_published(self.parts.database, self.parts.settings.log, public_key=public_key).size
-        source = self.parts.settings.log if compared is not None and self._is_restored() else self.parts.database
+        database, log, compared = self.components.database, self.components.settings.log, None
+        if (log / CHECKPOINT).exists():
+            compared = verify_published(database, log, public_key=public_key).size
+        source = log if compared is not None and self._is_restored() else database
         return verify_log(source, public_key=public_key, against=against), compared
 
     def verify_note(self, actor: Actor, note: bytes, *, key: str | None = None) -> Checkpoint:
@@ -91,7 +91,7 @@ class Audit:
         if kind is not None and kind not in kinds:
             msg = f"{kind!r} is no kind of entry; there are {', '.join(kinds)}"
             raise Malformed(Reason.BAD_ARGUMENT, msg, value=kind)
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             size = load_head(connection).size
             if start is None:
                 return LedgerPage(size, tuple(_newest(connection, size, limit, kind)))
@@ -100,17 +100,17 @@ class Audit:
     def read_checkpoint(self, actor: Actor) -> tuple[Checkpoint, Path]:
         """The checkpoint that is published now, verified, and its file. Raises Unavailable(CHECKPOINT_INVALID)."""
         check_may(actor, Act.READ_LEDGER)
-        found = load_published(self.parts.settings.log, self._key(None))
+        found = load_published(self.components.settings.log, self._key(None))
         if found is None:
             raise Unavailable(Reason.CHECKPOINT_INVALID, "nothing is published yet; `vagus serve` publishes the ledger")
-        return found, self.parts.settings.log / CHECKPOINT
+        return found, self.components.settings.log / CHECKPOINT
 
     def _key(self, vkey: str | None) -> NoteKey:
-        return NoteKey.decode((vkey or self.parts.log_verifier).strip())
+        return NoteKey.decode((vkey or self.components.log_verifier).strip())
 
     def _is_restored(self) -> bool:
         """Whether lost entries came back whose certificates wait for an operator's decision: the tables lack them."""
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             return load_installation(connection).restored_at is not None
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from vagus.authority import earlier_revocations
 from vagus.authority.crls.emergency import publish_sealed
 from vagus.authority.crls.publisher import forget_future_dates
+from vagus.components import EMERGENCY
 from vagus.errors import Conflict, IntegrityFailure, Malformed
 from vagus.keystore.envelopes import read_label
 from vagus.operations.roles import Act, check_may
-from vagus.parts import EMERGENCY
 from vagus.reasons import Reason
 from vagus.records.authorities import (
     ACTIVE,
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from vagus.components import Components
     from vagus.keystore.passphrases import Passphrase
     from vagus.operations.actor import Actor
-    from vagus.parts import Parts
     from vagus.policy.plans import PlannedAuthority
 
 
@@ -72,12 +72,12 @@ class AuthorityDetails:
 class Authorities:
     """What an operator may do with authorities. One is named by `h1/icu`, or `h1/icu#2` for one generation."""
 
-    parts: Parts
+    components: Components
 
     def list_all(self, actor: Actor) -> tuple[Authority, ...]:
         """Every generation of every authority, by name."""
         check_may(actor, Act.READ_AUTHORITIES)
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             rows = list_authorities(connection)
         return tuple(_view(row) for row in sorted(rows, key=lambda row: (row.name, row.generation)))
 
@@ -92,8 +92,8 @@ class Authorities:
     def show(self, actor: Actor, name: str) -> AuthorityDetails:
         """One authority with what is around it. Raises as `find`."""
         check_may(actor, Act.READ_AUTHORITIES)
-        row, now = self._find(name), int(self.parts.clock.now().timestamp())
-        with self.parts.database.reading() as connection:
+        row, now = self._find(name), int(self.components.clock.now().timestamp())
+        with self.components.database.reading() as connection:
             above = None if row.parent_id is None else find_by_id(connection, row.parent_id)
             alive = count_alive(connection, row.id, alive_at=now)
         return AuthorityDetails(_view(row), None if above is None else above.reference, alive)
@@ -105,7 +105,7 @@ class Authorities:
         if row.certificate_der is None:
             msg = f"{row.reference} has no certificate yet; run: vagus ceremony"
             raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             above = load_chain(connection, row) if with_chain else ()
         return (row.certificate_der, *above)
 
@@ -121,7 +121,7 @@ class Authorities:
     def accept(self, actor: Actor, name: str, chain_pem: bytes) -> str:
         """Take in the certificate that a CA elsewhere made; gives the reference. Raises as `accept_certificate`."""
         check_may(actor, Act.ACCEPT_AUTHORITY)
-        return self.parts.hierarchy.accept_certificate(name, chain_pem, by=actor.id)
+        return self.components.hierarchy.accept_certificate(name, chain_pem, by=actor.id)
 
     def import_existing(
         self,
@@ -139,7 +139,7 @@ class Authorities:
         """
         check_may(actor, Act.IMPORT_AUTHORITY)
         planned = self._planned(name)
-        return self.parts.hierarchy.import_authority(planned, chain_pem, key_pem, password, crls=crls, by=actor.id)
+        return self.components.hierarchy.import_authority(planned, chain_pem, key_pem, password, crls=crls, by=actor.id)
 
     def revoke_earlier(self, actor: Actor, name: str, serial: int, reason: str) -> int:
         """Revoke a certificate that an imported CA issued before it came here; 0 where it was revoked already.
@@ -148,13 +148,13 @@ class Authorities:
         """
         check_may(actor, Act.REVOKE_EARLIER)
         row, parsed = self._find(name), RevocationReason.parse(reason)
-        writer = self.parts.writer
+        writer = self.components.writer
         return earlier_revocations.revoke_earlier(writer, row.name, row.generation, serial, parsed, by=actor.id)
 
     def roll(self, actor: Actor, name: str) -> str:
         """Make key and request of the next generation; gives its reference. Raises as `Hierarchy.request`."""
         check_may(actor, Act.ROLL_AUTHORITY)
-        return self.parts.hierarchy.request(self._planned(name), by=actor.id, is_rekey=True).reference
+        return self.components.hierarchy.request(self._planned(name), by=actor.id, is_rekey=True).reference
 
     def retire(self, actor: Actor, name: str) -> str:
         """End new certificates from one generation, for good; gives its reference.
@@ -167,7 +167,7 @@ class Authorities:
             msg = f"{name!r} names no generation; write it as in {name}#1, see `vagus ca list`"
             raise Malformed(Reason.BAD_ARGUMENT, msg, value=name)
         row = self._find(name)
-        self.parts.hierarchy.retire(row.name, row.generation, by=actor.id)
+        self.components.hierarchy.retire(row.name, row.generation, by=actor.id)
         return row.reference
 
     def read_envelope(self, actor: Actor, envelope: bytes, *, file: str) -> str:
@@ -188,14 +188,14 @@ class Authorities:
         Raises as `publish_sealed`, and Unavailable(KEY_NOT_OPEN) without the passphrase.
         """
         check_may(actor, Act.REVOKE_AUTHORITY)
-        passphrase, writer = self.parts.sources.get(EMERGENCY), self.parts.writer
-        return publish_sealed(envelope, passphrase, writer, folder=self.parts.settings.published, by=actor.id)
+        passphrase, writer = self.components.sources.get(EMERGENCY), self.components.writer
+        return publish_sealed(envelope, passphrase, writer, folder=self.components.settings.published, by=actor.id)
 
     def check_clock(self, actor: Actor) -> datetime:
         """The time as this clock shows it. Raises Unavailable(CLOCK_AHEAD) where it can be seen to be ahead."""
         check_may(actor, Act.FORGET_DATES)
-        self.parts.make_clock_bound().check()
-        return self.parts.clock.now()
+        self.components.make_clock_bound().check()
+        return self.components.clock.now()
 
     def forget_dates(self, actor: Actor) -> tuple[tuple[str, ...], int]:
         """Let CRLs and jobs go on that a clock which ran ahead has dated into the future.
@@ -203,16 +203,18 @@ class Authorities:
         Gives the names of the CRLs and the number of jobs. Raises Unavailable(CLOCK_AHEAD).
         """
         check_may(actor, Act.FORGET_DATES)
-        self.parts.make_clock_bound().check()
-        crls = forget_future_dates(self.parts.writer, by=actor.id)
-        wait = int(self.parts.pack.renewal.transfer_overlap.total_seconds())
-        jobs = self.parts.writer.submit(lambda batch: bring_forward(batch.connection, at=batch.at, longest_wait=wait))
+        self.components.make_clock_bound().check()
+        crls = forget_future_dates(self.components.writer, by=actor.id)
+        wait = int(self.components.pack.renewal.transfer_overlap.total_seconds())
+        jobs = self.components.writer.submit(
+            lambda batch: bring_forward(batch.connection, at=batch.at, longest_wait=wait)
+        )
         return crls, jobs.result()
 
     def _find(self, text: str) -> AuthorityRow:
         name, mark, generation = text.partition("#")
         found: AuthorityRow | None = None
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             if not mark:
                 found = find_newest(connection, name) or find_newest(connection, name, state=None)
             elif generation.isascii() and generation.isdigit():
@@ -223,7 +225,7 @@ class Authorities:
         return found
 
     def _planned(self, name: str) -> PlannedAuthority:
-        for one in self.parts.planning.load_adopted().authorities():
+        for one in self.components.planning.load_adopted().authorities():
             if one.name == name:
                 return one
         msg = f"the plan has no authority {name!r}; add its unit to the plan and apply it"

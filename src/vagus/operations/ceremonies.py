@@ -9,10 +9,10 @@ from vagus.authority.ceremony import Ceremony, CeremonyReport, find_pending
 from vagus.authority.crls.emergency import is_ready
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuers import is_live
+from vagus.components import EMERGENCY
 from vagus.keystore.envelopes import EnvelopeSealer
 from vagus.monitoring.status_watch import watch_crls
 from vagus.operations.roles import Act, check_may
-from vagus.parts import EMERGENCY
 from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities, list_children
 from vagus.records.plan_rows import link_parent
 from vagus.records.publications import list_facts
@@ -20,9 +20,9 @@ from vagus.records.publications import list_facts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vagus.components import Components
     from vagus.monitoring.unpublished_revocations import UnpublishedRevocations
     from vagus.operations.actor import Actor
-    from vagus.parts import Parts
     from vagus.policy.plans import PlannedAuthority
     from vagus.records.engine.writer import Batch
 
@@ -49,7 +49,7 @@ class WaitingForCeremony:
 class Ceremonies:
     """What an operator may do with ceremonies."""
 
-    parts: Parts
+    components: Components
 
     def find_waiting(self, actor: Actor) -> WaitingForCeremony:
         """The authorities that wait for a ceremony, and the offline ones whose CRLs lack a revocation.
@@ -67,13 +67,13 @@ class Ceremonies:
         Conflict(RESTORE_UNSETTLED), and as `Ceremony.hold`.
         """
         check_may(actor, Act.HOLD_CEREMONY)
-        self.parts.set_backs.check_settled()
-        planned = self.parts.planning.load_adopted().authorities()
+        self.components.set_backs.check_settled()
+        planned = self.components.planning.load_adopted().authorities()
         # 1. Offline keys are made here and nowhere else.
         waiting = set(self._waiting())
         for one in planned:
             if one.kind.is_offline and one.name in waiting:
-                self.parts.hierarchy.request_planned(one, by=actor.id)
+                self.components.hierarchy.request_planned(one, by=actor.id)
                 advance(one.name)
         # 2. Requests that were made before the authority above them are linked to it.
         self._link(planned)
@@ -87,9 +87,9 @@ class Ceremonies:
         elsewhere do not: no ceremony here can help them.
         """
         check_may(actor, Act.HOLD_CEREMONY)
-        planned = self.parts.planning.load_adopted().authorities()
+        planned = self.components.planning.load_adopted().authorities()
         self._link(planned)
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             existing = list_authorities(connection)
             alive = {row.name for row in existing if row.state in {REQUESTED, ACTIVE}}
             lacks_key = any(one.kind.is_offline and one.name not in alive for one in planned)
@@ -99,7 +99,7 @@ class Ceremonies:
                 or bool(find_pending(connection))
                 or any(not list_facts(connection, row.id) for row in offline)
             )
-        seals = self.parts.settings.kind == "hospital" and self.parts.sources.find(EMERGENCY) is not None
+        seals = self.components.settings.kind == "hospital" and self.components.sources.find(EMERGENCY) is not None
         if is_due or self._unpublished() or (seals and self.find_sealed().missing):
             return self.hold(actor, advance=advance)
         return None
@@ -109,14 +109,14 @@ class Ceremonies:
         ready: list[str] = []
         missing: list[str] = []
         outdated: list[str] = []
-        now = self.parts.clock.now()
+        now = self.components.clock.now()
         at = int(now.timestamp())
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             for above in list_authorities(connection):
                 if not above.is_offline or not is_live(above, at):
                     continue
                 newest = list_facts(connection, above.id)
-                folder = self.parts.settings.keystores / above.slug / "emergency"
+                folder = self.components.settings.keystores / above.slug / "emergency"
                 for below in list_children(connection, above.id):
                     envelope = folder / f"{below.slug}.{below.generation}.sealed"
                     if not is_live(below, at):
@@ -130,30 +130,30 @@ class Ceremonies:
         return SealedCrls(tuple(ready), tuple(missing), tuple(outdated))
 
     def _prepare(self, by: str, advance: Callable[[str], None]) -> Ceremony:
-        parts, settings = self.parts, self.parts.settings
-        passphrase = parts.sources.find(EMERGENCY) if settings.kind == "hospital" else None
+        components, settings = self.components, self.components.settings
+        passphrase = components.sources.find(EMERGENCY) if settings.kind == "hospital" else None
         publisher = CrlPublisher(
-            parts.pack,
-            parts.database,
-            parts.writer,
-            parts.clock,
+            components.pack,
+            components.database,
+            components.writer,
+            components.clock,
             folder=settings.published,
-            bound=parts.make_clock_bound(),
+            bound=components.make_clock_bound(),
         )
         sealer = None
         if passphrase is not None:
             sealer = EnvelopeSealer(
-                passphrase, entropy=parts.entropy, kdf=settings.kdf, unsafe_fast=settings.unsafe_fast_kdf
+                passphrase, entropy=components.entropy, kdf=settings.kdf, unsafe_fast=settings.unsafe_fast_kdf
             )
         return Ceremony(
-            parts.pack,
-            parts.database,
-            parts.writer,
-            parts.entropy,
-            issuance=parts.issuance,
+            components.pack,
+            components.database,
+            components.writer,
+            components.entropy,
+            issuance=components.issuance,
             publisher=publisher,
-            keystore_of=parts.keystore,
-            status_url=parts.status_url,
+            keystore_of=components.keystore,
+            status_url=components.status_url,
             by=by,
             sealer=sealer,
             is_maker=settings.kind == "maker",
@@ -161,16 +161,18 @@ class Ceremonies:
         )
 
     def _waiting(self) -> tuple[str, ...]:
-        planned = self.parts.planning.load_adopted().authorities() if self.parts.settings.plan.exists() else ()
-        with self.parts.database.reading() as connection:
+        components = self.components
+        planned = components.planning.load_adopted().authorities() if components.settings.plan.exists() else ()
+        with components.database.reading() as connection:
             existing = list_authorities(connection)
         alive = {row.name for row in existing if row.state in {REQUESTED, ACTIVE}}
         missing = [one.name for one in planned if one.kind.is_offline and one.name not in alive]
         return (*missing, *(row.reference for row in existing if row.state == REQUESTED))
 
     def _unpublished(self) -> tuple[UnpublishedRevocations, ...]:
-        with self.parts.database.reading() as connection:
-            watched = watch_crls(connection, self.parts.pack, self.parts.clock.now(), self.parts.settings.keystores)
+        components = self.components
+        with components.database.reading() as connection:
+            watched = watch_crls(connection, components.pack, components.clock.now(), components.settings.keystores)
         return tuple(one for one in watched.unpublished if one.is_offline)
 
     def _link(self, planned: tuple[PlannedAuthority, ...]) -> None:
@@ -181,4 +183,4 @@ class Ceremonies:
                 if one.parent is not None:
                     link_parent(batch.connection, one.name, one.parent)
 
-        self.parts.writer.submit(act).result()
+        self.components.writer.submit(act).result()

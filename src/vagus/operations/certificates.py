@@ -11,9 +11,9 @@ from vagus.records.authorities import list_authorities
 from vagus.records.certificates import list_of_device
 
 if TYPE_CHECKING:
+    from vagus.components import Components
     from vagus.operations.actor import Actor
     from vagus.operations.devices import Device
-    from vagus.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class IssuedTo:
 class Certificates:
     """What an operator may do with certificates."""
 
-    parts: Parts
+    components: Components
 
     def list_of_device(self, actor: Actor, device: str) -> tuple[Device, tuple[IssuedTo, ...]]:
         """A device and every certificate that it ever had, the oldest first. Raises as `find_named`."""
         check_may(actor, Act.READ_CERTIFICATES)
-        found = find_named(self.parts.database, device)
+        found = find_named(self.components.database, device)
         check_scope(actor, found.unit)
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             references = {row.id: row.reference for row in list_authorities(connection)}
             rows = list_of_device(connection, str(found.id))
         return found, tuple(

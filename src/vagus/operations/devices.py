@@ -20,9 +20,9 @@ from vagus.x509.crls.building import RevocationReason
 
 if TYPE_CHECKING:
     from vagus.authority.revocation import Revoked
+    from vagus.components import Components
     from vagus.fleet.devices import NewDevice
     from vagus.operations.actor import Actor
-    from vagus.parts import Parts
     from vagus.records.engine.database import Connection, Database
 
 Device = DeviceRow
@@ -70,7 +70,7 @@ class DeviceOutcome:
 class Devices:
     """What an operator may do with devices. A device is named by its id, or as MODEL:SERIAL."""
 
-    parts: Parts
+    components: Components
 
     def find(self, actor: Actor, device: str) -> Device:
         """The device. Raises as `find_named`."""
@@ -93,7 +93,7 @@ class Devices:
         )
         check_scope(actor, narrow.unit)
         start = DeviceId(after) if after else None
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             check_known(connection, unit=query.unit, hospital=query.hospital, model=query.model)
             return list_devices(connection, narrow, after=start, limit=limit)
 
@@ -101,13 +101,13 @@ class Devices:
         """Add one device; its id is drawn here. Raises as `Inventory.add`."""
         check_may(actor, Act.ADD_DEVICE)
         check_scope(actor, new.unit)
-        return self.parts.inventory.add(new, by=actor.id).result()
+        return self.components.inventory.add(new, by=actor.id).result()
 
     def change_state(self, actor: Actor, device: str, state: str) -> Device:
         """Move a device on in its life. Raises as `find_named` and `Inventory.change_state`."""
         check_may(actor, Act.CHANGE_DEVICE_STATE)
         wanted = decode_state(state)
-        return self.parts.inventory.change_state(self._find(actor, device).id, wanted, by=actor.id).result()
+        return self.components.inventory.change_state(self._find(actor, device).id, wanted, by=actor.id).result()
 
     def transfer(self, actor: Actor, device: str, unit: str) -> Device:
         """Give a device to another unit, where it must enrol again. Raises as `find_named` and `Inventory.transfer`."""
@@ -115,7 +115,7 @@ class Devices:
         target = UnitName.parse(unit)
         found = self._find(actor, device)
         check_scope(actor, target)
-        return self.parts.inventory.transfer(found.id, target, by=actor.id).result()
+        return self.components.inventory.transfer(found.id, target, by=actor.id).result()
 
     def preview_revocation(
         self, actor: Actor, device: str, reason: str, *, keeps_enrolling: bool = False
@@ -136,22 +136,22 @@ class Devices:
         wanted = self.preview_revocation(actor, device, reason, keeps_enrolling=keeps_enrolling)
         device_id = wanted.device.id
         if wanted.locks_out:
-            done = self.parts.inventory.lock_out(device_id, wanted.reason, by=actor.id).result()
+            done = self.components.inventory.lock_out(device_id, wanted.reason, by=actor.id).result()
         else:
-            done = self.parts.revocations.revoke_device(str(device_id), wanted.reason, by=actor.id).result()
+            done = self.components.revocations.revoke_device(str(device_id), wanted.reason, by=actor.id).result()
         return self._outcome(device_id, done)
 
     def hold(self, actor: Actor, device: str) -> DeviceOutcome:
         """Suspend every live certificate of a device until it is released or revoked. Raises as `find_named`."""
         check_may(actor, Act.HOLD_DEVICE)
         found = self._find(actor, device)
-        return self._outcome(found.id, self.parts.revocations.hold_device(str(found.id), by=actor.id).result())
+        return self._outcome(found.id, self.components.revocations.hold_device(str(found.id), by=actor.id).result())
 
     def release(self, actor: Actor, device: str) -> DeviceOutcome:
         """End every hold on a device's certificates. Raises as `find_named`."""
         check_may(actor, Act.RELEASE_DEVICE)
         found = self._find(actor, device)
-        return self._outcome(found.id, self.parts.revocations.release_device(str(found.id), by=actor.id).result())
+        return self._outcome(found.id, self.components.revocations.release_device(str(found.id), by=actor.id).result())
 
     def import_manifest(self, actor: Actor, manifest: bytes, anchor_der: bytes, unit: UnitName | None) -> Imported:
         """Bind a maker's anchor to its models and add its unknown devices to `unit`, a part at a time.
@@ -160,23 +160,23 @@ class Devices:
         """
         check_may(actor, Act.IMPORT_MANIFEST)
         made = decode_manifest(manifest)
-        taking = ManifestImport(made, anchor_der, self.parts.pack.profile_of_category)
-        models = self.parts.writer.submit(partial(taking.bind, by=actor.id)).result()
+        taking = ManifestImport(made, anchor_der, self.components.pack.profile_of_category)
+        models = self.components.writer.submit(partial(taking.bind, by=actor.id)).result()
         known = fresh = 0
         for part in taking.parts():
-            act = partial(taking.take, part=part, unit=unit, entropy=self.parts.entropy, by=actor.id)
-            had, new = self.parts.writer.submit(act).result()
+            act = partial(taking.take, part=part, unit=unit, entropy=self.components.entropy, by=actor.id)
+            had, new = self.components.writer.submit(act).result()
             known, fresh = known + had, fresh + new
         added = fresh if unit is not None else 0
         return Imported(made.maker, made.anchor_sha256, models, known, added, fresh - added)
 
     def _find(self, actor: Actor, device: str) -> Device:
-        found = find_named(self.parts.database, device)
+        found = find_named(self.components.database, device)
         check_scope(actor, found.unit)
         return found
 
     def _outcome(self, device_id: DeviceId, done: Revoked) -> DeviceOutcome:
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             return DeviceOutcome(load_device(connection, device_id), done.count, done.before, done.sequence)
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vagus.authority.issuance import IssuedCertificate
+    from vagus.components import Components
     from vagus.operations.actor import Actor
-    from vagus.parts import Parts
     from vagus.records.engine.writer import Batch
 
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class MakerLine:
     """What an operator may do on a maker's line."""
 
-    parts: Parts
+    components: Components
 
     def choose(
         self, actor: Actor, *, batches: Sequence[str] | None = None, serials: Sequence[str] | None = None
@@ -56,11 +56,11 @@ class MakerLine:
         self._check_first(births, is_again=is_again, by=actor.id)
         plan = self._plan()
         line = IDevIDIssuance(
-            self.parts.issuance,
-            self.parts.open_issuers(["line"])["line"],
+            self.components.issuance,
+            self.components.open_issuers(["line"])["line"],
             maker=plan.title,
             country=plan.country,
-            hardware_type=f"{self.parts.pack.arc}.4",
+            hardware_type=f"{self.components.pack.arc}.4",
         )
         return line.issue(births, advance)
 
@@ -72,7 +72,7 @@ class MakerLine:
         check_may(actor, Act.ISSUE_IDEVIDS)
         plan = self._plan()
         wanted = _chosen(plan, batches, None)
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             root = find_newest(connection, "root")
             born = list_fingerprints(connection, [owner_of(number) for _, number in wanted])
         if root is None or root.certificate_der is None:
@@ -91,7 +91,7 @@ class MakerLine:
         return manifest, len(born)
 
     def _plan(self) -> MakerPlan:
-        plan = self.parts.planning.load_adopted()
+        plan = self.components.planning.load_adopted()
         if not isinstance(plan, MakerPlan):
             msg = "this is a hospital's installation; birth certificates are made in the maker's own"
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg)
@@ -99,7 +99,7 @@ class MakerLine:
 
     def _check_first(self, births: Sequence[LineDevice], *, is_again: bool, by: str) -> None:
         keys = {owner_of(one.serial): one.public_key.spki_sha256 for one in births}
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             born = list_other_births(connection, keys)
         if not born:
             return
@@ -115,7 +115,7 @@ class MakerLine:
             for owner in born:
                 append(batch, OperatorAct("idevid-again", by, subject=owner, detail_sha256=keys[owner]))
 
-        self.parts.writer.submit(note).result()
+        self.components.writer.submit(note).result()
 
 
 def _chosen(plan: MakerPlan, names: Sequence[str] | None, serials: Sequence[str] | None) -> list[tuple[str, str]]:

@@ -11,26 +11,26 @@ from vagus.operations.roles import Act, check_may
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vagus.components import Components
     from vagus.fleet.plans.planning import Advance, Applied, Comparison
     from vagus.operations.actor import Actor
-    from vagus.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)
 class Plans:
     """What an operator may do with plans."""
 
-    parts: Parts
+    components: Components
 
     def compare(self, actor: Actor, file: Path) -> Comparison:
         """What applying the plan in `file` would change. Raises as `Planning.compare`."""
         check_may(actor, Act.READ_PLAN)
-        return self.parts.planning.compare(file)
+        return self.components.planning.compare(file)
 
     def count_steps(self, actor: Actor, found: Comparison) -> int:
         """How many steps `apply` will report."""
         check_may(actor, Act.READ_PLAN)
-        return self.parts.planning.steps(found)
+        return self.components.planning.steps(found)
 
     def apply(self, actor: Actor, found: Comparison, *, advance: Advance, with_offline: bool) -> Applied:
         """Make a compared plan true, under the policy pack in use; `advance` is called after each step.
@@ -38,5 +38,5 @@ class Plans:
         Without `with_offline` the keys of offline authorities are left to the ceremony. Raises as `Planning.apply`.
         """
         check_may(actor, Act.APPLY_PLAN)
-        adopt_policy(self.parts, actor)
-        return self.parts.planning.apply(found, by=actor.id, advance=advance, with_offline=with_offline)
+        adopt_policy(self.components, actor)
+        return self.components.planning.apply(found, by=actor.id, advance=advance, with_offline=with_offline)

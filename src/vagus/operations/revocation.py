@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vagus.authority.revocation_forecast import Forecast
+    from vagus.components import Components
     from vagus.operations.actor import Actor
-    from vagus.parts import Parts
     from vagus.records.revocation.plans import RevocationPlanRow
     from vagus.records.revocation.selections import Selection
 
@@ -153,13 +153,13 @@ class RevocationPlan:
 class RevocationPlans:
     """What an operator may do with revocation plans. A plan is named by its number."""
 
-    parts: Parts
+    components: Components
 
     def preview(self, actor: Actor, request: RevocationRequest) -> RevocationPreview:
         """What a request selects and would do. Raises as `select_target`, `serials_in`, `find_named`, `forecast`."""
         check_may(actor, Act.PROPOSE_REVOCATION)
-        devices = tuple(find_named(self.parts.database, one).id for one in request.devices)
-        with self.parts.database.reading() as connection:
+        devices = tuple(find_named(self.components.database, one).id for one in request.devices)
+        with self.components.database.reading() as connection:
             serials = list(request.target.serials)
             for file, ders in request.certificates:
                 serials += serials_in(connection, ders, file)
@@ -171,7 +171,7 @@ class RevocationPlans:
                 known = find_key(connection, selection.spki_sha256)
                 block = KeyBlock.ALREADY if known is not None and known.is_blocked else KeyBlock.BY_THIS
         locks_out = target.names_devices and request.reason in LOCKING_REASONS and not request.keeps_enrolling
-        forecast = self.parts.mass_revocation.forecast(selection, request.act.value, request.reason)
+        forecast = self.components.mass_revocation.forecast(selection, request.act.value, request.reason)
         return RevocationPreview(request, selection, forecast, locks_out, block)
 
     def block_key(self, actor: Actor, preview: RevocationPreview) -> tuple[KeyBlock, bool]:
@@ -181,15 +181,15 @@ class RevocationPlans:
         """
         check_may(actor, Act.PROPOSE_REVOCATION)
         digest = preview.selection.spki_sha256 or b""
-        is_news = self.parts.revocations.block_key(digest, by=actor.id).result()
-        left = self.parts.mass_revocation.forecast(preview.selection, revocations.REVOKE, preview.request.reason)
+        is_news = self.components.revocations.block_key(digest, by=actor.id).result()
+        left = self.components.mass_revocation.forecast(preview.selection, revocations.REVOKE, preview.request.reason)
         return KeyBlock.BY_THIS if is_news else KeyBlock.ALREADY, bool(left.certificates)
 
     def propose(self, actor: Actor, preview: RevocationPreview) -> RevocationPlan:
         """Write the plan down; proposing is the proposer's approval. Raises as `MassRevocation.propose`."""
         check_may(actor, Act.PROPOSE_REVOCATION)
         request = preview.request
-        row = self.parts.mass_revocation.propose(
+        row = self.components.mass_revocation.propose(
             preview.selection,
             request.act.value,
             request.reason,
@@ -207,22 +207,24 @@ class RevocationPlans:
     def list_all(self, actor: Actor) -> tuple[RevocationPlan, ...]:
         """Every plan, the oldest first."""
         check_may(actor, Act.READ_REVOCATION)
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             found = rows.list_plans(connection)
         return tuple(self._view(row) for row in found)
 
     def count_left(self, actor: Actor, plan: RevocationPlan) -> int:
         """How many certificates of the selection the plan's act has not reached now, whenever they were issued."""
         check_may(actor, Act.READ_REVOCATION)
-        return self.parts.mass_revocation.count_left(plan.row)
+        return self.components.mass_revocation.count_left(plan.row)
 
     def find_waiting(self, actor: Actor, plan: RevocationPlan) -> tuple[str, ...]:
         """The offline authorities whose CRLs lack what the plan did, by reference; a ceremony signs them."""
         check_may(actor, Act.READ_REVOCATION)
         if not plan.row.done:
             return ()
-        with self.parts.database.reading() as connection:
-            return find_crls_awaiting_ceremony(connection, plan.row.selection, int(self.parts.clock.now().timestamp()))
+        with self.components.database.reading() as connection:
+            return find_crls_awaiting_ceremony(
+                connection, plan.row.selection, int(self.components.clock.now().timestamp())
+            )
 
     def preview_approval(self, actor: Actor, plan_id: int) -> RevocationPlan:
         """The plan, where this actor's approval counts. Raises Conflict(NOT_FOUND, DEVICE_STATE, ALREADY_EXISTS)."""
@@ -238,7 +240,7 @@ class RevocationPlans:
     def approve(self, actor: Actor, plan_id: int) -> RevocationPlan:
         """One more approval. Raises as `MassRevocation.approve`."""
         check_may(actor, Act.APPROVE_REVOCATION)
-        return self._view(self.parts.mass_revocation.approve(plan_id, by=actor.id))
+        return self._view(self.components.mass_revocation.approve(plan_id, by=actor.id))
 
     def run_stage(
         self, actor: Actor, plan: RevocationPlan, *, ignores_late_crls: bool, advance: Callable[[int], None]
@@ -249,8 +251,8 @@ class RevocationPlans:
         `MassRevocation.run`.
         """
         check_may(actor, Act.RUN_REVOCATION)
-        overdue = overdue_crls(self.parts.database, self.parts.clock, self.parts.pack.crl.publish_within)
-        row = self.parts.mass_revocation.run(
+        overdue = overdue_crls(self.components.database, self.components.clock, self.components.pack.crl.publish_within)
+        row = self.components.mass_revocation.run(
             plan.row.id,
             by=actor.id,
             stop=(lambda _: None) if ignores_late_crls else overdue,
@@ -263,7 +265,7 @@ class RevocationPlans:
         """Leave the next stage to a serving process, whatever happens to it; gives the job. Raises as `run_stage`."""
         check_may(actor, Act.RUN_REVOCATION)
         row, by = plan.row, actor.id
-        return self.parts.writer.submit(
+        return self.components.writer.submit(
             lambda batch: hand_over_stage(batch.connection, row, by=by, ignores_late_lists=ignores_late_crls)
         ).result()
 
@@ -280,16 +282,16 @@ class RevocationPlans:
                 f"plan {plan_id} has not begun, so there is nothing to pause; end it with `vagus revoke stop {plan_id}`"
             )
             raise Conflict(Reason.DEVICE_STATE, msg, plan=plan_id, state=plan.row.state)
-        return self._view(self.parts.mass_revocation.pause(plan_id, by=actor.id))
+        return self._view(self.components.mass_revocation.pause(plan_id, by=actor.id))
 
     def stop(self, actor: Actor, plan_id: int) -> RevocationPlan:
         """End a plan for good; what it did stays done. Raises as `find`, Conflict(DEVICE_STATE)."""
         check_may(actor, Act.STOP_REVOCATION)
         self._find(plan_id).check_goes_on()
-        return self._view(self.parts.mass_revocation.stop(plan_id, by=actor.id))
+        return self._view(self.components.mass_revocation.stop(plan_id, by=actor.id))
 
     def _find(self, plan_id: int) -> RevocationPlan:
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             row = rows.find_plan(connection, plan_id)
         if row is None:
             msg = f"there is no plan {plan_id}; see `vagus revoke list`"
@@ -297,7 +299,7 @@ class RevocationPlans:
         return self._view(row)
 
     def _view(self, row: RevocationPlanRow) -> RevocationPlan:
-        with self.parts.database.reading() as connection:
+        with self.components.database.reading() as connection:
             return RevocationPlan(row, name_selection(connection, row.selection))
 
 

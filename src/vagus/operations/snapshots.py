@@ -14,16 +14,16 @@ from vagus.reasons import Reason
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from vagus.components import Components
     from vagus.keystore.signing import SigningKey
     from vagus.operations.actor import Actor
-    from vagus.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
     """What an operator may do with snapshots."""
 
-    parts: Parts
+    components: Components
 
     def make(self, actor: Actor, *, one_in: int, lifetime: timedelta) -> MadeSnapshot:
         """A snapshot of what is revoked now: of good certificates one in `one_in` looks revoked by chance.
@@ -33,13 +33,17 @@ class Snapshots:
         does where the log is not at hand or comes late.
         """
         check_may(actor, Act.MAKE_SNAPSHOT)
-        self.parts.set_backs.check_settled()
-        newer = CrlFiles(self.parts.database, self.parts.settings.published).find_newer()
+        self.components.set_backs.check_settled()
+        newer = CrlFiles(self.components.database, self.components.settings.published).find_newer()
         if newer:
             msg = f"{newer[0].stem}.crl is newer than the database says, which was brought back from an older state"
             raise Conflict(Reason.RESTORE_UNSETTLED, f"{msg}; close the gap with `vagus restore-gap` first")
         maker = SnapshotMaker(
-            self.parts.database, self.parts.writer, self.parts.clock, self.parts.entropy, self._open_key()
+            self.components.database,
+            self.components.writer,
+            self.components.clock,
+            self.components.entropy,
+            self._open_key(),
         )
         return maker.make(one_in=one_in, lifetime=lifetime, by=actor.id)
 
@@ -50,4 +54,4 @@ class Snapshots:
 
     def _open_key(self) -> SigningKey:
         """The key that signs snapshots, made when it is first asked for."""
-        return open_snapshot_key(self.parts.keystore_or_new(SNAPSHOT_KEYSTORE), self.parts.settings.origin)
+        return open_snapshot_key(self.components.keystore_or_new(SNAPSHOT_KEYSTORE), self.components.settings.origin)

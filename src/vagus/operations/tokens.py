@@ -11,16 +11,16 @@ from vagus.operations.roles import Act, check_may, check_scope
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from vagus.components import Components
     from vagus.fleet.tokens import MadeToken
     from vagus.operations.actor import Actor
-    from vagus.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """What an operator may do with enrolment tokens."""
 
-    parts: Parts
+    components: Components
 
     def make(self, actor: Actor, device: str, *, life: timedelta | None = None) -> MadeToken:
         """A token with which `device` (its id, or MODEL:SERIAL) may enrol once; `life` is the policy's if left out.
@@ -29,6 +29,6 @@ class Tokens:
         that may not enrol.
         """
         check_may(actor, Act.MAKE_TOKEN)
-        found = find_named(self.parts.database, device)
+        found = find_named(self.components.database, device)
         check_scope(actor, found.unit)
-        return self.parts.tokens.make(found.id, by=actor.id, life=life).result()
+        return self.components.tokens.make(found.id, by=actor.id, life=life).result()

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vagus.components import LOG_KEYSTORE
 from vagus.errors import Unavailable
 from vagus.jobs.part import Part, PartHealth
 from vagus.jobs.periodic import Task
 from vagus.ledger.publish import LogPublisher
-from vagus.parts import LOG_KEYSTORE
 
 if TYPE_CHECKING:
     from vagus.wiring import Installation

@@ -13,15 +13,15 @@ from vagus.operations.doctor.findings import Finding, State
 from vagus.operations.roles import Act, check_may
 
 if TYPE_CHECKING:
+    from vagus.components import Components
     from vagus.operations.actor import Actor
-    from vagus.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
     """What an operator may ask about the health of the installation."""
 
-    parts: Parts
+    components: Components
 
     def diagnose(self, actor: Actor, *, connect_to: tuple[str, int] | None = None) -> Iterator[Finding]:
         """Every finding. A check that fails to run is itself a finding.
@@ -29,11 +29,11 @@ class Doctor:
         `connect_to` (host, port) is asked for what is published in place of the status URL's own host.
         """
         check_may(actor, Act.DIAGNOSE)
-        return _run(self.parts, connect_to)
+        return _run(self.components, connect_to)
 
 
-def _run(parts: Parts, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
-    checks: tuple[tuple[str, Callable[[Parts], Iterator[Finding]]], ...] = (
+def _run(components: Components, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
+    checks: tuple[tuple[str, Callable[[Components], Iterator[Finding]]], ...] = (
         ("permissions", host_checks.check_permissions),
         ("operators", host_checks.check_operators),
         ("policy pack", host_checks.check_policy),
@@ -52,7 +52,7 @@ def _run(parts: Parts, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
     )
     for name, check in checks:
         try:
-            yield from check(parts)
+            yield from check(components)
         except VagusError as error:
             yield Finding(name, State.FAILING, error.message)
         except OSError as error:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from vagus.components import Components
 from vagus.fleet.verifier_memory import set_floor
 from vagus.keystore.software import has_strong_derivation
 from vagus.ledger.entries import decode_entry
 from vagus.operations.doctor.findings import Finding, State
 from vagus.operations.local_account import find_operator, has_login
-from vagus.parts import Parts
 from vagus.records.log import iterate_leaves, load_head
 from vagus.trust.anchors import ClockFloor
 
@@ -24,9 +24,9 @@ _SLOW_FSYNC_MS = 20.0
 _CLOCK_SLACK = timedelta(minutes=5)
 
 
-def check_permissions(parts: Parts) -> Iterator[Finding]:
+def check_permissions(components: Components) -> Iterator[Finding]:
     """Only the owner may read secrets."""
-    settings = parts.settings
+    settings = components.settings
     wanted = [(settings.folder, 0o700), (settings.keystores, 0o700)]
     wanted.append((settings.folder / "vagus.toml", 0o600))
     if settings.database_file is not None:
@@ -43,7 +43,7 @@ def check_permissions(parts: Parts) -> Iterator[Finding]:
         yield Finding("permissions", State.FAILING, f"{path} has mode {shown:04o}", f"chmod {mode:04o} {path}")
 
 
-def check_operators(_parts: Parts) -> Iterator[Finding]:
+def check_operators(_components: Components) -> Iterator[Finding]:
     """Two approvals are two people only where the system can distinguish them."""
     if has_login():
         yield Finding("operators", State.WELL, f"the login that acts here is {find_operator()}")
@@ -56,10 +56,10 @@ def check_operators(_parts: Parts) -> Iterator[Finding]:
     yield Finding("operators", State.WARNING, finding, remedy)
 
 
-def check_policy(parts: Parts) -> Iterator[Finding]:
+def check_policy(components: Components) -> Iterator[Finding]:
     """The pack in use is the one in the ledger and fit for production."""
-    pack = parts.pack
-    adopted = parts.row.policy_sha256
+    pack = components.pack
+    adopted = components.row.policy_sha256
     if adopted is not None and adopted.hex() != pack.sha256:
         finding = f"the pack in use ({pack.name} {pack.version}) is not the one that the ledger knows"
         yield Finding("policy pack", State.WARNING, finding, "vagus serve adopts it")
@@ -68,26 +68,26 @@ def check_policy(parts: Parts) -> Iterator[Finding]:
     if not pack.is_production_arc:
         finding = f"OID arc {pack.arc} is for documentation"
         yield Finding("policy pack", State.WARNING, finding, "name a pack with your own arc before production")
-    folders = sorted(path.parent for path in parts.settings.keystores.glob("*/keystore.toml"))
+    folders = sorted(path.parent for path in components.settings.keystores.glob("*/keystore.toml"))
     weak = [folder.name for folder in folders if not has_strong_derivation(folder)]
-    if weak or parts.settings.unsafe_fast_kdf:
+    if weak or components.settings.unsafe_fast_kdf:
         made = f" ({', '.join(weak)})" if weak else ""
         finding = f"keystores are made with a weak derivation{made}"
         yield Finding("keystores", State.WARNING, finding, "only for tests: begin a new installation for production")
 
 
-def check_durability(parts: Parts) -> Iterator[Finding]:
+def check_durability(components: Components) -> Iterator[Finding]:
     """The database engine keeps what was committed."""
-    parts.database.check_schema()
-    parts.database.check_durability()
-    settings = ", ".join(f"{name} {value}" for name, value in parts.database.describe_durability())
+    components.database.check_schema()
+    components.database.check_durability()
+    settings = ", ".join(f"{name} {value}" for name, value in components.database.describe_durability())
     yield Finding("database", State.WELL, f"durable: {settings}")
 
 
-def check_fsync(parts: Parts) -> Iterator[Finding]:
+def check_fsync(components: Components) -> Iterator[Finding]:
     """How long this disk takes for a durable write, which every response of an enrolment waits for."""
-    place = parts.settings.database_file
-    folder = parts.settings.folder if place is None else place.parent
+    place = components.settings.database_file
+    folder = components.settings.folder if place is None else place.parent
     times: list[float] = []
     with tempfile.TemporaryFile(dir=folder) as file:
         for _ in range(_FSYNC_ROUNDS):
@@ -104,11 +104,11 @@ def check_fsync(parts: Parts) -> Iterator[Finding]:
         yield Finding("fsync", State.WELL, f"{median:.2f} ms (slowest of {_FSYNC_ROUNDS}: {max(times):.2f} ms)")
 
 
-def check_clock(parts: Parts) -> Iterator[Finding]:
+def check_clock(components: Components) -> Iterator[Finding]:
     """A clock that is earlier than the newest ledger entry or CRL was set back, or it ran ahead before."""
-    now = parts.clock.now()
-    set_floor(dated := ClockFloor(slack=_CLOCK_SLACK), parts.database)
-    with parts.database.reading() as connection:
+    now = components.clock.now()
+    set_floor(dated := ClockFloor(slack=_CLOCK_SLACK), components.database)
+    with components.database.reading() as connection:
         size = load_head(connection).size
         newest = [leaf.entry for leaf in iterate_leaves(connection, max(0, size - 1), size)]
     floor = datetime.fromtimestamp(decode_entry(newest[0]).at, UTC) if newest else now
@@ -124,5 +124,5 @@ def check_clock(parts: Parts) -> Iterator[Finding]:
         )
         yield Finding("clock", State.FAILING, finding, "set the clock; where it is right now: vagus ca forget-dates")
     elif now + _CLOCK_SLACK >= floor:
-        parts.make_clock_bound().check_only()
+        components.make_clock_bound().check_only()
         yield Finding("clock", State.WELL, f"{now:%Y-%m-%d %H:%M:%S}Z, before no entry of the ledger")

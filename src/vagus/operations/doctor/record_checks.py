@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE
+from vagus.components import EMERGENCY, Components
 from vagus.fleet.maker_crls import FOLDER, MakerCrls
 from vagus.fleet.verifier_memory import ReadOnlyCrlMemory
 from vagus.ledger.entries import decode_entry
 from vagus.ledger.publish import load_published
 from vagus.operations.ceremonies import Ceremonies
 from vagus.operations.doctor.findings import Finding, State, some_of, spell_time
-from vagus.parts import EMERGENCY, Parts
 from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities
 from vagus.records.log import iterate_leaves, load_head
 from vagus.records.models import list_maker_anchors
@@ -25,15 +25,15 @@ _WORK_PATIENCE = 3_600
 _PUBLISH_PATIENCE = 600
 
 
-def check_ledger(parts: Parts) -> Iterator[Finding]:
+def check_ledger(components: Components) -> Iterator[Finding]:
     """The entries of the ledger are published soon."""
-    published = load_published(parts.settings.log, NoteKey.decode(parts.log_verifier))
-    with parts.database.reading() as connection:
+    published = load_published(components.settings.log, NoteKey.decode(components.log_verifier))
+    with components.database.reading() as connection:
         head = load_head(connection)
         first = 0 if published is None else published.size
         waiting = [leaf.entry for leaf in iterate_leaves(connection, first, min(first + 1, head.size))]
     since = decode_entry(waiting[0]).at if waiting else None
-    if published is None and _is_status_node(parts):
+    if published is None and _is_status_node(components):
         yield Finding("ledger", State.WELL, f"{head.size} entries; a status node publishes none")
     elif published is None:
         remedy = "vagus serve --passphrase-source log=fd:N publishes them"
@@ -41,7 +41,7 @@ def check_ledger(parts: Parts) -> Iterator[Finding]:
     elif published.size > head.size:
         finding = f"{head.size} entries, but {published.size} were published"
         yield Finding("ledger", State.FAILING, finding, "entries were lost: vagus audit verify")
-    elif since is not None and since < parts.clock.now().timestamp() - _PUBLISH_PATIENCE:
+    elif since is not None and since < components.clock.now().timestamp() - _PUBLISH_PATIENCE:
         finding = f"{head.size - published.size} entries since {spell_time(since)} are in no checkpoint"
         remedy = "vagus serve --passphrase-source log=fd:N publishes them"
         yield Finding("ledger", State.WARNING, finding, remedy)
@@ -49,35 +49,35 @@ def check_ledger(parts: Parts) -> Iterator[Finding]:
         yield Finding("ledger", State.WELL, f"{head.size} entries, {published.size} published")
 
 
-def check_restore(parts: Parts) -> Iterator[Finding]:
+def check_restore(components: Components) -> Iterator[Finding]:
     """No gap is open after a restore."""
-    restored_at = parts.row.restored_at
+    restored_at = components.row.restored_at
     if restored_at is not None:
         finding = f"restored at {spell_time(restored_at)}, the gap is open: nothing is issued"
         yield Finding("restore", State.FAILING, finding, "vagus restore-gap")
 
 
-def check_ceremonies(parts: Parts) -> Iterator[Finding]:
+def check_ceremonies(components: Components) -> Iterator[Finding]:
     """No authority waits for its certificate."""
-    with parts.database.reading() as connection:
+    with components.database.reading() as connection:
         waiting = [row.reference for row in list_authorities(connection, state=REQUESTED)]
     if waiting:
         finding = f"{len(waiting)} authorities wait for their certificate: {', '.join(waiting[:5])}"
         yield Finding("ceremony", State.WARNING, finding, "vagus ceremony")
 
 
-def check_authorities(parts: Parts) -> Iterator[Finding]:
+def check_authorities(components: Components) -> Iterator[Finding]:
     """Who can still issue for how long; re-keying falls due before expiry."""
-    now = int(parts.clock.now().timestamp())
+    now = int(components.clock.now().timestamp())
     sound = 0
-    with parts.database.reading() as connection:
+    with components.database.reading() as connection:
         active = list_authorities(connection, state=ACTIVE)
     for row in active:
         if row.not_after is None or row.not_after >= _NO_EXPIRY:
             sound += 1
             continue
         left = row.not_after - now
-        rule = parts.pack.authorities.of_kind(row.kind, is_maker=parts.settings.kind == "maker")
+        rule = components.pack.authorities.of_kind(row.kind, is_maker=components.settings.kind == "maker")
         rekey_at = (
             None
             if rule.rekey_after is None or row.not_before is None
@@ -98,11 +98,11 @@ def check_authorities(parts: Parts) -> Iterator[Finding]:
         yield Finding("authorities", State.WELL, f"{sound} active, none near its end")
 
 
-def check_makers(parts: Parts) -> Iterator[Finding]:
+def check_makers(components: Components) -> Iterator[Finding]:
     """The CRLs of makers, read as `vagus serve` reads them; no mark of them is stored."""
-    memory = ReadOnlyCrlMemory(parts.database)
-    crls = MakerCrls(parts.settings.folder / FOLDER, memory, ClockFloor(), parts.clock.now)
-    with parts.database.reading() as connection:
+    memory = ReadOnlyCrlMemory(components.database)
+    crls = MakerCrls(components.settings.folder / FOLDER, memory, ClockFloor(), components.clock.now)
+    with components.database.reading() as connection:
         crls.read([row.certificate_der for row in list_maker_anchors(connection)])
     problems = crls.problems()
     if not problems:
@@ -112,10 +112,10 @@ def check_makers(parts: Parts) -> Iterator[Finding]:
         yield Finding("makers' lists", State.WARNING, f"{about}: {what}", remedy)
 
 
-def check_work(parts: Parts) -> Iterator[Finding]:
+def check_work(components: Components) -> Iterator[Finding]:
     """Durable jobs that failed for good, and those that no process takes."""
-    now = int(parts.clock.now().timestamp())
-    with parts.database.reading() as connection:
+    now = int(components.clock.now().timestamp())
+    with components.database.reading() as connection:
         given_up = list_given_up(connection, since=now - _WORK_REPORTED)
         waiting = list_overdue(connection, before=now - _WORK_PATIENCE, at=now)
     for one in given_up[:5]:
@@ -126,11 +126,11 @@ def check_work(parts: Parts) -> Iterator[Finding]:
         yield Finding("work", State.WARNING, finding, "vagus serve runs them")
 
 
-def check_emergency_crls(parts: Parts) -> Iterator[Finding]:
+def check_emergency_crls(components: Components) -> Iterator[Finding]:
     """Whether each subordinate of an offline authority could be revoked now, without the key of the one above it."""
-    if parts.settings.kind != "hospital" or _is_status_node(parts):  # sealed CRLs lie beside the offline keys
+    if components.settings.kind != "hospital" or _is_status_node(components):  # sealed CRLs lie beside the offline keys
         return
-    found = Ceremonies(parts).find_sealed()
+    found = Ceremonies(components).find_sealed()
     remedy = f"vagus ceremony --passphrase-source {EMERGENCY}=fd:N"
     if found.missing:
         finding = f"no sealed emergency CRL could revoke {some_of(found.missing)} without the key above it"
@@ -146,7 +146,7 @@ def check_emergency_crls(parts: Parts) -> Iterator[Finding]:
         yield Finding("emergency lists", State.WELL, finding)
 
 
-def _is_status_node(parts: Parts) -> bool:
+def _is_status_node(components: Components) -> bool:
     """Whether this is the folder of a status node: it has no keystore but the responders'."""
-    folder = parts.settings.keystores
+    folder = components.settings.keystores
     return folder.is_dir() and [one.name for one in folder.iterdir() if one.is_dir()] == [OCSP_KEYSTORE]

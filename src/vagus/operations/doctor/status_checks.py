@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vagus.components import Components
 from vagus.monitoring.http_fetch import HttpFetch
 from vagus.monitoring.prober import Prober
 from vagus.monitoring.status_watch import watch_crls
 from vagus.operations.doctor.findings import Finding, State
-from vagus.parts import Parts
 from vagus.reasons import Reason
 
 
-def check_status(parts: Parts) -> Iterator[Finding]:
+def check_status(components: Components) -> Iterator[Finding]:
     """A stale CRL locks out every good device, so it is reported long before."""
-    with parts.database.reading() as connection:
-        watched = watch_crls(connection, parts.pack, parts.clock.now(), parts.settings.keystores)
+    with components.database.reading() as connection:
+        watched = watch_crls(connection, components.pack, components.clock.now(), components.settings.keystores)
     for waits in watched.unpublished:
         yield Finding("CRL", State.FAILING, waits.sentence, waits.remedy)
     for one in watched.crls:
@@ -35,17 +35,17 @@ def check_status(parts: Parts) -> Iterator[Finding]:
         yield Finding("CRL", State.WELL, f"{fresh} CRLs are fresh")
 
 
-def check_published(parts: Parts, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
+def check_published(components: Components, connect_to: tuple[str, int] | None) -> Iterator[Finding]:
     """What a relying party gets at the status URL, compared with the database."""
-    if not parts.settings.plan.exists():
+    if not components.settings.plan.exists():
         return
     fetch = HttpFetch(connect_to, seconds=3.0)
-    url = parts.status_url
+    url = components.status_url
     prober = Prober(
-        parts.pack,
-        parts.database,
-        parts.clock,
-        parts.entropy,
+        components.pack,
+        components.database,
+        components.clock,
+        components.entropy,
         fetch,
         status_url=url,
         writer=None,
@@ -59,8 +59,8 @@ def check_published(parts: Parts, connect_to: tuple[str, int] | None) -> Iterato
             remedy = "vagus serve; --status-address names where it serves status over plain HTTP"
         yield Finding("published", State.WARNING, finding, remedy)
         return
-    with parts.database.reading() as connection:
-        watched = watch_crls(connection, parts.pack, parts.clock.now(), parts.settings.keystores)
+    with components.database.reading() as connection:
+        watched = watch_crls(connection, components.pack, components.clock.now(), components.settings.keystores)
     remedies = {f"{url}/crl/{one.slug}/{one.generation}": one.remedy for one in watched.unpublished}
     report = prober.probe()
     for one in report.defects:

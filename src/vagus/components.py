@@ -1,4 +1,4 @@
-"""An installation's parts, made from its settings when they are first asked for; real clock and entropy.
+"""An installation's components, made from its settings when they are first asked for; real clock and entropy.
 
 So a short command pays only for what it uses. Nothing below this file constructs them.
 """
@@ -58,8 +58,8 @@ def real_entropy(count: int) -> bytes:
     return secrets.token_bytes(count)
 
 
-class Parts:
-    """The parts of one installation, each made once."""
+class Components:
+    """The components of one installation, each made once."""
 
     def __init__(self, settings: Settings, sources: PassphraseSources) -> None:
         self.settings = settings
