@@ -20,10 +20,10 @@ from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
-from vagus.records.devices import DeviceRow
+from vagus.records.devices import DeviceRow, insert_devices
 from vagus.records.engine.writer import Batch
 from vagus.records.models import MakerAnchorRow, ModelRow, find_model, put_maker_anchor
-from vagus.records.plan_rows import insert_devices, list_known_serials
+from vagus.records.plan_rows import list_known_serials
 from vagus.records.units import find_unit
 
 FORMAT = 1

@@ -49,21 +49,7 @@ class DeviceFilter:
     profile: str | None = None
 
 
-_INSERT = Statement(
-    insert(devices),
-    "id",
-    "unit",
-    "model",
-    "profile",
-    "maker_serial",
-    "udi",
-    "place",
-    "state",
-    "host_names",
-    "added_at",
-    "changed_at",
-    "transferred_at",
-)
+_INSERT = Statement(insert(devices), *DeviceRow.__slots__)
 _BY_ID = Statement(select(devices).where(devices.c.id == bindparam("device")))
 _BY_SERIAL = Statement(
     select(devices).where(devices.c.maker_serial == bindparam("serial"), hidden(devices.c.model == bindparam("model")))
@@ -83,21 +69,22 @@ _MOVE = Statement(
 
 def insert_device(connection: Connection, device: DeviceRow) -> None:
     """Add a device whose id, and whose model and maker serial together, are new."""
-    _INSERT.change(
-        connection,
-        id=str(device.id),
-        unit=str(device.unit),
-        model=device.model,
-        profile=device.profile,
-        maker_serial=device.maker_serial,
-        udi=device.udi,
-        place=device.place,
-        state=str(device.state),
-        host_names=json.dumps(device.host_names) if device.host_names else None,
-        added_at=device.added_at,
-        changed_at=device.changed_at,
-        transferred_at=device.transferred_at,
-    )
+    _INSERT.change(connection, **_values(device))
+
+
+def insert_devices(connection: Connection, rows: Sequence[DeviceRow]) -> None:
+    """`insert_device` for many."""
+    _INSERT.change_many(connection, [_values(row) for row in rows])
+
+
+def _values(device: DeviceRow) -> dict[str, object]:
+    return {
+        **{name: getattr(device, name) for name in DeviceRow.__slots__},
+        "id": str(device.id),
+        "unit": str(device.unit),
+        "state": str(device.state),
+        "host_names": json.dumps(device.host_names) if device.host_names else None,
+    }
 
 
 def find_device(connection: Connection, device_id: DeviceId) -> DeviceRow | None:

@@ -1,4 +1,4 @@
-"""What an installation has, as a plan compares it: few wide reads, and the bulk insertion of devices; no rule."""
+"""What an installation has, as a plan compares it: few wide reads; no rule."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, func, literal_column, select, update
 
-from vagus.records.devices import DeviceRow
 from vagus.records.engine.query_hints import hidden
 from vagus.records.engine.tables import authorities, certificates, devices, installation, models, units
 
@@ -90,32 +89,6 @@ def list_known_serials(connection: Connection, model: str, serials: Sequence[str
     """Which of these serial numbers of a model are in the inventory already."""
     query = select(devices.c.maker_serial).where(devices.c.maker_serial.in_(serials), hidden(devices.c.model == model))
     return frozenset(connection.execute(query).scalars())
-
-
-def insert_devices(connection: Connection, rows: Sequence[DeviceRow]) -> None:
-    """Add many devices in one statement; each id, and each model with maker serial, must be new."""
-    if not rows:
-        return
-    connection.execute(
-        insert(devices),
-        [
-            {
-                "id": str(row.id),
-                "unit": str(row.unit),
-                "model": row.model,
-                "profile": row.profile,
-                "maker_serial": row.maker_serial,
-                "udi": row.udi,
-                "place": row.place,
-                "state": row.state,
-                "host_names": json.dumps(row.host_names) if row.host_names else None,
-                "added_at": row.added_at,
-                "changed_at": row.changed_at,
-                "transferred_at": row.transferred_at,
-            }
-            for row in rows
-        ],
-    )
 
 
 def link_parent(connection: Connection, name: str, parent: str) -> bool:

@@ -39,14 +39,13 @@ from vagus.policy.plan_files import PlannedModel
 from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, decode_plan, load_plan
 from vagus.reasons import Reason
 from vagus.records.authorities import RETIRED, find_newest, list_authorities, set_authority_state
-from vagus.records.devices import DeviceRow, set_device_place
+from vagus.records.devices import DeviceRow, insert_devices, set_device_place
 from vagus.records.engine.database import Database
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import load_installation
 from vagus.records.models import MakerAnchorRow, ModelRow, find_model, list_models, put_maker_anchor
 from vagus.records.plan_rows import (
     count_live,
-    insert_devices,
     list_existing_authorities,
     list_existing_devices,
     list_known_serials,
