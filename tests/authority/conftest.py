@@ -1,4 +1,4 @@
-"""An installation with its hierarchy for every test of this room, and a house that publishes."""
+"""An installation with its hierarchy for the tests of this package, and one that publishes."""
 
 from __future__ import annotations
 

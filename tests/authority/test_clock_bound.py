@@ -1,4 +1,4 @@
-"""No list is dated by a clock that is ahead of what else tells time."""
+"""No CRL is dated by a clock that is ahead of other sources of time."""
 
 from __future__ import annotations
 

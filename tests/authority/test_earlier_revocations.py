@@ -1,4 +1,4 @@
-"""What an imported CA revoked before it came here stays revoked: in lists, in answers, by hand, and in the log."""
+"""What an imported CA revoked before it came here stays revoked: in CRLs, OCSP responses, by hand, and in the log."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DER = serialization.Encoding.DER
 
 @dataclass
 class OldAuthority:
-    """A CA that somebody else operated until now."""
+    """A CA that another operator ran until now."""
 
     elsewhere: Elsewhere
     key: ec.EllipticCurvePrivateKey
@@ -50,7 +50,7 @@ class OldAuthority:
         by: object = None,
         base: int | None = None,
     ) -> bytes:
-        """Its newest list."""
+        """Its newest CRL."""
         now = self.elsewhere.at
         builder = x509.CertificateRevocationListBuilder(
             self.certificate.subject, now - timedelta(hours=2), now + timedelta(days=7)
@@ -66,7 +66,7 @@ class OldAuthority:
         return builder.sign(signer, hashes.SHA384()).public_bytes(DER)
 
     def hand_over(self, installation: Installation, *lists: bytes) -> None:
-        """Its key, chain and lists come here."""
+        """Import its key, chain and CRLs."""
         installation.hierarchy.import_authority(
             replace(ICU, parent=None),
             self.elsewhere.pem(self.certificate),
@@ -86,7 +86,7 @@ def old(installation: Installation) -> OldAuthority:
 
 
 def published(installation: Installation, shard: str = "complete") -> dict[int, int]:
-    """Serials and reasons in our newest list."""
+    """Serials and reasons in our newest CRL."""
     installation.publisher.publish_all(installation.issuers("h1/icu")["h1/icu"])
     content = (installation.folder / "published" / "crl" / "h1.icu" / "1" / f"{shard}.crl").read_bytes()
     crl = decode_crl(content)
@@ -180,7 +180,7 @@ def test_a_shard_stays_small_whatever_was_revoked_elsewhere(
 
 @pytest.fixture
 def behind(built: Installation, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[int, bytes], int]:
-    """Lists of shards 0 and 1 and the complete one, of which the database has lost all; serial of one in shard 1."""
+    """CRLs of shards 0 and 1 and the complete one, which the database has lost; serial of one in shard 1."""
     monkeypatch.setattr(shards, "BLOCK", 2)
     monkeypatch.setattr(shards, "SHARD_PLACES", 4)
     issuers = built.issuers("h1/icu")
@@ -205,7 +205,7 @@ def take_back(built: Installation, *lists: bytes) -> None:
 
 
 def signed_again(built: Installation) -> dict[int, set[int]]:
-    """What is named in our lists that came anew, by shard."""
+    """What our newly published CRLs name, by shard."""
     made = built.publisher.publish_due(built.issuers("h1/icu")["h1/icu"])
     lists = {one.shard: decode_crl(one.crl_der) for one in made}
     return {
@@ -245,7 +245,7 @@ def test_a_certificate_of_unknown_shard_is_in_every_crl_that_it_may_name(
     with built.database.reading() as connection:
         crl = find_publication(connection, issuers["h1/icu"].authority_id, COMPLETE)
     assert crl is not None
-    assert len(x509.load_der_x509_crl(crl.crl_der)) == 1, "once in the complete list"
+    assert len(x509.load_der_x509_crl(crl.crl_der)) == 1, "once in the complete CRL"
 
 
 def test_a_shard_that_certificates_may_name_is_signed_again(

@@ -80,7 +80,7 @@ def test_after_a_rollover_both_generations_live_and_the_newest_issues(built: Ins
         issuer = x509.load_der_x509_certificate(issuers[f"h1/icu#{generation}"].certificate_der)
         x509.load_der_x509_certificate(issued.der).verify_directly_issued_by(issuer)
     subjects = {one.facts.subject_der for one in issuers.every()}
-    assert len(subjects) == 2, "one generation's list never speaks for the other's certificates"
+    assert len(subjects) == 2, "one generation's CRL never covers the other's certificates"
     for issuer_of_both in issuers.every():
         assert built.publisher.publish_all(issuer_of_both)
 
@@ -117,7 +117,7 @@ def test_a_root_rolls_over_too(built: Installation) -> None:
 
 
 class Elsewhere:
-    """A CA of somebody else."""
+    """A CA of another operator."""
 
     def __init__(self, at: datetime) -> None:
         self.at = at
@@ -236,7 +236,7 @@ def test_a_pair_that_does_not_match_is_not_imported(installation: Installation) 
             planned, elsewhere.pem(made), wrong.private_bytes(*PRIVATE), None, crls=[], by=BY
         )
     assert refusal.value.reason is Reason.KEY_MISMATCH
-    assert not (installation.folder / "keystores").exists(), "no key was kept"
+    assert not (installation.folder / "keystores").exists(), "no key was stored"
     weak = rsa.generate_private_key(65537, 2048)
     small = x509.CertificateBuilder(
         made.subject, made.subject, weak.public_key(), 5, made.not_valid_before_utc, made.not_valid_after_utc

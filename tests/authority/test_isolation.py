@@ -166,7 +166,7 @@ def ours(unit: Unit, leaf: x509.Certificate) -> str:
         accepted = validator.validate(leaf.public_bytes(Encoding.DER), chain, expectation, unit.at)
     except VagusError as refusal:
         return str(refusal.reason)
-    assert str(accepted.device_name) == OWN, "nobody is ever believed to be anyone but a device of this unit"
+    assert str(accepted.device_name) == OWN, "no leaf is accepted as anything but a device of this unit"
     return "accepts"
 
 
@@ -218,7 +218,7 @@ def test_openssl_does_what_the_table_says(unit: Unit, unit_bound_by_name: Unit, 
 
 
 def test_with_constrain_dn_pyca_refuses_even_the_good_leaf(unit_bound_by_name: Unit) -> None:
-    """Why it is an option and not the rule (design section 4)."""
+    """Why it is an option and not the rule (docs/isolation.md)."""
     bound = unit_bound_by_name
     leaf = bound.sign(LEAVES["own identity (control)"])
     assert pyca(bound, leaf) == "refuses"

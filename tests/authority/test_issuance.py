@@ -306,7 +306,7 @@ def test_a_refused_record_writes_nothing(built: Installation, issuers: OpenIssue
 
 
 class Killed(BaseException):
-    """Stands for the end of a process."""
+    """Represents the end of a process."""
 
 
 def killed_at(point: str, built: Installation) -> Issuance:

@@ -1,4 +1,4 @@
-"""Every generation that still signs something is opened; what has ended stops nobody, whatever became of its key."""
+"""Every generation that still signs is opened; one that has ended without its key does not stop the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def first(built: Installation) -> Issuer:
 
 
 def move_to_end(built: Installation, issuer: Issuer, seconds: int) -> None:
-    """So many seconds behind the end of an authority's certificate."""
+    """The moment so many seconds after the end of an authority's certificate."""
     assert issuer.facts.not_after is not None
     built.clock.set(issuer.facts.not_after)
     built.advance(seconds=seconds)
@@ -51,7 +51,7 @@ def test_an_ended_generation_without_its_key_is_reported_and_the_others_are_open
     built.keystore("h1/icu").destroy(first.key.key_id)
     with pytest.raises(Unavailable) as refusal:
         built.issuers("h1/icu")
-    assert refusal.value.reason is Reason.KEY_NOT_OPEN, "it lives, and lists of it are due"
+    assert refusal.value.reason is Reason.KEY_NOT_OPEN, "it is live, and its CRLs are due"
     move_to_end(built, first, 0)
     found = built.issuers("h1/icu")
     assert [one.reference for one in found.every()] == ["h1/icu#2"]

@@ -225,7 +225,7 @@ def test_revocations_dated_by_a_clock_that_ran_ahead_can_be_overdue_too(
     built.advance(minutes=-4)
     assert stop(row) is None, "two servers' clocks may differ by as much"
     built.advance(minutes=-2)
-    assert stop(row) == "lists-behind", "it was revoked nobody knows when"
+    assert stop(row) == "lists-behind", "when it was revoked is not known"
 
 
 def test_only_crls_that_are_signed_here_and_that_a_plan_touches_can_be_overdue(
@@ -254,7 +254,7 @@ def test_only_crls_that_are_signed_here_and_that_a_plan_touches_can_be_overdue(
     built.revocations.revoke(emergency.authority_id, emergency.serial, COMPROMISE, by=ALICE).result()
     built.advance(seconds=61)
     assert asked(one_pump) is None, "the offline authority above waits for its ceremony"
-    assert asked(both_units) is None, "an authority that is revoked signs no list that could be late"
+    assert asked(both_units) is None, "a revoked authority signs no CRL that could be overdue"
     named = propose(built, issuers, selection=Selection(authority_ids=(emergency.authority_id,)))
     assert asked(named) is None
 
@@ -299,7 +299,7 @@ def test_what_was_issued_after_the_proposal_is_left_alone(
     later = built.issue(issuers)
     assert mass(built).run(plan.id, by=ALICE).done == 20
     assert states(built, [later]) == [rows.ISSUED]
-    assert mass(built).count_left(plan) == 1, "but it is told"
+    assert mass(built).count_left(plan) == 1, "but it is counted"
     again = propose(built, issuers, stages=())
     assert mass(built).run(again.id, by=ALICE).done == 1
     assert mass(built).count_left(again) == 0
@@ -314,7 +314,7 @@ def test_what_no_act_can_reach_is_not_counted_as_left(
     below = Selection(authority_ids=(root.authority_id,))
     before = mass(built).forecast(below, REVOKE, COMPROMISE).certificates
     plan = propose(built, issuers, selection=below, stages=())
-    assert mass(built).count_left(plan) == before - 1, "a root is in no list of its own"
+    assert mass(built).count_left(plan) == before - 1, "a root is in no CRL of its own"
     hold = mass(built).propose(below, HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
     assert mass(built).count_left(hold) == 0, "authorities are not held"
 

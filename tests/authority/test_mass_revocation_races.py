@@ -194,7 +194,7 @@ def test_what_is_held_or_revoked_ahead_of_a_release_stays_so(
     assert (row.state, row.done) == (DONE, 7), "all but the one that was revoked"
     expected = [rows.ISSUED] * 10
     expected[0], expected[4], expected[9] = rows.HELD, rows.REVOKED, rows.HELD
-    assert states(house, fleet) == expected, "what is held meanwhile is not touched, ahead or behind the place"
+    assert states(house, fleet) == expected, "what is held meanwhile is not touched, before or after the place"
 
 
 def test_what_ended_after_the_search_is_left_alone(
@@ -320,7 +320,7 @@ def test_a_hold_made_after_a_release_was_proposed_is_not_ended_by_it(
     row = acts(house).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 3)
     held = [at for at, state in enumerate(states(house, fleet)) if state == rows.HELD]
-    assert held == [1, 7], "nobody was asked about these"
+    assert held == [1, 7], "no one approved these"
     assert acts(house).count_left(row) == 2
 
 
@@ -375,7 +375,7 @@ def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(
 
 
 def _die_at_once(house: Installation, plan: RevocationPlanRow) -> None:
-    """Leave the plan running, with nobody who runs it."""
+    """Leave the plan in state running, with no process that runs it."""
 
     class Died(BaseException):
         pass
@@ -388,7 +388,7 @@ def _die_at_once(house: Installation, plan: RevocationPlanRow) -> None:
 
 
 def _in_between(act: Callable[[], object]) -> Callable[[RevocationPlanRow], None]:
-    """A stop condition behind whose first look, and before the beginning, somebody else acts."""
+    """A stop condition; after its first call, and before the stage begins, another process acts."""
     left = [act]
 
     def look(_: RevocationPlanRow) -> None:
@@ -420,7 +420,7 @@ def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_r
     assert refusal.value.reason is Reason.DEVICE_STATE
     assert "was proposed at stage 1 of 3 when it was read and is paused at stage 2 of 3" in refusal.value.message
     row = _plan(house, plan.id)
-    assert (row.state, row.stage, row.done) == (PAUSED, 1, 1), "nobody has looked at it before the second stage"
+    assert (row.state, row.stage, row.done) == (PAUSED, 1, 1), "no operator has seen it before the second stage"
     with pytest.raises(Conflict):
         acts(house).run(plan.id, by=ALICE, seen=plan)
     assert acts(house).run(plan.id, by=ALICE, seen=row).done == 5
@@ -436,7 +436,7 @@ def test_a_pause_between_reading_and_beginning_holds_the_stage(
     assert refusal.value.reason is Reason.DEVICE_STATE
     row = _plan(house, plan.id)
     assert (row.state, row.done, row.stopped_because) == (PAUSED, 1, PAUSED_BY_OPERATOR)
-    assert acts(house).run(plan.id, by=ALICE).state == DONE, "who has seen the pause may end it"
+    assert acts(house).run(plan.id, by=ALICE).state == DONE, "an operator who has seen the pause may end it"
 
 
 def test_a_runner_that_died_after_its_search_is_followed_by_one_that_searches_again(

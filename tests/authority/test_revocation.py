@@ -1,4 +1,4 @@
-"""Revocation is one commit that moves the sequence, the state, the lists to come and the ledger together."""
+"""Revocation is one commit of sequence, state, entry for later CRLs and ledger."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_one_commit_writes_sequence_entry_state_and_ledger(built: Installation, 
     sequence = built.revocations.revoke(authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
     assert sequence == 1
     found = follower.find(authority_id, issued.serial)
-    assert found is not None, "the gates of this process know before the answer leaves"
+    assert found is not None, "the gateways of this process know before the response leaves"
     assert (found.reason, found.is_hold) == (RevocationReason.SUPERSEDED, False)
     with built.database.reading() as connection:
         row = revocation_rows.find_revocation(connection, issued.leaf_index)

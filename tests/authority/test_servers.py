@@ -173,7 +173,7 @@ def test_a_lease_holder_that_died_with_a_clock_ahead_delays_no_other_server(tmp_
 
 
 def test_two_servers_that_renew_a_responder_at_the_same_moment_make_one(tmp_path: Path, url: str) -> None:
-    """Whoever has no turn leaves the work; at its next look it is done."""
+    """A server without the lease leaves the work; when it checks next, the work is done."""
     with new_installation(tmp_path / "house", url) as first:
         first.build()
         second = again(first, url)
@@ -268,8 +268,8 @@ def test_a_server_without_the_key_leaves_the_crls_to_one_with_the_key(tmp_path: 
         first.advance(seconds=1)
         with pytest.raises(Unavailable) as again_refused:
             one.publish_due(broken)
-        assert again_refused.value.reason is Reason.KEY_NOT_OPEN, "as long as something is due it is told"
-        assert [done.shard for done in two.publish_due(issuer)] == [0, rows.COMPLETE], "at its very next look"
+        assert again_refused.value.reason is Reason.KEY_NOT_OPEN, "as long as something is due it is raised"
+        assert [done.shard for done in two.publish_due(issuer)] == [0, rows.COMPLETE], "at its very next check"
         assert one.publish_due(broken) == (), "nothing is due any more"
 
 

@@ -1,4 +1,4 @@
-"""Short-lived certificates with noRevAvail (RFC 9608) from policy to verifier: no pointers, nobody asked, by choice."""
+"""Short-lived certificates with noRevAvail (RFC 9608) from policy to verifier: no pointers and no status, by policy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from vagus.x509.paths.search import Pool
 
 @pytest.fixture
 def pack(tmp_path: Path) -> PolicyPack:
-    """The shipped pack, with technicians' certificates that nobody revokes: they end within the shift."""
+    """The shipped pack, with technicians' certificates that are never revoked: they end within the shift."""
     head, mark, rest = SHIPPED.read_text().partition("[profiles.technician]")
     table, end, tail = rest.partition("\n\n")
     kept = [line for line in table.splitlines() if "_pointer" not in line]
@@ -62,7 +62,7 @@ def issued(built: Installation, issuers: OpenIssuers) -> IssuedCertificate:
 
 
 def lists_above(built: Installation, issued: IssuedCertificate, rules: CrlRules) -> CrlStatus:
-    """The lists of root and h1 alone: nothing of h1/icu was ever loaded."""
+    """The CRLs of root and h1 only: none of h1/icu was ever loaded."""
     anchors = AnchorSet.from_der([issued.issuer.chain_der[-1]])
     status = CrlStatus(Pool(anchors, [decode_certificate(one) for one in issued.issuer.chain_der[:-1]]), rules=rules)
     for name in ("root", "h1"):
@@ -122,7 +122,7 @@ def test_the_gateways_of_its_own_installation_refuse_it_the_moment_it_is_revoked
 def test_a_snapshot_excuses_only_what_it_does_not_hold(
     built: Installation, issuers: OpenIssuers, issued: IssuedCertificate
 ) -> None:
-    """What looks revoked is refused as everything that does, also where the one who is asked knows nothing."""
+    """What looks revoked is refused, also if the source for hits knows nothing."""
     other = built.issue(issuers, profile="technician")
     name = (issued.issuer.authority_id, issued.serial)
     built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()

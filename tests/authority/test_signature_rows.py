@@ -16,7 +16,7 @@ from vagus.records.engine.writer import Batch, Writer
 
 
 class Counting:
-    """A writer that is counted, and that refuses as often as it is told to."""
+    """A writer that counts its acts, and refuses as many as the test asks for."""
 
     def __init__(self, writer: Writer, refusals: int = 0) -> None:
         self.writer, self.refusals, self.submitted = writer, refusals, 0
@@ -30,7 +30,7 @@ class Counting:
 
 
 def intended(installation: Installation, count: int) -> list[int]:
-    """Leaves of certificates that were intended and that nobody signed."""
+    """Leaf indices of certificates that were intended and not signed."""
     issuer = installation.issuers("h1/icu")["h1/icu"]
     issuance = installation.issuance()
     for number in range(count):

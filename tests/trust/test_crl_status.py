@@ -1,4 +1,4 @@
-"""Status from CRLs: every kind of list, who may sign it, how old it may be, and that it never opens in doubt."""
+"""Status from CRLs: every kind of CRL, its signer and its age; no certificate passes in doubt."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def access(*methods: str) -> Ext:
     return Ext("1.3.6.1.5.5.7.1.1", der.sequence(*places))
 
 
-# --- complete lists ----------------------------------------------------------------------------------------------
+# --- complete CRLs -----------------------------------------------------------------------------------------------
 
 
 def test_a_listed_certificate_is_refused_and_its_neighbour_is_not() -> None:
@@ -96,7 +96,7 @@ def test_a_listed_certificate_is_refused_and_its_neighbour_is_not() -> None:
 
 
 def test_without_a_crl_nothing_is_known() -> None:
-    """C22, C34: silence is not consent."""
+    """Missing status is not good."""
     assert refused(status(), CA.leaf()) is Reason.STATUS_UNAVAILABLE
     other = ROOT.ca("CN=Other")
     assert refused(status(crl(other), known=(CA, other)), CA.leaf()) is Reason.STATUS_UNAVAILABLE
@@ -110,7 +110,7 @@ def test_the_serial_of_another_issuer_says_nothing() -> None:
 
 
 def test_a_crl_is_accepted_from_its_own_issuer_only() -> None:
-    """C25, C26."""
+    """RFC 5280 6.3.3 (f), (g)."""
     forged = chains.make("O=Harbour,CN=CA", (chains.basic(), chains.CA_USAGE))
     assert unloadable(status(), crl(forged)) is Reason.BAD_SIGNATURE
     assert unloadable(status(), crl(CA, flip=4)) is Reason.BAD_SIGNATURE
@@ -159,7 +159,7 @@ def test_look_alikes_of_the_issuer_cost_a_bounded_number_of_signature_checks() -
         return counted.asked
 
     marked = crl(CA, [], chains.aki(CA.private))
-    # the one that the list names by its key is tried first
+    # the one that the CRL names by its key identifier is tried first
     assert load([*fakes, CA], marked) <= 2
     for known, content in (([*copied, CA], marked), ([*fakes, CA], crl(CA))):
         counted = Counted()
@@ -171,7 +171,7 @@ def test_look_alikes_of_the_issuer_cost_a_bounded_number_of_signature_checks() -
 
 
 def test_certificates_of_one_key_share_the_budget_of_their_paths() -> None:
-    """A hundred certificates of the list's own key that lead nowhere, each below another stranger of one name."""
+    """A hundred certificates of the CRL's own key without a path, each below another unknown CA of one name."""
     strangers = [root("CN=Stranger", private=chains.key("p256", number)) for number in range(1, 40)]
     strays = [one.ca("O=Harbour,CN=CA", private=CA.private) for one in strangers]
     counted = Counted()
@@ -263,13 +263,13 @@ def test_a_hold_of_a_stale_crl_has_no_stale_seconds() -> None:
         ask(status(stale_list(Listed(serial(held), 6))), held)
     assert caught.value.reason is Reason.STATUS_STALE
     assert "stale_seconds" not in caught.value.facts
-    # a list in date, by the CA's other key, knows better
+    # a CRL in date, by the CA's other key, decides
     fresh = ROOT.ca("O=Harbour,CN=CA")
     ask(status(stale_list(Listed(serial(held), 6)), crl(fresh), crl(ROOT), known=(CA, fresh)), held)
 
 
 def test_how_stale_is_the_least_that_covers_every_reason() -> None:
-    """Whoever grants grace must not grant it to lists that would not suffice if they were in date."""
+    """A status has an age only if its CRLs would suffice if they were in date."""
     leaf = CA.leaf()
     old = {"this_update": AT - 30 * DAY}
     some = crl(CA, [], scope(reasons=(1, 2)), next_update=AT - HOUR, **old)  # type: ignore[arg-type]
@@ -308,7 +308,7 @@ def test_a_newer_crl_replaces_the_older_at_once() -> None:
 
 
 def test_an_older_crl_is_refused_also_after_a_restart() -> None:
-    """C23."""
+    """RFC 5280 5.2.3: a replayed older CRL would clear a revocation."""
     memory = VolatileCrlMemory()
     pool = Pool([ROOT.anchor], [CA.parsed])
     old = crl(CA, number=1, this_update=AT - 2 * HOUR)
@@ -329,13 +329,13 @@ def test_a_crl_from_the_future_is_not_loaded_and_blocks_no_proper_one() -> None:
     source = status(crl(CA, [Listed(serial(leaf))], number=1, this_update=AT - HOUR))
     ahead = crl(CA, number=9, this_update=AT + DAY, next_update=AT + 9 * DAY)
     assert unloadable(source, ahead) is Reason.CRL_INVALID
-    assert refused(source, leaf) is Reason.REVOKED, "the list in use stays"
+    assert refused(source, leaf) is Reason.REVOKED, "the CRL in use stays"
     source.load(crl(CA, number=2, this_update=AT), AT)
     ask(source, leaf)
 
 
 def test_two_crls_of_one_second_go_by_their_number() -> None:
-    """C24, where OpenSSL keeps the first."""
+    """Of two CRLs of one date OpenSSL uses the first."""
     leaf = CA.leaf()
     source = status(crl(CA, number=1), crl(CA, [Listed(serial(leaf))], number=2))
     assert refused(source, leaf) is Reason.REVOKED
@@ -381,7 +381,7 @@ def test_a_verified_crl_raises_the_clock_floor() -> None:
 
 
 def test_a_shard_speaks_for_the_certificates_that_point_to_it() -> None:
-    """C27."""
+    """RFC 5280 6.3.3 (b)."""
     mine = CA.leaf(crl_points(point(point_name(HERE))))
     other = CA.leaf(crl_points(point(point_name(THERE))))
     source = status(crl(CA, [Listed(serial(mine))], scope(point_name(HERE))))
@@ -422,7 +422,7 @@ def test_reasons_add_up_or_nothing_is_known() -> None:
     assert refused(status(some, listed), leaf) is Reason.REVOKED
 
 
-# --- indirect lists ----------------------------------------------------------------------------------------------
+# --- indirect CRLs -----------------------------------------------------------------------------------------------
 
 
 def test_an_indirect_crl_covers_certificates_that_name_its_issuer() -> None:
@@ -503,11 +503,11 @@ def test_the_anchor_of_the_path_counts_also_within_other_sources(wrap: Callable[
     assert caught.value.reason is Reason.REVOKED_CA
 
 
-# --- delta lists -------------------------------------------------------------------------------------------------
+# --- delta CRLs --------------------------------------------------------------------------------------------------
 
 
 def test_a_delta_adds_and_lifts_holds() -> None:
-    """C33."""
+    """RFC 5280 5.2.4."""
     added, lifted, kept = CA.leaf(), CA.leaf(), CA.leaf()
     base = crl(CA, [Listed(serial(lifted), 6), Listed(serial(kept), 1)], number=5)
     delta = crl(CA, [Listed(serial(added), 4), Listed(serial(lifted), 8), Listed(serial(kept), 8)], number=6, base=5)
@@ -543,12 +543,12 @@ def test_what_a_delta_says_for_ever_it_says_over_any_base(number: int, base: int
     delta = crl(CA, [Listed(serial(leaf), 1)], number=number, base=base)
     assert refused(status(crl(CA, number=5), delta), leaf) is Reason.REVOKED
     assert refused(status(crl(CA, number=None), delta), leaf) is Reason.REVOKED
-    assert refused(status(delta), leaf) is Reason.REVOKED, "where no list is there either"
+    assert refused(status(delta), leaf) is Reason.REVOKED, "also without its base"
     ask(status(crl(CA, number=5), delta, rules=CrlRules(uses_deltas=False)), leaf)
 
 
 def test_a_revocation_beside_another_entry_of_its_certificate_is_not_taken_back() -> None:
-    """A CA that appends: keyCompromise, and the older hold or its release behind it."""
+    """A CA that appends: keyCompromise, and after it the older hold or its release."""
     leaf = CA.leaf()
     assert refused(status(crl(CA, [Listed(serial(leaf), 1), Listed(serial(leaf), 6)])), leaf) is Reason.REVOKED
     base = crl(CA, [Listed(serial(leaf), 6)], number=5)
@@ -593,7 +593,7 @@ def test_a_new_key_of_the_ca_signs_for_the_old_ones_certificates() -> None:
     by_new = crl(fresh, [Listed(serial(leaf))])
     assert refused(status(by_new, crl(ROOT), known=(CA, fresh)), leaf) is Reason.REVOKED
     ask(status(crl(fresh), crl(ROOT), known=(CA, fresh)), leaf)
-    # both generations publish: what either lists is revoked
+    # both generations publish: what either CRL names is revoked
     assert refused(status(by_new, crl(CA), crl(ROOT), known=(CA, fresh)), leaf) is Reason.REVOKED
 
 
@@ -653,7 +653,7 @@ def test_missing_status_of_a_short_lived_certificate_is_no_fault() -> None:
 
 
 def test_what_a_crl_says_of_a_short_lived_certificate_counts() -> None:
-    """The issuer may keep silent about it; who speaks all the same is heard."""
+    """The issuer may publish no status for it; a status that is published all the same counts."""
     short = CA.leaf(chains.NO_REV_AVAIL)
     revoked, held = [Listed(serial(short), 1)], [Listed(serial(short), 6)]
     assert refused(status(crl(CA, revoked)), short) is Reason.REVOKED
@@ -677,7 +677,7 @@ def test_what_a_crl_says_of_a_short_lived_certificate_counts() -> None:
     ids=["lists", "deltas", "a responder", "a responder behind another", "what cannot be read"],
 )
 def test_no_rev_avail_beside_a_pointer_is_not_believed(beside: Ext) -> None:
-    """RFC 9608 3: nobody may issue it, so it does not say which half is meant."""
+    """RFC 9608 3: such a certificate must not be issued, so it is not known which half is meant."""
     leaf = CA.leaf(chains.NO_REV_AVAIL, beside)
     assert refused(status(), leaf) is Reason.STATUS_UNAVAILABLE
     ask(status(crl(CA)), leaf)

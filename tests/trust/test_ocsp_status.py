@@ -119,7 +119,7 @@ def test_the_oldest_makes_room() -> None:
 
 
 def test_a_response_finds_the_certificates_that_it_speaks_of() -> None:
-    """A response of several answers, among certificates of which one is a look-alike of the issuer."""
+    """A response with several statuses, among certificates of which one has the issuer's name only."""
     one, other, stranger = CA.leaf(), CA.leaf(), CA.leaf()
     twin = root("O=Harbour,CN=CA")
     here = [made.parsed for made in (one, other, stranger, twin, CA, ROOT)]

@@ -1,4 +1,4 @@
-"""A snapshot decides offline: absence passes, presence is asked of somebody or refused, age and strangers refuse."""
+"""A snapshot decides offline: absence passes, a hit is checked or refused, age and unknown issuers refuse."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vagus.x509.paths.search import Pool, ValidPath
 
 @dataclass
 class Clinic:
-    """A house that makes snapshots, and an offline gateway that knows its anchors and its snapshot key."""
+    """An installation that makes snapshots, and an offline gateway that knows its anchors and its snapshot key."""
 
     built: Installation
     issuers: OpenIssuers
@@ -153,7 +153,7 @@ def test_a_hit_is_asked_of_the_online_source_and_its_word_counts(clinic: Clinic)
 
 
 def test_a_chance_hit_is_cleared_by_crls(clinic: Clinic) -> None:
-    """One in two looks revoked: the lists say who is."""
+    """One in two looks revoked: the CRLs say which one is."""
     bad = clinic.issue()
     clinic.revoke(bad)
     clinic.built.publisher.publish_due(clinic.issuers["h1/icu"])

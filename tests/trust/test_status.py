@@ -1,4 +1,4 @@
-"""The small sources of status: none of them opens a door in doubt."""
+"""The sources that combine others: none of them passes a certificate in doubt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEAF = ROOT.leaf()
 
 
 class Says:
-    """A source that always gives the same answer; a real one in that it implements the port."""
+    """A source that always gives the same result; it implements the port."""
 
     def __init__(self, reason: Reason | None, **facts: int) -> None:
         self.reason = reason
@@ -35,7 +35,7 @@ class Says:
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         self.asked += 1
         if self.reason is not None:
-            raise NotTrusted(self.reason, "as told", **self.facts)
+            raise NotTrusted(self.reason, "as the test says", **self.facts)
 
 
 def ask(source: StatusSource) -> None:
@@ -69,13 +69,13 @@ def test_if_all_are_asked_any_may_refuse_and_one_that_knows_suffices() -> None:
 
 
 def test_the_doubt_of_an_earlier_source_is_not_cleared_by_a_later_one() -> None:
-    """A snapshot in doubt has its own way to ask (`on_hit`); what stands behind it may be older."""
+    """A snapshot in doubt has a source of its own for hits (`on_hit`); the sources after it may be older."""
     assert refused(FirstSource([Says(Reason.STATUS_DOUBTFUL), Says(None)])) is Reason.STATUS_DOUBTFUL
     assert refused(FirstSource([Says(Reason.STATUS_DOUBTFUL), Says(Reason.STATUS_STALE)])) is Reason.STATUS_DOUBTFUL
     assert refused(FirstSource([Says(Reason.STATUS_DOUBTFUL), Says(Reason.REVOKED)])) is Reason.REVOKED
-    behind = Says(Reason.STATUS_DOUBTFUL)
-    ask(FirstSource([Says(None), behind]))
-    assert behind.asked == 0, "who stands first and knows decides"
+    later_source = Says(Reason.STATUS_DOUBTFUL)
+    ask(FirstSource([Says(None), later_source]))
+    assert later_source.asked == 0, "the first source that knows decides"
 
 
 def test_for_a_certificate_that_excuses_missing_status_all_are_asked() -> None:

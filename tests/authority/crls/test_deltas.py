@@ -1,4 +1,4 @@
-"""A delta leads from its base to the newest list, entry by entry, releases included."""
+"""A delta leads from its base to the newest CRL, entry by entry, releases included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sealed list revokes a subordinate without the offline key, once, and only while it is the newest."""
+"""A sealed CRL revokes a subordinate without the offline key, once, and only while it is the newest."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_an_expired_envelope_is_refused(sealed: Installation) -> None:
 
 
 def test_an_envelope_from_the_future_is_neither_ready_nor_published(installation: Installation) -> None:
-    """The ceremony was held with a clock 30 days ahead: nobody believes such a list, and none could follow it."""
+    """The ceremony was held with a clock 30 days ahead: relying parties refuse such a CRL, and none could follow it."""
     installation.advance(days=30)
     installation.build(sealed=True)
     installation.advance(days=-30)

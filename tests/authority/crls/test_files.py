@@ -322,7 +322,7 @@ def test_a_delta_without_a_row_is_no_file(
         built.advance(seconds=1)
         publisher.publish_due(issuer)
         there = (tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl").exists()
-        assert there is (some == many[:1]), "an old delta over an older list would tell of one in four"
+        assert there is (some == many[:1]), "an old delta over an older CRL would have one of four"
     assert len(listed(tmp_path)) == 4
 
 

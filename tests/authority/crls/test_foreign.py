@@ -1,4 +1,4 @@
-"""What lists say alone and together: the newest of a scope speaks, what is for ever counts, holds end."""
+"""What CRLs say alone and together: the newest of a scope counts, permanent revocations count, holds end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MakeList = Callable[..., ForeignCrl]
 
 @pytest.fixture
 def make(built: Installation) -> MakeList:
-    """Makes lists as h1/icu would have signed them behind a backup: `shard` None is the complete one."""
+    """Makes CRLs as h1/icu would have signed them after a backup: `shard` None is the complete one."""
     authority = next(row for row in authorities(built) if row.name == "h1/icu")
     key = ec.generate_private_key(ec.SECP384R1())
     begun: datetime = built.clock.now()
@@ -98,14 +98,16 @@ def test_a_hold_ends_with_a_later_crl_that_would_name_it(make: MakeList, releasi
     later, earlier = make(releasing, 2, {}), make(releasing, 0, {})
     assert said(holding, later, home=0) == {}
     assert said(holding, earlier, home=0)[X].reason is RevocationReason.CERTIFICATE_HOLD
-    assert said(make(1, 1, {X: HOLD}), make(0, 2, {}))[X].reason is RevocationReason.CERTIFICATE_HOLD, "not its list"
+    assert said(make(1, 1, {X: HOLD}), make(0, 2, {}))[X].reason is RevocationReason.CERTIFICATE_HOLD, "not its CRL"
 
 
 def test_the_shard_is_that_of_the_only_crl_that_names_it_among_several(make: MakeList) -> None:
     of_one, of_both = {X: SUPERSEDED, Y: SUPERSEDED}, {Y: SUPERSEDED}
     found = said(make(0, 1, of_both), make(3, 1, of_one), make(None, 1, of_one))
     assert (found[X].shard, found[Y].shard) == (3, None)
-    assert said(make(3, 1, of_one), make(None, 1, of_one))[X].shard is None, "nothing to tell it from an entry of all"
+    assert said(make(3, 1, of_one), make(None, 1, of_one))[X].shard is None, (
+        "nothing distinguishes it from an entry of every shard"
+    )
 
 
 def test_a_crl_of_another_url_covers_no_shard_of_ours(built: Installation, make: MakeList) -> None:
@@ -132,11 +134,11 @@ def test_a_certificate_goes_into_the_shard_that_names_it_else_into_every_one(
         assert find_known_shard(connection, icu, X) == 2
         assert find_known_shard(connection, icu, Y) is None
         assert find_known_shard(connection, icu, 0xABCD) is None
-        # shards whose lists were handed out are signed again, and take nothing new
+        # shards whose CRLs were published are signed again, and take nothing new
         assert list_shards(connection, icu.id) == (0, 2)
         assert (find_shard(connection, icu.id) or (0, 0))[1] >= SHARD_PLACES
         assert count_places(connection, icu.id, EVERY_SHARD) == 1
-    # a list that comes later tells
+    # a later CRL shows it
     settle(built, make(0, 2, {}), make(2, 2, both))
     with built.database.reading() as connection:
         assert find_known_shard(connection, icu, Y) == 2

@@ -1,4 +1,4 @@
-"""Lists in memory: never older than what the process knows, and not past their end while the database is away."""
+"""CRLs in memory: never older than what the process knows, and not past their end while the database is away."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ICU = ("h1/icu", 1, 0)
 
 @pytest.fixture
 def lists(house: PublishingHouse) -> PublishedCrls:
-    """As a serving process has them; nobody looks in the background."""
+    """As a serving process has them; no task refreshes them in the background."""
     made = PublishedCrls(house.built.database, house.built.clock, fresh_seconds=FRESH_SECONDS)
     made.follow(house.built.writer)
     return made
@@ -36,7 +36,7 @@ def lists(house: PublishingHouse) -> PublishedCrls:
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The monotonic clock of the lists."""
+    """The monotonic clock of the CRL cache."""
     now = [1000.0]
     monkeypatch.setattr("vagus.authority.crls.published.time.monotonic", lambda: now[0])
     return now
@@ -44,7 +44,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @contextmanager
 def away(house: PublishingHouse, asked: list[str] | None = None) -> Iterator[None]:
-    """The database does not answer."""
+    """The database does not respond."""
 
     def refuse(**_: object) -> AbstractContextManager[Connection]:
         if asked is not None:
@@ -151,7 +151,7 @@ def test_what_this_process_publishes_is_found_from_its_commit_on(
     lists.refresh()
     before = lists.find_crl(*ICU)
     publish_newer(house)
-    assert lists.find_cached_crl(*ICU) is None, "memory is behind its own commit"
+    assert lists.find_cached_crl(*ICU) is None, "memory is older than its own commit"
     after = lists.find_crl(*ICU)
     assert before is not None
     assert after is not None
@@ -166,7 +166,7 @@ def test_what_another_process_publishes_is_found_with_the_next_refresh(
     lists.refresh()
     before = lists.find_crl(*ICU)
     publish_newer(house)
-    assert lists.find_crl(*ICU) is before, "nobody told it"
+    assert lists.find_crl(*ICU) is before, "it was not notified"
     lists.refresh()
     after = lists.find_cached_crl(*ICU)
     assert after is not None
@@ -174,7 +174,7 @@ def test_what_another_process_publishes_is_found_with_the_next_refresh(
     publish_newer(house)
     now[0] += FRESH_SECONDS
     newest = lists.find_crl(*ICU)
-    assert newest is not after, "whoever does not look in the background is asked to"
+    assert newest is not after, "a cache without background refresh reads the database"
 
 
 def test_clients_ask_the_database_for_nothing_while_memory_is_fresh(
@@ -224,7 +224,7 @@ def test_a_database_that_is_away_is_left_alone_for_a_moment(
         refusal_of(lists)
         assert len(asked) == 2
         lists.refresh()
-        assert len(asked) == 3, "whoever looks in the background tries each time"
+        assert len(asked) == 3, "the background refresh tries each time"
     lists.refresh()
     assert lists.find_cached_crl(*ICU) is not None
 

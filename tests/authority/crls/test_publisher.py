@@ -1,4 +1,4 @@
-"""Lists carry what is revoked, their numbers and times only grow, and openssl finds them good."""
+"""CRLs have what is revoked, their numbers and times only grow, and openssl accepts them."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_a_clock_that_went_back_publishes_nothing(built: Installation, issuer: I
 def test_a_server_with_a_clock_minutes_late_publishes_and_dates_no_crl_further_ahead(
     built: Installation, issuers: OpenIssuers, issuer: Issuer
 ) -> None:
-    """The one that is four minutes ahead publishes and dies: what is revoked now is in a list within the second."""
+    """The one that is four minutes ahead publishes and dies: what is revoked now is in a CRL within the second."""
     many = [built.issue(issuers) for _ in range(4)]
     built.advance(minutes=4)
     ahead = built.publisher.publish_due(issuer)[0]

@@ -1,4 +1,4 @@
-"""One list until eighteen thousand certificates, then further shards; none ever weighs a megabyte."""
+"""One CRL up to eighteen thousand certificates, then further shards; none ever has a megabyte."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_block_that_was_undone_is_taken_again_before_a_certificate_uses_it(
     def undone(batch: Batch) -> None:
         issuer.shards.take_place(batch.connection, 1)
         if what == "batch":
-            batch.connection.rollback()  # as a lost connection does behind the last act
+            batch.connection.rollback()  # as a lost connection does after the last act
         else:
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the act fails behind its certificate")
 

@@ -30,7 +30,7 @@ def question(nonce: bytes | None, serial: int = 7) -> bytes:
 
 
 def bare(value: bytes, after: bytes = b"") -> bytes:
-    """A nonce as clients before RFC 8954 write it, its octets right in extnValue; `after` is another extension."""
+    """A nonce as clients before RFC 8954 write it, its bytes directly in extnValue; `after` is another extension."""
     identifier = der.content_of(question(None), der.SEQUENCE)
     asked = der.content_of(identifier, der.SEQUENCE)
     nonce = der.sequence(der.object_identifier(NONCE), der.octet_string(value))

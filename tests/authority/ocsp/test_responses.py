@@ -1,4 +1,4 @@
-"""OCSP answers tell the truth of this moment, in the form that was asked for; lists come with their times."""
+"""OCSP responses give the present status in the form that was asked for; CRLs come with their times."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def test_the_sweep_caches_a_response_for_every_live_certificate(
 def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
-    """Whose signing side is away for weeks: the answers of all authorities behind it are signed ahead as before."""
+    """Its signing side is away for weeks; the responses of the other authorities are presigned as before."""
     built.advance(days=10)
     assert renewal(built).renew_due(issuers["h1/er"])
     silent, other = built.issue(issuers), built.issue(issuers, unit="er")
@@ -298,7 +298,7 @@ def test_a_cached_response_ends_with_the_revocation_that_contradicts_it(
 
 
 def test_no_cached_response_is_sent_once_the_sequence_contradicts_it(built: Installation, issuers: OpenIssuers) -> None:
-    """Whoever is told of a revocation before the responses is must find nothing that contradicts it."""
+    """A follower that learns of a revocation before the responses do must find nothing that contradicts it."""
     assert renewal(built).renew_due(issuers["h1/icu"])
     follower = RevocationFollower(built.database, built.clock)
     follower.follow(built.writer)
@@ -422,7 +422,7 @@ def test_a_retired_generation_that_lost_its_responder_near_its_end_gets_one_for_
     built.ceremony().hold()
     built.hierarchy.retire("h1/icu", 1, by=BY)
     built.advance(days=8)
-    assert renewal(built).renew_due(issuer), "its certificates live on, and so do answers about them"
+    assert renewal(built).renew_due(issuer), "its certificates live on, and so do responses about them"
     end = issuer.facts.not_after
     assert end is not None
     built.clock.set(end - timedelta(days=3))
@@ -474,7 +474,7 @@ def let_a_clock_ahead_renew(built: Installation, issuer: Issuer) -> None:
 def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
-    """Its certificate begins in a month, and until then nobody would believe an answer that it signs."""
+    """Its certificate begins in a month, and until then clients accept no response that it signs."""
     issuer, issued = issuers["h1/icu"], built.issue(issuers)
     let_a_clock_ahead_renew(built, issuer)
     assert renewal(built).renew_due(issuer)
@@ -509,7 +509,7 @@ def test_such_a_responder_signs_nothing_that_is_valid_after_its_replacement(
 def test_a_responder_whose_certificate_is_held_is_replaced_and_its_key_stays(
     built: Installation, issuers: OpenIssuers
 ) -> None:
-    """Whoever holds all that an authority issued holds its responder too."""
+    """To hold all that an authority issued holds its responder too."""
     issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
     assert renewal(built).renew_due(issuer)
     with built.database.reading() as connection:
@@ -520,7 +520,7 @@ def test_a_responder_whose_certificate_is_held_is_replaced_and_its_key_stays(
     assert list_key_ids(keys.folder) == ["h1.icu.1.1", "h1.icu.1.2"], "a hold may be released"
     keys.destroy("h1.icu.1.2")
     with built.database.reading() as connection:
-        assert open_responders(connection, keys, lambda _name, _error: None) == (), "what is held answers no more"
+        assert open_responders(connection, keys, lambda _name, _error: None) == (), "a held responder responds no more"
 
 
 def test_a_responder_key_that_a_crash_left_is_taken_up(built: Installation, issuers: OpenIssuers) -> None:
@@ -547,7 +547,7 @@ def test_an_expired_responder_signs_nothing(
 def test_a_cached_response_ends_with_its_responders_certificate(
     built: Installation, issuers: OpenIssuers, responses: OcspResponses
 ) -> None:
-    """No client believes it behind that, and whoever asks anew should hear of the renewed responder's."""
+    """No client accepts it after that; a new request should get a response of the renewed responder."""
     issued = built.issue(issuers, lifetime=timedelta(days=90))
     request = question(issued)
     built.settle()
@@ -584,7 +584,7 @@ def test_responding_needs_no_key_of_an_authority(
     assert answer.certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
-# lists
+# CRLs
 
 
 def test_crls_and_certificates_are_found_by_name(built: Installation, issuers: OpenIssuers) -> None:
