@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bench.rig.databases import Bulk, bulk, connect
 from bench.rig.installation import MODEL, UNIT
-from vagus.authority.crls.shards import SHARD_PLACES, ShardPlan
 from vagus.authority.issuance import IssuanceOrder, IssuanceToken
 from vagus.authority.issuers import Issuer
+from vagus.authority.shards import SHARD_PLACES, ShardPlan
 from vagus.identifiers import DeviceId, serial_bytes
 from vagus.keystore.signing import Purpose
 from vagus.testing import SeededEntropy

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from bench.rig.installation import ENVIRONMENT, UNIT, open_installation
 from vagus.authority.crls.publisher import CrlPublisher, sign_crl
-from vagus.authority.crls.shards import SHARD_PLACES
 from vagus.authority.issuers import Issuer
+from vagus.authority.shards import SHARD_PLACES
 from vagus.records.publications import COMPLETE, Publication
 from vagus.x509.crls.building import CrlContents, RevocationReason, encode_crl_entry
 

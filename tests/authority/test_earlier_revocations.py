@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.authority.test_hierarchy import PRIVATE, Elsewhere
 from tests.simulator.installation import BY, ICU, Installation
-from vagus.authority.crls import shards
+from vagus.authority import shards
 from vagus.authority.crls.foreign import read_foreign_crl
 from vagus.authority.earlier_revocations import LOST, record_crls, revoke_earlier
 from vagus.errors import Conflict, LimitExceeded, NotTrusted

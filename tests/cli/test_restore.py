@@ -20,7 +20,7 @@ from tests.simulator.issuing import SOURCE, Kept, device_name, issue, make_respo
 from tests.simulator.processes import PATIENCE, Served, serving
 from tests.simulator.queries import find_token
 from tests.simulator.running import done, run
-from vagus.authority.crls import shards
+from vagus.authority import shards
 from vagus.errors import IntegrityFailure
 from vagus.reasons import Reason
 from vagus.records.engine.backup import copy_database

@@ -28,7 +28,7 @@ from tests.simulator.orders import key_pem, new_key, order_for, public_key_of, s
 from tests.simulator.processes import Served, serving
 from tests.simulator.programs import eventually
 from tests.simulator.upstreams import Seen, http_upstream
-from vagus.authority.crls.shards import SHARD_PLACES
+from vagus.authority.shards import SHARD_PLACES
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.operations.devices import find_named
 from vagus.records.authorities import find_newest

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vagus.authority.crls import emergency
-from vagus.authority.crls.shards import ShardPlan
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate
 from vagus.authority.issuers import Issuer, is_live, make_issuer
+from vagus.authority.shards import ShardPlan
 from vagus.errors import Conflict, IntegrityFailure, NotTrusted
 from vagus.ledger.append import append
 from vagus.ledger.entries import AuthorityCertified, CeremonyStep

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from vagus.authority.crls import shards
+from vagus.authority import shards
 from vagus.authority.crls.foreign import CombinedEntry, ForeignCrl, combine_crls
 from vagus.authority.revocation import hold_row, revoke_row
 from vagus.errors import Conflict

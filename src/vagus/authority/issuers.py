@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vagus.authority.crls.shards import ShardPlan, load_shard_plan
+from vagus.authority.shards import ShardPlan, load_shard_plan
 from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, VagusError
 from vagus.policy.plans import AuthorityKind
 from vagus.reasons import Reason

@@ -20,8 +20,8 @@ from vagus.authority.crls.foreign import (
     combine_crls,
     read_foreign_crl,
 )
-from vagus.authority.crls.shards import SHARD_PLACES
 from vagus.authority.earlier_revocations import LOST, find_known_shard, record_crls
+from vagus.authority.shards import SHARD_PLACES
 from vagus.errors import LimitExceeded, NotTrusted
 from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow, list_authorities

@@ -1,1 +1,1 @@
-"""CRLs: their contents, publication, files and shards."""
+"""CRLs: their contents, publication, files and cache."""

@@ -8,9 +8,9 @@ import pytest
 from cryptography import x509
 
 from tests.simulator.installation import STATUS_URL, Installation
-from vagus.authority.crls import shards
+from vagus.authority import shards
 from vagus.authority.crls.publisher import sign_crl
-from vagus.authority.crls.shards import BLOCK, SHARD_PLACES, ShardPlan, load_shard_plan
+from vagus.authority.shards import BLOCK, SHARD_PLACES, ShardPlan, load_shard_plan
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
 from vagus.records import certificates as rows
