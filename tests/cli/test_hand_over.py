@@ -230,7 +230,7 @@ def test_the_doctor_tells_what_was_given_up_and_what_nobody_takes(house: Install
         lambda batch: add_work(batch.connection, REVOCATION_STAGE, "no plan", run_after=now - 7200)
     ).result()
     (late,) = [one for one in done(folder, "doctor", "--json").facts if one["check"] == "work"]
-    assert (late["state"], "1 jobs wait" in late["finding"]) == ("warning", True)
+    assert (late["state"], "1 jobs have waited" in late["finding"]) == ("warning", True)
     queue = WorkQueue(house.writer, "serve-1", max_attempts=1)
     (job,) = queue.take([REVOCATION_STAGE]).result()
     queue.fail(job, "BAD_ARGUMENT: names no plan").result()
