@@ -43,7 +43,7 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an archive says of itself: facts (numbers and words of whoever packed it) and its files."""
+    """What an archive says of itself: facts (numbers and words that its packer chose) and its files."""
 
     facts: Mapping[str, str | int | None]
     files: tuple[Packed, ...]
@@ -167,7 +167,7 @@ def _small(tar: tarfile.TarFile, name: str, largest: int) -> bytes:
 
 
 def _is_plain(member: tarfile.TarInfo) -> bool:
-    """A file whose octets all stand in the archive: a sparse one may be of any size and cost its sender nothing."""
+    """A file whose bytes are all in the archive: a sparse one may be of any size and cost its sender nothing."""
     return member.type == tarfile.REGTYPE and not member.issparse()
 
 
