@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
 from tests.endpoints.calls import Answer, call
-from tests.simulator.enrolment import House, house, request_der
+from tests.simulator.enrolment import Site, new_site, request_der
 from tests.simulator.orders import new_key
 from tests.simulator.stock import BY
 from vagus.endpoints.est import EST_STATUS, est_app
@@ -31,17 +31,17 @@ _SERIALS = count()
 
 
 @pytest.fixture(scope="module")
-def standing() -> Iterator[House]:
-    with house() as built:
+def standing() -> Iterator[Site]:
+    with new_site() as built:
         yield built
 
 
 @pytest.fixture(scope="module")
-def app(standing: House) -> ASGIApp:
+def app(standing: Site) -> ASGIApp:
     return _app(standing)
 
 
-def _app(standing: House) -> ASGIApp:
+def _app(standing: Site) -> ASGIApp:
     authorities = [standing.root.der, standing.h1.der, standing.units["h1/icu"].der]
     return est_app(
         enrolment=standing.enrolment,
@@ -54,7 +54,7 @@ def _basic(token: str, user: str = "device") -> dict[str, str]:
     return {**PKCS10, "Authorization": est.encode_basic(est.BasicCredential(user, token))}
 
 
-def _token(standing: House) -> str:
+def _token(standing: Site) -> str:
     return standing.token(standing.stock.add(f"SN-{next(_SERIALS)}"))
 
 
@@ -84,7 +84,7 @@ def test_every_reason_has_a_status_and_none_but_our_own_faults_is_a_500() -> Non
     assert not ours & theirs
 
 
-def test_cacerts_are_for_everybody(app: ASGIApp, standing: House) -> None:
+def test_cacerts_are_for_everybody(app: ASGIApp, standing: Site) -> None:
     for path in ("/.well-known/est/cacerts", "/.well-known/est/server/cacerts"):
         answer = call(app, "GET", path)
         assert answer.status == 200
@@ -98,7 +98,7 @@ def test_attributes_ask_for_a_key_and_nothing_else(app: ASGIApp) -> None:
     assert est.decode_body(answer.body)[:2] == b"\x30\x17"
 
 
-def test_every_spelling_of_a_body_is_enrolled(app: ASGIApp, standing: House) -> None:
+def test_every_spelling_of_a_body_is_enrolled(app: ASGIApp, standing: Site) -> None:
     for spell in (lambda der: der, est.encode_body, base64.encodebytes):
         for extra in ({}, {"Content-Transfer-Encoding": "base64"}, {"Content-Transfer-Encoding": "binary"}):
             body = spell(request_der(new_key()))
@@ -106,13 +106,13 @@ def test_every_spelling_of_a_body_is_enrolled(app: ASGIApp, standing: House) -> 
             assert _certificate(answer).subject
 
 
-def test_a_body_in_pieces_is_one_body(app: ASGIApp, standing: House) -> None:
+def test_a_body_in_pieces_is_one_body(app: ASGIApp, standing: Site) -> None:
     body = est.encode_body(request_der(new_key()))
     parts = [body[start : start + 100] for start in range(0, len(body), 100)]
     assert _certificate(call(app, "POST", ENROL, body, headers=_basic(_token(standing)), parts=parts))
 
 
-def test_a_renewal_uses_the_same_listener(app: ASGIApp, standing: House) -> None:
+def test_a_renewal_uses_the_same_listener(app: ASGIApp, standing: Site) -> None:
     device = standing.stock.add(f"SN-{next(_SERIALS)}")
     first = call(app, "POST", ENROL, request_der(new_key()), headers=_basic(standing.token(device)))
     (der,) = decode_certs_only(est.decode_body(first.body))
@@ -133,7 +133,7 @@ def test_no_credential_is_401_and_says_which_scheme(app: ASGIApp) -> None:
     _check_refused(call(app, "POST", ENROL, body, headers=broken), 400, Reason.BAD_ENCODING)
 
 
-def test_bad_tokens(app: ASGIApp, standing: House) -> None:
+def test_bad_tokens(app: ASGIApp, standing: Site) -> None:
     body, token = request_der(new_key()), _token(standing)
     _check_refused(call(app, "POST", ENROL, body, headers=_basic("x" * 32)), 401, Reason.TOKEN_INVALID)
     assert _certificate(call(app, "POST", ENROL, body, headers=_basic(token)))
@@ -141,7 +141,7 @@ def test_bad_tokens(app: ASGIApp, standing: House) -> None:
     _check_refused(call(app, "POST", ENROL, other, headers=_basic(token)), 403, Reason.TOKEN_REUSED)
 
 
-def test_a_device_in_the_wrong_state_is_403(app: ASGIApp, standing: House) -> None:
+def test_a_device_in_the_wrong_state_is_403(app: ASGIApp, standing: Site) -> None:
     device = standing.stock.add(f"SN-{next(_SERIALS)}")
     idevid, _ = standing.forge.birth_certificate(standing.line, device.maker_serial)
     admitted: Admitted = standing.admit(idevid, standing.line.der)
@@ -175,7 +175,7 @@ def test_paths_and_methods(app: ASGIApp, method: str, path: str, status: int) ->
     assert ("allow" in answer.headers) == (status == 405)
 
 
-def test_another_media_type_is_415(app: ASGIApp, standing: House) -> None:
+def test_another_media_type_is_415(app: ASGIApp, standing: Site) -> None:
     headers = {**_basic(_token(standing)), "Content-Type": "application/json"}
     answer = call(app, "POST", ENROL, b"{}", headers=headers)
     assert (answer.status, answer.headers["accept"]) == (415, "application/pkcs10")
@@ -192,21 +192,21 @@ def test_another_media_type_is_415(app: ASGIApp, standing: House) -> None:
     ],
 )
 def test_bad_bodies_are_the_clients_fault_and_spend_no_token(
-    app: ASGIApp, standing: House, body: bytes, status: int, reason: Reason
+    app: ASGIApp, standing: Site, body: bytes, status: int, reason: Reason
 ) -> None:
     token = _token(standing)
     _check_refused(call(app, "POST", ENROL, body, headers=_basic(token)), status, reason)
     assert _certificate(call(app, "POST", ENROL, request_der(new_key()), headers=_basic(token)))
 
 
-def test_a_request_without_proof_of_possession_is_refused(app: ASGIApp, standing: House) -> None:
+def test_a_request_without_proof_of_possession_is_refused(app: ASGIApp, standing: Site) -> None:
     der = bytearray(request_der(new_key()))
     der[-1] ^= 1
     answer = call(app, "POST", ENROL, base64.b64encode(bytes(der)), headers=_basic(_token(standing)))
     _check_refused(answer, 400, Reason.POP_FAILED)
 
 
-def test_a_client_that_leaves_in_the_middle_changes_nothing(app: ASGIApp, standing: House) -> None:
+def test_a_client_that_leaves_in_the_middle_changes_nothing(app: ASGIApp, standing: Site) -> None:
     token = _token(standing)
     answer = call(app, "POST", ENROL, b"x" * 10, headers=_basic(token), parts=[])
     assert answer.status == 400
@@ -220,7 +220,7 @@ def test_no_body_causes_a_500(app: ASGIApp, unused_token: str, body: bytes) -> N
 
 
 @pytest.fixture
-def unused_token(standing: House) -> str:
+def unused_token(standing: Site) -> str:
     return _token(standing)
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
 from tests.endpoints.calls import Answer, call
-from tests.simulator.enrolment import House, house, pack, request
+from tests.simulator.enrolment import Site, new_site, pack, request
 from tests.simulator.stock import BY
 from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.crls.publisher import CrlPublisher
@@ -47,8 +47,8 @@ POST = {"Content-Type": "application/ocsp-request"}
 
 
 @pytest.fixture(scope="module")
-def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house() as built:
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with new_site() as built:
         stock = built.stock
         folder: Path = tmp_path_factory.mktemp("ocsp") / "keys"
         passphrase = Passphrase("correct horse battery staple")
@@ -61,7 +61,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.fixture(scope="module")
-def app(standing: House) -> ASGIApp:
+def app(standing: Site) -> ASGIApp:
     stock = standing.stock
     with stock.database.reading() as connection:
         responders = open_responders(connection, standing.keystore)  # type: ignore[attr-defined]
@@ -69,7 +69,7 @@ def app(standing: House) -> ASGIApp:
     return status_app(publications=PublishedCrls(stock.database, stock.clock), ocsp=OcspReplies(desk, stock.clock, AGE))
 
 
-def _publisher(standing: House) -> CrlPublisher:
+def _publisher(standing: Site) -> CrlPublisher:
     stock = standing.stock
     return CrlPublisher(pack(), stock.database, stock.writer, stock.clock, folder=None)
 
@@ -78,7 +78,7 @@ _NUMBERS = iter(range(1000))
 
 
 @pytest.fixture
-def issued(standing: House) -> IssuedCertificate:
+def issued(standing: Site) -> IssuedCertificate:
     device = standing.stock.add(f"SN-{next(_NUMBERS)}")
     wish = EnrolmentRequest(
         csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(standing.token(device))
@@ -122,7 +122,7 @@ def test_errors_are_responses_that_others_read(status: OcspStatus) -> None:
     assert ocsp.load_der_ocsp_response(encode_ocsp_error(status)).response_status.value == status.value
 
 
-def test_a_crl_is_what_was_published_and_may_be_cached_a_minute(app: ASGIApp, standing: House) -> None:
+def test_a_crl_is_what_was_published_and_may_be_cached_a_minute(app: ASGIApp, standing: Site) -> None:
     answer = call(app, "GET", "/crl/h1.icu/1/0.crl")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/pkix-crl")
     crl = x509.load_der_x509_crl(answer.body)
@@ -156,7 +156,7 @@ def test_head_has_the_size_and_no_body(app: ASGIApp) -> None:
     assert head.headers["content-length"] == str(len(whole.body))
 
 
-def test_an_authoritys_certificate(app: ASGIApp, standing: House) -> None:
+def test_an_authoritys_certificate(app: ASGIApp, standing: Site) -> None:
     answer = call(app, "GET", "/ca/h1.icu/1.cer")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/pkix-cert")
     assert answer.body == standing.issuers["h1/icu"].certificate_der
@@ -193,7 +193,7 @@ def test_methods(app: ASGIApp) -> None:
         assert (answer.status, answer.headers["allow"]) == (405, allowed)
 
 
-def test_good_revoked_and_never_issued(app: ASGIApp, standing: House, issued: IssuedCertificate) -> None:
+def test_good_revoked_and_never_issued(app: ASGIApp, standing: Site, issued: IssuedCertificate) -> None:
     good = _response(call(app, "POST", "/ocsp", _question(issued), headers=POST))
     assert good.certificate_status is ocsp.OCSPCertStatus.GOOD
     revoked = standing.revocations.revoke(
@@ -233,7 +233,7 @@ def test_a_request_in_the_path_in_every_spelling(app: ASGIApp, issued: IssuedCer
 
 
 def test_a_good_answer_is_not_revived_by_the_date_of_a_revoked_one_of_the_same_second(
-    app: ASGIApp, standing: House, issued: IssuedCertificate
+    app: ASGIApp, standing: Site, issued: IssuedCertificate
 ) -> None:
     path = f"/ocsp/{base64.b64encode(_question(issued)).decode()}"
     good = call(app, "GET", path)
@@ -307,7 +307,7 @@ def test_oversized_requests_are_refused_unread(app: ASGIApp) -> None:
 
 
 def test_a_responder_that_lost_the_sequence_says_try_later(
-    app: ASGIApp, standing: House, issued: IssuedCertificate
+    app: ASGIApp, standing: Site, issued: IssuedCertificate
 ) -> None:
     standing.stock.clock.advance(seconds=10)
     try:

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from tests.simulator.enrolment import ENROLMENT, GROUP, Forge, House, house, pack, peer, request
+from tests.simulator.enrolment import ENROLMENT, GROUP, Forge, Site, new_site, pack, peer, request
 from tests.simulator.stock import BY, ER
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
@@ -27,12 +27,12 @@ _SERIALS = count()
 
 
 @pytest.fixture(scope="module")
-def hospital() -> Iterator[House]:
-    with house() as built:
+def hospital() -> Iterator[Site]:
+    with new_site() as built:
         yield built
 
 
-def _enrolled(hospital: House, **more: object) -> tuple[DeviceRow, IssuedCertificate]:
+def _enrolled(hospital: Site, **more: object) -> tuple[DeviceRow, IssuedCertificate]:
     device = hospital.stock.add(f"SN-{next(_SERIALS)}", **more)
     wish = EnrolmentRequest(
         csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(hospital.token(device))
@@ -40,13 +40,13 @@ def _enrolled(hospital: House, **more: object) -> tuple[DeviceRow, IssuedCertifi
     return device, hospital.enrolment.enrol(wish, hospital.stock.clock.now())
 
 
-def _refused(hospital: House, leaf: bytes | None, *chain: bytes, rules: ListenerRules = TELEMETRY) -> Reason:
+def _refused(hospital: Site, leaf: bytes | None, *chain: bytes, rules: ListenerRules = TELEMETRY) -> Reason:
     with pytest.raises(VagusError) as caught:
         hospital.admit(leaf, *chain, rules=rules)
     return caught.value.reason
 
 
-def test_an_enrolled_device_passes_and_is_known(hospital: House) -> None:
+def test_an_enrolled_device_passes_and_is_known(hospital: Site) -> None:
     device, issued = _enrolled(hospital)
     admitted = hospital.admit_device(issued, TELEMETRY)
     assert admitted.credential is PeerCredential.LDEVID
@@ -59,12 +59,12 @@ def test_an_enrolled_device_passes_and_is_known(hospital: House) -> None:
     assert not admitted.is_registration_authority
 
 
-def test_no_peer_passes_without_a_certificate_where_one_is_wanted(hospital: House) -> None:
+def test_no_peer_passes_without_a_certificate_where_one_is_wanted(hospital: Site) -> None:
     assert _refused(hospital, None) is Reason.CREDENTIAL_MISSING
     assert hospital.admit(None, rules=ENROLMENT).credential is PeerCredential.NONE
 
 
-def test_a_device_of_another_unit_is_refused(hospital: House) -> None:
+def test_a_device_of_another_unit_is_refused(hospital: Site) -> None:
     _, issued = _enrolled(hospital)
     rules = ListenerRules(function=Function.TELEMETRY, group_domain=GROUP, units=frozenset({"h1/er"}))
     with pytest.raises(VagusError) as caught:
@@ -72,7 +72,7 @@ def test_a_device_of_another_unit_is_refused(hospital: House) -> None:
     assert caught.value.reason is Reason.WRONG_COMPARTMENT
 
 
-def test_a_revoked_a_held_and_a_released_device(hospital: House) -> None:
+def test_a_revoked_a_held_and_a_released_device(hospital: Site) -> None:
     _, issued = _enrolled(hospital)
     authority = issued.issuer.authority_id
     hospital.revocations.hold(authority, issued.serial, by=BY).result(10)
@@ -88,7 +88,7 @@ def test_a_revoked_a_held_and_a_released_device(hospital: House) -> None:
         assert caught.value.reason is Reason.REVOKED
 
 
-def test_a_root_of_the_same_name_with_another_key_is_foreign(hospital: House, tmp_path: object) -> None:
+def test_a_root_of_the_same_name_with_another_key_is_foreign(hospital: Site, tmp_path: object) -> None:
     from pathlib import Path
 
     from vagus.x509.templates import device_subtree_constraints
@@ -108,7 +108,7 @@ def test_a_root_of_the_same_name_with_another_key_is_foreign(hospital: House, tm
     assert device.state == "received"
 
 
-def test_a_certificate_without_a_record_of_issuance_is_refused(hospital: House) -> None:
+def test_a_certificate_without_a_record_of_issuance_is_refused(hospital: Site) -> None:
     _, issued = _enrolled(hospital)
     genuine = hospital.units["h1/icu"]
     shadow = hospital.forge.copy(issued.der, genuine)
@@ -116,7 +116,7 @@ def test_a_certificate_without_a_record_of_issuance_is_refused(hospital: House) 
     assert _refused(hospital, shadow, genuine.der, hospital.h1.der) is Reason.NOT_ISSUED
 
 
-def test_the_state_decides_whether_a_device_connects_or_only_enrols(hospital: House) -> None:
+def test_the_state_decides_whether_a_device_connects_or_only_enrols(hospital: Site) -> None:
     device, issued = _enrolled(hospital)
     move = hospital.stock.inventory.change_state
     move(device.id, DeviceState.IN_SERVICE, by=BY).result(10)
@@ -131,7 +131,7 @@ def test_the_state_decides_whether_a_device_connects_or_only_enrols(hospital: Ho
     assert caught.value.reason is Reason.DEVICE_STATE
 
 
-def test_a_transfer_leaves_the_old_certificate_a_day(hospital: House) -> None:
+def test_a_transfer_leaves_the_old_certificate_a_day(hospital: Site) -> None:
     device, issued = _enrolled(hospital)
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
     hospital.stock.clock.advance(hours=24)
@@ -143,7 +143,7 @@ def test_a_transfer_leaves_the_old_certificate_a_day(hospital: House) -> None:
     assert caught.value.reason is Reason.WRONG_COMPARTMENT
 
 
-def test_no_other_change_of_a_transferred_device_opens_its_old_compartment_again(hospital: House) -> None:
+def test_no_other_change_of_a_transferred_device_opens_its_old_compartment_again(hospital: Site) -> None:
     device, issued = _enrolled(hospital, state=DeviceState.COMMISSIONED)
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
     hospital.stock.clock.advance(hours=25)
@@ -155,7 +155,7 @@ def test_no_other_change_of_a_transferred_device_opens_its_old_compartment_again
     assert caught.value.reason is Reason.WRONG_COMPARTMENT
 
 
-def test_a_connection_that_passes_by_grace_alone_says_so(hospital: House) -> None:
+def test_a_connection_that_passes_by_grace_alone_says_so(hospital: Site) -> None:
     _, issued = _enrolled(hospital)
     assert hospital.admit_device(issued, TELEMETRY).on_grace is None
     old = DatabaseStatus(hospital.stock.database, hospital.follower, bound=timedelta(hours=1), grace=timedelta(hours=1))
@@ -170,7 +170,7 @@ def test_a_connection_that_passes_by_grace_alone_says_so(hospital: House) -> Non
     assert admission.admit(peer(issued.der, *chain), TELEMETRY).on_grace is None
 
 
-def test_profiles_narrow_and_the_policy_says_what_for(hospital: House) -> None:
+def test_profiles_narrow_and_the_policy_says_what_for(hospital: Site) -> None:
     _, issued = _enrolled(hospital)
     only_stations = ListenerRules(function=Function.CONTROL, group_domain=GROUP, profiles=frozenset({"station"}))
     with pytest.raises(VagusError) as caught:
@@ -181,7 +181,7 @@ def test_profiles_narrow_and_the_policy_says_what_for(hospital: House) -> None:
     assert caught.value.reason is Reason.ROLE_FORBIDDEN
 
 
-def test_an_implant_never_passes_over_tls_1_2(hospital: House) -> None:
+def test_an_implant_never_passes_over_tls_1_2(hospital: Site) -> None:
     _, issued = _enrolled(hospital, profile="implant")
     chain = (issued.issuer.certificate_der, hospital.h1.der)
     new, old = peer(issued.der, *chain), peer(issued.der, *chain, version=0x0303)
@@ -194,7 +194,7 @@ def test_an_implant_never_passes_over_tls_1_2(hospital: House) -> None:
         assert caught.value.reason is Reason.PROFILE_VIOLATION
 
 
-def test_no_birth_certificate_of_an_implant_passes_over_tls_1_2(hospital: House) -> None:
+def test_no_birth_certificate_of_an_implant_passes_over_tls_1_2(hospital: Site) -> None:
     for profile, is_let_in in (("implant", False), ("bedside", True)):
         device = hospital.stock.add(f"SN-{next(_SERIALS)}", profile=profile)
         idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
@@ -207,7 +207,7 @@ def test_no_birth_certificate_of_an_implant_passes_over_tls_1_2(hospital: House)
         assert caught.value.reason is Reason.PROFILE_VIOLATION
 
 
-def test_a_birth_certificate_opens_enrolment_and_nothing_else(hospital: House) -> None:
+def test_a_birth_certificate_opens_enrolment_and_nothing_else(hospital: Site) -> None:
     device = hospital.stock.add(f"SN-{next(_SERIALS)}")
     for in_subject in (False, True):
         idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial, in_subject=in_subject)
@@ -218,12 +218,12 @@ def test_a_birth_certificate_opens_enrolment_and_nothing_else(hospital: House) -
         assert _refused(hospital, idevid, hospital.line.der) in {Reason.NO_PATH, Reason.UNTRUSTED_ANCHOR}
 
 
-def test_a_birth_certificate_of_a_device_outside_the_inventory_is_refused(hospital: House) -> None:
+def test_a_birth_certificate_of_a_device_outside_the_inventory_is_refused(hospital: Site) -> None:
     idevid, _ = hospital.forge.birth_certificate(hospital.line, "SN-unheard-of")
     assert _refused(hospital, idevid, hospital.line.der, rules=ENROLMENT) is Reason.NOT_IN_INVENTORY
 
 
-def test_a_maker_speaks_for_its_own_models_alone(hospital: House) -> None:
+def test_a_maker_speaks_for_its_own_models_alone(hospital: Site) -> None:
     """The serial exists, but its model is another maker's."""
     from vagus.fleet.devices import NewDevice
 
@@ -233,14 +233,14 @@ def test_a_maker_speaks_for_its_own_models_alone(hospital: House) -> None:
     assert _refused(hospital, idevid, hospital.line.der, rules=ENROLMENT) is Reason.NOT_IN_INVENTORY
 
 
-def test_a_birth_certificate_enrols_only_where_its_unit_is_served(hospital: House) -> None:
+def test_a_birth_certificate_enrols_only_where_its_unit_is_served(hospital: Site) -> None:
     device = hospital.stock.add(f"SN-{next(_SERIALS)}")
     idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
     rules = ListenerRules(function=None, group_domain=GROUP, needs_certificate=False, units=frozenset({"h1/er"}))
     assert _refused(hospital, idevid, hospital.line.der, rules=rules) is Reason.WRONG_COMPARTMENT
 
 
-def test_without_makers_no_birth_certificate_counts(hospital: House) -> None:
+def test_without_makers_no_birth_certificate_counts(hospital: Site) -> None:
     device = hospital.stock.add(f"SN-{next(_SERIALS)}")
     idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
     makers = hospital.admission._makers
@@ -255,5 +255,5 @@ def test_without_makers_no_birth_certificate_counts(hospital: House) -> None:
     assert hospital.admit(idevid, hospital.line.der).device
 
 
-def test_bytes_that_are_no_certificate_are_refused_and_never_taken_for_none(hospital: House) -> None:
+def test_bytes_that_are_no_certificate_are_refused_and_never_taken_for_none(hospital: Site) -> None:
     assert _refused(hospital, b"\x30\x03\x02\x01\x05", rules=ENROLMENT) is Reason.NON_DER

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, select, update
 
-from tests.simulator.enrolment import GROUP, House, house, pack, request
+from tests.simulator.enrolment import GROUP, Site, new_site, pack, request
 from tests.simulator.stock import BY
 from vagus.errors import NotTrusted
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
@@ -30,12 +30,12 @@ from vagus.x509.crls.building import RevocationReason
 
 
 @pytest.fixture
-def hospital() -> Iterator[House]:
-    with house() as built:
+def hospital() -> Iterator[Site]:
+    with new_site() as built:
         yield built
 
 
-def _pair(hospital: House) -> tuple[PathCertificate, PathCertificate]:
+def _pair(hospital: Site) -> tuple[PathCertificate, PathCertificate]:
     """A device's certificate and its issuer's."""
     device = hospital.stock.add("SN-1")
     wish = EnrolmentRequest(
@@ -46,12 +46,12 @@ def _pair(hospital: House) -> tuple[PathCertificate, PathCertificate]:
     return decode_certificate(issued.der), decode_certificate(issued.issuer.certificate_der)
 
 
-def _status(hospital: House, **more: object) -> DatabaseStatus:
+def _status(hospital: Site, **more: object) -> DatabaseStatus:
     bound = timedelta(hours=1)
     return DatabaseStatus(hospital.stock.database, hospital.follower, bound=bound, **more)  # type: ignore[arg-type]
 
 
-def _identity(hospital: House, status: DatabaseStatus) -> AcceptedIdentity:
+def _identity(hospital: Site, status: DatabaseStatus) -> AcceptedIdentity:
     """A device below unit, hospital and root, as a validator accepted it."""
     leaf, issuer = _pair(hospital)
     validator = Validator(AnchorSet.from_der((hospital.root.der,)), status)
@@ -68,7 +68,7 @@ def _at_sight(status: DatabaseStatus, identity: AcceptedIdentity) -> Reason | No
 
 
 def test_a_look_at_a_known_path_sees_what_the_sequence_says_and_asks_no_database(
-    hospital: House, monkeypatch: pytest.MonkeyPatch
+    hospital: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status = _status(hospital)
     identity = _identity(hospital, status)
@@ -85,7 +85,7 @@ def test_a_look_at_a_known_path_sees_what_the_sequence_says_and_asks_no_database
 
 
 @pytest.mark.parametrize("place", [1, 2])
-def test_a_revoked_authority_is_found_anywhere_in_an_accepted_path(hospital: House, place: int) -> None:
+def test_a_revoked_authority_is_found_anywhere_in_an_accepted_path(hospital: Site, place: int) -> None:
     status = _status(hospital)
     identity = _identity(hospital, status)
     above = (hospital.h1, hospital.root)[place - 1]
@@ -96,13 +96,13 @@ def test_a_revoked_authority_is_found_anywhere_in_an_accepted_path(hospital: Hou
     assert _at_sight(status, identity) is Reason.REVOKED_CA
 
 
-def _reason(status: DatabaseStatus, leaf: PathCertificate, issuer: PathCertificate, hospital: House) -> Reason:
+def _reason(status: DatabaseStatus, leaf: PathCertificate, issuer: PathCertificate, hospital: Site) -> Reason:
     with pytest.raises(NotTrusted) as caught:
         status.check_status(leaf, issuer, hospital.stock.clock.now())
     return caught.value.reason
 
 
-def test_an_issued_certificate_is_valid_until_it_is_revoked(hospital: House) -> None:
+def test_an_issued_certificate_is_valid_until_it_is_revoked(hospital: Site) -> None:
     leaf, issuer = _pair(hospital)
     status, at = _status(hospital), hospital.stock.clock.now()
     for _ in range(2):  # the second time from memory
@@ -114,7 +114,7 @@ def test_an_issued_certificate_is_valid_until_it_is_revoked(hospital: House) -> 
     assert _reason(status, leaf, issuer, hospital) is Reason.REVOKED
 
 
-def test_after_a_restore_lost_its_bytes_a_certificate_is_valid_by_its_ledger_entry(hospital: House) -> None:
+def test_after_a_restore_lost_its_bytes_a_certificate_is_valid_by_its_ledger_entry(hospital: Site) -> None:
     leaf, issuer = _pair(hospital)
     forged = replace(leaf, tbs_der=leaf.tbs_der + b"x", sha256=bytes(32))
     with hospital.stock.database.writing() as connection:
@@ -126,14 +126,14 @@ def test_after_a_restore_lost_its_bytes_a_certificate_is_valid_by_its_ledger_ent
     _status(hospital).check_status(leaf, issuer, hospital.stock.clock.now())
 
 
-def test_a_certificate_counts_before_the_row_of_its_signature_is_written(hospital: House) -> None:
+def test_a_certificate_counts_before_the_row_of_its_signature_is_written(hospital: Site) -> None:
     leaf, issuer = _pair(hospital)
     with hospital.stock.database.writing() as connection:
         connection.exec_driver_sql("UPDATE certificates SET fingerprint = NULL WHERE device_id IS NOT NULL")
     _status(hospital).check_status(leaf, issuer, hospital.stock.clock.now())
 
 
-def test_the_same_serial_with_other_contents_is_not_ours(hospital: House) -> None:
+def test_the_same_serial_with_other_contents_is_not_ours(hospital: Site) -> None:
     leaf, issuer = _pair(hospital)
     shadow = decode_certificate(hospital.forge.copy(leaf.der, hospital.units["h1/icu"]))
     assert shadow.serial == leaf.serial
@@ -144,13 +144,13 @@ def test_the_same_serial_with_other_contents_is_not_ours(hospital: House) -> Non
     assert _reason(_status(hospital), other, issuer, hospital) is Reason.NOT_ISSUED
 
 
-def test_a_serial_that_was_never_given_is_not_ours(hospital: House) -> None:
+def test_a_serial_that_was_never_given_is_not_ours(hospital: Site) -> None:
     leaf, issuer = _pair(hospital)
     stolen = decode_certificate(hospital.forge.copy(leaf.der, hospital.units["h1/icu"], serial=12345))
     assert _reason(_status(hospital), stolen, issuer, hospital) is Reason.NOT_ISSUED
 
 
-def test_a_sequence_that_cannot_be_read_proves_nothing(hospital: House) -> None:
+def test_a_sequence_that_cannot_be_read_proves_nothing(hospital: Site) -> None:
     leaf, issuer = _pair(hospital)
     status = _status(hospital)
     hospital.stock.clock.advance(minutes=59)
@@ -161,7 +161,7 @@ def test_a_sequence_that_cannot_be_read_proves_nothing(hospital: House) -> None:
     status.check_status(leaf, issuer, hospital.stock.clock.now())
 
 
-def test_another_source_decides_for_a_foreign_issuer(hospital: House) -> None:
+def test_another_source_decides_for_a_foreign_issuer(hospital: Site) -> None:
     birth, _ = hospital.forge.birth_certificate(hospital.line, "SN-1")
     leaf, issuer = decode_certificate(birth), decode_certificate(hospital.line.der)
     assert _reason(_status(hospital), leaf, issuer, hospital) is Reason.STATUS_UNAVAILABLE
@@ -174,7 +174,7 @@ def test_bounds_follow_the_policy_of_the_function() -> None:
     assert bounds_for(pack(), Function.TELEMETRY) == (timedelta(days=7), timedelta(hours=24))
 
 
-def test_a_grace_lets_connections_go_on_longer_and_reports_it(hospital: House) -> None:
+def test_a_grace_lets_connections_go_on_longer_and_reports_it(hospital: Site) -> None:
     leaf, issuer = _pair(hospital)
     status = _status(hospital, grace=timedelta(minutes=30))
     hospital.stock.clock.advance(minutes=59)

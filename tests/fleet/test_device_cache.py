@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.simulator.enrolment import ENROLMENT, GROUP, House, house, pack, peer, request
+from tests.simulator.enrolment import ENROLMENT, GROUP, Site, new_site, pack, peer, request
 from tests.simulator.stock import BY
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import Unavailable, VagusError
@@ -30,7 +30,7 @@ BOUND = timedelta(hours=24)  # of the installation's own source of status
 class ListenerState:
     """An admission that remembers, and two devices that it may know."""
 
-    def __init__(self, hospital: House, *, most: int = 10) -> None:
+    def __init__(self, hospital: Site, *, most: int = 10) -> None:
         self.hospital = hospital
         self.is_away = False
         self.follower = DeviceFollower(hospital.stock.database)
@@ -74,7 +74,7 @@ def away(database: Database) -> Iterator[list[str]]:
 
 @pytest.fixture
 def gateway() -> Iterator[ListenerState]:
-    with house() as hospital:
+    with new_site() as hospital:
         yield ListenerState(hospital)
 
 
@@ -150,7 +150,7 @@ def test_a_known_device_does_not_wait_for_a_database_that_hangs(gateway: Listene
 
 
 def test_what_is_remembered_has_a_bound() -> None:
-    with house() as hospital:
+    with new_site() as hospital:
         gateway = ListenerState(hospital, most=2)
         first, second, third = (gateway.enrolled(f"SN-{number}")[1] for number in range(3))
         for issued in (first, second, first, third):

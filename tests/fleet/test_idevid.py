@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulator.enrolment import HARDWARE_TYPE, STATUS_URL, House, house, pack
+from tests.simulator.enrolment import HARDWARE_TYPE, STATUS_URL, Site, new_site, pack
 from tests.simulator.orders import new_key, spki
 from vagus.errors import NotAuthorised
 from vagus.fleet.idevid import find_idevid_device, maker_serials
@@ -25,13 +25,13 @@ from vagus.x509.templates import Contents
 
 
 @pytest.fixture(scope="module")
-def hospital() -> Iterator[House]:
-    with house() as built:
+def hospital() -> Iterator[Site]:
+    with new_site() as built:
         yield built
 
 
 def _birth(
-    hospital: House, *, in_subject: str | None = None, in_module: str | None = None, model: str | None = None
+    hospital: Site, *, in_subject: str | None = None, in_module: str | None = None, model: str | None = None
 ) -> PathCertificate:
     contents = Contents(
         profile=pack().profiles["idevid"],
@@ -46,7 +46,7 @@ def _birth(
     return decode_certificate(hospital.forge.sign(contents, hospital.line.facts, hospital.line.key))
 
 
-def _identity(hospital: House, leaf: PathCertificate) -> AcceptedIdentity:
+def _identity(hospital: Site, leaf: PathCertificate) -> AcceptedIdentity:
     """What the validator says of a birth certificate whose chain holds."""
     return AcceptedIdentity(
         device_name=None,
@@ -59,25 +59,25 @@ def _identity(hospital: House, leaf: PathCertificate) -> AcceptedIdentity:
     )
 
 
-def _refused(hospital: House, leaf: PathCertificate) -> Reason:
+def _refused(hospital: Site, leaf: PathCertificate) -> Reason:
     with hospital.stock.database.reading() as connection, pytest.raises(NotAuthorised) as caught:
         find_idevid_device(connection, _identity(hospital, leaf))
     return caught.value.reason
 
 
-def test_the_serial_is_read_from_the_subject_and_from_the_module(hospital: House) -> None:
+def test_the_serial_is_read_from_the_subject_and_from_the_module(hospital: Site) -> None:
     assert maker_serials(_birth(hospital, in_subject="A1")) == {"A1"}
     assert maker_serials(_birth(hospital, in_module="A1")) == {"A1"}
     assert maker_serials(_birth(hospital, in_subject="A1", in_module="A1")) == {"A1"}
     assert _birth(hospital, in_subject="A1").subject.texts(ORGANISATION) == ["Acme"]
 
 
-def test_no_serial_or_two_of_them_belong_to_no_device(hospital: House) -> None:
+def test_no_serial_or_two_of_them_belong_to_no_device(hospital: Site) -> None:
     assert _refused(hospital, _birth(hospital)) is Reason.IDENTITY_MISSING
     assert _refused(hospital, _birth(hospital, in_subject="A1", in_module="A2")) is Reason.IDENTITY_AMBIGUOUS
 
 
-def test_a_serial_that_two_models_share_needs_the_model_in_the_certificate(hospital: House) -> None:
+def test_a_serial_that_two_models_share_needs_the_model_in_the_certificate(hospital: Site) -> None:
     device = hospital.stock.add("TWIN-1")
     with hospital.stock.database.writing() as connection:
         pump = find_model(connection, "pump")
@@ -92,7 +92,7 @@ def test_a_serial_that_two_models_share_needs_the_model_in_the_certificate(hospi
         assert find_idevid_device(connection, _identity(hospital, leaf)).id == other.id
 
 
-def test_a_serial_of_another_model_of_the_same_maker_belongs_to_no_device(hospital: House) -> None:
+def test_a_serial_of_another_model_of_the_same_maker_belongs_to_no_device(hospital: Site) -> None:
     """Makers number each model from one: a scale's birth certificate must not enrol as the pump of that number."""
     device = hospital.stock.add("ONE-1")
     with hospital.stock.database.writing() as connection:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.simulator.enrolment import House, house, pack
+from tests.simulator.enrolment import Site, new_site, pack
 from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
 from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.renewal import RenewalWindow, window_for
@@ -15,8 +15,8 @@ from vagus.x509.certificates import PathCertificate, decode_certificate
 
 
 @pytest.fixture(scope="module")
-def hospital() -> Iterator[House]:
-    with house() as built:
+def hospital() -> Iterator[Site]:
+    with new_site() as built:
         yield built
 
 
@@ -27,7 +27,7 @@ def _window(certificate: PathCertificate) -> RenewalWindow:
 
 
 @pytest.fixture(scope="module")
-def certificate(hospital: House) -> PathCertificate:
+def certificate(hospital: Site) -> PathCertificate:
     from tests.simulator.enrolment import request
 
     wish = EnrolmentRequest(
@@ -57,7 +57,7 @@ def test_in_and_out_of_the_window(certificate: PathCertificate) -> None:
     assert not window.is_critical(window.ends)
 
 
-def test_a_short_life_has_a_short_window(hospital: House, certificate: PathCertificate) -> None:
+def test_a_short_life_has_a_short_window(hospital: Site, certificate: PathCertificate) -> None:
     short = decode_certificate(
         hospital.forge.copy(certificate.der, hospital.units["h1/icu"], lifetime=timedelta(hours=8))
     )
@@ -66,7 +66,7 @@ def test_a_short_life_has_a_short_window(hospital: House, certificate: PathCerti
     assert window.opens < window.critical < window.ends
 
 
-def test_a_fleet_is_spread_and_each_time_stays_the_same(hospital: House, certificate: PathCertificate) -> None:
+def test_a_fleet_is_spread_and_each_time_stays_the_same(hospital: Site, certificate: PathCertificate) -> None:
     fleet = [decode_certificate(hospital.forge.copy(certificate.der, hospital.units["h1/icu"])) for _ in range(40)]
     moments = [_window(one).suggested for one in fleet]
     assert moments == [_window(one).suggested for one in fleet]
@@ -74,6 +74,6 @@ def test_a_fleet_is_spread_and_each_time_stays_the_same(hospital: House, certifi
     assert max(moments) - min(moments) > timedelta(days=7)
 
 
-def test_what_never_expires_is_never_renewed(hospital: House) -> None:
+def test_what_never_expires_is_never_renewed(hospital: Site) -> None:
     birth, _ = hospital.forge.birth_certificate(hospital.line, "W-2")
     assert window_for(decode_certificate(birth), pack()) is None

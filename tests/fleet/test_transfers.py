@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from tests.simulator.enrolment import House, house, request
+from tests.simulator.enrolment import Site, new_site, request
 from tests.simulator.queries import count_open
 from tests.simulator.stock import BY, ER, ICU
 from vagus.authority.issuance import IssuedCertificate
@@ -24,12 +24,12 @@ from vagus.records.units import UnitRow, put_unit
 
 
 @pytest.fixture
-def hospital() -> Iterator[House]:
-    with house() as built:
+def hospital() -> Iterator[Site]:
+    with new_site() as built:
         yield built
 
 
-def _enrol(hospital: House, device: DeviceRow, label: str | None = None) -> IssuedCertificate:
+def _enrol(hospital: Site, device: DeviceRow, label: str | None = None) -> IssuedCertificate:
     token = OneTimeToken(hospital.token(device))
     wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=token, label=label)
     issued = hospital.enrolment.enrol(wish, hospital.stock.clock.now())
@@ -37,12 +37,12 @@ def _enrol(hospital: House, device: DeviceRow, label: str | None = None) -> Issu
     return issued
 
 
-def _work(hospital: House) -> int:
+def _work(hospital: Site) -> int:
     with hospital.stock.database.reading() as connection:
         return count_open(connection, KIND)
 
 
-def _run_due(hospital: House, node: str = "node-1") -> int:
+def _run_due(hospital: Site, node: str = "node-1") -> int:
     """What a serving process does; how many certificates were revoked by it."""
     stock = hospital.stock
     before = sum(isinstance(entry, Revocation) for entry in stock.entries())
@@ -51,7 +51,7 @@ def _run_due(hospital: House, node: str = "node-1") -> int:
     return sum(isinstance(entry, Revocation) for entry in stock.entries()) - before
 
 
-def test_the_old_certificate_lives_a_day_and_is_then_superseded(hospital: House) -> None:
+def test_the_old_certificate_lives_a_day_and_is_then_superseded(hospital: Site) -> None:
     device = hospital.stock.add("SN-1", host_names=("gw.h1.group.test",))
     old, server = _enrol(hospital, device), _enrol(hospital, device, label="server")
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
@@ -69,7 +69,7 @@ def test_the_old_certificate_lives_a_day_and_is_then_superseded(hospital: House)
     assert [entry.reason for entry in hospital.stock.entries() if isinstance(entry, Revocation)] == [4]
 
 
-def test_in_another_hospital_the_old_ones_host_names_end_too(hospital: House) -> None:
+def test_in_another_hospital_the_old_ones_host_names_end_too(hospital: Site) -> None:
     device = hospital.stock.add("SN-1", host_names=("gw.h1.group.test",))
     old, server = _enrol(hospital, device), _enrol(hospital, device, label="server")
     with hospital.stock.database.writing() as connection:
@@ -82,7 +82,7 @@ def test_in_another_hospital_the_old_ones_host_names_end_too(hospital: House) ->
         assert hospital.follower.find(one.issuer.authority_id, one.serial) is not None
 
 
-def test_each_transfer_ends_certificates_a_day_after_itself(hospital: House) -> None:
+def test_each_transfer_ends_certificates_a_day_after_itself(hospital: Site) -> None:
     device = hospital.stock.add("SN-1")
     first = _enrol(hospital, device)
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
@@ -95,7 +95,7 @@ def test_each_transfer_ends_certificates_a_day_after_itself(hospital: House) -> 
     assert hospital.admit_device(first).unit == "h1/icu"
 
 
-def test_a_device_that_went_back_and_forth_has_a_day_from_the_last_time(hospital: House) -> None:
+def test_a_device_that_went_back_and_forth_has_a_day_from_the_last_time(hospital: Site) -> None:
     device = hospital.stock.add("SN-1")
     old = _enrol(hospital, device)
     for unit in (ER, ICU, ER):
@@ -110,7 +110,7 @@ def test_a_device_that_went_back_and_forth_has_a_day_from_the_last_time(hospital
     assert (_run_due(hospital), _work(hospital)) == (1, 0)
 
 
-def test_two_processes_supersede_once(hospital: House) -> None:
+def test_two_processes_supersede_once(hospital: Site) -> None:
     device = hospital.stock.add("SN-1")
     _enrol(hospital, device)
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)

@@ -151,8 +151,8 @@ class Forge:
 
 
 @dataclass
-class House:
-    """Everything that an enrolment needs, standing."""
+class Site:
+    """A hospital and a maker in memory: everything that an enrolment needs."""
 
     stock: Stock
     forge: Forge
@@ -221,7 +221,7 @@ def request(
 
 
 @contextmanager
-def house() -> Iterator[House]:
+def new_site() -> Iterator[Site]:
     """A fresh one: units h1/icu, h1/er and h1/infra issue; model "pump" is vouched for by the maker."""
     with TemporaryDirectory() as folder, stock() as standing:
         forge = Forge(Path(folder) / "keys")
@@ -243,7 +243,7 @@ def house() -> Iterator[House]:
         status = DatabaseStatus(standing.database, follower, bound=timedelta(hours=24), elsewhere=None)
         validator = Validator(AnchorSet.from_der((root.der,)), status)
         makers = Validator(AnchorSet.from_der((maker_root.der,)), UnsafeNoStatus())
-        yield House(
+        yield Site(
             stock=standing,
             forge=forge,
             root=root,

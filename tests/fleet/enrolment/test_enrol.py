@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID
 
-from tests.simulator.enrolment import GROUP, House, house, pack, request
+from tests.simulator.enrolment import GROUP, Site, new_site, pack, request
 from tests.simulator.orders import new_key, spki
 from tests.simulator.queries import list_tokens_of
 from tests.simulator.stock import BY, ER
@@ -36,8 +36,8 @@ from vagus.x509.crls.building import RevocationReason
 
 
 @pytest.fixture(scope="module")
-def hospital() -> Iterator[House]:
-    with house() as built:
+def hospital() -> Iterator[Site]:
+    with new_site() as built:
         yield built
 
 
@@ -45,11 +45,11 @@ _SERIALS = iter(range(1_000_000))
 
 
 @pytest.fixture
-def device(hospital: House) -> DeviceRow:
+def device(hospital: Site) -> DeviceRow:
     return hospital.stock.add(f"SN-{next(_SERIALS)}")
 
 
-def _enrol(hospital: House, kind: Kind = Kind.ENROL, **what: Any) -> IssuedCertificate:
+def _enrol(hospital: Site, kind: Kind = Kind.ENROL, **what: Any) -> IssuedCertificate:
     evidence = read_evidence(what.get("peer"), what.get("token"), what.get("user"))
     wanted = EnrolmentRequest(
         csr=what.get("csr") or request(), kind=kind, evidence=evidence, protocol="est", label=what.get("label")
@@ -57,19 +57,19 @@ def _enrol(hospital: House, kind: Kind = Kind.ENROL, **what: Any) -> IssuedCerti
     return hospital.enrolment.enrol(wanted, hospital.stock.clock.now())
 
 
-def _refused(hospital: House, kind: Kind = Kind.ENROL, **what: Any) -> Reason:
+def _refused(hospital: Site, kind: Kind = Kind.ENROL, **what: Any) -> Reason:
     with pytest.raises(VagusError) as caught:
         _enrol(hospital, kind, **what)
     return caught.value.reason
 
 
-def _refusals(hospital: House) -> list[str]:
+def _refusals(hospital: Site) -> list[str]:
     """The reasons of all refusals in the ledger, once everything submitted before is written."""
     hospital.stock.writer.submit(lambda _: None).result(10)
     return [entry.reason for entry in hospital.stock.entries() if isinstance(entry, AuthenticatedRefusal)]
 
 
-def _enrolled(hospital: House, device: DeviceRow) -> tuple[IssuedCertificate, ec.EllipticCurvePrivateKey, Admitted]:
+def _enrolled(hospital: Site, device: DeviceRow) -> tuple[IssuedCertificate, ec.EllipticCurvePrivateKey, Admitted]:
     key = new_key()
     issued = _enrol(hospital, csr=request(key), token=hospital.token(device))
     return issued, key, hospital.admit_device(issued)
@@ -82,7 +82,7 @@ def _dns_names(der: bytes) -> list[str]:
 
 
 def test_a_token_buys_what_the_inventory_says_and_nothing_that_the_request_says(
-    hospital: House, device: DeviceRow
+    hospital: Site, device: DeviceRow
 ) -> None:
     key = new_key()
     csr = request(key, dns_names=("er.h1.group.test", "evil.test"))
@@ -100,7 +100,7 @@ def test_a_token_buys_what_the_inventory_says_and_nothing_that_the_request_says(
     assert kinds[:2] == [IssuanceRecorded, TokenSpent]
 
 
-def test_the_same_token_and_key_get_the_same_certificate_for_an_hour(hospital: House, device: DeviceRow) -> None:
+def test_the_same_token_and_key_get_the_same_certificate_for_an_hour(hospital: Site, device: DeviceRow) -> None:
     key, token = new_key(), hospital.token(device)
     first = _enrol(hospital, csr=request(key), token=token)
     hospital.stock.clock.advance(minutes=59)
@@ -109,7 +109,7 @@ def test_the_same_token_and_key_get_the_same_certificate_for_an_hour(hospital: H
     assert _refused(hospital, csr=request(key), token=token) is Reason.TOKEN_EXPIRED
 
 
-def test_nothing_is_enrolled_while_a_restore_is_unsettled(hospital: House, device: DeviceRow) -> None:
+def test_nothing_is_enrolled_while_a_restore_is_unsettled(hospital: Site, device: DeviceRow) -> None:
     token, stock = hospital.token(device), hospital.stock
     issued, key, peer = _enrolled(hospital, known := stock.add("SN-unsettled"))
     renewal = request(key, subject=issued.der, dns_names=(hospital.name(known),))
@@ -123,7 +123,7 @@ def test_nothing_is_enrolled_while_a_restore_is_unsettled(hospital: House, devic
     _enrol(hospital, token=token)
 
 
-def test_another_key_with_a_used_token_is_refused_and_raises_an_entry(hospital: House, device: DeviceRow) -> None:
+def test_another_key_with_a_used_token_is_refused_and_raises_an_entry(hospital: Site, device: DeviceRow) -> None:
     token = hospital.token(device)
     _enrol(hospital, token=token)
     before = _refusals(hospital).count("TOKEN_REUSED")
@@ -132,7 +132,7 @@ def test_another_key_with_a_used_token_is_refused_and_raises_an_entry(hospital: 
 
 
 @pytest.mark.parametrize("is_patient", [False, True])
-def test_two_keys_race_for_one_token_and_one_wins(hospital: House, device: DeviceRow, *, is_patient: bool) -> None:
+def test_two_keys_race_for_one_token_and_one_wins(hospital: Site, device: DeviceRow, *, is_patient: bool) -> None:
     token, at = hospital.token(device), hospital.stock.clock.now()
     wishes = [
         EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(token)) for _ in range(2)
@@ -149,7 +149,7 @@ def test_two_keys_race_for_one_token_and_one_wins(hospital: House, device: Devic
         assert rows.scalar_one() == 1
 
 
-def test_a_refused_intent_leaves_the_token_unspent(hospital: House, device: DeviceRow) -> None:
+def test_a_refused_intent_leaves_the_token_unspent(hospital: Site, device: DeviceRow) -> None:
     other = hospital.stock.add(f"SN-{next(_SERIALS)}")
     key, token = new_key(), hospital.token(device)
     _enrol(hospital, csr=request(key), token=hospital.token(other))
@@ -160,33 +160,33 @@ def test_a_refused_intent_leaves_the_token_unspent(hospital: House, device: Devi
     assert _enrol(hospital, token=token).der
 
 
-def test_an_unknown_token_is_refused_and_leaves_no_entry(hospital: House) -> None:
+def test_an_unknown_token_is_refused_and_leaves_no_entry(hospital: Site) -> None:
     before = len(_refusals(hospital))
     assert _refused(hospital, token=draw_token(SeededEntropy(500))) is Reason.TOKEN_INVALID
     assert _refused(hospital, token="short") is Reason.TOKEN_INVALID
     assert len(_refusals(hospital)) == before
 
 
-def test_without_evidence_nothing_is_issued(hospital: House) -> None:
+def test_without_evidence_nothing_is_issued(hospital: Site) -> None:
     assert _refused(hospital) is Reason.CREDENTIAL_MISSING
     assert _refused(hospital, peer=hospital.admit(None)) is Reason.CREDENTIAL_MISSING
     assert _refused(hospital, Kind.RENEW) is Reason.CREDENTIAL_MISSING
 
 
-def test_a_birth_certificate_enrols_its_own_device(hospital: House, device: DeviceRow) -> None:
+def test_a_birth_certificate_enrols_its_own_device(hospital: Site, device: DeviceRow) -> None:
     idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
     issued = _enrol(hospital, peer=hospital.admit(idevid, hospital.line.der))
     assert _dns_names(issued.der) == [hospital.name(device)]
 
 
-def test_a_birth_certificate_renews_nothing(hospital: House, device: DeviceRow) -> None:
+def test_a_birth_certificate_renews_nothing(hospital: Site, device: DeviceRow) -> None:
     idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
     peer = hospital.admit(idevid, hospital.line.der)
     _enrol(hospital, peer=peer)
     assert _refused(hospital, Kind.RENEW, peer=peer) is Reason.NOT_RENEWABLE
 
 
-def test_the_same_request_by_the_same_certificate_issues_once(hospital: House, device: DeviceRow) -> None:
+def test_the_same_request_by_the_same_certificate_issues_once(hospital: Site, device: DeviceRow) -> None:
     idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
     peer, csr = hospital.admit(idevid, hospital.line.der), request()
     first = _enrol(hospital, peer=peer, csr=csr)
@@ -196,7 +196,7 @@ def test_the_same_request_by_the_same_certificate_issues_once(hospital: House, d
     assert _enrol(hospital, peer=peer, csr=csr).der != first.der, "a CSR file that is used again is a new wish"
 
 
-def test_a_renewal_keeps_its_names_and_may_change_its_key(hospital: House, device: DeviceRow) -> None:
+def test_a_renewal_keeps_its_names_and_may_change_its_key(hospital: Site, device: DeviceRow) -> None:
     issued, _, peer = _enrolled(hospital, device)
     key = new_key()
     renewed = _enrol(
@@ -211,7 +211,7 @@ def test_a_renewal_keeps_its_names_and_may_change_its_key(hospital: House, devic
 
 
 @pytest.mark.parametrize("names", [(), ("evil.test",), ("{own}", "evil.test")])
-def test_a_renewal_with_other_names_is_refused(hospital: House, device: DeviceRow, names: tuple[str, ...]) -> None:
+def test_a_renewal_with_other_names_is_refused(hospital: Site, device: DeviceRow, names: tuple[str, ...]) -> None:
     issued, _, peer = _enrolled(hospital, device)
     asked = tuple(name.format(own=hospital.name(device)) for name in names)
     csr = request(subject=issued.der, dns_names=asked)
@@ -222,7 +222,7 @@ def test_a_renewal_with_other_names_is_refused(hospital: House, device: DeviceRo
 
 
 def test_a_transferred_device_enrols_in_its_new_compartment_and_does_not_renew_the_old(
-    hospital: House, device: DeviceRow
+    hospital: Site, device: DeviceRow
 ) -> None:
     issued, _, _ = _enrolled(hospital, device)
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
@@ -233,11 +233,11 @@ def test_a_transferred_device_enrols_in_its_new_compartment_and_does_not_renew_t
     assert _dns_names(moved.der) == [hospital.name(device, ER)]
 
 
-def test_a_token_renews_nothing(hospital: House, device: DeviceRow) -> None:
+def test_a_token_renews_nothing(hospital: Site, device: DeviceRow) -> None:
     assert _refused(hospital, Kind.RENEW, token=hospital.token(device)) is Reason.NOT_RENEWABLE
 
 
-def test_a_token_beside_another_devices_certificate_or_name_is_refused(hospital: House, device: DeviceRow) -> None:
+def test_a_token_beside_another_devices_certificate_or_name_is_refused(hospital: Site, device: DeviceRow) -> None:
     _, _, peer = _enrolled(hospital, device)
     other = hospital.stock.add(f"SN-{next(_SERIALS)}")
     assert _refused(hospital, peer=peer, token=hospital.token(other)) is Reason.IDENTITY_AMBIGUOUS
@@ -246,7 +246,7 @@ def test_a_token_beside_another_devices_certificate_or_name_is_refused(hospital:
 
 
 def test_a_registration_authority_carries_tokens_of_other_devices_and_needs_one_each_time(
-    hospital: House, device: DeviceRow
+    hospital: Site, device: DeviceRow
 ) -> None:
     issued, _, _ = _enrolled(hospital, device)
     rules = ListenerRules(function=None, group_domain=GROUP, registration_authorities=frozenset({device.id}))
@@ -260,7 +260,7 @@ def test_a_registration_authority_carries_tokens_of_other_devices_and_needs_one_
     assert _dns_names(_enrol(hospital, Kind.RENEW, peer=peer, csr=own).der) == [hospital.name(device)]
 
 
-def test_a_token_works_at_the_listeners_of_its_own_compartment_alone(hospital: House, device: DeviceRow) -> None:
+def test_a_token_works_at_the_listeners_of_its_own_compartment_alone(hospital: Site, device: DeviceRow) -> None:
     only_er = ListenerRules(function=None, group_domain=GROUP, needs_certificate=False, units=frozenset({"h1/er"}))
     token = hospital.token(device)
     anonymous = hospital.admit(None, rules=only_er)
@@ -269,7 +269,7 @@ def test_a_token_works_at_the_listeners_of_its_own_compartment_alone(hospital: H
 
 
 @pytest.mark.parametrize("state", [DeviceState.QUARANTINED, DeviceState.RECALLED, DeviceState.DECOMMISSIONED])
-def test_a_device_that_left_service_obtains_nothing(hospital: House, device: DeviceRow, state: DeviceState) -> None:
+def test_a_device_that_left_service_obtains_nothing(hospital: Site, device: DeviceRow, state: DeviceState) -> None:
     issued, _, peer = _enrolled(hospital, device)
     token = hospital.token(device)
     hospital.stock.inventory.change_state(device.id, state, by=BY).result(10)
@@ -281,7 +281,7 @@ def test_a_device_that_left_service_obtains_nothing(hospital: House, device: Dev
 
 
 @pytest.mark.parametrize("change", ["recall", "transfer"])
-def test_what_changes_between_preparation_and_commit_counts(hospital: House, device: DeviceRow, change: str) -> None:
+def test_what_changes_between_preparation_and_commit_counts(hospital: Site, device: DeviceRow, change: str) -> None:
     inventory = hospital.stock.inventory
 
     class Interrupted(Issuance):
@@ -308,7 +308,7 @@ def test_what_changes_between_preparation_and_commit_counts(hospital: House, dev
         assert list_tokens_of(connection, device.id)[0].used_at is None
 
 
-def test_a_locked_out_device_does_not_come_back_with_its_birth_certificate(hospital: House, device: DeviceRow) -> None:
+def test_a_locked_out_device_does_not_come_back_with_its_birth_certificate(hospital: Site, device: DeviceRow) -> None:
     idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
     _enrol(hospital, peer=hospital.admit(idevid, hospital.line.der))
     revoked = hospital.stock.inventory.lock_out(device.id, RevocationReason.KEY_COMPROMISE, by=BY).result(10)
@@ -318,7 +318,7 @@ def test_a_locked_out_device_does_not_come_back_with_its_birth_certificate(hospi
     assert caught.value.reason is Reason.DEVICE_STATE
 
 
-def test_a_repeated_request_whose_certificate_was_revoked_is_refused(hospital: House, device: DeviceRow) -> None:
+def test_a_repeated_request_whose_certificate_was_revoked_is_refused(hospital: Site, device: DeviceRow) -> None:
     token, key = hospital.token(device), new_key()
     issued = _enrol(hospital, token=token, csr=request(key))
     by_serial = hospital.revocations.revoke(
@@ -328,7 +328,7 @@ def test_a_repeated_request_whose_certificate_was_revoked_is_refused(hospital: H
     assert _refused(hospital, token=token, csr=request(key)) is Reason.REVOKED
 
 
-def test_a_gateway_gets_what_it_shows_as_a_server_from_the_infrastructure(hospital: House) -> None:
+def test_a_gateway_gets_what_it_shows_as_a_server_from_the_infrastructure(hospital: Site) -> None:
     gateway = hospital.stock.add(f"SN-{next(_SERIALS)}", host_names=("gw.h1.group.test", "10.1.0.9"))
     issued = _enrol(hospital, token=hospital.token(gateway), label="server")
     certificate = x509.load_der_x509_certificate(issued.der)
@@ -338,14 +338,14 @@ def test_a_gateway_gets_what_it_shows_as_a_server_from_the_infrastructure(hospit
     assert issued.issuer.name == "h1/infra"
 
 
-def test_labels_without_a_certificate_are_refused(hospital: House, device: DeviceRow) -> None:
+def test_labels_without_a_certificate_are_refused(hospital: Site, device: DeviceRow) -> None:
     issued, _, peer = _enrolled(hospital, device)
     assert _refused(hospital, peer=peer, label="server") is Reason.NOT_FOUND, "it has no host name"
     csr = request(subject=issued.der, dns_names=(hospital.name(device),))
     assert _refused(hospital, Kind.RENEW, peer=peer, csr=csr, label="server") is Reason.NOT_RENEWABLE
 
 
-def test_a_unit_that_is_not_open_here_is_unavailable(hospital: House) -> None:
+def test_a_unit_that_is_not_open_here_is_unavailable(hospital: Site) -> None:
     device = hospital.stock.add(f"SN-{next(_SERIALS)}")
     token = hospital.token(device)
     elsewhere = Enrolment(hospital.stock.database, hospital.stock.writer, hospital.issuance, {}, group_domain=GROUP)
@@ -358,7 +358,7 @@ def test_a_unit_that_is_not_open_here_is_unavailable(hospital: House) -> None:
     assert _enrol(hospital, token=token).der
 
 
-def test_refusals_of_one_device_for_one_reason_are_one_entry_a_minute(hospital: House, device: DeviceRow) -> None:
+def test_refusals_of_one_device_for_one_reason_are_one_entry_a_minute(hospital: Site, device: DeviceRow) -> None:
     _, _, peer = _enrolled(hospital, device)
     hospital.stock.inventory.change_state(device.id, DeviceState.QUARANTINED, by=BY).result(10)
     before = len(_refusals(hospital))
@@ -367,25 +367,25 @@ def test_refusals_of_one_device_for_one_reason_are_one_entry_a_minute(hospital: 
     assert len(_refusals(hospital)) == before + 1
 
 
-def test_a_request_never_shows_its_token(hospital: House) -> None:
+def test_a_request_never_shows_its_token(hospital: Site) -> None:
     wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken("t" * 32))
     assert "tttt" not in repr(wish)
 
 
-def test_the_key_in_the_certificate_is_the_key_in_the_request(hospital: House, device: DeviceRow) -> None:
+def test_the_key_in_the_certificate_is_the_key_in_the_request(hospital: Site, device: DeviceRow) -> None:
     key = new_key()
     issued = _enrol(hospital, csr=request(key), token=hospital.token(device))
     assert spki(key) in issued.der
 
 
-def test_the_lifetime_is_the_profiles(hospital: House, device: DeviceRow) -> None:
+def test_the_lifetime_is_the_profiles(hospital: Site, device: DeviceRow) -> None:
     issued = _enrol(hospital, token=hospital.token(device))
     certificate = x509.load_der_x509_certificate(issued.der)
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     assert life <= timedelta(days=730, hours=1)
 
 
-def test_a_request_id_of_an_older_release_still_means_the_same_request(hospital: House, device: DeviceRow) -> None:
+def test_a_request_id_of_an_older_release_still_means_the_same_request(hospital: Site, device: DeviceRow) -> None:
     key, token = new_key(), hospital.token(device)
     issued = _enrol(hospital, csr=request(key), token=token)
     what = [str(device.id), "h1/icu", device.profile, issued.issuer.reference, "enrol"]
@@ -397,7 +397,7 @@ def test_a_request_id_of_an_older_release_still_means_the_same_request(hospital:
     assert found.leaf_index == issued.leaf_index
 
 
-def test_one_token_buys_nothing_more_over_a_second_protocol(hospital: House, device: DeviceRow) -> None:
+def test_one_token_buys_nothing_more_over_a_second_protocol(hospital: Site, device: DeviceRow) -> None:
     csr, token = request(), hospital.token(device)
     first, second = (
         EnrolmentRequest(csr=csr, kind=Kind.ENROL, protocol=protocol, evidence=OneTimeToken(token))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulator.enrolment import GROUP, House, house, request
+from tests.simulator.enrolment import GROUP, Site, new_site, request
 from tests.simulator.orders import new_key, spki
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import VagusError
@@ -26,25 +26,25 @@ from vagus.records.devices import DeviceRow
 
 
 @pytest.fixture(scope="module")
-def hospital() -> Iterator[House]:
-    with house() as built:
+def hospital() -> Iterator[Site]:
+    with new_site() as built:
         yield built
 
 
 @pytest.fixture(scope="module")
-def device(hospital: House) -> DeviceRow:
+def device(hospital: Site) -> DeviceRow:
     return hospital.stock.add("SN-1")
 
 
 @pytest.fixture(scope="module")
-def issued(hospital: House, device: DeviceRow) -> IssuedCertificate:
+def issued(hospital: Site, device: DeviceRow) -> IssuedCertificate:
     token = OneTimeToken(hospital.token(device))
     wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=token)
     return hospital.enrolment.enrol(wish, hospital.stock.clock.now())
 
 
 def test_each_connection_and_request_carries_one_kind_of_evidence(
-    hospital: House, device: DeviceRow, issued: IssuedCertificate
+    hospital: Site, device: DeviceRow, issued: IssuedCertificate
 ) -> None:
     own = hospital.admit_device(issued)
     rules = ListenerRules(function=None, group_domain=GROUP, registration_authorities=frozenset({device.id}))
@@ -63,7 +63,7 @@ def test_each_connection_and_request_carries_one_kind_of_evidence(
 
 
 def test_only_a_registration_authority_relays_tokens_of_other_devices(
-    hospital: House, issued: IssuedCertificate
+    hospital: Site, issued: IssuedCertificate
 ) -> None:
     """A protocol that builds the wrong kind of evidence gains nothing."""
     other = hospital.stock.add("SN-2")
@@ -74,13 +74,13 @@ def test_only_a_registration_authority_relays_tokens_of_other_devices(
     assert caught.value.reason is Reason.IDENTITY_AMBIGUOUS
 
 
-def test_a_connection_without_a_device_is_no_certificate_of_one(hospital: House) -> None:
+def test_a_connection_without_a_device_is_no_certificate_of_one(hospital: Site) -> None:
     evidence, at = CurrentCertificate(hospital.admit(None)), hospital.stock.clock.now()
     with pytest.raises(VagusError) as caught:
         find_applicant(hospital.stock.database, evidence, bytes(32), at, is_renewal=True, token_repeat=REPEAT)
     assert caught.value.reason is Reason.CREDENTIAL_MISSING
 
 
-def test_evidence_never_shows_its_token(hospital: House, issued: IssuedCertificate) -> None:
+def test_evidence_never_shows_its_token(hospital: Site, issued: IssuedCertificate) -> None:
     assert "tttt" not in repr(OneTimeToken("t" * 32))
     assert "tttt" not in repr(RelayedToken("t" * 32, None, hospital.admit_device(issued)))
