@@ -285,7 +285,7 @@ def through_a_cache_that_ends_nothing(house: PublishingHouse) -> Prober:
         return kept.setdefault(url, house.fetch(url)) if "/ocsp/" in url else house.fetch(url, body)
 
     prober = house.prober(through_caches=True)
-    prober._fetch, prober._responses_per_authority = cache, 40
+    prober.fetch, prober.responses_per_authority = cache, 40
     return prober
 
 
@@ -322,7 +322,7 @@ def test_ocsp_that_calls_a_good_certificate_revoked_is_a_defect(house: Publishin
         connection.execute(delete(revocations))
         connection.execute(delete(revocation_events))
     prober = house.prober()
-    prober._responses_per_authority = 40
+    prober.responses_per_authority = 40
     assert reasons(prober.probe().defects) == {Reason.STATUS_UNTRUE}
 
 
@@ -354,8 +354,8 @@ def test_an_authority_that_never_published_is_a_defect(house: PublishingHouse) -
 def test_a_distribution_point_that_leads_nowhere_is_a_defect(house: PublishingHouse) -> None:
     house.issue()
     prober = house.prober()
-    prober._responses_per_authority = 40
-    prober._status_url = "http://moved.group.example"
+    prober.responses_per_authority = 40
+    prober.status_url = "http://moved.group.example"
     place = house.place("0")
     real = house.fetch
 
@@ -364,7 +364,7 @@ def test_a_distribution_point_that_leads_nowhere_is_a_defect(house: PublishingHo
             return real(url.replace("/icu/", "/nowhere/").replace("h1.icu", "h1.nowhere"))
         return real(url.replace("http://moved.group.example", "http://status.group.example"), body)
 
-    prober._fetch = moved
+    prober.fetch = moved
     defects = [one for one in prober.probe().defects if one.place == place]
     assert {one.reason for one in defects} == {Reason.CRL_SCOPE}
 
@@ -376,10 +376,10 @@ def test_a_crl_that_moved_away_from_its_certificates_is_a_defect(house: Publishi
     house.advance(hours=6)
     house.built.publisher.publish_all(moved)
     prober = house.prober()
-    prober._responses_per_authority = 40
-    prober._status_url = "http://moved.group.example"
+    prober.responses_per_authority = 40
+    prober.status_url = "http://moved.group.example"
     real = house.fetch
-    prober._fetch = lambda url, body: real(url.replace("moved.group.example", "status.group.example"), body)
+    prober.fetch = lambda url, body: real(url.replace("moved.group.example", "status.group.example"), body)
     defects = [one for one in prober.probe().defects if one.place == house.place("0")]
     assert {one.reason for one in defects} == {Reason.CRL_SCOPE}
     assert all("IssuingDistributionPoint names http://moved.group.example" in one.sentence for one in defects)
@@ -456,7 +456,7 @@ def test_reachable_means_that_an_http_server_responds(house: PublishingHouse) ->
         raise VagusError(Reason.STATUS_UNAVAILABLE, "connection refused")
 
     prober = house.prober()
-    prober._fetch = nobody
+    prober.fetch = nobody
     assert not prober.is_reachable()
 
 

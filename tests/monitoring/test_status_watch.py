@@ -143,10 +143,10 @@ def test_a_long_round_is_followed_by_a_long_pause(house: PublishingHouse, watch:
     pause = watch.probe()
     assert watch.report is not None
     assert pause == max(60.0, 50 * watch.report.seconds)
-    watch._probe_seconds = 0.0
+    watch.probe_seconds = 0.0
     pause = watch.probe()
     assert pause == 50 * watch.report.seconds
-    watch._find_prober = lambda: None
+    watch.find_prober = lambda: None
     assert watch.probe() is None
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from vagus.errors import NotTrusted, VagusError
+from vagus.errors import VagusError
 from vagus.monitoring.defects import Defect, as_defect
 from vagus.reasons import Reason
 from vagus.records.revocation import revocations, status_facts
@@ -86,34 +86,31 @@ def expect(connection: Connection, authority_id: int, serial: int, *, settled_at
 
 def probe_response(
     question: Question, fetch: Fetch, judge: Judge, clock: Clock, verdicts: SignatureVerdicts
-) -> Iterator[Defect]:
-    """Ask, verify, compare: at most one defect."""
-    label = question.certificate.label
-    response: SingleResponse | None
+) -> Defect | None:
+    """Ask, verify, compare."""
+    place, label = question.place, f"certificate {question.certificate.label}"
+    response: SingleResponse | None = None
     try:
         raw = question.ask(fetch)
         rules = OcspRules(nonce=question.nonce)
         response = check_response(raw, question.certificate, question.issuer, clock.now(), verdicts, rules)
-    except NotTrusted as refusal:
-        if refusal.reason is Reason.NOT_ISSUED:
-            sentence = f"certificate {label} was issued, but OCSP does not know it: it is refused everywhere"
-            yield Defect(Reason.STATUS_UNTRUE, question.place, sentence)
-            return
-        if refusal.reason not in _BAD:
-            yield as_defect(refusal, question.place)
-            return
-        response = None
     except VagusError as error:
-        yield as_defect(error, question.place)
-        return
+        if error.reason is Reason.NOT_ISSUED:
+            sentence = f"{label} was issued, but OCSP does not know it: it is refused everywhere"
+            return Defect(Reason.STATUS_UNTRUE, place, sentence)
+        if error.reason not in _BAD:
+            return as_defect(error, place)
     expected = judge()
-    if response is None and expected is Expected.GOOD:
-        yield Defect(Reason.STATUS_UNTRUE, question.place, f"OCSP says that certificate {label} is revoked; it is not")
-    elif response is not None and expected is Expected.REVOKED:
-        yield Defect(Reason.STATUS_INCOMPLETE, question.place, f"OCSP says that certificate {label} is good; it is not")
-    elif response is not None and clock.now() - response.this_update > question.oldest:
-        sentence = f"the OCSP response about certificate {label} was signed at {response.this_update:%Y-%m-%d %H:%M}Z"
-        yield Defect(Reason.STATUS_OVERDUE, question.place, f"{sentence}, newer ones exist; which cache holds it?")
+    if response is None:
+        is_wrong = expected is Expected.GOOD
+        sentence = f"OCSP says that {label} is revoked; it is not"
+        return Defect(Reason.STATUS_UNTRUE, place, sentence) if is_wrong else None
+    if expected is Expected.REVOKED:
+        return Defect(Reason.STATUS_INCOMPLETE, place, f"OCSP says that {label} is good; it is not")
+    if clock.now() - response.this_update > question.oldest:
+        sentence = f"the OCSP response about {label} was signed at {response.this_update:%Y-%m-%d %H:%M}Z"
+        return Defect(Reason.STATUS_OVERDUE, place, f"{sentence}, newer ones exist; which cache holds it?")
+    return None
 
 
 def crl_urls(certificate: PathCertificate) -> tuple[str, ...]:

@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from vagus.authority.clock_bound import SLACK
@@ -45,11 +46,14 @@ if TYPE_CHECKING:
     from vagus.monitoring.http_fetch import Fetch
     from vagus.policy.values import PolicyPack
     from vagus.records.engine.database import Connection, Database
-    from vagus.records.engine.writer import Batch, Writer
+    from vagus.records.engine.writer import Writer
 
 _SCHEDULE_SLACK = timedelta(minutes=10)
 """A CRL is overdue this long after its schedule: a large installation signs many, one after another."""
 _MOST_NAMED = 3  # serials in one sentence
+
+Finding = tuple[Reason, str]
+"""What is wrong at a URL that the caller knows: as `Defect`, without the place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class _Round:
     numbers: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
 class Prober:
     """Probes every authority of an installation through `fetch`, which decides what is reached: any URL, or one host.
 
@@ -98,53 +103,48 @@ class Prober:
     so that a number that falls is noticed after a restart too. Used by one thread; `stop` by another.
     """
 
-    def __init__(
-        self,
-        pack: PolicyPack,
-        database: Database,
-        clock: Clock,
-        entropy: Entropy,
-        fetch: Fetch,
-        *,
-        status_url: str,
-        writer: Writer | None,
-        through_caches: bool = True,
-        responses_per_authority: int = 4,
-    ) -> None:
-        self._pack = pack
-        self._database = database
-        self._clock = clock
-        self._entropy = entropy
-        self._fetch = fetch
-        self._status_url = status_url
-        self._writer = writer
-        self._responses_per_authority = responses_per_authority
-        self._verdicts = SignatureVerdicts()
-        self._is_stopping = False
-        self.allowance = pack.crl.publish_within + (pack.ocsp.http_max_age if through_caches else timedelta())
+    pack: PolicyPack
+    database: Database
+    clock: Clock
+    entropy: Entropy
+    fetch: Fetch
+    _: KW_ONLY
+    status_url: str
+    writer: Writer | None
+    through_caches: bool = True
+    responses_per_authority: int = 4
+    _verdicts: SignatureVerdicts = field(default_factory=SignatureVerdicts)
+    _is_stopping: bool = False
+
+    @property
+    def allowance(self) -> timedelta:
+        """How long a change may take until every relying party can see it."""
+        return self.pack.crl.publish_within + (self.pack.ocsp.http_max_age if self.through_caches else timedelta())
 
     def probe(self) -> ProbeReport:
         """One round over all live authorities. Raises what the database raises; all else that is wrong is a defect."""
-        begun, at = time.monotonic(), self._clock.now()
+        begun, at = time.monotonic(), self.clock.now()
         found = _Round()
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             authorities = list_living(connection, int(at.timestamp()))
         for row in authorities:
             if row.certificate_der is not None:
                 self._probe_authority(row, decode_certificate(row.certificate_der), found)
-        if self._writer is not None and found.numbers:
-            self._writer.submit(partial(_remember_numbers, numbers=found.numbers)).result()
+        if self.writer is not None and found.numbers:
+            self.writer.submit(
+                lambda batch: verifier_memory.remember_all(batch.connection, found.numbers, batch.at)
+            ).result()
         return ProbeReport(at, time.monotonic() - begun, found.crls, found.responses, tuple(found.defects))
 
     def is_reachable(self) -> bool:
         """Whether an HTTP server responds at the status URL, asked for the first CRL that should be there."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             authorities = list_authorities(connection)
             published = next((row for row in authorities if rows.list_facts(connection, row.id)), None)
         if published is None:
             return False
         try:
-            self._fetch(self.place_of(published, COMPLETE), None)
+            self.fetch(self.place_of(published, COMPLETE), None)
         except VagusError as error:
             return "status" in error.facts
         return True
@@ -156,35 +156,34 @@ class Prober:
     def place_of(self, row: AuthorityRow, shard: int, *, is_delta: bool = False) -> str:
         """The URL of a CRL, as the authority's certificates name it."""
         name = "complete" if shard == COMPLETE else str(shard)
-        return f"{self._status_url}/crl/{slug_of(row.name)}/{row.generation}/{name}{'.delta' if is_delta else ''}.crl"
+        return f"{self.status_url}/crl/{slug_of(row.name)}/{row.generation}/{name}{'.delta' if is_delta else ''}.crl"
 
     def _probe_authority(self, row: AuthorityRow, issuer: PathCertificate, found: _Round) -> None:
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             published = {one.shard: one for one in rows.list_facts(connection, row.id)}
             shards = certificate_rows.list_shards(connection, row.id)
             has_issued = status_facts.find_newest_leaf(connection, row.id) is not None
         if not published and not has_issued:
             return  # there is no certificate whose status could be asked for
         if not published:
-            sentence = (
-                f"{row.reference} has never published a CRL; relying parties that need one refuse its certificates"
-            )
-            found.defects.append(Defect(Reason.STATUS_UNAVAILABLE, self.place_of(row, 0), sentence))
+            sentence = f"{row.reference} has never published a CRL; relying parties that need one refuse its "
+            found.defects.append(Defect(Reason.STATUS_UNAVAILABLE, self.place_of(row, 0), f"{sentence}certificates"))
             return
         found.defects += self._probe_certificate(row, issuer)
         for shard in (*shards, COMPLETE):
             if self._is_stopping:
                 return
-            found.defects += self._probe_crl(row, issuer, shard, found)
-            found.defects += self._probe_delta(row, issuer, shard, found)
+            found.defects += self._probe_crl(row, issuer, shard, found, is_delta=False)
+            if self._has_delta(row, shard):
+                found.defects += self._probe_crl(row, issuer, shard, found, is_delta=True)
         if not AuthorityKind(row.kind).is_offline:
             found.defects += self._probe_responses(row, issuer, found)
 
     def _probe_certificate(self, row: AuthorityRow, issuer: PathCertificate) -> Iterator[Defect]:
         """RFC 5280 4.2.2.1: clients that lack the issuer fetch it here, and build no path without it."""
-        place = f"{self._status_url}/ca/{slug_of(row.name)}/{row.generation}.cer"
+        place = f"{self.status_url}/ca/{slug_of(row.name)}/{row.generation}.cer"
         try:
-            shown = self._fetch(place, None)
+            shown = self.fetch(place, None)
         except VagusError as error:
             yield as_defect(error, place)
             return
@@ -194,55 +193,49 @@ class Prober:
 
     # CRLs
 
-    def _probe_crl(self, row: AuthorityRow, issuer: PathCertificate, shard: int, found: _Round) -> Iterator[Defect]:
-        place, settled_at = self.place_of(row, shard), self._settled_at()
+    def _probe_crl(
+        self, row: AuthorityRow, issuer: PathCertificate, shard: int, found: _Round, *, is_delta: bool
+    ) -> Iterator[Defect]:
+        place, settled_at = self.place_of(row, shard, is_delta=is_delta), self._settled_at()
         try:
             crl = self._get_crl(place, issuer)
         except VagusError as error:
             yield as_defect(error, place)
             return
         found.crls += 1
-        truth = self._read_truth(row, shard, crl, settled_at)
-        yield from self._check_number(place, crl, truth, found)
-        yield from self._check_fresh(place, crl, is_offline=AuthorityKind(row.kind).is_offline)
-        yield from _check_scope(place, crl, None if shard == COMPLETE or row.is_offline else place)
-        yield from self._check_listed(row, place, crl, truth)
-
-    def _probe_delta(self, row: AuthorityRow, issuer: PathCertificate, shard: int, found: _Round) -> Iterator[Defect]:
-        with self._database.reading() as connection:
-            kept = rows.find_delta(connection, row.id, shard)
-        if kept is None or kept.crl_der is None:
-            return
-        place, settled_at = self.place_of(row, shard, is_delta=True), self._settled_at()
-        try:
-            crl = self._get_crl(place, issuer)
-        except VagusError as error:
-            yield as_defect(error, place)
-            return
-        found.crls += 1
-        truth = self._read_truth(row, shard, crl, settled_at)
-        if not crl.is_delta:
+        if is_delta and not crl.is_delta:
             yield Defect(Reason.CRL_SCOPE, place, "it is a complete CRL where a delta CRL is promised (RFC 5280 5.2.4)")
             return
-        yield from self._check_number(place, crl, truth, found)
-        yield from self._check_fresh(place, crl, is_offline=False)
-        yield from _check_scope(place, crl, self.place_of(row, shard))
-        if truth.is_comparable:
-            yield from self._check_listed(row, place, crl, truth)
+        truth = self._read_truth(row, shard, crl, settled_at)
+        has_scope = is_delta or not (shard == COMPLETE or row.is_offline)
+        findings = [
+            self._check_number(place, crl, truth, found),
+            self._check_fresh(crl, is_offline=AuthorityKind(row.kind).is_offline and not is_delta),
+            _check_scope(crl, self.place_of(row, shard) if has_scope else None),
+        ]
+        if truth.is_comparable or not is_delta:
+            findings.append(self._check_listed(row, crl, truth))
+        for reason, sentence in chain(*findings):
+            yield Defect(reason, place, sentence)
+
+    def _has_delta(self, row: AuthorityRow, shard: int) -> bool:
+        with self.database.reading() as connection:
+            cached = rows.find_delta(connection, row.id, shard)
+        return cached is not None and cached.crl_der is not None
 
     def _get_crl(self, place: str, issuer: PathCertificate) -> Crl:
-        crl = decode_crl(self._fetch(place, None))
+        crl = decode_crl(self.fetch(place, None))
         if not crl.issuer.matches(issuer.subject):
             raise NotTrusted(Reason.CRL_INVALID, "it is another issuer's CRL; the path or the file was mixed up")
         verify_crl(crl, issuer, self._verdicts)
         return crl
 
     def _settled_at(self) -> int:
-        return int((self._clock.now() - self.allowance).timestamp())
+        return int((self.clock.now() - self.allowance).timestamp())
 
     def _latest(self) -> int:
         """A clock that ran ahead dated what is later than this: at an unknown time, so it counts as long ago."""
-        return int((self._clock.now() + SLACK).timestamp())
+        return int((self.clock.now() + SLACK).timestamp())
 
     def _read_truth(self, row: AuthorityRow, shard: int, crl: Crl, settled_at: int) -> _Truth:
         """What must be in `crl`: revoked before, and not expired when it was made (RFC 5280 3.3)."""
@@ -250,7 +243,7 @@ class Prober:
         latest = self._latest()
         listed, expected, released = set(), set(), set()
         newest: Publication | rows.DeltaRow | None
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             newest = rows.find_facts(connection, row.id, shard)
             if crl.is_delta:
                 newest = delta = rows.find_delta(connection, row.id, shard)
@@ -267,125 +260,111 @@ class Prober:
                     expected.add(one.serial)
         return _Truth(settled_at, listed, expected, newest, released, is_comparable)
 
-    def _check_listed(self, row: AuthorityRow, place: str, crl: Crl, truth: _Truth) -> Iterator[Defect]:
+    def _check_listed(self, row: AuthorityRow, crl: Crl, truth: _Truth) -> Iterator[Finding]:
         entries = crl.entries.get(crl.issuer.relative_names, {})
         shown = {int.from_bytes(encoded, "big") for encoded, reason in entries.items() if reason != REMOVE_FROM_CRL}
-        missing = truth.expected - shown
-        if missing:
-            sentence = f"{len(missing)} revocations older than {self.allowance} are missing from it: {_some(missing)}"
-            yield Defect(Reason.STATUS_INCOMPLETE, place, sentence)
-        held = truth.released - {int.from_bytes(encoded, "big") for encoded in entries}
-        if held:
-            sentence = f"{len(held)} releases older than {self.allowance} are missing from it: {_some(held)}"
-            yield Defect(
-                Reason.STATUS_UNTRUE, place, f"{sentence}; relying parties with its base refuse good certificates"
-            )
-        wrong = shown - truth.listed
-        if wrong:
-            with self._database.reading() as connection:
+        overdue = f"older than {self.allowance} are missing from it"
+        if missing := truth.expected - shown:
+            yield Reason.STATUS_INCOMPLETE, f"{len(missing)} revocations {overdue}: {_some(missing)}"
+        if held := truth.released - {int.from_bytes(encoded, "big") for encoded in entries}:
+            effect = "relying parties with its base refuse good certificates"
+            yield Reason.STATUS_UNTRUE, f"{len(held)} releases {overdue}: {_some(held)}; {effect}"
+        if wrong := shown - truth.listed:
+            with self.database.reading() as connection:
                 wrong -= status_facts.list_released(connection, row.id, since=truth.settled_at)
         if wrong:
-            sentence = f"{len(wrong)} certificates are in it that are not revoked: {_some(wrong)}"
-            yield Defect(Reason.STATUS_UNTRUE, place, sentence)
+            yield Reason.STATUS_UNTRUE, f"{len(wrong)} certificates are in it that are not revoked: {_some(wrong)}"
 
-    def _check_number(self, place: str, crl: Crl, truth: _Truth, found: _Round) -> Iterator[Defect]:
+    def _check_number(self, place: str, crl: Crl, truth: _Truth, found: _Round) -> Iterator[Finding]:
         """Numbers never fall, and what is handed out is what was published last."""
         if crl.number is None:
-            yield Defect(Reason.CRL_INVALID, place, "it has no CRL number (RFC 5280 5.2.3)")
+            yield Reason.CRL_INVALID, "it has no CRL number (RFC 5280 5.2.3)"
             return
-        name = f"probe:{place.removeprefix(self._status_url)}"[:120]
-        with self._database.reading() as connection:
+        number, newest = crl.number, truth.newest
+        name = f"probe:{place.removeprefix(self.status_url)}"[:120]
+        with self.database.reading() as connection:
             seen = verifier_memory.find_remembered(connection, name)
-        newest = truth.newest
         # Until then caches on the way may have either CRL, and another process may have remembered the newer number.
         is_late = newest is None or not truth.settled_at < newest.this_update <= self._latest()
-        if seen is not None and seen.number > crl.number:
-            if is_late or newest is None or seen.number > newest.number:
-                sentence = f"its number {crl.number} is lower than {seen.number}, which was seen here before"
-                yield Defect(Reason.CRL_ROLLBACK, place, sentence)
-        else:
-            found.numbers[name] = crl.number
+        if seen is None or seen.number <= number:
+            found.numbers[name] = number
+        elif is_late or newest is None or seen.number > newest.number:
+            yield Reason.CRL_ROLLBACK, f"its number {number} is lower than {seen.number}, which was seen here before"
         if newest is None:
             return
-        if crl.number > newest.number:
-            sentence = f"its number {crl.number} is above {newest.number}, the newest in the table; was it restored?"
-            yield Defect(Reason.CRL_ROLLBACK, place, sentence)
-        elif crl.number < newest.number and is_late:
-            sentence = f"an old CRL (number {crl.number}) is handed out, {newest.number} was published since"
-            yield Defect(Reason.STATUS_BEHIND, place, f"{sentence} at {_moment(newest.this_update):%Y-%m-%d %H:%M}Z")
+        if number > newest.number:
+            sentence = f"its number {number} is above {newest.number}, the newest in the table; was it restored?"
+            yield Reason.CRL_ROLLBACK, sentence
+        elif number < newest.number and is_late:
+            sentence = f"an old CRL (number {number}) is handed out, {newest.number} was published since"
+            yield Reason.STATUS_BEHIND, f"{sentence} at {_moment(newest.this_update):%Y-%m-%d %H:%M}Z"
 
-    def _check_fresh(self, place: str, crl: Crl, *, is_offline: bool) -> Iterator[Defect]:
-        now, rules = self._clock.now(), self._pack.crl
+    def _check_fresh(self, crl: Crl, *, is_offline: bool) -> Iterator[Finding]:
+        now, rules = self.clock.now(), self.pack.crl
         if crl.next_update is None:
-            yield Defect(Reason.CRL_INVALID, place, "it has no nextUpdate (RFC 5280 5.1.2.5)")
+            yield Reason.CRL_INVALID, "it has no nextUpdate (RFC 5280 5.1.2.5)"
         elif now > crl.next_update:
             sentence = f"it ended at {crl.next_update:%Y-%m-%d %H:%M}Z; every certificate that it covers is refused"
-            yield Defect(Reason.STATUS_STALE, place, sentence)
+            yield Reason.STATUS_STALE, sentence
         elif is_offline:
-            if crl.next_update - now < rules.offline_alert:
-                left = (crl.next_update - now).days
-                yield Defect(Reason.STATUS_OVERDUE, place, f"it ends in {left} days; hold a ceremony: vagus ceremony")
+            if (left := crl.next_update - now) < rules.offline_alert:
+                yield Reason.STATUS_OVERDUE, f"it ends in {left.days} days; hold a ceremony: vagus ceremony"
         elif now - crl.this_update > rules.resign_every + _SCHEDULE_SLACK:
             sentence = f"it was signed at {crl.this_update:%Y-%m-%d %H:%M}Z, policy asks for one every "
-            yield Defect(Reason.STATUS_OVERDUE, place, f"{sentence}{rules.resign_every}; is the signing side running?")
+            yield Reason.STATUS_OVERDUE, f"{sentence}{rules.resign_every}; is the signing side running?"
 
     # OCSP responses
 
     def _probe_responses(self, row: AuthorityRow, issuer: PathCertificate, found: _Round) -> Iterator[Defect]:
-        place = f"{self._status_url}/ocsp"
-        with self._database.reading() as connection:
+        place = f"{self.status_url}/ocsp"
+        with self.database.reading() as connection:
             responder = rows.find_responder(connection, row.id)
             if responder is None:
                 yield Defect(Reason.OCSP_RESPONDER, place, f"{row.reference} has no OCSP responder; serve it once")
                 return
             sample = self._sample(connection, row)
-        left = _moment(responder.not_after) - self._clock.now()
-        is_last = (
-            row.not_after is not None and responder.not_after >= row.not_after
-        )  # no responder outlives its authority
-        if left < self._pack.ocsp.responder_renew_before and not is_last:
+        left = _moment(responder.not_after) - self.clock.now()
+        # No responder outlives its authority.
+        is_last = row.not_after is not None and responder.not_after >= row.not_after
+        if left < self.pack.ocsp.responder_renew_before and not is_last:
             sentence = f"the responder of {row.reference} ends in {left}; its authority must be served to renew it"
             yield Defect(Reason.STATUS_OVERDUE, place, sentence)
-        oldest = self._pack.ocsp.renew_after + self._pack.ocsp.http_max_age + _SCHEDULE_SLACK
+        oldest = self.pack.ocsp.renew_after + self.pack.ocsp.http_max_age + _SCHEDULE_SLACK
         questions = [ocsp_probes.Question(place, issuer, one, nonce=None, oldest=oldest) for one in sample]
-        questions += [replace(one, nonce=self._entropy(32)) for one in questions[:1]]
+        questions += [replace(one, nonce=self.entropy(32)) for one in questions[:1]]
         for question in questions:
             found.responses += 1
-            judge = self._judge(row, question.certificate, self._settled_at())
-            yield from ocsp_probes.probe_response(question, self._fetch, judge, self._clock, self._verdicts)
+            judge = partial(self._expect, row.id, question.certificate.serial, self._settled_at())
+            defect = ocsp_probes.probe_response(question, self.fetch, judge, self.clock, self._verdicts)
+            yield from () if defect is None else (defect,)
         for one in sample:
             yield from self._check_pointer(row, issuer, one)
 
     def _sample(self, connection: Connection, row: AuthorityRow) -> Sequence[PathCertificate]:
         """Half are the newest revocations, half are live certificates that chance picks."""
-        half = max(1, self._responses_per_authority // 2)
-        at = int(self._clock.now().timestamp())
+        half = max(1, self.responses_per_authority // 2)
+        at = int(self.clock.now().timestamp())
         leaves = {one.leaf_index: None for one in status_facts.list_newest_revoked(connection, row.id, half)}
         newest = status_facts.find_newest_leaf(connection, row.id)
         # A random place in the log, then the next live certificate from there on: one indexed query for each.
         for _ in range(half if newest is not None else 0):
-            drawn = int.from_bytes(self._entropy(8), "big") % ((newest or 0) + 1)
+            drawn = int.from_bytes(self.entropy(8), "big") % ((newest or 0) + 1)
             leaf = status_facts.find_alive_from(connection, row.id, drawn, alive_at=at)
             if leaf is not None:
                 leaves[leaf] = None
         ders = (certificate_rows.load_bytes(connection, leaf)[1] for leaf in leaves)
         return [decode_certificate(der) for der in ders if der is not None]
 
-    def _judge(self, row: AuthorityRow, certificate: PathCertificate, settled_at: int) -> ocsp_probes.Judge:
+    def _expect(self, authority_id: int, serial: int, settled_at: int) -> ocsp_probes.Expected:
         """Reads the table after the response has come, so that the table is never older than the response."""
-
-        def judge() -> ocsp_probes.Expected:
-            with self._database.reading() as connection:
-                times = {"settled_at": settled_at, "latest": self._latest()}
-                return ocsp_probes.expect(connection, row.id, certificate.serial, **times)
-
-        return judge
+        with self.database.reading() as connection:
+            return ocsp_probes.expect(connection, authority_id, serial, settled_at=settled_at, latest=self._latest())
 
     def _check_pointer(
         self, row: AuthorityRow, issuer: PathCertificate, certificate: PathCertificate
     ) -> Iterator[Defect]:
         """A certificate names the URL of its CRL, and that CRL covers it, for as long as the certificate is valid."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             found = certificate_rows.find_certificate(connection, row.id, certificate.serial)
         if found is None:
             return
@@ -401,9 +380,9 @@ class Prober:
                 yield Defect(Reason.CRL_SCOPE, url, sentence)
                 continue
             if not any(covers(crl, point, certificate) for point in distribution_points(certificate)):
-                sentence = f"certificate {certificate.label} names this CRL, whose IssuingDistributionPoint names "
                 others = " and ".join(_places(crl)) or "none"
-                sentence = f"{sentence}{others}: it covers no such certificate, and all are refused"
+                sentence = f"certificate {certificate.label} names this CRL, whose IssuingDistributionPoint names "
+                sentence += f"{others}: it covers no such certificate, and all are refused"
                 yield Defect(Reason.CRL_SCOPE, url, sentence)
 
 
@@ -411,17 +390,12 @@ def _places(crl: Crl) -> tuple[str, ...]:
     return () if crl.scope.full_name is None else crl.scope.full_name.uris
 
 
-def _check_scope(place: str, crl: Crl, expected: str | None) -> Iterator[Defect]:
+def _check_scope(crl: Crl, expected: str | None) -> Iterator[Finding]:
     """RFC 5280 5.2.5: the CRL of a shard names its URL as the certificates do; one without a scope covers all."""
     if expected is None and crl.scope_der:
-        yield Defect(Reason.CRL_SCOPE, place, "it has an IssuingDistributionPoint and must cover everything")
+        yield Reason.CRL_SCOPE, "it has an IssuingDistributionPoint and must cover everything"
     elif expected is not None and _places(crl) != (expected,):
-        sentence = "its IssuingDistributionPoint does not name this URL, so it covers no certificate"
-        yield Defect(Reason.CRL_SCOPE, place, sentence)
-
-
-def _remember_numbers(batch: Batch, numbers: dict[str, int]) -> None:
-    verifier_memory.remember_all(batch.connection, numbers, batch.at)
+        yield Reason.CRL_SCOPE, "its IssuingDistributionPoint does not name this URL, so it covers no certificate"
 
 
 def _some(serials: set[int]) -> str:

@@ -92,10 +92,7 @@ def _watch(row: AuthorityRow, one: Publication, pack: PolicyPack, at: int) -> Wa
     return WatchedCrl(row.reference, shard, is_offline, left, left < notice.total_seconds())
 
 
-def _no_prober() -> Prober | None:
-    return None
-
-
+@dataclass(slots=True)
 class StatusWatch:
     """What this process knows of the published status.
 
@@ -106,41 +103,30 @@ class StatusWatch:
     these two. `stop` is called by another thread.
     """
 
-    def __init__(
-        self,
-        pack: PolicyPack,
-        database: Database,
-        clock: Clock,
-        keystores: Path,
-        *,
-        find_prober: Callable[[], Prober | None] = _no_prober,
-        read_crl_cache: Callable[[], CrlCacheState] | None = None,
-        probe_seconds: float = 60.0,
-    ) -> None:
-        self._pack = pack
-        self._database = database
-        self._clock = clock
-        self._keystores = keystores
-        self._find_prober = find_prober
-        self._read_crl_cache = read_crl_cache
-        self._probe_seconds = probe_seconds
-        self._prober: Prober | None = None
-        self._is_stopping = False
-        self.watched = Watched((), (), (), ())
-        self.report: ProbeReport | None = None
+    pack: PolicyPack
+    database: Database
+    clock: Clock
+    keystores: Path
+    find_prober: Callable[[], Prober | None] = lambda: None
+    read_crl_cache: Callable[[], CrlCacheState] | None = None
+    probe_seconds: float = 60.0
+    watched: Watched = Watched((), (), (), ())
+    report: ProbeReport | None = None
+    _prober: Prober | None = None
+    _is_stopping: bool = False
 
     def refresh(self) -> None:
         """Read how old the CRLs are."""
-        with self._database.reading() as connection:
-            self.watched = watch_crls(connection, self._pack, self._clock.now(), self._keystores)
+        with self.database.reading() as connection:
+            self.watched = watch_crls(connection, self.pack, self.clock.now(), self.keystores)
 
     def probe(self) -> float | None:
         """Fetch and compare; returns the pause in seconds, so that the rounds of a large installation stay cheap."""
-        self._prober = self._find_prober()
+        self._prober = self.find_prober()
         if self._prober is None or self._is_stopping:
             return None
         self.report = self._prober.probe()
-        return max(self._probe_seconds, _SPARING * self.report.seconds)
+        return max(self.probe_seconds, _SPARING * self.report.seconds)
 
     def stop(self) -> None:
         """End the round that runs: the process ends."""
@@ -162,7 +148,7 @@ class StatusWatch:
         """All that is wrong with what is published, as plain values for /health."""
         report, watched = self.report, self.watched
         due = [one for one in watched.crls if one.is_due]
-        cache = None if self._read_crl_cache is None else self._read_crl_cache()
+        cache = None if self.read_crl_cache is None else self.read_crl_cache()
         is_wrong = bool(due or watched.unpublished or watched.without_crl or watched.expired_responders)
         is_wrong = is_wrong or bool(report and report.defects) or (cache is not None and cache.is_away)
         return {
