@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from tests.simulator.jobs import run_due
 from tests.simulator.orders import order_for
 from tests.simulator.queries import count_open
 from tests.simulator.running import done, run
@@ -63,7 +64,7 @@ def revoked(house: Installation) -> int:
 
 
 def serve(house: Installation) -> int:
-    return WorkRunner(house.database, house.writer, house.clock, "serve-1", work_kinds(house)).run_due()
+    return run_due(WorkRunner(house.database, house.writer, house.clock, "serve-1", work_kinds(house)))
 
 
 def hand_over(house: Installation, plan_id: int) -> int:

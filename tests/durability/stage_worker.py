@@ -13,6 +13,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
+from tests.simulator.jobs import run_due
 from vagus.authority import mass_revocation
 from vagus.jobs.kinds import work_kinds
 from vagus.jobs.runner import WorkRunner
@@ -39,7 +40,7 @@ def main() -> None:
         )
         print("ready", flush=True)  # noqa: T201  the test waits for it
         while not select.select([sys.stdin], [], [], 0.05)[0]:
-            runner.run_due()
+            run_due(runner)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.simulator.jobs import run_due
 from vagus.jobs.runner import WorkRunner
 from vagus.records.engine.database import open_database
 from vagus.records.engine.writer import Writer
@@ -39,7 +40,7 @@ def main() -> None:
         runner = WorkRunner(database, writer, clock, node, module.kinds(writer), lease_seconds=LEASE_SECONDS)
         print("ready", flush=True)  # noqa: T201  the test waits for it
         while not select.select([sys.stdin], [], [], 0.05)[0]:
-            runner.run_due()
+            run_due(runner)
     database.close()
 
 

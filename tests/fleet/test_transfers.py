@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from tests.simulator.enrolment import Site, new_site, request
+from tests.simulator.jobs import run_due
 from tests.simulator.queries import count_open
 from tests.simulator.stock import BY, ER, ICU
 from vagus.authority.issuance import IssuedCertificate
@@ -47,7 +48,7 @@ def _run_due(hospital: Site, node: str = "node-1") -> int:
     stock = hospital.stock
     before = sum(isinstance(entry, Revocation) for entry in stock.entries())
     kinds = {KIND: lambda job, _lease: partial(supersede, job)}
-    WorkRunner(stock.database, stock.writer, stock.clock, node, kinds).run_due()
+    run_due(WorkRunner(stock.database, stock.writer, stock.clock, node, kinds))
     return sum(isinstance(entry, Revocation) for entry in stock.entries()) - before
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy import select
 
+from tests.simulator.jobs import run_due
 from tests.simulator.queries import count_open
 from vagus.errors import Conflict, Unavailable
 from vagus.jobs.runner import LastAct, Lease, WorkAct, WorkRunner, no_last_act
@@ -71,7 +72,7 @@ def bench() -> Iterator[Bench]:
 def test_what_is_due_is_run_with_its_last_act(bench: Bench) -> None:
     for key in ("a", "b"):
         bench.add(key)
-    assert bench.runner().run_due() == 2
+    assert run_due(bench.runner()) == 2
     assert (bench.ran, bench.open()) == (["a", "b"], 0)
     assert bench.attempts_when_done("a") == 1
     assert bench.runner().run_next() is None
@@ -84,21 +85,21 @@ def test_a_runner_with_nothing_to_do_deletes_jobs_that_ended_four_weeks_ago(benc
 
     bench.add("a")
     runner = bench.runner()
-    runner.run_due()
+    run_due(runner)
     bench.clock.advance(days=28)
-    runner.run_due()
+    run_due(runner)
     assert rows() == 1
     bench.clock.advance(minutes=61)
     bench.add("b")
-    runner.run_due()
+    run_due(runner)
     assert rows() == 1, "b, which was done a moment ago"
 
 
 def test_jobs_of_a_kind_of_another_release_are_left_to_it(bench: Bench) -> None:
     bench.add("a", "newer")
-    assert bench.runner().run_due() == 0
+    assert run_due(bench.runner()) == 0
     assert bench.open() == 1
-    assert bench.runner(newer=bench.count).run_due() == 1
+    assert run_due(bench.runner(newer=bench.count)) == 1
 
 
 def test_an_error_is_stored_with_the_job_which_is_tried_again(bench: Bench) -> None:
@@ -112,11 +113,11 @@ def test_an_error_is_stored_with_the_job_which_is_tried_again(bench: Bench) -> N
 
     runner = bench.runner(count=act)
     bench.add("a")
-    assert runner.run_due() == 1
+    assert run_due(runner) == 1
     assert (bench.error(), bench.open()) == ("UPSTREAM_UNREACHABLE: nobody there", 1)
-    assert runner.run_due() == 0, "it waits"
+    assert run_due(runner) == 0, "it waits"
     bench.clock.advance(seconds=5)
-    assert runner.run_due() == 1
+    assert run_due(runner) == 1
     assert (bench.attempts_when_done("a"), bench.error(), bench.open()) == (2, None, 0)
 
 
@@ -129,7 +130,7 @@ def test_a_defect_of_the_program_delays_no_other_job(bench: Bench, caplog: pytes
     bench.add("bad")
     bench.add("good")
     with caplog.at_level(logging.ERROR):
-        assert bench.runner(count=act).run_due() == 2
+        assert run_due(bench.runner(count=act)) == 2
     assert bench.attempts_when_done("good") == 1
     assert "ZeroDivisionError" in caplog.text
 
@@ -143,7 +144,7 @@ def test_a_last_act_that_fails_undoes_itself(bench: Bench) -> None:
         return last
 
     bench.add("a")
-    bench.runner(count=act).run_due()
+    run_due(bench.runner(count=act))
     with bench.database.reading() as connection:
         assert find_remembered(connection, "half") is None
     assert bench.error() == "DEVICE_STATE: not now"
@@ -156,9 +157,9 @@ def test_a_job_is_given_up_after_its_attempts(bench: Bench, caplog: pytest.LogCa
     bench.add("a")
     runner = bench.runner(count=act)
     for _ in range(8):
-        assert runner.run_due() == 1
+        assert run_due(runner) == 1
         bench.clock.advance(hours=1)
-    assert runner.run_due() == 0
+    assert run_due(runner) == 0
     assert (bench.open(), bench.error()) == (0, "TIME_OUT: again nothing")
     assert "given up after 8 attempts" in caplog.text
 
@@ -173,7 +174,7 @@ def test_a_runner_that_lost_the_lease_leaves_no_trace(bench: Bench) -> None:
         return bench.count(job, lease)
 
     bench.add("a")
-    bench.runner(count=act).run_due()
+    run_due(bench.runner(count=act))
     assert [job.attempts for job in taken] == [2]
     assert (bench.attempts_when_done("a"), bench.open()) == (None, 1)
     bench.writer.submit(lambda batch: other.finish(batch, taken[0])).result(10)
@@ -198,7 +199,7 @@ def test_a_long_job_learns_between_its_steps_that_its_lease_is_lost(bench: Bench
         return no_last_act
 
     bench.add("a")
-    bench.runner(count=act, lease_seconds=1).run_due()
+    run_due(bench.runner(count=act, lease_seconds=1))
     assert reason == [Reason.LEASE_LOST]
     assert bench.error() is None, "the error is not written over what the other runner does"
 
@@ -213,8 +214,8 @@ def test_a_process_that_ends_gives_its_job_to_the_next_at_once(bench: Bench) -> 
 
     bench.add("a")
     runner.append(bench.runner(count=act))
-    assert runner[0].run_due() == 1
-    assert runner[0].run_due() == 0, "a stopped runner takes nothing"
+    assert run_due(runner[0]) == 1
+    assert run_due(runner[0]) == 0, "a stopped runner takes nothing"
     assert bench.attempts_when_done("a") is None
-    assert bench.runner("two").run_due() == 1
+    assert run_due(bench.runner("two")) == 1
     assert bench.attempts_when_done("a") == 1, "an orderly end is no failed attempt"

@@ -16,6 +16,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, VagusError
@@ -80,31 +81,26 @@ WorkAct = Callable[[Job, Lease], LastAct]
 """Does a job and gives its last act. Raises VagusError to have it tried again later."""
 
 
+@dataclass(slots=True)
 class WorkRunner:
     """Runs jobs of the kinds that this process knows, one at a time; others are left to processes that know them.
 
     `node` must differ between processes, also after a restart.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        writer: Writer,
-        clock: Clock,
-        node: str,
-        kinds: Mapping[str, WorkAct],
-        *,
-        lease_seconds: int = LEASE_SECONDS,
-    ) -> None:
-        self._database = database
-        self._writer = writer
-        self._clock = clock
-        self._kinds = dict(kinds)
-        self._queue = WorkQueue(writer, node, lease_seconds=lease_seconds)
-        self._every_seconds = lease_seconds / 3
-        self._lease: Lease | None = None
-        self._is_stopping = False
-        self._deleted_at = 0
+    database: Database
+    writer: Writer
+    clock: Clock
+    node: str
+    kinds: Mapping[str, WorkAct]
+    lease_seconds: int = field(default=LEASE_SECONDS, kw_only=True)
+    _queue: WorkQueue = field(init=False)
+    _lease: Lease | None = None
+    _is_stopping: bool = False
+    _deleted_at: int = 0
+
+    def __post_init__(self) -> None:
+        self._queue = WorkQueue(self.writer, self.node, lease_seconds=self.lease_seconds)
 
     def run_next(self) -> float | None:
         """Run the job that was due first, if any. As a task it returns 0.0 while there may be more, else None.
@@ -114,23 +110,16 @@ class WorkRunner:
         """
         if self._is_stopping:
             return None
-        now = int(self._clock.now().timestamp())
-        with self._database.reading() as connection:
-            is_due = has_due(connection, self._kinds, now)
+        now = int(self.clock.now().timestamp())
+        with self.database.reading() as connection:
+            is_due = has_due(connection, self.kinds, now)
         if not is_due:
             self._delete_old(now)
             return None
-        jobs = self._queue.take(self._kinds).result()
+        jobs = self._queue.take(self.kinds).result()
         for job in jobs:
             self._run(job)
         return 0.0 if jobs else None
-
-    def run_due(self) -> int:
-        """Run what is due until nothing is; returns how many turns that took."""
-        turns = 0
-        while self.run_next() is not None:
-            turns += 1
-        return turns
 
     def stop(self) -> None:
         """Take nothing more and break off what runs: another process goes on with it at once. From another thread."""
@@ -144,16 +133,16 @@ class WorkRunner:
         if now < self._deleted_at + _DELETED_EVERY_SECONDS:
             return
         self._deleted_at = now
-        self._writer.submit(lambda batch: delete_done(batch.connection, before=batch.at - KEPT_SECONDS)).result()
+        self.writer.submit(lambda batch: delete_done(batch.connection, before=batch.at - KEPT_SECONDS)).result()
 
     def _run(self, job: Job) -> None:
-        lease = self._lease = Lease(self._queue, job, self._every_seconds)
+        lease = self._lease = Lease(self._queue, job, self.lease_seconds / 3)
         if self._is_stopping:
             lease.break_off()
         try:
-            last_act = self._kinds[job.kind](job, lease)
+            last_act = self.kinds[job.kind](job, lease)
             lease.end()  # a heartbeat after the end would find no job
-            self._writer.submit(lambda batch: self._finish(batch, job, last_act)).result()
+            self.writer.submit(lambda batch: self._finish(batch, job, last_act)).result()
         except Exception as error:  # noqa: BLE001  one bad job must not hold up the others
             lease.end()
             self._give_back(job, error)
