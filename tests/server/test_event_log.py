@@ -11,7 +11,7 @@ from vagus.jobs.part import Parts
 from vagus.reasons import Reason
 from vagus.records.engine.database import open_database
 from vagus.records.engine.writer import Writer
-from vagus.server.event_log import EventLogging, write_to_stderr
+from vagus.server.event_log import event_part, flush, write_to_stderr
 from vagus.server.health import Health
 from vagus.server.metrics import encode_metrics
 from vagus.testing import FrozenClock
@@ -38,7 +38,7 @@ def test_metrics_count_entries_by_kind_and_refusals_by_reason() -> None:
     database.close()
     for _ in range(2):
         refusals.note(Reason.TOKEN_INVALID)
-    text = encode_metrics(Health(Parts([EventLogging(log, refusals).part()]))).decode()
+    text = encode_metrics(Health(Parts([event_part(log, refusals)]))).decode()
     assert 'vagus_events_total{kind="issuance"} 1.0' in text
     assert 'vagus_refusals_total{reason="TOKEN_INVALID"} 2.0' in text
 
@@ -51,7 +51,7 @@ def test_without_any_configuration_lines_go_to_standard_error(
     write_to_stderr()
     events.info("%s", ISSUANCE.decode())
     assert not capfd.readouterr().err, "lines wait for the others of the same second"
-    EventLogging(EventLog()).flush()
+    flush(EventLog())
     (line,) = capfd.readouterr().err.splitlines()
     assert line.endswith(f" vagus.events {ISSUANCE.decode()}")
 

@@ -41,7 +41,7 @@ class Node:
         self.log = self.house.built.folder / "log"
         database = self.house.built.database
         files = CrlFiles(database, self.published)
-        self.setback_watch = SetbackWatch(database, files, self.log, is_behind=self._ask, mark=self._mark)
+        self.setback_watch = SetbackWatch(database, files, self.log, is_log_longer=self._ask, mark=self._mark)
         self.crls = GuardedCrls(self.house.lists, self.setback_watch, database)
         self.responses = GuardedOcspResponses(self.house.desk, self.setback_watch)
 

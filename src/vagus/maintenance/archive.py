@@ -1,4 +1,4 @@
-"""A backup as one tar file with a manifest of digests: packs, checks and unpacks files; knows nothing of their sense.
+"""A backup as one tar file with a manifest of digests: packs, checks and unpacks files, whatever is in them.
 
     manifest.json     format, facts, and of each file its name, size and SHA-256
     manifest.sha256   the digest of the manifest
@@ -16,7 +16,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
@@ -50,13 +50,13 @@ class Manifest:
 
 
 def pack(target: Path, files: Sequence[tuple[str, Path]], facts: Mapping[str, str | int | None]) -> bytes:
-    """Write `files` (name inside, where it lies) into the new file `target` (0600); gives the archive's SHA-256.
+    """Write `files` (name inside, where it lies) into the new file `target` (0600); returns the archive's SHA-256.
 
     The file appears whole or not at all. Raises Conflict(ALREADY_EXISTS), Malformed(BAD_ARGUMENT) for a name that no
     archive may hold, Unavailable(DATABASE_UNAVAILABLE) when the disk refuses or a file changes while it is packed.
     """
     if target.exists():
-        raise Conflict(Reason.ALREADY_EXISTS, f"{target} stands already; name another file", file=str(target))
+        raise Conflict(Reason.ALREADY_EXISTS, f"{target} exists already; name another file", file=str(target))
     partial = target.with_name(f".{target.name}.partial")
     try:
         packed = tuple(_measure(name, path) for name, path in files)
@@ -91,7 +91,7 @@ def unpack(archive: Path, folder: Path) -> Manifest:
     Unavailable(DATABASE_UNAVAILABLE).
     """
     if folder.exists():
-        raise Conflict(Reason.ALREADY_EXISTS, f"{folder} stands already; restore into a new folder", folder=str(folder))
+        raise Conflict(Reason.ALREADY_EXISTS, f"{folder} exists already; restore into a new folder", folder=str(folder))
     try:
         with archive.open("rb") as stream:
             try:
@@ -115,7 +115,7 @@ def unpack(archive: Path, folder: Path) -> Manifest:
 
 
 def digest_of(archive: Path) -> bytes:
-    """The SHA-256 of an archive as a whole, as `pack` gave it."""
+    """The SHA-256 of an archive as a whole, as `pack` returned it."""
     with archive.open("rb") as stream:
         return _digest(stream)
 
@@ -185,7 +185,7 @@ def _add(tar: tarfile.TarFile, name: str, source: IO[bytes], size: int) -> None:
 
 
 def _add_measured(tar: tarfile.TarFile, one: Packed, source: IO[bytes]) -> None:
-    """The manifest stands in front, so what it says was measured before: a file that changed since is no backup."""
+    """The manifest comes first, so the sizes and digests were measured before. A file that changed since is refused."""
     read = _Read(source)
     is_whole = False
     try:
@@ -206,27 +206,20 @@ class _Read:
         self._source = source
         self.digest = hashlib.sha256()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         part = self._source.read(size)
         self.digest.update(part)
         return part
 
 
 def _encode(manifest: Manifest) -> bytes:
-    document = {
-        "format": FORMAT,
-        "facts": dict(manifest.facts),
-        "files": [{"name": one.name, "size": one.size, "sha256": one.sha256} for one in manifest.files],
-    }
-    return json.dumps(document, sort_keys=True, indent=1).encode("ascii")
+    return json.dumps({"format": FORMAT, **asdict(manifest)}, sort_keys=True, indent=1).encode("ascii")
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while part := source.read(_PART):
-        digest.update(part)
-        target.write(part)
-    return digest.hexdigest()
+    read = _Read(source)
+    shutil.copyfileobj(read, target, _PART)
+    return read.digest.hexdigest()
 
 
 def _digest(stream: IO[bytes]) -> bytes:

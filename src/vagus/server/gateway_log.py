@@ -52,18 +52,18 @@ class _Segment:
     """Minutes since 1970 UTC."""
 
 
+@dataclass(slots=True)
 class GatewayLog:
     """Records the decisions of every gateway of this process. Safe to call from several threads."""
 
-    def __init__(self, folder: Path, clock: Clock, writer: Writer) -> None:
-        self._folder = folder
-        self._clock = clock
-        self._writer = writer
-        self._turn = threading.Lock()
-        self._segments: dict[str, _Segment] = {}
-        # Both of minutes that are over, oldest first. The numbers are of open files.
-        self._unsynced: deque[tuple[int, GatewayMinute]] = deque()
-        self._unrecorded: deque[GatewayMinute] = deque()
+    folder: Path
+    clock: Clock
+    writer: Writer
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _segments: dict[str, _Segment] = field(default_factory=dict)
+    # Both of minutes that are over, oldest first. The numbers are of open files.
+    _unsynced: deque[tuple[int, GatewayMinute]] = field(default_factory=deque)
+    _unrecorded: deque[GatewayMinute] = field(default_factory=deque)
 
     def part(self) -> Part:
         """As the server runs it."""
@@ -71,7 +71,7 @@ class GatewayLog:
 
     def record(self, decision: ConnectionDecision) -> None:
         """Record one decision. A full disk stops no gateway; it is logged."""
-        now = self._clock.now()
+        now = self.clock.now()
         with self._turn:
             try:
                 segment = self._segment(decision.listener, now)
@@ -88,7 +88,7 @@ class GatewayLog:
 
         Raises what disk and database raise. Minutes that the ledger could not take are offered again, the oldest first.
         """
-        minute = int(self._clock.now().timestamp()) // 60
+        minute = int(self.clock.now().timestamp()) // 60
         with self._turn:
             for name, segment in self._segments.items():
                 segment.stream.flush()
@@ -124,7 +124,7 @@ class GatewayLog:
 
     def _record_minutes(self) -> None:
         while self._unrecorded:
-            self._writer.submit(partial(append, entry=self._unrecorded[0])).result()
+            self.writer.submit(partial(append, entry=self._unrecorded[0])).result()
             self._unrecorded.popleft()
 
     def _segment(self, name: str, now: datetime) -> _Segment:
@@ -135,7 +135,7 @@ class GatewayLog:
         head = _GENESIS if found is None else found.head
         if found is not None:
             found.stream.close()
-        folder = self._folder / name
+        folder = self.folder / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / f"{day}.jsonl"
         last = _last_line(path) if found is None and path.exists() else b""

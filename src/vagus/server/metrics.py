@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -16,32 +17,32 @@ from vagus.server.health import Health, health_route
 _CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
+@dataclass(frozen=True, slots=True, eq=False)  # a registry tells collectors apart by identity
 class HealthMetrics:
     """A collector over a process's Health: every scrape reads the present."""
 
-    def __init__(self, health: Health) -> None:
-        self._health = health
+    health: Health
 
     def collect(self) -> Iterable[Metric]:
         """The families of the tasks, then of each part."""
+        parts, states = self.health.parts, self.health.parts.states()
         runs = CounterMetricFamily("vagus_task_runs", "Turns of a periodic task.", labels=["task"])
+        yield fill(runs, {name: state.runs for name, state in states.items()})
         failures = CounterMetricFamily("vagus_task_failures", "Failed turns of a periodic task.", labels=["task"])
-        for name, state in self._health.parts.states().items():
-            runs.add_metric([name], state.runs)
-            failures.add_metric([name], state.failures)
-        yield runs
-        yield failures
+        yield fill(failures, {name: state.failures for name, state in states.items()})
         hangs = GaugeMetricFamily("vagus_task_hangs", "1 for a task whose turn does not end.", labels=["task"])
-        for name in self._health.find_hanging():
-            hangs.add_metric([name], 1)
-        yield hangs
+        yield fill(hangs, dict.fromkeys(self.health.find_hanging(), 1))
         lacks = GaugeMetricFamily("vagus_lacks", "1 for what this process has no means to do.", labels=["what"])
-        for one in self._health.read_parts():
-            for subject in one.lacks:
-                lacks.add_metric([subject], 1)
-        yield lacks
-        for part in self._health.parts.every:
+        yield fill(lacks, {subject: 1 for one in self.health.read_parts() for subject in one.lacks})
+        for part in parts.every:
             yield from part.metrics()
+
+
+def fill(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, float]) -> Metric:
+    """`family`, which has one label, with a sample for each value of that label."""
+    for label, value in values.items():
+        family.add_metric([label], value)
+    return family
 
 
 def encode_metrics(health: Health) -> bytes:

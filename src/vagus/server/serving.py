@@ -22,6 +22,7 @@ from vagus.endpoints.log_files import log_files_app
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.endpoints.routing import mount, under_prefix
 from vagus.errors import Conflict
+from vagus.events.log import EventLog
 from vagus.jobs.kinds import work_part
 from vagus.jobs.part import Parts
 from vagus.reasons import Reason
@@ -140,10 +141,12 @@ def _prepare(
     status = _status_app(installation, plan, source, GuardedCrls(crls, setback_watch, installation.database))
     listeners = CurrentListeners(installation, plan, status)
     # 3. The parts.
+    events = EventLog()
+    events.follow(installation.writer)
     supply = OcspSupply(responses, installation.database, keystore, installation.clock)
     publication = CrlPublication.of(installation, issuers, setback_watch, holder=holder, bound=bound)
     updates = IssuerUpdates(installation, issuers, issue_for)
-    parts = [event_part(installation.writer), sequence_part(installation), publication.part()]
+    parts = [event_part(events), sequence_part(installation), publication.part()]
     parts += [supply.part(), gateway_log.part()]
     if renewal is not None:
         staple_of = Stapler(responses, setback_watch, installation.clock).of
@@ -189,7 +192,7 @@ def _watch_setbacks(installation: Installation) -> SetbackWatch:
         installation.database,
         CrlFiles(installation.database, installation.settings.published),
         installation.settings.log,
-        is_behind=installation.set_backs.is_behind,
+        is_log_longer=installation.set_backs.is_behind,
         mark=installation.set_backs.mark,
     )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,36 +37,29 @@ _FRESH_SECONDS = 0.5
 _SUBJECT = "published"
 
 
+@dataclass(slots=True)
 class SetbackWatch:
     """Whether the database is restored or behind what was published, as of the newest check.
 
-    `is_behind` compares the published log in a folder with the database's. `mark` writes into a database that was set
-    back that it was: then no process appends to it any more.
+    `is_log_longer` compares the published log in a folder with the database's. `mark` writes into a database that was
+    set back that it was: then no process appends to it any more.
 
     Threads: the tasks of the upkeep and ledger threads call `is_settled_now`, which checks again; the event loop and
     its worker threads only read the two flags. Two checks at once do no harm: each writes what it found, `mark` may be
     repeated, and the next check half a second later writes the newest state.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        files: CrlFiles,
-        log: Path,
-        *,
-        is_behind: Callable[[Path], bool],
-        mark: Callable[[], object],
-    ) -> None:
-        self._database = database
-        self.files = files
-        self._log = log
-        self._is_log_longer = is_behind
-        self._mark = mark
-        self.waits: dict[str, str] = {}
-        """What an operator must do, by subject."""
-        self._checked_at = float("-inf")  # of the monotonic clock
-        self._is_restored = False
-        self._is_behind = False
+    database: Database
+    files: CrlFiles
+    log: Path
+    _: KW_ONLY
+    is_log_longer: Callable[[Path], bool]
+    mark: Callable[[], object]
+    waits: dict[str, str] = field(default_factory=dict)
+    """What an operator must do, by subject."""
+    _checked_at: float = float("-inf")  # of the monotonic clock
+    _is_restored: bool = False
+    _is_behind: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -79,7 +72,7 @@ class SetbackWatch:
 
         A restored database whose published log is in place is not blind: `restore` took the log's revocations back.
         """
-        return self._is_behind or (self._is_restored and not (self._log / CHECKPOINT).exists())
+        return self._is_behind or (self._is_restored and not (self.log / CHECKPOINT).exists())
 
     @property
     def has_newest_files(self) -> bool:
@@ -92,9 +85,9 @@ class SetbackWatch:
         #    what is published now is in the rows that are read after it, unless the database was set back.
         newer = [f"{one.stem}.crl is newer" for one in self.files.find_newer()]
         if self._is_published_log_longer():
-            newer.append(f"{self._log} is longer")
+            newer.append(f"{self.log} is longer")
         # 2. The mark in the database.
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             self._is_restored = load_installation(connection).restored_at is not None
         if newer and not self._is_behind:
             _LOG.error("the database was brought back from an older state: %s; close the gap", ", ".join(newer))
@@ -105,7 +98,7 @@ class SetbackWatch:
             text = f"{newer[0]} than the database says, which was brought back from an older state"
             self.waits[_SUBJECT] = f"{text}: nothing is signed and OCSP calls nothing good; see `vagus restore-gap`"
             if not self._is_restored:
-                self._mark()
+                self.mark()
         else:
             self.waits.pop(_SUBJECT, None)
 
@@ -126,7 +119,7 @@ class SetbackWatch:
 
     def _is_published_log_longer(self) -> bool:
         try:
-            return self._is_log_longer(self._log)
+            return self.is_log_longer(self.log)
         except VagusError as error:
             if error.reason is Reason.DATABASE_UNAVAILABLE:
                 raise

@@ -15,6 +15,7 @@ from vagus.monitoring.http_fetch import HttpFetch
 from vagus.monitoring.prober import Prober
 from vagus.monitoring.status_watch import StatusWatch
 from vagus.records.engine.planner_statistics import TableSizeCheck
+from vagus.server.metrics import fill
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -116,9 +117,7 @@ def _measure(watch: StatusWatch, now: float) -> Iterable[Metric]:
     if report is None:
         return
     defects = GaugeMetricFamily("vagus_probe_defects", "Defects of what is published.", labels=["reason"])
-    for reason, count in sorted(Counter(one.reason.value for one in report.defects).items()):
-        defects.add_metric([reason], count)
-    yield defects
+    yield fill(defects, Counter(sorted(one.reason.value for one in report.defects)))
     yield GaugeMetricFamily("vagus_probe_lists", "CRLs that the newest round fetched.", report.crls)
     yield GaugeMetricFamily("vagus_probe_answers", "OCSP responses of the newest round.", report.responses)
     yield GaugeMetricFamily("vagus_probe_seconds", "How long the newest round took.", report.seconds)
