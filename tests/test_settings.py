@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulator.refusals import reason_of
 from vagus.errors import Conflict, Malformed, Misconfigured, Unavailable
 from vagus.reasons import Reason
 from vagus.settings import FILE_NAME, Settings, decode_settings, load_settings, write_settings
@@ -48,9 +49,7 @@ def test_the_weak_derivation_is_written_down(tmp_path: Path) -> None:
 
 def test_an_installation_is_not_begun_twice(tmp_path: Path) -> None:
     begin(tmp_path / "vagus")
-    with pytest.raises(Conflict) as caught:
-        begin(tmp_path / "vagus")
-    assert caught.value.reason is Reason.ALREADY_EXISTS
+    assert reason_of(begin, tmp_path / "vagus", error=Conflict) is Reason.ALREADY_EXISTS
 
 
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
@@ -72,9 +71,7 @@ def test_a_full_disk_has_another_reason_than_a_wrong_folder(tmp_path: Path, monk
 
 
 def test_a_folder_without_settings_says_how_to_begin(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="init") as caught:
-        load_settings(tmp_path)
-    assert caught.value.reason is Reason.BAD_SETTINGS
+    assert reason_of(load_settings, tmp_path, error=Misconfigured, match="init") is Reason.BAD_SETTINGS
 
 
 @pytest.mark.parametrize(

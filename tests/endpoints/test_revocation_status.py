@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
 from tests.endpoints.calls import Answer, call
-from tests.simulator.enrolment import Site, new_site, pack, request
+from tests.simulator.enrolment import Site, new_site, pack
 from tests.simulator.stock import BY
 from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.crls.publisher import CrlPublisher
@@ -32,8 +32,6 @@ from vagus.endpoints.revocation_status import (
     encode_ocsp_error,
     status_app,
 )
-from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
-from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.software import SoftwareKeystore
 from vagus.reasons import Reason
@@ -79,13 +77,7 @@ _NUMBERS = iter(range(1000))
 
 @pytest.fixture
 def issued(standing: Site) -> IssuedCertificate:
-    device = standing.stock.add(f"SN-{next(_NUMBERS)}")
-    wish = EnrolmentRequest(
-        csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(standing.token(device))
-    )
-    found = standing.enrolment.enrol(wish, standing.stock.clock.now())
-    standing.stock.writer.submit(lambda _: None).result(10)
-    return found
+    return standing.enrol(standing.stock.add(f"SN-{next(_NUMBERS)}"))
 
 
 def _question(issued: IssuedCertificate, *, serial: int | None = None, nonce: bytes | None = None) -> bytes:

@@ -9,12 +9,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, select, update
 
-from tests.simulator.enrolment import GROUP, Site, new_site, pack, request
+from tests.simulator.enrolment import GROUP, Site, new_site, pack
 from tests.simulator.stock import BY
 from vagus.errors import NotTrusted
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
-from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
-from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.identifiers import serial_bytes
 from vagus.policy.values import Function
 from vagus.reasons import Reason
@@ -38,11 +36,7 @@ def hospital() -> Iterator[Site]:
 def _pair(hospital: Site) -> tuple[PathCertificate, PathCertificate]:
     """A device's certificate and its issuer's."""
     device = hospital.stock.add("SN-1")
-    wish = EnrolmentRequest(
-        csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(hospital.token(device))
-    )
-    issued = hospital.enrolment.enrol(wish, hospital.stock.clock.now())
-    hospital.stock.writer.submit(lambda _: None).result(10)  # the row of the signature is written
+    issued = hospital.enrol(device)
     return decode_certificate(issued.der), decode_certificate(issued.issuer.certificate_der)
 
 

@@ -8,15 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from tests.simulator.enrolment import ENROLMENT, GROUP, Site, new_site, pack, peer, request
+from tests.simulator.enrolment import ENROLMENT, GROUP, Site, new_site, pack, peer
+from tests.simulator.refusals import reason_of
 from tests.simulator.stock import BY
 from vagus.authority.issuance import IssuedCertificate
-from vagus.errors import Unavailable, VagusError
+from vagus.errors import Unavailable
 from vagus.events.devices import DeviceFollower
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
 from vagus.fleet.device_cache import DeviceCache
-from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
-from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.lifecycle import DeviceState
 from vagus.policy.values import Function
 from vagus.reasons import Reason
@@ -41,20 +40,13 @@ class ListenerState:
 
     def enrolled(self, serial: str) -> tuple[DeviceRow, IssuedCertificate]:
         device = self.hospital.stock.add(serial, state=DeviceState.COMMISSIONED)
-        wish = EnrolmentRequest(
-            csr=request(), kind=Kind.ENROL, protocol="est", evidence=OneTimeToken(self.hospital.token(device))
-        )
-        issued = self.hospital.enrolment.enrol(wish, self.hospital.stock.clock.now())
-        self.hospital.stock.writer.submit(lambda _: None).result(10)  # the row of the signature is written
-        return device, issued
+        return device, self.hospital.enrol(device)
 
     def admit(self, issued: IssuedCertificate, rules: ListenerRules = TELEMETRY) -> Admitted:
         return self.admission.admit(peer(issued.der, issued.issuer.certificate_der, self.hospital.h1.der), rules)
 
     def refused(self, issued: IssuedCertificate, rules: ListenerRules = TELEMETRY) -> Reason:
-        with pytest.raises(VagusError) as caught:
-            self.admit(issued, rules)
-        return caught.value.reason
+        return reason_of(self.admit, issued, rules)
 
 
 @contextmanager

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-import pytest
-
-from tests.simulator.enrolment import HARDWARE_TYPE, STATUS_URL, Site, new_site, pack
+from tests.simulator.enrolment import HARDWARE_TYPE, STATUS_URL, Site, pack
 from tests.simulator.orders import new_key, spki
+from tests.simulator.refusals import reason_of
 from vagus.errors import NotAuthorised
 from vagus.fleet.idevid import find_idevid_device, maker_serials
-from vagus.identifiers import draw_serial
+from vagus.identifiers import DeviceId, draw_serial
 from vagus.reasons import Reason
 from vagus.records.devices import insert_device
 from vagus.records.models import ModelRow, find_model, put_model
@@ -22,12 +20,6 @@ from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import ORGANISATION, SubjectFields, encode_subject
 from vagus.x509.names.hardware_module import HardwareModule
 from vagus.x509.templates import Contents
-
-
-@pytest.fixture(scope="module")
-def hospital() -> Iterator[Site]:
-    with new_site() as built:
-        yield built
 
 
 def _birth(
@@ -60,9 +52,12 @@ def _identity(hospital: Site, leaf: PathCertificate) -> AcceptedIdentity:
 
 
 def _refused(hospital: Site, leaf: PathCertificate) -> Reason:
-    with hospital.stock.database.reading() as connection, pytest.raises(NotAuthorised) as caught:
-        find_idevid_device(connection, _identity(hospital, leaf))
-    return caught.value.reason
+    return reason_of(_found, hospital, leaf, error=NotAuthorised)
+
+
+def _found(hospital: Site, leaf: PathCertificate) -> DeviceId:
+    with hospital.stock.database.reading() as connection:
+        return find_idevid_device(connection, _identity(hospital, leaf)).id
 
 
 def test_the_serial_is_read_from_the_subject_and_from_the_module(hospital: Site) -> None:
@@ -88,8 +83,7 @@ def test_a_serial_that_two_models_share_needs_the_model_in_the_certificate(hospi
     assert _refused(hospital, _birth(hospital, in_subject="TWIN-1")) is Reason.NOT_IN_INVENTORY
     assert _refused(hospital, _birth(hospital, in_subject="TWIN-1", model="scale")) is Reason.NOT_IN_INVENTORY
     leaf = _birth(hospital, in_subject="TWIN-1", model="pump-2")
-    with hospital.stock.database.reading() as connection:
-        assert find_idevid_device(connection, _identity(hospital, leaf)).id == other.id
+    assert _found(hospital, leaf) == other.id
 
 
 def test_a_serial_of_another_model_of_the_same_maker_belongs_to_no_device(hospital: Site) -> None:
@@ -101,6 +95,4 @@ def test_a_serial_of_another_model_of_the_same_maker_belongs_to_no_device(hospit
         put_model(connection, ModelRow("smart-scale", "Acme", "wearable", "wearable", pump.anchor_sha256))
     assert _refused(hospital, _birth(hospital, in_subject="ONE-1", model="smart-scale")) is Reason.NOT_IN_INVENTORY
     for model in ("pump", None, "Infusion division"):  # a unit that names no model of this maker says nothing
-        leaf = _birth(hospital, in_subject="ONE-1", model=model)
-        with hospital.stock.database.reading() as connection:
-            assert find_idevid_device(connection, _identity(hospital, leaf)).id == device.id
+        assert _found(hospital, _birth(hospital, in_subject="ONE-1", model=model)) == device.id

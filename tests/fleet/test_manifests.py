@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulator.refusals import reason_of
 from vagus.errors import Conflict, Malformed
 from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest, ManifestImport, decode_manifest, encode_manifest
 from vagus.reasons import Reason
@@ -49,9 +50,7 @@ def test_a_manifest_is_read_back() -> None:
     ],
 )
 def test_what_is_no_manifest_is_refused(raw: bytes, reason: Reason) -> None:
-    with pytest.raises(Malformed) as caught:
-        decode_manifest(raw)
-    assert caught.value.reason is reason
+    assert reason_of(decode_manifest, raw, error=Malformed) is reason
 
 
 @given(

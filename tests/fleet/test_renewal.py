@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
-from tests.simulator.enrolment import Site, new_site, pack
-from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
-from vagus.fleet.enrolment.evidence import OneTimeToken
+from tests.simulator.enrolment import Site, pack
 from vagus.fleet.renewal import RenewalWindow, window_for
 from vagus.x509.certificates import PathCertificate, decode_certificate
-
-
-@pytest.fixture(scope="module")
-def hospital() -> Iterator[Site]:
-    with new_site() as built:
-        yield built
 
 
 def _window(certificate: PathCertificate) -> RenewalWindow:
@@ -28,15 +19,7 @@ def _window(certificate: PathCertificate) -> RenewalWindow:
 
 @pytest.fixture(scope="module")
 def certificate(hospital: Site) -> PathCertificate:
-    from tests.simulator.enrolment import request
-
-    wish = EnrolmentRequest(
-        csr=request(),
-        kind=Kind.ENROL,
-        protocol="est",
-        evidence=OneTimeToken(hospital.token(hospital.stock.add("W-1"))),
-    )
-    return decode_certificate(hospital.enrolment.enrol(wish, hospital.stock.clock.now()).der)
+    return decode_certificate(hospital.enrol(hospital.stock.add("W-1")).der)
 
 
 def test_the_window_opens_sixty_days_before_the_end_and_is_critical_at_thirty(certificate: PathCertificate) -> None:

@@ -7,20 +7,16 @@ from functools import partial
 
 import pytest
 
-from tests.simulator.enrolment import Site, new_site, request
+from tests.simulator.enrolment import Site, new_site
 from tests.simulator.jobs import run_due
 from tests.simulator.queries import count_open
+from tests.simulator.refusals import reason_of
 from tests.simulator.stock import BY, ER, ICU
-from vagus.authority.issuance import IssuedCertificate
-from vagus.errors import VagusError
-from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
-from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.fleet.transfers import KIND, supersede
 from vagus.identifiers import UnitName
 from vagus.jobs.runner import WorkRunner
 from vagus.ledger.entries import Revocation
 from vagus.reasons import Reason
-from vagus.records.devices import DeviceRow
 from vagus.records.units import UnitRow, put_unit
 
 
@@ -28,14 +24,6 @@ from vagus.records.units import UnitRow, put_unit
 def hospital() -> Iterator[Site]:
     with new_site() as built:
         yield built
-
-
-def _enrol(hospital: Site, device: DeviceRow, label: str | None = None) -> IssuedCertificate:
-    token = OneTimeToken(hospital.token(device))
-    wish = EnrolmentRequest(csr=request(), kind=Kind.ENROL, protocol="est", evidence=token, label=label)
-    issued = hospital.enrolment.enrol(wish, hospital.stock.clock.now())
-    hospital.stock.writer.submit(lambda _: None).result(10)
-    return issued
 
 
 def _work(hospital: Site) -> int:
@@ -54,17 +42,15 @@ def _run_due(hospital: Site, node: str = "node-1") -> int:
 
 def test_the_old_certificate_lives_a_day_and_is_then_superseded(hospital: Site) -> None:
     device = hospital.stock.add("SN-1", host_names=("gw.h1.group.test",))
-    old, server = _enrol(hospital, device), _enrol(hospital, device, label="server")
+    old, server = hospital.enrol(device), hospital.enrol(device, label="server")
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
-    new = _enrol(hospital, device)
+    new = hospital.enrol(device)
     assert _run_due(hospital) == 0
     hospital.stock.clock.advance(hours=24)
     assert _run_due(hospital) == 1
     assert (_run_due(hospital), _work(hospital)) == (0, 0)
     hospital.follower.catch_up()
-    with pytest.raises(VagusError) as caught:
-        hospital.admit_device(old)
-    assert caught.value.reason is Reason.REVOKED
+    assert reason_of(hospital.admit_device, old) is Reason.REVOKED
     assert hospital.admit_device(new).unit == "h1/er"
     assert hospital.follower.find(server.issuer.authority_id, server.serial) is None, "a host name is of no compartment"
     assert [entry.reason for entry in hospital.stock.entries() if isinstance(entry, Revocation)] == [4]
@@ -72,7 +58,7 @@ def test_the_old_certificate_lives_a_day_and_is_then_superseded(hospital: Site) 
 
 def test_in_another_hospital_the_old_ones_host_names_end_too(hospital: Site) -> None:
     device = hospital.stock.add("SN-1", host_names=("gw.h1.group.test",))
-    old, server = _enrol(hospital, device), _enrol(hospital, device, label="server")
+    old, server = hospital.enrol(device), hospital.enrol(device, label="server")
     with hospital.stock.database.writing() as connection:
         put_unit(connection, UnitRow(UnitName("h2", "icu"), "Hospital h2", "Intensive Care"))
     hospital.stock.inventory.transfer(device.id, UnitName("h2", "icu"), by=BY).result(10)
@@ -85,7 +71,7 @@ def test_in_another_hospital_the_old_ones_host_names_end_too(hospital: Site) -> 
 
 def test_each_transfer_ends_certificates_a_day_after_itself(hospital: Site) -> None:
     device = hospital.stock.add("SN-1")
-    first = _enrol(hospital, device)
+    first = hospital.enrol(device)
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
     hospital.stock.clock.advance(hours=12)
     hospital.stock.inventory.transfer(device.id, ICU, by=BY).result(10)
@@ -98,7 +84,7 @@ def test_each_transfer_ends_certificates_a_day_after_itself(hospital: Site) -> N
 
 def test_a_device_that_went_back_and_forth_has_a_day_from_the_last_time(hospital: Site) -> None:
     device = hospital.stock.add("SN-1")
-    old = _enrol(hospital, device)
+    old = hospital.enrol(device)
     for unit in (ER, ICU, ER):
         hospital.stock.inventory.transfer(device.id, unit, by=BY).result(10)
         hospital.stock.clock.advance(hours=8)
@@ -113,7 +99,7 @@ def test_a_device_that_went_back_and_forth_has_a_day_from_the_last_time(hospital
 
 def test_two_processes_supersede_once(hospital: Site) -> None:
     device = hospital.stock.add("SN-1")
-    _enrol(hospital, device)
+    hospital.enrol(device)
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
     hospital.stock.clock.advance(hours=24)
     assert sum(_run_due(hospital, f"node-{number}") for number in range(2)) == 1

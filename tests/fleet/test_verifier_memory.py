@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
+from tests.simulator.refusals import reason_of
 from tests.x509.chains import AT, Listed, crl, root
 from vagus.errors import NotTrusted
 from vagus.fleet.verifier_memory import DurableCrlMemory, set_floor
@@ -37,13 +36,9 @@ def test_a_makers_older_list_is_refused_by_the_next_process_too(tmp_path: Path) 
             status = CrlStatus(Pool([ROOT.anchor], [CA.parsed]), memory=DurableCrlMemory(database, writer))
             if refused is None:
                 status.load(content, AT)
-                with pytest.raises(NotTrusted) as found:
-                    status.check_status(leaf.parsed, CA.parsed, AT)
-                assert found.value.reason is Reason.REVOKED
+                assert reason_of(status.check_status, leaf.parsed, CA.parsed, AT, error=NotTrusted) is Reason.REVOKED
             else:
-                with pytest.raises(NotTrusted) as found:
-                    status.load(content, AT)
-                assert found.value.reason is refused
+                assert reason_of(status.load, content, AT, error=NotTrusted) is refused
         database.close()
 
 
@@ -61,9 +56,7 @@ def test_a_list_of_the_same_number_goes_by_its_date_in_the_next_process_too(tmp_
             if run == "first":
                 status.load(old, AT)
                 status.load(new, AT)
-            with pytest.raises(NotTrusted) as found:
-                status.load(old, AT)
-            assert found.value.reason is Reason.CRL_ROLLBACK, run
+            assert reason_of(status.load, old, AT, error=NotTrusted) is Reason.CRL_ROLLBACK, run
         database.close()
 
 
@@ -99,7 +92,5 @@ def test_the_newest_list_that_was_signed_here_is_a_moment_that_has_passed() -> N
     set_floor(floor, database)
     assert floor.moment == AT
     floor.check(AT - timedelta(minutes=4))
-    with pytest.raises(NotTrusted) as refused:
-        floor.check(AT - timedelta(minutes=6))
-    assert refused.value.reason is Reason.CLOCK_ROLLBACK
+    assert reason_of(floor.check, AT - timedelta(minutes=6), error=NotTrusted) is Reason.CLOCK_ROLLBACK
     database.close()

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulator.refusals import reason_of
 from vagus.errors import Misconfigured, PolicyRefusal
 from vagus.policy.pack_checks import REQUIRED_PROFILES
 from vagus.policy.packs import SHIPPED, decode_pack, load_pack
@@ -198,16 +199,12 @@ def test_authorities_have_their_keys_and_custody() -> None:
     assert rules.of_kind("root", is_maker=True) is rules.maker_root
     assert rules.of_kind("line_ca", is_maker=True).lifetime is None
     for kind in ("", "bridge", "of_kind", "__class__"):
-        with pytest.raises(PolicyRefusal) as refusal:
-            rules.of_kind(kind)
-        assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN
+        assert reason_of(rules.of_kind, kind, error=PolicyRefusal) is Reason.AUTHORITY_UNKNOWN
 
 
 @pytest.mark.parametrize("ask", [lambda: PACK.rule("root"), lambda: PACK.profile("toaster")])
 def test_what_the_pack_does_not_know_is_refused(ask: Callable[[], object]) -> None:
-    with pytest.raises(PolicyRefusal) as refusal:
-        ask()
-    assert refusal.value.reason is Reason.POLICY_VIOLATION
+    assert reason_of(ask, error=PolicyRefusal) is Reason.POLICY_VIOLATION
 
 
 def test_a_lifetime_is_the_default_or_what_was_asked_within_the_bound() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulator.refusals import reason_of
 from vagus.errors import Misconfigured
 from vagus.policy.plans import AuthorityKind, HospitalPlan, MakerPlan, decode_plan, load_plan, maker_serial
 from vagus.reasons import Reason
@@ -164,9 +165,7 @@ def test_a_bad_plan_is_refused_with_file_key_and_remedy(old: str, new: str, key:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="cannot be read") as caught:
-        load_plan(tmp_path / "none.toml")
-    assert caught.value.reason is Reason.BAD_PLAN
+    assert reason_of(load_plan, tmp_path / "none.toml", error=Misconfigured, match="cannot be read") is Reason.BAD_PLAN
 
 
 def test_many_findings_are_counted() -> None:
@@ -178,9 +177,7 @@ def test_many_findings_are_counted() -> None:
 @given(st.binary(max_size=300))
 @settings(max_examples=60)
 def test_any_bytes_are_a_plan_or_a_named_refusal(raw: bytes) -> None:
-    with pytest.raises(Misconfigured) as caught:
-        decode_plan(raw, "plan.toml")
-    assert caught.value.reason is Reason.BAD_PLAN
+    assert reason_of(decode_plan, raw, "plan.toml", error=Misconfigured) is Reason.BAD_PLAN
 
 
 @given(st.integers(0, len(SMALL)), st.text(max_size=4))

@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,7 +23,8 @@ from vagus.authority.revocation import Revocations
 from vagus.events.revocations import RevocationFollower
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
 from vagus.fleet.database_status import DatabaseStatus
-from vagus.fleet.enrolment.enrol import Enrolment
+from vagus.fleet.enrolment.enrol import Enrolment, EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import OneTimeToken
 from vagus.identifiers import DeviceName, UnitName, draw_serial
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.signing import Purpose, SigningKey
@@ -182,6 +184,12 @@ class Site:
         """A token of that device."""
         return self.stock.tokens.make(device.id, by=BY).result(10).text
 
+    def enrol(self, device: DeviceRow, label: str | None = None) -> IssuedCertificate:
+        """A certificate that the device gets for a token; the row of its signature is written."""
+        issued = self.enrolment.enrol(wish(self.token(device), label=label), self.stock.clock.now())
+        self.stock.settle()
+        return issued
+
     def name(self, device: DeviceRow, unit: UnitName | None = None) -> str:
         """The identity name of a device."""
         return str(DeviceName(device.id, unit or device.unit, GROUP))
@@ -218,6 +226,12 @@ def request(
 ) -> CertificateRequest:
     """A decoded CSR, of a new key unless one is given."""
     return decode_request(request_der(key or new_key(), subject=subject, dns_names=dns_names))
+
+
+def wish(token: str, **more: Any) -> EnrolmentRequest:
+    """A request for a first certificate, proved by a token; `more` are other fields of it."""
+    fields = {"csr": request(), "kind": Kind.ENROL, "protocol": "est", **more}
+    return EnrolmentRequest(evidence=OneTimeToken(token), **fields)
 
 
 @contextmanager

@@ -38,6 +38,10 @@ class Stock:
         new = NewDevice(unit=ICU, model="pump", maker_serial=serial, **more)  # type: ignore[arg-type]
         return self.inventory.add(new, by=BY).result(10)
 
+    def settle(self) -> None:
+        """Wait until everything that was submitted is written."""
+        self.writer.submit(lambda _: None).result(10)
+
     def entries(self) -> list[Entry]:
         """The ledger, decoded."""
         with self.database.reading() as connection:

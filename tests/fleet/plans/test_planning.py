@@ -11,6 +11,7 @@ import pytest
 
 from tests.simulator import plans
 from tests.simulator.queries import count_devices_by_state
+from tests.simulator.refusals import reason_of
 from tests.simulator.stock import OVERLAP
 from vagus.errors import Conflict, Misconfigured
 from vagus.fleet.devices import Inventory, NewDevice
@@ -268,9 +269,7 @@ def test_a_host_name_of_a_living_device_beside_the_plan_is_refused(site: Site) -
     device = inventory.add(beside, by="operator:test").result(10)
     listener = '[[listeners]]\nname = "enrol"\nkind = "enrolment"\naddress = "127.0.0.1:0"\nhospital = "h1"\n'
     for changed in (NAMED, PLAN + listener + 'host_names = ["old.h1.test"]\n'):
-        with pytest.raises(Misconfigured, match="belongs to Pump X-1") as caught:
-            site.changes(changed)
-        assert caught.value.reason is Reason.BAD_PLAN
+        assert reason_of(site.changes, changed, error=Misconfigured, match="belongs to Pump X-1") is Reason.BAD_PLAN
     inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
     assert site.changes(NAMED), "a successor may have its name"
 
@@ -305,9 +304,7 @@ def test_a_unit_that_comes_back_gets_a_new_generation(site: Site) -> None:
 def test_an_authority_with_live_certificates_is_not_removed(site: Site) -> None:
     site.apply(PLAN)
     site.certify_device("h1/er", "bedside")
-    with pytest.raises(Conflict, match="1 live certificates") as caught:
-        site.apply(BEFORE_ER)
-    assert caught.value.reason is Reason.AUTHORITY_IN_USE
+    assert reason_of(site.apply, BEFORE_ER, error=Conflict, match="1 live certificates") is Reason.AUTHORITY_IN_USE
 
 
 def test_its_own_responder_does_not_keep_an_authority_alive(site: Site) -> None:
@@ -368,9 +365,7 @@ def test_a_makers_plan_is_refused_in_a_hospital(site: Site) -> None:
 
 def test_an_anchor_that_cannot_be_read_is_refused(site: Site) -> None:
     text = PLAN.replace('serial_prefix = "P"', 'serial_prefix = "P"\nanchor = "none.pem"')
-    with pytest.raises(Misconfigured, match=r"none\.pem") as caught:
-        site.apply(text)
-    assert caught.value.reason is Reason.BAD_PLAN
+    assert reason_of(site.apply, text, error=Misconfigured, match=r"none\.pem") is Reason.BAD_PLAN
 
 
 def test_without_an_applied_plan_the_command_to_run_is_named(site: Site) -> None:
