@@ -12,7 +12,7 @@ demo: .venv/ready
 
 # the tests of the layers below the processes: some seconds after each edit; `make test` has all of them
 QUICK = tests/x509 tests/wire tests/tlog tests/tls tests/trust tests/keystore tests/policy tests/records tests/fleet \
-  tests/endpoints tests/vagus_agent $(wildcard tests/test_*.py)
+  tests/endpoints tests/vagus_agent $(filter-out $(NOT_QUICK),$(wildcard tests/test_*.py))
 NOT_QUICK = tests/test_five_hospitals.py tests/vagus_agent/test_main.py tests/records/revocation/test_selections.py \
   tests/records/test_selections_statistics.py
 PYTEST = .venv/bin/python -m pytest
