@@ -1,6 +1,6 @@
 """EST against the real serving process on one core, the load on the other.
 
-Many devices behind one registration authority, and devices that each make a handshake of their own.
+Many devices through one registration authority, and devices that each make a handshake of their own.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class _Party:
     key: ec.EllipticCurvePrivateKey
 
     def request(self) -> bytes:
-        """Simpleenroll with the one-time token (RFC 7030 3.2.3), as octets."""
+        """Simpleenroll with the one-time token (RFC 7030 3.2.3), as bytes."""
         builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         body = base64.b64encode(builder.sign(self.key, hashes.SHA256()).public_bytes(_DER))
         basic = base64.b64encode(f"{self.device}:{self.token}".encode())
         return _post("simpleenroll", body, b"Authorization: Basic " + basic + b"\r\n")
 
     def renewal(self, certificate: x509.Certificate) -> bytes:
-        """Simplereenroll with a new key and the names of the certificate (RFC 7030 4.2.2), as octets."""
+        """Simplereenroll with a new key and the names of the certificate (RFC 7030 4.2.2), as bytes."""
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         builder = x509.CertificateSigningRequestBuilder().subject_name(certificate.subject)
         builder = builder.add_extension(names.value, critical=names.critical)
@@ -103,7 +103,7 @@ def _through_ra(closed: Load, spent: float, limit: float, disk: list[float]) -> 
         limit=limit,
         bar=1_200,
         reference_limit=REFERENCE_ISSUANCE,
-        note=f"{_CONNECTIONS} kept-alive TLS connections of one gateway; {wall:,.0f}/s wall; {fsync_note(disk)}",
+        note=f"{_CONNECTIONS} persistent TLS connections of one gateway; {wall:,.0f}/s wall; {fsync_note(disk)}",
     )
 
 
@@ -190,7 +190,7 @@ def _renew(address: tuple[str, int], wishes: Sequence[tuple[ClientContext, bytes
                 return
             try:
                 _ask(address, context, request)
-            except Exception as error:  # noqa: BLE001  told below, on the thread that waits
+            except Exception as error:  # noqa: BLE001  reported below, on the thread that waits
                 failures.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(_THREADS)]
@@ -203,7 +203,7 @@ def _renew(address: tuple[str, int], wishes: Sequence[tuple[ClientContext, bytes
 
 
 def _ask(address: tuple[str, int], context: ClientContext, request: bytes) -> None:
-    """One connection with its full handshake, one request, one answer."""
+    """One connection with its full handshake, one request, one response."""
     with socket.create_connection(address, timeout=30) as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = context.new_stream(ENROL_HOST)
@@ -212,13 +212,13 @@ def _ask(address: tuple[str, int], context: ClientContext, request: bytes) -> No
             stream.feed(raw.recv(65_536))
         stream.write(request)
         raw.sendall(stream.take())
-        answer = b""
+        response = b""
         while data := raw.recv(65_536):
             stream.feed(data)
             while read := stream.read():
-                answer += read
-    if not answer.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(f"a renewal was refused: {answer[:600]!r}")
+                response += read
+    if not response.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(f"a renewal was refused: {response[:600]!r}")
 
 
 # small things

@@ -1,4 +1,4 @@
-"""The gate's full mutual handshakes and its relay, per second of the server's CPU, beside OpenSSL alone."""
+"""The gateway's full mutual handshakes and its relay, per second of the server's CPU, beside OpenSSL alone."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _der(value: x509.Certificate | x509.CertificateRevocationList) -> bytes:
     return value.public_bytes(serialization.Encoding.DER)
 
 
-def _gate(material: Material, tell: Connection, upstream: Upstream | None) -> None:
+def _gate(material: Material, addresses: Connection, upstream: Upstream | None) -> None:
     """Serve as the product does, until killed by the parent."""
     anchors = AnchorSet.from_der([_der(material.root)])
     clock = WallClock()
@@ -165,14 +165,14 @@ def _gate(material: Material, tell: Connection, upstream: Upstream | None) -> No
             transport.close()
 
     def started(running: RunningListeners) -> None:
-        tell.send(running.addresses["gate"][1])
+        addresses.send(running.addresses["gate"][1])
 
     stream: Callable[[AdmittedStream], asyncio.Protocol] = SayOk if upstream is None else tcp_relay(upstream)
     tls = ServerContext(material.server, ServerTls(alpn=()))
     run([ListenerSpec("gate", "127.0.0.1", 0, stream=stream, tls=tls, admit=admit)], clock=clock, started=started)
 
 
-def _openssl(material: Material, tell: Connection) -> None:
+def _openssl(material: Material, addresses: Connection) -> None:
     """OpenSSL alone: its own chain and CRL check, blocking sockets, nothing of ours."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
@@ -191,7 +191,7 @@ def _openssl(material: Material, tell: Connection) -> None:
     context.set_session_id(b"bench")
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    tell.send(listener.getsockname()[1])
+    addresses.send(listener.getsockname()[1])
     while True:
         accepted, _ = listener.accept()
         connection = SSL.Connection(context, accepted)
@@ -208,15 +208,15 @@ class Server:
     def __init__(self, serve: Callable[..., None], *arguments: object) -> None:
         here, there = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("fork").Process(
-            target=self._body, args=(serve, *arguments), kwargs={"tell": there}, daemon=True
+            target=self._body, args=(serve, *arguments), kwargs={"addresses": there}, daemon=True
         )
         self._process.start()
         self.port: int = here.recv()
 
     @staticmethod
-    def _body(serve: Callable[..., None], *arguments: object, tell: Connection) -> None:
+    def _body(serve: Callable[..., None], *arguments: object, addresses: Connection) -> None:
         os.sched_setaffinity(0, {min(_CORES)})
-        serve(arguments[0], tell, *arguments[1:])
+        serve(arguments[0], addresses, *arguments[1:])
 
     def cpu_seconds(self) -> float:
         """Time on a CPU since its start, from the kernel's own books."""
@@ -276,15 +276,15 @@ def _measure_handshakes() -> Row:
     anchors = (_der(material.root),)
     # Every handshake shows a certificate that the server has never seen, so nothing comes from a memory of verdicts.
     contexts = [ClientContext(ClientTls(each, anchors, alpn=())) for each in material.devices]
-    gate, alone = Server(_gate, material, None), Server(_openssl, material)
-    rates: dict[Server, list[float]] = {gate: [], alone: []}
+    gateway, alone = Server(_gate, material, None), Server(_openssl, material)
+    rates: dict[Server, list[float]] = {gateway: [], alone: []}
     try:
         for number in range(ROUNDS + 1):
             batch = contexts[number * HANDSHAKES : (number + 1) * HANDSHAKES]
             for server, found in rates.items():
                 found.append(_handshake_rate(server, batch))
     finally:
-        gate.end()
+        gateway.end()
         alone.end()
     figure, limit = (statistics.median(found[1:]) for found in rates.values())  # the first round warms up
     return Row(
@@ -360,7 +360,7 @@ def _encryption_rate(material: Material) -> float:
 
 
 def rows() -> list[Row]:
-    """The gate's rows of design section 9."""
+    """The rows of the gateway."""
     os.sched_setaffinity(0, {max(_CORES)})  # the load; servers take the lowest core
     try:
         return [_measure_handshakes(), _measure_relay()]

@@ -40,7 +40,7 @@ def rows() -> list[Row]:
 
 
 class _NoDisk:
-    """Stands where the writer stands and drops what it is given: what is measured is everything but the disk."""
+    """Takes the place of the writer and drops what it is given: what is measured is everything but the disk."""
 
     def submit(self, _act: Callable[[Batch], object], *, is_patient: bool = False) -> Future[None]:  # noqa: ARG002
         done: Future[None] = Future()
@@ -68,7 +68,7 @@ def _pure(limit: float) -> Row:
                 dns_names=(f"{device}.icu.h1.bench.example",),
             )
             prepared = issuance.prepare(order, issuer)
-            # `record` gives the token on the road; here it would be the disk that is measured.
+            # `record` returns the token at once; here it would be the disk that is measured.
             token = issuance._token(issuer, 0, prepared.serial, prepared.tbs_der)  # noqa: SLF001
             issuance.issue(token)
 

@@ -32,7 +32,7 @@ def rows() -> list[Row]:
         found = republish(folder, "one")
     return [
         Row(
-            path=f"CRL of {_ENTRIES:,} entries re-signed from the table, kept and written",
+            path=f"CRL of {_ENTRIES:,} entries re-signed from the table, stored and written",
             figure=found["cpu"],
             unit="CPU-s",
             limit_name="CPU-s: bare sqlite3 reads the entries, SHA-256 over them",
@@ -46,7 +46,7 @@ def rows() -> list[Row]:
 
 
 def _bare(file: Path, authority: int) -> tuple[float, int]:
-    """CPU seconds for the driver alone to read the entries in order and hash them; and how many octets they are."""
+    """CPU seconds for the driver alone to read the entries in order and hash them; and how many bytes they are."""
     connection = connect(file)
     before = time.process_time()
     query = "SELECT entry_der FROM revocations WHERE authority_id = ? AND shard = 0 ORDER BY leaf_index"

@@ -46,7 +46,7 @@ class _Seen:
     served: list[float]
     many: tuple[int, float, float]
     disk: list[float]
-    lists: dict[str, float]
+    crls: dict[str, float]
     server_mb: float
     note: str
 
@@ -68,7 +68,7 @@ def _measure(folder: Path) -> _Seen:
     with open_installation(folder) as installation:
         made = fill_certificates(installation, certificates=SIZE, revoked=SIZE // 10, real=_REAL, of_model=_OF_MODEL)
     took = time.perf_counter() - start
-    lists = republish(folder, "every")
+    crls = republish(folder, "every")
     start = time.perf_counter()
     with serving(folder, "-m", "bench.rig.revoking", str(folder)) as server, on_load_core():
         started = time.perf_counter() - start
@@ -86,7 +86,7 @@ def _measure(folder: Path) -> _Seen:
     with open_installation(folder) as installation:
         many = _mass(installation)
     note = f"set-up {took:.0f} s, server's start {started:.1f} s, its threads waited {waited:.2f} s/s for their core"
-    return _Seen(calls, served, many, disk, lists, server_mb, f"{note}, load average {os.getloadavg()[0]:.1f}")
+    return _Seen(calls, served, many, disk, crls, server_mb, f"{note}, load average {os.getloadavg()[0]:.1f}")
 
 
 def _mass(installation: Installation) -> tuple[int, float, float]:
@@ -94,11 +94,11 @@ def _mass(installation: Installation) -> tuple[int, float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     by, acts = "operator:bench", installation.mass_revocation
     row = acts.propose(Selection(model=MODEL), REVOKE, RevocationReason.SUPERSEDED, by=by)
-    behind = overdue_crls(
+    stop = overdue_crls(
         installation.database, installation.clock, timedelta(days=1)
     )  # asked after each step, as when served
     while row.state != DONE:
-        row = acts.run(row.id, by=by, stop=behind)
+        row = acts.run(row.id, by=by, stop=stop)
     return row.done, time.perf_counter() - wall, time.process_time() - cpu
 
 
@@ -144,44 +144,44 @@ def _as_rows(kind: str, seen: _Seen) -> list[Row]:
 
 
 def _rows_of_lists(kind: str, of: str, seen: _Seen) -> list[Row]:
-    lists = seen.lists
+    crls = seen.crls
     return [
         Row(
-            path=f"CRL: all {lists['lists']:.0f} lists of {of}, {SIZE // 10:,} revoked, republished",
-            figure=lists["wall"],
+            path=f"CRL: all {crls['lists']:.0f} CRLs of {of}, {SIZE // 10:,} revoked, republished",
+            figure=crls["wall"],
             unit="s",
-            limit_name=f"s: {lists['lists']:.0f} lists, each a file's and a row's sync",
-            limit=2 * lists["lists"] * sum(seen.disk) / len(seen.disk),
+            limit_name=f"s: {crls['lists']:.0f} CRLs, each a file's and a row's sync",
+            limit=2 * crls["lists"] * sum(seen.disk) / len(seen.disk),
             is_rate=False,
             bar=30,
-            note=f"{lists['cpu']:.2f} CPU-s",
+            note=f"{crls['cpu']:.2f} CPU-s",
         ),
         Row(
             path=f"CRL: peak memory of the process that republished them, {kind}",
-            figure=lists["peak_mb"],
+            figure=crls["peak_mb"],
             unit="MB",
             limit_name="MB before it began",
-            limit=lists["idle_mb"],
+            limit=crls["idle_mb"],
             is_rate=False,
             bar=400,
         ),
         Row(
-            path=f"CRL: octets of a shard all revoked, {kind}",
-            figure=lists["full"],
-            unit="octets",
-            limit_name="octets, the largest of this fleet's",
-            limit=lists["largest"],
+            path=f"CRL: bytes of a shard all revoked, {kind}",
+            figure=crls["full"],
+            unit="bytes",
+            limit_name="bytes, the largest of this fleet's",
+            limit=crls["largest"],
             is_rate=False,
             bar=1_000_000,
-            note=f"this fleet's shards: least {lists['least']:,.0f}, median {lists['median']:,.0f}; complete list"
-            f" {lists['complete']:,.0f}",
+            note=f"this fleet's shards: least {crls['least']:,.0f}, median {crls['median']:,.0f}; complete CRL"
+            f" {crls['complete']:,.0f}",
         ),
     ]
 
 
 def _left_out(kind: str, why: str) -> Row:
     return Row(
-        path=f"revocation and lists, {SIZE:,} certificates, {kind}",
+        path=f"revocation and CRLs, {SIZE:,} certificates, {kind}",
         figure=0,
         unit="",
         limit_name="not measured",
@@ -191,7 +191,7 @@ def _left_out(kind: str, why: str) -> Row:
 
 
 def _revoke(server: Serving, authority: int, serial: int) -> float:
-    return float(server.tell(f"{authority} {serial:x}"))
+    return float(server.ask(f"{authority} {serial:x}"))
 
 
 def _until_served(server: Serving, made: Certificates, together: Sequence[tuple[int, int]]) -> list[float]:
@@ -205,8 +205,8 @@ def _until_served(server: Serving, made: Certificates, together: Sequence[tuple[
     begun = time.perf_counter()
     while committed and time.perf_counter() - begun < _PATIENCE_SECONDS:
         for serial, shard in tuple(committed):
-            with urllib.request.urlopen(f"http://{host}:{port}/crl/h1.icu/1/{shard}.crl", timeout=10) as answer:
-                if serial_bytes(serial) in answer.read():
+            with urllib.request.urlopen(f"http://{host}:{port}/crl/h1.icu/1/{shard}.crl", timeout=10) as response:
+                if serial_bytes(serial) in response.read():
                     took.append(time.perf_counter() - committed.pop((serial, shard)))
         time.sleep(0.02)
     if committed:

@@ -14,7 +14,7 @@ class Row:
 
     `ratio` is figure / limit for rates and limit / figure for durations: larger is better. `bar` is the figure that
     design section 9 asks for on its reference machine, None where it asks for a ratio or nothing. The ratio is what is
-    judged: where `reference_limit` tells what the limit was on that machine, the bar is scaled by what it is here.
+    judged: where `reference_limit` has the limit of that machine, the bar is scaled by what it is here.
     """
 
     path: str

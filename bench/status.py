@@ -32,7 +32,7 @@ _CERTIFICATES = 400
 _SECONDS = 4
 _CONNECTIONS = 32
 _NONCE_OID = "1.3.6.1.5.5.7.48.1.2"
-_MARK = bytes(range(0x60, 0x80))  # where wrk puts a nonce of 32 octets
+_MARK = bytes(range(0x60, 0x80))  # where wrk puts a nonce of 32 bytes
 _REFERENCE_SIGNS = 69_400.0
 _REFERENCE_STATIC = 102_000.0
 
@@ -49,13 +49,13 @@ def rows() -> list[Row]:
         with serving(folder) as server, on_load_core():
             address = server.addresses["status"]
             scripts = _scripts(folder, requests)
-            answer = _check(address, requests[0])
+            response = _check(address, requests[0])
             runs = {}
             for name, script in scripts.items():
                 before = server.cpu_seconds()
                 runs[name] = _wrk(address, script)
                 runs[name].cpu_seconds = server.cpu_seconds() - before
-        static = _static(folder, answer, scripts["get"]) if shutil.which("nginx") else None
+        static = _static(folder, response, scripts["get"]) if shutil.which("nginx") else None
     return _as_rows(runs, signs, static)
 
 
@@ -98,7 +98,7 @@ def _as_rows(runs: dict[str, _Run], signs: float, static: _Run | None) -> list[R
             )
         )
     live = Row(
-        path="OCSP live, a nonce of 32 octets each, POST",
+        path="OCSP live, a nonce of 32 bytes each, POST",
         figure=runs["live"].per_cpu_second,
         unit="/CPU-s",
         limit_name="P-256 signatures",
@@ -170,7 +170,7 @@ def _scripts(folder: Path, requests: Sequence[bytes]) -> dict[str, Path]:
     found = {}
     for name, wishes, function in (("post", posts, plain), ("get", gets, plain), ("live", lives, live)):
         place = folder / f"{name}.lua"
-        listed = ",\n".join('"' + "".join(f"\\{octet:03d}" for octet in wish) + '"' for wish in wishes)
+        listed = ",\n".join('"' + "".join(f"\\{byte:03d}" for byte in wish) + '"' for wish in wishes)
         place.write_text(f"requests = {{{listed}}}\n{function}")
         found[name] = place
     assert all(one.endswith(_MARK) for one in lives)
@@ -185,12 +185,12 @@ def _http(method: str, path: str, body: bytes) -> bytes:
 
 
 def _check(address: tuple[str, int], request_der: bytes) -> bytes:
-    """One answer, looked at: a benchmark of error messages would be fast."""
+    """One response, checked: a benchmark of error messages would be fast."""
     url = f"http://{address[0]}:{address[1]}/ocsp"
     asked = urllib.request.Request(url, request_der, {"Content-Type": "application/ocsp-request"})
-    with urllib.request.urlopen(asked, timeout=10) as answer:
-        body: bytes = answer.read()
-    assert len(body) > 200, "the responder did not answer with a status"
+    with urllib.request.urlopen(asked, timeout=10) as response:
+        body: bytes = response.read()
+    assert len(body) > 200, "the responder did not respond with a status"
     return body
 
 
@@ -211,9 +211,9 @@ def _wrk(address: tuple[str, int], script: Path) -> _Run:
     return _Run(int(requests[1]), float(requests[2]), float(tail[1]) * scale)
 
 
-def _static(folder: Path, answer: bytes, script: Path) -> _Run:
+def _static(folder: Path, response: bytes, script: Path) -> _Run:
     """Nginx with one worker on the server's core, giving the same bytes for the same GET requests."""
-    with _nginx(folder, answer) as (port, worker):
+    with _nginx(folder, response) as (port, worker):
         before = cpu_seconds(worker)
         os.sched_setaffinity(0, LOAD_CORE)
         run = _wrk(("127.0.0.1", port), script)
@@ -222,10 +222,10 @@ def _static(folder: Path, answer: bytes, script: Path) -> _Run:
 
 
 @contextmanager
-def _nginx(folder: Path, answer: bytes) -> Iterator[tuple[int, int]]:
+def _nginx(folder: Path, response: bytes) -> Iterator[tuple[int, int]]:
     root = folder / "static"
     root.mkdir()
-    (root / "answer").write_bytes(answer)
+    (root / "answer").write_bytes(response)
     port = free_port()
     conf = root / "nginx.conf"
     user = "user root;" if os.getuid() == 0 else ""

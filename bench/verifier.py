@@ -68,7 +68,7 @@ def _chain(count: int) -> tuple[Made, Made, list[Made]]:
 
 
 def _status(root: Made, issuing: Made) -> CrlStatus:
-    """Both CAs' lists, the issuing CA's with 2,000 entries."""
+    """Both CAs' CRLs, the issuing CA's with 2,000 entries."""
     pool = Pool([PathAnchor.from_certificate(root.parsed)], [issuing.parsed])
     status = CrlStatus(pool)
     listed = [chains.Listed(serial) for serial in range(1, 2001)]

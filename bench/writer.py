@@ -52,7 +52,7 @@ def rows() -> list[Row]:
 
 def _act(number: int) -> Callable[[Batch], int]:
     def act(batch: Batch) -> int:
-        values = {"name": str(number), "number": number, "octets": bytes(20), "at": batch.at}
+        values = {"name": str(number), "number": number, "content": bytes(20), "at": batch.at}
         batch.connection.execute(verifier_memory.insert(), values)
         return append(batch, TokenSpent(number.to_bytes(32, "big"), "device:a", bytes(32)))
 
@@ -93,7 +93,7 @@ def _bare_sqlite(folder: Path) -> float:
     """Rows of the same width into two tables by the driver alone, 200 in a transaction: what no writer can beat."""
     connection = sqlite3.connect(folder / "bare", isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("CREATE TABLE one (name TEXT PRIMARY KEY, number INTEGER, octets BLOB, at INTEGER)")
+    connection.execute("CREATE TABLE one (name TEXT PRIMARY KEY, number INTEGER, content BLOB, at INTEGER)")
     connection.execute("CREATE TABLE two (leaf_index INTEGER PRIMARY KEY, entry BLOB, leaf_hash BLOB)")
 
     def write() -> int:

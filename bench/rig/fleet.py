@@ -74,7 +74,7 @@ def fill_certificates(
     """Certificates of one authority in full shards, so many of them revoked; some are really issued, over all shards.
 
     The devices of `of_model` others, next to each other in the middle, stand in the inventory, all of one model.
-    The rest are rows whose leaves begin far behind what the ledger has numbered and will number. Each has the bytes of
+    The rest are rows whose leaves begin far after what the ledger has numbered and will number. Each has the bytes of
     a certificate that names its serial and its shard's list, under a signature that was made for another serial.
     """
     issuer, drawn = installation.open_issuers([UNIT])[UNIT], random.Random(7)
@@ -177,7 +177,7 @@ def _issue(installation: Installation, issuer: Issuer, count: int, shards: int) 
 
 
 def fill_revocations(rows: Bulk, authority_id: int, gone: Iterable[tuple[int, int, int]]) -> None:
-    """Revocations (leaf, shard, serial) with their steps of the sequence, behind what the database has."""
+    """Revocations (leaf, shard, serial) with their steps of the sequence, after what the database has."""
     sequence = rows.ask("SELECT revocation_sequence FROM log_head")
     at, mark = int(_NOW.timestamp()), 1 << 157
     before, after = encode_crl_entry(mark, _NOW, RevocationReason.SUPERSEDED).split(serial_bytes(mark))
@@ -193,12 +193,12 @@ def fill_revocations(rows: Bulk, authority_id: int, gone: Iterable[tuple[int, in
                     leaf,
                     number,
                     authority_id,
-                    octets := serial_bytes(serial),
+                    encoded := serial_bytes(serial),
                     shard,
                     4,
                     at,
                     _ENDS,
-                    before + octets + after,
+                    before + encoded + after,
                 )
                 for number, leaf, shard, serial in numbered
             ),
@@ -225,7 +225,7 @@ _REVOCATION = (
 
 
 def _mould(installation: Installation, issuer: Issuer, shard: int) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    """What stands before and after the serial in a TBS and in a certificate of a shard, both as really issued."""
+    """The bytes before and after the serial in a TBS and in a certificate of a shard, both as really issued."""
     order = _order(installation, f"mould-{shard}", issuer.facts.spki_der)
     prepared = installation.issuance.prepare(order, replace(issuer, shards=ShardPlan(issuer.authority_id, shard)))
     signature = issuer.key.sign(Purpose.CERTIFICATE, prepared.tbs_der)

@@ -131,7 +131,7 @@ def open_installation(folder: Path) -> Installation:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody has now."""
+    """A free port of the loopback address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

@@ -1,4 +1,4 @@
-"""HTTP load over kept-alive TLS connections, closed-loop for throughput and open-loop for what waiting feels like."""
+"""HTTP load over persistent TLS connections, closed-loop for throughput and open-loop for latency."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run gave: the answers' bodies in order, each one's seconds from when it was due, and the whole."""
+    """What one run gave: the responses' bodies in order, each one's seconds from when it was due, and the whole."""
 
     bodies: list[bytes]
     waits: list[float]
@@ -40,8 +40,8 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-class _Kept(asyncio.Protocol):
-    """One kept-alive connection with one request at a time."""
+class _Connection(asyncio.Protocol):
+    """One persistent connection with one request at a time."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -84,7 +84,7 @@ class _Kept(asyncio.Protocol):
 
 
 def closed_loop(target: Target, requests: Sequence[bytes], *, connections: int) -> Load:
-    """Every connection sends its next request as soon as it has its answer: how much goes through."""
+    """Every connection sends its next request as soon as it has its response: how much goes through."""
     return uvloop.run(_closed(target, requests, connections))
 
 
@@ -93,40 +93,42 @@ def open_loop(target: Target, requests: Sequence[bytes], *, connections: int, pe
     return uvloop.run(_open(target, requests, connections, per_second))
 
 
-async def _connect(target: Target, count: int) -> list[_Kept]:
+async def _connect(target: Target, count: int) -> list[_Connection]:
     loop = asyncio.get_running_loop()
     found = []
     for _ in range(count):
         host, port = target.address
-        _, kept = await loop.create_connection(_Kept, host, port, ssl=target.trust, server_hostname=target.host_name)
-        found.append(kept)
+        _, connection = await loop.create_connection(
+            _Connection, host, port, ssl=target.trust, server_hostname=target.host_name
+        )
+        found.append(connection)
     return found
 
 
 async def _closed(target: Target, requests: Sequence[bytes], connections: int) -> Load:
-    kept = await _connect(target, connections)
+    opened = await _connect(target, connections)
     bodies: list[bytes] = [b""] * len(requests)
     waits: list[float] = [0.0] * len(requests)
     turn = iter(range(len(requests)))
 
-    async def run(connection: _Kept) -> None:
+    async def run(connection: _Connection) -> None:
         for number in turn:
             begun = time.perf_counter()
             bodies[number] = await connection.ask(requests[number])
             waits[number] = time.perf_counter() - begun
 
     start = time.perf_counter()
-    await asyncio.gather(*map(run, kept))
+    await asyncio.gather(*map(run, opened))
     seconds = time.perf_counter() - start
-    for each in kept:
+    for each in opened:
         each.close()
     return Load(bodies, waits, seconds)
 
 
 async def _open(target: Target, requests: Sequence[bytes], connections: int, per_second: float) -> Load:
-    kept = await _connect(target, connections)
-    free: asyncio.Queue[_Kept] = asyncio.Queue()
-    for each in kept:
+    opened = await _connect(target, connections)
+    free: asyncio.Queue[_Connection] = asyncio.Queue()
+    for each in opened:
         free.put_nowait(each)
     bodies: list[bytes] = [b""] * len(requests)
     waits: list[float] = [0.0] * len(requests)
@@ -146,6 +148,6 @@ async def _open(target: Target, requests: Sequence[bytes], connections: int, per
                 await asyncio.sleep(left)
             tasks.create_task(one(number, due))
     seconds = time.perf_counter() - start
-    for each in kept:
+    for each in opened:
         each.close()
     return Load(bodies, waits, seconds)

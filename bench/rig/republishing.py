@@ -1,4 +1,4 @@
-"""Publishes lists in a process of its own, whose peak memory is the kernel's: `python -m bench.rig.republishing`.
+"""Publishes CRLs in a process of its own, whose peak memory is the kernel's: `python -m bench.rig.republishing`.
 
 `DIR every` publishes every list of the unit's authority, `DIR one` the list of shard 0: twice, for what a list's
 successor takes is what is asked every few hours. What the second time took is a JSON line.
@@ -27,7 +27,7 @@ _SECONDS = 600
 
 
 def republish(folder: Path, what: str) -> dict[str, float]:
-    """What it took: seconds `wall` and `cpu`, `peak_mb`, `lists`, and the octets of shards."""
+    """What it took: seconds `wall` and `cpu`, `peak_mb`, `lists` (the count), and the bytes of shards."""
     command = [sys.executable, "-m", "bench.rig.republishing", str(folder), what]
     done = subprocess.run(
         command, env=ENVIRONMENT, cwd=_ROOT, capture_output=True, text=True, timeout=_SECONDS, check=False
@@ -72,17 +72,17 @@ def _publish(folder: Path, what: str) -> None:
             freshest_url=issuer.delta_url(0),
         )
         full_octets = len(sign_crl(issuer, full))
-    lists = {one.shard: len(one.crl_der) for one in made if one is not None}
-    complete = lists.pop(COMPLETE, 0)
-    assert lists, "nothing was published"
-    octets = {
-        "least": min(lists.values()),
-        "median": statistics.median(lists.values()),
-        "largest": max(lists.values()),
+    crls = {one.shard: len(one.crl_der) for one in made if one is not None}
+    complete = crls.pop(COMPLETE, 0)
+    assert crls, "nothing was published"
+    sizes = {
+        "least": min(crls.values()),
+        "median": statistics.median(crls.values()),
+        "largest": max(crls.values()),
         "complete": complete,
         "full": full_octets,
     }
-    print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak, "idle_mb": before, "lists": len(made), **octets}))
+    print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak, "idle_mb": before, "lists": len(made), **sizes}))
 
 
 def _publish_now(publisher: CrlPublisher, issuer: Issuer, what: str) -> tuple[Publication | None, ...]:

@@ -1,4 +1,4 @@
-"""The real serving process, told on standard input what to revoke: `python -m bench.rig.revoking DIR`.
+"""The real serving process, which reads on standard input what to revoke: `python -m bench.rig.revoking DIR`.
 
 Each line `<authority> <serial in hex>` is answered with the seconds from the call to its future's result.
 """

@@ -76,8 +76,8 @@ class Serving:
         """How long it was ready to run while others had its core: what sharing does to wall-clock figures."""
         return waited_seconds(self.process.pid)
 
-    def tell(self, line: str) -> str:
-        """Say one line to it and give the line that it answers."""
+    def ask(self, line: str) -> str:
+        """Write one line to it; returns the line that it writes back."""
         assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
