@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from examples.demo import scenes
-from examples.demo.fleet import Device, Outcome, everyone, told
+from examples.demo.fleet import Device, Outcome, everyone, options_of
 from examples.demo.plans import MAKER, BuiltListeners, Made, fleet, write_hospital_plan, write_maker_plan
 from examples.demo.stage import Broken, Stage
 
@@ -55,35 +55,35 @@ def main() -> None:
 
 def play(stage: Stage) -> scenes.Cast:
     """All scenes in order."""
-    doors, made = BuiltListeners.draw(), fleet()
+    listeners, made = BuiltListeners.draw(), fleet()
     devices = tuple(Device(stage, each, stage.folder / "devices" / each.serial) for each in made)
     with ThreadPoolExecutor(1) as beside:  # two installations that know nothing of each other
-        founding = beside.submit(_apply_plan, stage, doors)
-        maker, files = _make_devices(stage, doors, devices)
+        founding = beside.submit(_apply_plan, stage, listeners)
+        maker, files = _make_devices(stage, listeners, devices)
         founded = founding.result()
     hospital, anchors = _found_hospitals(stage, founded, files)
-    _open_doors(stage, hospital, doors)
-    cast = scenes.Cast(stage, hospital, maker, doors, devices, anchors)
+    _open_listeners(stage, hospital, listeners)
+    cast = scenes.Cast(stage, hospital, maker, listeners, devices, anchors)
     _enrol(cast)
-    kept = scenes.keep_memory(cast)
+    memory = scenes.keep_memory(cast)
     scenes.revoked_pump(cast)
     scenes.spoofed_station(cast)
     scenes.other_unit(cast)
     scanner = Device(stage, Made("h1/imaging", "Meridian CT", "ct-scanner", "MCT-000001"), stage.folder / "scanner")
-    scenes.used_token(cast, scanner, told(doors, scanner.made, anchors))
+    scenes.used_token(cast, scanner, options_of(listeners, scanner.made, anchors))
     scenes.stale_clock(cast)
     scenes.renewal(cast)
-    scenes.ledger(cast, kept)
+    scenes.ledger(cast, memory)
     return cast
 
 
-def _make_devices(stage: Stage, doors: BuiltListeners, devices: tuple[Device, ...]) -> tuple[Path, Path]:
+def _make_devices(stage: Stage, listeners: BuiltListeners, devices: tuple[Device, ...]) -> tuple[Path, Path]:
     """The maker's side: a root, a line, and a birth certificate for each device. Gives what it hands over."""
     stage.chapter(f"The maker, {MAKER}: an installation of its own, and {len(devices)} devices with birth certificates")
     maker, files = stage.folder / "maker", stage.folder / "handed-over"
     files.mkdir()
     stage.vagus(maker, "init", "--kind", "maker", "--unsafe-fast-kdf", seal=True)
-    write_maker_plan(stage.folder / "maker.toml", doors)
+    write_maker_plan(stage.folder / "maker.toml", listeners)
     stage.vagus(maker, "plan", "apply", str(stage.folder / "maker.toml"), "--yes", "--ceremony", seal=True)
     born = everyone(devices, lambda device: device.run("request", "--serial", device.made.serial))
     requests = stage.folder / "requests"
@@ -113,11 +113,11 @@ class Founded:
     is_idempotent: bool
 
 
-def _apply_plan(stage: Stage, doors: BuiltListeners) -> Founded:
+def _apply_plan(stage: Stage, listeners: BuiltListeners) -> Founded:
     """The hospital group's installation from one plan; says nothing, because it runs beside the maker's."""
     hospital, plan = stage.folder / "hospital", stage.folder / "hospitals.toml"
     stage.vagus(hospital, "init", "--kind", "hospital", "--unsafe-fast-kdf", seal=True)
-    write_hospital_plan(plan, doors)
+    write_hospital_plan(plan, listeners)
     begun = time.monotonic()
     applied = stage.vagus_json(hospital, "plan", "apply", str(plan), "--yes", "--ceremony", seal=True)
     took = time.monotonic() - begun
@@ -142,27 +142,29 @@ def _found_hospitals(stage: Stage, founded: Founded, files: Path) -> tuple[Path,
     return hospital, anchors
 
 
-def _open_doors(stage: Stage, hospital: Path, doors: BuiltListeners) -> None:
-    """Stores behind the gate, and the server that opens only the keys it issues with."""
-    stage.chapter("Serving: status, enrolment and gates; offline keys stay closed")
-    for ports in ((doors.store, doors.store_raw), (doors.store_h2, doors.store_h2_raw)):
+def _open_listeners(stage: Stage, hospital: Path, listeners: BuiltListeners) -> None:
+    """Stores behind the gateway, and the server that opens only the keys it issues with."""
+    stage.chapter("Serving: status, enrolment and gateways; offline keys stay closed")
+    for ports in ((listeners.store, listeners.store_raw), (listeners.store_h2, listeners.store_h2_raw)):
         command = [sys.executable, "-m", "examples.demo.upstream", *map(str, ports)]
         process = stage.start(command, stage.folder / "upstream.log")
         stage.wait_for_port(ports[0], process, stage.folder / "upstream.log")
     server = stage.serve(hospital, "--issue-for", ",".join(ISSUING))
-    for door in doors.hospital_doors:
-        stage.wait_for_port(door.port, server, hospital / "serve.log")
-    stage.check(server.poll() is None, f"one process serves {len(doors.hospital_doors)} doors")
+    for listener in listeners.hospital_listeners:
+        stage.wait_for_port(listener.port, server, hospital / "serve.log")
+    stage.check(server.poll() is None, f"one process serves {len(listeners.hospital_listeners)} listeners")
 
 
 def _enrol(cast: scenes.Cast) -> None:
-    """Sixty agents, each a process: enrol with the maker's certificate, then telemetry through the gate."""
+    """Sixty agents, each a process: enrol with the maker's certificate, then telemetry through the gateway."""
     stage, devices = cast.stage, cast.devices
-    stage.chapter(f"{len(devices)} devices enrol with their IDevIDs and stream telemetry through the gate")
+    stage.chapter(f"{len(devices)} devices enrol with their IDevIDs and stream telemetry through the gateway")
     key = (cast.hospital / "log.vkey").read_text("ascii").strip()
 
     def live(device: Device) -> Outcome:
-        return device.run("run", *told(cast.doors, device.made, cast.anchors), "--log-key", key, "--count", str(LINES))
+        return device.run(
+            "run", *options_of(cast.listeners, device.made, cast.anchors), "--log-key", key, "--count", str(LINES)
+        )
 
     begun = time.monotonic()
     outcomes = everyone(devices, live)
@@ -173,14 +175,16 @@ def _enrol(cast: scenes.Cast) -> None:
     per_device = received["lines"]
     ours = [device for device in devices if device.made.hospital == "h1"]
     whole = sum(1 for lines in per_device.values() if lines == LINES)
-    stage.check(whole == len(ours), f"the store behind the gate has {LINES} lines of each of {whole} devices", received)
+    stage.check(
+        whole == len(ours), f"the store behind the gateway has {LINES} lines of each of {whole} devices", received
+    )
     certified = received["certified_requests"]
     stage.check(certified == LINES * len(ours), f"each request came with its Client-Cert (RFC 9440): {certified}")
     kinds = sorted({device.made.category for device in devices})
     stage.say(f"{len(kinds)} kinds: {', '.join(kinds)}")
     hub = cast.device("h1/remote-care", "home-hub")
-    raw = hub.run("connect", "--relay", cast.doors.lines.route, "--count", "5")
-    stage.check(raw.last.get("lines") == 5, f"{hub.label} also streams raw lines through the TCP gate", raw)
+    raw = hub.run("connect", "--relay", cast.listeners.lines.route, "--count", "5")
+    stage.check(raw.last.get("lines") == 5, f"{hub.label} also streams raw lines through the TCP gateway", raw)
 
 
 def _tell_end(stage: Stage) -> None:
@@ -190,8 +194,8 @@ def _tell_end(stage: Stage) -> None:
 
 def _stay(cast: scenes.Cast) -> None:
     print(f"\nStill serving from {cast.hospital}; press Ctrl-C to end.")
-    for door in cast.doors.hospital_doors:
-        print(f"  {door.name:16} {door.route}")
+    for listener in cast.listeners.hospital_listeners:
+        print(f"  {listener.name:16} {listener.route}")
     try:
         while True:
             time.sleep(3600)

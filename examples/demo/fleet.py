@@ -14,19 +14,19 @@ from examples.demo.plans import BuiltListeners, Made
 from examples.demo.stage import Broken, Stage
 
 AT_ONCE: Final = 4
-Answer = dict[str, Any]
+Result = dict[str, Any]
 
 
 class Outcome:
     """What one command of an agent came to."""
 
-    def __init__(self, code: int, results: list[Answer], said: str) -> None:
+    def __init__(self, code: int, results: list[Result], said: str) -> None:
         self.code = code
         self.results = results
         self.said = said
 
     @property
-    def last(self) -> Answer:
+    def last(self) -> Result:
         """The last result."""
         return self.results[-1] if self.results else {}
 
@@ -76,35 +76,35 @@ class Device:
 
 
 class Probe:
-    """An agent that opens, resumes and sends when it is told to."""
+    """An agent that opens, resumes and sends on order."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def ask(self, order: str) -> Answer:
-        """The answer to one order."""
+    def ask(self, order: str) -> Result:
+        """The result of one order."""
         if self._process.stdin is None or self._process.stdout is None:
             raise Broken("the agent's pipes are gone")
         self._process.stdin.write(order + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise Broken(f"the agent ended while it was told to {order!r}")
-        answer: Answer = json.loads(line)
-        return answer
+            raise Broken(f"the agent ended after the order {order!r}")
+        result: Result = json.loads(line)
+        return result
 
     def give(self, order: str) -> None:
-        """Tell it something and do not wait for the answer."""
+        """Give an order and do not wait for its result."""
         if self._process.stdin is not None:
             self._process.stdin.write(order + "\n")
             self._process.stdin.flush()
 
-    def hear(self) -> Answer:
-        """The next answer."""
+    def hear(self) -> Result:
+        """The next result."""
         if self._process.stdout is None:
             raise Broken("the agent's pipes are gone")
-        answer: Answer = json.loads(self._process.stdout.readline() or "{}")
-        return answer
+        result: Result = json.loads(self._process.stdout.readline() or "{}")
+        return result
 
     def end(self) -> None:
         """Let it go."""
@@ -120,12 +120,14 @@ def everyone(devices: Iterable[Device], act: Callable[[Device], Outcome]) -> dic
         return dict(zip(many, pool.map(act, many), strict=True))
 
 
-def told(doors: BuiltListeners, device: Made, anchors: dict[str, Path]) -> list[str]:
-    """What the installer tells a device: its servers, its anchor, what it is."""
+def options_of(listeners: BuiltListeners, device: Made, anchors: dict[str, Path]) -> list[str]:
+    """What the installer configures on a device: its servers, its trust anchor and what it is."""
     enrol, telemetry = (
-        (doors.enrol, doors.telemetry) if device.hospital == "h1" else (doors.enrol_h2, doors.telemetry_h2)
+        (listeners.enrol, listeners.telemetry)
+        if device.hospital == "h1"
+        else (listeners.enrol_h2, listeners.telemetry_h2)
     )
     return [
-        *("--server", enrol.route, "--relay", telemetry.route, "--status", f"127.0.0.1:{doors.status.port}"),
+        *("--server", enrol.route, "--relay", telemetry.route, "--status", f"127.0.0.1:{listeners.status.port}"),
         *("--anchors", str(anchors[device.hospital]), "--category", device.category),
     ]

@@ -1,4 +1,4 @@
-"""The plans of the demonstration: the shipped examples with doors on free ports, and which sixty devices take part."""
+"""The plans of the demonstration: the shipped examples with listeners on free ports, and the sixty devices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FLEET: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Listener:
     """A listener of the hospital's server."""
 
     name: str
@@ -46,12 +46,12 @@ class Door:
 
     @property
     def route(self) -> str:
-        """How an agent is told of it."""
+        """As an option of an agent names it."""
         scheme = "tcp://" if self.kind == "relay-tcp" else ""
         return f"{scheme}{self.host}=127.0.0.1:{self.port}"
 
     def table(self) -> str:
-        """The listener as it stands in a plan."""
+        """The listener as a table of a plan."""
         lines = ["[[listeners]]", f'name = "{self.name}"', f'kind = "{self.kind}"']
         lines.append(f'address = "127.0.0.1:{self.port}"')
         if self.hospital is not None:
@@ -67,13 +67,13 @@ class Door:
 class BuiltListeners:
     """Everything that listens in the demonstration."""
 
-    status: Door
-    enrol: Door
-    telemetry: Door
-    lines: Door
-    control: Door
-    enrol_h2: Door
-    telemetry_h2: Door
+    status: Listener
+    enrol: Listener
+    telemetry: Listener
+    lines: Listener
+    control: Listener
+    enrol_h2: Listener
+    telemetry_h2: Listener
     store: int
     store_raw: int
     store_h2: int
@@ -85,15 +85,15 @@ class BuiltListeners:
         """BuiltListeners on free ports."""
         p = free_ports(12)
         return cls(
-            status=Door("status", "status", "127.0.0.1", p[0]),
-            enrol=Door("enrol-h1", "enrolment", f"enrol.h1.{DOMAIN}", p[1], "h1"),
-            telemetry=Door("telemetry-h1", "relay-http", f"telemetry.h1.{DOMAIN}", p[2], "h1", upstream=p[7]),
-            lines=Door("lines-h1", "relay-tcp", f"lines.h1.{DOMAIN}", p[3], "h1", upstream=p[8]),
-            control=Door(
+            status=Listener("status", "status", "127.0.0.1", p[0]),
+            enrol=Listener("enrol-h1", "enrolment", f"enrol.h1.{DOMAIN}", p[1], "h1"),
+            telemetry=Listener("telemetry-h1", "relay-http", f"telemetry.h1.{DOMAIN}", p[2], "h1", upstream=p[7]),
+            lines=Listener("lines-h1", "relay-tcp", f"lines.h1.{DOMAIN}", p[3], "h1", upstream=p[8]),
+            control=Listener(
                 "control-h1-icu", "relay-http", f"control.icu.h1.{DOMAIN}", p[4], "h1", ("icu",), "control", p[7]
             ),
-            enrol_h2=Door("enrol-h2", "enrolment", f"enrol.h2.{DOMAIN}", p[5], "h2"),
-            telemetry_h2=Door("telemetry-h2", "relay-http", f"telemetry.h2.{DOMAIN}", p[6], "h2", upstream=p[9]),
+            enrol_h2=Listener("enrol-h2", "enrolment", f"enrol.h2.{DOMAIN}", p[5], "h2"),
+            telemetry_h2=Listener("telemetry-h2", "relay-http", f"telemetry.h2.{DOMAIN}", p[6], "h2", upstream=p[9]),
             store=p[7],
             store_raw=p[8],
             store_h2=p[9],
@@ -102,7 +102,7 @@ class BuiltListeners:
         )
 
     @property
-    def hospital_doors(self) -> tuple[Door, ...]:
+    def hospital_listeners(self) -> tuple[Listener, ...]:
         """Those of the hospitals' server, in the order of the plan."""
         return (
             self.status,
@@ -140,18 +140,18 @@ def fleet() -> tuple[Made, ...]:
     )
 
 
-def write_hospital_plan(path: Path, doors: BuiltListeners) -> None:
-    """The five-hospitals plan, word for word, with the demonstration's doors."""
+def write_hospital_plan(path: Path, listeners: BuiltListeners) -> None:
+    """The five-hospitals plan, word for word, with the demonstration's listeners."""
     text = (REPOSITORY / "examples" / "five-hospitals.toml").read_text("utf-8")
-    kept = text[: text.index("[[listeners]]")]
-    path.write_text(kept + "\n".join(door.table() for door in doors.hospital_doors), "utf-8")
+    shared = text[: text.index("[[listeners]]")]
+    path.write_text(shared + "\n".join(listener.table() for listener in listeners.hospital_listeners), "utf-8")
 
 
-def write_maker_plan(path: Path, doors: BuiltListeners) -> None:
-    """The maker's plan with its status door on a free port."""
+def write_maker_plan(path: Path, listeners: BuiltListeners) -> None:
+    """The maker's plan with its status listener on a free port."""
     text = (REPOSITORY / "examples" / "maker.toml").read_text("utf-8")
-    kept = text[: text.index("[[listeners]]")]
-    path.write_text(kept + Door("status", "status", "127.0.0.1", doors.maker_status).table(), "utf-8")
+    shared = text[: text.index("[[listeners]]")]
+    path.write_text(shared + Listener("status", "status", "127.0.0.1", listeners.maker_status).table(), "utf-8")
 
 
 def _load(name: str) -> dict[str, list[dict[str, str]]]:

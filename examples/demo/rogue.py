@@ -1,4 +1,4 @@
-"""A spoofed station: takes whoever calls and counts every application byte that it is given."""
+"""A spoofed station: accepts every connection and counts every application byte that it is given."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vagus.tls import Credential, ServerContext, ServerTls
 def look_alike(genuine: x509.Certificate, host: str) -> tuple[Credential, bytes]:
     """A station's certificate for `host` under copies, name for name, of an authority and of its root; and that root.
 
-    Whoever compares names, serial numbers or dates finds no difference to the genuine chain; only the keys differ.
+    A comparison of names, serial numbers or dates finds no difference to the genuine chain; only the keys differ.
     """
     now = datetime.now(UTC)
     root_key, authority_key, station_key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(3))

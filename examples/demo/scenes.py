@@ -25,8 +25,8 @@ _SHORT: Final = ("--patience", "4", "--count", "2")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What somebody else remembers of the log."""
+class LogMemory:
+    """What a second party remembers of the log."""
 
     checkpoint: Path
     copy: Path
@@ -39,7 +39,7 @@ class Cast:
     stage: Stage
     hospital: Path
     maker: Path
-    doors: BuiltListeners
+    listeners: BuiltListeners
     devices: tuple[Device, ...]
     anchors: dict[str, Path]
 
@@ -49,9 +49,9 @@ class Cast:
         return found[number]
 
     def counts(self, port: int | None = None) -> dict[str, Any]:
-        """What the telemetry store behind the gate has received."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{port or self.doors.store}/counts", timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
+        """What the telemetry store behind the gateway has received."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{port or self.listeners.store}/counts", timeout=10) as response:
+            found: dict[str, Any] = json.load(response)
         return found
 
 
@@ -67,11 +67,11 @@ def refused(cast: Cast, outcome: Outcome, reasons: set[str], text: str) -> None:
 
 def revoked_pump(cast: Cast) -> None:
     """New, resumed and open connections of a pump before and after its revocation; its neighbour stays."""
-    stage, control = cast.stage, cast.doors.control.route
+    stage, control = cast.stage, cast.listeners.control.route
     stage.chapter("A pump is revoked: its new, resumed and open connections end; its neighbour's go on")
     pump, neighbour = cast.device("h1/icu", "infusion-pump", 0), cast.device("h1/icu", "infusion-pump", 1)
     for device in (pump, neighbour):
-        passes(cast, device.run("connect", "--relay", control, *_SHORT), f"{device.label} works at the control gate")
+        passes(cast, device.run("connect", "--relay", control, *_SHORT), f"{device.label} works at the control gateway")
     open_pump, open_neighbour = pump.probe(control), neighbour.probe(control)
     for probe in (open_pump, open_neighbour):
         probe.ask("open")
@@ -103,10 +103,10 @@ def _revoke_under(cast: Cast, pump: Device, open_pump: Probe, open_neighbour: Pr
 
 
 def _resumptions(cast: Cast) -> None:
-    """Tickets: the telemetry gate gives them, so the same device resumes before its revocation and not after."""
+    """Tickets: the telemetry gateway gives them, so the same device resumes before its revocation and not after."""
     stage = cast.stage
     pump = cast.device("h1/icu", "infusion-pump", 2)
-    probe = pump.probe(cast.doors.telemetry.route)
+    probe = pump.probe(cast.listeners.telemetry.route)
     probe.ask("open")
     probe.ask("send 1")
     before = probe.ask("resume")
@@ -116,21 +116,23 @@ def _resumptions(cast: Cast) -> None:
     probe.ask("close")
     cast.stage.vagus(cast.hospital, "device", "revoke", f"{pump.made.model}:{pump.made.serial}", "--yes")
     after = probe.ask("resume")
-    told = probe.ask("send 1")
-    # its state and its certificate change in one commit; the gate tells what it looked at first
-    is_refused = told.get("ok") is False and told.get("reason") in {"REVOKED", "DEVICE_STATE", "TLS_HANDSHAKE"}
-    stage.check(is_refused, f"after its revocation its ticket helps no more [{told.get('reason')}]", (after, told))
+    outcome = probe.ask("send 1")
+    # its state and its certificate change in one commit; the gateway reports the first check that failed
+    is_refused = outcome.get("ok") is False and outcome.get("reason") in {"REVOKED", "DEVICE_STATE", "TLS_HANDSHAKE"}
+    stage.check(
+        is_refused, f"after its revocation its ticket helps no more [{outcome.get('reason')}]", (after, outcome)
+    )
     probe.end()
 
 
 def spoofed_station(cast: Cast) -> None:
     """A self-signed look-alike of the authority, and another hospital's genuine station."""
-    stage, doors = cast.stage, cast.doors
+    stage, listeners = cast.stage, cast.listeners
     stage.chapter("A spoofed station: devices give it nothing, not one byte, not even their certificate")
     pump = cast.device("h1/er", "infusion-pump", 0)
     genuine = x509.load_pem_x509_certificate(cast.anchors["h1"].read_bytes())
-    with Rogue(look_alike(genuine, doors.telemetry.host)) as rogue:
-        route = f"{doors.telemetry.host}=127.0.0.1:{rogue.port}"
+    with Rogue(look_alike(genuine, listeners.telemetry.host)) as rogue:
+        route = f"{listeners.telemetry.host}=127.0.0.1:{rogue.port}"
         outcome = pump.run("connect", "--relay", route, *_SHORT)
         refused(cast, outcome, {"UNTRUSTED_ANCHOR"}, f"{pump.label} refuses a look-alike of root and authority")
         stage.check(rogue.calls == 1, "the rogue was really called", rogue.calls)
@@ -138,16 +140,16 @@ def spoofed_station(cast: Cast) -> None:
             f"canary bytes caught by the rogue: {rogue.canary_bytes}; certificates shown to it: {rogue.certificates}"
         )
         stage.check(rogue.canary_bytes == 0 and rogue.certificates == 0, caught)
-        passes(cast, pump.run("connect", "--relay", doors.telemetry.route, *_SHORT), "the genuine gate passes")
+        passes(cast, pump.run("connect", "--relay", listeners.telemetry.route, *_SHORT), "the genuine gateway passes")
         _show_that_the_rogue_counts(cast, pump, rogue, route)
-    before = cast.counts(doors.store_h2)["bytes"]
-    outcome = pump.run("connect", "--relay", doors.telemetry_h2.route, *_SHORT)
+    before = cast.counts(listeners.store_h2)["bytes"]
+    outcome = pump.run("connect", "--relay", listeners.telemetry_h2.route, *_SHORT)
     refused(cast, outcome, {"UNTRUSTED_ANCHOR"}, "another hospital's genuine station is refused")
-    after = cast.counts(doors.store_h2)["bytes"]
+    after = cast.counts(listeners.store_h2)["bytes"]
     stage.check(before == after, f"canary bytes behind the other hospital's station: {after - before}")
     twin = cast.device("h2/icu", "infusion-pump")
     passes(cast, twin.run("connect", *_SHORT), f"{twin.label}, whose own station it is, passes there")
-    stage.check(cast.counts(doors.store_h2)["bytes"] > after, "and its lines arrive")
+    stage.check(cast.counts(listeners.store_h2)["bytes"] > after, "and its lines arrive")
 
 
 def _show_that_the_rogue_counts(cast: Cast, pump: Device, rogue: Rogue, route: str) -> None:
@@ -162,41 +164,49 @@ def _show_that_the_rogue_counts(cast: Cast, pump: Device, rogue: Rogue, route: s
 
 
 def other_unit(cast: Cast) -> None:
-    """A gate for one unit's control refuses the neighbour unit's device, which is welcome at the common gate."""
+    """The gateway of one unit's control refuses a device of the next unit, which passes at the common gateway."""
     cast.stage.chapter("A device of another unit")
-    doors, stranger, own = cast.doors, cast.device("h1/er", "infusion-pump", 1), cast.device("h1/icu", "ventilator")
-    outcome = stranger.run("connect", "--relay", doors.control.route, *_SHORT)
-    refused(cast, outcome, {"WRONG_COMPARTMENT"}, f"{stranger.label} at the control gate of h1/icu is refused")
-    passes(cast, stranger.run("connect", "--relay", doors.telemetry.route, *_SHORT), "at the common gate it passes")
+    listeners, stranger, own = (
+        cast.listeners,
+        cast.device("h1/er", "infusion-pump", 1),
+        cast.device("h1/icu", "ventilator"),
+    )
+    outcome = stranger.run("connect", "--relay", listeners.control.route, *_SHORT)
+    refused(cast, outcome, {"WRONG_COMPARTMENT"}, f"{stranger.label} at the control gateway of h1/icu is refused")
     passes(
-        cast, own.run("connect", "--relay", doors.control.route, *_SHORT), f"{own.label} passes at that control gate"
+        cast, stranger.run("connect", "--relay", listeners.telemetry.route, *_SHORT), "at the common gateway it passes"
+    )
+    passes(
+        cast,
+        own.run("connect", "--relay", listeners.control.route, *_SHORT),
+        f"{own.label} passes at that control gateway",
     )
 
 
-def used_token(cast: Cast, scanner: Device, told: list[str]) -> None:
+def used_token(cast: Cast, scanner: Device, options: list[str]) -> None:
     """A one-time token enrols one key; the same key may ask again, another key may not."""
     stage = cast.stage
     stage.chapter("A one-time token, for a scanner without a maker's certificate")
     made = stage.vagus_json(cast.hospital, "token", "make", f"{scanner.made.model}:{scanner.made.serial}")
-    first = scanner.run("enrol", *told, "--token", "env:ENROLMENT_TOKEN", ENROLMENT_TOKEN=made["token"])
+    first = scanner.run("enrol", *options, "--token", "env:ENROLMENT_TOKEN", ENROLMENT_TOKEN=made["token"])
     passes(cast, first, f"{scanner.label} enrols with its token")
     thief = Device(stage, scanner.made, stage.folder / "thief")
-    stolen = thief.run("enrol", *told, "--token", "env:ENROLMENT_TOKEN", ENROLMENT_TOKEN=made["token"])
+    stolen = thief.run("enrol", *options, "--token", "env:ENROLMENT_TOKEN", ENROLMENT_TOKEN=made["token"])
     refused(cast, stolen, {"TOKEN_REUSED", "TOKEN_SPENT"}, "the same token with another key is refused")
     passes(cast, scanner.run("connect", *_SHORT), "the scanner's certificate works")
-    invented = thief.run("enrol", *told, "--token", "env:ENROLMENT_TOKEN", ENROLMENT_TOKEN="a" * 40)
+    invented = thief.run("enrol", *options, "--token", "env:ENROLMENT_TOKEN", ENROLMENT_TOKEN="a" * 40)
     refused(cast, invented, {"TOKEN_INVALID"}, "an invented token is refused")
 
 
 def stale_clock(cast: Cast) -> None:
-    """A device that wakes in the past believes no date until something signed tells it the time."""
+    """A device that wakes in the past believes no date until something signed gives it the time."""
     stage, monitor = cast.stage, cast.device("h1/icu", "patient-monitor")
     stage.chapter("A stale clock")
     long_ago = ("--unsafe-clock-offset", str(-20 * 365 * 86400))
     alone = ("--server", "enrol.nowhere.example=127.0.0.1:9", "--status", "127.0.0.1:9")
     outcome = monitor.run("connect", *long_ago, *alone, *_SHORT)
     refused(cast, outcome, {"CLOCK_ROLLBACK"}, f"{monitor.label}, woken 20 years ago and cut off, refuses to connect")
-    known = ("--server", cast.doors.enrol.route, "--status", f"127.0.0.1:{cast.doors.status.port}")
+    known = ("--server", cast.listeners.enrol.route, "--status", f"127.0.0.1:{cast.listeners.status.port}")
     healed = monitor.run("connect", *long_ago, *known, *_SHORT)
     passes(cast, healed, "with the same clock it asks for signed time under its pinned anchor, and connects")
     stage.check(healed.last.get("clock_corrected") is True, "and says that its clock was wrong", healed)
@@ -217,14 +227,14 @@ def renewal(cast: Cast) -> None:
         renewed.code == 0 and again.get("serial") != before.get("serial") and again.get("name") == before.get("name")
     )
     stage.check(is_new, f"{device.label}, 320 days on: a new certificate and key, the same name", renewed)
-    stage.check(again.get("proven") is False, "the old pair is kept until the new one has worked")
+    stage.check(again.get("proven") is False, "the old pair is stored until the new one has worked")
     passes(cast, device.run("connect", *_SHORT), "the new certificate works")
     stage.check(device.run("status").last.get("proven") is True, "and the old pair is gone")
 
 
-def keep_memory(cast: Cast) -> Kept:
-    """A second memory of the log: a checkpoint kept elsewhere, and an honest copy of the installation of today."""
-    folder = cast.stage.folder / "kept"
+def keep_memory(cast: Cast) -> LogMemory:
+    """A second memory of the log: a checkpoint stored elsewhere, and an honest copy of the installation of today."""
+    folder = cast.stage.folder / "memory"
     folder.mkdir()
     shutil.copy(cast.hospital / "log" / "checkpoint", folder / "checkpoint")
     copy = folder / "copy"
@@ -237,38 +247,38 @@ def keep_memory(cast: Cast) -> Kept:
     ):
         source.backup(target)
     (copy / "vagus.sqlite3").chmod(0o600)
-    return Kept(folder / "checkpoint", copy)
+    return LogMemory(folder / "checkpoint", copy)
 
 
-def ledger(cast: Cast, kept: Kept) -> None:
+def ledger(cast: Cast, memory: LogMemory) -> None:
     """The log is whole and holds what happened; a copy that ends earlier is sound in itself and caught all the same."""
     stage = cast.stage
     stage.chapter("The log")
-    whole = stage.vagus_json(cast.hospital, "audit", "verify", "--against", str(kept.checkpoint))
-    said = f"{whole['size']} entries verified, against a checkpoint of {whole['against']} that was kept elsewhere"
+    whole = stage.vagus_json(cast.hospital, "audit", "verify", "--against", str(memory.checkpoint))
+    said = f"{whole['size']} entries verified, against a checkpoint of {whole['against']} that was stored elsewhere"
     stage.check(whole["verdict"] == "sound" and whole["size"] > whole["against"], said, whole)
     remembered = cast.device("h1/er", "patient-monitor").run("status").last.get("checkpoint_size")
     stage.check(bool(remembered), f"devices remember it too: a patient monitor keeps its head of {remembered} entries")
-    cut = stage.vagus_json(kept.copy, "audit", "verify")
+    cut = stage.vagus_json(memory.copy, "audit", "verify")
     said = f"a copy that was cut back to {cut['size']} entries looks sound, and says what it cannot know"
     stage.check(cut["verdict"] == "sound" and bool(cut["caveat"]), said, cut)
-    stage.vagus(kept.copy, "audit", "verify", "--against", str(kept.checkpoint))
+    stage.vagus(memory.copy, "audit", "verify", "--against", str(memory.checkpoint))
     stage.check(True, "against the earlier checkpoint it passes: the copy itself is honest")
     late = stage.folder / "late.checkpoint"
     shutil.copy(cast.hospital / "log" / "checkpoint", late)
     stage.vagus(cast.hospital, "audit", "verify", "--against", str(late))
-    stage.vagus(kept.copy, "audit", "verify", "--against", str(late), expect=5)
+    stage.vagus(memory.copy, "audit", "verify", "--against", str(late), expect=5)
     stage.check(True, "against the newest checkpoint the whole log passes and the copy is caught, exit code 5")
-    _cut_published(cast, kept, late)
+    _cut_published(cast, memory, late)
 
 
-def _cut_published(cast: Cast, kept: Kept, late: Path) -> None:
+def _cut_published(cast: Cast, memory: LogMemory, late: Path) -> None:
     """The same for the tiles that anybody may mirror."""
     stage, published = cast.stage, cast.hospital / "log"
     key = (cast.hospital / "log.vkey").read_text("ascii").strip()
     cut = stage.folder / "cut-log"
     shutil.copytree(published, cut)
-    shutil.copy(kept.checkpoint, cut / "checkpoint")
+    shutil.copy(memory.checkpoint, cut / "checkpoint")
     options = ("audit", "verify", "--key", key, "--against", str(late), "--published")
     stage.vagus(cast.hospital, *options, str(published))
     stage.vagus(cast.hospital, *options, str(cut), expect=5)

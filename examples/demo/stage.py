@@ -1,4 +1,4 @@
-"""What the demonstration stands on: scratch folders, processes that are stopped again, and checks that are counted."""
+"""What the demonstration uses: scratch folders, processes that are stopped again, and checks that are counted."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Stage:
         return process
 
     def talk(self, command: list[str], log: Path) -> subprocess.Popen[str]:
-        """Start a process that takes orders on its standard input and answers on its standard output."""
+        """Start a process that reads orders on its standard input and writes results on its standard output."""
         file: IO[str]
         with log.open("a", encoding="utf-8") as file:
             process = subprocess.Popen(
@@ -150,7 +150,7 @@ class Stage:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that systems lend to outgoing connections."""
+    """Free ports, below those that systems lend to outgoing connections."""
     ports: list[int] = []
     while len(ports) < count:
         port = 20_000 + secrets.randbelow(12_000)

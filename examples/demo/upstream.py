@@ -1,9 +1,9 @@
-"""The hospital's telemetry store behind the gate, as a process: takes JSON lines by HTTP or raw, counts, answers.
+"""The hospital's telemetry store behind the gateway, as a process: takes JSON lines by HTTP or raw, counts, responds.
 
     python -m examples.demo.upstream HTTP_PORT RAW_PORT
 
-`GET /counts` tells how many lines of which device came, and under which client certificate the gate said they came.
-It stands for any store: nothing of Vagus is imported.
+`GET /counts` returns how many lines each device sent, and which client certificate the gateway reported.
+It represents any store, so it imports nothing of Vagus.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Counts:
                 self._lines[line["device"]] = self._lines.get(line["device"], 0) + 1
         return len(lines)
 
-    def tell(self) -> bytes:
+    def report(self) -> bytes:
         """What came, as JSON."""
         with self._lock:
             document = {
@@ -54,7 +54,7 @@ COUNTS = Counts()
 
 
 class Store(BaseHTTPRequestHandler):
-    """POST takes lines, GET tells the counts."""
+    """POST takes lines, GET returns the counts."""
 
     protocol_version = "HTTP/1.1"
 
@@ -68,8 +68,8 @@ class Store(BaseHTTPRequestHandler):
         self._answer(204, b"")
 
     def do_GET(self) -> None:
-        """Tell what came."""
-        self._answer(200, COUNTS.tell())
+        """Return the counts."""
+        self._answer(200, COUNTS.report())
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""
