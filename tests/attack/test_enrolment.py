@@ -135,8 +135,7 @@ def test_names_of_another_device_are_refused_in_a_renewal_and_ignored_in_an_enro
     wish = request(new_key(), victim.leaf)
     answer = hospital.enrol(wish, who=credential, operation="simplereenroll")
     assert (answer.status, answer.reason) == (400, "NAMES_CHANGED")
-    got = hospital.enrol(wish, who=credential).certificate
-    assert got.subject == credential.leaf.subject
+    assert hospital.enrol(wish, who=credential).certificate.subject == credential.leaf.subject
 
 
 def test_anothers_key_cannot_be_certified_by_replaying_its_request(hospital: Hospital) -> None:
@@ -201,15 +200,13 @@ def test_a_bent_serial_finds_nobody(hospital: Hospital, bend: object) -> None:
 
 
 def test_a_birth_certificate_opens_nothing_but_enrolment(hospital: Hospital) -> None:
-    device = hospital.device()
-    who = hospital.aorta.idevid(device.maker_serial)
+    who = hospital.aorta.idevid(hospital.device().maker_serial)
     assert hospital.enrol(request(new_key()), who=who, operation="simplereenroll").status == 403
     for listener in ("control-h1-icu", "telemetry-h1-icu"):
         answer = hospital.get(listener, who)
         assert answer is not None
         assert answer.status == 403
-    foreign = hospital.device("h2/icu")
-    who = hospital.aorta.idevid(foreign.maker_serial)
+    who = hospital.aorta.idevid(hospital.device("h2/icu").maker_serial)
     assert hospital.enrol(request(new_key()), who=who).reason == "WRONG_COMPARTMENT"
 
 
@@ -290,15 +287,13 @@ def test_a_bent_credential_is_none(hospital: Hospital, header: str) -> None:
     ],
 )
 def test_a_bad_body_is_the_clients_fault(hospital: Hospital, body: bytes) -> None:
-    device = hospital.stock["h1/icu:Aorta IP3"][-1]
-    answer = hospital.enrol(body, token=hospital.token(device))
+    answer = hospital.enrol(body, token=hospital.token(hospital.stock["h1/icu:Aorta IP3"][-1]))
     assert answer.status in {400, 413}, answer
 
 
 def test_a_megabyte_is_refused_before_it_is_read(hospital: Hospital) -> None:
     device = hospital.stock["h1/icu:Aorta IP3"][-1]
-    answer = hospital.enrol(b"A" * 1_000_000, token=hospital.token(device))
-    assert answer.status == 413
+    assert hospital.enrol(b"A" * 1_000_000, token=hospital.token(device)).status == 413
 
 
 def test_what_the_request_asks_for_is_not_in_the_certificate(hospital: Hospital) -> None:

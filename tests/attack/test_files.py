@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.running import PLAN, done, run
+from tests.simulator.running import PLAN, denied, done
 from vagus.errors import VagusError
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.software import SoftwareKeystore
@@ -71,23 +71,20 @@ def _edit(file: Path, **changes: object) -> None:
 def test_a_weakened_derivation_opens_nothing_and_seals_nothing(installation: Path, weaker: dict[str, object]) -> None:
     """The probe in it was sealed under the true one: no new key is ever sealed under what the attacker chose."""
     _edit(installation / "keystores" / "h1.icu" / "keystore.toml", **weaker)
-    refused = run(installation, "serve", "--issue-for", "h1/icu")
-    assert (refused.code, refused.reason) == (1, "PASSPHRASE_WRONG")
+    denied(installation, 1, "PASSPHRASE_WRONG", "serve", "--issue-for", "h1/icu")
 
 
 @pytest.mark.parametrize("work", [{"cost": 2**30}, {"kdf": "pbkdf2", "cost": 10**12}, {"cost": 3}, {"kdf": "none"}])
 def test_a_derivation_without_measure_is_damage(installation: Path, work: dict[str, object]) -> None:
     _edit(installation / "keystores" / "h1.icu" / "keystore.toml", **work)
-    refused = run(installation, "serve", "--issue-for", "h1/icu")
-    assert (refused.code, refused.reason) == (5, "KEYSTORE_DAMAGED")
+    denied(installation, 5, "KEYSTORE_DAMAGED", "serve", "--issue-for", "h1/icu")
 
 
 def test_a_keystore_of_the_attackers_own_does_not_open(installation: Path) -> None:
     place = installation / "keystores" / "h1.icu"
     shutil.rmtree(place)
     SoftwareKeystore.create(place, Passphrase("attacker's own words"), entropy=SeededEntropy(3), unsafe_fast=True)
-    refused = run(installation, "serve", "--issue-for", "h1/icu")
-    assert (refused.code, refused.reason) == (1, "PASSPHRASE_WRONG")
+    denied(installation, 1, "PASSPHRASE_WRONG", "serve", "--issue-for", "h1/icu")
 
 
 def test_keystores_of_two_authorities_that_were_swapped_sign_nothing(installation: Path) -> None:
@@ -97,23 +94,20 @@ def test_keystores_of_two_authorities_that_were_swapped_sign_nothing(installatio
     (places / "h1.er").rename(places / "h1.icu")
     (places / "aside").rename(places / "h1.er")
     for name in ("h1/icu", "h1/er"):
-        refused = run(installation, "serve", "--issue-for", name)
-        assert (refused.code, refused.reason) == (5, "KEY_MISMATCH")
+        denied(installation, 5, "KEY_MISMATCH", "serve", "--issue-for", name)
 
 
 def test_one_key_file_under_anothers_keystore_does_not_open(installation: Path) -> None:
     places = installation / "keystores"
     (key,) = (places / "h1.er").glob("*.key")
     shutil.copy2(key, places / "h1.icu" / key.name)
-    refused = run(installation, "serve", "--issue-for", "h1/icu")
-    assert (refused.code, refused.reason) == (5, "KEYSTORE_DAMAGED")
+    denied(installation, 5, "KEYSTORE_DAMAGED", "serve", "--issue-for", "h1/icu")
 
 
 def test_settings_of_a_keystore_that_would_keep_a_parser_busy_are_damage(installation: Path) -> None:
     file = installation / "keystores" / "h1.icu" / "keystore.toml"
     file.write_text("a" + ".a" * 30_000 + " = 1\n")
-    refused = run(installation, "serve", "--issue-for", "h1/icu")
-    assert (refused.code, refused.reason) == (5, "KEYSTORE_DAMAGED")
+    denied(installation, 5, "KEYSTORE_DAMAGED", "serve", "--issue-for", "h1/icu")
 
 
 # the published log
@@ -135,10 +129,8 @@ def test_a_checkpoint_rolled_back_is_found_by_a_kept_one_and_heals_without_a_for
         shutil.rmtree(log)
         (installation / "old").rename(log)  # what the world sees is a day old
         against = ("--against", str(installation / "kept"))
-        key = done(installation, "audit", "checkpoint", "--json").facts
-        assert key["size"] == first
-        rolled_back = run(installation, "audit", "verify", "--published", str(log), *against)
-        assert (rolled_back.code, rolled_back.reason) == (5, "LOG_TRUNCATED")
+        assert done(installation, "audit", "checkpoint", "--json").facts["size"] == first
+        denied(installation, 5, "LOG_TRUNCATED", "audit", "verify", "--published", str(log), *against)
         assert publish(house) == second, "the next look brings it forward again"
         done(installation, "audit", "verify", "--published", str(log), *against)
 
@@ -174,28 +166,23 @@ def test_toml_that_would_hold_a_parser_for_hours_is_refused_by_name(kind: str) -
 def test_dots_in_text_are_no_parts_of_a_key() -> None:
     dots = "e.g. " * 12 + "x"
     text = PLAN.replace('"First Hospital"', f'"{dots}"') + f"# {dots}\n"
-    plan = decode_plan(text.encode(), "plan.toml")
-    assert plan.status_url == "http://127.0.0.1:1"
+    assert decode_plan(text.encode(), "plan.toml").status_url == "http://127.0.0.1:1"
 
 
 def test_a_plan_of_a_million_million_devices_is_refused(installation: Path, tmp_path: Path) -> None:
     plan = tmp_path / "huge.toml"
     plan.write_text(PLAN.replace("count = 3", "count = 1000000000000"))
-    refused = run(installation, "plan", "apply", str(plan), "--yes")
-    assert (refused.code, refused.reason) == (2, "BAD_PLAN")
-    assert "count" in refused.err
+    assert "count" in denied(installation, 2, "BAD_PLAN", "plan", "apply", str(plan), "--yes").err
 
 
 def test_a_plan_that_renames_a_unit_with_live_certificates_changes_nothing(installation: Path, tmp_path: Path) -> None:
     from tests.cli.revocation.test_commands import devices_of, issue
 
     with Installation.open(installation, passphrase_sources=SOURCES) as house:
-        issuer = house.open_issuers(["h1/icu"])["h1/icu"]
-        issue(house, issuer, devices_of(house)[0])
+        issue(house, house.open_issuers(["h1/icu"])["h1/icu"], devices_of(house)[0])
     plan = tmp_path / "renamed.toml"
     plan.write_text(PLAN.replace('"icu"', '"ward"'))
     before = done(installation, "ca", "list", "--json").facts
-    refused = run(installation, "plan", "apply", str(plan), "--yes")
-    assert (refused.code, refused.reason) == (3, "AUTHORITY_IN_USE")
+    denied(installation, 3, "AUTHORITY_IN_USE", "plan", "apply", str(plan), "--yes")
     assert done(installation, "ca", "list", "--json").facts == before
     assert not (installation / "keystores" / "h1.ward").exists()

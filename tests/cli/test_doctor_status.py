@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from tests.simulator.processes import serving
-from tests.simulator.running import done, run
+from tests.simulator.running import denied, done, run
 from vagus.records.authorities import find_generation, list_authorities
 from vagus.records.engine.database import open_database
 from vagus.records.publications import list_publications, put_publication
@@ -44,8 +44,7 @@ def test_nobody_at_the_address_that_was_given_is_told_with_that_address(hospital
 
 @pytest.mark.parametrize("address", ["127.0.0.1", ":80", "host:0", "host:99999", "host:x"])
 def test_an_address_that_is_none_is_refused(hospital: Path, address: str) -> None:
-    refused = run(hospital, "doctor", "--status-address", address)
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    denied(hospital, 2, "BAD_ARGUMENT", "doctor", "--status-address", address)
 
 
 def test_sealed_lists_are_counted_after_a_ceremony(hospital: Path) -> None:
@@ -90,8 +89,7 @@ def test_lists_from_the_future_are_followed_once_the_operator_says_what_time_it_
             put_publication(connection, replace(one, this_update=one.this_update + 30 * 86_400))
         add_work(connection, "supersede", "no device:h1/icu", run_after=int(time.time()) + 30 * 86_400)
     database.close()
-    refused = run(hospital, "ceremony", "--yes")
-    assert refused.reason == "CLOCK_ROLLBACK"
+    assert run(hospital, "ceremony", "--yes").reason == "CLOCK_ROLLBACK"
     facts = done(hospital, "ca", "forget-dates", "--yes", "--json").facts
     assert (facts["lists"], facts["jobs"]) == (["root#1/complete", "root#1/0"], 1)
     done(hospital, "ceremony", "--yes")
@@ -110,8 +108,7 @@ def test_after_one_sealed_list_was_used_the_others_of_its_issuer_ask_for_a_cerem
         "warning",
         "vagus ceremony --passphrase-source emergency=fd:N",
     )
-    refused = run(hospital, "ca", "emergency", str(folder / "h1.sdc.1.sealed"), "--yes")
-    assert (refused.code, refused.reason) == (3, "CEREMONY_NEEDED")
+    denied(hospital, 3, "CEREMONY_NEEDED", "ca", "emergency", str(folder / "h1.sdc.1.sealed"), "--yes")
 
 
 def revoke_beneath(folder: Path, name: str, reason: RevocationReason) -> None:
@@ -163,8 +160,7 @@ def test_a_plan_that_is_applied_with_a_ceremony_signs_what_waits(hospital: Path)
 
 def test_nothing_waits_any_more_once_the_sealed_list_is_out(hospital: Path) -> None:
     revoke_beneath(hospital, "h1/icu", RevocationReason.CA_COMPROMISE)
-    envelope = lacking(hospital)[0]["remedy"].split()[3].rstrip(",")
-    done(hospital, "ca", "emergency", envelope, "--yes")
+    done(hospital, "ca", "emergency", lacking(hospital)[0]["remedy"].split()[3].rstrip(","), "--yes")
     assert lacking(hospital) == []
     done(hospital, "audit", "verify")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.running import done, run
+from tests.simulator.running import denied, done, run
 
 Words = tuple[str, ...]
 
@@ -56,9 +56,7 @@ def test_a_file_of_something_else_is_named(hospital: Path, odd: Path, root: str,
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_that_is_not_there_is_named(hospital: Path, tmp_path: Path, root: str, case: str) -> None:
     missing = tmp_path / "missing.pem"
-    refused = run(hospital, *command(case, missing, root))
-    assert (refused.code, refused.reason) == (2, "OS_ERROR")
-    assert str(missing) in refused.err
+    assert str(missing) in denied(hospital, 2, "OS_ERROR", *command(case, missing, root)).err
 
 
 def test_a_damaged_backup_or_envelope_is_named(hospital: Path, odd: Path, tmp_path: Path) -> None:
@@ -72,8 +70,7 @@ def test_a_damaged_backup_or_envelope_is_named(hospital: Path, odd: Path, tmp_pa
 
 def test_a_stream_without_end_is_no_certificate(hospital: Path, root: str) -> None:
     words = ("validate", "/dev/zero", "--anchors", root, "--role", "client", "--unsafe-no-status")
-    refused = run(hospital, *words)
-    assert (refused.code, refused.reason) == (2, "TOO_LARGE")
+    denied(hospital, 2, "TOO_LARGE", *words)
 
 
 @pytest.mark.parametrize("serial", ["zz", "-5", "0", "", "1" * 41, "0x12", "1_2"])

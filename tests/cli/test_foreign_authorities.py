@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.running import PLAN, done, run
+from tests.simulator.running import PLAN, denied, done, run
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
 
@@ -82,8 +82,17 @@ def test_a_key_that_is_not_the_certificates_is_refused(fresh: Path, tmp_path: Pa
         tmp_path, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384", "-out", "other.key"
     )  # fmt: skip
     apply(fresh)
-    refused = run(fresh, "ca", "import", "root", str(tmp_path / "root.pem"), str(tmp_path / "other.key"), *NO_LIST)
-    assert (refused.code, refused.reason) == (3, "KEY_MISMATCH")
+    denied(
+        fresh,
+        3,
+        "KEY_MISMATCH",
+        "ca",
+        "import",
+        "root",
+        str(tmp_path / "root.pem"),
+        str(tmp_path / "other.key"),
+        *NO_LIST,
+    )
 
 
 def test_an_import_without_its_revocations_is_refused_and_with_them_keeps_them(fresh: Path, tmp_path: Path) -> None:
@@ -98,8 +107,7 @@ def test_an_import_without_its_revocations_is_refused_and_with_them_keeps_them(f
     openssl(tmp_path, "ca", "-gencrl", "-config", "old.cnf", *signer, "-crlexts", "extensions", "-out", "old.crl")
     apply(fresh)
     pair = (str(tmp_path / "root.pem"), str(tmp_path / "root.key"))
-    refused = run(fresh, "ca", "import", "root", *pair)
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    denied(fresh, 2, "BAD_ARGUMENT", "ca", "import", "root", *pair)
     done(fresh, "ca", "import", "root", *pair, "--crl", str(tmp_path / "old.crl"))
     assert unlisted(fresh) == [], "its old operator's list says it"
     done(fresh, "ceremony", "--yes")
@@ -130,18 +138,14 @@ def test_requests_go_to_a_root_elsewhere_and_its_certificates_come_in(fresh: Pat
         )  # fmt: skip
         chain = tmp_path / f"{stem}.chain.pem"
         chain.write_text((tmp_path / f"{stem}.pem").read_text() + (tmp_path / "root.pem").read_text())
-        accepted = done(fresh, "ca", "accept", name, str(chain), "--json").facts
-        assert accepted["state"] == "active"
+        assert done(fresh, "ca", "accept", name, str(chain), "--json").facts["state"] == "active"
     held = done(fresh, "ceremony", "--yes", "--json").facts
     assert held["certified"] == ["h1/icu#1"]
-    chain_text = done(fresh, "ca", "export", "h1/icu", "--chain").out
-    assert chain_text.count("BEGIN CERTIFICATE") == 3
-    again = run(fresh, "ca", "accept", "h1", str(tmp_path / "h1.chain.pem"))
-    assert (again.code, again.reason) == (3, "ALREADY_EXISTS")
+    assert done(fresh, "ca", "export", "h1/icu", "--chain").out.count("BEGIN CERTIFICATE") == 3
+    denied(fresh, 3, "ALREADY_EXISTS", "ca", "accept", "h1", str(tmp_path / "h1.chain.pem"))
 
 
 def test_a_certificate_for_another_key_is_not_accepted(fresh: Path, tmp_path: Path) -> None:
     make_root(tmp_path, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384")
     apply(fresh, PLAN.replace('domain = "test.example"', 'domain = "test.example"\nroot = "elsewhere"'))
-    refused = run(fresh, "ca", "accept", "h1/infra", str(tmp_path / "root.pem"))
-    assert (refused.code, refused.reason) == (3, "KEY_MISMATCH")
+    denied(fresh, 3, "KEY_MISMATCH", "ca", "accept", "h1/infra", str(tmp_path / "root.pem"))

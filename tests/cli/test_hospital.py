@@ -14,7 +14,7 @@ from sqlalchemy import delete, select
 
 from tests.simulator.issuing import device_name, issue
 from tests.simulator.queries import find_token, list_tokens_of
-from tests.simulator.running import PLAN, done, run
+from tests.simulator.running import PLAN, denied, done, run
 from vagus.fleet.tokens import hash_token
 from vagus.operations import local_account
 from vagus.operations.devices import find_named
@@ -52,8 +52,7 @@ def test_apply_without_a_ceremony_writes_requests_and_stops(fresh: Path) -> None
 
 def test_the_ceremony_makes_offline_keys_and_certifies_what_waits(fresh: Path) -> None:
     run(fresh, "plan", "apply", written(fresh), "--yes")
-    waiting = done(fresh, "ceremony", "--dry-run", "--json").facts
-    assert len(waiting) == 5
+    assert len(done(fresh, "ceremony", "--dry-run", "--json").facts) == 5
     held = done(fresh, "ceremony", "--yes", "--json").facts
     assert held["certified"] == ["root#1", "h1#1", "h1/sdc#1", "h1/infra#1", "h1/icu#1"]
     assert held["sealed"] == 4
@@ -100,42 +99,34 @@ def test_apply_asks_and_a_no_changes_nothing(fresh: Path) -> None:
 
 
 def test_a_bad_plan_is_refused_with_file_key_and_remedy(fresh: Path) -> None:
-    refused = run(fresh, "plan", "check", written(fresh, PLAN.replace('"icu"', '"sdc"')))
-    assert (refused.code, refused.reason) == (2, "BAD_PLAN")
+    refused = denied(fresh, 2, "BAD_PLAN", "plan", "check", written(fresh, PLAN.replace('"icu"', '"sdc"')))
     assert "hospitals[0].units[0].label" in refused.err
     assert "rename" in refused.err
 
 
 def test_a_plan_with_a_category_that_the_pack_lacks_is_refused(fresh: Path) -> None:
-    refused = run(fresh, "plan", "check", written(fresh, PLAN.replace("infusion-pump", "toaster")))
-    assert (refused.code, refused.reason) == (2, "BAD_PLAN")
+    denied(fresh, 2, "BAD_PLAN", "plan", "check", written(fresh, PLAN.replace("infusion-pump", "toaster")))
 
 
 def test_a_wrong_passphrase_is_told(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_PASSPHRASE", "another passphrase")
-    refused = run(hospital, "ceremony", "--yes")
-    assert (refused.code, refused.reason) == (1, "PASSPHRASE_WRONG")
+    denied(hospital, 1, "PASSPHRASE_WRONG", "ceremony", "--yes")
 
 
 def test_devices_are_added_listed_shown_moved_and_given_tokens(hospital: Path) -> None:
     new = ("device", "add", "--unit", "h1/icu", "--model", "Aorta IP3", "--serial", "X1")
     added = done(hospital, *new, "--json").facts
     assert added["profile"] == "bedside"
-    again = run(hospital, *new)
-    assert (again.code, again.reason) == (3, "ALREADY_EXISTS")
-    listed = done(hospital, "device", "list", "--unit", "h1/icu", "--json").facts
-    assert len(listed) == 4
+    denied(hospital, 3, "ALREADY_EXISTS", *new)
+    assert len(done(hospital, "device", "list", "--unit", "h1/icu", "--json").facts) == 4
     shown = done(hospital, "device", "show", "Aorta IP3:X1", "--json").facts
     assert shown["device"]["id"] == added["id"]
-    token = done(hospital, "token", "make", added["id"], "--json").facts
-    assert len(token["token"]) == 32
+    assert len(done(hospital, "token", "make", added["id"], "--json").facts["token"]) == 32
     done(hospital, "device", "state", added["id"], "commissioned")
     moved = done(hospital, "device", "state", added["id"], "quarantined", "--json").facts
     assert moved["state"] == "quarantined"
-    refused = run(hospital, "token", "make", added["id"])
-    assert (refused.code, refused.reason) == (3, "DEVICE_STATE")
-    revoked = done(hospital, "device", "revoke", added["id"], "--yes", "--json").facts
-    assert revoked["revoked"] == 0
+    denied(hospital, 3, "DEVICE_STATE", "token", "make", added["id"])
+    assert done(hospital, "device", "revoke", added["id"], "--yes", "--json").facts["revoked"] == 0
 
 
 @pytest.mark.parametrize(
@@ -157,15 +148,12 @@ def test_devices_are_added_listed_shown_moved_and_given_tokens(hospital: Path) -
     ],
 )
 def test_what_cannot_be_done_has_its_reason(hospital: Path, arguments: tuple[str, ...], code: int, reason: str) -> None:
-    refused = run(hospital, *arguments)
-    assert (refused.code, refused.reason) == (code, reason)
+    denied(hospital, code, reason, *arguments)
 
 
 def test_a_device_without_a_request_is_named_before_anything_is_issued(maker: Path, tmp_path: Path) -> None:
     asked = ("maker", "make-idevids", "--out", str(tmp_path / "out"), "--requests", str(tmp_path))
-    refused = run(maker, *asked)
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
-    assert "--serial" in refused.err
+    assert "--serial" in denied(maker, 2, "BAD_ARGUMENT", *asked).err
     assert not (tmp_path / "out").exists()
 
 
@@ -191,15 +179,12 @@ def test_the_ledger_is_verified_shown_and_a_cut_is_told(hospital: Path) -> None:
     report = done(hospital, "audit", "verify", "--json").facts
     assert report["verdict"] == "sound"
     assert "cannot be excluded" in report["caveat"]
-    shown = done(hospital, "audit", "show", "--limit", "5", "--json").facts
-    assert len(shown) == 5
+    assert len(done(hospital, "audit", "show", "--limit", "5", "--json").facts) == 5
     ceremony = done(hospital, "audit", "show", "--kind", "ceremony-step", "--json").facts
     assert ceremony[0]["facts"].split()[1] == "step=1"
-    misspelt = run(hospital, "audit", "show", "--kind", "ceremony_step")
-    assert (misspelt.code, misspelt.reason) == (2, "BAD_ARGUMENT")
+    misspelt = denied(hospital, 2, "BAD_ARGUMENT", "audit", "show", "--kind", "ceremony_step")
     assert "ceremony-step" in misspelt.err
-    nothing = run(hospital, "audit", "checkpoint")
-    assert (nothing.code, nothing.reason) == (4, "CHECKPOINT_INVALID")
+    denied(hospital, 4, "CHECKPOINT_INVALID", "audit", "checkpoint")
 
 
 def test_the_doctor_warns_and_is_content(hospital: Path) -> None:
@@ -265,12 +250,10 @@ def test_a_manifest_is_taken_in_with_its_anchor(hospital: Path, maker: Path, tmp
     done(maker, "ca", "export", "root", "--out", anchor)
     taken = done(hospital, "device", "import", manifest, "--anchor", anchor, "--json").facts
     assert (taken["known"], taken["added"], taken["unknown"]) == (3, 0, 0)
-    repeated = done(hospital, "device", "import", manifest, "--anchor", anchor, "--json").facts
-    assert repeated == taken
+    assert done(hospital, "device", "import", manifest, "--anchor", anchor, "--json").facts == taken
     other = str(tmp_path / "other.pem")
     done(hospital, "ca", "export", "root", "--out", other)
-    refused = run(hospital, "device", "import", manifest, "--anchor", other)
-    assert (refused.code, refused.reason) == (3, "KEY_MISMATCH")
+    denied(hospital, 3, "KEY_MISMATCH", "device", "import", manifest, "--anchor", other)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"kind": "vagus-manifest", "format": 2}', b"\xff", b"[1]"])
@@ -287,10 +270,8 @@ def test_an_authority_is_revoked_in_an_emergency_without_its_parents_key(hospita
     told = done(hospital, "ca", "emergency", str(envelope), "--yes", "--json").facts
     assert told == {"revoked": "h1/icu#1", "lists": ["h1#1/0", "h1#1/complete"]}
     assert done(hospital, "ca", "show", "h1/icu#1", "--json").facts["state"] == "revoked"
-    refused = run(hospital, "serve", "--issue-for", "h1/icu")
-    assert refused.code == 3
-    no_envelope = run(hospital, "ca", "emergency", str(hospital / "vagus.toml"), "--yes")
-    assert (no_envelope.code, no_envelope.reason) == (2, "BAD_ARGUMENT")
+    assert run(hospital, "serve", "--issue-for", "h1/icu").code == 3
+    denied(hospital, 2, "BAD_ARGUMENT", "ca", "emergency", str(hospital / "vagus.toml"), "--yes")
 
 
 def test_certificates_are_held_and_released(hospital: Path) -> None:
@@ -313,8 +294,7 @@ def test_a_plan_does_not_remove_an_authority_that_devices_rely_on(hospital: Path
     issue(hospital, 1)
     without = PLAN.replace('label = "icu", title = "Intensive Care"', 'label = "er", title = "Emergency"')
     without = without.replace('unit = "icu"', 'unit = "er"')
-    refused = run(hospital, "plan", "check", written(hospital, without))
-    assert (refused.code, refused.reason) == (3, "AUTHORITY_IN_USE")
+    denied(hospital, 3, "AUTHORITY_IN_USE", "plan", "check", written(hospital, without))
 
 
 MOVED = "http://crl.moved.example"
@@ -323,8 +303,7 @@ MOVED = "http://crl.moved.example"
 def test_a_plan_does_not_move_away_from_the_status_url_that_certificates_name(hospital: Path) -> None:
     moved = written(hospital, PLAN.replace("http://127.0.0.1:1", MOVED))
     for arguments in (("check", moved), ("apply", moved, "--yes")):
-        refused = run(hospital, "plan", *arguments)
-        assert (refused.code, refused.reason) == (3, "AUTHORITY_IN_USE")
+        refused = denied(hospital, 3, "AUTHORITY_IN_USE", "plan", *arguments)
         assert "Keep http://127.0.0.1:1 in the plan" in refused.err.replace("\n", " ")
 
 
@@ -359,8 +338,7 @@ def test_a_token_may_go_to_a_file_of_its_owner_alone(hospital: Path, tmp_path: P
         device = find_named(house.database, device_name(1)).id
         count = len(list_tokens_of(connection, device))
     assert kept is not None
-    refused = run(hospital, "token", "make", device_name(1), "--out", str(file))
-    assert (refused.code, refused.reason) == (3, "ALREADY_EXISTS")
+    denied(hospital, 3, "ALREADY_EXISTS", "token", "make", device_name(1), "--out", str(file))
     with Installation.open(hospital) as house, house.database.reading() as connection:
         assert len(list_tokens_of(connection, device)) == count, "no token is made that nobody can read"
 
@@ -392,8 +370,7 @@ def test_another_policy_pack_is_adopted_with_an_entry(hospital: Path) -> None:
     done(hospital, "plan", "apply", written(hospital), "--yes")
     assert len(done(hospital, "audit", "show", "--kind", "policy-adopted", "--json").facts) == 2
     settings.write_text(text.replace("own.toml", "none.toml"))
-    refused = run(hospital, "plan", "check", written(hospital))
-    assert (refused.code, refused.reason) == (2, "BAD_PACK")
+    denied(hospital, 2, "BAD_PACK", "plan", "check", written(hospital))
 
 
 def test_a_revoked_device_is_locked_out_until_the_inventory_says_otherwise(hospital: Path) -> None:
@@ -405,8 +382,7 @@ def test_a_revoked_device_is_locked_out_until_the_inventory_says_otherwise(hospi
     assert (revoked["revoked"], revoked["state"]) == (1, "quarantined")
     assert state_of(hospital, 2) == "recalled"
     for number in (1, 2):
-        refused = run(hospital, "token", "make", device_name(number))
-        assert (refused.code, refused.reason) == (3, "DEVICE_STATE")
+        denied(hospital, 3, "DEVICE_STATE", "token", "make", device_name(number))
     with Installation.open(hospital) as house, house.database.reading() as connection:
         token = find_token(connection, hash_token(before["token"]))
         assert token is not None

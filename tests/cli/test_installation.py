@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.running import done, run
+from tests.simulator.running import denied, done, run
 from vagus.cli.failures import describe, exit_code
 from vagus.errors import (
     Conflict,
@@ -40,39 +40,32 @@ def test_init_begins_an_installation_that_is_its_owners_alone(tmp_path: Path) ->
 
 
 def test_init_is_not_done_twice(fresh: Path) -> None:
-    again = run(fresh, "init", "--unsafe-fast-kdf")
-    assert (again.code, again.reason) == (3, "ALREADY_EXISTS")
+    denied(fresh, 3, "ALREADY_EXISTS", "init", "--unsafe-fast-kdf")
 
 
 def test_init_without_a_passphrase_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VAGUS_PASSPHRASE_SOURCE")
-    refused = run(tmp_path / "house", "init")
-    assert (refused.code, refused.reason) == (4, "KEY_NOT_OPEN")
+    denied(tmp_path / "house", 4, "KEY_NOT_OPEN", "init")
     assert not (tmp_path / "house").exists()
 
 
 def test_a_short_passphrase_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_PASSPHRASE", "short")
-    refused = run(tmp_path / "house", "init")
-    assert (refused.code, refused.reason) == (2, "BAD_SETTINGS")
+    denied(tmp_path / "house", 2, "BAD_SETTINGS", "init")
     assert not (tmp_path / "house").exists()
 
 
 def test_a_passphrase_on_the_command_line_is_refused_and_not_repeated(tmp_path: Path) -> None:
-    refused = run(tmp_path / "house", "init", "--passphrase-source", "my secret")
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    refused = denied(tmp_path / "house", 2, "BAD_ARGUMENT", "init", "--passphrase-source", "my secret")
     assert "my secret" not in refused.err
 
 
 def test_a_folder_without_an_installation_says_how_to_begin(tmp_path: Path) -> None:
-    refused = run(tmp_path, "device", "list")
-    assert (refused.code, refused.reason) == (2, "BAD_SETTINGS")
-    assert "init" in refused.err
+    assert "init" in denied(tmp_path, 2, "BAD_SETTINGS", "device", "list").err
 
 
 def test_an_error_with_json_is_one_object(tmp_path: Path) -> None:
-    refused = run(tmp_path, "device", "list", "--json")
-    assert json.loads(refused.err)["error"]["reason"] == "BAD_SETTINGS"
+    assert json.loads(run(tmp_path, "device", "list", "--json").err)["error"]["reason"] == "BAD_SETTINGS"
 
 
 @pytest.mark.parametrize(
@@ -144,8 +137,7 @@ def test_a_damaged_database_is_told_without_a_traceback(fresh: Path) -> None:
 
 def test_an_open_database_file_is_refused(fresh: Path) -> None:
     (fresh / "vagus.sqlite3").chmod(0o644)
-    refused = run(fresh, "export")
-    assert (refused.code, refused.reason) == (2, "PERMISSIONS_TOO_OPEN")
+    denied(fresh, 2, "PERMISSIONS_TOO_OPEN", "export")
 
 
 def test_the_program_starts_quickly() -> None:

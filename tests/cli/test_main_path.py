@@ -31,7 +31,7 @@ from tests.simulator.processes import (
     serving,
     telemetry_store,
 )
-from tests.simulator.running import PLAN, done, run
+from tests.simulator.running import PLAN, denied, done, run
 
 pytestmark = pytest.mark.process
 
@@ -382,9 +382,7 @@ def test_what_others_could_read_is_not_served(hospital_once: Path, tmp_path: Pat
     serve = ("serve", "--issue-for", "h1/icu", "--passphrase-source", f"file:{secret}")
     for path in (secret, folder / "vagus.sqlite3", folder / "keystores" / "h1.icu" / "ca-1.key"):
         path.chmod(0o644)
-        refused = run(folder, *serve)
-        assert (refused.code, refused.reason) == (2, "PERMISSIONS_TOO_OPEN"), path
-        assert str(path) in refused.err
+        assert str(path) in denied(folder, 2, "PERMISSIONS_TOO_OPEN", *serve).err
         path.chmod(0o600)
     (folder / "keystores" / "h1.icu").chmod(0o755)
     assert run(folder, *serve).reason == "PERMISSIONS_TOO_OPEN"

@@ -19,7 +19,7 @@ from cryptography.x509 import ocsp
 from tests.simulator.issuing import SOURCE, Kept, device_name, issue, make_responder, publish
 from tests.simulator.processes import PATIENCE, Served, serving
 from tests.simulator.queries import find_token
-from tests.simulator.running import done, run
+from tests.simulator.running import denied, done, run
 from vagus.authority import shards
 from vagus.errors import IntegrityFailure
 from vagus.reasons import Reason
@@ -78,8 +78,7 @@ def lost_once(hospital_once: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     make_responder(folder)
     before, revoked = issue(folder, 1), issue(folder, 2)
     publish(folder, "early")
-    token = done(folder, "token", "make", device_name(1), "--json").facts["token"]
-    (place / "token").write_text(token)
+    (place / "token").write_text(done(folder, "token", "make", device_name(1), "--json").facts["token"])
     done(folder, "backup", str(place / "backup.tar"))
     behind = issue(folder, 3)
     done(folder, "device", "revoke", device_name(2), "--reason", "keyCompromise", "--yes")
@@ -145,8 +144,7 @@ def test_the_log_goes_on_where_the_world_saw_it_last(lost: Lost, tmp_path: Path)
 
     # and it is content with what is published next
     issue(back, 3, "again")
-    published = publish(back, "next")
-    lost.remember(published.log)
+    lost.remember(publish(back, "next").log)
     assert done(back, "audit", "verify", *against, "--json").facts["verdict"] == "sound"
     kinds = [row["kind"] for row in done(back, "audit", "show", "--limit", "9", "--json").facts]
     assert kinds[: kinds.index("gap-accepted") + 1][-2:] == ["restored", "gap-accepted"]
@@ -256,8 +254,7 @@ def test_a_status_node_over_a_database_that_was_set_back_is_blind_until_the_gap_
     elif left == "published":
         shutil.rmtree(hospital / "log")
     place, serial = hospital / "published" / NEWEST_LIST, x509.load_der_x509_certificate(stolen).serial_number
-    refused = run(hospital, "serve", "--issue-for", "h1/icu")
-    assert (refused.code, refused.reason) == (3, "RESTORE_UNSETTLED")
+    denied(hospital, 3, "RESTORE_UNSETTLED", "serve", "--issue-for", "h1/icu")
     with monkeypatch.context() as patched:
         patched.setenv("VAGUS_PASSPHRASE_SOURCE", "ocsp=env:TEST_PASSPHRASE")  # a status node has no other
         with serving(hospital, "--role", "status") as served:
@@ -357,13 +354,10 @@ def test_a_status_node_hands_out_no_list_of_the_backup_after_the_gap_was_closed_
 def test_without_the_published_log_nothing_goes_on_under_the_old_name(lost: Lost, tmp_path: Path) -> None:
     back = brought_back(lost, tmp_path, with_log=False)
     evidence = ("--checkpoint", str(lost.kept.checkpoint), "--crl", str(lost.kept.lists))
-    refused = run(back, "restore-gap", *evidence, "--accept", "--yes")
-    assert (refused.code, refused.reason) == (3, "LOG_TRUNCATED")
-    assert "--new-origin" in refused.err
+    assert "--new-origin" in denied(back, 3, "LOG_TRUNCATED", "restore-gap", *evidence, "--accept", "--yes").err
     assert run(back, "token", "make", device_name(3)).reason == "RESTORE_UNSETTLED"
 
-    same = run(back, "restore-gap", *evidence, "--accept", "--new-origin", "log.test", "--yes")
-    assert (same.code, same.reason) == (2, "BAD_ARGUMENT")
+    denied(back, 2, "BAD_ARGUMENT", "restore-gap", *evidence, "--accept", "--new-origin", "log.test", "--yes")
     closed = close(back, lost, "--accept", "--new-origin", "log.test/2")
     assert str(closed["log_key"]).startswith("log.test/2+")
     assert states(back)[lost.serial(lost.revoked)] == "revoked", "the lists told so"
@@ -389,13 +383,11 @@ def test_lists_that_the_restore_was_shown_are_written_down_though_nobody_gives_t
 def test_an_old_copy_of_the_published_log_is_not_taken_for_the_newest(lost: Lost, tmp_path: Path) -> None:
     early = lost.backup.parent / "early" / "log"
     newest = ("--checkpoint", str(lost.kept.checkpoint))
-    refused = run(tmp_path / "back", "restore", str(lost.backup), "--published", str(early), *newest)
-    assert (refused.code, refused.reason) == (5, "LOG_TRUNCATED")
+    denied(tmp_path / "back", 5, "LOG_TRUNCATED", "restore", str(lost.backup), "--published", str(early), *newest)
     assert not (tmp_path / "back").exists()
 
     back = brought_back(lost, tmp_path, with_log=False)
-    refused = run(back, "restore-gap", "--published", str(early), *newest, "--accept", "--yes")
-    assert (refused.code, refused.reason) == (5, "LOG_TRUNCATED")
+    denied(back, 5, "LOG_TRUNCATED", "restore-gap", "--published", str(early), *newest, "--accept", "--yes")
     # for a log under another name it is good enough: it tells what it can
     done(back, "restore-gap", "--published", str(early), *newest, "--accept", "--new-origin", "log.test/2", "--yes")
     assert done(back, "audit", "verify", "--json").facts["verdict"] == "sound"
@@ -403,8 +395,7 @@ def test_an_old_copy_of_the_published_log_is_not_taken_for_the_newest(lost: Lost
 
 def test_the_published_log_may_be_found_later(lost: Lost, tmp_path: Path) -> None:
     back = brought_back(lost, tmp_path, with_log=False)
-    closed = close(back, lost, "--published", str(lost.kept.log), "--accept")
-    assert closed["issued"] == 1
+    assert close(back, lost, "--published", str(lost.kept.log), "--accept")["issued"] == 1
     lost.remember(publish(back, "next").log)
 
 
@@ -412,8 +403,7 @@ def test_without_any_checkpoint_the_published_log_is_taken_at_the_operators_word
     back = brought_back(lost, tmp_path)
     done(back, "restore-gap", "--unsafe-no-checkpoint", "--accept", "--yes")
     assert done(back, "audit", "verify", "--against", str(lost.kept.checkpoint), "--json").facts["caveat"] is None
-    again = run(back, "restore-gap", "--unsafe-no-checkpoint", "--accept", "--yes")
-    assert (again.code, again.reason) == (3, "ALREADY_EXISTS")
+    denied(back, 3, "ALREADY_EXISTS", "restore-gap", "--unsafe-no-checkpoint", "--accept", "--yes")
 
 
 def test_a_backup_behind_which_nothing_was_published_goes_on_at_once(hospital: Path, tmp_path: Path) -> None:
@@ -465,8 +455,7 @@ def test_a_spent_token_stays_spent(lost: Lost, tmp_path: Path, hospital: Path) -
 
 def test_a_list_of_another_house_is_refused(lost: Lost, tmp_path: Path, maker: Path) -> None:
     foreign = next(iter((maker / "published").rglob("*.crl")))
-    refused = run(tmp_path / "back", "restore", str(lost.backup), "--crl", str(foreign))
-    assert (refused.code, refused.reason) == (1, "CRL_INVALID")
+    denied(tmp_path / "back", 1, "CRL_INVALID", "restore", str(lost.backup), "--crl", str(foreign))
     assert not (tmp_path / "back").exists()
 
 
@@ -475,8 +464,7 @@ def test_a_checkpoint_of_another_history_closes_nothing(lost: Lost, tmp_path: Pa
     forged = tmp_path / "checkpoint"
     forged.write_text("\n".join([lines[0], "5", *lines[2:]]) + "\n")
     back = brought_back(lost, tmp_path)
-    refused = run(back, "restore-gap", "--checkpoint", str(forged), "--accept", "--yes")
-    assert (refused.code, refused.reason) == (5, "CHECKPOINT_INVALID")
+    denied(back, 5, "CHECKPOINT_INVALID", "restore-gap", "--checkpoint", str(forged), "--accept", "--yes")
     assert run(back, "ceremony", "--yes").reason == "RESTORE_UNSETTLED"
 
 
@@ -492,8 +480,17 @@ def test_a_house_that_was_forked_by_hand_is_caught(lost: Lost, tmp_path: Path) -
         house.writer.submit(
             lambda batch: set_restored(batch.connection, batch.at, size=1, backup_sha256=bytes(32))
         ).result()
-    refused = run(back, "restore-gap", "--published", str(lost.kept.log), "--unsafe-no-checkpoint", "--accept", "--yes")
-    assert (refused.code, refused.reason) == (5, "LOG_TAMPERED")
+    denied(
+        back,
+        5,
+        "LOG_TAMPERED",
+        "restore-gap",
+        "--published",
+        str(lost.kept.log),
+        "--unsafe-no-checkpoint",
+        "--accept",
+        "--yes",
+    )
 
 
 def test_a_database_that_other_tools_brought_back_issues_nothing_until_its_gap_is_closed(
@@ -506,8 +503,7 @@ def test_a_database_that_other_tools_brought_back_issues_nothing_until_its_gap_i
     kept = publish(hospital)
     set_back(hospital, tmp_path / "old.sqlite3")
     for command in (("device", "hold", device_name(2)), ("serve", "--issue-for", "h1/icu")):
-        refused = run(hospital, *command)
-        assert (refused.code, refused.reason) == (3, "RESTORE_UNSETTLED"), command
+        denied(hospital, 3, "RESTORE_UNSETTLED", *command)
     closed = done(hospital, "restore-gap", "--checkpoint", str(kept.checkpoint), "--accept", "--yes", "--json").facts
     assert closed["issued"] == 1
     assert done(hospital, "audit", "verify", "--against", str(kept.checkpoint), "--json").facts["verdict"] == "sound"
@@ -533,8 +529,7 @@ def test_a_database_that_was_set_back_and_written_on_calls_nobody_good(
     monkeypatch.setenv("VAGUS_PASSPHRASE_SOURCE", "ocsp=env:TEST_PASSPHRASE")  # a status node has no other
     with serving(hospital, "--role", "status") as served:
         assert ocsp_status(served, stolen) is ocsp.OCSPResponseStatus.TRY_LATER
-    refused = run(hospital, "token", "make", device_name(3))
-    assert (refused.code, refused.reason) == (3, "RESTORE_UNSETTLED")
+    denied(hospital, 3, "RESTORE_UNSETTLED", "token", "make", device_name(3))
 
 
 def test_a_key_that_was_compromised_behind_the_backup_stays_blocked(lost: Lost, tmp_path: Path) -> None:

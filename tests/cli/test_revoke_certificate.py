@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.cli.revocation.test_commands import certificate_of, equipped, equipped_once, states
-from tests.simulator.running import done, run
+from tests.simulator.running import denied, done, run
 from vagus.operations.devices import find_named
 from vagus.records.authorities import list_authorities
 from vagus.records.certificates import list_of_device, load_bytes
@@ -55,8 +55,7 @@ def test_a_chain_behind_a_devices_certificate_does_not_revoke_its_unit(equipped:
     assert (dry["certificates"], dry["devices"]) == (1, 1)
     bundle = tmp_path / "authorities.pem"
     bundle.write_bytes(pem(unit_der(equipped), unit_der(equipped)))
-    refused = run(equipped, "revoke", "--certificate", str(bundle), "--yes")
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    refused = denied(equipped, 2, "BAD_ARGUMENT", "revoke", "--certificate", str(bundle), "--yes")
     assert "all 2 certificates are authorities'" in refused.err
     assert set(states(equipped)) == {"issued"}
     dry = done(equipped, "revoke", "--certificate", str(alone), "--dry-run", "--json").facts
@@ -84,7 +83,6 @@ def test_what_is_not_ours_is_refused_by_name(
     ours = tmp_path / "ours.cer"
     ours.write_bytes(der_of(equipped, 2))
     monkeypatch.setattr("vagus.fleet.revocation_targets.find_certificate", lambda *_: None)
-    never = run(equipped, "revoke", "--certificate", str(ours), "--yes")
-    assert (never.code, never.reason) == (3, "NOT_ISSUED")
+    never = denied(equipped, 3, "NOT_ISSUED", "revoke", "--certificate", str(ours), "--yes")
     assert "is signed with the key of h1/icu#1, which never issued it" in never.err
     assert set(states(equipped)) == {"issued"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.revocation.test_commands import TWO_PERSONS, equipped, equipped_once, states
-from tests.simulator.running import answer, done, run
+from tests.simulator.running import answer, denied, done, run
 from vagus.operations.devices import find_named
 from vagus.records.certificates import list_of_device
 from vagus.records.keys import find_key
@@ -62,8 +62,7 @@ def test_a_leaked_key_that_nobody_has_shown_yet_is_blocked_and_asked_again_it_is
 
 
 def test_what_lives_for_the_key_is_revoked_by_a_plan_and_the_output_says_both(equipped: Path) -> None:
-    key = key_of(equipped, "AIP3-000002")
-    ended = answer(equipped, "y\n", "revoke", "--key", key, *COMPROMISED)
+    ended = answer(equipped, "y\n", "revoke", "--key", key_of(equipped, "AIP3-000002"), *COMPROMISED)
     assert ended.code == 0
     assert "Revoke 1 certificate of 1 device and block the key now, for good?" in ended.err
     assert "The key is blocked: no certificate is issued for it any more." in ended.out
@@ -91,7 +90,6 @@ def test_without_a_compromise_there_is_nothing_to_do_for_a_key_that_no_certifica
 ) -> None:
     asked = ("revoke", "--key", UNSEEN, *more)
     dry = run(equipped, *asked, "--dry-run", "--json")
-    assert (dry.code, dry.facts["key_is_blocked"], "nothing that lives" in dry.err) == (3, None, True)
-    refused = run(equipped, *asked, "--yes")
-    assert (refused.code, refused.reason) == (3, "NOT_FOUND")
+    assert (dry.code, dry.facts["key_is_blocked"], "nothing to do" in dry.err) == (3, None, True)
+    denied(equipped, 3, "NOT_FOUND", *asked, "--yes")
     assert not is_blocked(equipped, UNSEEN)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.revocation.test_commands import approved_plan, equipped, equipped_once, second_person, states
-from tests.simulator.running import END_OF_INPUT, answer, done, run
+from tests.simulator.running import END_OF_INPUT, answer, denied, done, run
 
 __all__ = ["equipped", "equipped_once"]
 
@@ -193,8 +193,7 @@ def test_a_selection_is_told_in_words_of_each_kind(equipped: Path) -> None:
         (("--authority", "h1/icu"), "issued by h1/icu#1", {"authorities": ["h1/icu#1"]}),
         (("--model", "Aorta IP3", "--unit", "h1/icu"), of_model, {"model": "Aorta IP3", **unit}),
     ):
-        proposed = run(equipped, "revoke", *named, "--hold", "--stages", "50", "--yes", "--json")
-        plan = proposed.facts["id"]
+        plan = run(equipped, "revoke", *named, "--hold", "--stages", "50", "--yes", "--json").facts["id"]
         assert words in said(done(equipped, "revoke", "show", str(plan)).out), named
         selection = done(equipped, "revoke", "show", str(plan), "--json").facts["selection"]
         assert {name: value for name, value in selection.items() if value} == facts
@@ -203,8 +202,7 @@ def test_a_selection_is_told_in_words_of_each_kind(equipped: Path) -> None:
 
 def test_a_plan_that_has_not_begun_is_not_paused(equipped: Path) -> None:
     run(equipped, "revoke", "--unit", "h1/icu", "--yes")
-    refused = run(equipped, "revoke", "pause", "1")
-    assert (refused.code, refused.reason) == (3, "DEVICE_STATE")
+    refused = denied(equipped, 3, "DEVICE_STATE", "revoke", "pause", "1")
     assert "has not begun" in refused.err
     assert "vagus revoke stop 1" in refused.err
 
@@ -225,8 +223,7 @@ def test_an_option_before_a_subcommand_is_not_dropped_without_a_word(
 def test_a_reason_of_holds_is_refused_at_once_with_the_option_that_is_meant(
     equipped_once: Path, reason: str, remedy: str
 ) -> None:
-    refused = run(equipped_once, "revoke", "--unit", "h1/icu", "--reason", reason, "--dry-run")
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    refused = denied(equipped_once, 2, "BAD_ARGUMENT", "revoke", "--unit", "h1/icu", "--reason", reason, "--dry-run")
     assert remedy in refused.err
     unknown = run(equipped_once, "revoke", "--unit", "h1/icu", "--reason", "boredom")
     assert (unknown.code, reason in unknown.err, "privilegeWithdrawn" in unknown.err) == (2, False, True)

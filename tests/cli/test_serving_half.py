@@ -17,7 +17,7 @@ from sqlalchemy import update
 
 from tests.cli.test_main_path import eventually
 from tests.simulator.processes import serving
-from tests.simulator.running import done, run
+from tests.simulator.running import denied, done, run
 from vagus.records.authorities import list_authorities
 from vagus.records.engine.database import open_database
 from vagus.records.engine.tables import authorities
@@ -153,7 +153,6 @@ def test_a_plan_in_force_with_another_status_url_is_neither_taken_nor_served(wat
         served.process.send_signal(signal.SIGHUP)
         eventually(lambda: "Keep http://127.0.0.1:1" in ask(address, "/health"))
     for how in (("--issue-for", "h1/icu"), ("--role", "status")):
-        refused = run(watched, "serve", *how, *ALL)
-        assert (refused.code, refused.reason) == (3, "AUTHORITY_IN_USE"), how
+        denied(watched, 3, "AUTHORITY_IN_USE", "serve", *how, *ALL)
     (finding,) = [one for one in json.loads(run(watched, "doctor", "--json").out) if one["check"] == "published"]
     assert (finding["state"], "cannot become http://crl.moved.example" in finding["finding"]) == ("failing", True)

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.issuing import device_name, issue
-from tests.simulator.running import END_OF_INPUT, answer, done, run
+from tests.simulator.running import END_OF_INPUT, answer, denied, done, run
 
 
 @pytest.mark.parametrize("named", ["foo", "Aorta IP3-000001", "a" * 200])
 def test_what_names_no_device_is_told_the_two_ways_of_naming_one(hospital: Path, named: str) -> None:
-    refused = run(hospital, "device", "show", named)
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    refused = denied(hospital, 2, "BAD_ARGUMENT", "device", "show", named)
     assert "MODEL:SERIAL" in refused.err
     assert "vagus device list" in refused.err
     assert len(refused.err) < 400
@@ -28,16 +27,12 @@ def test_the_help_of_a_revocation_lists_every_reason(hospital: Path, command: tu
 
 
 def test_a_backup_that_is_not_there_is_a_bad_argument(tmp_path: Path) -> None:
-    refused = run(tmp_path / "back", "restore", str(tmp_path / "nope.tar"))
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
-    assert "nope.tar" in refused.err
+    assert "nope.tar" in denied(tmp_path / "back", 2, "BAD_ARGUMENT", "restore", str(tmp_path / "nope.tar")).err
     assert not (tmp_path / "back").exists()
 
 
 def test_a_ceremony_without_a_plan_says_what_comes_first(fresh: Path) -> None:
-    refused = run(fresh, "ceremony", "--yes")
-    assert (refused.code, refused.reason) == (3, "CEREMONY_NEEDED")
-    assert "vagus plan apply" in refused.err
+    assert "vagus plan apply" in denied(fresh, 3, "CEREMONY_NEEDED", "ceremony", "--yes").err
 
 
 def test_a_second_birth_certificate_for_one_serial_number_is_asked_for_by_name(maker: Path, tmp_path: Path) -> None:
@@ -49,9 +44,7 @@ def test_a_second_birth_certificate_for_one_serial_number_is_asked_for_by_name(m
     first = (tmp_path / "first" / "AIP3-000002" / "certificate.pem").read_bytes()
     done(maker, *make("first"))
     assert (tmp_path / "first" / "AIP3-000002" / "certificate.pem").read_bytes() == first, "the same key, the same one"
-    refused = run(maker, *make("second"))
-    assert (refused.code, refused.reason) == (3, "ALREADY_EXISTS")
-    assert "AIP3-000002" in refused.err
+    assert "AIP3-000002" in denied(maker, 3, "ALREADY_EXISTS", *make("second")).err
     assert not (tmp_path / "second" / "AIP3-000002" / "certificate.pem").exists()
     done(maker, *make("second", "--again"))
     assert (tmp_path / "second" / "AIP3-000002" / "certificate.pem").read_bytes() != first
@@ -75,14 +68,11 @@ def test_a_second_birth_certificate_for_one_serial_number_is_asked_for_by_name(m
 def test_wrong_arguments_are_one_line_with_value_and_remedy_and_one_object_for_programs(
     tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    refused = run(tmp_path, *arguments)
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
-    said, _reason = refused.err.splitlines()
+    said, _reason = denied(tmp_path, 2, "BAD_ARGUMENT", *arguments).err.splitlines()
     for word in words:
         assert word in said
     if len(arguments) > 1:
-        error = json.loads(run(tmp_path, *arguments, "--json").err)["error"]
-        assert error["reason"] == "BAD_ARGUMENT"
+        assert json.loads(run(tmp_path, *arguments, "--json").err)["error"]["reason"] == "BAD_ARGUMENT"
 
 
 @pytest.mark.parametrize("group", ["ca", "device", "plan", "audit"])
@@ -99,8 +89,7 @@ def test_a_group_alone_shows_its_help(tmp_path: Path, group: str) -> None:
 def test_a_misspelt_unit_hospital_or_model_does_not_look_like_one_without_devices(
     hospital: Path, option: str, wrong: str, known: str
 ) -> None:
-    refused = run(hospital, "device", "list", option, wrong)
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    refused = denied(hospital, 2, "BAD_ARGUMENT", "device", "list", option, wrong)
     assert wrong in refused.err
     assert known in refused.err
     done(hospital, "device", "list", option, known)
@@ -108,15 +97,13 @@ def test_a_misspelt_unit_hospital_or_model_does_not_look_like_one_without_device
 
 def test_no_token_is_made_that_could_not_be_written(hospital: Path, tmp_path: Path) -> None:
     place = tmp_path / "none" / "token"
-    refused = run(hospital, "token", "make", "Aorta IP3:AIP3-000001", "--out", str(place))
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    refused = denied(hospital, 2, "BAD_ARGUMENT", "token", "make", "Aorta IP3:AIP3-000001", "--out", str(place))
     assert str(place.parent) in refused.err
     assert done(hospital, "audit", "show", "--kind", "token-made", "--json").facts == []
 
 
 def test_a_generation_is_retired_by_its_number_alone(hospital: Path) -> None:
-    refused = run(hospital, "ca", "retire", "h1/icu")
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    refused = denied(hospital, 2, "BAD_ARGUMENT", "ca", "retire", "h1/icu")
     assert "h1/icu#1" in refused.err
     assert done(hospital, "ca", "show", "h1/icu", "--json").facts["state"] == "active"
 
@@ -195,8 +182,7 @@ def test_a_database_that_is_not_there_is_not_begun_beside_the_real_one(hospital:
     settings = hospital / "vagus.toml"
     settings.write_text(settings.read_text().replace("sqlite:///vagus.sqlite3", "sqlite:///vagus.sqlite"))
     for command in (("device", "list"), ("upgrade",), ("doctor",)):
-        refused = run(hospital, *command)
-        assert (refused.code, refused.reason) == (2, "BAD_SETTINGS")
+        refused = denied(hospital, 2, "BAD_SETTINGS", *command)
         assert str(hospital / "vagus.sqlite") in refused.err
         assert "correct the path" in refused.err
     assert not (hospital / "vagus.sqlite").exists()
@@ -204,8 +190,7 @@ def test_a_database_that_is_not_there_is_not_begun_beside_the_real_one(hospital:
 
 def test_a_folder_without_the_plan_that_was_applied_says_to_copy_it(hospital: Path) -> None:
     (hospital / "plan.toml").unlink()
-    refused = run(hospital, "serve", "--role", "status")
-    assert (refused.code, refused.reason) == (3, "CEREMONY_NEEDED")
+    refused = denied(hospital, 3, "CEREMONY_NEEDED", "serve", "--role", "status")
     assert f"{hospital / 'plan.toml'} is not here, though a plan was applied" in refused.err
     assert "vagus plan apply" not in refused.err
 
@@ -216,8 +201,7 @@ def test_a_place_that_sqlite_may_not_write_is_named_with_what_helps(hospital: Pa
         beside = hospital / f"vagus.sqlite3{suffix}"
         beside.unlink(missing_ok=True)
         beside.mkdir()  # root may write everything, but not this
-    refused = run(hospital, *arguments)
-    assert (refused.code, refused.reason) == (4, "DATABASE_UNAVAILABLE")
+    refused = denied(hospital, 4, "DATABASE_UNAVAILABLE", *arguments)
     assert f"beside {hospital / 'vagus.sqlite3'}" in refused.err
     assert "to the user that runs this" in refused.err
     assert "try again" not in refused.err
@@ -227,6 +211,5 @@ def test_a_place_that_sqlite_may_not_write_is_named_with_what_helps(hospital: Pa
 def test_a_file_that_is_no_sealed_crl_is_wrong_use(hospital: Path, tmp_path: Path, content: str) -> None:
     odd = tmp_path / "odd.txt"
     odd.write_text(content)
-    refused = run(hospital, "ca", "emergency", str(odd), "--yes")
-    assert (refused.code, refused.reason) == (2, "BAD_ARGUMENT")
+    refused = denied(hospital, 2, "BAD_ARGUMENT", "ca", "emergency", str(odd), "--yes")
     assert f"{odd}: it is no sealed CRL" in refused.err

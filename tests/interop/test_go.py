@@ -76,8 +76,7 @@ def test_it_goes_through_the_gate(
     client: Client, hospital: Hospital, pump: Bearer, revoked: Bearer, group: str
 ) -> None:
     where = (f"127.0.0.1:{hospital.port('control')}", "control.test.example", hospital.authority("root"))
-    told = client("get", *where, pump.chain, pump.key, group)
-    said, _, version, staple, *line = told.text.split()
+    said, _, version, staple, *line = client("get", *where, pump.chain, pump.key, group).text.split()
     assert (said, version, line) == (group, "1.3", ["HTTP/1.1", "200", "OK"])
     assert int(staple) > 500
     assert "HTTP/1.1 403" in client("get", *where, revoked.chain, revoked.key, group)

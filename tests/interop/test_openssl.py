@@ -300,8 +300,7 @@ class TestConnections:
         succeed("openssl", "req", "-x509", "-utf8", "-subj", words, *made)
         assert x509.load_pem_x509_certificate(fake.read_bytes()).subject == pump.certificate.subject
         bearer = Bearer("fake", pump.device, fake, fake, key)
-        told = s_client(hospital, "control", who=bearer, said=REQUEST)
-        assert "HTTP/1.1 403" in told
+        assert "HTTP/1.1 403" in s_client(hospital, "control", who=bearer, said=REQUEST)
 
     def test_hybrid_key_exchange(self, hospital: Hospital, pump: Bearer) -> None:
         if version_of("openssl", "version") < (3, 5, 0):

@@ -64,6 +64,13 @@ def done(folder: Path, *arguments: str) -> Outcome:
     return outcome
 
 
+def denied(folder: Path, code: int, reason: str, *arguments: str) -> Outcome:
+    """A command that must fail with this exit code and reason."""
+    outcome = run(folder, *arguments)
+    assert (outcome.code, outcome.reason) == (code, reason), (arguments, outcome)
+    return outcome
+
+
 END_OF_INPUT = "\x04"
 
 

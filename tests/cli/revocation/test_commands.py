@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.conftest import copied
 from tests.simulator.orders import order_for
-from tests.simulator.running import done, run
+from tests.simulator.running import denied, done, run
 from vagus.identifiers import DeviceId
 from vagus.keystore import private_keys
 from vagus.operations.devices import find_named
@@ -133,8 +133,7 @@ def test_a_second_person_approves_and_then_it_runs_in_stages(equipped: Path, mon
     assert "approvals are missing" in waiting.err
     plan = str(waiting.facts["id"])
     assert run(equipped, "revoke", "run", plan).code == 3
-    again = run(equipped, "revoke", "approve", plan, "--yes")
-    assert (again.code, again.reason) == (3, "ALREADY_EXISTS")
+    denied(equipped, 3, "ALREADY_EXISTS", "revoke", "approve", plan, "--yes")
     second_person(equipped, monkeypatch)
     assert "It may run" in done(equipped, "revoke", "approve", plan, "--yes").out
     first = done(equipped, "revoke", "run", plan, "--json").facts
@@ -143,8 +142,7 @@ def test_a_second_person_approves_and_then_it_runs_in_stages(equipped: Path, mon
     last = done(equipped, "revoke", "resume", plan, "--yes", "--json").facts
     assert (last["state"], last["done"]) == ("done", 12)
     assert set(states(equipped)) == {"revoked"}
-    over = run(equipped, "revoke", "run", plan)
-    assert (over.code, over.reason) == (3, "DEVICE_STATE")
+    denied(equipped, 3, "DEVICE_STATE", "revoke", "run", plan)
 
 
 def test_a_run_that_was_killed_goes_on_where_it_stood(equipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,8 +216,7 @@ def test_devices_whose_keys_are_lost_are_locked_out_with_their_certificates(equi
     assert pump_state(equipped, 1) == "received"
     assert done(equipped, "revoke", *BATCH, "--reason", reason).facts["locks_devices_out"] is True
     assert [pump_state(equipped, number) for number in (1, 2, 3, 4)] == ["recalled"] * 3 + ["received"]
-    refused = run(equipped, "token", "make", pump)
-    assert (refused.code, refused.reason) == (3, "DEVICE_STATE")
+    denied(equipped, 3, "DEVICE_STATE", "token", "make", pump)
     kinds = {row["kind"] for row in done(equipped, "audit", "show", "--limit", "40", "--json").facts}
     assert {"revocation", "device-state-changed", "tokens-expired"} <= kinds
     done(equipped, "audit", "verify")
@@ -348,8 +345,7 @@ def test_what_cannot_be_done_has_its_reason(
     equipped_once: Path, arguments: tuple[str, ...], code: int, reason: str
 ) -> None:
     more = () if arguments and arguments[0] in {"run", "approve", "show"} else ("--yes",)
-    refused = run(equipped_once, "revoke", *arguments, *more)
-    assert (refused.code, refused.reason) == (code, reason)
+    denied(equipped_once, code, reason, "revoke", *arguments, *more)
 
 
 def test_more_than_a_statement_can_name_is_refused(equipped_once: Path) -> None:
