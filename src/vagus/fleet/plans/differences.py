@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vagus.errors import Conflict, Misconfigured
+from vagus.fleet.lifecycle import HAS_ENDED
 from vagus.fleet.plans.status_urls import check_status_url
 from vagus.policy.plan_files import PlannedModel
 from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedUnit
 from vagus.reasons import Reason
+from vagus.records.models import ModelRow
+from vagus.records.plan_rows import ExistingAuthorityRow, ExistingDeviceRow
 
 ProfileOf = Callable[[str], str | None]
 """A device category to the name of its profile; None for a category that the policy pack does not know."""
@@ -36,39 +39,6 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class ExistingAuthority:
-    """The newest generation of an authority. `live` counts its certificates that are still valid."""
-
-    name: str
-    kind: str
-    state: str  # requested, active, retired, revoked
-    generation: int
-    live: int
-
-
-@dataclass(frozen=True, slots=True)
-class ExistingModel:
-    """A model as it is now."""
-
-    maker: str
-    category: str
-    profile: str
-    anchor_sha256: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class ExistingDevice:
-    """A device as it is now, by what a plan can say of it."""
-
-    id: str
-    unit: str
-    place: str | None
-    profile: str
-    host_names: tuple[str, ...] = ()
-    has_ended: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class AlteredDevice:
     """An existing device that gets another profile, other host names, or both; None: as they are."""
 
@@ -84,10 +54,10 @@ class ExistingState:
 
     group_domain: str | None
     plan_sha256: bytes | None
-    authorities: Mapping[str, ExistingAuthority] = field(default_factory=dict)
+    authorities: Mapping[str, ExistingAuthorityRow] = field(default_factory=dict)
     units: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # name -> organisation, title
-    models: Mapping[str, ExistingModel] = field(default_factory=dict)
-    devices: Mapping[tuple[str, str], ExistingDevice] = field(default_factory=dict)  # (model, maker's serial)
+    models: Mapping[str, ModelRow] = field(default_factory=dict)
+    devices: Mapping[tuple[str, str], ExistingDeviceRow] = field(default_factory=dict)  # (model, maker's serial)
     named_urls: Mapping[str, str] = field(default_factory=dict)  # status URL -> which certificate names it
 
 
@@ -100,7 +70,7 @@ class Difference:
     units: tuple[PlannedUnit, ...] = ()
     models: tuple[tuple[PlannedModel, str], ...] = ()  # with the profile of its category
     authorities: tuple[PlannedAuthority, ...] = ()
-    retired: tuple[ExistingAuthority, ...] = ()
+    retired: tuple[ExistingAuthorityRow, ...] = ()
     devices: tuple[tuple[PlannedDevice, str], ...] = ()  # with its profile
     moved: tuple[tuple[str, str | None], ...] = ()  # device id, new place
     altered: tuple[AlteredDevice, ...] = ()
@@ -131,11 +101,11 @@ def difference(
     new = tuple(one for one in wanted if _is_missing(existing.authorities.get(one.name)))
     retired = _retired({one.name for one in wanted}, existing)
     changes = [*_authority_changes(new, retired, existing)]
+    # A plan that differs only in titles or listeners is adopted too, and the ledger says so.
+    is_new_plan = plan.sha256 != existing.plan_sha256
+    adopted = [Change(Act.CHANGE, "plan", "adopted plan", "listeners and words")] if is_new_plan else []
     if not isinstance(plan, HospitalPlan):
-        _add_plan_change(changes, is_new=plan.sha256 != existing.plan_sha256)
-        return Difference(
-            None, plan.sha256 != existing.plan_sha256, authorities=new, retired=retired, changes=tuple(changes)
-        )
+        return Difference(None, is_new_plan, authorities=new, retired=retired, changes=(*changes, *adopted))
     _check_domain(plan, existing)
     profiles = {model.name: _profile(model, profile_of) for model in plan.models}
     units = tuple(one for one in plan.units if existing.units.get(str(one.name)) != (one.organisation, one.title))
@@ -159,10 +129,9 @@ def difference(
     changes += [Change(Act.ADD, "devices", f"{unit} {model}", str(count)) for (unit, model), count in counted.items()]
     changes += [Change(Act.CHANGE, "device", device, f"place: {place or 'none'}") for device, place in moved]
     changes += _altered_changes(altered)
-    _add_plan_change(changes, is_new=plan.sha256 != existing.plan_sha256)
     return Difference(
         group_domain=plan.group_domain if existing.group_domain is None else None,
-        is_new_plan=plan.sha256 != existing.plan_sha256,
+        is_new_plan=is_new_plan,
         units=units,
         models=models,
         authorities=new,
@@ -170,16 +139,16 @@ def difference(
         devices=devices,
         moved=moved,
         altered=altered,
-        changes=tuple(changes),
+        changes=(*changes, *adopted),
         remarks=remarks,
     )
 
 
-def _is_missing(existing: ExistingAuthority | None) -> bool:
+def _is_missing(existing: ExistingAuthorityRow | None) -> bool:
     return existing is None or existing.state not in _IN_USE
 
 
-def _retired(wanted: set[str], existing: ExistingState) -> tuple[ExistingAuthority, ...]:
+def _retired(wanted: set[str], existing: ExistingState) -> tuple[ExistingAuthorityRow, ...]:
     """The authorities that the plan no longer has, children before parents; refused while certificates live on them."""
     gone = [one for one in existing.authorities.values() if one.name not in wanted and one.state in _IN_USE]
     for one in gone:
@@ -193,7 +162,7 @@ def _retired(wanted: set[str], existing: ExistingState) -> tuple[ExistingAuthori
 
 
 def _authority_changes(
-    new: tuple[PlannedAuthority, ...], retired: tuple[ExistingAuthority, ...], existing: ExistingState
+    new: tuple[PlannedAuthority, ...], retired: tuple[ExistingAuthorityRow, ...], existing: ExistingState
 ) -> Iterator[Change]:
     for one in new:
         before = existing.authorities.get(one.name)
@@ -231,7 +200,7 @@ def _model_differs(
     if before is None:
         return True
     anchor = (anchors or {}).get(model.name, before.anchor_sha256)
-    return before != ExistingModel(model.maker, model.category, profile, anchor)
+    return before != ModelRow(model.name, model.maker, model.category, profile, anchor)
 
 
 def _device_changes(
@@ -266,15 +235,13 @@ def _check_host_names(plan: HospitalPlan, existing: ExistingState) -> None:
     planned = {(device.model, device.maker_serial) for device in plan.each_device()}
     wanted = {name for group in plan.devices for name in group.host_names} | plan.listener_names
     for (model, serial), before in existing.devices.items():
-        if not before.host_names or before.has_ended or (model, serial) in planned:
-            continue
-        for name in before.host_names:
-            if name in wanted:
-                msg = (
-                    f"host_names: {name} belongs to {model} {serial} ({before.id}), which is in the inventory and "
-                    f"not in this plan; decommission it, or give another name"
-                )
-                raise Misconfigured(Reason.BAD_PLAN, msg, key="host_names", device=before.id)
+        taken = [name for name in before.host_names if name in wanted]
+        if taken and before.state not in HAS_ENDED and (model, serial) not in planned:
+            msg = (
+                f"host_names: {taken[0]} belongs to {model} {serial} ({before.id}), which is in the inventory and "
+                f"not in this plan; decommission it, or give another name"
+            )
+            raise Misconfigured(Reason.BAD_PLAN, msg, key="host_names", device=before.id)
 
 
 def _altered(plan: HospitalPlan, existing: ExistingState, profiles: Mapping[str, str]) -> tuple[AlteredDevice, ...]:
@@ -295,9 +262,8 @@ def _altered(plan: HospitalPlan, existing: ExistingState, profiles: Mapping[str,
                 found.append(AlteredDevice(before.id, device.model, profile, names))
     for (model, serial), before in existing.devices.items():
         known = existing.models.get(model)
-        if known is None or (model, serial) in planned or before.profile != known.profile:
-            continue
-        if profiles.get(model, known.profile) != before.profile:
+        follows = known is not None and (model, serial) not in planned and before.profile == known.profile
+        if follows and profiles.get(model, before.profile) != before.profile:
             found.append(AlteredDevice(before.id, model, profiles[model], None))
     return tuple(found)
 
@@ -310,9 +276,3 @@ def _altered_changes(altered: tuple[AlteredDevice, ...]) -> Iterator[Change]:
     for one in altered:
         if one.host_names is not None:
             yield Change(Act.CHANGE, "device", one.id, f"host names: {', '.join(one.host_names) or 'none'}")
-
-
-def _add_plan_change(changes: list[Change], *, is_new: bool) -> None:
-    """A plan that differs only in titles or listeners is adopted too, and the ledger says so."""
-    if is_new:
-        changes.append(Change(Act.CHANGE, "plan", "adopted plan", "listeners and words"))

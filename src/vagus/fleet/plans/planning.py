@@ -19,13 +19,10 @@ from vagus.durable_files import GROUP_FILE, replace_durably
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.fleet.devices import change_host_names, change_profile
 from vagus.fleet.inventory_entries import device_added, record_model
-from vagus.fleet.lifecycle import HAS_ENDED, DeviceState
+from vagus.fleet.lifecycle import DeviceState
 from vagus.fleet.plans.differences import (
     AlteredDevice,
     Difference,
-    ExistingAuthority,
-    ExistingDevice,
-    ExistingModel,
     ExistingState,
     ProfileOf,
     difference,
@@ -45,6 +42,7 @@ from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import load_installation
 from vagus.records.models import MakerAnchorRow, ModelRow, find_model, list_models, put_maker_anchor
 from vagus.records.plan_rows import (
+    ExistingAuthorityRow,
     count_live,
     list_existing_authorities,
     list_existing_devices,
@@ -206,21 +204,10 @@ class Planning:
             return ExistingState(
                 group_domain=load_installation(connection).group_domain,
                 plan_sha256=hashlib.sha256(self._adopted.read_bytes()).digest() if self._adopted.exists() else None,
-                authorities={
-                    one.name: ExistingAuthority(one.name, one.kind, one.state, one.generation, one.live)
-                    for one in list_existing_authorities(connection, at=at)
-                },
+                authorities={one.name: one for one in list_existing_authorities(connection, at=at)},
                 units={str(one.name): (one.organisation, one.title) for one in list_units(connection)},
-                models={
-                    one.name: ExistingModel(one.maker, one.category, one.profile, one.anchor_sha256)
-                    for one in list_models(connection)
-                },
-                devices={
-                    (one.model, one.maker_serial): ExistingDevice(
-                        one.id, one.unit, one.place, one.profile, one.host_names, one.state in HAS_ENDED
-                    )
-                    for one in list_existing_devices(connection)
-                },
+                models={one.name: one for one in list_models(connection)},
+                devices={(one.model, one.maker_serial): one for one in list_existing_devices(connection)},
                 named_urls=find_named_urls(connection, at=at),
             )
 
@@ -231,14 +218,11 @@ class Planning:
         for unit in todo.units:
             put_unit(batch.connection, UnitRow(unit.name, unit.organisation, unit.title))
         for model, profile in todo.models:
-            anchor = found.anchors.get(model.name)
-            digest: bytes | None
+            anchor, before = found.anchors.get(model.name), find_model(batch.connection, model.name)
+            digest = None if before is None else before.anchor_sha256
             if anchor is not None:
                 digest = hashlib.sha256(anchor).digest()
                 put_maker_anchor(batch.connection, MakerAnchorRow(digest, model.maker, anchor, added_at=batch.at))
-            else:
-                before = find_model(batch.connection, model.name)
-                digest = before.anchor_sha256 if before is not None else None
             record_model(batch, ModelRow(model.name, model.maker, model.category, profile, digest), by=by)
         for device_id, place in todo.moved:
             set_device_place(batch.connection, DeviceId(device_id), place, at=batch.at)
@@ -271,7 +255,7 @@ class Planning:
             append(batch, device_added(row, by=by))
 
 
-def _retire(batch: Batch, gone: ExistingAuthority, *, by: str) -> None:
+def _retire(batch: Batch, gone: ExistingAuthorityRow, *, by: str) -> None:
     """Retire an authority. Inside the transaction, count its live certificates again."""
     live = count_live(batch.connection, gone.name, at=batch.at)
     if live:
