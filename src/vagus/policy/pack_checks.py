@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vagus.policy.values import AuthorityRule, DeviceClass, Exposure, FailMode, Function, Rule, spell_duration
@@ -25,6 +24,7 @@ REQUIRED_PROFILES = (
     "root", "device-ca", "issuing-ca", "sdc-ca", "infrastructure-ca", "line-ca",
 )  # fmt: skip
 
+_MISSING = "this profile is missing; every pack has it, so add its table"
 _DAY = timedelta(days=1)
 _WEEK = 7 * _DAY
 _MINUTE = timedelta(minutes=1)
@@ -32,68 +32,64 @@ _CA_USES = frozenset({KeyUsage.KEY_CERT_SIGN, KeyUsage.CRL_SIGN})
 _VERIFY_ONLY = frozenset({KeyAlgorithm.ED25519, KeyAlgorithm.ED448})
 _RSA = frozenset({KeyAlgorithm.RSA2048, KeyAlgorithm.RSA3072, KeyAlgorithm.RSA4096})
 _AT_HOME = frozenset({Exposure.IMPLANTED, Exposure.WORN, Exposure.HOME})
-_LONGEST_OF: Mapping[str, timedelta] = MappingProxyType(
-    {
-        "gateway": 365 * _DAY,
-        "station": 365 * _DAY,
-        "technician": _DAY,
-        "emergency": 3 * _DAY,
-        "ocsp": 30 * _DAY,
-        "audit-sign": 365 * _DAY,
-        "root": 20 * 365 * _DAY,
-        "device-ca": 12 * 365 * _DAY,
-        "issuing-ca": 6 * 365 * _DAY,
-        "sdc-ca": 6 * 365 * _DAY,
-        "infrastructure-ca": 6 * 365 * _DAY,
-    }
-)
+_LONGEST_OF: Mapping[str, timedelta] = {
+    "gateway": 365 * _DAY,
+    "station": 365 * _DAY,
+    "technician": _DAY,
+    "emergency": 3 * _DAY,
+    "ocsp": 30 * _DAY,
+    "audit-sign": 365 * _DAY,
+    "root": 20 * 365 * _DAY,
+    "device-ca": 12 * 365 * _DAY,
+    "issuing-ca": 6 * 365 * _DAY,
+    "sdc-ca": 6 * 365 * _DAY,
+    "infrastructure-ca": 6 * 365 * _DAY,
+}
 _LONGEST_CRITICAL = 2 * 365 * _DAY  # class III or life-sustaining
 _LONGEST_DEVICE = 3 * 365 * _DAY
 _LONGEST_SHORT_LIVED = _WEEK
-_PARENTS: Mapping[str, str] = MappingProxyType(
-    {
-        "device_ca": "root",
-        "issuing_ca": "device_ca",
-        "sdc_ca": "root",
-        "infrastructure_ca": "root",
-        "line_ca": "maker_root",
-    }
-)
+_PARENTS: Mapping[str, str] = {
+    "device_ca": "root",
+    "issuing_ca": "device_ca",
+    "sdc_ca": "root",
+    "infrastructure_ca": "root",
+    "line_ca": "maker_root",
+}
 _NAME_CONSTRAINED = frozenset({"device-ca", "issuing-ca", "sdc-ca"})
+_OFFLINE = frozenset({"root", "device_ca", "maker_root"})
 _MUST_FAIL_SECURE = (Function.CONTROL, Function.PROGRAMMING, Function.FIRMWARE)
 _LONGEST_GRACE = _DAY
+_BOUNDS = (  # duration of the pack, the most that it may be, and of what
+    ("crl.resign_every", _DAY, "of online authorities"),
+    ("crl.publish_within", _MINUTE, "after a revocation"),
+    ("crl.longest_next_update", _WEEK, "of online authorities"),
+    ("ocsp.presigned_lifetime", _DAY, "of a response"),
+    ("ocsp.http_max_age", _MINUTE, "that caches may keep a response"),
+    ("enrolment.backdate", timedelta(hours=1), "that certificates may be early"),  # the lint on lifetimes allows it
+)
 
 
 def find_faults(pack: PackFile) -> list[Finding]:
     """Everything wrong with a pack whose types and spellings are right."""
     return [
         *_oids(pack),
-        *_presence(pack),
+        *((f"profiles.{name}", _MISSING) for name in REQUIRED_PROFILES if name not in pack.profiles),
         *(finding for name, table in pack.profiles.items() for finding in _profile(name, table)),
         *(finding for name, table in pack.rules.items() for finding in _rule(name, table, pack)),
         *_categories(pack),
         *_functions(pack),
         *_authorities(pack),
         *_renewal(pack),
+        *(finding for key, bound, of in _BOUNDS for finding in _over(key, _find_duration(pack, key), bound, of)),
         *_crl(pack),
         *_ocsp(pack),
-        *_enrolment(pack),
     ]
 
 
 def _oids(pack: PackFile) -> Iterator[Finding]:
-    is_documentation = pack.oids.arc == DOCUMENTATION_ARC or pack.oids.arc.startswith(DOCUMENTATION_ARC + ".")
-    if pack.oids.production and is_documentation:
-        yield (
-            "oids.production",
-            f"{DOCUMENTATION_ARC} is for examples (RFC 5612); set your own arc, or production = false",
-        )
-
-
-def _presence(pack: PackFile) -> Iterator[Finding]:
-    for name in REQUIRED_PROFILES:
-        if name not in pack.profiles:
-            yield f"profiles.{name}", "this profile is missing; every pack has it, so add its table"
+    if pack.oids.production and f"{pack.oids.arc}.".startswith(f"{DOCUMENTATION_ARC}."):
+        text = f"{DOCUMENTATION_ARC} is for examples (RFC 5612); set your own arc, or production = false"
+        yield "oids.production", text
 
 
 # --- profiles ----------------------------------------------------------------------------------------------------
@@ -101,6 +97,10 @@ def _presence(pack: PackFile) -> Iterator[Finding]:
 
 def _profile(name: str, table: ProfileTable) -> Iterator[Finding]:
     here = f"profiles.{name}"
+    for key in ("keys", "key_usage", "extended_key_usage", "policies"):
+        values = getattr(table, key)
+        if len(set(values)) != len(values):
+            yield f"{here}.{key}", "a value is named twice (for policies RFC 5280 4.2.1.4 forbids it); delete one"
     yield from _profile_keys(here, table)
     yield from _profile_uses(here, table)
     yield from _profile_purposes(here, table)
@@ -121,14 +121,10 @@ def _profile(name: str, table: ProfileTable) -> Iterator[Finding]:
             yield f"{here}.policies[{position}]", "anyPolicy is for authorities (RFC 5280 4.2.1.4); name a policy"
         elif not _is_oid(oid):
             yield f"{here}.policies[{position}]", f'{oid!r} is no OID; write numbers with dots, or "arc." and numbers'
-    if len(set(table.policies)) != len(table.policies):
-        yield f"{here}.policies", "a policy is named twice (RFC 5280 4.2.1.4 forbids it); delete one"
 
 
 def _profile_keys(here: str, table: ProfileTable) -> Iterator[Finding]:
     keys = frozenset(table.keys)
-    if len(keys) != len(table.keys):
-        yield f"{here}.keys", "an algorithm is named twice; delete one"
     for key in sorted(keys & _VERIFY_ONLY):
         yield f"{here}.keys", f"{key} is verified but never certified here; delete it"
     if KeyAlgorithm.RSA2048 in keys and table.kind is not Kind.END_ENTITY:
@@ -139,8 +135,6 @@ def _profile_keys(here: str, table: ProfileTable) -> Iterator[Finding]:
 
 def _profile_uses(here: str, table: ProfileTable) -> Iterator[Finding]:
     uses = frozenset(table.key_usage)
-    if len(uses) != len(table.key_usage):
-        yield f"{here}.key_usage", "a key usage is named twice; delete one"
     if table.kind is Kind.AUTHORITY:
         if uses != _CA_USES:
             yield f"{here}.key_usage", "an authority has exactly keyCertSign and cRLSign; set these two"
@@ -164,8 +158,6 @@ def _profile_purposes(here: str, table: ProfileTable) -> Iterator[Finding]:
         elif purpose not in PURPOSES and not _is_oid(purpose):
             known = ", ".join(sorted(PURPOSES))
             yield f"{key}[{position}]", f'{purpose!r} is not known; use one of {known}, an OID, or "arc." and numbers'
-    if len(set(purposes)) != len(purposes):
-        yield key, "a purpose is named twice; delete one"
     yield from _purposes_of_kind(key, table, {PURPOSES.get(purpose, purpose) for purpose in purposes})
 
 
@@ -203,10 +195,8 @@ def _profile_pointers(here: str, name: str, table: ProfileTable) -> Iterator[Fin
     if table.short_lived and has_pointer:
         yield f"{here}.short_lived", "noRevAvail forbids CRL and OCSP pointers (RFC 9608 3); set both to false"
     if table.short_lived and table.kind is Kind.AUTHORITY:
-        yield (
-            f"{here}.short_lived",
-            "an authority's certificate never has noRevAvail (RFC 9608 3); set it to false",
-        )
+        text = "an authority's certificate never has noRevAvail (RFC 9608 3); set it to false"
+        yield f"{here}.short_lived", text
     if table.kind is Kind.AUTHORITY:
         if table.ocsp_pointer:
             yield f"{here}.ocsp_pointer", "authorities are judged by CRL alone; set it to false"
@@ -219,10 +209,8 @@ def _profile_pointers(here: str, name: str, table: ProfileTable) -> Iterator[Fin
             yield f"{here}.ocsp_nocheck", "a responder has ocsp_nocheck = true and no pointers (RFC 6960 4.2.2.2.1)"
         return
     elif not has_pointer and not table.short_lived:
-        yield (
-            f"{here}.crl_pointer",
-            "no relying party could learn of a revocation; set a pointer to true, or short_lived = true",
-        )
+        text = "no relying party could learn of a revocation; set a pointer to true, or short_lived = true"
+        yield f"{here}.crl_pointer", text
     if table.ocsp_nocheck:
         yield f"{here}.ocsp_nocheck", "only a responder may be trusted unchecked (RFC 6960 4.2.2.2.1); set it to false"
 
@@ -269,27 +257,26 @@ def _categories(pack: PackFile) -> Iterator[Finding]:
                 yield f"rules.{name}.categories", text
             seen[category] = name
     for name, profile in pack.profiles.items():
-        is_asked_for = profile.kind is Kind.END_ENTITY
-        if is_asked_for and name not in pack.rules:
+        if profile.kind is Kind.END_ENTITY and name not in pack.rules:
             text = "this profile has no rule, so no device may have it; add one or delete the profile"
             yield f"rules.{name}", text
 
 
 def _functions(pack: PackFile) -> Iterator[Finding]:
     for function in Function:
-        table = pack.functions.get(function)
+        table, must_fail_secure = pack.functions.get(function), function in _MUST_FAIL_SECURE
         here = f"functions.{function.value}"
         if table is None:
             yield here, "this function is missing; add its table"
             continue
-        if function in _MUST_FAIL_SECURE and table.fail_mode is not FailMode.SECURE:
+        if must_fail_secure and table.fail_mode is not FailMode.SECURE:
             yield f"{here}.fail_mode", "control, programming and firmware fail secure; set it so"
-        if function in _MUST_FAIL_SECURE and not table.always_closes:
+        if must_fail_secure and not table.always_closes:
             yield f"{here}.always_closes", "open sessions of a revoked device must close here; set it to true"
         if table.fail_mode is FailMode.SECURE and table.grace:
             yield f"{here}.grace", 'a function that fails secure has no grace; set "none"'
         yield from _over(f"{here}.grace", table.grace, _LONGEST_GRACE, "that a grace may last")
-        bound = _DAY if function in _MUST_FAIL_SECURE else _WEEK
+        bound = _DAY if must_fail_secure else _WEEK
         yield from _over(f"{here}.status_max_age", table.status_max_age, bound, f"of {function.value}")
 
 
@@ -297,51 +284,33 @@ def _functions(pack: PackFile) -> Iterator[Finding]:
 
 
 def _authorities(pack: PackFile) -> Iterator[Finding]:
-    leaf = max(
-        (
-            table.longest_lifetime
-            for table in pack.profiles.values()
-            if table.kind is Kind.END_ENTITY and table.longest_lifetime
-        ),
-        default=timedelta(0),
-    )
+    leaves = [table.longest_lifetime for table in pack.profiles.values() if table.kind is Kind.END_ENTITY]
+    leaf = max((lifetime for lifetime in leaves if lifetime), default=timedelta(0))
     for kind in type(pack.authorities).model_fields:
         table: AuthorityRule = getattr(pack.authorities, kind)
         here = f"authorities.{kind}"
+        if kind in _OFFLINE and not table.is_offline:
+            yield f"{here}.offline", "this key is opened in ceremonies only; set it to true"
+        if kind not in _OFFLINE and table.is_offline:
+            yield f"{here}.offline", "this authority issues day and night; set it to false"
         profile = pack.profiles.get(table.profile)
         if profile is None or profile.kind is not Kind.AUTHORITY:
             yield f"{here}.profile", f"{table.profile!r} is not an authority's profile of this pack; name one"
             continue
         if table.key_algorithm not in profile.keys:
-            yield (
-                f"{here}.key",
-                f"{table.key_algorithm} is not among profiles.{table.profile}.keys; add it there or choose another",
-            )
+            text = f"{table.key_algorithm} is not among profiles.{table.profile}.keys; add it there or choose another"
+            yield f"{here}.key", text
         bound = profile.longest_lifetime
         if bound is not None and (table.lifetime is None or table.lifetime > bound):
-            yield (
-                f"{here}.lifetime",
-                f"it exceeds profiles.{table.profile}.longest_lifetime {spell_duration(bound)}; lower it",
-            )
+            text = f"it exceeds profiles.{table.profile}.longest_lifetime {spell_duration(bound)}; lower it"
+            yield f"{here}.lifetime", text
         yield from _against_parent(kind, table, pack)
         if kind == "issuing_ca" and table.rekey_after is not None and table.lifetime is not None:
             spare = table.lifetime - table.rekey_after
             if spare < leaf:
                 given, limit = spell_duration(spare), spell_duration(leaf)
-                yield (
-                    f"{here}.rekey_after",
-                    f"{given} would remain, less than the longest leaf's {limit}; re-key earlier",
-                )
-    yield from _custody(pack)
-
-
-def _custody(pack: PackFile) -> Iterator[Finding]:
-    for kind in ("root", "device_ca", "maker_root"):
-        if not getattr(pack.authorities, kind).is_offline:
-            yield f"authorities.{kind}.offline", "this key is opened in ceremonies only; set it to true"
-    for kind in ("issuing_ca", "sdc_ca", "infrastructure_ca", "line_ca"):
-        if getattr(pack.authorities, kind).is_offline:
-            yield f"authorities.{kind}.offline", "this authority issues day and night; set it to false"
+                text = f"{given} would remain, less than the longest leaf's {limit}; re-key earlier"
+                yield f"{here}.rekey_after", text
 
 
 def _against_parent(kind: str, table: AuthorityRule, pack: PackFile) -> Iterator[Finding]:
@@ -369,11 +338,8 @@ def _renewal(pack: PackFile) -> Iterator[Finding]:
 
 def _crl(pack: PackFile) -> Iterator[Finding]:
     crl = pack.crl
-    yield from _over("crl.resign_every", crl.resign_every, _DAY, "of online authorities")
-    yield from _over("crl.publish_within", crl.publish_within, _MINUTE, "after a revocation")
     if not crl.shortest_next_update <= crl.next_update <= crl.longest_next_update:
         yield "crl.next_update", "it lies outside shortest_next_update and longest_next_update; move it between them"
-    yield from _over("crl.longest_next_update", crl.longest_next_update, _WEEK, "of online authorities")
     if crl.resign_every * 2 > crl.shortest_next_update:
         text = "one missed signature would lock out every good device; re-sign at least twice per shortest_next_update"
         yield "crl.resign_every", text
@@ -385,19 +351,16 @@ def _ocsp(pack: PackFile) -> Iterator[Finding]:
     ocsp = pack.ocsp
     if ocsp.renew_after >= ocsp.presigned_lifetime:
         yield "ocsp.renew_after", "responses would expire before they are renewed; set it below presigned_lifetime"
-    yield from _over("ocsp.presigned_lifetime", ocsp.presigned_lifetime, _DAY, "of a response")
-    yield from _over("ocsp.http_max_age", ocsp.http_max_age, _MINUTE, "that caches may keep a response")
     responder = pack.profiles.get("ocsp")
     lifetime = responder.default_lifetime if responder else None
     if lifetime is not None and ocsp.responder_renew_before >= lifetime:
         yield "ocsp.responder_renew_before", f"it must be below the responder's {spell_duration(lifetime)}; lower it"
 
 
-def _enrolment(pack: PackFile) -> Iterator[Finding]:
-    # The lint on lifetimes allows for as much.
-    yield from _over(
-        "enrolment.backdate", pack.enrolment.backdate, timedelta(hours=1), "that certificates may be early"
-    )
+def _find_duration(pack: PackFile, key: str) -> timedelta:
+    section, _, name = key.partition(".")
+    found: timedelta = getattr(getattr(pack, section), name)
+    return found
 
 
 def _over(key: str, given: timedelta | None, bound: timedelta | None, of: str) -> Iterator[Finding]:
