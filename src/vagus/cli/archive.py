@@ -143,7 +143,7 @@ def restore_gap(
         gap = measure_gap(installation, actor, checkpoint=kept, published=published, crls=crls, is_new_log=is_new_log)
         output.say(
             f"The log had {gap.lost_leaves} entries after the backup; {len(gap.issued)} certificates and "
-            f"{gap.revoked} revocations of them are known again, {len(gap.listed)} certificates are in the CRLs."
+            f"{gap.revoked} revocations of them are known again, {len(gap.combined)} certificates are in the CRLs."
         )
         question = "Revoke what was issued in the gap?" if revoke else "Accept the gap?"
         check_confirmed(question, is_assumed=yes)

@@ -1,4 +1,4 @@
-"""One follower over numbered rows: it knows how far it has read, finds gaps, and tells its subscribers each row once.
+"""One follower over numbered rows: it knows how far it has read, finds gaps, and gives its subscribers each row once.
 
 The writer numbers rows without a gap, under a lock that spans all processes (`records.engine.writer`). Therefore a
 follower that has seen number n has seen every row up to n, and a missing number proves damage.

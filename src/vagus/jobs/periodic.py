@@ -103,15 +103,8 @@ class TaskThread:
         Raises what a task raises, except an ExceptionGroup: a failure for some authorities stops no start.
         """
         for turn in self._turns.values():
-            if not turn.task.runs_first:
-                continue
-            turn.begin()  # the next turn is due one rhythm from now, not at once
-            try:
-                pause = turn.task.act()
-            except ExceptionGroup as error:
-                self._fail(turn, error)
-            else:
-                self._succeed(turn, pause)
+            if turn.task.runs_first:
+                self._take(turn, ExceptionGroup)  # the next turn is due one rhythm from now, not at once
 
     def start(self) -> None:
         """Run the tasks in the background from now on."""
@@ -157,13 +150,16 @@ class TaskThread:
 
     def _run(self) -> None:
         while (turn := self._next()) is not None:
-            turn.begin()  # a nudge during the turn asks for another one
-            try:
-                pause = turn.task.act()
-            except Exception as error:  # noqa: BLE001  one failing task must not end the others
-                self._fail(turn, error)
-            else:
-                self._succeed(turn, pause)
+            self._take(turn, Exception)  # one failing task must not end the others
+
+    def _take(self, turn: _Turn, caught: type[Exception]) -> None:
+        turn.begin()  # a nudge during the turn asks for another one
+        try:
+            pause = turn.task.act()
+        except caught as error:
+            self._fail(turn, error)
+        else:
+            self._succeed(turn, pause)
 
     def _next(self) -> _Turn | None:
         """Wait for the task that is due first; None once stopping."""

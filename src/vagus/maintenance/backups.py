@@ -128,7 +128,7 @@ def restore(actor: Actor, archive: Path, folder: Path, published: Published = NO
             raise IntegrityFailure(Reason.BACKUP_DAMAGED, "the database does not have the size that the backup names")
         if place != partial / _DATABASE:
             (partial / _DATABASE).unlink()
-        # A checkpoint without its tiles is no published log. It is kept under another name, for comparison.
+        # A checkpoint without its tiles is no published log. It is stored under another name, for comparison.
         if (partial / _CHECKPOINT).exists():
             (partial / _CHECKPOINT).rename(partial / "backup.checkpoint")
             (partial / _CHECKPOINT).parent.rmdir()
@@ -154,8 +154,10 @@ def _take_back(installation: Installation, published: Published) -> tuple[int, i
     """How many entries of the log were recovered, and how many CRLs are newer than the backup's."""
     recovered = 0
     if published.log is not None:
-        kept = None if published.checkpoint is None else verify_checkpoint(published.checkpoint, note_key(installation))
-        found = take_log_back(installation, published.log, kept)
+        newest = (
+            None if published.checkpoint is None else verify_checkpoint(published.checkpoint, note_key(installation))
+        )
+        found = take_log_back(installation, published.log, newest)
         recovered = found.end - found.start
     return recovered, adopt_crls(installation, published.crls) if published.crls else 0
 

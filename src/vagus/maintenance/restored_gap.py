@@ -76,8 +76,8 @@ class Gap:
     signed: dict[tuple[str, int], int] = field(default_factory=dict)
     """The greatest CRL number that was signed in the gap, by authority and shard, from the log's entries."""
     crls: list[ForeignCrl] = field(default_factory=list)
-    shards: dict[tuple[str, int], int] = field(default_factory=dict)
-    """The shard of each certificate that the CRLs hold, where it is known."""
+    shards: dict[tuple[str, int], int | None] = field(default_factory=dict)
+    """The shard of each certificate that is on hold by the CRLs, None where it is unknown."""
 
     @property
     def lost_leaves(self) -> int:
@@ -88,11 +88,6 @@ class Gap:
     def combined(self) -> dict[tuple[str, int], CombinedEntry]:
         """What the CRLs contain, with the reason, and the shard where it is known."""
         return combine_crls(self.crls, lambda authority, serial: self.shards.get((authority.reference, serial)))
-
-    @property
-    def listed(self) -> dict[tuple[str, int], int]:
-        """What the CRLs contain, with the reason code."""
-        return {name: int(one.reason) for name, one in self.combined.items()}
 
 
 def note_key(installation: Installation) -> NoteKey:
@@ -105,7 +100,7 @@ def take_log_back(
 ) -> RecoveredGap:
     """Append what the published log has after the backup; decides nothing.
 
-    `checkpoint` is the newest one that was kept elsewhere, verified by the caller. Where the log `goes_on`, its tiles
+    `checkpoint` is the newest one that was stored elsewhere, verified by the caller. Where the log `goes_on`, its tiles
     become those of this installation. Safe to repeat. Raises IntegrityFailure(LOG_TRUNCATED) when the published log has
     fewer entries than the checkpoint, IntegrityFailure(LOG_TAMPERED) when the two do not agree, and what
     `recover_leaves` raises.
@@ -175,12 +170,10 @@ def measure_gap(
     gap = Gap(start, max(end, 0 if checkpoint is None else checkpoint.size), can_continue, row.restored_at)
     with installation.database.reading() as connection:
         _read_gap(connection, gap, end)
-    # 3. The newest CRLs: what relying parties know to be revoked.
-    with installation.database.reading() as connection:
+        # 3. The newest CRLs: what relying parties know to be revoked.
         adopted = [one for row in authorities for one in _adopted_crls(connection, row.id)]
-    for der in (*crls, *own, *adopted):
-        _read_crl(der, authorities, gap)
-    with installation.database.reading() as connection:
+        for der in (*crls, *own, *adopted):
+            _read_crl(der, authorities, gap)
         _find_shards(connection, gap)
     return gap
 
@@ -229,7 +222,7 @@ def close_gap(
     that numbers and dates go on from them.
 
     Raises Conflict(LOG_TRUNCATED) where the log cannot be continued and has no new name, Malformed(BAD_ARGUMENT) for a
-    name that is not new, Unavailable(CLOCK_ROLLBACK) while the clock is behind what was published.
+    name that is not new, Unavailable(CLOCK_ROLLBACK) while the clock is before what was published.
     """
     check_may(actor, Act.CLOSE_GAP)
     # 1. No CRL number and no date goes back. Both follow the clock, so the clock must have passed what is published.
@@ -341,9 +334,9 @@ def _read_crl(der: bytes, authorities: Sequence[AuthorityRow], gap: Gap) -> None
 
 
 def _find_shards(connection: Connection, gap: Gap) -> None:
-    for one in gap.crls:
-        for serial, reason in one.entries.items():
-            if reason == RevocationReason.CERTIFICATE_HOLD:
-                shard = find_known_shard(connection, one.authority, serial)
-                if shard is not None:
-                    gap.shards[one.authority.reference, serial] = shard
+    gap.shards = {
+        (one.authority.reference, serial): find_known_shard(connection, one.authority, serial)
+        for one in gap.crls
+        for serial, reason in one.entries.items()
+        if reason == RevocationReason.CERTIFICATE_HOLD
+    }

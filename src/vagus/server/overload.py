@@ -1,4 +1,4 @@
-"""Measures how far the event loop is behind, and under load turns away OCSP requests that need a signature.
+"""Measures how late the event loop is, and under load turns away OCSP requests that need a signature.
 
 A responder that responds to every client late helps none: clients give up after seconds. A cached response costs
 microseconds and is handed out however busy the process is. The rest gets tryLater (RFC 6960 2.3) until the process has
@@ -24,10 +24,10 @@ _TICKS: Final = 5  # within the bound
 
 
 class LoadGauge:
-    """Knows how long the present round of the event loop has lasted. `bound_seconds`: from when on it is behind.
+    """Knows how long the present round of the event loop has lasted. `bound_seconds`: from when on it is late.
 
     A callback of the loop notes the time five times within the bound. While the loop is busy the callback does not
-    run, so an old note means a loop that is behind. All of it belongs to the loop's thread.
+    run, so an old note means a loop that is late. All of it belongs to the loop's thread.
     """
 
     def __init__(self, bound_seconds: float) -> None:
@@ -76,7 +76,7 @@ class SheddingOcsp:
         """As the source's: a look-up, however busy the process is."""
 
     def respond(self, request_der: bytes, at: datetime) -> SignedResponse:
-        """As the source's; raises LimitExceeded(OVERLOADED) for a response to be signed while the loop is behind."""
+        """As the source's; raises LimitExceeded(OVERLOADED) for a response to be signed while the loop is late."""
         if self._gauge.is_behind and self._source.find_cached(request_der, at) is None:
             self._gauge.turned_away += 1
             raise LimitExceeded(

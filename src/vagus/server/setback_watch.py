@@ -1,7 +1,7 @@
 """Notices a database that is older than what was published from it, and keeps OCSP and CRLs back; closes no gap.
 
 A database goes back to an older state in two ways: by `vagus restore`, which marks it, and by its server's own tools or
-a failover, which do not mark it. Two things kept outside the database give an unmarked one away. The published log has
+a failover, which do not mark it. Two things outside the database give an unmarked one away. The published log has
 more entries than the database's, or a file in the folder of CRLs has a higher number than the newest in the table.
 
 Until `vagus restore-gap` has closed the gap, the database may lack revocations. So no CRL and no checkpoint is signed,
@@ -39,7 +39,7 @@ _SUBJECT = "published"
 
 @dataclass(slots=True)
 class SetbackWatch:
-    """Whether the database is restored or behind what was published, as of the newest check.
+    """Whether the database is restored or older than what was published, as of the newest check.
 
     `is_log_longer` compares the published log in a folder with the database's. `mark` writes into a database that was
     set back that it was: then no process appends to it any more.
@@ -109,7 +109,7 @@ class SetbackWatch:
         return self.is_settled
 
     def check(self) -> None:
-        """Raises Conflict(RESTORE_UNSETTLED) where the database is behind: then nothing starts that signs."""
+        """Raises Conflict(RESTORE_UNSETTLED) where the database was set back: then nothing starts that signs."""
         if self._is_behind:
             raise Conflict(Reason.RESTORE_UNSETTLED, self.waits[_SUBJECT])
 
