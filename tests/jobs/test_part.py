@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
 
+from tests.jobs.turns import LongTurn
+from tests.simulator.listeners import wait_until
 from vagus.errors import Unavailable
 from vagus.jobs.part import UPKEEP, Part, Parts, replace_notes
 from vagus.jobs.periodic import Task
 from vagus.reasons import Reason
 from vagus.records.engine.commit_facts import RevocationEvent
-
-PATIENCE = 10.0
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 def make(journal: list[str], name: str, tasks: Sequence[Task] = (), thread: str = "") -> Part:
@@ -55,7 +47,7 @@ def test_first_turns_and_starts_go_in_order_and_ends_in_reverse() -> None:
     assert journal == ["lists", "files", "plan", "ledger"], "thread by thread; a probe needs open listeners"
     journal.clear()
     parts.start()
-    wait_for(lambda: "probe" in journal)
+    wait_until(lambda: "probe" in journal)
     parts.stop()
     starts = [f"start {name}" for name in ("crls", "ledger", "plan", "watch")]
     stops = [f"stop {name}" for name in ("watch", "plan", "ledger", "crls")]
@@ -86,7 +78,7 @@ def test_parts_of_one_thread_take_turns_and_others_do_not_wait_for_it() -> None:
         ]
     )
     parts.start()
-    wait_for(lambda: len(names) == 3)
+    wait_until(lambda: len(names) == 3)
     parts.stop()
     assert names == {"lists": "vagus-upkeep", "plan": "vagus-upkeep", "ledger": "vagus-ledger"}
 
@@ -111,25 +103,24 @@ def test_a_revocation_and_a_hang_up_wake_the_tasks_that_follow_from_them() -> No
     parts.take_first_turns()
     parts.start()
     parts.wake([])
-    wait_for(lambda: ran == ["lists", "plan", "lists"])
+    wait_until(lambda: ran == ["lists", "plan", "lists"])
     assert events == [[]]
     parts.reload()
-    wait_for(lambda: ran == ["lists", "plan", "lists", "plan"])
+    wait_until(lambda: ran == ["lists", "plan", "lists", "plan"])
     parts.stop()
 
 
 def test_a_turn_that_was_asked_to_end_ends_before_what_it_uses_is_closed() -> None:
     journal: list[str] = []
-    begun, may_end = threading.Event(), threading.Event()
+    turn = LongTurn()
 
     def work() -> None:
-        begun.set()
-        may_end.wait(PATIENCE)
+        turn()
         journal.append("turn ended")
 
-    parts = Parts([Part("work", [Task("work", 1, work)], stop=may_end.set, close=partial(journal.append, "closed"))])
+    parts = Parts([Part("work", [Task("work", 1, work)], stop=turn.end, close=partial(journal.append, "closed"))])
     parts.start()
-    assert begun.wait(PATIENCE)
+    turn.wait_begun()
     parts.stop()
     assert journal == ["turn ended", "closed"]
 

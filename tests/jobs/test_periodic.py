@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
+from tests.jobs.turns import LongTurn
+from tests.simulator.listeners import wait_until
 from vagus.errors import Unavailable
 from vagus.jobs.periodic import Task, TaskThread, attempt_each
 from vagus.reasons import Reason
-
-PATIENCE = 10.0
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 def test_every_task_has_its_turn_before_the_start() -> None:
@@ -74,7 +66,7 @@ def test_a_task_is_repeated() -> None:
     thread = TaskThread([Task("one", 0.01, ran.release)])
     thread.start()
     for _ in range(3):
-        assert ran.acquire(timeout=PATIENCE)
+        assert ran.acquire(timeout=10.0)
     thread.stop()
 
 
@@ -87,7 +79,7 @@ def test_a_task_may_return_the_pause_until_its_next_turn() -> None:
 
     thread = TaskThread([Task("one", 60, act)])
     thread.start()
-    wait_for(lambda: count[0] == 3)
+    wait_until(lambda: count[0] == 3)
     thread.stop()
     assert count == [3], "the last answer was a minute"
 
@@ -96,27 +88,21 @@ def test_a_nudge_gives_a_turn_at_once_and_an_unknown_one_does_nothing() -> None:
     ran = threading.Semaphore(0)
     thread = TaskThread([Task("slow", 3600, ran.release)])
     thread.start()
-    assert ran.acquire(timeout=PATIENCE)
+    assert ran.acquire(timeout=10.0)
     thread.nudge("slow")
     thread.nudge("unknown")
-    assert ran.acquire(timeout=PATIENCE)
+    assert ran.acquire(timeout=10.0)
     thread.stop()
 
 
 def test_a_nudge_while_it_runs_asks_for_another_run() -> None:
-    begun, may_end, ran = threading.Event(), threading.Event(), [0]
-
-    def act() -> None:
-        ran[0] += 1
-        begun.set()
-        may_end.wait(PATIENCE)
-
-    thread = TaskThread([Task("one", 3600, act)])
+    turn = LongTurn()
+    thread = TaskThread([Task("one", 3600, turn)])
     thread.start()
-    assert begun.wait(PATIENCE)
+    turn.wait_begun()
     thread.nudge("one")
-    may_end.set()
-    wait_for(lambda: ran[0] == 2)
+    turn.end()
+    wait_until(lambda: turn.turns == 2)
     thread.stop()
 
 
@@ -129,51 +115,42 @@ def test_a_failure_is_reported_and_ends_nothing() -> None:
     thread = TaskThread([Task("bad", 0.01, fail), Task("good", 0.01, ran.release)])
     thread.start()
     for _ in range(3):
-        assert ran.acquire(timeout=PATIENCE)
-    wait_for(lambda: thread.states()["bad"].in_a_row >= 2)
+        assert ran.acquire(timeout=10.0)
+    wait_until(lambda: thread.states()["bad"].in_a_row >= 2)
     thread.stop()
     assert thread.states()["bad"].last_error == "DATABASE_UNAVAILABLE"
 
 
 def test_a_turn_that_does_not_end_is_reported_after_its_longest_time() -> None:
-    begun, may_end = threading.Event(), threading.Event()
-
-    def hang() -> None:
-        begun.set()
-        may_end.wait(PATIENCE)
-
+    hang = LongTurn()
     thread = TaskThread([Task("lists", 3600, hang, longest_seconds=120.0), Task("files", 3600, lambda: None)])
     thread.start()
-    assert begun.wait(PATIENCE)
+    hang.wait_begun()
     begun_at = thread.states()["lists"].begun_at
     assert begun_at is not None
     assert thread.find_hanging(begun_at + 119) == {}, "a whole republication takes its time"
     (said,) = thread.find_hanging(begun_at + 121).values()
     for word in ("longer than 120 s", "restart", "files"):
         assert word in said
-    may_end.set()
-    wait_for(lambda: thread.states()["files"].runs == 1)
+    hang.end()
+    wait_until(lambda: thread.states()["files"].runs == 1)
     assert thread.states()["lists"].begun_at is None
     assert thread.find_hanging(begun_at + 3600) == {}
     thread.stop()
 
 
 def test_a_task_of_hours_and_a_failing_task_do_not_count_as_hanging() -> None:
-    begun, may_end = threading.Event(), threading.Event()
-
-    def long() -> None:
-        begun.set()
-        may_end.wait(PATIENCE)
+    long = LongTurn()
 
     def fail() -> None:
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the disk is away")
 
     thread = TaskThread([Task("failing", 3600, fail), Task("work", 3600, long, longest_seconds=None)])
     thread.start()
-    assert begun.wait(PATIENCE)
+    long.wait_begun()
     assert thread.states()["failing"].in_a_row == 1
     assert thread.find_hanging(time.monotonic() + 1_000_000) == {}
-    may_end.set()
+    long.end()
     thread.stop()
 
 
@@ -188,24 +165,19 @@ def test_a_thread_that_died_is_reported_for_each_of_its_tasks_and_one_that_was_s
     thread = TaskThread([Task("lists", 3600, end), Task("files", 3600, lambda: None)])
     assert thread.find_hanging(time.monotonic()) == {}, "not begun"
     thread.start()
-    wait_for(lambda: set(thread.find_hanging(time.monotonic())) == {"lists", "files"})
+    wait_until(lambda: set(thread.find_hanging(time.monotonic())) == {"lists", "files"})
     thread.stop()
     assert thread.find_hanging(time.monotonic()) == {}
 
 
 def test_a_turn_that_does_not_end_does_not_keep_the_process_from_ending(caplog: pytest.LogCaptureFixture) -> None:
-    begun, may_end = threading.Event(), threading.Event()
-
-    def hang() -> None:
-        begun.set()
-        may_end.wait(PATIENCE)
-
+    hang = LongTurn()
     thread = TaskThread([Task("lists", 3600, hang)])
     thread.start()
-    assert begun.wait(PATIENCE)
+    hang.wait_begun()
     thread.stop(patience=0.01)
     assert "periodic task lists does not end" in caplog.text
-    may_end.set()
+    hang.end()
     thread.stop()
     assert caplog.text.count("does not end") == 1
 

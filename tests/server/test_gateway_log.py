@@ -18,7 +18,7 @@ from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
 from vagus.errors import Unavailable
 from vagus.ledger.entries import GatewayMinute, decode_entry
 from vagus.reasons import Reason
-from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.database import open_database
 from vagus.records.engine.writer import Writer
 from vagus.records.installation import InstallationRow, insert_installation
 from vagus.records.log import iterate_leaves
@@ -43,17 +43,18 @@ def writer(clock: FrozenClock) -> Iterator[Writer]:
     writer.submit(
         lambda batch: insert_installation(batch.connection, InstallationRow("log.test", 0, bytes(32)))
     ).result()
-    writer_database[writer] = database
     yield writer
     writer.close()
-    writer_database.pop(writer).close()
+    database.close()
 
 
-writer_database: dict[Writer, Database] = {}
+@pytest.fixture
+def log(tmp_path: Path, clock: FrozenClock, writer: Writer) -> GatewayLog:
+    return GatewayLog(tmp_path, clock, writer)
 
 
 def minutes(writer: Writer) -> list[GatewayMinute]:
-    with writer_database[writer].reading() as connection:
+    with writer.database.reading() as connection:
         entries = [decode_entry(leaf.entry).entry for leaf in iterate_leaves(connection)]
     return [entry for entry in entries if isinstance(entry, GatewayMinute)]
 
@@ -64,9 +65,8 @@ def lines_of(folder: Path) -> list[bytes]:
 
 
 def test_lines_are_a_chain_and_the_minute_commits_to_the_last(
-    tmp_path: Path, clock: FrozenClock, writer: Writer
+    log: GatewayLog, tmp_path: Path, clock: FrozenClock, writer: Writer
 ) -> None:
-    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     log.record(decision(Outcome.REFUSED, Reason.REVOKED))
     log.flush()
@@ -84,8 +84,7 @@ def test_lines_are_a_chain_and_the_minute_commits_to_the_last(
     assert len(minutes(writer)) == 1
 
 
-def test_a_line_says_what_was_decided_and_why(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
-    log = GatewayLog(tmp_path, clock, writer)
+def test_a_line_says_what_was_decided_and_why(log: GatewayLog, tmp_path: Path) -> None:
     log.record(decision(Outcome.REFUSED, Reason.REVOKED))
     log.close()
     (file,) = tmp_path.rglob("*.jsonl")
@@ -98,8 +97,7 @@ def test_a_line_says_what_was_decided_and_why(tmp_path: Path, clock: FrozenClock
     )
 
 
-def test_the_unfinished_minute_is_recorded_at_the_end(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
-    log = GatewayLog(tmp_path, clock, writer)
+def test_the_unfinished_minute_is_recorded_at_the_end(log: GatewayLog, writer: Writer) -> None:
     log.record(decision())
     log.close()
     assert [entry.admitted for entry in minutes(writer)] == [1]
@@ -113,9 +111,8 @@ def refuse(_act: object) -> Future[None]:
 
 
 def test_minutes_in_which_the_database_was_away_are_recorded_once_it_is_back(
-    tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
+    log: GatewayLog, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = GatewayLog(tmp_path, clock, writer)
     with monkeypatch.context() as patch:
         patch.setattr(writer, "submit", refuse)
         for count in (1, 2):
@@ -135,10 +132,9 @@ def test_minutes_in_which_the_database_was_away_are_recorded_once_it_is_back(
 
 
 def test_no_gateway_waits_for_the_disk_of_its_log(
-    tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
+    log: GatewayLog, tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device that is revoked meanwhile is cut off, and the decision recorded."""
-    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     clock.advance(minutes=1)
     slow, done = Event(), Event()
@@ -164,9 +160,8 @@ def test_no_gateway_waits_for_the_disk_of_its_log(
 
 
 def test_a_disk_that_fails_is_reported_and_leaves_no_file_open(
-    tmp_path: Path, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
+    log: GatewayLog, clock: FrozenClock, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     clock.advance(minutes=1)
     numbers = []
@@ -227,14 +222,13 @@ def test_a_line_that_a_power_cut_cut_short_stays_and_the_next_begins_a_new_line(
     assert json.loads(last)["before"] == hashlib.sha256(torn).hexdigest()
 
 
-def test_a_day_of_gigabytes_is_not_read_for_its_last_line(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+def test_a_day_of_gigabytes_is_not_read_for_its_last_line(log: GatewayLog, tmp_path: Path, clock: FrozenClock) -> None:
     (tmp_path / "telemetry").mkdir()
     file = tmp_path / "telemetry" / f"{clock.now():%Y-%m-%d}.jsonl"
     with file.open("wb") as stream:
         stream.truncate(1 << 34)  # a hole of 16 GiB, read back as zeros
         stream.seek(0, os.SEEK_END)
         stream.write(b"\nthe last line\n")
-    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     log.close()
     with file.open("rb") as stream:
@@ -243,9 +237,8 @@ def test_a_day_of_gigabytes_is_not_read_for_its_last_line(tmp_path: Path, clock:
     assert json.loads(last)["before"] == hashlib.sha256(b"the last line\n").hexdigest()
 
 
-def test_a_full_disk_stops_no_gateway(tmp_path: Path, clock: FrozenClock, writer: Writer) -> None:
+def test_a_full_disk_stops_no_gateway(log: GatewayLog, tmp_path: Path, writer: Writer) -> None:
     (tmp_path / "telemetry").write_text("a file where a folder should be")
-    log = GatewayLog(tmp_path, clock, writer)
     log.record(decision())
     log.close()
     assert minutes(writer) == []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import cast
 
 import pytest
 
 from tests.endpoints.calls import call
+from tests.jobs.turns import LongTurn
 from vagus.events.revocations import RevocationFollower
 from vagus.jobs.part import Part, PartHealth, Parts
 from vagus.jobs.periodic import Task
@@ -24,13 +25,24 @@ from vagus.testing import FrozenClock
 DAY = timedelta(days=1)
 
 
-def test_health_names_the_functions_that_go_on_by_grace_alone_and_for_how_long() -> None:
-    clock = FrozenClock()
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock()
+
+
+@pytest.fixture
+def follower(clock: FrozenClock) -> Iterator[RevocationFollower]:
     database = open_database("sqlite://")
     database.create()
     with database.writing() as connection:
         insert_installation(connection, InstallationRow("log.test", 0, bytes(32)))
-    follower = RevocationFollower(database, clock)
+    yield RevocationFollower(database, clock)
+    database.close()
+
+
+def test_health_names_the_functions_that_go_on_by_grace_alone_and_for_how_long(
+    clock: FrozenClock, follower: RevocationFollower
+) -> None:
     graces = {"telemetry": (7 * DAY, DAY), "imaging": (7 * DAY, DAY / 3), "control": (DAY, timedelta())}
     health = Health(Parts([SequenceHealth(clock, follower, timedelta(seconds=2), graces).part()]))
     assert "on_grace" not in health.report()[1]
@@ -42,30 +54,20 @@ def test_health_names_the_functions_that_go_on_by_grace_alone_and_for_how_long()
     assert health.report()[1]["on_grace"] == {"telemetry": {"seconds_left": 12 * 3600}}
     follower.catch_up()
     assert "on_grace" not in health.report()[1]
-    database.close()
 
 
-def test_a_turn_that_does_not_end_is_a_failure_whatever_the_clock_says() -> None:
+def test_a_turn_that_does_not_end_is_a_failure_whatever_the_clock_says(
+    clock: FrozenClock, follower: RevocationFollower
+) -> None:
     """The thread that signs CRLs hangs in a disk: no failure is counted, and no CRL is signed."""
-    clock = FrozenClock()
-    database = open_database("sqlite://")
-    database.create()
-    with database.writing() as connection:
-        insert_installation(connection, InstallationRow("log.test", 0, bytes(32)))
-    follower = RevocationFollower(database, clock)
-    begun, go_on = threading.Event(), threading.Event()
-
-    def hang() -> None:
-        begun.set()
-        go_on.wait(10)
-
+    hang = LongTurn()
     sequence = SequenceHealth(clock, follower, timedelta(seconds=2)).part()
     parts = Parts([sequence, Part("crls", [Task("lists", 3600, hang)])])
     parts.start()
-    assert begun.wait(10)
+    hang.wait_begun()
     later = [0.0]
     health = Health(parts, seconds=lambda: time.monotonic() + later[0])
-    clock.advance(hours=5)  # somebody set it
+    clock.advance(hours=5)  # an operator set it
     follower.catch_up()
     is_well, facts = health.report()
     assert (is_well, facts["status"], "hangs" in facts) == (True, "well", False)
@@ -75,10 +77,9 @@ def test_a_turn_that_does_not_end_is_a_failure_whatever_the_clock_says() -> None
     assert (is_well, facts["status"]) == (False, "failing")
     assert "longer than 60 s" in cast("dict[str, str]", facts["hangs"])["lists"]
     assert b'vagus_task_hangs{task="lists"} 1.0' in encode_metrics(health)
-    go_on.set()
+    hang.end()
     parts.stop()
     assert health.report()[0]
-    database.close()
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from tests.endpoints.calls import call
 from tests.simulator.installation import BY, SECRET
 from tests.simulator.publishing import PublishingHouse
+from tests.simulator.status_listeners import question
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
 from vagus.authority.ocsp.responses import OcspResponses
@@ -36,13 +35,6 @@ from vagus.x509.crls.building import RevocationReason
 def supply(house: PublishingHouse) -> OcspSupply:
     built = house.built
     return OcspSupply(house.desk, built.database, built.keystore(OCSP_KEYSTORE), built.clock)
-
-
-def question(issued: IssuedCertificate) -> bytes:
-    issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
-    leaf = x509.load_der_x509_certificate(issued.der)
-    asked = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA1())
-    return asked.build().public_bytes(Encoding.DER)
 
 
 def ask(house: PublishingHouse, issued: IssuedCertificate) -> ocsp.OCSPResponse:
