@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,40 +26,40 @@ CA = ROOT.ca("O=Maker,CN=Line")
 HOUR = timedelta(hours=1)
 
 
+@contextmanager
+def next_process(folder: Path) -> Iterator[CrlStatus]:
+    """The status of the maker's line in a process that remembers what those before it have seen."""
+    database = open_database(f"sqlite:///{folder / 'vagus.sqlite3'}")
+    database.create()
+    with Writer(database, FrozenClock(AT)) as writer:
+        yield CrlStatus(Pool([ROOT.anchor], [CA.parsed]), memory=DurableCrlMemory(database, writer))
+    database.close()
+
+
 def test_a_makers_older_list_is_refused_by_the_next_process_too(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'vagus.sqlite3'}"
     leaf = CA.leaf()
     old = crl(CA, number=1, this_update=AT - 2 * HOUR)
     new = crl(CA, [Listed(leaf.parsed.serial)], number=2, this_update=AT - HOUR)
     for content, refused in ((new, None), (old, Reason.CRL_ROLLBACK), (new, None)):
-        database = open_database(url)
-        database.create()
-        with Writer(database, FrozenClock(AT)) as writer:
-            status = CrlStatus(Pool([ROOT.anchor], [CA.parsed]), memory=DurableCrlMemory(database, writer))
+        with next_process(tmp_path) as status:
             if refused is None:
                 status.load(content, AT)
                 assert reason_of(status.check_status, leaf.parsed, CA.parsed, AT, error=NotTrusted) is Reason.REVOKED
             else:
                 assert reason_of(status.load, content, AT, error=NotTrusted) is refused
-        database.close()
 
 
 def test_a_list_of_the_same_number_goes_by_its_date_in_the_next_process_too(tmp_path: Path) -> None:
     """A publisher that was restored repeats a number: the older of the two CRLs is still a roll-back."""
-    url = f"sqlite:///{tmp_path / 'vagus.sqlite3'}"
     leaf = CA.leaf()
     old = crl(CA, number=5, this_update=AT - 3 * HOUR)
     new = crl(CA, [Listed(leaf.parsed.serial)], number=5, this_update=AT - HOUR)
     for run in ("first", "next"):
-        database = open_database(url)
-        database.create()
-        with Writer(database, FrozenClock(AT)) as writer:
-            status = CrlStatus(Pool([ROOT.anchor], [CA.parsed]), memory=DurableCrlMemory(database, writer))
+        with next_process(tmp_path) as status:
             if run == "first":
                 status.load(old, AT)
                 status.load(new, AT)
             assert reason_of(status.load, old, AT, error=NotTrusted) is Reason.CRL_ROLLBACK, run
-        database.close()
 
 
 def test_the_newest_list_that_was_signed_here_is_a_moment_that_has_passed() -> None:

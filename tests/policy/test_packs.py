@@ -238,214 +238,148 @@ CA, ENTITY = "profiles__issuing-ca__", "profiles__bedside__"
 
 @dataclass(frozen=True)
 class Bad:
-    """Changes to the shipped pack, the key that must be named, and words of the message."""
+    """Changes to the shipped pack, words of the message, and the key that must be named: the first that changed."""
 
     changes: dict[str, Any]
-    key: str
     words: str
+    other_key: str | None = None
+
+    @property
+    def key(self) -> str:
+        return self.other_key or next(iter(self.changes)).replace("__", ".")
 
 
 BAD: dict[str, Bad] = {
     # shape
-    "unknown key": Bad({"colour": "red"}, "colour", "unknown"),
-    "unknown key inside": Bad({f"{ENTITY}colour": "red"}, "profiles.bedside.colour", "unknown"),
-    "missing table": Bad({"renewal": ...}, "renewal", "missing"),
-    "missing key": Bad({f"{ENTITY}kind": ...}, "profiles.bedside.kind", "missing"),
-    "another format": Bad({"format": 2}, "format", "1"),
-    "bad name": Bad({"name": "My Pack"}, "name", "pattern"),
-    "bad version": Bad({"version": "latest"}, "version", "pattern"),
-    "wrong type": Bad({f"{ENTITY}crl_pointer": "yes"}, "profiles.bedside.crl_pointer", "boolean"),
-    "number as text": Bad({f"{CA}path_length": "0"}, "profiles.issuing-ca.path_length", "integer"),
-    "negative path length": Bad({f"{CA}path_length": -1}, "profiles.issuing-ca.path_length", "greater"),
-    "unknown kind": Bad({f"{ENTITY}kind": "robot"}, "profiles.bedside.kind", "end_entity"),
-    "unknown key algorithm": Bad({f"{ENTITY}keys": ["p224"]}, "profiles.bedside.keys[0]", "p256"),
-    "no key algorithm": Bad({f"{ENTITY}keys": []}, "profiles.bedside.keys", "at least 1"),
-    "duration without unit": Bad({"renewal__window": "60"}, "renewal.window", "not a duration"),
-    "duration as number": Bad({"renewal__window": 60}, "renewal.window", "not a duration"),
-    "duration of zero": Bad({"renewal__window": "0d"}, "renewal.window", "not a duration"),
-    "overlong duration": Bad({"renewal__window": "99999999y"}, "renewal.window", "not a duration"),
-    "unknown function": Bad({"functions__therapy": TABLES["functions"]["control"]}, "functions.therapy", "telemetry"),
-    "another TLS version": Bad({"rules__bedside__tls_minimum": "1.1"}, "rules.bedside.tls_minimum", "1.2"),
-    "arc that is no OID": Bad({"oids__arc": "vagus"}, "oids.arc", "pattern"),
+    "unknown key": Bad({"colour": "red"}, "unknown"),
+    "unknown key inside": Bad({f"{ENTITY}colour": "red"}, "unknown"),
+    "missing table": Bad({"renewal": ...}, "missing"),
+    "missing key": Bad({f"{ENTITY}kind": ...}, "missing"),
+    "another format": Bad({"format": 2}, "1"),
+    "bad name": Bad({"name": "My Pack"}, "pattern"),
+    "bad version": Bad({"version": "latest"}, "pattern"),
+    "wrong type": Bad({f"{ENTITY}crl_pointer": "yes"}, "boolean"),
+    "number as text": Bad({f"{CA}path_length": "0"}, "integer"),
+    "negative path length": Bad({f"{CA}path_length": -1}, "greater"),
+    "unknown kind": Bad({f"{ENTITY}kind": "robot"}, "end_entity"),
+    "unknown key algorithm": Bad({f"{ENTITY}keys": ["p224"]}, "p256", "profiles.bedside.keys[0]"),
+    "no key algorithm": Bad({f"{ENTITY}keys": []}, "at least 1"),
+    "duration without unit": Bad({"renewal__window": "60"}, "not a duration"),
+    "duration as number": Bad({"renewal__window": 60}, "not a duration"),
+    "duration of zero": Bad({"renewal__window": "0d"}, "not a duration"),
+    "overlong duration": Bad({"renewal__window": "99999999y"}, "not a duration"),
+    "unknown function": Bad({"functions__therapy": TABLES["functions"]["control"]}, "telemetry"),
+    "another TLS version": Bad({"rules__bedside__tls_minimum": "1.1"}, "1.2"),
+    "arc that is no OID": Bad({"oids__arc": "vagus"}, "pattern"),
     # rules
-    "documentation arc in production": Bad({"oids__production": True}, "oids.production", "RFC 5612"),
-    "profile missing": Bad({"profiles__implant": ..., "rules__implant": ...}, "profiles.implant", "missing"),
-    "algorithm twice": Bad({f"{ENTITY}keys": ["p256", "p256"]}, "profiles.bedside.keys", "twice"),
-    "EdDSA certified": Bad({f"{ENTITY}keys": ["ed25519"]}, "profiles.bedside.keys", "verified but never certified"),
-    "RSA-2048 authority": Bad(
-        {f"{CA}keys": ["p256", "rsa2048"]}, "profiles.issuing-ca.keys", "too weak for an authority"
-    ),
-    "RSA-2048 device": Bad({f"{ENTITY}keys": ["rsa2048"]}, "profiles.bedside.keys", "legacy servers alone"),
-    "authority that signs data": Bad(
-        {f"{CA}key_usage": ["keyCertSign", "cRLSign", "digitalSignature"]}, "profiles.issuing-ca.key_usage", "exactly"
-    ),
+    "documentation arc in production": Bad({"oids__production": True}, "RFC 5612"),
+    "profile missing": Bad({"profiles__implant": ..., "rules__implant": ...}, "missing"),
+    "algorithm twice": Bad({f"{ENTITY}keys": ["p256", "p256"]}, "twice"),
+    "EdDSA certified": Bad({f"{ENTITY}keys": ["ed25519"]}, "verified but never certified"),
+    "RSA-2048 authority": Bad({f"{CA}keys": ["p256", "rsa2048"]}, "too weak for an authority"),
+    "RSA-2048 device": Bad({f"{ENTITY}keys": ["rsa2048"]}, "legacy servers alone"),
+    "authority that signs data": Bad({f"{CA}key_usage": ["keyCertSign", "cRLSign", "digitalSignature"]}, "exactly"),
     "device that signs certificates": Bad(
-        {f"{ENTITY}key_usage": ["digitalSignature", "keyCertSign"]}, "profiles.bedside.key_usage", "for authorities"
+        {f"{ENTITY}key_usage": ["digitalSignature", "keyCertSign"]}, "for authorities"
     ),
-    "device that signs nothing": Bad(
-        {f"{ENTITY}key_usage": ["keyAgreement"]}, "profiles.bedside.key_usage", "digitalSignature"
-    ),
-    "usage twice": Bad({f"{ENTITY}key_usage": ["digitalSignature"] * 2}, "profiles.bedside.key_usage", "twice"),
-    "encipherment with EC keys": Bad(
-        {f"{ENTITY}key_usage": ["digitalSignature", "keyEncipherment"]}, "profiles.bedside.key_usage", "RFC 8813"
-    ),
+    "device that signs nothing": Bad({f"{ENTITY}key_usage": ["keyAgreement"]}, "digitalSignature"),
+    "usage twice": Bad({f"{ENTITY}key_usage": ["digitalSignature"] * 2}, "twice"),
+    "encipherment with EC keys": Bad({f"{ENTITY}key_usage": ["digitalSignature", "keyEncipherment"]}, "RFC 8813"),
     "unknown purpose": Bad(
-        {f"{ENTITY}extended_key_usage": ["telnetAuth"]}, "profiles.bedside.extended_key_usage[0]", "not known"
+        {f"{ENTITY}extended_key_usage": ["telnetAuth"]}, "not known", "profiles.bedside.extended_key_usage[0]"
     ),
     "any purpose": Bad(
         {f"{ENTITY}extended_key_usage": [oids.ANY_EXTENDED_KEY_USAGE]},
-        "profiles.bedside.extended_key_usage[0]",
         "every role",
+        "profiles.bedside.extended_key_usage[0]",
     ),
-    "purpose twice": Bad(
-        {f"{ENTITY}extended_key_usage": ["clientAuth"] * 2}, "profiles.bedside.extended_key_usage", "twice"
-    ),
-    "no purpose": Bad(
-        {f"{ENTITY}extended_key_usage": []}, "profiles.bedside.extended_key_usage", "as client and as server"
-    ),
-    "authority with a purpose": Bad(
-        {f"{CA}extended_key_usage": ["clientAuth"]}, "profiles.issuing-ca.extended_key_usage", "carry no"
-    ),
-    "device that signs status": Bad(
-        {f"{ENTITY}extended_key_usage": ["OCSPSigning"]}, "profiles.bedside.extended_key_usage", "forge status"
-    ),
-    "server without a name": Bad(
-        {"profiles__audit-sign__extended_key_usage": ["serverAuth"]},
-        "profiles.audit-sign.extended_key_usage",
-        "host name",
-    ),
+    "purpose twice": Bad({f"{ENTITY}extended_key_usage": ["clientAuth"] * 2}, "twice"),
+    "no purpose": Bad({f"{ENTITY}extended_key_usage": []}, "as client and as server"),
+    "authority with a purpose": Bad({f"{CA}extended_key_usage": ["clientAuth"]}, "carry no"),
+    "device that signs status": Bad({f"{ENTITY}extended_key_usage": ["OCSPSigning"]}, "forge status"),
+    "server without a name": Bad({"profiles__audit-sign__extended_key_usage": ["serverAuth"]}, "host name"),
     "responder with another purpose": Bad(
-        {"profiles__ocsp__extended_key_usage": ["OCSPSigning", "clientAuth"]},
-        "profiles.ocsp.extended_key_usage",
-        "nothing else",
+        {"profiles__ocsp__extended_key_usage": ["OCSPSigning", "clientAuth"]}, "nothing else"
     ),
-    "authority with names": Bad({f"{CA}name_form": "server"}, "profiles.issuing-ca.name_form", "no subjectAltName"),
-    "device with a path length": Bad({f"{ENTITY}path_length": 0}, "profiles.bedside.path_length", "only authorities"),
-    "authority without a path length": Bad({f"{CA}path_length": ...}, "profiles.issuing-ca.path_length", "any depth"),
-    "unbound authority": Bad({f"{CA}name_constrained": False}, "profiles.issuing-ca.name_constrained", "must be true"),
-    "bound infrastructure": Bad(
-        {"profiles__infrastructure-ca__name_constrained": True},
-        "profiles.infrastructure-ca.name_constrained",
-        "must be false",
-    ),
-    "any policy for devices": Bad({f"{ENTITY}policies": ["2.5.29.32.0"]}, "profiles.bedside.policies[0]", "anyPolicy"),
-    "policy that is no OID": Bad({f"{ENTITY}policies": ["arc.x"]}, "profiles.bedside.policies[0]", "no OID"),
-    "policy twice": Bad({f"{ENTITY}policies": ["arc.1", "arc.1"]}, "profiles.bedside.policies", "twice"),
+    "authority with names": Bad({f"{CA}name_form": "server"}, "no subjectAltName"),
+    "device with a path length": Bad({f"{ENTITY}path_length": 0}, "only authorities"),
+    "authority without a path length": Bad({f"{CA}path_length": ...}, "any depth"),
+    "unbound authority": Bad({f"{CA}name_constrained": False}, "must be true"),
+    "bound infrastructure": Bad({"profiles__infrastructure-ca__name_constrained": True}, "must be false"),
+    "any policy for devices": Bad({f"{ENTITY}policies": ["2.5.29.32.0"]}, "anyPolicy", "profiles.bedside.policies[0]"),
+    "policy that is no OID": Bad({f"{ENTITY}policies": ["arc.x"]}, "no OID", "profiles.bedside.policies[0]"),
+    "policy twice": Bad({f"{ENTITY}policies": ["arc.1", "arc.1"]}, "twice"),
     "unlimited device": Bad(
-        {f"{ENTITY}longest_lifetime": "unlimited"}, "profiles.bedside.default_lifetime", "unlimited"
+        {f"{ENTITY}longest_lifetime": "unlimited"}, "unlimited", "profiles.bedside.default_lifetime"
     ),
-    "default beyond the longest": Bad(
-        {f"{ENTITY}default_lifetime": "4y"}, "profiles.bedside.default_lifetime", "1460d exceeds"
-    ),
-    "long gateway": Bad(
-        {"profiles__gateway__longest_lifetime": "2y"}, "profiles.gateway.longest_lifetime", "730d exceeds the 365d"
-    ),
-    "long technician": Bad(
-        {"profiles__technician__longest_lifetime": "25h"}, "profiles.technician.longest_lifetime", "25h exceeds"
-    ),
-    "long emergency": Bad(
-        {"profiles__emergency__longest_lifetime": "4d"}, "profiles.emergency.longest_lifetime", "4d exceeds the 3d"
-    ),
-    "long responder": Bad(
-        {"profiles__ocsp__longest_lifetime": "31d"}, "profiles.ocsp.longest_lifetime", "31d exceeds the 30d"
-    ),
-    "long root": Bad({"profiles__root__longest_lifetime": "25y"}, "profiles.root.longest_lifetime", "exceeds"),
-    "long device": Bad(
-        {f"{ENTITY}longest_lifetime": "4y"}, "profiles.bedside.longest_lifetime", "1460d exceeds the 1095d"
-    ),
-    "long implant": Bad(
-        {"profiles__implant__longest_lifetime": "3y"}, "profiles.implant.longest_lifetime", "1095d exceeds the 730d"
-    ),
+    "default beyond the longest": Bad({f"{ENTITY}default_lifetime": "4y"}, "1460d exceeds"),
+    "long gateway": Bad({"profiles__gateway__longest_lifetime": "2y"}, "730d exceeds the 365d"),
+    "long technician": Bad({"profiles__technician__longest_lifetime": "25h"}, "25h exceeds"),
+    "long emergency": Bad({"profiles__emergency__longest_lifetime": "4d"}, "4d exceeds the 3d"),
+    "long responder": Bad({"profiles__ocsp__longest_lifetime": "31d"}, "31d exceeds the 30d"),
+    "long root": Bad({"profiles__root__longest_lifetime": "25y"}, "exceeds"),
+    "long device": Bad({f"{ENTITY}longest_lifetime": "4y"}, "1460d exceeds the 1095d"),
+    "long implant": Bad({"profiles__implant__longest_lifetime": "3y"}, "1095d exceeds the 730d"),
     "short-lived for a month": Bad(
         {
             "profiles__tls-server__short_lived": True,
             "profiles__tls-server__crl_pointer": False,
             "profiles__tls-server__ocsp_pointer": False,
         },
-        "profiles.tls-server.longest_lifetime",
         "exceeds the 7d",
+        "profiles.tls-server.longest_lifetime",
     ),
-    "short-lived with pointers": Bad(
-        {"profiles__technician__short_lived": True}, "profiles.technician.short_lived", "RFC 9608"
-    ),
-    "short-lived authority": Bad({f"{CA}short_lived": True}, "profiles.issuing-ca.short_lived", "RFC 9608"),
-    "authority with a responder": Bad({f"{CA}ocsp_pointer": True}, "profiles.issuing-ca.ocsp_pointer", "CRL alone"),
-    "authority without a CRL": Bad({f"{CA}crl_pointer": False}, "profiles.issuing-ca.crl_pointer", "must be true"),
-    "root with a CRL": Bad({"profiles__root__crl_pointer": True}, "profiles.root.crl_pointer", "no CRL covers a root"),
-    "responder to be checked": Bad({"profiles__ocsp__ocsp_nocheck": False}, "profiles.ocsp.ocsp_nocheck", "RFC 6960"),
-    "device not to be checked": Bad(
-        {f"{ENTITY}ocsp_nocheck": True}, "profiles.bedside.ocsp_nocheck", "trusted unchecked"
-    ),
+    "short-lived with pointers": Bad({"profiles__technician__short_lived": True}, "RFC 9608"),
+    "short-lived authority": Bad({f"{CA}short_lived": True}, "RFC 9608"),
+    "authority with a responder": Bad({f"{CA}ocsp_pointer": True}, "CRL alone"),
+    "authority without a CRL": Bad({f"{CA}crl_pointer": False}, "must be true"),
+    "root with a CRL": Bad({"profiles__root__crl_pointer": True}, "no CRL covers a root"),
+    "responder to be checked": Bad({"profiles__ocsp__ocsp_nocheck": False}, "RFC 6960"),
+    "device not to be checked": Bad({f"{ENTITY}ocsp_nocheck": True}, "trusted unchecked"),
     "device without status": Bad(
-        {f"{ENTITY}crl_pointer": False, f"{ENTITY}ocsp_pointer": False},
-        "profiles.bedside.crl_pointer",
-        "learn of a revocation",
+        {f"{ENTITY}crl_pointer": False, f"{ENTITY}ocsp_pointer": False}, "learn of a revocation"
     ),
-    "rule without profile": Bad(
-        {"rules__robot": TABLES["rules"]["bedside"] | {"categories": []}}, "rules.robot", "no profile"
-    ),
-    "rule for an authority": Bad(
-        {"rules__root": TABLES["rules"]["station"] | {"categories": []}}, "rules.root", "delete this rule"
-    ),
-    "profile without rule": Bad({"rules__bedside": ...}, "rules.bedside", "no rule"),
-    "class III with one approval": Bad(
-        {"rules__implant__review_approvals": 1}, "rules.implant.review_approvals", "2 approvals"
-    ),
-    "categories without class": Bad({"rules__bedside__device_class": ...}, "rules.bedside.device_class", "FDA class"),
-    "TLS 1.2 at home": Bad({"rules__home-hub__tls_minimum": "1.2"}, "rules.home-hub.tls_minimum", "in clear"),
-    "category in two rules": Bad(
-        {"rules__imaging__categories": ["ventilator"]}, "rules.imaging.categories", "is already in"
-    ),
-    "function missing": Bad({"functions__alarm": ...}, "functions.alarm", "missing"),
-    "control that fails open": Bad(
-        {"functions__control__fail_mode": "operational"}, "functions.control.fail_mode", "secure"
-    ),
-    "control that stays open": Bad(
-        {"functions__control__always_closes": False}, "functions.control.always_closes", "must close"
-    ),
-    "secure with grace": Bad({"functions__control__grace": "1h"}, "functions.control.grace", "no grace"),
-    "endless grace": Bad({"functions__telemetry__grace": "2d"}, "functions.telemetry.grace", "2d exceeds the 1d"),
-    "old status for control": Bad(
-        {"functions__control__status_max_age": "2d"}, "functions.control.status_max_age", "exceeds the 1d"
-    ),
-    "old status for telemetry": Bad(
-        {"functions__telemetry__status_max_age": "8d"}, "functions.telemetry.status_max_age", "exceeds the 7d"
-    ),
-    "authority of no profile": Bad(
-        {"authorities__root__profile": "bedside"}, "authorities.root.profile", "not an authority"
-    ),
-    "authority with another key": Bad({"authorities__root__key": "p521"}, "authorities.root.key", "not among"),
-    "authority beyond its profile": Bad(
-        {"authorities__issuing_ca__lifetime": "7y"}, "authorities.issuing_ca.lifetime", "exceeds"
-    ),
+    "rule without profile": Bad({"rules__robot": TABLES["rules"]["bedside"] | {"categories": []}}, "no profile"),
+    "rule for an authority": Bad({"rules__root": TABLES["rules"]["station"] | {"categories": []}}, "delete this rule"),
+    "profile without rule": Bad({"rules__bedside": ...}, "no rule"),
+    "class III with one approval": Bad({"rules__implant__review_approvals": 1}, "2 approvals"),
+    "categories without class": Bad({"rules__bedside__device_class": ...}, "FDA class"),
+    "TLS 1.2 at home": Bad({"rules__home-hub__tls_minimum": "1.2"}, "in clear"),
+    "category in two rules": Bad({"rules__imaging__categories": ["ventilator"]}, "is already in"),
+    "function missing": Bad({"functions__alarm": ...}, "missing"),
+    "control that fails open": Bad({"functions__control__fail_mode": "operational"}, "secure"),
+    "control that stays open": Bad({"functions__control__always_closes": False}, "must close"),
+    "secure with grace": Bad({"functions__control__grace": "1h"}, "no grace"),
+    "endless grace": Bad({"functions__telemetry__grace": "2d"}, "2d exceeds the 1d"),
+    "old status for control": Bad({"functions__control__status_max_age": "2d"}, "exceeds the 1d"),
+    "old status for telemetry": Bad({"functions__telemetry__status_max_age": "8d"}, "exceeds the 7d"),
+    "authority of no profile": Bad({"authorities__root__profile": "bedside"}, "not an authority"),
+    "authority with another key": Bad({"authorities__root__key": "p521"}, "not among"),
+    "authority beyond its profile": Bad({"authorities__issuing_ca__lifetime": "7y"}, "exceeds"),
     "authority beyond its issuer": Bad(
-        {"authorities__root__lifetime": "10y"}, "authorities.device_ca.lifetime", "its issuer root"
+        {"authorities__root__lifetime": "10y"}, "its issuer root", "authorities.device_ca.lifetime"
     ),
     "path as long as the issuer's": Bad(
-        {"profiles__root__path_length": 1}, "profiles.device-ca.path_length", "below its issuer's 1"
+        {"profiles__root__path_length": 1}, "below its issuer's 1", "profiles.device-ca.path_length"
     ),
-    "late re-key": Bad(
-        {"authorities__issuing_ca__rekey_after": "4y"}, "authorities.issuing_ca.rekey_after", "longest leaf"
-    ),
-    "root online": Bad({"authorities__root__offline": False}, "authorities.root.offline", "ceremonies"),
-    "issuing authority offline": Bad(
-        {"authorities__issuing_ca__offline": True}, "authorities.issuing_ca.offline", "day and night"
-    ),
-    "critical beyond the window": Bad({"renewal__critical": "60d"}, "renewal.critical", "inside the window"),
-    "alerts out of order": Bad({"renewal__alerts": ["30d", "60d"]}, "renewal.alerts", "sort"),
-    "no alert": Bad({"renewal__alerts": []}, "renewal.alerts", "at least 1"),
-    "windows of everything": Bad({"renewal__short_share": 90}, "renewal.short_share", "less than"),
-    "CRLs signed seldom": Bad({"crl__resign_every": "25h"}, "crl.resign_every", "exceeds the 1d"),
-    "CRLs signed at the last moment": Bad({"crl__resign_every": "13h"}, "crl.resign_every", "lock out"),
-    "late CRLs": Bad({"crl__publish_within": "2m"}, "crl.publish_within", "exceeds the 1m"),
-    "CRLs valid too long": Bad({"crl__longest_next_update": "8d"}, "crl.longest_next_update", "exceeds the 7d"),
-    "default outside its bounds": Bad({"crl__longest_next_update": "6d"}, "crl.next_update", "between"),
-    "late alert for offline CRLs": Bad({"crl__offline_alert": "180d"}, "crl.offline_alert", "at once"),
-    "responses renewed too late": Bad({"ocsp__renew_after": "12h"}, "ocsp.renew_after", "expire"),
-    "responses valid too long": Bad({"ocsp__presigned_lifetime": "2d"}, "ocsp.presigned_lifetime", "exceeds the 1d"),
-    "responses cached too long": Bad({"ocsp__http_max_age": "61s"}, "ocsp.http_max_age", "exceeds the 1m"),
-    "responder replaced at once": Bad({"ocsp__responder_renew_before": "14d"}, "ocsp.responder_renew_before", "below"),
-    "far backdating": Bad({"enrolment__backdate": "2h"}, "enrolment.backdate", "exceeds the 1h"),
+    "late re-key": Bad({"authorities__issuing_ca__rekey_after": "4y"}, "longest leaf"),
+    "root online": Bad({"authorities__root__offline": False}, "ceremonies"),
+    "issuing authority offline": Bad({"authorities__issuing_ca__offline": True}, "day and night"),
+    "critical beyond the window": Bad({"renewal__critical": "60d"}, "inside the window"),
+    "alerts out of order": Bad({"renewal__alerts": ["30d", "60d"]}, "sort"),
+    "no alert": Bad({"renewal__alerts": []}, "at least 1"),
+    "windows of everything": Bad({"renewal__short_share": 90}, "less than"),
+    "CRLs signed seldom": Bad({"crl__resign_every": "25h"}, "exceeds the 1d"),
+    "CRLs signed at the last moment": Bad({"crl__resign_every": "13h"}, "lock out"),
+    "late CRLs": Bad({"crl__publish_within": "2m"}, "exceeds the 1m"),
+    "CRLs valid too long": Bad({"crl__longest_next_update": "8d"}, "exceeds the 7d"),
+    "default outside its bounds": Bad({"crl__longest_next_update": "6d"}, "between", "crl.next_update"),
+    "late alert for offline CRLs": Bad({"crl__offline_alert": "180d"}, "at once"),
+    "responses renewed too late": Bad({"ocsp__renew_after": "12h"}, "expire"),
+    "responses valid too long": Bad({"ocsp__presigned_lifetime": "2d"}, "exceeds the 1d"),
+    "responses cached too long": Bad({"ocsp__http_max_age": "61s"}, "exceeds the 1m"),
+    "responder replaced at once": Bad({"ocsp__responder_renew_before": "14d"}, "below"),
+    "far backdating": Bad({"enrolment__backdate": "2h"}, "exceeds the 1h"),
 }
 
 

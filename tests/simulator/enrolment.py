@@ -32,7 +32,9 @@ from vagus.keystore.software import SoftwareKeystore
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
 from vagus.records import authorities as rows
+from vagus.records.certificates import ISSUED, CertificateRow, insert_intent, note_signature
 from vagus.records.devices import DeviceRow
+from vagus.records.engine.database import Connection
 from vagus.records.models import MakerAnchorRow, ModelRow, put_maker_anchor, put_model
 from vagus.records.units import UnitRow, put_unit
 from vagus.testing import NOON, SeededEntropy
@@ -176,9 +178,12 @@ class Site:
 
     def admit_device(self, issued: IssuedCertificate, rules: ListenerRules | None = None) -> Admitted:
         """The verdict on a device with a certificate of its own."""
-        return self.admit(
-            issued.der, *issued.issuer.chain_der[:0], issued.issuer.certificate_der, self.h1.der, rules=rules
-        )
+        return self.admit(issued.der, issued.issuer.certificate_der, self.h1.der, rules=rules)
+
+    def admit_born(self, device: DeviceRow) -> Admitted:
+        """The verdict on a device that shows its maker's certificate to an enrolment listener."""
+        idevid, _ = self.forge.birth_certificate(self.line, device.maker_serial)
+        return self.admit(idevid, self.line.der)
 
     def token(self, device: DeviceRow) -> str:
         """A token of that device."""
@@ -297,8 +302,7 @@ def _write_down(
                 spki_sha256=hashlib.sha256(authority.key.spki_der).digest(),
                 request_der=None,
             )
-            parent = parents.get(name)
-            _certify(connection, authority, parent)
+            _certify(connection, authority, parents.get(name))
         put_unit(connection, UnitRow(ICU, "Hospital h1", "Intensive Care"))
         put_maker_anchor(connection, MakerAnchorRow(anchor, "Acme", maker_root.der, 0))
         put_model(connection, ModelRow("pump", "Acme", "infusion-pump", "bedside", anchor))
@@ -311,11 +315,7 @@ def _write_down(
     return OpenIssuers(tuple(issuers))
 
 
-def _certify(connection: object, authority: Authority, parent: Authority | None) -> None:
-    from vagus.records.certificates import ISSUED, CertificateRow, insert_intent, note_signature
-    from vagus.records.engine.database import Connection
-
-    assert isinstance(connection, Connection)
+def _certify(connection: Connection, authority: Authority, parent: Authority | None) -> None:
     certificate = x509.load_der_x509_certificate(authority.der)
     ends = int(certificate.not_valid_after_utc.timestamp())
     rows.certify_authority(

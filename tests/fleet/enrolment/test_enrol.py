@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtensionOID
 
 from tests.simulator.enrolment import GROUP, Site, pack, request, wish
 from tests.simulator.orders import new_key, spki
@@ -43,10 +42,8 @@ def device(hospital: Site) -> DeviceRow:
 
 
 def _enrol(hospital: Site, kind: Kind = Kind.ENROL, **what: Any) -> IssuedCertificate:
-    evidence = read_evidence(what.get("peer"), what.get("token"), what.get("user"))
-    wanted = EnrolmentRequest(
-        csr=what.get("csr") or request(), kind=kind, evidence=evidence, protocol="est", label=what.get("label")
-    )
+    evidence = read_evidence(*(what.pop(name, None) for name in ("peer", "token", "user")))
+    wanted = EnrolmentRequest(**{"csr": request(), "kind": kind, "evidence": evidence, "protocol": "est", **what})
     return hospital.enrolment.enrol(wanted, hospital.stock.clock.now())
 
 
@@ -67,9 +64,11 @@ def _enrolled(hospital: Site, device: DeviceRow) -> tuple[IssuedCertificate, ec.
 
 
 def _dns_names(der: bytes) -> list[str]:
-    names = x509.load_der_x509_certificate(der).extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
-    assert isinstance(names.value, x509.SubjectAlternativeName)
-    return names.value.get_values_for_type(x509.DNSName)
+    return _names(der).get_values_for_type(x509.DNSName)
+
+
+def _names(der: bytes) -> x509.SubjectAlternativeName:
+    return x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
 
 
 def test_a_token_buys_what_the_inventory_says_and_nothing_that_the_request_says(
@@ -125,7 +124,8 @@ def test_another_key_with_a_used_token_is_refused_and_raises_an_entry(hospital: 
 @pytest.mark.parametrize("is_patient", [False, True])
 def test_two_keys_race_for_one_token_and_one_wins(hospital: Site, device: DeviceRow, *, is_patient: bool) -> None:
     token, at = hospital.token(device), hospital.stock.clock.now()
-    pending = [hospital.enrolment.begin(wish(token), at, is_patient=is_patient) for _ in range(2)]
+    both = [wish(token), wish(token)]  # made first: the second must begin before the first is committed
+    pending = [hospital.enrolment.begin(one, at, is_patient=is_patient) for one in both]
     hospital.enrolment.hurry()
     errors = [one.committed.exception(10) for one in pending]
     assert errors[0] is None
@@ -162,21 +162,18 @@ def test_without_evidence_nothing_is_issued(hospital: Site) -> None:
 
 
 def test_a_birth_certificate_enrols_its_own_device(hospital: Site, device: DeviceRow) -> None:
-    idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
-    issued = _enrol(hospital, peer=hospital.admit(idevid, hospital.line.der))
+    issued = _enrol(hospital, peer=hospital.admit_born(device))
     assert _dns_names(issued.der) == [hospital.name(device)]
 
 
 def test_a_birth_certificate_renews_nothing(hospital: Site, device: DeviceRow) -> None:
-    idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
-    peer = hospital.admit(idevid, hospital.line.der)
+    peer = hospital.admit_born(device)
     _enrol(hospital, peer=peer)
     assert _refused(hospital, Kind.RENEW, peer=peer) is Reason.NOT_RENEWABLE
 
 
 def test_the_same_request_by_the_same_certificate_issues_once(hospital: Site, device: DeviceRow) -> None:
-    idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
-    peer, csr = hospital.admit(idevid, hospital.line.der), request()
+    peer, csr = hospital.admit_born(device), request()
     first = _enrol(hospital, peer=peer, csr=csr)
     assert _enrol(hospital, peer=peer, csr=csr).der == first.der
     assert _enrol(hospital, peer=peer, csr=request()).der != first.der
@@ -187,15 +184,10 @@ def test_the_same_request_by_the_same_certificate_issues_once(hospital: Site, de
 def test_a_renewal_keeps_its_names_and_may_change_its_key(hospital: Site, device: DeviceRow) -> None:
     issued, _, peer = _enrolled(hospital, device)
     key = new_key()
-    renewed = _enrol(
-        hospital,
-        Kind.RENEW,
-        peer=peer,
-        csr=request(key, subject=issued.der, dns_names=(hospital.name(device),)),
-    )
+    csr = request(key, subject=issued.der, dns_names=(hospital.name(device),))
+    renewed = _enrol(hospital, Kind.RENEW, peer=peer, csr=csr)
     assert _dns_names(renewed.der) == _dns_names(issued.der)
-    certificate = x509.load_der_x509_certificate(renewed.der)
-    assert certificate.public_key() == key.public_key()
+    assert x509.load_der_x509_certificate(renewed.der).public_key() == key.public_key()
 
 
 @pytest.mark.parametrize("names", [(), ("evil.test",), ("{own}", "evil.test")])
@@ -293,30 +285,24 @@ def test_what_changes_between_preparation_and_commit_counts(hospital: Site, devi
 
 
 def test_a_locked_out_device_does_not_come_back_with_its_birth_certificate(hospital: Site, device: DeviceRow) -> None:
-    idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
-    _enrol(hospital, peer=hospital.admit(idevid, hospital.line.der))
+    _enrol(hospital, peer=hospital.admit_born(device))
     revoked = hospital.stock.inventory.lock_out(device.id, RevocationReason.KEY_COMPROMISE, by=BY).result(10)
     assert revoked.count == 1
-    assert reason_of(hospital.admit, idevid, hospital.line.der) is Reason.DEVICE_STATE
+    assert reason_of(hospital.admit_born, device) is Reason.DEVICE_STATE
 
 
 def test_a_repeated_request_whose_certificate_was_revoked_is_refused(hospital: Site, device: DeviceRow) -> None:
     token, key = hospital.token(device), new_key()
     issued = _enrol(hospital, token=token, csr=request(key))
-    by_serial = hospital.revocations.revoke(
-        issued.issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY
-    )
-    by_serial.result(10)
+    issuer = issued.issuer.authority_id
+    hospital.revocations.revoke(issuer, issued.serial, RevocationReason.SUPERSEDED, by=BY).result(10)
     assert _refused(hospital, token=token, csr=request(key)) is Reason.REVOKED
 
 
 def test_a_gateway_gets_what_it_shows_as_a_server_from_the_infrastructure(hospital: Site) -> None:
     gateway = hospital.stock.add(f"SN-{next(_SERIALS)}", host_names=("gw.h1.group.test", "10.1.0.9"))
     issued = _enrol(hospital, token=hospital.token(gateway), label="server")
-    certificate = x509.load_der_x509_certificate(issued.der)
-    names = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
-    assert isinstance(names, x509.SubjectAlternativeName)
-    assert [str(name.value) for name in names] == ["gw.h1.group.test", "10.1.0.9"]
+    assert [str(name.value) for name in _names(issued.der)] == ["gw.h1.group.test", "10.1.0.9"]
     assert issued.issuer.name == "h1/infra"
 
 

@@ -6,19 +6,20 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.simulator import plans
 from tests.simulator.queries import count_devices_by_state
 from tests.simulator.refusals import reason_of
-from tests.simulator.stock import OVERLAP
+from tests.simulator.stock import ER, ICU, OVERLAP
 from vagus.errors import Conflict, Misconfigured
 from vagus.fleet.devices import Inventory, NewDevice
 from vagus.fleet.lifecycle import DeviceState
 from vagus.fleet.plans.differences import Act
-from vagus.fleet.plans.planning import Applied, Planning
-from vagus.identifiers import DeviceId, UnitName
+from vagus.fleet.plans.planning import Applied, Comparison, Planning
+from vagus.identifiers import UnitName
 from vagus.ledger.entries import PlanApplied, decode_entry
 from vagus.ledger.rights_check import RightsCheck
 from vagus.policy.plans import PlannedAuthority
@@ -56,9 +57,11 @@ class Site:
     database: Database
     writer: Writer
     planning: Planning = field(init=False)
+    inventory: Inventory = field(init=False)
     cut_after: int = 1_000_000
 
     def __post_init__(self) -> None:
+        self.inventory = Inventory(self.writer, SeededEntropy(5), overlap=OVERLAP)
         self.planning = Planning(
             self.database,
             lambda: self.writer,
@@ -94,16 +97,24 @@ class Site:
         if self.cut_after < 0:
             raise PowerCutError
 
-    def apply(self, text: str) -> Applied:
+    def compare(self, text: str) -> Comparison:
         file = self.folder / "given.toml"
         file.write_text(text)
-        return self.planning.apply(self.planning.compare(file), by="operator:test", advance=self.step)
+        return self.planning.compare(file)
+
+    def apply_compared(self, found: Comparison) -> Applied:
+        return self.planning.apply(found, by="operator:test", advance=self.step)
+
+    def apply(self, text: str) -> Applied:
+        return self.apply_compared(self.compare(text))
 
     def changes(self, text: str) -> list[tuple[Act, str, str]]:
-        file = self.folder / "given.toml"
-        file.write_text(text)
-        found = self.planning.compare(file).difference
-        return [(change.act, change.what, change.name) for change in found.changes]
+        return [(change.act, change.what, change.name) for change in self.compare(text).difference.changes]
+
+    def add_beside(self, serial: str, **more: Any) -> DeviceRow:
+        """A device of the plan's model that the plan does not name."""
+        new = NewDevice(unit=ER, model="Pump", maker_serial=serial, **more)
+        return self.inventory.add(new, by="operator:test").result(10)
 
     def export(self) -> object:
         with self.database.reading() as connection:
@@ -149,12 +160,12 @@ def test_a_plan_becomes_units_models_authorities_and_devices(site: Site) -> None
     assert site.apply(PLAN) == Applied(authorities=6, units=2, models=1, devices=302, retired=0)
     with site.database.reading() as connection:
         assert load_installation(connection).group_domain == "test.example"
-        assert find_unit(connection, UnitName("h1", "icu")) is not None
+        assert find_unit(connection, ICU) is not None
         model = find_model(connection, "Pump")
         assert model is not None
         assert model.profile == "bedside"
         assert count_devices_by_state(connection, "h1") == {"received": 302}
-        (one, other) = list_devices(connection, DeviceFilter(unit=UnitName("h1", "er")))
+        (one, other) = list_devices(connection, DeviceFilter(unit=ER))
         assert {one.place, other.place} == {"Bay 1"}
         last = decode_entry(list(iterate_leaves(connection))[-1].entry).entry
     assert isinstance(last, PlanApplied)
@@ -209,7 +220,7 @@ def test_a_new_title_and_a_new_place_are_changes(site: Site) -> None:
 NAMED = PLAN.replace('first = 301, count = 2, place = "Bay 1"', 'first = 301, count = 1, host_names = ["old.h1.test"]')
 
 
-def _standing(site: Site, unit: str) -> tuple[DeviceRow, ...]:
+def _devices(site: Site, unit: str) -> tuple[DeviceRow, ...]:
     with site.database.reading() as connection:
         return list_devices(connection, DeviceFilter(unit=UnitName("h1", unit)), limit=1_000)
 
@@ -218,10 +229,10 @@ def _standing(site: Site, unit: str) -> tuple[DeviceRow, ...]:
 def test_other_host_names_are_a_change_with_an_entry(site: Site, names: tuple[str, ...]) -> None:
     site.apply(NAMED)
     changed = NAMED.replace('["old.h1.test"]', str(list(names)).replace("'", '"'))
-    (device,) = _standing(site, "er")
+    (device,) = _devices(site, "er")
     assert (Act.CHANGE, "device", str(device.id)) in site.changes(changed)
     site.apply(changed)
-    (device,) = _standing(site, "er")
+    (device,) = _devices(site, "er")
     assert device.host_names == names
     assert site.changes(changed) == []
     check_rows(site)
@@ -229,16 +240,12 @@ def test_other_host_names_are_a_change_with_an_entry(site: Site, names: tuple[st
 
 def test_another_category_is_a_change_of_every_device_that_follows_its_model(site: Site) -> None:
     site.apply(NAMED)
-    inventory = Inventory(site.writer, SeededEntropy(5), overlap=OVERLAP)
-    unit = UnitName("h1", "er")
-    beside = NewDevice(unit=unit, model="Pump", maker_serial="X-1")
-    alone = NewDevice(unit=unit, model="Pump", maker_serial="X-2", profile="wearable")
-    for new in (beside, alone):
-        inventory.add(new, by="operator:test").result(10)
+    site.add_beside("X-1")
+    site.add_beside("X-2", profile="wearable")
     changed = NAMED.replace('category = "infusion-pump"', 'category = "pacemaker"')
     assert (Act.CHANGE, "devices", "Pump") in site.changes(changed)
     site.apply(changed)
-    profiles = {device.maker_serial: device.profile for device in (*_standing(site, "icu"), *_standing(site, "er"))}
+    profiles = {device.maker_serial: device.profile for device in (*_devices(site, "icu"), *_devices(site, "er"))}
     assert profiles.pop("X-2") == "wearable", "given to it alone"
     assert set(profiles.values()) == {"implant"}
     assert len(profiles) == 302
@@ -249,8 +256,7 @@ def test_another_category_is_a_change_of_every_device_that_follows_its_model(sit
 @pytest.mark.parametrize("cut_after", range(6))
 def test_a_change_of_category_that_is_cut_off_converges_when_repeated(site: Site, cut_after: int) -> None:
     site.apply(NAMED)
-    beside = NewDevice(unit=UnitName("h1", "er"), model="Pump", maker_serial="X-1")
-    Inventory(site.writer, SeededEntropy(5), overlap=OVERLAP).add(beside, by="operator:test").result(10)
+    site.add_beside("X-1")
     changed = NAMED.replace('category = "infusion-pump"', 'category = "pacemaker"')
     site.cut_after = cut_after
     try:
@@ -258,19 +264,17 @@ def test_a_change_of_category_that_is_cut_off_converges_when_repeated(site: Site
     except PowerCutError:
         site.cut_after = 1_000_000
         site.apply(changed)
-    assert {device.profile for device in (*_standing(site, "icu"), *_standing(site, "er"))} == {"implant"}
+    assert {device.profile for device in (*_devices(site, "icu"), *_devices(site, "er"))} == {"implant"}
     assert site.changes(changed) == []
 
 
 def test_a_host_name_of_a_living_device_beside_the_plan_is_refused(site: Site) -> None:
     site.apply(PLAN)
-    inventory = Inventory(site.writer, SeededEntropy(5), overlap=OVERLAP)
-    beside = NewDevice(unit=UnitName("h1", "er"), model="Pump", maker_serial="X-1", host_names=("old.h1.test",))
-    device = inventory.add(beside, by="operator:test").result(10)
+    device = site.add_beside("X-1", host_names=("old.h1.test",))
     listener = '[[listeners]]\nname = "enrol"\nkind = "enrolment"\naddress = "127.0.0.1:0"\nhospital = "h1"\n'
     for changed in (NAMED, PLAN + listener + 'host_names = ["old.h1.test"]\n'):
         assert reason_of(site.changes, changed, error=Misconfigured, match="belongs to Pump X-1") is Reason.BAD_PLAN
-    inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
+    site.inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
     assert site.changes(NAMED), "a successor may have its name"
 
 
@@ -315,31 +319,22 @@ def test_its_own_responder_does_not_keep_an_authority_alive(site: Site) -> None:
 
 def test_a_certificate_issued_between_check_and_apply_is_seen(site: Site) -> None:
     site.apply(PLAN)
-    file = site.folder / "given.toml"
-    file.write_text(BEFORE_ER)
-    found = site.planning.compare(file)
+    found = site.compare(BEFORE_ER)
     site.certify_device("h1/er", "bedside")
-    with pytest.raises(Conflict) as caught:
-        site.planning.apply(found, by="operator:test", advance=site.step)
-    assert caught.value.reason is Reason.AUTHORITY_IN_USE
+    assert reason_of(site.apply_compared, found, error=Conflict) is Reason.AUTHORITY_IN_USE
 
 
 def test_the_group_domain_never_changes(site: Site) -> None:
     site.apply(PLAN)
-    with pytest.raises(Conflict) as caught:
-        site.apply(PLAN.replace('"test.example"', '"other.example"'))
-    assert caught.value.reason is Reason.AUTHORITY_IN_USE
+    other = PLAN.replace('"test.example"', '"other.example"')
+    assert reason_of(site.apply, other, error=Conflict) is Reason.AUTHORITY_IN_USE
 
 
 def test_a_device_that_was_transferred_is_noted_and_left(site: Site) -> None:
     site.apply(PLAN)
     with site.database.reading() as connection:
-        (device, _) = list_devices(connection, DeviceFilter(unit=UnitName("h1", "er")))
-
-    def act(batch: Batch) -> None:
-        set_device_unit(batch.connection, DeviceId(str(device.id)), UnitName("h1", "icu"), at=batch.at)
-
-    site.writer.submit(act).result()
+        (device, _) = list_devices(connection, DeviceFilter(unit=ER))
+    site.writer.submit(lambda batch: set_device_unit(batch.connection, device.id, ICU, at=batch.at)).result()
     found = site.planning.compare(site.folder / "given.toml").difference
     assert found.is_empty
     assert any("another unit" in remark for remark in found.remarks)
@@ -351,21 +346,17 @@ def test_a_device_beside_the_plan_is_noted_and_left(site: Site) -> None:
     assert found == [(Act.CHANGE, "plan", "adopted plan")]
 
 
-def test_a_category_without_a_rule_is_refused(site: Site) -> None:
-    with pytest.raises(Misconfigured, match="no rule") as caught:
-        site.apply(PLAN.replace("infusion-pump", "toaster"))
-    assert caught.value.reason is Reason.BAD_PLAN
-
-
-def test_a_makers_plan_is_refused_in_a_hospital(site: Site) -> None:
-    with pytest.raises(Misconfigured, match="another folder") as caught:
-        site.apply((EXAMPLES / "maker.toml").read_text())
-    assert caught.value.reason is Reason.BAD_PLAN
-
-
-def test_an_anchor_that_cannot_be_read_is_refused(site: Site) -> None:
-    text = PLAN.replace('serial_prefix = "P"', 'serial_prefix = "P"\nanchor = "none.pem"')
-    assert reason_of(site.apply, text, error=Misconfigured, match=r"none\.pem") is Reason.BAD_PLAN
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (PLAN.replace("infusion-pump", "toaster"), "no rule"),
+        ((EXAMPLES / "maker.toml").read_text(), "another folder"),
+        (PLAN.replace('serial_prefix = "P"', 'serial_prefix = "P"\nanchor = "none.pem"'), r"none\.pem"),
+    ],
+    ids=["category without a rule", "a maker's plan in a hospital", "anchor that cannot be read"],
+)
+def test_a_plan_that_does_not_fit_is_refused(site: Site, text: str, words: str) -> None:
+    assert reason_of(site.apply, text, error=Misconfigured, match=words) is Reason.BAD_PLAN
 
 
 def test_without_an_applied_plan_the_command_to_run_is_named(site: Site) -> None:
