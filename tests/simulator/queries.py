@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from vagus.records.engine.tables import certificate_bytes, certificates, devices, revocations, tokens, work
-from vagus.records.tokens import TokenRow, read_token
+from vagus.records.tokens import TOKEN, TokenRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,13 +37,13 @@ def count_lost(connection: Connection) -> int:
 def find_token(connection: Connection, token_sha256: bytes) -> TokenRow | None:
     """The token of this hash."""
     row = connection.execute(select(tokens).where(tokens.c.token_sha256 == token_sha256)).one_or_none()
-    return None if row is None else read_token(row)
+    return None if row is None else TOKEN.read(row)
 
 
 def list_tokens_of(connection: Connection, device_id: DeviceId) -> tuple[TokenRow, ...]:
     """A device's tokens, oldest first."""
     query = select(tokens).where(tokens.c.device_id == str(device_id)).order_by(tokens.c.made_at, tokens.c.token_sha256)
-    return tuple(read_token(row) for row in connection.execute(query))
+    return tuple(TOKEN.read(row) for row in connection.execute(query))
 
 
 def count_devices_by_state(connection: Connection, hospital: str = "") -> dict[str, int]:

@@ -8,13 +8,13 @@ from sqlalchemy import bindparam, select
 
 from vagus.identifiers import DeviceId
 from vagus.records.certificates import HELD
-from vagus.records.devices import DeviceRow, read_device
+from vagus.records.devices import DEVICE, DeviceRow
 from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.query_hints import hidden
 from vagus.records.engine.statements import Statement
 from vagus.records.engine.tables import certificates, devices, tokens, units
-from vagus.records.tokens import TokenRow, read_token
-from vagus.records.units import UnitRow, read_unit
+from vagus.records.tokens import TOKEN, TokenRow
+from vagus.records.units import UNIT_ROW, UnitRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ def find_by_token(database: Database, token_sha256: bytes) -> ApplicantRow | Non
     row = _BY_TOKEN.query(database, token=token_sha256)
     if row is None:
         return None
-    device = None if row.id is None else read_device(row)
-    return ApplicantRow(device, None if row.name is None else read_unit(row), read_token(row))
+    device = None if row.id is None else DEVICE.read(row)
+    return ApplicantRow(device, None if row.name is None else UNIT_ROW.read(row), TOKEN.read(row))
 
 
 def find_by_device(database: Database, device_id: DeviceId) -> ApplicantRow:
@@ -80,7 +80,7 @@ def find_by_device(database: Database, device_id: DeviceId) -> ApplicantRow:
     row = _BY_DEVICE.query(database, device=device_id.text)
     if row is None:
         return ApplicantRow(None, None)
-    return ApplicantRow(read_device(row), None if row.name is None else read_unit(row))
+    return ApplicantRow(DEVICE.read(row), None if row.name is None else UNIT_ROW.read(row))
 
 
 def recheck_applicant(
@@ -90,5 +90,5 @@ def recheck_applicant(
     row = _NOW.find(connection, device=device_id.text, token=token_sha256, shown=shown_sha256, at=at)
     if row is None:
         return ApplicantNow(None, None, is_held=False, shown_state=None)
-    token = None if row.token_sha256 is None else read_token(row)
-    return ApplicantNow(read_device(row), token, row.held_leaf is not None, row.shown_state)
+    token = None if row.token_sha256 is None else TOKEN.read(row)
+    return ApplicantNow(DEVICE.read(row), token, row.held_leaf is not None, row.shown_state)

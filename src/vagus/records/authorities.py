@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import insert, select, update
 
 from vagus.records.engine.database import Connection
+from vagus.records.engine.row_forms import RowForm
 from vagus.records.engine.tables import authorities, authority_chain
 
 REQUESTED = "requested"
@@ -44,6 +45,9 @@ class AuthorityRow:
     def slug(self) -> str:
         """As folders and URLs write the name: `h1.icu`."""
         return slug_of(self.name)
+
+
+_FORM = RowForm(AuthorityRow)
 
 
 def slug_of(name: str) -> str:
@@ -141,15 +145,13 @@ def load_chain(connection: Connection, row: AuthorityRow) -> tuple[bytes, ...]:
 
 def find_by_id(connection: Connection, authority_id: int) -> AuthorityRow | None:
     """The authority of this id."""
-    found = connection.execute(select(authorities).where(authorities.c.id == authority_id)).one_or_none()
-    return None if found is None else _row(found)
+    return _FORM.find(connection, select(authorities).where(authorities.c.id == authority_id))
 
 
 def find_generation(connection: Connection, name: str, generation: int) -> AuthorityRow | None:
     """One generation of an authority."""
     query = select(authorities).where(authorities.c.name == name, authorities.c.generation == generation)
-    found = connection.execute(query).one_or_none()
-    return None if found is None else _row(found)
+    return _FORM.find(connection, query)
 
 
 def find_newest(connection: Connection, name: str, *, state: str | None = ACTIVE) -> AuthorityRow | None:
@@ -157,14 +159,14 @@ def find_newest(connection: Connection, name: str, *, state: str | None = ACTIVE
     query = select(authorities).where(authorities.c.name == name)
     if state is not None:
         query = query.where(authorities.c.state == state)
-    found = connection.execute(query.order_by(authorities.c.generation.desc()).limit(1)).one_or_none()
-    return None if found is None else _row(found)
+    return _FORM.find(connection, query.order_by(authorities.c.generation.desc()).limit(1))
 
 
 def find_by_key(connection: Connection, spki_sha256: bytes) -> AuthorityRow | None:
     """The authority that holds this key."""
-    found = connection.execute(select(authorities).where(authorities.c.spki_sha256 == spki_sha256)).first()
-    return None if found is None else _row(found)
+    return _FORM.read_optional(
+        connection.execute(select(authorities).where(authorities.c.spki_sha256 == spki_sha256)).first()
+    )
 
 
 def list_authorities(connection: Connection, *, state: str | None = None) -> tuple[AuthorityRow, ...]:
@@ -172,7 +174,7 @@ def list_authorities(connection: Connection, *, state: str | None = None) -> tup
     query = select(authorities).order_by(authorities.c.id)
     if state is not None:
         query = query.where(authorities.c.state == state)
-    return tuple(_row(found) for found in connection.execute(query))
+    return _FORM.list(connection, query)
 
 
 def list_living(connection: Connection, at: int) -> tuple[AuthorityRow, ...]:
@@ -189,24 +191,4 @@ def list_living(connection: Connection, at: int) -> tuple[AuthorityRow, ...]:
 def list_children(connection: Connection, authority_id: int) -> tuple[AuthorityRow, ...]:
     """The authorities right beneath one, in the order in which they were made."""
     query = select(authorities).where(authorities.c.parent_id == authority_id).order_by(authorities.c.id)
-    return tuple(_row(found) for found in connection.execute(query))
-
-
-def _row(found: Row[tuple[object, ...]]) -> AuthorityRow:
-    return AuthorityRow(
-        id=found.id,
-        name=found.name,
-        generation=found.generation,
-        kind=found.kind,
-        parent_id=found.parent_id,
-        is_offline=bool(found.is_offline),
-        state=found.state,
-        key_id=found.key_id,
-        keystore=found.keystore,
-        spki_sha256=bytes(found.spki_sha256),
-        request_der=None if found.request_der is None else bytes(found.request_der),
-        certificate_der=None if found.certificate_der is None else bytes(found.certificate_der),
-        not_before=found.not_before,
-        not_after=found.not_after,
-        constrain_dn=bool(found.constrain_dn),
-    )
+    return _FORM.list(connection, query)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import CompoundSelect, bindparam, func, insert, select, union_all, update
 
 from vagus.identifiers import serial_bytes
 from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.query_hints import hidden, rows_after
+from vagus.records.engine.row_forms import SERIAL, RowForm
 from vagus.records.engine.statements import Statement, Write, write_together
 from vagus.records.engine.tables import (
     authorities,
@@ -56,6 +56,9 @@ class CertificateRow:
     fingerprint: bytes | None = None
 
 
+CERTIFICATE = RowForm(CertificateRow, serial=SERIAL)
+
+
 @dataclass(frozen=True, slots=True)
 class BeforeIntent:
     """What an intent depends on: the state of authority and key, and an earlier use of the request id."""
@@ -80,7 +83,7 @@ _BEFORE = Statement(
     )
     .where(authorities.c.id == bindparam("authority"))
 )
-_INSERT = Statement(insert(certificates), *CertificateRow.__slots__)
+_INSERT = Statement(insert(certificates), *CERTIFICATE.names)
 _INSERT_BYTES = Statement(insert(certificate_bytes), "leaf_index", "tbs_der", "certificate_der")
 _BY_LEAF = Statement(select(certificates).where(certificates.c.leaf_index == bindparam("leaf")))
 _BY_SERIAL = Statement(
@@ -148,22 +151,7 @@ def read_before_intent(connection: Connection, authority_id: int, spki_sha256: b
 
 def insert_intent(connection: Connection, row: CertificateRow, tbs_der: bytes) -> None:
     """Write a certificate down before it is signed."""
-    _INSERT.change(
-        connection,
-        leaf_index=row.leaf_index,
-        authority_id=row.authority_id,
-        serial=serial_bytes(row.serial),
-        owner=row.owner,
-        device_id=row.device_id,
-        profile=row.profile,
-        spki_sha256=row.spki_sha256,
-        request_id=row.request_id,
-        not_before=row.not_before,
-        not_after=row.not_after,
-        shard=row.shard,
-        state=row.state,
-        fingerprint=row.fingerprint,
-    )
+    _INSERT.change(connection, **CERTIFICATE.values(row))
     _INSERT_BYTES.change(connection, leaf_index=row.leaf_index, tbs_der=tbs_der, certificate_der=None)
 
 
@@ -198,26 +186,22 @@ def state_write(leaf_index: int, state: str) -> Write:
 
 def find_certificate(connection: Connection, authority_id: int, serial: int) -> CertificateRow | None:
     """The certificate that (issuer, serial) names."""
-    found = _BY_SERIAL.find(connection, authority=authority_id, number=serial_bytes(serial))
-    return None if found is None else read_row(found)
+    return CERTIFICATE.read_optional(_BY_SERIAL.find(connection, authority=authority_id, number=serial_bytes(serial)))
 
 
 def query_certificate(database: Database, authority_id: int, serial: int) -> CertificateRow | None:
     """`find_certificate` with a connection of its own."""
-    found = _BY_SERIAL.query(database, authority=authority_id, number=serial_bytes(serial))
-    return None if found is None else read_row(found)
+    return CERTIFICATE.read_optional(_BY_SERIAL.query(database, authority=authority_id, number=serial_bytes(serial)))
 
 
 def find_by_leaf(connection: Connection, leaf_index: int) -> CertificateRow | None:
     """The certificate of this issuance entry."""
-    found = _BY_LEAF.find(connection, leaf=leaf_index)
-    return None if found is None else read_row(found)
+    return CERTIFICATE.read_optional(_BY_LEAF.find(connection, leaf=leaf_index))
 
 
 def find_by_request(connection: Connection, request_id: str) -> CertificateRow | None:
     """The certificate that a request id got."""
-    found = connection.execute(select(certificates).where(certificates.c.request_id == request_id)).one_or_none()
-    return None if found is None else read_row(found)
+    return CERTIFICATE.find(connection, select(certificates).where(certificates.c.request_id == request_id))
 
 
 def list_of_device(connection: Connection, device_id: str, *, alive_at: int = 0) -> tuple[CertificateRow, ...]:
@@ -227,13 +211,13 @@ def list_of_device(connection: Connection, device_id: str, *, alive_at: int = 0)
         .where(certificates.c.device_id == device_id, hidden(certificates.c.not_after > alive_at))
         .order_by(certificates.c.not_after.desc(), certificates.c.leaf_index.desc())
     )
-    return tuple(read_row(found) for found in connection.execute(query))
+    return CERTIFICATE.list(connection, query)
 
 
 def list_of_key(connection: Connection, spki_sha256: bytes) -> tuple[CertificateRow, ...]:
     """Every certificate for one key, oldest first."""
     query = select(certificates).where(certificates.c.spki_sha256 == spki_sha256).order_by(certificates.c.leaf_index)
-    return tuple(read_row(found) for found in connection.execute(query))
+    return CERTIFICATE.list(connection, query)
 
 
 def list_intended(
@@ -248,7 +232,7 @@ def list_intended(
         .order_by(*place)
         .limit(count)
     )
-    return tuple(read_row(found) for found in connection.execute(query))
+    return CERTIFICATE.list(connection, query)
 
 
 def list_alive(
@@ -263,7 +247,7 @@ def list_alive(
         .order_by(*place)
         .limit(count)
     )
-    return tuple(read_row(found) for found in connection.execute(query))
+    return CERTIFICATE.list(connection, query)
 
 
 def count_alive(connection: Connection, authority_id: int, *, alive_at: int) -> int:
@@ -347,22 +331,3 @@ def list_covered_shards(connection: Connection, authority_id: int, shard: int) -
     """The shard values of rows that the CRL of `shard` covers; a negative `shard` means the complete CRL."""
     shards = (shard,) if shard >= 0 else list_shards(connection, authority_id)
     return (*shards, EVERY_SHARD) if count_places(connection, authority_id, EVERY_SHARD) else shards
-
-
-def read_row(found: Any) -> CertificateRow:
-    """A whole row of `certificates` as a value."""
-    return CertificateRow(
-        leaf_index=found.leaf_index,
-        authority_id=found.authority_id,
-        serial=int.from_bytes(found.serial, "big"),
-        owner=found.owner,
-        device_id=found.device_id,
-        profile=found.profile,
-        spki_sha256=bytes(found.spki_sha256),
-        request_id=found.request_id,
-        not_before=found.not_before,
-        not_after=found.not_after,
-        shard=found.shard,
-        state=found.state,
-        fingerprint=None if found.fingerprint is None else bytes(found.fingerprint),
-    )

@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, insert, select, update
 
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.query_hints import hidden
+from vagus.records.engine.row_forms import DEVICE_ID, ITEMS_OR_NULL, UNIT, Codec, RowForm
 from vagus.records.engine.statements import Statement
 from vagus.records.engine.tables import devices, models
 
@@ -38,6 +38,9 @@ class DeviceRow:
     transferred_at: int | None = None
 
 
+DEVICE = RowForm(DeviceRow, id=DEVICE_ID, unit=UNIT, state=Codec(str, str), host_names=ITEMS_OR_NULL)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFilter:
     """Which devices a listing shows; what is None does not narrow."""
@@ -49,7 +52,7 @@ class DeviceFilter:
     profile: str | None = None
 
 
-_INSERT = Statement(insert(devices), *DeviceRow.__slots__)
+_INSERT = Statement(insert(devices), *DEVICE.names)
 _BY_ID = Statement(select(devices).where(devices.c.id == bindparam("device")))
 _BY_SERIAL = Statement(
     select(devices).where(devices.c.maker_serial == bindparam("serial"), hidden(devices.c.model == bindparam("model")))
@@ -69,46 +72,33 @@ _MOVE = Statement(
 
 def insert_device(connection: Connection, device: DeviceRow) -> None:
     """Add a device whose id, and whose model and maker serial together, are new."""
-    _INSERT.change(connection, **_values(device))
+    _INSERT.change(connection, **DEVICE.values(device))
 
 
 def insert_devices(connection: Connection, rows: Sequence[DeviceRow]) -> None:
     """`insert_device` for many."""
-    _INSERT.change_many(connection, [_values(row) for row in rows])
-
-
-def _values(device: DeviceRow) -> dict[str, object]:
-    return {
-        **{name: getattr(device, name) for name in DeviceRow.__slots__},
-        "id": str(device.id),
-        "unit": str(device.unit),
-        "state": str(device.state),
-        "host_names": json.dumps(device.host_names) if device.host_names else None,
-    }
+    _INSERT.change_many(connection, [DEVICE.values(row) for row in rows])
 
 
 def find_device(connection: Connection, device_id: DeviceId) -> DeviceRow | None:
     """The device of this id."""
-    row = _BY_ID.find(connection, device=device_id.text)
-    return None if row is None else read_device(row)
+    return DEVICE.read_optional(_BY_ID.find(connection, device=device_id.text))
 
 
 def query_device(database: Database, device_id: DeviceId) -> DeviceRow | None:
     """`find_device` with a connection of its own."""
-    row = _BY_ID.query(database, device=device_id.text)
-    return None if row is None else read_device(row)
+    return DEVICE.read_optional(_BY_ID.query(database, device=device_id.text))
 
 
 def find_device_by_serial(connection: Connection, model: str, maker_serial: str) -> DeviceRow | None:
     """The device that its maker numbered so."""
-    row = _BY_SERIAL.find(connection, model=model, serial=maker_serial)
-    return None if row is None else read_device(row)
+    return DEVICE.read_optional(_BY_SERIAL.find(connection, model=model, serial=maker_serial))
 
 
 def list_devices_under_anchor(connection: Connection, anchor_sha256: bytes, maker_serial: str) -> tuple[DeviceRow, ...]:
     """The devices of this maker serial among the models that the anchor may vouch for: usually one or none."""
     rows = connection.execute(_UNDER_ANCHOR, {"anchor": anchor_sha256, "serial": maker_serial})
-    return tuple(read_device(row) for row in rows)
+    return DEVICE.read_all(rows)
 
 
 def list_devices(
@@ -118,7 +108,7 @@ def list_devices(
     query = select(devices).where(*_conditions(narrow)).order_by(devices.c.id).limit(limit)
     if after is not None:
         query = query.where(devices.c.id > str(after))
-    return tuple(read_device(row) for row in connection.execute(query))
+    return DEVICE.list(connection, query)
 
 
 def list_profiles_in(connection: Connection, units: Collection[str], *, beside: Collection[str] = ()) -> set[str]:
@@ -192,21 +182,3 @@ def _conditions(narrow: DeviceFilter) -> list[ColumnElement[bool]]:
     if narrow.profile is not None:
         conditions.append(devices.c.profile == narrow.profile)
     return conditions
-
-
-def read_device(row: Any) -> DeviceRow:
-    """A row with the columns of `devices` as a value."""
-    return DeviceRow(
-        id=DeviceId(row.id),
-        unit=UnitName.parse(row.unit),
-        model=row.model,
-        profile=row.profile,
-        maker_serial=row.maker_serial,
-        state=row.state,
-        added_at=row.added_at,
-        changed_at=row.changed_at,
-        udi=row.udi,
-        place=row.place,
-        host_names=tuple(json.loads(row.host_names)) if row.host_names else (),
-        transferred_at=row.transferred_at,
-    )

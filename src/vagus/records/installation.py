@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.reasons import Reason
+from vagus.records.engine.row_forms import RowForm
 from vagus.records.engine.tables import installation
 from vagus.records.log import load_head
 
@@ -33,6 +34,9 @@ class InstallationRow:
         return f"InstallationRow(origin={self.origin!r}, group_domain={self.group_domain!r})"
 
 
+_FORM = RowForm(InstallationRow)
+
+
 def insert_installation(connection: Connection, new: InstallationRow) -> None:
     """Write the row, once in the life of a database.
 
@@ -45,26 +49,12 @@ def insert_installation(connection: Connection, new: InstallationRow) -> None:
     if len(new.salt) != _SALT_BYTES:
         msg = f"a salt of {len(new.salt)} bytes is not {_SALT_BYTES}; draw it from the entropy source"
         raise Malformed(Reason.BAD_ARGUMENT, msg, size=len(new.salt))
-    row = {name: getattr(new, name) for name in InstallationRow.__slots__}
-    connection.execute(insert(installation), {"id": 1, **row})
+    connection.execute(insert(installation), {"id": 1, **_FORM.values(new)})
 
 
 def find_installation(connection: Connection) -> InstallationRow | None:
     """The row, if this database has one."""
-    table = installation.c
-    row = connection.execute(
-        select(
-            table.origin,
-            table.created_at,
-            table.salt,
-            table.restored_at,
-            table.policy_sha256,
-            table.group_domain,
-            table.restored_size,
-            table.restored_from,
-        ).where(table.id == 1)
-    ).one_or_none()
-    return None if row is None else InstallationRow(*row)
+    return _FORM.find(connection, select(installation).where(installation.c.id == 1))
 
 
 def load_installation(connection: Connection) -> InstallationRow:

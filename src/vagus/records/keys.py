@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, insert, select, update
 
 from vagus.records.engine.database import Connection
+from vagus.records.engine.row_forms import RowForm
 from vagus.records.engine.statements import Statement, Write, write_together
 from vagus.records.engine.tables import keys
 
@@ -29,19 +30,19 @@ class KeyRow:
         return self.state == BLOCKED
 
 
+_KEY = RowForm(KeyRow)
 _FIND = Statement(select(keys).where(keys.c.spki_sha256 == bindparam("spki")))
 _BLOCK = Statement(
     update(keys)
     .where(keys.c.spki_sha256 == bindparam("spki"), keys.c.state != BLOCKED)
     .values(state=BLOCKED, since=bindparam("at"))
 )
-_INSERT = Statement(insert(keys), "spki_sha256", "owner", "state", "since")
+_INSERT = Statement(insert(keys), *_KEY.names)
 
 
 def find_key(connection: Connection, spki_sha256: bytes) -> KeyRow | None:
     """The key of this hash, if one was ever presented."""
-    row = _FIND.find(connection, spki=spki_sha256)
-    return None if row is None else KeyRow(bytes(row.spki_sha256), row.owner, row.state, row.since)
+    return _KEY.read_optional(_FIND.find(connection, spki=spki_sha256))
 
 
 def insert_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int, state: str = ACTIVE) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select, update
 
-from vagus.identifiers import serial_bytes
-from vagus.records.certificates import EVERY_SHARD, CertificateRow, take_place_everywhere, take_places
+from vagus.records.certificates import CERTIFICATE, EVERY_SHARD, CertificateRow, take_place_everywhere, take_places
 from vagus.records.engine.tables import certificates, devices, revocations
 
 LOST = b""
@@ -17,8 +16,7 @@ def insert_lost_certificate(connection: Connection, row: CertificateRow) -> None
 
     It takes its place in its shard as when it was issued.
     """
-    values = {name: getattr(row, name) for name in CertificateRow.__slots__}
-    connection.execute(insert(certificates), {**values, "serial": serial_bytes(row.serial)})
+    connection.execute(insert(certificates), CERTIFICATE.values(row))
     take_place(connection, row.authority_id, row.shard)
 
 

@@ -6,9 +6,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import bindparam, select
 
 from vagus.records.engine.database import Connection
+from vagus.records.engine.row_forms import RowForm
 from vagus.records.engine.tables import maker_anchors, models
 
 _BY_NAME = select(models).where(models.c.name == bindparam("model"))
@@ -36,6 +37,10 @@ class MakerAnchorRow:
     added_at: int
 
 
+_MODEL = RowForm(ModelRow)
+_ANCHOR = RowForm(MakerAnchorRow)
+
+
 def facts_digest(model: ModelRow) -> bytes:
     """The SHA-256 of all that is known of a model, as the ledger commits to it."""
     anchor = None if model.anchor_sha256 is None else model.anchor_sha256.hex()
@@ -45,26 +50,20 @@ def facts_digest(model: ModelRow) -> bytes:
 
 def put_model(connection: Connection, model: ModelRow) -> None:
     """Insert `model`, or change a known one."""
-    values = {
-        "maker": model.maker,
-        "category": model.category,
-        "profile": model.profile,
-        "anchor_sha256": model.anchor_sha256,
-    }
+    values = _MODEL.values(model)
     changed = connection.execute(models.update().where(models.c.name == model.name).values(values))
     if changed.rowcount == 0:
-        connection.execute(models.insert().values(name=model.name, **values))
+        connection.execute(models.insert().values(values))
 
 
 def find_model(connection: Connection, name: str) -> ModelRow | None:
     """The model of this name."""
-    row = connection.execute(_BY_NAME, {"model": name}).one_or_none()
-    return None if row is None else _model(row)
+    return _MODEL.find(connection, _BY_NAME, {"model": name})
 
 
 def list_models(connection: Connection) -> tuple[ModelRow, ...]:
     """Every model, by name."""
-    return tuple(_model(row) for row in connection.execute(select(models).order_by(models.c.name)))
+    return _MODEL.list(connection, select(models).order_by(models.c.name))
 
 
 def list_models_under_anchor(connection: Connection, anchor_sha256: bytes) -> frozenset[str]:
@@ -77,20 +76,11 @@ def put_maker_anchor(connection: Connection, anchor: MakerAnchorRow) -> bool:
     known = connection.execute(select(maker_anchors.c.sha256).where(maker_anchors.c.sha256 == anchor.sha256))
     is_new = known.one_or_none() is None
     if is_new:
-        values = {"maker": anchor.maker, "certificate_der": anchor.certificate_der, "added_at": anchor.added_at}
-        connection.execute(maker_anchors.insert().values(sha256=anchor.sha256, **values))
+        connection.execute(maker_anchors.insert().values(_ANCHOR.values(anchor)))
     return is_new
 
 
 def list_maker_anchors(connection: Connection) -> tuple[MakerAnchorRow, ...]:
     """Every maker's anchor, by maker and age."""
     query = select(maker_anchors).order_by(maker_anchors.c.maker, maker_anchors.c.added_at, maker_anchors.c.sha256)
-    return tuple(
-        MakerAnchorRow(bytes(row.sha256), row.maker, bytes(row.certificate_der), row.added_at)
-        for row in connection.execute(query)
-    )
-
-
-def _model(row: Row[tuple[object, ...]]) -> ModelRow:
-    anchor = None if row.anchor_sha256 is None else bytes(row.anchor_sha256)
-    return ModelRow(row.name, row.maker, row.category, row.profile, anchor)
+    return _ANCHOR.list(connection, query)

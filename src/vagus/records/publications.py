@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Row, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import BindParameter, Table, and_, bindparam, delete, func, insert, select, update
 
 from vagus.records.engine.database import Connection
+from vagus.records.engine.row_forms import RowForm
 from vagus.records.engine.statements import Statement, Write, write_together
 from vagus.records.engine.tables import crl_deltas, crl_publications, leases, ocsp_responders
 
@@ -68,6 +69,11 @@ class ShardState:
     has_delta: bool
 
 
+_PUBLICATION = RowForm(Publication)
+_DELTA = RowForm(DeltaRow)
+_RESPONDER = RowForm(ResponderRow)
+_FACTS = tuple(column for column in crl_publications.columns if column.key != "crl_der")
+"""All columns but the bytes, which may be 50 MB."""
 _MINE = (crl_publications.c.authority_id == bindparam("authority"), crl_publications.c.shard == bindparam("place"))
 _BESIDE = and_(
     crl_deltas.c.authority_id == crl_publications.c.authority_id, crl_deltas.c.shard == crl_publications.c.shard
@@ -76,7 +82,7 @@ _LISTED = ("number", "this_update", "next_update", "sequence", "crl_der")
 _CHANGED = ("base_number", "base_sequence", "number", "this_update", "next_update", "crl_der")
 _SHARD_STATE = Statement(
     select(
-        *(crl_publications.c[name] for name in ("shard", *_LISTED) if name != "crl_der"),
+        *_FACTS,
         crl_deltas.c.number.label("delta_number"),
     )
     .select_from(crl_publications.outerjoin(crl_deltas, _BESIDE))
@@ -99,7 +105,7 @@ def find_shard_state(connection: Connection, authority_id: int, shard: int) -> S
     found = _SHARD_STATE.find(connection, authority=authority_id, place=shard)
     if found is None:
         return ShardState(None, find_number(connection, authority_id, shard, is_delta=True) is not None)
-    return ShardState(_facts(authority_id, found), found.delta_number is not None)
+    return ShardState(_facts(found), found.delta_number is not None)
 
 
 def keep(
@@ -133,16 +139,15 @@ def find_publication(connection: Connection, authority_id: int, shard: int) -> P
     query = select(crl_publications).where(
         crl_publications.c.authority_id == authority_id, crl_publications.c.shard == shard
     )
-    found = connection.execute(query).one_or_none()
-    return None if found is None else _publication(found)
+    return _PUBLICATION.find(connection, query)
 
 
 def find_facts(connection: Connection, authority_id: int, shard: int) -> Publication | None:
     """As `find_publication`, without the bytes, which may be 50 MB of them."""
     table = crl_publications.c
-    query = select(table.shard, table.number, table.this_update, table.next_update, table.sequence)
-    found = connection.execute(query.where(table.authority_id == authority_id, table.shard == shard)).one_or_none()
-    return None if found is None else _facts(authority_id, found)
+    query = select(*_FACTS).where(table.authority_id == authority_id, table.shard == shard)
+    found = connection.execute(query).one_or_none()
+    return None if found is None else _facts(found)
 
 
 def find_number(connection: Connection, authority_id: int, shard: int, *, is_delta: bool) -> int | None:
@@ -154,11 +159,7 @@ def find_number(connection: Connection, authority_id: int, shard: int, *, is_del
 
 def list_numbers(connection: Connection) -> dict[int, dict[int, int]]:
     """The number of the newest CRL of each shard, by authority and shard, without their bytes."""
-    table = crl_publications.c
-    found: dict[int, dict[int, int]] = {}
-    for row in connection.execute(select(table.authority_id, table.shard, table.number)):
-        found.setdefault(row.authority_id, {})[row.shard] = row.number
-    return found
+    return _list_numbers(connection, crl_publications)
 
 
 def list_outdated(connection: Connection) -> frozenset[tuple[int, int]]:
@@ -176,9 +177,12 @@ def outdate_crl(connection: Connection, authority_id: int, shard: int, number: i
 
 def list_delta_numbers(connection: Connection) -> dict[int, dict[int, int]]:
     """As `list_numbers`, of the deltas."""
-    table = crl_deltas.c
+    return _list_numbers(connection, crl_deltas)
+
+
+def _list_numbers(connection: Connection, table: Table) -> dict[int, dict[int, int]]:
     found: dict[int, dict[int, int]] = {}
-    for row in connection.execute(select(table.authority_id, table.shard, table.number)):
+    for row in connection.execute(select(table.c.authority_id, table.c.shard, table.c.number)):
         found.setdefault(row.authority_id, {})[row.shard] = row.number
     return found
 
@@ -193,15 +197,14 @@ def find_size(connection: Connection, authority_id: int, shard: int) -> int:
 def list_publications(connection: Connection, authority_id: int) -> tuple[Publication, ...]:
     """The newest CRL of every shard of an authority, the complete CRL first."""
     query = select(crl_publications).where(crl_publications.c.authority_id == authority_id)
-    return tuple(_publication(found) for found in connection.execute(query.order_by(crl_publications.c.shard)))
+    return _PUBLICATION.list(connection, query.order_by(crl_publications.c.shard))
 
 
 def list_facts(connection: Connection, authority_id: int) -> tuple[Publication, ...]:
     """As `list_publications`, without the bytes: this runs every second, and its cost must not grow with the CRLs."""
     table = crl_publications.c
-    query = select(table.shard, table.number, table.this_update, table.next_update, table.sequence)
-    found = connection.execute(query.where(table.authority_id == authority_id).order_by(table.shard))
-    return tuple(_facts(authority_id, row) for row in found)
+    query = select(*_FACTS).where(table.authority_id == authority_id).order_by(table.shard)
+    return tuple(_facts(row) for row in connection.execute(query))
 
 
 def find_newest_update(connection: Connection) -> int | None:
@@ -227,49 +230,19 @@ def forget_date(connection: Connection, authority_id: int, shard: int) -> None:
 def find_delta(connection: Connection, authority_id: int, shard: int) -> DeltaRow | None:
     """Base and newest delta of a shard."""
     query = select(crl_deltas).where(crl_deltas.c.authority_id == authority_id, crl_deltas.c.shard == shard)
-    found = connection.execute(query).one_or_none()
-    if found is None:
-        return None
-    return DeltaRow(
-        authority_id=found.authority_id,
-        shard=found.shard,
-        base_number=found.base_number,
-        base_sequence=found.base_sequence,
-        number=found.number,
-        this_update=found.this_update,
-        next_update=found.next_update,
-        crl_der=None if found.crl_der is None else bytes(found.crl_der),
-    )
+    return _DELTA.find(connection, query)
 
 
 def put_responder(connection: Connection, row: ResponderRow) -> None:
     """Store this as the responder of its authority."""
     connection.execute(delete(ocsp_responders).where(ocsp_responders.c.authority_id == row.authority_id))
-    connection.execute(
-        insert(ocsp_responders),
-        {
-            "authority_id": row.authority_id,
-            "key_id": row.key_id,
-            "keystore": row.keystore,
-            "certificate_der": row.certificate_der,
-            "not_after": row.not_after,
-        },
-    )
+    connection.execute(insert(ocsp_responders), _RESPONDER.values(row))
 
 
 def find_responder(connection: Connection, authority_id: int) -> ResponderRow | None:
     """The responder of an authority."""
     query = select(ocsp_responders).where(ocsp_responders.c.authority_id == authority_id)
-    found = connection.execute(query).one_or_none()
-    if found is None:
-        return None
-    return ResponderRow(
-        authority_id=found.authority_id,
-        key_id=found.key_id,
-        keystore=found.keystore,
-        certificate_der=bytes(found.certificate_der),
-        not_after=found.not_after,
-    )
+    return _RESPONDER.find(connection, query)
 
 
 def list_responder_certificates(connection: Connection) -> dict[int, bytes]:
@@ -302,25 +275,5 @@ def drop_lease(connection: Connection, name: str, holder: str) -> None:
     connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
 
 
-def _facts(authority_id: int, found: Any) -> Publication:
-    return Publication(
-        authority_id=authority_id,
-        shard=found.shard,
-        number=found.number,
-        this_update=found.this_update,
-        next_update=found.next_update,
-        sequence=found.sequence,
-        crl_der=b"",
-    )
-
-
-def _publication(found: Row[tuple[object, ...]]) -> Publication:
-    return Publication(
-        authority_id=found.authority_id,
-        shard=found.shard,
-        number=found.number,
-        this_update=found.this_update,
-        next_update=found.next_update,
-        sequence=found.sequence,
-        crl_der=bytes(found.crl_der),
-    )
+def _facts(found: Any) -> Publication:
+    return Publication(**{column.key: getattr(found, column.key) for column in _FACTS}, crl_der=b"")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import bindparam, insert, select, update
 
 from vagus.identifiers import DeviceId
 from vagus.records.engine.database import Connection
+from vagus.records.engine.row_forms import DEVICE_ID, RowForm
 from vagus.records.engine.statements import Statement
 from vagus.records.engine.tables import certificates, tokens
 
@@ -26,7 +26,8 @@ class TokenRow:
     certificate_leaf_index: int | None = None
 
 
-_INSERT = Statement(insert(tokens), "token_sha256", "device_id", "made_at", "expires_at")
+TOKEN = RowForm(TokenRow, device_id=DEVICE_ID)
+_INSERT = Statement(insert(tokens), *TOKEN.names)
 _BIND = Statement(
     update(tokens)
     .where(tokens.c.token_sha256 == bindparam("token"), tokens.c.bound_spki_sha256.is_(None))
@@ -42,13 +43,7 @@ _BIND = Statement(
 
 def insert_token(connection: Connection, token: TokenRow) -> None:
     """Add a token that is unused."""
-    _INSERT.change(
-        connection,
-        token_sha256=token.token_sha256,
-        device_id=str(token.device_id),
-        made_at=token.made_at,
-        expires_at=token.expires_at,
-    )
+    _INSERT.change(connection, **TOKEN.values(token))
 
 
 def bind_token(
@@ -64,17 +59,3 @@ def expire_tokens_of(connection: Connection, device_id: DeviceId, *, at: int) ->
         tokens.c.device_id == str(device_id), tokens.c.bound_spki_sha256.is_(None), tokens.c.expires_at > at
     )
     return connection.execute(query.values(expires_at=at)).rowcount
-
-
-def read_token(row: Any) -> TokenRow:
-    """A row with the columns of `tokens` as a value."""
-    bound = None if row.bound_spki_sha256 is None else bytes(row.bound_spki_sha256)
-    return TokenRow(
-        bytes(row.token_sha256),
-        DeviceId(row.device_id),
-        row.made_at,
-        row.expires_at,
-        bound,
-        row.used_at,
-        row.certificate_leaf_index,
-    )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import bindparam, select
 
 from vagus.identifiers import UnitName
 from vagus.records.engine.database import Connection
+from vagus.records.engine.row_forms import UNIT, RowForm
 from vagus.records.engine.statements import Statement
 from vagus.records.engine.tables import units
 
@@ -24,6 +24,9 @@ class UnitRow:
     title: str
 
 
+UNIT_ROW = RowForm(UnitRow, name=UNIT)
+
+
 def put_unit(connection: Connection, unit: UnitRow) -> None:
     """Insert `unit`, or give a known one its new titles."""
     titles = {"organisation": unit.organisation, "title": unit.title}
@@ -34,8 +37,7 @@ def put_unit(connection: Connection, unit: UnitRow) -> None:
 
 def find_unit(connection: Connection, name: UnitName) -> UnitRow | None:
     """The compartment of this name."""
-    row = _BY_NAME.find(connection, unit=str(name))
-    return None if row is None else read_unit(row)
+    return UNIT_ROW.read_optional(_BY_NAME.find(connection, unit=str(name)))
 
 
 def list_units(connection: Connection, hospital: str | None = None) -> tuple[UnitRow, ...]:
@@ -43,9 +45,4 @@ def list_units(connection: Connection, hospital: str | None = None) -> tuple[Uni
     query = select(units).order_by(units.c.name)
     if hospital is not None:
         query = query.where(units.c.hospital == hospital)
-    return tuple(read_unit(row) for row in connection.execute(query))
-
-
-def read_unit(row: Any) -> UnitRow:
-    """A row with the columns of `units` as a value."""
-    return UnitRow(UnitName.parse(row.name), row.organisation, row.title)
+    return UNIT_ROW.list(connection, query)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select
 
 from vagus.identifiers import serial_bytes
-from vagus.records.certificates import CertificateRow, read_row
+from vagus.records.certificates import CERTIFICATE, CertificateRow
 from vagus.records.engine.database import Connection
 from vagus.records.engine.query_hints import hidden
 from vagus.records.engine.statements import Statement
@@ -73,7 +73,7 @@ def _read(found: Any | None) -> Revocable | None:
     if found is None:
         return None
     return Revocable(
-        certificate=read_row(found),
+        certificate=CERTIFICATE.read(found),
         reference=f"{found.issuer_name}#{found.issuer_generation}",
         key_state=found.key_state,
         is_key_shared=found.others > 0,

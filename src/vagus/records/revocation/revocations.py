@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Row, and_, bindparam, delete, exists, func, insert, null, select
+from sqlalchemy import and_, bindparam, delete, exists, func, insert, null, select
 
 from vagus.identifiers import serial_bytes
 from vagus.records.certificates import EVERY_SHARD, list_covered_shards, list_shards
 from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.records.engine.database import Connection
 from vagus.records.engine.query_hints import hidden, rows_after
+from vagus.records.engine.row_forms import SERIAL, RowForm
 from vagus.records.engine.statements import Statement, Write, write_together
 from vagus.records.engine.tables import certificates, revocation_events, revocations
 
@@ -35,8 +36,10 @@ class RevocationRow:
     entry_der: bytes
 
 
-_INSERT = Statement(insert(revocations), *(column.key for column in revocations.columns))
-_INSERT_EVENT = Statement(insert(revocation_events), *(column.key for column in revocation_events.columns))
+_REVOCATION = RowForm(RevocationRow, serial=SERIAL)
+_EVENT = RowForm(RevocationEvent, serial=SERIAL)
+_INSERT = Statement(insert(revocations), *_REVOCATION.names)
+_INSERT_EVENT = Statement(insert(revocation_events), *_EVENT.names)
 _DELETE = Statement(delete(revocations).where(revocations.c.leaf_index == bindparam("leaf")))
 _BY_LEAF = select(revocations).where(revocations.c.leaf_index == bindparam("leaf"))
 _ENTRIES = (
@@ -62,6 +65,13 @@ _REVOKED_AFTER = (
     )
     .limit(bindparam("most"))
 )
+_STEPS_WITH_CERTIFICATES = revocation_events.join(
+    certificates,
+    and_(
+        hidden(certificates.c.authority_id == revocation_events.c.authority_id),
+        certificates.c.serial == revocation_events.c.serial,
+    ),
+)
 _RELEASED_AFTER = (
     select(
         certificates.c.leaf_index,
@@ -69,15 +79,7 @@ _RELEASED_AFTER = (
         null().label("entry_der"),
         func.max(revocation_events.c.at).label("at"),
     )
-    .select_from(
-        revocation_events.join(
-            certificates,
-            and_(
-                hidden(certificates.c.authority_id == revocation_events.c.authority_id),
-                certificates.c.serial == revocation_events.c.serial,
-            ),
-        )
-    )
+    .select_from(_STEPS_WITH_CERTIFICATES)
     .where(
         revocation_events.c.authority_id == bindparam("authority"),
         revocation_events.c.act == RELEASE,
@@ -98,17 +100,7 @@ def put_revocation(connection: Connection, row: RevocationRow) -> None:
 
 def revocation_write(row: RevocationRow) -> Write:
     """The change that revokes or holds a certificate that has no such row."""
-    return _INSERT.write(
-        leaf_index=row.leaf_index,
-        sequence=row.sequence,
-        authority_id=row.authority_id,
-        serial=serial_bytes(row.serial),
-        shard=row.shard,
-        reason=row.reason,
-        revoked_at=row.revoked_at,
-        not_after=row.not_after,
-        entry_der=row.entry_der,
-    )
+    return _INSERT.write(**_REVOCATION.values(row))
 
 
 def delete_revocation(connection: Connection, leaf_index: int) -> None:
@@ -128,20 +120,12 @@ def insert_event(connection: Connection, event: RevocationEvent) -> None:
 
 def event_write(event: RevocationEvent) -> Write:
     """The change of `insert_event`."""
-    return _INSERT_EVENT.write(
-        sequence=event.sequence,
-        authority_id=event.authority_id,
-        serial=serial_bytes(event.serial),
-        act=event.act,
-        reason=event.reason,
-        at=event.at,
-    )
+    return _INSERT_EVENT.write(**_EVENT.values(event))
 
 
 def find_revocation(connection: Connection, leaf_index: int) -> RevocationRow | None:
     """Whether and how a certificate is revoked or on hold."""
-    found = connection.execute(_BY_LEAF, {"leaf": leaf_index}).one_or_none()
-    return None if found is None else _row(found)
+    return _REVOCATION.find(connection, _BY_LEAF, {"leaf": leaf_index})
 
 
 def find_revoked_serial(connection: Connection, authority_id: int, serial: int) -> RevocationRow | None:
@@ -151,8 +135,7 @@ def find_revoked_serial(connection: Connection, authority_id: int, serial: int) 
         .join(certificates, certificates.c.leaf_index == revocations.c.leaf_index)
         .where(certificates.c.serial == serial_bytes(serial), hidden(certificates.c.authority_id == authority_id))
     )
-    found = connection.execute(query).first()
-    return None if found is None else _row(found)
+    return _REVOCATION.find(connection, query)
 
 
 def iterate_entries(connection: Connection, authority_id: int, shard: int, *, ends_from: int) -> Iterator[bytes]:
@@ -183,10 +166,7 @@ def list_events(
     )
     if until is not None:
         query = query.where(revocation_events.c.sequence <= until)
-    return tuple(
-        RevocationEvent(row.sequence, row.authority_id, int.from_bytes(row.serial, "big"), row.act, row.reason, row.at)
-        for row in connection.execute(query.order_by(revocation_events.c.sequence))
-    )
+    return _EVENT.list(connection, query.order_by(revocation_events.c.sequence))
 
 
 def newest_sequence(connection: Connection, authority_id: int | None = None) -> int:
@@ -201,15 +181,7 @@ def newest_by_shard(connection: Connection, authority_id: int, *, after: int) ->
     """For each shard with a step after `after`: the newest of its steps."""
     query = (
         select(certificates.c.shard, func.max(revocation_events.c.sequence).label("newest"))
-        .select_from(
-            revocation_events.join(
-                certificates,
-                and_(
-                    hidden(certificates.c.authority_id == revocation_events.c.authority_id),
-                    certificates.c.serial == revocation_events.c.serial,
-                ),
-            )
-        )
+        .select_from(_STEPS_WITH_CERTIFICATES)
         .where(revocation_events.c.authority_id == authority_id, revocation_events.c.sequence > after)
         .group_by(certificates.c.shard)
     )
@@ -258,17 +230,3 @@ def oldest_waiting(connection: Connection, authority_id: int, shard: int, *, aft
         for one in list_covered_shards(connection, authority_id, shard)
     ]
     return min((int(at) for at in found if at is not None), default=None)
-
-
-def _row(found: Row[tuple[object, ...]]) -> RevocationRow:
-    return RevocationRow(
-        leaf_index=found.leaf_index,
-        sequence=found.sequence,
-        authority_id=found.authority_id,
-        serial=int.from_bytes(found.serial, "big"),
-        shard=found.shard,
-        reason=found.reason,
-        revoked_at=found.revoked_at,
-        not_after=found.not_after,
-        entry_der=bytes(found.entry_der),
-    )

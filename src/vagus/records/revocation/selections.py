@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import true as everything
 
-from vagus.records.certificates import HELD, INTENDED, ISSUED, REVOKED, CertificateRow, find_by_leaf, read_row
+from vagus.records.certificates import CERTIFICATE, HELD, INTENDED, ISSUED, REVOKED, CertificateRow, find_by_leaf
 from vagus.records.engine.database import Connection
 from vagus.records.engine.query_hints import PAGE, IndexedTable, by_index, hidden, is_among, paged
 from vagus.records.engine.statements import Statement
@@ -343,7 +343,7 @@ def _read(connection: Connection, leaves: Sequence[int]) -> list[CertificateRow]
         return [row for leaf in leaves if (row := find_by_leaf(connection, leaf)) is not None]
     query = select(certificates)
     return [
-        read_row(found)
+        CERTIFICATE.read(found)
         for page in paged(leaves)
         for found in connection.execute(query.where(is_among(connection, certificates.c.leaf_index, page)))
     ]
