@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.raising import raising
 from vagus.errors import IntegrityFailure, Misconfigured, NotAuthorised, VagusError
 from vagus.keystore.envelopes import EnvelopeSealer, open_envelope, read_label
 from vagus.keystore.passphrases import Passphrase
@@ -28,9 +29,8 @@ def test_what_was_sealed_opens(content: bytes, text: str) -> None:
 
 
 def test_another_passphrase_does_not_open_it() -> None:
-    with pytest.raises(NotAuthorised) as refusal:
+    with raising(NotAuthorised, Reason.PASSPHRASE_WRONG):
         open_envelope(SEALED, Passphrase("staple correct horse"))
-    assert refusal.value.reason is Reason.PASSPHRASE_WRONG
 
 
 def test_a_changed_label_does_not_open() -> None:
@@ -43,9 +43,8 @@ def test_a_changed_label_does_not_open() -> None:
     doctored["sealed"] = foreign["sealed"]
     assert open_envelope(json.dumps(doctored).encode(), SECRET)[1] == b"other", "same label: the same envelope"
     doctored["sealed"] = doctored["sealed"][:-8] + "AAAAAAA="
-    with pytest.raises(IntegrityFailure) as damage:
+    with raising(IntegrityFailure, Reason.KEYSTORE_DAMAGED):
         open_envelope(json.dumps(doctored).encode(), SECRET)
-    assert damage.value.reason is Reason.KEYSTORE_DAMAGED
 
 
 @settings(max_examples=80, deadline=None)
@@ -63,9 +62,8 @@ def test_one_changed_byte_is_an_error_of_ours(at: int, flip: int) -> None:
 @pytest.mark.parametrize("junk", [b"", b"[]", b"{}", b"\xff", b'{"header":[]}', b"[" * 5000])
 def test_what_is_no_envelope_is_refused(junk: bytes) -> None:
     for act in (lambda: read_label(junk), lambda: open_envelope(junk, SECRET)):
-        with pytest.raises(IntegrityFailure) as damage:
+        with raising(IntegrityFailure, Reason.KEYSTORE_DAMAGED):
             act()
-        assert damage.value.reason is Reason.KEYSTORE_DAMAGED
 
 
 def test_a_short_passphrase_seals_nothing() -> None:

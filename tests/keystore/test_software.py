@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.raising import raising
 from tests.simulator.programs import succeed
 from tests.simulator.queries import list_key_ids
 from vagus.errors import (
@@ -100,9 +101,8 @@ def test_checkpoints_are_signed_with_ed25519_and_nothing_else_is(keystore: Softw
         (KeyAlgorithm.ED25519, [Purpose.TLS]),
         (KeyAlgorithm.P256, [Purpose.CHECKPOINT]),
     ):
-        with pytest.raises(Misconfigured) as refusal:
+        with raising(Misconfigured, Reason.PURPOSE_FORBIDDEN):
             keystore.generate("other", algorithm, purposes, "x")
-        assert refusal.value.reason is Reason.PURPOSE_FORBIDDEN
 
 
 @pytest.mark.parametrize("purpose", list(Purpose))
@@ -111,9 +111,8 @@ def test_a_key_refuses_every_purpose_but_its_own(keystore: SoftwareKeystore, pur
     if purpose in CA:
         assert key.sign(purpose, b"x")
         return
-    with pytest.raises(NotAuthorised) as refusal:
+    with raising(NotAuthorised, Reason.PURPOSE_FORBIDDEN):
         key.sign(purpose, b"x")
-    assert refusal.value.reason is Reason.PURPOSE_FORBIDDEN
 
 
 @pytest.mark.parametrize(
@@ -128,18 +127,16 @@ def test_a_key_refuses_every_purpose_but_its_own(keystore: SoftwareKeystore, pur
     ],
 )
 def test_no_key_has_an_odd_set_of_purposes(keystore: SoftwareKeystore, purposes: list[Purpose]) -> None:
-    with pytest.raises(Misconfigured) as refusal:
+    with raising(Misconfigured, Reason.PURPOSE_FORBIDDEN):
         keystore.generate("k", KeyAlgorithm.P256, purposes, "x")
-    assert refusal.value.reason is Reason.PURPOSE_FORBIDDEN
 
 
 def test_only_a_tls_key_leaves_in_clear(keystore: SoftwareKeystore) -> None:
     keystore.generate("tls", KeyAlgorithm.P256, [Purpose.TLS], "tls:gate")
     keystore.generate("ca-1", KeyAlgorithm.P256, CA, "authority:h1/icu#1")
     assert serialization.load_pem_private_key(keystore.tls_key_pem("tls"), None)
-    with pytest.raises(NotAuthorised) as refusal:
+    with raising(NotAuthorised, Reason.PURPOSE_FORBIDDEN):
         keystore.tls_key_pem("ca-1")
-    assert refusal.value.reason is Reason.PURPOSE_FORBIDDEN
 
 
 def test_files_are_private_and_nothing_rests_in_clear(keystore: SoftwareKeystore) -> None:
@@ -168,25 +165,22 @@ def test_a_keystore_open_to_others_is_refused(keystore: SoftwareKeystore, opened
 
 
 def test_a_wrong_passphrase_is_distinguished_from_damage(keystore: SoftwareKeystore) -> None:
-    with pytest.raises(NotAuthorised) as refusal:
+    with raising(NotAuthorised, Reason.PASSPHRASE_WRONG) as refusal:
         SoftwareKeystore.open(keystore.folder, OTHER)
-    assert refusal.value.reason is Reason.PASSPHRASE_WRONG
     assert "correct" not in "".join(traceback.format_exception(refusal.value)).replace("test_software", "")
 
 
 def test_a_short_passphrase_makes_no_keystore(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured) as refusal:
+    with raising(Misconfigured, Reason.BAD_SETTINGS):
         SoftwareKeystore.create(tmp_path / "k", Passphrase("short"), entropy=SeededEntropy(), unsafe_fast=True)
-    assert refusal.value.reason is Reason.BAD_SETTINGS
     assert not (tmp_path / "k").exists()
 
 
 def test_nothing_is_overwritten(keystore: SoftwareKeystore) -> None:
     keystore.generate("ca-1", KeyAlgorithm.P256, CA, "a")
     before = (keystore.folder / "ca-1.key").read_bytes()
-    with pytest.raises(Conflict) as refusal:
+    with raising(Conflict, Reason.ALREADY_EXISTS):
         keystore.generate("ca-1", KeyAlgorithm.P256, CA, "a")
-    assert refusal.value.reason is Reason.ALREADY_EXISTS
     assert (keystore.folder / "ca-1.key").read_bytes() == before
     with pytest.raises(Conflict):
         SoftwareKeystore.create(keystore.folder, SECRET, entropy=SeededEntropy(), unsafe_fast=True)
@@ -194,16 +188,14 @@ def test_nothing_is_overwritten(keystore: SoftwareKeystore) -> None:
 
 def test_what_is_not_there_is_named(keystore: SoftwareKeystore, tmp_path: Path) -> None:
     for act in (lambda: keystore.load("ca-9"), lambda: SoftwareKeystore.open(tmp_path / "none", SECRET)):
-        with pytest.raises(Unavailable) as refusal:
+        with raising(Unavailable, Reason.KEY_NOT_OPEN):
             act()
-        assert refusal.value.reason is Reason.KEY_NOT_OPEN
 
 
 @pytest.mark.parametrize("key_id", ["", "../ca-1", "CA", "a/b", ".hidden", "a\0b", "x" * 81, "a\n"])
 def test_a_key_id_is_never_a_path(keystore: SoftwareKeystore, key_id: str) -> None:
-    with pytest.raises(Malformed) as refusal:
+    with raising(Malformed, Reason.BAD_ARGUMENT):
         keystore.load(key_id)
-    assert refusal.value.reason is Reason.BAD_ARGUMENT
 
 
 def test_a_file_swapped_edited_or_brought_from_elsewhere_does_not_open(
@@ -227,9 +219,8 @@ def test_a_file_swapped_edited_or_brought_from_elsewhere_does_not_open(
         b"x" * 70_000,
     ):
         path.write_bytes(content)
-        with pytest.raises(IntegrityFailure) as refusal:
+        with raising(IntegrityFailure, Reason.KEYSTORE_DAMAGED):
             keystore.load("ca-1")
-        assert refusal.value.reason is Reason.KEYSTORE_DAMAGED
     path.write_bytes(genuine)
     assert keystore.load("ca-1")
 
@@ -262,9 +253,8 @@ def test_a_key_goes_out_and_in_as_standard_pkcs8(keystore: SoftwareKeystore, tmp
         assert pem.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
         came = keystore.import_pkcs8(f"{algorithm}-b", pem, OTHER, CA, "a")
         assert came.spki_der == made.spki_der
-        with pytest.raises(NotAuthorised) as refusal:
+        with raising(NotAuthorised, Reason.PASSPHRASE_WRONG):
             keystore.import_pkcs8("c", pem, SECRET, CA, "a")
-        assert refusal.value.reason is Reason.PASSPHRASE_WRONG
         with pytest.raises(NotAuthorised):
             keystore.import_pkcs8("c", pem, None, CA, "a")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from tests.raising import raising
 from tests.simulator.log import CheckpointKey, World
 from tests.simulator.queries import count_lost
 from vagus.errors import IntegrityFailure
@@ -72,9 +73,8 @@ def test_a_restored_log_goes_on_with_its_own_history(lived: World, tmp_path: Pat
     published = lived.publisher().publish()
 
     again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
-    with pytest.raises(IntegrityFailure) as caught:
+    with raising(IntegrityFailure, Reason.LOG_TRUNCATED):
         again.publisher().publish()
-    assert caught.value.reason is Reason.LOG_TRUNCATED
 
     gap = recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
     assert (gap.start, gap.end) == (START, published.size)
@@ -198,9 +198,8 @@ def test_another_history_is_not_recovered(lived: World, tmp_path: Path) -> None:
     lived.publisher().publish()
     again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
     again.note(1)  # something was appended before the recovery: the two logs part here
-    with pytest.raises(IntegrityFailure) as caught:
+    with raising(IntegrityFailure, Reason.LOG_TAMPERED):
         recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
-    assert caught.value.reason is Reason.LOG_TAMPERED
     with again.database.reading() as connection:
         assert count_lost(connection) == 0
     again.close()
@@ -209,18 +208,15 @@ def test_another_history_is_not_recovered(lived: World, tmp_path: Path) -> None:
 def test_a_folder_that_does_not_verify_gives_nothing_back(lived: World, tmp_path: Path) -> None:
     lived.issue(3)
     key = lived.publisher().key
-    with pytest.raises(IntegrityFailure) as caught:
+    with raising(IntegrityFailure, Reason.CHECKPOINT_INVALID):
         recover_leaves(lived.writer, tmp_path / "nothing", key, overlap=OVERLAP)
-    assert caught.value.reason is Reason.CHECKPOINT_INVALID
     LogPublisher(lived.database, tmp_path / "strange", CheckpointKey(5)).publish()
-    with pytest.raises(IntegrityFailure) as caught:
+    with raising(IntegrityFailure, Reason.CHECKPOINT_INVALID):
         recover_leaves(lived.writer, tmp_path / "strange", key, overlap=OVERLAP)
-    assert caught.value.reason is Reason.CHECKPOINT_INVALID
     lived.publisher().publish()
     shutil.rmtree(lived.folder / "tile/entries")
-    with pytest.raises(IntegrityFailure) as caught:
+    with raising(IntegrityFailure, Reason.LOG_TAMPERED):
         recover_leaves(lived.writer, lived.folder, key, overlap=OVERLAP)
-    assert caught.value.reason is Reason.LOG_TAMPERED
 
 
 def test_an_authority_that_was_made_in_the_gap_leaves_only_its_entries(lived: World, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, Table, select
 
 from tests.ledger.test_verify import add, change, remove
+from tests.raising import raising
 from tests.simulator.log import SALT, World
 from tests.simulator.queries import find_token
 from vagus.authority.revocation import block_key
@@ -87,9 +88,8 @@ def lived(world: World) -> World:
 
 
 def refused(world: World) -> IntegrityFailure:
-    with pytest.raises(IntegrityFailure) as caught:
+    with raising(IntegrityFailure, Reason.LOG_TAMPERED) as caught:
         verify_log(world.database, public_key=world.key.public_key)
-    assert caught.value.reason is Reason.LOG_TAMPERED
     return caught.value
 
 

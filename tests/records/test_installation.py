@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.raising import raising
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.reasons import Reason
 from vagus.records.engine.database import Database
@@ -52,25 +53,22 @@ def test_it_comes_back_and_changes_only_where_it_may(database: Database) -> None
 def test_a_database_belongs_to_one_installation(database: Database) -> None:
     with database.writing() as connection:
         insert_installation(connection, MINE)
-        with pytest.raises(Conflict) as caught:
+        with raising(Conflict, Reason.ALREADY_EXISTS):
             insert_installation(connection, MINE)
-    assert caught.value.reason is Reason.ALREADY_EXISTS
 
 
 def test_a_database_without_one_says_what_to_do(database: Database) -> None:
     with database.reading() as connection:
         assert find_installation(connection) is None
-        with pytest.raises(Misconfigured) as caught:
+        with raising(Misconfigured, Reason.SCHEMA_MISMATCH) as caught:
             load_salt(connection)
-    assert caught.value.reason is Reason.SCHEMA_MISMATCH
     assert "vagus init" in caught.value.message
 
 
 @pytest.mark.parametrize("origin", ["", "two words", "a+b", "line\nfeed"])
 def test_an_origin_that_no_checkpoint_can_carry_is_refused(database: Database, origin: str) -> None:
-    with database.writing() as connection, pytest.raises(Malformed) as caught:
+    with database.writing() as connection, raising(Malformed, Reason.BAD_ARGUMENT):
         insert_installation(connection, InstallationRow(origin, 0, b"s" * 32))
-    assert caught.value.reason is Reason.BAD_ARGUMENT
 
 
 def test_a_short_salt_is_refused(database: Database) -> None:
@@ -103,6 +101,5 @@ def test_a_batch_that_waits_for_the_head_while_a_restore_is_marked_appends_nothi
         time.sleep(0.3)  # it has sent its statement and waits
         may_go.set()
         marked.result()
-        with pytest.raises(Conflict) as caught:
+        with raising(Conflict, Reason.RESTORE_UNSETTLED):
             late.result()
-    assert caught.value.reason is Reason.RESTORE_UNSETTLED

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import select
 
+from tests.raising import raising
 from tests.simulator.queries import count_open
 from vagus.errors import Conflict
 from vagus.reasons import Reason
@@ -101,9 +102,8 @@ def test_a_dead_runners_job_is_taken_over_and_its_late_effects_are_undone(bench:
     bench.clock.advance(seconds=61)
     (taken,) = bench.two.take(["renew"]).result(10)
     assert taken.attempts == 2
-    with pytest.raises(Conflict) as caught:
+    with raising(Conflict, Reason.LEASE_LOST):
         bench.finish(bench.one, dead)
-    assert caught.value.reason is Reason.LEASE_LOST
     with bench.database.reading() as connection:
         assert find_remembered(connection, "done:a") is None
     bench.finish(bench.two, taken)
@@ -132,9 +132,8 @@ def test_a_heartbeat_keeps_a_long_job(bench: Bench) -> None:
         assert bench.two.take(["renew"]).result(10) == []
     bench.clock.advance(seconds=61)
     bench.two.take(["renew"]).result(10)
-    with pytest.raises(Conflict) as caught:
+    with raising(Conflict, Reason.LEASE_LOST):
         bench.one.heartbeat(job).result(10)
-    assert caught.value.reason is Reason.LEASE_LOST
 
 
 def test_a_failed_job_waits_longer_each_time_and_is_given_up_with_its_error(bench: Bench) -> None:
@@ -190,9 +189,8 @@ def test_a_lease_that_a_clock_took_which_ran_ahead_holds_no_job(bench: Bench) ->
         assert has_due(connection, ["renew"], now)
         assert list_overdue(connection, before=now - 60, at=now) == ("renew a",)
     (taken,) = bench.two.take(["renew"]).result(10)
-    with pytest.raises(Conflict) as caught:
+    with raising(Conflict, Reason.LEASE_LOST):
         bench.finish(bench.one, ahead)
-    assert caught.value.reason is Reason.LEASE_LOST
     bench.finish(bench.two, taken)
 
 

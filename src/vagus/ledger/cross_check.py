@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from vagus.errors import IntegrityFailure
 from vagus.ledger.certificate_check import find_fault
 from vagus.ledger.entries import GapAccepted, Hold, IssuanceRecorded, LoggedEntry, Release, Revocation, conceal
-from vagus.ledger.rights_check import RightsCheck
+from vagus.ledger.rights_check import RightsCheck, contradiction
 from vagus.reasons import Reason
 from vagus.records.audit_rows import (
     RecordedCertificate,
@@ -58,7 +58,7 @@ class CrossCheck:
         entry = logged.entry
         self._rights.take(index, logged)
         if self._next is not None and self._next.leaf_index < index:
-            raise _contradiction(self._next.leaf_index, "a certificate row has no issuance entry")
+            raise contradiction("a certificate row has no issuance entry", self._next.leaf_index)
         if isinstance(entry, IssuanceRecorded):
             self._take_issuance(index, entry)
         elif isinstance(entry, Revocation | Hold | Release):
@@ -69,9 +69,9 @@ class CrossCheck:
     def finish(self, revocation_sequence: int) -> None:
         """After the last leaf: nothing may be left over. Raises IntegrityFailure(LOG_TAMPERED)."""
         if self._next is not None:
-            raise _contradiction(self._next.leaf_index, "a certificate row has no issuance entry")
+            raise contradiction("a certificate row has no issuance entry", self._next.leaf_index)
         for index, what in self._lost.items():
-            raise _contradiction(index, what)
+            raise contradiction(what, index)
         left = next(self._events, None)
         if left is not None:
             msg = f"step {left.sequence} of the revocation sequence has no entry in the log"
@@ -97,7 +97,7 @@ class CrossCheck:
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg)
         leaf = find_leaf_with_wrong_state(self._connection)
         if leaf is not None:
-            raise _contradiction(leaf, "the state of its certificate is not what the tables publish of it")
+            raise contradiction("the state of its certificate is not what the tables publish of it", leaf)
         for row in iterate_recorded_revocations(self._connection):
             at = datetime.fromtimestamp(row.revoked_at, UTC)
             if encode_crl_entry(row.serial, at, RevocationReason(row.reason)) != row.entry_der:
@@ -125,10 +125,10 @@ class CrossCheck:
         )
         if recorded != entry:
             names = [name for name in IssuanceRecorded.__slots__ if getattr(recorded, name) != getattr(entry, name)]
-            raise _contradiction(index, f"the certificate row differs from its issuance entry in {', '.join(names)}")
+            raise contradiction(f"the certificate row differs from its issuance entry in {', '.join(names)}", index)
         what = find_fault(row, self._salt)
         if what is not None:
-            raise _contradiction(index, what)
+            raise contradiction(what, index)
         self.certificates += 1
         self._next = next(self._certificates, None)
 
@@ -136,20 +136,14 @@ class CrossCheck:
         row = next(self._events, None)
         reason = entry.reason if isinstance(entry, Revocation) else None
         if row is None:
-            raise _contradiction(index, f"its revocation step {entry.sequence} is missing from the tables")
+            raise contradiction(f"its revocation step {entry.sequence} is missing from the tables", index)
         if (row.sequence, row.authority, row.serial, row.act) != (
             entry.sequence,
             entry.authority,
             entry.serial,
             _ACTS[type(entry)],
         ) or (reason is not None and row.reason != reason):
-            raise _contradiction(index, f"it differs from step {row.sequence} of the revocation sequence in the tables")
+            raise contradiction(f"it differs from step {row.sequence} of the revocation sequence in the tables", index)
         if row.sequence != self.revocations + 1:
-            raise _contradiction(index, f"the revocation sequence jumps from {self.revocations} to {row.sequence}")
+            raise contradiction(f"the revocation sequence jumps from {self.revocations} to {row.sequence}", index)
         self.revocations += 1
-
-
-def _contradiction(index: int, what: str) -> IntegrityFailure:
-    return IntegrityFailure(
-        Reason.LOG_TAMPERED, f"leaf {index} of the log and the tables disagree: {what}", index=index
-    )

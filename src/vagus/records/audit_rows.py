@@ -46,6 +46,10 @@ class RecordedCertificate:
     certificate_der: bytes | None
 
 
+_COPIED = [name for name in RecordedCertificate.__slots__[3:] if name in certificates.c]
+"""The fields after `serial` that are columns of `certificates`, in their order."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
     """A step of the revocation sequence as the tables have it."""
@@ -66,16 +70,7 @@ def iterate_recorded_certificates(connection: Connection) -> Iterator[RecordedCe
             authorities.c.name,
             authorities.c.generation,
             table.serial,
-            table.owner,
-            table.profile,
-            table.spki_sha256,
-            table.request_id,
-            table.device_id,
-            table.not_before,
-            table.not_after,
-            table.shard,
-            table.state,
-            table.fingerprint,
+            *(table[name] for name in _COPIED),
             keys.c.owner,
             certificate_bytes.c.tbs_der,
             certificate_bytes.c.certificate_der,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NotRequired, TypedDict, Unpack
 
 from sqlalchemy import insert, select, update
 
@@ -55,36 +56,24 @@ def slug_of(name: str) -> str:
     return name.replace("/", ".")
 
 
-def insert_authority(
-    connection: Connection,
-    *,
-    name: str,
-    generation: int,
-    kind: str,
-    parent_id: int | None,
-    is_offline: bool,
-    key_id: str,
-    keystore: str,
-    spki_sha256: bytes,
-    request_der: bytes | None,
-    constrain_dn: bool = False,
-) -> int:
+class NewAuthority(TypedDict):
+    """The columns that an authority has from the start."""
+
+    name: str
+    generation: int
+    kind: str
+    parent_id: int | None
+    is_offline: bool
+    key_id: str
+    keystore: str
+    spki_sha256: bytes
+    request_der: bytes | None
+    constrain_dn: NotRequired[bool]
+
+
+def insert_authority(connection: Connection, **columns: Unpack[NewAuthority]) -> int:
     """Store an authority that waits for its certificate; gives its id."""
-    inserted = connection.execute(
-        insert(authorities).values(
-            name=name,
-            generation=generation,
-            kind=kind,
-            parent_id=parent_id,
-            is_offline=is_offline,
-            state=REQUESTED,
-            key_id=key_id,
-            keystore=keystore,
-            spki_sha256=spki_sha256,
-            request_der=request_der,
-            constrain_dn=constrain_dn,
-        )
-    )
+    inserted = connection.execute(insert(authorities).values(state=REQUESTED, **columns))
     return int((inserted.inserted_primary_key or (0,))[0])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.raising import raising
 from vagus.errors import LimitExceeded, Unavailable
 from vagus.reasons import Reason
 from vagus.records.engine.act_queue import ActQueue
@@ -54,9 +55,8 @@ def test_a_full_queue_and_a_closed_one_refuse() -> None:
     acts = queue()
     for number in range(5):
         put(acts, number)
-    with pytest.raises(LimitExceeded) as full:
+    with raising(LimitExceeded, Reason.OVERLOADED):
         put(acts, 5)
-    assert full.value.reason is Reason.OVERLOADED
     acts.close()
     with pytest.raises(Unavailable):
         put(acts, 6)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.raising import raising
 from vagus.errors import Conflict, IntegrityFailure, Misconfigured
 from vagus.reasons import Reason
 from vagus.records.engine.backup import check_copy, copy_database, restore_database
@@ -87,9 +88,8 @@ def test_a_database_in_memory_can_be_copied_too(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(file_database: Database, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.write_bytes(b"precious")
-    with pytest.raises(Conflict) as caught:
+    with raising(Conflict, Reason.ALREADY_EXISTS):
         copy_database(file_database, there)
-    assert caught.value.reason is Reason.ALREADY_EXISTS
     with pytest.raises(Conflict):
         restore_database(there, there)
     assert there.read_bytes() == b"precious"
@@ -117,9 +117,8 @@ def test_a_damaged_copy_is_refused_and_leaves_nothing(file_database: Database, t
             )
             connection.commit()
     target = tmp_path / "restored"
-    with pytest.raises(IntegrityFailure) as caught:
+    with raising(IntegrityFailure, Reason.BACKUP_DAMAGED):
         restore_database(copy, target)
-    assert caught.value.reason is Reason.BACKUP_DAMAGED
     assert not target.exists()
     assert not list(tmp_path.glob("*.partial*"))
 

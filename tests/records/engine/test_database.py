@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import event, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
+from tests.raising import raising
 from tests.upgrade.history import old_sources
 from vagus.errors import Conflict, Misconfigured, Unavailable
 from vagus.reasons import Reason
@@ -37,23 +38,20 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> No
     path = tmp_path / "vagus.sqlite3"
     path.touch()
     path.chmod(mode)
-    with pytest.raises(Misconfigured) as caught:
+    with raising(Misconfigured, Reason.PERMISSIONS_TOO_OPEN) as caught:
         open_database(f"sqlite:///{path}")
-    assert caught.value.reason is Reason.PERMISSIONS_TOO_OPEN
     assert f"{mode:04o}" in caught.value.message
 
 
 def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable) as caught:
+    with raising(Unavailable, Reason.DATABASE_UNAVAILABLE):
         open_database(f"sqlite:///{tmp_path / 'missing' / 'vagus.sqlite3'}")
-    assert caught.value.reason is Reason.DATABASE_UNAVAILABLE
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost/vagus", "nonsense", "sqlite+aiosqlite://", "postgresql://h/db"])
 def test_another_kind_of_database_is_refused(url: str) -> None:
-    with pytest.raises(Misconfigured) as caught:
+    with raising(Misconfigured, Reason.BAD_SETTINGS):
         open_database(url)
-    assert caught.value.reason is Reason.BAD_SETTINGS
 
 
 def test_a_database_on_disk_is_durable(file_database: Database) -> None:
@@ -62,9 +60,8 @@ def test_a_database_on_disk_is_durable(file_database: Database) -> None:
 
 
 def test_a_database_in_memory_is_not_durable_and_says_so() -> None:
-    with pytest.raises(Misconfigured) as caught:
+    with raising(Misconfigured, Reason.DURABILITY_WEAK) as caught:
         open_database("sqlite://").check_durability()
-    assert caught.value.reason is Reason.DURABILITY_WEAK
     assert caught.value.facts["setting"] == "journal_mode"
 
 
@@ -75,9 +72,8 @@ def test_a_weaker_setting_is_read_back_and_refused(file_database: Database, prag
         connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
 
     file_database._writers.dispose()
-    with pytest.raises(Misconfigured) as caught:
+    with raising(Misconfigured, Reason.DURABILITY_WEAK):
         file_database.check_durability()
-    assert caught.value.reason is Reason.DURABILITY_WEAK
 
 
 def test_create_makes_every_table_and_the_empty_head_once(database: Database) -> None:
@@ -152,9 +148,8 @@ def test_the_newest_migration_is_the_version_that_the_code_asks_for() -> None:
 
 def test_an_empty_or_older_database_is_refused(database_url: str) -> None:
     database = open_database(database_url)
-    with pytest.raises(Misconfigured) as caught:
+    with raising(Misconfigured, Reason.SCHEMA_MISMATCH):
         database.check_schema()
-    assert caught.value.reason is Reason.SCHEMA_MISMATCH
     database.create()
     with database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
@@ -222,9 +217,8 @@ def test_writing_inside_a_reading_in_memory_is_refused_at_once() -> None:
 def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
     database = open_database(f"postgresql+psycopg://vagus@/vagus?host={tmp_path}")
-    with pytest.raises(Unavailable) as caught, database.reading():
+    with raising(Unavailable, Reason.DATABASE_UNAVAILABLE), database.reading():
         pass
-    assert caught.value.reason is Reason.DATABASE_UNAVAILABLE
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -249,7 +243,6 @@ def test_postgresql_settings_are_read_back(postgres: str, setting: str) -> None:
             connection.execute(text(f"ALTER DATABASE {name} SET {setting} = off"))
         database.close()
         weak = open_database(url)
-        with pytest.raises(Misconfigured) as caught:
+        with raising(Misconfigured, Reason.DURABILITY_WEAK):
             weak.check_durability()
-        assert caught.value.reason is Reason.DURABILITY_WEAK
         weak.close()

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Select, bindparam, func, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
+from tests.raising import raising
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
 from vagus.records.engine.database import Database
@@ -123,9 +124,8 @@ def test_a_single_statement_sees_each_commit_and_nothing_before_it(database: Dat
 
 def test_a_single_statement_cannot_write(file_database: Database) -> None:
     returning = Statement(insert(keys).returning(keys.c.owner), "spki_sha256", "owner", "state", "since")
-    with pytest.raises(Unavailable) as refusal:
+    with raising(Unavailable, Reason.DATABASE_UNAVAILABLE):
         returning.query(file_database, **KEY)
-    assert refusal.value.reason is Reason.DATABASE_UNAVAILABLE
     assert _FIND.query(file_database, spki=KEY["spki_sha256"]) is None
 
 

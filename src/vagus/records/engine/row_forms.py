@@ -41,19 +41,20 @@ class RowForm(Generic[T]):
     unchanged, and SQLAlchemy converts Booleans.
     """
 
-    __slots__ = ("_codecs", "_form", "_get", "names")
+    __slots__ = ("_form", "_get", "_readers", "_writers", "names")
 
     def __init__(self, form: type[T], **codecs: Codec) -> None:
         self._form = form
-        self._codecs = tuple(codecs.items())
+        self._readers = tuple((name, codec.read) for name, codec in codecs.items())
+        self._writers = tuple((name, codec.write) for name, codec in codecs.items())
         self.names = tuple(field.name for field in fields(cast("Any", form)))
         self._get: Callable[[object], tuple[Any, ...]] = attrgetter(*self.names)
 
     def read(self, found: Any) -> T:
         """A row that has at least the columns of the form, as a value."""
         values = dict(zip(self.names, self._get(found), strict=True))
-        for name, codec in self._codecs:
-            values[name] = codec.read(values[name])
+        for name, read in self._readers:
+            values[name] = read(values[name])
         return self._form(**values)
 
     def read_optional(self, found: Any | None) -> T | None:
@@ -75,6 +76,6 @@ class RowForm(Generic[T]):
     def values(self, row: T) -> dict[str, object]:
         """The columns of a value, by name, as an insert or update takes them."""
         values = dict(zip(self.names, self._get(row), strict=True))
-        for name, codec in self._codecs:
-            values[name] = codec.write(values[name])
+        for name, write in self._writers:
+            values[name] = write(values[name])
         return values
