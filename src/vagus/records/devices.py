@@ -140,20 +140,17 @@ def set_device_state(connection: Connection, device_id: DeviceId, *, before: str
 
 def set_device_unit(connection: Connection, device_id: DeviceId, unit: UnitName, *, at: int) -> None:
     """Give a device to another compartment."""
-    query = devices.update().where(devices.c.id == str(device_id))
-    connection.execute(query.values(unit=str(unit), changed_at=at, transferred_at=at))
+    _change(connection, device_id, at=at, unit=str(unit), transferred_at=at)
 
 
 def set_device_profile(connection: Connection, device_id: DeviceId, profile: str, *, at: int) -> None:
     """Let another profile decide what a device is given from now on."""
-    query = devices.update().where(devices.c.id == str(device_id))
-    connection.execute(query.values(profile=profile, changed_at=at))
+    _change(connection, device_id, at=at, profile=profile)
 
 
 def set_device_host_names(connection: Connection, device_id: DeviceId, names: Sequence[str], *, at: int) -> None:
     """What a gateway or station may show as a server from now on."""
-    query = devices.update().where(devices.c.id == str(device_id))
-    connection.execute(query.values(host_names=json.dumps(names) if names else None, changed_at=at))
+    _change(connection, device_id, at=at, host_names=ITEMS_OR_NULL.write(names))
 
 
 def host_names_digest(names: Sequence[str]) -> bytes:
@@ -163,22 +160,18 @@ def host_names_digest(names: Sequence[str]) -> bytes:
 
 def set_device_place(connection: Connection, device_id: DeviceId, place: str | None, *, at: int) -> None:
     """Store where a device is."""
-    query = devices.update().where(devices.c.id == str(device_id))
-    connection.execute(query.values(place=place, changed_at=at))
+    _change(connection, device_id, at=at, place=place)
+
+
+def _change(connection: Connection, device_id: DeviceId, *, at: int, **values: object) -> None:
+    connection.execute(devices.update().where(devices.c.id == str(device_id)).values(changed_at=at, **values))
 
 
 def _conditions(narrow: DeviceFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if narrow.unit is not None:
-        conditions.append(devices.c.unit == str(narrow.unit))
+    wanted = {name: getattr(narrow, name) for name in ("unit", "state", "model", "profile")}
+    conditions = [devices.c[name] == str(value) for name, value in wanted.items() if value is not None]
     if narrow.hospital is not None:
         # Units are written hospital/unit, and "0" is the character after "/". Joined with nothing, so that no index of
         # units serves the range: it would find the whole hospital and sort it, where a page needs the next by id.
         conditions.append(devices.c.unit.concat("").between(f"{narrow.hospital}/", f"{narrow.hospital}0"))
-    if narrow.state is not None:
-        conditions.append(devices.c.state == narrow.state)
-    if narrow.model is not None:
-        conditions.append(devices.c.model == narrow.model)
-    if narrow.profile is not None:
-        conditions.append(devices.c.profile == narrow.profile)
     return conditions

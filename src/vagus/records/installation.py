@@ -75,8 +75,7 @@ def load_salt(connection: Connection) -> bytes:
 
 def set_restored(connection: Connection, at: int, *, size: int, backup_sha256: bytes) -> None:
     """Note that this database came back at `at` from a backup whose log had `size` leaves: nothing is appended."""
-    values = {"restored_at": at, "restored_size": size, "restored_from": backup_sha256}
-    connection.execute(update(installation).where(installation.c.id == 1).values(**values))
+    _change(connection, restored_at=at, restored_size=size, restored_from=backup_sha256)
 
 
 def mark_set_back(connection: Connection, at: int) -> None:
@@ -90,19 +89,22 @@ def mark_set_back(connection: Connection, at: int) -> None:
 
 def set_settled(connection: Connection) -> None:
     """Note that the gap after a restore is settled."""
-    values = {"restored_at": None, "restored_size": None, "restored_from": None}
-    connection.execute(update(installation).where(installation.c.id == 1).values(**values))
+    _change(connection, restored_at=None, restored_size=None, restored_from=None)
 
 
 def set_origin(connection: Connection, origin: str) -> None:
     """Give the log another name from here on. Raises Malformed(BAD_ARGUMENT) as `insert_installation`."""
     _check_origin(origin)
-    connection.execute(update(installation).where(installation.c.id == 1).values(origin=origin))
+    _change(connection, origin=origin)
 
 
 def set_policy(connection: Connection, sha256: bytes) -> None:
     """Note the policy pack in force."""
-    connection.execute(update(installation).where(installation.c.id == 1).values(policy_sha256=sha256))
+    _change(connection, policy_sha256=sha256)
+
+
+def _change(connection: Connection, **values: object) -> None:
+    connection.execute(update(installation).where(installation.c.id == 1).values(**values))
 
 
 def _check_origin(origin: str) -> None:

@@ -59,7 +59,7 @@ def add_work(connection: Connection, kind: str, key: str, payload: str = "{}", *
 
 def has_due(connection: Connection, kinds: Collection[str], at: int) -> bool:
     """Whether `WorkQueue.take` would find anything at `at`; locks nothing, for runners that poll."""
-    query = select(work.c.id).where(work.c.kind.in_(kinds), *_due_and_free(at)).order_by(*_DUE_FIRST).limit(1)
+    query = select(work.c.id).where(work.c.kind.in_(kinds), *_due_and_free(at, at=at)).order_by(*_DUE_FIRST).limit(1)
     return connection.execute(query).one_or_none() is not None
 
 
@@ -84,9 +84,7 @@ def list_given_up(connection: Connection, *, since: int) -> tuple[GivenUp, ...]:
 
 def list_overdue(connection: Connection, *, before: int, at: int) -> tuple[str, ...]:
     """The jobs, as `kind key`, that were due `before`, and that were under no lease from then to `at`."""
-    is_over = (work.c.leased_until < before, work.c.leased_until > at + _LONGEST_SECONDS)
-    is_free = or_(work.c.leased_until.is_(None), *is_over)
-    query = select(work.c.kind, work.c.key).where(work.c.done_at.is_(None), work.c.run_after <= before, is_free)
+    query = select(work.c.kind, work.c.key).where(*_due_and_free(before, at=at))
     rows = connection.execute(query.order_by(*_DUE_FIRST).limit(1_000))
     return tuple(f"{row.kind} {row.key}" for row in rows)
 
@@ -114,10 +112,10 @@ _DUE_FIRST = (work.c.done_at, work.c.run_after, work.c.id)
 believes most jobs to be due would scan all that are due tomorrow."""
 
 
-def _due_and_free(at: int) -> tuple[ColumnElement[bool], ...]:
-    is_over = (work.c.leased_until < at, work.c.leased_until > at + _LONGEST_SECONDS)
+def _due_and_free(before: int, *, at: int) -> tuple[ColumnElement[bool], ...]:
+    is_over = (work.c.leased_until < before, work.c.leased_until > at + _LONGEST_SECONDS)
     is_free = or_(work.c.leased_until.is_(None), *is_over)
-    return work.c.done_at.is_(None), work.c.run_after <= at, is_free
+    return work.c.done_at.is_(None), work.c.run_after <= before, is_free
 
 
 class WorkQueue:
@@ -143,7 +141,7 @@ class WorkQueue:
         def act(batch: Batch) -> list[Job]:
             front = (
                 select(work.c.id, work.c.kind, work.c.key, work.c.payload, work.c.attempts, work.c.leased_by)
-                .where(work.c.kind.in_(kinds), *_due_and_free(batch.at))
+                .where(work.c.kind.in_(kinds), *_due_and_free(batch.at, at=batch.at))
                 .order_by(*_DUE_FIRST)
                 .limit(limit)
             )

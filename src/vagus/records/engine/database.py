@@ -88,9 +88,7 @@ def open_database(url: str) -> Database:
         raise Misconfigured(
             Reason.BAD_SETTINGS, "the database url is not written sqlite:///path or postgresql+psycopg://…"
         ) from error
-    if parsed.drivername == "sqlite":
-        return Database(parsed)
-    if parsed.drivername == "postgresql+psycopg":
+    if parsed.drivername in {"sqlite", "postgresql+psycopg"}:
         return Database(parsed)
     msg = f"database {parsed.drivername!r} is not one of sqlite, postgresql+psycopg; change the url"
     raise Misconfigured(Reason.BAD_SETTINGS, msg, kind=parsed.drivername)
@@ -234,16 +232,11 @@ class Database:
         if not self.is_memory:
             yield
             return
-        if not self._memory_turn.acquire(timeout=_MEMORY_SECONDS):
-            msg = f"another thread held the database in memory for {_MEMORY_SECONDS} s; don't wait inside a reading"
-            raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
-        try:
+        with self._holding_memory():
             if self._memory_reading is not None:
                 msg = "this thread is inside a reading of the database in memory; leave it before writing"
                 raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
             yield
-        finally:
-            self._memory_turn.release()
 
     def create(self) -> None:
         """Make every table of `tables.py` in an empty database, the empty log's head, and note the schema version.
@@ -310,11 +303,18 @@ class Database:
         return None if found is None else str(found)
 
     @contextmanager
-    def _memory_connection(self) -> Iterator[Connection]:
+    def _holding_memory(self) -> Iterator[None]:
         if not self._memory_turn.acquire(timeout=_MEMORY_SECONDS):
             msg = f"another thread held the database in memory for {_MEMORY_SECONDS} s; don't wait inside a reading"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
         try:
+            yield
+        finally:
+            self._memory_turn.release()
+
+    @contextmanager
+    def _memory_connection(self) -> Iterator[Connection]:
+        with self._holding_memory():
             if self._memory_reading is not None:
                 yield self._memory_reading
                 return
@@ -326,8 +326,6 @@ class Database:
                 finally:
                     self._memory_reading = None
                     connection.exec_driver_sql("PRAGMA query_only = OFF")
-        finally:
-            self._memory_turn.release()
 
     @contextmanager
     def _patient(self, connection: Connection, seconds: float | None) -> Iterator[None]:

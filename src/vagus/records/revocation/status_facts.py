@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import Select, select, tuple_
 
 from vagus.records.certificates import CertificateRow, find_by_leaf, list_covered_shards
 from vagus.records.engine.database import Connection
@@ -17,6 +17,8 @@ from vagus.records.revocation.revocations import RELEASE
 
 _NEAR = 500
 """How many certificates the search for a live one reads: few enough that the planner takes the index of their order."""
+_PLACE = (certificates.c.authority_id, certificates.c.leaf_index)
+_NEWEST_FIRST = tuple(one.desc() for one in _PLACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +71,7 @@ def find_alive_from(connection: Connection, authority_id: int, leaf_index: int, 
 
     None also where hundreds before it have ended: an old authority may have a million such certificates.
     """
-    table = certificates.c
-    place = (table.authority_id, table.leaf_index)
-    near = (
-        select(table.leaf_index, table.not_after, table.fingerprint)
-        .where(*rows_after(connection, place, (authority_id, leaf_index - 1)))
-        .order_by(*place)
-        .limit(_NEAR)
-        .subquery()
-    )
+    near = _of_authority(connection, authority_id, leaf_index - 1).order_by(*_PLACE).limit(_NEAR).subquery()
     query = select(near.c.leaf_index).where(near.c.not_after > alive_at, near.c.fingerprint.is_not(None))
     return connection.execute(query.order_by(near.c.leaf_index).limit(1)).scalar_one_or_none()
 
@@ -88,15 +82,7 @@ def find_newest_alive(connection: Connection, authority_id: int, *, alive_at: in
     None also where hundreds of newer ones have ended: certificates of short life, which need no CRL. A certificate
     whose bytes a restore has lost is skipped.
     """
-    table = certificates.c
-    place = (table.authority_id, table.leaf_index)
-    near = (
-        select(table.leaf_index, table.not_after, table.fingerprint)
-        .where(*rows_after(connection, place, (authority_id, -1)))
-        .order_by(*(one.desc() for one in place))
-        .limit(_NEAR)
-        .subquery()
-    )
+    near = _of_authority(connection, authority_id, -1).order_by(*_NEWEST_FIRST).limit(_NEAR).subquery()
     is_whole = (near.c.fingerprint.is_not(None), near.c.fingerprint != LOST)
     query = select(near.c.leaf_index).where(near.c.not_after > alive_at, *is_whole)
     leaf_index = connection.execute(query.order_by(near.c.leaf_index.desc()).limit(1)).scalar_one_or_none()
@@ -105,8 +91,12 @@ def find_newest_alive(connection: Connection, authority_id: int, *, alive_at: in
 
 def find_newest_leaf(connection: Connection, authority_id: int) -> int | None:
     """The leaf of the newest certificate of an authority."""
+    query = _of_authority(connection, authority_id, -1).with_only_columns(certificates.c.leaf_index)
+    return connection.execute(query.order_by(*_NEWEST_FIRST).limit(1)).scalar_one_or_none()
+
+
+def _of_authority(connection: Connection, authority_id: int, after: int) -> Select[tuple[int, int, bytes | None]]:
+    """The certificates of an authority after leaf `after`, in the index of both columns."""
     table = certificates.c
-    place = (table.authority_id, table.leaf_index)
-    query = select(table.leaf_index).where(*rows_after(connection, place, (authority_id, -1)))
-    query = query.order_by(*(one.desc() for one in place))
-    return connection.execute(query.limit(1)).scalar_one_or_none()
+    query = select(table.leaf_index, table.not_after, table.fingerprint)
+    return query.where(*rows_after(connection, _PLACE, (authority_id, after)))
