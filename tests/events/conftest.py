@@ -7,11 +7,20 @@ from collections.abc import Iterator
 import pytest
 
 from tests.records.conftest import database, database_url, postgres
-from vagus.records.engine.database import Database
+from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.writer import Writer
 from vagus.testing import FrozenClock
 
-__all__ = ["database", "database_url", "postgres", "writer"]
+__all__ = ["database", "database_url", "elsewhere", "postgres", "writer"]
+
+
+@pytest.fixture
+def elsewhere(database: Database, database_url: str) -> Iterator[Database]:
+    """The database as another process opens it."""
+    opened = database if database.is_memory else open_database(database_url)
+    yield opened
+    if opened is not database:
+        opened.close()
 
 
 @pytest.fixture

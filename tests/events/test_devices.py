@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -107,24 +106,6 @@ def test_changes_that_took_the_numbers_of_lost_ones_are_reported(writer: Writer,
     change(writer)
     follower.catch_up()
     assert heard[-1] == (3, str(PUMP))
-
-
-def test_polling_goes_on_after_a_fault_in_a_subscriber(writer: Writer, database: Database) -> None:
-    follower, heard = DeviceFollower(database), list[int]()
-
-    def stumble(changes: Sequence[DeviceChange]) -> None:
-        heard.extend(one.sequence for one in changes)
-        raise ZeroDivisionError
-
-    follower.subscribe(stumble)
-    follower.start(poll_seconds=0.01)
-    until = time.monotonic() + 10
-    for number in (1, 2):
-        change(writer)
-        while number not in heard and time.monotonic() < until:
-            time.sleep(0.01)
-    follower.close()
-    assert heard == [1, 2]
 
 
 def test_changes_that_were_read_before_an_outage_are_reported(

@@ -7,7 +7,7 @@ import pytest
 from vagus.errors import IntegrityFailure
 from vagus.events.ledger import LedgerFollower, LedgerRow, load_cursor, save_cursor
 from vagus.reasons import Reason
-from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.database import Database
 from vagus.records.engine.tables import log_leaves
 from vagus.records.engine.writer import Writer
 from vagus.testing import FrozenClock
@@ -28,9 +28,8 @@ def test_entries_of_this_process_come_with_their_commit(writer: Writer, database
 
 
 def test_entries_of_another_process_come_before_those_of_this_one(
-    writer: Writer, database: Database, database_url: str
+    writer: Writer, database: Database, elsewhere: Database
 ) -> None:
-    elsewhere = database if database.is_memory else open_database(database_url)
     follower, heard = LedgerFollower(database), list[bytes]()
     follower.subscribe(lambda rows: heard.extend(row.entry for row in rows))
     follower.follow(writer)
@@ -38,8 +37,6 @@ def test_entries_of_another_process_come_before_those_of_this_one(
         add(other, b"theirs")
         add(writer, b"ours")
     assert heard == [b"theirs", b"ours"]
-    if elsewhere is not database:
-        elsewhere.close()
 
 
 def test_a_consumer_goes_on_after_a_restart_where_it_stopped(writer: Writer, database: Database) -> None:

@@ -16,7 +16,7 @@ from vagus.errors import IntegrityFailure
 from vagus.events.revocations import RevocationFollower, RevokedEntry, _pack, _unpack
 from vagus.reasons import Reason
 from vagus.records.engine.commit_facts import RevocationEvent
-from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.database import Database
 from vagus.records.engine.tables import log_head, revocation_events
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.revocation.revocations import HOLD, RELEASE, REVOKE, insert_event
@@ -92,8 +92,7 @@ def test_a_follower_that_starts_late_loads_everything(writer: Writer, database: 
     assert all(follower.find(1, serial) for serial in serials)
 
 
-def test_it_polls_what_another_process_wrote(writer: Writer, database: Database, database_url: str) -> None:
-    elsewhere = database if database.is_memory else open_database(database_url)
+def test_it_polls_what_another_process_wrote(writer: Writer, database: Database, elsewhere: Database) -> None:
     follower = RevocationFollower(elsewhere, FrozenClock())
     came = threading.Event()
     follower.subscribe(lambda _: came.set())
@@ -102,8 +101,6 @@ def test_it_polls_what_another_process_wrote(writer: Writer, database: Database,
     assert came.wait(5)
     assert follower.find(1, 9) is not None
     follower.close()
-    if elsewhere is not database:
-        elsewhere.close()
 
 
 def test_subscribers_get_each_event_once_and_in_order(writer: Writer, database: Database) -> None:
@@ -194,9 +191,8 @@ def test_a_clock_that_was_set_back_makes_no_old_state_current(database: Database
 
 
 def test_what_others_committed_in_between_is_read_before_what_this_process_wrote(
-    writer: Writer, database: Database, database_url: str
+    writer: Writer, database: Database, elsewhere: Database
 ) -> None:
-    elsewhere = database if database.is_memory else open_database(database_url)
     follower = RevocationFollower(database, FrozenClock())
     follower.follow(writer)
     seen: list[int] = []
@@ -208,8 +204,6 @@ def test_what_others_committed_in_between_is_read_before_what_this_process_wrote
         fed(writer, 4)
     assert seen == [1, 2, 3, 4]
     assert follower.position == 4
-    if elsewhere is not database:
-        elsewhere.close()
 
 
 def test_polling_goes_on_after_an_outage(writer: Writer, database: Database, caplog: pytest.LogCaptureFixture) -> None:
@@ -226,24 +220,3 @@ def test_polling_goes_on_after_an_outage(writer: Writer, database: Database, cap
         time.sleep(0.01)
     follower.close()
     assert follower.find(1, 5) is not None
-
-
-def test_polling_goes_on_after_a_fault_in_a_subscriber(writer: Writer, database: Database) -> None:
-    """A thread that ended would leave the sequence lost for good: no restart of the database would help."""
-    follower, heard = RevocationFollower(database, FrozenClock()), list[int]()
-
-    def stumble(events: Sequence[RevocationEvent]) -> None:
-        heard.extend(event.sequence for event in events)
-        raise ZeroDivisionError
-
-    follower.subscribe(stumble)
-    follower.start(poll_seconds=0.01)
-    deadline = time.monotonic() + 10
-    for number in (1, 2):
-        with database.writing() as connection:
-            insert_event(connection, RevocationEvent(number, 1, number, REVOKE, 4, 0))
-            connection.execute(update(log_head).values(revocation_sequence=number))
-        while number not in heard and time.monotonic() < deadline:
-            time.sleep(0.01)
-    follower.close()
-    assert heard == [1, 2]

@@ -46,6 +46,18 @@ def signed(house: PublishingHouse, **changes: object) -> bytes:
     return sign_crl(house.icu, CrlContents(**{**fields, **changes}))  # type: ignore[arg-type]
 
 
+def crl_of(house: PublishingHouse, *, is_delta: bool = False) -> bytes:
+    """The newest CRL of h1/icu, shard 0."""
+    found = house.lists.find_crl("h1/icu", 1, 0, is_delta=is_delta)
+    assert found is not None
+    return found.crl_der
+
+
+def publish_after(house: PublishingHouse, **by: float) -> None:
+    house.advance(**by)
+    house.publish()
+
+
 def hand_out(house: PublishingHouse, content: bytes | None, name: str = "0") -> str:
     place = house.place(name)
     house.spoiled[place] = lambda _: content
@@ -56,8 +68,7 @@ def test_a_sound_publication_has_no_defect(house: PublishingHouse) -> None:
     bad = house.issue()
     house.issue()
     house.revoke(bad)
-    house.advance(seconds=2)
-    house.publish()
+    publish_after(house, seconds=2)
     house.advance(minutes=5)
     report = house.probe()
     assert report.defects == ()
@@ -69,8 +80,7 @@ def test_a_sound_publication_has_no_defect(house: PublishingHouse) -> None:
 def test_deltas_are_fetched_too(house: PublishingHouse) -> None:
     for _ in range(2):
         house.revoke(house.issue())
-        house.advance(minutes=2)
-        house.publish()
+        publish_after(house, minutes=2)
     report = house.probe()
     assert report.defects == ()
     assert house.place("0.delta") in house.fetched
@@ -129,23 +139,19 @@ def test_a_revocation_dated_by_a_clock_that_ran_ahead_may_not_be_missing(house: 
     house.advance(days=-30)
     report = house.probe()
     assert reasons(report.defects, house.place("0")) == {Reason.STATUS_INCOMPLETE}
-    house.advance(seconds=1)
-    house.publish()
+    publish_after(house, seconds=1)
     assert house.probe().defects == ()
 
 
 def test_a_revocation_missing_in_a_delta_crl_is_a_defect(house: PublishingHouse) -> None:
     first, second = house.issue(), house.issue()
     house.revoke(first)
-    house.advance(minutes=2)
-    house.publish()
-    before = house.lists.find_crl("h1/icu", 1, 0, is_delta=True)
-    assert before is not None
+    publish_after(house, minutes=2)
+    before = crl_of(house, is_delta=True)
     house.revoke(second)
+    publish_after(house, minutes=2)
     house.advance(minutes=2)
-    house.publish()
-    house.advance(minutes=2)
-    place = hand_out(house, before.crl_der, "0.delta")
+    place = hand_out(house, before, "0.delta")
     assert reasons(house.probe().defects) == {Reason.STATUS_BEHIND, Reason.STATUS_INCOMPLETE}
     assert reasons(house.probe().defects) == reasons(house.probe().defects, place)
 
@@ -176,12 +182,10 @@ def test_an_overdue_release_is_a_defect(house: PublishingHouse) -> None:
     issued = house.issue()
     name = (issued.issuer.authority_id, issued.serial)
     house.built.revocations.hold(*name, by="operator:tests").result()
-    house.advance(minutes=2)
-    house.publish()
-    held = house.lists.find_crl("h1/icu", 1, 0)
-    assert held is not None
+    publish_after(house, minutes=2)
+    held = crl_of(house)
     house.built.revocations.release(*name, by="operator:tests").result()
-    hand_out(house, held.crl_der)
+    hand_out(house, held)
     house.advance(seconds=30)
     assert house.probe().defects == ()
     house.advance(seconds=31)
@@ -189,12 +193,10 @@ def test_an_overdue_release_is_a_defect(house: PublishingHouse) -> None:
 
 
 def test_a_crl_number_that_falls_is_a_defect_even_after_a_restart(house: PublishingHouse) -> None:
-    old = house.lists.find_crl("h1/icu", 1, 0)
-    assert old is not None
-    house.advance(hours=6)
-    house.publish()
+    old = crl_of(house)
+    publish_after(house, hours=6)
     assert house.probe().defects == ()
-    place = hand_out(house, old.crl_der)
+    place = hand_out(house, old)
     house.advance(seconds=61)
     assert Reason.CRL_ROLLBACK in reasons(house.probe().defects, place)
 
@@ -203,15 +205,12 @@ def test_a_crl_number_that_falls_is_a_defect_even_after_a_restart(house: Publish
 def test_a_cache_may_have_an_older_crl_than_another_process_saw(house: PublishingHouse, name: str) -> None:
     """All processes share the numbers they have seen; each cache and server may be a minute behind the newest."""
     house.revoke(house.issue())
-    house.advance(minutes=5)
-    house.publish()
-    old = house.lists.find_crl("h1/icu", 1, 0, is_delta=name != "0")
-    assert old is not None
+    publish_after(house, minutes=5)
+    old = crl_of(house, is_delta=name != "0")
     house.revoke(house.issue())
-    house.advance(seconds=30)
-    house.publish()
+    publish_after(house, seconds=30)
     assert house.probe().defects == ()
-    place = hand_out(house, old.crl_der, name)
+    place = hand_out(house, old, name)
     house.advance(seconds=59)
     assert reasons(house.probe(through_caches=True).defects) == set()
     house.advance(seconds=70)
@@ -221,11 +220,9 @@ def test_a_cache_may_have_an_older_crl_than_another_process_saw(house: Publishin
 
 
 def test_an_old_crl_is_behind_where_no_newer_one_was_seen(house: PublishingHouse) -> None:
-    old = house.lists.find_crl("h1/icu", 1, 0)
-    assert old is not None
-    house.advance(hours=6)
-    house.publish()
-    place = hand_out(house, old.crl_der)
+    old = crl_of(house)
+    publish_after(house, hours=6)
+    place = hand_out(house, old)
     house.advance(seconds=61)
     assert the_only(house, place).reason is Reason.STATUS_BEHIND
 
@@ -247,11 +244,9 @@ def test_a_crl_that_is_not_signed_anew_is_overdue_and_then_stale(house: Publishi
 
 
 def test_offline_crls_are_overdue_sixty_days_ahead(house: PublishingHouse) -> None:
-    house.advance(days=119)
-    house.publish()
+    publish_after(house, days=119)
     assert Reason.STATUS_OVERDUE not in reasons(tuple(one for one in house.probe().defects if "/root/" in one.place))
-    house.advance(days=2)
-    house.publish()
+    publish_after(house, days=2)
     overdue = [one for one in house.probe().defects if "/root/" in one.place]
     assert {one.reason for one in overdue} == {Reason.STATUS_OVERDUE}
     assert "vagus ceremony" in overdue[0].sentence
@@ -269,8 +264,7 @@ def test_a_crl_of_another_scope_covers_no_certificate(house: PublishingHouse) ->
 def test_ocsp_that_calls_a_revoked_certificate_good_is_a_defect(house: PublishingHouse) -> None:
     issued = house.issue()
     house.revoke(issued)
-    house.advance(minutes=2)
-    house.publish()
+    publish_after(house, minutes=2)
     house.desk._follower._revoked.clear()
     report = house.probe()
     assert reasons(report.defects) == {Reason.STATUS_INCOMPLETE}
@@ -294,8 +288,7 @@ def test_a_cache_that_keeps_an_ocsp_response_beyond_its_age_is_a_defect(house: P
     issued = house.issue()
     assert prober.probe().defects == ()
     house.revoke(issued)
-    house.advance(minutes=1)
-    house.publish()
+    publish_after(house, minutes=1)
     assert prober.probe().defects == ()
     house.advance(seconds=61)
     (defect,) = prober.probe().defects
@@ -306,8 +299,7 @@ def test_such_a_cache_is_a_defect_before_any_certificate_is_revoked(house: Publi
     prober = through_a_cache_that_ends_nothing(house)
     house.issue()
     assert prober.probe().defects == ()
-    house.advance(hours=6, minutes=11)
-    house.publish()
+    publish_after(house, hours=6, minutes=11)
     assert prober.probe().defects == ()
     house.advance(seconds=1)
     assert reasons(prober.probe().defects) == {Reason.STATUS_OVERDUE}
@@ -335,8 +327,7 @@ def test_ocsp_that_says_try_later_is_unavailable(house: PublishingHouse) -> None
 
 def test_a_responder_that_is_missing_or_about_to_end_is_a_defect(house: PublishingHouse) -> None:
     house.issue()
-    house.advance(days=9, hours=1)
-    house.publish()
+    publish_after(house, days=9, hours=1)
     report = house.probe()
     assert reasons(tuple(one for one in report.defects if "/ocsp" in one.place)) == {Reason.STATUS_OVERDUE}
     with house.built.database.writing() as connection:
@@ -388,11 +379,9 @@ def test_a_crl_that_moved_away_from_its_certificates_is_a_defect(house: Publishi
 def test_a_released_hold_that_a_delta_crl_does_not_take_back_is_a_defect(house: PublishingHouse) -> None:
     held = house.issue()
     house.built.revocations.hold(house.icu.authority_id, held.serial, by="operator:tests").result()
-    house.advance(hours=7)
-    house.publish()
+    publish_after(house, hours=7)
     house.built.revocations.release(house.icu.authority_id, held.serial, by="operator:tests").result()
-    house.advance(seconds=5)
-    house.publish()
+    publish_after(house, seconds=5)
     house.advance(minutes=10)
     assert house.probe().defects == ()
     with house.built.database.reading() as connection:
