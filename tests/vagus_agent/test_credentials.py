@@ -6,6 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import Certificate
 
+from tests.refusals import refuses
 from tests.simulator.est_server import DEVICE_NAME, Hierarchy
 from vagus.errors import IntegrityFailure, NotAuthorised
 from vagus.reasons import Reason
@@ -65,9 +66,8 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path, hierarchy: Hierar
     store = opened(tmp_path)
     new_pair(store, hierarchy)
     (tmp_path / "current" / "key.pem").chmod(0o640)
-    with pytest.raises(NotAuthorised, match="chmod 600") as error:
+    with refuses(Reason.PERMISSIONS_TOO_OPEN, NotAuthorised, match="chmod 600"):
         store.find_current()
-    assert error.value.reason is Reason.PERMISSIONS_TOO_OPEN
 
 
 def test_the_same_key_waits_until_it_is_certified(tmp_path: Path) -> None:
@@ -81,9 +81,8 @@ def test_a_chain_for_another_key_changes_nothing(tmp_path: Path, hierarchy: Hier
     new_pair(store, hierarchy)
     before = store.find_current()
     stranger = ec.generate_private_key(ec.SECP256R1())
-    with pytest.raises(IntegrityFailure) as error:
+    with refuses(Reason.KEY_MISMATCH, IntegrityFailure):
         store.complete(store.begin(P256), certify(hierarchy, stranger))
-    assert error.value.reason is Reason.KEY_MISMATCH
     assert store.find_current() == before
 
 
@@ -166,9 +165,8 @@ def test_a_damaged_pair_gives_way_to_the_one_before_or_says_so(
         damaged.write_bytes(content)
     assert opened(tmp_path).find_current() == first
     (tmp_path / "credentials" / "000001" / "key.pem").write_bytes(b"gone")
-    with pytest.raises(IntegrityFailure) as error:
+    with refuses(Reason.KEYSTORE_DAMAGED, IntegrityFailure):
         opened(tmp_path).find_current()
-    assert error.value.reason is Reason.KEYSTORE_DAMAGED
 
 
 def test_a_swapped_key_is_noticed(tmp_path: Path, hierarchy: Hierarchy) -> None:
@@ -176,7 +174,6 @@ def test_a_swapped_key_is_noticed(tmp_path: Path, hierarchy: Hierarchy) -> None:
     new_pair(store, hierarchy)
     other = store.begin(P256)
     (tmp_path / "current" / "key.pem").write_bytes(other.key_pem)
-    with pytest.raises(IntegrityFailure) as error:
+    with refuses(Reason.KEY_MISMATCH, IntegrityFailure):
         store.find_current()
-    assert error.value.reason is Reason.KEY_MISMATCH
     assert public_key_der(other.key)

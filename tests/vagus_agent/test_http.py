@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.refusals import refuses
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
 from vagus_agent.http import MAX_HEAD, MAX_HEADERS, HttpExchange, Response
@@ -123,15 +124,13 @@ def test_a_flipped_byte_never_escapes_the_error_tree(at: int, value: int) -> Non
     ],
 )
 def test_what_a_server_may_not_send(data: bytes, kind: type[VagusError], reason: Reason) -> None:
-    with pytest.raises(kind) as error:
+    with refuses(reason, kind):
         read(data)
-    assert error.value.reason is reason
 
 
 def test_endless_trailers_are_cut() -> None:
-    with pytest.raises(LimitExceeded) as error:
+    with refuses(Reason.TOO_LARGE, LimitExceeded):
         read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * (MAX_HEAD // 6 + 1))
-    assert error.value.reason is Reason.TOO_LARGE
 
 
 def test_a_closed_connection_cuts_a_response_short() -> None:
@@ -147,6 +146,5 @@ def test_a_request_has_its_length_and_no_injected_header() -> None:
     exchange = HttpExchange("POST", "/a", "h", headers={"X": "y"}, body=b"12")
     assert exchange.request == b"POST /a HTTP/1.1\r\nHost: h\r\nX: y\r\nContent-Length: 2\r\n\r\n12"
     for path, value in (("/a\r\nX: y", "v"), ("/a b", "v"), ("/a", "v\r\nEvil: 1"), ("/a", "\u20ac")):
-        with pytest.raises(Malformed) as error:
+        with refuses(Reason.BAD_ARGUMENT, Malformed):
             HttpExchange("GET", path, "h", headers={"X": value})
-        assert error.value.reason is Reason.BAD_ARGUMENT

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.refusals import refuses
 from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.wire import snapshots
@@ -120,26 +121,22 @@ def test_an_empty_snapshot_finds_no_certificate() -> None:
     "said", [facts(one_in=1), facts(one_in=(1 << 24) + 1), facts(salt=b"short"), facts(key_sha256=b"short")]
 )
 def test_what_no_reader_would_take_is_not_written(said: SnapshotFacts) -> None:
-    with pytest.raises(Malformed) as caught:
+    with refuses(Reason.BAD_ARGUMENT, Malformed):
         encode_content(said, [])
-    assert caught.value.reason is Reason.BAD_ARGUMENT
 
 
 def test_a_certificate_that_is_not_in_the_snapshot_is_not_found() -> None:
-    with pytest.raises(Malformed) as caught:
+    with refuses(Reason.BAD_ARGUMENT, Malformed):
         encode_content(facts(), [(bytes(32), serial(1))])
-    assert caught.value.reason is Reason.BAD_ARGUMENT
 
 
 def test_a_snapshot_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "MAX_COUNT", 3)
-    with pytest.raises(LimitExceeded) as caught:
+    with refuses(Reason.TOO_MANY, LimitExceeded):
         encode_content(facts(), [(ISSUERS[0], serial(number)) for number in range(4)])
-    assert caught.value.reason is Reason.TOO_MANY
     monkeypatch.setattr(snapshots, "MAX_SNAPSHOT", 100)
-    with pytest.raises(LimitExceeded) as caught:
+    with refuses(Reason.TOO_LARGE, LimitExceeded):
         decode_snapshot(bytes(101))
-    assert caught.value.reason is Reason.TOO_LARGE
 
 
 def test_no_snapshot_is_written_that_no_reader_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +146,8 @@ def test_no_snapshot_is_written_that_no_reader_accepts(monkeypatch: pytest.Monke
     monkeypatch.setattr(snapshots, "MAX_SNAPSHOT", len(whole) - 1)
     with pytest.raises(LimitExceeded):
         decode_snapshot(whole)
-    with pytest.raises(LimitExceeded) as caught:
+    with refuses(Reason.TOO_LARGE, LimitExceeded):
         encode_content(facts(one_in=1 << 24), many)
-    assert caught.value.reason is Reason.TOO_LARGE
     monkeypatch.setattr(snapshots, "MAX_SNAPSHOT", 1 << 15)
     decode_snapshot(signed(encode_content(facts(one_in=1 << 16), many)))
 
@@ -239,6 +235,5 @@ def test_the_unspoiled_content_decodes() -> None:
     ],
 )
 def test_a_spoiled_field_has_its_reason(changes: dict[str, bytes], reason: Reason) -> None:
-    with pytest.raises(Malformed) as caught:
+    with refuses(reason, Malformed):
         decode_snapshot(signed(content(**changes)))
-    assert caught.value.reason is reason

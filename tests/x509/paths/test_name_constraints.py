@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.refusals import refuses
 from tests.x509.chains import Made, constraints, hardware_module, name, root, san
 from tests.x509.rule_sets import RFC5280_STRICT
 from tests.x509.walking import refusal, walk
@@ -170,17 +171,15 @@ def test_a_leading_dot_in_a_dns_subtree_is_for_the_lax_profile_only() -> None:
     written = decode_name_constraints(constraints([("dns", ".icu.example")]).value)
     compile_constraints(written, allows_leading_dot=True)
     assert RFC5280_STRICT.forbids_leading_dot
-    with pytest.raises(Malformed) as caught:
+    with refuses(Reason.BAD_EXTENSION, Malformed):
         compile_constraints(written, allows_leading_dot=False)
-    assert caught.value.reason is Reason.BAD_EXTENSION
 
 
 def test_comparisons_are_counted_before_they_are_made() -> None:
     leaf = ROOT.leaf(san(*(("dns", f"h{number}.example") for number in range(500)))).parsed
     many = decode_name_constraints(constraints([("dns", f"d{number}.example") for number in range(600)]).value)
-    with pytest.raises(LimitExceeded) as caught:
+    with refuses(Reason.BUDGET_EXHAUSTED, LimitExceeded):
         check_names(leaf, [compile_constraints(many, allows_leading_dot=True)], Budget(Limits()))
-    assert caught.value.reason is Reason.BUDGET_EXHAUSTED
 
 
 _LABELS = st.lists(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True), min_size=1, max_size=5)
