@@ -39,9 +39,7 @@ def decode_certs_only(message: bytes) -> tuple[bytes, ...]:
     content are refused: a reader of certs-only must not take anything in it for signed. CRLs are ignored.
     Raises LimitExceeded(TOO_LARGE|TOO_MANY), Malformed(NON_DER|BAD_ENCODING|BAD_VERSION).
     """
-    if len(message) > MAX_MESSAGE:
-        msg = f"CMS message of {len(message)} bytes exceeds the limit of {MAX_MESSAGE}"
-        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_MESSAGE, value=len(message))
+    der.check_size(message, MAX_MESSAGE, "CMS message", "send fewer certificates in it")
     # ContentInfo ::= SEQUENCE { contentType OID, content [0] EXPLICIT } (RFC 5652 section 3)
     outer = der.split_elements(der.content_of(message, der.SEQUENCE))
     if len(outer) != 2 or outer[0][2] != _ID_SIGNED_DATA or outer[1][0] != _CONTEXT_0:

@@ -24,6 +24,7 @@ from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.wire.golomb import MAX_RICE_BITS, decode_gaps, encode_gaps, rice_bits
 from vagus.x509 import der
+from vagus.x509.certificates import read_signed
 from vagus.x509.keys import verify_signature
 
 MAX_SNAPSHOT = 4 * 1024 * 1024  # bytes
@@ -129,25 +130,11 @@ def decode_snapshot(snapshot_der: bytes) -> Snapshot:
 
     Raises LimitExceeded(TOO_LARGE), Malformed(NON_DER|BAD_VERSION|BAD_ENCODING).
     """
-    if len(snapshot_der) > MAX_SNAPSHOT:
-        msg = f"snapshot of {len(snapshot_der)} bytes exceeds the {MAX_SNAPSHOT} that are read; is it the right file?"
-        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_SNAPSHOT, value=len(snapshot_der))
+    der.check_size(snapshot_der, MAX_SNAPSHOT, "snapshot", "is it the right file?")
     data = bytes(snapshot_der)
-    start, end = der.read_whole(data, der.SEQUENCE, "a snapshot")
-    first, content_end = der.read_expected(data, start, end, der.SEQUENCE, "content")
-    _, algorithm_end = der.read_expected(data, content_end, end, der.SEQUENCE, "algorithm")
-    signature_start, signature_end = der.read_expected(data, algorithm_end, end, der.BIT_STRING, "signature")
-    if signature_end != end:
-        der.fail("bytes after the snapshot's signature")
-    facts, count, values = _read_content(data, first, content_end)
-    return Snapshot(
-        facts,
-        count,
-        data[start:content_end],
-        data[content_end:algorithm_end],
-        der.whole_bytes(data, signature_start, signature_end, "signature"),
-        values,
-    )
+    (start, first, end), algorithm_der, signature = read_signed(data, "a snapshot", "content")
+    facts, count, values = _read_content(data, first, end)
+    return Snapshot(facts, count, data[start:end], algorithm_der, signature, values)
 
 
 def _read_content(data: bytes, start: int, end: int) -> tuple[SnapshotFacts, int, tuple[int, ...]]:

@@ -109,12 +109,10 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
 
     Raises Malformed(NON_DER|BAD_VERSION|BAD_EXTENSION), LimitExceeded(TOO_LARGE|TOO_MANY).
     """
-    if len(certificate_der) > MAX_CERTIFICATE:
-        msg = f"certificate of {len(certificate_der)} bytes exceeds the {MAX_CERTIFICATE} that are read; shorten it"
-        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_CERTIFICATE, value=len(certificate_der))
+    der.check_size(certificate_der, MAX_CERTIFICATE, "certificate", "shorten it")
     data = bytes(certificate_der)
     digest = hashlib.sha256(data).digest()
-    start, tbs_first, tbs_end, algorithm_end, signature_start, end = _read_envelope(data)
+    (start, tbs_first, tbs_end), algorithm_der, signature = read_signed(data, "a Certificate", "tbsCertificate")
     version, at = _read_version(data, tbs_first, tbs_end)
     serial_start, at = der.read_expected(data, at, tbs_end, der.INTEGER, "serialNumber")
     serial = der.integer_value(data, serial_start, at, "serialNumber", longest=der.MAX_SERIAL)
@@ -139,8 +137,8 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
         serial=serial,
         serial_bytes=serial_bytes,
         inner_algorithm_der=inner_algorithm,
-        algorithm_der=data[tbs_end:algorithm_end],
-        signature=der.whole_bytes(data, signature_start, end, "signatureValue"),
+        algorithm_der=algorithm_der,
+        signature=signature,
         issuer=issuer,
         subject=subject,
         not_before=not_before,
@@ -165,15 +163,17 @@ def decode_certificate(certificate_der: bytes) -> PathCertificate:
     )
 
 
-def _read_envelope(data: bytes) -> tuple[int, int, int, int, int, int]:
-    """Where the three parts lie: { tbsCertificate, signatureAlgorithm, signatureValue } (RFC 5280 4.1)."""
-    start, end = der.read_whole(data, der.SEQUENCE, "a Certificate")
-    tbs_first, tbs_end = der.read_expected(data, start, end, der.SEQUENCE, "tbsCertificate")
-    _, algorithm_end = der.read_expected(data, tbs_end, end, der.SEQUENCE, "signatureAlgorithm")
-    signature_start, signature_end = der.read_expected(data, algorithm_end, end, der.BIT_STRING, "signatureValue")
-    if signature_end != end:
-        der.fail("bytes after signatureValue")
-    return start, tbs_first, tbs_end, algorithm_end, signature_start, end
+def read_signed(data: bytes, what: str, signed: str) -> tuple[tuple[int, int, int], bytes, bytes]:
+    """A SEQUENCE { `signed`, signatureAlgorithm, signatureValue }, as RFC 5280 4.1 has it, that fills `data`.
+
+    Returns where the signed part lies (its start, the start of its contents, its end), the AlgorithmIdentifier and
+    the signature. The signed part is not copied, because that of a CRL can have 50 MB. Raises Malformed(NON_DER).
+    """
+    start, end = der.read_whole(data, der.SEQUENCE, what)
+    first, last = der.read_expected(data, start, end, der.SEQUENCE, signed)
+    _, algorithm_end = der.read_expected(data, last, end, der.SEQUENCE, "signatureAlgorithm")
+    bits = der.read_only(data, algorithm_end, end, der.BIT_STRING, "signatureValue")
+    return (start, first, last), data[last:algorithm_end], der.whole_bytes(data, *bits, "signatureValue")
 
 
 def _decode_extensions(extensions: Mapping[bytes, Extension]) -> tuple[dict[bytes, Any], dict[bytes, VagusError]]:
@@ -231,10 +231,8 @@ def _read_name(data: bytes, at: int, end: int, what: str) -> tuple[Distinguished
 
 
 def _read_validity(data: bytes, start: int, end: int) -> tuple[datetime, datetime]:
-    tag, first, last = der.read_element(data, start, end)
-    not_before = der.time_value(data, tag, first, last, "notBefore")
-    tag, first, last = der.read_element(data, last, end)
-    not_after = der.time_value(data, tag, first, last, "notAfter")
+    not_before, at = der.read_time(data, start, end, "notBefore")
+    not_after, last = der.read_time(data, at, end, "notAfter")
     if last != end:
         der.fail("bytes after notAfter")
     return not_before, not_after
@@ -255,10 +253,7 @@ def _read_tail(data: bytes, at: int, end: int, version: int) -> dict[bytes, Exte
             if version != 3:
                 msg = f"extensions in a v{version} certificate (RFC 5280 4.1.2.9); have it issued as v3"
                 raise Malformed(Reason.BAD_VERSION, msg, value=version)
-            list_start, list_end = der.read_expected(data, first, last, der.SEQUENCE, "extensions")
-            if list_end != last:
-                der.fail("bytes after extensions")
-            return read_extensions(data, list_start, list_end)
+            return read_extensions(data, *der.read_only(data, first, last, der.SEQUENCE, "extensions"))
         else:
             der.fail(f"tbsCertificate ends with an unknown field of tag 0x{tag:02x}")
         at = last
@@ -300,9 +295,7 @@ def _read_extension(element: bytes) -> Extension:
         is_critical = der.boolean_value(element, bool_start, at, "critical")
         if not is_critical:
             der.fail("critical FALSE is the default and must be left out")
-    value_start, value_end = der.read_expected(element, at, last, der.OCTET_STRING, "extnValue")
-    if value_end != last:
-        der.fail("bytes after extnValue")
+    value_start, value_end = der.read_only(element, at, last, der.OCTET_STRING, "extnValue")
     return Extension(oid, is_critical, element[value_start:value_end])
 
 

@@ -17,7 +17,7 @@ from vagus.errors import LimitExceeded, Malformed
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
 BOOLEAN = 0x01
 INTEGER = 0x02
@@ -208,6 +208,14 @@ def read_expected(data: bytes, at: int, end: int, tag: int, what: str) -> tuple[
     return start, stop
 
 
+def read_only(data: bytes, at: int, end: int, tag: int, what: str) -> tuple[int, int]:
+    """As `read_expected` for the one element between `at` and `end`. Raises Malformed(NON_DER)."""
+    start, stop = read_expected(data, at, end, tag, what)
+    if stop != end:
+        fail(f"bytes after {what}")
+    return start, stop
+
+
 def read_whole(data: bytes, tag: int, what: str) -> tuple[int, int]:
     """As `read_expected` for the one element that fills `data`. Raises Malformed(NON_DER)."""
     end = len(data)
@@ -225,6 +233,28 @@ def read_children(data: bytes, start: int, end: int) -> list[tuple[int, int, int
         children.append((tag, start, first, last))
         start = last
     return children
+
+
+def read_each(data: bytes, at: int, end: int, tag: int, what: str) -> Iterator[tuple[int, int]]:
+    """Start and end of the contents of each element of a SEQUENCE OF or SET OF. Raises Malformed(NON_DER)."""
+    while at < end:
+        start, at = read_expected(data, at, end, tag, what)
+        yield start, at
+
+
+def read_optional(data: bytes, at: int, end: int, tags: Collection[int], what: str) -> dict[int, tuple[int, int]]:
+    """The contents of fields with context tags, each of them optional, by tag.
+
+    Raises Malformed(NON_DER) for a tag that is not one of `tags`, and for one that comes twice or in a wrong place.
+    """
+    fields: dict[int, tuple[int, int]] = {}
+    previous = -1
+    for tag, _, start, stop in read_children(data, at, end):
+        if tag not in tags or tag & 0x1F <= previous:
+            fail(f"{what} holds an unknown field")
+        previous = tag & 0x1F
+        fields[tag] = start, stop
+    return fields
 
 
 def content_of(data: bytes, tag: int) -> bytes:
@@ -321,6 +351,19 @@ def time_value(data: bytes, tag: int, start: int, end: int, what: str) -> dateti
         return datetime.fromisoformat(f"{digits[:8]}T{digits[8:14]}+00:00")
     except ValueError:
         fail(f"{what} is not a moment of the calendar")
+
+
+def read_time(data: bytes, at: int, end: int, what: str) -> tuple[datetime, int]:
+    """The Time at `at`, as `time_value` reads it, and where it ends. Raises Malformed(NON_DER)."""
+    tag, start, stop = read_element(data, at, end)
+    return time_value(data, tag, start, stop, what), stop
+
+
+def check_size(data: bytes, most: int, what: str, remedy: str) -> None:
+    """Nothing of a longer object is read. Raises LimitExceeded(TOO_LARGE)."""
+    if len(data) > most:
+        msg = f"{what} of {len(data)} bytes exceeds the {most} that are read; {remedy}"
+        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=most, value=len(data))
 
 
 def check_oid(contents: bytes, what: str, *, longest: int = _MAX_OID) -> None:

@@ -126,12 +126,8 @@ def decode_basic_constraints(value: bytes) -> BasicConstraints:
         _, first, start = der.read_element(value, start, end)
         is_ca = der.boolean_value(value, first, start, "cA")
     if start < end:
-        first, start = der.read_expected(value, start, end, der.INTEGER, "pathLenConstraint")
-        path_length = der.integer_value(value, first, start, "pathLenConstraint")
-        if path_length < 0:
-            der.fail("pathLenConstraint is negative")
-    if start < end:
-        der.fail("bytes after pathLenConstraint")
+        first, last = der.read_only(value, start, end, der.INTEGER, "pathLenConstraint")
+        path_length = _skip_count(value, first, last, "pathLenConstraint")
     return BasicConstraints(is_ca, path_length)
 
 
@@ -147,14 +143,12 @@ def decode_key_usage(value: bytes) -> int:
 def decode_oid_list(value: bytes, what: str) -> tuple[bytes, ...]:
     """A SEQUENCE of at least one OBJECT IDENTIFIER, as contents bytes. Raises Malformed(NON_DER)."""
     start, end = der.read_whole(value, der.SEQUENCE, what)
-    found = []
-    while start < end:
-        first, start = der.read_expected(value, start, end, der.OBJECT_IDENTIFIER, what)
-        der.check_oid(value[first:start], what)
-        found.append(value[first:start])
+    found = tuple(value[first:last] for first, last in der.read_each(value, start, end, der.OBJECT_IDENTIFIER, what))
+    for oid in found:
+        der.check_oid(oid, what)
     if not found:
         raise ForbiddenValue(f"{what} is empty")
-    return tuple(found)
+    return found
 
 
 def decode_extended_key_usage(value: bytes) -> frozenset[bytes]:
@@ -171,11 +165,8 @@ def decode_subject_alt_name(value: bytes) -> GeneralNames:
 def decode_name_constraints(value: bytes) -> NameConstraints:
     """Raises Malformed(NON_DER) for empty lists, a minimum, a maximum, or neither list."""
     start, end = der.read_whole(value, der.SEQUENCE, "nameConstraints")
-    lists: dict[int, tuple[GeneralName, ...]] = {}
-    for tag, _, first, last in der.read_children(value, start, end):
-        if tag not in {0xA0, 0xA1} or tag in lists or (tag == 0xA0 and lists):
-            der.fail("nameConstraints holds something other than permitted and excluded subtrees")
-        lists[tag] = _read_subtrees(value, first, last)
+    fields = der.read_optional(value, start, end, {0xA0, 0xA1}, "nameConstraints")
+    lists = {tag: _read_subtrees(value, *place) for tag, place in fields.items()}
     if not lists:
         raise ForbiddenValue("nameConstraints holds no subtree")
     return NameConstraints(lists.get(0xA0, ()), lists.get(0xA1, ()))
@@ -183,13 +174,11 @@ def decode_name_constraints(value: bytes) -> NameConstraints:
 
 def _read_subtrees(value: bytes, start: int, end: int) -> tuple[GeneralName, ...]:
     subtrees = []
-    while start < end:
-        first, last = der.read_expected(value, start, end, der.SEQUENCE, "a GeneralSubtree")
+    for first, last in der.read_each(value, start, end, der.SEQUENCE, "a GeneralSubtree"):
         base, after = read_general_name(value, first, last)
         if after != last:
             raise ForbiddenValue("a GeneralSubtree has a minimum or maximum (4.2.1.10 allows neither)")
         subtrees.append(base)
-        start = last
     if not subtrees:
         raise ForbiddenValue("an empty list of subtrees")
     return tuple(subtrees)
@@ -200,14 +189,12 @@ def decode_policies(value: bytes) -> Policies:
     start, end = der.read_whole(value, der.SEQUENCE, "certificatePolicies")
     found: list[bytes] = []
     has_unknown = False
-    while start < end:
-        first, last = der.read_expected(value, start, end, der.SEQUENCE, "PolicyInformation")
+    for first, last in der.read_each(value, start, end, der.SEQUENCE, "PolicyInformation"):
         oid_start, oid_end = der.read_expected(value, first, last, der.OBJECT_IDENTIFIER, "policyIdentifier")
         der.check_oid(value[oid_start:oid_end], "policyIdentifier")
         found.append(value[oid_start:oid_end])
         if oid_end < last:
             has_unknown |= _read_qualifiers(value, oid_end, last)
-        start = last
     policies = Policies(tuple(found), has_unknown)
     if not found or len(set(found)) != len(found):
         raise ForbiddenValue("certificatePolicies is empty or lists a policy twice", policies)
@@ -215,13 +202,11 @@ def decode_policies(value: bytes) -> Policies:
 
 
 def _read_qualifiers(value: bytes, start: int, end: int) -> bool:
-    first, last = der.read_expected(value, start, end, der.SEQUENCE, "policyQualifiers")
-    if last != end or first == last:
-        der.fail("policyQualifiers is empty or followed by bytes")
+    first, last = der.read_only(value, start, end, der.SEQUENCE, "policyQualifiers")
+    if first == last:
+        der.fail("policyQualifiers is empty")
     has_unknown = False
-    for tag, _, inner, outer in der.read_children(value, first, last):
-        if tag != der.SEQUENCE:
-            der.fail("a PolicyQualifierInfo is no SEQUENCE")
+    for inner, outer in der.read_each(value, first, last, der.SEQUENCE, "a PolicyQualifierInfo"):
         oid_start, oid_end = der.read_expected(value, inner, outer, der.OBJECT_IDENTIFIER, "policyQualifierId")
         if oid_end == outer or der.read_element(value, oid_end, outer)[2] != outer:
             der.fail("a PolicyQualifierInfo is not an identifier and one qualifier")
@@ -233,16 +218,12 @@ def decode_policy_mappings(value: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """Pairs of issuer domain policy and subject domain policy. Raises Malformed(NON_DER)."""
     start, end = der.read_whole(value, der.SEQUENCE, "policyMappings")
     pairs = []
-    while start < end:
-        first, last = der.read_expected(value, start, end, der.SEQUENCE, "a policy mapping")
+    for first, last in der.read_each(value, start, end, der.SEQUENCE, "a policy mapping"):
         left_start, left_end = der.read_expected(value, first, last, der.OBJECT_IDENTIFIER, "issuerDomainPolicy")
-        right_start, right_end = der.read_expected(value, left_end, last, der.OBJECT_IDENTIFIER, "subjectDomainPolicy")
-        if right_end != last:
-            der.fail("bytes after subjectDomainPolicy")
+        right_start, right_end = der.read_only(value, left_end, last, der.OBJECT_IDENTIFIER, "subjectDomainPolicy")
         der.check_oid(value[left_start:left_end], "issuerDomainPolicy")
         der.check_oid(value[right_start:right_end], "subjectDomainPolicy")
         pairs.append((value[left_start:left_end], value[right_start:right_end]))
-        start = last
     if not pairs:
         der.fail("policyMappings is empty")
     return tuple(pairs)
@@ -251,11 +232,8 @@ def decode_policy_mappings(value: bytes) -> tuple[tuple[bytes, bytes], ...]:
 def decode_policy_constraints(value: bytes) -> PolicyConstraints:
     """Raises Malformed(NON_DER), also for the empty SEQUENCE (4.2.1.11)."""
     start, end = der.read_whole(value, der.SEQUENCE, "policyConstraints")
-    counts: dict[int, int] = {}
-    for tag, _, first, last in der.read_children(value, start, end):
-        if tag not in {0x80, 0x81} or tag in counts or (tag == 0x80 and counts):
-            der.fail("policyConstraints holds an unknown field")
-        counts[tag] = _skip_count(value, first, last, "policyConstraints")
+    fields = der.read_optional(value, start, end, {0x80, 0x81}, "policyConstraints")
+    counts = {tag: _skip_count(value, *place, "policyConstraints") for tag, place in fields.items()}
     if not counts:
         der.fail("policyConstraints is empty")
     return PolicyConstraints(counts.get(0x80), counts.get(0x81))
@@ -277,18 +255,14 @@ def _skip_count(value: bytes, start: int, end: int, what: str) -> int:
 def decode_authority_key_id(value: bytes) -> AuthorityKeyId:
     """Raises Malformed(NON_DER)."""
     start, end = der.read_whole(value, der.SEQUENCE, "authorityKeyIdentifier")
+    fields = der.read_optional(value, start, end, {0x80, 0xA1, 0x82}, "authorityKeyIdentifier")
     key_id = issuer = serial = None
-    previous = -1
-    for tag, _, first, last in der.read_children(value, start, end):
-        if tag not in {0x80, 0xA1, 0x82} or tag & 0x1F <= previous:
-            der.fail("authorityKeyIdentifier holds an unknown field")
-        previous = tag & 0x1F
-        if tag == 0x80:
-            key_id = value[first:last]
-        elif tag == 0xA1:
-            issuer = read_general_names(value, first, last, "authorityCertIssuer")
-        else:
-            serial = der.integer_value(value, first, last, "authorityCertSerialNumber", longest=der.MAX_SERIAL)
+    if 0x80 in fields:
+        key_id = value[slice(*fields[0x80])]
+    if 0xA1 in fields:
+        issuer = read_general_names(value, *fields[0xA1], "authorityCertIssuer")
+    if 0x82 in fields:
+        serial = der.integer_value(value, *fields[0x82], "authorityCertSerialNumber", longest=der.MAX_SERIAL)
     return AuthorityKeyId(key_id, issuer, serial)
 
 
@@ -301,29 +275,22 @@ def decode_subject_key_id(value: bytes) -> bytes:
 def decode_distribution_points(value: bytes) -> tuple[DistributionPoint, ...]:
     """Either cRLDistributionPoints or freshestCRL. Raises Malformed(NON_DER), also for a point with reasons alone."""
     start, end = der.read_whole(value, der.SEQUENCE, "CRL distribution points")
-    points = []
-    while start < end:
-        first, last = der.read_expected(value, start, end, der.SEQUENCE, "a distribution point")
-        points.append(_read_point(value, first, last))
-        start = last
+    places = der.read_each(value, start, end, der.SEQUENCE, "a distribution point")
+    points = tuple(_read_point(value, *place) for place in places)
     if not points:
         raise ForbiddenValue("a list of no distribution points")
-    return tuple(points)
+    return points
 
 
 def _read_point(value: bytes, start: int, end: int) -> DistributionPoint:
+    fields = der.read_optional(value, start, end, {0xA0, 0x81, 0xA2}, "a distribution point")
     full_name = relative_name = reasons = crl_issuer = None
-    previous = -1
-    for tag, _, first, last in der.read_children(value, start, end):
-        if tag not in {0xA0, 0x81, 0xA2} or tag & 0x1F <= previous:
-            der.fail("a distribution point holds an unknown field")
-        previous = tag & 0x1F
-        if tag == 0xA0:
-            full_name, relative_name = read_point_name(value, first, last)
-        elif tag == 0x81:
-            reasons = der.named_bits_value(value, first, last, "reasons", may_trail=True)
-        else:
-            crl_issuer = read_general_names(value, first, last, "cRLIssuer")
+    if 0xA0 in fields:
+        full_name, relative_name = read_point_name(value, *fields[0xA0])
+    if 0x81 in fields:
+        reasons = der.named_bits_value(value, *fields[0x81], "reasons", may_trail=True)
+    if 0xA2 in fields:
+        crl_issuer = read_general_names(value, *fields[0xA2], "cRLIssuer")
     if full_name is None and relative_name is None and crl_issuer is None:
         raise ForbiddenValue("a distribution point names neither itself nor an issuer")
     return DistributionPoint(full_name, relative_name, reasons, crl_issuer)
@@ -343,14 +310,12 @@ def access_locations(value: bytes) -> tuple[tuple[bytes, GeneralName], ...]:
     """The method (OID contents) and location of each AccessDescription (4.2.2.1). Raises Malformed(NON_DER)."""
     start, end = der.read_whole(value, der.SEQUENCE, "authorityInfoAccess")
     found = []
-    while start < end:
-        first, last = der.read_expected(value, start, end, der.SEQUENCE, "an AccessDescription")
+    for first, last in der.read_each(value, start, end, der.SEQUENCE, "an AccessDescription"):
         oid_start, oid_end = der.read_expected(value, first, last, der.OBJECT_IDENTIFIER, "accessMethod")
         location, after = read_general_name(value, oid_end, last)
         if after != last:
             der.fail("bytes after accessLocation")
         found.append((value[oid_start:oid_end], location))
-        start = last
     if not found:
         der.fail("authorityInfoAccess is empty")
     return tuple(found)

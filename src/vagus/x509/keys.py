@@ -7,55 +7,26 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from vagus.errors import Malformed, NotTrusted, PolicyRefusal
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.algorithms import KeyAlgorithm, SignatureAlgorithm, find_signature_algorithm
+from vagus.x509.signatures import CURVES, RAW_KEYS, bind, decode_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-_RawKey: TypeAlias = (
-    ed25519.Ed25519PublicKey
-    | ed448.Ed448PublicKey
-    | mldsa.MLDSA44PublicKey
-    | mldsa.MLDSA65PublicKey
-    | mldsa.MLDSA87PublicKey
-)
-VerifyingKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | _RawKey
-_RAW_TYPES: Mapping[str, type[_RawKey]] = MappingProxyType(
-    {
-        "ed25519": ed25519.Ed25519PublicKey,
-        "ed448": ed448.Ed448PublicKey,
-        "ml-dsa-44": mldsa.MLDSA44PublicKey,
-        "ml-dsa-65": mldsa.MLDSA65PublicKey,
-        "ml-dsa-87": mldsa.MLDSA87PublicKey,
-    }
-)
-_RAW = tuple(_RAW_TYPES.values())
-_VERIFYING = (ec.EllipticCurvePublicKey, rsa.RSAPublicKey, *_RAW)
-
 LARGEST_KEY = 4096  # bytes of a SubjectPublicKeyInfo: ML-DSA-87 needs 2,614, RSA-4096 550
 _EC_PUBLIC_KEY = "1.2.840.10045.2.1"
 _RSA_ENCRYPTION = "1.2.840.113549.1.1.1"
 
-# curve OID -> (algorithm, bytes of a coordinate)
-_CURVES: Mapping[str, tuple[KeyAlgorithm, int]] = MappingProxyType(
-    {
-        "1.2.840.10045.3.1.7": (KeyAlgorithm.P256, 32),
-        "1.3.132.0.34": (KeyAlgorithm.P384, 48),
-        "1.3.132.0.35": (KeyAlgorithm.P521, 66),
-    }
-)
 # named curves under 256 bits (SEC 2, ANSI X9.62, RFC 5639): refused by name, so that the message can say why
 _SMALL_CURVES: Mapping[str, tuple[str, int]] = MappingProxyType(
     {
@@ -94,16 +65,6 @@ _SMALL_CURVES: Mapping[str, tuple[str, int]] = MappingProxyType(
 )
 _SMALLEST_CURVE = 256
 
-# key OID -> (algorithm, bytes of the key); parameters absent (RFC 8410 3, RFC 9881 4)
-_RAW_KEYS: Mapping[str, tuple[KeyAlgorithm, int]] = MappingProxyType(
-    {
-        "1.3.101.112": (KeyAlgorithm.ED25519, 32),
-        "1.3.101.113": (KeyAlgorithm.ED448, 57),
-        "2.16.840.1.101.3.4.3.17": (KeyAlgorithm.MLDSA44, 1312),
-        "2.16.840.1.101.3.4.3.18": (KeyAlgorithm.MLDSA65, 1952),
-        "2.16.840.1.101.3.4.3.19": (KeyAlgorithm.MLDSA87, 2592),
-    }
-)
 _RSA_SIZES = MappingProxyType({2048: KeyAlgorithm.RSA2048, 3072: KeyAlgorithm.RSA3072, 4096: KeyAlgorithm.RSA4096})
 _RSA_ALGORITHMS = frozenset(_RSA_SIZES.values())
 _SMALLEST_RSA = 2048
@@ -111,24 +72,8 @@ _SMALLEST_EXPONENT = 65537  # FIPS 186-5 A.1.1: 2^16 < e < 2^256, odd
 _LARGEST_EXPONENT_BITS = 256
 
 # every P-256 key starts with these bytes and differs only in the 64 after them, so nothing else needs a check
-_FAST_PREFIX = 27
-_FAST_LENGTH = 91
-_FAST: Mapping[bytes, KeyAlgorithm] = MappingProxyType(
-    {bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"): KeyAlgorithm.P256}
-)
-
-_DIGESTS: Mapping[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = MappingProxyType(
-    {
-        "sha256": hashes.SHA256(),
-        "sha384": hashes.SHA384(),
-        "sha512": hashes.SHA512(),
-    }
-)
-_ECDSA = MappingProxyType({name: ec.ECDSA(digest) for name, digest in _DIGESTS.items()})
-_PSS = MappingProxyType(
-    {name: padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size) for name, digest in _DIGESTS.items()}
-)
-_PKCS1 = padding.PKCS1v15()
+_P256_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+_P256_LENGTH = 91
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +94,7 @@ def decode_public_key(spki_der: bytes) -> PublicKey:
     return open_public_key(spki_der)[0]
 
 
-def open_public_key(spki_der: bytes) -> tuple[PublicKey, VerifyingKey]:
+def open_public_key(spki_der: bytes) -> tuple[PublicKey, PublicKeyTypes]:
     """As `decode_public_key`, and the library's key, for callers that verify with it at once."""
     if len(spki_der) > LARGEST_KEY:
         msg = f"public key has {len(spki_der)} bytes, more than the {LARGEST_KEY} allowed; use P-256"
@@ -160,15 +105,7 @@ def open_public_key(spki_der: bytes) -> tuple[PublicKey, VerifyingKey]:
     except (ValueError, UnsupportedAlgorithm) as fault:  # a point off the curve, a zero modulus
         msg = f"public key of kind {algorithm} does not hold ({fault}); make a new key pair"
         raise Malformed(Reason.BAD_ENCODING, msg, algorithm=algorithm) from fault
-    public = PublicKey(bytes(spki_der), hashlib.sha256(spki_der).digest(), algorithm)
-    return public, _as_verifying(key)
-
-
-def _as_verifying(key: PublicKeyTypes) -> VerifyingKey:
-    if not isinstance(key, _VERIFYING):
-        msg = f"public key of type {type(key).__name__} cannot verify signatures; use P-256"
-        raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg)
-    return key
+    return PublicKey(bytes(spki_der), hashlib.sha256(spki_der).digest(), algorithm), key
 
 
 def read_key_algorithm(spki_der: bytes) -> KeyAlgorithm:
@@ -176,8 +113,8 @@ def read_key_algorithm(spki_der: bytes) -> KeyAlgorithm:
 
     Raises as `decode_public_key` does.
     """
-    if len(spki_der) == _FAST_LENGTH and spki_der[:_FAST_PREFIX] in _FAST:
-        return _FAST[spki_der[:_FAST_PREFIX]]
+    if len(spki_der) == _P256_LENGTH and spki_der.startswith(_P256_PREFIX):
+        return KeyAlgorithm.P256
     parts = der.split_elements(der.content_of(spki_der, der.SEQUENCE))
     if [tag for tag, _, _ in parts] != [der.SEQUENCE, der.BIT_STRING]:
         msg = "SubjectPublicKeyInfo is not an AlgorithmIdentifier and a BIT STRING; send RFC 5280 4.1.2.7"
@@ -193,8 +130,9 @@ def read_key_algorithm(spki_der: bytes) -> KeyAlgorithm:
         return _read_curve(parameters, bits[1:])
     if oid == _RSA_ENCRYPTION:
         return _read_rsa_size(parameters, bits[1:])
-    if oid in _RAW_KEYS:
-        algorithm, size = _RAW_KEYS[oid]
+    if identifier[0][1] in RAW_KEYS:  # parameters absent (RFC 8410 3, RFC 9881 4)
+        name, size = RAW_KEYS[identifier[0][1]]
+        algorithm = KeyAlgorithm(name)
         if parameters is not None or len(bits) != 1 + size:
             msg = f"{algorithm} key must have no parameters and {size} bytes, got {len(bits) - 1}; make a new key pair"
             raise Malformed(Reason.BAD_ENCODING, msg, algorithm=algorithm)
@@ -216,10 +154,11 @@ def _read_curve(parameters: tuple[int, bytes, bytes] | None, point: bytes) -> Ke
             "of security, and discrete logarithms on 112-bit curves were computed in 2009; make a P-256 key"
         )
         raise PolicyRefusal(Reason.WEAK_KEY, msg, curve=name, bits=bits)
-    if oid not in _CURVES:
+    if parameters[1] not in CURVES:
         msg = f"curve {oid} is not known here; use P-256, P-384 or P-521"
         raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg, curve=oid)
-    algorithm, size = _CURVES[oid]
+    name, bits = CURVES[parameters[1]]
+    algorithm, size = KeyAlgorithm(name), (bits + 7) // 8
     if len(point) != 1 + 2 * size or point[0] != 0x04:
         # compressed and hybrid points would give one key several hashes, so a shared key would go unnoticed
         got = f"got {len(point)} bytes"
@@ -346,10 +285,7 @@ def key_bytes(spki_der: bytes) -> bytes:
     return der.whole_bytes(spki_der, bits_start, bits_end, "subjectPublicKey")
 
 
-@lru_cache(maxsize=4096)
-def _cached_key(spki_der: bytes) -> tuple[KeyAlgorithm, VerifyingKey]:
-    public, key = open_public_key(spki_der)
-    return public.algorithm, key
+_cached_key = lru_cache(maxsize=4096)(open_public_key)
 
 
 def verify_signature(spki_der: bytes, algorithm_identifier_der: bytes, signature: bytes, message: bytes) -> None:
@@ -374,20 +310,14 @@ def describe_algorithm(identifier_der: bytes) -> str:
         return identifier_der[:32].hex() or "(none)"
 
 
-def check_signature(key: VerifyingKey, algorithm: SignatureAlgorithm, signature: bytes, message: bytes) -> None:
+def check_signature(key: PublicKeyTypes, algorithm: SignatureAlgorithm, signature: bytes, message: bytes) -> None:
     """One verification with a key that is already open. Raises NotTrusted(BAD_SIGNATURE or SIG_ALG_MISMATCH)."""
+    verify = bind(key, decode_scheme(algorithm.identifier_der))
+    if verify is None:
+        msg = f"a key of type {type(key).__name__} cannot make a signature of kind {algorithm.name}"
+        raise NotTrusted(Reason.SIG_ALG_MISMATCH, msg, algorithm=algorithm.name)
     try:
-        if isinstance(key, ec.EllipticCurvePublicKey) and algorithm.name.startswith("ecdsa-"):
-            key.verify(signature, message, _ECDSA[algorithm.hash_name or ""])
-        elif isinstance(key, rsa.RSAPublicKey) and algorithm.name.startswith("rsa-"):
-            digest = algorithm.hash_name or ""
-            scheme = _PSS[digest] if algorithm.name.startswith("rsa-pss-") else _PKCS1
-            key.verify(signature, message, scheme, _DIGESTS[digest])
-        elif isinstance(key, _RAW) and isinstance(key, _RAW_TYPES.get(algorithm.name, ())):
-            key.verify(signature, message)
-        else:
-            msg = f"a key of type {type(key).__name__} cannot make a signature of kind {algorithm.name}"
-            raise NotTrusted(Reason.SIG_ALG_MISMATCH, msg, algorithm=algorithm.name)
+        verify(signature, message)
     except InvalidSignature as fault:
         msg = f"the {algorithm.name} signature does not verify with this key"
         raise NotTrusted(Reason.BAD_SIGNATURE, msg, algorithm=algorithm.name) from fault

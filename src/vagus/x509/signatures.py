@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -29,24 +30,33 @@ _MAX_IDENTIFIER = 256  # bytes of AlgorithmIdentifier: RSASSA-PSS needs some 70
 _MAX_MODULUS = 8192  # bits: a larger RSA key costs the verifier milliseconds for each signature
 _MAX_EXPONENT = 64  # bits, for the same reason
 
+_RawKey: TypeAlias = (
+    ed25519.Ed25519PublicKey
+    | ed448.Ed448PublicKey
+    | mldsa.MLDSA44PublicKey
+    | mldsa.MLDSA65PublicKey
+    | mldsa.MLDSA87PublicKey
+)
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     "sha1": hashes.SHA1(),  # noqa: S303  only with the test switch
     "sha256": hashes.SHA256(),
     "sha384": hashes.SHA384(),
     "sha512": hashes.SHA512(),
 }
-_HASH_OIDS = {
+HASH_NAMES = {
     der.oid_contents("1.3.14.3.2.26"): "sha1",
     der.oid_contents("2.16.840.1.101.3.4.2.1"): "sha256",
     der.oid_contents("2.16.840.1.101.3.4.2.2"): "sha384",
     der.oid_contents("2.16.840.1.101.3.4.2.3"): "sha512",
 }
-_CURVES = {
+# contents of the curve's OID -> (name, bits)
+CURVES = {
     der.oid_contents("1.2.840.10045.3.1.7"): ("p256", 256),
     der.oid_contents("1.3.132.0.34"): ("p384", 384),
     der.oid_contents("1.3.132.0.35"): ("p521", 521),
 }
-_RAW_KEYS = {
+# contents of the key's OID -> (name, bytes of the key)
+RAW_KEYS = {
     der.oid_contents("1.3.101.112"): ("ed25519", 32),
     der.oid_contents("1.3.101.113"): ("ed448", 57),
     der.oid_contents("2.16.840.1.101.3.4.3.17"): ("mldsa44", 1312),
@@ -65,9 +75,16 @@ _SCHEMES = {
     der.oid_contents("1.2.840.113549.1.1.5"): ("rsa", "sha1"),
     der.oid_contents("1.2.840.10040.4.3"): ("dsa", "sha1"),
     der.oid_contents("2.16.840.1.101.3.4.3.2"): ("dsa", "sha256"),
-    **{oid: (name, "") for oid, (name, _) in _RAW_KEYS.items()},
+    **{oid: (name, "") for oid, (name, _) in RAW_KEYS.items()},
 }
 _PKCS1 = padding.PKCS1v15()
+_RAW_TYPES: dict[str, type[_RawKey]] = {
+    "ed25519": ed25519.Ed25519PublicKey,
+    "ed448": ed448.Ed448PublicKey,
+    "mldsa44": mldsa.MLDSA44PublicKey,
+    "mldsa65": mldsa.MLDSA65PublicKey,
+    "mldsa87": mldsa.MLDSA87PublicKey,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,30 +141,25 @@ def _decode_scheme(identifier_der: bytes) -> Scheme:
 def _decode_pss(parameters: bytes) -> Scheme:
     """RFC 4055 3.1: each field by default SHA-1, MGF1 with SHA-1, 20, 1; DER leaves defaults out."""
     start, end = der.read_whole(parameters, der.SEQUENCE, "RSASSA-PSS-params")
-    hash_name = mask_hash = "sha1"
-    salt_length = 20
-    previous = -1
-    for tag, _, first, last in der.read_children(parameters, start, end):
-        number = tag & 0x1F
-        if tag not in {0xA0, 0xA1, 0xA2, 0xA3} or number <= previous:
-            der.fail("RSASSA-PSS-params holds an unknown field")
-        previous = number
-        if number == 0:
-            hash_name = _decode_hash(parameters[first:last])
-        elif number == 1:
-            mask_start, mask_end = der.read_whole(parameters[first:last], der.SEQUENCE, "maskGenAlgorithm")
-            inner = parameters[first + mask_start : first + mask_end]
-            oid_start, oid_end = der.read_expected(inner, 0, len(inner), der.OBJECT_IDENTIFIER, "maskGenAlgorithm")
-            if inner[oid_start:oid_end] != _MGF1:
-                raise _unsupported("RSASSA-PSS with a mask generation function other than MGF1")
-            mask_hash = _decode_hash(inner[oid_end:])
-        else:
-            value_start, value_end = der.read_whole(parameters[first:last], der.INTEGER, "a PSS number")
-            value = der.integer_value(parameters[first:last], value_start, value_end, "a PSS number")
-            if number == 3 and value != 1:
-                raise _unsupported(f"RSASSA-PSS with trailer field {value}, 1 is the only one there is")
-            if number == 2:
-                salt_length = value
+    fields = der.read_optional(parameters, start, end, {0xA0, 0xA1, 0xA2, 0xA3}, "RSASSA-PSS-params")
+    hash_name = _decode_hash(parameters[slice(*fields[0xA0])]) if 0xA0 in fields else "sha1"
+    mask_hash = "sha1"
+    if 0xA1 in fields:
+        mask_start, mask_end = der.read_only(parameters, *fields[0xA1], der.SEQUENCE, "maskGenAlgorithm")
+        first, last = der.read_expected(parameters, mask_start, mask_end, der.OBJECT_IDENTIFIER, "maskGenAlgorithm")
+        if parameters[first:last] != _MGF1:
+            raise _unsupported("RSASSA-PSS with a mask generation function other than MGF1")
+        mask_hash = _decode_hash(parameters[last:mask_end])
+    salt_length, trailer = (
+        der.integer_value(
+            parameters, *der.read_only(parameters, *fields[tag], der.INTEGER, "a PSS number"), "a PSS number"
+        )
+        if tag in fields
+        else default
+        for tag, default in ((0xA2, 20), (0xA3, 1))
+    )
+    if trailer != 1:
+        raise _unsupported(f"RSASSA-PSS with trailer field {trailer}, 1 is the only one there is")
     if not 0 <= salt_length <= 512:
         raise _unsupported(f"RSASSA-PSS with a salt of {salt_length} bytes")
     return Scheme("rsa-pss", hash_name, "sha1" in {hash_name, mask_hash}, salt_length, mask_hash)
@@ -156,7 +168,7 @@ def _decode_pss(parameters: bytes) -> Scheme:
 def _decode_hash(identifier_der: bytes) -> str:
     start, end = der.read_whole(identifier_der, der.SEQUENCE, "a hash algorithm")
     first, last = der.read_expected(identifier_der, start, end, der.OBJECT_IDENTIFIER, "a hash algorithm")
-    name = _HASH_OIDS.get(identifier_der[first:last])
+    name = HASH_NAMES.get(identifier_der[first:last])
     if name is None or identifier_der[last:end] not in {b"", der.NULL_DER}:
         raise _unsupported(f"hash algorithm {der.oid_text(identifier_der[first:last])} or its parameters")
     return name
@@ -181,9 +193,7 @@ def key_facts(spki_der: bytes) -> KeyFacts:
 def _key_facts(spki_der: bytes) -> KeyFacts:
     start, end = der.read_whole(spki_der, der.SEQUENCE, "subjectPublicKeyInfo")
     algorithm_start, algorithm_end = der.read_expected(spki_der, start, end, der.SEQUENCE, "algorithm of the key")
-    bits_start, bits_end = der.read_expected(spki_der, algorithm_end, end, der.BIT_STRING, "subjectPublicKey")
-    if bits_end != end:
-        der.fail("bytes after subjectPublicKey")
+    bits_start, bits_end = der.read_only(spki_der, algorithm_end, end, der.BIT_STRING, "subjectPublicKey")
     key = der.whole_bytes(spki_der, bits_start, bits_end, "subjectPublicKey")
     oid_start, oid_end = der.read_expected(
         spki_der, algorithm_start, algorithm_end, der.OBJECT_IDENTIFIER, "algorithm of the key"
@@ -196,7 +206,7 @@ def _key_facts(spki_der: bytes) -> KeyFacts:
         return _rsa_facts(oid, parameters, key)
     if oid == _DSA:
         return KeyFacts("dsa", "dsa", 0, is_legacy=True)
-    raw = _RAW_KEYS.get(oid)
+    raw = RAW_KEYS.get(oid)
     if raw is None:
         raise _unsupported(f"key algorithm {der.oid_text(oid)} is not known here")
     name, size = raw
@@ -211,7 +221,7 @@ def _curve_facts(parameters: bytes) -> KeyFacts:
         msg = "EC key whose curve is explicit or implied (RFC 5480 2.1.1); use the named curve P-256"
         raise Malformed(Reason.EC_PARAMS, msg)
     start, end = der.read_whole(parameters, der.OBJECT_IDENTIFIER, "namedCurve")
-    curve = _CURVES.get(parameters[start:end])
+    curve = CURVES.get(parameters[start:end])
     if curve is None:
         name = der.oid_text(parameters[start:end])
         msg = f"EC key on curve {name}: only P-256, P-384 and P-521 are strong enough and known; use one of them"
@@ -223,10 +233,8 @@ def _rsa_facts(oid: bytes, parameters: bytes, key: bytes) -> KeyFacts:
     start, end = der.read_whole(key, der.SEQUENCE, "RSAPublicKey")
     first, last = der.read_expected(key, start, end, der.INTEGER, "modulus")
     modulus = der.integer_value(key, first, last, "modulus", longest=_MAX_KEY)
-    first, last = der.read_expected(key, last, end, der.INTEGER, "publicExponent")
+    first, last = der.read_only(key, last, end, der.INTEGER, "publicExponent")
     exponent = der.integer_value(key, first, last, "publicExponent", longest=_MAX_KEY)
-    if last != end:
-        der.fail("bytes after publicExponent")
     if oid == _RSA_ENCRYPTION and parameters != der.NULL_DER:
         der.fail("parameters of an RSA key that are not NULL (RFC 3279 2.3.1)")
     if modulus <= 0 or modulus % 2 == 0 or exponent < 3 or exponent % 2 == 0:
@@ -255,27 +263,33 @@ def _verifier(spki_der: bytes, algorithm_der: bytes) -> Verify:
     except (ValueError, UnsupportedAlgorithm) as error:
         msg = f"{facts.name} public key does not load: the point or modulus is not of its group; make it anew"
         raise NotTrusted(Reason.WEAK_KEY, msg) from error
-    return _bind(key, scheme)
+    verify = bind(key, scheme)
+    if verify is None:
+        raise _unsupported(f"public key of type {type(key).__name__}")
+    return verify
 
 
-def _bind(key: object, scheme: Scheme) -> Verify:
-    if isinstance(key, ec.EllipticCurvePublicKey):
+def bind(key: object, scheme: Scheme) -> Verify | None:
+    """A function of (signature, message) for an open key; None where such a key makes no such signature."""
+    if isinstance(key, ec.EllipticCurvePublicKey) and scheme.family == "ecdsa":
         curve, ecdsa = key, ec.ECDSA(_HASHES[scheme.hash_name])
         return lambda signature, message: curve.verify(signature, message, ecdsa)
-    if isinstance(key, rsa.RSAPublicKey):
+    if isinstance(key, rsa.RSAPublicKey) and scheme.family in {"rsa", "rsa-pss"}:
         modulus, digest = key, _HASHES[scheme.hash_name]
         pad: padding.PKCS1v15 | padding.PSS = _PKCS1
         if scheme.family == "rsa-pss":
-            pad = padding.PSS(mgf=padding.MGF1(_HASHES[scheme.mask_hash]), salt_length=scheme.salt_length)
+            pad = _pss_padding(scheme)
         return lambda signature, message: modulus.verify(signature, message, pad, digest)
-    if isinstance(key, dsa.DSAPublicKey):
+    if isinstance(key, dsa.DSAPublicKey) and scheme.family == "dsa":
         old, old_digest = key, _HASHES[scheme.hash_name]
         return lambda signature, message: old.verify(signature, message, old_digest)
-    if isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
-        return key.verify
-    if isinstance(key, (mldsa.MLDSA44PublicKey, mldsa.MLDSA65PublicKey, mldsa.MLDSA87PublicKey)):
-        return key.verify
-    raise _unsupported(f"public key of type {type(key).__name__}")
+    raw = _RAW_TYPES.get(scheme.family)
+    return key.verify if raw is not None and isinstance(key, raw) else None
+
+
+@lru_cache(maxsize=256)
+def _pss_padding(scheme: Scheme) -> padding.PSS:
+    return padding.PSS(mgf=padding.MGF1(_HASHES[scheme.mask_hash]), salt_length=scheme.salt_length)
 
 
 def _plain_rsa(spki_der: bytes) -> bytes:

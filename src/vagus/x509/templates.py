@@ -304,10 +304,6 @@ def _static_extensions(profile: Profile) -> bytes:
     return b"".join(found)
 
 
-def _key_usage(uses: Iterable[KeyUsage]) -> bytes:
-    return der.named_bit_string(KEY_USAGE_BITS[use] for use in uses)
-
-
 def _key_identifiers(spki_der: bytes, issuer_key_identifier: bytes) -> bytes:
     return extension(
         oids.SUBJECT_KEY_IDENTIFIER, der.octet_string(key_identifier(spki_der))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.x509 import der, oids
+from vagus.x509.certificates import read_signed
 from vagus.x509.templates import extension
 
 if TYPE_CHECKING:
@@ -145,10 +146,8 @@ def assemble_crl(tbs_der: bytes, algorithm: SignatureAlgorithm, signature: bytes
 
 def split_crl(crl_der: bytes) -> tuple[bytes, bytes, bytes]:
     """TBS, AlgorithmIdentifier and signature of a CRL, each as bytes of its own. Raises Malformed(NON_DER)."""
-    parts = der.split_elements(der.content_of(crl_der, der.SEQUENCE))
-    if [tag for tag, _, _ in parts] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
-        raise Malformed(Reason.NON_DER, "not a DER CertificateList (RFC 5280 5.1); send the CRL as it was made")
-    return parts[0][2], parts[1][2], parts[2][1][1:]
+    (start, _, end), algorithm, signature = read_signed(crl_der, "a CertificateList", "tbsCertList")
+    return crl_der[start:end], algorithm, signature
 
 
 def next_crl_number(previous: int, at: datetime) -> int:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from vagus.errors import LimitExceeded, NotTrusted
+from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509 import extensions as ext
-from vagus.x509.certificates import Extension, PathCertificate, read_extensions
+from vagus.x509.certificates import Extension, PathCertificate, read_extensions, read_signed
 from vagus.x509.extensions import AuthorityKeyId
 from vagus.x509.names.distinguished import DistinguishedName, RelativeName, decode_name
 from vagus.x509.names.general import GeneralNames, read_general_names
@@ -96,16 +96,9 @@ def decode_crl(crl_der: bytes) -> Crl:
     Raises Malformed(NON_DER|BAD_EXTENSION), NotTrusted(CRL_INVALID) for critical extensions that are not known
     (5.2, 5.3) and contradictions, LimitExceeded(TOO_LARGE).
     """
-    if len(crl_der) > MAX_CRL:
-        msg = f"CRL of {len(crl_der)} bytes exceeds the {MAX_CRL} that are read; have it partitioned"
-        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_CRL, value=len(crl_der))
+    der.check_size(crl_der, MAX_CRL, "CRL", "have it partitioned")
     data = bytes(crl_der)
-    start, end = der.read_whole(data, der.SEQUENCE, "a CertificateList")
-    at, tbs_end = der.read_expected(data, start, end, der.SEQUENCE, "tbsCertList")
-    _, algorithm_end = der.read_expected(data, tbs_end, end, der.SEQUENCE, "signatureAlgorithm")
-    signature_start, signature_end = der.read_expected(data, algorithm_end, end, der.BIT_STRING, "signatureValue")
-    if signature_end != end:
-        der.fail("bytes after signatureValue")
+    (start, at, tbs_end), algorithm_der, signature = read_signed(data, "a CertificateList", "tbsCertList")
     is_v2, at = _read_version(data, at, tbs_end)
     inner_start = at
     _, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "signature")
@@ -113,12 +106,10 @@ def decode_crl(crl_der: bytes) -> Crl:
     issuer_start = at
     _, at = der.read_expected(data, at, tbs_end, der.SEQUENCE, "issuer")
     issuer = decode_name(data[issuer_start:at])
-    tag, first, at = der.read_element(data, at, tbs_end)
-    this_update = der.time_value(data, tag, first, at, "thisUpdate")
+    this_update, at = der.read_time(data, at, tbs_end, "thisUpdate")
     next_update = None
     if at < tbs_end and data[at] in {der.UTC_TIME, der.GENERALIZED_TIME}:
-        tag, first, at = der.read_element(data, at, tbs_end)
-        next_update = der.time_value(data, tag, first, at, "nextUpdate")
+        next_update, at = der.read_time(data, at, tbs_end, "nextUpdate")
     entries: Entries = {}
     if at < tbs_end and data[at] == der.SEQUENCE:
         _, first, at = der.read_element(data, at, tbs_end)
@@ -137,8 +128,8 @@ def decode_crl(crl_der: bytes) -> Crl:
         sha256=digest,
         tbs=(start, tbs_end),
         inner_algorithm_der=inner_algorithm,
-        algorithm_der=data[tbs_end:algorithm_end],
-        signature=der.whole_bytes(data, signature_start, signature_end, "signatureValue"),
+        algorithm_der=algorithm_der,
+        signature=signature,
         issuer=issuer,
         this_update=this_update,
         next_update=next_update,
@@ -171,10 +162,7 @@ def _read_tail(data: bytes, at: int, end: int, *, is_v2: bool) -> dict[bytes, Ex
     first, last = der.read_expected(data, at, end, 0xA0, "crlExtensions")
     if last != end or not is_v2:
         der.fail("crlExtensions in a v1 CRL, or bytes after them")
-    list_start, list_end = der.read_expected(data, first, last, der.SEQUENCE, "crlExtensions")
-    if list_end != last:
-        der.fail("bytes after crlExtensions")
-    extensions = read_extensions(data, list_start, list_end)
+    extensions = read_extensions(data, *der.read_only(data, first, last, der.SEQUENCE, "crlExtensions"))
     for oid, extension in extensions.items():
         if extension.is_critical and oid not in _KNOWN:
             raise _invalid(f"critical CRL extension {der.oid_text(oid)} is not known here (5.2)")
@@ -186,13 +174,10 @@ def _number(extensions: Mapping[bytes, Extension], oid: bytes) -> int | None:
     if extension is None:
         return None
     start, end = der.read_whole(extension.value, der.INTEGER, "a CRL number")
-    if end - start > der.MAX_INTEGER:
-        der.fail("a CRL number over 20 bytes (5.2.3)")
-    number = der.integer_value(extension.value, start, end, "a CRL number")
-    if number.bit_length() > 8 * (der.MAX_INTEGER - 1):
-        der.fail("a CRL number over 20 bytes (5.2.3)")
-    if number < 0:
-        der.fail("a negative CRL number (5.2.3)")
+    longest = max(der.MAX_INTEGER, end - start)
+    number = der.integer_value(extension.value, start, end, "a CRL number", longest=longest)
+    if not 0 <= number < 1 << 8 * (der.MAX_INTEGER - 1):
+        der.fail("a CRL number that is negative or over 20 bytes (5.2.3)")
     return number
 
 
@@ -202,24 +187,20 @@ def _scope(extensions: Mapping[bytes, Extension]) -> IssuingDistributionPoint:
         return EVERYTHING
     value = extension.value
     start, end = der.read_whole(value, der.SEQUENCE, "issuingDistributionPoint")
+    fields = der.read_optional(value, start, end, {0xA0, 0x81, 0x82, 0x83, 0x84, 0x85}, "issuingDistributionPoint")
+    if not fields:
+        der.fail("issuingDistributionPoint is empty (5.2.5)")
     full_name = relative_name = reasons = None
     flags: set[int] = set()
-    previous = -1
-    for tag, _, first, last in der.read_children(value, start, end):
-        number = tag & 0x1F
-        if tag not in {0xA0, 0x81, 0x82, 0x83, 0x84, 0x85} or number <= previous:
-            der.fail("issuingDistributionPoint holds an unknown field")
-        previous = number
-        if number == 0:
-            full_name, relative_name = ext.read_point_name(value, first, last)
-        elif number == 3:
-            reasons = der.named_bits_value(value, first, last, "onlySomeReasons", may_trail=True)
-        elif not der.boolean_value(value, first, last, "a flag of issuingDistributionPoint"):
+    for tag, place in fields.items():
+        if tag == 0xA0:
+            full_name, relative_name = ext.read_point_name(value, *place)
+        elif tag == 0x83:
+            reasons = der.named_bits_value(value, *place, "onlySomeReasons", may_trail=True)
+        elif not der.boolean_value(value, *place, "a flag of issuingDistributionPoint"):
             der.fail("a flag of issuingDistributionPoint is FALSE, its default")
         else:
-            flags.add(number)
-    if previous == -1:
-        der.fail("issuingDistributionPoint is empty (5.2.5)")
+            flags.add(tag & 0x1F)
     if len(flags & {1, 2, 5}) > 1:
         raise _invalid("a CRL for only users, only CAs and only attributes at once (5.2.5)")
     return IssuingDistributionPoint(full_name, relative_name, 1 in flags, 2 in flags, 5 in flags, reasons, 4 in flags)
@@ -276,8 +257,7 @@ def _gravity(reason: int) -> int:
 
 
 def _read_rest(data: bytes, start: int, end: int, *, is_v2: bool) -> tuple[int, DistinguishedName | None]:
-    tag, first, last = der.read_element(data, start, end)
-    der.time_value(data, tag, first, last, "revocationDate")
+    _, last = der.read_time(data, start, end, "revocationDate")
     if last == end:
         return 0, None
     if not is_v2:
@@ -286,12 +266,10 @@ def _read_rest(data: bytes, start: int, end: int, *, is_v2: bool) -> tuple[int, 
 
 
 def _read_entry_extensions(data: bytes, at: int, end: int) -> tuple[int, DistinguishedName | None]:
-    first, last = der.read_expected(data, at, end, der.SEQUENCE, "crlEntryExtensions")
-    if last != end:
-        der.fail("bytes after crlEntryExtensions")
+    place = der.read_only(data, at, end, der.SEQUENCE, "crlEntryExtensions")
     reason = 0
     issuer = None
-    for oid, extension in read_extensions(data, first, last).items():
+    for oid, extension in read_extensions(data, *place).items():
         value = extension.value
         if oid == ext.REASON_CODE:
             start, stop = der.read_whole(value, der.ENUMERATED, "reasonCode")
@@ -305,8 +283,7 @@ def _read_entry_extensions(data: bytes, at: int, end: int) -> tuple[int, Disting
                 raise _invalid("certificateIssuer holds not exactly one directory name (5.3.3)")
             issuer = names[0]
         elif oid == _INVALIDITY_DATE:
-            tag, start, stop = der.read_element(value, 0, len(value))
-            der.time_value(value, tag, start, stop, "invalidityDate")
+            der.read_time(value, 0, len(value), "invalidityDate")
         elif extension.is_critical:
             raise _invalid(f"critical entry extension {der.oid_text(oid)} is not known here (5.3)")
     return reason, issuer

@@ -24,16 +24,12 @@ _LONGEST_IDENTITY = 128
 _IDENTITY = re.compile(r"[a-z2-7]{25}[aeimquy4]\.[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\Z")
 _SERVER_FORMS = frozenset({Form.DNS, Form.IP})
 _DEVICE_ATTRIBUTES = frozenset({COUNTRY, ORGANISATION, UNIT, COMMON_NAME})
-_ALWAYS = frozenset(
+_KNOWN = frozenset(
     {
         oids.BASIC_CONSTRAINTS,
         oids.KEY_USAGE,
         oids.SUBJECT_KEY_IDENTIFIER,
         oids.AUTHORITY_KEY_IDENTIFIER,
-    }
-)
-_SOMETIMES = frozenset(
-    {
         oids.EXTENDED_KEY_USAGE,
         oids.SUBJECT_ALT_NAME,
         oids.NAME_CONSTRAINTS,
@@ -44,7 +40,6 @@ _SOMETIMES = frozenset(
         oids.NO_REV_AVAIL,
     }
 )
-_KNOWN = _ALWAYS | _SOMETIMES
 
 
 @PROFILE_CONTENTS.lint("extensions-listed", "contents")

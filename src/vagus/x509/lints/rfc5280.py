@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vagus.x509 import der, oids
@@ -14,8 +13,6 @@ from vagus.x509.names.general import Form
 from vagus.x509.profiles import KeyUsage, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from vagus.x509.lints.parsed_tbs import Draft
 
 RFC5280 = Document("RFC 5280", "rfc5280")
@@ -26,15 +23,6 @@ _HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\Z"
 )
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+(?:/\S*)?\Z")
-_BOUNDS: Mapping[str, int] = MappingProxyType(
-    {
-        COUNTRY: 2,
-        "2.5.4.10": 64,
-        "2.5.4.11": 64,
-        "2.5.4.3": 64,
-        SERIAL_NUMBER: 64,
-    }
-)
 _STRINGS = frozenset({der.UTF8_STRING, der.PRINTABLE_STRING})
 _PRINTABLE_ONLY = frozenset({COUNTRY, SERIAL_NUMBER, "2.5.4.46"})
 
@@ -142,7 +130,7 @@ def subject_bounds(draft: Draft) -> str | None:
     """Attributes are not empty and keep their upper bounds."""
     for attributes in draft.subject:
         for oid, _, content in attributes:
-            bound = _BOUNDS.get(oid, 64)
+            bound = 2 if oid == COUNTRY else 64
             if not 1 <= len(content.decode("utf-8", "replace")) <= bound:
                 return f"subject attribute {oid} is empty or longer than {bound}"
     return None

@@ -207,11 +207,9 @@ def decode_name(name_der: bytes) -> DistinguishedName:
 
 def _decode(name_der: bytes) -> DistinguishedName:
     start, end = der.read_whole(name_der, der.SEQUENCE, "a Name")
-    relative_names = []
     emails: list[str] = []
-    while start < end:
-        first, start = der.read_expected(name_der, start, end, der.SET, "an RDN")
-        relative_names.append(_fold(_read_attributes(name_der, first, start), emails))
+    places = der.read_each(name_der, start, end, der.SET, "an RDN")
+    relative_names = [_fold(_read_attributes(name_der, *place), emails) for place in places]
     return DistinguishedName(name_der, tuple(relative_names), tuple(emails))
 
 
@@ -224,14 +222,15 @@ def read_attributes(name_der: bytes) -> tuple[tuple[Attribute, ...], ...]:
     Raises Malformed(NON_DER), also for an attribute type of more than 64 bytes.
     """
     start, end = der.read_whole(name_der, der.SEQUENCE, "a Name")
-    relative_names = []
-    while start < end:
-        first, start = der.read_expected(name_der, start, end, der.SET, "an RDN")
-        raw = _read_attributes(name_der, first, start)
-        relative_names.append(
-            tuple([Attribute(der.decode_object_identifier(oid), tag, value) for oid, tag, value in raw])
+    return tuple(
+        tuple(
+            [
+                Attribute(der.decode_object_identifier(oid), tag, value)
+                for oid, tag, value in _read_attributes(name_der, *place)
+            ]
         )
-    return tuple(relative_names)
+        for place in der.read_each(name_der, start, end, der.SET, "an RDN")
+    )
 
 
 def decode_relative_name(data: bytes, start: int, end: int) -> RelativeName:
@@ -242,8 +241,7 @@ def decode_relative_name(data: bytes, start: int, end: int) -> RelativeName:
 def _read_attributes(data: bytes, start: int, end: int) -> list[tuple[bytes, int, bytes]]:
     """Type (contents of the OID), tag and value of each attribute of one RDN."""
     attributes = []
-    while start < end:
-        first, last = der.read_expected(data, start, end, der.SEQUENCE, "an attribute of a Name")
+    for first, last in der.read_each(data, start, end, der.SEQUENCE, "an attribute of a Name"):
         oid_start, oid_end = der.read_expected(data, first, last, der.OBJECT_IDENTIFIER, "an attribute type")
         kind = data[oid_start:oid_end]
         der.check_oid(kind, "an attribute type")
@@ -251,7 +249,6 @@ def _read_attributes(data: bytes, start: int, end: int) -> list[tuple[bytes, int
         if value_end != last:
             der.fail("bytes after the value of an attribute")
         attributes.append((kind, tag, data[value_start:value_end]))
-        start = last
     if not attributes:
         der.fail("an RDN without attributes")
     return attributes

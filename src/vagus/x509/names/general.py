@@ -101,14 +101,7 @@ class GeneralNames:
     @property
     def count(self) -> int:
         """How many names there are."""
-        return (
-            len(self.dns)
-            + len(self.emails)
-            + len(self.uris)
-            + len(self.addresses)
-            + len(self.directories)
-            + len(self.others)
-        )
+        return sum(map(len, (self.dns, self.emails, self.uris, self.addresses, self.directories, self.others)))
 
     @property
     def forms(self) -> frozenset[Form]:

@@ -16,6 +16,7 @@ from vagus.x509 import extensions as ext
 from vagus.x509.certificates import Extension, PathCertificate, decode_certificate, read_extensions
 from vagus.x509.keys import key_bytes
 from vagus.x509.names.distinguished import DistinguishedName, decode_name
+from vagus.x509.signatures import HASH_NAMES
 
 MAX_REQUEST = 16_384  # bytes: a signature with its certificates fits; RFC 5019 wants requests under 255
 MAX_RESPONSE = 262_144  # bytes: a post-quantum responder certificate and signature fit
@@ -33,12 +34,6 @@ _KNOWN_RESPONSE_EXTENSIONS = frozenset(
         der.oid_contents("1.3.6.1.5.5.7.48.1.3"),  # CRL references
     }
 )
-_HASH_NAMES = {
-    der.oid_contents("1.3.14.3.2.26"): "sha1",
-    der.oid_contents("2.16.840.1.101.3.4.2.1"): "sha256",
-    der.oid_contents("2.16.840.1.101.3.4.2.2"): "sha384",
-    der.oid_contents("2.16.840.1.101.3.4.2.3"): "sha512",
-}
 
 
 class ResponseStatus(IntEnum):
@@ -127,9 +122,7 @@ def decode_ocsp_request(request_der: bytes) -> OcspRequest:
 
     Raises Malformed(NON_DER|BAD_VERSION|BAD_REQUEST|UNKNOWN_CRITICAL), LimitExceeded(TOO_LARGE|TOO_MANY).
     """
-    if len(request_der) > MAX_REQUEST:
-        msg = f"OCSP request of {len(request_der)} bytes exceeds {MAX_REQUEST}; ask for fewer certificates"
-        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_REQUEST, value=len(request_der))
+    der.check_size(request_der, MAX_REQUEST, "OCSP request", "ask for fewer certificates")
     data = bytes(request_der)
     start, end = der.read_whole(data, der.SEQUENCE, "an OCSPRequest")
     first, last = der.read_expected(data, start, end, der.SEQUENCE, "tbsRequest")
@@ -154,10 +147,7 @@ def decode_ocsp_request(request_der: bytes) -> OcspRequest:
 
 def _read_request_extensions(data: bytes, start: int, end: int, what: str) -> Mapping[bytes, Extension]:
     """4.1.2, 4.4: what is not known is ignored, but for what the client calls critical."""
-    first, last = der.read_expected(data, start, end, der.SEQUENCE, what)
-    if last != end:
-        der.fail(f"bytes after {what}")
-    extensions = read_extensions(data, first, last)
+    extensions = read_extensions(data, *der.read_only(data, start, end, der.SEQUENCE, what))
     for extension in extensions.values():
         if extension.is_critical and not _is_understood(extension):
             name = der.oid_text(extension.oid)
@@ -174,19 +164,15 @@ def _is_understood(extension: Extension) -> bool:
 
 def _read_asked(data: bytes, start: int, end: int) -> list[CertId]:
     asked = []
-    while start < end:
-        first, last = der.read_expected(data, start, end, der.SEQUENCE, "a Request")
+    for first, last in der.read_each(data, start, end, der.SEQUENCE, "a Request"):
         cert_id, after = _read_cert_id(data, first, last)
         if after != last:
-            inner, outer = der.read_expected(data, after, last, 0xA0, "singleRequestExtensions")
-            if outer != last:
-                der.fail("a Request holds an unknown field")
-            _read_request_extensions(data, inner, outer, "singleRequestExtensions")
+            place = der.read_only(data, after, last, 0xA0, "singleRequestExtensions")
+            _read_request_extensions(data, *place, "singleRequestExtensions")
         asked.append(cert_id)
         if len(asked) > MAX_ASKED:
             msg = f"an OCSP request for more than {MAX_ASKED} certificates; send several requests"
             raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_ASKED)
-        start = last
     return asked
 
 
@@ -196,13 +182,11 @@ def _read_cert_id(data: bytes, at: int, end: int) -> tuple[CertId, int]:
     oid_start, oid_end = der.read_expected(data, algorithm_start, algorithm_end, der.OBJECT_IDENTIFIER, "hashAlgorithm")
     name_start, name_end = der.read_expected(data, algorithm_end, stop, der.OCTET_STRING, "issuerNameHash")
     key_start, key_end = der.read_expected(data, name_end, stop, der.OCTET_STRING, "issuerKeyHash")
-    serial_start, serial_end = der.read_expected(data, key_end, stop, der.INTEGER, "serialNumber")
-    if serial_end != stop:
-        der.fail("bytes after the serialNumber of a CertID")
+    serial_start, serial_end = der.read_only(data, key_end, stop, der.INTEGER, "serialNumber")
     has_plain_parameters = data[oid_end:algorithm_end] in {b"", der.NULL_DER}
     return CertId(
         der=data[at:stop],
-        hash_name=_HASH_NAMES.get(data[oid_start:oid_end], "") if has_plain_parameters else "",
+        hash_name=HASH_NAMES.get(data[oid_start:oid_end], "") if has_plain_parameters else "",
         name_hash=data[name_start:name_end],
         key_hash=data[key_start:key_end],
         serial=der.integer_value(data, serial_start, serial_end, "serialNumber", longest=der.MAX_SERIAL),
@@ -236,9 +220,7 @@ def decode_ocsp_response(response_der: bytes) -> OcspResponse:
     NotTrusted(OCSP_INVALID) for critical extensions that are not known, Malformed(NON_DER|…),
     LimitExceeded(TOO_LARGE|TOO_MANY).
     """
-    if len(response_der) > MAX_RESPONSE:
-        msg = f"OCSP response of {len(response_der)} bytes exceeds {MAX_RESPONSE}; send fewer certificates in it"
-        raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_RESPONSE, value=len(response_der))
+    der.check_size(response_der, MAX_RESPONSE, "OCSP response", "send fewer certificates in it")
     data = bytes(response_der)
     start, end = der.read_whole(data, der.SEQUENCE, "an OCSPResponse")
     first, last = der.read_expected(data, start, end, der.ENUMERATED, "responseStatus")
@@ -246,14 +228,12 @@ def decode_ocsp_response(response_der: bytes) -> OcspResponse:
     if status != ResponseStatus.SUCCESSFUL:
         msg = f"the OCSP responder sent the error status {status} and no certificate status; ask again later"
         raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, status=status)
-    outer_start, outer_end = der.read_expected(data, last, end, 0xA0, "responseBytes")
-    bytes_start, bytes_end = der.read_expected(data, outer_start, outer_end, der.SEQUENCE, "ResponseBytes")
+    outer = der.read_only(data, last, end, 0xA0, "responseBytes")
+    bytes_start, bytes_end = der.read_only(data, *outer, der.SEQUENCE, "ResponseBytes")
     oid_start, oid_end = der.read_expected(data, bytes_start, bytes_end, der.OBJECT_IDENTIFIER, "responseType")
     if data[oid_start:oid_end] != _BASIC:
         raise NotTrusted(Reason.OCSP_INVALID, "an OCSP response of a type other than basic; ask for a basic one")
-    basic_start, basic_end = der.read_expected(data, oid_end, bytes_end, der.OCTET_STRING, "response")
-    if not basic_end == bytes_end == outer_end == end:
-        der.fail("bytes after the OCSP response")
+    basic_start, basic_end = der.read_only(data, oid_end, bytes_end, der.OCTET_STRING, "response")
     return _read_basic(data[basic_start:basic_end], hashlib.sha256(data).digest())
 
 
@@ -264,14 +244,11 @@ def _read_basic(data: bytes, digest: bytes) -> OcspResponse:
     signature_start, signature_end = der.read_expected(data, algorithm_end, end, der.BIT_STRING, "signature")
     certificates: tuple[PathCertificate, ...] = ()
     if signature_end != end:
-        first, last = der.read_expected(data, signature_end, end, 0xA0, "certs")
-        if last != end:
-            der.fail("bytes after certs")
-        certificates = _read_certificates(data, first, last)
+        certificates = _read_certificates(data, *der.read_only(data, signature_end, end, 0xA0, "certs"))
     tbs_der = data[start:tbs_end]
     name, key_hash, at = _read_responder(tbs_der)
-    produced_start, produced_end = der.read_expected(tbs_der, at, len(tbs_der), der.GENERALIZED_TIME, "producedAt")
-    singles_start, singles_end = der.read_expected(tbs_der, produced_end, len(tbs_der), der.SEQUENCE, "responses")
+    produced_at, at = _read_time(tbs_der, at, len(tbs_der), "producedAt")
+    singles_start, singles_end = der.read_expected(tbs_der, at, len(tbs_der), der.SEQUENCE, "responses")
     extensions = _read_response_extensions(tbs_der, singles_end, len(tbs_der), 0xA1)
     return OcspResponse(
         tbs_der=tbs_der,
@@ -280,11 +257,16 @@ def _read_basic(data: bytes, digest: bytes) -> OcspResponse:
         signature=der.whole_bytes(data, signature_start, signature_end, "signature"),
         responder_name=name,
         responder_key_hash=key_hash,
-        produced_at=der.time_value(tbs_der, der.GENERALIZED_TIME, produced_start, produced_end, "producedAt"),
+        produced_at=produced_at,
         singles=_read_singles(tbs_der, singles_start, singles_end),
         nonce=_nonce(extensions),
         certificates=certificates,
     )
+
+
+def _read_time(data: bytes, at: int, end: int, what: str) -> tuple[datetime, int]:
+    first, last = der.read_expected(data, at, end, der.GENERALIZED_TIME, what)
+    return der.time_value(data, der.GENERALIZED_TIME, first, last, what), last
 
 
 def _read_responder(tbs_der: bytes) -> tuple[DistinguishedName | None, bytes | None, int]:
@@ -296,9 +278,7 @@ def _read_responder(tbs_der: bytes) -> tuple[DistinguishedName | None, bytes | N
         return decode_name(tbs_der[first:last]), None, last
     if tag != 0xA2:
         der.fail("a ResponderID is neither a name nor a key hash")
-    key_start, key_end = der.read_expected(tbs_der, first, last, der.OCTET_STRING, "KeyHash")
-    if key_end != last:
-        der.fail("bytes after KeyHash")
+    key_start, key_end = der.read_only(tbs_der, first, last, der.OCTET_STRING, "KeyHash")
     return None, tbs_der[key_start:key_end], last
 
 
@@ -314,11 +294,9 @@ def _read_certificates(data: bytes, start: int, end: int) -> tuple[PathCertifica
 def _read_response_extensions(data: bytes, at: int, end: int, tag: int) -> Mapping[bytes, Extension]:
     if at == end:
         return {}
-    first, last = der.read_expected(data, at, end, tag, "extensions of an OCSP response")
-    list_start, list_end = der.read_expected(data, first, last, der.SEQUENCE, "extensions of an OCSP response")
-    if last != end or list_end != last:
-        der.fail("bytes after the extensions of an OCSP response")
-    extensions = read_extensions(data, list_start, list_end)
+    what = "extensions of an OCSP response"
+    tagged = der.read_only(data, at, end, tag, what)
+    extensions = read_extensions(data, *der.read_only(data, *tagged, der.SEQUENCE, what))
     for oid, extension in extensions.items():
         if extension.is_critical and oid not in _KNOWN_RESPONSE_EXTENSIONS:
             msg = f"OCSP response with the critical extension {der.oid_text(oid)}, which is not known here"
@@ -328,13 +306,11 @@ def _read_response_extensions(data: bytes, at: int, end: int, tag: int) -> Mappi
 
 def _read_singles(data: bytes, start: int, end: int) -> tuple[SingleResponse, ...]:
     singles = []
-    while start < end:
-        first, last = der.read_expected(data, start, end, der.SEQUENCE, "a SingleResponse")
-        singles.append(_read_single(data, first, last))
+    for place in der.read_each(data, start, end, der.SEQUENCE, "a SingleResponse"):
+        singles.append(_read_single(data, *place))
         if len(singles) > MAX_SINGLES:
             msg = f"an OCSP response for more than {MAX_SINGLES} certificates; ask for fewer"
             raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_SINGLES)
-        start = last
     return tuple(singles)
 
 
@@ -348,23 +324,17 @@ def _read_single(data: bytes, start: int, end: int) -> SingleResponse:
             der.fail("good or unknown with contents")
     elif tag == 0xA1:
         status = CertStatus.REVOKED
-        time_start, time_end = der.read_expected(data, first, last, der.GENERALIZED_TIME, "revocationTime")
-        revoked_at = der.time_value(data, der.GENERALIZED_TIME, time_start, time_end, "revocationTime")
+        revoked_at, time_end = _read_time(data, first, last, "revocationTime")
         if time_end != last:
-            inner, outer = der.read_expected(data, time_end, last, 0xA0, "revocationReason")
-            value_start, value_end = der.read_expected(data, inner, outer, der.ENUMERATED, "revocationReason")
-            reason = der.integer_value(data, value_start, value_end, "revocationReason")
-            if value_end != outer or outer != last:
-                der.fail("bytes after revocationReason")
+            tagged = der.read_only(data, time_end, last, 0xA0, "revocationReason")
+            place = der.read_only(data, *tagged, der.ENUMERATED, "revocationReason")
+            reason = der.integer_value(data, *place, "revocationReason")
     else:
         der.fail("a CertStatus that does not exist")
-    first, at = der.read_expected(data, last, end, der.GENERALIZED_TIME, "thisUpdate")
-    this_update = der.time_value(data, der.GENERALIZED_TIME, first, at, "thisUpdate")
+    this_update, at = _read_time(data, last, end, "thisUpdate")
     if at < end and data[at] == 0xA0:
         _, inner, at = der.read_element(data, at, end)
-        first, last = der.read_expected(data, inner, at, der.GENERALIZED_TIME, "nextUpdate")
-        if last != at:
-            der.fail("bytes after nextUpdate")
+        first, last = der.read_only(data, inner, at, der.GENERALIZED_TIME, "nextUpdate")
         next_update = der.time_value(data, der.GENERALIZED_TIME, first, last, "nextUpdate")
     _read_response_extensions(data, at, end, 0xA1)
     return SingleResponse(cert_id, status, revoked_at, reason, this_update, next_update)

@@ -143,13 +143,9 @@ def check_anchor_form(anchor: PathCertificate, rules: PathRules) -> None:
         return
     if anchor.is_self_issued and key_id is None:
         # 4.2.1.1: a self-signed certificate may leave its authorityKeyIdentifier out
-        check_form(anchor, _without_authority_key_id(rules), is_ca=True)
+        check_form(anchor, replace(rules, requires_authority_key_id=False), is_ca=True)
     else:
         check_form(anchor, rules, is_ca=True)
-
-
-def _without_authority_key_id(rules: PathRules) -> PathRules:
-    return replace(rules, requires_authority_key_id=False)
 
 
 def check_leaf_form(leaf: PathCertificate, rules: PathRules, is_public_suffix: Callable[[str], bool] | None) -> None:
