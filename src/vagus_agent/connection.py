@@ -175,13 +175,9 @@ class _Wire:
         data = self.stream.take()
         if not data:
             return
-        try:
-            self._socket.settimeout(_left(deadline, self._route))
+        with self._route.reaching():
+            self._socket.settimeout(_left(deadline))
             self._socket.sendall(data)
-        except TimeoutError:
-            raise _late(self._route) from None
-        except OSError as error:
-            raise _unreachable(self._route, error) from None
 
     def close(self) -> None:
         self.stream.close()
@@ -190,40 +186,21 @@ class _Wire:
         self._socket.close()
 
     def _receive(self, deadline: float) -> bytes:
-        try:
-            self._socket.settimeout(_left(deadline, self._route))
+        with self._route.reaching(), suppress(ConnectionResetError):
+            self._socket.settimeout(_left(deadline))
             return self._socket.recv(_PIECE)
-        except TimeoutError:
-            raise _late(self._route) from None
-        except ConnectionResetError:
-            return b""
-        except OSError as error:
-            raise _unreachable(self._route, error) from None
+        return b""
 
 
 def _dial(route: Route, patience: float) -> socket.socket:
-    try:
+    with route.reaching():
         dialled = socket.create_connection((route.address, route.port), timeout=patience)
         dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except TimeoutError:
-        raise _late(route) from None
-    except (OSError, UnicodeError) as error:
-        raise _unreachable(route, error) from None
     return dialled
 
 
-def _left(deadline: float, route: Route) -> float:
+def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise _late(route)
+        raise TimeoutError
     return left
-
-
-def _late(route: Route) -> Unavailable:
-    msg = f"{route} did not respond in time; check the network between this device and the server"
-    return Unavailable(Reason.TIME_OUT, msg, server=str(route))
-
-
-def _unreachable(route: Route, error: Exception) -> Unavailable:
-    msg = f"{route} cannot be reached ({error}); check the address, the network and that the server runs"
-    return Unavailable(Reason.UPSTREAM_UNREACHABLE, msg, server=str(route))

@@ -48,28 +48,23 @@ class LogMemory:
         offered = verify_checkpoint(response.body, self._key)
         kept = self.load()
         if kept is not None and offered.size < kept.size:
-            self._keep_evidence(response.body)
-            msg = (
-                f"the log has {offered.size} entries and had {kept.size} before: it was cut back; "
-                f"keep {self._path} and {self._evidence.name} as evidence and report to the hospital's security officer"
-            )
+            what = f"the log has {offered.size} entries and had {kept.size} before: it was cut back"
+            msg = self._keep_evidence(response.body, what)
             raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, size=offered.size, known=kept.size)
         if kept is not None and offered.size == kept.size and offered.root != kept.root:
-            self._keep_evidence(response.body)
-            msg = (
-                f"the log's root at {kept.size} entries is another than before: it was rewritten; "
-                f"keep {self._path} and {self._evidence.name} as evidence and report to the hospital's security officer"
-            )
-            raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=kept.size)
+            what = f"the log's root at {kept.size} entries is another than before: it was rewritten"
+            raise IntegrityFailure(Reason.LOG_TAMPERED, self._keep_evidence(response.body, what), size=kept.size)
         if kept is None or offered.size > kept.size:
             replace_durably(self._path, response.body)
         return offered
 
-    @property
-    def _evidence(self) -> Path:
-        return self._path.with_name(f"{self._path.name}.conflict")
+    def _keep_evidence(self, note: bytes, what: str) -> str:
+        """Keep the first note that contradicts ours, and say what happened and what to do.
 
-    def _keep_evidence(self, note: bytes) -> None:
-        """The first note that contradicts ours: both are signed, so together they prove what the log did."""
-        if not self._evidence.exists():
-            replace_durably(self._evidence, note)
+        Both notes are signed, so together they prove what the log did.
+        """
+        evidence = self._path.with_name(f"{self._path.name}.conflict")
+        if not evidence.exists():
+            replace_durably(evidence, note)
+        keep = f"keep {self._path} and {evidence.name} as evidence"
+        return f"{what}; {keep} and report to the hospital's security officer"

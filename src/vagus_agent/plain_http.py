@@ -6,8 +6,6 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from vagus.errors import Unavailable
-from vagus.reasons import Reason
 from vagus_agent.http import HttpExchange, Response
 
 if TYPE_CHECKING:
@@ -32,19 +30,15 @@ class PlainExchange:
         fields = {**(headers or {}), "Connection": "close"}
         exchange = HttpExchange(method, path, self._route.name, headers=fields, body=body)
         deadline = time.monotonic() + self._patience.response
-        try:
-            address = (self._route.address, self._route.port)
-            with socket.create_connection(address, timeout=self._patience.connect) as dialled:
-                dialled.sendall(exchange.request)
-                while True:
-                    dialled.settimeout(max(0.001, deadline - time.monotonic()))
-                    data = dialled.recv(_PIECE)
-                    response = exchange.feed(data) if data else exchange.end()
-                    if response is not None:
-                        return response
-        except TimeoutError:
-            msg = f"{self._route} did not respond in time; check the network between this device and the server"
-            raise Unavailable(Reason.TIME_OUT, msg, server=str(self._route)) from None
-        except (OSError, UnicodeError) as error:
-            msg = f"{self._route} cannot be reached ({error}); check the address, the network and that it runs"
-            raise Unavailable(Reason.UPSTREAM_UNREACHABLE, msg, server=str(self._route)) from None
+        address = (self._route.address, self._route.port)
+        with (
+            self._route.reaching(),
+            socket.create_connection(address, timeout=self._patience.connect) as dialled,
+        ):
+            dialled.sendall(exchange.request)
+            while True:
+                dialled.settimeout(max(0.001, deadline - time.monotonic()))
+                data = dialled.recv(_PIECE)
+                response = exchange.feed(data) if data else exchange.end()
+                if response is not None:
+                    return response

@@ -85,19 +85,16 @@ class Probe:
     def _watch(self, seconds: float) -> Result:
         channel = self._held()
         began = time.monotonic()
-        while True:
-            passed = time.monotonic() - began
-            try:
-                data = channel.receive(max(0.001, seconds - passed))
-            except Unavailable as error:
-                if error.reason is Reason.TIME_OUT:
-                    return {"ok": True, "closed": False, "after": round(seconds, 3)}
-                return {"ok": True, "closed": True, "after": round(time.monotonic() - began, 3)}
-            except VagusError as error:
-                after = round(time.monotonic() - began, 3)
-                return {"ok": True, "closed": True, "after": after, "detail": error.message}
-            if not data:
-                return {"ok": True, "closed": True, "after": round(time.monotonic() - began, 3)}
+        detail: dict[str, str] = {}
+        try:
+            while channel.receive(max(0.001, began + seconds - time.monotonic())):
+                pass
+        except Unavailable as error:
+            if error.reason is Reason.TIME_OUT:
+                return {"ok": True, "closed": False, "after": round(seconds, 3)}
+        except VagusError as error:
+            detail = {"detail": error.message}
+        return {"ok": True, "closed": True, "after": round(time.monotonic() - began, 3), **detail}
 
     def _held(self) -> Channel:
         if self._channel is None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from vagus.errors import Malformed
+from vagus.errors import Malformed, Unavailable
 from vagus.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _ROUTE = re.compile(
     r"(?:(?P<scheme>https|tcp)://)?(?P<name>[a-z0-9.-]{1,253}|\[[0-9a-f:]{2,39}\])"
@@ -39,6 +44,18 @@ class Route:
     def __str__(self) -> str:
         where = self.name if self.name == self.address else f"{self.name}={self.address}"
         return f"{'tcp://' if self.is_raw else ''}{where}:{self.port}"
+
+    @contextmanager
+    def reaching(self) -> Iterator[None]:
+        """What a socket to this server raises, as an error of ours: Unavailable(TIME_OUT, UPSTREAM_UNREACHABLE)."""
+        try:
+            yield
+        except TimeoutError:
+            msg = f"{self} did not respond in time; check the network between this device and the server"
+            raise Unavailable(Reason.TIME_OUT, msg, server=str(self)) from None
+        except (OSError, UnicodeError) as error:
+            msg = f"{self} cannot be reached ({error}); check the address, the network and that the server runs"
+            raise Unavailable(Reason.UPSTREAM_UNREACHABLE, msg, server=str(self)) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from vagus_agent.keys import (
 from vagus_agent.routes import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from cryptography.x509 import Certificate
@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from vagus.tls import Credential as TlsCredential
 
 _MAX_FILE: Final = 1024 * 1024
-_KEYS: Final = ("server", "relay", "status", "category", "key_algorithm", "log_key")
+_READERS: Final[Mapping[str, Callable[[str], object]]] = {
+    "server": Route.parse,
+    "relay": Route.parse,
+    "status": Route.parse,
+    "category": str,
+    "key_algorithm": DeviceKeyAlgorithm,
+    "log_key": str,
+}
+"""The fields of `Orders`, each with how its text in agent.json is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +88,18 @@ class StateFolder:
             return Orders()
         try:
             document = json.loads(_load_bounded(path))
-            if not isinstance(document, dict) or not all(isinstance(document.get(k), str | None) for k in _KEYS):
+            if not isinstance(document, dict) or not all(isinstance(document.get(k), str | None) for k in _READERS):
                 raise ValueError
-            return Orders(
-                server=_optional_route(document.get("server")),
-                relay=_optional_route(document.get("relay")),
-                status=_optional_route(document.get("status")),
-                category=str(document.get("category") or "device"),
-                key_algorithm=DeviceKeyAlgorithm(str(document.get("key_algorithm") or "p256")),
-                log_key=document.get("log_key"),
-            )
+            given = {key: read(document[key]) for key, read in _READERS.items() if document.get(key)}
+            return Orders(**given)  # type: ignore[arg-type]  # a mapping does not tell which reader a field has
         except (ValueError, RecursionError, Malformed) as error:
             msg = f"{path} is damaged ({error}); remove it and give --server, --relay and --category again"
             raise Misconfigured(Reason.BAD_SETTINGS, msg, path=str(path)) from None
 
     def keep_orders(self, orders: Orders) -> None:
         """Remember them for later commands."""
-        document = {
-            "server": None if orders.server is None else str(orders.server),
-            "relay": None if orders.relay is None else str(orders.relay),
-            "status": None if orders.status is None else str(orders.status),
-            "category": orders.category,
-            "key_algorithm": orders.key_algorithm.value,
-            "log_key": orders.log_key,
-        }
+        found = {key: getattr(orders, key) for key in _READERS}
+        document = {key: None if value is None else str(value) for key, value in found.items()}
         content = json.dumps(document, indent=1).encode("ascii")
         path = self.path / "agent.json"
         if not path.exists() or path.read_bytes() != content:
@@ -155,10 +151,6 @@ class StateFolder:
         from vagus.tls import Credential as TlsCredential  # loads OpenSSL, which not every command needs
 
         return TlsCredential((folder / "certificate.pem").read_bytes(), load_private(folder / "key.pem"))
-
-
-def _optional_route(text: str | None) -> Route | None:
-    return None if text is None else Route.parse(text)
 
 
 def _load_bounded(path: Path) -> bytes:
