@@ -22,7 +22,7 @@ from vagus.x509.der import oid_contents
 from vagus.x509.paths.checks import PathInputs
 from vagus.x509.paths.identity import check_host
 from vagus.x509.paths.rules import PKIX, PathRules
-from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_path
+from vagus.x509.paths.search import PathAnchor, Pool, Search, find_path
 from vagus.x509.signatures import SignatureVerdicts
 
 PROFILES: tuple[tuple[str, PathRules], ...] = (
@@ -111,11 +111,7 @@ def _validate(case: dict[str, Any], verdicts: SignatureVerdicts) -> None:
         for pem in case["crls"]:
             _, crl_der = pem_blocks(pem)[0]
             status.load(crl_der, at)
-
-        def accept_path(path: ValidPath) -> None:
-            status.check_path_status(path, at)
-
-        accept = accept_path
+        accept = lambda path: status.check_path_status(path, at)  # noqa: E731
     search = Search(Pool(anchors), Pool((), sent), rules, inputs, verdicts, accept=accept)
     find_path(leaf, search)
     _check_peer(leaf, case)

@@ -70,9 +70,14 @@ def validate(
             status.load(crl, AT)
         except VagusError:
             continue  # many of the lists are bad on purpose; what needs them will miss them
+    return find(target, Pool(anchors), Pool((), others), status, policy)
+
+
+def find(target: PathCertificate, pool: Pool, extra: Pool, status: CrlStatus, policy: PolicyInputs) -> ValidPath:
+    """A path to `target` with full CRL checking."""
     search = Search(
-        Pool(anchors),
-        Pool((), others),
+        pool,
+        extra,
         RULES,
         PathInputs(at=AT, policy=policy),
         _VERDICTS,

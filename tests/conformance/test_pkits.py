@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conformance import pkits
 from tests.conformance.pkits import AT, RULES, named_targets, packaged
 from tests.conformance.verdicts import Expected
 from tests.refusals import refuses
@@ -12,9 +13,8 @@ from vagus.reasons import Reason
 from vagus.trust.crl_rules import CrlRules
 from vagus.trust.crl_status import CrlStatus
 from vagus.x509.der import oid_contents
-from vagus.x509.paths.checks import PathInputs
 from vagus.x509.paths.policies import PolicyInputs
-from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_path
+from vagus.x509.paths.search import PathAnchor, Pool, ValidPath
 from vagus.x509.signatures import SignatureVerdicts
 
 _FOUND = packaged()
@@ -97,15 +97,7 @@ def bag() -> tuple[Pool, CrlStatus]:
 def find(bag: tuple[Pool, CrlStatus], target: str, policy: PolicyInputs) -> ValidPath:
     assert _FOUND is not None
     pool, status = bag
-    search = Search(
-        pool,
-        Pool(()),
-        RULES,
-        PathInputs(at=AT, policy=policy),
-        _VERDICTS,
-        accept=lambda path: status.check_path_status(path, AT),
-    )
-    return find_path(_FOUND[1][target], search)
+    return pkits.find(_FOUND[1][target], pool, Pool(()), status, policy)
 
 
 @pytest.mark.parametrize(("target", "expected"), named_targets(_FOUND[1]) if _FOUND else [])

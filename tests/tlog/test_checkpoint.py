@@ -6,19 +6,17 @@ import base64
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.refusals import refuses
+from tests.x509.chains import spki
 from vagus.errors import IntegrityFailure, Malformed, VagusError
 from vagus.reasons import Reason
 from vagus.tlog.checkpoint import Checkpoint, NoteKey, decode_checkpoint, encode_note, verify_checkpoint
 
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-KEY = NoteKey.of_spki(
-    "log.example.org/vagus", PRIVATE.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-)
+KEY = NoteKey.of_spki("log.example.org/vagus", spki(PRIVATE))
 HEAD = Checkpoint(KEY.name, 70_001, bytes(range(32)))
 
 

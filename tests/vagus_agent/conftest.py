@@ -16,6 +16,14 @@ from vagus_agent.state import Orders, StateFolder
 MakeDevice = Callable[..., Device]
 
 
+def write_papers(folder: Path, hierarchy: Hierarchy) -> None:
+    """What a new device is given: the anchors, and the maker's certificate with its key."""
+    idevid = hierarchy.idevid()
+    (folder / "anchors.pem").write_bytes(hierarchy.infrastructure.pem)
+    (folder / "idevid.pem").write_bytes(idevid.chain_pem)
+    (folder / "idevid-key.pem").write_bytes(idevid.key_pem)
+
+
 @pytest.fixture(scope="session")
 def hierarchy() -> Hierarchy:
     return Hierarchy()
@@ -39,12 +47,9 @@ def make_device(tmp_path: Path, hierarchy: Hierarchy, server: Server, clock: Fro
     def make(*, has_idevid: bool = True, crash_point: Callable[[str], None] | None = None, **orders: object) -> Device:
         folder = StateFolder(tmp_path / "state")
         folder.create()
-        (tmp_path / "anchors.pem").write_bytes(hierarchy.infrastructure.pem)
+        write_papers(tmp_path, hierarchy)
         folder.keep_anchors(tmp_path / "anchors.pem")
         if has_idevid and folder.find_idevid() is None:
-            idevid = hierarchy.idevid()
-            (tmp_path / "idevid.pem").write_bytes(idevid.chain_pem)
-            (tmp_path / "idevid-key.pem").write_bytes(idevid.key_pem)
             folder.keep_idevid(tmp_path / "idevid.pem", tmp_path / "idevid-key.pem")
         told = {"server": server.route(), "relay": server.route(), "category": "infusion-pump", **orders}
         return Device(
@@ -57,3 +62,11 @@ def make_device(tmp_path: Path, hierarchy: Hierarchy, server: Server, clock: Fro
         )
 
     return make
+
+
+@pytest.fixture
+def device(make_device: MakeDevice) -> Device:
+    """A device that has enrolled."""
+    made = make_device()
+    made.enrol()
+    return made

@@ -8,6 +8,7 @@ import pytest
 
 from tests.refusals import refuses
 from tests.simulator.est_server import Hierarchy, Server, problem
+from tests.vagus_agent.conftest import write_papers
 from vagus.errors import Conflict, NotAuthorised, VagusError
 from vagus.reasons import Reason
 from vagus.testing import FrozenClock, SeededEntropy
@@ -19,13 +20,7 @@ class Life:
     """A device's `run` with a clock that its sleeping moves."""
 
     def __init__(self, folder: Path, hierarchy: Hierarchy, server: Server, clock: FrozenClock) -> None:
-        idevid = hierarchy.idevid()
-        for name, content in (
-            ("anchors", hierarchy.infrastructure.pem),
-            ("idevid", idevid.chain_pem),
-            ("idevid-key", idevid.key_pem),
-        ):
-            (folder / f"{name}.pem").write_bytes(content)
+        write_papers(folder, hierarchy)
         self.folder, self.server, self.clock = folder, server, clock
         self.slept: list[float] = []
 

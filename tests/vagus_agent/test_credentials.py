@@ -10,7 +10,7 @@ from tests.refusals import refuses
 from tests.simulator.est_server import DEVICE_NAME, Hierarchy
 from vagus.errors import IntegrityFailure, NotAuthorised
 from vagus.reasons import Reason
-from vagus_agent.credentials import CredentialStore
+from vagus_agent.credentials import Credential, CredentialStore
 from vagus_agent.keys import DeviceKeyAlgorithm, PrivateKey, certified_key_der, public_key_der
 
 P256 = DeviceKeyAlgorithm.P256
@@ -40,10 +40,13 @@ def certify(hierarchy: Hierarchy, key: PrivateKey) -> tuple[Certificate, ...]:
     return leaf, hierarchy.unit.certificate
 
 
-def new_pair(store: CredentialStore, hierarchy: Hierarchy) -> None:
+def unproven_pair(store: CredentialStore, hierarchy: Hierarchy) -> Credential:
     pending = store.begin(P256)
-    credential = store.complete(pending, certify(hierarchy, pending.key))
-    store.prove(credential)
+    return store.complete(pending, certify(hierarchy, pending.key))
+
+
+def new_pair(store: CredentialStore, hierarchy: Hierarchy) -> None:
+    store.prove(unproven_pair(store, hierarchy))
 
 
 def opened(folder: Path, crash_point: CrashAt | None = None) -> CredentialStore:
@@ -128,23 +131,20 @@ def test_stepping_back_needs_an_unproven_pair_and_an_older_one(tmp_path: Path, h
     first = store.find_current()
     assert first is not None
     assert store.step_back(first) is None
-    pending = store.begin(P256)
-    second = store.complete(pending, certify(hierarchy, pending.key))
+    second = unproven_pair(store, hierarchy)
     assert store.step_back(second) == first
     assert opened(tmp_path).find_current() == first
 
 
-@pytest.mark.parametrize("point", ["marked refused"])
-def test_a_crash_while_stepping_back_ends_at_the_old_pair(tmp_path: Path, hierarchy: Hierarchy, point: str) -> None:
+def test_a_crash_while_stepping_back_ends_at_the_old_pair(tmp_path: Path, hierarchy: Hierarchy) -> None:
     new_pair(opened(tmp_path), hierarchy)
     store = opened(tmp_path)
     first = store.find_current()
-    pending = store.begin(P256)
-    second = store.complete(pending, certify(hierarchy, pending.key))
+    second = unproven_pair(store, hierarchy)
     crash = CrashAt(1)
     with pytest.raises(Crash):
         opened(tmp_path, crash).step_back(second)
-    assert crash.reached == [point]
+    assert crash.reached == ["marked refused"]
     assert opened(tmp_path).find_current() == first
 
 
@@ -156,8 +156,7 @@ def test_a_damaged_pair_gives_way_to_the_one_before_or_says_so(
     store = opened(tmp_path)
     new_pair(store, hierarchy)
     first = store.find_current()
-    pending = store.begin(P256)
-    store.complete(pending, certify(hierarchy, pending.key))
+    unproven_pair(store, hierarchy)
     damaged = tmp_path / "credentials" / "000002" / name
     if content is None:
         damaged.unlink()

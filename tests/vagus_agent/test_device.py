@@ -20,6 +20,7 @@ from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, NotTrusted, 
 from vagus.reasons import Reason
 from vagus.testing import NOON, FrozenClock
 from vagus.tlog.checkpoint import Checkpoint, NoteKey, encode_note
+from vagus_agent.credentials import Credential
 from vagus_agent.device import Device
 from vagus_agent.est import Token
 from vagus_agent.keys import DeviceKeyAlgorithm, certified_key_der
@@ -29,6 +30,12 @@ from vagus_agent.verification import identity_of
 
 def reason_of(error: pytest.ExceptionInfo[VagusError]) -> Reason:
     return error.value.reason
+
+
+def current(device: Device) -> Credential:
+    found = device.store.find_current()
+    assert found is not None
+    return found
 
 
 class TestEnrolment:
@@ -149,10 +156,8 @@ class TestRenewal:
         )
 
     def test_keeps_the_old_pair_until_the_new_one_has_worked(
-        self, make_device: MakeDevice, server: Server, clock: FrozenClock
+        self, device: Device, server: Server, clock: FrozenClock
     ) -> None:
-        device = make_device()
-        device.enrol()
         device.connect(1)
         server.behaviour.now = clock.advance(days=310)
         device.renew()
@@ -175,24 +180,18 @@ class TestRenewal:
             b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n" if request.peer.leaf_der == refused else answer(request)
         )
         assert device.connect(1)[0].lines == 1
-        current = device.store.find_current()
-        assert current is not None
-        assert current.leaf == first.leaf
+        assert current(device).leaf == first.leaf
 
     def test_a_refusal_of_the_device_itself_is_not_blamed_on_the_new_pair(
-        self, make_device: MakeDevice, server: Server, clock: FrozenClock
+        self, device: Device, server: Server, clock: FrozenClock
     ) -> None:
-        device = make_device()
-        device.enrol()
         device.connect(1)
         server.behaviour.now = clock.advance(days=310)
         device.renew()
         server.behaviour.refuse["/telemetry"] = problem(403, Reason.WRONG_COMPARTMENT)
         with refuses(Reason.WRONG_COMPARTMENT, NotAuthorised):
             device.connect(1)
-        current = device.store.find_current()
-        assert current is not None
-        assert current.generation == 2
+        assert current(device).generation == 2
 
     def test_of_an_expired_certificate_says_so_and_asks_nobody(
         self, make_device: MakeDevice, server: Server, clock: FrozenClock
@@ -210,9 +209,7 @@ class TestRenewal:
         server.behaviour.name = DEVICE_NAME.replace("icu", "er")
         with refuses(Reason.NAMES_CHANGED, NotTrusted):
             make_device().renew()
-        current = make_device().store.find_current()
-        assert current is not None
-        assert current.leaf == before.leaf
+        assert current(make_device()).leaf == before.leaf
 
 
 class TestRogues:
@@ -321,32 +318,24 @@ class TestRevokedServers:
 
 
 class TestConnections:
-    def test_resume_with_the_ticket_of_the_last_one(self, make_device: MakeDevice, server: Server) -> None:
-        device = make_device()
-        device.enrol()
+    def test_resume_with_the_ticket_of_the_last_one(self, device: Device, server: Server) -> None:
         first, ticket = device.connect(1)
         second, _ = device.connect(1, ticket)
         assert (first.resumed, second.resumed) == (False, True)
 
-    def test_a_stream_stays_on_one_connection(self, make_device: MakeDevice, server: Server) -> None:
-        device = make_device()
-        device.enrol()
+    def test_a_stream_stays_on_one_connection(self, device: Device, server: Server) -> None:
         before = len(server.peers)
         for _ in range(4):
             device.stream(1)
         device.hang_up()
         assert len(server.peers) == before + 1
 
-    def test_a_stream_comes_back_after_the_server_closed(self, make_device: MakeDevice, server: Server) -> None:
-        device = make_device()
-        device.enrol()
+    def test_a_stream_comes_back_after_the_server_closed(self, device: Device, server: Server) -> None:
         server.behaviour.closes_after_answer = True
         assert [device.stream(1).lines for _ in range(3)] == [1, 1, 1]
         device.hang_up()
 
-    def test_a_403_names_the_gates_reason(self, make_device: MakeDevice, server: Server) -> None:
-        device = make_device()
-        device.enrol()
+    def test_a_403_names_the_gates_reason(self, device: Device, server: Server) -> None:
         server.behaviour.refuse["/telemetry"] = problem(403, Reason.REVOKED)
         with refuses(Reason.REVOKED, NotAuthorised, match="biomedical engineering"):
             device.connect(1)

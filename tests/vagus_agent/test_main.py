@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 
 from tests.simulator.est_server import Behaviour, Hierarchy, Server, problem
+from tests.vagus_agent.conftest import write_papers
 from vagus.reasons import Reason
 from vagus_agent.__main__ import main
 from vagus_agent.commands import COMMANDS
@@ -27,10 +28,7 @@ class Agent:
 
     def __init__(self, folder: Path, hierarchy: Hierarchy, server: Server) -> None:
         self.folder = folder
-        idevid = hierarchy.idevid()
-        (folder / "anchors.pem").write_bytes(hierarchy.infrastructure.pem)
-        (folder / "idevid.pem").write_bytes(idevid.chain_pem)
-        (folder / "idevid-key.pem").write_bytes(idevid.key_pem)
+        write_papers(folder, hierarchy)
         self.proof = ["--idevid-cert", str(folder / "idevid.pem"), "--idevid-key", str(folder / "idevid-key.pem")]
         self.where = ["--server", str(server.route()), "--relay", str(server.route())]
         self.where += ["--anchors", str(folder / "anchors.pem")]
@@ -51,6 +49,11 @@ class Agent:
         )
         assert done.stderr == ""
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+    def refused(self, *arguments: str) -> tuple[int, object]:
+        """The exit code and the reason of a command that fails."""
+        code, [result] = self.run(*arguments)
+        return code, result["reason"]
 
 
 @pytest.fixture(scope="module")
@@ -142,28 +145,20 @@ def test_the_probe_obeys_its_orders(agent: Agent, station: Server) -> None:
 
 
 def test_exit_codes(agent: Agent, station: Server, present: Hierarchy, tmp_path: Path) -> None:
-    code, [result] = agent.run("connect")
-    assert (code, result["reason"]) == (3, "CREDENTIAL_MISSING")
-    code, [result] = agent.run("enrol", "--server", "not a server")
-    assert (code, result["reason"]) == (2, "BAD_ARGUMENT")
-    code, [result] = agent.run("enrol", "--anchors", str(tmp_path / "nowhere"))
-    assert (code, result["reason"]) == (2, "BAD_SETTINGS")
+    assert agent.refused("connect") == (3, "CREDENTIAL_MISSING")
+    assert agent.refused("enrol", "--server", "not a server") == (2, "BAD_ARGUMENT")
+    assert agent.refused("enrol", "--anchors", str(tmp_path / "nowhere")) == (2, "BAD_SETTINGS")
     with station:
         agent.run("enrol", *agent.where, *agent.proof)
-        code, [result] = agent.run("connect", "--unsafe-clock-offset", str(400 * 86400))
-        assert (code, result["reason"]) == (7, "EXPIRED")
+        assert agent.refused("connect", "--unsafe-clock-offset", str(400 * 86400)) == (7, "EXPIRED")
         station.behaviour.refuse["/telemetry"] = problem(403, Reason.REVOKED)
-        code, [result] = agent.run("connect")
-        assert (code, result["reason"]) == (1, "REVOKED")
+        assert agent.refused("connect") == (1, "REVOKED")
         station.behaviour.serves_crl = False
-        code, [result] = agent.run("connect", "--unsafe-clock-offset", "-1000000000")
-        assert (code, result["reason"]) == (6, "CLOCK_ROLLBACK")
-    code, [result] = agent.run("connect")
-    assert (code, result["reason"]) == (4, "UPSTREAM_UNREACHABLE")
+        assert agent.refused("connect", "--unsafe-clock-offset", "-1000000000") == (6, "CLOCK_ROLLBACK")
+    assert agent.refused("connect") == (4, "UPSTREAM_UNREACHABLE")
     for path in (tmp_path / "state" / "credentials").glob("*/key.pem"):
         path.write_bytes(b"junk")
-    code, [result] = agent.run("connect")
-    assert (code, result["reason"]) == (5, "KEYSTORE_DAMAGED")
+    assert agent.refused("connect") == (5, "KEYSTORE_DAMAGED")
 
 
 def test_two_agents_never_share_a_folder(agent: Agent, station: Server) -> None:
@@ -177,8 +172,7 @@ def test_two_agents_never_share_a_folder(agent: Agent, station: Server) -> None:
             holder.stdin.write("open\n")
             holder.stdin.flush()
             holder.stdout.readline()
-            code, [result] = agent.run("renew")
-            assert (code, result["reason"]) == (3, "ALREADY_EXISTS")
+            assert agent.refused("renew") == (3, "ALREADY_EXISTS")
             assert agent.run("status")[0] == 0
             holder.stdin.close()
 
@@ -215,8 +209,7 @@ def test_a_relay_and_anchors_given_to_connect_count_once(agent: Agent, station: 
     with station:
         agent.run("enrol", *agent.where, *agent.proof)
         assert agent.run("connect", "--relay", "gate.example=127.0.0.1:9")[0] == 4
-        code, [result] = agent.run("connect", "--anchors", str(strange))
-        assert (code, result["reason"]) == (1, "UNTRUSTED_ANCHOR")
+        assert agent.refused("connect", "--anchors", str(strange)) == (1, "UNTRUSTED_ANCHOR")
         assert agent.run("connect")[0] == 0
 
 

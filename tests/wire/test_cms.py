@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.refusals import refuses
+from tests.x509.chains import root
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
 from vagus.wire import cms
 from vagus.x509 import der
 
 
-def _certificate(name: str) -> x509.Certificate:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    start = datetime(2027, 1, 1, tzinfo=UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(7)
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-
-
 @pytest.fixture(scope="module")
 def certificates() -> list[x509.Certificate]:
-    return [_certificate(f"certificate {number}") for number in range(3)]
+    return [x509.load_der_x509_certificate(root(f"CN=certificate {number}").der) for number in range(3)]
 
 
 def _der(certificate: x509.Certificate) -> bytes:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import random
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from typing import Any
+from functools import cache, partial
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.refusals import refuses
+from tests.x509 import chains
 from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.wire import snapshots
@@ -26,21 +25,20 @@ from vagus.x509.algorithms import ECDSA_SHA256
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
 ISSUERS = tuple(hashlib.sha256(bytes([number])).digest() for number in range(3))
 _KEY = ec.generate_private_key(ec.SECP256R1())
-SPKI = _KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+SPKI = chains.spki(_KEY)
 SALT = bytes(range(16))
 
 
-def facts(**changes: Any) -> SnapshotFacts:
-    fields: dict[str, Any] = {
-        "number": 7,
-        "made_at": NOON,
-        "next_update": NOON + timedelta(hours=24),
-        "key_sha256": hashlib.sha256(SPKI).digest(),
-        "salt": SALT,
-        "one_in": 100,
-        "issuers": frozenset(ISSUERS),
-    }
-    return SnapshotFacts(**{**fields, **changes})
+facts = partial(
+    SnapshotFacts,
+    number=7,
+    made_at=NOON,
+    next_update=NOON + timedelta(hours=24),
+    key_sha256=hashlib.sha256(SPKI).digest(),
+    salt=SALT,
+    one_in=100,
+    issuers=frozenset(ISSUERS),
+)
 
 
 def sign(message: bytes) -> bytes:
@@ -160,8 +158,7 @@ def refused(snapshot_der: bytes, spki_der: bytes = SPKI) -> Reason:
 
 def test_only_the_trusted_key_counts() -> None:
     whole = signed(encode_content(facts(), []))
-    other = ec.generate_private_key(ec.SECP256R1()).public_key()
-    spki = other.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    spki = chains.spki(ec.generate_private_key(ec.SECP256R1()))
     assert refused(whole, spki) is Reason.SNAPSHOT_INVALID
     claimed = signed(encode_content(facts(key_sha256=hashlib.sha256(spki).digest()), []))
     assert refused(claimed, spki) is Reason.SNAPSHOT_INVALID, "naming a key is not signing with it"

@@ -44,9 +44,13 @@ _serials = itertools.count(0x4000_0000_0001)
 _SHA = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 
 
-@cache
 def key(kind: str = "p256", number: int = 0) -> Key:
     """One key per kind and number for the whole run."""
+    return _new_key(kind, number)
+
+
+@cache
+def _new_key(kind: str, number: int) -> Key:
     assert number >= 0  # it only distinguishes keys of a kind
     curves = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1(), "p192": ec.SECP192R1()}
     if kind in curves:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TypeAlias
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, mldsa, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.x509 import chains
+from tests.x509.chains import Key, key, spki
 from vagus.identifiers import DeviceId, draw_serial
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
@@ -40,15 +39,6 @@ UNIT = f"icu.h1.{GROUP}"
 DEVICE = DeviceId.draw(SeededEntropy(7)).text
 STATUS = "http://status.five-hospitals.example"
 
-PrivateKey: TypeAlias = (
-    ec.EllipticCurvePrivateKey
-    | rsa.RSAPrivateKey
-    | mldsa.MLDSA44PrivateKey
-    | mldsa.MLDSA65PrivateKey
-    | mldsa.MLDSA87PrivateKey
-)
-_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
-
 
 @cache
 def pack() -> PolicyPack:
@@ -56,52 +46,16 @@ def pack() -> PolicyPack:
     return load_pack()
 
 
-def private_key(kind: str, number: int = 0) -> PrivateKey:
-    """One key per kind and number, made once for the whole run."""
-    return _make_key(kind, number)
-
-
-@cache
-def _make_key(kind: str, number: int) -> PrivateKey:
-    assert number >= 0  # it only distinguishes keys of a kind
-    match kind:
-        case "p256":
-            return ec.generate_private_key(ec.SECP256R1())
-        case "p384":
-            return ec.generate_private_key(ec.SECP384R1())
-        case "p521":
-            return ec.generate_private_key(ec.SECP521R1())
-        case "mldsa44":
-            return mldsa.MLDSA44PrivateKey.generate()
-        case "mldsa65":
-            return mldsa.MLDSA65PrivateKey.generate()
-        case "mldsa87":
-            return mldsa.MLDSA87PrivateKey.generate()
-        case _:
-            return rsa.generate_private_key(65537, int(kind.removeprefix("rsa")))
-
-
-def spki_of(key: PrivateKey) -> bytes:
-    """The key's SubjectPublicKeyInfo."""
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
 def public_key(kind: str = "p256", number: int = 0) -> PublicKey:
     """The public half as our own value."""
-    return decode_public_key(spki_of(private_key(kind, number)))
+    return decode_public_key(spki(key(kind, number)))
 
 
-def sign(key: PrivateKey, algorithm: SignatureAlgorithm, message: bytes) -> bytes:
+def sign(private: Key, algorithm: SignatureAlgorithm, message: bytes) -> bytes:
     """A signature as a certificate holds it."""
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return key.sign(message, ec.ECDSA(_HASHES[algorithm.hash_name or ""]))
-    if isinstance(key, rsa.RSAPrivateKey):
-        digest = _HASHES[algorithm.hash_name or ""]
-        if algorithm.name.startswith("rsa-pss"):
-            scheme = padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size)
-            return key.sign(message, scheme, digest)
-        return key.sign(message, padding.PKCS1v15(), digest)
-    return key.sign(message)
+    digest = algorithm.hash_name or ""
+    pss = (digest, int(digest[3:]) // 8) if algorithm.name.startswith("rsa-pss") else None
+    return chains.sign(private, message, digest, pss)
 
 
 def contents(profile: str, **changes: object) -> Contents:
@@ -151,7 +105,7 @@ class Authority:
     """A throwaway authority: its certificate and its key."""
 
     certificate: Certificate
-    key: PrivateKey
+    key: Key
     facts: IssuerFacts
 
     @property
@@ -167,26 +121,30 @@ class Authority:
 
 def root(kind: str = "p384", profile: str = "root", subject: bytes | None = None) -> Authority:
     """A self-signed root."""
-    key = private_key(kind, 100)
-    public = decode_public_key(spki_of(key))
+    private = key(kind, 100)
+    public = public_key(kind, 100)
     name = subject or encode_subject(SubjectFields("Five Hospitals", None, "Five Hospitals Root", country="CH"))
     wanted = contents(profile, subject_der=name, public_key=public, crl_url=None, ca_issuers_url=None)
     algorithm = default_signature_algorithm(public.algorithm)
     facts = self_issuer(name, public, wanted.not_after)
     tbs = build_tbs(wanted, facts)
-    certificate = x509.load_der_x509_certificate(assemble(tbs, algorithm, sign(key, algorithm, tbs)))
-    return Authority(certificate, key, issuer_facts(certificate))
+    certificate = x509.load_der_x509_certificate(assemble(tbs, algorithm, sign(private, algorithm, tbs)))
+    return Authority(certificate, private, issuer_facts(certificate))
 
 
 def under(parent: Authority, profile: str, kind: str, number: int, **changes: object) -> Authority:
     """A subordinate authority that ends with its parent at the latest."""
-    key = private_key(kind, number)
-    wanted = contents(profile, public_key=decode_public_key(spki_of(key)), **changes)
+    wanted = contents(profile, public_key=public_key(kind, number), **changes)
     limit = parent.facts.not_after
     if limit is not None and wanted.not_after is not None and wanted.not_after > limit:
         wanted = replace(wanted, not_after=limit - timedelta(days=1))
     certificate = x509.load_der_x509_certificate(parent.issue(wanted))
-    return Authority(certificate, key, issuer_facts(certificate))
+    return Authority(certificate, key(kind, number), issuer_facts(certificate))
+
+
+def maker() -> Authority:
+    """The root of a maker of devices."""
+    return root(profile="maker-root", subject=encode_subject(SubjectFields("Aorta Devices", None, "Aorta Root")))
 
 
 def chain(kind: str = "p256", root_kind: str = "p384") -> tuple[Authority, Authority, Authority]:

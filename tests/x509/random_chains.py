@@ -175,9 +175,8 @@ def _unknown(draft: Draft) -> bool:
 
 def _revoke(draft: Draft) -> bool:
     victim = draft.any_below_root()
-    victim.changes["serial"] = draft.rng.randrange(1 << 60, 1 << 61)
-    serial = victim.changes["serial"]
-    assert isinstance(serial, int)
+    serial = draft.rng.randrange(1 << 60, 1 << 61)
+    victim.changes["serial"] = serial
     draft.issuer_of(victim).listed.append(Listed(serial, draft.rng.choice([None, 1, 6])))
     draft.with_crls = True
     return True
@@ -212,14 +211,7 @@ def _no_crl(draft: Draft) -> bool:
 
 
 def _twin(**changes: object) -> Fault:
-    def act(draft: Draft) -> bool:
-        plan = draft.ca()
-        if plan is None:
-            return False
-        plan.twin = dict(changes)
-        return True
-
-    return act
+    return _on_ca(lambda _draft, plan: setattr(plan, "twin", dict(changes)))
 
 
 def _self_issued(draft: Draft) -> bool:

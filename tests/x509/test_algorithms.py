@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.refusals import refuses
-from tests.x509.hierarchy import private_key, sign, spki_of
+from tests.x509 import chains
+from tests.x509.hierarchy import sign
 from vagus.errors import Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.x509 import der
@@ -49,7 +50,7 @@ def test_every_key_has_a_default_algorithm() -> None:
 def test_what_we_do_not_verify_is_not_found(identifier: bytes) -> None:
     assert find_signature_algorithm(identifier) is None
     with refuses(Reason.UNSUPPORTED_ALGORITHM, NotTrusted):
-        verify_signature(spki_of(private_key("p256")), identifier, b"signature", b"message")
+        verify_signature(chains.spki(chains.key("p256")), identifier, b"signature", b"message")
 
 
 def test_pkcs1_is_known_with_parameters_null_and_absent() -> None:
@@ -82,12 +83,12 @@ def test_pss_is_known_with_hash_parameters_null_and_absent() -> None:
     ],
 )
 def test_signatures_of_every_kind_verify_and_fail_when_one_bit_differs(kind: str, name: str) -> None:
-    algorithm, key = SIGNATURE_ALGORITHMS[name], private_key(kind)
+    algorithm, key = SIGNATURE_ALGORITHMS[name], chains.key(kind)
     signature = sign(key, algorithm, b"message")
-    verify_signature(spki_of(key), algorithm.identifier_der, signature, b"message")
+    verify_signature(chains.spki(key), algorithm.identifier_der, signature, b"message")
     for wrong, message in ((signature, b"massage"), (signature[:-1] + bytes((signature[-1] ^ 1,)), b"message")):
         with refuses(Reason.BAD_SIGNATURE, NotTrusted):
-            verify_signature(spki_of(key), algorithm.identifier_der, wrong, message)
+            verify_signature(chains.spki(key), algorithm.identifier_der, wrong, message)
 
 
 @pytest.mark.parametrize(
@@ -122,4 +123,4 @@ def test_verdicts_are_those_of_wycheproof(vectors: Path, file: str, name: str, c
 
 def test_a_key_of_another_kind_is_a_mismatch() -> None:
     with refuses(Reason.SIG_ALG_MISMATCH, NotTrusted):
-        verify_signature(spki_of(private_key("p256")), RSA_SHA256.identifier_der, b"x", b"message")
+        verify_signature(chains.spki(chains.key("p256")), RSA_SHA256.identifier_der, b"x", b"message")

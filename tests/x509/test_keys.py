@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.refusals import refuses
-from tests.x509.hierarchy import private_key, public_key, spki_of
+from tests.x509 import chains
+from tests.x509.hierarchy import public_key
 from vagus.errors import Malformed, PolicyRefusal, VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
@@ -47,7 +48,7 @@ def coprime(bits: int, seed: int) -> int:
     "kind", ["p256", "p384", "p521", "rsa2048", "rsa3072", "rsa4096", "mldsa44", "mldsa65", "mldsa87"]
 )
 def test_every_kind_of_key_decodes_to_its_name(kind: str) -> None:
-    spki = spki_of(private_key(kind))
+    spki = chains.spki(chains.key(kind))
     key = decode_public_key(spki)
     assert (key.algorithm, key.spki_der, key.spki_sha256) == (kind, spki, hashlib.sha256(spki).digest())
     assert read_key_algorithm(spki) is key.algorithm
@@ -66,8 +67,8 @@ def test_edwards_keys_decode_for_verification_but_a_profile_without_them_refuses
 def test_the_key_identifier_is_the_one_that_the_library_computes(kind: str) -> None:
     from cryptography.x509 import SubjectKeyIdentifier
 
-    private = private_key(kind)
-    assert key_identifier(spki_of(private)) == SubjectKeyIdentifier.from_public_key(private.public_key()).digest
+    private = chains.key(kind)
+    assert key_identifier(chains.spki(private)) == SubjectKeyIdentifier.from_public_key(private.public_key()).digest
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_an_unknown_curve_is_refused() -> None:
 
 
 def test_compressed_hybrid_and_off_curve_points_are_refused() -> None:
-    private = private_key("p256")
+    private = chains.key("p256")
     assert isinstance(private, ec.EllipticCurvePrivateKey)
     full = private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     short = private.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
@@ -218,7 +219,7 @@ def test_what_is_not_a_key_in_its_one_spelling_is_malformed(spki: bytes) -> None
 
 def test_bytes_after_a_key_are_refused() -> None:
     with refuses(Reason.NON_DER, Malformed):
-        decode_public_key(spki_of(private_key("p256")) + b"\x00")
+        decode_public_key(chains.spki(chains.key("p256")) + b"\x00")
 
 
 def test_an_oversized_key_is_refused_unread() -> None:
@@ -243,7 +244,7 @@ def test_arbitrary_bytes_raise_only_our_errors(data: bytes) -> None:
 @given(st.sampled_from(["p256", "p384", "rsa2048", "mldsa44"]), st.data())
 @settings(max_examples=200)
 def test_a_changed_byte_gives_another_key_or_our_error(kind: str, data: st.DataObject) -> None:
-    spki = bytearray(spki_of(private_key(kind)))
+    spki = bytearray(chains.spki(chains.key(kind)))
     place = data.draw(st.integers(0, len(spki) - 1))
     spki[place] ^= data.draw(st.integers(1, 255))
     try:

@@ -12,8 +12,7 @@ from pkilint.cabf import serverauth
 from pkilint.cabf.serverauth import serverauth_constants
 from pkilint.pkix import certificate, extension, name
 
-from tests.x509.hierarchy import Authority, chain, contents, pack, public_key, root, under
-from vagus.x509.names.distinguished import SubjectFields, encode_subject
+from tests.x509.hierarchy import Authority, chain, contents, maker, pack, public_key, under
 
 # finding -> why it is accepted. RFC 5280 findings have no exception at all.
 EXCEPTIONS: dict[str, str] = {}
@@ -55,10 +54,6 @@ def errors(validator: Any, node: Any) -> set[str]:
 
 def errors_of(der: bytes) -> set[str]:
     return errors(rfc5280(), loader.load_certificate(der, "certificate").root)
-
-
-def maker() -> Authority:
-    return root(profile="maker-root", subject=encode_subject(SubjectFields("Aorta Devices", None, "Aorta Root")))
 
 
 def issued(profile: str) -> tuple[bytes, Authority]:

@@ -123,44 +123,28 @@ _ODD = (1 << 2047) + 1
 _POINT = b"\x04" + bytes(64)
 
 
-@pytest.mark.parametrize(
-    ("spki", "reason"),
-    [
-        (rsa_key(_ODD - 1), Reason.WEAK_KEY),
-        (rsa_key(-_ODD), Reason.WEAK_KEY),
-        (rsa_key(_ODD, 1), Reason.WEAK_KEY),
-        (rsa_key(_ODD, 4), Reason.WEAK_KEY),
-        (rsa_key((1 << 16384) + 1), Reason.UNSUPPORTED_ALGORITHM),
-        (rsa_key(_ODD, (1 << 80) + 1), Reason.UNSUPPORTED_ALGORITHM),
-        (rsa_key(_ODD, 3, b""), Reason.NON_DER),
-        (chains.spki(chains.key("p192")), Reason.WEAK_KEY),
-        (
-            der.sequence(identifier("1.2.840.10045.2.1", der.sequence(der.integer(1))), der.bit_string(_POINT)),
-            Reason.EC_PARAMS,
-        ),
-        (der.sequence(identifier("1.2.840.10045.2.1"), der.bit_string(_POINT)), Reason.EC_PARAMS),
-        (der.sequence(identifier("1.3.101.112"), der.bit_string(bytes(31))), Reason.BAD_ENCODING),
-        (der.sequence(identifier("1.2.3"), der.bit_string(b"")), Reason.UNSUPPORTED_ALGORITHM),
-        (der.sequence(identifier("1.3.101.112"), b"\x03\x02\x01\x00"), Reason.NON_DER),
-        (der.sequence(identifier("1.2.3"), der.bit_string(bytes(20_000))), Reason.UNSUPPORTED_ALGORITHM),
-    ],
-    ids=[
-        "even",
-        "negative",
-        "e=1",
-        "e=4",
-        "huge",
-        "huge-e",
-        "no-null",
-        "p192",
-        "explicit-curve",
-        "implied-curve",
-        "short-ed25519",
-        "unknown",
-        "unused-bits",
-        "long",
-    ],
-)
+STRANGE_KEYS = {
+    "even": (rsa_key(_ODD - 1), Reason.WEAK_KEY),
+    "negative": (rsa_key(-_ODD), Reason.WEAK_KEY),
+    "e=1": (rsa_key(_ODD, 1), Reason.WEAK_KEY),
+    "e=4": (rsa_key(_ODD, 4), Reason.WEAK_KEY),
+    "huge": (rsa_key((1 << 16384) + 1), Reason.UNSUPPORTED_ALGORITHM),
+    "huge-e": (rsa_key(_ODD, (1 << 80) + 1), Reason.UNSUPPORTED_ALGORITHM),
+    "no-null": (rsa_key(_ODD, 3, b""), Reason.NON_DER),
+    "p192": (chains.spki(chains.key("p192")), Reason.WEAK_KEY),
+    "explicit-curve": (
+        der.sequence(identifier("1.2.840.10045.2.1", der.sequence(der.integer(1))), der.bit_string(_POINT)),
+        Reason.EC_PARAMS,
+    ),
+    "implied-curve": (der.sequence(identifier("1.2.840.10045.2.1"), der.bit_string(_POINT)), Reason.EC_PARAMS),
+    "short-ed25519": (der.sequence(identifier("1.3.101.112"), der.bit_string(bytes(31))), Reason.BAD_ENCODING),
+    "unknown": (der.sequence(identifier("1.2.3"), der.bit_string(b"")), Reason.UNSUPPORTED_ALGORITHM),
+    "unused-bits": (der.sequence(identifier("1.3.101.112"), b"\x03\x02\x01\x00"), Reason.NON_DER),
+    "long": (der.sequence(identifier("1.2.3"), der.bit_string(bytes(20_000))), Reason.UNSUPPORTED_ALGORITHM),
+}
+
+
+@pytest.mark.parametrize(("spki", "reason"), STRANGE_KEYS.values(), ids=STRANGE_KEYS)
 def test_weak_and_strange_keys_are_refused(spki: bytes, reason: Reason) -> None:
     assert reason_of(lambda: key_facts(spki)) is reason
 

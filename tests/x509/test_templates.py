@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.certificates import key_usage
-from tests.simulator.programs import run
+from tests.simulator.programs import Told, run
+from tests.x509 import chains
 from tests.x509.hierarchy import (
     DEVICE,
     GROUP,
@@ -26,12 +27,11 @@ from tests.x509.hierarchy import (
     Authority,
     chain,
     contents,
+    maker,
     pack,
-    private_key,
     public_key,
     root,
     sign,
-    spki_of,
     under,
 )
 from vagus.errors import Malformed, VagusError
@@ -48,6 +48,7 @@ from vagus.x509.requests import decode_request
 from vagus.x509.tbs import decode_tbs
 from vagus.x509.templates import (
     Contents,
+    IssuerFacts,
     NameConstraintSpec,
     assemble,
     build_tbs,
@@ -72,9 +73,8 @@ def issuer_of(profile: str) -> Authority:
 
 
 def maker_line() -> Authority:
-    maker = root(profile="maker-root", subject=encode_subject(SubjectFields("Aorta Devices", None, "Aorta Root")))
     name = encode_subject(SubjectFields("Aorta Devices", None, "Aorta Line CA"))
-    return under(maker, "line-ca", "p256", 104, subject_der=name)
+    return under(maker(), "line-ca", "p256", 104, subject_der=name)
 
 
 def certificate_of(wanted: Contents, issuer: Authority) -> x509.Certificate:
@@ -147,7 +147,7 @@ def test_nothing_of_a_hostile_request_but_its_key_reaches_the_certificate(profil
         pytest.skip("this profile takes no P-256 keys; the template does not differ")
     made: list[bytes] = []
     for number, builder in enumerate((plain_request(), build())):
-        key = private_key("p256", 200 + number)
+        key = chains.key("p256", 200 + number)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         decoded = decode_request(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
         wanted = contents(
@@ -333,71 +333,60 @@ def test_the_issuer_name_is_copied_byte_for_byte_whatever_its_strings() -> None:
     assert fields.issuer_der == decode_tbs(top.certificate.tbs_certificate_bytes).subject_der
 
 
-def test_the_key_identifier_of_an_imported_authority_is_copied() -> None:
-    key = private_key("p384", 300)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    name = x509.Name.from_rfc4514_string("CN=Foreign Root,O=Elsewhere")
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(7)
-        .not_valid_before(NOT_BEFORE)
-        .not_valid_after(NOT_BEFORE + timedelta(days=8000))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+def foreign_root(*extensions: chains.Ext) -> x509.Certificate:
+    """A root that others made, without key identifiers of its own."""
+    made = chains.make(
+        "O=Elsewhere,CN=Foreign Root",
+        (chains.basic(), *extensions),
+        private=chains.key("p384", 300),
+        not_before=NOT_BEFORE,
+        not_after=NOT_BEFORE + timedelta(days=8000),
+        with_key_ids=False,
     )
-    named = builder.add_extension(x509.SubjectKeyIdentifier(b"\x01\x02\x03"), critical=False).sign(key, hashes.SHA384())
+    return x509.load_der_x509_certificate(made.der)
+
+
+def signed(wanted: Contents, facts: IssuerFacts, key: chains.Key) -> x509.Certificate:
+    tbs = build_tbs(wanted, facts)
+    algorithm = facts.signature_algorithm
+    return x509.load_der_x509_certificate(assemble(tbs, algorithm, sign(key, algorithm, tbs)))
+
+
+def test_the_key_identifier_of_an_imported_authority_is_copied() -> None:
+    named = foreign_root(chains.Ext(oids.SUBJECT_KEY_IDENTIFIER, der.octet_string(b"\x01\x02\x03")))
     facts = issuer_facts(named, generation=3)
     assert (facts.key_identifier, facts.generation, facts.path_length) == (b"\x01\x02\x03", 3, None)
-    bare = issuer_facts(builder.sign(key, hashes.SHA384()))
+    bare = issuer_facts(foreign_root())
     assert len(bare.key_identifier) == 20
     wanted = contents("device-ca")
-    tbs = build_tbs(wanted, facts)
-    check_tbs(tbs, wanted.profile, facts)
-    assert (
-        x509.AuthorityKeyIdentifier(b"\x01\x02\x03", None, None)
-        == x509.load_der_x509_certificate(
-            assemble(tbs, facts.signature_algorithm, sign(key, facts.signature_algorithm, tbs))
-        )
-        .extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
-        .value
-    )
+    check_tbs(build_tbs(wanted, facts), wanted.profile, facts)
+    made = signed(wanted, facts, chains.key("p384", 300))
+    found = made.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    assert found.value == x509.AuthorityKeyIdentifier(b"\x01\x02\x03", None, None)
 
 
 @pytest.mark.parametrize(
     ("permitted", "expected"),
     [
-        ([x509.DNSName(".H1.example"), x509.DNSName("h2.example")], ("h1.example", "h2.example")),
-        ([x509.DNSName("")], ("",)),
-        ([x509.RFC822Name("none.invalid")], ()),
+        ([("dns", ".H1.example"), ("dns", "h2.example")], ("h1.example", "h2.example")),
+        ([("dns", "")], ("",)),
+        ([("email", "none.invalid")], ()),
     ],
 )
 def test_the_constraints_of_an_imported_authority_are_read_as_subtrees(
-    permitted: list[x509.GeneralName], expected: tuple[str, ...]
+    permitted: list[tuple[str, str | bytes]], expected: tuple[str, ...]
 ) -> None:
-    key = private_key("p384", 300)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    name = x509.Name.from_rfc4514_string("CN=Foreign Root,O=Elsewhere")
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), 7, NOT_BEFORE, NOT_BEFORE + timedelta(days=8000))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.NameConstraints(permitted, None), critical=True)
-        .sign(key, hashes.SHA384())
-    )
-    facts = issuer_facts(made)
+    facts = issuer_facts(foreign_root(chains.constraints(permitted)))
     assert facts.permitted_dns == expected
     wanted = contents("bedside", dns_names=(f"{DEVICE}.icu.h1.example",))
     check_tbs(build_tbs(wanted, facts), wanted.profile, facts)
 
 
 def test_an_issuer_may_sign_with_another_algorithm_of_its_key() -> None:
-    key = private_key("rsa3072", 301)
-    public = decode_public_key(spki_of(key))
+    key = chains.key("rsa3072", 301)
+    public = decode_public_key(chains.spki(key))
     facts = self_issuer(encode_subject(SubjectFields("Old")), public, None, signature_algorithm=RSA_PSS_SHA256)
-    tbs = build_tbs(contents("bedside"), facts)
-    made = assemble(tbs, RSA_PSS_SHA256, sign(key, RSA_PSS_SHA256, tbs))
-    loaded = x509.load_der_x509_certificate(made)
+    loaded = signed(contents("bedside"), facts, key)
     verify_signature(public.spki_der, RSA_PSS_SHA256.identifier_der, loaded.signature, loaded.tbs_certificate_bytes)
 
 
@@ -405,18 +394,16 @@ def test_an_issuer_may_sign_with_another_algorithm_of_its_key() -> None:
 @pytest.mark.parametrize("subject_kind", ["p256", "rsa3072", "mldsa44", "mldsa65", "mldsa87"])
 def test_every_kind_of_issuer_certifies_every_kind_of_key(issuer_kind: str, subject_kind: str) -> None:
     name = encode_subject(SubjectFields("Harbour General Hospital", "ICU", "ICU Issuing CA"))
-    key = private_key(issuer_kind, 302)
-    public = decode_public_key(spki_of(key))
+    key = chains.key(issuer_kind, 302)
+    public = decode_public_key(chains.spki(key))
     facts = self_issuer(name, public, NOT_BEFORE + timedelta(days=2000))
     wanted = contents("life-support", public_key=public_key(subject_kind))
     tbs = build_tbs(wanted, facts)
     check_tbs(tbs, wanted.profile, facts)
-    loaded = x509.load_der_x509_certificate(
-        assemble(tbs, facts.signature_algorithm, sign(key, facts.signature_algorithm, tbs))
-    )
+    loaded = signed(wanted, facts, key)
     verify_signature(public.spki_der, facts.signature_algorithm.identifier_der, loaded.signature, tbs)
     assert loaded.tbs_certificate_bytes == tbs
-    assert loaded.public_key() == private_key(subject_kind).public_key()
+    assert loaded.public_key() == chains.key(subject_kind).public_key()
 
 
 # --- the outside opinion of OpenSSL ----------------------------------------------------------------------------------
@@ -426,28 +413,24 @@ def pem(*certificates: bytes) -> bytes:
     return b"".join(x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in certificates)
 
 
-@pytest.mark.parametrize(("kind", "root_kind"), [("p256", "p384"), ("p384", "p384"), ("rsa3072", "rsa3072")])
-def test_openssl_verifies_the_chain_strictly(tmp_path: Path, kind: str, root_kind: str) -> None:
-    top, device, unit = chain(kind, root_kind)
-    leaf = unit.issue(contents("bedside"))
-    (tmp_path / "root.pem").write_bytes(pem(top.der))
-    (tmp_path / "chain.pem").write_bytes(pem(device.der, unit.der))
-    (tmp_path / "leaf.pem").write_bytes(pem(leaf))
+def openssl_verify(folder: Path, path: tuple[Authority, Authority, Authority], leaf: Contents, *options: str) -> Told:
+    top, device, unit = path
+    for name, content in (("root", (top.der,)), ("chain", (device.der, unit.der)), ("leaf", (unit.issue(leaf),))):
+        (folder / f"{name}.pem").write_bytes(pem(*content))
     at = str(int((NOT_BEFORE + timedelta(days=30)).timestamp()))
     files = ("-CAfile", "root.pem", "-untrusted", "chain.pem", "leaf.pem")
-    done = run("openssl", "verify", "-x509_strict", "-attime", at, "-purpose", "sslclient", *files, cwd=tmp_path)
+    return run("openssl", "verify", "-x509_strict", "-attime", at, *options, *files, cwd=folder)
+
+
+@pytest.mark.parametrize(("kind", "root_kind"), [("p256", "p384"), ("p384", "p384"), ("rsa3072", "rsa3072")])
+def test_openssl_verifies_the_chain_strictly(tmp_path: Path, kind: str, root_kind: str) -> None:
+    done = openssl_verify(tmp_path, chain(kind, root_kind), contents("bedside"), "-purpose", "sslclient")
     assert (done.code, done.raw.strip()) == (0, b"leaf.pem: OK"), done.text
 
 
 def test_openssl_refuses_a_leaf_of_another_unit(tmp_path: Path) -> None:
-    top, device, unit = chain()
-    foreign = unit.issue(contents("bedside", dns_names=(f"{DEVICE}.er.h1.{GROUP}",)))
-    (tmp_path / "root.pem").write_bytes(pem(top.der))
-    (tmp_path / "leaf.pem").write_bytes(pem(foreign))
-    (tmp_path / "chain.pem").write_bytes(pem(device.der, unit.der))
-    at = str(int((NOT_BEFORE + timedelta(days=30)).timestamp()))
-    files = ("-CAfile", "root.pem", "-untrusted", "chain.pem", "leaf.pem")
-    done = run("openssl", "verify", "-x509_strict", "-attime", at, *files, cwd=tmp_path)
+    foreign = contents("bedside", dns_names=(f"{DEVICE}.er.h1.{GROUP}",))
+    done = openssl_verify(tmp_path, chain(), foreign)
     assert done.code != 0
     assert "permitted subtree violation" in done
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.refusals import refuses
+from tests.x509.chains import spki
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.x509.algorithms import ECDSA_SHA256
@@ -28,28 +30,16 @@ from vagus.x509.crls.building import (
 )
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields, encode_subject
-from vagus.x509.templates import IssuerFacts, self_issuer
+from vagus.x509.templates import self_issuer
 
 AT = datetime(2027, 3, 1, 12, tzinfo=UTC)
 KEY = ec.generate_private_key(ec.SECP256R1())
-ISSUER: IssuerFacts = self_issuer(
-    encode_subject(SubjectFields("Hospital 1", None, "CA")),
-    decode_public_key(KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)),
-    None,
-)
+ISSUER = self_issuer(encode_subject(SubjectFields("Hospital 1", None, "CA")), decode_public_key(spki(KEY)), None)
 URL = "http://status.example/crl/h1.icu/1/0.crl"
 CHOSEN = [reason for reason in RevocationReason if reason is not RevocationReason.REMOVE_FROM_CRL]
 
 
-def contents(**changes: object) -> CrlContents:
-    fields: dict[str, object] = {
-        "number": 7,
-        "this_update": AT,
-        "next_update": AT + timedelta(days=7),
-        "entries": (),
-        **changes,
-    }
-    return CrlContents(**fields)  # type: ignore[arg-type]
+contents = partial(CrlContents, number=7, this_update=AT, next_update=AT + timedelta(days=7), entries=())
 
 
 def signed(made: CrlContents) -> x509.CertificateRevocationList:
@@ -114,7 +104,7 @@ def test_a_complete_crl_points_to_its_delta() -> None:
 @pytest.mark.parametrize(
     "changes", [{"number": 0}, {"number": 1 << 159}, {"next_update": AT}, {"shard_url": "http://é.example/"}]
 )
-def test_what_no_list_may_say_is_refused(changes: dict[str, object]) -> None:
+def test_what_no_crl_may_say_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(Malformed) as refusal:
         build_crl_tbs(contents(**changes), ISSUER)
     assert refusal.value.reason in {Reason.BAD_ARGUMENT, Reason.NON_CANONICAL}

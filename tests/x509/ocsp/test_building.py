@@ -8,12 +8,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.refusals import refuses
+from tests.x509.chains import name, root, spki
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.x509.algorithms import ECDSA_SHA256
@@ -30,13 +31,9 @@ from vagus.x509.ocsp.messages import decode_ocsp_response
 
 AT = datetime(2027, 3, 1, 12, tzinfo=UTC)
 KEY = ec.generate_private_key(ec.SECP256R1())
-SPKI = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-NAME = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA")])
-CERTIFICATE = (
-    x509.CertificateBuilder(NAME, NAME, KEY.public_key(), 1, AT, AT + timedelta(days=1))
-    .sign(KEY, hashes.SHA256())
-    .public_bytes(Encoding.DER)
-)
+SPKI = spki(KEY)
+NAME = name("CN=CA")
+CERTIFICATE = root("CN=CA", private=KEY, serial=1).der
 REASONS = [None, *(one for one in RevocationReason if one is not RevocationReason.REMOVE_FROM_CRL)]
 
 
@@ -48,7 +45,7 @@ def response(answers: list[SingleStatus], nonce: bytes | None = None) -> bytes:
 
 def answer(serial: int, hash_name: str, **changes: object) -> SingleStatus:
     fields: dict[str, object] = {
-        "cert_id_der": cert_id(NAME.public_bytes(), SPKI, serial, hash_name),
+        "cert_id_der": cert_id(NAME, SPKI, serial, hash_name),
         "is_known": True,
         "revoked_at": None,
         "reason": None,
@@ -103,7 +100,7 @@ def test_the_common_certificate_id_is_what_the_library_makes() -> None:
     certificate = x509.load_der_x509_certificate(CERTIFICATE)
     for hash_name, algorithm in (("sha1", hashes.SHA1()), ("sha256", hashes.SHA256())):
         request = ocsp.OCSPRequestBuilder().add_certificate(certificate, certificate, algorithm).build()
-        assert cert_id(NAME.public_bytes(), SPKI, 1, hash_name) in request.public_bytes(Encoding.DER)
+        assert cert_id(NAME, SPKI, 1, hash_name) in request.public_bytes(Encoding.DER)
 
 
 @pytest.mark.parametrize("nonce", [b"", octet_string(b"n" * 129)])

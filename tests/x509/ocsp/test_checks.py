@@ -104,43 +104,26 @@ def test_a_revocation_outlives_the_certificate_of_the_delegate_that_signed_it(st
     assert refused(ocsp_response(early, ID, status, certificates=[early])) is Reason.OCSP_RESPONDER
 
 
-@pytest.mark.parametrize(
-    ("signer", "held"),
-    [
-        (responder(NOCHECK), None),
-        (responder(purposes(chains.ANY_PURPOSE), NOCHECK), None),
-        (responder(purposes(chains.SERVER_AUTH), NOCHECK), None),
-        (responder(purposes(OCSP_SIGNING)), None),
-        (responder(issuer=ROOT), None),
-        (responder(issuer=root("O=Harbour,CN=CA")), None),
-        (responder(not_after=AT - HOUR), None),
-        (responder(not_before=AT + HOUR), None),
-        (responder(flip=8), None),
-        (responder(purposes(OCSP_SIGNING), NOCHECK, Ext(chains.UNKNOWN, b"", critical=True)), None),
-        (CA.issue("CN=x", (chains.usage(1), purposes(OCSP_SIGNING), NOCHECK)), None),
-        (responder(outer_algorithm=chains.identifier("1.2.840.10045.4.3.3")), None),
-        (RESPONDER, ()),
-        (ROOT, (ROOT,)),
-        (LEAF, (LEAF,)),
-    ],
-    ids=[
-        "no-eku",
-        "any-eku",
-        "other-eku",
-        "no-nocheck",
-        "of-root",
-        "of-namesake",
-        "expired",
-        "future",
-        "forged",
-        "critical",
-        "usage",
-        "two-algorithms",
-        "withheld",
-        "root-itself",
-        "the-leaf-itself",
-    ],
-)
+NO_RESPONDERS = {
+    "no-eku": (responder(NOCHECK), None),
+    "any-eku": (responder(purposes(chains.ANY_PURPOSE), NOCHECK), None),
+    "other-eku": (responder(purposes(chains.SERVER_AUTH), NOCHECK), None),
+    "no-nocheck": (responder(purposes(OCSP_SIGNING)), None),
+    "of-root": (responder(issuer=ROOT), None),
+    "of-namesake": (responder(issuer=root("O=Harbour,CN=CA")), None),
+    "expired": (responder(not_after=AT - HOUR), None),
+    "future": (responder(not_before=AT + HOUR), None),
+    "forged": (responder(flip=8), None),
+    "critical": (responder(purposes(OCSP_SIGNING), NOCHECK, Ext(chains.UNKNOWN, b"", critical=True)), None),
+    "usage": (CA.issue("CN=x", (chains.usage(1), purposes(OCSP_SIGNING), NOCHECK)), None),
+    "two-algorithms": (responder(outer_algorithm=chains.identifier("1.2.840.10045.4.3.3")), None),
+    "withheld": (RESPONDER, ()),
+    "root-itself": (ROOT, (ROOT,)),
+    "the-leaf-itself": (LEAF, (LEAF,)),
+}
+
+
+@pytest.mark.parametrize(("signer", "held"), NO_RESPONDERS.values(), ids=NO_RESPONDERS)
 def test_no_other_certificate_may_sign_a_response(signer: Made, held: tuple[Made, ...] | None) -> None:
     """C30."""
     response = ocsp_response(signer, ID, certificates=(signer,) if held is None else held)

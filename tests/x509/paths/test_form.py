@@ -44,60 +44,37 @@ def with_key_issuer() -> Made:
 
 
 V1 = make("CN=x", issuer=CA, version=b"", with_key_ids=False), [CA], ROOT
-CASES: list[tuple[str, object, Chain, Reason]] = [
-    ("requires_v3", True, V1, Reason.BAD_VERSION),
-    ("requires_positive_serial", True, leaf(serial=0), Reason.PROFILE_VIOLATION),
-    ("requires_positive_serial", True, leaf(serial=-5), Reason.PROFILE_VIOLATION),
-    ("requires_positive_serial", True, leaf(serial=1 << 160), Reason.PROFILE_VIOLATION),
-    ("requires_authority_key_id", True, leaf(with_key_ids=False), Reason.PROFILE_VIOLATION),
-    ("requires_subject_key_id", True, under(ROOT.ca("CN=A", with_key_ids=False)), Reason.PROFILE_VIOLATION),
-    (
-        "forbids_critical_key_ids",
-        True,
-        leaf(chains.aki(CA.private, critical=True), with_key_ids=False),
-        Reason.PROFILE_VIOLATION,
-    ),
-    (
-        "requires_critical_ca",
-        True,
-        under(ROOT.issue("CN=A", (basic(critical=False), chains.CA_USAGE))),
-        Reason.PROFILE_VIOLATION,
-    ),
-    (
+
+
+def case(
+    switch: str, chain: Chain, reason: Reason = Reason.PROFILE_VIOLATION, *, value: object = True
+) -> tuple[str, object, Chain, Reason]:
+    return switch, value, chain, reason
+
+
+CASES = [
+    case("requires_v3", V1, Reason.BAD_VERSION),
+    case("requires_positive_serial", leaf(serial=0)),
+    case("requires_positive_serial", leaf(serial=-5)),
+    case("requires_positive_serial", leaf(serial=1 << 160)),
+    case("requires_authority_key_id", leaf(with_key_ids=False)),
+    case("requires_subject_key_id", under(ROOT.ca("CN=A", with_key_ids=False))),
+    case("forbids_critical_key_ids", leaf(chains.aki(CA.private, critical=True), with_key_ids=False)),
+    case("requires_critical_ca", under(ROOT.issue("CN=A", (basic(critical=False), chains.CA_USAGE)))),
+    case(
         "requires_critical_constraints",
-        True,
         under(ROOT.ca("CN=A", chains.constraints([("dns", "example")], critical=False))),
-        Reason.PROFILE_VIOLATION,
     ),
-    (
-        "requires_critical_constraints",
-        True,
-        under(ROOT.ca("CN=A", chains.policy_constraints(require=5, critical=False))),
-        Reason.PROFILE_VIOLATION,
+    case("requires_critical_constraints", under(ROOT.ca("CN=A", chains.policy_constraints(require=5, critical=False)))),
+    case("requires_critical_constraints", under(ROOT.ca("CN=A", chains.inhibit_any(5, critical=False)))),
+    case("forbids_leaf_constraints", leaf(chains.constraints([("dns", "a")]))),
+    case("requires_ca_key_usage", under(ROOT.issue("CN=A", (basic(),))), Reason.KEY_USAGE),
+    case(
+        "forbids_idle_ca_bits", (CA.issue("CN=x", (usage(0, 5), purposes(CLIENT_AUTH))), [CA], ROOT), Reason.KEY_USAGE
     ),
-    (
-        "requires_critical_constraints",
-        True,
-        under(ROOT.ca("CN=A", chains.inhibit_any(5, critical=False))),
-        Reason.PROFILE_VIOLATION,
-    ),
-    ("forbids_leaf_constraints", True, leaf(chains.constraints([("dns", "a")])), Reason.PROFILE_VIOLATION),
-    ("requires_ca_key_usage", True, under(ROOT.issue("CN=A", (basic(),))), Reason.KEY_USAGE),
-    (
-        "forbids_idle_ca_bits",
-        True,
-        (CA.issue("CN=x", (usage(0, 5), purposes(CLIENT_AUTH))), [CA], ROOT),
-        Reason.KEY_USAGE,
-    ),
-    (
-        "forbids_idle_ca_bits",
-        True,
-        leaf(Ext("2.5.29.19", der.sequence(der.integer(1)))),
-        Reason.PROFILE_VIOLATION,
-    ),
-    (
+    case("forbids_idle_ca_bits", leaf(Ext("2.5.29.19", der.sequence(der.integer(1))))),
+    case(
         "forbids_critical_access",
-        True,
         leaf(
             Ext(
                 "1.3.6.1.5.5.7.1.1",
@@ -107,56 +84,37 @@ CASES: list[tuple[str, object, Chain, Reason]] = [
                 critical=True,
             )
         ),
-        Reason.PROFILE_VIOLATION,
     ),
-    ("requires_readable_pointers", True, leaf(Ext("1.3.6.1.5.5.7.1.1", der.sequence())), Reason.BAD_EXTENSION),
-    ("requires_readable_pointers", True, leaf(Ext("2.5.29.31", der.NULL_DER)), Reason.BAD_EXTENSION),
-    (
-        "forbids_critical_purpose",
-        True,
-        (CA.issue("CN=x", (LEAF_USAGE, purposes(CLIENT_AUTH, critical=True))), [CA], ROOT),
-        Reason.PROFILE_VIOLATION,
+    case("requires_readable_pointers", leaf(Ext("1.3.6.1.5.5.7.1.1", der.sequence())), Reason.BAD_EXTENSION),
+    case("requires_readable_pointers", leaf(Ext("2.5.29.31", der.NULL_DER)), Reason.BAD_EXTENSION),
+    case(
+        "forbids_critical_purpose", (CA.issue("CN=x", (LEAF_USAGE, purposes(CLIENT_AUTH, critical=True))), [CA], ROOT)
     ),
-    ("requires_subject", True, leaf(NAMES, subject=""), Reason.PROFILE_VIOLATION),
-    ("requires_subject", True, under(ROOT.ca("")), Reason.PROFILE_VIOLATION),
-    ("requires_valid_names", True, leaf(san(("dns", "a b.example"))), Reason.NAME_FORM),
-    ("requires_valid_names", True, leaf(san(("dns", "10.0.0.1"))), Reason.NAME_FORM),
-    ("requires_valid_names", True, leaf(san(("ip", b"\x0a\0\0"))), Reason.NAME_FORM),
-    ("requires_valid_names", True, leaf(san(("email", "nobody"))), Reason.NAME_FORM),
-    (
-        "requires_signing_leaf",
-        True,
-        (CA.issue("CN=x", (usage(2), purposes(CLIENT_AUTH))), [CA], ROOT),
-        Reason.KEY_USAGE,
-    ),
-    ("forbids_ca_leaf", True, (CA, [], ROOT), Reason.PROFILE_VIOLATION),
-    ("requires_names", True, leaf(), Reason.IDENTITY_MISSING),
-    (
-        "forbids_critical_names_with_subject",
-        True,
-        leaf(san(("dns", "a.example"), critical=True)),
-        Reason.PROFILE_VIOLATION,
-    ),
-    ("common_name_in_names", True, leaf(NAMES, subject="CN=b.example"), Reason.PROFILE_VIOLATION),
-    ("forbids_wildcards", True, leaf(san(("dns", "*.example.com"))), Reason.NAME_FORM),
-    (
+    case("requires_subject", leaf(NAMES, subject="")),
+    case("requires_subject", under(ROOT.ca(""))),
+    case("requires_valid_names", leaf(san(("dns", "a b.example"))), Reason.NAME_FORM),
+    case("requires_valid_names", leaf(san(("dns", "10.0.0.1"))), Reason.NAME_FORM),
+    case("requires_valid_names", leaf(san(("ip", b"\x0a\0\0"))), Reason.NAME_FORM),
+    case("requires_valid_names", leaf(san(("email", "nobody"))), Reason.NAME_FORM),
+    case("requires_signing_leaf", (CA.issue("CN=x", (usage(2), purposes(CLIENT_AUTH))), [CA], ROOT), Reason.KEY_USAGE),
+    case("forbids_ca_leaf", (CA, [], ROOT)),
+    case("requires_names", leaf(), Reason.IDENTITY_MISSING),
+    case("forbids_critical_names_with_subject", leaf(san(("dns", "a.example"), critical=True))),
+    case("common_name_in_names", leaf(NAMES, subject="CN=b.example")),
+    case("forbids_wildcards", leaf(san(("dns", "*.example.com"))), Reason.NAME_FORM),
+    case(
         "name_forms",
-        frozenset({Form.DNS}),
         leaf(san(("dns", "a.example"), ("other", chains.hardware_module()))),
         Reason.NAME_FORM,
+        value=frozenset({Form.DNS}),
     ),
-    ("requires_purpose", True, (CA.issue("CN=x", (LEAF_USAGE,)), [CA], ROOT), Reason.ROLE_MISSING),
-    ("smallest_leaf_rsa", 2048, leaf(private=key("rsa1024")), Reason.WEAK_KEY),
-    ("smallest_rsa", 3072, under(ROOT.ca("CN=A", private=key("rsa2048"))), Reason.WEAK_KEY),
-    ("requires_anchor_ca", True, below(make("CN=Leafy Root", (LEAF_USAGE,))), Reason.NOT_A_CA),
-    ("requires_anchor_ca", True, below(make("CN=V1 Root", version=b"", with_key_ids=False)), Reason.BAD_VERSION),
-    ("forbids_authority_key_issuer", True, below(with_key_issuer()), Reason.PROFILE_VIOLATION),
-    (
-        "forbids_authority_key_issuer",
-        True,
-        anchor_with(chains.aki(key("p256", 39)), with_key_ids=False),
-        Reason.PROFILE_VIOLATION,
-    ),
+    case("requires_purpose", (CA.issue("CN=x", (LEAF_USAGE,)), [CA], ROOT), Reason.ROLE_MISSING),
+    case("smallest_leaf_rsa", leaf(private=key("rsa1024")), Reason.WEAK_KEY, value=2048),
+    case("smallest_rsa", under(ROOT.ca("CN=A", private=key("rsa2048"))), Reason.WEAK_KEY, value=3072),
+    case("requires_anchor_ca", below(make("CN=Leafy Root", (LEAF_USAGE,))), Reason.NOT_A_CA),
+    case("requires_anchor_ca", below(make("CN=V1 Root", version=b"", with_key_ids=False)), Reason.BAD_VERSION),
+    case("forbids_authority_key_issuer", below(with_key_issuer())),
+    case("forbids_authority_key_issuer", anchor_with(chains.aki(key("p256", 39)), with_key_ids=False)),
 ]
 
 
