@@ -47,7 +47,7 @@ def test_two_thousand_devices_of_the_plan_enrol_in_seconds(house: Installation) 
     tokens = [making.result(60).text for making in makings]
     bodies = [est.encode_body(request_der(new_key())) for _device in devices]
     issuers = house.open_issuers(sorted({str(device.unit) for device in devices}))
-    enrolment = Enrolment(house.database, house.writer, house.issuance, issuers, group_domain=plan.group_domain)
+    enrolment = Enrolment(house.database, house.writer, house.issuance, issuers, group_domain=plan.domain)
     app = est_app(enrolment=enrolment, ca_certificates=lambda _label, _peer: (), clock=house.clock)
 
     async def enrol_all() -> list[Answer]:

@@ -17,10 +17,12 @@ from vagus.errors import Misconfigured
 from vagus.identifiers import UnitName
 from vagus.policy.documents import check_tables, decode_tables, read_document
 from vagus.policy.plan_files import (
+    GroupTable,
     HospitalFile,
     ListenerKind,
     MakerFile,
     MakerModel,
+    MakerTable,
     PlannedBatch,
     PlannedDevices,
     PlannedHospital,
@@ -94,17 +96,13 @@ class PlannedDevice:
     host_names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HospitalPlan:
-    """What a group of hospitals wants to have."""
+class HospitalPlan(GroupTable):
+    """What a group of hospitals wants to have: the group, and what the plan says of its hospitals.
+
+    Where `root` is "elsewhere", a root elsewhere certifies the three branches.
+    """
 
     sha256: bytes
-    title: str
-    country: str | None
-    group_domain: str
-    status_url: str
-    constrain_dn: bool
-    has_own_root: bool  # False: a root elsewhere certifies the three branches
     hospitals: tuple[PlannedHospital, ...]
     models: tuple[PlannedModel, ...]
     devices: tuple[PlannedDevices, ...]
@@ -122,13 +120,11 @@ class HospitalPlan:
 
     def authorities(self) -> tuple[PlannedAuthority, ...]:
         """The three branches per hospital under one root, parents before children."""
-        found = [_root(self.title, self.country)] if self.has_own_root else []
-        for hospital in self.hospitals:
-            found.extend(self._branches(hospital))
-        return tuple(found)
+        root = [_root(self.title, self.country)] if self.root == "here" else []
+        return (*root, *(one for hospital in self.hospitals for one in self._branches(hospital)))
 
     def _branches(self, hospital: PlannedHospital) -> Iterator[PlannedAuthority]:
-        domain = f"{hospital.label}.{self.group_domain}"
+        domain = f"{hospital.label}.{self.domain}"
 
         def planned(
             name: str, kind: AuthorityKind, parent: str | None, title: str, subtree: str | None
@@ -140,14 +136,12 @@ class HospitalPlan:
                 name, kind, parent, hospital.title, unit, common_name, self.country, subtree, constrain_dn
             )
 
-        label, above = hospital.label, "root" if self.has_own_root else None
+        label, above = hospital.label, "root" if self.root == "here" else None
         yield planned(label, AuthorityKind.DEVICE_CA, above, hospital.title, domain)
         yield planned(f"{label}/sdc", AuthorityKind.SDC_CA, above, hospital.title, domain)
         yield planned(f"{label}/infra", AuthorityKind.INFRASTRUCTURE_CA, above, hospital.title, None)
         for unit in _units_of(hospital):
-            yield planned(
-                str(unit.name), AuthorityKind.ISSUING_CA, label, unit.title, unit.name.domain(self.group_domain)
-            )
+            yield planned(str(unit.name), AuthorityKind.ISSUING_CA, label, unit.title, unit.name.domain(self.domain))
 
     def each_device(self) -> Iterator[PlannedDevice]:
         """Every device of the plan, one by one, in the order of the file."""
@@ -158,14 +152,10 @@ class HospitalPlan:
                 yield PlannedDevice(group.unit, group.model, serial, group.place, group.host_names)
 
 
-@dataclass(frozen=True, slots=True)
-class MakerPlan:
+class MakerPlan(MakerTable):
     """What a maker wants to have: a root, a line CA, products and batches."""
 
     sha256: bytes
-    title: str
-    country: str | None
-    status_url: str
     models: tuple[MakerModel, ...]
     batches: tuple[PlannedBatch, ...]
     listeners: tuple[PlannedListener, ...]
@@ -237,6 +227,11 @@ class _Reader:
                 self.refuse(f"{key}[{index}]", f"{name!r} exists already at {key}[{seen[name]}]; rename or delete one")
             seen[name] = index
 
+    def check_names(self, file: HospitalFile | MakerFile) -> None:
+        self.check_distinct((one.name for one in file.models), "models")
+        self.check_distinct((one.serial_prefix for one in file.models), "models")
+        self.check_distinct((one.name for one in file.listeners), "listeners")
+
     def check_ranges(self, ranges: Sequence[tuple[str, str, int, int]]) -> None:
         """No two (key, model, first, count) may count the same device of a model."""
         ordered = sorted(ranges, key=lambda one: (one[1], one[2]))
@@ -274,13 +269,8 @@ class _HospitalReader(_Reader):
         units = {one.label: frozenset(str(unit.name) for unit in _units_of(one)) for one in file.hospitals}
         self._check_host_names(file)
         return HospitalPlan(
+            **dict(file.group),
             sha256=digest,
-            title=file.group.title,
-            country=file.group.country,
-            group_domain=file.group.domain,
-            status_url=file.group.status_url,
-            constrain_dn=file.group.constrain_dn,
-            has_own_root=file.group.root == "here",
             hospitals=tuple(file.hospitals),
             models=tuple(file.models),
             devices=self._devices(file),
@@ -289,9 +279,7 @@ class _HospitalReader(_Reader):
 
     def _check_names(self, file: HospitalFile) -> None:
         self.check_distinct((one.label for one in file.hospitals), "hospitals")
-        self.check_distinct((one.name for one in file.models), "models")
-        self.check_distinct((one.serial_prefix for one in file.models), "models")
-        self.check_distinct((one.name for one in file.listeners), "listeners")
+        self.check_names(file)
         for place, hospital in enumerate(file.hospitals):
             key = f"hospitals[{place}]"
             if hospital.label in RESERVED_HOSPITALS:
@@ -345,10 +333,8 @@ class _HospitalReader(_Reader):
 
 class _MakerReader(_Reader):
     def read(self, file: MakerFile, digest: bytes) -> MakerPlan:
-        self.check_distinct((one.name for one in file.models), "models")
-        self.check_distinct((one.serial_prefix for one in file.models), "models")
+        self.check_names(file)
         self.check_distinct((one.name for one in file.batches), "batches")
-        self.check_distinct((one.name for one in file.listeners), "listeners")
         names = {one.name for one in file.models}
         for index, batch in enumerate(file.batches):
             if batch.model not in names:
@@ -358,10 +344,8 @@ class _MakerReader(_Reader):
             if listener.kind is not ListenerKind.STATUS:
                 self.refuse(f"listeners[{index}].kind", f"a maker serves status alone, not {listener.kind}; delete it")
         return MakerPlan(
+            **dict(file.maker),
             sha256=digest,
-            title=file.maker.title,
-            country=file.maker.country,
-            status_url=file.maker.status_url,
             models=tuple(file.models),
             batches=tuple(file.batches),
             listeners=tuple(self.listener(one, index, {}) for index, one in enumerate(file.listeners)),

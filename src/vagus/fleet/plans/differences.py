@@ -130,7 +130,7 @@ def difference(
     changes += [Change(Act.CHANGE, "device", device, f"place: {place or 'none'}") for device, place in moved]
     changes += _altered_changes(altered)
     return Difference(
-        group_domain=plan.group_domain if existing.group_domain is None else None,
+        group_domain=plan.domain if existing.group_domain is None else None,
         is_new_plan=is_new_plan,
         units=units,
         models=models,
@@ -174,9 +174,9 @@ def _authority_changes(
 
 
 def _check_domain(plan: HospitalPlan, existing: ExistingState) -> None:
-    if existing.group_domain not in {None, plan.group_domain}:
+    if existing.group_domain not in {None, plan.domain}:
         msg = (
-            f"group.domain is {existing.group_domain} in every certificate and cannot become {plan.group_domain}; "
+            f"group.domain is {existing.group_domain} in every certificate and cannot become {plan.domain}; "
             f"keep it, or begin another installation"
         )
         raise Conflict(Reason.AUTHORITY_IN_USE, msg, domain=existing.group_domain)

@@ -89,7 +89,7 @@ class KindOfListener:
         rules = inputs.installation.pack.rules
         return ListenerRules(
             function=function,
-            group_domain=inputs.plan.group_domain,
+            group_domain=inputs.plan.domain,
             units=listener.units,
             profiles=None if function is None else frozenset(one for one in rules if function in rules[one].functions),
             needs_certificate=not self.is_enrolment,
@@ -131,7 +131,7 @@ def _est(inputs: ListenerInputs, listener: PlannedListener) -> RouteTable:
         installation.writer,
         installation.issuance,
         inputs.issuers,
-        group_domain=inputs.plan.group_domain,
+        group_domain=inputs.plan.domain,
         token_repeat=installation.pack.enrolment.token_replay,
     )
 
