@@ -149,11 +149,13 @@ class Admission:
     def _admit_device(
         self, peer: Peer, identity: AcceptedIdentity, device: DeviceRow, rules: ListenerRules, at: datetime
     ) -> Admitted:
+        on_revocation = SessionOnRevocation.CLOSE
         if rules.function is None:
             check_may(DeviceState(device.state), MAY_ENROL, "enrol")
         else:
             check_may(DeviceState(device.state), MAY_CONNECT, "connect")
             self._check_function(device, rules.function)
+            on_revocation = self._pack.session_on_revocation(device.profile, rules.function)
         self._check_tls(peer, device)
         self._check_compartment(identity, device, at)
         if rules.profiles is not None and device.profile not in rules.profiles:
@@ -165,7 +167,7 @@ class Admission:
             function=rules.function,
             identity=identity,
             device=device,
-            session_on_revocation=self._session_on_revocation(device, rules.function),
+            session_on_revocation=on_revocation,
             is_registration_authority=device.id in rules.registration_authorities,
             served_units=rules.units,
             on_grace=self._find_lapse(at),
@@ -189,12 +191,6 @@ class Admission:
             device=device,
             served_units=rules.units,
         )
-
-    def _session_on_revocation(self, device: DeviceRow, function: Function | None) -> SessionOnRevocation:
-        """What happens to the open session after a revocation: enrolment and control always close."""
-        if function is None:
-            return SessionOnRevocation.CLOSE
-        return self._pack.session_on_revocation(device.profile, function)
 
     def _check_function(self, device: DeviceRow, function: Function) -> None:
         """What the policy of the device's profile lets it connect for.

@@ -148,6 +148,13 @@ def check_known(found: DeviceRow | None, device_id: DeviceId) -> DeviceRow:
     return found
 
 
+def check_unit(connection: Connection, unit: UnitName) -> None:
+    """Raises Malformed(BAD_ARGUMENT) where there is no such compartment."""
+    if find_unit(connection, unit) is None:
+        msg = f"unit {unit} does not exist; add it to the plan"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, unit=str(unit))
+
+
 def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) -> DeviceRow:
     """Add a device inside a writer act.
 
@@ -159,9 +166,7 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
     if model is None:
         msg = f"model {new.model!r} is not in the inventory; add it to the plan"
         raise Malformed(Reason.BAD_ARGUMENT, msg, model=new.model)
-    if find_unit(connection, new.unit) is None:
-        msg = f"unit {new.unit} does not exist; add it to the plan"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, unit=str(new.unit))
+    check_unit(connection, new.unit)
     if not 0 < len(new.maker_serial) <= _LONGEST_SERIAL or not new.maker_serial.isprintable():
         msg = f"maker serial {new.maker_serial!r} is not 1-{_LONGEST_SERIAL} printable characters; correct it"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
@@ -169,12 +174,10 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
     _check_text("UDI", new.udi)
     _check_host_names(new.host_names)
     for name in new.host_names:
-        owner = find_host_name(connection, name, beside=HAS_ENDED)
-        if owner is not None:
+        if (owner := find_host_name(connection, name, beside=HAS_ENDED)) is not None:
             msg = f"{name} is the name of device {owner} already; give another, or decommission that one first"
             raise Conflict(Reason.ALREADY_EXISTS, msg, host_name=name, device=str(owner))
-    known = find_device_by_serial(connection, new.model, new.maker_serial)
-    if known is not None:
+    if (known := find_device_by_serial(connection, new.model, new.maker_serial)) is not None:
         msg = f"{new.model} with serial {new.maker_serial} is already in the inventory as {known.id}"
         raise Conflict(Reason.ALREADY_EXISTS, msg, device=str(known.id))
     row = DeviceRow(
@@ -258,9 +261,7 @@ def transfer_device(batch: Batch, device_id: DeviceId, unit: UnitName, *, by: st
     if DeviceState(device.state) in HAS_ENDED:
         msg = f"the device is {device.state}; only a living device changes its unit"
         raise Conflict(Reason.DEVICE_STATE, msg, state=device.state)
-    if find_unit(batch.connection, unit) is None:
-        msg = f"unit {unit} does not exist; add it to the plan"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, unit=str(unit))
+    check_unit(batch.connection, unit)
     if unit != device.unit:
         set_device_unit(batch.connection, device_id, unit, at=batch.at)
         note_device_change(batch, device_id)

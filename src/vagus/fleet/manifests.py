@@ -14,6 +14,7 @@ from typing import Any
 
 from vagus.clock import Entropy
 from vagus.errors import Conflict, Malformed
+from vagus.fleet.devices import check_unit
 from vagus.fleet.inventory_entries import device_added, record_model
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import DeviceId, UnitName
@@ -24,7 +25,6 @@ from vagus.records.devices import DeviceRow, insert_devices
 from vagus.records.engine.writer import Batch
 from vagus.records.models import MakerAnchorRow, ModelRow, find_model, put_maker_anchor
 from vagus.records.plan_rows import list_known_serials
-from vagus.records.units import find_unit
 
 FORMAT = 1
 KIND = "vagus-manifest"
@@ -180,9 +180,8 @@ class ManifestImport:
 
         With `unit` None nothing is added. Raises Malformed(BAD_ARGUMENT) for an unknown unit.
         """
-        if unit is not None and find_unit(batch.connection, unit) is None:
-            msg = f"unit {unit} does not exist; add it to the plan"
-            raise Malformed(Reason.BAD_ARGUMENT, msg, unit=str(unit))
+        if unit is not None:
+            check_unit(batch.connection, unit)
         fresh: list[MadeDevice] = []
         for model in dict.fromkeys(one.model for one in part):
             of_model = [one for one in part if one.model == model]

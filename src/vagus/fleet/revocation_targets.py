@@ -102,9 +102,13 @@ def _unknown(what: str, wanted: str, known: Iterable[AuthorityRow]) -> Conflict:
     units = {one.name for one in known if one.kind == "issuing_ca"}
     there_are = {"unit": units, "hospital": {one.partition("/")[0] for one in units}}
     found = sorted(there_are.get(what, {one.name for one in known}))
-    more = f" and {len(found) - _MOST_SHOWN} more: see `vagus ca list`" if len(found) > _MOST_SHOWN else ""
-    msg = f"there is no {what} {wanted!r}; there are {', '.join(found[:_MOST_SHOWN]) or 'none'}{more}"
+    msg = f"there is no {what} {wanted!r}; there are {_first_of(found)}"
     return Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=wanted)
+
+
+def _first_of(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_SHOWN} more: see `vagus ca list`" if len(names) > _MOST_SHOWN else ""
+    return f"{', '.join(names[:_MOST_SHOWN]) or 'none'}{more}"
 
 
 def _fits(authority: AuthorityRow, what: str, wanted: str) -> bool:
@@ -181,9 +185,8 @@ def _no_issuer(known: Iterable[AuthorityRow], text: str, reference: str) -> Malf
         msg = f"{text!r} names no authority's serial; write it as h1/icu#1:HEX, as `vagus device show` does"
         return Malformed(Reason.BAD_ARGUMENT, msg, value=text)
     there_are = [one.reference for one in known if one.name == name] or sorted({one.name for one in known})
-    more = f" and {len(there_are) - _MOST_SHOWN} more: see `vagus ca list`" if len(there_are) > _MOST_SHOWN else ""
     what = f"generation {generation} of {name}" if any(one.name == name for one in known) else f"authority {name!r}"
-    msg = f"there is no {what}, in {text!r}; there are {', '.join(there_are[:_MOST_SHOWN]) or 'none'}{more}"
+    msg = f"there is no {what}, in {text!r}; there are {_first_of(there_are)}"
     return Malformed(Reason.BAD_ARGUMENT, msg, value=text)
 
 
