@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulator.installation import BY, ICU, Installation
+from tests.simulator.refusals import refuses
 from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, Unavailable
 from vagus.reasons import Reason
@@ -80,6 +81,5 @@ def test_an_authority_of_which_every_generation_is_over_is_none_to_wait_for(buil
 
 def test_an_authority_that_was_never_certified_asks_for_its_ceremony(installation: Installation) -> None:
     installation.hierarchy.request(ICU, by=BY)
-    with pytest.raises(Conflict) as refusal:
+    with refuses(Conflict, Reason.CEREMONY_NEEDED):
         installation.issuers("h1/icu")
-    assert refusal.value.reason is Reason.CEREMONY_NEEDED

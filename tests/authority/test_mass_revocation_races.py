@@ -13,6 +13,7 @@ from sqlalchemy.engine import Engine
 
 from tests.postgres import fresh_database, postgres_server
 from tests.simulator.installation import Installation, new_installation
+from tests.simulator.refusals import refuses
 from vagus.authority import mass_revocation
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
@@ -122,8 +123,7 @@ def states(house: Installation, fleet: list[IssuedCertificate]) -> list[str]:
 
 def steps_of(house: Installation, issuers: OpenIssuers, act: str) -> list[int]:
     """The serials in the order in which the sequence has them."""
-    with house.database.reading() as connection:
-        found = list_events(connection, issuers["h1/icu"].authority_id, after=0)
+    found = house.read(list_events, issuers["h1/icu"].authority_id, after=0)
     return [one.serial for one in found if one.act == act]
 
 
@@ -367,9 +367,7 @@ def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(
             thread.start()
         for thread in threads:
             thread.join(60)
-    with house.database.reading() as connection:
-        row = find_plan(connection, plan.id)
-    assert row is not None
+    row = house.find(find_plan, plan.id)
     assert (row.state, row.done) == (DONE, 30)
     assert steps_of(house, issuers, REVOKE) == [one.serial for one in fleet]
 
@@ -399,10 +397,7 @@ def _in_between(act: Callable[[], object]) -> Callable[[RevocationPlanRow], None
 
 
 def _plan(house: Installation, plan_id: int) -> RevocationPlanRow:
-    with house.database.reading() as connection:
-        row = find_plan(connection, plan_id)
-    assert row is not None
-    return row
+    return house.find(find_plan, plan_id)
 
 
 def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_refused(
@@ -415,9 +410,8 @@ def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_r
             other = MassRevocation(house.pack, database, writer, house.clock)
             assert other.run(plan.id, by=BOB).stage == 1
 
-    with pytest.raises(Conflict) as refusal:
+    with refuses(Conflict, Reason.DEVICE_STATE) as refusal:
         acts(house).run(plan.id, by=ALICE, stop=_in_between(overtake))
-    assert refusal.value.reason is Reason.DEVICE_STATE
     assert "was proposed at stage 1 of 3 when it was read and is paused at stage 2 of 3" in refusal.value.message
     row = _plan(house, plan.id)
     assert (row.state, row.stage, row.done) == (PAUSED, 1, 1), "no operator has seen it before the second stage"
@@ -431,9 +425,8 @@ def test_a_pause_between_reading_and_beginning_holds_the_stage(
 ) -> None:
     plan = propose(house, issuers, stages=(10,))
     assert acts(house).run(plan.id, by=ALICE).state == PAUSED
-    with pytest.raises(Conflict) as refusal:
+    with refuses(Conflict, Reason.DEVICE_STATE):
         acts(house).run(plan.id, by=ALICE, stop=_in_between(lambda: acts(house).pause(plan.id, by=BOB)))
-    assert refusal.value.reason is Reason.DEVICE_STATE
     row = _plan(house, plan.id)
     assert (row.state, row.done, row.stopped_because) == (PAUSED, 1, PAUSED_BY_OPERATOR)
     assert acts(house).run(plan.id, by=ALICE).state == DONE, "an operator who has seen the pause may end it"
@@ -451,9 +444,7 @@ def test_a_runner_that_died_after_its_search_is_followed_by_one_that_searches_ag
     plan = propose(house, issuers, HOLD)
     with pytest.raises(Died):
         Overtaken(house, at_step(3, die)).run(plan.id, by=ALICE)
-    with house.database.reading() as connection:
-        row = find_plan(connection, plan.id)
-    assert row is not None
+    row = house.find(find_plan, plan.id)
     assert (row.state, row.done, row.position) == (RUNNING, 6, fleet[5].leaf_index)
     house.revocations.hold(*name(fleet[7]), by=BOB).result()
     assert acts(house).run(plan.id, by=BOB).done == 9

@@ -106,9 +106,7 @@ def test_a_device_that_is_named_is_locked_out_whatever_lives_of_it(
     house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
 ) -> None:
     house.revocations.revoke(*name(fleet[0]), LESS, by=ALICE).result()
-    with house.database.reading() as connection:
-        row = rows.find_by_leaf(connection, fleet[0].leaf_index)
-    assert row is not None
+    row = house.find(rows.find_by_leaf, fleet[0].leaf_index)
     locked: list[str] = []
 
     def lock_out(_batch: Batch, device: str, _by: str) -> None:

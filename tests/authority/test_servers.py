@@ -14,6 +14,7 @@ from cryptography import x509
 from tests.postgres import fresh_database, postgres_server
 from tests.simulator.installation import BY, Installation, new_installation
 from tests.simulator.queries import list_key_ids
+from tests.simulator.refusals import refuses
 from vagus.authority.crls.publisher import CrlPublisher, forget_future_dates
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.errors import Unavailable
@@ -121,10 +122,8 @@ def test_two_servers_issue_revoke_and_publish_together(tmp_path: Path, url: str)
             issuer = first.issuers("h1/icu")["h1/icu"]
             first.publisher.publish_due(issuer)
             assert_all_grow(first)
-            with first.database.reading() as connection:
-                newest = rows.find_publication(connection, issuer.authority_id, 0)
-                events = revocation_rows.list_events(connection, issuer.authority_id, after=0)
-            assert newest is not None
+            newest = first.find(rows.find_publication, issuer.authority_id, 0)
+            events = first.read(revocation_rows.list_events, issuer.authority_id, after=0)
             assert {entry.serial_number for entry in x509.load_der_x509_crl(newest.crl_der)} == set(revoked)
             assert [event.sequence for event in events] == list(range(1, len(revoked) + 1))
             assert RevocationFollower(second.database, second.clock).position == len(revoked)
@@ -262,9 +261,8 @@ def test_a_server_without_the_key_leaves_the_crls_to_one_with_the_key(tmp_path: 
             CrlPublisher(first.pack, first.database, first.writer, first.clock, folder=None, holder=holder)
             for holder in ("one", "two")
         )
-        with pytest.raises(Unavailable) as refusal:
+        with refuses(Unavailable, Reason.KEY_NOT_OPEN):
             one.publish_due(broken)
-        assert refusal.value.reason is Reason.KEY_NOT_OPEN
         first.advance(seconds=1)
         with pytest.raises(Unavailable) as again_refused:
             one.publish_due(broken)

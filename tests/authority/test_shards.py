@@ -84,12 +84,10 @@ def test_a_restart_goes_on_in_the_shard_that_has_room_though_the_next_one_has_be
     monkeypatch.setattr(shards, "SHARD_PLACES", 200)
     ca = authority_id(built)
     fill(built, ShardPlan(ca), 185)
-    with built.database.reading() as connection:
-        assert rows.list_shards(connection, ca) == (0, 1)
-        assert load_shard_plan(connection, ca).current == 0
+    assert built.read(rows.list_shards, ca) == (0, 1)
+    assert built.read(load_shard_plan, ca).current == 0
     fill(built, ShardPlan(ca), 10)
-    with built.database.reading() as connection:
-        assert load_shard_plan(connection, ca).current == 1, "every place of the first is given out"
+    assert built.read(load_shard_plan, ca).current == 1, "every place of the first is given out"
 
 
 def test_two_servers_fill_one_shard_together(built: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,16 +98,14 @@ def test_two_servers_fill_one_shard_together(built: Installation, monkeypatch: p
         found += fill(built, one, 250) + fill(built, other, 250)
     counts = [found.count(shard) for shard in range(5)]
     assert all(count <= 1000 + 2 * BLOCK for count in counts)
-    with built.database.reading() as connection:
-        assert max(rows.list_shards(connection, authority_id(built))) >= 3
+    assert max(built.read(rows.list_shards, authority_id(built))) >= 3
 
 
 def test_a_restart_goes_on_from_the_table(built: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_PLACES", 500)
     fill(built, ShardPlan(authority_id(built)), 500)
-    with built.database.reading() as connection:
-        assert load_shard_plan(connection, authority_id(built)).current == 1
-        assert load_shard_plan(connection, 99).current == 0
+    assert built.read(load_shard_plan, authority_id(built)).current == 1
+    assert built.read(load_shard_plan, 99).current == 0
 
 
 @pytest.mark.parametrize("what", ["act", "batch"])
@@ -132,9 +128,8 @@ def test_a_block_that_was_undone_is_taken_again_before_a_certificate_uses_it(
         built.writer.submit(undone).result()
     issued = built.issue(issuers)
     built.settle()
-    with built.database.reading() as connection:
-        assert rows.list_shards(connection, issuer.authority_id) == (0, 1, 2)
-        assert rows.count_places(connection, issuer.authority_id, 1) == BLOCK
+    assert built.read(rows.list_shards, issuer.authority_id) == (0, 1, 2)
+    assert built.read(rows.count_places, issuer.authority_id, 1) == BLOCK
     built.revocations.revoke(issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by="operator:x").result()
     built.publisher.publish_due(issuer)
     for name in ("1.crl", "complete.crl"):
@@ -156,8 +151,7 @@ def test_acts_of_one_batch_share_a_block_and_its_commit_is_checked_once(
     monkeypatch.setattr(rows, "count_places", noting)
     for _ in range(5):
         fill(built, plan, 3)
-    with built.database.reading() as connection:
-        assert count(connection, authority_id(built), 0) == BLOCK
+    assert built.read(count, authority_id(built), 0) == BLOCK
     assert asked.count(0) == 2 + 1, "in the batch that took it at each note, then once"
 
 

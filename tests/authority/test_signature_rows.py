@@ -58,8 +58,7 @@ def test_what_is_signed_while_the_writer_is_busy_shares_one_act(built: Installat
     built.settle()
     assert counting.submitted == 1
     assert states(built, leaves) == {rows.ISSUED}
-    with built.database.reading() as connection:
-        assert rows.load_bytes(connection, leaves[3])[1] == b"certificate %d" % leaves[3]
+    assert built.read(rows.load_bytes, leaves[3])[1] == b"certificate %d" % leaves[3]
 
 
 def test_an_overloaded_writer_is_asked_again_with_the_next_signature(built: Installation) -> None:
@@ -80,5 +79,4 @@ def test_the_first_signature_of_a_leaf_stays(built: Installation) -> None:
     built.settle()
     signed.add(leaf, b"second")
     built.settle()
-    with built.database.reading() as connection:
-        assert rows.load_bytes(connection, leaf)[1] == b"first"
+    assert built.read(rows.load_bytes, leaf)[1] == b"first"

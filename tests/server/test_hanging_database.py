@@ -115,8 +115,7 @@ def test_a_status_node_goes_on_over_a_database_that_does_not_respond(hanging: tu
     built.settle()
     built.publisher.publish_due(issuer)
     follower = RevocationFollower(built.database, built.clock)
-    with built.database.reading() as connection:
-        responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
+    responders = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
     desk = OcspResponses(built.database, follower, built.pack.ocsp, responders)
     lists = PublishedCrls(built.database, built.clock, fresh_seconds=FRESH_SECONDS)
     app = status_app(publications=lists, ocsp=OcspReplies(desk, built.clock, timedelta(seconds=60)))

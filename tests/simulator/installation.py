@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tests.simulator.orders import order_for
 from vagus.authority.ceremony import Ceremony, CeremonyReport
@@ -22,7 +22,7 @@ from vagus.policy.packs import load_pack
 from vagus.policy.plans import AuthorityKind, PlannedAuthority
 from vagus.policy.values import PolicyPack
 from vagus.records.authorities import slug_of
-from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.database import Connection, Database, open_database
 from vagus.records.engine.writer import Writer
 from vagus.records.installation import InstallationRow, insert_installation
 from vagus.testing import FrozenClock, SeededEntropy
@@ -50,6 +50,9 @@ INFRA = PlannedAuthority(
     "h1/infra", AuthorityKind.INFRASTRUCTURE_CA, "root", "Hospital 1", "Infra", "Infra CA", None, None, False
 )
 EVERY = (ROOT, H1, ICU, ER, SDC, INFRA)
+
+_Arguments = ParamSpec("_Arguments")
+_Found = TypeVar("_Found")
 
 
 class Installation:
@@ -140,6 +143,27 @@ class Installation:
         """A certificate of a new device."""
         order = self.order(unit=unit, **{"request_id": f"r{self.entropy(6).hex()}", **changes})
         return self.issuance().issue_now(order, issuers[f"h1/{unit}"])
+
+    def read(
+        self,
+        query: Callable[Concatenate[Connection, _Arguments], _Found],
+        *args: _Arguments.args,
+        **named: _Arguments.kwargs,
+    ) -> _Found:
+        """What a query of the records finds, in a reading of its own."""
+        with self.database.reading() as connection:
+            return query(connection, *args, **named)
+
+    def find(
+        self,
+        query: Callable[Concatenate[Connection, _Arguments], _Found | None],
+        *args: _Arguments.args,
+        **named: _Arguments.kwargs,
+    ) -> _Found:
+        """The same for a query that must find something."""
+        found = self.read(query, *args, **named)
+        assert found is not None
+        return found
 
     def settle(self) -> None:
         """Wait until every act submitted so far is on the disk."""

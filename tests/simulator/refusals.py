@@ -1,13 +1,27 @@
-"""The reason for which a call is refused, for tests that expect a refusal."""
+"""The refusal of a call, for tests that expect one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import pytest
 
 from vagus.errors import VagusError
 from vagus.reasons import Reason
+
+_Error = TypeVar("_Error", bound=VagusError)
+
+
+@contextmanager
+def refuses(
+    kind: type[_Error] | tuple[type[_Error], ...], reason: Reason, match: str | None = None
+) -> Iterator[pytest.ExceptionInfo[_Error]]:
+    """Expect an error of this kind, with this reason, from the block."""
+    with pytest.raises(kind, match=match) as refusal:
+        yield refusal
+    assert refusal.value.reason is reason
 
 
 def reason_of(

@@ -11,6 +11,7 @@ import pytest
 
 from tests.simulator.certificates import authority, pump, server_credential, stranger
 from tests.simulator.listeners import Client, Door, PlainClient, Served, serving, wait_until
+from tests.simulator.refusals import refuses
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.tcp_relay import AdmittedStream
 from vagus.endpoints.http import Receive, Scope, Send, read_body, send_response
@@ -182,9 +183,8 @@ class TestManyListeners:
 
     def test_a_specification_that_makes_no_sense_is_refused(self, door: Door) -> None:
         for wrong in ({"app": None}, {"tls": None}, {"stream": lambda _: asyncio.Protocol()}):
-            with pytest.raises(Misconfigured) as refusal:
+            with refuses(Misconfigured, Reason.BAD_SETTINGS):
                 gate(door, **wrong)
-            assert refusal.value.reason is Reason.BAD_SETTINGS
         with pytest.raises(Misconfigured, match="name of another"), serving(gate(door), gate(door)):
             pass
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.simulator.certificates import server_credential
 from tests.simulator.listeners import PATIENCE, PlainClient, Served, serving, wait_until
+from tests.simulator.refusals import refuses
 from tests.simulator.status_listeners import (
     AGE,
     LAST,
@@ -665,6 +666,5 @@ class TestConnections:
 
 def test_the_cache_serves_plain_http_alone(status: StatusHouse) -> None:
     tls = ServerContext(server_credential(), ServerTls())
-    with pytest.raises(Misconfigured) as refusal:
+    with refuses(Misconfigured, Reason.BAD_SETTINGS):
         ListenerSpec("status", "127.0.0.1", 0, app=status.app, ocsp_cache=status.ready, tls=tls)
-    assert refusal.value.reason is Reason.BAD_SETTINGS

@@ -129,9 +129,7 @@ def test_a_delta_that_is_too_large_is_replaced_by_a_new_base(
     full = publish(built, issuer)
     with pytest.raises(x509.ExtensionNotFound):
         full.extensions.get_extension_for_class(x509.FreshestCRL)
-    with built.database.reading() as connection:
-        row = find_delta(connection, issuer.authority_id, 0)
-    assert row is not None
+    row = built.find(find_delta, issuer.authority_id, 0)
     assert (row.base_number, row.crl_der) == (number(full), None)
 
 

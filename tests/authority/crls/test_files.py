@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 
 from tests.simulator.installation import BY, Installation
+from tests.simulator.refusals import refuses
 from vagus.authority.crls import deltas
 from vagus.authority.crls import files as crl_files
 from vagus.authority.crls.files import CrlFiles, CrlPlace, read_number, write_public
@@ -53,10 +54,7 @@ def listed(folder: Path, name: str = "0.crl") -> set[int]:
 
 
 def newest(built: Installation, issuer: Issuer, shard: int = 0) -> Publication:
-    with built.database.reading() as connection:
-        found = find_publication(connection, issuer.authority_id, shard)
-    assert found is not None
-    return found
+    return built.find(find_publication, issuer.authority_id, shard)
 
 
 def keep(built: Installation, publication: Publication) -> None:
@@ -238,9 +236,8 @@ def test_no_older_crl_replaces_a_newer_file_of_the_same_authority(
     assert place_of(issuer, 0) not in files.find_outdated()
     for fresh in (files, CrlFiles(built.database, tmp_path)):  # of this process, and of one that begins now
         assert fresh.find_newer() == (place_of(issuer, 0),)
-        with pytest.raises(Conflict) as refusal:
+        with refuses(Conflict, Reason.RESTORE_UNSETTLED):
             fresh.write(place_of(issuer, 0))
-        assert refusal.value.reason is Reason.RESTORE_UNSETTLED
         assert listed(tmp_path) == {issued.serial}
 
 
@@ -304,9 +301,8 @@ def test_the_number_of_a_crl_is_read_without_its_entries(
             assert read_number(content) == decode_crl(content).number
         revoke(built, built.issue(issuers))
         built.advance(seconds=1)
-    with pytest.raises(Malformed) as refusal:
+    with refuses(Malformed, Reason.NON_DER):
         read_number(content[:-1])
-    assert refusal.value.reason is Reason.NON_DER
 
 
 def test_a_delta_without_a_row_is_no_file(

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.simulator.installation import BY, STATUS_URL, Installation
+from tests.simulator.refusals import refuses
 from vagus.authority.crls.foreign import (
     MAX_NUMBER,
     CombinedEntry,
@@ -63,8 +64,7 @@ def make(built: Installation) -> MakeList:
 
 
 def authorities(built: Installation) -> tuple[AuthorityRow, ...]:
-    with built.database.reading() as connection:
-        return list_authorities(connection)
+    return built.read(list_authorities)
 
 
 def said(*lists: ForeignCrl, home: int | None = None) -> dict[int, CombinedEntry]:
@@ -140,8 +140,7 @@ def test_a_certificate_goes_into_the_shard_that_names_it_else_into_every_one(
         assert count_places(connection, icu.id, EVERY_SHARD) == 1
     # a later CRL shows it
     settle(built, make(0, 2, {}), make(2, 2, both))
-    with built.database.reading() as connection:
-        assert find_known_shard(connection, icu, Y) == 2
+    assert built.read(find_known_shard, icu, Y) == 2
 
 
 def test_a_reason_that_says_more_is_taken_over_and_one_that_says_less_is_no_news(
@@ -154,9 +153,8 @@ def test_a_reason_that_says_more_is_taken_over_and_one_that_says_less_is_no_news
 
 
 def test_a_crl_that_another_key_signed_is_of_none_of_the_authorities(built: Installation, make: MakeList) -> None:
-    with pytest.raises(NotTrusted) as refusal:
+    with refuses(NotTrusted, Reason.CRL_INVALID):
         read_foreign_crl(make(0, 1, {}).crl.der, authorities(built))
-    assert refusal.value.reason is Reason.CRL_INVALID
 
 
 def test_a_number_that_leaves_no_room_is_refused_with_the_limit(built: Installation) -> None:
@@ -170,7 +168,6 @@ def test_a_number_that_leaves_no_room_is_refused_with_the_limit(built: Installat
     signer = old.certificate.public_bytes(Encoding.DER)
     check_signer(decode_crl(old.revocation_list(MAX_NUMBER, {})), signer)
     for number in (MAX_NUMBER + 1, 1 << 100):
-        with pytest.raises(LimitExceeded) as refusal:
+        with refuses(LimitExceeded, Reason.TOO_LARGE) as refusal:
             check_signer(decode_crl(old.revocation_list(number, {})), signer)
-        assert refusal.value.reason is Reason.TOO_LARGE
         assert (refusal.value.facts["limit"], refusal.value.facts["value"]) == (MAX_NUMBER, number)
