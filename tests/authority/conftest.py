@@ -22,6 +22,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 @pytest.fixture
 def built(installation: Installation) -> Installation:
-    """Root, three branches and two units, certified."""
+    """Root, three branches and two units, certified; the units' authorities are open."""
     installation.build()
+    assert installation.units
     return installation

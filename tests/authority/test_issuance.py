@@ -18,7 +18,6 @@ from tests.simulator.installation import BY, GROUP, ICU, STATUS_URL, Installatio
 from tests.simulator.orders import new_public_key, public_key_of
 from tests.simulator.refusals import refuses
 from vagus.authority.issuance import Issuance, IssuanceToken, IssuedCertificate
-from vagus.authority.issuers import OpenIssuers
 from vagus.errors import Conflict, PolicyRefusal, Refused
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.signing import Purpose
@@ -33,11 +32,6 @@ from vagus.x509.crls.building import RevocationReason
 from vagus.x509.keys import decode_public_key
 
 
-@pytest.fixture
-def issuers(built: Installation) -> OpenIssuers:
-    return built.issuers("h1/icu", "h1/er")
-
-
 def record(built: Installation, issuance: Issuance, order_id: str = "r1") -> IssuanceToken:
     order = built.order(request_id=order_id)
     token = issuance.commit(issuance.prepare(order, built.issuers("h1/icu")["h1/icu"])).result()
@@ -45,9 +39,9 @@ def record(built: Installation, issuance: Issuance, order_id: str = "r1") -> Iss
     return token
 
 
-def test_a_device_gets_what_profile_and_inventory_say(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_device_gets_what_profile_and_inventory_say(built: Installation) -> None:
     order = built.order()
-    issued = built.issuance().issue_now(order, issuers["h1/icu"])
+    issued = built.issuance().issue_now(order, built.icu)
     certificate = x509.load_der_x509_certificate(issued.der)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
@@ -57,15 +51,13 @@ def test_a_device_gets_what_profile_and_inventory_say(built: Installation, issue
     assert certificate.serial_number.to_bytes(20, "big")[0] & 0xC0 == 0x40
     assert built.clock.now() - certificate.not_valid_before_utc == timedelta(hours=1)
     assert certificate.not_valid_after_utc - built.clock.now() == timedelta(days=730)
-    issuer = x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der)
+    issuer = x509.load_der_x509_certificate(built.icu.certificate_der)
     certificate.verify_directly_issued_by(issuer)
     assert certificate.issuer.public_bytes() == issuer.subject.public_bytes()
 
 
-def test_the_row_carries_the_index_of_its_ledger_entry_and_the_leaf_commits_to_the_tbs(
-    built: Installation, issuers: OpenIssuers
-) -> None:
-    issued = built.issue(issuers)
+def test_the_row_carries_the_index_of_its_ledger_entry_and_the_leaf_commits_to_the_tbs(built: Installation) -> None:
+    issued = built.issue()
     built.settle()
     with built.database.reading() as connection:
         row = rows.find_by_leaf(connection, issued.leaf_index)
@@ -84,38 +76,36 @@ def test_the_row_carries_the_index_of_its_ledger_entry_and_the_leaf_commits_to_t
     assert row.fingerprint == hashlib.sha256(issued.der).digest()
 
 
-def test_a_repeated_request_id_gives_the_same_certificate(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_repeated_request_id_gives_the_same_certificate(built: Installation) -> None:
     order = built.order(request_id="again")
-    first = built.issuance().issue_now(order, issuers["h1/icu"])
+    first = built.issuance().issue_now(order, built.icu)
     built.settle()
     built.advance(days=2)
-    again = built.issuance().issue_now(order, issuers["h1/icu"])
+    again = built.issuance().issue_now(order, built.icu)
     assert (again.der, again.leaf_index, again.serial) == (first.der, first.leaf_index, first.serial)
 
 
-def test_a_repeated_request_id_signs_the_same_tbs_when_only_the_intent_exists(
-    built: Installation, issuers: OpenIssuers
-) -> None:
+def test_a_repeated_request_id_signs_the_same_tbs_when_only_the_intent_exists(built: Installation) -> None:
     issuance, order = built.issuance(), built.order(request_id="again")
-    lost = issuance.commit(issuance.prepare(order, issuers["h1/icu"])).result()
+    lost = issuance.commit(issuance.prepare(order, built.icu)).result()
     assert isinstance(lost, IssuanceToken)
     built.advance(minutes=5)
-    again = built.issuance().issue_now(order, issuers["h1/icu"])
+    again = built.issuance().issue_now(order, built.icu)
     assert issuance.issue(lost).der == again.der
 
 
-def test_a_request_id_serves_one_order_alone(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_request_id_serves_one_order_alone(built: Installation) -> None:
     order = built.order(request_id="mine")
-    built.issuance().issue_now(order, issuers["h1/icu"])
+    built.issuance().issue_now(order, built.icu)
     for other in (
         replace(order, public_key=new_public_key()),
         replace(order, owner="device:other", public_key=order.public_key),
         replace(order, profile="imaging"),
     ):
         with refuses(Conflict, Reason.ALREADY_EXISTS):
-            built.issuance().issue_now(other, issuers["h1/icu"])
+            built.issuance().issue_now(other, built.icu)
     with pytest.raises(Conflict):
-        built.issuance().issue_now(replace(order, dns_names=(f"{order.device_id}.er.h1.{GROUP}",)), issuers["h1/er"])
+        built.issuance().issue_now(replace(order, dns_names=(f"{order.device_id}.er.h1.{GROUP}",)), built.er)
 
 
 # tokens
@@ -162,46 +152,44 @@ def test_of_many_threads_with_one_token_one_signs(built: Installation) -> None:
 # keys
 
 
-def test_a_key_belongs_to_one_owner_for_ever(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_key_belongs_to_one_owner_for_ever(built: Installation) -> None:
     order = built.order()
-    built.issuance().issue_now(order, issuers["h1/icu"])
+    built.issuance().issue_now(order, built.icu)
     twin = built.order(request_id="r2", public_key=order.public_key)
     with refuses(Conflict, Reason.KEY_REUSE):
-        built.issuance().issue_now(twin, issuers["h1/icu"])
-    assert built.issuance().issue_now(replace(order, request_id="r3"), issuers["h1/icu"]).der, "its owner may"
+        built.issuance().issue_now(twin, built.icu)
+    assert built.issuance().issue_now(replace(order, request_id="r3"), built.icu).der, "its owner may"
 
 
-def test_a_compromised_key_is_never_certified_again(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_compromised_key_is_never_certified_again(built: Installation) -> None:
     order = built.order()
-    issued = built.issuance().issue_now(order, issuers["h1/icu"])
+    issued = built.issuance().issue_now(order, built.icu)
     authority_id = issued.issuer.authority_id
     built.revocations.revoke(authority_id, issued.serial, RevocationReason.KEY_COMPROMISE, by="operator:x").result()
     with refuses(Conflict, Reason.KEY_BLOCKED):
-        built.issuance().issue_now(replace(order, request_id="r2"), issuers["h1/icu"])
+        built.issuance().issue_now(replace(order, request_id="r2"), built.icu)
 
 
-def test_no_device_gets_the_key_of_an_authority(built: Installation, issuers: OpenIssuers) -> None:
-    authority_key = decode_public_key(issuers["h1/er"].facts.spki_der)
+def test_no_device_gets_the_key_of_an_authority(built: Installation) -> None:
+    authority_key = decode_public_key(built.er.facts.spki_der)
     with refuses(Conflict, Reason.KEY_REUSE):
-        built.issuance().issue_now(built.order(public_key=authority_key), issuers["h1/icu"])
+        built.issuance().issue_now(built.order(public_key=authority_key), built.icu)
 
 
-def test_a_leaked_key_that_was_blocked_before_anyone_showed_it_is_refused(
-    built: Installation, issuers: OpenIssuers
-) -> None:
+def test_a_leaked_key_that_was_blocked_before_anyone_showed_it_is_refused(built: Installation) -> None:
     order = built.order()
     built.writer.submit(
         lambda batch: key_rows.block_key(batch.connection, order.public_key.spki_sha256, "rule:leaked", at=batch.at)
     ).result()
     with refuses(Conflict, Reason.KEY_BLOCKED):
-        built.issuance().issue_now(order, issuers["h1/icu"])
+        built.issuance().issue_now(order, built.icu)
 
 
-def test_weak_keys_are_refused_before_anything_is_written(built: Installation, issuers: OpenIssuers) -> None:
+def test_weak_keys_are_refused_before_anything_is_written(built: Installation) -> None:
     small = rsa.generate_private_key(65537, 2048).public_key()
     der = small.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     with refuses(Refused, Reason.UNSUPPORTED_ALGORITHM):
-        built.issuance().prepare(built.order(public_key=decode_public_key(der)), issuers["h1/icu"])
+        built.issuance().prepare(built.order(public_key=decode_public_key(der)), built.icu)
     with refuses(Refused, Reason.WEAK_KEY):
         built.order(public_key=public_key_of(ec.generate_private_key(ec.SECP224R1())))
 
@@ -209,69 +197,63 @@ def test_weak_keys_are_refused_before_anything_is_written(built: Installation, i
 # policy
 
 
-def test_a_lifetime_beyond_the_profile_is_refused_with_both_numbers(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_lifetime_beyond_the_profile_is_refused_with_both_numbers(built: Installation) -> None:
     with refuses(PolicyRefusal, Reason.LIFETIME_TOO_LONG, match=r"1096d.*1095d"):
-        built.issuance().prepare(built.order(lifetime=timedelta(days=1096)), issuers["h1/icu"])
-    assert built.issuance().prepare(built.order(lifetime=timedelta(days=1095)), issuers["h1/icu"])
+        built.issuance().prepare(built.order(lifetime=timedelta(days=1096)), built.icu)
+    assert built.issuance().prepare(built.order(lifetime=timedelta(days=1095)), built.icu)
 
 
 @pytest.mark.parametrize("lifetime", [timedelta(), timedelta(days=-1)])
-def test_a_lifetime_of_nothing_is_refused(built: Installation, issuers: OpenIssuers, lifetime: timedelta) -> None:
+def test_a_lifetime_of_nothing_is_refused(built: Installation, lifetime: timedelta) -> None:
     with refuses(PolicyRefusal, Reason.POLICY_VIOLATION):
-        built.issuance().prepare(built.order(lifetime=lifetime), issuers["h1/icu"])
+        built.issuance().prepare(built.order(lifetime=lifetime), built.icu)
 
 
-def test_a_certificate_that_would_outlive_its_issuer_is_refused_with_the_date(
-    built: Installation, issuers: OpenIssuers
-) -> None:
-    end = issuers["h1/icu"].facts.not_after
+def test_a_certificate_that_would_outlive_its_issuer_is_refused_with_the_date(built: Installation) -> None:
+    end = built.icu.facts.not_after
     assert end is not None
     built.clock.set(end - timedelta(days=730, seconds=-1))
     with refuses(PolicyRefusal, Reason.OUTLIVES_ISSUER, match=f"ends on {end:%Y-%m-%d}"):
-        built.issuance().prepare(built.order(), issuers["h1/icu"])
+        built.issuance().prepare(built.order(), built.icu)
     built.clock.set(end - timedelta(days=730))
-    assert built.issuance().prepare(built.order(), issuers["h1/icu"])
+    assert built.issuance().prepare(built.order(), built.icu)
 
 
 @pytest.mark.parametrize(
     ("profile", "reason"),
     [("nothing", Reason.POLICY_VIOLATION), ("issuing-ca", Reason.POLICY_VIOLATION), ("root", Reason.POLICY_VIOLATION)],
 )
-def test_an_online_authority_certifies_no_authority(
-    built: Installation, issuers: OpenIssuers, profile: str, reason: Reason
-) -> None:
+def test_an_online_authority_certifies_no_authority(built: Installation, profile: str, reason: Reason) -> None:
     with refuses(PolicyRefusal, reason):
-        built.issuance().prepare(built.order(profile=profile), issuers["h1/icu"])
+        built.issuance().prepare(built.order(profile=profile), built.icu)
 
 
-def test_a_name_outside_the_issuers_subtree_is_refused_by_a_lint(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_name_outside_the_issuers_subtree_is_refused_by_a_lint(built: Installation) -> None:
     order = built.order(unit="er")
     with refuses(PolicyRefusal, Reason.LINT):
-        built.issuance().prepare(order, issuers["h1/icu"])
-    assert built.issuance().prepare(order, issuers["h1/er"])
+        built.issuance().prepare(order, built.icu)
+    assert built.issuance().prepare(order, built.er)
 
 
 @pytest.mark.parametrize("request_id", ["", "x" * 101])
-def test_a_request_id_has_a_bound(built: Installation, issuers: OpenIssuers, request_id: str) -> None:
+def test_a_request_id_has_a_bound(built: Installation, request_id: str) -> None:
     with refuses(PolicyRefusal, Reason.BAD_ARGUMENT):
-        built.issuance().prepare(built.order(request_id=request_id), issuers["h1/icu"])
+        built.issuance().prepare(built.order(request_id=request_id), built.icu)
 
 
 @pytest.mark.parametrize("state", [authority_rows.RETIRED, authority_rows.REVOKED, authority_rows.REQUESTED])
-def test_an_authority_that_is_not_active_issues_nothing_new(
-    built: Installation, issuers: OpenIssuers, state: str
-) -> None:
-    issuer = issuers["h1/icu"]
+def test_an_authority_that_is_not_active_issues_nothing_new(built: Installation, state: str) -> None:
+    issuer = built.icu
     built.writer.submit(
         lambda batch: authority_rows.set_authority_state(batch.connection, issuer.authority_id, state)
     ).result()
     with refuses(Conflict, Reason.AUTHORITY_IN_USE):
-        built.issue(issuers)
+        built.issue()
 
 
-def test_a_refused_record_writes_nothing(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_refused_record_writes_nothing(built: Installation) -> None:
     order = built.order()
-    built.issuance().issue_now(order, issuers["h1/icu"])
+    built.issuance().issue_now(order, built.icu)
     built.settle()
 
     def size() -> int:
@@ -280,7 +262,7 @@ def test_a_refused_record_writes_nothing(built: Installation, issuers: OpenIssue
 
     before = size()
     with pytest.raises(Conflict):
-        built.issuance().issue_now(built.order(request_id="r2", public_key=order.public_key), issuers["h1/icu"])
+        built.issuance().issue_now(built.order(request_id="r2", public_key=order.public_key), built.icu)
     assert size() == before
     assert built.read(rows.find_by_request, "r2") is None
 
@@ -301,43 +283,39 @@ def killed_at(point: str, built: Installation) -> Issuance:
 
 
 @pytest.mark.parametrize("point", ["intent-committed", "signed"])
-def test_an_intent_that_a_crash_left_open_is_signed_at_start(
-    built: Installation, issuers: OpenIssuers, point: str
-) -> None:
+def test_an_intent_that_a_crash_left_open_is_signed_at_start(built: Installation, point: str) -> None:
     order = built.order(request_id="cut")
     with pytest.raises(Killed):
-        killed_at(point, built).issue_now(order, issuers["h1/icu"])
+        killed_at(point, built).issue_now(order, built.icu)
     row = built.find(rows.find_by_request, "cut")
     assert row.state == rows.INTENDED
-    report = built.issuance().settle(issuers)
+    report = built.issuance().settle(built.units)
     assert (report.signed, report.revoked, report.left) == ((row.leaf_index,), (), ())
-    assert built.issuance().settle(issuers).signed == ()
-    again = built.issuance().issue_now(order, issuers["h1/icu"])
+    assert built.issuance().settle(built.units).signed == ()
+    again = built.issuance().issue_now(order, built.icu)
     assert x509.load_der_x509_certificate(again.der).serial_number == row.serial
     assert again.leaf_index == row.leaf_index
 
 
-def test_an_intent_of_a_revoked_authority_is_revoked_at_start(built: Installation, issuers: OpenIssuers) -> None:
+def test_an_intent_of_a_revoked_authority_is_revoked_at_start(built: Installation) -> None:
     with pytest.raises(Killed):
-        killed_at("intent-committed", built).issue_now(built.order(request_id="cut"), issuers["h1/icu"])
-    authority_id = issuers["h1/icu"].authority_id
+        killed_at("intent-committed", built).issue_now(built.order(request_id="cut"), built.icu)
+    authority_id = built.icu.authority_id
     built.writer.submit(
         lambda batch: authority_rows.set_authority_state(batch.connection, authority_id, authority_rows.REVOKED)
     ).result()
-    assert len(built.issuance().settle(issuers).revoked) == 1
+    assert len(built.issuance().settle(built.units).revoked) == 1
     row = built.find(rows.find_by_request, "cut")
     assert row.state == rows.REVOKED
 
 
-def test_an_intent_that_was_held_is_signed_at_start_and_good_once_it_is_released(
-    built: Installation, issuers: OpenIssuers
-) -> None:
+def test_an_intent_that_was_held_is_signed_at_start_and_good_once_it_is_released(built: Installation) -> None:
     with pytest.raises(Killed):
-        killed_at("signed", built).issue_now(built.order(request_id="cut"), issuers["h1/icu"])
+        killed_at("signed", built).issue_now(built.order(request_id="cut"), built.icu)
     row = built.find(rows.find_by_request, "cut")
     built.revocations.hold(row.authority_id, row.serial, by=BY).result()
-    assert built.issuance().settle(issuers).signed == (row.leaf_index,)
-    assert built.issuance().settle(issuers).signed == ()
+    assert built.issuance().settle(built.units).signed == (row.leaf_index,)
+    assert built.issuance().settle(built.units).signed == ()
     settled = built.find(rows.find_by_leaf, row.leaf_index)
     assert (settled.state, settled.fingerprint is not None) == (rows.HELD, True)
     built.revocations.release(row.authority_id, row.serial, by=BY).result()
@@ -345,25 +323,25 @@ def test_an_intent_that_was_held_is_signed_at_start_and_good_once_it_is_released
     assert released.state == rows.ISSUED
 
 
-def test_a_held_intent_of_a_revoked_authority_is_revoked_at_start(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_held_intent_of_a_revoked_authority_is_revoked_at_start(built: Installation) -> None:
     with pytest.raises(Killed):
-        killed_at("intent-committed", built).issue_now(built.order(request_id="cut"), issuers["h1/icu"])
+        killed_at("intent-committed", built).issue_now(built.order(request_id="cut"), built.icu)
     row = built.find(rows.find_by_request, "cut")
     built.revocations.hold(row.authority_id, row.serial, by=BY).result()
     built.writer.submit(
         lambda batch: authority_rows.set_authority_state(batch.connection, row.authority_id, authority_rows.REVOKED)
     ).result()
-    assert built.issuance().settle(issuers).revoked == (row.leaf_index,)
-    assert built.issuance().settle(issuers).revoked == ()
+    assert built.issuance().settle(built.units).revoked == (row.leaf_index,)
+    assert built.issuance().settle(built.units).revoked == ()
 
 
-def test_intents_of_issuers_that_are_not_open_here_are_left(built: Installation, issuers: OpenIssuers) -> None:
+def test_intents_of_issuers_that_are_not_open_here_are_left(built: Installation) -> None:
     with pytest.raises(Killed):
-        killed_at("intent-committed", built).issue_now(built.order(), issuers["h1/icu"])
+        killed_at("intent-committed", built).issue_now(built.order(), built.icu)
     assert len(built.issuance().settle(built.issuers("h1/er")).left) == 1
 
 
-def test_a_certificate_revoked_before_its_signature_stays_revoked(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_certificate_revoked_before_its_signature_stays_revoked(built: Installation) -> None:
     issuance = built.issuance()
     token = record(built, issuance, "early")
     row = built.find(rows.find_by_request, "early")
@@ -406,9 +384,9 @@ def test_only_issuance_asks_a_key_for_certificates() -> None:
     assert signing == {"authority/issuance.py"}
 
 
-def test_prepare_and_issue_are_within_reach_of_the_bar(built: Installation, issuers: OpenIssuers) -> None:
+def test_prepare_and_issue_are_within_reach_of_the_bar(built: Installation) -> None:
     """The bar of 4,000 a second is measured in bench; here only that nothing grew by an order of magnitude."""
-    issuance, issuer = built.issuance(), issuers["h1/icu"]
+    issuance, issuer = built.issuance(), built.icu
     orders = [built.order(request_id=f"t{number}") for number in range(100)]
     begin = time.process_time()
     prepared = [issuance.prepare(order, issuer) for order in orders]
@@ -417,8 +395,8 @@ def test_prepare_and_issue_are_within_reach_of_the_bar(built: Installation, issu
     assert time.process_time() - begin < 100 * 0.002
 
 
-def test_a_passphrase_never_reaches_an_issuer(built: Installation, issuers: OpenIssuers) -> None:
-    assert "correct horse" not in repr(issuers["h1/icu"])
+def test_a_passphrase_never_reaches_an_issuer(built: Installation) -> None:
+    assert "correct horse" not in repr(built.icu)
     assert isinstance(Passphrase("x" * 8), Passphrase)
-    issued = built.issue(issuers)
+    issued = built.issue()
     assert isinstance(issued, IssuedCertificate)

@@ -13,7 +13,6 @@ from tests.simulator.refusals import refuses
 from vagus.authority import mass_revocation
 from vagus.authority.crls.overdue import overdue_crls
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.issuers import OpenIssuers
 from vagus.authority.mass_revocation import MassRevocation
 from vagus.authority.revocation_forecast import Forecast
 from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
@@ -34,14 +33,9 @@ COMPROMISE = RevocationReason.CA_COMPROMISE
 
 
 @pytest.fixture
-def issuers(built: Installation) -> OpenIssuers:
-    return built.issuers("h1/icu", "h1/er")
-
-
-@pytest.fixture
-def fleet(built: Installation, issuers: OpenIssuers) -> list[IssuedCertificate]:
-    found = [built.issue(issuers) for _ in range(20)]
-    built.issue(issuers, unit="er")
+def fleet(built: Installation) -> list[IssuedCertificate]:
+    found = [built.issue() for _ in range(20)]
+    built.issue(unit="er")
     built.settle()
     return found
 
@@ -50,12 +44,12 @@ def mass(built: Installation) -> MassRevocation:
     return MassRevocation(built.pack, built.database, built.writer, built.clock)
 
 
-def unit_of(issuers: OpenIssuers) -> Selection:
-    return Selection(authority_ids=(issuers["h1/icu"].authority_id,))
+def unit_of(built: Installation) -> Selection:
+    return Selection(authority_ids=(built.icu.authority_id,))
 
 
-def propose(built: Installation, issuers: OpenIssuers, **changes: object) -> RevocationPlanRow:
-    selection = changes.pop("selection", unit_of(issuers))
+def propose(built: Installation, **changes: object) -> RevocationPlanRow:
+    selection = changes.pop("selection", unit_of(built))
     assert isinstance(selection, Selection)
     return mass(built).propose(selection, REVOKE, COMPROMISE, by=ALICE, **changes)  # type: ignore[arg-type]
 
@@ -66,11 +60,9 @@ def states(built: Installation, fleet: list[IssuedCertificate]) -> list[str]:
     return [row.state for row in found if row]
 
 
-def test_the_counts_come_first_and_write_nothing(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
-    built.publisher.publish_all(issuers["h1/icu"])
-    forecast = mass(built).forecast(unit_of(issuers), REVOKE, COMPROMISE)
+def test_the_counts_come_first_and_write_nothing(built: Installation, fleet: list[IssuedCertificate]) -> None:
+    built.publisher.publish_all(built.icu)
+    forecast = mass(built).forecast(unit_of(built), REVOKE, COMPROMISE)
     assert (forecast.certificates, forecast.devices, forecast.ocsp_answers) == (20, 20, 20)
     assert forecast.list_octets == 20 * 53
     assert 20 * 53 < forecast.largest_list_octets < 20 * 53 + 800
@@ -79,19 +71,17 @@ def test_the_counts_come_first_and_write_nothing(
     assert built.read(plan_rows.list_plans) == ()
 
 
-def test_a_device_with_several_certificates_counts_once(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_device_with_several_certificates_counts_once(built: Installation) -> None:
     device = str(DeviceId.draw(built.entropy))
     for unit, profile in (("icu", "bedside"), ("icu", "life-support"), ("er", "bedside")):
-        built.issue(issuers, unit=unit, device=device, profile=profile)
-    both = Selection(authority_ids=tuple(issuers[name].authority_id for name in issuers))
+        built.issue(unit=unit, device=device, profile=profile)
+    both = Selection(authority_ids=tuple(built.units[name].authority_id for name in built.units))
     forecast = mass(built).forecast(both, REVOKE, COMPROMISE)
     assert (forecast.certificates, forecast.devices) == (3, 1)
 
 
-def test_stages_run_one_by_one_until_all_is_done(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
-    plan = propose(built, issuers, stages=(10, 50))
+def test_stages_run_one_by_one_until_all_is_done(built: Installation, fleet: list[IssuedCertificate]) -> None:
+    plan = propose(built, stages=(10, 50))
     assert plan.stages == (2, 10, 20)
     told = []
     for done, state in ((2, "paused"), (10, "paused"), (20, "done")):
@@ -101,16 +91,14 @@ def test_stages_run_one_by_one_until_all_is_done(
     assert told == [2, 10, 20]
     with refuses(Conflict, Reason.DEVICE_STATE):
         mass(built).run(plan.id, by=ALICE)
-    built.publisher.publish_due(issuers["h1/icu"])
-    assert built.read(count_revoked, issuers["h1/icu"].authority_id) == 20
-    assert built.read(count_revoked, issuers["h1/er"].authority_id) == 0
+    built.publisher.publish_due(built.icu)
+    assert built.read(count_revoked, built.icu.authority_id) == 20
+    assert built.read(count_revoked, built.er.authority_id) == 0
 
 
-def test_policy_asks_for_a_second_person(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
-    built.issue(issuers, profile="life-support")
-    plan = propose(built, issuers)
+def test_policy_asks_for_a_second_person(built: Installation, fleet: list[IssuedCertificate]) -> None:
+    built.issue(profile="life-support")
+    plan = propose(built)
     assert plan.approvals_needed == 2
     with refuses(NotAuthorised, Reason.APPROVAL_MISSING):
         mass(built).run(plan.id, by=ALICE)
@@ -121,9 +109,9 @@ def test_policy_asks_for_a_second_person(
 
 
 def test_a_plan_that_has_ended_is_approved_no_more_and_one_that_has_not_begun_is_not_paused(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    built: Installation, fleet: list[IssuedCertificate]
 ) -> None:
-    done, stopped, waiting = (propose(built, issuers, stages=()) for _ in range(3))
+    done, stopped, waiting = (propose(built, stages=()) for _ in range(3))
     assert mass(built).run(done.id, by=ALICE).state == plan_rows.DONE
     mass(built).stop(stopped.id, by=ALICE)
     for ended, state in ((done, "done"), (stopped, "stopped")):
@@ -138,12 +126,12 @@ def test_a_plan_that_has_ended_is_approved_no_more_and_one_that_has_not_begun_is
 
 
 def test_an_interrupted_stage_goes_on_where_it_stood(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
+    built: Installation, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException): ...
 
     monkeypatch.setattr(mass_revocation, "STEP", 3)
-    plan = propose(built, issuers, stages=(50,))
+    plan = propose(built, stages=(50,))
 
     def kill(_: RevocationPlanRow) -> None:
         raise Killed
@@ -154,15 +142,15 @@ def test_an_interrupted_stage_goes_on_where_it_stood(
     assert (cut.state, cut.done) == ("running", 3)
     assert mass(built).run(plan.id, by=ALICE).done == 10
     assert mass(built).run(plan.id, by=ALICE).done == 20
-    events = built.read(revocation_rows.list_events, issuers["h1/icu"].authority_id, after=0)
+    events = built.read(revocation_rows.list_events, built.icu.authority_id, after=0)
     assert [event.sequence for event in events] == list(range(1, 21)), "each certificate once"
 
 
 def test_a_stop_condition_ends_a_plan_and_says_why(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
+    built: Installation, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mass_revocation, "STEP", 3)
-    plan = propose(built, issuers, stages=(50,))
+    plan = propose(built, stages=(50,))
     row = mass(built).run(plan.id, by=ALICE, stop=lambda one: "enough" if one.done >= 6 else None)
     assert (row.state, row.done, row.stopped_because) == ("stopped", 6, "enough")
     with pytest.raises(Conflict):
@@ -170,9 +158,9 @@ def test_a_stop_condition_ends_a_plan_and_says_why(
 
 
 def test_a_stage_of_one_step_does_not_begin_against_a_stop_condition_and_may_begin_later(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    built: Installation, fleet: list[IssuedCertificate]
 ) -> None:
-    plan = propose(built, issuers, stages=(50,))
+    plan = propose(built, stages=(50,))
     asked: list[int] = []
 
     def stop(row: RevocationPlanRow) -> str | None:
@@ -189,26 +177,24 @@ def test_a_stage_of_one_step_does_not_begin_against_a_stop_condition_and_may_beg
     assert mass(built).run(plan.id, by=ALICE).state == "done"
 
 
-def test_overdue_crls_are_a_reason_to_stop(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
+def test_overdue_crls_are_a_reason_to_stop(built: Installation, fleet: list[IssuedCertificate]) -> None:
     stop = overdue_crls(built.database, built.clock, timedelta(seconds=60))
-    built.publisher.publish_all(issuers["h1/icu"])
-    plan = propose(built, issuers)
+    built.publisher.publish_all(built.icu)
+    plan = propose(built)
     row = mass(built).run(plan.id, by=ALICE, stop=stop)
     assert stop(row) is None
     built.advance(seconds=61)
     assert stop(row) == "lists-behind"
-    built.publisher.publish_due(issuers["h1/icu"])
+    built.publisher.publish_due(built.icu)
     assert stop(row) is None
 
 
 def test_revocations_dated_by_a_clock_that_ran_ahead_can_be_overdue_too(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    built: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     stop = overdue_crls(built.database, built.clock, timedelta(seconds=60))
-    built.publisher.publish_all(issuers["h1/icu"])
-    plan = propose(built, issuers)
+    built.publisher.publish_all(built.icu)
+    plan = propose(built)
     built.advance(minutes=4)
     row = mass(built).run(plan.id, by=ALICE)
     built.advance(minutes=-4)
@@ -218,17 +204,17 @@ def test_revocations_dated_by_a_clock_that_ran_ahead_can_be_overdue_too(
 
 
 def test_only_crls_that_are_signed_here_and_that_a_plan_touches_can_be_overdue(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    built: Installation, fleet: list[IssuedCertificate]
 ) -> None:
-    er = issuers["h1/er"]
-    for issuer in (issuers["h1/icu"], er):
+    er = built.er
+    for issuer in (built.icu, er):
         built.publisher.publish_all(issuer)
     emergency = built.find(rows.find_by_request, "authority:h1/er#1")
     first = built.find(rows.find_by_leaf, fleet[0].leaf_index)
     in_er = built.find(rows.find_by_leaf, fleet[-1].leaf_index + 1)
     assert in_er.authority_id == er.authority_id
-    one_pump = propose(built, issuers, selection=Selection(owners=(first.owner,)))
-    both_units = propose(built, issuers, selection=Selection(profile="bedside"))
+    one_pump = propose(built, selection=Selection(owners=(first.owner,)))
+    both_units = propose(built, selection=Selection(profile="bedside"))
 
     def asked(plan: RevocationPlanRow) -> str | None:
         return overdue_crls(built.database, built.clock, timedelta(seconds=60))(plan)
@@ -240,15 +226,15 @@ def test_only_crls_that_are_signed_here_and_that_a_plan_touches_can_be_overdue(
     built.advance(seconds=61)
     assert asked(one_pump) is None, "the offline authority above waits for its ceremony"
     assert asked(both_units) is None, "a revoked authority signs no CRL that could be overdue"
-    named = propose(built, issuers, selection=Selection(authority_ids=(emergency.authority_id,)))
+    named = propose(built, selection=Selection(authority_ids=(emergency.authority_id,)))
     assert asked(named) is None
 
 
 def test_another_process_may_pause_a_run(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
+    built: Installation, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mass_revocation, "STEP", 3)
-    plan = propose(built, issuers, stages=(50,))
+    plan = propose(built, stages=(50,))
 
     def pause(row: RevocationPlanRow) -> None:
         if row.done == 6:
@@ -259,62 +245,56 @@ def test_another_process_may_pause_a_run(
     assert mass(built).run(plan.id, by=ALICE).done == 10
 
 
-def test_a_unit_can_be_held_and_released_as_a_whole(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
+def test_a_unit_can_be_held_and_released_as_a_whole(built: Installation, fleet: list[IssuedCertificate]) -> None:
     built.revocations.revoke(fleet[0].issuer.authority_id, fleet[0].serial, COMPROMISE, by=ALICE).result()
     everything: dict[str, tuple[int, ...]] = {"stages": ()}
     hold = mass(built).propose(
-        unit_of(issuers), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=everything["stages"]
+        unit_of(built), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=everything["stages"]
     )
     assert mass(built).run(hold.id, by=ALICE).state == "done"
     assert states(built, fleet) == [rows.REVOKED, *[rows.HELD] * 19]
     release = mass(built).propose(
-        unit_of(issuers), RELEASE, RevocationReason.REMOVE_FROM_CRL, by=ALICE, stages=everything["stages"]
+        unit_of(built), RELEASE, RevocationReason.REMOVE_FROM_CRL, by=ALICE, stages=everything["stages"]
     )
     assert release.counts["list_octets"] == 0
     assert mass(built).run(release.id, by=ALICE).state == "done"
     assert states(built, fleet) == [rows.REVOKED, *[rows.ISSUED] * 19]
 
 
-def test_what_was_issued_after_the_proposal_is_left_alone(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
-    plan = propose(built, issuers, stages=())
-    later = built.issue(issuers)
+def test_what_was_issued_after_the_proposal_is_left_alone(built: Installation, fleet: list[IssuedCertificate]) -> None:
+    plan = propose(built, stages=())
+    later = built.issue()
     assert mass(built).run(plan.id, by=ALICE).done == 20
     assert states(built, [later]) == [rows.ISSUED]
     assert mass(built).count_left(plan) == 1, "but it is counted"
-    again = propose(built, issuers, stages=())
+    again = propose(built, stages=())
     assert mass(built).run(again.id, by=ALICE).done == 1
     assert mass(built).count_left(again) == 0
 
 
-def test_what_no_act_can_reach_is_not_counted_as_left(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
+def test_what_no_act_can_reach_is_not_counted_as_left(built: Installation, fleet: list[IssuedCertificate]) -> None:
     root = built.find(rows.find_by_request, "authority:root#1")
     below = Selection(authority_ids=(root.authority_id,))
     before = mass(built).forecast(below, REVOKE, COMPROMISE).certificates
-    plan = propose(built, issuers, selection=below, stages=())
+    plan = propose(built, selection=below, stages=())
     assert mass(built).count_left(plan) == before - 1, "a root is in no CRL of its own"
     hold = mass(built).propose(below, HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
     assert mass(built).count_left(hold) == 0, "authorities are not held"
 
 
 def test_what_was_issued_between_the_count_and_the_proposal_is_no_survivor(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    built: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     late: list[IssuedCertificate] = []
 
     class SlowToWrite(MassRevocation):
         def forecast(self, selection: Selection, act: str, reason: RevocationReason) -> Forecast:
             counted = super().forecast(selection, act, reason)
-            late.extend(built.issue(issuers, profile=profile) for profile in ("bedside", "life-support"))
+            late.extend(built.issue(profile=profile) for profile in ("bedside", "life-support"))
             return counted
 
     slow = SlowToWrite(built.pack, built.database, built.writer, built.clock)
-    plan = slow.propose(unit_of(issuers), REVOKE, COMPROMISE, by=ALICE, stages=(50,))
+    plan = slow.propose(unit_of(built), REVOKE, COMPROMISE, by=ALICE, stages=(50,))
     assert plan.counts["certificates"] == 20
     assert plan.approvals_needed == 2, "one of the late ones needs a second person"
     slow.approve(plan.id, by=BOB)
@@ -323,12 +303,12 @@ def test_what_was_issued_between_the_count_and_the_proposal_is_no_survivor(
 
 
 def test_one_that_was_released_meanwhile_takes_no_others_place_in_a_hold(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
+    built: Installation, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mass_revocation, "STEP", 3)
     name = (fleet[0].issuer.authority_id, fleet[0].serial)
     built.revocations.hold(*name, by=ALICE).result()
-    plan = mass(built).propose(unit_of(issuers), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
+    plan = mass(built).propose(unit_of(built), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
     built.revocations.release(*name, by=ALICE).result()
     row = mass(built).run(plan.id, by=ALICE)
     assert (row.state, row.done, plan.counts["certificates"]) == ("done", 20, 19)
@@ -336,12 +316,12 @@ def test_one_that_was_released_meanwhile_takes_no_others_place_in_a_hold(
 
 
 def test_a_hold_asks_for_the_approvals_of_what_is_on_hold_too_for_it_may_be_released_meanwhile(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    built: Installation, fleet: list[IssuedCertificate]
 ) -> None:
-    critical = built.issue(issuers, profile="life-support")
+    critical = built.issue(profile="life-support")
     name = (critical.issuer.authority_id, critical.serial)
     built.revocations.hold(*name, by=ALICE).result()
-    plan = mass(built).propose(unit_of(issuers), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
+    plan = mass(built).propose(unit_of(built), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
     assert (plan.counts["certificates"], plan.approvals_needed) == (20, 2)
     built.revocations.release(*name, by=ALICE).result()
     with pytest.raises(NotAuthorised):
@@ -352,25 +332,23 @@ def test_a_hold_asks_for_the_approvals_of_what_is_on_hold_too_for_it_may_be_rele
     assert set(states(built, [*fleet, critical])) == {rows.HELD}
 
 
-def test_certificates_for_one_key_in_one_step_are_revoked_once_each(built: Installation, issuers: OpenIssuers) -> None:
+def test_certificates_for_one_key_in_one_step_are_revoked_once_each(built: Installation) -> None:
     key = new_public_key()
-    first = built.issue(issuers, public_key=key)
+    first = built.issue(public_key=key)
     built.settle()
     row = built.find(rows.find_by_leaf, first.leaf_index)
-    several = [first, *(built.issue(issuers, public_key=key, device=row.device_id) for _ in range(3))]
-    plan = propose(built, issuers, stages=())
+    several = [first, *(built.issue(public_key=key, device=row.device_id) for _ in range(3))]
+    plan = propose(built, stages=())
     assert (plan.counts["certificates"], mass(built).run(plan.id, by=ALICE).state) == (4, "done")
     assert set(states(built, several)) == {rows.REVOKED}
-    events = built.read(revocation_rows.list_events, issuers["h1/icu"].authority_id, after=0)
+    events = built.read(revocation_rows.list_events, built.icu.authority_id, after=0)
     assert sorted(event.serial for event in events) == sorted(one.serial for one in several)
 
 
-def test_devices_keys_profiles_and_times_can_be_named(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
+def test_devices_keys_profiles_and_times_can_be_named(built: Installation, fleet: list[IssuedCertificate]) -> None:
     first = built.find(rows.find_by_leaf, fleet[0].leaf_index)
     built.advance(days=1)
-    built.issue(issuers, profile="imaging")
+    built.issue(profile="imaging")
     since = int((built.clock.now() - timedelta(hours=2)).timestamp())
     for selection, count in (
         (Selection(owners=(first.owner,)), 1),
@@ -383,10 +361,8 @@ def test_devices_keys_profiles_and_times_can_be_named(
         assert mass(built).forecast(selection, REVOKE, COMPROMISE).certificates == count
 
 
-def test_what_makes_no_plan_is_refused(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
-    unit = unit_of(issuers)
+def test_what_makes_no_plan_is_refused(built: Installation, fleet: list[IssuedCertificate]) -> None:
+    unit = unit_of(built)
     cases: list[tuple[Selection, str, RevocationReason, tuple[int, ...], Reason]] = [
         (Selection(), REVOKE, COMPROMISE, (), Reason.POLICY_VIOLATION),
         (unit, HOLD, COMPROMISE, (), Reason.POLICY_VIOLATION),
@@ -404,9 +380,9 @@ def test_what_makes_no_plan_is_refused(
 
 
 def test_each_act_on_a_plan_is_in_the_ledger_without_names_of_people(
-    built: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    built: Installation, fleet: list[IssuedCertificate]
 ) -> None:
-    plan = propose(built, issuers, stages=(50,))
+    plan = propose(built, stages=(50,))
     mass(built).run(plan.id, by=ALICE)
     mass(built).stop(plan.id, by=BOB, because="second-thoughts")
     with built.database.reading() as connection:

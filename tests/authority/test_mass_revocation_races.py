@@ -16,7 +16,6 @@ from tests.simulator.installation import Installation, new_installation
 from tests.simulator.refusals import refuses
 from vagus.authority import mass_revocation
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.issuers import OpenIssuers
 from vagus.authority.mass_revocation import PAUSED_BY_OPERATOR, MassRevocation
 from vagus.authority.revocation import Revocations
 from vagus.errors import Conflict
@@ -58,15 +57,10 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installati
 
 
 @pytest.fixture
-def issuers(house: Installation) -> OpenIssuers:
-    return house.issuers("h1/icu")
-
-
-@pytest.fixture
-def fleet(house: Installation, issuers: OpenIssuers, monkeypatch: pytest.MonkeyPatch) -> list[IssuedCertificate]:
+def fleet(house: Installation, monkeypatch: pytest.MonkeyPatch) -> list[IssuedCertificate]:
     """Ten certificates, and steps of three."""
     monkeypatch.setattr(mass_revocation, "STEP", 3)
-    found = [house.issue(issuers) for _ in range(10)]
+    found = [house.issue() for _ in range(10)]
     house.settle()
     return found
 
@@ -101,13 +95,12 @@ def acts(house: Installation) -> MassRevocation:
 
 def propose(
     house: Installation,
-    issuers: OpenIssuers,
     act: str = REVOKE,
     *,
     selection: Selection | None = None,
     stages: tuple[int, ...] = (),
 ) -> RevocationPlanRow:
-    unit = Selection(authority_ids=(issuers["h1/icu"].authority_id,))
+    unit = Selection(authority_ids=(house.icu.authority_id,))
     return acts(house).propose(selection or unit, act, REASONS[act], by=ALICE, stages=stages)
 
 
@@ -121,9 +114,9 @@ def states(house: Installation, fleet: list[IssuedCertificate]) -> list[str]:
     return [row.state for row in found if row]
 
 
-def steps_of(house: Installation, issuers: OpenIssuers, act: str) -> list[int]:
+def steps_of(house: Installation, act: str) -> list[int]:
     """The serials in the order in which the sequence has them."""
-    found = house.read(list_events, issuers["h1/icu"].authority_id, after=0)
+    found = house.read(list_events, house.icu.authority_id, after=0)
     return [one.serial for one in found if one.act == act]
 
 
@@ -132,9 +125,9 @@ def at_step(number: int, act: Callable[[], object]) -> Callable[[int], None]:
 
 
 def test_what_others_revoked_after_the_search_is_not_counted_and_not_revoked_twice(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
-    plan = propose(house, issuers)
+    plan = propose(house)
     with another_process(house) as (_, writer):
 
         def revoke() -> None:
@@ -144,13 +137,11 @@ def test_what_others_revoked_after_the_search_is_not_counted_and_not_revoked_twi
         row = Overtaken(house, at_step(2, revoke)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 8)
     assert set(states(house, fleet)) == {rows.REVOKED}
-    assert sorted(steps_of(house, issuers, REVOKE)) == sorted(one.serial for one in fleet)
+    assert sorted(steps_of(house, REVOKE)) == sorted(one.serial for one in fleet)
 
 
-def test_a_whole_step_that_others_revoked_ends_no_plan(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
-    plan = propose(house, issuers, stages=(50,))
+def test_a_whole_step_that_others_revoked_ends_no_plan(house: Installation, fleet: list[IssuedCertificate]) -> None:
+    plan = propose(house, stages=(50,))
 
     def revoke() -> None:
         for one in fleet[:3]:
@@ -163,10 +154,10 @@ def test_a_whole_step_that_others_revoked_ends_no_plan(
 
 
 def test_what_is_released_or_held_ahead_of_a_hold_is_held_once(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     house.revocations.hold(*name(fleet[9]), by=BOB).result()
-    plan = propose(house, issuers, HOLD)
+    plan = propose(house, HOLD)
 
     def change() -> None:
         house.revocations.release(*name(fleet[9]), by=BOB).result()
@@ -175,15 +166,15 @@ def test_what_is_released_or_held_ahead_of_a_hold_is_held_once(
     row = Overtaken(house, at_step(2, change)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 9), "all but the one that was held by hand"
     assert set(states(house, fleet)) == {rows.HELD}
-    assert len(steps_of(house, issuers, HOLD)) == 11, "one of them twice, released between"
+    assert len(steps_of(house, HOLD)) == 11, "one of them twice, released between"
 
 
 def test_what_is_held_or_revoked_ahead_of_a_release_stays_so(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     for one in fleet[:8]:
         house.revocations.hold(*name(one), by=BOB).result()
-    plan = propose(house, issuers, RELEASE)
+    plan = propose(house, RELEASE)
 
     def change() -> None:
         house.revocations.hold(*name(fleet[9]), by=BOB).result()
@@ -197,10 +188,8 @@ def test_what_is_held_or_revoked_ahead_of_a_release_stays_so(
     assert states(house, fleet) == expected, "what is held meanwhile is not touched, before or after the place"
 
 
-def test_what_ended_after_the_search_is_left_alone(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
-    plan = propose(house, issuers)
+def test_what_ended_after_the_search_is_left_alone(house: Installation, fleet: list[IssuedCertificate]) -> None:
+    plan = propose(house)
     row = Overtaken(house, at_step(2, lambda: house.advance(days=1000))).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 3)
     assert states(house, fleet) == [rows.REVOKED] * 3 + [rows.ISSUED] * 7
@@ -226,10 +215,10 @@ def _keep_devices(house: Installation, fleet: list[IssuedCertificate]) -> list[s
 
 
 def test_a_device_whose_model_changed_meanwhile_is_not_revoked(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     ids = _keep_devices(house, fleet)
-    plan = propose(house, issuers, selection=Selection(model=MODEL))
+    plan = propose(house, selection=Selection(model=MODEL))
     assert plan.counts["certificates"] == 10
 
     def correct() -> None:
@@ -241,10 +230,8 @@ def test_a_device_whose_model_changed_meanwhile_is_not_revoked(
     assert states(house, [fleet[4]]) == [rows.ISSUED]
 
 
-def test_a_pause_between_search_and_step_holds_the_step(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
-    plan = propose(house, issuers)
+def test_a_pause_between_search_and_step_holds_the_step(house: Installation, fleet: list[IssuedCertificate]) -> None:
+    plan = propose(house)
 
     def pause() -> None:
         with another_process(house) as (database, writer):
@@ -257,12 +244,12 @@ def test_a_pause_between_search_and_step_holds_the_step(
 
 @pytest.mark.parametrize("ahead", [1, 2, 3, 4])
 def test_a_runner_that_another_overtook_goes_on_from_the_place_of_the_other(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate], ahead: int
+    house: Installation, fleet: list[IssuedCertificate], ahead: int
 ) -> None:
     class Enough(Exception):
         pass
 
-    plan = propose(house, issuers)
+    plan = propose(house)
 
     def overtake() -> None:
         """As many steps of the other runner, of two certificates each."""
@@ -282,11 +269,11 @@ def test_a_runner_that_another_overtook_goes_on_from_the_place_of_the_other(
 
     row = Overtaken(house, at_step(1, overtake)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 10)
-    assert steps_of(house, issuers, REVOKE) == [one.serial for one in fleet], "each once, in their order"
+    assert steps_of(house, REVOKE) == [one.serial for one in fleet], "each once, in their order"
 
 
 def test_what_another_runner_held_and_an_operator_released_is_not_reached_again(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     class Enough(Exception):
         pass
@@ -301,19 +288,19 @@ def test_what_another_runner_held_and_an_operator_released_is_not_reached_again(
                 other.run(plan.id, by=BOB, advance=stop)
         house.revocations.release(*name(fleet[1]), by=BOB).result()
 
-    plan = propose(house, issuers, HOLD)
+    plan = propose(house, HOLD)
     row = Overtaken(house, at_step(1, overtake)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 10)
-    assert steps_of(house, issuers, HOLD) == [one.serial for one in fleet]
+    assert steps_of(house, HOLD) == [one.serial for one in fleet]
     assert states(house, fleet) == [rows.HELD, rows.ISSUED, *[rows.HELD] * 8]
 
 
 def test_a_hold_made_after_a_release_was_proposed_is_not_ended_by_it(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     for one in fleet[:4]:
         house.revocations.hold(*name(one), by=BOB).result()
-    plan = propose(house, issuers, RELEASE)
+    plan = propose(house, RELEASE)
     house.revocations.hold(*name(fleet[7]), by=BOB).result()
     house.revocations.release(*name(fleet[1]), by=BOB).result()
     house.revocations.hold(*name(fleet[1]), by=BOB).result()
@@ -325,9 +312,9 @@ def test_a_hold_made_after_a_release_was_proposed_is_not_ended_by_it(
 
 
 def test_a_plan_that_another_runner_finished_is_done_for_both(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
-    plan = propose(house, issuers)
+    plan = propose(house)
 
     def finish() -> None:
         with another_process(house) as (database, writer):
@@ -336,15 +323,15 @@ def test_a_plan_that_another_runner_finished_is_done_for_both(
 
     row = Overtaken(house, at_step(2, finish)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 10)
-    assert steps_of(house, issuers, REVOKE) == [one.serial for one in fleet]
+    assert steps_of(house, REVOKE) == [one.serial for one in fleet]
 
 
 def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
-    fleet += [house.issue(issuers) for _ in range(20)]
+    fleet += [house.issue() for _ in range(20)]
     house.settle()
-    plan = propose(house, issuers)
+    plan = propose(house)
     _die_at_once(house, plan)
     both_are_here = threading.Barrier(2)
 
@@ -369,7 +356,7 @@ def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(
             thread.join(60)
     row = house.find(find_plan, plan.id)
     assert (row.state, row.done) == (DONE, 30)
-    assert steps_of(house, issuers, REVOKE) == [one.serial for one in fleet]
+    assert steps_of(house, REVOKE) == [one.serial for one in fleet]
 
 
 def _die_at_once(house: Installation, plan: RevocationPlanRow) -> None:
@@ -401,9 +388,9 @@ def _plan(house: Installation, plan_id: int) -> RevocationPlanRow:
 
 
 def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_refused(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
-    plan = propose(house, issuers, stages=(10, 50))
+    plan = propose(house, stages=(10, 50))
 
     def overtake() -> None:
         with another_process(house) as (database, writer):
@@ -421,9 +408,9 @@ def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_r
 
 
 def test_a_pause_between_reading_and_beginning_holds_the_stage(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
-    plan = propose(house, issuers, stages=(10,))
+    plan = propose(house, stages=(10,))
     assert acts(house).run(plan.id, by=ALICE).state == PAUSED
     with refuses(Conflict, Reason.DEVICE_STATE):
         acts(house).run(plan.id, by=ALICE, stop=_in_between(lambda: acts(house).pause(plan.id, by=BOB)))
@@ -433,7 +420,7 @@ def test_a_pause_between_reading_and_beginning_holds_the_stage(
 
 
 def test_a_runner_that_died_after_its_search_is_followed_by_one_that_searches_again(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     class Died(BaseException):
         pass
@@ -441,7 +428,7 @@ def test_a_runner_that_died_after_its_search_is_followed_by_one_that_searches_ag
     def die() -> None:
         raise Died
 
-    plan = propose(house, issuers, HOLD)
+    plan = propose(house, HOLD)
     with pytest.raises(Died):
         Overtaken(house, at_step(3, die)).run(plan.id, by=ALICE)
     row = house.find(find_plan, plan.id)
@@ -451,10 +438,10 @@ def test_a_runner_that_died_after_its_search_is_followed_by_one_that_searches_ag
 
 
 def test_a_step_reads_only_single_certificates_and_devices_in_the_writer(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     _keep_devices(house, fleet)
-    plan = propose(house, issuers, selection=Selection(model=MODEL, profile="bedside"))
+    plan = propose(house, selection=Selection(model=MODEL, profile="bedside"))
     asked: list[tuple[str, str]] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:

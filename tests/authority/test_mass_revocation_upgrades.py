@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.authority.test_mass_revocation_races import acts, fleet, house, issuers, name, postgres, propose, states
+from tests.authority.test_mass_revocation_races import acts, fleet, house, name, postgres, propose, states
 from tests.simulator.installation import Installation
 from tests.simulator.orders import new_public_key
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.issuers import OpenIssuers
 from vagus.authority.mass_revocation import MassRevocation
 from vagus.errors import Conflict
 from vagus.records import certificates as rows
@@ -19,19 +18,19 @@ from vagus.records.revocation.revocations import HOLD, REVOKE, find_revocation
 from vagus.records.revocation.selections import Selection
 from vagus.x509.crls.building import RevocationReason
 
-__all__ = ["fleet", "house", "issuers", "postgres"]
+__all__ = ["fleet", "house", "postgres"]
 
 ALICE = "operator:alice"
 LESS = RevocationReason.SUPERSEDED
 COMPROMISE = RevocationReason.KEY_COMPROMISE
 
 
-def unit_of(issuers: OpenIssuers) -> Selection:
-    return Selection(authority_ids=(issuers["h1/icu"].authority_id,))
+def unit_of(house: Installation) -> Selection:
+    return Selection(authority_ids=(house.icu.authority_id,))
 
 
-def plan_for(house: Installation, issuers: OpenIssuers, reason: RevocationReason) -> RevocationPlanRow:
-    return acts(house).propose(unit_of(issuers), REVOKE, reason, by=ALICE, stages=())
+def plan_for(house: Installation, reason: RevocationReason) -> RevocationPlanRow:
+    return acts(house).propose(unit_of(house), REVOKE, reason, by=ALICE, stages=())
 
 
 def reasons(house: Installation, fleet: list[IssuedCertificate]) -> list[int]:
@@ -41,17 +40,17 @@ def reasons(house: Installation, fleet: list[IssuedCertificate]) -> list[int]:
 
 
 def test_what_is_revoked_for_less_is_counted_and_upgraded_once(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     for one in fleet[1:6]:
         house.revocations.revoke(*name(one), LESS, by=ALICE).result()
     house.revocations.hold(*name(fleet[7]), by=ALICE).result()
     house.revocations.revoke(*name(fleet[9]), RevocationReason.CA_COMPROMISE, by=ALICE).result()
-    for selection in (unit_of(issuers), Selection(leaves=tuple(one.leaf_index for one in fleet))):
+    for selection in (unit_of(house), Selection(leaves=tuple(one.leaf_index for one in fleet))):
         forecast = acts(house).forecast(selection, REVOKE, COMPROMISE)
         assert (forecast.certificates, forecast.devices) == (9, 9)
         assert acts(house).forecast(selection, REVOKE, LESS).certificates == 4
-    plan = plan_for(house, issuers, COMPROMISE)
+    plan = plan_for(house, COMPROMISE)
     assert acts(house).count_left(plan) == 9
     row = acts(house).run(plan.id, by=ALICE)
     assert (row.state, row.done, acts(house).count_left(row)) == (DONE, 9, 0)
@@ -62,29 +61,27 @@ def test_what_is_revoked_for_less_is_counted_and_upgraded_once(
     assert len(found) == 10
     assert all(key is not None and key.is_blocked for key in found)
     with pytest.raises(Conflict):
-        plan_for(house, issuers, COMPROMISE)
+        plan_for(house, COMPROMISE)
 
 
-def test_a_plan_for_less_leaves_what_is_revoked_as_it_is(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
+def test_a_plan_for_less_leaves_what_is_revoked_as_it_is(house: Installation, fleet: list[IssuedCertificate]) -> None:
     for one in fleet[1:6]:
         house.revocations.revoke(*name(one), RevocationReason.AFFILIATION_CHANGED, by=ALICE).result()
-    row = acts(house).run(plan_for(house, issuers, LESS).id, by=ALICE)
+    row = acts(house).run(plan_for(house, LESS).id, by=ALICE)
     assert (row.state, row.done) == (DONE, 5)
     assert reasons(house, fleet).count(RevocationReason.AFFILIATION_CHANGED) == 5
 
 
 def test_of_a_units_devices_only_those_whose_certificates_live_are_locked_out_for_others_may_have_left_it(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     key = new_public_key()
-    old = house.issue(issuers, public_key=key)
+    old = house.issue(public_key=key)
     with house.database.reading() as connection:
         before = [rows.find_by_leaf(connection, one.leaf_index) for one in (fleet[0], old)]
     gone, back = [row.device_id for row in before if row is not None]
-    between = [house.issue(issuers) for _ in range(4)]
-    new = house.issue(issuers, public_key=key, device=back)
+    between = [house.issue() for _ in range(4)]
+    new = house.issue(public_key=key, device=back)
     house.settle()
     for one in (fleet[0], old):
         house.revocations.revoke(*name(one), LESS, by=ALICE).result()
@@ -94,7 +91,7 @@ def test_of_a_units_devices_only_those_whose_certificates_live_are_locked_out_fo
         locked.append(device)
 
     plans = MassRevocation(house.pack, house.database, house.writer, house.clock, lock_out=lock_out)
-    plan = plans.propose(unit_of(issuers), REVOKE, COMPROMISE, by=ALICE, stages=(), locks_out=True)
+    plan = plans.propose(unit_of(house), REVOKE, COMPROMISE, by=ALICE, stages=(), locks_out=True)
     assert plans.run(plan.id, by=ALICE).state == DONE
     assert set(states(house, [*fleet, old, *between, new])) == {rows.REVOKED}
     assert gone not in locked
@@ -103,7 +100,7 @@ def test_of_a_units_devices_only_those_whose_certificates_live_are_locked_out_fo
 
 
 def test_a_device_that_is_named_is_locked_out_whatever_lives_of_it(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
+    house: Installation, fleet: list[IssuedCertificate]
 ) -> None:
     house.revocations.revoke(*name(fleet[0]), LESS, by=ALICE).result()
     row = house.find(rows.find_by_leaf, fleet[0].leaf_index)
@@ -119,9 +116,7 @@ def test_a_device_that_is_named_is_locked_out_whatever_lives_of_it(
     assert locked == [row.device_id]
 
 
-def test_a_hold_leaves_alone_what_is_revoked(
-    house: Installation, issuers: OpenIssuers, fleet: list[IssuedCertificate]
-) -> None:
+def test_a_hold_leaves_alone_what_is_revoked(house: Installation, fleet: list[IssuedCertificate]) -> None:
     house.revocations.revoke(*name(fleet[0]), LESS, by=ALICE).result()
-    row = acts(house).run(propose(house, issuers, HOLD).id, by=ALICE)
+    row = acts(house).run(propose(house, HOLD).id, by=ALICE)
     assert (row.state, row.done) == (DONE, 9)

@@ -8,7 +8,6 @@ from tests.simulator.installation import ICU, Installation
 from tests.simulator.orders import new_public_key
 from tests.simulator.refusals import refuses
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.issuers import OpenIssuers
 from vagus.authority.revocation import Revoked
 from vagus.errors import Conflict, PolicyRefusal
 from vagus.events.revocations import RevocationFollower
@@ -24,11 +23,6 @@ BY = "operator:alice"
 COMPROMISE = RevocationReason.KEY_COMPROMISE
 
 
-@pytest.fixture
-def issuers(built: Installation) -> OpenIssuers:
-    return built.issuers("h1/icu")
-
-
 def certificate(built: Installation, issued: IssuedCertificate) -> rows.CertificateRow:
     built.settle()
     return built.find(rows.find_by_leaf, issued.leaf_index)
@@ -41,8 +35,8 @@ def entries(built: Installation) -> list[Entry]:
     return [entry for entry in found if isinstance(entry, Revocation | Hold | Release | KeyBlocked)]
 
 
-def test_one_commit_writes_sequence_entry_state_and_ledger(built: Installation, issuers: OpenIssuers) -> None:
-    issued = built.issue(issuers)
+def test_one_commit_writes_sequence_entry_state_and_ledger(built: Installation) -> None:
+    issued = built.issue()
     follower = RevocationFollower(built.database, built.clock)
     follower.follow(built.writer)
     authority_id = issued.issuer.authority_id
@@ -61,18 +55,18 @@ def test_one_commit_writes_sequence_entry_state_and_ledger(built: Installation, 
     assert "alice" not in entry.by
 
 
-def test_a_serial_that_was_never_issued_cannot_be_revoked(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_serial_that_was_never_issued_cannot_be_revoked(built: Installation) -> None:
     for act in (
-        built.revocations.revoke(issuers["h1/icu"].authority_id, 4711, COMPROMISE, by=BY),
-        built.revocations.hold(issuers["h1/icu"].authority_id, 4711, by=BY),
+        built.revocations.revoke(built.icu.authority_id, 4711, COMPROMISE, by=BY),
+        built.revocations.hold(built.icu.authority_id, 4711, by=BY),
         built.revocations.release(99, 4711, by=BY),
     ):
         with refuses(Conflict, Reason.NOT_ISSUED):
             act.result()
 
 
-def test_revoked_stays_revoked_and_again_changes_nothing(built: Installation, issuers: OpenIssuers) -> None:
-    issued = built.issue(issuers)
+def test_revoked_stays_revoked_and_again_changes_nothing(built: Installation) -> None:
+    issued = built.issue()
     name = (issued.issuer.authority_id, issued.serial)
     first = built.revocations.revoke(*name, RevocationReason.SUPERSEDED, by=BY).result()
     assert built.revocations.revoke(*name, RevocationReason.CESSATION_OF_OPERATION, by=BY).result() == first
@@ -82,8 +76,8 @@ def test_revoked_stays_revoked_and_again_changes_nothing(built: Installation, is
     assert len(entries(built)) == 1
 
 
-def test_a_compromise_learnt_later_is_said_in_a_second_step(built: Installation, issuers: OpenIssuers) -> None:
-    issued = built.issue(issuers)
+def test_a_compromise_learnt_later_is_said_in_a_second_step(built: Installation) -> None:
+    issued = built.issue()
     name = (issued.issuer.authority_id, issued.serial)
     built.revocations.revoke(*name, RevocationReason.SUPERSEDED, by=BY).result()
     assert built.revocations.revoke(*name, COMPROMISE, by=BY).result() == 2
@@ -92,8 +86,8 @@ def test_a_compromise_learnt_later_is_said_in_a_second_step(built: Installation,
     assert row.reason == COMPROMISE
 
 
-def test_a_hold_is_released_or_becomes_a_revocation(built: Installation, issuers: OpenIssuers) -> None:
-    one, other = built.issue(issuers), built.issue(issuers)
+def test_a_hold_is_released_or_becomes_a_revocation(built: Installation) -> None:
+    one, other = built.issue(), built.issue()
     follower = RevocationFollower(built.database, built.clock)
     follower.follow(built.writer)
     for issued in (one, other):
@@ -114,12 +108,12 @@ def test_a_hold_is_released_or_becomes_a_revocation(built: Installation, issuers
     assert [type(entry) for entry in entries(built)] == [Hold, Hold, Release, Revocation]
 
 
-def test_a_device_goes_with_all_its_certificates(built: Installation, issuers: OpenIssuers) -> None:
-    first = built.issue(issuers)
+def test_a_device_goes_with_all_its_certificates(built: Installation) -> None:
+    first = built.issue()
     device = certificate(built, first).device_id
     assert device is not None
-    second = built.issue(issuers, device=device)
-    bystander = built.issue(issuers)
+    second = built.issue(device=device)
+    bystander = built.issue()
     assert built.revocations.hold_device(device, by=BY).result() == Revoked(2, 2)
     assert built.revocations.release_device(device, by=BY).result() == Revoked(2, 4)
     assert built.revocations.revoke_device(device, COMPROMISE, by=BY).result() == Revoked(2, 6)
@@ -129,37 +123,31 @@ def test_a_device_goes_with_all_its_certificates(built: Installation, issuers: O
     assert built.revocations.revoke_device("nobody", COMPROMISE, by=BY).result() == Revoked(0, 0)
 
 
-def test_a_device_whose_certificates_are_past_leaves_nothing_to_revoke(
-    built: Installation, issuers: OpenIssuers
-) -> None:
-    device = certificate(built, built.issue(issuers)).device_id
+def test_a_device_whose_certificates_are_past_leaves_nothing_to_revoke(built: Installation) -> None:
+    device = certificate(built, built.issue()).device_id
     built.advance(days=731)
     assert built.revocations.revoke_device(device or "", COMPROMISE, by=BY).result() == Revoked(0, 0)
 
 
-def test_a_blocked_key_is_certified_never_again_whether_anybody_showed_it_before_or_not(
-    built: Installation, issuers: OpenIssuers
-) -> None:
+def test_a_blocked_key_is_certified_never_again_whether_anybody_showed_it_before_or_not(built: Installation) -> None:
     seen, unseen = new_public_key(), new_public_key()
-    issued = built.issue(issuers, public_key=seen)
+    issued = built.issue(public_key=seen)
     device = certificate(built, issued).device_id
     for key in (seen, unseen):
         assert built.revocations.block_key(key.spki_sha256, by=BY).result() is True
         assert built.revocations.block_key(key.spki_sha256, by=BY).result() is False
         with refuses(Conflict, Reason.KEY_BLOCKED):
-            built.issue(issuers, public_key=key, device=device)
+            built.issue(public_key=key, device=device)
     assert certificate(built, issued).state == rows.ISSUED
     told = [one.spki_sha256 for one in entries(built) if isinstance(one, KeyBlocked)]
     assert told == [seen.spki_sha256, unseen.spki_sha256]
 
 
-def test_a_compromise_of_one_certificate_is_one_of_every_certificate_for_its_key(
-    built: Installation, issuers: OpenIssuers
-) -> None:
+def test_a_compromise_of_one_certificate_is_one_of_every_certificate_for_its_key(built: Installation) -> None:
     key = new_public_key()
-    device = certificate(built, built.issue(issuers, public_key=key)).device_id
-    one, other, released = (built.issue(issuers, public_key=key, device=device) for _ in range(3))
-    bystander = built.issue(issuers, device=device)
+    device = certificate(built, built.issue(public_key=key)).device_id
+    one, other, released = (built.issue(public_key=key, device=device) for _ in range(3))
+    bystander = built.issue(device=device)
     authority_id = one.issuer.authority_id
     for held in (other, released):
         built.revocations.hold(authority_id, held.serial, by=BY).result()
@@ -175,23 +163,21 @@ def test_a_compromise_of_one_certificate_is_one_of_every_certificate_for_its_key
     assert len(entries(built)) == 7, "again changes nothing"
 
 
-def test_other_reasons_than_a_compromise_leave_the_keys_other_certificates_good(
-    built: Installation, issuers: OpenIssuers
-) -> None:
+def test_other_reasons_than_a_compromise_leave_the_keys_other_certificates_good(built: Installation) -> None:
     key = new_public_key()
-    one = built.issue(issuers, public_key=key)
-    other = built.issue(issuers, public_key=key, device=certificate(built, one).device_id)
+    one = built.issue(public_key=key)
+    other = built.issue(public_key=key, device=certificate(built, one).device_id)
     built.revocations.revoke(one.issuer.authority_id, one.serial, RevocationReason.SUPERSEDED, by=BY).result()
     assert certificate(built, other).state == rows.ISSUED
 
 
-def test_a_revoked_authority_issues_nothing_from_that_commit_on(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_revoked_authority_issues_nothing_from_that_commit_on(built: Installation) -> None:
     row = built.find(rows.find_by_request, "authority:h1/icu#1")
     built.revocations.revoke(row.authority_id, row.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
     authority = built.find(authority_rows.find_newest, ICU.name, state=None)
     assert authority.state == authority_rows.REVOKED
     with refuses(Conflict, Reason.AUTHORITY_IN_USE):
-        built.issue(issuers)
+        built.issue()
 
 
 def test_authorities_are_not_held_and_roots_not_revoked(built: Installation) -> None:
@@ -206,17 +192,15 @@ def test_authorities_are_not_held_and_roots_not_revoked(built: Installation) -> 
 
 
 @pytest.mark.parametrize("reason", [RevocationReason.CERTIFICATE_HOLD, RevocationReason.REMOVE_FROM_CRL])
-def test_hold_and_remove_are_no_reasons_to_revoke(
-    built: Installation, issuers: OpenIssuers, reason: RevocationReason
-) -> None:
-    issued = built.issue(issuers)
+def test_hold_and_remove_are_no_reasons_to_revoke(built: Installation, reason: RevocationReason) -> None:
+    issued = built.issue()
     with refuses(PolicyRefusal, Reason.POLICY_VIOLATION):
         built.revocations.revoke(issued.issuer.authority_id, issued.serial, reason, by=BY).result()
     assert certificate(built, issued).state == rows.ISSUED
 
 
-def test_the_sequence_has_no_gap_whatever_is_refused_between(built: Installation, issuers: OpenIssuers) -> None:
-    issued = [built.issue(issuers) for _ in range(5)]
+def test_the_sequence_has_no_gap_whatever_is_refused_between(built: Installation) -> None:
+    issued = [built.issue() for _ in range(5)]
     futures = []
     for one in issued:
         name = (one.issuer.authority_id, one.serial)

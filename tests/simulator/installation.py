@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -12,7 +13,7 @@ from vagus.authority.ceremony import Ceremony, CeremonyReport
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.hierarchy import Hierarchy
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate
-from vagus.authority.issuers import OpenIssuers, open_issuers
+from vagus.authority.issuers import Issuer, OpenIssuers, open_issuers
 from vagus.authority.revocation import Revocations
 from vagus.identifiers import DeviceId
 from vagus.keystore.envelopes import EnvelopeSealer
@@ -130,6 +131,19 @@ class Installation:
         with self.database.reading() as connection:
             return open_issuers(connection, self.keystore, names, status_url=STATUS_URL, at=at)
 
+    @cached_property
+    def units(self) -> OpenIssuers:
+        """The authorities of both units, opened once."""
+        return self.issuers(ICU.name, ER.name)
+
+    @property
+    def icu(self) -> Issuer:
+        return self.units[ICU.name]
+
+    @property
+    def er(self) -> Issuer:
+        return self.units[ER.name]
+
     def order(self, *, unit: str = "icu", request_id: str = "r1", **changes: Any) -> IssuanceOrder:
         """An order for a bedside device of that unit."""
         device = str(changes.pop("device", None) or DeviceId.draw(self.entropy))
@@ -139,10 +153,10 @@ class Installation:
         }
         return order_for(device, request_id, **{**fields, **changes})
 
-    def issue(self, issuers: OpenIssuers, *, unit: str = "icu", **changes: Any) -> IssuedCertificate:
+    def issue(self, issuers: OpenIssuers | None = None, *, unit: str = "icu", **changes: Any) -> IssuedCertificate:
         """A certificate of a new device."""
         order = self.order(unit=unit, **{"request_id": f"r{self.entropy(6).hex()}", **changes})
-        return self.issuance().issue_now(order, issuers[f"h1/{unit}"])
+        return self.issuance().issue_now(order, (issuers or self.units)[f"h1/{unit}"])
 
     def read(
         self,

@@ -14,22 +14,12 @@ from hypothesis import strategies as st
 from tests.simulator.installation import BY, STATUS_URL, Installation
 from tests.simulator.programs import run
 from vagus.authority.crls import deltas
-from vagus.authority.issuers import Issuer, OpenIssuers
+from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict
 from vagus.records.publications import find_delta
 from vagus.x509.crls.building import RevocationReason
 
 COMPROMISE = RevocationReason.KEY_COMPROMISE
-
-
-@pytest.fixture
-def issuers(built: Installation) -> OpenIssuers:
-    return built.issuers("h1/icu")
-
-
-@pytest.fixture
-def issuer(issuers: OpenIssuers) -> Issuer:
-    return issuers["h1/icu"]
 
 
 def file(built: Installation, name: str) -> x509.CertificateRevocationList:
@@ -56,21 +46,19 @@ def is_removal(entry: x509.RevokedCertificate) -> bool:
     return reason is x509.ReasonFlags.remove_from_crl
 
 
-def test_a_first_crl_has_no_base_for_a_delta(built: Installation, issuer: Issuer) -> None:
-    full = publish(built, issuer)
+def test_a_first_crl_has_no_base_for_a_delta(built: Installation) -> None:
+    full = publish(built, built.icu)
     with pytest.raises(FileNotFoundError):
         file(built, "0.delta.crl")
     with pytest.raises(x509.ExtensionNotFound):
         full.extensions.get_extension_for_class(x509.FreshestCRL)
 
 
-def test_a_delta_has_the_number_times_and_scope_of_its_crl(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer
-) -> None:
-    base = publish(built, issuer)
-    issued = built.issue(issuers)
-    built.revocations.revoke(issuer.authority_id, issued.serial, COMPROMISE, by=BY).result()
-    full = publish(built, issuer)
+def test_a_delta_has_the_number_times_and_scope_of_its_crl(built: Installation) -> None:
+    base = publish(built, built.icu)
+    issued = built.issue()
+    built.revocations.revoke(built.icu.authority_id, issued.serial, COMPROMISE, by=BY).result()
+    full = publish(built, built.icu)
     delta = file(built, "0.delta.crl")
     assert (number(delta), delta.last_update_utc, delta.next_update_utc) == (
         number(full),
@@ -85,51 +73,47 @@ def test_a_delta_has_the_number_times_and_scope_of_its_crl(
     assert [name.value for name in point.full_name or []] == [f"{STATUS_URL}/crl/h1.icu/1/0.delta.crl"]
 
 
-def test_what_was_held_and_released_since_the_base_is_said_to_be_removed(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer
-) -> None:
-    before, within = built.issue(issuers), built.issue(issuers)
-    built.revocations.hold(issuer.authority_id, before.serial, by=BY).result()
-    publish(built, issuer)
-    built.revocations.hold(issuer.authority_id, within.serial, by=BY).result()
-    publish(built, issuer)
+def test_what_was_held_and_released_since_the_base_is_said_to_be_removed(built: Installation) -> None:
+    before, within = built.issue(), built.issue()
+    built.revocations.hold(built.icu.authority_id, before.serial, by=BY).result()
+    publish(built, built.icu)
+    built.revocations.hold(built.icu.authority_id, within.serial, by=BY).result()
+    publish(built, built.icu)
     for one in (before, within):
-        built.revocations.release(issuer.authority_id, one.serial, by=BY).result()
-    publish(built, issuer)
+        built.revocations.release(built.icu.authority_id, one.serial, by=BY).result()
+    publish(built, built.icu)
     delta = file(built, "0.delta.crl")
     assert {entry.serial_number for entry in delta} == {before.serial, within.serial}
     assert all(is_removal(entry) for entry in delta)
     assert len(file(built, "0.crl")) == 0
 
 
-def test_the_regular_crl_is_the_next_base_and_still_has_a_delta_to_it(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer
-) -> None:
-    first = publish(built, issuer)
-    issued = built.issue(issuers)
-    built.revocations.revoke(issuer.authority_id, issued.serial, COMPROMISE, by=BY).result()
-    publish(built, issuer)
-    regular = publish(built, issuer, hours=6)
+def test_the_regular_crl_is_the_next_base_and_still_has_a_delta_to_it(built: Installation) -> None:
+    first = publish(built, built.icu)
+    issued = built.issue()
+    built.revocations.revoke(built.icu.authority_id, issued.serial, COMPROMISE, by=BY).result()
+    publish(built, built.icu)
+    regular = publish(built, built.icu, hours=6)
     assert base_of(file(built, "0.delta.crl")) == number(first), "who holds the old base is led to the new one"
-    other = built.issue(issuers)
-    built.revocations.revoke(issuer.authority_id, other.serial, COMPROMISE, by=BY).result()
-    publish(built, issuer)
+    other = built.issue()
+    built.revocations.revoke(built.icu.authority_id, other.serial, COMPROMISE, by=BY).result()
+    publish(built, built.icu)
     assert base_of(file(built, "0.delta.crl")) == number(regular)
     assert [entry.serial_number for entry in file(built, "0.delta.crl")] == [other.serial]
 
 
 def test_a_delta_that_is_too_large_is_replaced_by_a_new_base(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+    built: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deltas, "MOST_CHANGES", 2)
-    publish(built, issuer)
+    publish(built, built.icu)
     for _ in range(3):
-        issued = built.issue(issuers)
-        built.revocations.revoke(issuer.authority_id, issued.serial, COMPROMISE, by=BY).result()
-    full = publish(built, issuer)
+        issued = built.issue()
+        built.revocations.revoke(built.icu.authority_id, issued.serial, COMPROMISE, by=BY).result()
+    full = publish(built, built.icu)
     with pytest.raises(x509.ExtensionNotFound):
         full.extensions.get_extension_for_class(x509.FreshestCRL)
-    row = built.find(find_delta, issuer.authority_id, 0)
+    row = built.find(find_delta, built.icu.authority_id, 0)
     assert (row.base_number, row.crl_der) == (number(full), None)
 
 
@@ -173,19 +157,17 @@ def test_base_and_delta_are_the_newest_crl(built: Installation, steps: list[tupl
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
-def test_openssl_refuses_by_a_delta_what_its_base_let_pass(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
-) -> None:
-    good, bad, released = (built.issue(issuers) for _ in range(3))
-    publish(built, issuer)
-    built.revocations.hold(issuer.authority_id, released.serial, by=BY).result()
-    base = publish(built, issuer, hours=6)
-    built.revocations.revoke(issuer.authority_id, bad.serial, COMPROMISE, by=BY).result()
-    built.revocations.release(issuer.authority_id, released.serial, by=BY).result()
-    publish(built, issuer)
+def test_openssl_refuses_by_a_delta_what_its_base_let_pass(built: Installation, tmp_path: Path) -> None:
+    good, bad, released = (built.issue() for _ in range(3))
+    publish(built, built.icu)
+    built.revocations.hold(built.icu.authority_id, released.serial, by=BY).result()
+    base = publish(built, built.icu, hours=6)
+    built.revocations.revoke(built.icu.authority_id, bad.serial, COMPROMISE, by=BY).result()
+    built.revocations.release(built.icu.authority_id, released.serial, by=BY).result()
+    publish(built, built.icu)
     delta = file(built, "0.delta.crl")
     assert base_of(delta) == number(base)
-    chain = [x509.load_der_x509_certificate(one) for one in (issuer.certificate_der, *issuer.chain_der)]
+    chain = [x509.load_der_x509_certificate(one) for one in (built.icu.certificate_der, *built.icu.chain_der)]
     (tmp_path / "root.pem").write_bytes(chain[-1].public_bytes(Encoding.PEM))
     (tmp_path / "mid.pem").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in chain[:-1]))
     (tmp_path / "lists.pem").write_bytes(base.public_bytes(Encoding.PEM) + delta.public_bytes(Encoding.PEM))

@@ -16,22 +16,12 @@ from vagus.authority.crls import files as crl_files
 from vagus.authority.crls.files import CrlFiles, CrlPlace, read_number, write_public
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.issuers import Issuer, OpenIssuers
+from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, Malformed, Unavailable
 from vagus.reasons import Reason
 from vagus.records.publications import COMPLETE, Publication, find_publication, outdate_crl, put_publication
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.crls.decoding import decode_crl
-
-
-@pytest.fixture
-def issuers(built: Installation) -> OpenIssuers:
-    return built.issuers("h1/icu")
-
-
-@pytest.fixture
-def issuer(issuers: OpenIssuers) -> Issuer:
-    return issuers["h1/icu"]
 
 
 def server(built: Installation, name: str, folder: Path) -> CrlPublisher:
@@ -78,32 +68,28 @@ def test_a_file_that_says_so_already_is_left_and_any_other_is_replaced(built: In
         assert place.read_bytes() == other
 
 
-def test_a_delayed_process_writes_no_older_crl_over_a_newer_one(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
-) -> None:
+def test_a_delayed_process_writes_no_older_crl_over_a_newer_one(built: Installation, tmp_path: Path) -> None:
     slow, fast = (server(built, name, tmp_path) for name in ("slow", "fast"))
-    first, second = built.issue(issuers), built.issue(issuers)
+    first, second = built.issue(), built.issue()
     revoke(built, first)
-    older = slow.publish(issuer, 0)
+    older = slow.publish(built.icu, 0)
     assert older is not None
     built.advance(seconds=11)
     revoke(built, second)
-    assert fast.publish(issuer, 0) is not None
-    files_of(slow).write(place_of(issuer, 0), older, None)  # what it had signed before it was held up
+    assert fast.publish(built.icu, 0) is not None
+    files_of(slow).write(place_of(built.icu, 0), older, None)  # what it had signed before it was held up
     assert listed(tmp_path) == {first.serial, second.serial}
     assert (tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl").exists()
 
 
-def test_a_server_with_a_folder_of_its_own_writes_what_another_one_signed(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
-) -> None:
+def test_a_server_with_a_folder_of_its_own_writes_what_another_one_signed(built: Installation, tmp_path: Path) -> None:
     signs, reads = server(built, "one", tmp_path / "one"), server(built, "two", tmp_path / "two")
-    issued = built.issue(issuers)
-    signs.publish_due(issuer)
+    issued = built.issue()
+    signs.publish_due(built.icu)
     revoke(built, issued)
     built.advance(seconds=1)
-    signs.publish_due(issuer)
-    assert reads.publish_due(issuer) == ()
+    signs.publish_due(built.icu)
+    assert reads.publish_due(built.icu) == ()
     files = files_of(reads)
     for place in files.find_outdated():
         files.write(place)
@@ -114,11 +100,11 @@ def test_a_server_with_a_folder_of_its_own_writes_what_another_one_signed(
 
 
 def test_a_crl_that_the_disk_had_no_room_for_is_written_once_it_has(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher = server(built, "one", tmp_path)
-    publisher.publish_due(issuer)
-    issued = built.issue(issuers)
+    publisher.publish_due(built.icu)
+    issued = built.issue()
     revoke(built, issued)
     built.advance(seconds=1)
 
@@ -128,9 +114,9 @@ def test_a_crl_that_the_disk_had_no_room_for_is_written_once_it_has(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
-            publisher.publish_due(issuer)
+            publisher.publish_due(built.icu)
     built.advance(seconds=1)
-    assert publisher.publish_due(issuer) == (), "the rows are up to date"
+    assert publisher.publish_due(built.icu) == (), "the rows are up to date"
     files = files_of(publisher)
     behind = [place for place in files.find_outdated() if place.slug == "h1.icu"]
     assert sorted(place.shard for place in behind) == [COMPLETE, 0]
@@ -163,25 +149,23 @@ def test_what_a_full_disk_cut_off_takes_no_room_and_what_a_killed_process_left_g
     assert place.read_bytes() == b"newer"
 
 
-def test_a_file_that_was_removed_is_written_again(built: Installation, issuer: Issuer, tmp_path: Path) -> None:
+def test_a_file_that_was_removed_is_written_again(built: Installation, tmp_path: Path) -> None:
     publisher = server(built, "one", tmp_path)
-    publisher.publish_due(issuer)
+    publisher.publish_due(built.icu)
     (tmp_path / "crl" / "h1.icu" / "1" / "0.crl").unlink()
     files = files_of(publisher)
-    assert place_of(issuer, 0) in files.find_outdated()
-    files.write(place_of(issuer, 0))
+    assert place_of(built.icu, 0) in files.find_outdated()
+    files.write(place_of(built.icu, 0))
     assert listed(tmp_path) == set()
 
 
 @pytest.mark.parametrize("what", ["gone", "cut off"])
-def test_a_damaged_delta_file_is_written_again(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, what: str
-) -> None:
+def test_a_damaged_delta_file_is_written_again(built: Installation, tmp_path: Path, what: str) -> None:
     publisher = server(built, "one", tmp_path)
-    publisher.publish_due(issuer)
-    revoke(built, built.issue(issuers))
+    publisher.publish_due(built.icu)
+    revoke(built, built.issue())
     built.advance(seconds=1)
-    publisher.publish_due(issuer)
+    publisher.publish_due(built.icu)
     delta = tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl"
     before = delta.read_bytes()
     files = files_of(publisher)
@@ -191,22 +175,20 @@ def test_a_damaged_delta_file_is_written_again(
         delta.unlink()
     else:
         delta.write_bytes(before[:100])
-    assert files.find_outdated() == (place_of(issuer, 0),)
-    files.write(place_of(issuer, 0))
+    assert files.find_outdated() == (place_of(built.icu, 0),)
+    files.write(place_of(built.icu, 0))
     assert delta.read_bytes() == before
     assert files.find_outdated() == ()
 
 
-def test_an_older_file_that_was_put_back_is_replaced_by_the_newest(
-    built: Installation, issuer: Issuer, tmp_path: Path
-) -> None:
+def test_an_older_file_that_was_put_back_is_replaced_by_the_newest(built: Installation, tmp_path: Path) -> None:
     publisher = server(built, "one", tmp_path)
-    publisher.publish_due(issuer)
+    publisher.publish_due(built.icu)
     place = tmp_path / "crl" / "h1.icu" / "1" / "0.crl"
     for _ in range(40):  # until a signature has the length of the one before
         before = place.read_bytes()
         built.advance(hours=7)
-        publisher.publish_due(issuer)
+        publisher.publish_due(built.icu)
         newer = place.read_bytes()
         if len(newer) == len(before):
             break
@@ -221,57 +203,51 @@ def test_an_older_file_that_was_put_back_is_replaced_by_the_newest(
     assert files.find_outdated() == ()
 
 
-def test_no_older_crl_replaces_a_newer_file_of_the_same_authority(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
-) -> None:
+def test_no_older_crl_replaces_a_newer_file_of_the_same_authority(built: Installation, tmp_path: Path) -> None:
     publisher = server(built, "one", tmp_path)
-    publisher.publish_due(issuer)
-    standby = newest(built, issuer)
-    issued = built.issue(issuers)
+    publisher.publish_due(built.icu)
+    standby = newest(built, built.icu)
+    issued = built.issue()
     revoke(built, issued)
     built.advance(seconds=1)
-    publisher.publish_due(issuer)
+    publisher.publish_due(built.icu)
     keep(built, standby)  # the table as an older copy of it has it
     files = files_of(publisher)
-    assert place_of(issuer, 0) not in files.find_outdated()
+    assert place_of(built.icu, 0) not in files.find_outdated()
     for fresh in (files, CrlFiles(built.database, tmp_path)):  # of this process, and of one that begins now
-        assert fresh.find_newer() == (place_of(issuer, 0),)
+        assert fresh.find_newer() == (place_of(built.icu, 0),)
         with refuses(Conflict, Reason.RESTORE_UNSETTLED):
-            fresh.write(place_of(issuer, 0))
+            fresh.write(place_of(built.icu, 0))
         assert listed(tmp_path) == {issued.serial}
 
 
-def test_a_crl_that_a_restore_outdated_is_no_file_before_it_is_signed_anew(
-    built: Installation, issuer: Issuer, tmp_path: Path
-) -> None:
+def test_a_crl_that_a_restore_outdated_is_no_file_before_it_is_signed_anew(built: Installation, tmp_path: Path) -> None:
     publisher = server(built, "one", tmp_path)
-    publisher.publish_due(issuer)
-    number = newest(built, issuer).number
-    built.writer.submit(lambda batch: outdate_crl(batch.connection, issuer.authority_id, 0, number)).result()
+    publisher.publish_due(built.icu)
+    number = newest(built, built.icu).number
+    built.writer.submit(lambda batch: outdate_crl(batch.connection, built.icu.authority_id, 0, number)).result()
     files = CrlFiles(built.database, tmp_path / "new")
-    assert place_of(issuer, 0) not in files.find_outdated()
+    assert place_of(built.icu, 0) not in files.find_outdated()
     assert CrlFiles(built.database, tmp_path).find_newer() == ()
     built.advance(seconds=1)
-    assert 0 in [one.shard for one in publisher.publish_due(issuer)]
-    assert place_of(issuer, 0) in files.find_outdated()
+    assert 0 in [one.shard for one in publisher.publish_due(built.icu)]
+    assert place_of(built.icu, 0) in files.find_outdated()
 
 
-def test_a_shard_that_the_table_does_not_know_is_newer(built: Installation, issuer: Issuer, tmp_path: Path) -> None:
+def test_a_shard_that_the_table_does_not_know_is_newer(built: Installation, tmp_path: Path) -> None:
     publisher = server(built, "one", tmp_path)
-    publisher.publish_due(issuer)
+    publisher.publish_due(built.icu)
     folder = tmp_path / "crl" / "h1.icu" / "1"
     (folder / "7.crl").write_bytes((folder / "0.crl").read_bytes())
-    assert files_of(publisher).find_newer() == (place_of(issuer, 7),)
-    assert files_of(publisher).load(place_of(issuer, 8), issuer.certificate_der) is None
+    assert files_of(publisher).find_newer() == (place_of(built.icu, 7),)
+    assert files_of(publisher).load(place_of(built.icu, 8), built.icu.certificate_der) is None
 
 
 @pytest.mark.parametrize("stranger", ["h1.er", "h9.icu", "no list"])
-def test_files_that_another_process_signed_delay_no_one(
-    built: Installation, issuer: Issuer, tmp_path: Path, stranger: str
-) -> None:
+def test_files_that_another_process_signed_delay_no_one(built: Installation, tmp_path: Path, stranger: str) -> None:
     """Of another installation, or copied where they do not belong: they are no evidence, and make room."""
     publisher = server(built, "one", tmp_path)
-    publisher.publish_due(issuer)
+    publisher.publish_due(built.icu)
     files, place = files_of(publisher), tmp_path / "crl" / "h1.icu" / "1" / "0.crl"
     own = place.read_bytes()
     built.advance(seconds=1)
@@ -285,57 +261,53 @@ def test_files_that_another_process_signed_delay_no_one(
     else:
         place.write_bytes(b"0" * 90)
     assert files.find_newer() == ()
-    files.write(place_of(issuer, 0))
+    files.write(place_of(built.icu, 0))
     assert place.read_bytes() == own
     assert CrlFiles(built.database, tmp_path / "none").find_newer() == ()
 
 
-def test_the_number_of_a_crl_is_read_without_its_entries(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
-) -> None:
+def test_the_number_of_a_crl_is_read_without_its_entries(built: Installation, tmp_path: Path) -> None:
     publisher = server(built, "one", tmp_path)
     for _ in range(2):
-        publisher.publish_due(issuer)
+        publisher.publish_due(built.icu)
         for name in ("0.crl", "complete.crl"):
             content = (tmp_path / "crl" / "h1.icu" / "1" / name).read_bytes()
             assert read_number(content) == decode_crl(content).number
-        revoke(built, built.issue(issuers))
+        revoke(built, built.issue())
         built.advance(seconds=1)
     with refuses(Malformed, Reason.NON_DER):
         read_number(content[:-1])
 
 
-def test_a_delta_without_a_row_is_no_file(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_delta_without_a_row_is_no_file(built: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deltas, "MOST_CHANGES", 2)
     publisher = server(built, "one", tmp_path)
-    publisher.publish_due(issuer)
-    many = [built.issue(issuers) for _ in range(4)]
+    publisher.publish_due(built.icu)
+    many = [built.issue() for _ in range(4)]
     for some in (many[:1], many[1:]):
         for one in some:
             revoke(built, one)
         built.advance(seconds=1)
-        publisher.publish_due(issuer)
+        publisher.publish_due(built.icu)
         there = (tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl").exists()
         assert there is (some == many[:1]), "an old delta over an older CRL would have one of four"
     assert len(listed(tmp_path)) == 4
 
 
 def test_a_process_that_hangs_in_the_folder_is_reported_and_prevents_no_signing(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crl_files, "_LOCK_SECONDS", 0.0)
     publisher = server(built, "one", tmp_path)
-    publisher.publish_due(issuer)
-    revoke(built, built.issue(issuers))
+    publisher.publish_due(built.icu)
+    revoke(built, built.issue())
     built.advance(seconds=1)
     hung = os.open(tmp_path / ".lock", os.O_RDWR)
     try:
         fcntl.flock(hung, fcntl.LOCK_EX)
         with pytest.raises(Unavailable) as refusal:
-            publisher.publish_due(issuer)
+            publisher.publish_due(built.icu)
     finally:
         os.close(hung)
     assert refusal.value.reason is Reason.STATUS_UNAVAILABLE
-    assert publisher.find_due(issuer, built.clock.now()) == ()
+    assert publisher.find_due(built.icu, built.clock.now()) == ()

@@ -21,7 +21,7 @@ from vagus.authority.clock_bound import SLACK
 from vagus.authority.crls.files import CrlFiles
 from vagus.authority.crls.publisher import _store, forget_future_dates
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.issuers import Issuer, OpenIssuers
+from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, Unavailable
 from vagus.ledger.entries import CrlPublished, decode_entry
 from vagus.reasons import Reason
@@ -34,16 +34,6 @@ from vagus.x509.crls.building import RevocationReason
 
 COMPROMISE = RevocationReason.KEY_COMPROMISE
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
-
-
-@pytest.fixture
-def issuers(built: Installation) -> OpenIssuers:
-    return built.issuers("h1/icu")
-
-
-@pytest.fixture
-def issuer(issuers: OpenIssuers) -> Issuer:
-    return issuers["h1/icu"]
 
 
 def newest(built: Installation, issuer: Issuer, shard: int = 0) -> x509.CertificateRevocationList:
@@ -59,31 +49,29 @@ def revoke(built: Installation, issued: IssuedCertificate, reason: RevocationRea
     built.revocations.revoke(issued.issuer.authority_id, issued.serial, reason, by=BY).result()
 
 
-def test_a_first_crl_is_empty_signed_and_scoped(built: Installation, issuer: Issuer) -> None:
-    assert [one.shard for one in built.publisher.publish_due(issuer)] == [0, COMPLETE]
-    crl = newest(built, issuer)
-    assert issuer.certificate is not None
-    assert crl.is_signature_valid(issuer.certificate.public_key())  # type: ignore[arg-type]
+def test_a_first_crl_is_empty_signed_and_scoped(built: Installation) -> None:
+    assert [one.shard for one in built.publisher.publish_due(built.icu)] == [0, COMPLETE]
+    crl = newest(built, built.icu)
+    assert built.icu.certificate is not None
+    assert crl.is_signature_valid(built.icu.certificate.public_key())  # type: ignore[arg-type]
     assert len(crl) == 0
-    assert crl.issuer.public_bytes() == issuer.facts.subject_der
+    assert crl.issuer.public_bytes() == built.icu.facts.subject_der
     assert crl.last_update_utc == built.clock.now()
     assert crl.next_update_utc == built.clock.now() + timedelta(days=7)
     point = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint)
     assert point.critical
     assert [name.value for name in point.value.full_name or []] == [f"{STATUS_URL}/crl/h1.icu/1/0.crl"]
-    complete = newest(built, issuer, COMPLETE)
+    complete = newest(built, built.icu, COMPLETE)
     with pytest.raises(x509.ExtensionNotFound):
         complete.extensions.get_extension_for_class(x509.IssuingDistributionPoint)
 
 
-def test_a_revocation_enters_the_next_crl_and_a_release_leaves_it(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer
-) -> None:
-    one, other = built.issue(issuers), built.issue(issuers)
+def test_a_revocation_enters_the_next_crl_and_a_release_leaves_it(built: Installation) -> None:
+    one, other = built.issue(), built.issue()
     revoke(built, one)
-    built.revocations.hold(issuer.authority_id, other.serial, by=BY).result()
-    built.publisher.publish_due(issuer)
-    crl = newest(built, issuer)
+    built.revocations.hold(built.icu.authority_id, other.serial, by=BY).result()
+    built.publisher.publish_due(built.icu)
+    crl = newest(built, built.icu)
     entry = crl.get_revoked_certificate_by_serial_number(one.serial)
     held = crl.get_revoked_certificate_by_serial_number(other.serial)
     assert entry is not None
@@ -91,41 +79,39 @@ def test_a_revocation_enters_the_next_crl_and_a_release_leaves_it(
     assert entry.revocation_date_utc == built.clock.now()
     reasons = [found.extensions.get_extension_for_class(x509.CRLReason).value.reason for found in (entry, held)]
     assert reasons == [x509.ReasonFlags.key_compromise, x509.ReasonFlags.certificate_hold]
-    built.revocations.release(issuer.authority_id, other.serial, by=BY).result()
+    built.revocations.release(built.icu.authority_id, other.serial, by=BY).result()
     built.advance(seconds=1)
-    assert [one.shard for one in built.publisher.publish_due(issuer)] == [0, COMPLETE]
-    assert newest(built, issuer).get_revoked_certificate_by_serial_number(other.serial) is None
-    assert newest(built, issuer, COMPLETE).get_revoked_certificate_by_serial_number(one.serial) is not None
+    assert [one.shard for one in built.publisher.publish_due(built.icu)] == [0, COMPLETE]
+    assert newest(built, built.icu).get_revoked_certificate_by_serial_number(other.serial) is None
+    assert newest(built, built.icu, COMPLETE).get_revoked_certificate_by_serial_number(one.serial) is not None
 
 
-def test_nothing_is_published_before_it_is_due(built: Installation, issuer: Issuer) -> None:
-    built.publisher.publish_due(issuer)
+def test_nothing_is_published_before_it_is_due(built: Installation) -> None:
+    built.publisher.publish_due(built.icu)
     built.advance(hours=5, minutes=59)
-    assert built.publisher.publish_due(issuer) == ()
+    assert built.publisher.publish_due(built.icu) == ()
     built.advance(minutes=1)
-    assert len(built.publisher.publish_due(issuer)) == 2
+    assert len(built.publisher.publish_due(built.icu)) == 2
 
 
-def test_a_burst_within_one_second_is_one_crl_now_and_one_later(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer
-) -> None:
-    many = [built.issue(issuers) for _ in range(4)]
+def test_a_burst_within_one_second_is_one_crl_now_and_one_later(built: Installation) -> None:
+    many = [built.issue() for _ in range(4)]
     numbers = []
     for issued in many:
         revoke(built, issued)
-        numbers += [one.number for one in built.publisher.publish_due(issuer) if one.shard == 0]
+        numbers += [one.number for one in built.publisher.publish_due(built.icu) if one.shard == 0]
     assert len(numbers) == 1
-    assert len(newest(built, issuer)) == 1
+    assert len(newest(built, built.icu)) == 1
     built.advance(seconds=1)
-    built.publisher.publish_due(issuer)
-    assert len(newest(built, issuer)) == 4
+    built.publisher.publish_due(built.icu)
+    assert len(newest(built, built.icu)) == 4
 
 
 def test_each_check_reads_only_steps_that_no_earlier_check_has_read(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+    built: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = [built.issue(issuers) for _ in range(3)]
-    built.publisher.publish_due(issuer)
+    many = [built.issue() for _ in range(3)]
+    built.publisher.publish_due(built.icu)
     publisher, read = built.publisher, []
     whole = revocation_rows.newest_by_shard
 
@@ -137,171 +123,157 @@ def test_each_check_reads_only_steps_that_no_earlier_check_has_read(
     for issued in many:
         revoke(built, issued)
         built.advance(seconds=1)
-        assert publisher.find_due(issuer, built.clock.now()) == (0, COMPLETE), "until it is published it is due"
-        assert publisher.find_due(issuer, built.clock.now()) == (0, COMPLETE)
+        assert publisher.find_due(built.icu, built.clock.now()) == (0, COMPLETE), "until it is published it is due"
+        assert publisher.find_due(built.icu, built.clock.now()) == (0, COMPLETE)
     assert read == [0, 1, 2]
-    publisher.publish_due(issuer)
+    publisher.publish_due(built.icu)
     built.advance(seconds=1)
-    assert publisher.find_due(issuer, built.clock.now()) == ()
+    assert publisher.find_due(built.icu, built.clock.now()) == ()
     assert read == [0, 1, 2]
 
 
-def test_numbers_are_the_time_in_milliseconds_and_still_grow_when_the_clock_was_ahead(
-    built: Installation, issuer: Issuer
-) -> None:
-    built.publisher.publish_all(issuer)
-    first = newest(built, issuer)
+def test_numbers_are_the_time_in_milliseconds_and_still_grow_when_the_clock_was_ahead(built: Installation) -> None:
+    built.publisher.publish_all(built.icu)
+    first = newest(built, built.icu)
     assert number_of(first) == int(built.clock.now().timestamp() * 1000)
     with built.database.writing() as connection:
-        found = rows.find_publication(connection, issuer.authority_id, 0)
+        found = rows.find_publication(connection, built.icu.authority_id, 0)
         assert found is not None
         rows.put_publication(connection, replace(found, number=found.number + 10**9))
     built.advance(seconds=1)
-    built.publisher.publish_all(issuer)
-    assert number_of(newest(built, issuer)) == number_of(first) + 10**9 + 1
+    built.publisher.publish_all(built.icu)
+    assert number_of(newest(built, built.icu)) == number_of(first) + 10**9 + 1
 
 
-def test_a_clock_that_went_back_publishes_nothing(built: Installation, issuer: Issuer) -> None:
-    built.publisher.publish_all(issuer)
-    before = newest(built, issuer)
+def test_a_clock_that_went_back_publishes_nothing(built: Installation) -> None:
+    built.publisher.publish_all(built.icu)
+    before = newest(built, built.icu)
     built.advance(minutes=-5)
     with refuses(Unavailable, Reason.CLOCK_ROLLBACK):
-        built.publisher.publish(issuer, 0)
-    assert newest(built, issuer) == before
+        built.publisher.publish(built.icu, 0)
+    assert newest(built, built.icu) == before
 
 
-def test_a_server_with_a_clock_minutes_late_publishes_and_dates_no_crl_further_ahead(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer
-) -> None:
+def test_a_server_with_a_clock_minutes_late_publishes_and_dates_no_crl_further_ahead(built: Installation) -> None:
     """The one that is four minutes ahead publishes and dies: what is revoked now is in a CRL within the second."""
-    many = [built.issue(issuers) for _ in range(4)]
+    many = [built.issue() for _ in range(4)]
     built.advance(minutes=4)
-    ahead = built.publisher.publish_due(issuer)[0]
+    ahead = built.publisher.publish_due(built.icu)[0]
     built.advance(minutes=-4)
     publisher = built.publisher
     for count, issued in enumerate(many, start=1):
         revoke(built, issued)
         built.advance(seconds=1)
-        kept = publisher.publish_due(issuer)[0]
+        kept = publisher.publish_due(built.icu)[0]
         assert (kept.number > ahead.number, kept.this_update) == (True, ahead.this_update + count)
-        assert len(newest(built, issuer)) == count
+        assert len(newest(built, built.icu)) == count
         assert kept.this_update - built.clock.now().timestamp() <= 240
-        assert publisher.publish(issuer, 0) is None, "one a second: the lead is not to grow"
+        assert publisher.publish(built.icu, 0) is None, "one a second: the lead is not to grow"
     built.advance(minutes=5)
-    assert publisher.publish(issuer, 0)
-    assert newest(built, issuer).last_update_utc == built.clock.now()
+    assert publisher.publish(built.icu, 0)
+    assert newest(built, built.icu).last_update_utc == built.clock.now()
 
 
-def test_no_crl_is_dated_further_ahead_than_clocks_may_differ(built: Installation, issuer: Issuer) -> None:
-    built.publisher.publish_all(issuer)
-    dated = newest(built, issuer).last_update_utc
+def test_no_crl_is_dated_further_ahead_than_clocks_may_differ(built: Installation) -> None:
+    built.publisher.publish_all(built.icu)
+    dated = newest(built, built.icu).last_update_utc
     built.advance(seconds=1 - SLACK.total_seconds())
-    assert built.publisher.publish(issuer, 0)
-    assert newest(built, issuer).last_update_utc == dated + timedelta(seconds=1) == built.clock.now() + SLACK
+    assert built.publisher.publish(built.icu, 0)
+    assert newest(built, built.icu).last_update_utc == dated + timedelta(seconds=1) == built.clock.now() + SLACK
     with refuses(Unavailable, Reason.CLOCK_ROLLBACK):
-        built.publisher.publish(issuer, 0)
+        built.publisher.publish(built.icu, 0)
 
 
-def test_the_complete_crl_of_a_large_issuer_waits_for_no_date_that_is_ahead(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer
-) -> None:
+def test_the_complete_crl_of_a_large_issuer_waits_for_no_date_that_is_ahead(built: Installation) -> None:
     with built.database.writing() as connection:
-        connection.execute(insert(crl_shards), {"authority_id": issuer.authority_id, "shard": 1, "places_taken": 1})
+        connection.execute(insert(crl_shards), {"authority_id": built.icu.authority_id, "shard": 1, "places_taken": 1})
     built.advance(minutes=4)
-    built.publisher.publish_all(issuer)
+    built.publisher.publish_all(built.icu)
     built.advance(minutes=-4)
     publisher, lists = built.publisher, []
     for _ in range(60):
-        revoke(built, built.issue(issuers))
+        revoke(built, built.issue())
         built.advance(seconds=1)
-        lists += [one.shard for one in publisher.publish_due(issuer)]
+        lists += [one.shard for one in publisher.publish_due(built.icu)]
     assert lists.count(COMPLETE) == 2, "at once, and half a minute later"
 
 
-def test_once_an_operator_forgets_its_date_a_crl_from_the_future_is_followed(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer
-) -> None:
+def test_once_an_operator_forgets_its_date_a_crl_from_the_future_is_followed(built: Installation) -> None:
     publisher = built.publisher
-    publisher.publish_due(issuer)
+    publisher.publish_due(built.icu)
     built.advance(days=30)
-    ahead = publisher.publish_due(issuer)
+    ahead = publisher.publish_due(built.icu)
     built.advance(days=-30, seconds=60)
-    issued = built.issue(issuers)
+    issued = built.issue()
     revoke(built, issued)
     with refuses(Unavailable, Reason.CLOCK_ROLLBACK):
-        publisher.publish_due(issuer)
+        publisher.publish_due(built.icu)
     assert forget_future_dates(built.writer, by=BY) == ("h1/icu#1/-1", "h1/icu#1/0")
     assert forget_future_dates(built.writer, by=BY) == ()
     built.advance(seconds=5)
-    followed = publisher.publish_due(issuer)
+    followed = publisher.publish_due(built.icu)
     assert [one.number > before.number for one, before in zip(followed, ahead, strict=True)] == [True, True]
     for shard in (0, COMPLETE):
-        crl = newest(built, issuer, shard)
+        crl = newest(built, built.icu, shard)
         assert crl.last_update_utc == built.clock.now()
         assert crl.get_revoked_certificate_by_serial_number(issued.serial) is not None
     built.advance(hours=6)
-    assert len(publisher.publish_due(issuer)) == 2, "and so on, from today"
+    assert len(publisher.publish_due(built.icu)) == 2, "and so on, from today"
 
 
-def test_a_crl_that_fails_delays_no_other_and_is_reported(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer
-) -> None:
+def test_a_crl_that_fails_delays_no_other_and_is_reported(built: Installation) -> None:
     publisher = built.publisher
-    publisher.publish_all(issuer)
+    publisher.publish_all(built.icu)
     with built.database.writing() as connection:
-        found = rows.find_publication(connection, issuer.authority_id, 0)
+        found = rows.find_publication(connection, built.icu.authority_id, 0)
         assert found is not None
         rows.put_publication(connection, replace(found, this_update=found.this_update + 3600))  # a clock ran ahead
-    issued = built.issue(issuers)
+    issued = built.issue()
     revoke(built, issued)
     built.advance(seconds=1)
     with refuses(Unavailable, Reason.CLOCK_ROLLBACK):
-        publisher.publish_due(issuer)
-    assert newest(built, issuer, COMPLETE).get_revoked_certificate_by_serial_number(issued.serial) is not None
+        publisher.publish_due(built.icu)
+    assert newest(built, built.icu, COMPLETE).get_revoked_certificate_by_serial_number(issued.serial) is not None
 
 
-def test_of_two_servers_the_slower_one_discards_its_crl(built: Installation, issuer: Issuer) -> None:
+def test_of_two_servers_the_slower_one_discards_its_crl(built: Installation) -> None:
     slow, fast = built.publisher, built.publisher
-    facts = slow._read_facts(issuer, 0, built.clock.now())
-    kept = fast.publish(issuer, 0)
+    facts = slow._read_facts(built.icu, 0, built.clock.now())
+    kept = fast.publish(built.icu, 0)
     assert kept is not None
-    made = slow._sign(issuer, 0, facts, built.clock.now())
-    assert built.writer.submit(lambda batch: _store(batch, issuer, made)).result() == kept
+    made = slow._sign(built.icu, 0, facts, built.clock.now())
+    assert built.writer.submit(lambda batch: _store(batch, built.icu, made)).result() == kept
 
 
-def test_expired_entries_leave_only_after_a_crl_past_their_expiry(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer
-) -> None:
-    issued = built.issue(issuers, lifetime=timedelta(hours=10))
+def test_expired_entries_leave_only_after_a_crl_past_their_expiry(built: Installation) -> None:
+    issued = built.issue(lifetime=timedelta(hours=10))
     revoke(built, issued)
-    built.publisher.publish_due(issuer)
+    built.publisher.publish_due(built.icu)
     appeared_past_expiry = 0
     for _ in range(8):
         built.advance(hours=6)
-        built.publisher.publish_due(issuer)
-        is_there = newest(built, issuer).get_revoked_certificate_by_serial_number(issued.serial) is not None
+        built.publisher.publish_due(built.icu)
+        is_there = newest(built, built.icu).get_revoked_certificate_by_serial_number(issued.serial) is not None
         if built.clock.now() > x509.load_der_x509_certificate(issued.der).not_valid_after_utc:
             appeared_past_expiry += is_there
     assert appeared_past_expiry >= 1
-    assert newest(built, issuer).get_revoked_certificate_by_serial_number(issued.serial) is None
+    assert newest(built, built.icu).get_revoked_certificate_by_serial_number(issued.serial) is None
 
 
-def test_an_entry_that_expired_while_nothing_was_published_still_appears_once(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer
-) -> None:
-    built.publisher.publish_all(issuer)
-    issued = built.issue(issuers, lifetime=timedelta(hours=10))
+def test_an_entry_that_expired_while_nothing_was_published_still_appears_once(built: Installation) -> None:
+    built.publisher.publish_all(built.icu)
+    issued = built.issue(lifetime=timedelta(hours=10))
     revoke(built, issued)
     built.advance(days=30)
-    built.publisher.publish_due(issuer)
-    assert newest(built, issuer).get_revoked_certificate_by_serial_number(issued.serial) is not None
+    built.publisher.publish_due(built.icu)
+    assert newest(built, built.icu).get_revoked_certificate_by_serial_number(issued.serial) is not None
     built.advance(days=2)
-    built.publisher.publish_due(issuer)
-    assert newest(built, issuer).get_revoked_certificate_by_serial_number(issued.serial) is None
+    built.publisher.publish_due(built.icu)
+    assert newest(built, built.icu).get_revoked_certificate_by_serial_number(issued.serial) is None
 
 
-def test_each_publication_is_a_file_a_row_and_a_ledger_entry(built: Installation, issuer: Issuer) -> None:
-    (shard, complete) = built.publisher.publish_all(issuer)
+def test_each_publication_is_a_file_a_row_and_a_ledger_entry(built: Installation) -> None:
+    (shard, complete) = built.publisher.publish_all(built.icu)
     folder = built.folder / "published" / "crl" / "h1.icu" / "1"
     assert (folder / "0.crl").read_bytes() == shard.crl_der
     assert (folder / "complete.crl").read_bytes() == complete.crl_der
@@ -316,8 +288,8 @@ def test_each_publication_is_a_file_a_row_and_a_ledger_entry(built: Installation
     ]
 
 
-def test_a_file_that_a_crash_prevented_is_written_at_start(built: Installation, issuer: Issuer) -> None:
-    (shard, _) = built.publisher.publish_all(issuer)
+def test_a_file_that_a_crash_prevented_is_written_at_start(built: Installation) -> None:
+    (shard, _) = built.publisher.publish_all(built.icu)
     place = built.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl"
     place.unlink()
     files = CrlFiles(built.database, built.folder / "published")
@@ -369,13 +341,11 @@ def test_in_any_order_of_acts_crls_match_the_table_and_numbers_grow(
 
 
 @needs_openssl
-def test_openssl_accepts_the_good_and_refuses_the_revoked(
-    built: Installation, issuers: OpenIssuers, issuer: Issuer, tmp_path: Path
-) -> None:
-    good, bad = built.issue(issuers), built.issue(issuers)
+def test_openssl_accepts_the_good_and_refuses_the_revoked(built: Installation, tmp_path: Path) -> None:
+    good, bad = built.issue(), built.issue()
     revoke(built, bad)
-    built.publisher.publish_due(issuer)
-    chain = [x509.load_der_x509_certificate(one) for one in (issuer.certificate_der, *issuer.chain_der)]
+    built.publisher.publish_due(built.icu)
+    chain = [x509.load_der_x509_certificate(one) for one in (built.icu.certificate_der, *built.icu.chain_der)]
     (tmp_path / "root.pem").write_bytes(chain[-1].public_bytes(Encoding.PEM))
     (tmp_path / "mid.pem").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in chain[:-1]))
     lists = [built.folder / "published" / "crl" / slug / "1" / "0.crl" for slug in ("root", "h1", "h1.icu")]

@@ -25,7 +25,7 @@ from tests.simulator.queries import list_key_ids
 from tests.simulator.refusals import refuses
 from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.issuers import Issuer, OpenIssuers
+from vagus.authority.issuers import Issuer
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
 from vagus.authority.ocsp.responses import CachedResponse, OcspResponses
 from vagus.authority.revocation import Revocations
@@ -48,20 +48,15 @@ from vagus.x509.pem import encode_certificates
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
 
 
-@pytest.fixture
-def issuers(built: Installation) -> OpenIssuers:
-    return built.issuers("h1/icu", "h1/er")
-
-
 def renewal(built: Installation) -> ResponderRenewal:
     keystore = built.keystore(OCSP_KEYSTORE)
     return ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore)
 
 
 @pytest.fixture
-def responses(built: Installation, issuers: OpenIssuers) -> OcspResponses:
+def responses(built: Installation) -> OcspResponses:
     """CachedResponses for h1/icu; its follower is in step with the writer."""
-    assert renewal(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(built.icu)
     follower = RevocationFollower(built.database, built.clock)
     follower.follow(built.writer)
     responders = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
@@ -84,13 +79,11 @@ def ask(built: Installation, responses: OcspResponses, request: bytes) -> ocsp.O
     return ocsp.load_der_ocsp_response(responses.respond(request, built.clock.now()).response_der)
 
 
-def test_a_good_certificate_is_good_and_signed_by_its_delegate(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
-) -> None:
-    response = ask(built, responses, question(built.issue(issuers)))
+def test_a_good_certificate_is_good_and_signed_by_its_delegate(built: Installation, responses: OcspResponses) -> None:
+    response = ask(built, responses, question(built.issue()))
     assert response.certificate_status is ocsp.OCSPCertStatus.GOOD
     (responder,) = response.certificates
-    responder.verify_directly_issued_by(x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der))
+    responder.verify_directly_issued_by(x509.load_der_x509_certificate(built.icu.certificate_der))
     usage = responder.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.OCSP_SIGNING]
     assert responder.extensions.get_extension_for_class(x509.OCSPNoCheck)
@@ -103,9 +96,9 @@ def test_a_good_certificate_is_good_and_signed_by_its_delegate(
 
 
 def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+    built: Installation, responses: OcspResponses
 ) -> None:
-    issued = built.issue(issuers)
+    issued = built.issue()
     assert ask(built, responses, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
     name = (issued.issuer.authority_id, issued.serial)
     built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
@@ -115,10 +108,8 @@ def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(
     assert response.revocation_reason is x509.ReasonFlags.key_compromise
 
 
-def test_a_hold_and_a_release_are_in_the_response(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
-) -> None:
-    issued = built.issue(issuers)
+def test_a_hold_and_a_release_are_in_the_response(built: Installation, responses: OcspResponses) -> None:
+    issued = built.issue()
     name = (issued.issuer.authority_id, issued.serial)
     built.revocations.hold(*name, by=BY).result()
     assert ask(built, responses, question(issued)).revocation_reason is x509.ReasonFlags.certificate_hold
@@ -128,9 +119,9 @@ def test_a_hold_and_a_release_are_in_the_response(
 
 @pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256()])
 def test_the_certificate_is_named_as_it_was_asked_for(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses, algorithm: hashes.HashAlgorithm
+    built: Installation, responses: OcspResponses, algorithm: hashes.HashAlgorithm
 ) -> None:
-    request_der = question(built.issue(issuers), algorithm)
+    request_der = question(built.issue(), algorithm)
     request, response = ocsp.load_der_ocsp_request(request_der), ask(built, responses, request_der)
     assert response.hash_algorithm.name == algorithm.name
     assert response.issuer_key_hash == request.issuer_key_hash
@@ -139,9 +130,9 @@ def test_the_certificate_is_named_as_it_was_asked_for(
 
 
 def test_a_serial_that_was_never_issued_is_unknown_and_not_cached(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+    built: Installation, responses: OcspResponses
 ) -> None:
-    issuer = x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der)
+    issuer = x509.load_der_x509_certificate(built.icu.certificate_der)
     name = hashlib.sha1(issuer.subject.public_bytes(), usedforsecurity=False).digest()
     key = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
     builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, key, 4711, hashes.SHA1())
@@ -155,9 +146,9 @@ def test_a_serial_that_was_never_issued_is_unknown_and_not_cached(
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["behind a known one", "before it"])
 def test_a_response_with_an_unknown_certificate_among_others_is_not_cached(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses, order: tuple[int, int]
+    built: Installation, responses: OcspResponses, order: tuple[int, int]
 ) -> None:
-    known = built.issue(issuers)
+    known = built.issue()
     built.settle()
     facts = known.issuer.facts
     serials = [(known.serial, 4711)[one] for one in order]
@@ -173,35 +164,33 @@ def test_a_response_with_an_unknown_certificate_among_others_is_not_cached(
 
 
 def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+    built: Installation, responses: OcspResponses
 ) -> None:
     issuance, order = built.issuance(), built.order()
-    issuance.commit(issuance.prepare(order, issuers["h1/icu"])).result()
+    issuance.commit(issuance.prepare(order, built.icu)).result()
     (row,) = built.read(rows.list_intended)
-    facts = issuers["h1/icu"].facts
+    facts = built.icu.facts
     request = der.sequence(
         der.sequence(der.sequence(der.sequence(cert_id(facts.subject_der, facts.spki_der, row.serial))))
     )
     with refuses(Unavailable, Reason.UNSETTLED):
         responses.respond(request, built.clock.now())
-    built.issuance().settle(issuers)
+    built.issuance().settle(built.units)
     assert ask(built, responses, request).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
-def test_a_certificate_of_another_authority_is_refused(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
-) -> None:
-    foreign = built.issue(issuers, unit="er")
+def test_a_certificate_of_another_authority_is_refused(built: Installation, responses: OcspResponses) -> None:
+    foreign = built.issue(unit="er")
     with refuses(Refused, Reason.AUTHORITY_UNKNOWN):
         responses.respond(question(foreign), built.clock.now())
 
 
 @pytest.mark.parametrize("length", [1, 16, 32, 128])
 def test_a_nonce_is_sent_back_and_the_response_is_not_cached(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses, length: int
+    built: Installation, responses: OcspResponses, length: int
 ) -> None:
     nonce = bytes(range(length))
-    request = question(built.issue(issuers), nonce=nonce)
+    request = question(built.issue(), nonce=nonce)
     response = ask(built, responses, request)
     assert response.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
     assert responses.respond(request, built.clock.now()).next_update is None
@@ -209,18 +198,14 @@ def test_a_nonce_is_sent_back_and_the_response_is_not_cached(
 
 
 @pytest.mark.parametrize("length", [129, 300])
-def test_a_nonce_beyond_rfc_9654_is_refused(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses, length: int
-) -> None:
+def test_a_nonce_beyond_rfc_9654_is_refused(built: Installation, responses: OcspResponses, length: int) -> None:
     with pytest.raises(VagusError) as refusal:
-        responses.respond(question(built.issue(issuers), nonce=b"n" * length), built.clock.now())
+        responses.respond(question(built.issue(), nonce=b"n" * length), built.clock.now())
     assert refusal.value.reason in {Reason.OCSP_NONCE, Reason.BAD_REQUEST}
 
 
-def test_a_response_is_signed_once_in_six_hours(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
-) -> None:
-    request = question(built.issue(issuers))
+def test_a_response_is_signed_once_in_six_hours(built: Installation, responses: OcspResponses) -> None:
+    request = question(built.issue())
     first = ask(built, responses, request)
     built.advance(hours=5, minutes=59)
     responses._follower.catch_up()
@@ -231,9 +216,9 @@ def test_a_response_is_signed_once_in_six_hours(
 
 
 def test_a_response_dated_by_a_clock_that_ran_ahead_is_not_sent_once_it_is_right(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+    built: Installation, responses: OcspResponses
 ) -> None:
-    request = question(built.issue(issuers))
+    request = question(built.issue())
     right = built.clock.now()
     built.advance(minutes=30)
     responses._follower.catch_up()
@@ -244,11 +229,9 @@ def test_a_response_dated_by_a_clock_that_ran_ahead_is_not_sent_once_it_is_right
     assert ask(built, responses, request).this_update_utc == right
 
 
-def test_the_sweep_caches_a_response_for_every_live_certificate(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
-) -> None:
-    many = [built.issue(issuers) for _ in range(6)]
-    short = built.issue(issuers, lifetime=timedelta(hours=1))
+def test_the_sweep_caches_a_response_for_every_live_certificate(built: Installation, responses: OcspResponses) -> None:
+    many = [built.issue() for _ in range(6)]
+    short = built.issue(lifetime=timedelta(hours=1))
     built.settle()
     built.revocations.revoke(short.issuer.authority_id, many[0].serial, RevocationReason.SUPERSEDED, by=BY).result()
     built.advance(hours=2)
@@ -264,12 +247,12 @@ def test_the_sweep_caches_a_response_for_every_live_certificate(
 
 
 def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+    built: Installation, responses: OcspResponses
 ) -> None:
     """Its signing side is away for weeks; the responses of the other authorities are presigned as before."""
     built.advance(days=10)
-    assert renewal(built).renew_due(issuers["h1/er"])
-    silent, other = built.issue(issuers), built.issue(issuers, unit="er")
+    assert renewal(built).renew_due(built.er)
+    silent, other = built.issue(), built.issue(unit="er")
     built.advance(days=5)
     built.settle()
     responses._follower.catch_up()
@@ -284,18 +267,18 @@ def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
 
 
 def test_a_cached_response_ends_with_the_revocation_that_contradicts_it(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+    built: Installation, responses: OcspResponses
 ) -> None:
-    one, other = built.issue(issuers), built.issue(issuers)
+    one, other = built.issue(), built.issue()
     for issued in (one, other):
         ask(built, responses, question(issued))
     built.revocations.revoke(one.issuer.authority_id, one.serial, RevocationReason.SUPERSEDED, by=BY).result()
     assert responses.cached_count == 1
 
 
-def test_no_cached_response_is_sent_once_the_sequence_contradicts_it(built: Installation, issuers: OpenIssuers) -> None:
+def test_no_cached_response_is_sent_once_the_sequence_contradicts_it(built: Installation) -> None:
     """A follower that learns of a revocation before the responses do must find nothing that contradicts it."""
-    assert renewal(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(built.icu)
     follower = RevocationFollower(built.database, built.clock)
     follower.follow(built.writer)
     found: list[CachedResponse | None] = []
@@ -307,7 +290,7 @@ def test_no_cached_response_is_sent_once_the_sequence_contradicts_it(built: Inst
     follower.subscribe(look)
     responders = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
     late = OcspResponses(built.database, follower, built.pack.ocsp, responders)
-    revoked, other = built.issue(issuers), built.issue(issuers)
+    revoked, other = built.issue(), built.issue()
     for issued in (revoked, other):
         ask(built, late, question(issued))
     asked += [question(revoked), question(other)]
@@ -321,9 +304,9 @@ def test_no_cached_response_is_sent_once_the_sequence_contradicts_it(built: Inst
 
 
 def test_a_cached_response_is_the_same_object_until_it_is_signed_anew(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+    built: Installation, responses: OcspResponses
 ) -> None:
-    request = question(built.issue(issuers))
+    request = question(built.issue())
     assert responses.find_cached(request, built.clock.now()) is None
     whole = ask(built, responses, request).public_bytes(Encoding.DER)
     kept = responses.find_cached(request, built.clock.now())
@@ -338,18 +321,16 @@ def test_a_cached_response_is_the_same_object_until_it_is_signed_anew(
     assert responses.find_cached(request, built.clock.now()) not in {None, kept}
 
 
-def test_the_cache_has_a_bound(built: Installation, issuers: OpenIssuers, responses: OcspResponses) -> None:
+def test_the_cache_has_a_bound(built: Installation, responses: OcspResponses) -> None:
     responses._most_cached = 3
     for _ in range(5):
-        ask(built, responses, question(built.issue(issuers)))
+        ask(built, responses, question(built.issue()))
     assert responses.cached_count == 3
     assert sum(map(len, responses._requests_of.values())) == 3
 
 
-def test_without_the_sequence_no_status_is_given(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
-) -> None:
-    request = question(built.issue(issuers))
+def test_without_the_sequence_no_status_is_given(built: Installation, responses: OcspResponses) -> None:
+    request = question(built.issue())
     ask(built, responses, request)
     with refuses(Unavailable, Reason.SEQUENCE_LOST):
         responses.respond(request, built.clock.now() + timedelta(seconds=3))
@@ -375,10 +356,8 @@ def test_no_request_bytes_raise_other_than_its_own_errors(
 # responders
 
 
-def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
-) -> None:
-    issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
+def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(built: Installation, responses: OcspResponses) -> None:
+    issuer, keys = built.icu, built.keystore(OCSP_KEYSTORE)
     built.advance(days=6, hours=23)
     assert not renewal(built).renew_due(issuer)
     built.advance(hours=2)
@@ -387,13 +366,13 @@ def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(
     (renewed,) = built.read(open_responders, keys)
     responses.take_over([renewed])
     responses._follower.catch_up()
-    issued = built.issue(issuers)
+    issued = built.issue()
     (shown,) = ask(built, responses, question(issued)).certificates
     assert shown.public_bytes(Encoding.DER) == renewed.certificate_der
 
 
-def test_the_last_responder_ends_with_its_issuer_and_none_follows_it(built: Installation, issuers: OpenIssuers) -> None:
-    issuer, found = issuers["h1/icu"], []
+def test_the_last_responder_ends_with_its_issuer_and_none_follows_it(built: Installation) -> None:
+    issuer, found = built.icu, []
     assert renewal(built).renew_due(issuer)
     end = issuer.facts.not_after
     assert end is not None
@@ -405,10 +384,8 @@ def test_the_last_responder_ends_with_its_issuer_and_none_follows_it(built: Inst
     assert last.not_after == int(end.timestamp())
 
 
-def test_a_retired_generation_that_lost_its_responder_near_its_end_gets_one_for_the_rest(
-    built: Installation, issuers: OpenIssuers
-) -> None:
-    issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
+def test_a_retired_generation_that_lost_its_responder_near_its_end_gets_one_for_the_rest(built: Installation) -> None:
+    issuer, keys = built.icu, built.keystore(OCSP_KEYSTORE)
     assert renewal(built).renew_due(issuer)
     built.hierarchy.request(PLANNED_ICU, by=BY, is_rekey=True)
     built.ceremony().hold()
@@ -423,12 +400,12 @@ def test_a_retired_generation_that_lost_its_responder_near_its_end_gets_one_for_
     assert keys.has("h1.icu.1.3")
 
 
-def test_a_responder_whose_key_is_lost_is_replaced(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_responder_whose_key_is_lost_is_replaced(built: Installation) -> None:
     keys = built.keystore(OCSP_KEYSTORE)
-    assert renewal(built).renew_due(issuers["h1/icu"])
-    assert not renewal(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(built.icu)
+    assert not renewal(built).renew_due(built.icu)
     keys.destroy("h1.icu.1.1")
-    assert renewal(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(built.icu)
     assert list_key_ids(keys.folder) == ["h1.icu.1.2"]
 
 
@@ -442,16 +419,16 @@ def test_a_responder_without_its_key_does_not_stop_the_others(built: Installatio
     assert told == [("h1/infra#1", Reason.KEY_NOT_OPEN)]
 
 
-def test_a_responder_whose_certificate_is_revoked_is_replaced(built: Installation, issuers: OpenIssuers) -> None:
-    assert renewal(built).renew_due(issuers["h1/icu"])
+def test_a_responder_whose_certificate_is_revoked_is_replaced(built: Installation) -> None:
+    assert renewal(built).renew_due(built.icu)
     (stolen,) = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
     serial = decode_certificate(stolen.certificate_der).serial_number
     reason = RevocationReason.KEY_COMPROMISE
     Revocations(built.writer).revoke(stolen.authority_id, serial, reason, by="operator:test").result()
-    assert renewal(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(built.icu)
     (fresh,) = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
     assert fresh.certificate_der != stolen.certificate_der
-    assert not renewal(built).renew_due(issuers["h1/icu"])
+    assert not renewal(built).renew_due(built.icu)
 
 
 def let_a_clock_ahead_renew(built: Installation, issuer: Issuer) -> None:
@@ -461,10 +438,10 @@ def let_a_clock_ahead_renew(built: Installation, issuer: Issuer) -> None:
 
 
 def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+    built: Installation, responses: OcspResponses
 ) -> None:
     """Its certificate begins in a month, and until then clients accept no response that it signs."""
-    issuer, issued = issuers["h1/icu"], built.issue(issuers)
+    issuer, issued = built.icu, built.issue()
     let_a_clock_ahead_renew(built, issuer)
     assert renewal(built).renew_due(issuer)
     assert not renewal(built).renew_due(issuer)
@@ -475,9 +452,9 @@ def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
 
 
 def test_such_a_responder_signs_nothing_that_is_valid_after_its_replacement(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
+    built: Installation, responses: OcspResponses
 ) -> None:
-    issuer, issued = issuers["h1/icu"], built.issue(issuers)
+    issuer, issued = built.icu, built.issue()
     let_a_clock_ahead_renew(built, issuer)
     responses.take_over(built.read(open_responders, built.keystore(OCSP_KEYSTORE)))
     responses._follower.catch_up()
@@ -491,11 +468,9 @@ def test_such_a_responder_signs_nothing_that_is_valid_after_its_replacement(
     assert shown.not_valid_before_utc <= built.clock.now()
 
 
-def test_a_responder_whose_certificate_is_held_is_replaced_and_its_key_stays(
-    built: Installation, issuers: OpenIssuers
-) -> None:
+def test_a_responder_whose_certificate_is_held_is_replaced_and_its_key_stays(built: Installation) -> None:
     """To hold all that an authority issued holds its responder too."""
-    issuer, keys = issuers["h1/icu"], built.keystore(OCSP_KEYSTORE)
+    issuer, keys = built.icu, built.keystore(OCSP_KEYSTORE)
     assert renewal(built).renew_due(issuer)
     (held,) = built.read(open_responders, keys)
     serial = decode_certificate(held.certificate_der).serial_number
@@ -506,18 +481,16 @@ def test_a_responder_whose_certificate_is_held_is_replaced_and_its_key_stays(
     assert built.read(open_responders, keys, lambda _name, _error: None) == (), "a held responder responds no more"
 
 
-def test_a_responder_key_that_a_crash_left_is_taken_up(built: Installation, issuers: OpenIssuers) -> None:
+def test_a_responder_key_that_a_crash_left_is_taken_up(built: Installation) -> None:
     keys = built.keystore(OCSP_KEYSTORE)
     left = keys.generate("h1.icu.1.1", KeyAlgorithm.P256, [Purpose.OCSP], "ocsp:h1/icu#1")
-    assert renewal(built).renew_due(issuers["h1/icu"])
+    assert renewal(built).renew_due(built.icu)
     (made,) = built.read(open_responders, keys)
     assert made.key.spki_der == left.spki_der
 
 
-def test_an_expired_responder_signs_nothing(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
-) -> None:
-    issued = built.issue(issuers)
+def test_an_expired_responder_signs_nothing(built: Installation, responses: OcspResponses) -> None:
+    issued = built.issue()
     built.settle()
     built.advance(days=15)
     responses._follower.catch_up()
@@ -525,11 +498,9 @@ def test_an_expired_responder_signs_nothing(
         responses.respond(question(issued), built.clock.now())
 
 
-def test_a_cached_response_ends_with_its_responders_certificate(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
-) -> None:
+def test_a_cached_response_ends_with_its_responders_certificate(built: Installation, responses: OcspResponses) -> None:
     """No client accepts it after that; a new request should get a response of the renewed responder."""
-    issued = built.issue(issuers, lifetime=timedelta(days=90))
+    issued = built.issue(lifetime=timedelta(days=90))
     request = question(issued)
     built.settle()
     (shown,) = ask(built, responses, request).certificates
@@ -549,10 +520,8 @@ def test_a_cached_response_ends_with_its_responders_certificate(
         responses.respond(request, built.clock.now())
 
 
-def test_responding_needs_no_key_of_an_authority(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses
-) -> None:
-    issued = built.issue(issuers)
+def test_responding_needs_no_key_of_an_authority(built: Installation, responses: OcspResponses) -> None:
+    issued = built.issue()
     built.settle()
     opened = SoftwareKeystore.open(built.folder / "keystores" / OCSP_KEYSTORE, SECRET)
     assert list_key_ids(opened.folder) == ["h1.icu.1.1"]
@@ -566,10 +535,10 @@ def test_responding_needs_no_key_of_an_authority(
 # CRLs
 
 
-def test_crls_and_certificates_are_found_by_name(built: Installation, issuers: OpenIssuers) -> None:
+def test_crls_and_certificates_are_found_by_name(built: Installation) -> None:
     lists = PublishedCrls(built.database, built.clock)
     assert lists.find_crl("h1/icu", 1, 0) is None
-    (shard, complete) = built.publisher.publish_all(issuers["h1/icu"])
+    (shard, complete) = built.publisher.publish_all(built.icu)
     found = lists.find_crl("h1/icu", 1, 0)
     assert found is not None
     assert (found.crl_der, found.this_update) == (shard.crl_der, built.clock.now())
@@ -581,10 +550,10 @@ def test_crls_and_certificates_are_found_by_name(built: Installation, issuers: O
     assert lists.find_crl("h1/icu", 2, 0) is None
     assert lists.find_crl("h1/icu", 1, 7) is None
     assert lists.find_crl("h1/icu", 1, 0, is_delta=True) is None
-    assert lists.find_certificate("h1/icu", 1) == issuers["h1/icu"].certificate_der
+    assert lists.find_certificate("h1/icu", 1) == built.icu.certificate_der
     assert lists.find_certificate("h9/icu", 1) is None
     built.advance(hours=6)
-    built.publisher.publish_due(issuers["h1/icu"])
+    built.publisher.publish_due(built.icu)
     newer = lists.find_crl("h1/icu", 1, 0)
     assert newer is not None
     assert newer.this_update == built.clock.now()
@@ -593,10 +562,10 @@ def test_crls_and_certificates_are_found_by_name(built: Installation, issuers: O
 @needs_openssl
 @pytest.mark.parametrize("value", [b"0123456789abcdef", b"\x04\x0e23456789abcdef", b"n" * 128])
 def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses, tmp_path: Path, value: bytes
+    built: Installation, responses: OcspResponses, tmp_path: Path, value: bytes
 ) -> None:
     """OpenSSL compares what is in extnValue, whatever that is (RFC 6960 4.4.1)."""
-    issued = built.issue(issuers)
+    issued = built.issue()
     asked = der.content_of(der.content_of(question(issued), der.SEQUENCE), der.SEQUENCE)
     nonce = der.sequence(der.object_identifier(NONCE), der.octet_string(value))
     request = der.sequence(der.sequence(asked, der.explicit(2, der.sequence(nonce))))
@@ -612,10 +581,8 @@ def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
 
 
 @needs_openssl
-def test_openssl_understands_the_responses(
-    built: Installation, issuers: OpenIssuers, responses: OcspResponses, tmp_path: Path
-) -> None:
-    good, bad = built.issue(issuers), built.issue(issuers)
+def test_openssl_understands_the_responses(built: Installation, responses: OcspResponses, tmp_path: Path) -> None:
+    good, bad = built.issue(), built.issue()
     built.revocations.revoke(bad.issuer.authority_id, bad.serial, RevocationReason.SUPERSEDED, by=BY).result()
     chain = [good.issuer.certificate_der, *good.issuer.chain_der]
     pems = [x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in chain]
