@@ -183,7 +183,7 @@ def behind(built: Installation, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[i
     built.settle()
     point = x509.load_der_x509_certificate(late.der).extensions.get_extension_for_class(x509.CRLDistributionPoints)
     assert (point.value[0].full_name or [])[0].value.endswith("/1.crl")
-    built.revocations.revoke(late.issuer.authority_id, late.serial, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    built.revoke(late, RevocationReason.KEY_COMPROMISE)
     lists = {one.shard: one.crl_der for one in built.publisher.publish_all(issuers["h1/icu"])}
     built.advance(seconds=40)
     with built.database.writing() as connection:

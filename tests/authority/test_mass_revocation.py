@@ -29,11 +29,13 @@ from vagus.records.revocation.selections import Selection
 from vagus.x509.crls.building import RevocationReason
 
 ALICE, BOB = "operator:alice", "operator:bob"
+
+Fleet = list[IssuedCertificate]
 COMPROMISE = RevocationReason.CA_COMPROMISE
 
 
 @pytest.fixture
-def fleet(built: Installation) -> list[IssuedCertificate]:
+def fleet(built: Installation) -> Fleet:
     found = [built.issue() for _ in range(20)]
     built.issue(unit="er")
     built.settle()
@@ -54,13 +56,13 @@ def propose(built: Installation, **changes: object) -> RevocationPlanRow:
     return mass(built).propose(selection, REVOKE, COMPROMISE, by=ALICE, **changes)  # type: ignore[arg-type]
 
 
-def states(built: Installation, fleet: list[IssuedCertificate]) -> list[str]:
+def states(built: Installation, fleet: Fleet) -> list[str]:
     with built.database.reading() as connection:
         found = [rows.find_by_leaf(connection, one.leaf_index) for one in fleet]
     return [row.state for row in found if row]
 
 
-def test_the_counts_come_first_and_write_nothing(built: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_the_counts_come_first_and_write_nothing(built: Installation, fleet: Fleet) -> None:
     built.publisher.publish_all(built.icu)
     forecast = mass(built).forecast(unit_of(built), REVOKE, COMPROMISE)
     assert (forecast.certificates, forecast.devices, forecast.ocsp_answers) == (20, 20, 20)
@@ -80,7 +82,7 @@ def test_a_device_with_several_certificates_counts_once(built: Installation) -> 
     assert (forecast.certificates, forecast.devices) == (3, 1)
 
 
-def test_stages_run_one_by_one_until_all_is_done(built: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_stages_run_one_by_one_until_all_is_done(built: Installation, fleet: Fleet) -> None:
     plan = propose(built, stages=(10, 50))
     assert plan.stages == (2, 10, 20)
     told = []
@@ -96,7 +98,7 @@ def test_stages_run_one_by_one_until_all_is_done(built: Installation, fleet: lis
     assert built.read(count_revoked, built.er.authority_id) == 0
 
 
-def test_policy_asks_for_a_second_person(built: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_policy_asks_for_a_second_person(built: Installation, fleet: Fleet) -> None:
     built.issue(profile="life-support")
     plan = propose(built)
     assert plan.approvals_needed == 2
@@ -109,7 +111,7 @@ def test_policy_asks_for_a_second_person(built: Installation, fleet: list[Issued
 
 
 def test_a_plan_that_has_ended_is_approved_no_more_and_one_that_has_not_begun_is_not_paused(
-    built: Installation, fleet: list[IssuedCertificate]
+    built: Installation, fleet: Fleet
 ) -> None:
     done, stopped, waiting = (propose(built, stages=()) for _ in range(3))
     assert mass(built).run(done.id, by=ALICE).state == plan_rows.DONE
@@ -126,7 +128,7 @@ def test_a_plan_that_has_ended_is_approved_no_more_and_one_that_has_not_begun_is
 
 
 def test_an_interrupted_stage_goes_on_where_it_stood(
-    built: Installation, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
+    built: Installation, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException): ...
 
@@ -147,7 +149,7 @@ def test_an_interrupted_stage_goes_on_where_it_stood(
 
 
 def test_a_stop_condition_ends_a_plan_and_says_why(
-    built: Installation, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
+    built: Installation, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mass_revocation, "STEP", 3)
     plan = propose(built, stages=(50,))
@@ -158,7 +160,7 @@ def test_a_stop_condition_ends_a_plan_and_says_why(
 
 
 def test_a_stage_of_one_step_does_not_begin_against_a_stop_condition_and_may_begin_later(
-    built: Installation, fleet: list[IssuedCertificate]
+    built: Installation, fleet: Fleet
 ) -> None:
     plan = propose(built, stages=(50,))
     asked: list[int] = []
@@ -177,7 +179,7 @@ def test_a_stage_of_one_step_does_not_begin_against_a_stop_condition_and_may_beg
     assert mass(built).run(plan.id, by=ALICE).state == "done"
 
 
-def test_overdue_crls_are_a_reason_to_stop(built: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_overdue_crls_are_a_reason_to_stop(built: Installation, fleet: Fleet) -> None:
     stop = overdue_crls(built.database, built.clock, timedelta(seconds=60))
     built.publisher.publish_all(built.icu)
     plan = propose(built)
@@ -189,9 +191,7 @@ def test_overdue_crls_are_a_reason_to_stop(built: Installation, fleet: list[Issu
     assert stop(row) is None
 
 
-def test_revocations_dated_by_a_clock_that_ran_ahead_can_be_overdue_too(
-    built: Installation, fleet: list[IssuedCertificate]
-) -> None:
+def test_revocations_dated_by_a_clock_that_ran_ahead_can_be_overdue_too(built: Installation, fleet: Fleet) -> None:
     stop = overdue_crls(built.database, built.clock, timedelta(seconds=60))
     built.publisher.publish_all(built.icu)
     plan = propose(built)
@@ -204,7 +204,7 @@ def test_revocations_dated_by_a_clock_that_ran_ahead_can_be_overdue_too(
 
 
 def test_only_crls_that_are_signed_here_and_that_a_plan_touches_can_be_overdue(
-    built: Installation, fleet: list[IssuedCertificate]
+    built: Installation, fleet: Fleet
 ) -> None:
     er = built.er
     for issuer in (built.icu, er):
@@ -230,9 +230,7 @@ def test_only_crls_that_are_signed_here_and_that_a_plan_touches_can_be_overdue(
     assert asked(named) is None
 
 
-def test_another_process_may_pause_a_run(
-    built: Installation, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_process_may_pause_a_run(built: Installation, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mass_revocation, "STEP", 3)
     plan = propose(built, stages=(50,))
 
@@ -245,8 +243,8 @@ def test_another_process_may_pause_a_run(
     assert mass(built).run(plan.id, by=ALICE).done == 10
 
 
-def test_a_unit_can_be_held_and_released_as_a_whole(built: Installation, fleet: list[IssuedCertificate]) -> None:
-    built.revocations.revoke(fleet[0].issuer.authority_id, fleet[0].serial, COMPROMISE, by=ALICE).result()
+def test_a_unit_can_be_held_and_released_as_a_whole(built: Installation, fleet: Fleet) -> None:
+    built.revoke(fleet[0], COMPROMISE, by=ALICE)
     everything: dict[str, tuple[int, ...]] = {"stages": ()}
     hold = mass(built).propose(
         unit_of(built), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=everything["stages"]
@@ -261,7 +259,7 @@ def test_a_unit_can_be_held_and_released_as_a_whole(built: Installation, fleet: 
     assert states(built, fleet) == [rows.REVOKED, *[rows.ISSUED] * 19]
 
 
-def test_what_was_issued_after_the_proposal_is_left_alone(built: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_what_was_issued_after_the_proposal_is_left_alone(built: Installation, fleet: Fleet) -> None:
     plan = propose(built, stages=())
     later = built.issue()
     assert mass(built).run(plan.id, by=ALICE).done == 20
@@ -272,7 +270,7 @@ def test_what_was_issued_after_the_proposal_is_left_alone(built: Installation, f
     assert mass(built).count_left(again) == 0
 
 
-def test_what_no_act_can_reach_is_not_counted_as_left(built: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_what_no_act_can_reach_is_not_counted_as_left(built: Installation, fleet: Fleet) -> None:
     root = built.find(rows.find_by_request, "authority:root#1")
     below = Selection(authority_ids=(root.authority_id,))
     before = mass(built).forecast(below, REVOKE, COMPROMISE).certificates
@@ -282,9 +280,7 @@ def test_what_no_act_can_reach_is_not_counted_as_left(built: Installation, fleet
     assert mass(built).count_left(hold) == 0, "authorities are not held"
 
 
-def test_what_was_issued_between_the_count_and_the_proposal_is_no_survivor(
-    built: Installation, fleet: list[IssuedCertificate]
-) -> None:
+def test_what_was_issued_between_the_count_and_the_proposal_is_no_survivor(built: Installation, fleet: Fleet) -> None:
     late: list[IssuedCertificate] = []
 
     class SlowToWrite(MassRevocation):
@@ -303,27 +299,25 @@ def test_what_was_issued_between_the_count_and_the_proposal_is_no_survivor(
 
 
 def test_one_that_was_released_meanwhile_takes_no_others_place_in_a_hold(
-    built: Installation, fleet: list[IssuedCertificate], monkeypatch: pytest.MonkeyPatch
+    built: Installation, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mass_revocation, "STEP", 3)
-    name = (fleet[0].issuer.authority_id, fleet[0].serial)
-    built.revocations.hold(*name, by=ALICE).result()
+    built.hold(fleet[0], by=ALICE)
     plan = mass(built).propose(unit_of(built), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
-    built.revocations.release(*name, by=ALICE).result()
+    built.release(fleet[0], by=ALICE)
     row = mass(built).run(plan.id, by=ALICE)
     assert (row.state, row.done, plan.counts["certificates"]) == ("done", 20, 19)
     assert set(states(built, fleet)) == {rows.HELD}
 
 
 def test_a_hold_asks_for_the_approvals_of_what_is_on_hold_too_for_it_may_be_released_meanwhile(
-    built: Installation, fleet: list[IssuedCertificate]
+    built: Installation, fleet: Fleet
 ) -> None:
     critical = built.issue(profile="life-support")
-    name = (critical.issuer.authority_id, critical.serial)
-    built.revocations.hold(*name, by=ALICE).result()
+    built.hold(critical, by=ALICE)
     plan = mass(built).propose(unit_of(built), HOLD, RevocationReason.CERTIFICATE_HOLD, by=ALICE, stages=())
     assert (plan.counts["certificates"], plan.approvals_needed) == (20, 2)
-    built.revocations.release(*name, by=ALICE).result()
+    built.release(critical, by=ALICE)
     with pytest.raises(NotAuthorised):
         mass(built).run(plan.id, by=ALICE)
     assert states(built, [critical]) == [rows.ISSUED]
@@ -345,7 +339,7 @@ def test_certificates_for_one_key_in_one_step_are_revoked_once_each(built: Insta
     assert sorted(event.serial for event in events) == sorted(one.serial for one in several)
 
 
-def test_devices_keys_profiles_and_times_can_be_named(built: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_devices_keys_profiles_and_times_can_be_named(built: Installation, fleet: Fleet) -> None:
     first = built.find(rows.find_by_leaf, fleet[0].leaf_index)
     built.advance(days=1)
     built.issue(profile="imaging")
@@ -361,7 +355,7 @@ def test_devices_keys_profiles_and_times_can_be_named(built: Installation, fleet
         assert mass(built).forecast(selection, REVOKE, COMPROMISE).certificates == count
 
 
-def test_what_makes_no_plan_is_refused(built: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_what_makes_no_plan_is_refused(built: Installation, fleet: Fleet) -> None:
     unit = unit_of(built)
     cases: list[tuple[Selection, str, RevocationReason, tuple[int, ...], Reason]] = [
         (Selection(), REVOKE, COMPROMISE, (), Reason.POLICY_VIOLATION),
@@ -379,9 +373,7 @@ def test_what_makes_no_plan_is_refused(built: Installation, fleet: list[IssuedCe
         mass(built).run(99, by=ALICE)
 
 
-def test_each_act_on_a_plan_is_in_the_ledger_without_names_of_people(
-    built: Installation, fleet: list[IssuedCertificate]
-) -> None:
+def test_each_act_on_a_plan_is_in_the_ledger_without_names_of_people(built: Installation, fleet: Fleet) -> None:
     plan = propose(built, stages=(50,))
     mass(built).run(plan.id, by=ALICE)
     mass(built).stop(plan.id, by=BOB, because="second-thoughts")

@@ -29,6 +29,8 @@ from vagus.records.revocation.selections import Selection
 from vagus.x509.crls.building import RevocationReason
 
 ALICE, BOB = "operator:alice", "operator:bob"
+
+Fleet = list[IssuedCertificate]
 REASONS = {
     REVOKE: RevocationReason.SUPERSEDED,
     HOLD: RevocationReason.CERTIFICATE_HOLD,
@@ -57,7 +59,7 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installati
 
 
 @pytest.fixture
-def fleet(house: Installation, monkeypatch: pytest.MonkeyPatch) -> list[IssuedCertificate]:
+def fleet(house: Installation, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     """Ten certificates, and steps of three."""
     monkeypatch.setattr(mass_revocation, "STEP", 3)
     found = [house.issue() for _ in range(10)]
@@ -108,7 +110,7 @@ def name(one: IssuedCertificate) -> tuple[int, int]:
     return one.issuer.authority_id, one.serial
 
 
-def states(house: Installation, fleet: list[IssuedCertificate]) -> list[str]:
+def states(house: Installation, fleet: Fleet) -> list[str]:
     with house.database.reading() as connection:
         found = [rows.find_by_leaf(connection, one.leaf_index) for one in fleet]
     return [row.state for row in found if row]
@@ -125,7 +127,7 @@ def at_step(number: int, act: Callable[[], object]) -> Callable[[int], None]:
 
 
 def test_what_others_revoked_after_the_search_is_not_counted_and_not_revoked_twice(
-    house: Installation, fleet: list[IssuedCertificate]
+    house: Installation, fleet: Fleet
 ) -> None:
     plan = propose(house)
     with another_process(house) as (_, writer):
@@ -140,12 +142,12 @@ def test_what_others_revoked_after_the_search_is_not_counted_and_not_revoked_twi
     assert sorted(steps_of(house, REVOKE)) == sorted(one.serial for one in fleet)
 
 
-def test_a_whole_step_that_others_revoked_ends_no_plan(house: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_a_whole_step_that_others_revoked_ends_no_plan(house: Installation, fleet: Fleet) -> None:
     plan = propose(house, stages=(50,))
 
     def revoke() -> None:
         for one in fleet[:3]:
-            house.revocations.revoke(*name(one), REASONS[REVOKE], by=BOB).result()
+            house.revoke(one, REASONS[REVOKE], by=BOB)
 
     row = Overtaken(house, at_step(1, revoke)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (PAUSED, 5)
@@ -153,15 +155,13 @@ def test_a_whole_step_that_others_revoked_ends_no_plan(house: Installation, flee
     assert set(states(house, fleet)) == {rows.REVOKED}
 
 
-def test_what_is_released_or_held_ahead_of_a_hold_is_held_once(
-    house: Installation, fleet: list[IssuedCertificate]
-) -> None:
-    house.revocations.hold(*name(fleet[9]), by=BOB).result()
+def test_what_is_released_or_held_ahead_of_a_hold_is_held_once(house: Installation, fleet: Fleet) -> None:
+    house.hold(fleet[9], by=BOB)
     plan = propose(house, HOLD)
 
     def change() -> None:
-        house.revocations.release(*name(fleet[9]), by=BOB).result()
-        house.revocations.hold(*name(fleet[5]), by=BOB).result()
+        house.release(fleet[9], by=BOB)
+        house.hold(fleet[5], by=BOB)
 
     row = Overtaken(house, at_step(2, change)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 9), "all but the one that was held by hand"
@@ -169,17 +169,15 @@ def test_what_is_released_or_held_ahead_of_a_hold_is_held_once(
     assert len(steps_of(house, HOLD)) == 11, "one of them twice, released between"
 
 
-def test_what_is_held_or_revoked_ahead_of_a_release_stays_so(
-    house: Installation, fleet: list[IssuedCertificate]
-) -> None:
+def test_what_is_held_or_revoked_ahead_of_a_release_stays_so(house: Installation, fleet: Fleet) -> None:
     for one in fleet[:8]:
-        house.revocations.hold(*name(one), by=BOB).result()
+        house.hold(one, by=BOB)
     plan = propose(house, RELEASE)
 
     def change() -> None:
-        house.revocations.hold(*name(fleet[9]), by=BOB).result()
-        house.revocations.revoke(*name(fleet[4]), REASONS[REVOKE], by=BOB).result()
-        house.revocations.hold(*name(fleet[0]), by=BOB).result()
+        house.hold(fleet[9], by=BOB)
+        house.revoke(fleet[4], REASONS[REVOKE], by=BOB)
+        house.hold(fleet[0], by=BOB)
 
     row = Overtaken(house, at_step(2, change)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 7), "all but the one that was revoked"
@@ -188,14 +186,14 @@ def test_what_is_held_or_revoked_ahead_of_a_release_stays_so(
     assert states(house, fleet) == expected, "what is held meanwhile is not touched, before or after the place"
 
 
-def test_what_ended_after_the_search_is_left_alone(house: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_what_ended_after_the_search_is_left_alone(house: Installation, fleet: Fleet) -> None:
     plan = propose(house)
     row = Overtaken(house, at_step(2, lambda: house.advance(days=1000))).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 3)
     assert states(house, fleet) == [rows.REVOKED] * 3 + [rows.ISSUED] * 7
 
 
-def _keep_devices(house: Installation, fleet: list[IssuedCertificate]) -> list[str]:
+def _keep_devices(house: Installation, fleet: Fleet) -> list[str]:
     """The fleet's devices in the inventory, all of one model; gives their ids."""
     words = {"unit": "h1/icu", "model": MODEL, "profile": "bedside", "state": "in_service"}
     with house.database.writing() as connection:
@@ -214,9 +212,7 @@ def _keep_devices(house: Installation, fleet: list[IssuedCertificate]) -> list[s
     return ids
 
 
-def test_a_device_whose_model_changed_meanwhile_is_not_revoked(
-    house: Installation, fleet: list[IssuedCertificate]
-) -> None:
+def test_a_device_whose_model_changed_meanwhile_is_not_revoked(house: Installation, fleet: Fleet) -> None:
     ids = _keep_devices(house, fleet)
     plan = propose(house, selection=Selection(model=MODEL))
     assert plan.counts["certificates"] == 10
@@ -230,7 +226,7 @@ def test_a_device_whose_model_changed_meanwhile_is_not_revoked(
     assert states(house, [fleet[4]]) == [rows.ISSUED]
 
 
-def test_a_pause_between_search_and_step_holds_the_step(house: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_a_pause_between_search_and_step_holds_the_step(house: Installation, fleet: Fleet) -> None:
     plan = propose(house)
 
     def pause() -> None:
@@ -244,7 +240,7 @@ def test_a_pause_between_search_and_step_holds_the_step(house: Installation, fle
 
 @pytest.mark.parametrize("ahead", [1, 2, 3, 4])
 def test_a_runner_that_another_overtook_goes_on_from_the_place_of_the_other(
-    house: Installation, fleet: list[IssuedCertificate], ahead: int
+    house: Installation, fleet: Fleet, ahead: int
 ) -> None:
     class Enough(Exception):
         pass
@@ -273,7 +269,7 @@ def test_a_runner_that_another_overtook_goes_on_from_the_place_of_the_other(
 
 
 def test_what_another_runner_held_and_an_operator_released_is_not_reached_again(
-    house: Installation, fleet: list[IssuedCertificate]
+    house: Installation, fleet: Fleet
 ) -> None:
     class Enough(Exception):
         pass
@@ -286,7 +282,7 @@ def test_what_another_runner_held_and_an_operator_released_is_not_reached_again(
             other = MassRevocation(house.pack, database, writer, house.clock)
             with pytest.raises(Enough):
                 other.run(plan.id, by=BOB, advance=stop)
-        house.revocations.release(*name(fleet[1]), by=BOB).result()
+        house.release(fleet[1], by=BOB)
 
     plan = propose(house, HOLD)
     row = Overtaken(house, at_step(1, overtake)).run(plan.id, by=ALICE)
@@ -295,15 +291,13 @@ def test_what_another_runner_held_and_an_operator_released_is_not_reached_again(
     assert states(house, fleet) == [rows.HELD, rows.ISSUED, *[rows.HELD] * 8]
 
 
-def test_a_hold_made_after_a_release_was_proposed_is_not_ended_by_it(
-    house: Installation, fleet: list[IssuedCertificate]
-) -> None:
+def test_a_hold_made_after_a_release_was_proposed_is_not_ended_by_it(house: Installation, fleet: Fleet) -> None:
     for one in fleet[:4]:
-        house.revocations.hold(*name(one), by=BOB).result()
+        house.hold(one, by=BOB)
     plan = propose(house, RELEASE)
-    house.revocations.hold(*name(fleet[7]), by=BOB).result()
-    house.revocations.release(*name(fleet[1]), by=BOB).result()
-    house.revocations.hold(*name(fleet[1]), by=BOB).result()
+    house.hold(fleet[7], by=BOB)
+    house.release(fleet[1], by=BOB)
+    house.hold(fleet[1], by=BOB)
     row = acts(house).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 3)
     held = [at for at, state in enumerate(states(house, fleet)) if state == rows.HELD]
@@ -311,9 +305,7 @@ def test_a_hold_made_after_a_release_was_proposed_is_not_ended_by_it(
     assert acts(house).count_left(row) == 2
 
 
-def test_a_plan_that_another_runner_finished_is_done_for_both(
-    house: Installation, fleet: list[IssuedCertificate]
-) -> None:
+def test_a_plan_that_another_runner_finished_is_done_for_both(house: Installation, fleet: Fleet) -> None:
     plan = propose(house)
 
     def finish() -> None:
@@ -326,9 +318,7 @@ def test_a_plan_that_another_runner_finished_is_done_for_both(
     assert steps_of(house, REVOKE) == [one.serial for one in fleet]
 
 
-def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(
-    house: Installation, fleet: list[IssuedCertificate]
-) -> None:
+def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(house: Installation, fleet: Fleet) -> None:
     fleet += [house.issue() for _ in range(20)]
     house.settle()
     plan = propose(house)
@@ -388,7 +378,7 @@ def _plan(house: Installation, plan_id: int) -> RevocationPlanRow:
 
 
 def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_refused(
-    house: Installation, fleet: list[IssuedCertificate]
+    house: Installation, fleet: Fleet
 ) -> None:
     plan = propose(house, stages=(10, 50))
 
@@ -407,9 +397,7 @@ def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_r
     assert acts(house).run(plan.id, by=ALICE, seen=row).done == 5
 
 
-def test_a_pause_between_reading_and_beginning_holds_the_stage(
-    house: Installation, fleet: list[IssuedCertificate]
-) -> None:
+def test_a_pause_between_reading_and_beginning_holds_the_stage(house: Installation, fleet: Fleet) -> None:
     plan = propose(house, stages=(10,))
     assert acts(house).run(plan.id, by=ALICE).state == PAUSED
     with refuses(Conflict, Reason.DEVICE_STATE):
@@ -420,7 +408,7 @@ def test_a_pause_between_reading_and_beginning_holds_the_stage(
 
 
 def test_a_runner_that_died_after_its_search_is_followed_by_one_that_searches_again(
-    house: Installation, fleet: list[IssuedCertificate]
+    house: Installation, fleet: Fleet
 ) -> None:
     class Died(BaseException):
         pass
@@ -433,13 +421,11 @@ def test_a_runner_that_died_after_its_search_is_followed_by_one_that_searches_ag
         Overtaken(house, at_step(3, die)).run(plan.id, by=ALICE)
     row = house.find(find_plan, plan.id)
     assert (row.state, row.done, row.position) == (RUNNING, 6, fleet[5].leaf_index)
-    house.revocations.hold(*name(fleet[7]), by=BOB).result()
+    house.hold(fleet[7], by=BOB)
     assert acts(house).run(plan.id, by=BOB).done == 9
 
 
-def test_a_step_reads_only_single_certificates_and_devices_in_the_writer(
-    house: Installation, fleet: list[IssuedCertificate]
-) -> None:
+def test_a_step_reads_only_single_certificates_and_devices_in_the_writer(house: Installation, fleet: Fleet) -> None:
     _keep_devices(house, fleet)
     plan = propose(house, selection=Selection(model=MODEL, profile="bedside"))
     asked: list[tuple[str, str]] = []

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.authority.test_mass_revocation_races import acts, fleet, house, name, postgres, propose, states
+from tests.authority.test_mass_revocation_races import Fleet, acts, fleet, house, postgres, propose, states
 from tests.simulator.installation import Installation
 from tests.simulator.orders import new_public_key
-from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.mass_revocation import MassRevocation
 from vagus.errors import Conflict
 from vagus.records import certificates as rows
@@ -33,19 +32,17 @@ def plan_for(house: Installation, reason: RevocationReason) -> RevocationPlanRow
     return acts(house).propose(unit_of(house), REVOKE, reason, by=ALICE, stages=())
 
 
-def reasons(house: Installation, fleet: list[IssuedCertificate]) -> list[int]:
+def reasons(house: Installation, fleet: Fleet) -> list[int]:
     with house.database.reading() as connection:
         found = [find_revocation(connection, one.leaf_index) for one in fleet]
     return [-1 if row is None else row.reason for row in found]
 
 
-def test_what_is_revoked_for_less_is_counted_and_upgraded_once(
-    house: Installation, fleet: list[IssuedCertificate]
-) -> None:
+def test_what_is_revoked_for_less_is_counted_and_upgraded_once(house: Installation, fleet: Fleet) -> None:
     for one in fleet[1:6]:
-        house.revocations.revoke(*name(one), LESS, by=ALICE).result()
-    house.revocations.hold(*name(fleet[7]), by=ALICE).result()
-    house.revocations.revoke(*name(fleet[9]), RevocationReason.CA_COMPROMISE, by=ALICE).result()
+        house.revoke(one, LESS, by=ALICE)
+    house.hold(fleet[7], by=ALICE)
+    house.revoke(fleet[9], RevocationReason.CA_COMPROMISE, by=ALICE)
     for selection in (unit_of(house), Selection(leaves=tuple(one.leaf_index for one in fleet))):
         forecast = acts(house).forecast(selection, REVOKE, COMPROMISE)
         assert (forecast.certificates, forecast.devices) == (9, 9)
@@ -64,16 +61,16 @@ def test_what_is_revoked_for_less_is_counted_and_upgraded_once(
         plan_for(house, COMPROMISE)
 
 
-def test_a_plan_for_less_leaves_what_is_revoked_as_it_is(house: Installation, fleet: list[IssuedCertificate]) -> None:
+def test_a_plan_for_less_leaves_what_is_revoked_as_it_is(house: Installation, fleet: Fleet) -> None:
     for one in fleet[1:6]:
-        house.revocations.revoke(*name(one), RevocationReason.AFFILIATION_CHANGED, by=ALICE).result()
+        house.revoke(one, RevocationReason.AFFILIATION_CHANGED, by=ALICE)
     row = acts(house).run(plan_for(house, LESS).id, by=ALICE)
     assert (row.state, row.done) == (DONE, 5)
     assert reasons(house, fleet).count(RevocationReason.AFFILIATION_CHANGED) == 5
 
 
 def test_of_a_units_devices_only_those_whose_certificates_live_are_locked_out_for_others_may_have_left_it(
-    house: Installation, fleet: list[IssuedCertificate]
+    house: Installation, fleet: Fleet
 ) -> None:
     key = new_public_key()
     old = house.issue(public_key=key)
@@ -84,7 +81,7 @@ def test_of_a_units_devices_only_those_whose_certificates_live_are_locked_out_fo
     new = house.issue(public_key=key, device=back)
     house.settle()
     for one in (fleet[0], old):
-        house.revocations.revoke(*name(one), LESS, by=ALICE).result()
+        house.revoke(one, LESS, by=ALICE)
     locked: list[str] = []
 
     def lock_out(_batch: Batch, device: str, _by: str) -> None:
@@ -99,10 +96,8 @@ def test_of_a_units_devices_only_those_whose_certificates_live_are_locked_out_fo
     assert len(set(locked)) == len(fleet) - 1 + len(between) + 1
 
 
-def test_a_device_that_is_named_is_locked_out_whatever_lives_of_it(
-    house: Installation, fleet: list[IssuedCertificate]
-) -> None:
-    house.revocations.revoke(*name(fleet[0]), LESS, by=ALICE).result()
+def test_a_device_that_is_named_is_locked_out_whatever_lives_of_it(house: Installation, fleet: Fleet) -> None:
+    house.revoke(fleet[0], LESS, by=ALICE)
     row = house.find(rows.find_by_leaf, fleet[0].leaf_index)
     locked: list[str] = []
 
@@ -116,7 +111,7 @@ def test_a_device_that_is_named_is_locked_out_whatever_lives_of_it(
     assert locked == [row.device_id]
 
 
-def test_a_hold_leaves_alone_what_is_revoked(house: Installation, fleet: list[IssuedCertificate]) -> None:
-    house.revocations.revoke(*name(fleet[0]), LESS, by=ALICE).result()
+def test_a_hold_leaves_alone_what_is_revoked(house: Installation, fleet: Fleet) -> None:
+    house.revoke(fleet[0], LESS, by=ALICE)
     row = acts(house).run(propose(house, HOLD).id, by=ALICE)
     assert (row.state, row.done) == (DONE, 9)

@@ -78,10 +78,9 @@ def test_revoked_stays_revoked_and_again_changes_nothing(built: Installation) ->
 
 def test_a_compromise_learnt_later_is_said_in_a_second_step(built: Installation) -> None:
     issued = built.issue()
-    name = (issued.issuer.authority_id, issued.serial)
-    built.revocations.revoke(*name, RevocationReason.SUPERSEDED, by=BY).result()
-    assert built.revocations.revoke(*name, COMPROMISE, by=BY).result() == 2
-    assert built.revocations.revoke(*name, COMPROMISE, by=BY).result() == 2
+    built.revoke(issued, RevocationReason.SUPERSEDED)
+    assert built.revoke(issued, COMPROMISE) == 2
+    assert built.revoke(issued, COMPROMISE) == 2
     row = built.find(revocation_rows.find_revocation, issued.leaf_index)
     assert row.reason == COMPROMISE
 
@@ -91,12 +90,11 @@ def test_a_hold_is_released_or_becomes_a_revocation(built: Installation) -> None
     follower = RevocationFollower(built.database, built.clock)
     follower.follow(built.writer)
     for issued in (one, other):
-        name = (issued.issuer.authority_id, issued.serial)
-        held = built.revocations.hold(*name, by=BY).result()
-        assert built.revocations.hold(*name, by=BY).result() == held
+        held = built.hold(issued)
+        assert built.hold(issued) == held
         assert certificate(built, issued).state == rows.HELD
-    built.revocations.release(one.issuer.authority_id, one.serial, by=BY).result()
-    built.revocations.revoke(other.issuer.authority_id, other.serial, COMPROMISE, by=BY).result()
+    built.release(one)
+    built.revoke(other, COMPROMISE)
     assert certificate(built, one).state == rows.ISSUED
     assert certificate(built, other).state == rows.REVOKED
     assert follower.find(one.issuer.authority_id, one.serial) is None
@@ -104,7 +102,7 @@ def test_a_hold_is_released_or_becomes_a_revocation(built: Installation) -> None
     assert found is not None
     assert not found.is_hold
     with refuses(Conflict, Reason.NOT_FOUND):
-        built.revocations.release(one.issuer.authority_id, one.serial, by=BY).result()
+        built.release(one)
     assert [type(entry) for entry in entries(built)] == [Hold, Hold, Release, Revocation]
 
 
@@ -167,7 +165,7 @@ def test_other_reasons_than_a_compromise_leave_the_keys_other_certificates_good(
     key = new_public_key()
     one = built.issue(public_key=key)
     other = built.issue(public_key=key, device=certificate(built, one).device_id)
-    built.revocations.revoke(one.issuer.authority_id, one.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    built.revoke(one, RevocationReason.SUPERSEDED)
     assert certificate(built, other).state == rows.ISSUED
 
 
@@ -195,7 +193,7 @@ def test_authorities_are_not_held_and_roots_not_revoked(built: Installation) -> 
 def test_hold_and_remove_are_no_reasons_to_revoke(built: Installation, reason: RevocationReason) -> None:
     issued = built.issue()
     with refuses(PolicyRefusal, Reason.POLICY_VIOLATION):
-        built.revocations.revoke(issued.issuer.authority_id, issued.serial, reason, by=BY).result()
+        built.revoke(issued, reason)
     assert certificate(built, issued).state == rows.ISSUED
 
 

@@ -75,9 +75,7 @@ def test_after_a_restart_everything_goes_on(tmp_path: Path, url: str) -> None:
         with second.writer:
             reopened = second.issuers("h1/icu")
             assert second.issuance().settle(reopened).signed == ()
-            second.revocations.revoke(
-                issued.issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY
-            ).result()
+            second.revoke(issued, RevocationReason.SUPERSEDED, by=BY)
             second.publisher.publish_due(reopened["h1/icu"])
             listed = x509.load_der_x509_crl(
                 (first.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl").read_bytes()
@@ -104,8 +102,7 @@ def test_two_servers_issue_revoke_and_publish_together(tmp_path: Path, url: str)
                     for turn in range(8):
                         issued = house.issue(issuers)
                         if turn % 2:
-                            name = (issued.issuer.authority_id, issued.serial)
-                            house.revocations.revoke(*name, RevocationReason.SUPERSEDED, by=BY).result()
+                            house.revoke(issued, RevocationReason.SUPERSEDED)
                             revoked.append(issued.serial)
                         house.advance(seconds=1)
                         publisher.publish_due(issuers["h1/icu"])

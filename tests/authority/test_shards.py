@@ -170,9 +170,7 @@ def test_a_certificate_carries_its_shard_and_so_does_its_crl(
     certificate = x509.load_der_x509_certificate(second.der)
     (point,) = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
     assert [name.value for name in point.full_name or []] == [f"{STATUS_URL}/crl/h1.icu/1/1.crl"]
-    built.revocations.revoke(
-        second.issuer.authority_id, second.serial, RevocationReason.SUPERSEDED, by="operator:x"
-    ).result()
+    built.revoke(second, RevocationReason.SUPERSEDED, by="operator:x")
     built.publisher.publish_due(issuers["h1/icu"])
     folder = built.folder / "published" / "crl" / "h1.icu" / "1"
     listed = {path.name: len(x509.load_der_x509_crl(path.read_bytes())) for path in sorted(folder.iterdir())}

@@ -111,8 +111,7 @@ def test_the_gateways_of_its_own_installation_refuse_it_the_moment_it_is_revoked
     follower.follow(built.writer)
     status = DatabaseStatus(built.database, follower, bound=timedelta(seconds=2))
     validate(built, issued, status)
-    name = (issued.issuer.authority_id, issued.serial)
-    built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    built.revoke(issued, RevocationReason.KEY_COMPROMISE)
     with refuses(NotTrusted, Reason.REVOKED):
         validate(built, issued, status)
 
@@ -122,8 +121,7 @@ def test_a_snapshot_excuses_only_what_it_does_not_hold(
 ) -> None:
     """What looks revoked is refused, also if the source for hits knows nothing."""
     other = built.issue(issuers, profile="technician")
-    name = (issued.issuer.authority_id, issued.serial)
-    built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    built.revoke(issued, RevocationReason.KEY_COMPROMISE)
     key = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
     maker = SnapshotMaker(built.database, built.writer, built.clock, built.entropy, key)
     made = maker.make(one_in=1 << 20, lifetime=timedelta(days=1), by=BY).snapshot_der

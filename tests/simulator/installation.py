@@ -27,6 +27,7 @@ from vagus.records.engine.database import Connection, Database, open_database
 from vagus.records.engine.writer import Writer
 from vagus.records.installation import InstallationRow, insert_installation
 from vagus.testing import FrozenClock, SeededEntropy
+from vagus.x509.crls.building import RevocationReason
 from vagus.x509.names.distinguished import SubjectFields
 
 GROUP = "group.example"
@@ -178,6 +179,16 @@ class Installation:
         found = self.read(query, *args, **named)
         assert found is not None
         return found
+
+    def revoke(self, issued: IssuedCertificate, reason: RevocationReason, by: str = BY) -> int:
+        """Revoke and give the place in the sequence."""
+        return self.revocations.revoke(issued.issuer.authority_id, issued.serial, reason, by=by).result()
+
+    def hold(self, issued: IssuedCertificate, by: str = BY) -> int:
+        return self.revocations.hold(issued.issuer.authority_id, issued.serial, by=by).result()
+
+    def release(self, issued: IssuedCertificate, by: str = BY) -> int:
+        return self.revocations.release(issued.issuer.authority_id, issued.serial, by=by).result()
 
     def settle(self) -> None:
         """Wait until every act submitted so far is on the disk."""

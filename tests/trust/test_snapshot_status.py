@@ -110,10 +110,9 @@ def test_a_revoked_authority_is_in_it_too(clinic: Clinic) -> None:
 
 def test_a_hold_is_in_it_and_a_release_is_not(clinic: Clinic) -> None:
     issued = clinic.issue()
-    name = (issued.issuer.authority_id, issued.serial)
-    clinic.built.revocations.hold(*name, by=BY).result()
+    clinic.built.hold(issued)
     assert refused(clinic.gateway(), issued, clinic.now).reason is Reason.STATUS_DOUBTFUL
-    clinic.built.revocations.release(*name, by=BY).result()
+    clinic.built.release(issued)
     clinic.built.advance(seconds=1)
     clinic.gateway().check_status(*pair(issued), clinic.now)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.simulator.installation import BY, Installation
+from tests.simulator.installation import Installation
 from tests.simulator.refusals import refuses
 from vagus.authority.crls import deltas
 from vagus.authority.crls import files as crl_files
@@ -34,8 +34,7 @@ def files_of(publisher: CrlPublisher) -> CrlFiles:
 
 
 def revoke(built: Installation, issued: IssuedCertificate) -> None:
-    name = (issued.issuer.authority_id, issued.serial)
-    built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    built.revoke(issued, RevocationReason.KEY_COMPROMISE)
 
 
 def listed(folder: Path, name: str = "0.crl") -> set[int]:

@@ -46,7 +46,7 @@ def number_of(crl: x509.CertificateRevocationList) -> int:
 
 
 def revoke(built: Installation, issued: IssuedCertificate, reason: RevocationReason = COMPROMISE) -> None:
-    built.revocations.revoke(issued.issuer.authority_id, issued.serial, reason, by=BY).result()
+    built.revoke(issued, reason)
 
 
 def test_a_first_crl_is_empty_signed_and_scoped(built: Installation) -> None:

@@ -100,8 +100,7 @@ def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(
 ) -> None:
     issued = built.issue()
     assert ask(built, responses, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
-    name = (issued.issuer.authority_id, issued.serial)
-    built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    built.revoke(issued, RevocationReason.KEY_COMPROMISE)
     response = ask(built, responses, question(issued))
     assert response.certificate_status is ocsp.OCSPCertStatus.REVOKED
     assert response.revocation_time_utc == built.clock.now()
@@ -110,10 +109,9 @@ def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(
 
 def test_a_hold_and_a_release_are_in_the_response(built: Installation, responses: OcspResponses) -> None:
     issued = built.issue()
-    name = (issued.issuer.authority_id, issued.serial)
-    built.revocations.hold(*name, by=BY).result()
+    built.hold(issued)
     assert ask(built, responses, question(issued)).revocation_reason is x509.ReasonFlags.certificate_hold
-    built.revocations.release(*name, by=BY).result()
+    built.release(issued)
     assert ask(built, responses, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
@@ -272,7 +270,7 @@ def test_a_cached_response_ends_with_the_revocation_that_contradicts_it(
     one, other = built.issue(), built.issue()
     for issued in (one, other):
         ask(built, responses, question(issued))
-    built.revocations.revoke(one.issuer.authority_id, one.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    built.revoke(one, RevocationReason.SUPERSEDED)
     assert responses.cached_count == 1
 
 
@@ -294,7 +292,7 @@ def test_no_cached_response_is_sent_once_the_sequence_contradicts_it(built: Inst
     for issued in (revoked, other):
         ask(built, late, question(issued))
     asked += [question(revoked), question(other)]
-    built.revocations.revoke(revoked.issuer.authority_id, revoked.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    built.revoke(revoked, RevocationReason.SUPERSEDED)
     assert found[0] is None
     assert found[1] is not None
     assert ask(built, late, question(revoked)).certificate_status is ocsp.OCSPCertStatus.REVOKED
@@ -583,7 +581,7 @@ def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
 @needs_openssl
 def test_openssl_understands_the_responses(built: Installation, responses: OcspResponses, tmp_path: Path) -> None:
     good, bad = built.issue(), built.issue()
-    built.revocations.revoke(bad.issuer.authority_id, bad.serial, RevocationReason.SUPERSEDED, by=BY).result()
+    built.revoke(bad, RevocationReason.SUPERSEDED)
     chain = [good.issuer.certificate_der, *good.issuer.chain_der]
     pems = [x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in chain]
     (tmp_path / "icu.pem").write_bytes(pems[0])
