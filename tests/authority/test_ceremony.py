@@ -13,22 +13,16 @@ import vagus
 from tests.simulator.installation import BY, ER, EVERY, GROUP, H1, ICU, INFRA, ROOT, SDC, STATUS_URL, Installation
 from tests.simulator.refusals import refuses
 from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, NotTrusted, Unavailable
-from vagus.ledger.entries import AuthorityCertified, AuthorityCreated, CeremonyStep, Entry, decode_entry
+from vagus.ledger.entries import AuthorityCertified, AuthorityCreated, CeremonyStep
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records import certificates as certificate_rows
-from vagus.records.engine.tables import authorities, log_leaves
+from vagus.records.engine.tables import authorities
 
 
 def certificate_of(built: Installation, name: str) -> x509.Certificate:
     row = built.find(rows.find_newest, name)
     return x509.load_der_x509_certificate(row.certificate_der or b"")
-
-
-def entries(built: Installation) -> list[Entry]:
-    with built.database.reading() as connection:
-        raw = connection.execute(log_leaves.select().order_by(log_leaves.c.leaf_index)).all()
-    return [decode_entry(row.entry).entry for row in raw]
 
 
 def constraints_of(built: Installation, name: str) -> x509.NameConstraints | None:
@@ -92,14 +86,14 @@ def test_lifetimes_follow_the_policy(built: Installation) -> None:
 
 
 def test_each_step_is_in_the_ledger_in_order(built: Installation) -> None:
-    steps = [entry for entry in entries(built) if isinstance(entry, CeremonyStep)]
+    steps = built.entries(CeremonyStep)
     assert [step.step for step in steps] == list(range(1, len(steps) + 1))
     assert len({step.ceremony for step in steps}) == 1
     assert (steps[0].act, steps[-1].act) == ("begin", "end")
     icu = [step.act for step in steps if step.authority == "h1/icu#1"]
     assert icu == ["open-request", "certify"]
-    created = [entry.authority for entry in entries(built) if isinstance(entry, AuthorityCreated)]
-    certified = {entry.authority: entry.issuer for entry in entries(built) if isinstance(entry, AuthorityCertified)}
+    created = [entry.authority for entry in built.entries(AuthorityCreated)]
+    certified = {entry.authority: entry.issuer for entry in built.entries(AuthorityCertified)}
     assert created == [f"{one.name}#1" for one in EVERY]
     assert certified == {
         "root#1": None,

@@ -200,7 +200,7 @@ def take_back(built: Installation, *lists: bytes) -> None:
 
 def signed_again(built: Installation) -> dict[int, set[int]]:
     """What our newly published CRLs name, by shard."""
-    made = built.publisher.publish_due(built.issuers("h1/icu")["h1/icu"])
+    made = built.publisher.publish_due(built.icu)
     lists = {one.shard: decode_crl(one.crl_der) for one in made}
     return {
         shard: {int.from_bytes(serial, "big") for serial in crl.entries.get(crl.issuer.relative_names, {})}
@@ -245,7 +245,7 @@ def test_a_shard_that_certificates_may_name_is_signed_again(
 ) -> None:
     lists, _ = behind
     take_back(built, *lists.values())
-    issuer = built.issuers("h1/icu")["h1/icu"]
+    issuer = built.icu
     for _ in range(8):
         built.advance(days=1)
         built.publisher.publish_due(issuer)

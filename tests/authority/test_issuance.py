@@ -255,15 +255,10 @@ def test_a_refused_record_writes_nothing(built: Installation) -> None:
     order = built.order()
     built.issuance().issue_now(order, built.icu)
     built.settle()
-
-    def size() -> int:
-        with built.database.reading() as connection:
-            return len(connection.execute(log_leaves.select()).all())
-
-    before = size()
+    before = built.entries(object)
     with pytest.raises(Conflict):
         built.issuance().issue_now(built.order(request_id="r2", public_key=order.public_key), built.icu)
-    assert size() == before
+    assert built.entries(object) == before
     assert built.read(rows.find_by_request, "r2") is None
 
 

@@ -17,10 +17,9 @@ from vagus.authority.mass_revocation import MassRevocation
 from vagus.authority.revocation_forecast import Forecast
 from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
 from vagus.identifiers import DeviceId
-from vagus.ledger.entries import OperatorAct, decode_entry
+from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
 from vagus.records import certificates as rows
-from vagus.records.engine.tables import log_leaves
 from vagus.records.revocation import plans as plan_rows
 from vagus.records.revocation import revocations as revocation_rows
 from vagus.records.revocation.plans import RevocationPlanRow
@@ -377,13 +376,7 @@ def test_each_act_on_a_plan_is_in_the_ledger_without_names_of_people(built: Inst
     plan = propose(built, stages=(50,))
     mass(built).run(plan.id, by=ALICE)
     mass(built).stop(plan.id, by=BOB, because="second-thoughts")
-    with built.database.reading() as connection:
-        raw = connection.execute(log_leaves.select().order_by(log_leaves.c.leaf_index)).all()
-    acts = [
-        entry
-        for row in raw
-        if isinstance(entry := decode_entry(row.entry).entry, OperatorAct) and entry.act.startswith("mass-")
-    ]
+    acts = [entry for entry in built.entries(OperatorAct) if entry.act.startswith("mass-")]
     assert [entry.act for entry in acts] == [
         "mass-revocation-proposed",
         "mass-revocation-running",

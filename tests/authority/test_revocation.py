@@ -11,11 +11,10 @@ from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.revocation import Revoked
 from vagus.errors import Conflict, PolicyRefusal
 from vagus.events.revocations import RevocationFollower
-from vagus.ledger.entries import Entry, Hold, KeyBlocked, Release, Revocation, decode_entry
+from vagus.ledger.entries import Hold, KeyBlocked, Release, Revocation
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as rows
-from vagus.records.engine.tables import log_leaves
 from vagus.records.revocation import revocations as revocation_rows
 from vagus.x509.crls.building import RevocationReason, encode_crl_entry
 
@@ -28,11 +27,8 @@ def certificate(built: Installation, issued: IssuedCertificate) -> rows.Certific
     return built.find(rows.find_by_leaf, issued.leaf_index)
 
 
-def entries(built: Installation) -> list[Entry]:
-    with built.database.reading() as connection:
-        raw = connection.execute(log_leaves.select().order_by(log_leaves.c.leaf_index)).all()
-    found = (decode_entry(row.entry).entry for row in raw)
-    return [entry for entry in found if isinstance(entry, Revocation | Hold | Release | KeyBlocked)]
+def entries(built: Installation) -> list[Revocation | Hold | Release | KeyBlocked]:
+    return built.entries(Revocation, Hold, Release, KeyBlocked)
 
 
 def test_one_commit_writes_sequence_entry_state_and_ledger(built: Installation) -> None:
@@ -137,7 +133,7 @@ def test_a_blocked_key_is_certified_never_again_whether_anybody_showed_it_before
         with refuses(Conflict, Reason.KEY_BLOCKED):
             built.issue(public_key=key, device=device)
     assert certificate(built, issued).state == rows.ISSUED
-    told = [one.spki_sha256 for one in entries(built) if isinstance(one, KeyBlocked)]
+    told = [one.spki_sha256 for one in built.entries(KeyBlocked)]
     assert told == [seen.spki_sha256, unseen.spki_sha256]
 
 
@@ -153,7 +149,7 @@ def test_a_compromise_of_one_certificate_is_one_of_every_certificate_for_its_key
     built.revocations.revoke(authority_id, one.serial, COMPROMISE, by=BY).result()
     states = [certificate(built, issued).state for issued in (one, other, released, bystander)]
     assert states == [rows.REVOKED, rows.REVOKED, rows.REVOKED, rows.ISSUED]
-    told = [entry for entry in entries(built) if isinstance(entry, Revocation)]
+    told = built.entries(Revocation)
     assert sorted(entry.sequence for entry in told) == [4, 5, 6, 7]
     assert {entry.reason for entry in told} == {int(COMPROMISE)}
     assert len({entry.serial for entry in told}) == 4, "an entry of the ledger for each"

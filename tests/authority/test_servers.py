@@ -16,15 +16,15 @@ from tests.simulator.installation import BY, Installation, new_installation
 from tests.simulator.queries import list_key_ids
 from tests.simulator.refusals import refuses
 from vagus.authority.crls.publisher import CrlPublisher, forget_future_dates
+from vagus.authority.issuers import Issuer
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.errors import Unavailable
 from vagus.events.revocations import RevocationFollower
 from vagus.keystore.signing import Purpose, SigningKey
-from vagus.ledger.entries import CrlPublished, decode_entry
+from vagus.ledger.entries import CrlPublished
 from vagus.reasons import Reason
 from vagus.records import publications as rows
 from vagus.records.engine.database import open_database
-from vagus.records.engine.tables import log_leaves
 from vagus.records.revocation import revocations as revocation_rows
 from vagus.x509.crls.building import RevocationReason
 
@@ -39,6 +39,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield made
 
 
+@pytest.fixture
+def first(tmp_path: Path, url: str) -> Iterator[Installation]:
+    """The first process of an installation with its whole hierarchy."""
+    with new_installation(tmp_path / "house", url) as made:
+        made.build()
+        yield made
+
+
 def again(first: Installation, url: str) -> Installation:
     """Another process of the same installation: its own connections, writer and keystores."""
     other = Installation(first.folder, open_database(url), first.clock, first.entropy)
@@ -46,15 +54,21 @@ def again(first: Installation, url: str) -> Installation:
     return other
 
 
+def server(house: Installation, holder: str | None) -> CrlPublisher:
+    return CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=None, holder=holder)
+
+
 def published(built: Installation) -> dict[tuple[str, int], list[CrlPublished]]:
-    with built.database.reading() as connection:
-        raw = connection.execute(log_leaves.select().order_by(log_leaves.c.leaf_index)).all()
     found: dict[tuple[str, int], list[CrlPublished]] = {}
-    for row in raw:
-        entry = decode_entry(row.entry).entry
-        if isinstance(entry, CrlPublished):
-            found.setdefault((entry.authority, entry.shard), []).append(entry)
+    for entry in built.entries(CrlPublished):
+        found.setdefault((entry.authority, entry.shard), []).append(entry)
     return found
+
+
+def take_lease(first: Installation, issuer: Issuer) -> None:
+    """A server that is called "one" renews the responder of `issuer` for a minute."""
+    name = f"ocsp:{issuer.authority_id}"
+    first.writer.submit(lambda batch: rows.take_lease(batch.connection, name, "one", at=batch.at, seconds=60)).result()
 
 
 def assert_all_grow(built: Installation) -> None:
@@ -64,175 +78,144 @@ def assert_all_grow(built: Installation) -> None:
         assert [one.sequence for one in said] == sorted(one.sequence for one in said)
 
 
-def test_after_a_restart_everything_goes_on(tmp_path: Path, url: str) -> None:
-    with new_installation(tmp_path / "house", url) as first:
-        first.build()
-        issuers = first.issuers("h1/icu")
-        issued = first.issue(issuers)
-        first.publisher.publish_all(issuers["h1/icu"])
-        second = again(first, url)
-        second.advance(seconds=1)
-        with second.writer:
-            reopened = second.issuers("h1/icu")
-            assert second.issuance().settle(reopened).signed == ()
-            second.revoke(issued, RevocationReason.SUPERSEDED, by=BY)
-            second.publisher.publish_due(reopened["h1/icu"])
-            listed = x509.load_der_x509_crl(
-                (first.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl").read_bytes()
-            )
-            assert [entry.serial_number for entry in listed] == [issued.serial]
-            assert_all_grow(second)
-        second.database.close()
+def test_after_a_restart_everything_goes_on(first: Installation, url: str) -> None:
+    issuers = first.issuers("h1/icu")
+    issued = first.issue(issuers)
+    first.publisher.publish_all(issuers["h1/icu"])
+    second = again(first, url)
+    second.advance(seconds=1)
+    with second.writer:
+        reopened = second.issuers("h1/icu")
+        assert second.issuance().settle(reopened).signed == ()
+        second.revoke(issued, RevocationReason.SUPERSEDED, by=BY)
+        second.publisher.publish_due(reopened["h1/icu"])
+        listed = x509.load_der_x509_crl((first.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl").read_bytes())
+        assert [entry.serial_number for entry in listed] == [issued.serial]
+        assert_all_grow(second)
+    second.database.close()
 
 
-def test_two_servers_issue_revoke_and_publish_together(tmp_path: Path, url: str) -> None:
-    with new_installation(tmp_path / "house", url) as first:
-        first.build()
-        second = again(first, url)
-        with second.writer:
-            failures: list[BaseException] = []
-            revoked: list[int] = []
+def test_two_servers_issue_revoke_and_publish_together(first: Installation, url: str) -> None:
+    second = again(first, url)
+    with second.writer:
+        failures: list[BaseException] = []
+        revoked: list[int] = []
 
-            def serve(house: Installation, holder: str | None) -> None:
-                try:
-                    issuers = house.issuers("h1/icu")
-                    publisher = CrlPublisher(
-                        house.pack, house.database, house.writer, house.clock, folder=None, holder=holder
-                    )
-                    for turn in range(8):
-                        issued = house.issue(issuers)
-                        if turn % 2:
-                            house.revoke(issued, RevocationReason.SUPERSEDED)
-                            revoked.append(issued.serial)
-                        house.advance(seconds=1)
-                        publisher.publish_due(issuers["h1/icu"])
-                except BaseException as failure:  # noqa: BLE001  told in the main thread
-                    failures.append(failure)
+        def serve(house: Installation, holder: str | None) -> None:
+            try:
+                issuers = house.issuers("h1/icu")
+                publisher = server(house, holder)
+                for turn in range(8):
+                    issued = house.issue(issuers)
+                    if turn % 2:
+                        house.revoke(issued, RevocationReason.SUPERSEDED)
+                        revoked.append(issued.serial)
+                    house.advance(seconds=1)
+                    publisher.publish_due(issuers["h1/icu"])
+            except BaseException as failure:  # noqa: BLE001  told in the main thread
+                failures.append(failure)
 
-            threads = [threading.Thread(target=serve, args=(house, None)) for house in (first, second)]
+        threads = [threading.Thread(target=serve, args=(house, None)) for house in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        first.advance(seconds=1)
+        issuer = first.icu
+        first.publisher.publish_due(issuer)
+        assert_all_grow(first)
+        newest = first.find(rows.find_publication, issuer.authority_id, 0)
+        events = first.read(revocation_rows.list_events, issuer.authority_id, after=0)
+        assert {entry.serial_number for entry in x509.load_der_x509_crl(newest.crl_der)} == set(revoked)
+        assert [event.sequence for event in events] == list(range(1, len(revoked) + 1))
+        assert RevocationFollower(second.database, second.clock).position == len(revoked)
+    second.database.close()
+
+
+def test_one_holder_publishes_until_its_lease_ends(first: Installation) -> None:
+    issuer = first.icu
+    assert server(first, "one").publish_due(issuer)
+    issued = first.issue()
+    first.revoke(issued, RevocationReason.SUPERSEDED)
+    first.advance(seconds=9)
+    assert server(first, "two").publish_due(issuer) == ()
+    first.advance(seconds=1)
+    assert server(first, "two").publish_due(issuer), "the first may have died"
+
+
+def test_a_lease_holder_that_died_with_a_clock_ahead_delays_no_other_server(first: Installation) -> None:
+    """Its clock was 30 days ahead and is set right: nothing of the next days may wait for the end of its lease."""
+    issuers = first.issuers("h1/icu")
+    issuer = issuers["h1/icu"]
+    parts = (first.database, first.writer, first.clock)
+    one, two = server(first, "one"), server(first, "two")
+    first.advance(days=30)
+    assert one.publish_due(issuer)
+    take_lease(first, issuer)
+    first.advance(days=-30)
+    assert forget_future_dates(first.writer, by=BY)
+    issued = first.issue(issuers)
+    first.revoke(issued, RevocationReason.SUPERSEDED)
+    first.advance(seconds=1)
+    assert [done.shard for done in two.publish_due(issuer)] == [0, rows.COMPLETE]
+    renewal = ResponderRenewal(*parts, first.issuance(), first.keystore(OCSP_KEYSTORE), holder="two")
+    assert renewal.renew_due(issuer)
+
+
+def test_two_servers_that_renew_a_responder_at_the_same_moment_make_one(first: Installation, url: str) -> None:
+    """A server without the lease leaves the work; when it checks next, the work is done."""
+    second = again(first, url)
+    keystore = first.keystore(OCSP_KEYSTORE)
+    with second.writer:
+        houses = (first, second)
+        keystores = (keystore, second.keystore(OCSP_KEYSTORE))
+        outcomes: list[bool | BaseException] = []
+        ready = threading.Barrier(2)
+
+        def renew(number: int) -> None:
+            house = houses[number]
+            issuer = house.issuers("h1/icu")["h1/icu"]
+            parts = (house.database, house.writer, house.clock, house.issuance(), keystores[number])
+            renewal = ResponderRenewal(*parts, holder=f"serve-{number}")
+            ready.wait(30)
+            try:
+                outcomes.append(renewal.renew_due(issuer))
+            except BaseException as failure:  # noqa: BLE001  told in the main thread
+                outcomes.append(failure)
+
+        for life in (1, 2, 3):
+            outcomes.clear()
+            threads = [threading.Thread(target=renew, args=(number,)) for number in (0, 1)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            assert failures == []
-            first.advance(seconds=1)
-            issuer = first.issuers("h1/icu")["h1/icu"]
-            first.publisher.publish_due(issuer)
-            assert_all_grow(first)
-            newest = first.find(rows.find_publication, issuer.authority_id, 0)
-            events = first.read(revocation_rows.list_events, issuer.authority_id, after=0)
-            assert {entry.serial_number for entry in x509.load_der_x509_crl(newest.crl_der)} == set(revoked)
-            assert [event.sequence for event in events] == list(range(1, len(revoked) + 1))
-            assert RevocationFollower(second.database, second.clock).position == len(revoked)
-        second.database.close()
+            assert sorted(outcomes, key=str) == [False, True]
+            kept = range(max(1, life - 1), life + 1)  # the one before stays for one more term
+            assert list_key_ids(keystore.folder) == [f"h1.icu.1.{one}" for one in kept]
+            first.advance(days=8)
+    second.database.close()
 
 
-def test_one_holder_publishes_until_its_lease_ends(tmp_path: Path, url: str) -> None:
-    with new_installation(tmp_path / "house", url) as first:
-        first.build()
-        issuer = first.issuers("h1/icu")["h1/icu"]
-
-        def server(holder: str) -> CrlPublisher:
-            return CrlPublisher(first.pack, first.database, first.writer, first.clock, folder=None, holder=holder)
-
-        assert server("one").publish_due(issuer)
-        issued = first.issue(first.issuers("h1/icu"))
-        first.revocations.revoke(issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
-        first.advance(seconds=9)
-        assert server("two").publish_due(issuer) == ()
-        first.advance(seconds=1)
-        assert server("two").publish_due(issuer), "the first may have died"
+def test_a_server_whose_turn_it_is_not_leaves_a_responder_alone(first: Installation) -> None:
+    issuer = first.icu
+    parts = (first.database, first.writer, first.clock, first.issuance(), first.keystore(OCSP_KEYSTORE))
+    take_lease(first, issuer)
+    assert not ResponderRenewal(*parts, holder="two").renew_due(issuer)
+    first.advance(seconds=60)
+    assert ResponderRenewal(*parts, holder="two").renew_due(issuer), "the first may have died"
 
 
-def test_a_lease_holder_that_died_with_a_clock_ahead_delays_no_other_server(tmp_path: Path, url: str) -> None:
-    """Its clock was 30 days ahead and is set right: nothing of the next days may wait for the end of its lease."""
-    with new_installation(tmp_path / "house", url) as first:
-        first.build()
-        issuers = first.issuers("h1/icu")
-        issuer = issuers["h1/icu"]
-        parts = (first.database, first.writer, first.clock)
-        one, two = (CrlPublisher(first.pack, *parts, folder=None, holder=holder) for holder in ("one", "two"))
-        name = f"ocsp:{issuer.authority_id}"
-        first.advance(days=30)
-        assert one.publish_due(issuer)
-        first.writer.submit(
-            lambda batch: rows.take_lease(batch.connection, name, "one", at=batch.at, seconds=60)
-        ).result()
-        first.advance(days=-30)
-        assert forget_future_dates(first.writer, by=BY)
-        issued = first.issue(issuers)
-        first.revocations.revoke(issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
-        first.advance(seconds=1)
-        assert [done.shard for done in two.publish_due(issuer)] == [0, rows.COMPLETE]
-        renewal = ResponderRenewal(*parts, first.issuance(), first.keystore(OCSP_KEYSTORE), holder="two")
-        assert renewal.renew_due(issuer)
-
-
-def test_two_servers_that_renew_a_responder_at_the_same_moment_make_one(tmp_path: Path, url: str) -> None:
-    """A server without the lease leaves the work; when it checks next, the work is done."""
-    with new_installation(tmp_path / "house", url) as first:
-        first.build()
-        second = again(first, url)
-        keystore = first.keystore(OCSP_KEYSTORE)
-        with second.writer:
-            houses = (first, second)
-            keystores = (keystore, second.keystore(OCSP_KEYSTORE))
-            outcomes: list[bool | BaseException] = []
-            ready = threading.Barrier(2)
-
-            def renew(number: int) -> None:
-                house = houses[number]
-                issuer = house.issuers("h1/icu")["h1/icu"]
-                parts = (house.database, house.writer, house.clock, house.issuance(), keystores[number])
-                renewal = ResponderRenewal(*parts, holder=f"serve-{number}")
-                ready.wait(30)
-                try:
-                    outcomes.append(renewal.renew_due(issuer))
-                except BaseException as failure:  # noqa: BLE001  told in the main thread
-                    outcomes.append(failure)
-
-            for life in (1, 2, 3):
-                outcomes.clear()
-                threads = [threading.Thread(target=renew, args=(number,)) for number in (0, 1)]
-                for thread in threads:
-                    thread.start()
-                for thread in threads:
-                    thread.join()
-                assert sorted(outcomes, key=str) == [False, True]
-                kept = range(max(1, life - 1), life + 1)  # the one before stays for one more term
-                assert list_key_ids(keystore.folder) == [f"h1.icu.1.{one}" for one in kept]
-                first.advance(days=8)
-        second.database.close()
-
-
-def test_a_server_whose_turn_it_is_not_leaves_a_responder_alone(tmp_path: Path, url: str) -> None:
-    with new_installation(tmp_path / "house", url) as first:
-        first.build()
-        issuer = first.issuers("h1/icu")["h1/icu"]
-        parts = (first.database, first.writer, first.clock, first.issuance(), first.keystore(OCSP_KEYSTORE))
-        name = f"ocsp:{issuer.authority_id}"
-        first.writer.submit(
-            lambda batch: rows.take_lease(batch.connection, name, "one", at=batch.at, seconds=60)
-        ).result()
-        assert not ResponderRenewal(*parts, holder="two").renew_due(issuer)
-        first.advance(seconds=60)
-        assert ResponderRenewal(*parts, holder="two").renew_due(issuer), "the first may have died"
-
-
-def test_a_holder_that_ends_in_order_gives_its_lease_back(tmp_path: Path, url: str) -> None:
-    with new_installation(tmp_path / "house", url) as first:
-        first.build()
-        issuer = first.issuers("h1/icu")["h1/icu"]
-        one, two = (
-            CrlPublisher(first.pack, first.database, first.writer, first.clock, folder=None, holder=holder)
-            for holder in ("one", "two")
-        )
-        assert one.publish_due(issuer)
-        issued = first.issue(first.issuers("h1/icu"))
-        first.revocations.revoke(issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
-        first.advance(seconds=1)
-        one.release(issuer)
-        assert two.publish_due(issuer)
+def test_a_holder_that_ends_in_order_gives_its_lease_back(first: Installation) -> None:
+    issuer = first.icu
+    one, two = server(first, "one"), server(first, "two")
+    assert one.publish_due(issuer)
+    issued = first.issue()
+    first.revoke(issued, RevocationReason.SUPERSEDED)
+    first.advance(seconds=1)
+    one.release(issuer)
+    assert two.publish_due(issuer)
 
 
 @dataclass(frozen=True)
@@ -249,32 +232,25 @@ class KeyAway:
         raise Unavailable(Reason.KEY_NOT_OPEN, f"no module signs {len(message)} octets for {purpose}")
 
 
-def test_a_server_without_the_key_leaves_the_crls_to_one_with_the_key(tmp_path: Path, url: str) -> None:
-    with new_installation(tmp_path / "house", url) as first:
-        first.build()
-        issuer = first.issuers("h1/icu")["h1/icu"]
-        broken = replace(issuer, key=cast("SigningKey", KeyAway(issuer.key)))
-        one, two = (
-            CrlPublisher(first.pack, first.database, first.writer, first.clock, folder=None, holder=holder)
-            for holder in ("one", "two")
-        )
-        with refuses(Unavailable, Reason.KEY_NOT_OPEN):
-            one.publish_due(broken)
-        first.advance(seconds=1)
-        with pytest.raises(Unavailable) as again_refused:
-            one.publish_due(broken)
-        assert again_refused.value.reason is Reason.KEY_NOT_OPEN, "as long as something is due it is raised"
-        assert [done.shard for done in two.publish_due(issuer)] == [0, rows.COMPLETE], "at its very next check"
-        assert one.publish_due(broken) == (), "nothing is due any more"
+def test_a_server_without_the_key_leaves_the_crls_to_one_with_the_key(first: Installation) -> None:
+    issuer = first.icu
+    broken = replace(issuer, key=cast("SigningKey", KeyAway(issuer.key)))
+    one, two = server(first, "one"), server(first, "two")
+    with refuses(Unavailable, Reason.KEY_NOT_OPEN):
+        one.publish_due(broken)
+    first.advance(seconds=1)
+    with pytest.raises(Unavailable) as again_refused:
+        one.publish_due(broken)
+    assert again_refused.value.reason is Reason.KEY_NOT_OPEN, "as long as something is due it is raised"
+    assert [done.shard for done in two.publish_due(issuer)] == [0, rows.COMPLETE], "at its very next check"
+    assert one.publish_due(broken) == (), "nothing is due any more"
 
 
-def test_a_server_that_is_alone_tries_again_when_its_key_is_back(tmp_path: Path, url: str) -> None:
-    with new_installation(tmp_path / "house", url) as first:
-        first.build()
-        issuer = first.issuers("h1/icu")["h1/icu"]
-        broken = replace(issuer, key=cast("SigningKey", KeyAway(issuer.key)))
-        publisher = CrlPublisher(first.pack, first.database, first.writer, first.clock, folder=None, holder="one")
-        with pytest.raises(Unavailable):
-            publisher.publish_due(broken)
-        first.advance(seconds=5)
-        assert publisher.publish_due(issuer)
+def test_a_server_that_is_alone_tries_again_when_its_key_is_back(first: Installation) -> None:
+    issuer = first.icu
+    broken = replace(issuer, key=cast("SigningKey", KeyAway(issuer.key)))
+    publisher = server(first, "one")
+    with pytest.raises(Unavailable):
+        publisher.publish_due(broken)
+    first.advance(seconds=5)
+    assert publisher.publish_due(issuer)

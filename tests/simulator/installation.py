@@ -19,6 +19,7 @@ from vagus.identifiers import DeviceId
 from vagus.keystore.envelopes import EnvelopeSealer
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.software import SoftwareKeystore
+from vagus.ledger.entries import decode_entry
 from vagus.policy.packs import load_pack
 from vagus.policy.plans import AuthorityKind, PlannedAuthority
 from vagus.policy.values import PolicyPack
@@ -26,6 +27,7 @@ from vagus.records.authorities import slug_of
 from vagus.records.engine.database import Connection, Database, open_database
 from vagus.records.engine.writer import Writer
 from vagus.records.installation import InstallationRow, insert_installation
+from vagus.records.log import iterate_leaves
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.names.distinguished import SubjectFields
@@ -55,6 +57,7 @@ EVERY = (ROOT, H1, ICU, ER, SDC, INFRA)
 
 _Arguments = ParamSpec("_Arguments")
 _Found = TypeVar("_Found")
+_Entry = TypeVar("_Entry")
 
 
 class Installation:
@@ -189,6 +192,12 @@ class Installation:
 
     def release(self, issued: IssuedCertificate, by: str = BY) -> int:
         return self.revocations.release(issued.issuer.authority_id, issued.serial, by=by).result()
+
+    def entries(self, *kinds: type[_Entry]) -> list[_Entry]:
+        """The entries of these kinds in the ledger, in their order."""
+        with self.database.reading() as connection:
+            found = [decode_entry(leaf.entry).entry for leaf in iterate_leaves(connection)]
+        return [entry for entry in found if isinstance(entry, kinds)]
 
     def settle(self) -> None:
         """Wait until every act submitted so far is on the disk."""
