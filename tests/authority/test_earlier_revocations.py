@@ -81,9 +81,7 @@ class OldAuthority:
 @pytest.fixture
 def old(installation: Installation) -> OldAuthority:
     elsewhere = Elsewhere(installation.clock.now())
-    key = ec.generate_private_key(ec.SECP384R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Old CA")])
-    return OldAuthority(elsewhere, key, elsewhere.certify(name, key.public_key()))
+    return OldAuthority(elsewhere, *elsewhere.make("Old CA"))
 
 
 def published(installation: Installation, shard: str = "complete") -> dict[int, int]:
@@ -215,9 +213,8 @@ def test_what_the_crl_of_a_shard_names_stays_in_that_shard(
     take_back(built, *lists.values())
     again = signed_again(built)
     assert {shard: names for shard, names in again.items() if names} == {1: {serial}, COMPLETE: {serial}}
-    issuers = built.issuers("h1/icu")
     for _ in range(5):
-        built.issue(issuers)
+        built.issue()
     built.advance(hours=7)
     later = signed_again(built)
     assert {shard: names for shard, names in later.items() if names} == {1: {serial}, COMPLETE: {serial}}
@@ -229,14 +226,13 @@ def test_a_certificate_of_unknown_shard_is_in_every_crl_that_it_may_name(
 ) -> None:
     lists, serial = behind
     take_back(built, lists[COMPLETE])
-    issuers = built.issuers("h1/icu")
     for _ in range(9):
-        built.issue(issuers)
+        built.issue()
     built.settle()
     every = signed_again(built)
     assert {0, 1, 2, COMPLETE} <= set(every)
     assert set(map(frozenset, every.values())) == {frozenset({serial})}
-    crl = built.find(find_publication, issuers["h1/icu"].authority_id, COMPLETE)
+    crl = built.find(find_publication, built.icu.authority_id, COMPLETE)
     assert len(x509.load_der_x509_crl(crl.crl_der)) == 1, "once in the complete CRL"
 
 

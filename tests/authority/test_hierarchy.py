@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.simulator.certificates import key_usage
 from tests.simulator.installation import BY, H1, ICU, ROOT, Installation, new_installation
+from tests.simulator.orders import public_key_of
 from tests.simulator.programs import run
 from tests.simulator.queries import list_key_ids
 from tests.simulator.refusals import refuses
@@ -148,6 +149,12 @@ class Elsewhere:
             builder = builder.add_extension(foreign, critical=True)
         return builder.sign(self.key, hashes.SHA384())
 
+    def make(self, name: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+        """An authority below its root, with its key."""
+        key = ec.generate_private_key(ec.SECP384R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        return key, self.certify(subject, key.public_key())
+
     def pem(self, *certificates: x509.Certificate) -> bytes:
         return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (*certificates, self.root))
 
@@ -155,12 +162,22 @@ class Elsewhere:
 FOREIGN = replace(H1, parent=None)
 
 
-def test_a_certificate_comes_in_for_a_request_that_went_out(installation: Installation) -> None:
-    elsewhere = Elsewhere(installation.clock.now())
+@pytest.fixture
+def elsewhere(installation: Installation) -> Elsewhere:
+    return Elsewhere(installation.clock.now())
+
+
+def request_foreign(installation: Installation) -> tuple[x509.CertificateSigningRequest, ec.EllipticCurvePublicKey]:
+    """The request that goes out for h1, with its key."""
     installation.hierarchy.request(FOREIGN, by=BY)
     csr = x509.load_pem_x509_csr((installation.folder / "requests" / "h1.1.csr").read_bytes())
     public = csr.public_key()
     assert isinstance(public, ec.EllipticCurvePublicKey)
+    return csr, public
+
+
+def test_a_certificate_comes_in_for_a_request_that_went_out(installation: Installation, elsewhere: Elsewhere) -> None:
+    csr, public = request_foreign(installation)
     assert installation.ceremony().find_pending() == (), "no ceremony here can certify it"
     made = elsewhere.certify(csr.subject, public)
     assert installation.hierarchy.accept_certificate("h1", elsewhere.pem(made), by=BY) == "h1#1"
@@ -173,12 +190,10 @@ def test_a_certificate_comes_in_for_a_request_that_went_out(installation: Instal
         installation.hierarchy.accept_certificate("h1", elsewhere.pem(made), by=BY)
 
 
-def test_a_certificate_that_is_not_ours_to_use_does_not_come_in(installation: Installation) -> None:
-    elsewhere = Elsewhere(installation.clock.now())
-    installation.hierarchy.request(FOREIGN, by=BY)
-    csr = x509.load_pem_x509_csr((installation.folder / "requests" / "h1.1.csr").read_bytes())
-    public = csr.public_key()
-    assert isinstance(public, ec.EllipticCurvePublicKey)
+def test_a_certificate_that_is_not_ours_to_use_does_not_come_in(
+    installation: Installation, elsewhere: Elsewhere
+) -> None:
+    csr, public = request_foreign(installation)
     stranger = Elsewhere(installation.clock.now())
     good = elsewhere.certify(csr.subject, public)
     later = good.public_bytes(serialization.Encoding.DER).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x17")
@@ -201,12 +216,8 @@ def test_a_certificate_that_is_not_ours_to_use_does_not_come_in(installation: In
     assert installation.hierarchy.accept_certificate("h1", elsewhere.pem(good), by=BY) == "h1#1"
 
 
-def test_no_device_gets_the_key_of_a_foreign_root(installation: Installation) -> None:
-    from tests.simulator.orders import public_key_of
-
-    elsewhere = Elsewhere(installation.clock.now())
-    key = ec.generate_private_key(ec.SECP384R1())
-    made = elsewhere.certify(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Ours")]), key.public_key())
+def test_no_device_gets_the_key_of_a_foreign_root(installation: Installation, elsewhere: Elsewhere) -> None:
+    key, made = elsewhere.make("Ours")
     installation.hierarchy.import_authority(
         replace(ICU, parent=None), elsewhere.pem(made), key.private_bytes(*PRIVATE), None, crls=[], by=BY
     )
@@ -219,10 +230,8 @@ def test_no_device_gets_the_key_of_a_foreign_root(installation: Installation) ->
 # import
 
 
-def test_a_pair_that_does_not_match_is_not_imported(installation: Installation) -> None:
-    elsewhere = Elsewhere(installation.clock.now())
-    key = ec.generate_private_key(ec.SECP384R1())
-    made = elsewhere.certify(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Ours")]), key.public_key())
+def test_a_pair_that_does_not_match_is_not_imported(installation: Installation, elsewhere: Elsewhere) -> None:
+    _, made = elsewhere.make("Ours")
     planned = replace(ICU, parent=None)
     wrong = ec.generate_private_key(ec.SECP384R1())
     with refuses(Conflict, Reason.KEY_MISMATCH):
@@ -306,8 +315,7 @@ def test_a_ca_made_by_openssl_is_imported_with_its_name_byte_for_byte(
     assert verified.raw == b"leaf.pem: OK\n", verified.text
 
 
-def test_an_import_beside_a_waiting_request_is_refused(installation: Installation) -> None:
-    elsewhere = Elsewhere(installation.clock.now())
+def test_an_import_beside_a_waiting_request_is_refused(installation: Installation, elsewhere: Elsewhere) -> None:
     installation.hierarchy.request(FOREIGN, by=BY)
     with refuses(Conflict, Reason.ALREADY_EXISTS):
         installation.hierarchy.import_authority(
@@ -315,10 +323,8 @@ def test_an_import_beside_a_waiting_request_is_refused(installation: Installatio
         )
 
 
-def test_a_chain_out_of_order_is_refused(installation: Installation) -> None:
-    elsewhere = Elsewhere(installation.clock.now())
-    key = ec.generate_private_key(ec.SECP384R1())
-    made = elsewhere.certify(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Ours")]), key.public_key())
+def test_a_chain_out_of_order_is_refused(installation: Installation, elsewhere: Elsewhere) -> None:
+    key, made = elsewhere.make("Ours")
     backwards = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (elsewhere.root, made))
     with refuses(NotTrusted, Reason.NAME_CHAINING):
         installation.hierarchy.import_authority(

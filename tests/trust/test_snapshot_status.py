@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ from vagus.authority.issuers import OpenIssuers
 from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
+from vagus.records.authorities import find_generation
 from vagus.trust.anchors import AnchorSet
 from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
 from vagus.trust.crl_status import CrlStatus
@@ -59,8 +62,7 @@ class Clinic:
         return issued
 
     def revoke(self, issued: IssuedCertificate) -> None:
-        name = (issued.issuer.authority_id, issued.serial)
-        self.built.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result()
+        self.built.revoke(issued, RevocationReason.KEY_COMPROMISE)
 
     def validate(self, status: StatusSource, issued: IssuedCertificate) -> None:
         chain = [issued.issuer.certificate_der, *issued.issuer.chain_der]
@@ -68,11 +70,17 @@ class Clinic:
         validator.validate(issued.der, chain[:-1], Expectation(role=Role.CLIENT), self.now)
 
 
-@pytest.fixture
-def clinic(tmp_path: Path) -> Iterator[Clinic]:
-    with new_installation(tmp_path) as built:
+@contextmanager
+def a_clinic(folder: Path) -> Iterator[Clinic]:
+    with new_installation(folder) as built:
         built.build(ROOT, H1, ICU)
         yield Clinic(built, built.issuers("h1/icu"))
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Iterator[Clinic]:
+    with a_clinic(tmp_path) as made:
+        yield made
 
 
 def pair(issued: IssuedCertificate) -> tuple[PathCertificate, PathCertificate]:
@@ -98,11 +106,7 @@ def test_a_good_path_passes_offline_and_a_revoked_leaf_does_not(clinic: Clinic) 
 def test_a_revoked_authority_is_in_it_too(clinic: Clinic) -> None:
     good = clinic.issue()
     h1 = decode_certificate(good.issuer.chain_der[0])
-    with clinic.built.database.reading() as connection:
-        from vagus.records.authorities import find_generation
-
-        root = find_generation(connection, "root", 1)
-    assert root is not None
+    root = clinic.built.find(find_generation, "root", 1)
     clinic.built.revocations.revoke(root.id, h1.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
     with refuses(NotTrusted, Reason.STATUS_DOUBTFUL):
         clinic.validate(clinic.gateway(), good)
@@ -237,10 +241,8 @@ def test_missing_status_refuses(clinic: Clinic, tmp_path: Path) -> None:
     issued = clinic.issue()
     empty = SnapshotStatus(clinic.spki_der)
     assert refused(empty, issued, clinic.now).reason is Reason.STATUS_UNAVAILABLE
-    with new_installation(tmp_path / "other") as other:
-        other.build(ROOT, H1, ICU)
-        stranger = other.issue(other.issuers("h1/icu"))
-        assert refused(clinic.gateway(), stranger, clinic.now).reason is Reason.STATUS_UNAVAILABLE
+    with a_clinic(tmp_path / "other") as other:
+        assert refused(clinic.gateway(), other.issue(), clinic.now).reason is Reason.STATUS_UNAVAILABLE
     first = FirstSource([empty, clinic.gateway()])
     first.check_status(*pair(issued), clinic.now)
 
@@ -266,13 +268,7 @@ def test_an_older_snapshot_is_never_taken_back_in(clinic: Clinic) -> None:
     for one in (status, SnapshotStatus(clinic.spki_der, memory=memory)):
         with refuses(NotTrusted, Reason.SNAPSHOT_ROLLBACK):
             one.load(old, clinic.now)
-    assert isinstance(memory.find(f"snapshot:{_digest(clinic.spki_der)}"), CrlMark)
-
-
-def _digest(spki_der: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(spki_der).hexdigest()
+    assert isinstance(memory.find(f"snapshot:{hashlib.sha256(clinic.spki_der).hexdigest()}"), CrlMark)
 
 
 def test_a_snapshot_of_another_installation_is_refused_and_the_present_one_stays(
@@ -280,9 +276,8 @@ def test_a_snapshot_of_another_installation_is_refused_and_the_present_one_stays
 ) -> None:
     status = clinic.gateway()
     before = status.snapshot
-    with new_installation(tmp_path / "other") as other:
-        other.build(ROOT, H1, ICU)
-        foreign = Clinic(other, other.issuers("h1/icu")).make()
+    with a_clinic(tmp_path / "other") as other:
+        foreign = other.make()
     with refuses(NotTrusted, Reason.SNAPSHOT_INVALID):
         status.load(foreign, clinic.now)
     assert status.snapshot is before

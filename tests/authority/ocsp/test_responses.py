@@ -74,6 +74,12 @@ def question(
     return builder.build().public_bytes(Encoding.DER)
 
 
+def later(built: Installation, responses: OcspResponses, **by: float) -> None:
+    """Time passes, and the follower of the sequence goes with it."""
+    built.advance(**by)
+    responses._follower.catch_up()
+
+
 def ask(built: Installation, responses: OcspResponses, request: bytes) -> ocsp.OCSPResponse:
     built.settle()
     return ocsp.load_der_ocsp_response(responses.respond(request, built.clock.now()).response_der)
@@ -205,11 +211,9 @@ def test_a_nonce_beyond_rfc_9654_is_refused(built: Installation, responses: Ocsp
 def test_a_response_is_signed_once_in_six_hours(built: Installation, responses: OcspResponses) -> None:
     request = question(built.issue())
     first = ask(built, responses, request)
-    built.advance(hours=5, minutes=59)
-    responses._follower.catch_up()
+    later(built, responses, hours=5, minutes=59)
     assert ask(built, responses, request).public_bytes(Encoding.DER) == first.public_bytes(Encoding.DER)
-    built.advance(minutes=1)
-    responses._follower.catch_up()
+    later(built, responses, minutes=1)
     assert ask(built, responses, request).this_update_utc == built.clock.now()
 
 
@@ -218,8 +222,7 @@ def test_a_response_dated_by_a_clock_that_ran_ahead_is_not_sent_once_it_is_right
 ) -> None:
     request = question(built.issue())
     right = built.clock.now()
-    built.advance(minutes=30)
-    responses._follower.catch_up()
+    later(built, responses, minutes=30)
     assert ask(built, responses, request).this_update_utc == built.clock.now()
     built.clock.set(right)
     assert responses.find_cached(request, right) is None
@@ -232,8 +235,7 @@ def test_the_sweep_caches_a_response_for_every_live_certificate(built: Installat
     short = built.issue(lifetime=timedelta(hours=1))
     built.settle()
     built.revocations.revoke(short.issuer.authority_id, many[0].serial, RevocationReason.SUPERSEDED, by=BY).result()
-    built.advance(hours=2)
-    responses._follower.catch_up()
+    later(built, responses, hours=2)
     assert responses.presign(built.clock.now(), most=4) == 4
     live_with_responder = 7
     assert responses.presign(built.clock.now()) == live_with_responder - 4
@@ -251,16 +253,14 @@ def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
     built.advance(days=10)
     assert renewal(built).renew_due(built.er)
     silent, other = built.issue(), built.issue(unit="er")
-    built.advance(days=5)
     built.settle()
-    responses._follower.catch_up()
+    later(built, responses, days=5)
     responses.take_over(built.read(open_responders, built.keystore(OCSP_KEYSTORE)))
     assert responses.presign_slice(built.clock.now())
     assert not responses.presign_slice(built.clock.now())
     assert responses.find_cached(question(other), built.clock.now()) is not None
     assert responses.find_cached(question(silent), built.clock.now()) is None
-    built.advance(hours=7)
-    responses._follower.catch_up()
+    later(built, responses, hours=7)
     assert responses.presign(built.clock.now()) == responses.cached_count > 0
 
 
@@ -312,8 +312,7 @@ def test_a_cached_response_is_the_same_object_until_it_is_signed_anew(
     assert kept.unfold().response_der == whole
     assert responses.find_cached(request, built.clock.now()) is kept
     assert responses.find_cached(request, built.clock.now() + timedelta(seconds=3)) is None, "the sequence is lost"
-    built.advance(hours=6)
-    responses._follower.catch_up()
+    later(built, responses, hours=6)
     assert responses.find_cached(request, built.clock.now()) is None
     ask(built, responses, request)
     assert responses.find_cached(request, built.clock.now()) not in {None, kept}
@@ -490,8 +489,7 @@ def test_a_responder_key_that_a_crash_left_is_taken_up(built: Installation) -> N
 def test_an_expired_responder_signs_nothing(built: Installation, responses: OcspResponses) -> None:
     issued = built.issue()
     built.settle()
-    built.advance(days=15)
-    responses._follower.catch_up()
+    later(built, responses, days=15)
     with refuses(Conflict, Reason.OCSP_STALE):
         responses.respond(question(issued), built.clock.now())
 
