@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -161,7 +160,6 @@ def say_cut(port: int, *pieces: bytes) -> bytes:
     """The same for octets that come in these segments, with nothing read between them."""
     heard = b""
     with PlainClient(port) as client:
-        client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             for piece in pieces:
                 client.send(piece)

@@ -70,6 +70,18 @@ def fast(status: StatusHouse) -> Iterator[int]:
         yield served.port("fast")
 
 
+@pytest.fixture
+def client(fast: int) -> Iterator[PlainClient]:
+    with PlainClient(fast) as made:
+        yield made
+
+
+def ask(client: PlainClient, stream: bytes) -> ocsp.OCSPCertStatus | ocsp.OCSPResponseStatus:
+    """Send a request and give the status in its response."""
+    client.send(stream)
+    return status_of(client.read_response())
+
+
 @dataclass(frozen=True)
 class Pair:
     """Both listeners, and what to ask them."""
@@ -274,74 +286,59 @@ class _Broken:
 
 class TestCached:
     def test_an_ocsp_request_reaches_no_application(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
     ) -> None:
-        with PlainClient(fast) as client:
-            for stream in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
-                for _ in range(2):
-                    client.send(stream)
-                    assert status_of(client.read_response()) is GOOD
-            assert status.seen == []
-            assert client.get("/crl/h1.icu/1/0.crl").status == 200
-            client.send(post(question(issued)))
-            assert status_of(client.read_response()) is GOOD
+        for stream in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
+            for _ in range(2):
+                assert ask(client, stream) is GOOD
+        assert status.seen == []
+        assert client.get("/crl/h1.icu/1/0.crl").status == 200
+        assert ask(client, post(question(issued))) is GOOD
         assert status.seen == ["/crl/h1.icu/1/0.crl"]
 
     def test_an_ocsp_request_whose_body_comes_apart_reaches_no_application(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
     ) -> None:
         stream = post(question(issued))
         body = stream.index(b"\r\n\r\n") + 4
-        with PlainClient(fast) as client:
-            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for at in (body, body + 1, len(stream) - 1):
-                for before in (b"", get(question(issued))):
-                    client.send(before + stream[:at])
-                    time.sleep(0.005)
-                    client.send(stream[at:])
-                    for _ in range(2 if before else 1):
-                        assert status_of(client.read_response()) is GOOD
-            for byte in (stream[:body], *(bytes((one,)) for one in stream[body:])):
-                client.send(byte)
-            assert status_of(client.read_response()) is GOOD
+        for at in (body, body + 1, len(stream) - 1):
+            for before in (b"", get(question(issued))):
+                client.send(before + stream[:at])
+                time.sleep(0.005)
+                client.send(stream[at:])
+                for _ in range(2 if before else 1):
+                    assert status_of(client.read_response()) is GOOD
+        for byte in (stream[:body], *(bytes((one,)) for one in stream[body:])):
+            client.send(byte)
+        assert status_of(client.read_response()) is GOOD
         assert status.seen == []
 
     def test_a_revocation_reaches_open_connections_at_once(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
     ) -> None:
-        with PlainClient(fast) as client:
-            for stream in (post(question(issued)), get(question(issued))):
-                client.send(stream)
-                assert status_of(client.read_response()) is GOOD
-            status.house.revoke(issued)
-            for stream in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
-                client.send(stream)
-                assert status_of(client.read_response()) is REVOKED
+        for stream in (post(question(issued)), get(question(issued))):
+            assert ask(client, stream) is GOOD
+        status.house.revoke(issued)
+        for stream in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
+            assert ask(client, stream) is REVOKED
         assert status.seen == []
 
     def test_a_responder_that_lost_the_sequence_says_try_later(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
     ) -> None:
-        with PlainClient(fast) as client:
-            client.send(post(question(issued)))
-            assert status_of(client.read_response()) is GOOD
-            status.house.built.advance(seconds=10)
-            client.send(post(question(issued)))
-            assert status_of(client.read_response()) is TRY_LATER
-            status.house.desk._follower.catch_up()
-            client.send(post(question(issued)))
-            assert status_of(client.read_response()) is GOOD
+        assert ask(client, post(question(issued))) is GOOD
+        status.house.built.advance(seconds=10)
+        assert ask(client, post(question(issued))) is TRY_LATER
+        status.house.desk._follower.catch_up()
+        assert ask(client, post(question(issued))) is GOOD
 
     def test_under_load_cached_responses_go_out_and_what_must_be_signed_gets_try_later(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
     ) -> None:
-        with PlainClient(fast) as client:
-            client.send(post(question(issued)))
-            assert status_of(client.read_response()) is GOOD
-            status.gauge.now = True
-            client.send(post(question(issued)) + post(question(issued, nonce=b"n" * 32)))
-            assert status_of(client.read_response()) is GOOD
-            assert status_of(client.read_response()) is TRY_LATER
+        assert ask(client, post(question(issued))) is GOOD
+        status.gauge.now = True
+        assert ask(client, post(question(issued)) + post(question(issued, nonce=b"n" * 32))) is GOOD
+        assert status_of(client.read_response()) is TRY_LATER
         assert status.gauge.turned_away == 1
 
     def test_a_fault_of_ours_is_an_ocsp_error_and_cuts_no_connection(
@@ -397,24 +394,20 @@ class TestCached:
 
 
 class TestConnections:
-    def test_a_request_may_be_cut_anywhere(self, status: StatusHouse, issued: IssuedCertificate, fast: int) -> None:
+    def test_a_request_may_be_cut_anywhere(self, issued: IssuedCertificate, client: PlainClient) -> None:
         stream = post(question(issued)) + get(question(issued))
-        with PlainClient(fast) as client:
-            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client.send(stream)
-            whole = [client.read_response() for _ in range(2)]
-            for at in range(1, len(stream)):
-                client.send(stream[:at])
-                time.sleep(0.002)
-                client.send(stream[at:])
-                assert [client.read_response() for _ in range(2)] == whole
+        client.send(stream)
+        whole = [client.read_response() for _ in range(2)]
+        for at in range(1, len(stream)):
+            client.send(stream[:at])
+            time.sleep(0.002)
+            client.send(stream[at:])
+            assert [client.read_response() for _ in range(2)] == whole
 
-    def test_byte_by_byte(self, status: StatusHouse, issued: IssuedCertificate, fast: int) -> None:
-        with PlainClient(fast) as client:
-            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for byte in post(question(issued)):
-                client.send(bytes((byte,)))
-            assert status_of(client.read_response()) is GOOD
+    def test_byte_by_byte(self, issued: IssuedCertificate, client: PlainClient) -> None:
+        for byte in post(question(issued)):
+            client.send(bytes((byte,)))
+        assert status_of(client.read_response()) is GOOD
 
     def test_responses_come_in_the_order_of_requests_of_every_kind(
         self, status: StatusHouse, issued: IssuedCertificate, fast: int
@@ -428,11 +421,10 @@ class TestConnections:
             assert found == [GOOD, REVOKED, REVOKED, GOOD, GOOD] * 4
             assert client.read_response().headers["content-type"] == "application/pkix-crl"
             assert status_of(client.read_response()) is REVOKED
-            client.send(post(good))
-            assert status_of(client.read_response()) is GOOD
+            assert ask(client, post(good)) is GOOD
 
     def test_a_burst_beyond_what_may_wait_is_not_answered_to_its_end(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+        self, issued: IssuedCertificate, fast: int
     ) -> None:
         answered = 0
         with PlainClient(fast) as client, contextlib.suppress(ConnectionError):
@@ -442,9 +434,7 @@ class TestConnections:
                 answered += 1
         assert 60 < answered < 300
 
-    def test_close_and_http_1_0_end_the_connection(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
-    ) -> None:
+    def test_close_and_http_1_0_end_the_connection(self, issued: IssuedCertificate, fast: int) -> None:
         for stream in (post(question(issued), "Connection: close\r\n"), get(question(issued), version="1.0")):
             with PlainClient(fast) as client:
                 client.send(get(question(issued)) + stream)
@@ -453,15 +443,12 @@ class TestConnections:
                 assert (status_of(last), last.headers["connection"]) == (GOOD, "close")
                 assert client.is_closed()
 
-    def test_a_client_that_has_the_answer_gets_304(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
-    ) -> None:
-        with PlainClient(fast) as client:
-            client.send(get(question(issued)))
-            etag = client.read_response().headers["etag"]
-            client.send(get(question(issued), f"If-None-Match: {etag}\r\n") + get(question(issued)))
-            assert client.read_response().status == 304
-            assert client.read_response().status == 200
+    def test_a_client_that_has_the_answer_gets_304(self, issued: IssuedCertificate, client: PlainClient) -> None:
+        client.send(get(question(issued)))
+        etag = client.read_response().headers["etag"]
+        client.send(get(question(issued), f"If-None-Match: {etag}\r\n") + get(question(issued)))
+        assert client.read_response().status == 304
+        assert client.read_response().status == 200
 
     @pytest.mark.parametrize("before", [b"", b"fast", b"slow"])
     def test_a_header_that_does_not_come_to_its_end_is_cut_wherever_it_begins(
@@ -482,7 +469,6 @@ class TestConnections:
     ) -> None:
         stream = post(question(issued))
         with PlainClient(fast) as client, contextlib.suppress(ConnectionError):
-            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.socket.settimeout(0.02)
             client.send(stream[:-80])
             heard = b""
@@ -509,8 +495,7 @@ class TestConnections:
             assert isinstance(http, StatusHttp)
             wait_until(lambda: bool(http._held))
             served.on_loop(http.shutdown)
-            client.send(stream[-5:])
-            assert status_of(client.read_response()) is GOOD
+            assert ask(client, stream[-5:]) is GOOD
             assert client.is_closed()
 
     def test_an_idle_connection_is_closed_in_time_and_an_asking_one_is_not(
@@ -524,13 +509,10 @@ class TestConnections:
                 time.sleep(0.2)
             assert client.receive() == b""
 
-    def test_a_request_inside_the_body_of_another_is_none(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
-    ) -> None:
+    def test_a_request_inside_the_body_of_another_is_none(self, issued: IssuedCertificate, fast: int) -> None:
         inner = post(question(issued))
         for size in (len(inner), len(inner) + 10):
             with PlainClient(fast) as client:
-                client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 client.send(post(b"x" * size)[:-size])
                 time.sleep(0.02)
                 client.send(inner)
@@ -540,29 +522,24 @@ class TestConnections:
                 assert client.read_response().status == 404
                 assert client.is_closed()
 
-    def test_a_body_of_a_refused_request_is_no_request(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
-    ) -> None:
+    def test_a_body_of_a_refused_request_is_no_request(self, issued: IssuedCertificate, client: PlainClient) -> None:
         inner = post(question(issued))
-        with PlainClient(fast) as client:
-            client.send(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(inner))
-            assert client.read_response().status == 404
-            client.send(inner)
-            time.sleep(0.02)
-            client.send(LAST)
-            assert client.read_response().status == 404
-            assert client.is_closed()
+        client.send(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(inner))
+        assert client.read_response().status == 404
+        client.send(inner)
+        time.sleep(0.02)
+        client.send(LAST)
+        assert client.read_response().status == 404
+        assert client.is_closed()
 
     def test_an_ocsp_request_waits_for_the_response_of_the_application(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
     ) -> None:
-        with PlainClient(fast) as client:
-            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-            wait_until(lambda: status.seen == ["/slow"])
-            client.send(post(question(issued)))
-            assert client.read_response().body == b"slow"
-            assert status_of(client.read_response()) is GOOD
+        client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: status.seen == ["/slow"])
+        client.send(post(question(issued)))
+        assert client.read_response().body == b"slow"
+        assert status_of(client.read_response()) is GOOD
 
     def test_what_follows_the_last_request_of_a_connection_is_not_parsed(
         self, status: StatusHouse, issued: IssuedCertificate
@@ -588,16 +565,14 @@ class TestConnections:
     ) -> None:
         short = Limits(keep_alive_seconds=SLOW_SECONDS / 4, linger_seconds=0.2)
         with serving(status.spec("fast", short)) as served, PlainClient(served.port("fast")) as client:
-            client.send(post(question(issued)) + b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert status_of(client.read_response()) is GOOD
+            assert ask(client, post(question(issued)) + b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n") is GOOD
             assert client.read_response().body == b"slow"
 
     def test_what_is_asked_while_answers_wait_to_be_taken_is_not_answered_yet(
         self, status: StatusHouse, issued: IssuedCertificate
     ) -> None:
         with serving(status.spec("fast", Limits())) as served, PlainClient(served.port("fast")) as client:
-            client.send(post(question(issued)))
-            assert status_of(client.read_response()) is GOOD
+            assert ask(client, post(question(issued))) is GOOD
             (connection,) = served.running._every["fast"].listener.closers
             assert isinstance(connection, PlainConnection)
             served.on_loop(connection.pause_writing)
@@ -609,8 +584,7 @@ class TestConnections:
             served.on_loop(connection.resume_writing)
             client.socket.settimeout(PATIENCE)
             assert status_of(client.read_response()) is GOOD
-            client.send(post(question(issued)))
-            assert status_of(client.read_response()) is GOOD
+            assert ask(client, post(question(issued))) is GOOD
             assert status.seen == ["/ocsp"]
 
     def test_a_client_that_takes_nothing_is_cut_and_holds_a_bounded_share(
@@ -648,12 +622,11 @@ class TestConnections:
             assert state is not None
             wait_until(lambda: state.total_requests == 4)
 
-    def test_the_date_is_the_listeners(self, issued: IssuedCertificate, fast: int) -> None:
-        with PlainClient(fast) as client:
-            client.send(post(question(issued)) + post(question(issued), SLOW_FIELD))
-            first, second = client.read_response(), client.read_response()
-            assert first == second
-            assert next(iter(first.headers)) == "date"
+    def test_the_date_is_the_listeners(self, issued: IssuedCertificate, client: PlainClient) -> None:
+        client.send(post(question(issued)) + post(question(issued), SLOW_FIELD))
+        first, second = client.read_response(), client.read_response()
+        assert first == second
+        assert next(iter(first.headers)) == "date"
 
     def test_a_stop_ends_idle_connections(self, status: StatusHouse, issued: IssuedCertificate) -> None:
         with serving(status.spec("fast"), grace=10 * PATIENCE) as served:

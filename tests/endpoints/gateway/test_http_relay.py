@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -34,6 +34,17 @@ def relaying(port: int, door: Door, **bounds: float) -> Iterator[Served]:
     relay = HttpRelay(Upstream("127.0.0.1", port, **bounds), door.decisions.append)  # type: ignore[arg-type]
     with serving(gate(door, app=relay, close=relay.close), doors=[door]) as served:
         yield served
+
+
+@contextlib.contextmanager
+def client_of(act: Callable[[socket.socket], None], door: Door, **bounds: float) -> Iterator[Client]:
+    """A client of a gateway whose upstream does `act` with each connection."""
+    with (
+        raw_upstream(act) as port,
+        relaying(port, door, **bounds) as served,
+        Client(served.port(), pump().credential) as client,
+    ):
+        yield client
 
 
 @pytest.fixture
@@ -247,20 +258,12 @@ class TestUpstreamFailures:
             read_head(connection)
             connection.sendall(answer)
 
-        with (
-            raw_upstream(act) as port,
-            relaying(port, door) as served,
-            Client(served.port(), pump().credential) as client,
-        ):
+        with client_of(act, door) as client:
             response = client.get()
         assert (response.status, _reason(response.body)) == (502, Reason.UPSTREAM_UNREACHABLE)
 
     def test_a_reset_after_the_answer_began_cuts_the_client_too(self, door: Door) -> None:
-        with (
-            raw_upstream(_half_an_answer) as port,
-            relaying(port, door) as served,
-            Client(served.port(), pump().credential) as client,
-        ):
+        with client_of(_half_an_answer, door) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.was_cut()
         assert door.wait_told(Outcome.FAILED).reason is Reason.UPSTREAM_UNREACHABLE
@@ -270,11 +273,7 @@ class TestUpstreamFailures:
             read_head(connection)
             connection.recv(1)
 
-        with (
-            raw_upstream(act) as port,
-            relaying(port, door, response_seconds=0.2) as served,
-            Client(served.port(), pump().credential) as client,
-        ):
+        with client_of(act, door, response_seconds=0.2) as client:
             response = client.get()
         assert (response.status, _reason(response.body)) == (504, Reason.UPSTREAM_TIME_OUT)
 
@@ -284,11 +283,7 @@ class TestUpstreamFailures:
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" * 2)
             connection.recv(1)
 
-        with (
-            raw_upstream(act) as port,
-            relaying(port, door) as served,
-            Client(served.port(), pump().credential) as client,
-        ):
+        with client_of(act, door) as client:
             for _ in range(3):
                 assert client.get().body == b"ok"
 
@@ -297,20 +292,12 @@ class TestUpstreamFailures:
             read_head(connection)
             connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nuntil the end")
 
-        with (
-            raw_upstream(act) as port,
-            relaying(port, door) as served,
-            Client(served.port(), pump().credential) as client,
-        ):
+        with client_of(act, door) as client:
             assert client.get().body == b"until the end"
 
     def test_an_upstream_that_does_not_read_stops_the_client_and_fills_no_memory(self, door: Door) -> None:
         done: list[bool] = []
-        with (
-            raw_upstream(lambda _: wait_until(lambda: bool(done))) as port,
-            relaying(port, door) as served,
-            Client(served.port(), pump().credential) as client,
-        ):
+        with client_of(lambda _: wait_until(lambda: bool(done)), door) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
             client.socket.settimeout(0.3)
             sent = 0

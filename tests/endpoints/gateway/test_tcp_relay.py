@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -27,6 +27,17 @@ def relaying(port: int, door: Door, limits: Limits = LIMITS) -> Iterator[Served]
         gate(door, app=None, stream=tcp_relay(Upstream("127.0.0.1", port)), limits=limits), doors=[door]
     ) as served:
         yield served
+
+
+@contextlib.contextmanager
+def client_of(act: Callable[[socket.socket], None], door: Door) -> Iterator[Client]:
+    """A client of a gateway whose upstream does `act` with each connection."""
+    with (
+        raw_upstream(act) as port,
+        relaying(port, door) as served,
+        Client(served.port(), pump().credential) as client,
+    ):
+        yield client
 
 
 @pytest.fixture
@@ -65,11 +76,7 @@ class TestEnds:
                 size += len(data)
             connection.sendall(b"%d octets" % size)
 
-        with (
-            raw_upstream(total) as port,
-            relaying(port, door) as served,
-            Client(served.port(), pump().credential) as client,
-        ):
+        with client_of(total, door) as client:
             client.send(b"x" * 100_000)
             client.close_notify()
             assert client.receive_until(b"octets") == b"100000 octets"
@@ -85,11 +92,7 @@ class TestEnds:
                 got.append(data)
             got.append(b"<end>")
 
-        with (
-            raw_upstream(hello) as port,
-            relaying(port, door) as served,
-            Client(served.port(), pump().credential) as client,
-        ):
+        with client_of(hello, door) as client:
             assert client.receive_until(b"hello") == b"hello"
             assert client.receive() == b""
             client.send(b"still here")
@@ -125,11 +128,7 @@ class TestEnds:
             connection.recv(1)
             reset_at_close(connection)
 
-        with (
-            raw_upstream(half) as port,
-            relaying(port, door) as served,
-            Client(served.port(), pump().credential) as client,
-        ):
+        with client_of(half, door) as client:
             assert client.receive() == b"half"
             client.send(b"x")
             assert client.was_cut()
@@ -157,11 +156,7 @@ class TestEnds:
 class TestPressure:
     def test_an_upstream_that_does_not_read_stops_the_client(self, door: Door) -> None:
         done: list[bool] = []
-        with (
-            raw_upstream(lambda _: wait_until(lambda: bool(done))) as port,
-            relaying(port, door) as served,
-            Client(served.port(), pump().credential) as client,
-        ):
+        with client_of(lambda _: wait_until(lambda: bool(done)), door) as client:
             client.socket.settimeout(0.3)
             sent = 0
             with contextlib.suppress(TimeoutError):
