@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from tests.endpoints.calls import Answer, call
 from tests.simulator.enrolment import Site, new_site, pack
+from tests.simulator.status_listeners import question
 from tests.simulator.stock import BY
 from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.crls.publisher import CrlPublisher
@@ -78,20 +79,6 @@ _NUMBERS = iter(range(1000))
 @pytest.fixture
 def issued(standing: Site) -> IssuedCertificate:
     return standing.enrol(standing.stock.add(f"SN-{next(_NUMBERS)}"))
-
-
-def _question(issued: IssuedCertificate, *, serial: int | None = None, nonce: bytes | None = None) -> bytes:
-    issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
-    leaf = x509.load_der_x509_certificate(issued.der)
-    builder = ocsp.OCSPRequestBuilder()
-    if serial is None:
-        builder = builder.add_certificate(leaf, issuer, hashes.SHA1())
-    else:
-        like = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA256()).build()
-        builder = builder.add_certificate_by_hash(like.issuer_name_hash, like.issuer_key_hash, serial, hashes.SHA256())
-    if nonce is not None:
-        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
-    return builder.build().public_bytes(Encoding.DER)
 
 
 def _response(answer: Answer) -> ocsp.OCSPResponse:
@@ -186,34 +173,34 @@ def test_methods(app: ASGIApp) -> None:
 
 
 def test_good_revoked_and_never_issued(app: ASGIApp, standing: Site, issued: IssuedCertificate) -> None:
-    good = _response(call(app, "POST", "/ocsp", _question(issued), headers=POST))
+    good = _response(call(app, "POST", "/ocsp", question(issued), headers=POST))
     assert good.certificate_status is ocsp.OCSPCertStatus.GOOD
     revoked = standing.revocations.revoke(
         issued.issuer.authority_id, issued.serial, RevocationReason.KEY_COMPROMISE, by=BY
     )
     revoked.result(10)
-    bad = _response(call(app, "POST", "/ocsp", _question(issued), headers=POST))
+    bad = _response(call(app, "POST", "/ocsp", question(issued), headers=POST))
     assert bad.certificate_status is ocsp.OCSPCertStatus.REVOKED
     assert bad.revocation_reason is x509.ReasonFlags.key_compromise
-    unknown = _response(call(app, "POST", "/ocsp", _question(issued, serial=4711), headers=POST))
+    unknown = _response(call(app, "POST", "/ocsp", question(issued, hashes.SHA256(), serial=4711), headers=POST))
     assert unknown.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
 
 
 def test_responses_may_be_cached_a_minute_and_responses_to_a_nonce_never(
     app: ASGIApp, issued: IssuedCertificate
 ) -> None:
-    kept = call(app, "POST", "/ocsp", _question(issued), headers=POST)
+    kept = call(app, "POST", "/ocsp", question(issued), headers=POST)
     assert kept.headers["cache-control"] == "public, max-age=60, no-transform, must-revalidate"
     assert kept.headers["expires"] > ""
     nonce = bytes(range(32))
-    live = call(app, "POST", "/ocsp", _question(issued, nonce=nonce), headers=POST)
+    live = call(app, "POST", "/ocsp", question(issued, nonce=nonce), headers=POST)
     assert live.headers["cache-control"] == "no-store"
     assert "etag" not in live.headers
     assert _response(live).extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
 
 
 def test_a_request_in_the_path_in_every_spelling(app: ASGIApp, issued: IssuedCertificate) -> None:
-    text = base64.b64encode(_question(issued)).decode()
+    text = base64.b64encode(question(issued)).decode()
     spellings = [text, text.rstrip("="), "/" + text, unquote(text.replace("+", "%2B").replace("/", "%2F"))]
     for spelling in spellings:
         answer = call(app, "GET", f"/ocsp/{spelling}")
@@ -227,7 +214,7 @@ def test_a_request_in_the_path_in_every_spelling(app: ASGIApp, issued: IssuedCer
 def test_a_good_answer_is_not_revived_by_the_date_of_a_revoked_one_of_the_same_second(
     app: ASGIApp, standing: Site, issued: IssuedCertificate
 ) -> None:
-    path = f"/ocsp/{base64.b64encode(_question(issued)).decode()}"
+    path = f"/ocsp/{base64.b64encode(question(issued)).decode()}"
     good = call(app, "GET", path)
     standing.revocations.revoke(
         issued.issuer.authority_id, issued.serial, RevocationReason.KEY_COMPROMISE, by=BY
@@ -240,7 +227,7 @@ def test_a_good_answer_is_not_revived_by_the_date_of_a_revoked_one_of_the_same_s
 
 
 def test_a_post_is_never_answered_with_304(app: ASGIApp, issued: IssuedCertificate) -> None:
-    assert call(app, "POST", "/ocsp", _question(issued), headers={**POST, "If-None-Match": "*"}).status == 200
+    assert call(app, "POST", "/ocsp", question(issued), headers={**POST, "If-None-Match": "*"}).status == 200
 
 
 def _status(answer: Answer) -> int:
@@ -267,9 +254,9 @@ def test_a_request_with_an_unknown_critical_extension_is_malformed(app: ASGIApp,
 
 
 def test_another_media_type_is_malformed_and_none_at_all_is_forgiven(app: ASGIApp, issued: IssuedCertificate) -> None:
-    wrong = call(app, "POST", "/ocsp", _question(issued), headers={"Content-Type": "text/plain"})
+    wrong = call(app, "POST", "/ocsp", question(issued), headers={"Content-Type": "text/plain"})
     assert _status(wrong) == OcspStatus.MALFORMED_REQUEST
-    assert _response(call(app, "POST", "/ocsp", _question(issued))).certificate_status is ocsp.OCSPCertStatus.GOOD
+    assert _response(call(app, "POST", "/ocsp", question(issued))).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
 def test_an_issuer_that_is_not_ours_is_unauthorized(app: ASGIApp, issued: IssuedCertificate) -> None:
@@ -282,7 +269,7 @@ def test_a_request_that_is_signed_with_a_chain_of_large_keys_gets_its_response(
     app: ASGIApp, issued: IssuedCertificate
 ) -> None:
     """RFC 6960 4.1.2: 6 kB with three certificates of RSA-4096, more with post-quantum ones."""
-    tbs_der = der.content_of(_question(issued), der.SEQUENCE)
+    tbs_der = der.content_of(question(issued), der.SEQUENCE)
     algorithm = der.sequence(der.object_identifier("1.2.840.113549.1.1.11"), der.NULL_DER)
     certificates = der.explicit(0, der.sequence(*[issued.issuer.certificate_der] * 8))
     signature = der.sequence(algorithm, der.bit_string(bytes(512)), certificates)
@@ -303,10 +290,10 @@ def test_a_responder_that_lost_the_sequence_says_try_later(
 ) -> None:
     standing.stock.clock.advance(seconds=10)
     try:
-        assert _status(call(app, "POST", "/ocsp", _question(issued), headers=POST)) == OcspStatus.TRY_LATER
+        assert _status(call(app, "POST", "/ocsp", question(issued), headers=POST)) == OcspStatus.TRY_LATER
     finally:
         standing.follower.catch_up()
-    assert _response(call(app, "POST", "/ocsp", _question(issued), headers=POST)).certificate_status.value == 0
+    assert _response(call(app, "POST", "/ocsp", question(issued), headers=POST)).certificate_status.value == 0
 
 
 @given(body=st.binary(max_size=300))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
 
 from tests.simulator.publishing import PublishingHouse
 from tests.simulator.refusals import refuses
-from vagus.authority.issuance import IssuedCertificate
+from tests.simulator.status_listeners import question
 from vagus.endpoints.revocation_status import OCSP_STATUS, OcspStatus
 from vagus.errors import LimitExceeded
 from vagus.reasons import Reason
@@ -31,27 +29,18 @@ class Busy(LoadGauge):
         return self.now
 
 
-def question(
-    issued: IssuedCertificate, nonce: bytes | None = None, *, algorithm: hashes.HashAlgorithm | None = None
-) -> bytes:
-    issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
-    builder = ocsp.OCSPRequestBuilder().add_certificate(
-        x509.load_der_x509_certificate(issued.der), issuer, algorithm or hashes.SHA256()
-    )
-    if nonce is not None:
-        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
-    return builder.build().public_bytes(Encoding.DER)
+sha256_question = partial(question, algorithm=hashes.SHA256())
 
 
 def test_cached_responses_are_sent_and_others_are_put_off(house: PublishingHouse) -> None:
     gauge, now = Busy(), house.built.clock.now()
     source = SheddingOcsp(house.desk, gauge)
-    seen, unseen = question(house.issue()), question(house.issue())
+    seen, unseen = sha256_question(house.issue()), sha256_question(house.issue())
     before = source.respond(seen, now)
-    source.respond(question(house.issue(), bytes(32)), now)
+    source.respond(sha256_question(house.issue(), nonce=bytes(32)), now)
     gauge.now = True
     assert source.respond(seen, now) == before
-    for request in (unseen, question(house.issue(), bytes(32)), b"junk"):
+    for request in (unseen, sha256_question(house.issue(), nonce=bytes(32)), b"junk"):
         with refuses(LimitExceeded, Reason.OVERLOADED) as caught:
             source.respond(request, now)
         assert OCSP_STATUS[caught.value.reason] is OcspStatus.TRY_LATER
@@ -65,7 +54,7 @@ def test_a_response_signed_ahead_is_sent_under_load_to_the_first_client(house: P
     source, issued = SheddingOcsp(house.desk, gauge), house.issue()
     house.desk.presign(now)
     gauge.now = True
-    assert source.respond(question(issued, algorithm=hashes.SHA1()), now).next_update is not None
+    assert source.respond(question(issued), now).next_update is not None
     assert gauge.turned_away == 0
 
 

@@ -101,15 +101,22 @@ def both(status: StatusHouse, limits: Limits = LIMITS) -> Iterator[Served]:
         yield served
 
 
-def question(issued: IssuedCertificate, *, nonce: bytes | None = None, serial: int | None = None) -> bytes:
+def question(
+    issued: IssuedCertificate,
+    algorithm: hashes.HashAlgorithm | None = None,
+    *,
+    nonce: bytes | None = None,
+    serial: int | None = None,
+) -> bytes:
     """As another library writes it, SHA-1 as most clients."""
+    hashed = algorithm or hashes.SHA1()
     issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
     leaf = x509.load_der_x509_certificate(issued.der)
-    builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA1())
+    builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashed)
     if serial is not None:
         like = builder.build()
         names = like.issuer_name_hash, like.issuer_key_hash
-        builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(*names, serial, hashes.SHA1())
+        builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(*names, serial, hashed)
     if nonce is not None:
         builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
     return builder.build().public_bytes(Encoding.DER)

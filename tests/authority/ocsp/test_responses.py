@@ -23,8 +23,8 @@ from tests.simulator.installation import ICU as PLANNED_ICU
 from tests.simulator.programs import run
 from tests.simulator.queries import list_key_ids
 from tests.simulator.refusals import refuses
+from tests.simulator.status_listeners import question
 from vagus.authority.crls.published import PublishedCrls
-from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
 from vagus.authority.ocsp.responses import CachedResponse, OcspResponses
@@ -61,17 +61,6 @@ def responses(built: Installation) -> OcspResponses:
     follower.follow(built.writer)
     responders = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
     return OcspResponses(built.database, follower, built.pack.ocsp, responders)
-
-
-def question(
-    issued: IssuedCertificate, algorithm: hashes.HashAlgorithm | None = None, nonce: bytes | None = None
-) -> bytes:
-    issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
-    leaf = x509.load_der_x509_certificate(issued.der)
-    builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, algorithm or hashes.SHA1())
-    if nonce is not None:
-        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
-    return builder.build().public_bytes(Encoding.DER)
 
 
 def later(built: Installation, responses: OcspResponses, **by: float) -> None:
