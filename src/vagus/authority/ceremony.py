@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.authority.crls import emergency
@@ -73,13 +73,6 @@ class _Journal:
         self.writer.submit(lambda batch: append(batch, entry)).result()
 
 
-@dataclass(slots=True)
-class _Done:
-    certified: list[str] = field(default_factory=list)
-    crls: list[str] = field(default_factory=list)
-    sealed: list[Path] = field(default_factory=list)
-
-
 class Ceremony:
     """A ceremony over one installation.
 
@@ -129,23 +122,25 @@ class Ceremony:
         """
         journal = _Journal(self._writer, f"ceremony-{self._entropy(8).hex()}", self._by)
         journal.note("begin")
-        done = _Done()
+        certified: list[str] = []
+        crls: list[str] = []
+        sealed: list[Path] = []
         # 1. certify, parents before children
         for row in self.find_pending():
             self._certify(row, journal)
-            done.certified.append(row.reference)
+            certified.append(row.reference)
             self._advance(row.reference)
         # 2. the CRLs of every live offline authority, also of those without a new revocation
         for issuer in self._offline_issuers():
             for publication in self._publisher.publish_all(issuer):
                 journal.note("sign-list", issuer.reference, publication.crl_der)
-                done.crls.append(f"{issuer.reference}/{publication.shard}")
+                crls.append(f"{issuer.reference}/{publication.shard}")
             # 3. with them, sealed, one CRL for each subordinate that revokes it
             if self._sealer is not None:
-                done.sealed.extend(self._seal(issuer, self._sealer, journal))
+                sealed.extend(self._seal(issuer, self._sealer, journal))
             self._advance(f"{issuer.reference} CRLs")
         journal.note("end")
-        return CeremonyReport(journal.ceremony, tuple(done.certified), tuple(done.crls), tuple(done.sealed))
+        return CeremonyReport(journal.ceremony, tuple(certified), tuple(crls), tuple(sealed))
 
     def _certify(self, row: AuthorityRow, journal: _Journal) -> None:
         # 1. the request belongs to the row: its own signature, and the key in the row

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 
 from vagus.authority import shards
-from vagus.authority.crls.foreign import CombinedEntry, ForeignCrl, combine_crls
+from vagus.authority.crls.foreign import CombinedEntry, ForeignCrl, combine_crls, gravity
 from vagus.authority.revocation import hold_row, revoke_row
 from vagus.errors import Conflict
 from vagus.ledger.append import append
@@ -77,16 +77,7 @@ def record_combined(
     `is_of_ours`: whether certificates that are not known here may name CRLs of ours.
     """
     return sum(
-        record_entry(
-            batch,
-            authorities[reference],
-            serial,
-            one.reason,
-            since=since,
-            by=by,
-            shard=one.shard,
-            is_of_ours=is_of_ours,
-        )
+        record_entry(batch, authorities[reference], serial, one, since=since, by=by, is_of_ours=is_of_ours)
         for (reference, serial), one in combined.items()
     )
 
@@ -95,36 +86,30 @@ def record_entry(
     batch: Batch,
     authority: AuthorityRow,
     serial: int,
-    reason: RevocationReason,
+    said: CombinedEntry,
     *,
     since: str,
     by: str,
-    shard: int | None = None,
     is_of_ours: bool = False,
 ) -> int:
     """Revoke or hold a certificate that a CRL names, known here or not; 1 if that changed it, else 0.
 
-    `shard` is the shard of ours that its CDP names, if known; `is_of_ours` as in `record_combined`.
+    `is_of_ours` as in `record_combined`.
     """
+    reason, shard = said.reason, said.shard
     row = find_certificate(batch.connection, authority.id, serial)
     if row is None:
         row = _insert_row(batch, authority, serial, since, shard, is_of_ours=is_of_ours)
     elif row.shard == EVERY_SHARD and shard is not None:
         set_known_shard(batch.connection, row, shard)
     before = find_revocation(batch.connection, row.leaf_index)
-    if before is not None and not _is_graver(RevocationReason(before.reason), reason):
+    if before is not None and gravity(reason) <= gravity(RevocationReason(before.reason)):
         return 0
     if reason is RevocationReason.CERTIFICATE_HOLD:
         hold_row(batch, row, by=by)
     else:
         revoke_row(batch, row, reason, by=by)
     return 1
-
-
-def _is_graver(before: RevocationReason, reason: RevocationReason) -> bool:
-    if reason is RevocationReason.CERTIFICATE_HOLD:
-        return False
-    return before is RevocationReason.CERTIFICATE_HOLD or (reason.is_compromise and not before.is_compromise)
 
 
 def _insert_row(
@@ -228,6 +213,6 @@ def revoke_earlier(
         if row.request_der is not None:
             msg = f"{row.reference} was made here, so it never issued {serial:x} elsewhere; see: vagus revoke"
             raise Conflict(Reason.NOT_ISSUED, msg, authority=row.reference, serial=f"{serial:x}")
-        return record_entry(batch, row, serial, reason, since=ELSEWHERE, by=by)
+        return record_entry(batch, row, serial, CombinedEntry(reason), since=ELSEWHERE, by=by)
 
     return writer.submit(act).result()

@@ -149,7 +149,7 @@ class Issuance:
         self._signature_rows = SignatureRows(writer)
         self._clock = clock
         self._entropy = entropy
-        self._kill_points = kill_points if kill_points is not None else _ignore
+        self._kill_points = kill_points or (lambda _: None)
 
     def prepare(self, order: IssuanceOrder, issuer: Issuer) -> Prepared:
         """Check the order against the policy, build the TBS and lint it. Touches neither key nor database.
@@ -455,7 +455,3 @@ def _validity(
         msg = f"a certificate {wish} would outlive {issuer.reference}, which ends on {end:%Y-%m-%d}; {remedy}"
         raise PolicyRefusal(Reason.OUTLIVES_ISSUER, msg, authority=issuer.reference, not_after=f"{end:%Y-%m-%d}")
     return not_before, not_after
-
-
-def _ignore(_: str) -> None:
-    return

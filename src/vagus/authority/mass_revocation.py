@@ -74,10 +74,6 @@ LockOut = Callable[["Batch", str, str], None]
 """Called with batch, device id and operator in the transaction that revokes: keeps a device from enrolling anew."""
 
 
-def _lock_no_device(_batch: Batch, _device_id: str, _by: str) -> None:
-    return
-
-
 StopCondition = Callable[[RevocationPlanRow], str | None]
 """Why the plan must stop now, as a word such as `lists-behind`, or None. Checked before each stage, after each step."""
 
@@ -92,7 +88,7 @@ class MassRevocation:
         writer: Writer,
         clock: Clock,
         *,
-        lock_out: LockOut = _lock_no_device,
+        lock_out: LockOut = lambda *_: None,
     ) -> None:
         """`lock_out` is what the inventory does to devices whose plan says so."""
         self._pack = pack

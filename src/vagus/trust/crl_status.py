@@ -372,7 +372,7 @@ class CrlStatus:
         reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_bytes)
         # (c), (h): the newest delta in date brings the CRL up to date
         fresh = (delta for delta in self._deltas_of(loaded) if is_in_date(delta, asked.at, self._rules))
-        newest = max(fresh, key=_number, default=None)
+        newest = max(fresh, key=lambda delta: delta.number or 0, default=None)
         change = None if newest is None else newest.find_reason(certificate.issuer, certificate.serial_bytes)
         if change == REMOVE_FROM_CRL:
             # 5.3.1: only a hold (or an expired entry) is ever taken back
@@ -393,10 +393,6 @@ class CrlStatus:
     def loaded(self) -> Sequence[Crl]:
         """The CRLs in use, for health reports."""
         return [entry.crl for entries in self._by_issuer.values() for entry in entries]
-
-
-def _number(crl: Crl) -> int:
-    return crl.number or 0
 
 
 def _revoked(certificate: PathCertificate, reason: int) -> NotTrusted:

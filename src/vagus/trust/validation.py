@@ -24,7 +24,7 @@ from vagus.x509.paths.checks import Descents, PathInputs
 from vagus.x509.paths.identity import check_host
 from vagus.x509.paths.policies import PolicyInputs
 from vagus.x509.paths.rules import DEVICE, IDEVID, PathRules
-from vagus.x509.paths.search import Pool, Search, ValidPath, find_path, pool_of_peer
+from vagus.x509.paths.search import Pool, Search, find_path, pool_of_peer
 from vagus.x509.signatures import SignatureVerdicts
 
 _CLIENT_AUTH = oid_contents("1.3.6.1.5.5.7.3.2")
@@ -171,9 +171,6 @@ class Validator:
         return found
 
     def _search(self, extra: Pool, expectation: Expectation, at: datetime) -> Search:
-        def accept(path: ValidPath) -> None:
-            self._check_status(path, at)
-
         is_idevid = expectation.role is Role.IDEVID and self._profile is DEVICE
         return Search(
             pool=self._pool,
@@ -183,7 +180,7 @@ class Validator:
             verdicts=self._verdicts,
             limits=self._limits,
             descents=self._descents,
-            accept=accept,
+            accept=lambda path: self._check_status(path, at),
         )
 
 

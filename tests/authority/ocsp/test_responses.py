@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -219,17 +219,23 @@ def test_a_response_dated_by_a_clock_that_ran_ahead_is_not_sent_once_it_is_right
     assert ask(built, responses, request).this_update_utc == right
 
 
+def sweep(responses: OcspResponses, at: datetime) -> None:
+    while responses.presign_slice(at):
+        pass
+
+
 def test_the_sweep_caches_a_response_for_every_live_certificate(built: Installation, responses: OcspResponses) -> None:
     many = [built.issue() for _ in range(6)]
     short = built.issue(lifetime=timedelta(hours=1))
     built.settle()
     built.revocations.revoke(short.issuer.authority_id, many[0].serial, RevocationReason.SUPERSEDED, by=BY).result()
     later(built, responses, hours=2)
-    assert responses.presign(built.clock.now(), most=4) == 4
-    live_with_responder = 7
-    assert responses.presign(built.clock.now()) == live_with_responder - 4
-    assert responses.presign(built.clock.now()) == 0
+    sweep(responses, built.clock.now())
     before = responses.cached_count
+    assert before == 7, "each live certificate of an authority with a responder"
+    cached = dict(responses._cached)
+    sweep(responses, built.clock.now())
+    assert responses._cached == cached, "nothing is signed again"
     statuses = [ask(built, responses, question(one)).certificate_status for one in many]
     assert statuses == [ocsp.OCSPCertStatus.REVOKED, *[ocsp.OCSPCertStatus.GOOD] * 5]
     assert responses.cached_count == before, "the sweep's own keys are what common clients ask with"
@@ -250,7 +256,9 @@ def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
     assert responses.find_cached(question(other), built.clock.now()) is not None
     assert responses.find_cached(question(silent), built.clock.now()) is None
     later(built, responses, hours=7)
-    assert responses.presign(built.clock.now()) == responses.cached_count > 0
+    sweep(responses, built.clock.now())
+    assert responses.cached_count > 0
+    assert {one.this_update for one in responses._cached.values()} == {built.clock.now().replace(microsecond=0)}
 
 
 def test_a_cached_response_ends_with_the_revocation_that_contradicts_it(
@@ -492,7 +500,8 @@ def test_a_cached_response_ends_with_its_responders_certificate(built: Installat
     end = shown.not_valid_after_utc
     built.clock.set(end - timedelta(hours=1))
     responses._follower.catch_up()
-    assert responses.presign(built.clock.now()) > 0
+    sweep(responses, built.clock.now())
+    assert responses.cached_count > 0
     for response in (ask(built, responses, request), ask(built, responses, question(issued, hashes.SHA256()))):
         assert response.next_update_utc == end
     built.clock.set(end - timedelta(seconds=1))

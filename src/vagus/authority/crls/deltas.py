@@ -9,7 +9,7 @@ delta.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -62,14 +62,7 @@ def delta_contents(facts: DeltaFacts, issuer: Issuer, full: CrlContents, shard: 
     """The delta of `full`: same number, times and scope (5.2.4 (c)); None if there is no base."""
     if facts.base is None or facts.entries is None:
         return None
-    return CrlContents(
-        number=full.number,
-        this_update=full.this_update,
-        next_update=full.next_update,
-        entries=facts.entries,
-        shard_url=issuer.crl_url(shard),
-        base_number=facts.base.base_number,
-    )
+    return replace(full, entries=facts.entries, shard_url=issuer.crl_url(shard), base_number=facts.base.base_number)
 
 
 def next_delta_row(facts: DeltaFacts, made: Publication, crl_der: bytes | None) -> DeltaRow:

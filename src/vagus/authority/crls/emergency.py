@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING
 from vagus.authority import revocation
 from vagus.authority.clock_bound import SLACK
 from vagus.authority.crls.files import CrlFiles, CrlPlace
-from vagus.authority.crls.publisher import ends_from, list_entries, scope_url, sign_crl
+from vagus.authority.crls.publisher import ends_from, list_entries, log_publication, scope_url, sign_crl
 from vagus.authority.issuers import is_live
 from vagus.durable_files import make_private_folder, replace_durably
 from vagus.errors import Conflict, IntegrityFailure, Unavailable
 from vagus.keystore.envelopes import open_envelope, read_label
-from vagus.ledger.append import append
-from vagus.ledger.entries import CrlPublished
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records import certificates as certificate_rows
@@ -175,7 +173,7 @@ def publish_sealed(
             if _covers_all(batch, stored, serial):
                 stored = replace(stored, sequence=max(sequence, stored.sequence))
             publications.put_publication(batch.connection, stored)
-            _append(batch, reference, stored)
+            log_publication(batch, reference, stored, hashlib.sha256(stored.crl_der).digest())
         return issuer
 
     issuer = writer.submit(act).result()
@@ -236,18 +234,3 @@ def _check_crl(batch: Batch, issuer: AuthorityRow, publication: Publication) -> 
     tbs_der, algorithm_der, signature = split_crl(publication.crl_der)
     facts = decode_tbs(decode_certificate(issuer.certificate_der or b"").tbs_certificate_bytes)
     verify_signature(facts.spki_der, algorithm_der, signature, tbs_der)
-
-
-def _append(batch: Batch, reference: str, stored: Publication) -> None:
-    append(
-        batch,
-        CrlPublished(
-            authority=reference,
-            shard=stored.shard,
-            number=stored.number,
-            this_update=stored.this_update,
-            next_update=stored.next_update,
-            sequence=stored.sequence,
-            crl_sha256=hashlib.sha256(stored.crl_der).digest(),
-        ),
-    )

@@ -123,7 +123,7 @@ def combine_crls(
     for (authority_id, serial), named_by in naming.items():
         authority = named_by[0].authority
         shard = _find_shard(named_by, of_authority[authority_id])
-        reason = max((RevocationReason(one.entries[serial]) for one in named_by), key=_gravity)
+        reason = max((RevocationReason(one.entries[serial]) for one in named_by), key=gravity)
         if reason is RevocationReason.CERTIFICATE_HOLD:
             shards_of_it = {one.shard for one in named_by} | {find_known_shard(authority, serial)}
             if _is_released(named_by, of_authority[authority_id], shards_of_it):
@@ -154,6 +154,6 @@ def _is_released(
     )
 
 
-def _gravity(reason: RevocationReason) -> tuple[bool, bool]:
-    """A permanent revocation is graver than a hold, and a compromise graver than other reasons."""
+def gravity(reason: RevocationReason) -> tuple[bool, bool]:
+    """To compare: a permanent revocation is graver than a hold, and a compromise graver than other reasons."""
     return reason is not RevocationReason.CERTIFICATE_HOLD, reason.is_compromise

@@ -151,10 +151,7 @@ class PublishedCrls:
     def find_certificate(self, name: str, generation: int) -> bytes | None:
         """The certificate of an authority, for caIssuers; None if there is none."""
         if (name, generation) not in self._certificates:
-            with self._database.bounded_reading() as connection:  # its id may be known from before it was certified
-                row = authority_rows.find_generation(connection, name, generation)
-            if row is not None:
-                self._learn(row)
+            self._read_authority(name, generation)  # its id may be known from before it was certified
         return self._certificates.get((name, generation))
 
     def refresh(self) -> None:
@@ -211,13 +208,13 @@ class PublishedCrls:
             return cached[1]
 
     def _find_id(self, name: str, generation: int) -> int | None:
-        authority_id = self._ids.get((name, generation))
-        if authority_id is None:
-            with self._database.bounded_reading() as connection:
-                row = authority_rows.find_generation(connection, name, generation)
-            if row is not None:
-                authority_id = self._learn(row)
-        return authority_id
+        known = self._ids.get((name, generation))
+        return self._read_authority(name, generation) if known is None else known
+
+    def _read_authority(self, name: str, generation: int) -> int | None:
+        with self._database.bounded_reading() as connection:
+            row = authority_rows.find_generation(connection, name, generation)
+        return None if row is None else self._learn(row)
 
     def _learn_names(self) -> None:
         with self._database.bounded_reading() as connection:
@@ -257,19 +254,12 @@ def _numbers(
 
 def _read(connection: Connection, place: _Place) -> tuple[int, PublishedCrl | None]:
     authority_id, shard, is_delta = place
+    row: publication_rows.DeltaRow | publication_rows.Publication | None
     if is_delta:
-        delta = publication_rows.find_delta(connection, authority_id, shard)
-        if delta is None:
-            return -1, None
-        return delta.number, _published(delta.crl_der, delta.this_update, delta.next_update)
-    full = publication_rows.find_publication(connection, authority_id, shard)
-    return (-1, None) if full is None else (full.number, _published(full.crl_der, full.this_update, full.next_update))
-
-
-def _published(crl_der: bytes | None, this_update: int, next_update: int) -> PublishedCrl | None:
-    if crl_der is None:
-        return None
-    digest = hashlib.sha256(crl_der).digest()
-    return PublishedCrl(
-        crl_der, datetime.fromtimestamp(this_update, UTC), datetime.fromtimestamp(next_update, UTC), digest
-    )
+        row = publication_rows.find_delta(connection, authority_id, shard)
+    else:
+        row = publication_rows.find_publication(connection, authority_id, shard)
+    if row is None or row.crl_der is None:
+        return (-1 if row is None else row.number), None
+    begin, end = (datetime.fromtimestamp(at, UTC) for at in (row.this_update, row.next_update))
+    return row.number, PublishedCrl(row.crl_der, begin, end, hashlib.sha256(row.crl_der).digest())

@@ -390,16 +390,21 @@ def _store(batch: Batch, issuer: Issuer, both: SignedCrl) -> Publication | None:
     ):
         return rows.find_publication(batch.connection, made.authority_id, made.shard)
     rows.keep(batch.connection, stored, made, both.delta)
+    log_publication(batch, issuer.reference, made, both.crl_sha256)
+    return made
+
+
+def log_publication(batch: Batch, reference: str, made: Publication, crl_sha256: bytes) -> None:
+    """The ledger entry of a CRL of the authority `reference`."""
     append(
         batch,
         CrlPublished(
-            authority=issuer.reference,
+            authority=reference,
             shard=made.shard,
             number=made.number,
             this_update=made.this_update,
             next_update=made.next_update,
             sequence=made.sequence,
-            crl_sha256=both.crl_sha256,
+            crl_sha256=crl_sha256,
         ),
     )
-    return made

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from vagus.keystore.signing import SigningKey
     from vagus.keystore.software import SoftwareKeystore
     from vagus.records.authorities import AuthorityRow
-    from vagus.records.certificates import CertificateRow
     from vagus.records.engine.database import Connection, Database
     from vagus.records.engine.writer import Writer
 
@@ -213,27 +212,17 @@ def _open_before(
 ) -> Responder | None:
     """The predecessor of the responder in `row`, if its key is here and its certificate neither revoked nor held."""
     key_id = _key_id_before(row.key_id)
-    good = _find_good(connection, key_id)
-    certificate_der = None if good is None else load_bytes(connection, good.leaf_index)[1]
-    if good is None or certificate_der is None:
+    good = find_by_request(connection, f"ocsp:{key_id}")
+    if good is None or good.state in _REFUSED:
         return None
-    before = ResponderRow(
-        authority_id=authority.id,
-        key_id=key_id,
-        keystore=row.keystore,
-        certificate_der=certificate_der,
-        not_after=good.not_after,
-    )
+    certificate_der = load_bytes(connection, good.leaf_index)[1]
+    if certificate_der is None:
+        return None
+    before = replace(row, key_id=key_id, certificate_der=certificate_der, not_after=good.not_after)
     try:
         return _make(authority, before, keystore.load(key_id))
     except (Unavailable, IntegrityFailure, Misconfigured):
         return None
-
-
-def _find_good(connection: Connection, key_id: str) -> CertificateRow | None:
-    """The certificate of a responder's key, unless it is revoked or held."""
-    row = find_by_request(connection, f"ocsp:{key_id}")
-    return None if row is None or row.state in _REFUSED else row
 
 
 def _key_id_before(key_id: str) -> str:

@@ -204,23 +204,10 @@ class OcspResponses:
             return None
         return cached
 
-    def presign(self, at: datetime, *, most: int | None = None) -> int:
-        """Sign and cache a response for each live certificate without one, as common clients ask; gives how many.
-
-        About 25,000 a second on one core. `most` bounds one call.
-        """
-        count = 0
-        limit = self._most_cached if most is None else most
-        for responder in self._able(at):
-            after = -1
-            while count < limit and (page := self._alive(responder, at, after)):
-                count += self._presign_page(responder, page, at, limit - count)
-                after = page[-1].leaf_index
-        return count
-
     def presign_slice(self, at: datetime) -> bool:
-        """Presign one page of certificates, about 0.05 s of work; whether there is more. Called again and again.
+        """Sign and cache responses for one page of live certificates, about 0.05 s of work; whether there is more.
 
+        Called again and again. Each certificate without a response gets one, as common clients ask for it.
         The sweep goes through the authorities by id, and through the certificates of each by leaf index. `_place` is
         the last certificate of the page before, so each call goes on after it. Between two calls the thread publishes
         CRLs and renews responders. Nothing is left out by a stop: what a slice does not reach is signed on request.
@@ -234,7 +221,7 @@ class OcspResponses:
                 after = -1
             page = self._alive(responder, at, after)
             if page:
-                self._presign_page(responder, page, at, len(page))
+                self._presign_page(responder, page, at)
                 self._swept += len(page)
                 self._place = (responder.authority_id, page[-1].leaf_index)
                 if self._swept < self._most_cached:
@@ -245,26 +232,22 @@ class OcspResponses:
         return False
 
     def _responders(self) -> tuple[Responder, ...]:
-        return tuple(sorted({one.authority_id: one for one in self._by_hash.values()}.values(), key=_authority_of))
+        by_id = {one.authority_id: one for one in self._by_hash.values()}
+        return tuple(by_id[one] for one in sorted(by_id))
 
     def _able(self, at: datetime) -> Iterable[Responder]:
         """The responders whose certificates are in date; monitoring reports the others."""
         return (one for one in self._responders() if one.not_before <= at.timestamp() < one.not_after)
 
     def _presign_page(
-        self, responder: Responder, page: Sequence[certificate_rows.CertificateRow], at: datetime, most: int
-    ) -> int:
-        count = 0
+        self, responder: Responder, page: Sequence[certificate_rows.CertificateRow], at: datetime
+    ) -> None:
         for row in page:
-            if count >= most:
-                break
             self._know((responder.authority_id, row.serial))
             identifier = cert_id(responder.issuer_subject_der, responder.issuer_spki_der, row.serial)
             cached = self._cached.get(_common_request(identifier))
             if cached is None or not _holds(cached, at) or cached.responder is not responder:
                 self._presign_one(responder, row.serial, identifier, at)
-                count += 1
-        return count
 
     def _alive(self, responder: Responder, at: datetime, after: int) -> tuple[certificate_rows.CertificateRow, ...]:
         """One page of live certificates, read at once: no database snapshot stays open while they are signed."""
@@ -315,14 +298,8 @@ class OcspResponses:
         next_update: datetime,
     ) -> SingleStatus:
         if entry is None and not self._is_issued(responder, asked.serial):
-            return SingleStatus(
-                cert_id_der=asked.der,
-                is_known=False,
-                revoked_at=None,
-                reason=None,
-                this_update=this_update,
-                next_update=min(this_update + _UNKNOWN_LASTS, next_update),
-            )
+            soon = min(this_update + _UNKNOWN_LASTS, next_update)
+            return _single(asked.der, None, this_update, soon, is_known=False)
         return _single(asked.der, entry, this_update, next_update)
 
     def _is_issued(self, responder: Responder, serial: int) -> bool:
@@ -374,20 +351,21 @@ class OcspResponses:
                     self._cached.pop(request_der, None)
 
 
-def _authority_of(responder: Responder) -> int:
-    return responder.authority_id
-
-
 def _moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def _single(
-    cert_id_der: bytes, entry: RevokedEntry | None, this_update: datetime, next_update: datetime
+    cert_id_der: bytes,
+    entry: RevokedEntry | None,
+    this_update: datetime,
+    next_update: datetime,
+    *,
+    is_known: bool = True,
 ) -> SingleStatus:
     return SingleStatus(
         cert_id_der=cert_id_der,
-        is_known=True,
+        is_known=is_known,
         revoked_at=None if entry is None else _moment(entry.at),
         reason=None if entry is None else RevocationReason(entry.reason),
         this_update=this_update,
