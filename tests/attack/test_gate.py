@@ -72,6 +72,14 @@ def _forged(
     return Credential(key, [leaf, issuer, hospital.authority(authority.partition("/")[0])])
 
 
+def _client_named(name: str) -> list[tuple[x509.ExtensionType, bool]]:
+    """The extensions of a device's certificate for `name`."""
+    return [
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),
+        (x509.SubjectAlternativeName([x509.DNSName(name)]), False),
+    ]
+
+
 def _is_let_in(hospital: Hospital, listener: str, who: Credential) -> bool:
     if listener != "enrol-h1":
         answer = hospital.get(listener, who)
@@ -128,18 +136,8 @@ def test_an_authority_made_with_a_stolen_key_leads_nowhere(hospital: Hospital) -
     device, credential = hospital.enrolled()
     below = _forged(hospital, subject=hospital.authority("h1/icu").subject, is_ca=True)
     key = new_key()
-    leaf = sign_certificate(
-        key.public_key(),
-        credential.leaf.subject,
-        below.leaf.subject,
-        below.key,
-        is_ca=False,
-        more=[
-            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),
-            (x509.SubjectAlternativeName([x509.DNSName(f"{device.id}.icu.h1.attacked.example")]), False),
-        ],
-        days=100,
-    )
+    subject, more = credential.leaf.subject, _client_named(f"{device.id}.icu.h1.attacked.example")
+    leaf = sign_certificate(key.public_key(), subject, below.leaf.subject, below.key, is_ca=False, more=more, days=100)
     who = Credential(key, [leaf, *below.chain])
     for listener in LISTENERS:
         assert not _is_let_in(hospital, listener, who), listener
@@ -151,18 +149,9 @@ def test_a_look_alike_of_the_whole_hierarchy_is_refused(hospital: Hospital) -> N
     real_root, real_unit = hospital.authority("h1"), hospital.authority("h1/icu")
     fake_root = sign_certificate(root.public_key(), real_root.subject, real_root.subject, root, is_ca=True)
     fake_unit = sign_certificate(unit.public_key(), real_unit.subject, real_root.subject, root, is_ca=True)
-    leaf = sign_certificate(
-        key.public_key(),
-        credential.leaf.subject,
-        real_unit.subject,
-        unit,
-        is_ca=False,
-        more=[
-            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),
-            (x509.SubjectAlternativeName([x509.DNSName(f"{device.id}.icu.h1.attacked.example")]), False),
-        ],
-        serial=credential.leaf.serial_number,
-    )
+    subject, more = credential.leaf.subject, _client_named(f"{device.id}.icu.h1.attacked.example")
+    serial = credential.leaf.serial_number
+    leaf = sign_certificate(key.public_key(), subject, real_unit.subject, unit, is_ca=False, more=more, serial=serial)
     for chain in (
         [leaf, fake_unit, fake_root],
         [leaf, real_unit, real_root],

@@ -82,17 +82,8 @@ def test_a_key_that_is_not_the_certificates_is_refused(fresh: Path, tmp_path: Pa
         tmp_path, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384", "-out", "other.key"
     )  # fmt: skip
     apply(fresh)
-    denied(
-        fresh,
-        3,
-        "KEY_MISMATCH",
-        "ca",
-        "import",
-        "root",
-        str(tmp_path / "root.pem"),
-        str(tmp_path / "other.key"),
-        *NO_LIST,
-    )
+    pair = (str(tmp_path / "root.pem"), str(tmp_path / "other.key"))
+    denied(fresh, 3, "KEY_MISMATCH", "ca", "import", "root", *pair, *NO_LIST)
 
 
 def test_an_import_without_its_revocations_is_refused_and_with_them_keeps_them(fresh: Path, tmp_path: Path) -> None:

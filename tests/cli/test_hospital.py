@@ -233,19 +233,8 @@ def test_a_manifest_is_taken_in_with_its_anchor(hospital: Path, maker: Path, tmp
     made = done(maker, "maker", "make-idevids", "--out", str(born), "--unsafe-make-keys", "--json").facts
     assert made["issued"] == 3
     assert (born / "AIP3-000001" / "certificate.pem").read_text().count("BEGIN CERTIFICATE") == 2
-    again = done(
-        maker,
-        "maker",
-        "make-idevids",
-        "--out",
-        str(tmp_path / "again"),
-        "--unsafe-make-keys",
-        "--serial",
-        "AIP3-000002",
-        "--again",
-        "--json",
-    )
-    assert again.facts["issued"] == 1
+    again = ("--out", str(tmp_path / "again"), "--unsafe-make-keys", "--serial", "AIP3-000002", "--again", "--json")
+    assert done(maker, "maker", "make-idevids", *again).facts["issued"] == 1
     assert done(maker, "maker", "manifest", "--out", manifest, "--json").facts["certified"] == 3
     done(maker, "ca", "export", "root", "--out", anchor)
     taken = done(hospital, "device", "import", manifest, "--anchor", anchor, "--json").facts

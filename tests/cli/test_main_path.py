@@ -121,23 +121,11 @@ def test_a_device_is_let_in_and_after_its_revocation_refused(hospital: Hospital,
     state = tmp_path / "device"
 
     # enrolled
-    code, said = agent(
-        state,
-        "enrol",
-        "--server",
-        f"enrol.h1.test.example=127.0.0.1:{served.port('enrol')}",
-        "--relay",
-        f"telemetry.h1.test.example=127.0.0.1:{served.port('telemetry')}",
-        "--status",
-        f"127.0.0.1:{served.port('status')}",
-        "--anchors",
-        str(hospital.anchors),
-        "--token",
-        "env:DEVICE_TOKEN",
-        "--log-key",
-        (hospital.folder / "log.vkey").read_text().strip(),
-        DEVICE_TOKEN=token,
-    )
+    where = ("--server", f"enrol.h1.test.example=127.0.0.1:{served.port('enrol')}", "--anchors", str(hospital.anchors))
+    relay = ("--relay", f"telemetry.h1.test.example=127.0.0.1:{served.port('telemetry')}")
+    status = ("--status", f"127.0.0.1:{served.port('status')}")
+    more = ("--token", "env:DEVICE_TOKEN", "--log-key", (hospital.folder / "log.vkey").read_text().strip())
+    code, said = agent(state, "enrol", *where, *relay, *status, *more, DEVICE_TOKEN=token)
     assert code == 0, said + served.log()
 
     # let in
@@ -312,17 +300,9 @@ def test_a_new_generation_issues_without_a_restart(hospital: Hospital, tmp_path:
 
     eventually(lambda: status_of(hospital.served, "/crl/h1.icu/2/0.crl") == 200)
     token = done(hospital.folder, "token", "make", device_name(11), "--json").facts["token"]
-    code, said = agent(
-        tmp_path / "device",
-        "enrol",
-        "--server",
-        f"enrol.h1.test.example=127.0.0.1:{hospital.served.port('enrol')}",
-        "--anchors",
-        str(hospital.anchors),
-        "--token",
-        "env:DEVICE_TOKEN",
-        DEVICE_TOKEN=token,
-    )
+    where = ("--server", f"enrol.h1.test.example=127.0.0.1:{hospital.served.port('enrol')}")
+    words = (*where, "--anchors", str(hospital.anchors), "--token", "env:DEVICE_TOKEN")
+    code, said = agent(tmp_path / "device", "enrol", *words, DEVICE_TOKEN=token)
     assert code == 0, said + hospital.served.log()
     (certificate,) = done(hospital.folder, "device", "show", device_name(11), "--json").facts["certificates"]
     assert certificate["authority"] == "h1/icu#2"
@@ -337,19 +317,10 @@ def test_a_maker_taken_in_while_it_serves_is_known_at_once(hospital: Hospital, m
     done(maker, "ca", "export", "root", "--out", str(tmp_path / "maker.pem"))
     done(hospital.folder, "device", "import", str(tmp_path / "manifest.json"), "--anchor", str(tmp_path / "maker.pem"))
     born = tmp_path / "born" / "AIP3-000012"
-    arguments = [
-        "enrol",
-        "--server",
-        f"enrol.h1.test.example=127.0.0.1:{hospital.served.port('enrol')}",
-        "--anchors",
-        str(hospital.anchors),
-        "--idevid-cert",
-        str(born / "certificate.pem"),
-        "--idevid-key",
-        str(born / "key.pem"),
-    ]
+    where = ("--server", f"enrol.h1.test.example=127.0.0.1:{hospital.served.port('enrol')}")
+    idevid = ("--idevid-cert", str(born / "certificate.pem"), "--idevid-key", str(born / "key.pem"))
     time.sleep(2.5)  # the doors look for new makers every other second
-    code, said = agent(tmp_path / "device", *arguments)
+    code, said = agent(tmp_path / "device", "enrol", *where, "--anchors", str(hospital.anchors), *idevid)
     assert code == 0, said
     shown = done(hospital.folder, "device", "show", device_name(12), "--json").facts
     assert shown["device"]["state"] == "commissioned"

@@ -480,17 +480,8 @@ def test_a_house_that_was_forked_by_hand_is_caught(lost: Lost, tmp_path: Path) -
         house.writer.submit(
             lambda batch: set_restored(batch.connection, batch.at, size=1, backup_sha256=bytes(32))
         ).result()
-    denied(
-        back,
-        5,
-        "LOG_TAMPERED",
-        "restore-gap",
-        "--published",
-        str(lost.kept.log),
-        "--unsafe-no-checkpoint",
-        "--accept",
-        "--yes",
-    )
+    evidence = ("--published", str(lost.kept.log), "--unsafe-no-checkpoint")
+    denied(back, 5, "LOG_TAMPERED", "restore-gap", *evidence, "--accept", "--yes")
 
 
 def test_a_database_that_other_tools_brought_back_issues_nothing_until_its_gap_is_closed(

@@ -68,18 +68,8 @@ def test_a_database_that_other_tools_brought_back_makes_no_snapshot_until_its_ga
 def validate(papers: Path, *more: str) -> Outcome:
     files = [str(papers / f"{name}.pem") for name in ("leaf", "icu", "h1")]
     snapshot = ["--snapshot", str(papers / "revoked.snapshot"), "--snapshot-key", str(papers / "snapshot.pem")]
-    return run(
-        papers,
-        "validate",
-        *files,
-        "--anchors",
-        str(papers / "root.pem"),
-        "--role",
-        "client",
-        *snapshot,
-        "--json",
-        *more,
-    )
+    anchors = ("--anchors", str(papers / "root.pem"), "--role", "client")
+    return run(papers, "validate", *files, *anchors, *snapshot, "--json", *more)
 
 
 def test_a_good_certificate_passes_offline_and_a_revoked_one_does_not(hospital: Path, papers: Path) -> None:
@@ -104,18 +94,8 @@ def test_a_snapshot_without_its_key_is_wrong_use(hospital: Path, papers: Path) -
     write(hospital, papers)
     files = [str(papers / f"{name}.pem") for name in ("leaf", "icu", "h1")]
     snapshot = ["--snapshot", str(papers / "revoked.snapshot")]
-    denied(
-        papers,
-        2,
-        "BAD_ARGUMENT",
-        "validate",
-        *files,
-        "--anchors",
-        str(papers / "root.pem"),
-        "--role",
-        "client",
-        *snapshot,
-    )
+    anchors = ("--anchors", str(papers / "root.pem"), "--role", "client")
+    denied(papers, 2, "BAD_ARGUMENT", "validate", *files, *anchors, *snapshot)
 
 
 def test_another_key_is_not_believed(hospital: Path, papers: Path) -> None:
@@ -124,16 +104,8 @@ def test_another_key_is_not_believed(hospital: Path, papers: Path) -> None:
     (papers / "snapshot.pem").write_bytes(encode_block(other, "PUBLIC KEY"))
     refused = validate(papers)
     assert (refused.code, refused.facts["reason"]) == (1, "SNAPSHOT_INVALID")
-    denied(
-        papers,
-        1,
-        "SNAPSHOT_INVALID",
-        "snapshot",
-        "show",
-        str(papers / "revoked.snapshot"),
-        "--key",
-        str(papers / "snapshot.pem"),
-    )
+    shown = ("snapshot", "show", str(papers / "revoked.snapshot"), "--key", str(papers / "snapshot.pem"))
+    denied(papers, 1, "SNAPSHOT_INVALID", *shown)
 
 
 def test_a_snapshot_tells_what_it_is(hospital: Path, papers: Path) -> None:

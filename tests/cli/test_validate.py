@@ -66,20 +66,9 @@ def write_lists(house: Installation, folder: Path) -> None:
 
 
 def asked(papers: Path, *more: str) -> list[str]:
-    return [
-        "validate",
-        str(papers / "leaf.pem"),
-        str(papers / "icu.pem"),
-        str(papers / "h1.pem"),
-        "--anchors",
-        str(papers / "root.pem"),
-        "--role",
-        "client",
-        "--crl",
-        str(papers / "lists.pem"),
-        "--json",
-        *more,
-    ]
+    files = (str(papers / f"{name}.pem") for name in ("leaf", "icu", "h1"))
+    anchors = ("--anchors", str(papers / "root.pem"), "--role", "client")
+    return ["validate", *files, *anchors, "--crl", str(papers / "lists.pem"), "--json", *more]
 
 
 def test_a_good_certificate_is_accepted_with_its_identity(papers: Path) -> None:
