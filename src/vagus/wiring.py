@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from vagus.components import LOG_KEYSTORE, Components, RealClock, real_entropy
 from vagus.keystore.sources import PassphraseSources
@@ -31,98 +32,57 @@ if TYPE_CHECKING:
     from vagus.operations.snapshots import Snapshots
     from vagus.operations.tokens import Tokens
 
+_Class = TypeVar("_Class")
+
 __all__ = ["Installation", "Operations", "RealClock", "real_entropy"]
+
+
+class _Lazy(Generic[_Class]):
+    """An attribute of `Operations`: its class is imported, and its one object made, when it is first read."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module = module
+        self._name = name
+
+    def __set_name__(self, owner: type[Operations], attribute: str) -> None:
+        self._attribute = attribute
+
+    def __get__(self, operations: Operations, owner: type[Operations]) -> _Class:
+        made: _Class = getattr(import_module(f"vagus.operations.{self._module}"), self._name)(operations.components)
+        vars(operations)[self._attribute] = made  # found before this descriptor from now on, which has no __set__
+        return made
 
 
 class Operations:
     """What an operator may do with one installation, by noun; each is imported when it is first asked for."""
 
     def __init__(self, components: Components) -> None:
-        self._components = components
+        self.components = components
 
-    @cached_property
-    def audit(self) -> Audit:
-        """The ledger."""
-        from vagus.operations.audit import Audit
-
-        return Audit(self._components)
-
-    @cached_property
-    def authorities(self) -> Authorities:
-        """Authorities and their generations."""
-        from vagus.operations.authorities import Authorities
-
-        return Authorities(self._components)
-
-    @cached_property
-    def ceremonies(self) -> Ceremonies:
-        """Ceremonies, which open offline keys."""
-        from vagus.operations.ceremonies import Ceremonies
-
-        return Ceremonies(self._components)
-
-    @cached_property
-    def certificates(self) -> Certificates:
-        """Certificates that were issued here."""
-        from vagus.operations.certificates import Certificates
-
-        return Certificates(self._components)
-
-    @cached_property
-    def devices(self) -> Devices:
-        """The inventory."""
-        from vagus.operations.devices import Devices
-
-        return Devices(self._components)
-
-    @cached_property
-    def doctor(self) -> Doctor:
-        """Whether the installation is healthy."""
-        from vagus.operations.doctor.diagnosis import Doctor
-
-        return Doctor(self._components)
-
-    @cached_property
-    def installation(self) -> InstallationActs:
-        """The installation itself."""
-        from vagus.operations.installation import InstallationActs
-
-        return InstallationActs(self._components)
-
-    @cached_property
-    def maker_line(self) -> MakerLine:
-        """Birth certificates and the manifest of a maker."""
-        from vagus.operations.maker_line import MakerLine
-
-        return MakerLine(self._components)
-
-    @cached_property
-    def plans(self) -> Plans:
-        """Plans, compared and applied."""
-        from vagus.operations.plans import Plans
-
-        return Plans(self._components)
-
-    @cached_property
-    def revocation(self) -> RevocationPlans:
-        """Revocation of many certificates by plan."""
-        from vagus.operations.revocation import RevocationPlans
-
-        return RevocationPlans(self._components)
-
-    @cached_property
-    def snapshots(self) -> Snapshots:
-        """Offline snapshots of what is revoked."""
-        from vagus.operations.snapshots import Snapshots
-
-        return Snapshots(self._components)
-
-    @cached_property
-    def tokens(self) -> Tokens:
-        """Enrolment tokens."""
-        from vagus.operations.tokens import Tokens
-
-        return Tokens(self._components)
+    audit: _Lazy[Audit] = _Lazy("audit", "Audit")
+    """The ledger."""
+    authorities: _Lazy[Authorities] = _Lazy("authorities", "Authorities")
+    """Authorities and their generations."""
+    ceremonies: _Lazy[Ceremonies] = _Lazy("ceremonies", "Ceremonies")
+    """Ceremonies, which open offline keys."""
+    certificates: _Lazy[Certificates] = _Lazy("certificates", "Certificates")
+    """Certificates that were issued here."""
+    devices: _Lazy[Devices] = _Lazy("devices", "Devices")
+    """The inventory."""
+    doctor: _Lazy[Doctor] = _Lazy("doctor.diagnosis", "Doctor")
+    """Whether the installation is healthy."""
+    installation: _Lazy[InstallationActs] = _Lazy("installation", "InstallationActs")
+    """The installation itself."""
+    maker_line: _Lazy[MakerLine] = _Lazy("maker_line", "MakerLine")
+    """Birth certificates and the manifest of a maker."""
+    plans: _Lazy[Plans] = _Lazy("plans", "Plans")
+    """Plans, compared and applied."""
+    revocation: _Lazy[RevocationPlans] = _Lazy("revocation", "RevocationPlans")
+    """Revocation of many certificates by plan."""
+    snapshots: _Lazy[Snapshots] = _Lazy("snapshots", "Snapshots")
+    """Offline snapshots of what is revoked."""
+    tokens: _Lazy[Tokens] = _Lazy("tokens", "Tokens")
+    """Enrolment tokens."""
 
 
 class Installation(Components):

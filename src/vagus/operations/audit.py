@@ -10,6 +10,7 @@ from vagus.errors import Malformed, Unavailable
 from vagus.ledger.entries import Entry, decode_entry
 from vagus.ledger.publish import load_published
 from vagus.ledger.verify import LogReport, verify_log, verify_published
+from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may
 from vagus.reasons import Reason
 from vagus.records.installation import load_installation
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from vagus.components import Components
     from vagus.operations.actor import Actor
     from vagus.records.engine.database import Connection
     from vagus.tlog.checkpoint import Checkpoint
@@ -48,11 +48,8 @@ class LedgerPage:
     entries: tuple[LedgerEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Audit:
+class Audit(Acts):
     """What an operator may do with the ledger."""
-
-    components: Components
 
     def verify(
         self, actor: Actor, *, published: Path | None = None, key: str | None = None, against: Checkpoint | None = None

@@ -12,6 +12,7 @@ from vagus.authority.crls.publisher import forget_future_dates
 from vagus.components import EMERGENCY
 from vagus.errors import Conflict, IntegrityFailure, Malformed
 from vagus.keystore.envelopes import read_label
+from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may
 from vagus.reasons import Reason
 from vagus.records.authorities import (
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from vagus.components import Components
     from vagus.keystore.passphrases import Passphrase
     from vagus.operations.actor import Actor
     from vagus.policy.plans import PlannedAuthority
@@ -68,11 +68,8 @@ class AuthorityDetails:
     live_certificates: int
 
 
-@dataclass(frozen=True, slots=True)
-class Authorities:
+class Authorities(Acts):
     """What an operator may do with authorities. One is named by `h1/icu`, or `h1/icu#2` for one generation."""
-
-    components: Components
 
     def list_all(self, actor: Actor) -> tuple[Authority, ...]:
         """Every generation of every authority, by name."""

@@ -12,6 +12,7 @@ from vagus.authority.issuers import is_live
 from vagus.components import EMERGENCY
 from vagus.keystore.envelopes import EnvelopeSealer
 from vagus.monitoring.status_watch import watch_crls
+from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may
 from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities, list_children
 from vagus.records.plan_rows import link_parent
@@ -20,7 +21,6 @@ from vagus.records.publications import list_facts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vagus.components import Components
     from vagus.monitoring.unpublished_revocations import UnpublishedRevocations
     from vagus.operations.actor import Actor
     from vagus.policy.plans import PlannedAuthority
@@ -45,11 +45,8 @@ class WaitingForCeremony:
     unpublished: tuple[UnpublishedRevocations, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ceremonies:
+class Ceremonies(Acts):
     """What an operator may do with ceremonies."""
-
-    components: Components
 
     def find_waiting(self, actor: Actor) -> WaitingForCeremony:
         """The authorities that wait for a ceremony, and the offline ones whose CRLs lack a revocation.

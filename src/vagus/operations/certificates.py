@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vagus.operations.acts import Acts
 from vagus.operations.devices import find_named
 from vagus.operations.roles import Act, check_may, check_scope
 from vagus.records.authorities import list_authorities
 from vagus.records.certificates import list_of_device
 
 if TYPE_CHECKING:
-    from vagus.components import Components
     from vagus.operations.actor import Actor
     from vagus.operations.devices import Device
 
@@ -30,11 +30,8 @@ class IssuedTo:
     profile: str
 
 
-@dataclass(frozen=True, slots=True)
-class Certificates:
+class Certificates(Acts):
     """What an operator may do with certificates."""
-
-    components: Components
 
     def list_of_device(self, actor: Actor, device: str) -> tuple[Device, tuple[IssuedTo, ...]]:
         """A device and every certificate that it ever had, the oldest first. Raises as `find_named`."""

@@ -11,6 +11,7 @@ from vagus.fleet.devices import load_device
 from vagus.fleet.lifecycle import MAY_ENROL, decode_state
 from vagus.fleet.manifests import Imported, ManifestImport, decode_manifest
 from vagus.identifiers import DeviceId, UnitName, check_label
+from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may, check_scope
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceFilter, DeviceRow, find_device_by_serial, list_devices
@@ -20,7 +21,6 @@ from vagus.x509.crls.building import RevocationReason
 
 if TYPE_CHECKING:
     from vagus.authority.revocation import Revoked
-    from vagus.components import Components
     from vagus.fleet.devices import NewDevice
     from vagus.operations.actor import Actor
     from vagus.records.engine.database import Connection, Database
@@ -66,11 +66,8 @@ class DeviceOutcome:
         return self.device.state in MAY_ENROL
 
 
-@dataclass(frozen=True, slots=True)
-class Devices:
+class Devices(Acts):
     """What an operator may do with devices. A device is named by its id, or as MODEL:SERIAL."""
-
-    components: Components
 
     def find(self, actor: Actor, device: str) -> Device:
         """The device. Raises as `find_named`."""

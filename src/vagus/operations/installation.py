@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.components import CHECKPOINT_KEY, LOG_KEYSTORE
@@ -12,6 +11,7 @@ from vagus.durable_files import GROUP_FILE, replace_durably
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
 from vagus.ledger.entries import PolicyAdopted
+from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may
 from vagus.records.engine.database import SCHEMA
 from vagus.records.installation import InstallationRow, insert_installation, set_policy
@@ -28,11 +28,8 @@ if TYPE_CHECKING:
     from vagus.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class InstallationActs:
+class InstallationActs(Acts):
     """What an operator may do with the installation itself."""
-
-    components: Components
 
     def begin(self, actor: Actor) -> None:
         """Make database, checkpoint key and the ledger's first entry, after its settings were written."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, Malformed
@@ -11,6 +10,7 @@ from vagus.fleet.idevid_issuance import IDevIDIssuance, LineDevice, owner_of
 from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
+from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may
 from vagus.policy.plan_files import PlannedBatch
 from vagus.policy.plans import MakerPlan
@@ -22,16 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vagus.authority.issuance import IssuedCertificate
-    from vagus.components import Components
     from vagus.operations.actor import Actor
     from vagus.records.engine.writer import Batch
 
 
-@dataclass(frozen=True, slots=True)
-class MakerLine:
+class MakerLine(Acts):
     """What an operator may do on a maker's line."""
-
-    components: Components
 
     def choose(
         self, actor: Actor, *, batches: Sequence[str] | None = None, serials: Sequence[str] | None = None

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vagus.operations.acts import Acts
 from vagus.operations.installation import adopt_policy
 from vagus.operations.roles import Act, check_may
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vagus.components import Components
     from vagus.fleet.plans.planning import Advance, Applied, Comparison
     from vagus.operations.actor import Actor
 
 
-@dataclass(frozen=True, slots=True)
-class Plans:
+class Plans(Acts):
     """What an operator may do with plans."""
-
-    components: Components
 
     def compare(self, actor: Actor, file: Path) -> Comparison:
         """What applying the plan in `file` would change. Raises as `Planning.compare`."""

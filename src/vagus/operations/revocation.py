@@ -10,6 +10,7 @@ from vagus.authority.crls.overdue import find_crls_awaiting_ceremony, overdue_cr
 from vagus.authority.stage_jobs import hand_over_stage
 from vagus.errors import Conflict
 from vagus.fleet.revocation_targets import RevocationTarget, select_target, serials_in
+from vagus.operations.acts import Acts
 from vagus.operations.devices import check_known, find_named
 from vagus.operations.named_selections import NamedSelection, name_selection
 from vagus.operations.roles import Act, check_may
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vagus.authority.revocation_forecast import Forecast
-    from vagus.components import Components
     from vagus.operations.actor import Actor
     from vagus.records.revocation.plans import RevocationPlanRow
     from vagus.records.revocation.selections import Selection
@@ -149,11 +149,8 @@ class RevocationPlan:
         raise Conflict(Reason.DEVICE_STATE, msg, plan=row.id, state=row.state)
 
 
-@dataclass(frozen=True, slots=True)
-class RevocationPlans:
+class RevocationPlans(Acts):
     """What an operator may do with revocation plans. A plan is named by its number."""
-
-    components: Components
 
     def preview(self, actor: Actor, request: RevocationRequest) -> RevocationPreview:
         """What a request selects and would do. Raises as `select_target`, `serials_in`, `find_named`, `forecast`."""

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.authority.crls.files import CrlFiles
 from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, MadeSnapshot, SnapshotMaker, open_snapshot_key
 from vagus.errors import Conflict
+from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from vagus.components import Components
     from vagus.keystore.signing import SigningKey
     from vagus.operations.actor import Actor
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshots:
+class Snapshots(Acts):
     """What an operator may do with snapshots."""
-
-    components: Components
 
     def make(self, actor: Actor, *, one_in: int, lifetime: timedelta) -> MadeSnapshot:
         """A snapshot of what is revoked now: of good certificates one in `one_in` looks revoked by chance.

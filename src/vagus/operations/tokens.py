@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vagus.operations.acts import Acts
 from vagus.operations.devices import find_named
 from vagus.operations.roles import Act, check_may, check_scope
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from vagus.components import Components
     from vagus.fleet.tokens import MadeToken
     from vagus.operations.actor import Actor
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(Acts):
     """What an operator may do with enrolment tokens."""
-
-    components: Components
 
     def make(self, actor: Actor, device: str, *, life: timedelta | None = None) -> MadeToken:
         """A token with which `device` (its id, or MODEL:SERIAL) may enrol once; `life` is the policy's if left out.

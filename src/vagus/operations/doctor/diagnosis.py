@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from vagus.errors import VagusError
+from vagus.operations.acts import Acts
 from vagus.operations.doctor import host_checks, record_checks, status_checks
 from vagus.operations.doctor.findings import Finding, State
 from vagus.operations.roles import Act, check_may
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     from vagus.operations.actor import Actor
 
 
-@dataclass(frozen=True, slots=True)
-class Doctor:
+class Doctor(Acts):
     """What an operator may ask about the health of the installation."""
-
-    components: Components
 
     def diagnose(self, actor: Actor, *, connect_to: tuple[str, int] | None = None) -> Iterator[Finding]:
         """Every finding. A check that fails to run is itself a finding.
