@@ -9,7 +9,9 @@ import typer
 
 from vagus.cli.files import check_place, naming, read_blocks
 from vagus.cli.options import example, folder_of, open_installation
-from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
+from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, facts_of
+from vagus.errors import Malformed
+from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from vagus.tlog.checkpoint import Checkpoint
@@ -61,7 +63,7 @@ def backup(
         target = file or installation.settings.backups / f"{installation.clock.now():%Y%m%dT%H%M%SZ}.tar"
         check_place(target)
         taken = take_backup(installation, installation.actor, target)
-    Output(json).facts({"file": str(taken.file), "sha256": taken.sha256.hex(), "log_size": taken.log_size})
+    Output(json).facts(facts_of(taken, "file", "sha256", "log_size"))
 
 
 def restore(
@@ -87,15 +89,7 @@ def restore(
     with naming(file, "BACKUP_DAMAGED"):
         done = bring_back(local_actor(), file, folder_of(context), remains)
     output = Output(json)
-    output.facts(
-        {
-            "folder": str(done.folder),
-            "sha256": done.sha256.hex(),
-            "log_size": done.log_size,
-            "recovered": done.recovered,
-            "lists": done.crls,
-        }
-    )
+    output.facts({**facts_of(done, "folder", "sha256", "log_size", "recovered"), "lists": done.crls})
     output.say("Nothing is issued until `vagus restore-gap` closes the gap to the newest checkpoint kept elsewhere.")
     if published is None:
         output.say(
@@ -127,9 +121,7 @@ def restore_gap(
     The gap is what was issued between the backup and the loss. Shows how much that is, and asks. Needs the newest
     checkpoint and, unless they were given to `restore`, the published log and the newest CRLs.
     """
-    from vagus.errors import Malformed
     from vagus.maintenance.restored_gap import close_gap, measure_gap
-    from vagus.reasons import Reason
 
     if revoke is accept:
         raise Malformed(Reason.BAD_ARGUMENT, "say what becomes of the gap: --revoke or --accept, one of them")

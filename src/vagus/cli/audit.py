@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.devices import spell_time
 from vagus.cli.files import naming, read_file
-from vagus.cli.options import example, open_installation
-from vagus.cli.output import JsonOption, Output
+from vagus.cli.options import add_group, open_installation
+from vagus.cli.output import JsonOption, Output, facts_of, spell_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,18 +20,14 @@ if TYPE_CHECKING:
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(
-        help="The tamper-evident ledger of every issuance, revocation and operator's act.",
-        no_args_is_help=True,
-        rich_markup_mode=None,
-    )
-    for name, command, line in (
+    add_group(
+        application,
+        "audit",
+        "The tamper-evident ledger of every issuance, revocation and operator's act.",
         ("verify", verify, "vagus audit verify --against /copies/checkpoint"),
         ("show", show, "vagus audit show --kind revocation --limit 20"),
         ("checkpoint", checkpoint, "vagus audit checkpoint"),
-    ):
-        group.command(name, epilog=example(line))(command)
-    application.add_typer(group, name="audit")
+    )
 
 
 def verify(
@@ -71,14 +66,9 @@ def verify(
     output.facts(
         {
             "verdict": "sound",
-            "origin": report.origin,
-            "size": report.size,
-            "root": report.root.hex(),
-            "certificates": report.certificates,
-            "revocations": report.revocations,
+            **facts_of(report, "origin", "size", "root", "certificates", "revocations"),
             "published": compared,
-            "against": report.against,
-            "caveat": report.caveat,
+            **facts_of(report, "against", "caveat"),
         }
     )
 
@@ -120,7 +110,7 @@ def checkpoint(context: typer.Context, *, json: JsonOption = False) -> None:
     """Show the checkpoint that is published now, and its file: keep a copy elsewhere for `verify --against`."""
     with open_installation(context) as installation:
         found, file = installation.operations.audit.read_checkpoint(installation.actor)
-    Output(json).facts({"origin": found.origin, "size": found.size, "root": found.root.hex(), "file": str(file)})
+    Output(json).facts({**facts_of(found, "origin", "size", "root"), "file": str(file)})
 
 
 def _load(against: Path | None, verify: Callable[[bytes], Checkpoint]) -> Checkpoint | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.ceremony import spell_crl
-from vagus.cli.devices import spell_time
 from vagus.cli.failures import STATE
-from vagus.cli.files import naming, read_blocks
-from vagus.cli.options import REASONS, PassphraseOption, example, open_installation
-from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
+from vagus.cli.files import naming, read_blocks, write_pem
+from vagus.cli.options import REASONS, OutOption, PassphraseOption, add_group, open_installation
+from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, facts_of, spell_time
+from vagus.errors import Malformed
+from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from vagus.cli.output import Row
@@ -24,58 +26,38 @@ GenerationArgument = Annotated[
     str, typer.Argument(metavar="AUTHORITY#GENERATION", help="The generation, as in h1/icu#1.")
 ]
 
-_EXAMPLES = {
-    "export": ("vagus ca export h1/icu --chain --out icu.pem",),
-    "request": ("vagus ca request h1 --out h1.csr", "openssl req -in h1.csr -noout -text"),
-    "accept": ("cat h1.pem their-root.pem > chain.pem", "vagus ca accept h1 chain.pem"),
-    "import": (
-        "cat ca.pem root.pem > chain.pem",
-        "openssl pkcs8 -topk8 -in ca.key -out ca.p8",
-        "vagus ca import h1/icu chain.pem ca.p8 --key-password fd:3 --crl newest.crl 3< password",
-    ),
-    "revoke-earlier": ("vagus ca revoke-earlier h1/icu#1 4A01BC --reason keyCompromise",),
-    "roll": ("vagus ca roll h1/icu", "vagus ceremony"),
-    "retire": ("vagus ca retire h1/icu#1",),
-    "emergency": ("vagus ca emergency hospital/keystores/h1/emergency/h1.icu.1.sealed",),
-}
-
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(
-        help="Authorities: root, device CAs, the issuing CAs of units.", no_args_is_help=True, rich_markup_mode=None
-    )
-    for name, command in (
+    add_group(
+        application,
+        "ca",
+        "Authorities: root, device CAs, the issuing CAs of units.",
         ("list", list_all),
         ("show", show),
-        ("export", export),
-        ("request", request),
-        ("accept", accept),
-        ("import", import_existing),
-        ("revoke-earlier", revoke_earlier),
-        ("roll", roll),
-        ("retire", retire),
-        ("emergency", emergency),
+        ("export", export, "vagus ca export h1/icu --chain --out icu.pem"),
+        ("request", request, "vagus ca request h1 --out h1.csr", "openssl req -in h1.csr -noout -text"),
+        ("accept", accept, "cat h1.pem their-root.pem > chain.pem", "vagus ca accept h1 chain.pem"),
+        (
+            "import",
+            import_existing,
+            "cat ca.pem root.pem > chain.pem",
+            "openssl pkcs8 -topk8 -in ca.key -out ca.p8",
+            "vagus ca import h1/icu chain.pem ca.p8 --key-password fd:3 --crl newest.crl 3< password",
+        ),
+        ("revoke-earlier", revoke_earlier, "vagus ca revoke-earlier h1/icu#1 4A01BC --reason keyCompromise"),
+        ("roll", roll, "vagus ca roll h1/icu", "vagus ceremony"),
+        ("retire", retire, "vagus ca retire h1/icu#1"),
+        ("emergency", emergency, "vagus ca emergency hospital/keystores/h1/emergency/h1.icu.1.sealed"),
         ("forget-dates", forget_dates),
-    ):
-        group.command(name, epilog=example(*_EXAMPLES[name]) if name in _EXAMPLES else None)(command)
-    application.add_typer(group, name="ca")
+    )
 
 
 def list_all(context: typer.Context, *, json: JsonOption = False) -> None:
     """List every generation of every authority: its kind, state, custody and end."""
     with open_installation(context) as installation:
         found = installation.operations.authorities.list_all(installation.actor)
-    rows: list[Row] = [
-        {
-            "authority": one.reference,
-            "kind": one.kind,
-            "state": one.state,
-            "custody": _custody(one),
-            "not_after": None if one.not_after is None else spell_time(one.not_after),
-        }
-        for one in found
-    ]
+    rows = [{**_facts(one), "not_after": spell_time(one.not_after)} for one in found]
     Output(json).rows("Authorities", ("authority", "kind", "state", "custody", "not_after"), rows)
 
 
@@ -83,18 +65,15 @@ def show(context: typer.Context, authority: NameArgument, *, json: JsonOption = 
     """Show one authority: its parent, dates, key, fingerprint and how many of its certificates live."""
     with open_installation(context) as installation:
         found = installation.operations.authorities.show(installation.actor, authority)
-    shown = found.authority
+    shown, certificate = found.authority, found.authority.certificate_der
     Output(json).facts(
         {
-            "authority": shown.reference,
-            "kind": shown.kind,
-            "state": shown.state,
-            "custody": _custody(shown),
+            **_facts(shown),
             "parent": found.parent,
-            "not_before": None if shown.not_before is None else spell_time(shown.not_before),
-            "not_after": None if shown.not_after is None else spell_time(shown.not_after),
-            "key_sha256": shown.key_sha256.hex(),
-            "certificate_sha256": None if shown.certificate_sha256 is None else shown.certificate_sha256.hex(),
+            "not_before": spell_time(shown.not_before),
+            "not_after": spell_time(shown.not_after),
+            "key_sha256": shown.spki_sha256.hex(),
+            "certificate_sha256": None if certificate is None else hashlib.sha256(certificate).hexdigest(),
             "live_certificates": found.live_certificates,
         }
     )
@@ -104,7 +83,7 @@ def export(
     context: typer.Context,
     authority: NameArgument,
     *,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")] = None,
+    out: OutOption = None,
     chain: Annotated[bool, typer.Option("--chain", help="With the certificates above it.")] = False,
 ) -> None:
     """Write an authority's certificate as PEM: an anchor for others, a bundle with --chain. Never a key."""
@@ -112,14 +91,14 @@ def export(
 
     with open_installation(context) as installation:
         ders = installation.operations.authorities.export(installation.actor, authority, with_chain=chain)
-    _write(encode_certificates(ders), out)
+    write_pem(encode_certificates(ders), out)
 
 
 def request(
     context: typer.Context,
     authority: NameArgument,
     *,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")] = None,
+    out: OutOption = None,
 ) -> None:
     """Write the request (PKCS#10 PEM) of an authority that waits, for a CA elsewhere.
 
@@ -130,7 +109,7 @@ def request(
 
     with open_installation(context) as installation:
         der = installation.operations.authorities.read_request(installation.actor, authority)
-    _write(encode_block(der, "CERTIFICATE REQUEST"), out)
+    write_pem(encode_block(der, "CERTIFICATE REQUEST"), out)
 
 
 def accept(
@@ -179,9 +158,7 @@ def import_existing(
     next generation of AUTHORITY and issues from then on. What it issued before and did not revoke is unknown here:
     gateways refuse it until the device enrols again, and `vagus ca revoke-earlier` revokes it by its number.
     """
-    from vagus.errors import Malformed
     from vagus.keystore.passphrases import read_passphrase
-    from vagus.reasons import Reason
 
     if not crl and not unsafe_no_list:
         msg = "without its old operator's newest CRL, all that was revoked would be good again; give --crl FILE, or"
@@ -213,8 +190,6 @@ def revoke_earlier(
     It is in no inventory: only its number is written, into the CA's next CRL. Certificates that were issued here are
     revoked with `vagus revoke --serial` or `vagus device revoke`.
     """
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
     from vagus.x509.crls.building import RevocationReason
 
     digits = serial.replace(":", "")
@@ -227,7 +202,7 @@ def revoke_earlier(
         found = authorities.find(actor, authority)
         RevocationReason.parse(reason)  # an unknown reason is refused before the question
         question = f"Revoke the certificate {number:x} that {found.reference} issued before it came here, for good?"
-        if found.is_imported:  # else the act refuses, and no question is needed
+        if found.request_der is None:  # it was imported; else the act refuses, and no question is needed
             check_confirmed(question, is_assumed=yes)
         revoked = authorities.revoke_earlier(actor, authority, number, reason)
     Output(json).facts({"authority": found.reference, "serial": f"{number:x}", "revoked": revoked})
@@ -263,7 +238,7 @@ def retire(
     with open_installation(context) as installation:
         authorities, actor = installation.operations.authorities, installation.actor
         found = authorities.find(actor, authority) if "#" in authority else None
-        if found is not None and found.is_active:  # else the act refuses, and no question is needed
+        if found is not None and found.state == "active":  # else the act refuses, and no question is needed
             question = (
                 f"Retire {found.reference} for good? It issues nothing any more; its CRLs and OCSP responses go on."
             )
@@ -311,12 +286,6 @@ def forget_dates(context: typer.Context, *, yes: YesOption = False, json: JsonOp
     Output(json).facts({"lists": [spell_crl(name) for name in crls], "jobs": jobs})
 
 
-def _custody(authority: Authority) -> str:
-    return "offline" if authority.is_offline else "online"
-
-
-def _write(pem: bytes, out: Path | None) -> None:
-    if out is None:
-        typer.echo(pem.decode("ascii"), nl=False)
-    else:
-        out.write_bytes(pem)
+def _facts(authority: Authority) -> Row:
+    custody = "offline" if authority.is_offline else "online"
+    return {"authority": authority.reference, **facts_of(authority, "kind", "state"), "custody": custody}

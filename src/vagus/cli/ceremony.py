@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vagus.cli.devices import spell_time
 from vagus.cli.options import PassphraseOption, example, open_installation
-from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed
+from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, spell_time
 
 
 def register(application: typer.Typer) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from vagus.errors import Malformed, VagusError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -37,8 +39,6 @@ def spell_identity(certificate: PathCertificate) -> str | None:
 
 def certificate_facts(certificate: PathCertificate) -> Row:
     """Whose certificate it is, as far as it says; what does not decode is left out."""
-    from vagus.errors import Malformed
-
     identity, subject, issuer = None, None, None
     with suppress(Malformed):
         subject, issuer = certificate.subject.describe(), certificate.issuer.describe()
@@ -53,7 +53,6 @@ def certificate_facts(certificate: PathCertificate) -> Row:
 
 def find_labelled(presented: Iterable[bytes], label: object) -> PathCertificate | None:
     """The certificate of which a message speaks by its label; the first where it speaks of none in particular."""
-    from vagus.errors import VagusError
     from vagus.x509.certificates import decode_certificate
 
     for der in presented:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vagus.cli.files import naming, read_blocks
-from vagus.cli.options import REASONS, example, open_installation
-from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
+from vagus.cli.options import REASONS, add_group, open_installation
+from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, facts_of, spell_time
 
 if TYPE_CHECKING:
     from vagus.cli.output import Row
@@ -24,37 +23,24 @@ _STATES = (
     "manufactured, shipped, received, commissioned, in_service, quarantined, on_loan, in_repair, recalled, "
     "decommissioned, sanitised or disposed."
 )
-_EXAMPLES = {
-    "add": 'vagus device add --unit h1/icu --model "Aorta IP3" --serial AIP3-000123',
-    "list": "vagus device list --unit h1/icu --state quarantined",
-    "show": 'vagus device show "Aorta IP3:AIP3-000123"',
-    "state": 'vagus device state "Aorta IP3:AIP3-000123" commissioned',
-    "transfer": 'vagus device transfer "Aorta IP3:AIP3-000123" h1/er',
-    "revoke": 'vagus device revoke "Aorta IP3:AIP3-000123" --reason keyCompromise',
-    "hold": 'vagus device hold "Aorta IP3:AIP3-000123"',
-    "release": 'vagus device release "Aorta IP3:AIP3-000123"',
-    "import": "vagus device import manifest.json --anchor maker-root.pem --unit h1/pool",
-}
 
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(
-        help="The inventory: devices, their states and certificates.", no_args_is_help=True, rich_markup_mode=None
+    add_group(
+        application,
+        "device",
+        "The inventory: devices, their states and certificates.",
+        ("add", add, 'vagus device add --unit h1/icu --model "Aorta IP3" --serial AIP3-000123'),
+        ("list", list_devices, "vagus device list --unit h1/icu --state quarantined"),
+        ("show", show, 'vagus device show "Aorta IP3:AIP3-000123"'),
+        ("state", state, 'vagus device state "Aorta IP3:AIP3-000123" commissioned'),
+        ("transfer", transfer, 'vagus device transfer "Aorta IP3:AIP3-000123" h1/er'),
+        ("revoke", revoke, 'vagus device revoke "Aorta IP3:AIP3-000123" --reason keyCompromise'),
+        ("hold", hold, 'vagus device hold "Aorta IP3:AIP3-000123"'),
+        ("release", release, 'vagus device release "Aorta IP3:AIP3-000123"'),
+        ("import", import_manifest, "vagus device import manifest.json --anchor maker-root.pem --unit h1/pool"),
     )
-    for name, command in (
-        ("add", add),
-        ("list", list_devices),
-        ("show", show),
-        ("state", state),
-        ("transfer", transfer),
-        ("revoke", revoke),
-        ("hold", hold),
-        ("release", release),
-        ("import", import_manifest),
-    ):
-        group.command(name, epilog=example(_EXAMPLES[name]))(command)
-    application.add_typer(group, name="device")
 
 
 def add(
@@ -120,15 +106,15 @@ def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
     output = Output(json)
     with open_installation(context) as installation:
         found, certificates = installation.operations.certificates.list_of_device(installation.actor, device)
+    columns = ("authority", "serial", "state", "not_after", "profile")
     rows: list[Row] = [
         {
-            "authority": one.authority,
+            "authority": authority,
             "serial": f"{one.serial:x}",
-            "state": one.state,
             "not_after": spell_time(one.not_after),
-            "profile": one.profile,
+            **facts_of(one, "state", "profile"),
         }
-        for one in certificates
+        for authority, one in certificates
     ]
     if json:
         import json as encoder
@@ -136,7 +122,7 @@ def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
         typer.echo(encoder.dumps({"device": _row(found), "certificates": rows}, indent=2, sort_keys=True))
         return
     output.facts(_row(found))
-    output.rows("Certificates", ("authority", "serial", "state", "not_after", "profile"), rows)
+    output.rows("Certificates", columns, rows)
 
 
 def state(
@@ -193,15 +179,8 @@ def revoke(
         check_confirmed(f"Revoke every certificate of {which} now, for good{locks}?", is_assumed=yes)
         done = devices.revoke(actor, device, reason, keeps_enrolling=keep_enrolling)
     output = Output(json)
-    output.facts(
-        {
-            "device": str(done.device.id),
-            "revoked": done.changed,
-            "revoked_before": done.before,
-            "sequence": done.sequence,
-            "state": done.device.state,
-        }
-    )
+    facts = {"revoked": done.changed, "revoked_before": done.before, "sequence": done.sequence}
+    output.facts({"device": str(done.device.id), **facts, "state": done.device.state})
     if done.before and not done.changed:
         output.say("Its certificates were revoked before: nothing was changed now.")
 
@@ -264,35 +243,15 @@ def import_manifest(
         with naming(file, "BAD_ENCODING", "NON_DER", "TOO_LARGE"):
             done = devices.import_manifest(installation.actor, manifest, anchor_der, into)
     output = Output(json)
-    output.facts(
-        {
-            "maker": done.maker,
-            "anchor_sha256": done.anchor_sha256.hex(),
-            "models": list(done.models),
-            "known": done.known,
-            "added": done.added,
-            "unknown": done.unknown,
-        }
-    )
+    output.facts(facts_of(done, "maker", "anchor_sha256", "models", "known", "added", "unknown"))
     if done.unknown:
         output.say(f"{done.unknown} devices of the manifest are not in the inventory; give --unit to add them.")
 
 
-def spell_time(seconds: int) -> str:
-    """Seconds since 1970 as people read them; 9999-12-31 where no end is meant."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
 def _row(device: Device) -> Row:
     return {
-        "id": str(device.id),
-        "unit": str(device.unit),
-        "model": device.model,
+        **facts_of(device, "id", "unit", "model"),
         "serial": device.maker_serial,
-        "profile": device.profile,
-        "state": device.state,
-        "udi": device.udi,
-        "place": device.place,
-        "host_names": list(device.host_names),
+        **facts_of(device, "profile", "state", "udi", "place", "host_names"),
         "added_at": spell_time(device.added_at),
     }

@@ -8,7 +8,7 @@ import typer
 
 from vagus.cli.failures import REFUSED
 from vagus.cli.options import decode_address, example, open_installation
-from vagus.cli.output import JsonOption, Output
+from vagus.cli.output import JsonOption, Output, facts_of
 
 
 def register(application: typer.Typer) -> None:
@@ -37,13 +37,8 @@ def doctor(
     connect_to = None if status_address is None else decode_address(status_address)
     with open_installation(context) as installation:
         findings = list(installation.operations.doctor.diagnose(installation.actor, connect_to=connect_to))
-    Output(json).rows(
-        "Findings",
-        ("check", "state", "finding", "remedy"),
-        [
-            {"check": one.check, "state": one.state.value, "finding": one.finding, "remedy": one.remedy or None}
-            for one in findings
-        ],
-    )
+    columns = ("check", "state", "finding", "remedy")
+    rows = [{**facts_of(one, *columns), "remedy": one.remedy or None} for one in findings]
+    Output(json).rows("Findings", columns, rows)
     if any(one.state is State.FAILING for one in findings):
         raise typer.Exit(REFUSED)

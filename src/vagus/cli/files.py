@@ -1,10 +1,15 @@
-"""Reads the files that people name, and says what is wrong with them or with the place for one; writes none."""
+"""Reads the files that people name, and says what is wrong with them or with the place for one; writes PEM."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import typer
+
+from vagus.errors import IntegrityFailure, LimitExceeded, Malformed
+from vagus.reasons import Reason
 
 MOST_BYTES = 16 * 1024 * 1024
 """The largest file of certificates, CRLs or OCSP responses: a mistyped path may lead to a disk."""
@@ -16,8 +21,6 @@ def naming(path: Path, *only: str) -> Iterator[None]:
 
     `only` are the reasons that speak of the content, where the block does more than read.
     """
-    from vagus.errors import IntegrityFailure, LimitExceeded, Malformed
-
     try:
         yield
     except (Malformed, LimitExceeded, IntegrityFailure) as fault:
@@ -31,9 +34,6 @@ def check_place(path: Path) -> None:
 
     Raises Malformed(BAD_ARGUMENT).
     """
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
-
     if path.is_dir():
         raise Malformed(Reason.BAD_ARGUMENT, f"{path} is a folder; name a file in it", file=str(path))
     if not path.parent.is_dir():
@@ -43,9 +43,6 @@ def check_place(path: Path) -> None:
 
 def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
     """The file's content. Raises OSError, Malformed(TOO_LARGE)."""
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
-
     with path.open("rb") as stream:
         raw = stream.read(most + 1)
     if len(raw) > most:
@@ -60,3 +57,11 @@ def read_blocks(path: Path, label: str) -> tuple[bytes, ...]:
     raw = read_file(path)
     with naming(path):
         return decode_blocks(raw, label)
+
+
+def write_pem(pem: bytes, out: Path | None) -> None:
+    """Write PEM to the file `out`, or to standard output."""
+    if out is None:
+        typer.echo(pem.decode("ascii"), nl=False)
+    else:
+        out.write_bytes(pem)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.files import naming, read_blocks
-from vagus.cli.options import PassphraseOption, example, open_installation
+from vagus.cli.options import PassphraseOption, add_group, open_installation
 from vagus.cli.output import JsonOption, Output
+from vagus.errors import Malformed
+from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from vagus.x509.keys import PublicKey
@@ -21,15 +23,13 @@ BatchOption = Annotated[
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(
-        help="A maker's line: birth certificates for its devices, and the manifest for hospitals.",
-        no_args_is_help=True,
-        rich_markup_mode=None,
+    add_group(
+        application,
+        "maker",
+        "A maker's line: birth certificates for its devices, and the manifest for hospitals.",
+        ("make-idevids", make_idevids, "vagus --dir maker maker make-idevids --requests requests --out idevids"),
+        ("manifest", write_manifest, "vagus --dir maker maker manifest --out manifest.json"),
     )
-    lines = ("vagus --dir maker maker make-idevids --requests requests --out idevids",)
-    group.command("make-idevids", epilog=example(*lines))(make_idevids)
-    group.command("manifest", epilog=example("vagus --dir maker maker manifest --out manifest.json"))(write_manifest)
-    application.add_typer(group, name="maker")
 
 
 def make_idevids(
@@ -57,9 +57,7 @@ def make_idevids(
     Needs the plan's ceremony, the passphrase of `line`, and each device's request (PKCS#10; the key never leaves the
     device). Repeated for the same keys it writes the same certificates.
     """
-    from vagus.errors import Malformed
     from vagus.fleet.idevid_issuance import LineDevice
-    from vagus.reasons import Reason
     from vagus.x509.pem import encode_certificates
 
     if (requests is None) is not unsafe_make_keys:
@@ -113,8 +111,6 @@ def write_manifest(
 
 
 def _request_key(folder: Path, serial: str) -> PublicKey:
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
     from vagus.x509.requests import decode_request
 
     path = folder / f"{serial}.csr"

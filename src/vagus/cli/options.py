@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from vagus.errors import Malformed
+from vagus.reasons import Reason
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from vagus.wiring import Installation
 
@@ -23,6 +26,10 @@ PassphraseOption: TypeAlias = Annotated[
     ),
 ]
 
+OutOption: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")
+]
+
 REASONS = (
     "unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, "
     "privilegeWithdrawn or aACompromise (RFC 5280 5.3.1)"
@@ -32,6 +39,17 @@ REASONS = (
 def example(*commands: str) -> str:
     """The end of a command's help: lines to copy, not to be wrapped."""
     return "\b\n" + "\n  ".join(("Example:" if len(commands) == 1 else "Examples:", *commands))
+
+
+def add_group(
+    application: typer.Typer, name: str, purpose: str, *commands: tuple[str, Callable[..., None], *tuple[str, ...]]
+) -> None:
+    """Add `vagus NAME` with its commands: the name of each, its function and the examples in its help."""
+    group = typer.Typer(help=purpose, no_args_is_help=True, rich_markup_mode=None)
+    group.callback()(lambda: None)  # a group of one command stays a group
+    for command_name, command, *lines in commands:
+        group.command(command_name, epilog=example(*lines) if lines else None)(command)
+    application.add_typer(group, name=name, help=purpose)
 
 
 def folder_of(context: typer.Context) -> Path:
@@ -49,9 +67,6 @@ def open_installation(context: typer.Context, sources: Sequence[str] | None = No
 
 def decode_address(text: str) -> tuple[str, int]:
     """HOST:PORT as a pair. Raises Malformed(BAD_ARGUMENT)."""
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
-
     host, _, port = text.rpartition(":")
     if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
         msg = f"{text!r} is no address; write HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 
 import typer
@@ -94,6 +95,25 @@ def check_confirmed(question: str, *, is_assumed: bool) -> None:
     if not confirm(question, is_assumed=is_assumed):
         typer.echo("vagus: not confirmed; nothing was changed", err=True)
         raise typer.Exit(REFUSED)
+
+
+def facts_of(value: object, *names: str) -> dict[str, Cell | Sequence[Cell]]:
+    """The named attributes of a value as JSON has them, in this order."""
+    return {name: plain(getattr(value, name)) for name in names}
+
+
+def plain(value: object) -> Cell | Sequence[Cell]:
+    """A value as JSON has it: bytes in hexadecimal, a tuple of names as a list, an identifier or a path as text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    return [str(one) for one in value] if isinstance(value, tuple) else str(value)
+
+
+def spell_time(seconds: int | None) -> str | None:
+    """Seconds since 1970 as people read them; 9999-12-31 where no end is meant."""
+    return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def _spell(value: Cell | Sequence[Cell] | Row) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.failures import STATE
-from vagus.cli.options import PassphraseOption, example, open_installation
-from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed
+from vagus.cli.options import PassphraseOption, add_group, open_installation
+from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, facts_of
 
 if TYPE_CHECKING:
     from vagus.fleet.plans.differences import Difference
@@ -19,14 +19,13 @@ PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a 
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(
-        help="The plan: hospitals, units, models, devices and listeners in one TOML file.",
-        no_args_is_help=True,
-        rich_markup_mode=None,
+    add_group(
+        application,
+        "plan",
+        "The plan: hospitals, units, models, devices and listeners in one TOML file.",
+        ("check", check, "vagus --dir hospital plan check plan.toml"),
+        ("apply", apply, "vagus --dir hospital plan apply plan.toml"),
     )
-    group.command("check", epilog=example("vagus --dir hospital plan check plan.toml"))(check)
-    group.command("apply", epilog=example("vagus --dir hospital plan apply plan.toml"))(apply)
-    application.add_typer(group, name="plan")
 
 
 def check(context: typer.Context, file: PlanArgument, *, json: JsonOption = False) -> None:
@@ -57,11 +56,8 @@ def apply(
     """
     output = Output(json)
     with open_installation(context, passphrase_source) as installation:
-        plans, ceremonies, actor = (
-            installation.operations.plans,
-            installation.operations.ceremonies,
-            installation.actor,
-        )
+        plans, ceremonies = installation.operations.plans, installation.operations.ceremonies
+        actor = installation.actor
         found = plans.compare(actor, file)
         if not json:
             _show(output, found.difference)
@@ -73,16 +69,8 @@ def apply(
             with output.progress("Ceremony", len(ceremonies.find_waiting(actor).authorities)) as advance:
                 ceremonies.hold_if_due(actor, advance=lambda _step: advance(1))
         waiting = ceremonies.find_waiting(actor).authorities
-        output.facts(
-            {
-                "authorities": applied.authorities,
-                "units": applied.units,
-                "models": applied.models,
-                "devices": applied.devices,
-                "retired": applied.retired,
-                "waiting": list(waiting),
-            }
-        )
+        done = facts_of(applied, "authorities", "units", "models", "devices", "retired")
+        output.facts({**done, "waiting": list(waiting)})
         if found.difference.is_new_plan:
             output.say("A process that serves takes new authorities by itself, other listeners when it gets SIGHUP.")
         if waiting:
@@ -91,13 +79,7 @@ def apply(
 
 
 def _show(output: Output, found: Difference) -> None:
-    output.rows(
-        "Changes",
-        ("act", "what", "name", "detail"),
-        [
-            {"act": change.act.value, "what": change.what, "name": change.name, "detail": change.detail}
-            for change in found.changes
-        ],
-    )
+    columns = ("act", "what", "name", "detail")
+    output.rows("Changes", columns, [facts_of(change, *columns) for change in found.changes])
     for remark in found.remarks:
         output.say(f"Note: {remark}.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.files import check_place, naming, read_blocks, read_file
-from vagus.cli.options import PassphraseOption, example, open_installation
+from vagus.cli.files import check_place, naming, read_blocks, read_file, write_pem
+from vagus.cli.options import OutOption, PassphraseOption, add_group, open_installation
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(help="Offline snapshots of what is revoked.", no_args_is_help=True, rich_markup_mode=None)
-    for name, command, line in (
+    add_group(
+        application,
+        "snapshot",
+        "Offline snapshots of what is revoked.",
         ("write", write, "vagus snapshot write --out revoked.snapshot --hours 24"),
         ("key", key, "vagus snapshot key --out snapshot-key.pem"),
         ("show", show, "vagus snapshot show revoked.snapshot --key snapshot-key.pem"),
-    ):
-        group.command(name, epilog=example(line))(command)
-    application.add_typer(group, name="snapshot")
+    )
 
 
 def write(
@@ -61,7 +61,7 @@ def write(
 def key(
     context: typer.Context,
     *,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")] = None,
+    out: OutOption = None,
     passphrase_source: PassphraseOption = None,
 ) -> None:
     """Write the public key that signs snapshots as PEM: what verifiers are given by hand, beside their anchors."""
@@ -69,11 +69,7 @@ def key(
 
     with open_installation(context, passphrase_source) as installation:
         spki_der = installation.operations.snapshots.read_key(installation.actor)
-    pem = encode_block(spki_der, "PUBLIC KEY")
-    if out is None:
-        typer.echo(pem.decode("ascii"), nl=False)
-    else:
-        out.write_bytes(pem)
+    write_pem(encode_block(spki_der, "PUBLIC KEY"), out)
 
 
 def show(

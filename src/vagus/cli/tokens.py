@@ -8,25 +8,20 @@ from typing import Annotated
 
 import typer
 
-from vagus.cli.devices import DeviceArgument, spell_time
-from vagus.cli.options import example, open_installation
-from vagus.cli.output import JsonOption, Output
+from vagus.cli.devices import DeviceArgument
+from vagus.cli.options import add_group, open_installation
+from vagus.cli.output import JsonOption, Output, spell_time
+from vagus.errors import Conflict, Malformed
+from vagus.reasons import Reason
 
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(help="One-time enrolment tokens.", no_args_is_help=True, rich_markup_mode=None)
     lines = (
         'vagus token make "Aorta IP3:AIP3-000001" --out token',
         'vagus token make "Aorta IP3:AIP3-000001" --hours 8',
     )
-    group.command("make", epilog=example(*lines))(make)
-    group.callback()(_group)
-    application.add_typer(group, name="token")
-
-
-def _group() -> None:
-    """One-time enrolment tokens."""
+    add_group(application, "token", "One-time enrolment tokens.", ("make", make, *lines))
 
 
 def make(
@@ -57,8 +52,6 @@ def make(
     import os
 
     from vagus.durable_files import write_new
-    from vagus.errors import Conflict, Malformed
-    from vagus.reasons import Reason
 
     if out is not None and out.exists():  # before a token is made that could not be written
         msg = f"{out} exists already; a secret is never overwritten, choose another name"

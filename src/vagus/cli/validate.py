@@ -12,13 +12,14 @@ from vagus.cli.certificate_text import certificate_facts, find_labelled
 from vagus.cli.failures import REFUSED
 from vagus.cli.files import naming, read_blocks, read_file
 from vagus.cli.options import example
-from vagus.cli.output import JsonOption, Output
+from vagus.cli.output import JsonOption, Output, facts_of
+from vagus.errors import Malformed, NotTrusted
+from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vagus.cli.output import Row
-    from vagus.errors import NotTrusted
     from vagus.trust.anchors import AnchorSet
     from vagus.trust.snapshot_status import SnapshotStatus
     from vagus.trust.status import PathStatusSource, StatusSource
@@ -99,8 +100,6 @@ def validate(
     Needs no installation and no network: anchors, CRLs and OCSP responses are files. Unlike `openssl verify` it refuses
     where nothing is known about revocation, unless --unsafe-no-status is given.
     """
-    from vagus.errors import Malformed, NotTrusted
-    from vagus.reasons import Reason
     from vagus.trust.status import UnsafeNoStatus
     from vagus.trust.validation import Expectation, Validator
     from vagus.x509.certificates import decode_certificate
@@ -145,8 +144,7 @@ def _accepted(accepted: AcceptedIdentity, moment: datetime) -> Row:
         **found,
         "identity": found["identity"] if name is None else str(name),
         "identity_checked": name is not None,
-        "leaf_sha256": accepted.leaf_sha256.hex(),
-        "anchor_sha256": accepted.anchor_sha256.hex(),
+        **facts_of(accepted, "leaf_sha256", "anchor_sha256"),
         "not_after": accepted.not_after.isoformat().replace("+00:00", "Z"),
         "path_length": len(accepted.path),
     }
@@ -183,8 +181,6 @@ def _status(
 
     CRLs that are newer than the snapshot decide about what looks revoked in it.
     """
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
     from vagus.trust.crl_rules import STRICT_CRL_RULES
     from vagus.trust.crl_status import CrlStatus
     from vagus.trust.ocsp_status import OcspStatus
@@ -226,8 +222,6 @@ def _snapshot(
     snapshot: Path | None, key: Path | None, at: datetime, on_hit: StatusSource | None = None
 ) -> SnapshotStatus | None:
     """The snapshot as a source of status; a hit in it that no CRL decides is a refusal."""
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
     from vagus.trust.snapshot_status import SnapshotStatus
 
     if (snapshot is None) is not (key is None):
@@ -243,8 +237,6 @@ def _snapshot(
 
 
 def _decode_role(text: str) -> Role:
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
     from vagus.trust.validation import Role
 
     try:
@@ -255,8 +247,6 @@ def _decode_role(text: str) -> Role:
 
 
 def _decode_time(text: str | None) -> datetime:
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
     from vagus.wiring import RealClock
 
     if text is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may
 from vagus.reasons import Reason
 from vagus.records.authorities import (
-    ACTIVE,
     REQUESTED,
     AuthorityRow,
     find_by_id,
@@ -38,25 +36,8 @@ if TYPE_CHECKING:
     from vagus.policy.plans import PlannedAuthority
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """One generation of an authority. Times are in seconds since 1970 UTC, None before it is certified."""
-
-    reference: str
-    kind: str
-    state: str
-    is_offline: bool
-    not_before: int | None
-    not_after: int | None
-    key_sha256: bytes
-    certificate_sha256: bytes | None
-    is_imported: bool
-    """Whether it came here with its key, so that it may have issued certificates before."""
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it issues now."""
-        return self.state == ACTIVE
+Authority = AuthorityRow
+"""One generation of an authority, as operations return it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +57,7 @@ class Authorities(Acts):
         check_may(actor, Act.READ_AUTHORITIES)
         with self.components.database.reading() as connection:
             rows = list_authorities(connection)
-        return tuple(_view(row) for row in sorted(rows, key=lambda row: (row.name, row.generation)))
+        return tuple(sorted(rows, key=lambda row: (row.name, row.generation)))
 
     def find(self, actor: Actor, name: str) -> Authority:
         """The generation that `name` means: the named one, else the newest active one, else the newest.
@@ -84,7 +65,7 @@ class Authorities(Acts):
         Raises Conflict(AUTHORITY_UNKNOWN).
         """
         check_may(actor, Act.READ_AUTHORITIES)
-        return _view(self._find(name))
+        return self._find(name)
 
     def show(self, actor: Actor, name: str) -> AuthorityDetails:
         """One authority with what is around it. Raises as `find`."""
@@ -93,7 +74,7 @@ class Authorities(Acts):
         with self.components.database.reading() as connection:
             above = None if row.parent_id is None else find_by_id(connection, row.parent_id)
             alive = count_alive(connection, row.id, alive_at=now)
-        return AuthorityDetails(_view(row), None if above is None else above.reference, alive)
+        return AuthorityDetails(row, None if above is None else above.reference, alive)
 
     def export(self, actor: Actor, name: str, *, with_chain: bool) -> tuple[bytes, ...]:
         """The certificate (DER), and those above it if asked for. Raises as `find`, and Conflict(CEREMONY_NEEDED)."""
@@ -227,17 +208,3 @@ class Authorities(Acts):
                 return one
         msg = f"the plan has no authority {name!r}; add its unit to the plan and apply it"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
-
-
-def _view(row: AuthorityRow) -> Authority:
-    return Authority(
-        reference=row.reference,
-        kind=row.kind,
-        state=row.state,
-        is_offline=row.is_offline,
-        not_before=row.not_before,
-        not_after=row.not_after,
-        key_sha256=row.spki_sha256,
-        certificate_sha256=None if row.certificate_der is None else hashlib.sha256(row.certificate_der).digest(),
-        is_imported=row.request_der is None,
-    )

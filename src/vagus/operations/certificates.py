@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.operations.acts import Acts
@@ -14,34 +13,21 @@ from vagus.records.certificates import list_of_device
 if TYPE_CHECKING:
     from vagus.operations.actor import Actor
     from vagus.operations.devices import Device
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedTo:
-    """A certificate that a device has or had; `authority` is its issuer's reference, as in `h1/icu#2`.
-
-    `not_after` is in seconds since 1970 UTC.
-    """
-
-    authority: str
-    serial: int
-    state: str
-    not_after: int
-    profile: str
+    from vagus.records.certificates import CertificateRow
 
 
 class Certificates(Acts):
     """What an operator may do with certificates."""
 
-    def list_of_device(self, actor: Actor, device: str) -> tuple[Device, tuple[IssuedTo, ...]]:
-        """A device and every certificate that it ever had, the oldest first. Raises as `find_named`."""
+    def list_of_device(self, actor: Actor, device: str) -> tuple[Device, tuple[tuple[str, CertificateRow], ...]]:
+        """A device and every certificate that it ever had, the oldest first. Raises as `find_named`.
+
+        Each certificate comes with the reference of its issuer, as in `h1/icu#2`.
+        """
         check_may(actor, Act.READ_CERTIFICATES)
         found = find_named(self.components.database, device)
         check_scope(actor, found.unit)
         with self.components.database.reading() as connection:
             references = {row.id: row.reference for row in list_authorities(connection)}
             rows = list_of_device(connection, str(found.id))
-        return found, tuple(
-            IssuedTo(references.get(one.authority_id, "?"), one.serial, one.state, one.not_after, one.profile)
-            for one in rows
-        )
+        return found, tuple((references.get(one.authority_id, "?"), one) for one in rows)

@@ -15,24 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NamedSelection:
-    """Each way of naming by itself: what is not named is empty or None. Times are in seconds since 1970 UTC.
+    """Each way of naming by itself: what is not named is empty.
 
-    `serials` are written as `h1/icu#1:4a01`, `authorities` as `h1/icu#1`. With `of_devices` only devices' certificates
-    are meant, of the `units` if there are any.
+    `serials` are written as `h1/icu#1:4a01`, `authorities` as `h1/icu#1`. With `selection.of_devices` only devices'
+    certificates are meant, of the `units` if there are any.
     """
 
     serials: tuple[str, ...]
     devices: tuple[str, ...]
     units: tuple[str, ...]
     authorities: tuple[str, ...]
-    model: str | None
-    first_serial: str | None
-    last_serial: str | None
-    key_sha256: bytes | None
-    profile: str | None
-    issued_from: int | None
-    issued_until: int | None
-    of_devices: bool
+    selection: Selection
+    """Holds the rest, which names nothing by row numbers."""
 
 
 def name_selection(connection: Connection, selection: Selection) -> NamedSelection:
@@ -46,12 +40,5 @@ def name_selection(connection: Connection, selection: Selection) -> NamedSelecti
         devices=tuple(one.removeprefix("device:") for one in selection.owners),
         units=tuple(sorted(units)),
         authorities=tuple(one.reference for one in issuers),
-        model=selection.model,
-        first_serial=selection.first_serial,
-        last_serial=selection.last_serial,
-        key_sha256=selection.spki_sha256,
-        profile=selection.profile,
-        issued_from=selection.issued_from,
-        issued_until=selection.issued_until,
-        of_devices=selection.of_devices,
+        selection=selection,
     )

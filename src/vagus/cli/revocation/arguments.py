@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vagus.cli.options import REASONS
+from vagus.errors import Malformed
+from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from vagus.operations.revocation import RevocationAct
@@ -13,9 +15,7 @@ if TYPE_CHECKING:
 
 def read_act(reason: str | None, *, is_hold: bool, is_release: bool) -> tuple[RevocationAct, RevocationReason]:
     """The act and its reason. Raises Malformed(BAD_ARGUMENT), also for the reasons that holds and releases have."""
-    from vagus.errors import Malformed
     from vagus.operations.revocation import RevocationAct
-    from vagus.reasons import Reason
     from vagus.x509.crls.building import RevocationReason
 
     if (is_hold or is_release) and (reason is not None or is_hold is is_release):
@@ -44,9 +44,6 @@ def plain_serial(serial: str) -> str:
 
 def read_stages(text: str) -> tuple[int, ...]:
     """What `--stages` says. Raises Malformed(BAD_ARGUMENT)."""
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
-
     parts = [one.strip() for one in text.split(",") if one.strip()]
     percents = [int(one) if one.isascii() and one.isdigit() and len(one) < 3 else 0 for one in parts]
     if percents != sorted(set(percents)) or 0 in percents:

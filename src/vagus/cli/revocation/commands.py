@@ -16,6 +16,8 @@ from vagus.cli.options import REASONS, example, open_installation
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, confirm
 from vagus.cli.revocation.arguments import plain_serial, read_act, read_stages
 from vagus.cli.revocation.wording import plan_facts, preview_facts, question, spell_plan, spell_state, spell_wait
+from vagus.errors import Conflict, Malformed
+from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from vagus.operations.revocation import RevocationPlan, RevocationRequest
@@ -81,16 +83,9 @@ def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
     group = typer.Typer(help="Revoke many certificates by plan.", rich_markup_mode=None)
     group.callback(invoke_without_command=True, help=_HELP)(revoke)
-    for name, command in (
-        ("approve", approve),
-        ("run", run),
-        ("pause", pause),
-        ("stop", stop),
-        ("show", show),
-        ("list", list_plans),
-    ):
-        line = f"vagus revoke {name}" if name == "list" else f"vagus revoke {name} 3"
-        group.command(name, epilog=example(line))(command)
+    for command in (approve, run, pause, stop, show):
+        group.command(epilog=example(f"vagus revoke {command.__name__} 3"))(command)
+    group.command("list", epilog=example("vagus revoke list"))(list_plans)
     group.command("resume", help="The same as `run`.")(run)
     application.add_typer(group, name="revoke")
 
@@ -316,8 +311,6 @@ def _pause_now(installation: Installation, plan_id: int) -> NoReturn:
     """After Ctrl-C: the step that is being written is kept, and the plan is left as one that can go on."""
     from contextlib import suppress
 
-    from vagus.errors import Conflict
-
     plans, actor = installation.operations.revocation, installation.actor
     with suppress(Conflict):  # the stage ended meanwhile
         plans.pause(actor, plan_id)
@@ -358,9 +351,6 @@ def _check_approved(plan: RevocationPlan, output: Output) -> None:
 
 def _check_nothing_before(context: typer.Context) -> None:
     """An option before a subcommand would be dropped silently, though it was meant to narrow what happens."""
-    from vagus.errors import Malformed
-    from vagus.reasons import Reason
-
     given = [
         name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     ]

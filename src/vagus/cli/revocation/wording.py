@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vagus.cli.devices import spell_time
+from vagus.cli.output import facts_of, plain, spell_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +22,7 @@ def preview_facts(preview: RevocationPreview) -> Row:
     return {
         "act": preview.request.act.value,
         "reason": preview.request.reason.spelling,
-        "certificates": forecast.certificates,
-        "devices": forecast.devices,
+        **facts_of(forecast, "certificates", "devices"),
         "lists_grow_by_octets": forecast.list_octets,
         "largest_list_octets": forecast.largest_list_octets,
         "ocsp_answers_signed_anew": forecast.ocsp_answers,
@@ -50,24 +49,20 @@ def plan_facts(plan: RevocationPlan) -> Row:
     row = plan.row
     reason = RevocationReason(row.reason)
     return {
-        "id": row.id,
-        "act": row.act,
+        **facts_of(row, "id", "act"),
         "reason": reason.spelling,
-        "state": row.state,
-        "stopped_because": row.stopped_because,
+        **facts_of(row, "state", "stopped_because"),
         "certificates": row.counts["certificates"],
         "devices": row.counts["devices"],
         "locks_devices_out": row.locks_out,
-        "blocks_key": plan.selected.key_sha256 is not None and reason.is_compromise,
+        "blocks_key": row.selection.spki_sha256 is not None and reason.is_compromise,
         "lists_grow_by_octets": row.counts["list_octets"],
         "largest_list_octets": row.counts["largest_list_octets"],
         "ocsp_answers_signed_anew": row.counts["ocsp_answers"],
         "done": row.done,
         "stages": list(row.stages),
         "stage": min(row.stage + 1, len(row.stages)),
-        "approvals": list(row.approvals),
-        "approvals_needed": row.approvals_needed,
-        "made_by": row.made_by,
+        **facts_of(row, "approvals", "approvals_needed", "made_by"),
         "made_at": spell_time(row.made_at),
         "selection": _selection_facts(plan.selected),
     }
@@ -82,47 +77,43 @@ def spell_plan(plan: RevocationPlan) -> Row:
 
 def spell_selection(named: NamedSelection) -> str:
     """Which certificates: everything that is named holds for each of them."""
-    parts: list[str] = []
-    if named.serials:
-        parts.append(f"serial {_some(named.serials)}")
-    if named.devices:
-        parts.append(f"device {_some(named.devices)}")
-    parts += _spell_devices(named)
-    if named.authorities:
-        parts.append(f"issued by {_some(named.authorities)}")
-    if named.profile is not None:
-        parts.append(f"profile {named.profile}")
-    if named.key_sha256 is not None:
-        parts.append(f"key {named.key_sha256.hex()}")
-    if named.issued_from is not None:
-        parts.append(f"issued from {spell_time(named.issued_from)}")
-    if named.issued_until is not None:
-        parts.append(f"issued until {spell_time(named.issued_until)}")
-    return "; ".join(parts)
+    selection = named.selection
+    return "; ".join(
+        [
+            *_spell_ways(serial=_some(named.serials), device=_some(named.devices)),
+            *_spell_devices(named),
+            *_spell_ways(
+                issued_by=_some(named.authorities),
+                profile=selection.profile,
+                key=plain(selection.spki_sha256),
+                issued_from=spell_time(selection.issued_from),
+                issued_until=spell_time(selection.issued_until),
+            ),
+        ]
+    )
+
+
+def _spell_ways(**ways: object) -> list[str]:
+    """Each way of naming with what it names, without those that name nothing."""
+    return [f"{way.replace('_', ' ')} {named}" for way, named in ways.items() if named]
 
 
 def _spell_devices(named: NamedSelection) -> list[str]:
-    unit = f"unit {_some(named.units)}"
-    if named.model is not None:
-        ends = f", serials {named.first_serial} to {named.last_serial}" if named.first_serial else ""
-        return [f"devices of model {named.model}{ends}", *([unit] if named.units else [])]
-    return [f"devices of {unit}" if named.units else "devices"] if named.of_devices else []
+    selection, units = named.selection, _spell_ways(unit=_some(named.units))
+    if selection.model is not None:
+        ends = f", serials {selection.first_serial} to {selection.last_serial}" if selection.first_serial else ""
+        return [f"devices of model {selection.model}{ends}", *units]
+    return [f"devices of {units[0]}" if units else "devices"] if selection.of_devices else []
 
 
 def _selection_facts(named: NamedSelection) -> Row:
     """Each way of naming by itself, with names as the options take them; what was not given is empty or null."""
     return {
-        "serials": list(named.serials),
-        "devices": list(named.devices),
-        "units": list(named.units),
-        "authorities": list(named.authorities),
-        "model": named.model,
-        "first_serial": named.first_serial,
-        "last_serial": named.last_serial,
-        "key_sha256": None if named.key_sha256 is None else named.key_sha256.hex(),
-        "profile": named.profile,
-        "issued_from": None if named.issued_from is None else spell_time(named.issued_from),
-        "issued_until": None if named.issued_until is None else spell_time(named.issued_until),
+        **facts_of(named, "serials", "devices", "units", "authorities"),
+        **facts_of(named.selection, "model", "first_serial", "last_serial", "profile"),
+        "key_sha256": plain(named.selection.spki_sha256),
+        "issued_from": spell_time(named.selection.issued_from),
+        "issued_until": spell_time(named.selection.issued_until),
     }
 
 
