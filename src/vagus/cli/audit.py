@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.files import naming, read_file
+from vagus.cli.files import decode_file
 from vagus.cli.options import add_group, open_installation
 from vagus.cli.output import JsonOption, Output, facts_of, spell_time
 
@@ -114,11 +114,7 @@ def checkpoint(context: typer.Context, *, json: JsonOption = False) -> None:
 
 
 def _load(against: Path | None, verify: Callable[[bytes], Checkpoint]) -> Checkpoint | None:
-    if against is None:
-        return None
-    content = read_file(against)
-    with naming(against):
-        return verify(content)
+    return None if against is None else decode_file(against, verify)
 
 
 def _spell(name: str, value: object) -> str:

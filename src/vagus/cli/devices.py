@@ -117,9 +117,7 @@ def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
         for authority, one in certificates
     ]
     if json:
-        import json as encoder
-
-        typer.echo(encoder.dumps({"device": _row(found), "certificates": rows}, indent=2, sort_keys=True))
+        output.facts({"device": _row(found), "certificates": rows})
         return
     output.facts(_row(found))
     output.rows("Certificates", columns, rows)

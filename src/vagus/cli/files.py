@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import typer
 
 from vagus.errors import IntegrityFailure, LimitExceeded, Malformed
 from vagus.reasons import Reason
+
+_Decoded = TypeVar("_Decoded")
 
 MOST_BYTES = 16 * 1024 * 1024
 """The largest file of certificates, CRLs or OCSP responses: a mistyped path may lead to a disk."""
@@ -50,13 +53,18 @@ def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
     return raw
 
 
+def decode_file(path: Path, decode: Callable[[bytes], _Decoded]) -> _Decoded:
+    """What `decode` makes of the file's content. Raises as `read_file`, and as `decode` with the file's name."""
+    raw = read_file(path)
+    with naming(path):
+        return decode(raw)
+
+
 def read_blocks(path: Path, label: str) -> tuple[bytes, ...]:
     """The DER objects of a PEM or DER file. Raises as `read_file` and `decode_blocks`, with the file's name."""
     from vagus.x509.pem import decode_blocks
 
-    raw = read_file(path)
-    with naming(path):
-        return decode_blocks(raw, label)
+    return decode_file(path, lambda raw: decode_blocks(raw, label))
 
 
 def write_pem(pem: bytes, out: Path | None) -> None:

@@ -15,7 +15,7 @@ import typer
 from vagus.cli.failures import REFUSED
 
 Cell: TypeAlias = str | int | float | bool | None
-Row: TypeAlias = Mapping[str, "Cell | Sequence[Cell] | Row"]
+Row: TypeAlias = Mapping[str, "Cell | Sequence[Cell] | Row | Sequence[Row]"]
 Advance: TypeAlias = Callable[[int], None]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -116,7 +116,7 @@ def spell_time(seconds: int | None) -> str | None:
     return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
-def _spell(value: Cell | Sequence[Cell] | Row) -> str:
+def _spell(value: Cell | Sequence[Cell] | Row | Sequence[Row]) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.files import check_place, naming, read_blocks, read_file, write_pem
+from vagus.cli.files import check_place, decode_file, read_blocks, write_pem
 from vagus.cli.options import OutOption, PassphraseOption, add_group, open_installation
 from vagus.cli.output import JsonOption, Output
 
@@ -81,9 +81,7 @@ def show(
     """Show what a snapshot says of itself; with --key, only if that key signed it."""
     from vagus.wire.snapshots import decode_snapshot, verify_snapshot
 
-    content = read_file(snapshot)
-    with naming(snapshot):
-        found = decode_snapshot(content)
+    found = decode_file(snapshot, decode_snapshot)
     if signer is not None:
         verify_snapshot(found, read_blocks(signer, "PUBLIC KEY")[0])
     Output(json).facts({**_shown(found.facts), "revoked": found.count, "is_verified": signer is not None})

@@ -10,7 +10,7 @@ import typer
 
 from vagus.cli.certificate_text import certificate_facts, find_labelled
 from vagus.cli.failures import REFUSED
-from vagus.cli.files import naming, read_blocks, read_file
+from vagus.cli.files import decode_file, naming, read_blocks
 from vagus.cli.options import example
 from vagus.cli.output import JsonOption, Output, facts_of
 from vagus.errors import Malformed, NotTrusted
@@ -209,9 +209,7 @@ def _status(
     by_response = OcspStatus(rules=OcspRules(responder_status=by_crl.check_status if crls else None))
     known += [anchor.certificate for anchor in trusted if anchor.certificate is not None]
     for path in responses:
-        response = read_file(path)
-        with naming(path):
-            by_response.load_any(response, known, at)
+        decode_file(path, lambda response: by_response.load_any(response, known, at))
     sources: list[StatusSource] = [by_crl] if crls else []
     sources += [by_response] if responses else []
     sources += [loaded] if loaded is not None else []
@@ -230,9 +228,7 @@ def _snapshot(
     if snapshot is None or key is None:
         return None
     status = SnapshotStatus(read_blocks(key, "PUBLIC KEY")[0], on_hit=on_hit)
-    content = read_file(snapshot)
-    with naming(snapshot):
-        status.load(content, at)
+    decode_file(snapshot, lambda content: status.load(content, at))
     return status
 
 

@@ -19,11 +19,12 @@ from vagus.records.plan_rows import link_parent
 from vagus.records.publications import list_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from vagus.monitoring.unpublished_revocations import UnpublishedRevocations
     from vagus.operations.actor import Actor
     from vagus.policy.plans import PlannedAuthority
+    from vagus.records.authorities import AuthorityRow
     from vagus.records.engine.writer import Batch
 
 
@@ -88,11 +89,9 @@ class Ceremonies(Acts):
         self._link(planned)
         with self.components.database.reading() as connection:
             existing = list_authorities(connection)
-            alive = {row.name for row in existing if row.state in {REQUESTED, ACTIVE}}
-            lacks_key = any(one.kind.is_offline and one.name not in alive for one in planned)
             offline = [row for row in existing if row.is_offline and row.state == ACTIVE]
             is_due = (
-                lacks_key
+                bool(_names_without_key(planned, existing))
                 or bool(find_pending(connection))
                 or any(not list_facts(connection, row.id) for row in offline)
             )
@@ -162,8 +161,7 @@ class Ceremonies(Acts):
         planned = components.planning.load_adopted().authorities() if components.settings.plan.exists() else ()
         with components.database.reading() as connection:
             existing = list_authorities(connection)
-        alive = {row.name for row in existing if row.state in {REQUESTED, ACTIVE}}
-        missing = [one.name for one in planned if one.kind.is_offline and one.name not in alive]
+        missing = _names_without_key(planned, existing)
         return (*missing, *(row.reference for row in existing if row.state == REQUESTED))
 
     def _unpublished(self) -> tuple[UnpublishedRevocations, ...]:
@@ -181,3 +179,9 @@ class Ceremonies(Acts):
                     link_parent(batch.connection, one.name, one.parent)
 
         self.components.writer.submit(act).result()
+
+
+def _names_without_key(planned: Iterable[PlannedAuthority], existing: Iterable[AuthorityRow]) -> list[str]:
+    """The planned offline authorities whose key no ceremony has made yet."""
+    alive = {row.name for row in existing if row.state in {REQUESTED, ACTIVE}}
+    return [one.name for one in planned if one.kind.is_offline and one.name not in alive]

@@ -78,22 +78,18 @@ def check_authorities(components: Components) -> Iterator[Finding]:
             continue
         left = row.not_after - now
         rule = components.pack.authorities.of_kind(row.kind, is_maker=components.settings.kind == "maker")
-        rekey_at = (
-            None
-            if rule.rekey_after is None or row.not_before is None
-            else row.not_before + int(rule.rekey_after.total_seconds())
-        )
-        remedy = f"vagus ca roll {row.name}"
+        since = row.not_before
+        state, remedy = State.WARNING, f"vagus ca roll {row.name}"
         if left <= 0:
-            yield Finding(
-                "authorities", State.FAILING, f"{row.reference} expired at {spell_time(row.not_after)}", remedy
-            )
-        elif rekey_at is not None and now >= rekey_at:
-            yield Finding("authorities", State.WARNING, f"{row.reference} is due for a new key", remedy)
+            state, finding = State.FAILING, f"{row.reference} expired at {spell_time(row.not_after)}"
+        elif rule.rekey_after is not None and since is not None and now >= since + rule.rekey_after.total_seconds():
+            finding = f"{row.reference} is due for a new key"
         elif left < 365 * 86400:
-            yield Finding("authorities", State.WARNING, f"{row.reference} ends at {spell_time(row.not_after)}", remedy)
+            finding = f"{row.reference} ends at {spell_time(row.not_after)}"
         else:
             sound += 1
+            continue
+        yield Finding("authorities", state, finding, remedy)
     if sound:
         yield Finding("authorities", State.WELL, f"{sound} active, none near its end")
 
